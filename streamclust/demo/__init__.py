@@ -1,0 +1,1 @@
+"""The demonstration on real data that ``streamclust demo`` and ``make demo`` run."""

@@ -1,0 +1,47 @@
+"""Every error that streamclust raises on purpose.
+
+One root class, so that a caller can catch all of them; every message says what was expected,
+what was got, and which knob to turn. The command line maps each class to an exit code.
+"""
+
+from __future__ import annotations
+
+
+class StreamclustError(Exception):
+    """Root of all errors below; its text is one clear line for a person."""
+
+
+class ConfigError(StreamclustError):
+    """Raised when the configuration has an unknown key or a bad value."""
+
+
+class DataError(StreamclustError, ValueError):
+    """Raised when points or parameters have the wrong shape, dtype or values."""
+
+
+class TooFewPointsError(DataError):
+    """Raised when there are fewer distinct points than components."""
+
+
+class FormatError(StreamclustError):
+    """Raised when stored bytes (a model, a state, a file) can't be read as what they should be."""
+
+
+class ServerError(StreamclustError):
+    """Raised when the server refuses or can't be used: password, rights, wrong type of key."""
+
+
+class ServerUnreachableError(ServerError):
+    """Raised when no connection to the server can be made."""
+
+
+class UnknownModelError(StreamclustError, LookupError):
+    """Raised when a model, or a version of it, isn't on the server."""
+
+
+class LeaseLostError(StreamclustError):
+    """Raised when another worker has taken the model over, so that nothing may be written."""
+
+
+class MissingExtraError(StreamclustError, ImportError):
+    """Raised when an optional library is needed and isn't installed."""
