@@ -1,0 +1,126 @@
+"""How fast old points fade: each policy gives one factor lam per step, S <- lam S + s.
+
+A batch of weight m on running statistics of weight n is a step of size gamma = m / (lam n + m).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamclust.errors import DataError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a policy may look at.
+
+    Parameters
+    ----------
+    number : int
+        1 for the first step after the start.
+    weight : float
+        Weight m of the batch, in points; positive.
+    running : float
+        Weight n of the running statistics before the step, in points.
+    elapsed_ms : float or None
+        Event time since the previous step, in milliseconds; None if the feed has no times.
+    """
+
+    number: int
+    weight: float
+    running: float
+    elapsed_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """No forgetting: every point counts alike for ever (MacQueen 1967).
+
+    The base class of the other policies.
+    """
+
+    @property
+    def hold(self) -> float:
+        """Weight of points, after the start, before the first M-step."""
+        return 0.0
+
+    @property
+    def average(self) -> bool:
+        """Whether the Polyak-Ruppert average of the statistics is what is published."""
+        return False
+
+    def factor(self, step: Step) -> float:
+        """Return lam >= 0, by which the running statistics are multiplied."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class HalfLife(Forgetting):
+    """A point counts half after `points` further points (by weight); lam = 2^(-m / points)."""
+
+    points: float
+
+    def __post_init__(self) -> None:
+        _positive("half-life in points", self.points)
+
+    def factor(self, step: Step) -> float:
+        """Return 2^(-m / points)."""
+        return float(2.0 ** (-step.weight / self.points))
+
+
+@dataclass(frozen=True)
+class HalfLifeTime(Forgetting):
+    """A point counts half after `seconds` of event time, so that a replay forgets exactly alike."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _positive("half-life in seconds", self.seconds)
+
+    def factor(self, step: Step) -> float:
+        """Return 2^(-elapsed / seconds); time that runs backwards forgets nothing."""
+        if step.elapsed_ms is None:
+            raise DataError("a half-life in event time needs the time of each batch: time_ms")
+        return float(2.0 ** (-max(step.elapsed_ms, 0.0) / (1000.0 * self.seconds)))
+
+
+@dataclass(frozen=True)
+class PowerSchedule(Forgetting):
+    """Robbins-Monro steps gamma_t = (t + t0)^-kappa, t = 1, 2, ... one per batch.
+
+    Parameters
+    ----------
+    kappa : float
+        In (0.5, 1]; 0.6 with averaging is what Cappe & Moulines (2009, section 3.2) recommend.
+    t0 : float
+        At least 0; 2 is Liang & Klein's (2009).
+    hold : float
+        Weight of points before the first M-step, while statistics gather under the parameters of
+        the start (Cappe & Moulines hold for 20 points).
+    average : bool
+        Publish the Polyak-Ruppert average of the normalised statistics. It brings the error from
+        several times the batch answer's to near it, whatever kappa is.
+    """
+
+    kappa: float = 0.6
+    t0: float = 2.0
+    hold: float = 0.0
+    average: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.kappa <= 1.0:
+            raise DataError(f"kappa is {self.kappa}; expected 0.5 < kappa <= 1")
+        if not self.t0 >= 0.0 or not self.hold >= 0.0:
+            raise DataError(f"t0 is {self.t0} and hold {self.hold}; expected at least 0")
+
+    def factor(self, step: Step) -> float:
+        """Return the lam that makes m / (lam n + m) equal to gamma_t."""
+        gamma = (step.number + self.t0) ** -self.kappa
+        if step.running <= 0.0:
+            return 1.0
+        return float(step.weight * (1.0 - gamma) / (gamma * step.running))
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0.0 < value < float("inf"):
+        raise DataError(f"{name} is {value}; expected a positive number")

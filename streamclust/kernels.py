@@ -1,0 +1,220 @@
+"""The numerical inner loops, in NumPy: the one seam behind which faster kernels can stand.
+
+Everything here takes and gives plain float64 arrays. Points are worked through in tiles of a fixed
+number of rows and sums are taken in a fixed order, so that memory is bounded and the result
+depends neither on how many threads BLAS has nor on how the caller cut the points.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from streamclust.arrays import Array, Labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamclust.stats import CovarianceType
+
+_TILE_CELLS = 1 << 18
+"""Distances or densities that are held at a time: 2 MiB, so that a tile stays in cache."""
+
+
+class Assigned(NamedTuple):
+    """Nearest centroid of each point."""
+
+    labels: Labels
+    sqdist: Array
+
+
+class Moments(NamedTuple):
+    """Moments about a reference; see `streamclust.stats.Stats`."""
+
+    weight: Array
+    first: Array
+    second: Array
+
+
+def _tiles(n: int, K: int) -> Iterator[slice]:
+    rows = max(1, _TILE_CELLS // max(K, 1))
+    for start in range(0, n, rows):
+        yield slice(start, start + rows)
+
+
+def squared_distances(X: Array, C: Array) -> Array:
+    """Return ||x_n - c_k||^2, shape (N, K), to about 1e-9 relative however near the two are.
+
+    The matrix product loses the small distances to cancellation; those are computed again from
+    the difference, so that equal points are at distance exactly 0.
+    """
+    shift = C.mean(axis=0)
+    X, C = X - shift, C - shift
+    x_sq, c_sq = np.einsum("nd,nd->n", X, X), np.einsum("kd,kd->k", C, C)
+    size = x_sq[:, None] + c_sq[None, :]
+    out = size - 2.0 * (X @ C.T)
+    n, k = np.nonzero(out <= 1e-6 * size)
+    difference = X[n] - C[k]
+    out[n, k] = np.einsum("nd,nd->n", difference, difference)
+    return np.asarray(out)
+
+
+def assign(X: Array, centroids: Array) -> Assigned:
+    """Return each point's nearest centroid (the first one, if several) and its squared distance.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    centroids : array of shape (K, D)
+
+    Returns
+    -------
+    Assigned
+        `labels` of shape (N,), `sqdist` of shape (N,) in squared units of the data.
+    """
+    shift = centroids.mean(axis=0)
+    C = centroids - shift
+    c_sq = np.einsum("kd,kd->k", C, C)
+    labels = np.empty(len(X), dtype=np.intp)
+    sqdist = np.empty(len(X))
+    for tile in _tiles(len(X), len(C)):
+        T = X[tile] - shift
+        labels[tile] = _nearest(T, C, c_sq)
+        difference = X[tile] - centroids[labels[tile]]
+        sqdist[tile] = np.einsum("nd,nd->n", difference, difference)
+    return Assigned(labels, sqdist)
+
+
+def _nearest(T: Array, C: Array, c_sq: Array) -> Labels:
+    """Return the exact argmin: rows that rounding could decide are decided by the differences."""
+    partial = T @ (-2.0 * C.T)
+    partial += c_sq
+    best = partial.argmin(axis=1)
+    t_sq, widest = np.einsum("nd,nd->n", T, T), c_sq.max()
+    rounding = 4.0 * (T.shape[1] + 2) * np.finfo(np.float64).eps
+    limit = partial[np.arange(len(T)), best] + rounding * (2.0 * np.sqrt(t_sq * widest) + widest)
+    near = partial <= limit[:, None]
+    if np.count_nonzero(near) > len(T):
+        close = np.flatnonzero(near.sum(axis=1) > 1)
+        _decide(T, C, close, best)
+    return np.asarray(best)
+
+
+def _decide(T: Array, C: Array, rows: Labels, best: Labels) -> None:
+    """Set `best` (OUT) at `rows` to the argmin of the distances taken by difference."""
+    step = max(1, _TILE_CELLS // C.size)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        difference = T[part, None, :] - C[None, :, :]
+        best[part] = np.einsum("nkd,nkd->nk", difference, difference).argmin(axis=1)
+
+
+def cluster_moments(X: Array, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
+    """Return weight (K,) and first moment (K, D) of each cluster about `reference` (K, D)."""
+    K, D = reference.shape
+    weighted = w[:, None] * (X - reference[labels])
+    cells = labels[:, None] * D + np.arange(D)
+    first = np.bincount(cells.ravel(), weights=weighted.ravel(), minlength=K * D)
+    weight = np.bincount(labels, weights=w, minlength=K)
+    return weight.astype(np.float64), first.astype(np.float64).reshape(K, D)
+
+
+def log_gaussians(X: Array, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
+    """Return log N(x_n | mu_k, Sigma_k), shape (N, K), through Cholesky factors.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    means : array of shape (K, D)
+    cholesky : array
+        Lower factors L_k with Sigma_k = L_k L_k^T: full (K, D, D), tied (D, D); standard
+        deviations: diag (K, D), spherical (K,).
+    kind : {'full', 'tied', 'diag', 'spherical'}
+    """
+    K, D = means.shape
+    out = np.empty((len(X), K))
+    for k in range(K):
+        root = cholesky if kind == "tied" else cholesky[k]
+        whitened, log_det = _WHITEN[kind](X - means[k], root)
+        out[:, k] = -0.5 * (np.einsum("nd,nd->n", whitened, whitened) + D * np.log(2.0 * np.pi))
+        out[:, k] -= log_det
+    return out
+
+
+def _whiten_matrix(difference: Array, root: Array) -> tuple[Array, float]:
+    solved = solve_triangular(root, difference.T, lower=True, check_finite=False)
+    return solved.T, float(np.log(np.diagonal(root)).sum())
+
+
+def _whiten_diag(difference: Array, root: Array) -> tuple[Array, float]:
+    return difference / root, float(np.log(root).sum())
+
+
+def _whiten_spherical(difference: Array, root: Array) -> tuple[Array, float]:
+    return difference / root, difference.shape[1] * float(np.log(root))
+
+
+_WHITEN: dict[str, Callable[[Array, Array], tuple[Array, float]]] = {
+    "full": _whiten_matrix,
+    "tied": _whiten_matrix,
+    "diag": _whiten_diag,
+    "spherical": _whiten_spherical,
+}
+"""Difference (N, D) and root of Sigma -> L^-1 (x - mu), and log det L."""
+
+
+def log_sum_exp(joint: Array) -> Array:
+    """Return log sum_k exp(joint_nk), shape (N,); -inf in single components is fine."""
+    top = joint.max(axis=1)
+    return np.asarray(top + np.log(np.exp(joint - top[:, None]).sum(axis=1)))
+
+
+def mixture_step(
+    X: Array, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
+) -> tuple[Moments, float]:
+    """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
+
+    One pass, tile by tile: log-densities, log-sum-exp, responsibilities, moments. No array of
+    N rows and K columns is ever held whole.
+    """
+    D, n = means.shape[1], len(X)
+    weight, first = np.zeros(len(means)), np.zeros_like(means)
+    second: Array = np.zeros(())
+    log_likelihood = 0.0
+    for tile in _tiles(n, max(len(means), D)):
+        joint = log_weights + log_gaussians(X[tile], means, cholesky, kind)
+        log_density = log_sum_exp(joint)
+        joint -= log_density[:, None]
+        weighted = w[tile, None] * np.exp(joint)
+        log_likelihood += float(w[tile] @ log_density)
+        part = mixture_moments(X[tile], weighted, means, kind)
+        weight += part.weight
+        first += part.first
+        second = second + part.second
+    return Moments(weight, first, second), log_likelihood
+
+
+def mixture_moments(X: Array, weighted: Array, reference: Array, kind: CovarianceType) -> Moments:
+    """Return the three moments about `reference` under `weighted` (N, K) = w_n gamma_nk."""
+    first = np.empty_like(reference)
+    parts = []
+    for k in range(len(reference)):
+        difference = X - reference[k]
+        scaled = weighted[:, k, None] * difference
+        first[k] = scaled.sum(axis=0)
+        parts.append(_SCATTER[kind](scaled, difference))
+    second = np.sum(parts, axis=0) if kind == "tied" else np.stack(parts)
+    return Moments(weighted.sum(axis=0), first, second)
+
+
+_SCATTER: dict[str, Callable[[Array, Array], Array]] = {
+    "full": lambda scaled, difference: scaled.T @ difference,
+    "tied": lambda scaled, difference: scaled.T @ difference,
+    "diag": lambda scaled, difference: np.einsum("nd,nd->d", scaled, difference),
+    "spherical": lambda scaled, difference: (
+        np.einsum("nd,nd->", scaled, difference) / scaled.shape[1]
+    ),
+}
+"""w gamma (x - r) and (x - r), both (N, D) -> one component's second moment."""

@@ -1,0 +1,7 @@
+"""The two families of models, each an e-step/m-step pair over the same statistics."""
+
+from streamclust.models.family import Family
+from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
+from streamclust.models.kmeans import KMeans, KMeansParams
+
+__all__ = ["Family", "GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"]

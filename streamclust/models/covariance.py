@@ -1,0 +1,204 @@
+"""The four shapes of a covariance, and what a mixture does with each: one table, no if-chains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from streamclust.errors import DataError
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array
+    from streamclust.stats import CovarianceType
+
+
+class Covariance(Protocol):
+    """Operations on covariances of one shape, for K components in D dimensions."""
+
+    def shape(self, K: int, D: int) -> tuple[int, ...]:
+        """Return the shape of the array that holds all covariances."""
+
+    def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
+        """Return covariances from second moments about the means; `otherwise` without mass."""
+
+    def inner_variance(self, second: Array, D: int) -> Array:
+        """Return the summed squared deviations from the means, by feature, shape (D,)."""
+
+    def add_floor(self, covariances: Array, floor: Array) -> Array:
+        """Return `covariances` with `floor` (D,) added to every diagonal."""
+
+    def root(self, covariances: Array) -> Array:
+        """Return lower Cholesky factors, or standard deviations."""
+
+    def moment(self, covariances: Array, weight: Array) -> Array:
+        """Return the second moments about the means that `covariances` imply."""
+
+    def halve(
+        self, second: Array, weight: Array, D: int, heavy: int, light: int
+    ) -> tuple[Array, Array]:
+        """Split component `heavy` along its widest axis, the half of it going to `light`.
+
+        `second` is about the means and `weight` (K,) the mass before the split. Returns the second
+        moments with both halves in place, and the move d (D,): the halves' means lie at +d, -d.
+        """
+
+
+HALF_NORMAL = float(np.sqrt(2.0 / np.pi))
+"""Mean of |z| for a standard normal z: where the centre of either half of a Gaussian lies."""
+
+
+def _safe(weight: Array, covariances: Array, otherwise: Array) -> Array:
+    alive = (weight > 0.0).reshape(-1, *[1] * (covariances.ndim - 1))
+    return np.where(alive, covariances, otherwise)
+
+
+def _divisor(weight: Array, ndim: int) -> Array:
+    return np.where(weight > 0.0, weight, 1.0).reshape(-1, *[1] * (ndim - 1))
+
+
+def _widest_axis(covariance: Array) -> Array:
+    values, vectors = np.linalg.eigh(covariance)
+    axis = vectors[:, -1]
+    sign = 1.0 if axis[np.abs(axis).argmax()] > 0.0 else -1.0  # the same on every machine
+    return np.asarray(sign * np.sqrt(max(values[-1], 0.0)) * axis)
+
+
+def _cholesky(covariances: Array) -> Array:
+    try:
+        return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        raise DataError(
+            "a covariance is not positive definite (fewer distinct points than dimensions, or "
+            "features that are copies of each other); raise reg_covar"
+        ) from None
+
+
+class _Full:
+    def shape(self, K: int, D: int) -> tuple[int, ...]:
+        return (K, D, D)
+
+    def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
+        return _safe(weight, second / _divisor(weight, 3), otherwise)
+
+    def inner_variance(self, second: Array, D: int) -> Array:
+        return np.asarray(np.einsum("kdd->d", second))
+
+    def add_floor(self, covariances: Array, floor: Array) -> Array:
+        return covariances + np.diag(floor)
+
+    def root(self, covariances: Array) -> Array:
+        return _cholesky(covariances)
+
+    def moment(self, covariances: Array, weight: Array) -> Array:
+        return weight[:, None, None] * covariances
+
+    def halve(
+        self, second: Array, weight: Array, D: int, heavy: int, light: int
+    ) -> tuple[Array, Array]:
+        d = HALF_NORMAL * _widest_axis(second[heavy] / weight[heavy])
+        second = second.copy()
+        second[[heavy, light]] = 0.5 * (second[heavy] - weight[heavy] * np.outer(d, d))
+        return second, d
+
+
+class _Tied:
+    def shape(self, K: int, D: int) -> tuple[int, ...]:
+        return (D, D)
+
+    def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
+        total = float(weight.sum())
+        return second / total if total > 0.0 else otherwise
+
+    def inner_variance(self, second: Array, D: int) -> Array:
+        return np.diagonal(second).copy()
+
+    def add_floor(self, covariances: Array, floor: Array) -> Array:
+        return covariances + np.diag(floor)
+
+    def root(self, covariances: Array) -> Array:
+        return _cholesky(covariances)
+
+    def moment(self, covariances: Array, weight: Array) -> Array:
+        return float(weight.sum()) * covariances
+
+    def halve(
+        self, second: Array, weight: Array, D: int, heavy: int, light: int
+    ) -> tuple[Array, Array]:
+        d = HALF_NORMAL * _widest_axis(second / weight.sum())
+        return second - weight[heavy] * np.outer(d, d), d
+
+
+class _Diag:
+    def shape(self, K: int, D: int) -> tuple[int, ...]:
+        return (K, D)
+
+    def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
+        return _safe(weight, np.maximum(second, 0.0) / _divisor(weight, 2), otherwise)
+
+    def inner_variance(self, second: Array, D: int) -> Array:
+        return np.asarray(second.sum(axis=0))
+
+    def add_floor(self, covariances: Array, floor: Array) -> Array:
+        return covariances + floor
+
+    def root(self, covariances: Array) -> Array:
+        return _deviations(covariances)
+
+    def moment(self, covariances: Array, weight: Array) -> Array:
+        return weight[:, None] * covariances
+
+    def halve(
+        self, second: Array, weight: Array, D: int, heavy: int, light: int
+    ) -> tuple[Array, Array]:
+        variances = np.maximum(second[heavy], 0.0) / weight[heavy]
+        widest = int(variances.argmax())
+        d = np.zeros(len(variances))
+        d[widest] = HALF_NORMAL * np.sqrt(variances[widest])
+        second = second.copy()
+        second[[heavy, light]] = 0.5 * (second[heavy] - weight[heavy] * d * d)
+        return second, d
+
+
+class _Spherical:
+    def shape(self, K: int, D: int) -> tuple[int, ...]:
+        return (K,)
+
+    def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
+        return _safe(weight, np.maximum(second, 0.0) / _divisor(weight, 1), otherwise)
+
+    def inner_variance(self, second: Array, D: int) -> Array:
+        return np.full(D, float(second.sum()))
+
+    def add_floor(self, covariances: Array, floor: Array) -> Array:
+        return covariances + float(floor.mean())
+
+    def root(self, covariances: Array) -> Array:
+        return _deviations(covariances)
+
+    def moment(self, covariances: Array, weight: Array) -> Array:
+        return weight * covariances
+
+    def halve(
+        self, second: Array, weight: Array, D: int, heavy: int, light: int
+    ) -> tuple[Array, Array]:
+        # A sphere has no widest axis; the turn of the axes keeps several splits apart.
+        d = np.zeros(D)
+        d[light % D] = HALF_NORMAL * np.sqrt(max(second[heavy], 0.0) / weight[heavy])
+        second = second.copy()
+        second[[heavy, light]] = 0.5 * (second[heavy] - weight[heavy] * (d @ d) / D)
+        return second, d
+
+
+def _deviations(variances: Array) -> Array:
+    if not (variances > 0.0).all():
+        raise DataError("a variance is not positive (points without spread); raise reg_covar")
+    return np.sqrt(variances)
+
+
+COVARIANCES: dict[CovarianceType, Covariance] = {
+    "full": _Full(),
+    "tied": _Tied(),
+    "diag": _Diag(),
+    "spherical": _Spherical(),
+}

@@ -1,0 +1,85 @@
+"""What the streaming learner and the batch loop need of a family: the same verbs for both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from streamclust.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamclust.arrays import Array, Labels
+    from streamclust.stats import Stats
+
+P = TypeVar("P")
+
+
+class Family(Protocol[P]):
+    """A mixture that is learned through additive sufficient statistics.
+
+    Implementations are frozen dataclasses of hyperparameters; parameters are frozen dataclasses
+    of arrays (`P`). Nothing here keeps points: `m_step` sees statistics only.
+    """
+
+    kind: ClassVar[str]
+    """Name in config and metadata."""
+    objective: ClassVar[str]
+    """What `Stats.objective` sums: 'inertia' (lower is better) or 'log_likelihood' (higher)."""
+
+    @property
+    def n_components(self) -> int:
+        """Number of components K."""
+
+    def init(self, X: Array, w: Array, rng: np.random.Generator) -> P:
+        """Choose parameters to start from, by one run of greedy k-means++."""
+
+    def e_step(self, params: P, X: Array, w: Array) -> Stats:
+        """Return the statistics of weighted points (N, D) under `params`, about its means."""
+
+    def m_step(self, stats: Stats, params: P) -> P:
+        """Return the parameters that `stats` imply; a component of no mass keeps its own."""
+
+    def revive(
+        self, stats: Stats, X: Array, w: Array, rng: np.random.Generator
+    ) -> tuple[Stats, tuple[int, ...]]:
+        """Give dying components new work; return the statistics and the components' numbers."""
+
+    def prior_stats(self, params: P, weight: float) -> Stats:
+        """Return statistics whose m-step is `params`, as if from `weight` points a component."""
+
+    def loss(self, stats: Stats) -> float:
+        """Return the objective per point, signed so that lower is better."""
+
+    def improvement(self, before: float, after: float) -> float:
+        """Return how much the loss fell, in the units of `tol`."""
+
+    def predict(self, params: P, X: Array) -> Labels:
+        """Return each point's component, shape (N,)."""
+
+    def score_points(self, params: P, X: Array) -> Array:
+        """Return each point's share of the objective, shape (N,)."""
+
+    def to_arrays(self, params: P) -> dict[str, Array]:
+        """Return the parameters by name, as they are published."""
+
+    def from_arrays(self, arrays: Mapping[str, Array]) -> P:
+        """Return validated parameters; the inverse of `to_arrays`."""
+
+
+def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...]) -> Array:
+    """Return `arrays[name]` as finite float64 of `shape` (None fits any size), or say why not."""
+    if name not in arrays:
+        raise DataError(f"{name} is missing; got {', '.join(sorted(arrays)) or 'nothing'}")
+    value = np.asarray(arrays[name], dtype=np.float64)
+    fits = value.ndim == len(shape) and all(
+        want is None or want == got for want, got in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise DataError(f"{name} has shape {value.shape}; expected ({wanted})")
+    if not np.isfinite(value).all():
+        raise DataError(f"{name} holds NaN or infinity")
+    return value

@@ -1,0 +1,254 @@
+"""Gaussian mixtures p(x) = sum_k pi_k N(x | mu_k, Sigma_k), learned by EM on statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from streamclust import kernels
+from streamclust.errors import DataError
+from streamclust.models.covariance import COVARIANCES, Covariance
+from streamclust.models.em import InMemory, climb
+from streamclust.models.family import named_array
+from streamclust.models.kmeans import KMeans
+from streamclust.models.reviving import split
+from streamclust.stats import Stats, recentre
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamclust.arrays import Array, Labels
+    from streamclust.stats import CovarianceType
+
+
+@dataclass(frozen=True)
+class MixtureParams:
+    """Parameters of a mixture; shapes are scikit-learn's.
+
+    Parameters
+    ----------
+    weights : array of shape (K,)
+        Mixing weights pi_k; they sum to one.
+    means : array of shape (K, D)
+    covariances : array
+        full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}
+    """
+
+    weights: Array
+    means: Array
+    covariances: Array
+    covariance_type: CovarianceType
+
+    @cached_property
+    def root(self) -> Array:
+        """Lower Cholesky factors of the covariances, or standard deviations."""
+        return COVARIANCES[self.covariance_type].root(self.covariances)
+
+    @cached_property
+    def log_weights(self) -> Array:
+        """Log pi_k; -inf for a component of no weight."""
+        out = np.full(len(self.weights), -np.inf)
+        np.log(self.weights, out=out, where=self.weights > 0.0)
+        return out
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """A Gaussian mixture with one of four covariance types (Bishop 2006, section 9.2).
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components K, at least 1.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+    reg_covar : float, default=1e-6
+        Added to each variance, in units of that feature's variance over all data, so that a
+        change of units changes nothing else. A feature that never varies is given the average
+        variance of the features; if nothing varies, 1.
+    min_weight : float, default=1.0
+        A component is dying when its mass is below this many average points; see `revive`.
+    """
+
+    n_components: int
+    covariance_type: CovarianceType = "full"
+    reg_covar: float = 1e-6
+    min_weight: float = 1.0
+
+    kind: ClassVar[str] = "gaussian_mixture"
+    objective: ClassVar[str] = "log_likelihood"
+
+    def __post_init__(self) -> None:
+        if self.n_components < 1:
+            raise DataError(f"n_components is {self.n_components}; expected at least 1")
+        if self.covariance_type not in COVARIANCES:
+            raise DataError(
+                f"covariance_type is {self.covariance_type!r}; expected {', '.join(COVARIANCES)}"
+            )
+        if not self.reg_covar >= 0.0:
+            raise DataError(f"reg_covar is {self.reg_covar}; expected at least 0")
+
+    @property
+    def _covariance(self) -> Covariance:
+        return COVARIANCES[self.covariance_type]
+
+    def init(self, X: Array, w: Array, rng: np.random.Generator) -> MixtureParams:
+        """Return the mixture of the clusters that one run of K-means finds."""
+        kmeans = KMeans(self.n_components)
+        start = kmeans.init(X, w, rng)
+        clusters = climb(kmeans, start, InMemory(kmeans, X, w, rng)).params
+        labels = kmeans.predict(clusters, X)
+        weighted = np.zeros((len(X), self.n_components))
+        weighted[np.arange(len(X)), labels] = w
+        moments = kernels.mixture_moments(X, weighted, clusters.centroids, self.covariance_type)
+        nothing = np.zeros(self._covariance.shape(*clusters.centroids.shape))
+        unknown = MixtureParams(
+            np.zeros(self.n_components), clusters.centroids, nothing, self.covariance_type
+        )
+        return self.m_step(self._stats(moments, clusters.centroids, 0.0, 0.0), unknown)
+
+    def e_step(self, params: MixtureParams, X: Array, w: Array) -> Stats:
+        """Return the responsibilities' moments about the means, and the log-likelihood."""
+        moments, log_likelihood = kernels.mixture_step(
+            X, w, params.log_weights, params.means, params.root, self.covariance_type
+        )
+        return self._stats(moments, params.means, log_likelihood, float(w.sum()))
+
+    def _stats(
+        self, moments: kernels.Moments, reference: Array, objective: float, count: float
+    ) -> Stats:
+        return Stats(*moments, reference, self.covariance_type, objective, count)
+
+    def m_step(self, stats: Stats, params: MixtureParams) -> MixtureParams:
+        """Return weights, means and covariances that maximise the expected log-likelihood."""
+        weight = np.where(stats.alive, stats.weight, 0.0)
+        total = float(weight.sum())
+        if total == 0.0:
+            return params
+        means = stats.averages(otherwise=params.means)
+        second = _second_about(stats, means)
+        raw = self._covariance.estimate(second, weight, params.covariances)
+        floor = self.reg_covar * self._scale(weight, means, second)
+        return MixtureParams(
+            weight / total, means, self._covariance.add_floor(raw, floor), self.covariance_type
+        )
+
+    def _scale(self, weight: Array, means: Array, second: Array) -> Array:
+        """Return each feature's variance over all data, shape (D,); see `reg_covar`."""
+        total = weight.sum()
+        between = means - (weight @ means) / total
+        spread = self._covariance.inner_variance(second, means.shape[1]) + weight @ between**2
+        variance = np.maximum(spread, 0.0) / total
+        average = float(variance.mean()) or 1.0
+        return np.where(variance > np.finfo(np.float64).eps * average, variance, average)
+
+    def revive(
+        self, stats: Stats, X: Array, w: Array, rng: np.random.Generator
+    ) -> tuple[Stats, tuple[int, ...]]:
+        """Give each dying component half of the heaviest one.
+
+        A component is dying when its mass is below `min_weight` average points of the batch.
+        """
+        dying = np.flatnonzero(stats.weight < self.min_weight * w.mean())
+        return split(stats, dying) if len(dying) else (stats, ())
+
+    def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
+        """Return statistics of K times `weight` points, spread as the mixing weights say."""
+        mass = weight * self.n_components * params.weights
+        moments = kernels.Moments(
+            mass, np.zeros_like(params.means), self._covariance.moment(params.covariances, mass)
+        )
+        return self._stats(moments, params.means, 0.0, 0.0)
+
+    def loss(self, stats: Stats) -> float:
+        """Return the negative log-likelihood per point, in nats."""
+        return -stats.objective / stats.count
+
+    def improvement(self, before: float, after: float) -> float:
+        """Return the rise of the log-likelihood per point, in nats."""
+        return before - after
+
+    def log_joint(self, params: MixtureParams, X: Array) -> Array:
+        """Return log pi_k N(x_n | mu_k, Sigma_k), shape (N, K)."""
+        densities = kernels.log_gaussians(X, params.means, params.root, self.covariance_type)
+        return params.log_weights + densities
+
+    def responsibilities(self, params: MixtureParams, X: Array) -> Array:
+        """Return gamma_nk = p(k | x_n), shape (N, K); each row sums to one."""
+        joint = self.log_joint(params, X)
+        return np.exp(joint - kernels.log_sum_exp(joint)[:, None])
+
+    def predict(self, params: MixtureParams, X: Array) -> Labels:
+        """Return the component with the largest responsibility, shape (N,)."""
+        return np.asarray(self.log_joint(params, X).argmax(axis=1), dtype=np.intp)
+
+    def score_points(self, params: MixtureParams, X: Array) -> Array:
+        """Return log p(x_n), shape (N,), in nats."""
+        return kernels.log_sum_exp(self.log_joint(params, X))
+
+    def lower_bound(self, params: MixtureParams, X: Array, q: Array) -> float:
+        """Return EM's lower bound on the log-likelihood, sum_nk q_nk (log joint_nk - log q_nk).
+
+        It equals the log-likelihood where q is the responsibilities, and lies below it elsewhere
+        (Bishop 2006, equation 9.71).
+        """
+        joint = self.log_joint(params, X)
+        used = q > 0.0
+        return float(np.sum(q[used] * (joint[used] - np.log(q[used]))))
+
+    def sample(
+        self, params: MixtureParams, n: int, rng: np.random.Generator
+    ) -> tuple[Array, Labels]:
+        """Draw `n` points; return them, shape (n, D), and the components that they came from."""
+        labels = rng.choice(self.n_components, size=n, p=params.weights)
+        noise = rng.standard_normal((n, params.means.shape[1]))
+        root = params.root
+        if self.covariance_type == "full":
+            offset = np.einsum("nij,nj->ni", root[labels], noise)
+        elif self.covariance_type == "tied":
+            offset = noise @ root.T
+        else:
+            offset = noise * root[labels].reshape(n, -1)
+        return params.means[labels] + offset, labels
+
+    def to_arrays(self, params: MixtureParams) -> dict[str, Array]:
+        """Return {'weights', 'means', 'covariances'}."""
+        return {
+            "weights": params.weights,
+            "means": params.means,
+            "covariances": params.covariances,
+        }
+
+    def from_arrays(self, arrays: Mapping[str, Array]) -> MixtureParams:
+        """Return parameters; weights that sum to one within 1e-6 are normalised.
+
+        Raises
+        ------
+        DataError
+            If a shape is wrong, weights are negative or don't sum to one, or a covariance isn't
+            symmetric positive definite.
+        """
+        K = self.n_components
+        weights = named_array(arrays, "weights", (K,))
+        means = named_array(arrays, "means", (K, None))
+        shape = self._covariance.shape(*means.shape)
+        covariances = named_array(arrays, "covariances", shape)
+        if (weights < 0.0).any() or abs(float(weights.sum()) - 1.0) > 1e-6:
+            raise DataError(f"weights sum to {weights.sum():.9g}; expected 1, none negative")
+        if self.covariance_type in ("full", "tied") and not np.allclose(
+            covariances, covariances.swapaxes(-1, -2), rtol=1e-9, atol=0.0
+        ):
+            raise DataError("covariances are not symmetric")
+        params = MixtureParams(weights / weights.sum(), means, covariances, self.covariance_type)
+        _ = params.root  # refuses a covariance that isn't positive definite
+        return params
+
+
+def _second_about(stats: Stats, means: Array) -> Array:
+    second = recentre(stats, means).second
+    if second is None:
+        raise DataError("a mixture needs statistics with second moments; these are of K-means")
+    return second

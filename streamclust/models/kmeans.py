@@ -1,0 +1,132 @@
+"""K-means: hard assignments; the spherical, uniform-prior corner of the Gaussian mixture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from streamclust import kernels
+from streamclust.errors import DataError
+from streamclust.models.family import named_array
+from streamclust.models.reviving import reseed
+from streamclust.seeding import kmeans_plusplus
+from streamclust.stats import Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamclust.arrays import Array, Labels
+
+
+@dataclass(frozen=True)
+class KMeansParams:
+    """Centroids u_k, shape (K, D)."""
+
+    centroids: Array
+
+    @property
+    def means(self) -> Array:
+        """The centroids, under the name that a mixture has for them."""
+        return self.centroids
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """K-means with J = sum_n w_n min_k ||x_n - u_k||^2 (Lloyd 1982; MacQueen 1967).
+
+    Parameters
+    ----------
+    n_clusters : int
+        Number of centroids K, at least 1.
+    min_weight : float, default=0.01
+        A cluster is dying when its mass is below this many average points; see `revive`.
+    """
+
+    n_clusters: int
+    min_weight: float = 0.01
+
+    kind: ClassVar[str] = "kmeans"
+    objective: ClassVar[str] = "inertia"
+
+    def __post_init__(self) -> None:
+        if self.n_clusters < 1:
+            raise DataError(f"n_clusters is {self.n_clusters}; expected at least 1")
+
+    @property
+    def n_components(self) -> int:
+        """Number of clusters K."""
+        return self.n_clusters
+
+    def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
+        """Return centroids drawn by greedy k-means++."""
+        return KMeansParams(kmeans_plusplus(X, w, self.n_clusters, rng))
+
+    def e_step(self, params: KMeansParams, X: Array, w: Array) -> Stats:
+        """Assign each point to its nearest centroid; return counts and sums about it."""
+        labels, sqdist = kernels.assign(X, params.centroids)
+        weight, first = kernels.cluster_moments(X, w, labels, params.centroids)
+        return Stats(
+            weight=weight,
+            first=first,
+            second=None,
+            reference=params.centroids,
+            covariance_type=None,
+            objective=float(w @ sqdist),
+            count=float(w.sum()),
+        )
+
+    def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
+        """Move each centroid to its cluster's average; one of no mass stays where it is."""
+        return KMeansParams(stats.averages(otherwise=params.centroids))
+
+    def revive(
+        self, stats: Stats, X: Array, w: Array, rng: np.random.Generator
+    ) -> tuple[Stats, tuple[int, ...]]:
+        """Reseed dying clusters on the batch `X` (N, D), weights `w` (N,).
+
+        A cluster is dying when its mass is below `min_weight` average points of the batch. The
+        batch must already be part of `stats`, under its present reference.
+        """
+        dying = np.flatnonzero(stats.weight < self.min_weight * w.mean())
+        if len(dying) == 0:
+            return stats, ()
+        return reseed(stats, dying, X, w, rng)
+
+    def prior_stats(self, params: KMeansParams, weight: float) -> Stats:
+        """Return statistics of `weight` points at each centroid."""
+        K = len(params.centroids)
+        return Stats(
+            weight=np.full(K, float(weight)),
+            first=np.zeros_like(params.centroids),
+            second=None,
+            reference=params.centroids,
+            covariance_type=None,
+            objective=0.0,
+            count=0.0,
+        )
+
+    def loss(self, stats: Stats) -> float:
+        """Return J / N, in squared units of the data."""
+        return stats.objective / stats.count
+
+    def improvement(self, before: float, after: float) -> float:
+        """Return the relative fall of J."""
+        return (before - after) / before if before > 0.0 else 0.0
+
+    def predict(self, params: KMeansParams, X: Array) -> Labels:
+        """Return the number of the nearest centroid, shape (N,)."""
+        return kernels.assign(X, params.centroids).labels
+
+    def score_points(self, params: KMeansParams, X: Array) -> Array:
+        """Return the squared distance to the nearest centroid, shape (N,)."""
+        return kernels.assign(X, params.centroids).sqdist
+
+    def to_arrays(self, params: KMeansParams) -> dict[str, Array]:
+        """Return {'centroids': (K, D)}."""
+        return {"centroids": params.centroids}
+
+    def from_arrays(self, arrays: Mapping[str, Array]) -> KMeansParams:
+        """Return parameters from {'centroids': (K, D)}."""
+        return KMeansParams(named_array(arrays, "centroids", (self.n_clusters, None)))

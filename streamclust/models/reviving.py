@@ -1,0 +1,143 @@
+"""What becomes of dying components. Mass is moved, never made or lost.
+
+K-means *reseeds* on a point of the batch; a mixture *splits* its heaviest component. Both leave
+the total weight and the total moments as they were; `docs/architecture.md` says what else was
+measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamclust import kernels
+from streamclust.models.covariance import COVARIANCES
+from streamclust.stats import recentre
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamclust.arrays import Array, Labels
+    from streamclust.stats import Stats
+
+_NOTHING = 1e-9
+"""Mass below this share of what it was is rounding left over from a subtraction."""
+
+
+def reseed(
+    stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
+) -> tuple[Stats, tuple[int, ...]]:
+    """Give each dying K-means cluster a new place in the batch.
+
+    The cluster's remaining mass joins the nearest other cluster. Its new place is a point of the
+    batch, drawn as in k-means++ with probability proportional to w_n d^2(x_n), and the points of
+    the batch that are nearer to it than to their own centroid move over to it: J cannot rise.
+
+    Parameters
+    ----------
+    stats : Stats
+        Statistics that hold the batch, assigned to the nearest of `stats.reference`.
+    dying : iterable of int
+    X, w : arrays of shape (N, D) and (N,)
+        The batch.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    tuple
+        The statistics, and the clusters that found a place; none does while every point of the
+        batch sits on a centroid.
+    """
+    labels, sqdist = kernels.assign(X, stats.reference)
+    labels, sqdist = labels.copy(), sqdist.copy()
+    revived = []
+    for k in dying:
+        cost = w * sqdist
+        if len(stats.weight) == 1 or not cost.max() > 0.0:
+            break
+        neighbour = _nearest_other(stats.reference, k)
+        stats = _absorb(stats, k, neighbour)
+        labels[labels == k] = neighbour
+        place = X[rng.choice(len(X), p=cost / cost.sum())]
+        difference = X - place
+        distance = np.einsum("nd,nd->n", difference, difference)
+        moving = distance < sqdist
+        stats = _move(stats, k, place, X[moving], w[moving], labels[moving])
+        labels[moving], sqdist[moving] = k, distance[moving]
+        revived.append(int(k))
+    return stats, tuple(revived)
+
+
+def _nearest_other(places: Array, k: int) -> int:
+    others = np.delete(np.arange(len(places)), k)
+    return int(others[kernels.assign(places[[k]], places[others]).labels[0]])
+
+
+def _absorb(stats: Stats, k: int, into: int) -> Stats:
+    """Move the mass of cluster `k` to cluster `into`."""
+    weight, first = stats.weight.copy(), stats.first.copy()
+    first[into] += first[k] + weight[k] * (stats.reference[k] - stats.reference[into])
+    weight[into] += weight[k]
+    weight[k], first[k] = 0.0, 0.0
+    return replace(stats, weight=weight, first=first)
+
+
+def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels) -> Stats:
+    """Move points `X` from the clusters that own them to cluster `k`, begun anew at `place`."""
+    lost_weight, lost_first = kernels.cluster_moments(X, w, owners, stats.reference)
+    weight, first = stats.weight - lost_weight, stats.first - lost_first
+    emptied = weight <= _NOTHING * stats.weight
+    weight[emptied], first[emptied] = 0.0, 0.0
+    weight[k], first[k] = w.sum(), w @ (X - place)
+    reference = stats.reference.copy()
+    reference[k] = place
+    return replace(stats, weight=weight, first=first, reference=reference)
+
+
+def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
+    """Give each dying mixture component half of the heaviest one.
+
+    A Gaussian that is cut in two at its mean, across its widest axis, has halves with means at
+    +-sqrt(2/pi) standard deviations; both take the covariance that leaves the total moments as
+    they were. The dying component's remaining mass joins the one that is split.
+    """
+    revived = []
+    for k in dying:
+        heavy = int(np.argmax(stats.weight))
+        if heavy == k:
+            break
+        stats = _join(stats, int(k), heavy)
+        second, d = _halve(stats, heavy, int(k))
+        weight, reference = stats.weight.copy(), stats.reference.copy()
+        weight[[heavy, k]] = 0.5 * weight[heavy]
+        reference[k] = reference[heavy] - d
+        reference[heavy] += d
+        stats = replace(stats, weight=weight, reference=reference, second=second)
+        revived.append(int(k))
+    return stats, tuple(revived)
+
+
+def _halve(stats: Stats, heavy: int, light: int) -> tuple[Array, Array]:
+    if stats.second is None or stats.covariance_type is None:
+        raise TypeError("only a mixture can split: these statistics have no second moments")
+    halve = COVARIANCES[stats.covariance_type].halve
+    return halve(stats.second, stats.weight, stats.first.shape[1], heavy, light)
+
+
+def _join(stats: Stats, k: int, into: int) -> Stats:
+    """Move all mass of component `k` to `into`; every moment ends up about its component's mean."""
+    reference = stats.reference.copy()
+    reference[k] = reference[into]
+    stats = recentre(stats, reference)
+    weight, first, second = stats.weight.copy(), stats.first.copy(), stats.second
+    for moment in (weight, first):
+        moment[into] += moment[k]
+        moment[k] = 0.0
+    if second is not None and stats.covariance_type != "tied":
+        second = second.copy()
+        second[into] += second[k]
+        second[k] = 0.0
+    joined = replace(stats, weight=weight, first=first, second=second)
+    return recentre(joined, joined.averages(otherwise=reference))

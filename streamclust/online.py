@@ -1,0 +1,313 @@
+"""Learning from a stream: one learner for both families.
+
+    running <- lam * running + e_step(params, batch);   params <- m_step(running)
+
+with lam from the forgetting policy. It is the statistics that are interpolated, never the means
+and covariances (Cappe & Moulines 2009, equation 11; Liang & Klein 2009; Sculley 2010 is the
+K-means case). A stepwise update promises no monotone likelihood. Each batch is scored under the
+parameters that it had no part in, before it is learned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+import numpy as np
+
+from streamclust.arrays import as_points, as_sample_weight
+from streamclust.errors import TooFewPointsError
+from streamclust.fit import fit
+from streamclust.forgetting import Forgetting, Step
+from streamclust.stats import Stats, decay, merge
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from streamclust.arrays import Array
+    from streamclust.models.family import Family
+
+P = TypeVar("P")
+
+Phase = Literal["warming", "started", "learning"]
+
+
+@dataclass(frozen=True)
+class LearnerState(Generic[P]):
+    """All that the next step needs; a checkpoint is this and a stream position.
+
+    Parameters
+    ----------
+    params : KMeansParams or MixtureParams or None
+        None while the warm-up sample is gathered.
+    stats : Stats or None
+        Running statistics. Their objective and count cover scored points only, so that
+        `objective / count` is the prequential (out-of-sample) score.
+    average : Stats or None
+        Polyak-Ruppert average of the normalised statistics, if the policy asks for it.
+    averaged : int
+        Steps that `average` covers.
+    sample, sample_weight : arrays of shape (M, D) and (M,)
+        The warm-up sample so far; empty after the start.
+    steps : int
+        Batches learned since the start.
+    points : int
+        Points taken in ever.
+    held : float
+        Weight learned since the start, counted up to the policy's hold.
+    time_ms : float or None
+        Event time of the newest batch.
+    revivals : int
+        Components reseeded or split ever.
+    """
+
+    params: P | None = None
+    stats: Stats | None = None
+    average: Stats | None = None
+    averaged: int = 0
+    sample: Array = field(default_factory=lambda: np.empty((0, 0)))
+    sample_weight: Array = field(default_factory=lambda: np.empty(0))
+    steps: int = 0
+    points: int = 0
+    held: float = 0.0
+    time_ms: float | None = None
+    revivals: int = 0
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an operator wants to see of one update.
+
+    Parameters
+    ----------
+    phase : {'warming', 'started', 'learning'}
+    points : int
+        Points in the batch, apart from those of weight 0.
+    loss : float or None
+        Loss per point of this batch before it was learned; None while warming up.
+    step_size : float
+        gamma = m / (lam n + m); 0 if nothing was learned.
+    revived : tuple of int
+        Components that were dying and were given new work.
+    reason : str
+        Why the learner is still warming up, if it is.
+    """
+
+    phase: Phase
+    points: int
+    loss: float | None = None
+    step_size: float = 0.0
+    revived: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StreamLearner(Generic[P]):
+    """Online K-means or stepwise EM, by family.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    forgetting : Forgetting, optional
+        None, by half-life in points or event time, or a power schedule. Default: none.
+    warm_up : int, optional
+        Points gathered before the start. Default: 1,000 or 10 K, whichever is more.
+    restarts : int, default=4
+        Runs on the warm-up sample, the best of which is the start.
+    seed : int, default=0
+        The same feed in the same batches with the same seed gives the same bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamclust import HalfLife, KMeans, StreamLearner
+    >>> learner = StreamLearner(KMeans(2), HalfLife(points=500), warm_up=10)
+    >>> state = learner.init()
+    >>> for batch in np.random.default_rng(0).normal([[-5.0], [5.0]], size=(100, 2, 1)):
+    ...     state, info = learner.update(state, batch)
+    >>> sorted(state.params.centroids.round().ravel().tolist())
+    [-5.0, 5.0]
+    """
+
+    family: Family[P]
+    forgetting: Forgetting = field(default_factory=Forgetting)
+    warm_up: int | None = None
+    restarts: int = 4
+    seed: int = 0
+
+    @property
+    def warm_up_points(self) -> int:
+        """Points gathered before the start."""
+        return self.warm_up or max(1000, 10 * self.family.n_components)
+
+    def init(self, params: P | None = None, weight: float = 1.0) -> LearnerState[P]:
+        """Return the state before the first point.
+
+        Parameters
+        ----------
+        params : KMeansParams or MixtureParams, optional
+            Start from these instead of a warm-up sample.
+        weight : float, default=1.0
+            How many points each given component counts for, on average.
+        """
+        if params is None:
+            return LearnerState()
+        return LearnerState(params=params, stats=self.family.prior_stats(params, weight))
+
+    def update(
+        self,
+        state: LearnerState[P],
+        X: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        time_ms: float | None = None,
+    ) -> tuple[LearnerState[P], Info]:
+        """Score a batch, then learn it. `state` itself is left as it was.
+
+        Parameters
+        ----------
+        state : LearnerState
+        X : array-like of shape (N, D)
+            An empty batch changes nothing.
+        sample_weight : array-like of shape (N,), optional
+            Weight 2 is the point twice, weight 0 no point.
+        time_ms : float, optional
+            Event time of the batch in milliseconds; needed for a half-life in event time.
+
+        Raises
+        ------
+        DataError
+            If the points have the wrong shape or hold NaN or infinity.
+        """
+        points = as_points(X, self._n_features(state))
+        w = as_sample_weight(sample_weight, len(points))
+        points, w = points[w > 0.0], w[w > 0.0]
+        phase: Phase = "learning" if state.params is not None else "warming"
+        if len(points) == 0:
+            return state, Info(phase, 0)
+        if state.params is None or state.stats is None:
+            state = self._gather(state, points, w, time_ms)
+            if len(state.sample) < self.warm_up_points:
+                return state, Info("warming", len(points), reason=self._wanting(state))
+            return self.start(state)
+        return self._learn(state, state.params, state.stats, points, w, time_ms)
+
+    def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
+        """Leave the warm-up with the sample as it is, if it has K distinct points.
+
+        With fewer, the learner goes on gathering: equal points are kept as one, with their
+        weights added up, so that the sample stays bounded.
+        """
+        sample, w = state.sample, state.sample_weight
+        try:
+            best = fit(self.family, sample, w, restarts=self.restarts, seed=self.seed)
+        except TooFewPointsError as error:
+            distinct, weight = _distinct(sample, w)
+            state = replace(state, sample=distinct, sample_weight=weight)
+            return state, Info("warming", 0, reason=str(error))
+        # The sample's own score is in-sample: it must not pass for a prequential one.
+        stats = replace(best.stats, objective=0.0, count=0.0)
+        empty = LearnerState[P]()
+        state = replace(
+            state,
+            params=self.family.m_step(stats, best.params),
+            stats=stats,
+            sample=empty.sample,
+            sample_weight=empty.sample_weight,
+        )
+        return state, Info("started", len(sample))
+
+    def published(self, state: LearnerState[P]) -> P | None:
+        """Return the parameters to publish: of the averaged statistics, if the policy averages."""
+        if state.average is not None and state.params is not None:
+            return self.family.m_step(state.average, state.params)
+        return state.params
+
+    def _n_features(self, state: LearnerState[P]) -> int | None:
+        if state.stats is not None:
+            return int(state.stats.reference.shape[1])
+        return state.sample.shape[1] if len(state.sample) else None
+
+    def _wanting(self, state: LearnerState[P]) -> str:
+        return f"{len(state.sample)} of {self.warm_up_points} warm-up points"
+
+    def _gather(
+        self, state: LearnerState[P], X: Array, w: Array, time_ms: float | None
+    ) -> LearnerState[P]:
+        sample = np.concatenate([state.sample, X]) if len(state.sample) else X
+        return replace(
+            state,
+            sample=sample,
+            sample_weight=np.concatenate([state.sample_weight, w]),
+            points=state.points + len(X),
+            time_ms=_latest(state.time_ms, time_ms),
+        )
+
+    def _learn(
+        self,
+        state: LearnerState[P],
+        params: P,
+        running: Stats,
+        X: Array,
+        w: Array,
+        time_ms: float | None,
+    ) -> tuple[LearnerState[P], Info]:
+        batch = self.family.e_step(params, X, w)
+        step = Step(
+            number=state.steps + 1,
+            weight=batch.count,
+            running=float(running.weight.sum()),
+            elapsed_ms=_elapsed(state.time_ms, time_ms),
+        )
+        lam = self.forgetting.factor(step)
+        stats = merge(batch, decay(running, lam))
+        held = state.held
+        revived: tuple[int, ...] = ()
+        if held >= self.forgetting.hold:
+            rng = np.random.default_rng((self.seed, step.number))
+            stats, revived = self.family.revive(stats, X, w, rng)
+            params = self.family.m_step(stats, params)
+        else:
+            held += batch.count
+        state = replace(
+            state,
+            params=params,
+            stats=stats,
+            steps=step.number,
+            points=state.points + len(X),
+            held=held,
+            time_ms=_latest(state.time_ms, time_ms),
+            revivals=state.revivals + len(revived),
+        )
+        size = batch.count / (lam * step.running + batch.count)
+        info = Info("learning", len(X), self.family.loss(batch), size, revived)
+        return self._averaged(state, stats, restart=bool(revived)), info
+
+    def _averaged(self, state: LearnerState[P], stats: Stats, restart: bool) -> LearnerState[P]:
+        """Take one more step into the Polyak-Ruppert average, or begin it anew."""
+        if not self.forgetting.average or state.held < self.forgetting.hold:
+            return state
+        share = decay(stats, 1.0 / float(stats.weight.sum()))
+        if restart or state.average is None:
+            return replace(state, average=share, averaged=1)
+        n = state.averaged + 1
+        average = merge(decay(share, 1.0 / n), decay(state.average, (n - 1.0) / n))
+        return replace(state, average=average, averaged=n)
+
+
+def _distinct(X: Array, w: Array) -> tuple[Array, Array]:
+    distinct, index = np.unique(X, axis=0, return_inverse=True)
+    weight = np.bincount(index.ravel(), weights=w, minlength=len(distinct))
+    return distinct, weight.astype(np.float64)
+
+
+def _latest(before: float | None, now: float | None) -> float | None:
+    if before is None or now is None:
+        return now if before is None else before
+    return max(before, now)
+
+
+def _elapsed(before: float | None, now: float | None) -> float | None:
+    if now is None:
+        return None
+    return 0.0 if before is None else now - before

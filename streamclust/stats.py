@@ -1,0 +1,152 @@
+r"""Additive sufficient statistics: the one thing that is learned, merged, forgotten and stored.
+
+For component k and responsibilities gamma_nk (one-hot for K-means), sample weights w_n and a
+reference point r_k:
+
+    weight_k = sum_n w_n gamma_nk
+    first_k  = sum_n w_n gamma_nk (x_n - r_k)
+    second_k = sum_n w_n gamma_nk (x_n - r_k)(x_n - r_k)^T     (in the covariance type's shape)
+
+Moments about a reference near the data lose nothing to cancellation, however far the data are
+from the origin (Chan, Golub & LeVeque 1983); `recentre` moves them to another reference exactly.
+
+Forgetting is *additive*: S <- lam S + s. The normalised form S <- (1 - eta) S + eta s of a mean
+statistic is the same thing with eta = m / (lam n + m), where n and m are the two weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.arrays import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_VANISHED = 1e-200
+"""A mass that has decayed below this is no mass; quotients of subnormal numbers mean nothing."""
+
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Sufficient statistics of K components in D dimensions; all float64.
+
+    Parameters
+    ----------
+    weight : array of shape (K,)
+        Mass of each component, in points.
+    first : array of shape (K, D)
+        First moment about `reference`.
+    second : array or None
+        Second moment about `reference`: full (K, D, D), tied (D, D), diag (K, D), spherical (K,)
+        (averaged over features); None for K-means, which needs none.
+    reference : array of shape (K, D)
+        The points that the moments are about.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'} or None
+        Which shape `second` has.
+    objective : float
+        Sum of w_n min_k ||x_n - u_k||^2 (K-means), or of w_n log p(x_n) (mixture), each under
+        the parameters that the e-step was given.
+    count : float
+        Total weight of the points that `objective` sums over.
+    """
+
+    weight: Array
+    first: Array
+    second: Array | None
+    reference: Array
+    covariance_type: CovarianceType | None
+    objective: float
+    count: float
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """Components whose mass is large enough to divide by, shape (K,)."""
+        return self.weight > _VANISHED
+
+    def averages(self, otherwise: Array) -> Array:
+        """Return each component's average (K, D); `otherwise` where there is no mass."""
+        alive = self.alive
+        means = otherwise.copy()
+        means[alive] = self.reference[alive] + self.first[alive] / self.weight[alive, None]
+        return means
+
+
+def zero(reference: Array, covariance_type: CovarianceType | None) -> Stats:
+    """Return the neutral element of `merge`: no points yet, about `reference` of shape (K, D)."""
+    K, D = reference.shape
+    shapes = {"full": (K, D, D), "tied": (D, D), "diag": (K, D), "spherical": (K,)}
+    return Stats(
+        weight=np.zeros(K),
+        first=np.zeros((K, D)),
+        second=None if covariance_type is None else np.zeros(shapes[covariance_type]),
+        reference=reference,
+        covariance_type=covariance_type,
+        objective=0.0,
+        count=0.0,
+    )
+
+
+def merge(a: Stats, b: Stats) -> Stats:
+    """Return the statistics of both sets of points, about the reference of `a`."""
+    b = recentre(b, a.reference)
+    return replace(
+        a,
+        weight=a.weight + b.weight,
+        first=a.first + b.first,
+        second=None if a.second is None or b.second is None else a.second + b.second,
+        objective=a.objective + b.objective,
+        count=a.count + b.count,
+    )
+
+
+def decay(stats: Stats, lam: float) -> Stats:
+    """Return the statistics with every point's weight multiplied by `lam` (>= 0)."""
+    return replace(
+        stats,
+        weight=lam * stats.weight,
+        first=lam * stats.first,
+        second=None if stats.second is None else lam * stats.second,
+        objective=lam * stats.objective,
+        count=lam * stats.count,
+    )
+
+
+def recentre(stats: Stats, reference: Array) -> Stats:
+    """Return the same statistics about another `reference` of shape (K, D).
+
+    With d_k = r'_k - r_k: first' = first - n d and second' = second - d f^T - f d^T + n d d^T.
+    """
+    if reference is stats.reference:
+        return stats
+    d = reference - stats.reference
+    first = stats.first - stats.weight[:, None] * d
+    second = stats.second
+    if second is not None and stats.covariance_type is not None:
+        second = second + _SHIFTS[stats.covariance_type](d, stats.first, first)
+    return replace(stats, first=first, second=second, reference=reference)
+
+
+def _shift_full(d: Array, f: Array, g: Array) -> Array:
+    # d f^T + f d^T - n d d^T with n d = f - g, written so that it is symmetric in rounding too.
+    half = d[:, :, None] * (f + g)[:, None, :]
+    return -0.5 * (half + half.transpose(0, 2, 1))
+
+
+def _shift_diag(d: Array, f: Array, g: Array) -> Array:
+    return -d * (f + g)
+
+
+_SHIFTS: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "full": _shift_full,
+    "tied": lambda d, f, g: _shift_full(d, f, g).sum(axis=0),
+    "diag": _shift_diag,
+    "spherical": lambda d, f, g: _shift_diag(d, f, g).mean(axis=1),
+}
+"""What `recentre` adds to the second moment: move d, old first moment f, new one g."""
