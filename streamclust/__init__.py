@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
+    from streamclust.client import Client as Client
     from streamclust.errors import StreamclustError as StreamclustError
     from streamclust.fit import fit as fit
     from streamclust.forgetting import Forgetting as Forgetting
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
     from streamclust.models import MixtureParams as MixtureParams
     from streamclust.online import StreamLearner as StreamLearner
     from streamclust.stats import Stats as Stats
+    from streamclust.store.published import Model as Model
 
 _HOMES = {
+    "Client": "streamclust.client",
     "Forgetting": "streamclust.forgetting",
     "GaussianMixture": "streamclust.models",
     "HalfLife": "streamclust.forgetting",
     "HalfLifeTime": "streamclust.forgetting",
     "KMeans": "streamclust.models",
+    "Model": "streamclust.store.published",
     "KMeansParams": "streamclust.models",
     "MixtureParams": "streamclust.models",
     "PowerSchedule": "streamclust.forgetting",

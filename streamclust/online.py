@@ -32,7 +32,7 @@ P = TypeVar("P")
 Phase = Literal["warming", "started", "learning"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LearnerState(Generic[P]):
     """All that the next step needs; a checkpoint is this and a stream position.
 

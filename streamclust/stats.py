@@ -33,7 +33,7 @@ _VANISHED = 1e-200
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stats:
     """Sufficient statistics of K components in D dimensions; all float64.
 

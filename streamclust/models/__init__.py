@@ -4,4 +4,9 @@ from streamclust.models.family import Family
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 from streamclust.models.kmeans import KMeans, KMeansParams
 
-__all__ = ["Family", "GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"]
+__all__ = ["FAMILIES", "Family", "GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"]
+
+FAMILIES: dict[str, type[KMeans] | type[GaussianMixture]] = {
+    KMeans.kind: KMeans,
+    GaussianMixture.kind: GaussianMixture,
+}

@@ -48,7 +48,7 @@ class InMemory(Generic[P]):
         return self.family.revive(stats, self.X, self.w, self.rng)[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Climb(Generic[P]):
     """Where a run of the loop ended.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamclust.stats import CovarianceType
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MixtureParams:
     """Parameters of a mixture; shapes are scikit-learn's.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KMeansParams:
     """Centroids u_k, shape (K, D)."""
 

@@ -1,0 +1,62 @@
+"""What several commands share: the options that say which server, and the server itself."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamclust.config import Settings
+    from streamclust.store.connect import Server
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --config, --redis-url and --set; the command receives `settings`."""
+
+    @click.option(
+        "--config",
+        "-c",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Configuration file.  [default: config.yaml, if there is one]",
+    )
+    @click.option("--redis-url", metavar="URL", help="Server to use; same as --set redis.url=URL.")
+    @click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override a setting, such as models.palette.n_clusters=32. Repeatable.",
+    )
+    @wraps(command)
+    def wrapper(
+        *args: Any,
+        config: Path | None,
+        redis_url: str | None,
+        overrides: tuple[str, ...],
+        **kwargs: Any,
+    ) -> Any:
+        from streamclust.config import load_settings
+
+        flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
+        return command(*args, settings=load_settings(config, flags), **kwargs)
+
+    return wrapper
+
+
+@contextmanager
+def opened_server(settings: Settings) -> Iterator[Server]:
+    """Open the server of the settings; its faults inside become errors of one line."""
+    from streamclust.store.connect import Address, open_server, translate
+
+    redis = settings.redis
+    address = Address(redis.url, redis.data_dir, redis.username, redis.read_password())
+    with open_server(address) as server, translate(server.label):
+        yield server

@@ -1,0 +1,89 @@
+"""``streamclust``: the group of all commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from streamclust.errors import ConfigError, ServerError, StreamclustError
+from streamclust.version import __version__
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_SERVER = 3
+
+_COMMANDS = {
+    "worker": "Learn models from streams of points, and publish them.",
+    "ingest": "Send points from files or standard input into a stream.",
+    "watch": "Follow a model's updates as they are published.",
+    "status": "Show models, workers and what is still to learn.",
+    "demo": "Learn from two real feeds, live, and draw the results.",
+    "config": "Check, show and explain the settings.",
+    "completion": "Print the script that completes commands in your shell.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is run or asked for help, so that starting costs nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"streamclust.cli.{name}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StreamclustError as error:
+            for line in str(error).splitlines():
+                click.echo(f"error: {line}", err=True)
+            ctx.exit(_exit_code(error))
+
+
+def _exit_code(error: StreamclustError) -> int:
+    if isinstance(error, ConfigError):
+        return EXIT_USAGE
+    return EXIT_SERVER if isinstance(error, ServerError) else EXIT_ERROR
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="streamclust")
+def cli() -> None:
+    """Streaming online clustering over Redis streams.
+
+    A worker reads points from a stream, learns K-means or a Gaussian mixture, and publishes
+    versioned models that other programs follow.
+
+    \b
+    Try it:
+      streamclust demo                                      a minute, real data, pictures
+    Use it:
+      streamclust ingest points.csv --stream points         fill a stream
+      streamclust worker --config config.yaml               learn from it
+      streamclust watch MODEL                               see the model change
+
+    Exit codes: 0 all is well, 1 an error, 2 wrong usage or settings, 3 the server.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli()
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        sys.stderr.close()
+        sys.exit(EXIT_ERROR)

@@ -1,0 +1,58 @@
+"""``streamclust worker``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from streamclust.cli.common import opened_server, server_options
+
+if TYPE_CHECKING:
+    from streamclust.config import Settings
+
+
+@click.command()
+@server_options
+@click.option("--until-idle", is_flag=True, help="Learn what is there, publish, and exit.")
+@click.option("--check", is_flag=True, help="Exit 0 if live workers have all models, else 1.")
+def worker(settings: Settings, until_idle: bool, check: bool) -> None:
+    """Learn the models of the configuration from their streams, and publish them.
+
+    Runs until Ctrl-C or SIGTERM: then it finishes the batch, commits, publishes and exits 0.
+    A second signal ends it at once; nothing that was committed is lost either way.
+
+    \b
+    Examples:
+      streamclust worker                          the models in ./config.yaml
+      streamclust worker -c prod.yaml --redis-url redis://db:6379/0
+      streamclust worker --until-idle             from cron: drain the stream and exit
+      streamclust worker --check                  for health probes
+      streamclust worker --set models.palette.n_clusters=32
+    """
+    if check:
+        _check(settings)
+        return
+    from streamclust.worker.daemon import run_worker
+
+    with opened_server(settings) as server:
+        run_worker(settings, server, until_idle=until_idle)
+
+
+def _check(settings: Settings) -> None:
+    from streamclust.store.health import read_health
+    from streamclust.store.keys import Keys
+
+    missing = []
+    with opened_server(settings) as server:
+        client = server.client()
+        for name in settings.models:
+            health = read_health(client, Keys(settings.namespace, name))
+            if health is None:
+                missing.append(name)
+            else:
+                click.echo(f"{name}: alive, {health.phase}, {health.points:,} points")
+    for name in missing:
+        click.echo(f"{name}: no live worker", err=True)
+    if missing or not settings.models:
+        raise SystemExit(1)

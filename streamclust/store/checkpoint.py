@@ -1,0 +1,153 @@
+"""The checkpoint in `:state`: what was learned, and the stream position that it covers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from streamclust.arrays import Array
+from streamclust.errors import FormatError
+from streamclust.models import Family
+from streamclust.online import LearnerState
+from streamclust.stats import Stats
+from streamclust.store.layout import Layout
+from streamclust.store.payload import pack, unpack
+
+FORMAT = "streamclust.state/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """One committed moment of a model.
+
+    Parameters
+    ----------
+    learner : LearnerState
+    position : dict of str to str
+        Points' stream -> ID of the last entry that is learned (or dead).
+    layout : Layout or None
+        How the entries are laid out, once the first good one was seen.
+    version : int
+        Newest published version; 0 before the first.
+    published : int
+        Points that had been learned when it was published.
+    dead : int
+        Points refused ever; also the number of the newest entry of `:dead`.
+    token : int
+        Fencing token of the worker that wrote this.
+    """
+
+    learner: LearnerState[Any] = field(default_factory=LearnerState)
+    position: dict[str, str] = field(default_factory=dict)
+    layout: Layout | None = None
+    version: int = 0
+    published: int = 0
+    dead: int = 0
+    token: int = 0
+
+
+_PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals")
+
+
+def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
+    """Return a checkpoint as safetensors bytes."""
+    learner = checkpoint.learner
+    arrays = {"sample": learner.sample, "sample_weight": learner.sample_weight}
+    if learner.params is not None:
+        arrays |= _prefixed("params", family.to_arrays(learner.params))
+    for name, stats in (("stats", learner.stats), ("average", learner.average)):
+        if stats is not None:
+            arrays |= _prefixed(name, _stats_arrays(stats))
+    meta = {
+        "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
+        "learner": {name: getattr(learner, name) for name in _PLAIN},
+        "sums": {
+            name: [stats.objective, stats.count]
+            for name, stats in (("stats", learner.stats), ("average", learner.average))
+            if stats is not None
+        },
+        "position": checkpoint.position,
+        "layout": None if checkpoint.layout is None else checkpoint.layout.to_dict(),
+        "version": checkpoint.version,
+        "published": checkpoint.published,
+        "dead": checkpoint.dead,
+        "token": checkpoint.token,
+    }
+    return pack(FORMAT, arrays, meta)
+
+
+def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoint:
+    """Return the checkpoint that `encode_checkpoint` wrote for the same family.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged, of another format, or of a model with other hyperparameters.
+    """
+    arrays, meta = unpack(data, FORMAT, where)
+    try:
+        _same_family(meta["family"], family, where)
+        learner = LearnerState(
+            params=family.from_arrays(_unprefixed("params", arrays)) if meta["sums"] else None,
+            stats=_stats("stats", arrays, meta, family),
+            average=_stats("average", arrays, meta, family),
+            sample=arrays["sample"],
+            sample_weight=arrays["sample_weight"],
+            **{name: meta["learner"][name] for name in _PLAIN},
+        )
+        return Checkpoint(
+            learner=learner,
+            position=dict(meta["position"]),
+            layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
+            version=int(meta["version"]),
+            published=int(meta["published"]),
+            dead=int(meta["dead"]),
+            token=int(meta["token"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{where} holds a damaged state: {error}") from None
+
+
+def _same_family(found: dict[str, Any], family: Family[Any], where: str) -> None:
+    """Refuse a state whose arrays would not fit; a changed floor or threshold does fit."""
+    for name in ("kind", "n_clusters", "n_components", "covariance_type"):
+        wanted = getattr(family, name, None) if name in found else None
+        if name in found and found[name] != wanted:
+            raise FormatError(
+                f"{where} was learned with {name} {found[name]!r}, the config says {wanted!r}: "
+                "change it back, or give the model a new name"
+            )
+
+
+def _prefixed(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def _unprefixed(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    start = f"{prefix}."
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }
+
+
+def _stats_arrays(stats: Stats) -> dict[str, Array]:
+    arrays = {"weight": stats.weight, "first": stats.first, "reference": stats.reference}
+    return arrays if stats.second is None else {**arrays, "second": stats.second}
+
+
+def _stats(
+    name: str, arrays: dict[str, Array], meta: dict[str, Any], family: Family[Any]
+) -> Stats | None:
+    if name not in meta["sums"]:
+        return None
+    parts = _unprefixed(name, arrays)
+    objective, count = meta["sums"][name]
+    return Stats(
+        weight=parts["weight"],
+        first=parts["first"],
+        second=parts.get("second"),
+        reference=parts["reference"],
+        covariance_type=getattr(family, "covariance_type", None),
+        objective=objective,
+        count=count,
+    )

@@ -1,0 +1,161 @@
+"""The commit: state, position, version and refused points land together, or not at all.
+
+One Lua script, rather than MULTI/EXEC under WATCH: the server runs it alone and unbroken just the
+same, and it can look before it writes. All checks stand before the first write: the fencing
+token, the keys' types, and that the version and the dead letters' numbers are new. A script that
+gets past them can't fail half-way, and the server refuses it as a whole when memory is short.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamclust.errors import LeaseLostError, ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from streamclust.store.keys import Keys
+    from streamclust.store.published import Model
+
+_SCRIPT = """
+local state, models, dead, token = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mine, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
+local first_dead, keep_dead = tonumber(ARGV[8]), ARGV[9]
+
+local newest = redis.call('GET', token)
+if newest ~= mine then return 'FENCED ' .. tostring(newest) end
+for key, wanted in pairs({[state]='string', [models]='stream', [dead]='stream'}) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= wanted then return 'TYPE ' .. key .. ' ' .. found end
+end
+local function taken(key, number)
+  return #redis.call('XRANGE', key, number .. '-0', '+', 'COUNT', 1) > 0
+end
+if version ~= '0' and taken(models, version) then return 'STALE ' .. models .. ' ' .. version end
+if #ARGV > 9 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
+
+redis.call('SET', state, blob)
+for i = 10, #ARGV, 5 do
+  local id = string.format('%.0f-0', first_dead + (i - 10) / 5)
+  redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, id, 'stream', ARGV[i], 'id', ARGV[i + 1],
+             'index', ARGV[i + 2], 'reason', ARGV[i + 3], 'data', ARGV[i + 4])
+end
+if version ~= '0' then
+  redis.call('XADD', models, 'MAXLEN', '=', keep, version .. '-0', 'payload', payload, 'time', now)
+  redis.call('PUBLISH', models, note)
+end
+return 'OK'
+"""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A point that could not be learned, as it is kept in `:dead`.
+
+    Parameters
+    ----------
+    stream : str
+    entry_id : str
+        ID of the entry that it came in.
+    index : int
+        Its place in the entry's block; -1 for the whole entry.
+    reason : str
+    data : bytes
+        The offending bytes, cut.
+    """
+
+    stream: str
+    entry_id: str
+    index: int
+    reason: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What lands together.
+
+    Parameters
+    ----------
+    token : int
+        Fencing token of the writer.
+    state : bytes
+        The checkpoint.
+    model : Model or None
+        The version to publish with it, and
+    payload : bytes
+        its bytes.
+    dead : sequence of DeadLetter
+        Points refused since the last commit.
+    first_dead : int
+        Number of the first of them.
+    """
+
+    token: int
+    state: bytes
+    model: Model | None = None
+    payload: bytes = b""
+    dead: Sequence[DeadLetter] = ()
+    first_dead: int = 1
+
+
+def commit(
+    client: redis.Redis, keys: Keys, what: Commit, *, keep: int = 100, keep_dead: int = 10_000
+) -> None:
+    """Write `what` in one transaction.
+
+    Raises
+    ------
+    LeaseLostError
+        If another worker has taken a newer token; nothing was written.
+    ServerError
+        If a key is of another type, or holds newer versions than the state knows; nothing was
+        written.
+    """
+    version = 0 if what.model is None else what.model.version
+    note = "" if what.model is None else json.dumps(what.model.summary(), sort_keys=True)
+    letters = (
+        part
+        for letter in what.dead
+        for part in (letter.stream, letter.entry_id, letter.index, letter.reason, letter.data)
+    )
+    answer = client.eval(
+        _SCRIPT,
+        4,
+        keys.state,
+        keys.models,
+        keys.dead,
+        keys.token,
+        what.token,
+        what.state,
+        version,
+        what.payload,
+        int(time.time() * 1000),
+        keep,
+        note,
+        what.first_dead,
+        keep_dead,
+        *letters,
+    )
+    _check(answer.decode())
+
+
+def _check(answer: str) -> None:
+    verdict, _, detail = answer.partition(" ")
+    if verdict == "OK":
+        return
+    if verdict == "FENCED":
+        raise LeaseLostError(f"another worker took the model over (token {detail}); wrote nothing")
+    key, _, found = detail.rpartition(" ")
+    if verdict == "TYPE":
+        raise ServerError(f"key {key} holds a {found}, not what streamclust keeps there; move it")
+    raise ServerError(
+        f"{key} already has an entry {found}-0, which the state knows nothing of: was the state "
+        "deleted or restored from a backup? Move the key away, or restore the state of its time"
+    )

@@ -1,0 +1,58 @@
+"""The health key: what a worker says of itself, and for how long that can be believed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import redis
+
+    from streamclust.store.keys import Keys
+
+
+@dataclass(frozen=True)
+class Health:
+    """A worker's word on one model.
+
+    Parameters
+    ----------
+    pid : int
+    host : str
+    phase : str
+        'warming up' or 'learning'.
+    points : int
+        Points learned ever, committed or not.
+    rate : float
+        Points a second since its last word.
+    version : int
+        Newest version; 0 before the first.
+    dead : int
+        Points refused ever.
+    loss : float or None
+        Prequential loss per point.
+    time : float
+        Wall clock, seconds since the epoch.
+    """
+
+    pid: int
+    host: str
+    phase: str
+    points: int
+    rate: float
+    version: int
+    dead: int
+    loss: float | None
+    time: float
+
+
+def write_health(client: redis.Redis, keys: Keys, health: Health, seconds: float) -> None:
+    """Say it, for `seconds`."""
+    client.set(keys.health, json.dumps(asdict(health)), px=int(seconds * 1000))
+
+
+def read_health(client: redis.Redis, keys: Keys) -> Health | None:
+    """Return what the live worker of this model said last; None if there is no live worker."""
+    data = client.get(keys.health)
+    return None if data is None else Health(**json.loads(data))

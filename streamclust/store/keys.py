@@ -1,0 +1,85 @@
+"""Every key that streamclust keeps in Redis: its type, who writes it, who reads it, how long.
+
+All keys of a model share the hash tag ``{namespace:model}``: they sit in one slot of a cluster and
+commit in one transaction. The points' streams are the user's own, under any name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one model.
+
+    Parameters
+    ----------
+    namespace, model : str
+        Letters, digits, ``_``, ``.`` and ``-`` only.
+    """
+
+    namespace: str
+    model: str
+
+    def _key(self, name: str) -> str:
+        return f"{{{self.namespace}:{self.model}}}:{name}"
+
+    @property
+    def state(self) -> str:
+        """String. The checkpoint: statistics and the stream position that they cover.
+
+        Written by the worker in the commit; read by it when it starts. Kept for ever.
+        """
+        return self._key("state")
+
+    @property
+    def models(self) -> str:
+        """Stream. One entry a published version; the entry ID is the version (``42-0``).
+
+        Fields: ``payload`` (safetensors) and ``time`` (wall clock, ms). Written in the commit;
+        read by subscribers. Trimmed to `publish.keep` versions. The channel of the same name
+        announces each version as a line of JSON.
+        """
+        return self._key("models")
+
+    @property
+    def dead(self) -> str:
+        """Stream. One entry a point that could not be learned; IDs count up (``7-0``).
+
+        Fields: ``stream``, ``id``, ``index``, ``reason``, ``data``. Written in the commit; read by
+        people. Trimmed to `dead.keep` entries.
+        """
+        return self._key("dead")
+
+    @property
+    def lease(self) -> str:
+        """String with a time to live. ``token:owner`` of the worker that may write.
+
+        Written by the worker that holds it; read by its standbys.
+        """
+        return self._key("lease")
+
+    @property
+    def token(self) -> str:
+        """Integer. The newest fencing token; a commit under an older one is refused.
+
+        Counted up by each worker that takes the lease; read in the commit. Kept for ever.
+        """
+        return self._key("token")
+
+    @property
+    def health(self) -> str:
+        """String with a time to live. JSON: what the worker is doing.
+
+        Written by the worker every few seconds; read by ``status`` and ``worker --check``.
+        """
+        return self._key("health")
+
+    @property
+    def group(self) -> str:
+        """Name of the consumer group, on the points' streams, that mirrors the position.
+
+        Moved by the worker after each commit, so that ``XINFO GROUPS`` shows its lag.
+        """
+        return f"{self.namespace}:{self.model}"

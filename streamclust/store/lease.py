@@ -1,0 +1,65 @@
+"""The lease: one writer a model, and a fencing token that a paused writer can't get around."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import redis
+
+    from streamclust.store.keys import Keys
+
+_TAKE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local token = redis.call('INCR', KEYS[2])
+redis.call('SET', KEYS[1], token .. ':' .. ARGV[1], 'PX', ARGV[2])
+return token
+"""
+
+_RENEW = """
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2] .. ':' .. ARGV[1], 'PX', ARGV[3])
+return 1
+"""
+
+_DROP = """
+if redis.call('GET', KEYS[1]) ~= ARGV[2] .. ':' .. ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+class Lease:
+    """The right to write one model, for `seconds` from each renewal.
+
+    The key with its time to live decides who *may take* the model; the token, which only ever
+    counts up, decides who *may write*: the commit compares it. So a worker that slept past its
+    lease can't do harm, whatever its clock says.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys, seconds: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._ttl_ms = int(seconds * 1000)
+        self._owner = secrets.token_hex(8)
+        self.token = 0
+
+    def take(self) -> bool:
+        """Take the lease if nobody holds it; say whether that went well."""
+        answer = self._client.eval(
+            _TAKE, 2, self._keys.lease, self._keys.token, self._owner, self._ttl_ms
+        )
+        self.token = int(answer)
+        return self.token > 0
+
+    def renew(self) -> bool:
+        """Hold on to the lease; False if another worker has taken it."""
+        answer = self._client.eval(
+            _RENEW, 2, self._keys.lease, self._keys.token, self._owner, self.token, self._ttl_ms
+        )
+        return bool(answer)
+
+    def drop(self) -> None:
+        """Give the lease back, so that a standby need not wait for it to lapse."""
+        self._client.eval(_DROP, 1, self._keys.lease, self._owner, self.token)
+        self.token = 0

@@ -1,0 +1,155 @@
+"""Published models: what a subscriber gets, as bytes in `:models` and as an object."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from streamclust.arrays import Array, Labels, as_points
+from streamclust.errors import FormatError, StreamclustError
+from streamclust.models import FAMILIES, Family
+from streamclust.store.payload import pack, unpack
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+FORMAT = "streamclust.model/1"
+
+Reason = Literal["start", "step", "reseed", "leave"]
+"""Why a version was published: the first one, by cadence, after a component was given new work,
+or because the worker left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One published version of a model.
+
+    Parameters
+    ----------
+    name : str
+    version : int
+        1, 2, 3, ...; also the ID of its entry, ``<version>-0``.
+    reason : str
+        Why it was published; see `Reason`.
+    family : KMeans or GaussianMixture
+        With its hyperparameters.
+    params : KMeansParams or MixtureParams
+    mass : array of shape (K,)
+        Effective number of points behind each component, after forgetting.
+    position : dict of str to str
+        Points' stream -> ID of the last entry that was learned.
+    points : int
+        Points learned ever.
+    loss : float or None
+        Prequential loss: inertia per point, or negative log-likelihood per point, of points
+        scored before they were learned and forgotten as the statistics are.
+    time_ms : float or None
+        Event time of the newest point, in milliseconds since the epoch.
+    features : tuple of str
+        Names of the D features; empty if the feed has none.
+    """
+
+    name: str
+    version: int
+    reason: str
+    family: Family[Any]
+    params: Any
+    mass: Array
+    position: dict[str, str]
+    points: int
+    loss: float | None
+    time_ms: float | None
+    features: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """'kmeans' or 'gaussian_mixture'."""
+        return self.family.kind
+
+    @property
+    def means(self) -> Array:
+        """Centroids, or the components' means, shape (K, D)."""
+        means: Array = self.params.means
+        return means
+
+    @property
+    def score_name(self) -> str:
+        """Name of `score`: 'inertia' or 'log_likelihood'."""
+        return self.family.objective
+
+    @property
+    def score(self) -> float | None:
+        """Prequential inertia per point, or log-likelihood per point."""
+        if self.loss is None:
+            return None
+        return self.loss if self.family.objective == "inertia" else -self.loss
+
+    def predict(self, X: ArrayLike) -> Labels:
+        """Return each point's component, shape (N,)."""
+        return self.family.predict(self.params, as_points(X, self.means.shape[1]))
+
+    def score_points(self, X: ArrayLike) -> Array:
+        """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
+        return self.family.score_points(self.params, as_points(X, self.means.shape[1]))
+
+    def summary(self) -> dict[str, Any]:
+        """Return all but the arrays, as plain JSON-able values."""
+        return {
+            "model": self.name,
+            "version": self.version,
+            "kind": self.kind,
+            "reason": self.reason,
+            "n_components": int(self.means.shape[0]),
+            "n_features": int(self.means.shape[1]),
+            "points": self.points,
+            "effective_weight": float(self.mass.sum()),
+            self.score_name: self.score,
+            "position": self.position,
+            "time_ms": self.time_ms,
+            "features": list(self.features),
+        }
+
+
+def encode_model(model: Model) -> bytes:
+    """Return a version as safetensors bytes."""
+    arrays = {**model.family.to_arrays(model.params), "mass": model.mass}
+    hyper = {**asdict(model.family), "kind": model.kind}  # type: ignore[call-overload]
+    return pack(FORMAT, arrays, {**model.summary(), "loss": model.loss, "family": hyper})
+
+
+def decode_model(data: bytes, where: str) -> Model:
+    """Return the version that `encode_model` wrote.
+
+    Raises
+    ------
+    FormatError
+        If the bytes aren't a model of this format; `where` (a key or file) is named.
+    """
+    arrays, meta = unpack(data, FORMAT, where)
+    try:
+        family = family_of(meta["family"])
+        return Model(
+            name=meta["model"],
+            version=int(meta["version"]),
+            reason=meta["reason"],
+            family=family,
+            params=family.from_arrays(arrays),
+            mass=np.asarray(arrays["mass"]),
+            position=dict(meta["position"]),
+            points=int(meta["points"]),
+            loss=meta["loss"],
+            time_ms=meta["time_ms"],
+            features=tuple(meta["features"]),
+        )
+    except (KeyError, TypeError, ValueError, StreamclustError) as error:
+        raise FormatError(f"{where} holds a damaged model: {error}") from None
+
+
+def family_of(hyper: dict[str, Any]) -> Family[Any]:
+    """Return the family that ``{'kind': ..., hyperparameters}`` describe."""
+    family = FAMILIES[hyper["kind"]]
+    known = {field.name for field in fields(family)}
+    made: Family[Any] = family(**{name: hyper[name] for name in hyper if name in known})
+    return made

@@ -1,0 +1,69 @@
+"""Reading published versions: one, all retained ones, and those to come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import UnknownModelError
+from streamclust.store.published import Model, decode_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from streamclust.store.keys import Keys
+
+
+def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> Model:
+    """Return the newest version, or the one asked for.
+
+    Raises
+    ------
+    UnknownModelError
+        If nothing has been published under this name, or that version is no longer kept.
+    """
+    if version is None:
+        entries: Any = client.xrevrange(keys.models, count=1)
+    else:
+        entries = client.xrange(keys.models, f"{version}-0", f"{version}-0")
+    if not entries:
+        raise UnknownModelError(_missing(client, keys, version))
+    return _decode(entries[0], keys)
+
+
+def follow(
+    client: redis.Redis, keys: Keys, after: int, *, block_ms: int | None = None
+) -> Iterator[Model]:
+    """Yield the versions after `after`, waiting up to `block_ms` for the first of them."""
+    reply: Any = client.xread({keys.models: f"{after}-0"}, count=16, block=block_ms)
+    for _, entries in reply or ():
+        for entry in entries:
+            yield _decode(entry, keys)
+
+
+def model_names(client: redis.Redis, namespace: str) -> list[str]:
+    """Return the names of all models that have been published or begun in a namespace."""
+    start = f"{{{namespace}:"
+    found = set()
+    for key in client.scan_iter(match=f"{start}*}}:*", count=1000):
+        name, _, _ = key.decode().removeprefix(start).partition("}:")
+        found.add(name)
+    return sorted(found)
+
+
+def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
+    entry_id, fields = entry
+    return decode_model(fields[b"payload"], f"{keys.models} entry {entry_id.decode()}")
+
+
+def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
+    if version is not None and client.exists(keys.models):
+        oldest: Any = client.xrange(keys.models, count=1)
+        first = oldest[0][0].decode().partition("-")[0] if oldest else "none"
+        return f"version {version} of {keys.model!r} isn't kept; the oldest kept one is {first}"
+    others = ", ".join(model_names(client, keys.namespace)) or "none"
+    return (
+        f"model {keys.model!r} has not been published in namespace {keys.namespace!r}; "
+        f"models there: {others}"
+    )

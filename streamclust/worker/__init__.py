@@ -1,0 +1,1 @@
+"""The daemon: reads points, learns, commits, publishes."""

@@ -1,0 +1,91 @@
+"""From settings to the objects that learn: the one place that knows both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.config.learning import (
+    CentroidsGiven,
+    FileGiven,
+    ForgettingByPoints,
+    ForgettingByPower,
+    ForgettingByTime,
+    MixtureGiven,
+    WarmUp,
+)
+from streamclust.config.model import GaussianMixtureSettings
+from streamclust.errors import ConfigError, DataError, FormatError
+from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.online import StreamLearner
+from streamclust.store.points import PointsFormat
+from streamclust.store.published import decode_model
+
+if TYPE_CHECKING:
+    from streamclust.config.learning import ForgettingSettings
+    from streamclust.config.model import KMeansSettings, PointsSettings
+    from streamclust.models import Family
+    from streamclust.online import LearnerState
+
+    Settings = KMeansSettings | GaussianMixtureSettings
+
+
+def make_family(settings: Settings) -> Family[Any]:
+    """Return the family with its hyperparameters."""
+    if isinstance(settings, GaussianMixtureSettings):
+        return GaussianMixture(settings.n_components, settings.covariance_type, settings.reg_covar)
+    return KMeans(settings.n_clusters)
+
+
+def make_learner(settings: Settings) -> StreamLearner[Any]:
+    """Return the streaming learner."""
+    family = make_family(settings)
+    forgetting = make_forgetting(settings.forgetting)
+    if isinstance(settings.init, WarmUp):
+        points, restarts = settings.init.points, settings.init.restarts
+        return StreamLearner(family, forgetting, points, restarts, settings.seed)
+    return StreamLearner(family, forgetting, seed=settings.seed)
+
+
+def make_forgetting(settings: ForgettingSettings) -> Forgetting:
+    """Return the forgetting policy."""
+    if isinstance(settings, ForgettingByPoints):
+        return HalfLife(settings.half_life)
+    if isinstance(settings, ForgettingByTime):
+        return HalfLifeTime(float(settings.half_life))
+    if isinstance(settings, ForgettingByPower):
+        return PowerSchedule(settings.kappa, settings.t0, settings.hold, settings.average)
+    return Forgetting()
+
+
+def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:
+    """Return the state before the first point: empty, or from the parameters that were given."""
+    init = settings.init
+    if isinstance(init, WarmUp):
+        return learner.init()
+    try:
+        if isinstance(init, FileGiven):
+            params = _from_file(init, learner.family)
+        elif isinstance(init, CentroidsGiven | MixtureGiven):
+            given = init.model_dump(exclude={"kind", "weight"})
+            params = learner.family.from_arrays({k: np.array(v) for k, v in given.items()})
+    except DataError as error:
+        raise ConfigError(f"models.{name}.init: {error}") from None
+    return learner.init(params, init.weight)
+
+
+def _from_file(init: FileGiven, family: Family[Any]) -> Any:
+    try:
+        model = decode_model(init.path.read_bytes(), str(init.path))
+    except OSError as error:
+        raise DataError(f"cannot read {init.path}: {error.strerror}") from None
+    except FormatError as error:
+        raise DataError(str(error)) from None
+    return family.from_arrays(model.family.to_arrays(model.params))
+
+
+def points_format(settings: PointsSettings) -> PointsFormat:
+    """Return what the settings say of the entries."""
+    return PointsFormat(**settings.model_dump())

@@ -1,0 +1,230 @@
+"""One model as it is learned: batches in, commits out. No loop, no clock of its own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.commit import Commit, DeadLetter, commit
+from streamclust.store.published import Model, Reason, encode_model
+from streamclust.worker.build import first_state, make_learner
+from streamclust.worker.cadence import Cadence
+from streamclust.worker.position import begin, mirror
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+    from structlog.typing import FilteringBoundLogger
+
+    from streamclust.online import Info
+    from streamclust.store.keys import Keys
+    from streamclust.store.source import Batch
+    from streamclust.worker.build import Settings
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an operator wants to see between two looks."""
+
+    phase: str
+    points: int
+    dead: int
+    version: int
+    loss: float | None
+
+
+class Learning:
+    """Learns one model and commits what it learned, under one fencing token.
+
+    Parameters
+    ----------
+    name : str
+    settings : KMeansSettings or GaussianMixtureSettings
+    client : redis.Redis
+    keys : Keys
+    token : int
+        The lease's.
+    log : structlog logger
+    clock : callable, optional
+        For the cadences; seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        client: redis.Redis,
+        keys: Keys,
+        token: int,
+        log: FilteringBoundLogger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._client = client
+        self._keys = keys
+        self._log = log
+        self._learner = make_learner(settings)
+        self._commits = Cadence(settings.commit.points, float(settings.commit.every), clock)
+        self._publishes = Cadence(settings.publish.points, float(settings.publish.every), clock)
+        self._dead: list[DeadLetter] = []
+        self._revived = False
+        self._said = ""
+        found = self._load()
+        self._checkpoint = self._committed = replace(found or self._new(), token=token)
+        if found is None:  # where a new model begins is committed too
+            self._commit(publish=True)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where learning is now; ahead of what is committed."""
+        return self._checkpoint
+
+    @property
+    def progress(self) -> Progress:
+        """What to show of it."""
+        state = self._checkpoint.learner
+        loss = None
+        if state.stats is not None and state.stats.count > 0.0:
+            loss = self._learner.family.loss(state.stats)
+        phase = "learning" if state.params is not None else "warming up"
+        return Progress(phase, state.points, self._checkpoint.dead, self._checkpoint.version, loss)
+
+    def learn(self, batch: Batch) -> None:
+        """Score and learn a batch; commit and publish if that is due."""
+        state = self._checkpoint.learner
+        if len(batch.X):
+            state, info = self._learner.update(state, batch.X, batch.w, time_ms=batch.time_ms)
+            self._tell(info)
+        self._checkpoint = replace(
+            self._checkpoint,
+            learner=state,
+            position=batch.position,
+            layout=batch.layout,
+            dead=self._checkpoint.dead + len(batch.dead),
+        )
+        self._dead += batch.dead
+        taken = len(batch.X) + len(batch.dead)
+        self._commits.count(max(taken, 1))
+        self._publishes.count(max(taken, 1))
+        self.tick()
+
+    def tick(self) -> None:
+        """Commit, and publish, if that is due."""
+        if self._publishes.due or self._first:
+            self._commit(publish=True)
+        elif self._commits.due:
+            self._commit(publish=False)
+
+    def begin_now(self) -> None:
+        """Leave the warm-up with what there is, because no more will come."""
+        state = self._checkpoint.learner
+        if state.params is None and len(state.sample):
+            state, info = self._learner.start(state)
+            self._checkpoint = replace(self._checkpoint, learner=state)
+            self._tell(info)
+
+    def leave(self) -> None:
+        """Commit and publish what isn't yet."""
+        if self._checkpoint is not self._committed or self._news:
+            self._commit(publish=True, reason="leave")
+
+    @property
+    def _first(self) -> bool:
+        return self._checkpoint.version == 0 and self._checkpoint.learner.params is not None
+
+    @property
+    def _news(self) -> bool:
+        """Whether there is a model that differs from the newest version."""
+        learned = self._checkpoint.learner.points > self._checkpoint.published
+        return self._checkpoint.learner.params is not None and (learned or self._first)
+
+    def _commit(self, *, publish: bool, reason: Reason = "step") -> None:
+        after, model = self._checkpoint, None
+        if publish and self._news:
+            model = self._model(reason)
+            after = replace(after, version=model.version, published=after.learner.points)
+        what = Commit(
+            token=after.token,
+            state=encode_checkpoint(after, self._learner.family),
+            model=model,
+            payload=b"" if model is None else encode_model(model),
+            dead=tuple(self._dead),
+            first_dead=after.dead - len(self._dead) + 1,
+        )
+        keep, keep_dead = self._settings.publish.keep, self._settings.dead.keep
+        commit(self._client, self._keys, what, keep=keep, keep_dead=keep_dead)
+        self._landed(after, model)
+
+    def _landed(self, after: Checkpoint, model: Model | None) -> None:
+        self._checkpoint = self._committed = after
+        if self._dead:
+            last = self._dead[-1]
+            self._log.warning("points refused", count=len(self._dead), last_reason=last.reason)
+        self._dead = []
+        self._commits.reset()
+        if model is not None:
+            self._publishes.reset()
+            self._revived = False
+            score = {model.score_name: None if model.score is None else round(model.score, 6)}
+            self._log.info(
+                "published",
+                version=model.version,
+                points=model.points,
+                reason=model.reason,
+                **score,
+            )
+        mirror(self._client, self._keys.group, after.position)
+
+    def _model(self, reason: Reason) -> Model:
+        state, family = self._checkpoint.learner, self._learner.family
+        if state.stats is None:
+            raise AssertionError("a model that has parameters has statistics")
+        if self._checkpoint.version == 0:
+            reason = "start"
+        elif self._revived:
+            reason = "reseed"
+        layout = self._checkpoint.layout
+        return Model(
+            name=self._name,
+            version=self._checkpoint.version + 1,
+            reason=reason,
+            family=family,
+            params=self._learner.published(state),
+            mass=state.stats.weight,
+            position=self._checkpoint.position,
+            points=state.points,
+            loss=family.loss(state.stats) if state.stats.count > 0.0 else None,
+            time_ms=state.time_ms,
+            features=() if layout is None else layout.features,
+        )
+
+    def _new(self) -> Checkpoint:
+        state = first_state(self._name, self._settings, self._learner)
+        position = begin(self._client, self._settings.streams, self._settings.start)
+        self._log.info("new model", position=position)
+        return Checkpoint(learner=state, position=position)
+
+    def _load(self) -> Checkpoint | None:
+        data: Any = self._client.get(self._keys.state)
+        if data is None:
+            return None
+        found = decode_checkpoint(data, self._learner.family, f"key {self._keys.state}")
+        self._log.info("continuing", points=found.learner.points, version=found.version)
+        missing = [stream for stream in self._settings.streams if stream not in found.position]
+        added = begin(self._client, missing, self._settings.start)
+        kept = {s: found.position[s] for s in self._settings.streams if s in found.position}
+        return replace(found, position={**kept, **added})
+
+    def _tell(self, info: Info) -> None:
+        if info.phase == "started":
+            self._log.info("warm-up done", points=info.points)
+        if info.revived:
+            self._revived = True
+            self._log.info("components revived", components=list(info.revived))
+        if info.phase == "warming" and info.reason != self._said and "distinct" in info.reason:
+            self._said = info.reason
+            self._log.warning("warming up", reason=info.reason)

@@ -1,0 +1,53 @@
+"""Positions on the points' streams: where a new model begins, and the mirror for people's tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def begin(client: redis.Redis, streams: Sequence[str], start: str) -> dict[str, str]:
+    """Return the position before the first entry that a new model reads.
+
+    'latest' is resolved to the ID of now, so that it is committed and a restart means the same.
+    """
+    if start == "earliest":
+        return dict.fromkeys(streams, "0-0")
+    if start == "latest":
+        return {stream: _last_id(client, stream) for stream in streams}
+    return dict.fromkeys(streams, start)
+
+
+def _last_id(client: redis.Redis, stream: str) -> str:
+    if not client.exists(stream):
+        return "0-0"
+    info: Any = client.xinfo_stream(stream)
+    last: bytes = info["last-generated-id"]
+    return last.decode()
+
+
+def mirror(client: redis.Redis, group: str, position: Mapping[str, str]) -> None:
+    """Move the consumer group of each stream to `position`.
+
+    The state is the truth; the group only shows it in ``XINFO GROUPS``. It is made where it is
+    missing, but a stream is not.
+    """
+    for stream, last_id in position.items():
+        try:
+            client.xgroup_setid(stream, group, last_id)
+        except redis.ResponseError:
+            _make(client, stream, group, last_id)
+
+
+def _make(client: redis.Redis, stream: str, group: str, last_id: str) -> None:
+    if not client.exists(stream):
+        return
+    try:
+        client.xgroup_create(stream, group, last_id)
+    except redis.ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise

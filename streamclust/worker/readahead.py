@@ -1,0 +1,88 @@
+"""Reading and decoding in a thread of their own, so that they overlap with learning."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from streamclust.store.source import Batch
+
+_AHEAD = 4
+"""Batches that may wait; with the one in work, all that is held in memory of the feed."""
+
+
+class _End:
+    pass
+
+
+class ReadAhead:
+    """Runs an iterator of batches in a thread.
+
+    Parameters
+    ----------
+    make : callable
+        Given `stopping`, returns the iterator; it must end soon after `stopping()` holds.
+    """
+
+    def __init__(self, make: Callable[[Callable[[], bool]], Iterator[Batch]]) -> None:
+        self._make = make
+        self._stop = threading.Event()
+        self._queue: queue.Queue[Batch | BaseException | _End] = queue.Queue(maxsize=_AHEAD)
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._drain()
+        self._thread.join()
+
+    def ticks(self, seconds: float) -> Iterator[Batch | None]:
+        """Yield each batch as it comes, and None whenever none came for `seconds`.
+
+        What the iterator raised in its thread is raised here.
+        """
+        while True:
+            try:
+                item = self._queue.get(timeout=seconds)
+            except queue.Empty:
+                yield None
+                continue
+            if isinstance(item, _End):
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _run(self) -> None:
+        last: BaseException | _End = _End()
+        try:
+            for batch in self._make(self._stop.is_set):
+                self._put(batch)
+        except Exception as error:
+            last = error
+        self._put(last)
+
+    def _put(self, item: Batch | BaseException | _End) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def _drain(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
