@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.client import Client
     from streamclust.config import Settings
     from streamclust.store.connect import Server
 
@@ -60,3 +61,19 @@ def opened_server(settings: Settings) -> Iterator[Server]:
     address = Address(redis.url, redis.data_dir, redis.username, redis.read_password())
     with open_server(address) as server, translate(server.label):
         yield server
+
+
+@contextmanager
+def opened_client(settings: Settings) -> Iterator[Client]:
+    """Open the Python client on the server of the settings."""
+    from streamclust.client import Client
+
+    redis = settings.redis
+    with Client(
+        redis.url,
+        namespace=settings.namespace,
+        data_dir=redis.data_dir,
+        username=redis.username,
+        password=redis.read_password(),
+    ) as client:
+        yield client

@@ -52,6 +52,12 @@ def model_names(client: redis.Redis, namespace: str) -> list[str]:
     return sorted(found)
 
 
+def dead_count(client: redis.Redis, keys: Keys) -> int:
+    """Return how many points were ever refused: their entries are numbered."""
+    newest: Any = client.xrevrange(keys.dead, count=1)
+    return int(newest[0][0].partition(b"-")[0]) if newest else 0
+
+
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
     entry_id, fields = entry
     return decode_model(fields[b"payload"], f"{keys.models} entry {entry_id.decode()}")

@@ -1,0 +1,71 @@
+"""``streamclust config``: checks, shows and explains the settings."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamclust.cli.common import server_options
+
+if TYPE_CHECKING:
+    from streamclust.config import Settings
+
+
+@click.group()
+def config() -> None:
+    """Check, show and explain the settings."""
+
+
+@config.command()
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
+def check(settings: Settings, as_json: bool) -> None:
+    """Say whether the settings are valid, and which models they have."""
+    summary = _summary(settings)
+    click.echo(json.dumps(summary) if as_json else _sentence(summary))
+
+
+@config.command()
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
+@click.option("--describe", is_flag=True, help="Say beside each key what it means.")
+def show(settings: Settings, as_json: bool, describe: bool) -> None:
+    """Print the settings in force, with the password masked."""
+    from streamclust.config.show import as_yaml
+
+    if as_json:
+        click.echo(json.dumps(settings.to_dict(), indent=2))
+    else:
+        click.echo(as_yaml(settings, describe=describe), nl=False)
+
+
+@config.command()
+def reference() -> None:
+    """Print the Markdown page that explains every setting."""
+    from streamclust.config.reference import markdown
+
+    click.echo(markdown(), nl=False)
+
+
+def _summary(settings: Settings) -> dict[str, Any]:
+    models = {
+        name: {"kind": model.kind, "n_components": model.n_components, "streams": model.streams}
+        for name, model in settings.models.items()
+    }
+    return {"valid": True, "file": settings.file and str(settings.file), "models": models}
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    models = [
+        f"{name}: {model['kind']}, K {model['n_components']}, streams {' '.join(model['streams'])}"
+        for name, model in summary["models"].items()
+    ]
+    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    found = f"{count} ({'; '.join(models)})" if models else "no models"
+    return (
+        f"{summary['file']} is valid: {found}"
+        if summary["file"]
+        else f"valid without a file: {found}"
+    )

@@ -1,0 +1,170 @@
+"""``streamclust status``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamclust.cli.common import opened_server, server_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+    from rich.table import Table
+
+    from streamclust.config import Settings
+    from streamclust.store.health import Health
+    from streamclust.store.published import Model
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one model; None where there is nothing to know yet."""
+
+    name: str
+    model: Model | None
+    health: Health | None
+    lag: int | None
+    dead: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for machines."""
+        health = self.health
+        return {
+            "model": self.name,
+            "worker": None if health is None else f"{health.host}:{health.pid}",
+            "phase": "stopped" if health is None else health.phase,
+            "points_seen": self.points,
+            "rate": None if health is None else health.rate,
+            "dead": self.dead,
+            "lag": self.lag,
+            "published": None if self.model is None else self.model.summary(),
+            "weight_per_cluster": None if self.model is None else self.model.mass.tolist(),
+        }
+
+    @property
+    def points(self) -> int | None:
+        """Points learned, by the live worker's word or else the newest version's."""
+        if self.health is not None:
+            return self.health.points
+        return None if self.model is None else self.model.points
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="JSON, with the weight of each cluster.")
+def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
+    """Show MODELS (default: all of the namespace) and the workers that learn them.
+
+    LAG is the number of stream entries still to be learned; "?" where the server can't tell.
+    With one model named, its components are listed too.
+
+    \b
+    Examples:
+      streamclust status
+      streamclust status palette
+      streamclust status --json | jq '.[] | {model, lag, rate}'
+    """
+    with opened_server(settings) as server:
+        client = server.client()
+        names = models or _all_names(client, settings)
+        rows = [_look(client, settings, name) for name in names]
+    if as_json:
+        click.echo(json.dumps([row.as_dict() for row in rows]))
+    else:
+        _show(rows, detailed=len(models) == 1)
+
+
+def _all_names(client: redis.Redis, settings: Settings) -> Sequence[str]:
+    from streamclust.store.subscription import model_names
+
+    return sorted({*settings.models, *model_names(client, settings.namespace)})
+
+
+def _look(client: redis.Redis, settings: Settings, name: str) -> Row:
+    from streamclust.errors import UnknownModelError
+    from streamclust.store.health import read_health
+    from streamclust.store.keys import Keys
+    from streamclust.store.lag import lag
+    from streamclust.store.subscription import dead_count, read_model
+
+    keys = Keys(settings.namespace, name)
+    health = read_health(client, keys)
+    model: Model | None = None
+    try:
+        model = read_model(client, keys)
+    except UnknownModelError:
+        if name not in settings.models and health is None:
+            raise
+    configured = settings.models[name].streams if name in settings.models else ()
+    streams = configured if model is None else tuple(model.position)
+    behind = lag(client, keys.group, streams) if streams else None
+    return Row(name, model, health, behind, dead_count(client, keys))
+
+
+def _show(rows: Sequence[Row], *, detailed: bool) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not rows:
+        console.print("no models yet: describe one in config.yaml and run `streamclust worker`")
+        return
+    console.print(_models_table(rows))
+    if detailed and rows[0].model is not None:
+        console.print(_components_table(rows[0].model))
+
+
+def _models_table(rows: Sequence[Row]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("MODEL", "KIND", "WORKER"):
+        table.add_column(name)
+    for name in ("VERSION", "POINTS", "RATE/S", "LAG", "DEAD", "SCORE"):
+        table.add_column(name, justify="right")
+    table.add_column("WEIGHTS")
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    from streamclust.cli.words import bars, count, number
+
+    model, health = row.model, row.health
+    return (
+        row.name,
+        "-" if model is None else f"{model.kind} {model.means.shape[0]}x{model.means.shape[1]}",
+        "none" if health is None else health.phase,
+        "-" if model is None else str(model.version),
+        count(row.points, "-"),
+        "-" if health is None else f"{health.rate:,.0f}",
+        count(row.lag),
+        count(row.dead),
+        "-" if model is None else number(model.score),
+        "" if model is None else bars(model.mass.tolist(), 16),
+    )
+
+
+def _components_table(model: Model) -> Table:
+    from rich.table import Table
+
+    from streamclust.cli.words import number
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("WEIGHT", justify="right")
+    table.add_column("SHARE", justify="right")
+    features = model.features or tuple(f"x{d}" for d in range(model.means.shape[1]))
+    for feature in features[:8]:
+        table.add_column(feature, justify="right")
+    total = float(model.mass.sum()) or 1.0
+    for k, (mass, mean) in enumerate(zip(model.mass, model.means, strict=True)):
+        values = (number(float(value)) for value in mean[:8])
+        table.add_row(str(k), f"{mass:,.1f}", f"{mass / total:.2%}", *values)
+    return table

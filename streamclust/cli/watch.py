@@ -1,0 +1,101 @@
+"""``streamclust watch``."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from streamclust.cli.common import opened_client, server_options
+
+if TYPE_CHECKING:
+    from streamclust.config import Settings
+    from streamclust.store.published import Model
+
+_ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
+
+
+@click.command()
+@click.argument("model")
+@server_options
+@click.option("--since", type=click.IntRange(min=0), help="Begin after this version; 0 for all.")
+@click.option("--count", type=click.IntRange(min=1), help="Exit after so many versions.")
+@click.option("--timeout", type=float, help="Exit when no version came for so many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a version.")
+@click.option("--arrays", is_flag=True, help="With --json: also centroids, weights, covariances.")
+def watch(
+    model: str,
+    settings: Settings,
+    since: int | None,
+    count: int | None,
+    timeout: float | None,
+    as_json: bool,
+    arrays: bool,
+) -> None:
+    """Follow the updates of MODEL as they are published; Ctrl-C ends it.
+
+    The score is out of sample: each point is scored before it is learned. MOVED is how far the
+    component that moved most went since the version before. WEIGHTS has a bar a component.
+
+    \b
+    Examples:
+      streamclust watch palette
+      streamclust watch palette --since 0                  every kept version first
+      streamclust watch shuttle --json | jq .log_likelihood
+      streamclust watch palette --json --arrays --count 1  the newest centroids
+    """
+    if arrays and not as_json:
+        raise click.UsageError("--arrays goes with --json")
+    before: Model | None = None
+    try:
+        with opened_client(settings) as client:
+            if not as_json and model not in client.names():
+                click.echo(f"waiting for the first version of {model!r}", err=True)
+            updates = client.updates(model, since=since, timeout=timeout)
+            for number, update in enumerate(updates, start=1):
+                if not as_json and number == 1:
+                    click.echo(_header(update))
+                click.echo(_as_json(update, arrays) if as_json else _row(update, before))
+                before = update
+                if number == count:
+                    break
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _header(model: Model) -> str:
+    score = model.score_name.replace("_", " ").upper()
+    return _ROW.format("VERSION", "TIME", "POINTS", "REASON", score, "MOVED", "WEIGHTS")
+
+
+def _row(model: Model, before: Model | None) -> str:
+    from streamclust.cli.words import bars, number
+
+    when = "" if model.time_ms is None else time.strftime("%X", time.localtime(model.time_ms / 1e3))
+    return _ROW.format(
+        model.version,
+        when,
+        f"{model.points:,}",
+        model.reason,
+        number(model.score),
+        number(_moved(model, before)),
+        bars(model.mass.tolist()),
+    )
+
+
+def _moved(model: Model, before: Model | None) -> float | None:
+    import numpy as np
+
+    if before is None or before.means.shape != model.means.shape:
+        return None
+    return float(np.sqrt(((model.means - before.means) ** 2).sum(axis=1)).max())
+
+
+def _as_json(model: Model, arrays: bool) -> str:
+    values = model.summary()
+    if arrays:
+        named = {**model.family.to_arrays(model.params), "mass": model.mass}
+        values |= {name: array.tolist() for name, array in named.items()}
+    return json.dumps(values)
