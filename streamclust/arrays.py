@@ -13,8 +13,8 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.intp]
 """Component numbers, 0 to K - 1."""
 
-MAX_MAGNITUDE = 1e150
-"""Largest |x| that is accepted: its square, summed over any real dimension, is still finite."""
+MAX_MAGNITUDE = 1e100
+"""Largest |x| and largest sample weight: a weighted sum of squares of any real size is finite."""
 
 
 def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
@@ -30,11 +30,14 @@ def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
     Raises
     ------
     DataError
-        If `X` isn't two-dimensional, has another D, or holds NaN, infinity or a magnitude
-        beyond 1e150.
+        If `X` isn't two-dimensional, has no features or another D, or holds anything but numbers
+        of a magnitude up to 1e100.
     """
-    points = np.ascontiguousarray(X, dtype=np.float64)
-    if points.ndim != 2:
+    try:
+        points = np.asarray(X, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"X isn't a table of numbers: {error}") from None
+    if points.ndim != 2 or (len(points) and not points.shape[1]):
         raise DataError(f"X has shape {points.shape}; expected (N, D): one point a row")
     if n_features is not None and points.shape[1] != n_features:
         raise DataError(f"X has {points.shape[1]} features; expected {n_features}")
@@ -49,13 +52,16 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
     Raises
     ------
     DataError
-        If the shape isn't (n,) or a weight is negative, NaN or infinite.
+        If the shape isn't (n,) or a weight is negative, NaN or beyond 1e100.
     """
     if w is None:
         return np.ones(n)
-    weights = np.asarray(w, dtype=np.float64)
+    try:
+        weights = np.asarray(w, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample weights aren't numbers: {error}") from None
     if weights.shape != (n,):
         raise DataError(f"sample weights have shape {weights.shape}; expected ({n},)")
-    if n and not (weights.min() >= 0.0 and weights.max() < np.inf):
-        raise DataError("sample weights must be finite and at least 0")
+    if n and not (weights.min() >= 0.0 and weights.max() <= MAX_MAGNITUDE):
+        raise DataError(f"sample weights must be numbers from 0 to {MAX_MAGNITUDE:g}")
     return weights

@@ -1,8 +1,9 @@
 """The numerical inner loops, in NumPy: the one seam behind which faster kernels can stand.
 
 Everything here takes and gives plain float64 arrays. Points are worked through in tiles of a fixed
-number of rows and sums are taken in a fixed order, so that memory is bounded and the result
-depends neither on how many threads BLAS has nor on how the caller cut the points.
+number of rows and sums are taken in a fixed order, so that memory is bounded and the same call
+gives the same bits however many threads BLAS has. BLAS itself is let near a sum over points only
+in products too small for it to share out among threads.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 _TILE_CELLS = 1 << 18
 """Distances or densities that are held at a time: 2 MiB, so that a tile stays in cache."""
 
+_ONE_THREAD = 1 << 18
+"""Multiplications in a matrix product up to which OpenBLAS works in one thread."""
+
+_FARTHEST = 1e200
+"""Largest squared Mahalanobis distance: a point beyond it is as far from all components alike."""
+
 
 class Assigned(NamedTuple):
     """Nearest centroid of each point."""
@@ -38,8 +45,8 @@ class Moments(NamedTuple):
     second: Array
 
 
-def _tiles(n: int, K: int) -> Iterator[slice]:
-    rows = max(1, _TILE_CELLS // max(K, 1))
+def _tiles(n: int, K: int, D: int) -> Iterator[slice]:
+    rows = max(1, _TILE_CELLS // max(K, D))
     for start in range(0, n, rows):
         yield slice(start, start + rows)
 
@@ -51,10 +58,10 @@ def squared_distances(X: Array, C: Array) -> Array:
     the difference, so that equal points are at distance exactly 0.
     """
     shift = C.mean(axis=0)
-    X, C = X - shift, C - shift
-    x_sq, c_sq = np.einsum("nd,nd->n", X, X), np.einsum("kd,kd->k", C, C)
-    size = x_sq[:, None] + c_sq[None, :]
-    out = size - 2.0 * (X @ C.T)
+    T, S = X - shift, C - shift
+    t_sq, s_sq = np.einsum("nd,nd->n", T, T), np.einsum("kd,kd->k", S, S)
+    size = t_sq[:, None] + s_sq[None, :]
+    out = size - 2.0 * (T @ S.T)
     n, k = np.nonzero(out <= 1e-6 * size)
     difference = X[n] - C[k]
     out[n, k] = np.einsum("nd,nd->n", difference, difference)
@@ -79,16 +86,17 @@ def assign(X: Array, centroids: Array) -> Assigned:
     c_sq = np.einsum("kd,kd->k", C, C)
     labels = np.empty(len(X), dtype=np.intp)
     sqdist = np.empty(len(X))
-    for tile in _tiles(len(X), len(C)):
-        T = X[tile] - shift
-        labels[tile] = _nearest(T, C, c_sq)
+    for tile in _tiles(len(X), *C.shape):
+        best, close = _nearest(X[tile] - shift, C, c_sq)
+        _decide(X[tile], centroids, close, best)
+        labels[tile] = best
         difference = X[tile] - centroids[labels[tile]]
         sqdist[tile] = np.einsum("nd,nd->n", difference, difference)
     return Assigned(labels, sqdist)
 
 
-def _nearest(T: Array, C: Array, c_sq: Array) -> Labels:
-    """Return the exact argmin: rows that rounding could decide are decided by the differences."""
+def _nearest(T: Array, C: Array, c_sq: Array) -> tuple[Labels, Labels]:
+    """Return the argmin, and the rows of `T` where rounding could have decided it."""
     partial = T @ (-2.0 * C.T)
     partial += c_sq
     best = partial.argmin(axis=1)
@@ -96,18 +104,17 @@ def _nearest(T: Array, C: Array, c_sq: Array) -> Labels:
     rounding = 4.0 * (T.shape[1] + 2) * np.finfo(np.float64).eps
     limit = partial[np.arange(len(T)), best] + rounding * (2.0 * np.sqrt(t_sq * widest) + widest)
     near = partial <= limit[:, None]
-    if np.count_nonzero(near) > len(T):
-        close = np.flatnonzero(near.sum(axis=1) > 1)
-        _decide(T, C, close, best)
-    return np.asarray(best)
+    if np.count_nonzero(near) == len(T):
+        return best, np.empty(0, dtype=np.intp)
+    return best, np.flatnonzero(near.sum(axis=1) > 1)
 
 
-def _decide(T: Array, C: Array, rows: Labels, best: Labels) -> None:
+def _decide(X: Array, C: Array, rows: Labels, best: Labels) -> None:
     """Set `best` (OUT) at `rows` to the argmin of the distances taken by difference."""
     step = max(1, _TILE_CELLS // C.size)
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        difference = T[part, None, :] - C[None, :, :]
+        difference = X[part, None, :] - C[None, :, :]
         best[part] = np.einsum("nkd,nkd->nk", difference, difference).argmin(axis=1)
 
 
@@ -138,8 +145,9 @@ def log_gaussians(X: Array, means: Array, cholesky: Array, kind: CovarianceType)
     for k in range(K):
         root = cholesky if kind == "tied" else cholesky[k]
         whitened, log_det = _WHITEN[kind](X - means[k], root)
-        out[:, k] = -0.5 * (np.einsum("nd,nd->n", whitened, whitened) + D * np.log(2.0 * np.pi))
-        out[:, k] -= log_det
+        # fmin: overflow in the middle of the sum may have left NaN, which is as far.
+        distance = np.fmin(np.einsum("nd,nd->n", whitened, whitened), _FARTHEST)
+        out[:, k] = -0.5 * (distance + D * np.log(2.0 * np.pi)) - log_det
     return out
 
 
@@ -179,16 +187,15 @@ def mixture_step(
     One pass, tile by tile: log-densities, log-sum-exp, responsibilities, moments. No array of
     N rows and K columns is ever held whole.
     """
-    D, n = means.shape[1], len(X)
     weight, first = np.zeros(len(means)), np.zeros_like(means)
     second: Array = np.zeros(())
     log_likelihood = 0.0
-    for tile in _tiles(n, max(len(means), D)):
+    for tile in _tiles(len(X), *means.shape):
         joint = log_weights + log_gaussians(X[tile], means, cholesky, kind)
         log_density = log_sum_exp(joint)
         joint -= log_density[:, None]
         weighted = w[tile, None] * np.exp(joint)
-        log_likelihood += float(w[tile] @ log_density)
+        log_likelihood += float((w[tile] * log_density).sum())
         part = mixture_moments(X[tile], weighted, means, kind)
         weight += part.weight
         first += part.first
@@ -209,9 +216,22 @@ def mixture_moments(X: Array, weighted: Array, reference: Array, kind: Covarianc
     return Moments(weighted.sum(axis=0), first, second)
 
 
+def _scatter_matrix(scaled: Array, difference: Array) -> Array:
+    n, D = difference.shape
+    columns = min(D, 64)
+    rows = max(1, min(4096, _ONE_THREAD // (D * columns)))
+    out = np.zeros((D, D))
+    for column in range(0, D, columns):
+        panel = slice(column, column + columns)
+        for start in range(0, n, rows):
+            block = slice(start, start + rows)
+            out[:, panel] += scaled[block].T @ difference[block, panel]
+    return 0.5 * (out + out.T)  # the two triangles are rounded differently
+
+
 _SCATTER: dict[str, Callable[[Array, Array], Array]] = {
-    "full": lambda scaled, difference: scaled.T @ difference,
-    "tied": lambda scaled, difference: scaled.T @ difference,
+    "full": _scatter_matrix,
+    "tied": _scatter_matrix,
     "diag": lambda scaled, difference: np.einsum("nd,nd->d", scaled, difference),
     "spherical": lambda scaled, difference: (
         np.einsum("nd,nd->", scaled, difference) / scaled.shape[1]

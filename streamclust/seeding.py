@@ -45,7 +45,7 @@ def kmeans_plusplus(X: Array, w: Array, n_clusters: int, rng: np.random.Generato
             )
         drawn = _draw(cost, 1 if k == 0 else trials, rng)
         candidates = np.minimum(nearest[:, None], squared_distances(X, X[drawn]))
-        best = int((w @ candidates).argmin())
+        best = int((w[:, None] * candidates).sum(axis=0).argmin())
         centroids[k] = X[drawn[best]]
         nearest = candidates[:, best]
         cost = w * nearest

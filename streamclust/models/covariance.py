@@ -64,6 +64,22 @@ def _widest_axis(covariance: Array) -> Array:
     return np.asarray(sign * np.sqrt(max(values[-1], 0.0)) * axis)
 
 
+def symmetric(covariances: Array) -> Array:
+    """Return `covariances` (..., D, D) made symmetric to the last bit.
+
+    Raises
+    ------
+    DataError
+        If they differ from their transposes by more than 1e-9 of the standard deviations.
+    """
+    transposed = covariances.swapaxes(-1, -2)
+    deviations = np.sqrt(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
+    scale = deviations[..., :, None] * deviations[..., None, :]
+    if (np.abs(covariances - transposed) > 1e-9 * scale).any():
+        raise DataError("covariances are not symmetric; give each pair of features one value")
+    return np.asarray(0.5 * (covariances + transposed))
+
+
 def _cholesky(covariances: Array) -> Array:
     try:
         return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)

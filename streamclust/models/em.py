@@ -27,7 +27,7 @@ class Data(Protocol[P_contra]):
         """Return the sum of the e-steps over all points."""
 
     def revive(self, stats: Stats) -> Stats:
-        """Give components without mass new work."""
+        """Give components without mass new work; return `stats` itself if there is none."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,17 @@ def climb(
 ) -> Climb[P]:
     """Alternate e-step and m-step from `params` until the loss improves by no more than `tol`.
 
-    `tol` is a share of J for K-means and nats per point for a mixture.
+    `tol` is a share of J for K-means and nats per point for a mixture. The loop goes on while a
+    component without mass can be given new work.
     """
     stats = data.e_step(params)
     history = [family.loss(stats)]
     converged = False
-    while not converged and len(history) <= max_iter:
-        if not stats.alive.all():
-            stats = data.revive(stats)
-        params = family.m_step(stats, params)
+    while len(history) <= max_iter:
+        working = stats if stats.alive.all() else data.revive(stats)
+        if converged and working is stats:
+            break
+        params = family.m_step(working, params)
         stats = data.e_step(params)
         history.append(family.loss(stats))
         converged = family.improvement(history[-2], history[-1]) <= tol

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.errors import DataError
-from streamclust.models.covariance import COVARIANCES, Covariance
+from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.em import InMemory, climb
 from streamclust.models.family import named_array
 from streamclust.models.kmeans import KMeans
@@ -139,11 +139,12 @@ class GaussianMixture:
     def _scale(self, weight: Array, means: Array, second: Array) -> Array:
         """Return each feature's variance over all data, shape (D,); see `reg_covar`."""
         total = weight.sum()
-        between = means - (weight @ means) / total
+        offset = means - means[weight.argmax()]  # exactly 0 where a feature never varies
+        between = offset - (weight @ offset) / total
         spread = self._covariance.inner_variance(second, means.shape[1]) + weight @ between**2
         variance = np.maximum(spread, 0.0) / total
         average = float(variance.mean()) or 1.0
-        return np.where(variance > np.finfo(np.float64).eps * average, variance, average)
+        return np.where(variance > 0.0, variance, average)
 
     def revive(
         self, stats: Stats, X: Array, w: Array, rng: np.random.Generator
@@ -238,10 +239,8 @@ class GaussianMixture:
         covariances = named_array(arrays, "covariances", shape)
         if (weights < 0.0).any() or abs(float(weights.sum()) - 1.0) > 1e-6:
             raise DataError(f"weights sum to {weights.sum():.9g}; expected 1, none negative")
-        if self.covariance_type in ("full", "tied") and not np.allclose(
-            covariances, covariances.swapaxes(-1, -2), rtol=1e-9, atol=0.0
-        ):
-            raise DataError("covariances are not symmetric")
+        if self.covariance_type in ("full", "tied"):
+            covariances = symmetric(covariances)
         params = MixtureParams(weights / weights.sum(), means, covariances, self.covariance_type)
         _ = params.root  # refuses a covariance that isn't positive definite
         return params

@@ -73,7 +73,7 @@ class KMeans:
             second=None,
             reference=params.centroids,
             covariance_type=None,
-            objective=float(w @ sqdist),
+            objective=float((w * sqdist).sum()),
             count=float(w.sum()),
         )
 

@@ -33,7 +33,8 @@ def reseed(
 
     The cluster's remaining mass joins the nearest other cluster. Its new place is a point of the
     batch, drawn as in k-means++ with probability proportional to w_n d^2(x_n), and the points of
-    the batch that are nearer to it than to their own centroid move over to it: J cannot rise.
+    the batch that are nearer to it than to their own centroid move over to it. A cluster that
+    still has points of the batch stays as it is if J would not fall, so J cannot rise.
 
     Parameters
     ----------
@@ -50,24 +51,42 @@ def reseed(
         The statistics, and the clusters that found a place; none does while every point of the
         batch sits on a centroid.
     """
+    if len(stats.weight) == 1:
+        return stats, ()
     labels, sqdist = kernels.assign(X, stats.reference)
-    labels, sqdist = labels.copy(), sqdist.copy()
     revived = []
     for k in dying:
-        cost = w * sqdist
-        if len(stats.weight) == 1 or not cost.max() > 0.0:
-            break
         neighbour = _nearest_other(stats.reference, k)
-        stats = _absorb(stats, k, neighbour)
-        labels[labels == k] = neighbour
+        without = _without(X, labels, sqdist, k, stats.reference[neighbour], neighbour)
+        cost = w * without.sqdist
+        if not cost.max() > 0.0:
+            continue
         place = X[rng.choice(len(X), p=cost / cost.sum())]
-        difference = X - place
-        distance = np.einsum("nd,nd->n", difference, difference)
-        moving = distance < sqdist
-        stats = _move(stats, k, place, X[moving], w[moving], labels[moving])
-        labels[moving], sqdist[moving] = k, distance[moving]
+        distance = _squared_distance(X, place)
+        moving = distance < without.sqdist
+        after = np.where(moving, distance, without.sqdist)
+        if not (w * (sqdist - after)).sum() > 0.0:
+            continue
+        stats = _absorb(stats, k, neighbour)
+        stats = _move(stats, k, place, X[moving], w[moving], without.labels[moving])
+        labels, sqdist = np.where(moving, k, without.labels), after
         revived.append(int(k))
     return stats, tuple(revived)
+
+
+def _without(
+    X: Array, labels: Labels, sqdist: Array, k: int, place: Array, neighbour: int
+) -> kernels.Assigned:
+    """Return the assignment once the points of cluster `k` belong to `neighbour`, at `place`."""
+    own = labels == k
+    away = sqdist.copy()
+    away[own] = _squared_distance(X[own], place)
+    return kernels.Assigned(np.where(own, neighbour, labels), away)
+
+
+def _squared_distance(X: Array, place: Array) -> Array:
+    difference = X - place
+    return np.asarray(np.einsum("nd,nd->n", difference, difference))
 
 
 def _nearest_other(places: Array, k: int) -> int:
@@ -90,7 +109,7 @@ def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels
     weight, first = stats.weight - lost_weight, stats.first - lost_first
     emptied = weight <= _NOTHING * stats.weight
     weight[emptied], first[emptied] = 0.0, 0.0
-    weight[k], first[k] = w.sum(), w @ (X - place)
+    weight[k], first[k] = w.sum(), (w[:, None] * (X - place)).sum(axis=0)
     reference = stats.reference.copy()
     reference[k] = place
     return replace(stats, weight=weight, first=first, reference=reference)

@@ -1,0 +1,218 @@
+"""Settings of one model: what it is, what it reads, and when it commits and publishes."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from streamclust.config.learning import (
+    CentroidsGiven,
+    ForgettingSettings,
+    KMeansInit,
+    MixtureGiven,
+    MixtureInit,
+    NoForgetting,
+    WarmUp,
+    shape,
+)
+from streamclust.config.section import Section
+from streamclust.config.values import (
+    Count,
+    Duration,
+    Integer,
+    PositiveDuration,
+    PositiveNumber,
+    StartPosition,
+    Streams,
+    Text,
+    distinct,
+)
+
+
+class PointsSettings(Section):
+    """How points stand in the entries of a stream."""
+
+    format: Literal["auto", "fields", "json", "float32", "float64"] = Field(
+        default="auto",
+        description="How an entry holds its points: named fields, JSON, or raw little-endian "
+        "numbers; auto looks at the first entry.",
+    )
+    field: Text | None = Field(
+        default=None,
+        description="Field of the entry that holds the JSON or the raw numbers; null finds it.",
+    )
+    weight_field: Text | None = Field(
+        default=None, description="Field of the entry that holds the weight; null means weight 1."
+    )
+    features: tuple[Text, ...] = Field(
+        default=(),
+        description="Names of the features, in order; empty takes those of the first entry.",
+    )
+    n_features: Count | None = Field(
+        default=None, description="Numbers in a point (D); null takes that of the first entry."
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _features_distinct(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        return distinct("features", features)
+
+    @model_validator(mode="after")
+    def _features_counted(self) -> Self:
+        if self.features and self.n_features not in (None, len(self.features)):
+            raise ValueError(
+                f"n_features is {self.n_features} but features names {len(self.features)}; "
+                "mend one, or leave n_features out"
+            )
+        return self
+
+    @property
+    def dimension(self) -> int | None:
+        """Return D as far as the settings tell it."""
+        return len(self.features) or self.n_features
+
+
+class BatchSettings(Section):
+    """When a batch is full."""
+
+    size: Count = Field(default=1024, description="Points in a batch, at most.")
+    linger: Duration = Field(
+        default=0.2, description="Longest wait for a batch to fill; 0 learns what is there."
+    )
+
+
+class CommitSettings(Section):
+    """When the state is written; whichever comes first."""
+
+    points: Count = Field(default=100_000, description="Commit the state after this many points.")
+    every: PositiveDuration = Field(
+        default=1.0, description="Commit the state after this much time."
+    )
+
+
+class PublishSettings(Section):
+    """When a version of the model is published; whichever comes first."""
+
+    points: Count = Field(default=50_000, description="Publish a version after this many points.")
+    every: PositiveDuration = Field(
+        default=5.0, description="Publish a version after this much time."
+    )
+    keep: Count = Field(default=100, description="Versions kept in :models.")
+
+
+class DeadSettings(Section):
+    """What becomes of points that can't be learned."""
+
+    keep: Count = Field(default=10_000, description="Entries kept in :dead, each with its reason.")
+
+
+class _Model(Section):
+    kind: str
+    streams: Streams = Field(
+        description="Streams to read: one name, or a list of names (partitions of one feed)."
+    )
+    start: StartPosition = Field(
+        default="earliest", description="Where a new model begins to read; a known one continues."
+    )
+    points: PointsSettings = Field(default=PointsSettings(), description="How entries hold points.")
+    batch: BatchSettings = Field(default=BatchSettings(), description="When a batch is full.")
+    commit: CommitSettings = Field(
+        default=CommitSettings(), description="When the state is written."
+    )
+    publish: PublishSettings = Field(
+        default=PublishSettings(), description="When a version comes out."
+    )
+    dead: DeadSettings = Field(
+        default=DeadSettings(), description="What becomes of refused points."
+    )
+    forgetting: ForgettingSettings = Field(
+        default=NoForgetting(), description="How old points lose their weight."
+    )
+    seed: Integer = Field(default=0, ge=0, description="Seed of all random choices.")
+
+    @field_validator("streams")
+    @classmethod
+    def _streams_distinct(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
+        return distinct("streams", streams)
+
+
+class KMeansSettings(_Model):
+    """A model of kind kmeans."""
+
+    kind: Literal["kmeans"] = Field(
+        default="kmeans", description="K centroids; a point belongs to the nearest."
+    )
+    n_clusters: Count = Field(description="Number of clusters (K) of kmeans.")
+    init: KMeansInit = Field(default=WarmUp(), description="What a new model starts from.")
+
+    @property
+    def n_components(self) -> int:
+        """Return K under the name that all kinds share."""
+        return self.n_clusters
+
+    @model_validator(mode="after")
+    def _init_fits(self) -> Self:
+        if isinstance(self.init, WarmUp):
+            _check_sample(self.init, "n_clusters", self.n_clusters)
+        if isinstance(self.init, CentroidsGiven):
+            want = (self.n_clusters, self.points.dimension)
+            _check_shape("init.centroids", self.init.centroids, want)
+        return self
+
+
+class GaussianMixtureSettings(_Model):
+    """A model of kind gaussian_mixture."""
+
+    kind: Literal["gaussian_mixture"] = Field(
+        default="gaussian_mixture",
+        description="Weights, means and covariances; a point belongs to each in part.",
+    )
+    n_components: Count = Field(description="Number of components (K) of gaussian_mixture.")
+    covariance_type: Literal["full", "tied", "diag", "spherical"] = Field(
+        default="full", description="Shape of the covariances of gaussian_mixture."
+    )
+    reg_covar: PositiveNumber = Field(
+        default=1e-6,
+        description="Floor of the variances of gaussian_mixture, as a fraction of the data's own.",
+    )
+    init: MixtureInit = Field(default=WarmUp(), description="What a new model starts from.")
+
+    @model_validator(mode="after")
+    def _init_fits(self) -> Self:
+        if isinstance(self.init, WarmUp):
+            _check_sample(self.init, "n_components", self.n_components)
+        if isinstance(self.init, MixtureGiven):
+            self._check_given(self.init)
+        return self
+
+    _axes: ClassVar[dict[str, str]] = {"full": "KDD", "tied": "DD", "diag": "KD", "spherical": "K"}
+
+    def _check_given(self, given: MixtureGiven) -> None:
+        sizes = {"K": self.n_components, "D": self.points.dimension or len(given.means[0])}
+        _check_shape("init.weights", given.weights, (sizes["K"],))
+        _check_shape("init.means", given.means, (sizes["K"], sizes["D"]))
+        want = tuple(sizes[axis] for axis in self._axes[self.covariance_type])
+        _check_shape("init.covariances", given.covariances, want)
+
+
+ModelSettings: TypeAlias = Annotated[
+    KMeansSettings | GaussianMixtureSettings, Field(discriminator="kind")
+]
+
+
+def _check_sample(init: WarmUp, name: str, K: int) -> None:
+    if init.points is not None and init.points < K:
+        raise ValueError(f"init.points is {init.points}; expected at least {name}, {K}")
+
+
+def _check_shape(name: str, value: object, want: tuple[int | None, ...]) -> None:
+    got = shape(value)
+    if got is None:
+        raise ValueError(f"{name} is ragged; expected lists of one length")
+    if len(got) != len(want) or any(w not in (None, g) for w, g in zip(want, got, strict=True)):
+        raise ValueError(f"{name} is {_by(got)}; expected {_by(want)}")
+
+
+def _by(sizes: tuple[int | None, ...]) -> str:
+    return " x ".join("D" if size is None else str(size) for size in sizes)

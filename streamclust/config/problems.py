@@ -1,0 +1,140 @@
+"""Says what is wrong with settings: one line a problem, with its place, its value and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from streamclust.config.schema import ROOT, Type, allowed, is_secret, resolve, step
+from streamclust.config.sources import PREFIX, Layer
+from streamclust.config.values import Name
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_NOT_A_SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
+_LONGEST = 60
+
+
+def stray_keys(layer: Layer) -> Iterator[str]:
+    """Yield a line for each key at the top that isn't a setting."""
+    for key in layer.values:
+        if key not in ROOT.keys:
+            yield _unknown((key,), ROOT, _origin((key,), layer, "settings"))
+
+
+def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]:
+    """Yield a line for each thing that pydantic found; `source` is named if nothing better is."""
+    for details in error.errors(include_url=False):
+        path, parents = _walk(details["loc"])
+        if details["type"] == "union_tag_invalid":
+            path = (*path, "kind")
+        origin = _origin(path, layer, source)
+        if details["type"] == "extra_forbidden":
+            yield _unknown(path, parents[-2], origin)
+        elif details["type"] == "union_tag_not_found":
+            yield _without_kind(path, parents[-1], origin, layer)
+        else:
+            yield f"{origin}: {'.'.join(path)}: {_told(details, path, parents[-1])}"
+
+
+def _walk(loc: Iterable[int | str]) -> tuple[tuple[str, ...], list[Type]]:
+    """Return the path of keys without the kinds that pydantic puts in, and the types on the way."""
+    path: list[str] = []
+    types = [ROOT]
+    for part in loc:
+        if part in types[-1].kinds:
+            types[-1] = Type(types[-1].kinds[str(part)])
+        elif part == "[key]":
+            types[-1] = resolve(Name)
+        else:
+            path.append(str(part))
+            types.append(step(types[-1], str(part)) or Type(object))
+    return tuple(path), types
+
+
+def _origin(path: tuple[str, ...], layer: Layer, source: str) -> str:
+    """Return where the value at `path` was given, or its nearest relative."""
+
+    def nearness(other: tuple[str, ...]) -> tuple[int, int]:
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b),
+            min(len(path), len(other)),
+        )
+        return shared, -len(other)
+
+    nearest = max(layer.origins, key=nearness, default=())
+    return layer.origins[nearest] if nearness(nearest)[0] else source
+
+
+def _unknown(path: tuple[str, ...], parent: Type, origin: str) -> str:
+    near = _near(path[-1], parent.keys)
+    parts = origin.removeprefix(PREFIX).split("__")
+    if origin.startswith(PREFIX) and len(path) <= len(parts):  # else the key is inside an object
+        parts[len(path) - 1] = near.upper()
+        other = f"did you mean {PREFIX}{'__'.join(parts)}?"
+        return f"{origin}: unknown variable; {other if near else 'see `streamclust config show`'}"
+    mend = f"did you mean {near}? " if near else ""
+    known = ", ".join(parent.keys)
+    return f"{origin}: {'.'.join(path)}: unknown key; {mend}allowed: {known}"
+
+
+def _without_kind(path: tuple[str, ...], choice: Type, origin: str, layer: Layer) -> str:
+    kinds = " | ".join(choice.kinds)
+    if path[0] == "models" and len(path) == 2 and path not in layer.origins:
+        near = _near(path[1], [name for name in layer.model_names if name != path[1]])
+        mend = f"did you mean {near}?" if near else f"a new one needs a kind: {kinds}"
+        return f"{origin}: {'.'.join(path)}: unknown model; {mend}"
+    return f"{origin}: {'.'.join(path)}.kind: missing; expected {kinds}"
+
+
+def _told(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
+    value, what = details["input"], details["type"]
+    if what == "missing":
+        return f"missing; expected {allowed(kind)}"
+    if what == "value_error":
+        told = str(details["ctx"]["error"])
+        return told if isinstance(value, dict | list) else f"got {_shown(path, value)}; {told}"
+    if what in _NOT_A_SECTION:
+        return f"got {_form(value)}; expected keys with values"
+    if what == "union_tag_invalid":
+        value = details["ctx"]["tag"]
+    expected = " | ".join(kind.kinds) or allowed(kind)
+    near = _near(str(value), expected.split(" | ")) if " | " in expected else ""
+    mend = f"; did you mean {near}?" if near else ""
+    return f"got {_shown(path, value)}; expected {expected}{mend}"
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    return next(iter(get_close_matches(word.lower(), known, n=1)), "")
+
+
+def _form(value: object) -> str:
+    if isinstance(value, dict):
+        return "keys with values"
+    return "a list" if isinstance(value, list | tuple) else "one value"
+
+
+def _shown(path: Sequence[str], value: object) -> str:
+    """Return `value` for a message: short, and without what may be a password."""
+    if isinstance(value, dict | list | tuple):
+        return _form(value)
+    if is_secret(path):
+        return "***"
+    if isinstance(value, str):
+        return _shortened(repr(_without_password(value)))
+    return "null" if value is None else _shortened(str(value).lower())
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _without_password(text: str) -> str:
+    """Return `text` without what would hold the password if it were the URL of a server."""
+    if "@" not in text and "://" not in text:
+        return text
+    _, at, host = text.rpartition("@")
+    return f"{'***@' if at else ''}{host.partition('?')[0]}"

@@ -1,0 +1,192 @@
+"""All settings: declared here and below once; file, environment, flags and docs follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streamclust.config.model import ModelSettings
+from streamclust.config.section import Section
+from streamclust.config.values import Allowed, Name, PositiveDuration
+from streamclust.errors import ConfigError
+
+URL_WORDS = "embedded, or a URL that begins with redis://, rediss:// or unix://"
+
+
+class RedisSettings(Section):
+    """The server that streams are read from and models are published to."""
+
+    url: Annotated[str, Allowed(URL_WORDS)] = Field(
+        default="embedded",
+        description="The server. embedded runs one of its own, shared by all commands with the "
+        "same data_dir.",
+    )
+    data_dir: Path = Field(
+        default=Path(".streamclust"),
+        description="Directory of the embedded server; relative to the current directory.",
+    )
+    username: str | None = Field(default=None, description="User name for the server.")
+    password: SecretStr | None = Field(
+        default=None,
+        description="Password for the server; better given by STREAMCLUST_REDIS__PASSWORD or "
+        "password_file.",
+    )
+    password_file: Path | None = Field(
+        default=None,
+        description="File that holds the password and nothing else; relative to the current "
+        "directory.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_credentials(cls, data: object) -> object:
+        """Move the user and the password out of the URL, so that it can be shown and logged."""
+        if not isinstance(data, dict) or not isinstance(data.get("url"), str):
+            return data
+        parts = _split(data["url"])
+        if parts is None or "@" not in parts.netloc:
+            return data
+        userinfo, _, host = parts.netloc.rpartition("@")
+        user, _, password = userinfo.partition(":")
+        found = {"username": unquote(user) or None, "password": unquote(password) or None}
+        if any(data.get(key) is not None for key in ("username", "password", "password_file")):
+            raise ValueError(
+                "url holds a user or password and so does another key; give them once, "
+                "as username and password"
+            )
+        return data | found | {"url": parts._replace(netloc=host).geturl()}
+
+    @field_validator("url")
+    @classmethod
+    def _url_usable(cls, url: str) -> str:
+        parts = _split(url)
+        if url != "embedded" and (parts is None or not _names_a_server(parts)):
+            raise ValueError(f"expected {URL_WORDS}")
+        return url
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("password and password_file are both set; leave one out")
+        return self
+
+    def read_password(self) -> str | None:
+        """Return the password, from `password_file` if that is set; None without one."""
+        if self.password_file is None:
+            return None if self.password is None else self.password.get_secret_value()
+        try:
+            password = self.password_file.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise ConfigError(
+                f"redis.password_file: can't read {self.password_file}: {reason}"
+            ) from None
+        if not password:
+            raise ConfigError(f"redis.password_file: {self.password_file} is empty")
+        return password
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that isn't a number
+    except ValueError:
+        return None
+    return parts
+
+
+def _names_a_server(parts: SplitResult) -> bool:
+    if {"username", "password"} & set(parse_qs(parts.query)):
+        return False
+    if parts.scheme == "unix":
+        return parts.path not in ("", "/")
+    numbered = re.fullmatch(r"/?|/\d+", parts.path) is not None
+    return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and numbered
+
+
+class WorkerSettings(Section):
+    """How workers take turns and show that they live."""
+
+    lease: PositiveDuration = Field(
+        default=10.0,
+        description="A lease lasts this long unless it is renewed; then another worker takes over.",
+    )
+    health_ttl: PositiveDuration = Field(
+        default=15.0,
+        description="`streamclust worker --check` says dead after this long without a sign.",
+    )
+
+
+class LogSettings(Section):
+    """What is logged, and how it looks."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least important messages to log."
+    )
+    format: Literal["auto", "human", "json"] = Field(
+        default="auto",
+        description="Look of the log; auto is human on a terminal and JSON elsewhere.",
+    )
+
+
+def _none_is_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+class Settings(BaseSettings):
+    """All settings; made by `load_settings` from the file, the environment and the flags."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        env_prefix="STREAMCLUST_",
+        env_nested_delimiter="__",
+    )
+
+    namespace: Name = Field(
+        default="streamclust",
+        description="First part of all keys: {namespace:model}:state and so on.",
+    )
+    redis: RedisSettings = Field(default=RedisSettings(), description="The server.")
+    worker: WorkerSettings = Field(default=WorkerSettings(), description="How workers take turns.")
+    log: LogSettings = Field(default=LogSettings(), description="What is logged.")
+    models: Annotated[Mapping[Name, ModelSettings], BeforeValidator(_none_is_empty)] = Field(
+        default={}, description="The models, by name."
+    )
+
+    _file: Path | None = PrivateAttr(default=None)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments only: `load_settings` gathers the rest, to say where a value is from."""
+        return (init_settings,)
+
+    @property
+    def file(self) -> Path | None:
+        """Return the file that was read, or None."""
+        return self._file
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values as a file would hold them; durations as text, secrets masked."""
+        return self.model_dump(mode="json")

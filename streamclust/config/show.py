@@ -1,0 +1,41 @@
+"""Writes settings back as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from streamclust.config.settings import Settings
+
+
+def as_yaml(settings: Settings, *, describe: bool = False) -> str:
+    """Return all settings in force as a file would hold them, the password masked.
+
+    With `describe`, each key has what it means as a comment.
+    """
+    if describe:
+        return "\n".join(_described(settings, settings.to_dict(), "")) + "\n"
+    return yaml.safe_dump(
+        settings.to_dict(), sort_keys=False, default_flow_style=None, width=100, allow_unicode=True
+    )
+
+
+def _described(section: Any, plain: dict[str, Any], pad: str) -> Iterator[str]:
+    """Yield lines for a section, or for the models by name, and its values as plain ones."""
+    fields = type(section).model_fields if isinstance(section, BaseModel) else {}
+    for key, value in plain.items():
+        comment = f"# {fields[key].description}" if key in fields else ""
+        inner = getattr(section, key) if key in fields else section[key]
+        if isinstance(value, dict) and value:
+            yield f"{pad}{_flow(key)}:  {comment}".rstrip()
+            yield from _described(inner, value, pad + "  ")
+        else:
+            yield f"{pad}{_flow(key)}: {_flow(value)}  {comment}".rstrip()
+
+
+def _flow(value: object) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("...\n").strip()

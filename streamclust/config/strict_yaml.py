@@ -1,0 +1,129 @@
+"""YAML without its traps: a key once, keys are text, only true and false are booleans.
+
+The plain scalars are those of YAML 1.2: ``1e-6`` is a number; ``no``, ``12:30`` and ``007`` are
+text.
+Messages give the line and column, and never quote what stands there: it may be a password.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import yaml
+
+from streamclust.errors import ConfigError
+
+Keys: TypeAlias = tuple[str, ...]
+Lines: TypeAlias = dict[Keys, int]
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {
+    "null": (r"~|null|Null|NULL|", "~nN\0"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "merge": (r"<<", "<"),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _name, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(
+        _TAG + _name, re.compile(rf"(?:{_pattern})\Z"), [c.strip("\0") for c in _first]
+    )
+
+
+def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
+    """Return the value of a YAML text, and the line on which each path of keys stands.
+
+    Parameters
+    ----------
+    name : str
+        What the errors call the text: a file, a variable, a flag.
+    text : str
+        One YAML document.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        lines = dict(_keyed(name, node, (), (), set()))
+        return loader.construct_document(node), lines
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_at(name, error.problem_mark, _problem(error))) from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(f"{name}: not YAML: {error.reason}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else "a bad number or date"
+        raise ConfigError(f"{name}: not YAML: {reason}") from None
+
+
+def parse(name: str, text: str) -> Any:
+    """Return the value of a YAML text; `name` is what the errors call it."""
+    return parse_with_lines(name, text)[0]
+
+
+def _at(name: str, mark: yaml.Mark | None, problem: str) -> str:
+    place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+    return f"{name}{place}: {problem}"
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    told = " ".join(part for part in (error.context, error.problem) if part)
+    if not re.search(r"\b(alias|anchor|tag)\b", told):
+        return f"not YAML: {told}"
+    told = re.sub(r"""(['"]).*\1""", "...", told)
+    return f"not YAML: {told}; put text that begins with *, & or ! in quotes"
+
+
+def _keyed(
+    name: str, node: yaml.Node, path: Keys, above: tuple[int, ...], seen: set[int]
+) -> Iterator[tuple[Keys, int]]:
+    """Make all keys text, refuse those that occur twice, and yield where each stands.
+
+    `above` has the nodes that this one is in, and `seen` those that were done: an alias stands
+    where it was first.
+    """
+    if id(node) in above:
+        raise ConfigError(_at(name, node.start_mark, "an anchor can't hold an alias of itself"))
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    for key, below, value in _children(name, path, node):
+        if key is not None:
+            yield below, key.start_mark.line + 1
+        yield from _keyed(name, value, below, (*above, id(node)), seen)
+
+
+def _children(
+    name: str, path: Keys, node: yaml.Node
+) -> Iterator[tuple[yaml.Node | None, Keys, yaml.Node]]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from ((None, path, item) for item in node.value)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    keys: set[str] = set()
+    for key, value in node.value:
+        if key.tag == f"{_TAG}merge":
+            yield None, path, value
+            continue
+        _check_key(name, key, keys)
+        yield key, (*path, key.value), value
+
+
+def _check_key(name: str, key: yaml.Node, known: set[str]) -> None:
+    if not isinstance(key, yaml.ScalarNode):
+        raise ConfigError(_at(name, key.start_mark, "a list or mapping can't be a key"))
+    if key.value in known:
+        raise ConfigError(_at(name, key.start_mark, f"the key {key.value} is there twice"))
+    known.add(key.value)
+    key.tag = f"{_TAG}str"

@@ -1,0 +1,124 @@
+"""The kinds of plain value that settings are made of, each with the words for what is allowed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Says in words what a type accepts; read by the error messages and by the reference.
+
+    Parameters
+    ----------
+    text : str
+        A noun phrase, such as "an integer".
+    """
+
+    text: str
+
+
+SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+SECONDS["d"] = Decimal(86400)
+LONGEST = Decimal(36500) * SECONDS["d"]
+DURATION_WORDS = "a duration (200ms, 10s, 5m, 6h, 1d, or seconds)"
+TEXT_WORDS = "text (in quotes if it looks like a number)"
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>ms|s|m|h|d)?")
+
+
+def parse_duration(value: object) -> float:
+    """Return the seconds that `value` means: a text such as ``200ms``, or a number of seconds.
+
+    Examples
+    --------
+    >>> parse_duration("200ms"), parse_duration("5m"), parse_duration(2)
+    (0.2, 300.0, 2.0)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"expected {DURATION_WORDS}")
+    match = _DURATION.fullmatch(_plain(value))
+    if match is None:
+        raise ValueError(f"expected {DURATION_WORDS}")
+    seconds = Decimal(match["number"]) * SECONDS[match["unit"] or "s"]
+    if 0 < seconds < SECONDS["ms"] or seconds > LONGEST:
+        raise ValueError("expected 0, or a duration between 1ms and 36500d")
+    return float(seconds)
+
+
+def _plain(value: float | str) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    number = Decimal(repr(value))
+    return format(number, "f") if number.is_finite() else ""
+
+
+def format_duration(seconds: float) -> str:
+    """Return the shortest text that `parse_duration` reads back as exactly `seconds`.
+
+    Examples
+    --------
+    >>> format_duration(0.2), format_duration(300.0), format_duration(90.0)
+    ('200ms', '5m', '90s')
+    """
+    exact = Decimal(repr(seconds))
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = exact / SECONDS[unit]
+        if count == int(count) and exact:
+            return f"{int(count)}{unit}"
+    return f"{exact.normalize():f}s"
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("boolean", "expected a number")  # it would count as 0 or 1
+    return value
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    Allowed(DURATION_WORDS),
+]
+PositiveDuration = Annotated[Duration, Field(gt=0)]
+Integer = Annotated[int, BeforeValidator(_number), Allowed("an integer")]
+Count = Annotated[Integer, Field(ge=1)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), Allowed("a number")]
+PositiveNumber = Annotated[Number, Field(gt=0)]
+Name = Annotated[
+    str,
+    Field(pattern=r"\A[A-Za-z0-9_.-]+\z"),
+    Allowed("text of letters, digits, _, . and -"),
+]
+Text = Annotated[str, Field(min_length=1), Allowed(TEXT_WORDS)]
+Streams = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_one_or_many),
+    Field(min_length=1),
+    Allowed("the name of a stream, or a list of names"),
+]
+StartPosition = Annotated[
+    str,
+    Field(pattern=r"\A(earliest|latest|[0-9]+(-[0-9]+)?)\z"),
+    Allowed("earliest, latest, or an entry ID such as 1526919030474-0"),
+]
+Vector = Annotated[tuple[Number, ...], Field(min_length=1), Allowed("a list of numbers")]
+Matrix = Annotated[tuple[Vector, ...], Field(min_length=1), Allowed("a list of lists of numbers")]
+
+
+def distinct(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `values`, or say which one occurs twice in the list `name`."""
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{name} has {twice[0]!r} twice; name each once")
+    return values

@@ -1,0 +1,11 @@
+"""The kinds of entry; see `common.Codec` for what each can do."""
+
+from streamclust.store.codecs import fields, json_text, raw
+from streamclust.store.codecs.common import Codec
+
+CODECS: dict[str, Codec] = {
+    "fields": fields.CODEC,
+    "json": json_text.CODEC,
+    "float32": raw.CODEC,
+    "float64": raw.CODEC,
+}

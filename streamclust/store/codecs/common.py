@@ -1,0 +1,120 @@
+"""What the kinds of entry share.
+
+Each kind is read in two ways. `Codec.arrays` takes a whole chunk at once; it knows only perfect
+chunks and raises any of `NOT_PERFECT` on others. `split`, `row` and `weight` go point by point and
+name each flaw by a `DataError`. Both ways agree on every perfect chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.errors import DataError
+from streamclust.store.layout import Layout
+
+NOT_PERFECT = (LookupError, ValueError, TypeError, RecursionError)
+SHOWN = 40
+
+Flat = Sequence[bytes]
+Columns = Mapping[bytes, list[bytes]]
+Array = NDArray[np.float64]
+Name = TypeVar("Name", str, bytes)
+
+
+class Arrays(NamedTuple):
+    """A chunk read at once: points, number of points an entry, weights."""
+
+    X: Array
+    counts: NDArray[np.int64]
+    w: Array | None
+
+
+class Codec(NamedTuple):
+    """How one kind of entry is read and written.
+
+    Attributes
+    ----------
+    arrays
+        Columns of a chunk (field -> its value in each entry) to arrays.
+    split
+        One entry to its (point, weight) pairs as they stand; the weight is None without a field.
+    row, weight
+        A point and a weight as they stand to floats, which need not be finite.
+    excerpt
+        A point as it stands to bytes that a person can find it by.
+    encode
+        Points, weights, layout and block to entries.
+    """
+
+    arrays: Callable[[Columns, Layout], Arrays]
+    split: Callable[[Flat, Layout], Sequence[tuple[Any, Any]]]
+    row: Callable[[Any, Layout], list[float]]
+    weight: Callable[[Any], float]
+    excerpt: Callable[[Any, Layout], bytes]
+    encode: Callable[[NDArray[Any], NDArray[Any] | None, Layout, int], Iterator[list[bytes]]]
+
+
+def show(value: bytes | str) -> str:
+    """Return text for a message: quoted, escaped and short."""
+    head = value[:SHOWN]
+    text = head if isinstance(head, str) else head.decode(errors="backslashreplace")
+    return repr(text) + ("..." if len(value) > SHOWN else "")
+
+
+def pick(
+    names: Sequence[Name], values: Sequence[Any], wanted: Sequence[Name], strict: bool
+) -> list[Any]:
+    """Return the wanted values in their order; refuse missing, double and unexpected names."""
+    table = dict(zip(names, values, strict=True))
+    for name in wanted:
+        if name not in table:
+            raise DataError(f"missing field {show(name)}")
+    if strict and len(table) > len(wanted):
+        extra = next(name for name in names if name not in wanted)
+        raise DataError(f"unexpected field {show(extra)}")
+    if len(table) < len(names):
+        _refuse_double(names, wanted)
+    return [table[name] for name in wanted]
+
+
+def _refuse_double(names: Sequence[Name], wanted: Sequence[Name]) -> None:
+    for name in wanted:
+        if names.count(name) > 1:
+            raise DataError(f"field {show(name)} appears twice")
+
+
+def one_value(flat: Flat, key: bytes) -> bytes:
+    """Return the value of a field that an entry must hold once, whatever else it holds."""
+    value: bytes = pick(flat[::2], flat[1::2], [key], strict=False)[0]
+    return value
+
+
+def check_finite(row: list[float], layout: Layout) -> list[float]:
+    """Return a row whose values are all finite."""
+    for index, value in enumerate(row):
+        if not math.isfinite(value):
+            raise DataError(f"not finite: {value} at feature {layout.feature(index)}")
+    return row
+
+
+def check_weight(weight: float) -> float:
+    """Return a weight that is finite and not negative."""
+    if not math.isfinite(weight):
+        raise DataError(f"weight is not finite: {weight}")
+    if weight < 0:
+        raise DataError(f"weight is negative: {weight:g}")
+    return weight
+
+
+def blocks(
+    X: NDArray[Any], w: NDArray[Any] | None, block: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    """Cut points and weights into blocks; the last one may be short."""
+    for start in range(0, len(X), block):
+        part = slice(start, start + block)
+        yield X[part], None if w is None else w[part]

@@ -1,0 +1,241 @@
+"""Points in stream entries: bytes to arrays and back, without a connection.
+
+`detect` looks at an entry and says how all of them are laid out, `decode` turns a chunk of entries
+into arrays and names what could not be learned, `encode` is its inverse. An entry is
+``(entry_id, [field, value, field, value, ...])``, as the server's raw reply has it; the
+ID is anything that lets the caller know the entry again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.errors import DataError
+from streamclust.store.codecs import CODECS
+from streamclust.store.codecs.common import (
+    NOT_PERFECT,
+    Array,
+    Columns,
+    Flat,
+    check_finite,
+    check_weight,
+)
+from streamclust.store.detection import guess_layout
+from streamclust.store.layout import Layout, PointsFormat
+
+__all__ = [
+    "DeadPoint",
+    "Decoded",
+    "Entry",
+    "Layout",
+    "PointsFormat",
+    "dead_entry",
+    "decode",
+    "detect",
+    "encode",
+]
+
+EXCERPT_BYTES = 1024
+PARTS = 8  # a chunk that isn't perfect is cut into so many parts, and so on,
+FEW = 16  # until so few entries are left that reading each point by point is as fast
+
+Entry = tuple[Any, Flat]
+
+
+@dataclass(frozen=True)
+class DeadPoint:
+    """A point, or an entry, that could not be learned.
+
+    Parameters
+    ----------
+    entry_id
+        The entry that held it, as the caller named it.
+    index
+        Its place in the entry; -1 when the entry as a whole made no sense.
+    reason
+        What is wrong with it.
+    data
+        The offending bytes or text, cut at 1 KiB.
+    """
+
+    entry_id: Any
+    index: int
+    reason: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a chunk of entries held.
+
+    Parameters
+    ----------
+    X
+        Points, (n, D), C order, all finite.
+    w
+        Their weights, (n,), finite and not negative; None without a weight field.
+    counts
+        How many good points each entry gave, (n_entries,).
+    dead
+        The rest, in the order of the stream.
+    """
+
+    X: Array
+    w: Array | None
+    counts: NDArray[np.int64]
+    dead: tuple[DeadPoint, ...] = ()
+
+
+def detect(flat: Flat, spec: PointsFormat) -> Layout:
+    """Return the layout of a stream from an entry that holds a good point.
+
+    Raises
+    ------
+    DataError
+        When this entry can't tell; its text is the reason.
+    """
+    layout = guess_layout(flat, spec)
+    decoded = decode([(b"", flat)], layout)
+    if not len(decoded.X):
+        raise DataError(decoded.dead[0].reason)
+    return layout
+
+
+def dead_entry(entry_id: Any, flat: Flat, reason: str) -> DeadPoint:
+    """Return a whole entry as a dead point."""
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    data = b" ".join(b"%b=%b" % (name, value[:EXCERPT_BYTES]) for name, value in pairs)
+    return DeadPoint(entry_id, -1, reason, data[:EXCERPT_BYTES])
+
+
+def decode(entries: Sequence[Entry], layout: Layout) -> Decoded:
+    """Return the good points of a chunk of entries, in order, and name the bad ones.
+
+    A perfect chunk is read at once. Only the few entries around a bad one are read point by point.
+    """
+    whole = _decode_at_once(entries, layout)
+    if whole is not None:
+        return whole
+    if len(entries) <= FEW:
+        return _decode_carefully(entries, layout)
+    step = max(FEW, -(-len(entries) // PARTS))
+    starts = range(0, len(entries), step)
+    return _join([decode(entries[start : start + step], layout) for start in starts])
+
+
+def _join(parts: list[Decoded]) -> Decoded:
+    weights = [part.w for part in parts if part.w is not None]
+    return Decoded(
+        np.concatenate([part.X for part in parts]),
+        np.concatenate(weights) if weights else None,
+        np.concatenate([part.counts for part in parts]),
+        tuple(point for part in parts for point in part.dead),
+    )
+
+
+def _decode_at_once(entries: Sequence[Entry], layout: Layout) -> Decoded | None:
+    """Return what perfect entries hold; None when anything at all is wrong."""
+    try:
+        columns = _columns([flat for _, flat in entries])
+        X, counts, w = CODECS[layout.format].arrays(columns, layout)
+    except NOT_PERFECT:
+        return None
+    if not np.isfinite(X).all() or not _are_weights(w):
+        return None
+    return Decoded(X, w, counts)
+
+
+def _columns(flats: list[Flat]) -> Columns:
+    """Return field -> values, for entries that have the same fields in the same order."""
+    width = len(flats[0])
+    names = list(flats[0][::2])
+    everything: list[bytes] = []
+    for flat in flats:
+        everything += flat
+    even = set(map(len, flats)) == {width} and everything[::2] == names * len(flats)
+    if not even or len(set(names)) < len(names):
+        raise ValueError("fields differ")
+    return {name: everything[2 * i + 1 :: width] for i, name in enumerate(names)}
+
+
+def _are_weights(w: Array | None) -> bool:
+    return w is None or bool(np.isfinite(w).all() and (w >= 0).all())
+
+
+def _decode_carefully(entries: Sequence[Entry], layout: Layout) -> Decoded:
+    rows: list[list[float]] = []
+    weights: list[float] = []
+    counts: list[int] = []
+    dead: list[DeadPoint] = []
+    for entry_id, flat in entries:
+        good, bad = _judge(entry_id, flat, layout)
+        rows += [row for row, _ in good]
+        weights += [weight for _, weight in good]
+        counts.append(len(good))
+        dead += bad
+    return Decoded(
+        np.array(rows, np.float64).reshape(-1, layout.n_features),
+        None if layout.weight_key is None else np.array(weights, np.float64),
+        np.array(counts, np.int64),
+        tuple(dead),
+    )
+
+
+def _judge(
+    entry_id: Any, flat: Flat, layout: Layout
+) -> tuple[list[tuple[list[float], float]], list[DeadPoint]]:
+    """Return the good (row, weight) pairs of an entry, and its dead points."""
+    codec = CODECS[layout.format]
+    try:
+        points = codec.split(_not_empty(flat), layout)
+    except DataError as error:
+        return [], [dead_entry(entry_id, flat, str(error))]
+    unweighted = layout.weight_key is None
+    good, dead = [], []
+    for index, (point, weight) in enumerate(points):
+        try:
+            row = check_finite(codec.row(point, layout), layout)
+            good.append((row, 1.0 if unweighted else check_weight(codec.weight(weight))))
+        except DataError as error:
+            excerpt = codec.excerpt(point, layout)[:EXCERPT_BYTES]
+            dead.append(DeadPoint(entry_id, index, str(error), excerpt))
+    return good, dead
+
+
+def _not_empty(flat: Flat) -> Flat:
+    if not flat:
+        raise DataError("empty entry")
+    return flat
+
+
+def encode(
+    X: NDArray[Any], layout: Layout, w: NDArray[Any] | None = None, block: int = 1
+) -> Iterator[list[bytes]]:
+    """Yield the fields and values of entries that `decode` reads back bit for bit.
+
+    Parameters
+    ----------
+    X
+        Points, (n, D).
+    layout
+        How to write them.
+    w
+        Weights, (n,); given exactly when the layout has a weight field.
+    block
+        Points an entry; the last entry may hold fewer. Raw blocks of more than one carry their D
+        in the companion field.
+    """
+    if X.ndim != 2 or X.shape[1] != layout.n_features:
+        raise DataError(f"X has shape {X.shape}, expected (n, {layout.n_features})")
+    if (w is None) != (layout.weight_field is None):
+        raise DataError("weights and a weight field belong together; give both or neither")
+    if w is not None and w.shape != (len(X),):
+        raise DataError(f"w has shape {w.shape}, expected ({len(X)},)")
+    if block < 1:
+        raise DataError(f"block is {block}, expected 1 or more")
+    return CODECS[layout.format].encode(X, w, layout, block)

@@ -1,0 +1,153 @@
+"""A chunk of a table, the choice of its columns, and what makes a cell bad."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.errors import DataError
+
+MEND = "choose columns with --columns or clean the file"
+
+Where = Callable[[int], str]  # row of a chunk -> its place, as a message says it
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of a table.
+
+    Parameters
+    ----------
+    names
+        The names of the columns of X.
+    X
+        Points, (n, D), finite; float32 where the file holds float32, else float64.
+    w
+        Weights, (n,), finite and not negative; None without a weight column.
+    first_line
+        Where the first row stands: its line in a text, its number (from 1) in an array.
+    """
+
+    names: tuple[str, ...]
+    X: NDArray[Any]
+    w: NDArray[np.float64] | None
+    first_line: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted from which table.
+
+    Parameters
+    ----------
+    label
+        What messages call the table.
+    columns
+        The columns of X in their order; None for all but the weights.
+    weight_column
+        The column of the weights.
+    chunk
+        Rows a chunk.
+    key
+        The name of the array in an .npz file.
+    """
+
+    label: str
+    columns: tuple[str, ...] | None = None
+    weight_column: str | None = None
+    chunk: int = 8192
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise DataError(f"chunk is {self.chunk}, expected 1 or more")
+
+    def bad_cell(self, where: str, column: str, problem: str) -> DataError:
+        """Return the error that names a cell."""
+        return DataError(f"{self.label} {where}, column {column!r}: {problem}; {MEND}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The columns that were asked for, and where the table has them: weights come last."""
+
+    features: tuple[str, ...]
+    weight: str | None
+    indexes: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all selected columns."""
+        return self.features if self.weight is None else (*self.features, self.weight)
+
+
+def select(available: Sequence[str], request: Request) -> Selection:
+    """Return which of the available columns are asked for."""
+    weight = request.weight_column
+    features = request.columns
+    if features is None:
+        features = tuple(name for name in available if name != weight)
+    wanted = features if weight is None else (*features, weight)
+    _check_names(wanted, available, request)
+    if not features:
+        raise DataError(f"{request.label} has no column of features")
+    return Selection(features, weight, tuple(map(list(available).index, wanted)))
+
+
+def _check_names(wanted: Sequence[str], available: Sequence[str], request: Request) -> None:
+    there, asked = Counter(available), Counter(wanted)
+    for name in wanted:
+        if name not in there:
+            raise DataError(f"{request.label} has no column {name!r}; it has {_list(available)}")
+        if there[name] > 1:
+            raise DataError(f"{request.label} has {there[name]} columns {name!r}; rename them")
+        if asked[name] > 1:
+            raise DataError(f"column {name!r} is asked for twice; name each column once")
+
+
+def _list(names: Sequence[str], limit: int = 12) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def default_names(n_columns: int) -> tuple[str, ...]:
+    """Return the names of columns that have none: x0, x1, ..."""
+    return tuple(f"x{index}" for index in range(n_columns))
+
+
+def make_chunk(
+    table: NDArray[Any], selection: Selection, first_line: int, request: Request, where: Where
+) -> Chunk:
+    """Return the selected columns of some rows as a chunk; refuse what can't be learned.
+
+    Parameters
+    ----------
+    table
+        The selected columns, in the order of the selection.
+    selection
+        Their names.
+    first_line
+        Where the first row stands.
+    request
+        For messages.
+    where
+        The place of each row.
+    """
+    finite = np.isfinite(table)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0].tolist()
+        problem = f"{table[row, column]} is not finite"
+        raise request.bad_cell(where(row), selection.names[column], problem)
+    D = len(selection.features)
+    X = np.ascontiguousarray(table[:, :D])
+    if selection.weight is None:
+        return Chunk(selection.features, X, None, first_line)
+    w = table[:, D].astype(np.float64)
+    if (w < 0).any():
+        row = int(np.argmax(w < 0))
+        raise request.bad_cell(where(row), selection.weight, f"the weight {w[row]:g} is negative")
+    return Chunk(selection.features, X, w, first_line)

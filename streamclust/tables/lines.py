@@ -1,0 +1,80 @@
+"""Lines of a text that know their number, and whether more are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from streamclust.errors import DataError
+
+LINE_BYTES = 1 << 24
+READ_BYTES = 1 << 16
+
+T = TypeVar("T")
+
+
+class Readable(Protocol):
+    """A binary file that can hand over what it has, however little."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Return up to so many bytes; none at the end."""
+
+
+class Lines:
+    """The lines of a UTF-8 text, without their ends.
+
+    Attributes
+    ----------
+    number
+        The line that was read last, from 1.
+    drained
+        The text comes live and no further line is ready: work off what there is before waiting.
+    """
+
+    def __init__(self, file: Readable, label: str, *, live: bool) -> None:
+        self.number = 0
+        self.drained = False
+        self._file = file
+        self._label = label
+        self._live = live
+
+    def __iter__(self) -> Iterator[str]:
+        for lines in self._ready():
+            for left in range(len(lines) - 1, -1, -1):
+                self.number += 1
+                self.drained = self._live and left == 0
+                yield self._decode(lines[-1 - left])
+
+    def _ready(self) -> Iterator[list[bytes]]:
+        """Yield the whole lines of each read."""
+        tail = b""
+        while data := self._file.read1(READ_BYTES):
+            *lines, tail = (tail + data).split(b"\n")
+            yield lines
+            if len(tail) > LINE_BYTES:
+                raise DataError(f"{self._label} line {self.number + 1} is too long; is it a text?")
+        if tail:
+            yield [tail]
+
+    def _decode(self, line: bytes) -> str:
+        try:
+            return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{self._label} line {self.number} is not UTF-8; convert the file"
+            ) from None
+
+    def batches(self, rows: Iterable[T | None], size: int) -> Iterator[list[T]]:
+        """Gather rows made of these lines; None stands for a blank line.
+
+        A batch is short at the end, and where a live text is drained.
+        """
+        batch: list[T] = []
+        for row in rows:
+            if row is not None:
+                batch.append(row)
+            if len(batch) == size or (batch and self.drained):
+                yield batch
+                batch = []
+        if batch:
+            yield batch

@@ -1,0 +1,121 @@
+"""From a path, or stdin, to the chunks of a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from streamclust.errors import DataError
+from streamclust.tables.arrays import load, read_array
+from streamclust.tables.chunk import Chunk, Request
+from streamclust.tables.lines import Lines, Readable
+from streamclust.tables.parquet import open_parquet, read_parquet
+from streamclust.tables.text import read_csv, read_json_lines
+
+Kind = Literal["csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+STDIN = "-"
+
+_TEXTS: dict[Kind, Callable[[Lines, Request], Iterator[Chunk]]] = {
+    "csv": lambda lines, request: read_csv(lines, request, ","),
+    "tsv": lambda lines, request: read_csv(lines, request, "\t"),
+    "jsonl": read_json_lines,
+    "ndjson": read_json_lines,
+}
+_FILES: dict[Kind, Callable[[str, Request], Iterator[Chunk]]] = {
+    "npy": read_array,
+    "npz": read_array,
+    "parquet": read_parquet,
+}
+
+
+def read_table(
+    path: str | Path,
+    *,
+    kind: Kind | None = None,
+    columns: Sequence[str] | None = None,
+    weight_column: str | None = None,
+    chunk: int = 8192,
+    key: str | None = None,
+) -> Iterator[Chunk]:
+    """Return the rows of a table in chunks.
+
+    Text is read line by line, .npy is mapped, Parquet is read in batches; only an array in an .npz
+    file is loaded whole. Columns without names are called x0, x1, and so on. Lines on stdin are
+    handed on as they arrive, so that chunks can be short.
+
+    Parameters
+    ----------
+    path
+        A file, or "-" for text on stdin.
+    kind
+        What it holds; by default what its suffix says, and CSV on stdin.
+    columns
+        The columns of X in their order; None for all but the weights.
+    weight_column
+        The column of the weights.
+    chunk
+        Rows a chunk.
+    key
+        The name of the array in an .npz file that has several.
+
+    Raises
+    ------
+    DataError
+        When the table can't be read, or a cell is no finite number; its text names the place.
+    MissingExtraError
+        When a Parquet file is to be read without pyarrow.
+    """
+    found = kind or _guess_kind(path)
+    if key is not None and found != "npz":
+        raise DataError(f"key {key!r} names an array in an .npz file, and {path} is none")
+    label = "stdin" if path == STDIN else str(path)
+    chosen = None if columns is None else tuple(columns)
+    return _read(str(path), found, Request(label, chosen, weight_column, chunk, key))
+
+
+def _guess_kind(path: str | Path) -> Kind:
+    if path == STDIN:
+        return "csv"
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    for kind in KINDS:
+        if suffix == kind:
+            return kind
+    raise DataError(f"can't tell what {path} holds; name its kind with --kind: {', '.join(KINDS)}")
+
+
+def _read(path: str, kind: Kind, request: Request) -> Iterator[Chunk]:
+    try:
+        if kind in _FILES:
+            yield from _FILES[kind](_real_file(path, kind), request)
+        elif path == STDIN:
+            stdin = cast(Readable, sys.stdin.buffer)
+            yield from _TEXTS[kind](Lines(stdin, request.label, live=True), request)
+        else:
+            with Path(path).open("rb") as file:
+                yield from _TEXTS[kind](Lines(file, request.label, live=False), request)
+    except OSError as error:
+        raise DataError(f"can't read {request.label}: {error.strerror or error}") from error
+
+
+def _real_file(path: str, kind: Kind) -> str:
+    if path == STDIN:
+        raise DataError(f"{kind} can't be read from stdin; name a file")
+    return path
+
+
+def count_rows(path: str | Path, *, kind: Kind | None = None) -> int | None:
+    """Return how many rows a table has, if a glance at its head tells; otherwise None."""
+    found = kind or _guess_kind(path)
+    request = Request(str(path))
+    try:
+        if found == "npy":
+            return sum(load(str(path), request).shape[:1])
+        if found == "parquet":
+            with open_parquet(str(path), request) as file:
+                return int(file.metadata.num_rows)
+    except OSError as error:
+        raise DataError(f"can't read {path}: {error.strerror or error}") from error
+    return None

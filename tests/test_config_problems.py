@@ -1,0 +1,280 @@
+"""Every mistake gets one line: its place, its value, and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamclust.config import load_settings
+from streamclust.errors import ConfigError
+
+FILE = """\
+models:
+  palette:
+    kind: kmeans
+    n_clusters: 64
+    streams: [pixels]
+"""
+
+
+def told(text: str = FILE, environ: dict[str, str] | None = None, *flags: str) -> list[str]:
+    """Return the lines of the error that this text, environment and flags give."""
+    Path("c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(Path("c.yaml"), flags, environ or {})
+    return str(caught.value).splitlines()
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def model(**changes: str) -> str:
+    keys = {"kind": "kmeans", "n_clusters": "4", "streams": "[x]"} | changes
+    return "models: {m: {" + ", ".join(f"{key}: {value}" for key, value in keys.items()) + "}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "redis:\n  pasword: x",
+            "c.yaml:2: redis.pasword: unknown key; did you mean password? "
+            "allowed: url, data_dir, username, password, password_file",
+        ),
+        (
+            "modells: {}",
+            "c.yaml:1: modells: unknown key; did you mean models? "
+            "allowed: namespace, redis, worker, log, models",
+        ),
+        (
+            "_env_file: x",
+            "c.yaml:1: _env_file: unknown key; allowed: namespace, redis, worker, log, models",
+        ),
+        ("worker: 3", "c.yaml:1: worker: got one value; expected keys with values"),
+        ("worker: [3]", "c.yaml:1: worker: got a list; expected keys with values"),
+        ("models: [x]", "c.yaml:1: models: got a list; expected keys with values"),
+        ("models: {m: 3}", "c.yaml:1: models.m: got one value; expected keys with values"),
+        (
+            "namespace: a b",
+            "c.yaml:1: namespace: got 'a b'; expected text of letters, digits, _, . and -",
+        ),
+        (
+            "\nlog: {level: wraning}",
+            "c.yaml:2: log.level: got 'wraning'; expected debug | info | warning | error; "
+            "did you mean warning?",
+        ),
+        (
+            "worker:\n  lease: soon",
+            "c.yaml:2: worker.lease: got 'soon'; "
+            "expected a duration (200ms, 10s, 5m, 6h, 1d, or seconds)",
+        ),
+        (
+            "worker: {lease: 0}",
+            "c.yaml:1: worker.lease: got 0; "
+            "expected a duration (200ms, 10s, 5m, 6h, 1d, or seconds) > 0",
+        ),
+        ("models: {m: {}}", "c.yaml:1: models.m.kind: missing; expected kmeans | gaussian_mixture"),
+        (
+            model(kind="kmean"),
+            "c.yaml:1: models.m.kind: got 'kmean'; expected kmeans | gaussian_mixture; "
+            "did you mean kmeans?",
+        ),
+        (model(n_clusters="0"), "c.yaml:1: models.m.n_clusters: got 0; expected an integer >= 1"),
+        (
+            model(n_clusters="true"),
+            "c.yaml:1: models.m.n_clusters: got true; expected an integer >= 1",
+        ),
+        (
+            model(start="soon"),
+            "c.yaml:1: models.m.start: got 'soon'; "
+            "expected earliest, latest, or an entry ID such as 1526919030474-0",
+        ),
+        (
+            model(streams="[x, 7]"),
+            "c.yaml:1: models.m.streams.1: got 7; "
+            "expected text (in quotes if it looks like a number)",
+        ),
+        (
+            model(streams="[x, x]"),
+            "c.yaml:1: models.m.streams: streams has 'x' twice; name each once",
+        ),
+        (
+            model(forgetting="{half_life: 3}"),
+            "c.yaml:1: models.m.forgetting.kind: missing; expected none | points | time | power",
+        ),
+        (
+            model(forgetting="{kind: points}"),
+            "c.yaml:1: models.m.forgetting.half_life: missing; expected a number > 0",
+        ),
+        (
+            model(forgetting="{kind: power, kappa: 0.5}"),
+            "c.yaml:1: models.m.forgetting.kappa: got 0.5; expected a number > 0.5 and <= 1",
+        ),
+        (
+            model(init="{kind: warm_up, points: 3}"),
+            "c.yaml:1: models.m: init.points is 3; expected at least n_clusters, 4",
+        ),
+        (
+            "models: {a b: {kind: kmeans, n_clusters: 1, streams: x}}",
+            "c.yaml:1: models.a b: got 'a b'; expected text of letters, digits, _, . and -",
+        ),
+    ],
+)
+def test_one_mistake_in_the_file_is_one_line(text: str, line: str) -> None:
+    assert told(text) == [line]
+
+
+def test_an_unknown_key_of_a_model_names_those_of_its_kind() -> None:
+    (line,) = told(FILE.replace("n_clusters", "n_cluster") + "    n_clusters: 3\n")
+    assert line.startswith(
+        "c.yaml:4: models.palette.n_cluster: unknown key; did you mean n_clusters? allowed: kind, "
+    )
+    assert "n_components" not in line
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_own_line() -> None:
+    lines = told(
+        "log: {level: x}\nreddis: {}\nmodels:\n  m:\n    kind: kmeans\n    n_clusters: 0\n",
+    )
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [
+        "reddis",
+        "log.level",
+        "models.m.streams",
+        "models.m.n_clusters",
+    ]
+    assert [line.split(":")[1] for line in lines] == ["2", "1", "4", "6"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        (
+            "STREAMCLUST_REDDIS__URL",
+            "x",
+            "STREAMCLUST_REDDIS__URL: unknown variable; did you mean STREAMCLUST_REDIS__URL?",
+        ),
+        (
+            "STREAMCLUST_REDIS__PASWORD",
+            "x",
+            "STREAMCLUST_REDIS__PASWORD: unknown variable; "
+            "did you mean STREAMCLUST_REDIS__PASSWORD?",
+        ),
+        (
+            "STREAMCLUST_MODELS__PALETTE__N_CLUSTER",
+            "3",
+            "STREAMCLUST_MODELS__PALETTE__N_CLUSTER: unknown variable; "
+            "did you mean STREAMCLUST_MODELS__PALETTE__N_CLUSTERS?",
+        ),
+        (
+            "STREAMCLUST_XYZ",
+            "3",
+            "STREAMCLUST_XYZ: unknown variable; see `streamclust config show`",
+        ),
+        (
+            "STREAMCLUST_MODELS__PALLETE__SEED",
+            "3",
+            "STREAMCLUST_MODELS__PALLETE__SEED: models.pallete: unknown model; "
+            "did you mean palette?",
+        ),
+        (
+            "STREAMCLUST_MODELS__PALETTE__SEED",
+            "x",
+            "STREAMCLUST_MODELS__PALETTE__SEED: models.palette.seed: got 'x'; "
+            "expected an integer >= 0",
+        ),
+        (
+            "STREAMCLUST_LOG",
+            "{levl: info}",
+            "STREAMCLUST_LOG: log.levl: unknown key; did you mean level? allowed: level, format",
+        ),
+        (
+            "STREAMCLUST_REDIS",
+            "redis://h",
+            "STREAMCLUST_REDIS: redis: got one value; expected keys with values",
+        ),
+    ],
+)
+def test_a_mistake_in_a_variable_names_the_variable(variable: str, value: str, line: str) -> None:
+    assert told(FILE, {variable: value}) == [line]
+
+
+def test_a_section_given_as_text_is_told_even_if_its_keys_are_given_too() -> None:
+    environ = {"STREAMCLUST_REDIS": "redis://h", "STREAMCLUST_REDIS__USERNAME": "ann"}
+    (line,) = told(FILE, environ)
+    assert line.startswith("STREAMCLUST_REDIS")
+    (line,) = told("log: debug", {"STREAMCLUST_LOG__LEVEL": "info"})
+    assert line.endswith("log: got one value; expected keys with values")
+
+
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        ("log.level", "--set log.level: expected KEY=VALUE, such as log.level=debug"),
+        ("=x", "--set : expected KEY=VALUE, such as log.level=debug"),
+        (
+            "log.levl=x",
+            "--set log.levl: log.levl: unknown key; did you mean level? allowed: level, format",
+        ),
+        (
+            "redis.url=ftp://x",
+            "--redis-url: redis.url: got 'ftp://x'; "
+            "expected embedded, or a URL that begins with redis://, rediss:// or unix://",
+        ),
+        (
+            "models.palette.streams=[a",
+            "--set models.palette.streams:1:3: not YAML: while parsing a flow sequence "
+            "expected ',' or ']', but got '<stream end>'",
+        ),
+    ],
+)
+def test_a_mistake_in_a_flag_names_the_flag(flag: str, line: str) -> None:
+    assert told(FILE, {}, flag) == [line]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "c.yaml: the file is empty; expected settings, such as models: ..."),
+        ("# a comment\n", "c.yaml: the file is empty; expected settings, such as models: ..."),
+        ("- a\n- b", "c.yaml: expected keys with values at the top, got a list"),
+        ("hello", "c.yaml: expected keys with values at the top, got one value"),
+        ("log:\n  level: info\n  level: debug", "c.yaml:3:3: the key level is there twice"),
+        ("log: {level: info}\nlog: {}", "c.yaml:2:1: the key log is there twice"),
+        ("[a, b]: 1", "c.yaml:1:1: a list or mapping can't be a key"),
+        ("a: 1\n---\nb: 2", "c.yaml:2:1: not YAML: expected a single document in the stream but"),
+        ("log: {level: info", "c.yaml:1:18: not YAML: while parsing a flow mapping"),
+        ("log:\n\tlevel: info", "c.yaml:2:1: not YAML: while scanning for the next token"),
+        ("a: &a\n  b: *a", "c.yaml:1:4: an anchor can't hold an alias of itself"),
+        ("a: *b", "c.yaml:1:4: not YAML: found undefined alias"),
+        ("a: !!python/name:os.system x", "c.yaml:1:4: not YAML: could not determine"),
+        ("a: \x07", "c.yaml: not YAML: special characters are not allowed"),
+        ("a: !!int x", "c.yaml: not YAML: a bad number or date"),
+        ("[" * 5000, "c.yaml: not YAML: nested too deep"),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_told_with_line_and_column(text: str, line: str) -> None:
+    (found,) = told(text)
+    assert found.startswith(line)
+
+
+def test_a_missing_file_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"^none\.yaml: there is no such file; name another"):
+        load_settings(Path("none.yaml"), (), {})
+    with pytest.raises(ConfigError, match=r"^none\.yaml: there is no such file"):
+        load_settings(None, (), {"STREAMCLUST_CONFIG": "none.yaml"})
+
+
+def test_an_unreadable_file_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"^\.: can't be read: Is a directory$"):
+        load_settings(Path(), (), {})
+    Path("latin.yaml").write_bytes(b"namespace: caf\xe9")
+    with pytest.raises(ConfigError, match=r"^latin\.yaml: can't be read: it isn't UTF-8 text$"):
+        load_settings(Path("latin.yaml"), (), {})
+
+
+def test_long_values_are_cut_short() -> None:
+    (line,) = told(f"namespace: {'long ' * 100}")
+    assert len(line) < 150
