@@ -14,7 +14,7 @@ from streamclust.version import __version__
 if TYPE_CHECKING:
     from streamclust.client import Client as Client
     from streamclust.errors import StreamclustError as StreamclustError
-    from streamclust.fit import fit as fit
+    from streamclust.batch import fit as fit
     from streamclust.forgetting import Forgetting as Forgetting
     from streamclust.forgetting import HalfLife as HalfLife
     from streamclust.forgetting import HalfLifeTime as HalfLifeTime
@@ -41,7 +41,7 @@ _HOMES = {
     "Stats": "streamclust.stats",
     "StreamLearner": "streamclust.online",
     "StreamclustError": "streamclust.errors",
-    "fit": "streamclust.fit",
+    "fit": "streamclust.batch",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604

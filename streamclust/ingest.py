@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import redis
 
@@ -22,6 +23,16 @@ PIPELINE_SECONDS = 0.1  # with a rate, a pipeline holds the points of so much ti
 CATCH_UP_SECONDS = 1.0  # with a rate, so much lost time is made up for
 
 Sized = tuple[list[bytes], int]  # an entry, and how many points it holds
+
+
+class Stop(Protocol):
+    """What can end ingestion early; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Say whether to stop."""
+
+    def wait(self, timeout: float, /) -> bool:
+        """Wait so many seconds, or until it is set."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,10 @@ def ingest(
     rate: float | None = None,
     maxlen: int | None = None,
     on_progress: Callable[[int], object] | None = None,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] | None = None,
+    label: str = "the server",
 ) -> IngestReport:
     """Add points to a stream.
 
@@ -85,6 +97,8 @@ def ingest(
         Once set, the pipeline under way is finished and nothing further is sent.
     clock, sleep
         Time for the rate; by default the real one, and a wait that `stop` ends.
+    label
+        What messages call the server.
 
     Raises
     ------
@@ -109,7 +123,7 @@ def ingest(
     except DataError as error:
         raise DataError(f"{error}{_so_far(sender.report)}") from error
     except redis.RedisError as error:
-        mended = translated(error, "the server")
+        mended = translated(error, label)
         raise type(mended)(f"{mended}{_so_far(sender.report)}") from error
     return replace(sender.report, seconds=clock() - started)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
 from streamclust.errors import TooFewPointsError
-from streamclust.fit import fit
+from streamclust.batch import fit
 from streamclust.forgetting import Forgetting, Step
 from streamclust.stats import Stats, decay, merge
 
@@ -82,7 +82,8 @@ class Info:
     ----------
     phase : {'warming', 'started', 'learning'}
     points : int
-        Points in the batch, apart from those of weight 0.
+        Points in the batch, apart from those of weight 0; at the start, and when the start has to
+        wait for distinct points, those in the warm-up sample.
     loss : float or None
         Loss per point of this batch before it was learned; None while warming up.
     step_size : float
@@ -204,7 +205,7 @@ class StreamLearner(Generic[P]):
         except TooFewPointsError as error:
             distinct, weight = _distinct(sample, w)
             state = replace(state, sample=distinct, sample_weight=weight)
-            return state, Info("warming", 0, reason=str(error))
+            return state, Info("warming", len(sample), reason=str(error))
         # The sample's own score is in-sample: it must not pass for a prequential one.
         stats = replace(best.stats, objective=0.0, count=0.0)
         empty = LearnerState[P]()

@@ -112,9 +112,9 @@ def count_rows(path: str | Path, *, kind: Kind | None = None) -> int | None:
     request = Request(str(path))
     try:
         if found == "npy":
-            return sum(load(str(path), request).shape[:1])
+            return sum(load(_real_file(str(path), found), request).shape[:1])
         if found == "parquet":
-            with open_parquet(str(path), request) as file:
+            with open_parquet(_real_file(str(path), found), request) as file:
                 return int(file.metadata.num_rows)
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror or error}") from error
