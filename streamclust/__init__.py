@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
+    from streamclust.batch import fit as fit
     from streamclust.client import Client as Client
     from streamclust.errors import StreamclustError as StreamclustError
-    from streamclust.batch import fit as fit
     from streamclust.forgetting import Forgetting as Forgetting
     from streamclust.forgetting import HalfLife as HalfLife
     from streamclust.forgetting import HalfLifeTime as HalfLifeTime

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
-from streamclust.errors import TooFewPointsError
 from streamclust.batch import fit
+from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
 from streamclust.stats import Stats, decay, merge
 
@@ -59,6 +59,10 @@ class LearnerState(Generic[P]):
         Event time of the newest batch.
     revivals : int
         Components reseeded or split ever.
+    best : array of shape (K,)
+        The largest mass that each component has had.
+    best_total : float
+        The largest total mass.
     """
 
     params: P | None = None
@@ -72,6 +76,8 @@ class LearnerState(Generic[P]):
     held: float = 0.0
     time_ms: float | None = None
     revivals: int = 0
+    best: Array = field(default_factory=lambda: np.empty(0))
+    best_total: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,9 @@ class StreamLearner(Generic[P]):
         Points gathered before the start. Default: 1,000 or 10 K, whichever is more.
     restarts : int, default=4
         Runs on the warm-up sample, the best of which is the start.
+    fade : float, default=0.05
+        A component is dying, and is given new work, when forgetting has left it less than this
+        share of the largest mass that it has had, while the others have kept theirs.
     seed : int, default=0
         The same feed in the same batches with the same seed gives the same bits.
 
@@ -135,6 +144,7 @@ class StreamLearner(Generic[P]):
     warm_up: int | None = None
     restarts: int = 4
     seed: int = 0
+    fade: float = 0.05
 
     @property
     def warm_up_points(self) -> int:
@@ -265,8 +275,7 @@ class StreamLearner(Generic[P]):
         held = state.held
         revived: tuple[int, ...] = ()
         if held >= self.forgetting.hold:
-            rng = np.random.default_rng((self.seed, step.number))
-            stats, revived = self.family.revive(stats, X, w, rng)
+            stats, revived = self._revive(state, stats, X, w)
             params = self.family.m_step(stats, params)
         else:
             held += batch.count
@@ -279,10 +288,29 @@ class StreamLearner(Generic[P]):
             held=held,
             time_ms=_latest(state.time_ms, time_ms),
             revivals=state.revivals + len(revived),
+            best=_best(state.best, stats.weight, revived),
+            best_total=max(state.best_total, float(stats.weight.sum())),
         )
         size = batch.count / (lam * step.running + batch.count)
         info = Info("learning", len(X), self.family.loss(batch), size, revived)
         return self._averaged(state, stats, restart=bool(revived)), info
+
+    def _revive(
+        self, state: LearnerState[P], stats: Stats, X: Array, w: Array
+    ) -> tuple[Stats, tuple[int, ...]]:
+        """Give new work to components that forgetting has all but emptied.
+
+        The total mass is compared in the same way, so that a feed that slows down under a
+        half-life in event time, where all components fade alike, kills none of them.
+        """
+        dying = ~stats.alive
+        if len(state.best):
+            kept = float(stats.weight.sum()) / state.best_total
+            dying |= stats.weight < self.fade * min(kept, 1.0) * state.best
+        if not dying.any():
+            return stats, ()
+        rng = np.random.default_rng((self.seed, state.steps))
+        return self.family.revive(stats, np.flatnonzero(dying).tolist(), X, w, rng)
 
     def _averaged(self, state: LearnerState[P], stats: Stats, restart: bool) -> LearnerState[P]:
         """Take one more step into the Polyak-Ruppert average, or begin it anew."""
@@ -300,6 +328,12 @@ def _distinct(X: Array, w: Array) -> tuple[Array, Array]:
     distinct, index = np.unique(X, axis=0, return_inverse=True)
     weight = np.bincount(index.ravel(), weights=w, minlength=len(distinct))
     return distinct, weight.astype(np.float64)
+
+
+def _best(before: Array, weight: Array, revived: tuple[int, ...]) -> Array:
+    best = np.maximum(before, weight) if len(before) else weight.copy()
+    best[list(revived)] = weight[list(revived)]
+    return best
 
 
 def _latest(before: float | None, now: float | None) -> float | None:

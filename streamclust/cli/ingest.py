@@ -15,19 +15,23 @@ import click
 from streamclust.cli.common import opened_server, server_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from rich.console import Console
+    from rich.progress import Progress
 
     from streamclust.config import Settings
     from streamclust.ingest import IngestReport
     from streamclust.store.layout import EntryFormat
-    from streamclust.tables import Chunk
+    from streamclust.tables import Chunk, Kind
 
 FORMATS = ("fields", "json", "float32", "float64")
 KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
 CHUNK = 8192
 EXIT_INTERRUPTED = 130
+GLANCE_SECONDS = 0.05
 
 
 @click.command()
@@ -80,12 +84,15 @@ EXIT_INTERRUPTED = 130
 @click.pass_context
 def ingest(
     ctx: click.Context,
+    /,
     settings: Settings,
-    files: tuple[str, ...],
+    stream: str,
     entry_format: EntryFormat,
     block: int | None,
+    rate: float | None,
+    maxlen: int | None,
     as_json: bool,
-    **options: Any,
+    **table: Any,
 ) -> None:
     """Send points from FILES (or "-", standard input) into a stream.
 
@@ -100,6 +107,140 @@ def ingest(
       streamclust ingest embeddings.npy --stream vectors --format float32 --block 256
       tail -f sensor.jsonl | streamclust ingest - --kind jsonl --stream points
     """
-    size = block or DEFAULT_BLOCK[entry_format]
-    report, interrupted = _send(settings, files, entry_format, size, **options)
-    click.echo(_as_json(report, options["stream"]) if as_json else _sentence(report, **options))
+    from streamclust.ingest import ingest as send
+
+    block = block or DEFAULT_BLOCK[entry_format]
+    chunks, total = _open_tables(block, **table)
+    with opened_server(settings) as server, CtrlC() as ctrl_c, _progress(total) as on_progress:
+        report = send(
+            server.client(),
+            stream,
+            ctrl_c.guard(chunks),
+            format=entry_format,
+            block=block,
+            weight_field=table["weight_column"] or "w",
+            rate=rate,
+            maxlen=maxlen,
+            on_progress=on_progress,
+            stop=ctrl_c,
+            label=server.label,
+        )
+    click.echo((_json if as_json else _sentence)(report, stream, ctrl_c.is_set()))
+    if ctrl_c.is_set():
+        ctx.exit(EXIT_INTERRUPTED)
+
+
+def _open_tables(
+    block: int,
+    files: tuple[str, ...],
+    columns: str | None,
+    weight_column: str | None,
+    kind: Kind | None,
+    key: str | None,
+) -> tuple[Iterator[Chunk], int | None]:
+    """Return the chunks of all files, cut so that blocks are full, and their number of rows."""
+    from streamclust.tables import count_rows, read_table
+
+    options: dict[str, Any] = {
+        "kind": kind,
+        "columns": None if columns is None else [name.strip() for name in columns.split(",")],
+        "weight_column": weight_column,
+        "chunk": max(CHUNK // block, 1) * block,
+        "key": key,
+    }
+    tables = [read_table(file, **options) for file in files]
+    counts = [count for file in files if (count := count_rows(file, kind=kind)) is not None]
+    return chain.from_iterable(tables), sum(counts) if len(counts) == len(files) else None
+
+
+class CtrlC:
+    """Turns Ctrl-C into a request to stop, which spares what is being sent; a second one forces.
+
+    While it waits for input there is nothing to spare, so the wait ends at once. No lock is taken:
+    a signal handler could wait for ever for one that its own thread holds.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self._reading = False
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        again, self._set = self._set, True
+        if again or self._reading:
+            raise KeyboardInterrupt
+
+    def is_set(self) -> bool:
+        """Say whether Ctrl-C was pressed."""
+        return self._set
+
+    def wait(self, timeout: float) -> bool:
+        """Wait so many seconds, or until Ctrl-C."""
+        deadline = time.monotonic() + timeout
+        while not self._set and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, GLANCE_SECONDS))
+        return self._set
+
+    def guard(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Hand the chunks on until Ctrl-C."""
+        while not self._set and (chunk := self._next(chunks)) is not None:
+            yield chunk
+
+    def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
+        try:
+            self._reading = True
+            return next(chunks, None)
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self._reading = False
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[int], None] | None]:
+    """Show a bar, or a count where the total is unknown, on a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with _bar(console, total) as bar:
+        task = bar.add_task("", total=total)
+        started = time.monotonic()
+
+        def show(points: int) -> None:
+            rate = points / max(time.monotonic() - started, 1e-3)
+            bar.update(task, completed=points, description=f"{points:,} points, {rate:,.0f}/s")
+
+        yield show
+
+
+def _bar(console: Console, total: int | None) -> Progress:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+    text = TextColumn("{task.description}")
+    columns = (
+        [SpinnerColumn(), text] if total is None else [BarColumn(), TaskProgressColumn(), text]
+    )
+    return Progress(*columns, console=console, transient=True)
+
+
+def _json(report: IngestReport, stream: str, interrupted: bool) -> str:
+    return json.dumps({"stream": stream, **asdict(report), "interrupted": interrupted})
+
+
+def _sentence(report: IngestReport, stream: str, interrupted: bool) -> str:
+    points = f"{report.points:,} point{'' if report.points == 1 else 's'}"
+    entries = f"{report.entries:,} entr{'y' if report.entries == 1 else 'ies'}"
+    return (
+        f"{'interrupted: ' if interrupted else ''}"
+        f"{points} in {entries} to stream {stream!r} in {report.seconds:.1f} s"
+    )

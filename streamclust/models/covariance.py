@@ -58,10 +58,19 @@ def _divisor(weight: Array, ndim: int) -> Array:
 
 
 def _widest_axis(covariance: Array) -> Array:
-    values, vectors = np.linalg.eigh(covariance)
-    axis = vectors[:, -1]
-    sign = 1.0 if axis[np.abs(axis).argmax()] > 0.0 else -1.0  # the same on every machine
-    return np.asarray(sign * np.sqrt(max(values[-1], 0.0)) * axis)
+    """Return the axis of the largest eigenvalue, one standard deviation long.
+
+    C v / sqrt(v^T C v) is that for an eigenvector v, and unlike sqrt(lambda) v it leaves
+    C - d d^T without negative eigenvalues also where rounding has hit v: in features that
+    never vary, or in units far smaller than the others'.
+    """
+    vector = np.linalg.eigh(covariance)[1][:, -1]
+    spread = covariance @ vector
+    variance = float(vector @ spread)
+    if not variance > 0.0:
+        return np.zeros_like(vector)
+    sign = 1.0 if vector[np.abs(vector).argmax()] > 0.0 else -1.0  # the same on every machine
+    return np.asarray(sign * spread / np.sqrt(variance))
 
 
 def symmetric(covariances: Array) -> Array:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
+if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.models.family import Family
     from streamclust.stats import Stats
@@ -45,7 +45,8 @@ class InMemory(Generic[P]):
 
     def revive(self, stats: Stats) -> Stats:
         """Revive by the family's own rule."""
-        return self.family.revive(stats, self.X, self.w, self.rng)[0]
+        dying = np.flatnonzero(~stats.alive).tolist()
+        return self.family.revive(stats, dying, self.X, self.w, self.rng)[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from streamclust.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
     from streamclust.stats import Stats
@@ -43,9 +43,12 @@ class Family(Protocol[P]):
         """Return the parameters that `stats` imply; a component of no mass keeps its own."""
 
     def revive(
-        self, stats: Stats, X: Array, w: Array, rng: np.random.Generator
+        self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:
-        """Give dying components new work; return the statistics and the components' numbers."""
+        """Give dying components new work; return the statistics and those that found some.
+
+        The batch `X`, `w` must already be part of `stats`, under its present reference.
+        """
 
     def prior_stats(self, params: P, weight: float) -> Stats:
         """Return statistics whose m-step is `params`, as if from `weight` points a component."""

@@ -18,7 +18,7 @@ from streamclust.models.reviving import split
 from streamclust.stats import Stats, recentre
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
     from streamclust.stats import CovarianceType
@@ -69,14 +69,11 @@ class GaussianMixture:
         Added to each variance, in units of that feature's variance over all data, so that a
         change of units changes nothing else. A feature that never varies is given the average
         variance of the features; if nothing varies, 1.
-    min_weight : float, default=1.0
-        A component is dying when its mass is below this many average points; see `revive`.
     """
 
     n_components: int
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
-    min_weight: float = 1.0
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
@@ -147,14 +144,10 @@ class GaussianMixture:
         return np.where(variance > 0.0, variance, average)
 
     def revive(
-        self, stats: Stats, X: Array, w: Array, rng: np.random.Generator
+        self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:
-        """Give each dying component half of the heaviest one.
-
-        A component is dying when its mass is below `min_weight` average points of the batch.
-        """
-        dying = np.flatnonzero(stats.weight < self.min_weight * w.mean())
-        return split(stats, dying) if len(dying) else (stats, ())
+        """Split other components in favour of dying ones; see `models.reviving.split`."""
+        return split(stats, dying)
 
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
         """Return statistics of K times `weight` points, spread as the mixing weights say."""

@@ -15,7 +15,7 @@ from streamclust.seeding import kmeans_plusplus
 from streamclust.stats import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
 
@@ -40,12 +40,9 @@ class KMeans:
     ----------
     n_clusters : int
         Number of centroids K, at least 1.
-    min_weight : float, default=0.01
-        A cluster is dying when its mass is below this many average points; see `revive`.
     """
 
     n_clusters: int
-    min_weight: float = 0.01
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
@@ -82,16 +79,9 @@ class KMeans:
         return KMeansParams(stats.averages(otherwise=params.centroids))
 
     def revive(
-        self, stats: Stats, X: Array, w: Array, rng: np.random.Generator
+        self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:
-        """Reseed dying clusters on the batch `X` (N, D), weights `w` (N,).
-
-        A cluster is dying when its mass is below `min_weight` average points of the batch. The
-        batch must already be part of `stats`, under its present reference.
-        """
-        dying = np.flatnonzero(stats.weight < self.min_weight * w.mean())
-        if len(dying) == 0:
-            return stats, ()
+        """Reseed dying clusters on the batch; see `streamclust.models.reviving.reseed`."""
         return reseed(stats, dying, X, w, rng)
 
     def prior_stats(self, params: KMeansParams, weight: float) -> Stats:

@@ -46,13 +46,14 @@ class Checkpoint:
     token: int = 0
 
 
-_PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals")
+_PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total")
+_ARRAYS = ("sample", "sample_weight", "best")
 
 
 def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
     """Return a checkpoint as safetensors bytes."""
     learner = checkpoint.learner
-    arrays = {"sample": learner.sample, "sample_weight": learner.sample_weight}
+    arrays = {name: getattr(learner, name) for name in _ARRAYS}
     if learner.params is not None:
         arrays |= _prefixed("params", family.to_arrays(learner.params))
     for name, stats in (("stats", learner.stats), ("average", learner.average)):
@@ -87,13 +88,13 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
     arrays, meta = unpack(data, FORMAT, where)
     try:
         _same_family(meta["family"], family, where)
+        plain: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        plain |= {name: meta["learner"][name] for name in _PLAIN}
         learner = LearnerState(
             params=family.from_arrays(_unprefixed("params", arrays)) if meta["sums"] else None,
             stats=_stats("stats", arrays, meta, family),
             average=_stats("average", arrays, meta, family),
-            sample=arrays["sample"],
-            sample_weight=arrays["sample_weight"],
-            **{name: meta["learner"][name] for name in _PLAIN},
+            **plain,
         )
         return Checkpoint(
             learner=learner,

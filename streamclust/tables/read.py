@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -97,7 +98,11 @@ def _read(path: str, kind: Kind, request: Request) -> Iterator[Chunk]:
             with Path(path).open("rb") as file:
                 yield from _TEXTS[kind](Lines(file, request.label, live=False), request)
     except OSError as error:
-        raise DataError(f"can't read {request.label}: {error.strerror or error}") from error
+        raise _unreadable(request.label, error) from error
+
+
+def _unreadable(label: str, error: OSError) -> DataError:
+    return DataError(f"can't read {label}: {os.strerror(error.errno) if error.errno else error}")
 
 
 def _real_file(path: str, kind: Kind) -> str:
@@ -117,5 +122,5 @@ def count_rows(path: str | Path, *, kind: Kind | None = None) -> int | None:
             with open_parquet(_real_file(str(path), found), request) as file:
                 return int(file.metadata.num_rows)
     except OSError as error:
-        raise DataError(f"can't read {path}: {error.strerror or error}") from error
+        raise _unreadable(str(path), error) from error
     return None

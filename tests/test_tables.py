@@ -1,0 +1,476 @@
+"""Tables in chunks: every kind gives the same rows, and a bad cell is named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamclust.errors import DataError, MissingExtraError
+from streamclust.tables import KINDS, count_rows, read_table
+from streamclust.tables.lines import Lines
+
+X = np.array([[1.5, 2.0, 1.0], [3.0, 4.25, 0.0], [5.0, 6.0, 2.5], [-7.0, 1e-300, 1.0]])
+NAMES = ("x0", "x1", "x2")
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_delimited(path: Path, delimiter: str) -> None:
+    rows = [delimiter.join(map(repr, row)) for row in X.tolist()]
+    _text(path, "\n".join([delimiter.join(NAMES), *rows]) + "\n")
+
+
+def _write_json(path: Path) -> None:
+    rows = [dict(zip(NAMES, row, strict=True)) for row in X.tolist()]
+    _text(path, "\n".join(map(json.dumps, rows)))
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "csv": lambda path: _write_delimited(path, ","),
+    "tsv": lambda path: _write_delimited(path, "\t"),
+    "jsonl": _write_json,
+    "ndjson": _write_json,
+    "npy": lambda path: np.save(path, X),
+    "npz": lambda path: np.savez(path, X=X),
+    "parquet": lambda path: pq.write_table(
+        pa.table(dict(zip(NAMES, X.T, strict=True))), path, row_group_size=3
+    ),
+}
+
+
+@pytest.fixture(params=KINDS)
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The same table as each kind of file."""
+    path = tmp_path / f"table.{request.param}"
+    WRITERS[request.param](path)
+    return path
+
+
+def _whole(path: Path | str, **options: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    chunks = list(read_table(path, **options))
+    weights = [chunk.w for chunk in chunks if chunk.w is not None]
+    return (
+        np.concatenate([chunk.X for chunk in chunks]),
+        np.concatenate(weights) if weights else None,
+    )
+
+
+def _refusal(path: Path | str, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        list(read_table(path, **options))
+    return str(caught.value).replace(f"{Path(path).parent}{os.sep}", "")
+
+
+# Every kind -----------------------------------------------------------------------------------
+
+
+def test_every_kind_gives_the_same_rows(table: Path) -> None:
+    found, w = _whole(table)
+    assert found.tolist() == X.tolist()
+    assert found.dtype == np.float64
+    assert w is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_chunks_are_full_but_for_the_last(table: Path, size: int) -> None:
+    chunks = list(read_table(table, chunk=size))
+    assert np.concatenate([chunk.X for chunk in chunks]).tolist() == X.tolist()
+    assert max(len(chunk.X) for chunk in chunks) <= size
+    if table.suffix != ".parquet":  # its row groups may cut a chunk short
+        assert {len(chunk.X) for chunk in chunks[:-1]} <= {size}
+    header = table.suffix in (".csv", ".tsv")
+    starts = np.cumsum([1 + header, *(len(chunk.X) for chunk in chunks[:-1])])
+    assert [chunk.first_line for chunk in chunks] == starts.tolist()
+
+
+def test_columns_in_the_order_asked_for_and_weights(table: Path) -> None:
+    chunks = list(read_table(table, columns=["x1", "x0"], weight_column="x2"))
+    assert {chunk.names for chunk in chunks} == {("x1", "x0")}
+    found, w = _whole(table, columns=["x1", "x0"], weight_column="x2")
+    assert found.tolist() == X[:, [1, 0]].tolist()
+    assert found.flags.c_contiguous
+    assert w is not None
+    assert w.tolist() == X[:, 2].tolist()
+
+
+def test_all_columns_but_the_weights_are_features(table: Path) -> None:
+    assert next(read_table(table, weight_column="x1")).names == ("x0", "x2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": ["x0", "z"]}, "table.KIND has no column 'z'; it has x0, x1, x2"),
+        ({"weight_column": "z"}, "table.KIND has no column 'z'; it has x0, x1, x2"),
+        ({"columns": ["x0", "x0"]}, "column 'x0' is asked for twice; name each column once"),
+        (
+            {"columns": ["x0"], "weight_column": "x0"},
+            "column 'x0' is asked for twice; name each column once",
+        ),
+        ({"columns": []}, "table.KIND has no column of features"),
+        ({"chunk": 0}, "chunk is 0, expected 1 or more"),
+    ],
+)
+def test_bad_choices(table: Path, options: dict[str, Any], message: str) -> None:
+    assert _refusal(table, **options) == message.replace("KIND", table.suffix[1:])
+
+
+def test_negative_weights_are_refused(table: Path) -> None:
+    message = _refusal(table, weight_column="x0")
+    line = "line 5" if table.suffix in (".csv", ".tsv") else "row 4"
+    line = "line 4" if "json" in table.suffix else line
+    assert message == (
+        f"table{table.suffix} {line}, column 'x0': the weight -7 is negative; "
+        "choose columns with --columns or clean the file"
+    )
+
+
+def test_a_table_without_its_suffix(table: Path) -> None:
+    plain = table.rename(table.with_suffix(""))
+    assert _refusal(plain) == (
+        "can't tell what table holds; name its kind with --kind: " + ", ".join(KINDS)
+    )
+    kind: Any = table.suffix[1:]
+    assert _whole(plain, kind=kind)[0].tolist() == X.tolist()
+    assert count_rows(plain, kind=kind) in (None, 4)
+
+
+def test_the_number_of_rows_where_it_is_cheap(table: Path) -> None:
+    assert count_rows(table) == (4 if table.suffix in (".npy", ".parquet") else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_not_there(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"missing.{kind}"
+    assert _refusal(path) == f"can't read missing.{kind}: No such file or directory"
+    if kind in ("npy", "parquet"):
+        with pytest.raises(DataError, match=r"can't read .*: No such file or directory"):
+            count_rows(path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
+def test_a_file_that_is_something_else(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"other.{kind}"
+    for content in ("hello, world", ""):
+        _text(path, content)
+        assert "other" in _refusal(path)
+        assert "can't be read as" in _refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
+def test_binary_kinds_need_a_file(kind: Any) -> None:
+    message = f"{kind} can't be read from stdin; name a file"
+    assert _refusal("-", kind=kind) == message
+    if kind != "npz":
+        with pytest.raises(DataError, match=message):
+            count_rows("-", kind=kind)
+
+
+def test_a_key_is_for_npz_alone(tmp_path: Path) -> None:
+    message = _refusal(tmp_path / "data.csv", key="X")
+    assert message == "key 'X' names an array in an .npz file, and data.csv is none"
+
+
+# CSV ------------------------------------------------------------------------------------------
+
+
+def test_csv_without_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    _text(path, "1,2\n3,4\n")
+    (chunk,) = read_table(path)
+    assert (chunk.names, chunk.X.tolist(), chunk.first_line) == (("x0", "x1"), [[1, 2], [3, 4]], 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x,y\r\n1,2\r\n3,4\r\n",
+        "\n\nx,y\n\n1,2\n   \n3,4\n\n",
+        '"x","y"\n"1","2"\n 3 , 4 ',
+        "\ufeffx, y\n1,2\n3,4",
+    ],
+)
+def test_csv_as_people_write_it(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(text.encode())
+    (chunk,) = read_table(path)
+    assert (chunk.names, chunk.X.tolist()) == (("x", "y"), [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "x,y\n", "x,y"])
+def test_csv_without_rows(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    _text(path, text)
+    assert list(read_table(path)) == []
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(
+        st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2),
+        min_size=1,
+    ),
+    size=st.integers(1, 5),
+)
+def test_csv_numbers_are_read_bit_for_bit(rows: list[list[float]], size: int) -> None:
+    file = io.StringIO()
+    csv.writer(file).writerows(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.getvalue().encode())))
+        found = np.concatenate([chunk.X for chunk in read_table("-", chunk=size)])
+    assert found.tobytes() == np.array(rows).tobytes()
+
+
+MEND = "; choose columns with --columns or clean the file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,y\n1,2\n\n1,abc\n", f"data.csv line 4, column 'y': 'abc' is not a number{MEND}"),
+        ("x,y\n1,\n", f"data.csv line 2, column 'y': '' is not a number{MEND}"),
+        ("x,y\n1_0,2\n", f"data.csv line 2, column 'x': '1_0' is not a number{MEND}"),
+        ("x,y\n١,2\n", f"data.csv line 2, column 'x': '١' is not a number{MEND}"),
+        ("x,y\n1,nan\n", f"data.csv line 2, column 'y': nan is not finite{MEND}"),
+        ("1,2\n1,1e999\n", f"data.csv line 2, column 'x1': inf is not finite{MEND}"),
+        ("x,y\n1\n", "data.csv line 2 has 1 cells, expected 2; clean the file"),
+        ("x,x\n1,2\n", "data.csv has 2 columns 'x'; rename them"),
+        (
+            f"x\n{'z' * 99}\n",
+            f"data.csv line 2, column 'x': '{'z' * 39}... is not a number{MEND}",
+        ),
+        (
+            f"x\n{'1' * 200_000}\n",
+            "data.csv line 2: field larger than field limit (131072); clean the file",
+        ),
+    ],
+)
+def test_bad_cells_are_named(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    _text(path, text)
+    assert _refusal(path) == message
+
+
+def test_text_that_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"x\n1\n\xff\n")
+    assert _refusal(path) == "data.csv line 3 is not UTF-8; convert the file"
+
+
+def test_a_line_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamclust.tables.lines.LINE_BYTES", 100_000)
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"x\n" + bytes(200_000))
+    assert _refusal(path) == "data.csv line 2 is too long; is it a text?"
+
+
+# JSON lines -----------------------------------------------------------------------------------
+
+
+def test_json_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    _text(path, "\n[1, 2]\n\n [3.5, -4e1] \n")
+    (chunk,) = read_table(path)
+    assert (chunk.names, chunk.X.tolist(), chunk.first_line) == (
+        ("x0", "x1"),
+        [[1, 2], [3.5, -40]],
+        2,
+    )
+
+
+def test_json_objects_with_other_keys(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    _text(path, '{"label": "a", "x": 1, "y": 2}\n{"y": 4, "x": 3, "key": null}\n')
+    assert _whole(path, columns=["x", "y"])[0].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["[1, 2]", "[1,"], "line 2: bad JSON: Expecting value at character 3; clean the file"),
+        (["[1]", "[" * 100_000], "line 2: JSON is nested too deeply; clean the file"),
+        (["5"], "line 1 is no array and no object of numbers"),
+        (["[1]", '{"x": 1}'], "differs from the first line; write arrays or objects throughout"),
+        (["[1, 2]", "[1]"], "line 2 has 1 values, expected 2; clean the file"),
+        (['{"x": 1}', '{"x": 1, "y": 2}'], "line 2 has another key, 'y'; choose columns"),
+        (['{"x": 1, "y": 2}', '{"x": 1}'], f"line 2, column 'y': missing{MEND}"),
+        (["[1, 2]", "[1, true]"], f"line 2, column 'x1': true is not a number{MEND}"),
+        (["[1, 2]", '["3", 1]'], f"line 2, column 'x0': \"3\" is not a number{MEND}"),
+        (["[1]", "[NaN]"], f"line 2, column 'x0': nan is not finite{MEND}"),
+        (["[1]", f"[{'9' * 5000}]"], f"line 2, column 'x0': inf is not finite{MEND}"),
+    ],
+)
+def test_bad_json_lines(lines: list[str], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    _text(path, "\n".join(lines))
+    assert _refusal(path).startswith("data.jsonl line ")
+    assert message in _refusal(path)
+
+
+# Standard input -------------------------------------------------------------------------------
+
+
+def test_lines_on_stdin_are_handed_on_as_they_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end) as stdin, os.fdopen(write_end, "wb", buffering=0) as feed:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        chunks = read_table("-", chunk=2)
+        feed.write(b"x,y\n1,2\n3,")
+        assert next(chunks).X.tolist() == [[1, 2]]
+        feed.write(b"4\n5,6\n7,8\n")
+        assert next(chunks).X.tolist() == [[3, 4], [5, 6]]
+        assert next(chunks).X.tolist() == [[7, 8]]
+        feed.write(b"9,10")
+        feed.close()
+        assert next(chunks).X.tolist() == [[9, 10]]
+        assert list(chunks) == []
+
+
+def test_stdin_errors_name_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[1]\n[null]\n")))
+    assert _refusal("-", kind="jsonl") == f"stdin line 2, column 'x0': null is not a number{MEND}"
+
+
+def test_lines_know_their_number() -> None:
+    lines = Lines(io.BytesIO(b"a\n\nb"), "data", live=False)
+    assert [(lines.number, line, lines.drained) for line in lines] == [
+        (1, "a", False),
+        (2, "", False),
+        (3, "b", False),
+    ]
+
+
+# Arrays ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
+def test_float32_stays_float32(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"data.{kind}"
+    single = np.array([[0.1, 2], [3, 4]], np.float32)
+    writers: dict[str, Callable[[], object]] = {
+        "npy": lambda: np.save(path, single),
+        "npz": lambda: np.savez_compressed(path, only=single),
+        "parquet": lambda: pq.write_table(pa.table({"x0": single[:, 0], "x1": single[:, 1]}), path),
+    }
+    writers[kind]()
+    found, _ = _whole(path)
+    assert found.dtype == np.float32
+    assert found.tolist() == single.tolist()
+    (chunk,) = read_table(path, weight_column="x1")
+    assert chunk.w is not None
+    assert chunk.X.dtype == np.float32
+    assert chunk.w.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6).reshape(3, 2),
+        np.arange(6, dtype=">f8").reshape(3, 2),
+        np.asfortranarray(np.arange(6.0).reshape(3, 2)),
+        np.arange(6, dtype=np.float16).reshape(3, 2),
+        np.arange(6, dtype=np.uint8).reshape(3, 2),
+    ],
+    ids=["int", "big-endian", "fortran", "half", "byte"],
+)
+def test_arrays_of_any_number(array: NDArray[Any], tmp_path: Path) -> None:
+    path = tmp_path / "data.npy"
+    np.save(path, array)
+    found, _ = _whole(path, chunk=2)
+    assert found.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert found.dtype == np.float64
+
+
+def test_a_flat_array_is_one_column(tmp_path: Path) -> None:
+    path = tmp_path / "data.npy"
+    np.save(path, np.arange(3.0))
+    (chunk,) = read_table(path)
+    assert (chunk.names, chunk.X.tolist()) == (("x0",), [[0], [1], [2]])
+
+
+def test_an_array_without_rows(tmp_path: Path) -> None:
+    path = tmp_path / "data.npy"
+    np.save(path, np.zeros((0, 2)))
+    assert list(read_table(path)) == []
+    assert count_rows(path) == 0
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (
+            np.zeros((2, 3, 4)),
+            "data.npy has shape (2, 3, 4), expected (points, features); "
+            "reshape the array to two dimensions",
+        ),
+        (np.array(5.0), "data.npy has shape (), expected (points, features)"),
+        (np.zeros((2, 2), complex), "data.npy holds complex128; save it as float32 or float64"),
+        (np.zeros((2, 2), bool), "data.npy holds bool; save it as float32 or float64"),
+        (np.zeros((2, 2), object), "data.npy can't be read as numbers; save it by NumPy"),
+        (np.array([[1, 2], [3, np.nan]]), f"data.npy row 2, column 'x1': nan is not finite{MEND}"),
+    ],
+)
+def test_bad_arrays(array: NDArray[Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.npy"
+    np.save(path, array)
+    assert _refusal(path, chunk=1).startswith(message)
+
+
+def test_an_archive_of_several_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, a=X, b=X[:1])
+    assert _refusal(path) == "data.npz: which array? Choose with --key: a, b"
+    assert _refusal(path, key="c") == "data.npz: no array 'c'. Choose with --key: a, b"
+    assert _whole(path, key="b")[0].tolist() == X[:1].tolist()
+
+
+def test_an_array_of_objects_in_an_archive_is_not_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, a=np.zeros(2, object))
+    assert _refusal(path).startswith("data.npz, array 'a', can't be read as numbers")
+
+
+# Parquet --------------------------------------------------------------------------------------
+
+
+def _write_parquet(tmp_path: Path, **columns: list[Any]) -> Path:
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_parquet_of_mixed_numbers(tmp_path: Path) -> None:
+    path = _write_parquet(tmp_path, x=[1, 2], label=["a", "b"], y=[0.5, 1.5])
+    assert _refusal(path) == (
+        "data.parquet, column 'label' holds string, not numbers; choose columns with --columns"
+    )
+    assert _whole(path, columns=["x", "y"])[0].tolist() == [[1, 0.5], [2, 1.5]]
+
+
+def test_parquet_with_a_null(tmp_path: Path) -> None:
+    path = _write_parquet(tmp_path, x=[1, 2, None], y=[1, 2, 3])
+    message = f"data.parquet row 3, column 'x': null is not a number{MEND}"
+    assert _refusal(path, chunk=2) == message
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write_parquet(tmp_path, x=[1])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'streamclust\[parquet\]'"):
+        list(read_table(path))
