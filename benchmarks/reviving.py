@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 from river import datasets
@@ -25,6 +26,8 @@ from streamclust import (
     StreamLearner,
     fit,
 )
+from streamclust.models.covariance import _Full
+from streamclust.models.reviving import split
 
 BATCH = 1024
 
@@ -83,12 +86,13 @@ class Poorest(GaussianMixture):
         )
 
 
-def widest(stats):
-    """Return the component with the largest inertia along one axis, features at equal spread."""
-    params = GaussianMixture(len(stats.weight)).m_step(stats, _blank(stats))
-    spread = np.sqrt(np.einsum("k,kdd->d", params.weights, params.covariances))
-    scaled = params.covariances / np.outer(spread, spread)
-    return int((stats.weight * np.linalg.eigvalsh(scaled)[:, -1]).argmax())
+@dataclass(frozen=True)
+class Heaviest(GaussianMixture):
+    """Split the component of the largest mass, as Spark does for K-means."""
+
+    def revive(self, stats, dying, X, w, rng):
+        with patch.object(_Full, "inertia", lambda self, second, weight: weight):
+            return split(stats, dying)
 
 
 def _blank(stats):
@@ -186,7 +190,7 @@ def main() -> None:
             64,
         )
     }
-    fades = (0.01, 0.05, 0.1, 0.25)
+    fades = (0.01, 0.05, 0.1, 0.2, 0.4)
     kmeans = {
         "never": (KMeans, 0.0),
         "Spark: split the heaviest": (Spark, 1.0),
@@ -196,7 +200,8 @@ def main() -> None:
     mixtures = {
         "never": (GaussianMixture, 0.0),
         **{f"worst explained point below {fade:g}": (Poorest, fade) for fade in fades},
-        **{f"split below {fade:g} of the best": (GaussianMixture, fade) for fade in fades},
+        **{f"split the heaviest below {fade:g}": (Heaviest, fade) for fade in fades},
+        **{f"split the widest below {fade:g}": (GaussianMixture, fade) for fade in fades},
     }
     table("K-means: inertia over the batch fit's", streams | pictures, kmeans, seeds)
     table("Mixture: log-likelihood above the batch fit's", streams, mixtures, seeds)

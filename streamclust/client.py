@@ -102,20 +102,31 @@ class Client:
             Yield the kept versions after this one first; 0 for all. Default: begin with the
             newest.
         timeout : float, optional
-            End when no version came for so many seconds. Default: never.
+            End when no version came for so many seconds; 0 yields what is there. Default: never.
         """
         keys = Keys(self._namespace, name)
         last = self._before_newest(keys) if since is None else since
         quiet_since = time.monotonic()
-        while timeout is None or time.monotonic() - quiet_since < timeout:
+        while True:
+            remaining = None if timeout is None else quiet_since + timeout - time.monotonic()
             with translate(self._server.label):
-                models = list(follow(self._client, keys, last, block_ms=_BLOCK_MS))
+                models = list(follow(self._client, keys, last, block_ms=_patience(remaining)))
             for model in models:
                 yield model
                 last = model.version
                 quiet_since = time.monotonic()
+            if not models and remaining is not None and remaining <= 0.0:
+                return
 
     def _before_newest(self, keys: Keys) -> int:
         with translate(self._server.label):
             newest: Any = self._client.xrevrange(keys.models, count=1)
         return int(newest[0][0].partition(b"-")[0]) - 1 if newest else 0
+
+
+def _patience(remaining: float | None) -> int | None:
+    """Return how long a read may block, in milliseconds; None for not at all."""
+    if remaining is None:
+        return _BLOCK_MS
+    milliseconds = min(_BLOCK_MS, int(remaining * 1000))
+    return milliseconds if milliseconds > 0 else None

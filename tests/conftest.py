@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Before NumPy is imported: the tests run side by side, and threads in BLAS would only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import socket
 import subprocess
 from collections.abc import Iterator

@@ -34,6 +34,12 @@ class Covariance(Protocol):
     def moment(self, covariances: Array, weight: Array) -> Array:
         """Return the second moments about the means that `covariances` imply."""
 
+    def inertia(self, second: Array, weight: Array) -> Array:
+        """Return each component's mass times its variance along its widest axis, shape (K,).
+
+        `second` is about the means; features are taken at equal spread within components.
+        """
+
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
     ) -> tuple[Array, Array]:
@@ -89,6 +95,10 @@ def symmetric(covariances: Array) -> Array:
     return np.asarray(0.5 * (covariances + transposed))
 
 
+def _spread(variance: Array) -> Array:
+    return np.sqrt(np.where(variance > 0.0, variance, 1.0))
+
+
 def _cholesky(covariances: Array) -> Array:
     try:
         return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
@@ -117,6 +127,10 @@ class _Full:
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight[:, None, None] * covariances
+
+    def inertia(self, second: Array, weight: Array) -> Array:
+        spread = _spread(np.einsum("kdd->d", second))
+        return np.asarray(np.linalg.eigvalsh(second / np.outer(spread, spread))[:, -1])
 
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
@@ -147,6 +161,9 @@ class _Tied:
     def moment(self, covariances: Array, weight: Array) -> Array:
         return float(weight.sum()) * covariances
 
+    def inertia(self, second: Array, weight: Array) -> Array:
+        return weight  # they all have the same covariance
+
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
     ) -> tuple[Array, Array]:
@@ -172,6 +189,9 @@ class _Diag:
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight[:, None] * covariances
+
+    def inertia(self, second: Array, weight: Array) -> Array:
+        return np.asarray((second / _spread(second.sum(axis=0)) ** 2).max(axis=1))
 
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
@@ -203,6 +223,9 @@ class _Spherical:
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight * covariances
+
+    def inertia(self, second: Array, weight: Array) -> Array:
+        return second
 
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int

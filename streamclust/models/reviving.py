@@ -1,6 +1,6 @@
 """What becomes of dying components. Mass is moved, never made or lost.
 
-K-means *reseeds* on a point of the batch; a mixture *splits* its heaviest component. Both leave
+K-means *reseeds* on a point of the batch; a mixture *splits* its widest component. Both leave
 the total weight and the total moments as they were; `docs/architecture.md` says what else was
 measured.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust import kernels
-from streamclust.models.covariance import COVARIANCES
+from streamclust.models.covariance import COVARIANCES, Covariance
 from streamclust.stats import recentre
 
 if TYPE_CHECKING:
@@ -116,33 +116,44 @@ def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels
 
 
 def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
-    """Give each dying mixture component half of the heaviest one.
+    """Give each dying mixture component half of the widest one.
 
-    A Gaussian that is cut in two at its mean, across its widest axis, has halves with means at
-    +-sqrt(2/pi) standard deviations; both take the covariance that leaves the total moments as
-    they were. The dying component's remaining mass joins the one that is split.
+    The widest is the one with the largest mass times variance along one axis, features taken at
+    equal spread. A Gaussian that is cut in two at its mean, across that axis, has halves with
+    means at +-sqrt(2/pi) standard deviations; both take the covariance that leaves the total
+    moments as they were. The dying component's remaining mass joins the one that is split.
     """
+    stats = recentre(stats, stats.averages(otherwise=stats.reference))
     revived = []
     for k in dying:
-        heavy = int(np.argmax(stats.weight))
-        if heavy == k:
+        wide = _widest(stats)
+        if wide == k:
             break
-        stats = _join(stats, int(k), heavy)
-        second, d = _halve(stats, heavy, int(k))
+        stats = _join(stats, k, wide)
+        second, d = _halve(stats, wide, k)
         weight, reference = stats.weight.copy(), stats.reference.copy()
-        weight[[heavy, k]] = 0.5 * weight[heavy]
-        reference[k] = reference[heavy] - d
-        reference[heavy] += d
+        weight[[wide, k]] = 0.5 * weight[wide]
+        reference[k] = reference[wide] - d
+        reference[wide] += d
         stats = replace(stats, weight=weight, reference=reference, second=second)
-        revived.append(int(k))
+        revived.append(k)
     return stats, tuple(revived)
 
 
-def _halve(stats: Stats, heavy: int, light: int) -> tuple[Array, Array]:
+def _widest(stats: Stats) -> int:
+    second, covariance = _second(stats)
+    return int(np.where(stats.alive, covariance.inertia(second, stats.weight), -np.inf).argmax())
+
+
+def _halve(stats: Stats, wide: int, light: int) -> tuple[Array, Array]:
+    second, covariance = _second(stats)
+    return covariance.halve(second, stats.weight, stats.first.shape[1], wide, light)
+
+
+def _second(stats: Stats) -> tuple[Array, Covariance]:
     if stats.second is None or stats.covariance_type is None:
         raise TypeError("only a mixture can split: these statistics have no second moments")
-    halve = COVARIANCES[stats.covariance_type].halve
-    return halve(stats.second, stats.weight, stats.first.shape[1], heavy, light)
+    return stats.second, COVARIANCES[stats.covariance_type]
 
 
 def _join(stats: Stats, k: int, into: int) -> Stats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from streamclust.arrays import Array
@@ -86,12 +86,12 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
         If the bytes are damaged, of another format, or of a model with other hyperparameters.
     """
     arrays, meta = unpack(data, FORMAT, where)
+    _same_family(meta.get("family"), family, where)
     try:
-        _same_family(meta["family"], family, where)
         plain: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         plain |= {name: meta["learner"][name] for name in _PLAIN}
         learner = LearnerState(
-            params=family.from_arrays(_unprefixed("params", arrays)) if meta["sums"] else None,
+            params=_params(arrays, family) if meta["sums"] else None,
             stats=_stats("stats", arrays, meta, family),
             average=_stats("average", arrays, meta, family),
             **plain,
@@ -105,12 +105,14 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             dead=int(meta["dead"]),
             token=int(meta["token"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{where} holds a damaged state: {error}") from None
+    except (LookupError, TypeError, ValueError, ArithmeticError, FormatError) as error:
+        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
-def _same_family(found: dict[str, Any], family: Family[Any], where: str) -> None:
+def _same_family(found: Any, family: Family[Any], where: str) -> None:
     """Refuse a state whose arrays would not fit; a changed floor or threshold does fit."""
+    if not isinstance(found, dict):
+        raise FormatError(f"{where} holds a damaged state: no family; move it away")
     for name in ("kind", "n_clusters", "n_components", "covariance_type"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:
@@ -118,6 +120,12 @@ def _same_family(found: dict[str, Any], family: Family[Any], where: str) -> None
                 f"{where} was learned with {name} {found[name]!r}, the config says {wanted!r}: "
                 "change it back, or give the model a new name"
             )
+
+
+def _params(arrays: dict[str, Array], family: Family[Any]) -> Any:
+    """Return the parameters to the last bit, where `from_arrays` normalises weights anew."""
+    parts = _unprefixed("params", arrays)
+    return replace(family.from_arrays(parts), **parts)
 
 
 def _prefixed(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

@@ -2,8 +2,10 @@
 
 One Lua script, rather than MULTI/EXEC under WATCH: the server runs it alone and unbroken just the
 same, and it can look before it writes. All checks stand before the first write: the fencing
-token, the keys' types, and that the version and the dead letters' numbers are new. A script that
-gets past them can't fail half-way, and the server refuses it as a whole when memory is short.
+token, the keys' types, and that the version and the dead letters' numbers are new to their streams
+(which remember the newest ID also when its entry is gone). A script that gets past them can't fail
+half-way, and the server refuses it as a whole when memory is short. The entries come first, so
+that a user who may not add them (the lease has shown that SET is permitted) changes nothing.
 """
 
 from __future__ import annotations
@@ -35,12 +37,17 @@ for key, wanted in pairs({[state]='string', [models]='stream', [dead]='stream'})
   if found ~= 'none' and found ~= wanted then return 'TYPE ' .. key .. ' ' .. found end
 end
 local function taken(key, number)
-  return #redis.call('XRANGE', key, number .. '-0', '+', 'COUNT', 1) > 0
+  if redis.call('EXISTS', key) == 0 then return false end
+  local info = redis.call('XINFO', 'STREAM', key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      return tonumber(number) <= tonumber(string.match(info[i + 1], '%d+'))
+    end
+  end
 end
 if version ~= '0' and taken(models, version) then return 'STALE ' .. models .. ' ' .. version end
 if #ARGV > 9 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
 
-redis.call('SET', state, blob)
 for i = 10, #ARGV, 5 do
   local id = string.format('%.0f-0', first_dead + (i - 10) / 5)
   redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, id, 'stream', ARGV[i], 'id', ARGV[i + 1],
@@ -48,10 +55,14 @@ for i = 10, #ARGV, 5 do
 end
 if version ~= '0' then
   redis.call('XADD', models, 'MAXLEN', '=', keep, version .. '-0', 'payload', payload, 'time', now)
-  redis.call('PUBLISH', models, note)
 end
+redis.call('SET', state, blob)
+if version ~= '0' then redis.call('PUBLISH', models, note) end
 return 'OK'
 """
+
+_MOST_DEAD = 100_000
+"""Dead letters that one commit writes at most; a server takes about a million arguments."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class Commit:
     payload : bytes
         its bytes.
     dead : sequence of DeadLetter
-        Points refused since the last commit.
+        Points refused since the last commit; only the newest that are to be kept are written.
     first_dead : int
         Number of the first of them.
     """
@@ -120,9 +131,10 @@ def commit(
     """
     version = 0 if what.model is None else what.model.version
     note = "" if what.model is None else json.dumps(what.model.summary(), sort_keys=True)
+    dead = what.dead[-min(keep_dead, _MOST_DEAD) :]
     letters = (
         part
-        for letter in what.dead
+        for letter in dead
         for part in (letter.stream, letter.entry_id, letter.index, letter.reason, letter.data)
     )
     answer = client.eval(
@@ -139,7 +151,7 @@ def commit(
         int(time.time() * 1000),
         keep,
         note,
-        what.first_dead,
+        what.first_dead + len(what.dead) - len(dead),
         keep_dead,
         *letters,
     )
@@ -156,6 +168,7 @@ def _check(answer: str) -> None:
     if verdict == "TYPE":
         raise ServerError(f"key {key} holds a {found}, not what streamclust keeps there; move it")
     raise ServerError(
-        f"{key} already has an entry {found}-0, which the state knows nothing of: was the state "
-        "deleted or restored from a backup? Move the key away, or restore the state of its time"
+        f"{key} has had an entry {found}-0 already, which the state knows nothing of: was the "
+        "state deleted or restored from a backup? Move the key away, or restore the state of its "
+        "time"
     )

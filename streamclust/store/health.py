@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from streamclust.errors import FormatError
+
 if TYPE_CHECKING:
     import redis
 
@@ -53,6 +55,20 @@ def write_health(client: redis.Redis, keys: Keys, health: Health, seconds: float
 
 
 def read_health(client: redis.Redis, keys: Keys) -> Health | None:
-    """Return what the live worker of this model said last; None if there is no live worker."""
+    """Return what the live worker of this model said last; None if there is no live worker.
+
+    Raises
+    ------
+    FormatError
+        If it is the word of a worker of another version.
+    """
     data = client.get(keys.health)
-    return None if data is None else Health(**json.loads(data))
+    if data is None:
+        return None
+    try:
+        return Health(**json.loads(data))
+    except (TypeError, ValueError):
+        raise FormatError(
+            f"key {keys.health} holds the words of another version of streamclust: use the one "
+            "that the worker has, or wait until they lapse"
+        ) from None

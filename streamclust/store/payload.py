@@ -3,12 +3,14 @@ r"""The wire format of models and checkpoints: safetensors, with one metadata en
     {"streamclust": "{\"format\": \"streamclust.model/1\", ...}"}  +  named float64 arrays
 
 One JSON entry instead of many strings, because safetensors writes its metadata in no fixed order:
-so equal contents are equal bytes.
+so equal contents are equal bytes. Its ``crc32`` covers the rest of the JSON and the arrays, so that
+a damaged number is found too.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +22,15 @@ from streamclust.arrays import Array
 from streamclust.errors import FormatError
 
 _ENTRY = "streamclust"
+_SUM = "crc32"
+_DAMAGES = (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 
 
 def pack(form: str, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> bytes:
     """Return `arrays` and JSON-able `meta` as safetensors bytes of the given format name."""
-    text = json.dumps({"format": form, **meta}, sort_keys=True, separators=(",", ":"))
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return save(tensors, {_ENTRY: text})
+    content = {"format": form, **meta}
+    return save(tensors, {_ENTRY: _text({**content, _SUM: _checksum(content, tensors)})})
 
 
 def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -47,19 +51,39 @@ def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, Array], dict[s
     """
     try:
         meta = json.loads(_metadata(data)[_ENTRY])
-        found = meta.pop("format")
+        expected, found = meta.pop(_SUM), meta["format"]
         arrays = load(data)
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise FormatError(
-            f"{where} does not hold a {form} payload ({type(error).__name__}); it is damaged or "
-            "something else: move it away, or name another namespace or model"
-        ) from None
+        whole = _checksum(meta, arrays) == expected
+    except _DAMAGES as error:
+        raise FormatError(_damaged(where, form, type(error).__name__)) from None
+    if not whole:
+        raise FormatError(_damaged(where, form, "wrong checksum"))
+    del meta["format"]
     if found != form:
         raise FormatError(
             f"{where} holds format {found!r}; this version of streamclust reads {form!r}: "
             "use the version that wrote it, or move the key away"
         )
     return arrays, meta
+
+
+def _damaged(where: str, form: str, reason: str) -> str:
+    return (
+        f"{where} does not hold a {form} payload ({reason}); it is damaged or something else: "
+        "move it away, or name another namespace or model"
+    )
+
+
+def _text(meta: Mapping[str, Any]) -> str:
+    return json.dumps(meta, sort_keys=True, separators=(",", ":"))
+
+
+def _checksum(content: Mapping[str, Any], arrays: Mapping[str, Array]) -> int:
+    crc = zlib.crc32(_text(content).encode())
+    for name, array in sorted(arrays.items()):
+        crc = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), crc)
+        crc = zlib.crc32(array.data, crc)
+    return crc
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from streamclust.arrays import Array, Labels, as_points
 from streamclust.errors import FormatError, StreamclustError
 from streamclust.models import FAMILIES, Family
+from streamclust.models.family import named_array
 from streamclust.store.payload import pack, unpack
 
 if TYPE_CHECKING:
@@ -136,15 +135,15 @@ def decode_model(data: bytes, where: str) -> Model:
             reason=meta["reason"],
             family=family,
             params=family.from_arrays(arrays),
-            mass=np.asarray(arrays["mass"]),
+            mass=named_array(arrays, "mass", (family.n_components,)),
             position=dict(meta["position"]),
             points=int(meta["points"]),
             loss=meta["loss"],
             time_ms=meta["time_ms"],
             features=tuple(meta["features"]),
         )
-    except (KeyError, TypeError, ValueError, StreamclustError) as error:
-        raise FormatError(f"{where} holds a damaged model: {error}") from None
+    except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
+        raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
 
 
 def family_of(hyper: dict[str, Any]) -> Family[Any]:

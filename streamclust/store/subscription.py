@@ -60,7 +60,7 @@ def dead_count(client: redis.Redis, keys: Keys) -> int:
 
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
     entry_id, fields = entry
-    return decode_model(fields[b"payload"], f"{keys.models} entry {entry_id.decode()}")
+    return decode_model(fields.get(b"payload", b""), f"{keys.models} entry {entry_id.decode()}")
 
 
 def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:

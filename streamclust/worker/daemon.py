@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
+from threadpoolctl import threadpool_limits
 
 from streamclust.errors import ConfigError, StreamclustError
 from streamclust.worker.log import configure_log
@@ -39,7 +40,8 @@ def run_worker(settings: Settings, server: Server, *, until_idle: bool = False) 
     log = structlog.get_logger()
     stop = threading.Event()
     failures: list[Exception] = []
-    with _signals(stop):
+    # Batches are small: more threads in BLAS would mostly wait for each other.
+    with _signals(stop), threadpool_limits(limits=1, user_api="blas"):
         log.info("worker started", server=server.label, models=sorted(settings.models))
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))

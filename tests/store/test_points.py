@@ -449,11 +449,22 @@ def test_the_fast_and_the_careful_way_agree(case: tuple[Layout, Entries]) -> Non
     assert _same(decode(entries, layout), careful)
 
 
+def test_fields_do_not_run_into_the_next_entry() -> None:
+    flats = [[b"x", b"1", b"y", b"2"], [b"x", b"3", b"y", b"4", b"x", b"5"], [b"y", b"6"]]
+    decoded = decode(_numbered(flats), FIELDS)
+    assert decoded.X.tolist() == [[1, 2]]
+    assert [point.reason for point in decoded.dead] == [
+        "field 'x' appears twice",
+        "missing field 'x'",
+    ]
+
+
 @pytest.mark.parametrize(
     "texts",
     [
         [b"[1,2],[3", b"4]"],
         [b"[1,2],[3,4]", b"[[5", b"6]]"],
+        [b"[1,2],[3,4]", b"[[5,6]", b"[7,8]]"],
         [b"[1,2],[3,4]", b""],
         [b"[1", b"2]"],
         [b'["]', b'["]'],
