@@ -121,7 +121,7 @@ class StreamLearner(Generic[P]):
         Points gathered before the start. Default: 1,000 or 10 K, whichever is more.
     restarts : int, default=4
         Runs on the warm-up sample, the best of which is the start.
-    fade : float, default=0.2
+    fade : float, default=0.1
         A component is dying, and is given new work, when forgetting has left it less than this
         share of the largest mass that it has had, while the others have kept theirs.
     seed : int, default=0
@@ -144,7 +144,7 @@ class StreamLearner(Generic[P]):
     warm_up: int | None = None
     restarts: int = 4
     seed: int = 0
-    fade: float = 0.2
+    fade: float = 0.1
 
     @property
     def warm_up_points(self) -> int:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from streamclust.store.keys import Keys
 
 _TAKE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local held = redis.call('GET', KEYS[1])
+if held and string.match(held, ':(.*)$') ~= ARGV[1] then return 0 end
 local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token .. ':' .. ARGV[1], 'PX', ARGV[2])
 return token
@@ -45,7 +46,11 @@ class Lease:
         self.token = 0
 
     def take(self) -> bool:
-        """Take the lease if nobody holds it; say whether that went well."""
+        """Take the lease if nobody else holds it; say whether that went well.
+
+        Taking one's own again, after a lost connection, gives a new token: what was sent under
+        the old one and is still under way can't land any more.
+        """
         answer = self._client.eval(
             _TAKE, 2, self._keys.lease, self._keys.token, self._owner, self._ttl_ms
         )

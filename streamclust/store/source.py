@@ -1,7 +1,7 @@
 """The points' streams: entries in, batches of points with their position out.
 
 A batch is made of whole entries, in the order of their IDs (across streams too), and is full as
-soon as it has `size` points. So for a given backlog the boundaries depend on nothing but the
+soon as `size` points, good or bad, were read for it. So for a given backlog the boundaries depend on nothing but the
 position that reading began at. Only a feed that pauses for longer than `linger` cuts a batch short.
 """
 
@@ -13,23 +13,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import redis
 
-from streamclust.errors import DataError
+from streamclust.errors import DataError, ServerError
 from streamclust.store.commit import DeadLetter
 from streamclust.store.points import DeadPoint, Decoded, dead_entry, decode, detect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import redis
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
     from streamclust.store.points import Layout, PointsFormat
 
 _READ_ENTRIES = 1024
-_READ_POINTS = 16_384
-"""What one read asks for at most: entries, and points as far as earlier entries tell."""
+_READ_BYTES = 4 << 20
+"""What one read asks of a stream at most: entries, and bytes as far as earlier entries tell."""
+
+_FIRST_READ = 16
+"""Entries of the first read, when nothing tells how large they are."""
 
 _BLOCK_MS = 250
 """How long a read may wait for the first entry, so that a request to stop is seen."""
@@ -85,6 +88,11 @@ class StreamReader:
         Its replies to XREAD are taken raw, so it should have no other user.
     position : dict of str to str
         Where to go on: stream -> ID of the last entry that was read before.
+
+    Attributes
+    ----------
+    entry_bytes : float
+        About the size of the largest entries of late, so that no read asks for too many.
     """
 
     def __init__(self, client: redis.Redis, position: dict[str, str]) -> None:
@@ -92,6 +100,7 @@ class StreamReader:
         self._client = client
         self._position = dict(position)
         self._waiting: dict[str, deque[_Item]] = {stream: deque() for stream in position}
+        self.entry_bytes = _READ_BYTES / _FIRST_READ
 
     def read(self, count: int, block_ms: int | None) -> list[_Item]:
         """Return the next entries, about `count` a stream; none if there are none for `block_ms`.
@@ -113,13 +122,31 @@ class StreamReader:
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         wanted = {stream: self._position[stream] for stream in streams}
-        reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
+        try:
+            reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
+        except redis.ResponseError as error:
+            self._refuse_others(streams, error)
+            raise
         for name, entries in reply or ():
             stream = name.decode()
             self._waiting[stream].extend(
                 _Item(stream, entry_id, flat) for entry_id, flat in entries
             )
             self._position[stream] = entries[-1][0].decode()
+            size = float(sum(map(len, entries[-1][1])))
+            self.entry_bytes = max(size, self.entry_bytes / 2.0)
+
+    def _refuse_others(self, streams: Sequence[str], error: redis.ResponseError) -> None:
+        """Say which key isn't a stream, if that is what the server complains of."""
+        if not str(error).startswith("WRONGTYPE"):
+            return
+        for stream in streams:
+            found = self._client.type(stream)
+            if found not in (b"stream", b"none"):
+                raise ServerError(
+                    f"streams: key {stream!r} holds a {found.decode()}, not a stream; "
+                    "name another one, or move that key away"
+                ) from error
 
     def _merge(self) -> list[_Item]:
         """Take entries in order until a stream is used up that may have more to come."""
@@ -146,12 +173,7 @@ class Batcher:
     position : dict of str to str
         Of the last entry before the first that is fed.
     size : int
-        Points that make a batch full.
-
-    Attributes
-    ----------
-    points_per_entry : float
-        Of the last chunk, so that the reader can ask for no more than it needs.
+        Points that make a batch full, those that can't be learned among them.
     """
 
     def __init__(
@@ -163,9 +185,8 @@ class Batcher:
         self._size = size
         self._parts: list[Decoded] = []
         self._dead: list[DeadLetter] = []
-        self._points = 0
+        self._read = 0
         self._begun = False
-        self.points_per_entry = 1.0
 
     @property
     def begun(self) -> bool:
@@ -174,19 +195,41 @@ class Batcher:
 
     def feed(self, items: Sequence[_Item]) -> Iterator[Batch]:
         """Take entries in; yield each batch that they fill."""
-        skipped = self._find_layout(items)
-        self._take(items[:skipped], None, 0, skipped)
-        if self._layout is None or skipped == len(items):
-            return
-        items = items[skipped:]
-        decoded = decode([(number, item.flat) for number, item in enumerate(items)], self._layout)
-        ends = np.concatenate([[0], np.cumsum(decoded.counts)])
-        self.points_per_entry = float(ends[-1]) / len(items)
+        for entries, decoded in self._decode(items):
+            yield from self._cut(entries, decoded)
+
+    def _decode(self, items: Sequence[_Item]) -> Iterator[tuple[Sequence[_Item], Decoded]]:
+        """Yield the bad entries before the first that tells the layout, then all others."""
+        if self._layout is None:
+            dead = tuple(self._find_layout(items))
+            skipped, items = items[: len(dead)], items[len(dead) :]
+            yield skipped, Decoded(np.empty((0, 0)), None, np.zeros(len(dead), np.int64), dead)
+        if self._layout is not None and items:
+            entries = [(number, item.flat) for number, item in enumerate(items)]
+            yield items, decode(entries, self._layout)
+
+    def _find_layout(self, items: Sequence[_Item]) -> Iterator[DeadPoint]:
+        """Set the layout by the first entry that has a good point; yield those before it."""
+        for number, item in enumerate(items):
+            try:
+                self._layout = detect(item.flat, self._spec)
+            except DataError as error:
+                yield dead_entry(number, item.flat, str(error))
+            else:
+                return
+
+    def _cut(self, items: Sequence[_Item], decoded: Decoded) -> Iterator[Batch]:
+        dead = np.array([point.entry_id for point in decoded.dead], np.intp)
+        rows = _edges(decoded.counts)
+        read = _edges(decoded.counts + np.bincount(dead, minlength=len(items)))
         start = 0
         while start < len(items):
-            wanted = ends[start] + self._size - self._points
-            stop = int(np.searchsorted(ends, wanted, side="left"))
-            self._take(items, _rows(decoded, ends, start, stop), start, stop)
+            wanted = read[start] + self._size - self._read
+            stop = int(np.searchsorted(read, wanted, side="left"))
+            self._take(items[start:stop], _part(decoded, rows, start, stop))
+            for point in decoded.dead:
+                if start <= point.entry_id < stop:
+                    self._bury(items[point.entry_id], point)
             start = stop
             if stop <= len(items):
                 yield self.flush()
@@ -194,7 +237,7 @@ class Batcher:
     def flush(self) -> Batch:
         """Return what has been gathered as a batch, full or not."""
         parts, dead = self._parts, tuple(self._dead)
-        self._parts, self._dead, self._points, self._begun = [], [], 0, False
+        self._parts, self._dead, self._read, self._begun = [], [], 0, False
         D = 0 if self._layout is None else self._layout.n_features
         weights = [part.w for part in parts if part.w is not None]
         return Batch(
@@ -206,45 +249,31 @@ class Batcher:
             time_ms=float(max(int(end.partition("-")[0]) for end in self._position.values())),
         )
 
-    def _find_layout(self, items: Sequence[_Item]) -> int:
-        """Return how many of the first entries are no help, if the layout isn't known yet."""
-        if self._layout is not None:
-            return 0
-        for number, item in enumerate(items):
-            try:
-                self._layout = detect(item.flat, self._spec)
-            except DataError as error:
-                self._bury(item, dead_entry(number, item.flat, str(error)))
-            else:
-                return number
-        return len(items)
-
-    def _take(self, items: Sequence[_Item], part: Decoded | None, start: int, stop: int) -> None:
-        """Add the entries `start` to `stop`, and the points that they gave, to the batch."""
-        ends = {item.stream: item.entry_id for item in items[start:stop]}
+    def _take(self, items: Sequence[_Item], part: Decoded) -> None:
+        """Add entries, and the points that they gave, to the batch."""
+        ends = {item.stream: item.entry_id for item in items}
         self._position.update({stream: end.decode() for stream, end in ends.items()})
-        self._begun = self._begun or stop > start
-        if part is not None:
+        self._begun = True
+        self._read += len(part.X)
+        if len(part.X):
             self._parts.append(part)
-            self._points += len(part.X)
-            for point in part.dead:
-                self._bury(items[point.entry_id], point)
 
     def _bury(self, item: _Item, point: DeadPoint) -> None:
+        self._read += 1
         self._dead.append(
             DeadLetter(item.stream, item.entry_id.decode(), point.index, point.reason, point.data)
         )
 
 
-def _rows(decoded: Decoded, ends: NDArray[np.int64], start: int, stop: int) -> Decoded:
-    """Return what the entries `start` to `stop` gave; their numbers stay those of the chunk."""
-    rows = slice(int(ends[start]), int(ends[min(stop, len(ends) - 1)]))
-    return replace(
-        decoded,
-        X=decoded.X[rows],
-        w=None if decoded.w is None else decoded.w[rows],
-        dead=tuple(point for point in decoded.dead if start <= point.entry_id < stop),
-    )
+def _edges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _part(decoded: Decoded, edges: NDArray[np.int64], start: int, stop: int) -> Decoded:
+    """Return the points that the entries `start` to `stop` gave."""
+    rows = slice(int(edges[start]), int(edges[min(stop, len(edges) - 1)]))
+    w = None if decoded.w is None else decoded.w[rows]
+    return replace(decoded, X=decoded.X[rows], w=w, dead=())
 
 
 def batches(
@@ -262,16 +291,14 @@ def batches(
     again. With `until_idle` it ends when all that is there has been read, the last batch short.
     """
     opened = clock()
-    entries = _READ_ENTRIES
     while not stopping():
+        patience = None if until_idle else _patience(batcher.begun, opened + linger - clock())
+        items = reader.read(_next_read(reader.entry_bytes), patience)
         if not batcher.begun:
             opened = clock()
-        patience = None if until_idle else _patience(batcher.begun, opened + linger - clock())
-        items = reader.read(entries, patience)
         for batch in batcher.feed(items):
             yield batch
             opened = clock()
-        entries = _next_read(batcher.points_per_entry)
         if until_idle and not items:
             break
         if batcher.begun and not until_idle and clock() - opened >= linger:
@@ -288,5 +315,5 @@ def _patience(begun: bool, remaining: float) -> int | None:
     return min(milliseconds, _BLOCK_MS) if milliseconds > 0 else None
 
 
-def _next_read(points_per_entry: float) -> int:
-    return max(1, min(_READ_ENTRIES, int(_READ_POINTS / max(points_per_entry, 1.0))))
+def _next_read(entry_bytes: float) -> int:
+    return max(1, min(_READ_ENTRIES, int(_READ_BYTES / max(entry_bytes, 1.0))))

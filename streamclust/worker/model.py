@@ -86,47 +86,53 @@ def run_model(job: Job) -> None:
     StreamclustError
         If the server can't be used at all, or what it holds doesn't fit the settings.
     """
-    faults = 0
+    lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
+    patience = _Patience(job)
     while not job.stop.is_set():
         try:
-            drained = _session(job)
+            if _session(job, lease, patience):
+                return
         except _PASSING as error:
-            faults += 1
-            if faults == 1:
-                job.log.warning("lost the server; trying again", error=_line(job, error))
-            job.stop.wait(_pause(faults))
+            patience.wait(error)
         except redis.RedisError as error:
             raise translated(error, job.server.label) from error
         except LeaseLostError as error:
             job.log.error("lost the model", error=str(error))
-        else:
-            faults = 0
-            if drained:
-                return
 
 
-def _line(job: Job, error: redis.RedisError) -> str:
-    return str(translated(error, job.server.label))
+class _Patience:
+    """Growing pauses while the server is away; said once, and once more when it is back."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._faults = 0
+
+    def wait(self, error: redis.RedisError) -> None:
+        if self._faults == 0:
+            line = str(translated(error, self._job.server.label))
+            self._job.log.warning("lost the server; trying again", error=line)
+        self._faults += 1
+        pause = min(_LONGEST_PAUSE, 0.1 * 2.0 ** min(self._faults, 10))
+        self._job.stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def end(self) -> None:
+        if self._faults:
+            self._job.log.info("the server is back")
+        self._faults = 0
 
 
-def _pause(faults: int) -> float:
-    """Return a growing, capped, jittered pause in seconds."""
-    return min(_LONGEST_PAUSE, 0.1 * 2.0 ** min(faults, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
-
-
-def _session(job: Job) -> bool:
+def _session(job: Job, lease: Lease, patience: _Patience) -> bool:
     """Learn under one lease until there is no more to do; say whether the feed was drained."""
-    client = job.server.client()
-    lease_seconds = float(job.settings.worker.lease)
-    lease = Lease(client, job.keys, lease_seconds)
     if not _wait_for(lease, job):
         return False
+    client = job.server.client()
     learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log)
+    patience.end()
     heartbeat = Heartbeat(
         job.server.client(),
         job.keys,
         lease,
-        lease_seconds,
+        float(job.settings.worker.lease),
         float(job.settings.worker.health_ttl),
         lambda: learning.progress,
     )

@@ -1,0 +1,239 @@
+"""The inner loops against brute force, over sizes that are awkward for tiles and vector units."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from streamclust import kernels
+from streamclust.arrays import Array
+from streamclust.models.covariance import COVARIANCES
+from streamclust.stats import CovarianceType
+from tests.numerics import strict_floats
+from tests.strategies import COVARIANCE_TYPES, laws, matrix, random_covariances
+
+__all__ = ["strict_floats"]
+
+SIZES = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65, 97)
+kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+
+
+def by_differences(X: Array, C: Array) -> Array:
+    """Squared distances (N, K), the slow and safe way."""
+    return np.asarray([((X - c) ** 2).sum(axis=1) for c in C]).T
+
+
+def exact_square(x: Array, c: Array) -> Fraction:
+    """Squared distance without any rounding."""
+    pairs = zip(x.tolist(), c.tolist(), strict=True)
+    return sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs), Fraction(0))
+
+
+def awkward_shapes() -> list[tuple[int, int, int]]:
+    """Every size as N, as K and as D, with neighbours taken from elsewhere in the list."""
+    n = len(SIZES)
+    return [(SIZES[i], SIZES[(5 * i + s) % n], SIZES[(3 * i + 2 * s) % n])
+            for i in range(n) for s in (0, 4, 9)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("N", "K", "D"), awkward_shapes())
+def test_assign_finds_the_nearest_centroid_at_any_size(N: int, K: int, D: int) -> None:
+    rng = np.random.default_rng((N, K, D))
+    X, C = rng.normal(size=(N, D)), rng.normal(size=(K, D))
+    expected = by_differences(X, C)
+    found = kernels.assign(X, C)
+    assert_array_equal(found.labels, expected.argmin(axis=1))
+    assert_allclose(found.sqdist, expected.min(axis=1), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("N", "K", "D"), awkward_shapes())
+def test_squared_distances_are_right_at_any_size(N: int, K: int, D: int) -> None:
+    rng = np.random.default_rng((N, K, D))
+    X, C = rng.normal(size=(N, D)), rng.normal(size=(K, D))
+    assert_allclose(kernels.squared_distances(X, C), by_differences(X, C), rtol=1e-9)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
+@pytest.mark.parametrize("D", [1, 3, 17])
+def test_assign_decides_near_ties_without_rounding_them_away(gap: float, D: int) -> None:
+    # Each point lies almost in the middle of two centroids, far from their common mean.
+    rng = np.random.default_rng(D)
+    C = 1e3 + rng.normal(size=(16, D))
+    pairs = rng.integers(0, 16, size=(200, 2))
+    share = 0.5 + gap * rng.choice([-1.0, 1.0], size=(200, 1))
+    X = share * C[pairs[:, 0]] + (1.0 - share) * C[pairs[:, 1]]
+    labels = kernels.assign(X, C).labels
+    best = by_differences(X, C).argmin(axis=1)
+    for n in np.flatnonzero(labels != best):
+        # Differences are rounded too: where they disagree, the labels may not be worse exactly.
+        chosen, other = exact_square(X[n], C[labels[n]]), exact_square(X[n], C[best[n]])
+        assert chosen <= other * (1 + Fraction(4 * (D + 2), 2**53))
+
+
+def test_assign_keeps_unit_spread_apart_where_clusters_are_1e8_apart() -> None:
+    rng = np.random.default_rng(0)
+    places = 1e8 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]])
+    C = np.concatenate([places + rng.normal(size=(3, 2)) for _ in range(5)])
+    X = np.concatenate([places + rng.normal(size=(3, 2)) for _ in range(300)])
+    found, expected = kernels.assign(X, C), by_differences(X, C)
+    assert_array_equal(found.labels, expected.argmin(axis=1))
+    assert_allclose(found.sqdist, expected.min(axis=1), rtol=1e-12)
+    assert_allclose(kernels.squared_distances(X, C), expected, rtol=1e-9)
+
+
+def test_assign_tells_centroids_apart_that_their_common_mean_would_merge() -> None:
+    C = np.array([[0.0], [1e-20], [1.0]])  # 1e-20 - 1/3 == 0 - 1/3 in float64
+    assert kernels.assign(C, C).labels.tolist() == [0, 1, 2]
+    assert kernels.squared_distances(C[:2], C)[0, 1] == pytest.approx(1e-40)
+
+
+@pytest.mark.parametrize("D", [1, 2, 7, 33])
+def test_of_centroids_that_are_equal_the_first_wins(D: int) -> None:
+    rng = np.random.default_rng(D)
+    C = rng.normal(size=(9, D))[[0, 1, 2, 0, 1, 2, 3, 0, 3]]
+    labels = kernels.assign(np.concatenate([C, rng.normal(size=(50, D))]), C).labels
+    assert set(labels.tolist()) <= {0, 1, 2, 6}
+    assert labels[:9].tolist() == [0, 1, 2, 0, 1, 2, 6, 0, 6]
+
+
+@given(places=matrix(6, 3, low=-1e9, high=1e9), data=st.data())
+@laws
+def test_equal_points_are_at_distance_exactly_zero(places: Array, data: st.DataObject) -> None:
+    rows = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=6))
+    X = places[rows]
+    assert (kernels.squared_distances(X, places)[np.arange(len(rows)), rows] == 0.0).all()
+    assert (kernels.assign(X, places).sqdist == 0.0).all()
+
+
+def test_cluster_moments_are_the_weighted_sums_of_each_cluster() -> None:
+    rng = np.random.default_rng(0)
+    X, w, labels = rng.normal(size=(97, 3)), rng.random(97), rng.integers(0, 4, 97)
+    reference = rng.normal(size=(6, 3))  # clusters 4 and 5 have no points
+    weight, first = kernels.cluster_moments(X, w, labels, reference)
+    for k in range(6):
+        own = labels == k
+        assert weight[k] == pytest.approx(w[own].sum())
+        assert_allclose(first[k], w[own] @ (X[own] - reference[k]), atol=1e-12)
+
+
+@kinds
+@pytest.mark.parametrize("D", [1, 2, 3, 8, 17])
+def test_log_gaussians_are_scipy_s(kind: CovarianceType, D: int) -> None:
+    rng = np.random.default_rng(D)
+    X, means = 3.0 * rng.normal(size=(31, D)), rng.normal(size=(4, D))
+    covariances = random_covariances(kind, 4, D, rng)
+    found = kernels.log_gaussians(X, means, COVARIANCES[kind].root(covariances), kind)
+    each = np.broadcast_to(covariances, (4, D, D)) if kind == "tied" else covariances
+    for k in range(4):
+        matrix_k = np.diag(np.broadcast_to(each[k], D)) if each[k].ndim < 2 else each[k]
+        expected = multivariate_normal(means[k], matrix_k).logpdf(X)
+        assert_allclose(found[:, k], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_log_sum_exp_neither_overflows_nor_underflows_nor_minds_components_of_no_weight() -> None:
+    rng = np.random.default_rng(0)
+    joint = rng.normal(size=(20, 5)) + rng.choice([-1e6, 0.0, 1e6], size=(20, 1))
+    joint[::2, 1] = -np.inf
+    assert_allclose(kernels.log_sum_exp(joint), logsumexp(joint, axis=1), rtol=1e-14)
+
+
+@kinds
+def test_a_point_beyond_the_range_of_floats_leaves_the_statistics_finite(
+    kind: CovarianceType,
+) -> None:
+    # A feature that never varied has a variance as small as it can be; then it jumps.
+    small = random_covariances(kind, 2, 2, np.random.default_rng(0)) * 1e-300
+    root = COVARIANCES[kind].root(small)
+    X, w, means = np.array([[1e100, -1e100]]), np.ones(1), np.zeros((2, 2))
+    moments, score = kernels.mixture_step(X, w, np.log([0.5, 0.5]), means, root, kind)
+    assert_allclose(moments.weight, [0.5, 0.5])
+    assert all(np.isfinite(part).all() for part in (*moments, score))
+
+
+@kinds
+@pytest.mark.parametrize("D", [1, 3, 65])
+def test_moments_are_those_of_the_definition(kind: CovarianceType, D: int) -> None:
+    rng = np.random.default_rng(D)
+    X, weighted, reference = rng.normal(size=(97, D)), rng.random((97, 3)), rng.normal(size=(3, D))
+    difference = X[:, None, :] - reference
+    full = np.einsum("nk,nki,nkj->kij", weighted, difference, difference)
+    diagonal = np.einsum("kdd->kd", full)
+    expected = {"full": full, "tied": full.sum(0), "diag": diagonal, "spherical": diagonal.mean(1)}
+    found = kernels.mixture_moments(X, weighted, reference, kind)
+    assert_allclose(found.weight, weighted.sum(axis=0))
+    assert_allclose(found.first, np.einsum("nk,nkd->kd", weighted, difference), atol=1e-12)
+    assert_allclose(found.second, expected[kind], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_second_moments_are_symmetric_to_the_last_bit(kind: CovarianceType) -> None:
+    rng = np.random.default_rng(0)
+    second = kernels.mixture_moments(
+        rng.normal(size=(50, 9)), rng.random((50, 3)), rng.normal(size=(3, 9)), kind
+    ).second
+    assert_array_equal(second, second.swapaxes(-1, -2))
+
+
+@pytest.mark.parametrize("cells", [1, 7, 64, 1000])
+def test_the_size_of_a_tile_decides_nothing(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    X, w, C = rng.normal(size=(333, 5)), rng.random(333), rng.normal(size=(7, 5))
+    root = COVARIANCES["full"].root(random_covariances("full", 7, 5, rng))
+    step = (X, w, np.log(np.full(7, 1.0 / 7.0)), C, root, "full")
+    labels, sqdist = kernels.assign(X, C)
+    moments, score = kernels.mixture_step(*step)
+    monkeypatch.setattr(kernels, "_TILE_CELLS", cells)
+    again, sqdist_again = kernels.assign(X, C)
+    moments_again, score_again = kernels.mixture_step(*step)
+    assert_array_equal(again, labels)
+    assert_array_equal(sqdist_again, sqdist)
+    for one, other in zip(moments_again, moments, strict=True):
+        assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+    assert score_again == pytest.approx(score, rel=1e-12)
+
+
+LEARN = """
+import hashlib, numpy as np
+from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner
+for D in (1, 3, 9, 33, 65):
+    rng = np.random.default_rng(D)
+    X = rng.normal(size=(24_000, D)) + 2.0 * rng.integers(0, 3, size=(24_000, 1)) / np.sqrt(D)
+    families = [KMeans(4), *(GaussianMixture(3, c) for c in ("full", "tied", "diag", "spherical"))]
+    for family in families:
+        learner = StreamLearner(family, HalfLife(points=9000), warm_up=500, restarts=1)
+        state = learner.init()
+        digest = hashlib.sha256()
+        for batch in (X[:500], X[500:600], X[600:4000], X[4000:]):
+            state, info = learner.update(state, batch)
+            arrays = family.to_arrays(state.params)
+            for name in sorted(arrays):
+                digest.update(arrays[name].tobytes())
+            digest.update(repr((state.stats.objective, info.loss)).encode())
+        print(D, family.kind, getattr(family, "covariance_type", ""), digest.hexdigest())
+"""
+
+
+def test_the_same_learning_gives_the_same_bits_whatever_threads_blas_has() -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEARN],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for threads in ("1", "2")
+    ]
+    one, two = (run.communicate(timeout=100)[0].splitlines() for run in runs)
+    assert [run.returncode for run in runs] == [0, 0]
+    assert len(one) == 25
+    assert one == two
