@@ -17,6 +17,11 @@ MAX_MAGNITUDE = 1e100
 """Largest |x| and largest sample weight: a weighted sum of squares of any real size is finite."""
 
 
+def are_sane(values: NDArray[np.floating]) -> bool:
+    """Return whether all values are numbers of a magnitude up to `MAX_MAGNITUDE`."""
+    return not values.size or bool(np.abs(values).max() <= MAX_MAGNITUDE)
+
+
 def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
     """Return `X` as a C-contiguous float64 array of shape (N, D), or say what is wrong with it.
 
@@ -41,7 +46,7 @@ def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
         raise DataError(f"X has shape {points.shape}; expected (N, D): one point a row")
     if n_features is not None and points.shape[1] != n_features:
         raise DataError(f"X has {points.shape[1]} features; expected {n_features}")
-    if points.size and not np.abs(points).max() <= MAX_MAGNITUDE:
+    if not are_sane(points):
         raise DataError(f"X holds NaN, infinity or a magnitude beyond {MAX_MAGNITUDE:g}; drop them")
     return points
 

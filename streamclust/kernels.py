@@ -173,10 +173,15 @@ _WHITEN: dict[str, Callable[[Array, Array], tuple[Array, float]]] = {
 """Difference (N, D) and root of Sigma -> L^-1 (x - mu), and log det L."""
 
 
-def log_sum_exp(joint: Array) -> Array:
-    """Return log sum_k exp(joint_nk), shape (N,); -inf in single components is fine."""
+def normalise(joint: Array) -> tuple[Array, Array]:
+    """Return responsibilities gamma_nk, shape (N, K), and log sum_k exp(joint_nk), shape (N,).
+
+    The rows of gamma sum to one however large |joint| is; -inf in single components is fine.
+    """
     top = joint.max(axis=1)
-    return np.asarray(top + np.log(np.exp(joint - top[:, None]).sum(axis=1)))
+    shares = np.exp(joint - top[:, None])
+    total = shares.sum(axis=1)
+    return shares / total[:, None], top + np.log(total)
 
 
 def mixture_step(
@@ -184,19 +189,17 @@ def mixture_step(
 ) -> tuple[Moments, float]:
     """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
 
-    One pass, tile by tile: log-densities, log-sum-exp, responsibilities, moments. No array of
-    N rows and K columns is ever held whole.
+    One pass, tile by tile: log-densities, responsibilities, moments. No array of N rows and K
+    columns is ever held whole.
     """
     weight, first = np.zeros(len(means)), np.zeros_like(means)
     second: Array = np.zeros(())
     log_likelihood = 0.0
     for tile in _tiles(len(X), *means.shape):
         joint = log_weights + log_gaussians(X[tile], means, cholesky, kind)
-        log_density = log_sum_exp(joint)
-        joint -= log_density[:, None]
-        weighted = w[tile, None] * np.exp(joint)
+        responsibilities, log_density = normalise(joint)
         log_likelihood += float((w[tile] * log_density).sum())
-        part = mixture_moments(X[tile], weighted, means, kind)
+        part = mixture_moments(X[tile], w[tile, None] * responsibilities, means, kind)
         weight += part.weight
         first += part.first
         second = second + part.second

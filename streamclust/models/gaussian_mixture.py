@@ -172,8 +172,7 @@ class GaussianMixture:
 
     def responsibilities(self, params: MixtureParams, X: Array) -> Array:
         """Return gamma_nk = p(k | x_n), shape (N, K); each row sums to one."""
-        joint = self.log_joint(params, X)
-        return np.exp(joint - kernels.log_sum_exp(joint)[:, None])
+        return kernels.normalise(self.log_joint(params, X))[0]
 
     def predict(self, params: MixtureParams, X: Array) -> Labels:
         """Return the component with the largest responsibility, shape (N,)."""
@@ -181,7 +180,7 @@ class GaussianMixture:
 
     def score_points(self, params: MixtureParams, X: Array) -> Array:
         """Return log p(x_n), shape (N,), in nats."""
-        return kernels.log_sum_exp(self.log_joint(params, X))
+        return kernels.normalise(self.log_joint(params, X))[1]
 
     def lower_bound(self, params: MixtureParams, X: Array, q: Array) -> float:
         """Return EM's lower bound on the log-likelihood, sum_nk q_nk (log joint_nk - log q_nk).

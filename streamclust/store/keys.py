@@ -64,7 +64,7 @@ class Keys:
     def token(self) -> str:
         """Integer. The newest fencing token; a commit under an older one is refused.
 
-        Counted up by each worker that takes the lease; read in the commit. Kept for ever.
+        Raised by each worker that takes the lease; read in the commit. Kept for ever.
         """
         return self._key("token")
 

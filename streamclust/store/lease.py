@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _TAKE = """
 local held = redis.call('GET', KEYS[1])
 if held and string.match(held, ':(.*)$') ~= ARGV[1] then return 0 end
-local token = redis.call('INCR', KEYS[2])
+local token = redis.call('INCRBY', KEYS[2], ARGV[3])
 redis.call('SET', KEYS[1], token .. ':' .. ARGV[1], 'PX', ARGV[2])
 return token
 """
@@ -28,6 +28,10 @@ _DROP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[2] .. ':' .. ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
+
+_LARGEST_STEP = 1 << 24
+"""Tokens grow by random steps, so that a server that lost the newest ones (a failover, a restart
+without persistence) doesn't give a token away for the second time."""
 
 
 class Lease:
@@ -52,7 +56,13 @@ class Lease:
         the old one and is still under way can't land any more.
         """
         answer = self._client.eval(
-            _TAKE, 2, self._keys.lease, self._keys.token, self._owner, self._ttl_ms
+            _TAKE,
+            2,
+            self._keys.lease,
+            self._keys.token,
+            self._owner,
+            self._ttl_ms,
+            1 + secrets.randbelow(_LARGEST_STEP),
         )
         self.token = int(answer)
         return self.token > 0

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.arrays import are_sane
 from streamclust.errors import DataError
 from streamclust.store.codecs import CODECS
 from streamclust.store.codecs.common import (
@@ -145,7 +146,7 @@ def _decode_at_once(entries: Sequence[Entry], layout: Layout) -> Decoded | None:
         X, counts, w = CODECS[layout.format].arrays(columns, layout)
     except NOT_PERFECT:
         return None
-    if not np.isfinite(X).all() or not _are_weights(w):
+    if not are_sane(X) or not _are_weights(w):
         return None
     return Decoded(X, w, counts)
 
@@ -164,7 +165,7 @@ def _columns(flats: list[Flat]) -> Columns:
 
 
 def _are_weights(w: Array | None) -> bool:
-    return w is None or bool(np.isfinite(w).all() and (w >= 0).all())
+    return w is None or (are_sane(w) and bool((w >= 0).all()))
 
 
 def _decode_carefully(entries: Sequence[Entry], layout: Layout) -> Decoded:

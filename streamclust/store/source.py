@@ -1,8 +1,9 @@
 """The points' streams: entries in, batches of points with their position out.
 
 A batch is made of whole entries, in the order of their IDs (across streams too), and is full as
-soon as `size` points, good or bad, were read for it. So for a given backlog the boundaries depend on nothing but the
-position that reading began at. Only a feed that pauses for longer than `linger` cuts a batch short.
+soon as `size` points, good or bad, were read for it. So for a given backlog the boundaries depend
+on nothing but the position that reading began at. Only a feed that pauses for longer than `linger`
+cuts a batch short.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import redis
 
-from streamclust.errors import DataError, ServerError
+from streamclust.errors import DataError
 from streamclust.store.commit import DeadLetter
 from streamclust.store.points import DeadPoint, Decoded, dead_entry, decode, detect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import redis
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
@@ -122,11 +123,7 @@ class StreamReader:
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         wanted = {stream: self._position[stream] for stream in streams}
-        try:
-            reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
-        except redis.ResponseError as error:
-            self._refuse_others(streams, error)
-            raise
+        reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
         for name, entries in reply or ():
             stream = name.decode()
             self._waiting[stream].extend(
@@ -135,18 +132,6 @@ class StreamReader:
             self._position[stream] = entries[-1][0].decode()
             size = float(sum(map(len, entries[-1][1])))
             self.entry_bytes = max(size, self.entry_bytes / 2.0)
-
-    def _refuse_others(self, streams: Sequence[str], error: redis.ResponseError) -> None:
-        """Say which key isn't a stream, if that is what the server complains of."""
-        if not str(error).startswith("WRONGTYPE"):
-            return
-        for stream in streams:
-            found = self._client.type(stream)
-            if found not in (b"stream", b"none"):
-                raise ServerError(
-                    f"streams: key {stream!r} holds a {found.decode()}, not a stream; "
-                    "name another one, or move that key away"
-                ) from error
 
     def _merge(self) -> list[_Item]:
         """Take entries in order until a stream is used up that may have more to come."""
@@ -201,22 +186,23 @@ class Batcher:
     def _decode(self, items: Sequence[_Item]) -> Iterator[tuple[Sequence[_Item], Decoded]]:
         """Yield the bad entries before the first that tells the layout, then all others."""
         if self._layout is None:
-            dead = tuple(self._find_layout(items))
+            layout, dead = self._detect(items)
             skipped, items = items[: len(dead)], items[len(dead) :]
             yield skipped, Decoded(np.empty((0, 0)), None, np.zeros(len(dead), np.int64), dead)
+            self._layout = layout
         if self._layout is not None and items:
             entries = [(number, item.flat) for number, item in enumerate(items)]
             yield items, decode(entries, self._layout)
 
-    def _find_layout(self, items: Sequence[_Item]) -> Iterator[DeadPoint]:
-        """Set the layout by the first entry that has a good point; yield those before it."""
+    def _detect(self, items: Sequence[_Item]) -> tuple[Layout | None, tuple[DeadPoint, ...]]:
+        """Return the layout by the first entry that has a good point, and what is before it."""
+        dead: list[DeadPoint] = []
         for number, item in enumerate(items):
             try:
-                self._layout = detect(item.flat, self._spec)
+                return detect(item.flat, self._spec), tuple(dead)
             except DataError as error:
-                yield dead_entry(number, item.flat, str(error))
-            else:
-                return
+                dead.append(dead_entry(number, item.flat, str(error)))
+        return None, tuple(dead)
 
     def _cut(self, items: Sequence[_Item], decoded: Decoded) -> Iterator[Batch]:
         dead = np.array([point.entry_id for point in decoded.dead], np.intp)

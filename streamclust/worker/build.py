@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +87,7 @@ def _from_file(init: FileGiven, family: Family[Any]) -> Any:
     return family.from_arrays(model.family.to_arrays(model.params))
 
 
-def points_format(settings: PointsSettings) -> PointsFormat:
-    """Return what the settings say of the entries."""
-    return PointsFormat(**settings.model_dump())
+def points_format(settings: PointsSettings, n_features: int | None = None) -> PointsFormat:
+    """Return what the settings say of the entries; `n_features` is the D of given parameters."""
+    said = PointsFormat(**settings.model_dump())
+    return replace(said, n_features=said.n_features or n_features)

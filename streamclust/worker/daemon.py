@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _FORCED = 130
 """Exit code after a second signal."""
 
+_LOOK = 0.2
+"""Seconds between looks for a signal."""
+
 
 def run_worker(settings: Settings, server: Server, *, until_idle: bool = False) -> None:
     """Learn all models of the settings until SIGTERM or Ctrl-C, then commit, publish and return.
@@ -53,7 +56,8 @@ def run_worker(settings: Settings, server: Server, *, until_idle: bool = False) 
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():  # a signal that another thread was given wakes nobody
+                thread.join(_LOOK)
     log.info("worker stopped")
     if failures:
         raise failures[0]
@@ -64,6 +68,7 @@ def _guarded(job: Job, failures: list[Exception]) -> None:
     try:
         run_model(job)
     except StreamclustError as error:
+        job.log.error("model failed", error=str(error))
         failures.append(error)
         job.stop.set()
     except Exception as error:

@@ -11,7 +11,7 @@ from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.published import Model, Reason, encode_model
 from streamclust.worker.build import first_state, make_learner
 from streamclust.worker.cadence import Cadence
-from streamclust.worker.position import begin, mirror
+from streamclust.worker.position import begin, check_type, mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,9 @@ class Learning:
         self._dead: list[DeadLetter] = []
         self._revived = False
         self._said = ""
+        for stream in settings.streams:
+            check_type(client, stream, "stream", f"models.{name}.streams")
+        check_type(client, keys.state, "string", "namespace")
         found = self._load()
         self._checkpoint = self._committed = replace(found or self._new(), token=token)
         if found is None:  # where a new model begins is committed too
@@ -106,7 +109,7 @@ class Learning:
             layout=batch.layout,
             dead=self._checkpoint.dead + len(batch.dead),
         )
-        self._dead += batch.dead
+        self._dead = [*self._dead, *batch.dead][-self._settings.dead.keep :]
         taken = len(batch.X) + len(batch.dead)
         self._commits.count(max(taken, 1))
         self._publishes.count(max(taken, 1))
@@ -116,6 +119,7 @@ class Learning:
         """Commit, and publish, if that is due."""
         if self._publishes.due or self._first:
             self._commit(publish=True)
+            self._publishes.reset()  # also where there was nothing to publish
         elif self._commits.due:
             self._commit(publish=False)
 
@@ -160,14 +164,13 @@ class Learning:
         self._landed(after, model)
 
     def _landed(self, after: Checkpoint, model: Model | None) -> None:
+        refused = after.dead - self._committed.dead
+        if refused:
+            self._log.warning("points refused", count=refused, last_reason=self._dead[-1].reason)
         self._checkpoint = self._committed = after
-        if self._dead:
-            last = self._dead[-1]
-            self._log.warning("points refused", count=len(self._dead), last_reason=last.reason)
         self._dead = []
         self._commits.reset()
         if model is not None:
-            self._publishes.reset()
             self._revived = False
             score = {model.score_name: None if model.score is None else round(model.score, 6)}
             self._log.info(

@@ -7,6 +7,7 @@ and learning goes on from the committed state and position. So there is one way 
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,16 +89,27 @@ def run_model(job: Job) -> None:
     """
     lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
     patience = _Patience(job)
-    while not job.stop.is_set():
-        try:
-            if _session(job, lease, patience):
-                return
-        except _PASSING as error:
-            patience.wait(error)
-        except redis.RedisError as error:
-            raise translated(error, job.server.label) from error
-        except LeaseLostError as error:
-            job.log.error("lost the model", error=str(error))
+    try:
+        while not job.stop.is_set():
+            try:
+                if _session(job, lease, patience):
+                    return
+            except _PASSING as error:
+                patience.wait(error)
+            except redis.RedisError as error:
+                raise translated(error, job.server.label) from error
+            except LeaseLostError as error:
+                job.log.error("lost the model", error=str(error))
+    finally:
+        _give_back(job, lease)
+
+
+def _give_back(job: Job, lease: Lease) -> None:
+    """Let a standby take over at once, however the work has ended."""
+    with suppress(redis.RedisError):
+        if lease.token and lease.renew():  # else the health key is another worker's
+            job.server.client().delete(job.keys.health)
+            lease.drop()
 
 
 class _Patience:
@@ -139,8 +151,6 @@ def _session(job: Job, lease: Lease, patience: _Patience) -> bool:
     with heartbeat, ReadAhead(_feed(job, learning)) as feed:
         drained = _learn(job, learning, heartbeat, feed)
     learning.leave()
-    lease.drop()
-    client.delete(job.keys.health)
     return drained
 
 
@@ -160,7 +170,8 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     """Return what the reader's thread runs: batches from the committed position on."""
     at = learning.checkpoint
     reader = StreamReader(job.server.client(), at.position)
-    spec = points_format(job.model.points)
+    given = at.learner.stats
+    spec = points_format(job.model.points, None if given is None else given.reference.shape[1])
     batcher = Batcher(spec, at.layout, at.position, job.model.batch.size)
     linger = float(job.model.batch.linger)
     return lambda stopping: batches(

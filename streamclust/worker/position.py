@@ -6,8 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from streamclust.errors import ServerError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+def check_type(client: redis.Redis, key: str, wanted: str, setting: str) -> None:
+    """Refuse a key that another program uses for something else.
+
+    Raises
+    ------
+    ServerError
+        If the key is there and of another type; `setting` is what to change.
+    """
+    found = client.type(key).decode()
+    if found not in ("none", wanted):
+        raise ServerError(
+            f"key {key} holds a {found}, expected a {wanted}; move it, or change {setting}"
+        )
 
 
 def begin(client: redis.Redis, streams: Sequence[str], start: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError, FormatError
 from streamclust.store import points
 from streamclust.store.points import Decoded, Layout, decode, encode
@@ -34,7 +35,7 @@ EVERY_LAYOUT = [
 
 LAW = settings(deadline=None, max_examples=300)
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
+finite = st.floats(-MAX_MAGNITUDE, MAX_MAGNITUDE)
 single = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
@@ -575,3 +576,13 @@ def test_a_layout_makes_sense(changes: dict[str, Any], message: str) -> None:
 def test_weights_need_a_field_of_their_own(field: str) -> None:
     with pytest.raises(DataError, match="another meaning"):
         replace(F4, weight_field=field)
+
+
+@pytest.mark.parametrize("text", [b"1e101", b"-1e300"])
+def test_a_number_too_large_to_be_squared_is_refused_and_its_neighbours_learned(text: bytes) -> None:
+    layout = Layout("fields", None, None, ("x", "y"), 2, strict=True)
+    entries = [(n, [b"x", value, b"y", b"1"]) for n, value in enumerate([b"1", text, b"2"])]
+    decoded = decode(entries, layout)
+    assert decoded.X[:, 0].tolist() == [1.0, 2.0]
+    assert [point.entry_id for point in decoded.dead] == [1]
+    assert decoded.dead[0].reason.startswith("too large")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError
 from streamclust.store.layout import Layout
 
@@ -95,19 +96,23 @@ def one_value(flat: Flat, key: bytes) -> bytes:
 
 
 def check_finite(row: list[float], layout: Layout) -> list[float]:
-    """Return a row whose values are all finite."""
+    """Return a row whose values are all finite, and small enough to be squared."""
     for index, value in enumerate(row):
         if not math.isfinite(value):
             raise DataError(f"not finite: {value} at feature {layout.feature(index)}")
+        if abs(value) > MAX_MAGNITUDE:
+            raise DataError(f"too large: {value:g} at feature {layout.feature(index)}")
     return row
 
 
 def check_weight(weight: float) -> float:
-    """Return a weight that is finite and not negative."""
+    """Return a weight that is finite, not negative, and of a sane size."""
     if not math.isfinite(weight):
         raise DataError(f"weight is not finite: {weight}")
     if weight < 0:
         raise DataError(f"weight is negative: {weight:g}")
+    if weight > MAX_MAGNITUDE:
+        raise DataError(f"weight is too large: {weight:g}")
     return weight
 
 
