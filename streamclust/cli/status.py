@@ -116,18 +116,19 @@ def _show(rows: Sequence[Row], *, detailed: bool) -> None:
         return
     console.print(_models_table(rows))
     if detailed and rows[0].model is not None:
+        console.print()
         console.print(_components_table(rows[0].model))
 
 
 def _models_table(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     for name in ("MODEL", "KIND", "WORKER"):
-        table.add_column(name)
-    for name in ("VERSION", "POINTS", "RATE/S", "LAG", "DEAD", "SCORE"):
-        table.add_column(name, justify="right")
-    table.add_column("WEIGHTS")
+        table.add_column(name, no_wrap=True)
+    for name in ("VER", "POINTS", "RATE/S", "LAG", "DEAD", "SCORE"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("WEIGHTS", no_wrap=True, overflow="crop")
     for row in rows:
         table.add_row(*_cells(row))
     return table
@@ -139,7 +140,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     model, health = row.model, row.health
     return (
         row.name,
-        "-" if model is None else f"{model.kind} {model.means.shape[0]}x{model.means.shape[1]}",
+        "-" if model is None else _kind(model),
         "none" if health is None else health.phase,
         "-" if model is None else str(model.version),
         count(row.points, "-"),
@@ -147,8 +148,12 @@ def _cells(row: Row) -> tuple[str, ...]:
         count(row.lag),
         count(row.dead),
         "-" if model is None else number(model.score),
-        "" if model is None else bars(model.mass.tolist(), 16),
+        "" if model is None else bars(model.mass.tolist(), 12),
     )
+
+
+def _kind(model: Model) -> str:
+    return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.means.shape)
 
 
 def _components_table(model: Model) -> Table:
