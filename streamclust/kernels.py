@@ -2,8 +2,9 @@
 
 Everything here takes and gives plain float64 arrays. Points are worked through in tiles of a fixed
 number of rows and sums are taken in a fixed order, so that memory is bounded and the same call
-gives the same bits however many threads BLAS has. BLAS itself is let near a sum over points only
-in products too small for it to share out among threads.
+gives the same bits however many threads BLAS has. Where its rounding would show, BLAS is given
+products too small to be shared out among threads. (Up to 64 features, that is: LAPACK's factors
+of larger covariances may round by the number of threads.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 from streamclust.arrays import Array, Labels
 
@@ -49,6 +50,15 @@ def _tiles(n: int, K: int, D: int) -> Iterator[slice]:
     rows = max(1, _TILE_CELLS // max(K, D))
     for start in range(0, n, rows):
         yield slice(start, start + rows)
+
+
+def _pieces(n: int, D: int) -> Iterator[tuple[slice, slice]]:
+    """Cut `n` rows and `D` columns so that rows * columns * D is at most `_ONE_THREAD`."""
+    columns = min(D, 64)
+    rows = max(1, min(4096, _ONE_THREAD // (D * columns)))
+    for column in range(0, D, columns):
+        for row in range(0, n, rows):
+            yield slice(row, row + rows), slice(column, column + columns)
 
 
 def squared_distances(X: Array, C: Array) -> Array:
@@ -152,8 +162,11 @@ def log_gaussians(X: Array, means: Array, cholesky: Array, kind: CovarianceType)
 
 
 def _whiten_matrix(difference: Array, root: Array) -> tuple[Array, float]:
-    solved = solve_triangular(root, difference.T, lower=True, check_finite=False)
-    return solved.T, float(np.log(np.diagonal(root)).sum())
+    inverse = dtrtri(root, lower=1)[0]  # of a triangle: as accurate as solving with it
+    whitened = np.empty_like(difference)
+    for rows, panel in _pieces(*difference.shape):
+        whitened[rows, panel] = difference[rows] @ inverse[panel].T
+    return whitened, float(np.log(np.diagonal(root)).sum())
 
 
 def _whiten_diag(difference: Array, root: Array) -> tuple[Array, float]:
@@ -220,15 +233,10 @@ def mixture_moments(X: Array, weighted: Array, reference: Array, kind: Covarianc
 
 
 def _scatter_matrix(scaled: Array, difference: Array) -> Array:
-    n, D = difference.shape
-    columns = min(D, 64)
-    rows = max(1, min(4096, _ONE_THREAD // (D * columns)))
+    D = difference.shape[1]
     out = np.zeros((D, D))
-    for column in range(0, D, columns):
-        panel = slice(column, column + columns)
-        for start in range(0, n, rows):
-            block = slice(start, start + rows)
-            out[:, panel] += scaled[block].T @ difference[block, panel]
+    for rows, panel in _pieces(*difference.shape):
+        out[:, panel] += scaled[rows].T @ difference[rows, panel]
     return 0.5 * (out + out.T)  # the two triangles are rounded differently
 
 

@@ -208,7 +208,7 @@ def test_the_size_of_a_tile_decides_nothing(cells: int, monkeypatch: pytest.Monk
 LEARN = """
 import hashlib, numpy as np
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner
-for D in (1, 3, 9, 33, 65):
+for D in (1, 3, 9, 33, 64):
     rng = np.random.default_rng(D)
     X = rng.normal(size=(24_000, D)) + 2.0 * rng.integers(0, 3, size=(24_000, 1)) / np.sqrt(D)
     families = [KMeans(4), *(GaussianMixture(3, c) for c in ("full", "tied", "diag", "spherical"))]
@@ -216,7 +216,7 @@ for D in (1, 3, 9, 33, 65):
         learner = StreamLearner(family, HalfLife(points=9000), warm_up=500, restarts=1)
         state = learner.init()
         digest = hashlib.sha256()
-        for batch in (X[:500], X[500:600], X[600:4000], X[4000:]):
+        for batch in (X[:500], X[500:601], X[601:4007], X[4007:]):
             state, info = learner.update(state, batch)
             arrays = family.to_arrays(state.params)
             for name in sorted(arrays):

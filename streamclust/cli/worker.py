@@ -40,9 +40,12 @@ def worker(settings: Settings, until_idle: bool, check: bool) -> None:
 
 
 def _check(settings: Settings) -> None:
+    from streamclust.errors import ConfigError
     from streamclust.store.health import read_health
     from streamclust.store.keys import Keys
 
+    if not settings.models:
+        raise ConfigError("models: none is configured; describe at least one in config.yaml")
     missing = []
     with opened_server(settings) as server:
         client = server.client()
@@ -54,5 +57,5 @@ def _check(settings: Settings) -> None:
                 click.echo(f"{name}: alive, {health.phase}, {health.points:,} points")
     for name in missing:
         click.echo(f"{name}: no live worker", err=True)
-    if missing or not settings.models:
+    if missing:
         raise SystemExit(1)

@@ -23,7 +23,7 @@ class Health:
     pid : int
     host : str
     phase : str
-        'warming up' or 'learning'.
+        'warming' or 'learning'.
     points : int
         Points learned ever, committed or not.
     rate : float

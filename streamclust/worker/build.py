@@ -84,6 +84,10 @@ def _from_file(init: FileGiven, family: Family[Any]) -> Any:
         raise DataError(f"cannot read {init.path}: {error.strerror}") from None
     except FormatError as error:
         raise DataError(str(error)) from None
+    for name in ("kind", "n_components", "covariance_type"):
+        found, wanted = (getattr(each, name, None) for each in (model.family, family))
+        if found != wanted:
+            raise DataError(f"{init.path} holds a model with {name} {found!r}; expected {wanted!r}")
     return family.from_arrays(model.family.to_arrays(model.params))
 
 

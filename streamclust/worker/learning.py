@@ -78,8 +78,8 @@ class Learning:
         check_type(client, keys.state, "string", "namespace")
         found = self._load()
         self._checkpoint = self._committed = replace(found or self._new(), token=token)
-        if found is None:  # where a new model begins is committed too
-            self._commit(publish=True)
+        if found is None or self._add_streams():  # where a stream begins is committed too
+            self._commit(publish=self._first)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -93,7 +93,7 @@ class Learning:
         loss = None
         if state.stats is not None and state.stats.count > 0.0:
             loss = self._learner.family.loss(state.stats)
-        phase = "learning" if state.params is not None else "warming up"
+        phase = "learning" if state.params is not None else "warming"
         return Progress(phase, state.points, self._checkpoint.dead, self._checkpoint.version, loss)
 
     def learn(self, batch: Batch) -> None:
@@ -217,10 +217,16 @@ class Learning:
             return None
         found = decode_checkpoint(data, self._learner.family, f"key {self._keys.state}")
         self._log.info("continuing", points=found.learner.points, version=found.version)
-        missing = [stream for stream in self._settings.streams if stream not in found.position]
-        added = begin(self._client, missing, self._settings.start)
-        kept = {s: found.position[s] for s in self._settings.streams if s in found.position}
-        return replace(found, position={**kept, **added})
+        return found
+
+    def _add_streams(self) -> bool:
+        """Take the streams from the settings; say whether there are new ones."""
+        known, streams = self._checkpoint.position, self._settings.streams
+        new = [stream for stream in streams if stream not in known]
+        position = {**known, **begin(self._client, new, self._settings.start)}
+        here = {stream: position[stream] for stream in streams}
+        self._checkpoint = self._committed = replace(self._checkpoint, position=here)
+        return bool(new)
 
     def _tell(self, info: Info) -> None:
         if info.phase == "started":

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _TICK = 0.1
 """Seconds between looks at the clock while no batch comes."""
 
+_STANDBY = 1.0
+"""Seconds between a standby's looks at the lease, at most: it may be given back early."""
+
 _LONGEST_PAUSE = 10.0
 """Cap of the pause before the next try to reach the server, in seconds."""
 
@@ -88,20 +91,24 @@ def run_model(job: Job) -> None:
         If the server can't be used at all, or what it holds doesn't fit the settings.
     """
     lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
-    patience = _Patience(job)
     try:
-        while not job.stop.is_set():
-            try:
-                if _session(job, lease, patience):
-                    return
-            except _PASSING as error:
-                patience.wait(error)
-            except redis.RedisError as error:
-                raise translated(error, job.server.label) from error
-            except LeaseLostError as error:
-                job.log.error("lost the model", error=str(error))
+        _sessions(job, lease)
     finally:
         _give_back(job, lease)
+
+
+def _sessions(job: Job, lease: Lease) -> None:
+    patience = _Patience(job)
+    while not job.stop.is_set():
+        try:
+            if _session(job, lease, patience):
+                return
+        except _PASSING as error:
+            patience.wait(error)
+        except redis.RedisError as error:
+            raise translated(error, job.server.label) from error
+        except LeaseLostError as error:
+            job.log.error("lost the model", error=str(error))
 
 
 def _give_back(job: Job, lease: Lease) -> None:
@@ -161,7 +168,7 @@ def _wait_for(lease: Lease, job: Job) -> bool:
         if not said:
             job.log.info("standing by: another worker has the model")
             said = True
-        if job.stop.wait(float(job.settings.worker.lease) / 4.0):
+        if job.stop.wait(min(float(job.settings.worker.lease) / 4.0, _STANDBY)):
             return False
     return True
 

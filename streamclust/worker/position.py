@@ -20,7 +20,8 @@ def check_type(client: redis.Redis, key: str, wanted: str, setting: str) -> None
     ServerError
         If the key is there and of another type; `setting` is what to change.
     """
-    found = client.type(key).decode()
+    answer: Any = client.type(key)
+    found = answer.decode()
     if found not in ("none", wanted):
         raise ServerError(
             f"key {key} holds a {found}, expected a {wanted}; move it, or change {setting}"

@@ -225,22 +225,21 @@ class Worker:
 class OwnServer:
     """A Valkey on a port of its own, which keeps each write on disk; to kill and start again."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, password: str = "") -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._login = f"redis://:{password}@127.0.0.1:{self.port}/0" if password else self.url
         self._folder = folder
         base = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
-        durable = ["--appendonly", "yes", "--appendfsync", "always"]
-        self._command = [str(get_binary_path()), *base, *durable, *options]
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--requirepass", password]
+        self._command = [str(get_binary_path()), *base, *durable]
 
-    def start(self, *, answering: bool = True) -> None:
-        """Start it; wait until it answers, unless it wants a password first."""
+    def start(self) -> None:
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, cwd=self._folder, stdout=log, stderr=log
             )
-        if answering:
-            wait_until(lambda: answers(self.url), LIMIT)
+        wait_until(lambda: answers(self._login), LIMIT)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -251,11 +250,11 @@ class OwnServer:
 
 
 @contextmanager
-def own_server(folder: Path, *options: str) -> Iterator[OwnServer]:
+def own_server(folder: Path, password: str = "") -> Iterator[OwnServer]:
     """A server that runs for the block."""
-    server = OwnServer(folder, *options)
-    server.start()
+    server = OwnServer(folder, password)
     try:
+        server.start()
         yield server
     finally:
         server.kill()
@@ -285,3 +284,9 @@ def add_points(client: redis.Redis, stream: str, X: Points, first_id: int | None
             entry_id = "*" if first_id is None else f"{first_id + 1000 * number}-0"
             pipe.xadd(stream, fields, id=entry_id)  # type: ignore[arg-type]
         pipe.execute()
+
+
+def add_entry(client: redis.Redis, stream: str, **fields: str | bytes) -> str:
+    """Append one entry; return its ID."""
+    added: Any = client.xadd(stream, fields)  # type: ignore[arg-type]
+    return str(added.decode())

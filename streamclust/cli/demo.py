@@ -1,0 +1,75 @@
+"""``streamclust demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamclust.demo.run import Outcome
+
+EXIT_INTERRUPTED = 130
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="demo-output",
+    show_default=True,
+    help="Folder for the pictures, the report and the worker's log.",
+)
+@click.option("--quick", is_flag=True, help="Fewer points: some seconds instead of a minute.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; no live view.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of it all.")
+def demo(out: Path, quick: bool, as_json: bool, seed: int) -> None:
+    """Watch a worker learn from two real feeds, and compare it with scikit-learn.
+
+    Starts a server and a worker of its own. The worker learns a palette of 64 colours from the
+    pixels of a photograph, then, without being told, of another one; and a mixture of 10 Gaussians
+    from the sensors of a space shuttle. The pictures and the report are left in demo-output/; the
+    server, its data and the worker are gone at the end. Needs pip install 'streamclust[demo]'.
+
+    \b
+    Examples:
+      streamclust demo
+      streamclust demo --quick --out /tmp/demo
+      streamclust demo --json | jq .palettes[].inertia_ratio
+    """
+    from streamclust.demo.interrupts import Interrupts
+
+    try:
+        with Interrupts() as interrupts:
+            from rich.console import Console
+
+            from streamclust.demo.plan import Plan, quick_plan
+            from streamclust.demo.run import run_demo
+            from streamclust.demo.view import LiveView, PlainView
+
+            console = Console(stderr=as_json)
+            plain = as_json or not console.is_terminal or console.is_dumb_terminal
+            view = PlainView(console) if plain else LiveView(console)
+            plan = quick_plan(seed) if quick else Plan(seed=seed)
+            outcome = run_demo(plan, out, view, interrupts)
+            _show(outcome, console, as_json)
+    except KeyboardInterrupt:
+        click.echo("stopped; the worker, the server and its data are gone", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _show(outcome: Outcome, console: Console, as_json: bool) -> None:
+    from streamclust.demo.report import as_table, remarks
+
+    if as_json:
+        click.echo(outcome.report.to_json())
+    else:
+        console.print(as_table(outcome.report))
+        for remark in remarks(outcome.report):
+            console.print(remark, highlight=False)
+    click.echo("\nWritten:", err=as_json)
+    for file in outcome.files:
+        click.echo(f"  {file}", err=as_json)

@@ -1,0 +1,138 @@
+"""What scikit-learn makes of the same data when it may keep all of it and read it many times."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamclust.demo.plan import N_COLOURS, N_COMPONENTS, REG_COVAR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamclust.arrays import Array
+    from streamclust.demo.feeds import Feeds
+    from streamclust.demo.plan import Plan
+    from streamclust.demo.view import View
+
+_MAX_PASSES = 300
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPalette:
+    """scikit-learn's KMeans on all pixels of a picture.
+
+    Parameters
+    ----------
+    colours : array of shape (K, 3)
+    inertia : float
+        Per pixel.
+    passes : int
+        Lloyd iterations; the seeding's own passes come on top.
+    seconds : float
+    """
+
+    colours: Array
+    inertia: float
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BatchMixture:
+    """scikit-learn's GaussianMixture on all rows.
+
+    Parameters
+    ----------
+    log_likelihood : float
+        Per point, in nats, in the units of the data.
+    passes : int
+        EM iterations; those of its K-means start come on top.
+    seconds : float
+    """
+
+    log_likelihood: float
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Baselines:
+    """All fits.
+
+    Parameters
+    ----------
+    palettes : dict of str to BatchPalette
+        By the picture's name.
+    mixtures : tuple of BatchMixture
+        One a seed.
+    """
+
+    palettes: dict[str, BatchPalette]
+    mixtures: tuple[BatchMixture, ...]
+
+    @property
+    def log_likelihood(self) -> float:
+        """The median of the mixtures'."""
+        return median(mixture.log_likelihood for mixture in self.mixtures)
+
+
+def fit_baselines(plan: Plan, feeds: Feeds, view: View) -> Baselines:
+    """Fit them all, and say so."""
+    view.say("For comparison, scikit-learn's full-batch fits to the same points:")
+    palettes = {}
+    for feed in feeds.pixels:
+        with view.working(f"KMeans on {len(feed.X):,} pixels of {feed.name}"):
+            palettes[feed.name] = batch_palette(feed.X.astype(np.float64), plan.seed)
+    mixtures = []
+    for number in range(plan.batch_fits):
+        which = f"fit {number + 1} of {plan.batch_fits}"
+        with view.working(f"GaussianMixture on {len(feeds.shuttle.X):,} readings, {which}"):
+            mixtures.append(batch_mixture(feeds.shuttle.X, plan.seed + number))
+    return Baselines(palettes, tuple(mixtures))
+
+
+def batch_palette(X: Array, seed: int) -> BatchPalette:
+    """Fit scikit-learn's KMeans once."""
+    from sklearn.cluster import KMeans
+
+    started = time.monotonic()
+    with _whether_converged_or_not():
+        kmeans = KMeans(N_COLOURS, n_init=1, max_iter=_MAX_PASSES, random_state=seed).fit(X)
+    seconds = time.monotonic() - started
+    return BatchPalette(
+        kmeans.cluster_centers_, float(kmeans.inertia_) / len(X), int(kmeans.n_iter_), seconds
+    )
+
+
+def batch_mixture(X: Array, seed: int) -> BatchMixture:
+    """Fit scikit-learn's GaussianMixture once.
+
+    Its `reg_covar` is in units of the data, ours relative to each feature's variance. So it is
+    given standardised features, and its log-likelihood is taken back to the data's own units.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    started = time.monotonic()
+    scale = X.std(axis=0)
+    Z = (X - X.mean(axis=0)) / scale
+    mixture = GaussianMixture(
+        N_COMPONENTS, reg_covar=REG_COVAR, max_iter=_MAX_PASSES, random_state=seed
+    )
+    with _whether_converged_or_not():
+        mixture.fit(Z)
+    log_likelihood = float(mixture.score(Z)) - float(np.log(scale).sum())
+    return BatchMixture(log_likelihood, int(mixture.n_iter_), time.monotonic() - started)
+
+
+@contextmanager
+def _whether_converged_or_not() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

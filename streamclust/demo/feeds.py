@@ -1,0 +1,110 @@
+"""The data: two photographs that come with scikit-learn, and the Shuttle data of river."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.demo.plan import COLOURS, PIXELS, SHUTTLE
+from streamclust.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from streamclust.demo.plan import Plan
+    from streamclust.store.layout import EntryFormat
+
+Picture = NDArray[np.uint8]
+"""Height x width x 3, red, green and blue."""
+
+PIXELS_PER_ENTRY = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Points in the order in which they are sent.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    stream : str
+    features : tuple of str
+    X : array of shape (N, D)
+    format : str
+    block : int
+        Points an entry.
+    rate : float
+        Points a second.
+    """
+
+    name: str
+    stream: str
+    features: tuple[str, ...]
+    X: NDArray[Any]
+    format: EntryFormat
+    block: int
+    rate: float
+
+
+@dataclass(frozen=True, eq=False)
+class Feeds:
+    """All data of the demonstration.
+
+    Parameters
+    ----------
+    pictures : dict of str to Picture
+        By name, in the order in which they are sent.
+    pixels : tuple of Feed
+        One a picture, one after the other.
+    shuttle : Feed
+    """
+
+    pictures: dict[str, Picture]
+    pixels: tuple[Feed, ...]
+    shuttle: Feed
+
+
+def require_extras() -> None:
+    """Raise MissingExtraError unless what the demonstration needs is installed."""
+    missing = [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]
+    if missing:
+        names = " and ".join(missing).replace("sklearn", "scikit-learn")
+        raise MissingExtraError(f"the demo needs {names}: pip install 'streamclust[demo]'")
+
+
+def load_feeds(plan: Plan) -> Feeds:
+    """Return the data; each feed is shuffled by the plan's seed, then cut to the plan's size."""
+    pictures = {name: _load_picture(name) for name in ("china.jpg", "flower.jpg")}
+    return Feeds(
+        pictures,
+        tuple(_pixel_feed(name, picture, plan) for name, picture in pictures.items()),
+        _shuttle_feed(plan),
+    )
+
+
+def _load_picture(name: str) -> Picture:
+    from sklearn.datasets import load_sample_image
+
+    return np.asarray(load_sample_image(name), dtype=np.uint8)
+
+
+def _pixel_feed(name: str, picture: Picture, plan: Plan) -> Feed:
+    X = shuffled(picture.reshape(-1, 3), plan.seed)[: plan.pixels].astype(np.float32)
+    return Feed(name, PIXELS, COLOURS, X, "float32", PIXELS_PER_ENTRY, plan.pixel_rate)
+
+
+def _shuttle_feed(plan: Plan) -> Feed:
+    from river.datasets import Shuttle
+
+    rows = [row for row, _ in Shuttle()]
+    X = np.array([list(row.values()) for row in rows], dtype=np.float64)
+    X = shuffled(X, plan.seed)[: plan.rows]
+    return Feed("Shuttle", SHUTTLE, tuple(rows[0]), X, "fields", 1, plan.row_rate)
+
+
+def shuffled(X: NDArray[Any], seed: int) -> NDArray[Any]:
+    """Return the rows in an order that the seed determines."""
+    return np.random.default_rng(seed).permutation(X)

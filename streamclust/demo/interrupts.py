@@ -1,0 +1,57 @@
+"""Ctrl-C, SIGTERM and SIGHUP: one KeyboardInterrupt, and never in the middle of tidying up."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Raises KeyboardInterrupt at the first signal; what comes after it is ignored.
+
+    Within `shielded` the first one waits until the block ends.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._raised = False
+        self._shields = 0
+        self._waiting = False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Put signals off until the block ends."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+        if self._waiting and not self._shields:
+            self._raise()
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._shields:
+            self._waiting = True
+        else:
+            self._raise()
+
+    def _raise(self) -> None:
+        self._waiting = False
+        if not self._raised:
+            self._raised = True
+            raise KeyboardInterrupt

@@ -1,0 +1,97 @@
+"""What the demonstration feeds, how fast, and into which models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+PALETTE = "palette"
+SHUTTLE = "shuttle"
+PIXELS = "pixels"
+"""The stream of the palette; that of the mixture has the mixture's name."""
+
+COLOURS = ("r", "g", "b")
+N_COLOURS = 64
+N_COMPONENTS = 10
+REG_COVAR = 1e-6
+TITLES = {
+    PALETTE: f"palette: {N_COLOURS} colours by K-means",
+    SHUTTLE: f"shuttle: a mixture of {N_COMPONENTS} Gaussians",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and rates; the defaults feed all of the data in some 22 seconds.
+
+    Parameters
+    ----------
+    seed : int
+        Of the order of the points, the models' starts, and scikit-learn's.
+    pixels : int
+        Of each picture.
+    rows : int
+        Of the Shuttle data.
+    pixel_rate : float
+        Pixels a second. The rows are spread over the same time.
+    half_life : float
+        Of the palette, in pixels.
+    batch_fits : int
+        Of scikit-learn's mixture, from different seeds; the median is compared.
+    """
+
+    seed: int = 0
+    pixels: int = 273_280
+    rows: int = 49_097
+    pixel_rate: float = 25_000.0
+    half_life: float = 10_000.0
+    batch_fits: int = 3
+
+    @property
+    def row_rate(self) -> float:
+        """Rows a second, so that both feeds end together."""
+        return self.rows * self.pixel_rate / (2 * self.pixels)
+
+    def config(self) -> dict[str, Any]:
+        """Return the worker's settings, but for the server."""
+        return {
+            "log": {"format": "json"},
+            "models": {PALETTE: self._palette(), SHUTTLE: self._mixture()},
+        }
+
+    def _palette(self) -> dict[str, Any]:
+        return {
+            "kind": "kmeans",
+            "n_clusters": N_COLOURS,
+            "streams": [PIXELS],
+            "points": {"format": "float32", "features": list(COLOURS)},
+            "forgetting": {"kind": "points", "half_life": self.half_life},
+            "publish": {"points": 5_000, "every": "500ms", "keep": 1_000},
+            "seed": self.seed,
+        }
+
+    def _mixture(self) -> dict[str, Any]:
+        return {
+            "kind": "gaussian_mixture",
+            "n_components": N_COMPONENTS,
+            "covariance_type": "full",
+            "reg_covar": REG_COVAR,
+            "streams": [SHUTTLE],
+            "batch": {"size": 256},
+            "forgetting": {"kind": "power", "kappa": 0.6},
+            "init": {"kind": "warm_up", "points": 2_000},
+            "publish": {"points": 500, "every": "500ms", "keep": 1_000},
+            "seed": self.seed,
+        }
+
+
+def quick_plan(seed: int = 0) -> Plan:
+    """Return a plan of a few seconds: fewer points, faster, forgotten sooner."""
+    return Plan(
+        seed=seed,
+        pixels=60_000,
+        rows=12_000,
+        pixel_rate=60_000.0,
+        half_life=3_000.0,
+        batch_fits=1,
+    )

@@ -1,0 +1,199 @@
+"""The pictures that are left: originals and few colours, palettes, ellipses, scores."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.demo.pictures import psnr, quantize
+from streamclust.demo.plan import N_COLOURS
+from streamclust.demo.projection import ellipse, principal_axes
+from streamclust.demo.strips import by_luminance, component_colour
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from streamclust.arrays import Array
+    from streamclust.demo.baseline import Baselines
+    from streamclust.demo.feeds import Feeds
+    from streamclust.demo.learning import Learned
+    from streamclust.demo.projection import Projection
+    from streamclust.demo.track import Track
+    from streamclust.store.published import Model
+
+_DPI = 120
+_SAMPLE = 6_000
+_COLUMNS = 16
+_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9660a", "#555555"
+
+
+def draw(feeds: Feeds, learned: Learned, baselines: Baselines, out: Path) -> tuple[Path, ...]:
+    """Draw all pictures into the folder `out`; return their paths."""
+    figures = {
+        "pictures.png": draw_pictures(feeds, learned.ends),
+        "palette.png": draw_palettes([(name, learned.ends[name]) for name in feeds.pictures]),
+        "mixture.png": draw_mixture(feeds.shuttle.X, learned.ends[feeds.shuttle.name]),
+        "score.png": draw_scores(feeds, learned, baselines),
+    }
+    return tuple(_save(figure, out / name) for name, figure in figures.items())
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, dpi=_DPI)
+    return path
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure((width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+
+
+def draw_pictures(feeds: Feeds, ends: dict[str, Model]) -> Figure:
+    """Return each picture beside itself in the 64 colours of its own last version."""
+    figure = _figure(11.0, 7.95)
+    grid: Any = figure.subplots(len(feeds.pictures), 2)
+    for (left, right), (name, picture) in zip(grid, feeds.pictures.items(), strict=True):
+        quantized = quantize(picture, ends[name].means)
+        left.imshow(picture)
+        left.set_title(f"{name}: {_count_colours(picture):,} colours")
+        right.imshow(quantized)
+        right.set_title(
+            f"{N_COLOURS} colours of version {ends[name].version} "
+            f"(PSNR {psnr(picture, quantized):.1f} dB)"
+        )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure
+
+
+def _count_colours(picture: Array | Any) -> int:
+    return len(np.unique(picture.reshape(-1, 3), axis=0))
+
+
+def draw_palettes(ends: list[tuple[str, Model]]) -> Figure:
+    """Return the colours of each version, dark to light; a swatch's area is its share of pixels."""
+    figure = _figure(9.0, 2.9 * len(ends))
+    panels: Any = figure.subplots(len(ends), 1)
+    for axes, (name, model) in zip(np.atleast_1d(panels), ends, strict=True):
+        _draw_swatches(axes, model)
+        axes.set_title(f"Palette after {name} (version {model.version})")
+    figure.supxlabel("area: share of the pixels of late; order: dark to light", fontsize=10)
+    return figure
+
+
+def _draw_swatches(axes: Axes, model: Model) -> None:
+    from matplotlib.patches import Rectangle
+
+    order = by_luminance(model.means)
+    sides = 0.96 * np.sqrt(model.mass / model.mass.max())[order]
+    for place, (side, colour) in enumerate(zip(sides, model.means[order], strict=True)):
+        row, column = divmod(place, _COLUMNS)
+        corner = (column + 0.5 - side / 2, -row - 0.5 - side / 2)
+        fill = np.clip(colour / 255.0, 0.0, 1.0)
+        swatch = Rectangle(corner, side, side, facecolor=fill, edgecolor=_GREY, linewidth=0.5)
+        axes.add_patch(swatch)  # with an outline: white is seen on white
+    axes.set(xlim=(0, _COLUMNS), ylim=(-len(order) / _COLUMNS, 0), aspect="equal")
+    axes.set_axis_off()
+
+
+def draw_mixture(X: Array, model: Model) -> Figure:
+    """Return the 2-sigma ellipses of a full mixture over a sample of the points."""
+    projection = principal_axes(X)
+    sample = X[:_SAMPLE]
+    points = projection.points(sample)
+    figure = _figure(9.0, 6.8)
+    axes: Axes = figure.subplots()
+    colours = [component_colour(number) for number in model.predict(sample)]
+    axes.scatter(points[:, 0], points[:, 1], s=4, c=colours, alpha=0.4, linewidths=0)
+    _draw_ellipses(axes, projection, model)
+    _frame(axes, points)
+    for name, axis, share in zip("xy", ("first", "second"), projection.share, strict=True):
+        axes.set(**{f"{name}label": f"{axis} principal axis ({share:.0%} of the bulk's variance)"})
+    axes.set_title(
+        f"Shuttle: {len(model.means)} Gaussians in {X.shape[1]} dimensions "
+        f"(version {model.version}, {model.points:,} readings learned)"
+    )
+    return figure
+
+
+def _draw_ellipses(axes: Axes, projection: Projection, model: Model) -> None:
+    from matplotlib.patches import Ellipse
+
+    means = projection.points(model.means)
+    shapes = projection.covariances(model.params.covariances)
+    for number, weight in enumerate(model.params.weights):
+        width, height, angle = ellipse(shapes[number])
+        style: dict[str, Any] = {"color": component_colour(number), "linewidth": 1 + 6 * weight}
+        axes.add_patch(
+            Ellipse(means[number], width, height, angle=angle, fill=False, zorder=3, **style)
+        )
+    axes.plot([], [], color=_GREY, label="2 sigma of a component; line width: its weight")
+    axes.scatter([], [], s=16, color=_GREY, label=f"{_SAMPLE:,} readings, by likeliest component")
+    axes.legend(loc="best", framealpha=0.9)
+
+
+def _frame(axes: Axes, points: Array) -> None:
+    """Show all but the outermost points."""
+    low, high = np.percentile(points, [0.5, 99.5], axis=0)
+    margin = 0.15 * (high - low)
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+
+
+def draw_scores(feeds: Feeds, learned: Learned, baselines: Baselines) -> Figure:
+    """Return both models' prequential scores over the points learned."""
+    figure = _figure(9.0, 7.2)
+    top, bottom = figure.subplots(2, 1)
+    _draw_palette_score(top, feeds, learned.palette, baselines)
+    _draw_mixture_score(bottom, learned.shuttle, baselines)
+    return figure
+
+
+def _draw_palette_score(axes: Axes, feeds: Feeds, track: Track, baselines: Baselines) -> None:
+    points, scores = track.scores()
+    axes.plot(points, scores, color=_BLUE, label="stream: each pixel scored before it is learned")
+    edges = np.cumsum([0, *(len(feed.X) for feed in feeds.pixels)])
+    label = "scikit-learn, fitted to that picture alone"
+    for feed, (start, end) in zip(feeds.pixels, pairwise(edges), strict=True):
+        batch = baselines.palettes[feed.name].inertia
+        axes.hlines(batch, start, end, color=_ORANGE, linestyles="dashed", label=label)
+        label = ""  # once is enough for the legend
+    axes.axvline(edges[1], color=_GREY, linestyle="dotted", label="the flower begins")
+    axes.set(title="palette", xlabel="pixels learned", ylabel="inertia per pixel")
+    axes.set_ylim(bottom=0.0)
+    _finish(axes)
+
+
+def _draw_mixture_score(axes: Axes, track: Track, baselines: Baselines) -> None:
+    points, scores = track.scores()
+    axes.plot(points, scores, color=_BLUE, label="stream: each reading scored before it is learned")
+    fits = [mixture.log_likelihood for mixture in baselines.mixtures]
+    label = f"scikit-learn, full-batch fits: {len(fits)}"
+    for fit in fits:
+        axes.axhline(fit, color=_ORANGE, linestyle="dashed", label=label)
+        label = ""
+    low, high = min(*fits, float(np.percentile(scores, 15))), max(*fits, *scores)
+    margin = 0.25 * (high - low)
+    axes.set_ylim(low - margin, high + margin)
+    axes.set(title=_below(scores, low - margin), xlabel="readings learned", xlim=(0, None))
+    axes.set_ylabel("log-likelihood per reading (nats)")
+    _finish(axes)
+
+
+def _below(scores: list[float], bottom: float) -> str:
+    """Return the title, which tells of what lies below the picture."""
+    lowest = min(scores)
+    return "shuttle" + (f" (the first scores, from {lowest:,.0f}, lie below)" * (lowest < bottom))
+
+
+def _finish(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="best", fontsize=9)

@@ -1,0 +1,160 @@
+"""A server of the demonstration's own in a temporary folder, and a real worker process."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from streamclust.client import Client
+from streamclust.errors import StreamclustError
+from streamclust.store.connect import EMBEDDED, Address, open_server
+from streamclust.store.supervisor import LIMIT, SUPERVISOR_LOCK, is_held, open_lock, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from streamclust.demo.interrupts import Interrupts
+    from streamclust.demo.plan import Plan
+
+CONFIG_FILE = "config.yaml"
+LOG_FILE = "worker.log"
+_PATIENCE = 30.0
+"""Seconds that the worker may take to finish its batch and leave."""
+
+
+@dataclass(frozen=True)
+class WorkerEnd:
+    """How the worker left.
+
+    Parameters
+    ----------
+    exit_code : int
+    cpu_seconds : float
+        Processor time that it used in all.
+    """
+
+    exit_code: int
+    cpu_seconds: float
+
+
+class WorkerProcess:
+    """A ``streamclust worker`` of the plan's models, in a process of its own.
+
+    Parameters
+    ----------
+    config : Path
+    data_dir : Path
+        Of the embedded server.
+    log : Path
+        Takes what the worker writes.
+    """
+
+    def __init__(self, config: Path, data_dir: Path, log: Path) -> None:
+        self._log = log
+        flags = [f"--set=redis.url={EMBEDDED}", f"--set=redis.data_dir={data_dir}"]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603 -- our own module
+                [sys.executable, "-m", "streamclust", "worker", f"--config={config}", *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=_plain_environment(),
+                start_new_session=True,  # Ctrl-C in the terminal is for the demonstration alone
+            )
+
+    def check(self) -> None:
+        """Raise StreamclustError if the worker isn't alive."""
+        code = self._process.poll()
+        if code is not None:
+            raise StreamclustError(f"the worker ended with exit code {code}; see {self._log}")
+
+    def stop(self) -> WorkerEnd:
+        """Send SIGTERM and wait for the end; kill what doesn't end. Stopping twice is harmless."""
+        before = _cpu_seconds_of_children()
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            code = self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        return WorkerEnd(code, _cpu_seconds_of_children() - before)
+
+
+def _plain_environment() -> dict[str, str]:
+    """Return the environment without settings, which would go before those of the plan."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("STREAMCLUST_")
+    }
+
+
+def _cpu_seconds_of_children() -> float:
+    """Return the processor time of all child processes that have been waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is running.
+
+    Parameters
+    ----------
+    client : Client
+        To follow the models with.
+    server : redis.Redis
+        To send the points with.
+    worker : WorkerProcess
+    """
+
+    client: Client
+    server: redis.Redis
+    worker: WorkerProcess
+
+
+@contextmanager
+def open_stage(plan: Plan, out: Path, interrupts: Interrupts) -> Iterator[Stage]:
+    """Start the server and the worker; at the end, stop both and remove the data.
+
+    The worker's settings and log stay in `out`.
+    """
+    stack = ExitStack()
+    try:
+        with interrupts.shielded():
+            stage = _enter(stack, plan, out)
+        yield stage
+    finally:
+        with interrupts.shielded():
+            stack.close()
+
+
+def _enter(stack: ExitStack, plan: Plan, out: Path) -> Stage:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamclust-demo-")))
+    stack.callback(_wait_for_server_to_end, folder)
+    server = stack.enter_context(open_server(Address(EMBEDDED, folder)))
+    client = stack.enter_context(Client(EMBEDDED, data_dir=folder))
+    config = out / CONFIG_FILE
+    config.write_text(yaml.safe_dump(plan.config(), sort_keys=False), encoding="utf-8")
+    worker = WorkerProcess(config, folder, out / LOG_FILE)
+    stack.callback(worker.stop)
+    return Stage(client, server.client(), worker)
+
+
+def _wait_for_server_to_end(folder: Path) -> None:
+    """Wait for the server that its last user has left: it writes to the folder until it ends."""
+    lock = open_lock(folder / SUPERVISOR_LOCK)
+    try:
+        within(LIMIT, lambda: not is_held(lock))
+    finally:
+        os.close(lock)

@@ -1,0 +1,84 @@
+"""Pictures made of characters: a curve, a strip of colours, bars."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.color import Color
+from rich.style import Style
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamclust.arrays import Array, Labels
+
+LEVELS = "▁▂▃▄▅▆▇█"
+_COMPONENT_COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#7f7f7f",
+    "#a5a614",
+    "#17becf",
+)
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+
+
+def spark(points: Sequence[int], values: Sequence[float], total: int, width: int) -> str:
+    """Return the values as a curve over 0 to `total` points: what is to come is left blank.
+
+    Values beyond the middle 96 % are drawn as the least or the greatest of those; a column
+    without a value repeats the one before.
+    """
+    if not values:
+        return ""
+    low, high = np.percentile(values, [2, 98])
+    span = high - low or 1.0
+    columns = np.minimum(np.asarray(points) * width // total, width - 1)
+    heights = np.clip((np.asarray(values) - low) / span, 0.0, 1.0) * (len(LEVELS) - 1)
+    cells = [" "] * int(columns[0])
+    for column in range(columns[0], columns[-1] + 1):
+        here = heights[columns == column]
+        cells.append(LEVELS[round(float(here.mean()))] if len(here) else cells[-1])
+    return "".join(cells)
+
+
+def colour_strip(colours: Array, rows: int = 2) -> Text:
+    """Return a block for each colour (0 to 255 each), dark to light, on `rows` lines."""
+    strip = Text(no_wrap=True, overflow="crop")
+    for row in range(rows):
+        for colour in colours[by_luminance(colours)]:
+            strip.append("█", _style(colour))
+        strip.append("\n" if row < rows - 1 else "")
+    return strip
+
+
+def by_luminance(colours: Array) -> Labels:
+    """Return the order of the colours from dark to light."""
+    return np.argsort(colours @ _LUMINANCE, kind="stable")
+
+
+def weight_bars(weights: Array, width: int) -> Text:
+    """Return a bar for each weight, in order, its height against the largest."""
+    steps = np.round(weights / weights.max() * (len(LEVELS) - 1)).astype(int)
+    bars = Text()
+    for number, step in enumerate(steps):
+        bars.append(LEVELS[step] * (width // len(weights) - 1), component_colour(number))
+        bars.append(" ")
+    return bars
+
+
+def component_colour(number: int) -> str:
+    """Return a component's colour, here and in the pictures."""
+    return _COMPONENT_COLOURS[number % len(_COMPONENT_COLOURS)]
+
+
+def _style(colour: Array) -> Style:
+    r, g, b = np.clip(np.round(colour), 0, 255).astype(int).tolist()
+    return Style(color=Color.from_rgb(r, g, b))

@@ -1,0 +1,148 @@
+"""What is seen while the demonstration runs: live on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from streamclust.demo.plan import TITLES
+from streamclust.demo.strips import colour_strip, spark, weight_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console, RenderableType
+
+    from streamclust.demo.learning import Lesson
+    from streamclust.demo.track import Track
+
+    Show = Callable[[Lesson], None]
+
+_LINE_SECONDS = 2.0
+"""How often plain lines tell of the progress."""
+
+_WIDEST = 110
+SCORES = {"inertia": "inertia per pixel", "log_likelihood": "log-likelihood per point"}
+
+
+class View(Protocol):
+    """What the demonstration tells its user."""
+
+    def say(self, text: str) -> None:
+        """Say what comes next."""
+
+    def working(self, text: str) -> AbstractContextManager[None]:
+        """Say what is going on for as long as the block lasts, and how long it took."""
+
+    def live(self) -> AbstractContextManager[Show]:
+        """Give a function that shows how learning goes."""
+
+
+class PlainView:
+    """Lines of text, for pipes and logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Print a line before, and one after."""
+        self.say(f"{text} ...")
+        started = time.monotonic()
+        yield
+        self.say(f"  done in {time.monotonic() - started:.1f} s")
+
+    @contextmanager
+    def live(self) -> Iterator[Show]:
+        """Print a line a model every few seconds."""
+        due = time.monotonic()
+
+        def show(lesson: Lesson) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due += _LINE_SECONDS
+                for track in (lesson.palette, lesson.shuttle):
+                    self.say(f"  {track.name} ({track.feeding}): {facts(track)}, {score(track)}")
+
+        yield show
+
+
+class LiveView:
+    """Panels that are redrawn in place, on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """Print a line with a mark before it."""
+        self._console.print(f"[cyan]•[/] {text}", highlight=False)
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Show a spinner, then a line with the time that it took."""
+        started = time.monotonic()
+        with self._console.status(text):
+            yield
+        self.say(f"{text} [dim]({time.monotonic() - started:.1f} s)[/]")
+
+    @contextmanager
+    def live(self) -> Iterator[Show]:
+        """Redraw a panel a model."""
+        width = min(self._console.width, _WIDEST)
+        with Live(console=self._console, auto_refresh=False) as display:
+            yield lambda lesson: display.update(frame(lesson, width), refresh=True)
+
+
+def frame(lesson: Lesson, width: int) -> RenderableType:
+    """Return the picture of this moment."""
+    palette = lesson.palette.newest
+    mixture = lesson.shuttle.newest
+    inner = width - 4
+    colours = "" if palette is None else colour_strip(palette.means)
+    weights = "" if mixture is None else weight_bars(mixture.params.weights, min(64, inner))
+    return Group(
+        _panel(lesson.palette, colours, width),
+        _panel(lesson.shuttle, weights, width),
+        Text(f" {lesson.seconds:4.1f} s   Ctrl-C stops", style="dim"),
+    )
+
+
+def _panel(track: Track, strip: RenderableType, width: int) -> Panel:
+    inner = width - 4
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        Text(f"{track.feeding:<10}", style="bold"),
+        ProgressBar(track.total, track.learned, width=inner - 16),
+        f"{track.learned / track.total:4.0%}",
+    )
+    curve = spark(*track.scores(), track.total, inner)
+    lines = (bar, Text(facts(track)), Text(score(track)), Text(curve, style="yellow"), strip)
+    return Panel(Group(*lines), title=TITLES[track.name], title_align="left", width=width)
+
+
+def facts(track: Track) -> str:
+    """Return version, points, rate and lag in words."""
+    if track.newest is None:
+        return f"waiting for the first version ({track.sent:,} points sent)"
+    version = track.newest.version
+    return f"version {version}, {track.learned:,} points, {track.rate:,.0f}/s, lag {track.lag:,}"
+
+
+def score(track: Track) -> str:
+    """Return the newest prequential score in words."""
+    model = track.newest
+    if model is None or model.score is None:
+        return "no score yet"
+    return f"{SCORES[model.score_name]} {model.score:,.2f} (scored before learning)"

@@ -1,0 +1,107 @@
+"""``streamclust`` itself: its commands, their help, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from streamclust.cli.main import cli
+from streamclust.version import __version__
+from tests.worker.harness import STREAMCLUST, environment, run
+
+COMMANDS = cli.list_commands(click.Context(cli))
+HEAVY = ["dask", "numpy", "pyarrow", "pydantic", "redis", "rich", "river", "scipy", "structlog"]
+ASK_ALL_FOR_HELP = """
+import contextlib, io, json, sys
+from streamclust.cli.main import cli
+
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        cli([*arguments, "--help"], standalone_mode=False)
+    assert "Usage" in text.getvalue()
+print(json.dumps([name for name in json.loads(sys.argv[2]) if name in sys.modules]))
+"""
+
+
+def paths(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command that does something, as one types it."""
+    if not isinstance(command, click.Group):
+        yield path
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from paths(found, (*path, name))
+
+
+def test_help_lists_every_command(tmp_path: Path) -> None:
+    for arguments in (["--help"], ["-h"]):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 0
+        lines = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line]
+        assert [line[0] for line in lines if line[0] in COMMANDS] == COMMANDS
+    assert "Exit codes" in done.stdout
+
+
+@pytest.mark.parametrize("path", list(paths(cli)), ids=" ".join)
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli, [*path, "--help"])
+    assert done.exit_code == 0
+    _, found, examples = done.stdout.partition("Example")
+    assert found
+    assert " ".join(("streamclust", *path)) in examples
+
+
+def test_help_needs_nothing_heavy() -> None:
+    asked = [[], *([name] for name in COMMANDS)]
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_ALL_FOR_HELP, json.dumps(asked), json.dumps(HEAVY)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == []
+
+
+def test_version(tmp_path: Path) -> None:
+    done = run(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (0, f"streamclust, version {__version__}\n")
+
+
+def test_it_runs_as_a_module_too() -> None:
+    command = [sys.executable, "-m", "streamclust", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"streamclust, version {__version__}\n"
+
+
+def test_an_unknown_command_is_wrong_usage(tmp_path: Path) -> None:
+    done = run(tmp_path, "wroker")
+    assert done.returncode == 2
+    assert "No such command 'wroker'" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["config", "reference"]], ids=" ".join)
+def test_a_reader_that_leaves_early_is_no_fault(tmp_path: Path, arguments: list[str]) -> None:
+    """As `streamclust ... | head -1` does."""
+    with subprocess.Popen(
+        [STREAMCLUST, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

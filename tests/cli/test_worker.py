@@ -1,0 +1,81 @@
+"""``streamclust worker``: its options and exit codes. What it does is in tests/worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import wait_until
+from tests.worker.harness import LIMIT, Site, Worker, add_points, blobs, error_line, kmeans, run
+
+
+@pytest.fixture
+def site(tmp_path: Path, valkey_url: str, namespace: str) -> Site:
+    return Site(tmp_path, valkey_url, namespace)
+
+
+def test_check_tells_whether_live_workers_have_all_models(site: Site) -> None:
+    def check() -> int:
+        return run(site.folder, "worker", "--check").returncode
+
+    site.write({"a": kmeans(site.stream()), "b": kmeans(site.stream())})
+    # Given no worker Then each model is named
+    before = run(site.folder, "worker", "--check")
+    assert before.returncode == 1
+    assert before.stderr == "a: no live worker\nb: no live worker\n"
+    with Worker(site) as worker:
+        # When there is one
+        worker.says("new model", 2)
+        worker.wait(lambda: check() == 0)
+        # Then one model that it doesn't have is still missing
+        another = 'models.c={"kind": "kmeans", "n_clusters": 2, "streams": "s"}'
+        other = run(site.folder, "worker", "--check", "--set", another)
+        assert other.returncode == 1
+        assert other.stderr == "c: no live worker\n"
+        assert "a: alive, warming, 0 points" in other.stdout
+        # When it is killed Then that shows as soon as its word is stale
+        worker.kill()
+        with site.client as client:
+            wait_until(lambda: not client.exists(site.keys("a").health), LIMIT)
+        assert check() == 1
+    with Worker(site) as worker:
+        worker.says("continuing", 2)
+        worker.wait(lambda: check() == 0)
+        # When it leaves Then that shows at once
+        assert worker.leave() == 0
+        assert check() == 1
+
+
+def test_settings_from_flags_and_the_environment(site: Site) -> None:
+    # Given three distinct points, and a file that asks for three clusters of another server
+    stream = site.stream()
+    with site.client as client:
+        add_points(client, stream, blobs(60))
+    Site(site.folder, "redis://127.0.0.1:1/0", site.namespace).write({"m": kmeans(stream)})
+    (site.folder / "config.yaml").rename(site.folder / "other.yaml")
+    # When flags name the file, the server and the number of clusters, and a variable the level
+    flags = ["-c", "other.yaml", "--redis-url", site.url, "--set", "models.m.n_clusters=5"]
+    done = run(site.folder, "worker", "--until-idle", *flags, STREAMCLUST_LOG__LEVEL="error")
+    # Then that is what is learned
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert site.newest("m").means.shape == (5, 2)
+
+
+def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
+    assert "models" in error_line(run(tmp_path, "worker"), 2)
+    assert "nowhere.yaml" in error_line(run(tmp_path, "worker", "-c", "nowhere.yaml"), 2)
+    (tmp_path / "config.yaml").write_text(
+        "models: {m: {kind: kmeans, n_clusters: 2, streams: s, batch: {sise: 5}}}"
+    )
+    line = error_line(run(tmp_path, "worker"), 2)
+    assert "models.m.batch.sise" in line
+    assert "size" in line
+    assert run(tmp_path, "worker", "--no-such-option").returncode == 2
+
+
+def test_check_without_models_is_not_alive(site: Site) -> None:
+    site.write({})
+    done = run(site.folder, "worker", "--check")
+    assert "models" in error_line(done, 2)

@@ -1,0 +1,237 @@
+"""``streamclust demo`` as a person runs it: a process of its own, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from streamclust.cli.main import cli
+
+LIMIT = 120.0
+PICTURES = ("pictures.png", "palette.png", "mixture.png", "score.png")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of a demonstration that keeps temporary files in `folder`."""
+    folder.mkdir(exist_ok=True)
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
+def processes(folder: Path) -> list[tuple[int, str]]:
+    """Number and command of each process that works in the folder."""
+    listing = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,command="], capture_output=True, text=True, check=True
+    )
+    lines = [line.strip() for line in listing.stdout.splitlines() if str(folder) in line]
+    return [(int(pid), command) for pid, _, command in (line.partition(" ") for line in lines)]
+
+
+@contextmanager
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A quick demonstration that is under way."""
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamclust", "demo", "--quick", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path / "tmp"),
+    ) as process:
+        watchdog = threading.Timer(LIMIT, process.kill)
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def wait_for_line(process: subprocess.Popen[str], beginning: str) -> None:
+    """Read the output up to a line that begins so."""
+    if process.stdout is None:
+        raise AssertionError("the output isn't read")
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return
+    raise AssertionError(f"the output ended without {beginning!r}")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A demonstration that has ended."""
+
+    folder: Path
+    code: int
+    output: str
+    messages: str
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.output)
+        return report
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One quick demonstration for all tests that only look at what it left."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [sys.executable, "-m", "streamclust", "demo", "--quick", "--json", "--out", "out"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**environment(folder / "tmp"), "STREAMCLUST_LOG__LEVEL": "error"},
+        timeout=LIMIT,
+        check=False,
+    )
+    return Finished(folder, done.returncode, done.stdout, done.stderr)
+
+
+def test_it_ends_well(finished: Finished) -> None:
+    assert finished.code == 0, finished.messages
+    assert "Traceback" not in finished.messages
+
+
+def test_report_is_printed_and_saved(finished: Finished) -> None:
+    assert finished.report == json.loads((finished.out / "report.json").read_text())
+
+
+def test_every_file_that_is_listed_was_written(finished: Finished) -> None:
+    _, _, listed = finished.messages.partition("Written:\n")
+    names = [Path(line.strip()) for line in listed.splitlines()]
+    assert {name.name for name in names} >= {*PICTURES, "report.json", "config.yaml", "worker.log"}
+    assert all((finished.folder / name).stat().st_size > 0 for name in names)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_can_be_looked_at(finished: Finished, name: str) -> None:
+    with Image.open(finished.out / name) as image:
+        image.load()
+        assert image.width >= 900
+        assert image.height >= 600
+        assert len(image.convert("RGB").getcolors(1 << 24) or ()) > 60
+
+
+def test_palettes_come_close_to_full_batch_fits(finished: Finished) -> None:
+    china, flower = finished.report["palettes"]
+    assert (china["picture"], flower["picture"]) == ("china.jpg", "flower.jpg")
+    assert 0.9 < china["inertia_ratio"] < 1.15
+    assert 0.9 < flower["inertia_ratio"] < 1.35
+    for palette in (china, flower):
+        assert palette["inertia_ratio"] == palette["inertia"] / palette["batch_inertia"]
+        assert abs(palette["psnr_db"] - palette["batch_psnr_db"]) < 1.5
+        assert 30.0 < palette["psnr_db"] < 40.0
+        assert palette["batch_passes"] > 1
+
+
+def test_mixture_comes_close_to_a_full_batch_fit(finished: Finished) -> None:
+    mixture = finished.report["mixture"]
+    assert mixture["points"] == 12_000
+    assert -3.0 < mixture["gap"] < 6.0
+    assert mixture["gap"] == mixture["log_likelihood"] - mixture["batch_log_likelihood"]
+
+
+def test_worker_learned_everything_and_left(finished: Finished) -> None:
+    worker = finished.report["worker"]
+    assert worker["points"] == 2 * 60_000 + 12_000
+    assert worker["exit_code"] == 0
+    assert worker["cpu_seconds"] > 0.0
+    assert min(worker["versions"].values()) >= 5
+
+
+def test_log_of_the_worker_is_json_and_has_its_farewell(finished: Finished) -> None:
+    lines = [json.loads(line) for line in (finished.out / "worker.log").read_text().splitlines()]
+    assert lines[-1]["event"] == "worker stopped"
+    assert {line["level"] for line in lines} == {"info"}, "a setting of the user's came through"
+
+
+def test_settings_of_the_worker_are_left_to_be_used_again(finished: Finished) -> None:
+    settings = yaml.safe_load((finished.out / "config.yaml").read_text())
+    assert set(settings["models"]) == {"palette", "shuttle"}
+
+
+def test_server_and_data_are_gone(finished: Finished) -> None:
+    assert list((finished.folder / "tmp").iterdir()) == []
+    assert processes(finished.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("Starting", signal.SIGINT),
+        ("Sending", signal.SIGINT),
+        ("Sending", signal.SIGTERM),
+        ("KMeans", signal.SIGINT),
+    ],
+)
+def test_an_interrupt_leaves_nothing_behind(
+    tmp_path: Path, moment: str, number: signal.Signals
+) -> None:
+    with running(tmp_path) as process:
+        wait_for_line(process, moment)
+        process.send_signal(number)
+        _, messages = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert messages == "stopped; the worker, the server and its data are gone\n"
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert processes(tmp_path) == []
+
+
+def test_a_worker_that_dies_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        wait_for_line(process, "Sending")
+        (worker,) = [pid for pid, command in processes(tmp_path) if " worker " in command]
+        os.kill(worker, signal.SIGKILL)
+        _, messages = process.communicate(timeout=LIMIT)
+    log = tmp_path / "out" / "worker.log"
+    assert (process.returncode, messages) == (
+        1,
+        f"error: the worker ended with exit code -9; see {log}\n",
+    )
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert processes(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        (["sklearn"], "scikit-learn"),
+        (["matplotlib"], "matplotlib"),
+        (["sklearn", "matplotlib"], "scikit-learn and matplotlib"),
+    ],
+)
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: list[str], named: str
+) -> None:
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    result = CliRunner().invoke(cli, ["demo", "--out", str(tmp_path / "out")])
+    expected = f"error: the demo needs {named}: pip install 'streamclust[demo]'\n"
+    assert (result.exit_code, result.stderr) == (1, expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    result = CliRunner().invoke(cli, ["demo", "--out", str(out)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: --out: can't write to {out} (")

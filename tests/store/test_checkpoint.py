@@ -1,0 +1,267 @@
+"""Checkpoints: a learner goes on from one as if it had never stopped, to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamclust.errors import FormatError
+from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.models import Family, GaussianMixture, KMeans
+from streamclust.online import LearnerState, StreamLearner
+from streamclust.store.checkpoint import FORMAT, Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.layout import Layout
+from streamclust.store.payload import pack, unpack
+from tests.strategies import FAMILIES, family_of
+
+WHERE = "key {ns:m}:state"
+WARM_UP = 60
+LAYOUT = Layout("fields", None, "w", ("x", "ÿ"), 2, strict=True)
+POSITION = {"points": "1526919030474-55", "naïve name": "0-0"}
+
+POLICIES: dict[str, Forgetting] = {
+    "none": Forgetting(),
+    "points": HalfLife(100.0),
+    "time": HalfLifeTime(3.0),
+    "power": PowerSchedule(0.6, 2.0, hold=45.0),
+    "averaged": PowerSchedule(0.7, 2.0, hold=45.0, average=True),
+}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two states are equal to the last bit, with the same types throughout."""
+    if is_dataclass(a) and type(a) is type(b):
+        return all(same(getattr(a, each.name), getattr(b, each.name)) for each in fields(a))
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    return type(a) is type(b) and bool(a == b)
+
+
+def batch(number: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Skewed blobs that drift and move away now and then, so that components die."""
+    rng = np.random.default_rng((seed, number))
+    places = np.array([[0.0, 0.0], [8.0, 1.0], [-5.0, 9.0]]) + 40.0 * (number // 6)
+    X = places[rng.integers(0, 3, 30)] + rng.normal(size=(30, 2)) @ [[1.0, 0.4], [0.0, 0.5]]
+    return np.asarray(X)
+
+
+def step(
+    learner: StreamLearner[Any], state: LearnerState[Any], number: int, seed: int = 0
+) -> LearnerState[Any]:
+    weight = np.random.default_rng(number).choice([0.0, 0.5, 1.0, 3.0], 30)
+    return learner.update(state, batch(number, seed), weight, time_ms=1000.0 * number)[0]
+
+
+def through_bytes(state: LearnerState[Any], family: Family[Any]) -> LearnerState[Any]:
+    data = encode_checkpoint(Checkpoint(learner=state), family)
+    return decode_checkpoint(data, family, WHERE).learner
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Family[Any]:
+    return family_of(request.param, 3)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_learner_goes_on_to_the_last_bit(family: Family[Any], policy: str) -> None:
+    learner = StreamLearner(family, POLICIES[policy], warm_up=WARM_UP)
+    state = stopped = learner.init()
+    for number in range(30):
+        state = step(learner, state, number)
+        stopped = step(learner, through_bytes(stopped, family), number)
+        assert same(state, through_bytes(state, family))
+        assert same(state, stopped)
+    assert state.steps > 20
+    assert (state.average is not None) == (policy == "averaged")
+
+
+def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
+    learner = StreamLearner(KMeans(3), HalfLife(30.0), warm_up=WARM_UP)
+    state, seen = learner.init(), []
+    for number in range(30):
+        state = step(learner, state, number)
+        seen.append(state)
+    assert len(seen[0].sample) == len(seen[0].sample_weight) > 0
+    assert seen[-1].revivals > 0
+    assert seen[-1].best_total > 0.0
+    assert len(seen[-1].best) == 3
+    assert seen[-1].time_ms == 29_000.0
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 6), st.integers(0, 1000), st.sampled_from(FAMILIES))
+def test_any_state_comes_back_to_the_last_bit(K: int, seed: int, name: str) -> None:
+    family = family_of(name, K)
+    learner = StreamLearner(family, HalfLife(50.0), warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(6):
+        state = step(learner, state, number, seed)
+        assert same(state, through_bytes(state, family))
+
+
+def test_given_parameters_come_back_to_the_last_bit(family: Family[Any]) -> None:
+    learner = StreamLearner(family, warm_up=WARM_UP)
+    started = learner.init()
+    for number in range(3):
+        started = step(learner, started, number)
+    state = learner.init(started.params, weight=12.5)
+    assert same(state, through_bytes(state, family))
+    assert same(step(learner, state, 9), step(learner, through_bytes(state, family), 9))
+
+
+def test_all_else_comes_back_too(family: Family[Any]) -> None:
+    checkpoint = Checkpoint(
+        learner=step(StreamLearner(family), LearnerState(), 0),
+        position=POSITION,
+        layout=LAYOUT,
+        version=42,
+        published=2**53 + 1,
+        dead=7,
+        token=2**40 + 3,
+    )
+    found = decode_checkpoint(encode_checkpoint(checkpoint, family), family, WHERE)
+    assert same(found, checkpoint)
+    changed = {each.name for each in fields(Checkpoint)}
+    assert not any(same(getattr(checkpoint, name), getattr(Checkpoint(), name)) for name in changed)
+
+
+def test_the_first_checkpoint_of_all_comes_back(family: Family[Any]) -> None:
+    found = decode_checkpoint(encode_checkpoint(Checkpoint(), family), family, WHERE)
+    assert same(found, Checkpoint())
+
+
+def test_a_state_keeps_nothing_of_the_bytes_alive_to_be_changed(family: Family[Any]) -> None:
+    learner = StreamLearner(family, HalfLife(50.0), warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(4):
+        state = step(learner, state, number)
+    data = encode_checkpoint(Checkpoint(learner=state), family)
+    kept = bytes(data)
+    found = decode_checkpoint(data, family, WHERE).learner
+    for number in range(4, 12):
+        found = step(learner, found, number)
+    assert data == kept
+
+
+# ---- another model's state
+
+
+def learned(family: Family[Any]) -> bytes:
+    learner = StreamLearner(family, warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(3):
+        state = step(learner, state, number)
+    return encode_checkpoint(Checkpoint(learner=state), family)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "name", "found", "wanted"),
+    [
+        (KMeans(3), KMeans(4), "n_clusters", "3", "4"),
+        (GaussianMixture(3), GaussianMixture(4), "n_components", "3", "4"),
+        (KMeans(3), GaussianMixture(3), "kind", "'kmeans'", "'gaussian_mixture'"),
+        (GaussianMixture(3), KMeans(3), "kind", "'gaussian_mixture'", "'kmeans'"),
+        (GaussianMixture(3), GaussianMixture(3, "diag"), "covariance_type", "'full'", "'diag'"),
+        (GaussianMixture(2, "diag"), GaussianMixture(2, "tied"), "covariance_type", "'d", "'t"),
+    ],
+    ids=str,
+)
+def test_a_state_of_another_model_is_refused(
+    before: Family[Any], now: Family[Any], name: str, found: str, wanted: str
+) -> None:
+    with pytest.raises(FormatError) as failure:
+        decode_checkpoint(learned(before), now, WHERE)
+    text = str(failure.value)
+    assert text.startswith(f"{WHERE} was learned with {name} {found}")
+    assert f"the config says {wanted}" in text
+    assert text.endswith("change it back, or give the model a new name")
+
+
+def test_a_changed_floor_is_taken() -> None:
+    before, now = GaussianMixture(3, "full", 1e-6), GaussianMixture(3, "full", 1e-3)
+    data = learned(before)
+    found = decode_checkpoint(data, now, WHERE).learner
+    assert same(found, decode_checkpoint(data, before, WHERE).learner)
+    after = step(StreamLearner(now), found, 5)
+    assert not same(after, step(StreamLearner(before), found, 5))
+
+
+# ---- damaged
+
+
+STATE_CHANGES: list[dict[str, Any]] = [
+    {"family": None},
+    {"family": "kmeans"},
+    {"learner": None},
+    {"learner": {}},
+    {"learner": []},
+    {"sums": None},
+    {"sums": {"stats": 5}},
+    {"sums": {"stats": [1.0]}},
+    {"sums": {"stats": [1.0, 2.0], "average": [0.0, 0.0]}},
+    {"position": None},
+    {"position": 3},
+    {"position": "0-0"},
+    {"layout": 5},
+    {"layout": {}},
+    {"layout": {**LAYOUT.to_dict(), "n_features": 0}},
+    {"layout": {**LAYOUT.to_dict(), "colour": "red"}},
+    {"version": "x"},
+    {"version": float("inf")},
+    {"dead": None},
+    {"published": []},
+    {"token": float("nan")},
+]
+
+
+@pytest.mark.parametrize("changes", STATE_CHANGES, ids=str)
+def test_damaged_metadata_are_refused(changes: dict[str, Any]) -> None:
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    refused(pack(FORMAT, arrays, {**meta, **changes}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["family", "learner", "sums", "position", "layout", "version", "published", "dead", "token"],
+)
+def test_missing_metadata_are_refused(field: str) -> None:
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    del meta[field]
+    refused(pack(FORMAT, arrays, meta))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sample", "sample_weight", "best", "params.centroids", "stats.weight", "stats.reference"],
+)
+def test_missing_arrays_are_refused(name: str) -> None:
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    del arrays[name]
+    refused(pack(FORMAT, arrays, meta))
+
+
+def refused(data: bytes) -> None:
+    with pytest.raises(FormatError) as failure:
+        decode_checkpoint(data, KMeans(3), WHERE)
+    text = str(failure.value)
+    assert text.startswith(f"{WHERE} holds a damaged state")
+    assert text.endswith("move it away")
+    assert "\n" not in text
+
+
+def test_every_number_that_is_damaged_is_found() -> None:
+    family = GaussianMixture(2, "diag")
+    state = step(StreamLearner(family, warm_up=20), LearnerState(), 0)
+    data = encode_checkpoint(Checkpoint(replace(state, held=12.5), POSITION, LAYOUT, 1), family)
+    for at in range(0, len(data), 7):
+        damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        try:
+            found = decode_checkpoint(damaged, family, WHERE)
+        except FormatError:
+            continue
+        assert same(found, decode_checkpoint(data, family, WHERE))

@@ -1,0 +1,592 @@
+"""The points' streams: every entry once, in order, in batches that a restart cuts alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamclust.store import source
+from streamclust.store.connect import Address, Server, open_server
+from streamclust.store.layout import Layout, PointsFormat
+from streamclust.store.points import encode
+from streamclust.store.source import Batch, Batcher, StreamReader, batches
+from tests.waiting import wait_until
+
+ANY = PointsFormat()
+LAYOUTS = {
+    "fields": Layout("fields", None, None, ("x", "y"), 2, strict=True),
+    "json": Layout("json", "json", None, ("x", "y"), 2, strict=False),
+    "float32": Layout("float32", "f4", None, (), 2, strict=False),
+    "float64": Layout("float64", "f8", None, (), 2, strict=False),
+    "weighted": Layout("float64", "f8", "w", (), 2, strict=False),
+}
+SPECS = {"weighted": PointsFormat(weight_field="w")}
+
+AGAINST_A_SERVER = settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture
+def server(address: Address) -> Iterator[Server]:
+    with open_server(address) as found:
+        yield found
+
+
+@pytest.fixture
+def client(server: Server) -> redis.Redis:
+    return server.client()
+
+
+@contextmanager
+def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
+    """Let reads ask for at most so many entries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "_READ_ENTRIES", entries)
+        patch.setattr(source, "_FIRST_READ", first)
+        yield
+
+
+@dataclass
+class Feed:
+    """Streams of one test, and what reads them."""
+
+    server: Server
+    client: redis.Redis
+    streams: tuple[str, ...]
+    spec: PointsFormat = ANY
+    seq: int = 0
+    added: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def start(self) -> dict[str, str]:
+        return dict.fromkeys(self.streams, "0-0")
+
+    def add(self, stream: int, flat: Sequence[bytes], entry_id: str = "") -> str:
+        """Add an entry, by default under an ID after all others; return the ID."""
+        self.seq += 1
+        entry_id = entry_id or f"{1000 + self.seq}-{self.seq % 3}"
+        raw: Any = self.client
+        raw.execute_command("XADD", self.streams[stream], entry_id, *flat)
+        self.added.append((self.streams[stream], entry_id))
+        return entry_id
+
+    def add_points(
+        self, X: np.ndarray[Any, Any], kind: str = "float64", block: int = 1, stream: int = 0
+    ) -> None:
+        w = np.ones(len(X)) / 2 if LAYOUTS[kind].weight_field else None
+        for flat in encode(X, LAYOUTS[kind], w, block):
+            self.add(stream, flat)
+
+    def batches(
+        self,
+        size: int,
+        position: dict[str, str] | None = None,
+        layout: Layout | None = None,
+        **more: Any,
+    ) -> Iterator[Batch]:
+        position = position or self.start
+        reader = StreamReader(self.server.client(), position)
+        batcher = Batcher(self.spec, layout, position, size)
+        return batches(reader, batcher, **{"linger": 0.0, **more})
+
+    def drain(self, size: int, *where: Any) -> list[Batch]:
+        return list(self.batches(size, *where, until_idle=True))
+
+
+def a_feed(server: Server, client: redis.Redis, streams: int = 1, **more: Any) -> Feed:
+    name = f"test-{uuid4().hex}"
+    return Feed(server, client, tuple(f"{name}-{number}" for number in range(streams)), **more)
+
+
+@pytest.fixture
+def feed(server: Server, client: redis.Redis) -> Feed:
+    """One stream."""
+    return a_feed(server, client)
+
+
+@pytest.fixture
+def feeds(server: Server, client: redis.Redis) -> Feed:
+    """Three streams."""
+    return a_feed(server, client, 3)
+
+
+def grid(n: int, start: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Points that each say which they are; float32 holds them exactly."""
+    first = np.arange(start, start + n, dtype=np.float64)
+    return np.column_stack([first, -first])
+
+
+def numbers(found: Sequence[Batch]) -> list[list[int]]:
+    return [batch.X[:, 0].astype(int).tolist() for batch in found]
+
+
+def bits(batch: Batch) -> tuple[Any, ...]:
+    """All of a batch, for comparing to the last bit."""
+    w = None if batch.w is None else (batch.w.shape, batch.w.tobytes())
+    X = (batch.X.dtype, batch.X.shape, batch.X.tobytes())
+    return X, w, batch.position, batch.layout, batch.dead, batch.time_ms
+
+
+def place(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+# ---- one stream
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_every_format_comes_out_as_it_went_in(
+    server: Server, client: redis.Redis, kind: str
+) -> None:
+    feed = a_feed(server, client, spec=SPECS.get(kind, ANY))
+    feed.add_points(grid(50), kind, block=1 if kind == "fields" else 7)
+    found = feed.drain(10)
+    assert np.concatenate([batch.X for batch in found]).tolist() == grid(50).tolist()
+    assert found[-1].position == {feed.streams[0]: feed.added[-1][1]}
+    for batch in found:
+        assert batch.layout is not None
+        assert batch.layout.format == LAYOUTS[kind].format
+        assert (batch.w is not None) == (kind == "weighted")
+        assert batch.w is None or batch.w.tolist() == [0.5] * len(batch.X)
+        assert batch.dead == ()
+
+
+def test_batches_are_full_and_the_last_one_short(feed: Feed) -> None:
+    feed.add_points(grid(10))
+    assert numbers(feed.drain(4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert numbers(feed.drain(5)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert numbers(feed.drain(1)) == [[number] for number in range(10)]
+    assert numbers(feed.drain(1000)) == [list(range(10))]
+
+
+def test_a_batch_is_made_of_whole_entries(feed: Feed) -> None:
+    for start, n in ((0, 3), (3, 9), (12, 1), (13, 2), (15, 30), (45, 1)):
+        feed.add_points(grid(n, start), block=n)
+    found = feed.drain(5)
+    assert [len(batch.X) for batch in found] == [12, 33, 1]
+    ids = [entry_id for _, entry_id in feed.added]
+    assert [batch.position[feed.streams[0]] for batch in found] == [ids[1], ids[4], ids[5]]
+
+
+def test_the_time_is_that_of_the_newest_entry(feed: Feed) -> None:
+    for entry_id in ("1526919030474-0", "1526919030474-7", "1526919030999-0"):
+        feed.add(0, [b"x", b"1", b"y", b"2"], entry_id)
+    assert [batch.time_ms for batch in feed.drain(2)] == [1526919030474.0, 1526919030999.0]
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_nothing_comes_of_an_empty_or_missing_stream(feed: Feed, emptied: bool) -> None:
+    if emptied:
+        feed.client.xdel(feed.streams[0], feed.add(0, [b"x", b"1"]))
+    assert feed.drain(5) == []
+    assert feed.client.exists(feed.streams[0]) == int(emptied)
+
+
+def test_a_key_that_is_no_stream_is_not_passed_over(feed: Feed) -> None:
+    feed.client.set(feed.streams[0], "x")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        feed.drain(5)
+
+
+def test_entries_that_someone_deleted_are_passed(feed: Feed) -> None:
+    feed.add_points(grid(10))
+    feed.client.xdel(feed.streams[0], feed.added[3][1], feed.added[9][1])
+    assert numbers(feed.drain(4)) == [[0, 1, 2, 4], [5, 6, 7, 8]]
+
+
+# ---- what can't be learned
+
+
+BAD = [b"x", b"nan", b"y", b"1"]
+
+
+def test_bad_points_are_named_and_the_rest_comes_through(feed: Feed) -> None:
+    feed.add_points(grid(3), "fields")
+    bad = feed.add(0, BAD)
+    feed.add_points(grid(2, 3), "fields")
+    [batch] = feed.drain(100)
+    assert numbers([batch]) == [[0, 1, 2, 3, 4]]
+    [letter] = batch.dead
+    assert (letter.stream, letter.entry_id, letter.index) == (feed.streams[0], bad, 0)
+    assert "not finite" in letter.reason
+    assert b"nan" in letter.data
+
+
+def test_bad_points_in_a_block_cost_only_themselves(feed: Feed) -> None:
+    X = grid(6)
+    X[2, 1], X[5, 0] = np.inf, np.nan
+    feed.add_points(X, block=6)
+    [batch] = feed.drain(100)
+    assert numbers([batch]) == [[0, 1, 3, 4]]
+    assert [(letter.index, letter.entry_id) for letter in batch.dead] == [
+        (2, feed.added[0][1]),
+        (5, feed.added[0][1]),
+    ]
+
+
+def test_a_batch_of_bad_entries_moves_the_position(feed: Feed) -> None:
+    feed.add_points(grid(1), "fields")
+    for _ in range(7):
+        last = feed.add(0, BAD)
+    found = feed.drain(3)
+    assert [(len(batch.X), len(batch.dead)) for batch in found] == [(1, 2), (0, 3), (0, 2)]
+    assert found[1].X.shape == (0, 2)
+    assert found[-1].position == {feed.streams[0]: last}
+    assert feed.drain(3, found[-1].position, found[-1].layout) == []
+
+
+def test_bad_entries_before_any_good_one_move_the_position_too(feed: Feed) -> None:
+    for _ in range(40):
+        last = feed.add(0, BAD)
+    found = feed.drain(15)
+    assert [(batch.X.shape, len(batch.dead)) for batch in found] == [
+        ((0, 0), 15),
+        ((0, 0), 15),
+        ((0, 0), 10),
+    ]
+    assert {batch.layout for batch in found} == {None}
+    assert found[-1].position == {feed.streams[0]: last}
+    feed.add_points(grid(4), "fields")
+    [batch] = feed.drain(15, found[-1].position)
+    assert numbers([batch]) == [[0, 1, 2, 3]]
+    assert batch.layout is not None
+
+
+def test_an_endless_row_of_bad_entries_needs_no_memory(feed: Feed) -> None:
+    for _ in range(500):
+        feed.add(0, BAD)
+    assert {len(batch.dead) for batch in feed.drain(20)} == {20}
+
+
+def test_the_layout_of_before_a_restart_holds(feed: Feed) -> None:
+    feed.add_points(grid(2), "json")
+    feed.add(0, [b"x", b"1", b"y", b"2"])
+    feed.add_points(grid(2, 2), "json")
+    [batch] = feed.drain(100, None, LAYOUTS["json"])
+    assert numbers([batch]) == [[0, 1, 2, 3]]
+    assert len(batch.dead) == 1
+
+
+# ---- several streams
+
+
+def test_several_streams_are_one_feed_in_the_order_of_ids(feeds: Feed) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(300):
+        feeds.add_points(grid(1, number), stream=int(rng.choice(3, p=[0.7, 0.25, 0.05])))
+    found = feeds.drain(7)
+    assert sum(numbers(found), []) == list(range(300))
+    assert {len(batch.X) for batch in found[:-1]} == {7}
+
+
+def test_equal_ids_go_by_the_name_of_the_stream(feeds: Feed) -> None:
+    for stream in (2, 0, 1):
+        feeds.add(stream, [b"f8", grid(1, stream).tobytes()], "5-0")
+        feeds.add(stream, [b"f8", grid(1, 10 + stream).tobytes()], "6-0")
+    assert numbers(feeds.drain(100)) == [[0, 1, 2, 10, 11, 12]]
+
+
+def test_the_position_covers_streams_that_gave_nothing(feeds: Feed) -> None:
+    feeds.add_points(grid(3), stream=1)
+    found = feeds.drain(2)
+    last = feeds.added[-1][1]
+    assert [batch.position for batch in found] == [
+        {feeds.streams[0]: "0-0", feeds.streams[1]: feeds.added[1][1], feeds.streams[2]: "0-0"},
+        {feeds.streams[0]: "0-0", feeds.streams[1]: last, feeds.streams[2]: "0-0"},
+    ]
+
+
+def test_a_stream_that_appears_later_is_read(feeds: Feed) -> None:
+    feeds.add_points(grid(3), stream=0)
+    looks = iter(range(100))
+
+    def stopping() -> bool:
+        look = next(looks)
+        if look == 2:
+            feeds.add_points(grid(2, 3), stream=2)
+        return look > 4
+
+    found = list(feeds.batches(10, stopping=stopping))
+    assert numbers(found) == [[0, 1, 2], [3, 4]]
+
+
+def sprinkle(feed: Feed, rng: np.random.Generator, kinds: Sequence[str], count: int) -> int:
+    """Add entries of one format with blocks of any size, and bad ones; return the points."""
+    kind, points = str(rng.choice(kinds)), 0
+    for _ in range(count):
+        stream, dice = int(rng.integers(len(feed.streams))), rng.random()
+        if dice < 0.15:
+            feed.add(stream, [b"broken", b"entry"])
+            points += 1
+            continue
+        block = 1 if kind == "fields" else int(rng.choice([1, 1, 2, 5, 40]))
+        X = grid(block, points)
+        if dice < 0.3:
+            X[rng.integers(block), 0] = np.nan
+        feed.add_points(X, kind, block=block, stream=stream)
+        points += block
+    return points
+
+
+@AGAINST_A_SERVER
+@given(seed=st.integers(0, 10**6), streams=st.integers(1, 3), size=st.sampled_from([1, 3, 8, 50]))
+def test_batches_depend_on_nothing_but_the_backlog(
+    server: Server, client: redis.Redis, seed: int, streams: int, size: int
+) -> None:
+    # Given streams of any mix
+    rng = np.random.default_rng(seed)
+    feed = a_feed(server, client, streams)
+    points = sprinkle(feed, rng, ["fields", "json", "float32", "float64"], int(rng.integers(60)))
+    # When they are read in pieces of any size
+    with read_sizes(1000, first=1000):
+        found = feed.drain(size)
+    for entries in (1, 2, 3, 7):
+        with read_sizes(entries):
+            again = feed.drain(size)
+        # Then the batches are the same to the last bit
+        assert [bits(batch) for batch in again] == [bits(batch) for batch in found]
+    # and hold every point once
+    assert sum(len(batch.X) + len(batch.dead) for batch in found) == points
+    # and are in the order of the IDs
+    ends = [max(map(place, batch.position.values())) for batch in found]
+    assert all(before < after for before, after in pairwise(ends))
+    assert all(len(batch.X) + len(batch.dead) >= size for batch in found[:-1])
+
+
+@AGAINST_A_SERVER
+@given(seed=st.integers(0, 10**6), streams=st.integers(1, 3), size=st.sampled_from([1, 3, 8, 50]))
+def test_a_restart_from_any_batch_cuts_alike(
+    server: Server, client: redis.Redis, seed: int, streams: int, size: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    feed = a_feed(server, client, streams)
+    sprinkle(feed, rng, ["fields", "json", "float32", "float64"], int(rng.integers(40)))
+    found = feed.drain(size)
+    for number, batch in enumerate(found, 1):
+        with read_sizes(int(rng.choice([1, 5, 1000]))):
+            rest = feed.drain(size, batch.position, batch.layout)
+        assert [bits(each) for each in rest] == [bits(each) for each in found[number:]]
+
+
+@AGAINST_A_SERVER
+@given(seed=st.integers(0, 10**6))
+def test_weights_stay_with_their_points(server: Server, client: redis.Redis, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    feed = a_feed(server, client, 2, spec=SPECS["weighted"])
+    for number in range(int(rng.integers(1, 20))):
+        X = grid(int(rng.integers(1, 6)), 10 * number)
+        w = X[:, 0] + 1.0
+        w[rng.random(len(w)) < 0.2] = np.nan
+        for flat in encode(X, LAYOUTS["weighted"], w, len(X)):
+            feed.add(int(rng.integers(2)), flat)
+    for batch in feed.drain(4):
+        if len(batch.X):
+            assert batch.w is not None
+            assert batch.w.tolist() == (batch.X[:, 0] + 1.0).tolist()
+
+
+# ---- how much is asked for
+
+
+def asked(feed: Feed, read: Callable[[], object]) -> list[int]:
+    """Return the COUNT of each XREAD that a call sends."""
+    counts: list[int] = []
+    original = redis.Redis.xread
+
+    def spy(self: redis.Redis, streams: Any, count: int, block: int | None) -> Any:
+        counts.append(count)
+        return original(self, streams, count=count, block=block)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis.Redis, "xread", spy)
+        read()
+    return counts
+
+
+def test_small_entries_are_read_many_at_a_time(feed: Feed) -> None:
+    feed.add_points(grid(3000))
+    counts = asked(feed, lambda: feed.drain(100))
+    assert counts[0] == 16
+    assert max(counts) == 1024
+    assert len(counts) < 20
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_large_entries_are_read_few_at_a_time(feed: Feed, good: bool) -> None:
+    # Also bad ones: what counts is the memory that a reply takes.
+    block = bytes(500_000 if good else 500_001)
+    for _ in range(40):
+        feed.add(0, [b"f8", block, b"d", b"2"])
+    counts = asked(feed, lambda: feed.drain(100_000))
+    assert counts[0] == 16
+    assert set(counts[1:]) == {(4 << 20) // (len(block) + len(b"f8d2"))}
+
+
+# ---- lingering
+
+
+class Clock:
+    """Seconds that pass by hand, or a little with each look."""
+
+    def __init__(self, each_look: float = 0.0) -> None:
+        self.now = 100.0
+        self.each_look = each_look
+
+    def __call__(self) -> float:
+        self.now += self.each_look
+        return self.now
+
+
+def test_a_partial_batch_comes_after_its_linger_and_not_before(feed: Feed) -> None:
+    clock = Clock(each_look=0.01)
+    feed.add_points(grid(3))
+    began = clock.now
+    found = feed.batches(10, linger=0.05, clock=clock)
+    assert numbers([next(found)]) == [[0, 1, 2]]
+    assert clock.now - began > 0.05
+
+
+def test_what_comes_while_it_lingers_is_in_the_batch(feed: Feed) -> None:
+    clock = Clock()
+    feed.add_points(grid(3))
+    looks = iter(range(1000))
+
+    def stopping() -> bool:
+        look = next(looks)
+        clock.now += 0.02
+        if look in (2, 3):
+            feed.add_points(grid(1, 1 + look))
+        return False
+
+    found = feed.batches(10, linger=0.09, clock=clock, stopping=stopping)
+    assert numbers([next(found)]) == [[0, 1, 2, 3, 4]]
+    assert next(looks) == 6
+
+
+def test_a_full_batch_does_not_wait(feed: Feed) -> None:
+    feed.add_points(grid(8))
+    found = feed.batches(4, linger=3600.0, clock=Clock())
+    assert numbers([next(found), next(found)]) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_the_linger_of_the_rest_begins_with_the_batch_before(feed: Feed) -> None:
+    clock = Clock()
+    feed.add_points(grid(6))
+    found = feed.batches(4, linger=10.0, clock=clock)
+    assert numbers([next(found)]) == [[0, 1, 2, 3]]
+    clock.now += 20.0  # the consumer took its time
+    looks: list[float] = []
+
+    def pass_by() -> bool:
+        looks.append(clock.now)
+        clock.now += 3.0
+        return False
+
+    rest = feed.batches(4, feed_position(feed, 3), linger=10.0, clock=clock, stopping=pass_by)
+    assert numbers([next(rest)]) == [[4, 5]]
+    assert len(looks) == 5
+
+
+def feed_position(feed: Feed, number: int) -> dict[str, str]:
+    """Return the position after the entry of a number."""
+    return {feed.streams[0]: feed.added[number][1]}
+
+
+def test_the_linger_begins_when_the_first_entry_comes(feed: Feed) -> None:
+    # Given a reader that waits
+    clock, looks = Clock(), iter(range(1000))
+
+    def first_entry() -> None:
+        wait_until(lambda: int(feed.client.info("clients")["blocked_clients"]) > 0)
+        clock.now += 60.0
+        feed.add_points(grid(1))
+
+    def stopping() -> bool:
+        if next(looks) > 0 and feed.added and len(feed.added) < 4:
+            feed.add_points(grid(1, len(feed.added)))
+            clock.now += 0.4
+        return False
+
+    writer = threading.Thread(target=first_entry)
+    # When the first entry comes after a long silence, and others right after it
+    found = feed.batches(10, linger=1.0, clock=clock, stopping=stopping)
+    writer.start()
+    [batch] = numbers([next(found)])
+    writer.join()
+    # Then they are one batch
+    assert batch == [0, 1, 2, 3]
+
+
+def test_no_linger_gives_what_is_there(feed: Feed) -> None:
+    feed.add_points(grid(3))
+    found = feed.batches(10, linger=0.0, clock=Clock())
+    assert numbers([next(found)]) == [[0, 1, 2]]
+    feed.add_points(grid(2, 3))
+    assert numbers([next(found)]) == [[3, 4]]
+
+
+# ---- the end
+
+
+def test_stopping_gives_no_partial_batch(feed: Feed) -> None:
+    feed.add_points(grid(6))
+    looks = iter([False, False, True])
+    found = list(feed.batches(4, linger=3600.0, clock=Clock(), stopping=lambda: next(looks)))
+    assert numbers(found) == [[0, 1, 2, 3]]
+
+
+def test_stopping_gives_no_partial_batch_also_until_idle(feed: Feed) -> None:
+    feed.add_points(grid(40))
+    looks = iter([False, True, True])
+    with read_sizes(10, first=10):
+        found = list(feed.batches(100, until_idle=True, stopping=lambda: next(looks)))
+    assert found == []
+
+
+def test_stopping_at_once_reads_nothing(feed: Feed) -> None:
+    feed.add_points(grid(6))
+    assert list(feed.batches(4, stopping=lambda: True)) == []
+
+
+def test_until_idle_never_waits_for_more(feed: Feed) -> None:
+    feed.add_points(grid(6))
+    clock = Clock()  # a linger would never end
+    assert numbers(list(feed.batches(4, linger=5.0, clock=clock, until_idle=True))) == [
+        [0, 1, 2, 3],
+        [4, 5],
+    ]
+
+
+def test_an_idle_reader_waits_at_the_server_and_does_not_ask_again_and_again(feed: Feed) -> None:
+    looks = iter(range(5))
+    before = reads(feed.client)
+    assert list(feed.batches(4, stopping=lambda: next(looks) == 4)) == []
+    assert reads(feed.client) - before == 4
+    # and each of the four waited
+    looks = iter(range(2))
+    found = feed.batches(4, stopping=lambda: next(looks) == 1)
+    reader = threading.Thread(target=list, args=(found,))
+    reader.start()
+    wait_until(lambda: int(feed.client.info("clients")["blocked_clients"]) > 0)
+    reader.join()
+
+
+def reads(client: redis.Redis) -> int:
+    """Return how many XREADs the server has served."""
+    stats: Any = client.info("commandstats")
+    return int(stats.get("cmdstat_xread", {"calls": 0})["calls"])

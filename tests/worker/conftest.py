@@ -1,0 +1,20 @@
+"""A folder with a config.yaml, and a server to use it with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.worker.harness import Site
+
+
+@pytest.fixture
+def site(tmp_path: Path, valkey_url: str, namespace: str) -> Site:
+    return Site(tmp_path, valkey_url, namespace)
+
+
+@pytest.fixture
+def any_site(tmp_path: Path, server_url: str, namespace: str) -> Site:
+    """On each kind of server in turn."""
+    return Site(tmp_path, server_url, namespace)

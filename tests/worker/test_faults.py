@@ -1,0 +1,227 @@
+"""When the server, a key or another worker isn't as it should be.
+
+Given, when and then are of real processes: servers and workers that are killed, stopped and
+started again.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import free_port
+from tests.worker.harness import (
+    LIMIT,
+    Site,
+    Worker,
+    add_blocks,
+    blobs,
+    error_line,
+    kmeans,
+    own_server,
+    run,
+)
+
+SECRET = "hunter2-hunter2"
+EAGER: dict[str, Any] = {
+    "batch": {"size": 30, "linger": "50ms"},
+    "commit": {"points": 30},
+    "publish": {"every": "200ms"},
+}
+
+# ---- at the start: one line that says why, and an exit code
+
+
+def test_an_unreachable_server_is_one_line(tmp_path: Path, namespace: str) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    Site(tmp_path, url, namespace).write({"m": kmeans("points")})
+    for arguments in (["worker"], ["status"], ["watch", "m"]):
+        line = error_line(run(tmp_path, *arguments), 3)
+        assert f"can't reach {url}: connection refused" in line
+
+
+def test_a_wrong_password_is_one_line_without_it(tmp_path: Path, namespace: str) -> None:
+    # Given a server with a password
+    with own_server(tmp_path, password=SECRET) as server:
+        Site(tmp_path, server.url, namespace).write({"m": kmeans("points")})
+        # When there is none, or another one, Then it is refused
+        assert "refused the login" in error_line(run(tmp_path, "worker"), 3)
+        done = run(tmp_path, "worker", STREAMCLUST_REDIS__PASSWORD=SECRET[:-1])
+        line = error_line(done, 3)
+        assert "STREAMCLUST_REDIS__PASSWORD" in line
+        assert SECRET[:-1] not in done.stdout + done.stderr
+        # and with the right one it is welcome, and silent about it
+        done = run(tmp_path, "worker", "--until-idle", STREAMCLUST_REDIS__PASSWORD=SECRET)
+        assert done.returncode == 0
+        assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_key_of_another_type_is_named_and_left_alone(site: Site) -> None:
+    stream, keys = site.stream(), site.keys("m")
+    site.write({"m": kmeans(stream)}, worker={"lease": "1h"})
+    with site.client as client:
+        for key in (stream, keys.state, keys.models):
+            # Given a key that another program uses
+            client.rpush(key, "mine")
+            # When the worker is started Then it says which key that is
+            line = error_line(run(site.folder, "worker"), 3)
+            assert f"key {key} holds a list" in line
+            assert client.lrange(key, 0, -1) == [b"mine"]
+            client.delete(key)
+    # and once that is mended, no lease of before is in the way
+    assert "standing by" not in site.drain().stderr
+
+
+def test_a_state_of_another_model_is_refused_with_what_to_do(site: Site) -> None:
+    stream = site.stream()
+    site.write({"m": kmeans(stream)}).drain()
+    site.write({"m": kmeans(stream, K=4)})
+    line = error_line(run(site.folder, "worker"), 1)
+    assert "learned with n_clusters 3, the config says 4" in line
+
+
+def test_one_model_that_fails_brings_the_others_to_a_clean_end(site: Site) -> None:
+    # Given a worker with a model that learns
+    good, bad = site.stream("good"), site.stream("bad")
+    with site.client as client:
+        add_blocks(client, good, blobs(600))
+        site.write({"good": kmeans(good, **EAGER), "bad": kmeans(bad)})
+        with Worker(site) as worker:
+            worker.wait(lambda: site.committed("good") == 600)
+            # When the stream of another becomes something else
+            client.rpush(bad, "mine")
+            # Then it says so and leaves
+            assert worker.exit_code() == 3
+            failed = next(line for line in worker.log.splitlines() if "model failed" in line)
+            assert json.loads(failed)["model"] == "bad"
+            assert "WRONGTYPE" in json.loads(failed)["error"]
+    assert site.newest("good").points == 600
+
+
+# ---- a server that goes and comes back
+
+
+@contextmanager
+def slammed_door(port: int, times: int) -> Iterator[None]:
+    """After the block: `times` clients have come to the port, and the door was shut on each."""
+    with socket.create_server(("127.0.0.1", port)) as door:
+        door.settimeout(LIMIT)
+        yield
+        for _ in range(times):
+            door.accept()[0].close()
+
+
+def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespace: str) -> None:
+    # Given a worker in the middle of its work
+    with own_server(tmp_path) as server:
+        site = Site(tmp_path, server.url, namespace).write({"m": kmeans("points", **EAGER)})
+        with Worker(site) as worker:
+            with site.client as client:
+                worker.says("new model")
+                add_blocks(client, "points", blobs(6000))
+            worker.wait(lambda: site.committed("m") > 300)
+            # When its server is killed, and is away for a while
+            server.kill()
+            with slammed_door(server.port, times=4):
+                pass
+            server.start()
+            # Then it goes on
+            worker.wait(lambda: site.committed("m") == 6000)
+            # and the same once more
+            server.kill()
+            server.start()
+            with site.client as client:
+                add_blocks(client, "points", blobs(600, seed=1))
+            worker.wait(lambda: site.committed("m") == 6600)
+            assert worker.leave() == 0
+            # and each outage was said once
+            assert len(worker.events("lost the server; trying again")) == 2
+            assert len(worker.events("the server is back")) == 2
+            assert not worker.events("standing by: another worker has the model")
+        # and each point counts once
+        assert site.newest("m").points == 6600
+        assert site.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
+
+
+def test_it_can_be_told_to_leave_while_the_server_is_away(tmp_path: Path, namespace: str) -> None:
+    with own_server(tmp_path) as server:
+        site = Site(tmp_path, server.url, namespace).write({"m": kmeans("points")})
+        with Worker(site) as worker:
+            worker.says("new model")
+            server.kill()
+            worker.says("lost the server; trying again")
+            assert worker.leave() == 0
+            assert "Traceback" not in worker.log
+
+
+# ---- two workers
+
+
+def test_a_standby_takes_over_from_a_worker_that_was_killed(any_site: Site) -> None:
+    # Given a worker that learns, and another that stands by
+    stream = any_site.stream()
+    any_site.write({"m": kmeans(stream, **EAGER)})
+    with Worker(any_site) as first, any_site.client as client:
+        first.says("new model")
+        with Worker(any_site) as second:
+            second.says("standing by: another worker has the model")
+            add_blocks(client, stream, blobs(3000))
+            first.wait(lambda: any_site.committed("m") > 300)
+            # When the first is killed Then the second has its lease, soon, and learns the rest
+            first.kill()
+            add_blocks(client, stream, blobs(300, seed=1))
+            second.wait(lambda: any_site.committed("m") == 3300)
+            assert second.leave() == 0
+    assert any_site.newest("m").mass.sum() == pytest.approx(3300, abs=1e-6)
+
+
+def test_a_standby_takes_over_at_once_from_a_worker_that_leaves(site: Site) -> None:
+    # Given a lease that would last for an hour
+    stream = site.stream()
+    site.write({"m": kmeans(stream, **EAGER)}, worker={"lease": "1h"})
+    with Worker(site) as first:
+        first.says("new model")
+        with Worker(site) as second, site.client as client:
+            second.says("standing by: another worker has the model")
+            # When the first leaves Then the second need not wait for the hour
+            assert first.leave() == 0
+            second.says("continuing")
+            add_blocks(client, stream, blobs(90))
+            second.says("published")
+            assert second.leave() == 0
+
+
+def test_a_worker_that_slept_past_its_lease_writes_nothing(site: Site) -> None:
+    # Given a worker that is stopped in the middle of its work, and a standby
+    stream = site.stream()
+    site.write({"m": kmeans(stream, **EAGER)})
+    with Worker(site) as sleeper, site.client as client:
+        sleeper.says("new model")
+        add_blocks(client, stream, blobs(6000))
+        sleeper.wait(lambda: site.committed("m") > 300)
+        sleeper.send(signal.SIGSTOP)
+        with Worker(site) as second:
+            second.says("continuing")
+            # When it wakes up, with another one at its work
+            sleeper.send(signal.SIGCONT)
+            # Then it notices and stands by
+            sleeper.says("lost the model")
+            sleeper.says("standing by: another worker has the model")
+            second.wait(lambda: site.committed("m") == 6000)
+            assert second.leave() == 0
+        # and is of use again when the other has left
+        sleeper.says("continuing")
+        add_blocks(client, stream, blobs(600, seed=1))
+        sleeper.wait(lambda: site.committed("m") == 6600)
+        assert sleeper.leave() == 0
+    assert site.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
+    assert [model.version for model in site.versions("m")] == list(
+        range(1, site.newest("m").version + 1)
+    )
