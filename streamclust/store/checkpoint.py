@@ -31,6 +31,10 @@ class Checkpoint:
         Newest published version; 0 before the first.
     published : int
         Points that had been learned when it was published.
+    published_revivals : int
+        Components that had been revived by then.
+    unpublished : int
+        Points taken since publishing was last due, so that a restart keeps the cadence.
     dead : int
         Points refused ever; also the number of the newest entry of `:dead`.
     token : int
@@ -42,6 +46,8 @@ class Checkpoint:
     layout: Layout | None = None
     version: int = 0
     published: int = 0
+    published_revivals: int = 0
+    unpublished: int = 0
     dead: int = 0
     token: int = 0
 
@@ -71,6 +77,8 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         "layout": None if checkpoint.layout is None else checkpoint.layout.to_dict(),
         "version": checkpoint.version,
         "published": checkpoint.published,
+        "published_revivals": checkpoint.published_revivals,
+        "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
         "token": checkpoint.token,
     }
@@ -102,6 +110,8 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
             version=int(meta["version"]),
             published=int(meta["published"]),
+            published_revivals=int(meta["published_revivals"]),
+            unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),
             token=int(meta["token"]),
         )

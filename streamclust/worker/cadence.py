@@ -18,28 +18,35 @@ class Cadence:
     seconds : float
     clock : callable, optional
         Seconds from any start; steps of the wall clock don't touch the default.
+    counted : int
+        Points that were counted before a restart.
     """
 
     def __init__(
-        self, points: int, seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        points: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        counted: int = 0,
     ) -> None:
         self._points = points
         self._seconds = seconds
         self._clock = clock
-        self.reset()
+        self._since = clock()
+        self.counted = counted
 
     def reset(self) -> None:
         """Begin to count anew."""
         self._since = self._clock()
-        self._counted = 0
+        self.counted = 0
 
     def count(self, points: int) -> None:
         """Take note of points."""
-        self._counted += points
+        self.counted += points
 
     @property
     def due(self) -> bool:
         """Whether there are enough points, or some points and enough time."""
-        if self._counted >= self._points:
+        if self.counted >= self._points:
             return True
-        return self._counted > 0 and self._clock() - self._since >= self._seconds
+        return self.counted > 0 and self._clock() - self._since >= self._seconds

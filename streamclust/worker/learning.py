@@ -69,15 +69,19 @@ class Learning:
         self._log = log
         self._learner = make_learner(settings)
         self._commits = Cadence(settings.commit.points, float(settings.commit.every), clock)
-        self._publishes = Cadence(settings.publish.points, float(settings.publish.every), clock)
         self._dead: list[DeadLetter] = []
-        self._revived = False
         self._said = ""
         for stream in settings.streams:
             check_type(client, stream, "stream", f"models.{name}.streams")
         check_type(client, keys.state, "string", "namespace")
         found = self._load()
         self._checkpoint = self._committed = replace(found or self._new(), token=token)
+        self._publishes = Cadence(
+            settings.publish.points,
+            float(settings.publish.every),
+            clock,
+            counted=self._checkpoint.unpublished,
+        )
         if found is None or self._add_streams():  # where a stream begins is committed too
             self._commit(publish=self._first)
 
@@ -119,7 +123,6 @@ class Learning:
         """Commit, and publish, if that is due."""
         if self._publishes.due or self._first:
             self._commit(publish=True)
-            self._publishes.reset()  # also where there was nothing to publish
         elif self._commits.due:
             self._commit(publish=False)
 
@@ -150,7 +153,15 @@ class Learning:
         after, model = self._checkpoint, None
         if publish and self._news:
             model = self._model(reason)
-            after = replace(after, version=model.version, published=after.learner.points)
+            after = replace(
+                after,
+                version=model.version,
+                published=after.learner.points,
+                published_revivals=after.learner.revivals,
+            )
+        if publish:  # also where there was nothing to publish: it was looked at
+            self._publishes.reset()
+        after = replace(after, unpublished=self._publishes.counted)
         what = Commit(
             token=after.token,
             state=encode_checkpoint(after, self._learner.family),
@@ -171,7 +182,6 @@ class Learning:
         self._dead = []
         self._commits.reset()
         if model is not None:
-            self._revived = False
             score = {model.score_name: None if model.score is None else round(model.score, 6)}
             self._log.info(
                 "published",
@@ -188,7 +198,7 @@ class Learning:
             raise AssertionError("a model that has parameters has statistics")
         if self._checkpoint.version == 0:
             reason = "start"
-        elif self._revived:
+        elif state.revivals > self._checkpoint.published_revivals:
             reason = "reseed"
         layout = self._checkpoint.layout
         return Model(
@@ -232,7 +242,6 @@ class Learning:
         if info.phase == "started":
             self._log.info("warm-up done", points=info.points)
         if info.revived:
-            self._revived = True
             self._log.info("components revived", components=list(info.revived))
         if info.phase == "warming" and info.reason != self._said and "distinct" in info.reason:
             self._said = info.reason

@@ -122,6 +122,8 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         version=42,
         published=2**53 + 1,
         dead=7,
+        published_revivals=3,
+        unpublished=7,
         token=2**40 + 3,
     )
     found = decode_checkpoint(encode_checkpoint(checkpoint, family), family, WHERE)

@@ -23,32 +23,11 @@ from streamclust.store.points import encode
 from streamclust.store.source import Batch, Batcher, StreamReader, batches
 from tests.waiting import wait_until
 
-ANY = PointsFormat()
-LAYOUTS = {
-    "fields": Layout("fields", None, None, ("x", "y"), 2, strict=True),
-    "json": Layout("json", "json", None, ("x", "y"), 2, strict=False),
-    "float32": Layout("float32", "f4", None, (), 2, strict=False),
-    "float64": Layout("float64", "f8", None, (), 2, strict=False),
-    "weighted": Layout("float64", "f8", "w", (), 2, strict=False),
-}
-SPECS = {"weighted": PointsFormat(weight_field="w")}
-
 AGAINST_A_SERVER = settings(
     deadline=None,
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-@pytest.fixture
-def server(address: Address) -> Iterator[Server]:
-    with open_server(address) as found:
-        yield found
-
-
-@pytest.fixture
-def client(server: Server) -> redis.Redis:
-    return server.client()
 
 
 @contextmanager
@@ -58,58 +37,6 @@ def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
         patch.setattr(source, "_READ_ENTRIES", entries)
         patch.setattr(source, "_FIRST_READ", first)
         yield
-
-
-@dataclass
-class Feed:
-    """Streams of one test, and what reads them."""
-
-    server: Server
-    client: redis.Redis
-    streams: tuple[str, ...]
-    spec: PointsFormat = ANY
-    seq: int = 0
-    added: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def start(self) -> dict[str, str]:
-        return dict.fromkeys(self.streams, "0-0")
-
-    def add(self, stream: int, flat: Sequence[bytes], entry_id: str = "") -> str:
-        """Add an entry, by default under an ID after all others; return the ID."""
-        self.seq += 1
-        entry_id = entry_id or f"{1000 + self.seq}-{self.seq % 3}"
-        raw: Any = self.client
-        raw.execute_command("XADD", self.streams[stream], entry_id, *flat)
-        self.added.append((self.streams[stream], entry_id))
-        return entry_id
-
-    def add_points(
-        self, X: np.ndarray[Any, Any], kind: str = "float64", block: int = 1, stream: int = 0
-    ) -> None:
-        w = np.ones(len(X)) / 2 if LAYOUTS[kind].weight_field else None
-        for flat in encode(X, LAYOUTS[kind], w, block):
-            self.add(stream, flat)
-
-    def batches(
-        self,
-        size: int,
-        position: dict[str, str] | None = None,
-        layout: Layout | None = None,
-        **more: Any,
-    ) -> Iterator[Batch]:
-        position = position or self.start
-        reader = StreamReader(self.server.client(), position)
-        batcher = Batcher(self.spec, layout, position, size)
-        return batches(reader, batcher, **{"linger": 0.0, **more})
-
-    def drain(self, size: int, *where: Any) -> list[Batch]:
-        return list(self.batches(size, *where, until_idle=True))
-
-
-def a_feed(server: Server, client: redis.Redis, streams: int = 1, **more: Any) -> Feed:
-    name = f"test-{uuid4().hex}"
-    return Feed(server, client, tuple(f"{name}-{number}" for number in range(streams)), **more)
 
 
 @pytest.fixture
@@ -122,23 +49,6 @@ def feed(server: Server, client: redis.Redis) -> Feed:
 def feeds(server: Server, client: redis.Redis) -> Feed:
     """Three streams."""
     return a_feed(server, client, 3)
-
-
-def grid(n: int, start: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Points that each say which they are; float32 holds them exactly."""
-    first = np.arange(start, start + n, dtype=np.float64)
-    return np.column_stack([first, -first])
-
-
-def numbers(found: Sequence[Batch]) -> list[list[int]]:
-    return [batch.X[:, 0].astype(int).tolist() for batch in found]
-
-
-def bits(batch: Batch) -> tuple[Any, ...]:
-    """All of a batch, for comparing to the last bit."""
-    w = None if batch.w is None else (batch.w.shape, batch.w.tobytes())
-    X = (batch.X.dtype, batch.X.shape, batch.X.tobytes())
-    return X, w, batch.position, batch.layout, batch.dead, batch.time_ms
 
 
 def place(entry_id: str) -> tuple[int, int]:
@@ -290,7 +200,7 @@ def test_several_streams_are_one_feed_in_the_order_of_ids(feeds: Feed) -> None:
     for number in range(300):
         feeds.add_points(grid(1, number), stream=int(rng.choice(3, p=[0.7, 0.25, 0.05])))
     found = feeds.drain(7)
-    assert sum(numbers(found), []) == list(range(300))
+    assert [number for batch in numbers(found) for number in batch] == list(range(300))
     assert {len(batch.X) for batch in found[:-1]} == {7}
 
 
@@ -429,164 +339,10 @@ def test_small_entries_are_read_many_at_a_time(feed: Feed) -> None:
 @pytest.mark.parametrize("good", [True, False])
 def test_large_entries_are_read_few_at_a_time(feed: Feed, good: bool) -> None:
     # Also bad ones: what counts is the memory that a reply takes.
-    block = bytes(500_000 if good else 500_001)
     for _ in range(40):
-        feed.add(0, [b"f8", block, b"d", b"2"])
-    counts = asked(feed, lambda: feed.drain(100_000))
+        feed.add(0, [b"f8", bytes(500_000), b"d", b"2" if good else b"3"])
+    counts = asked(feed, lambda: feed.drain(100_000, None, LAYOUTS["float64"]))
     assert counts[0] == 16
-    assert set(counts[1:]) == {(4 << 20) // (len(block) + len(b"f8d2"))}
+    assert set(counts[1:]) == {(4 << 20) // 500_004}
 
 
-# ---- lingering
-
-
-class Clock:
-    """Seconds that pass by hand, or a little with each look."""
-
-    def __init__(self, each_look: float = 0.0) -> None:
-        self.now = 100.0
-        self.each_look = each_look
-
-    def __call__(self) -> float:
-        self.now += self.each_look
-        return self.now
-
-
-def test_a_partial_batch_comes_after_its_linger_and_not_before(feed: Feed) -> None:
-    clock = Clock(each_look=0.01)
-    feed.add_points(grid(3))
-    began = clock.now
-    found = feed.batches(10, linger=0.05, clock=clock)
-    assert numbers([next(found)]) == [[0, 1, 2]]
-    assert clock.now - began > 0.05
-
-
-def test_what_comes_while_it_lingers_is_in_the_batch(feed: Feed) -> None:
-    clock = Clock()
-    feed.add_points(grid(3))
-    looks = iter(range(1000))
-
-    def stopping() -> bool:
-        look = next(looks)
-        clock.now += 0.02
-        if look in (2, 3):
-            feed.add_points(grid(1, 1 + look))
-        return False
-
-    found = feed.batches(10, linger=0.09, clock=clock, stopping=stopping)
-    assert numbers([next(found)]) == [[0, 1, 2, 3, 4]]
-    assert next(looks) == 6
-
-
-def test_a_full_batch_does_not_wait(feed: Feed) -> None:
-    feed.add_points(grid(8))
-    found = feed.batches(4, linger=3600.0, clock=Clock())
-    assert numbers([next(found), next(found)]) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-
-
-def test_the_linger_of_the_rest_begins_with_the_batch_before(feed: Feed) -> None:
-    clock = Clock()
-    feed.add_points(grid(6))
-    found = feed.batches(4, linger=10.0, clock=clock)
-    assert numbers([next(found)]) == [[0, 1, 2, 3]]
-    clock.now += 20.0  # the consumer took its time
-    looks: list[float] = []
-
-    def pass_by() -> bool:
-        looks.append(clock.now)
-        clock.now += 3.0
-        return False
-
-    rest = feed.batches(4, feed_position(feed, 3), linger=10.0, clock=clock, stopping=pass_by)
-    assert numbers([next(rest)]) == [[4, 5]]
-    assert len(looks) == 5
-
-
-def feed_position(feed: Feed, number: int) -> dict[str, str]:
-    """Return the position after the entry of a number."""
-    return {feed.streams[0]: feed.added[number][1]}
-
-
-def test_the_linger_begins_when_the_first_entry_comes(feed: Feed) -> None:
-    # Given a reader that waits
-    clock, looks = Clock(), iter(range(1000))
-
-    def first_entry() -> None:
-        wait_until(lambda: int(feed.client.info("clients")["blocked_clients"]) > 0)
-        clock.now += 60.0
-        feed.add_points(grid(1))
-
-    def stopping() -> bool:
-        if next(looks) > 0 and feed.added and len(feed.added) < 4:
-            feed.add_points(grid(1, len(feed.added)))
-            clock.now += 0.4
-        return False
-
-    writer = threading.Thread(target=first_entry)
-    # When the first entry comes after a long silence, and others right after it
-    found = feed.batches(10, linger=1.0, clock=clock, stopping=stopping)
-    writer.start()
-    [batch] = numbers([next(found)])
-    writer.join()
-    # Then they are one batch
-    assert batch == [0, 1, 2, 3]
-
-
-def test_no_linger_gives_what_is_there(feed: Feed) -> None:
-    feed.add_points(grid(3))
-    found = feed.batches(10, linger=0.0, clock=Clock())
-    assert numbers([next(found)]) == [[0, 1, 2]]
-    feed.add_points(grid(2, 3))
-    assert numbers([next(found)]) == [[3, 4]]
-
-
-# ---- the end
-
-
-def test_stopping_gives_no_partial_batch(feed: Feed) -> None:
-    feed.add_points(grid(6))
-    looks = iter([False, False, True])
-    found = list(feed.batches(4, linger=3600.0, clock=Clock(), stopping=lambda: next(looks)))
-    assert numbers(found) == [[0, 1, 2, 3]]
-
-
-def test_stopping_gives_no_partial_batch_also_until_idle(feed: Feed) -> None:
-    feed.add_points(grid(40))
-    looks = iter([False, True, True])
-    with read_sizes(10, first=10):
-        found = list(feed.batches(100, until_idle=True, stopping=lambda: next(looks)))
-    assert found == []
-
-
-def test_stopping_at_once_reads_nothing(feed: Feed) -> None:
-    feed.add_points(grid(6))
-    assert list(feed.batches(4, stopping=lambda: True)) == []
-
-
-def test_until_idle_never_waits_for_more(feed: Feed) -> None:
-    feed.add_points(grid(6))
-    clock = Clock()  # a linger would never end
-    assert numbers(list(feed.batches(4, linger=5.0, clock=clock, until_idle=True))) == [
-        [0, 1, 2, 3],
-        [4, 5],
-    ]
-
-
-def test_an_idle_reader_waits_at_the_server_and_does_not_ask_again_and_again(feed: Feed) -> None:
-    looks = iter(range(5))
-    before = reads(feed.client)
-    assert list(feed.batches(4, stopping=lambda: next(looks) == 4)) == []
-    assert reads(feed.client) - before == 4
-    # and each of the four waited
-    looks = iter(range(2))
-    found = feed.batches(4, stopping=lambda: next(looks) == 1)
-    reader = threading.Thread(target=list, args=(found,))
-    reader.start()
-    wait_until(lambda: int(feed.client.info("clients")["blocked_clients"]) > 0)
-    reader.join()
-
-
-def reads(client: redis.Redis) -> int:
-    """Return how many XREADs the server has served."""
-    stats: Any = client.info("commandstats")
-    return int(stats.get("cmdstat_xread", {"calls": 0})["calls"])
