@@ -112,7 +112,9 @@ def _nearest(T: Array, C: Array, c_sq: Array) -> tuple[Labels, Labels]:
     best = partial.argmin(axis=1)
     t_sq, widest = np.einsum("nd,nd->n", T, T), c_sq.max()
     rounding = 4.0 * (T.shape[1] + 2) * np.finfo(np.float64).eps
-    limit = partial[np.arange(len(T)), best] + rounding * (2.0 * np.sqrt(t_sq * widest) + widest)
+    limit = partial[np.arange(len(T)), best] + rounding * (
+        2.0 * np.sqrt(t_sq) * np.sqrt(widest) + widest
+    )
     near = partial <= limit[:, None]
     if np.count_nonzero(near) == len(T):
         return best, np.empty(0, dtype=np.intp)

@@ -68,7 +68,7 @@ def test_the_first_centroid_is_drawn_by_weight() -> None:
 
 
 def test_the_second_centroid_is_the_best_of_two_drawn_by_weight_times_squared_distance() -> None:
-    # The first is at 0, by force of weight. Then the candidates 1, 2 and 5 have w d^2 = 2, 4 and 25,
+    # The first is at 0, by force of weight. Then candidates 1, 2 and 5 have w d^2 = 2, 4 and 25,
     # and J = 17, 11 and 6 if they are taken: 5 wins unless both draws are others, 1 if both are 1.
     X, w = np.array([[0.0], [1.0], [2.0], [5.0]]), np.array([1e12, 2.0, 1.0, 1.0])
     p = np.array([2.0, 4.0, 25.0]) / 31.0

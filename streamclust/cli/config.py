@@ -15,14 +15,26 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Check, show and explain the settings."""
+    """Check, show and explain the settings.
+
+    \b
+    Examples:
+      streamclust config check -c prod.yaml
+      streamclust config show --describe
+    """
 
 
 @config.command()
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
 def check(settings: Settings, as_json: bool) -> None:
-    """Say whether the settings are valid, and which models they have."""
+    """Say whether the settings are valid, and which models they have.
+
+    \b
+    Examples:
+      streamclust config check
+      streamclust config check -c prod.yaml --json
+    """
     summary = _summary(settings)
     click.echo(json.dumps(summary) if as_json else _sentence(summary))
 
@@ -32,7 +44,13 @@ def check(settings: Settings, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
 @click.option("--describe", is_flag=True, help="Say beside each key what it means.")
 def show(settings: Settings, as_json: bool, describe: bool) -> None:
-    """Print the settings in force, with the password masked."""
+    """Print the settings in force, with the password masked.
+
+    \b
+    Examples:
+      streamclust config show --describe
+      streamclust config show --set log.level=debug --json
+    """
     from streamclust.config.show import as_yaml
 
     if as_json:
@@ -43,7 +61,12 @@ def show(settings: Settings, as_json: bool, describe: bool) -> None:
 
 @config.command()
 def reference() -> None:
-    """Print the Markdown page that explains every setting."""
+    """Print the Markdown page that explains every setting.
+
+    \b
+    Example:
+      streamclust config reference > docs/configuration.md
+    """
     from streamclust.config.reference import markdown
 
     click.echo(markdown(), nl=False)

@@ -110,7 +110,7 @@ def _look(client: redis.Redis, settings: Settings, name: str) -> Row:
 def _show(rows: Sequence[Row], *, detailed: bool) -> None:
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False)
     if not rows:
         console.print("no models yet: describe one in config.yaml and run `streamclust worker`")
         return

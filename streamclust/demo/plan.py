@@ -45,7 +45,7 @@ class Plan:
     rows: int = 49_097
     pixel_rate: float = 25_000.0
     half_life: float = 10_000.0
-    batch_fits: int = 3
+    batch_fits: int = 5
 
     @property
     def row_rate(self) -> float:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import pytest
 import redis
 
+from streamclust.store import source
 from streamclust.store.connect import Server
 from streamclust.store.layout import Layout, PointsFormat
 from streamclust.store.points import encode
@@ -24,6 +27,15 @@ LAYOUTS = {
     "weighted": Layout("float64", "f8", "w", (), 2, strict=False),
 }
 SPECS = {"weighted": PointsFormat(weight_field="w")}
+
+
+@contextmanager
+def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
+    """Let reads ask for at most so many entries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "_READ_ENTRIES", entries)
+        patch.setattr(source, "_FIRST_READ", first)
+        yield
 
 
 @dataclass

@@ -28,17 +28,6 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture
-def client(address: Address) -> Iterator[redis.Redis]:
-    with open_server(address) as server:
-        yield server.client()
-
-
-@pytest.fixture
-def keys(namespace: str) -> Keys:
-    return Keys(namespace, "m")
-
-
-@pytest.fixture
 def token(client: redis.Redis, keys: Keys) -> int:
     """A fencing token that was just taken."""
     return take(client, keys)

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.store.commit import Commit, commit
-from streamclust.store.connect import Address, open_server
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from tests.waiting import wait_until
 
 LONG = 3600.0
 SHORT = 0.02
-
-
-@pytest.fixture
-def client(address: Address) -> Iterator[redis.Redis]:
-    with open_server(address) as server:
-        yield server.client()
-
-
-@pytest.fixture
-def keys(namespace: str) -> Keys:
-    return Keys(namespace, "m")
 
 
 @pytest.fixture

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -16,27 +12,15 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamclust.store import source
-from streamclust.store.connect import Address, Server, open_server
-from streamclust.store.layout import Layout, PointsFormat
+from streamclust.store.connect import Server
 from streamclust.store.points import encode
-from streamclust.store.source import Batch, Batcher, StreamReader, batches
-from tests.waiting import wait_until
+from tests.store.feeding import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
 
 AGAINST_A_SERVER = settings(
     deadline=None,
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-@contextmanager
-def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
-    """Let reads ask for at most so many entries."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "_READ_ENTRIES", entries)
-        patch.setattr(source, "_FIRST_READ", first)
-        yield
 
 
 @pytest.fixture
@@ -344,5 +328,3 @@ def test_large_entries_are_read_few_at_a_time(feed: Feed, good: bool) -> None:
     counts = asked(feed, lambda: feed.drain(100_000, None, LAYOUTS["float64"]))
     assert counts[0] == 16
     assert set(counts[1:]) == {(4 << 20) // 500_004}
-
-

@@ -1,0 +1,209 @@
+"""Reading what was published: the newest version, an older one, and those to come."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import redis
+
+from streamclust.errors import FormatError, UnknownModelError
+from streamclust.store.commit import Commit, commit
+from streamclust.store.connect import Server
+from streamclust.store.health import Health, read_health, write_health
+from streamclust.store.keys import Keys
+from streamclust.store.lease import Lease
+from streamclust.store.subscription import dead_count, follow, model_names, read_model
+from tests.store.test_commit import letters, of_version
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def token(client: redis.Redis, keys: Keys) -> int:
+    lease = Lease(client, keys, 3600.0)
+    assert lease.take()
+    return lease.token
+
+
+@pytest.fixture
+def published(client: redis.Redis, keys: Keys, token: int) -> Keys:
+    """A model with the versions 3, 4 and 5 of five."""
+    for version in range(1, 6):
+        commit(client, keys, of_version(token, version), keep=3)
+    return keys
+
+
+def versions(client: redis.Redis, keys: Keys, after: int) -> list[int]:
+    return [model.version for model in follow(client, keys, after)]
+
+
+# ---- one version
+
+
+def test_the_newest_version_is_read(client: redis.Redis, published: Keys) -> None:
+    model = read_model(client, published)
+    assert (model.name, model.version, model.points) == ("m", 5, 500)
+    assert model.means.tolist() == [[5.0, 6.0], [7.0, 8.0]]
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_a_kept_version_is_read_again(client: redis.Redis, published: Keys, version: int) -> None:
+    assert read_model(client, published, version).version == version
+
+
+@pytest.mark.parametrize("version", [0, 2, 6])
+def test_a_version_that_is_not_kept_is_refused(
+    client: redis.Redis, published: Keys, version: int
+) -> None:
+    with pytest.raises(UnknownModelError) as failure:
+        read_model(client, published, version)
+    text = f"version {version} of 'm' isn't kept; the oldest kept one is 3"
+    assert str(failure.value) == text
+
+
+def test_an_unknown_model_is_refused_with_those_that_exist(
+    client: redis.Redis, published: Keys
+) -> None:
+    other = Keys(published.namespace, "other")
+    for version in (None, 3):
+        with pytest.raises(UnknownModelError) as failure:
+            read_model(client, other, version)
+        assert str(failure.value) == (
+            f"model 'other' has not been published in namespace {published.namespace!r}; "
+            "models there: m"
+        )
+
+
+def test_where_there_is_no_model_none_is_named(client: redis.Redis, keys: Keys) -> None:
+    with pytest.raises(UnknownModelError, match=r"models there: none$"):
+        read_model(client, keys)
+
+
+def test_a_model_whose_versions_were_all_deleted_is_unknown(
+    client: redis.Redis, published: Keys
+) -> None:
+    client.xtrim(published.models, maxlen=0, approximate=False)
+    with pytest.raises(UnknownModelError):
+        read_model(client, published)
+    with pytest.raises(UnknownModelError, match="the oldest kept one is none"):
+        read_model(client, published, 4)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"payload": b"no"}, {"payload": b""}, {"x": b"1"}, {"Payload": b""}], ids=str
+)
+def test_an_entry_of_another_program_is_named(
+    client: redis.Redis, published: Keys, fields: dict[Any, Any]
+) -> None:
+    client.xadd(published.models, fields, id="9-0")
+    with pytest.raises(FormatError) as failure:
+        read_model(client, published)
+    assert str(failure.value).startswith(f"{published.models} entry 9-0 does not hold")
+    with pytest.raises(FormatError):
+        list(follow(client, published, 5))
+
+
+# ---- those to come
+
+
+@pytest.mark.parametrize(
+    ("after", "found"), [(0, [3, 4, 5]), (3, [4, 5]), (4, [5]), (5, []), (99, [])]
+)
+def test_all_kept_versions_after_one_are_given(
+    client: redis.Redis, published: Keys, after: int, found: list[int]
+) -> None:
+    assert versions(client, published, after) == found
+
+
+def test_of_many_versions_all_are_given(client: redis.Redis, keys: Keys, token: int) -> None:
+    for version in range(1, 41):
+        commit(client, keys, of_version(token, version))
+    found: list[int] = []
+    while more := versions(client, keys, found[-1] if found else 0):
+        found += more
+    assert found == list(range(1, 41))
+
+
+def test_a_follower_waits_for_the_next_version(
+    server: Server, client: redis.Redis, keys: Keys, token: int
+) -> None:
+    found: list[int] = []
+
+    def wait_for_one() -> None:
+        models = follow(server.client(), keys, 0, block_ms=9000)
+        found.extend(model.version for model in models)
+
+    follower = threading.Thread(target=wait_for_one)
+    follower.start()
+    wait_until(lambda: int(client.info("clients")["blocked_clients"]) > 0)
+    commit(client, keys, of_version(token, 1))
+    follower.join()
+    assert found == [1]
+
+
+def test_a_follower_that_waits_in_vain_gets_nothing(client: redis.Redis, published: Keys) -> None:
+    assert list(follow(client, published, 5, block_ms=1)) == []
+
+
+# ---- names
+
+
+def test_names_are_those_of_the_namespace(client: redis.Redis, namespace: str) -> None:
+    for model in ("palette", "a.b-c_1"):
+        assert Lease(client, Keys(namespace, model), 3600.0).take()
+    client.set(Keys(namespace, "begun").state, "x")
+    client.set(Keys(namespace + "2", "elsewhere").state, "x")
+    client.set(Keys("x" + namespace, "elsewhere").state, "x")
+    client.set(f"{namespace}:unrelated", "x")
+    assert model_names(client, namespace) == ["a.b-c_1", "begun", "palette"]
+    assert model_names(client, namespace + "-none") == []
+
+
+def test_names_are_found_among_many_keys(client: redis.Redis, namespace: str) -> None:
+    expected = [f"m{number:04}" for number in range(1500)]
+    pipeline = client.pipeline(transaction=False)
+    for name in expected:
+        pipeline.set(Keys(namespace, name).state, "x")
+        pipeline.set(Keys(namespace, name).token, "1")
+    pipeline.execute()
+    assert model_names(client, namespace) == expected
+
+
+# ---- dead letters
+
+
+def test_dead_letters_are_counted_by_their_numbers(
+    client: redis.Redis, keys: Keys, token: int
+) -> None:
+    assert dead_count(client, keys) == 0
+    commit(client, keys, Commit(token, b"state", dead=letters(12)), keep_dead=5)
+    assert dead_count(client, keys) == 12
+
+
+# ---- health
+
+
+HEALTH = Health(4711, "host", "learning", 10**12, 1.5, 42, 7, None, 1526919030.5)
+
+
+def test_the_health_comes_back(client: redis.Redis, keys: Keys) -> None:
+    assert read_health(client, keys) is None
+    write_health(client, keys, HEALTH, 60.0)
+    assert read_health(client, keys) == HEALTH
+    assert 50_000 < int(str(client.pttl(keys.health))) <= 60_000
+
+
+def test_the_health_lapses(client: redis.Redis, keys: Keys) -> None:
+    write_health(client, keys, HEALTH, 0.001)
+    wait_until(lambda: read_health(client, keys) is None)
+
+
+@pytest.mark.parametrize("words", ["", "no", "[]", "{}", "5", '{"pid": 1, "mood": "good"}'])
+def test_the_health_of_another_version_is_refused(
+    client: redis.Redis, keys: Keys, words: str
+) -> None:
+    client.set(keys.health, words)
+    with pytest.raises(FormatError) as failure:
+        read_health(client, keys)
+    assert str(failure.value).startswith(f"key {keys.health} ")

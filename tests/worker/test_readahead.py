@@ -1,0 +1,152 @@
+"""Reading ahead: every batch in order, bounded, and an end that comes soon."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from streamclust.store.source import Batch
+from streamclust.worker.readahead import _AHEAD, ReadAhead
+from tests.waiting import wait_until
+
+Stopping = Callable[[], bool]
+
+
+def a_batch(number: int) -> Batch:
+    X = np.full((1, 1), float(number))
+    return Batch(X, None, {"points": f"{number}-0"}, None, (), float(number))
+
+
+def number_of(batch: Batch | None) -> int | None:
+    return None if batch is None else int(batch.time_ms)
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "reader"]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    assert readers() == []
+    yield
+    assert readers() == []
+
+
+class Source:
+    """Makes batches without end, and notes how many."""
+
+    def __init__(self, limit: int = 10**9) -> None:
+        self.made = 0
+        self.closed = threading.Event()
+        self._limit = limit
+
+    def __call__(self, stopping: Stopping) -> Iterator[Batch]:
+        while not stopping() and self.made < self._limit:
+            self.made += 1
+            yield a_batch(self.made)
+        self.closed.set()
+
+
+def test_all_batches_come_in_order() -> None:
+    with ReadAhead(Source(limit=1000)) as feed:
+        found = [number_of(batch) for batch in feed.ticks(10.0)]
+    assert found == list(range(1, 1001))
+
+
+def test_no_batches_are_an_end_too() -> None:
+    with ReadAhead(Source(limit=0)) as feed:
+        assert list(feed.ticks(10.0)) == []
+
+
+def test_it_reads_ahead_and_no_further() -> None:
+    source = Source()
+    with ReadAhead(source) as feed:
+        ahead = _AHEAD + 1  # the one that finds the queue full
+        wait_until(lambda: source.made == ahead)
+        ticks = feed.ticks(10.0)
+        for taken in range(1, 20):
+            assert number_of(next(ticks)) == taken
+            wait_until(lambda taken=taken: source.made == taken + ahead)  # type: ignore[misc]
+        assert feed._queue.qsize() == _AHEAD
+
+
+def test_a_tick_says_that_nothing_came() -> None:
+    go_on = threading.Event()
+
+    def make(stopping: Stopping) -> Iterator[Batch]:
+        yield a_batch(1)
+        go_on.wait(10.0)
+        yield a_batch(2)
+
+    with ReadAhead(make) as feed:
+        ticks = feed.ticks(0.01)
+        found = [number_of(each) for each in islice(filter(None, ticks), 1)]
+        assert [next(ticks), next(ticks)] == [None, None]
+        go_on.set()
+        found += [number_of(each) for each in ticks if each is not None]
+    assert found == [1, 2]
+
+
+@pytest.mark.parametrize("before", [0, 1, 3, 20])
+def test_what_the_reader_raises_comes_after_the_batches_before_it(before: int) -> None:
+    def make(stopping: Stopping) -> Iterator[Batch]:
+        for number in range(before):
+            yield a_batch(number)
+        raise ZeroDivisionError("no such luck")
+
+    found = []
+    with pytest.raises(ZeroDivisionError, match="no such luck"), ReadAhead(make) as feed:
+        for batch in feed.ticks(10.0):
+            found.append(number_of(batch))
+    assert found == list(range(before))
+
+
+def test_what_the_reader_raises_at_once_comes_too() -> None:
+    def make(stopping: Stopping) -> Iterator[Batch]:
+        raise LookupError("before the first batch")
+
+    with pytest.raises(LookupError, match="before the first"), ReadAhead(make) as feed:
+        list(feed.ticks(10.0))
+
+
+def test_closing_ends_a_reader_that_waits_for_room() -> None:
+    source = Source()
+    with ReadAhead(source):
+        wait_until(lambda: source.made == _AHEAD + 1)
+    assert source.closed.is_set()
+    assert source.made <= _AHEAD + 2
+
+
+def test_closing_ends_a_reader_that_waits_for_entries() -> None:
+    waiting = threading.Event()
+
+    def make(stopping: Stopping) -> Iterator[Batch]:
+        while not stopping():
+            waiting.set()
+            wait_until(stopping)
+        yield from ()
+
+    with ReadAhead(make):
+        assert waiting.wait(10.0)
+
+
+def test_an_error_in_the_block_closes_it_and_is_not_lost() -> None:
+    source = Source()
+    with pytest.raises(ZeroDivisionError), ReadAhead(source) as feed:
+        next(feed.ticks(10.0))
+        raise ZeroDivisionError
+    assert source.closed.is_set()
+
+
+def test_an_error_of_the_reader_after_the_close_is_no_error() -> None:
+    def make(stopping: Stopping) -> Iterator[Batch]:
+        yield from ()
+        wait_until(stopping)
+        raise ConnectionError("the server went away while we left")
+
+    with ReadAhead(make):
+        pass
