@@ -19,7 +19,7 @@ from streamclust.store.connect import Address, Server, open_server
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from tests.conftest import answers, free_port, running
-from tests.store.test_commit import of_version
+from tests.store.committing import of_version
 from tests.waiting import wait_until
 
 SECRET = "s3cr3t"

@@ -177,7 +177,7 @@ def _draw_mixture_score(axes: Axes, track: Track, baselines: Baselines) -> None:
     fits = [mixture.log_likelihood for mixture in baselines.mixtures]
     label = f"scikit-learn, full-batch fits: {len(fits)}"
     for fit in fits:
-        axes.axhline(fit, color=_ORANGE, linestyle="dashed", label=label)
+        axes.axhline(fit, color=_ORANGE, linestyle="dashed", linewidth=1, label=label)
         label = ""
     low, high = min(*fits, float(np.percentile(scores, 15))), max(*fits, *scores)
     margin = 0.25 * (high - low)

@@ -222,7 +222,8 @@ def _add_mixture(table: Table, mixture: MixtureReport) -> None:
         f"{mixture.batch_log_likelihood:.2f}",
         f"{mixture.gap:+.2f}",
     )
-    passes = ", ".join(map(str, mixture.batch_passes))
+    least, most = min(mixture.batch_passes), max(mixture.batch_passes)
+    passes = f"{least} to {most}" if least < most else f"{most}"
     table.add_row("  passes over the data", "1", passes, "")
 
 

@@ -9,6 +9,7 @@ import redis
 
 from streamclust.store.connect import Address, Server, open_server
 from streamclust.store.keys import Keys
+from tests.store.committing import take
 
 
 @pytest.fixture
@@ -25,3 +26,9 @@ def client(server: Server) -> redis.Redis:
 @pytest.fixture
 def keys(namespace: str) -> Keys:
     return Keys(namespace, "m")
+
+
+@pytest.fixture
+def token(client: redis.Redis, keys: Keys) -> int:
+    """A fencing token that was just taken."""
+    return take(client, keys)

@@ -15,15 +15,8 @@ from streamclust.store.health import Health, read_health, write_health
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.subscription import dead_count, follow, model_names, read_model
-from tests.store.test_commit import letters, of_version
+from tests.store.committing import letters, of_version
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def token(client: redis.Redis, keys: Keys) -> int:
-    lease = Lease(client, keys, 3600.0)
-    assert lease.take()
-    return lease.token
 
 
 @pytest.fixture

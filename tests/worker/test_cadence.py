@@ -68,6 +68,17 @@ def test_a_reset_begins_both_counts_anew() -> None:
     assert not due(cadence)
 
 
+def test_points_from_before_a_restart_count_too() -> None:
+    clock = Clock()
+    cadence = Cadence(100, 5.0, clock, counted=99)
+    assert not due(cadence)
+    clock.now += 5.0
+    assert due(cadence)
+    cadence.reset()
+    cadence.count(1)
+    assert cadence.counted == 1
+
+
 def test_the_clock_of_the_system_is_the_default() -> None:
     cadence = Cadence(1, 3600.0)
     assert not due(cadence)

@@ -1,0 +1,371 @@
+"""The streaming learner: its laws, its warm-up, and feeds that change under its feet."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from numpy.testing import assert_allclose, assert_array_equal
+
+from streamclust import Forgetting, HalfLife, HalfLifeTime, PowerSchedule, StreamLearner
+from streamclust.arrays import Array
+from streamclust.errors import DataError
+from streamclust.online import Info, LearnerState
+from streamclust.stats import Stats, merge
+from tests.numerics import strict_floats
+from tests.strategies import (
+    COVARIANCE_TYPES,
+    FAMILIES,
+    assert_same_stats,
+    blobs,
+    family_of,
+    laws,
+    problems,
+    same_partition,
+)
+
+__all__ = ["strict_floats"]
+
+CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+families = pytest.mark.parametrize("name", FAMILIES)
+
+
+def running(state: LearnerState[Any]) -> Stats:
+    """The statistics of a learner that has started."""
+    assert state.stats is not None
+    return state.stats
+
+
+def learn(
+    learner: StreamLearner[Any], X: Array, size: int = 50, state: LearnerState[Any] | None = None
+) -> tuple[LearnerState[Any], list[Info]]:
+    """Feed points in batches; return the last state and all that was told."""
+    state, told = state or learner.init(), []
+    for start in range(0, len(X), size):
+        state, info = learner.update(state, X[start : start + size])
+        told.append(info)
+    return state, told
+
+
+def bits(value: Any) -> Any:
+    """All that is in a state, to the last bit."""
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.tobytes())
+    if hasattr(value, "__dataclass_fields__"):
+        return tuple(bits(getattr(value, field.name)) for field in fields(value))
+    return value
+
+
+@families
+@given(data=st.data())
+@laws
+def test_without_forgetting_the_statistics_are_the_sum_of_all_e_steps(
+    name: str, data: st.DataObject
+) -> None:
+    p = data.draw(problems(name, min_points=3))
+    learner = StreamLearner(p.family, PowerHold())  # held: the parameters stay as they are
+    state = learner.init(p.params, 2.0)
+    for batch, w in zip(np.array_split(p.X, 3), np.array_split(p.w, 3), strict=True):
+        state, _ = learner.update(state, batch, w)
+    whole = p.family.e_step(p.params, p.X, p.w)
+    assert_same_stats(running(state), merge(whole, p.family.prior_stats(p.params, 2.0)))
+
+
+class PowerHold(Forgetting):
+    """No forgetting and no M-step, so that a feed can be compared with one sum."""
+
+    @property
+    def hold(self) -> float:
+        return np.inf
+
+
+@families
+def test_without_forgetting_every_point_counts_alike_for_ever(name: str) -> None:
+    X, _ = blobs(200, CENTRES)
+    learner = StreamLearner(family_of(name, 3), warm_up=100)
+    state, _ = learn(learner, X)
+    assert running(state).weight.sum() == pytest.approx(len(X))
+    assert state.points == len(X)
+
+
+@families
+@given(data=st.data())
+@laws
+def test_weight_two_is_the_point_twice_and_weight_zero_no_point(
+    name: str, data: st.DataObject
+) -> None:
+    p = data.draw(problems(name))
+    w = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(p.X), max_size=len(p.X))))
+    learner = StreamLearner(p.family, HalfLife(points=7.0))
+    start = learner.init(p.params, 20.0)
+    weighted, info = learner.update(start, p.X, w.astype(float))
+    repeated, info_repeated = learner.update(start, np.repeat(p.X, w, axis=0))
+    assert_same_stats(running(weighted), running(repeated))
+    assert weighted.points == np.count_nonzero(w)
+    assert info.step_size == pytest.approx(info_repeated.step_size)
+
+
+@families
+@pytest.mark.parametrize("warm_up", [10_000, 90])
+def test_an_update_leaves_the_state_that_it_was_given_as_it_was(name: str, warm_up: int) -> None:
+    X, _ = blobs(60, CENTRES)
+    forgetting = PowerSchedule(average=True)
+    learner = StreamLearner(family_of(name, 3), forgetting, warm_up=warm_up)
+    state, _ = learn(learner, X)
+    before, points = bits(state), X.tobytes()
+    learner.update(state, X, np.full(len(X), 2.0), time_ms=5.0)
+    assert bits(state) == before
+    assert X.tobytes() == points
+
+
+@families
+@pytest.mark.parametrize(
+    "forgetting", [Forgetting(), HalfLife(points=60.0), PowerSchedule(average=True)]
+)
+def test_the_same_feed_and_seed_give_the_same_bits(name: str, forgetting: Forgetting) -> None:
+    X, _ = blobs(150, CENTRES)
+    X[200:] += 40.0  # so that components die and are revived on the way
+    ends = [
+        bits(learn(StreamLearner(family_of(name, 4), forgetting, warm_up=90, seed=seed), X)[0])
+        for seed in (3, 3, 4)
+    ]
+    assert ends[0] == ends[1]
+    assert ends[0] != ends[2]
+
+
+@families
+def test_a_batch_is_scored_before_it_is_learned(name: str) -> None:
+    X, _ = blobs(100, CENTRES)
+    family = family_of(name, 3)
+    learner = StreamLearner(family, HalfLife(points=50.0), warm_up=60)
+    state, _ = learn(learner, X[:60])
+    for start in range(60, 300, 40):
+        batch = X[start : start + 40]
+        honest = family.loss(family.e_step(state.params, batch, np.ones(len(batch))))
+        state, info = learner.update(state, batch)
+        assert info.loss == honest
+
+
+@families
+def test_the_running_score_is_out_of_sample(name: str) -> None:
+    X, _ = blobs(100, CENTRES)
+    learner = StreamLearner(family_of(name, 3), warm_up=60)
+    state, told = learn(learner, X, size=60)
+    assert [info.phase for info in told] == ["started", *["learning"] * 4]
+    assert told[0].loss is None
+    assert running(state).count == 240.0  # the warm-up's points are learned but not scored
+    losses = [info.loss for info in told[1:] if info.loss is not None]
+    assert learner.family.loss(running(state)) == pytest.approx(np.mean(losses))
+
+
+@families
+def test_the_start_is_the_fit_of_the_warm_up_sample(name: str) -> None:
+    X, owners = blobs(40, CENTRES)
+    learner = StreamLearner(family_of(name, 3), warm_up=100)
+    state, told = learn(learner, X, size=40)
+    assert [info.phase for info in told] == ["warming", "warming", "started"]
+    assert [info.points for info in told] == [40, 40, 120]
+    assert told[1].reason == "80 of 100 warm-up points"
+    assert len(state.sample) == len(state.sample_weight) == 0
+    assert same_partition(learner.family.predict(state.params, X), owners)
+    assert running(state).weight.sum() == pytest.approx(120.0)
+
+
+def test_the_warm_up_is_long_enough_for_the_components() -> None:
+    assert StreamLearner(family_of("kmeans", 3)).warm_up_points == 1000
+    assert StreamLearner(family_of("kmeans", 300)).warm_up_points == 3000
+    assert StreamLearner(family_of("kmeans", 300), warm_up=7).warm_up_points == 7
+
+
+@families
+def test_the_warm_up_can_be_ended_early(name: str) -> None:
+    X, _ = blobs(10, CENTRES)
+    learner = StreamLearner(family_of(name, 3))
+    state, _ = learner.update(learner.init(), X)
+    state, info = learner.start(state)
+    assert info.phase == "started"
+    assert state.params is not None
+
+
+@families
+def test_too_few_distinct_points_are_waited_for_in_bounded_memory(name: str) -> None:
+    learner = StreamLearner(family_of(name, 3), warm_up=20)
+    two = np.repeat([[1.0, 2.0], [3.0, 4.0]], 10, axis=0)
+    state = learner.init()
+    for _ in range(5):
+        state, info = learner.update(state, two)
+        assert info.phase == "warming"
+        assert info.reason.startswith("2 distinct points are too few for 3 components")
+        assert len(state.sample) == 2
+    assert state.sample_weight.tolist() == [50.0, 50.0]
+    state, info = learner.update(state, np.repeat([[9.0, 9.0]], 20, axis=0))
+    assert info.phase == "started"
+    assert_allclose(np.sort(running(state).weight), [20.0, 50.0, 50.0])
+    assert state.points == 120
+
+
+@families
+def test_a_batch_without_points_changes_nothing(name: str) -> None:
+    X, _ = blobs(40, CENTRES)
+    learner = StreamLearner(family_of(name, 3), HalfLifeTime(seconds=1.0), warm_up=60)
+    for state in (learner.init(), learner.update(learner.init(), X, time_ms=1.0)[0]):
+        for batch, w in ((np.empty((0, 2)), None), (X, np.zeros(len(X)))):
+            after, info = learner.update(state, batch, w, time_ms=9e9)
+            assert after is state
+            assert (info.points, info.loss, info.step_size) == (0, None, 0.0)
+
+
+@families
+@pytest.mark.parametrize("warm_up", [10_000, 60])
+@pytest.mark.parametrize(
+    ("X", "w", "message"),
+    [
+        ([[1.0, 2.0, 3.0]], None, "X has 3 features; expected 2"),
+        ([[1.0, np.nan]], None, "NaN"),
+        ([[1.0, -np.inf]], None, "infinity"),
+        ([[1.0, 1e200]], None, "magnitude"),
+        ([[1.0, 2.0]], [-1.0], "sample weights"),
+        ([[1.0, 2.0]], [1.0, 1.0], "sample weights"),
+    ],
+)
+def test_bad_points_are_refused_while_warming_up_and_after(
+    name: str, warm_up: int, X: Any, w: Any, message: str
+) -> None:
+    points, _ = blobs(40, CENTRES)
+    learner = StreamLearner(family_of(name, 3), warm_up=warm_up)
+    state, _ = learner.update(learner.init(), points)
+    before = bits(state)
+    with pytest.raises(DataError, match=message):
+        learner.update(state, X, w)
+    assert bits(state) == before
+
+
+@families
+def test_one_component_in_one_dimension_learns_from_one_point(name: str) -> None:
+    learner = StreamLearner(family_of(name, 1), warm_up=1)
+    state, info = learner.update(learner.init(), [[5.0]])
+    assert info.phase == "started"
+    state, info = learner.update(state, [[7.0]])
+    assert state.params is not None
+    assert state.params.means.tolist() == [[6.0]]
+
+
+@families
+@pytest.mark.parametrize(
+    ("scale", "shift", "tol"), [(1e-6, 0.0, 1e-9), (1e6, 0.0, 1e-9), (1.0, 1e8, 1e-6)]
+)
+def test_other_units_or_another_origin_change_nothing_but_units(
+    name: str, scale: float, shift: float, tol: float
+) -> None:
+    X, _ = blobs(150, CENTRES)
+    X[300:] += np.linspace(0.0, 5.0, 150)[:, None]  # it drifts
+    learner = StreamLearner(family_of(name, 3), HalfLife(points=80.0), warm_up=90, restarts=1)
+    here, _ = learn(learner, X)
+    moved = scale * X + shift
+    there, _ = learn(learner, moved)
+    assert here.params is not None
+    assert there.params is not None
+    assert_array_equal(
+        learner.family.predict(there.params, moved), learner.family.predict(here.params, X)
+    )
+    assert_allclose(running(there).weight, running(here).weight, rtol=tol)
+    assert_allclose((there.params.means - shift) / scale, here.params.means, rtol=tol, atol=tol)
+    if name != "kmeans":
+        covariances = there.params.covariances / scale**2
+        assert_allclose(covariances, here.params.covariances, rtol=tol, atol=tol)
+
+
+@families
+def test_a_feature_that_never_varies_does_no_harm(name: str) -> None:
+    X, owners = blobs(100, CENTRES)
+    flat = np.column_stack([X, np.full(len(X), 1e6), np.zeros(len(X))])
+    learner = StreamLearner(family_of(name, 3), HalfLife(points=60.0), warm_up=90)
+    state, _ = learn(learner, flat)
+    assert state.params is not None
+    assert (state.params.means[:, 2:] == [1e6, 0.0]).all()
+    assert same_partition(learner.family.predict(state.params, flat), owners)
+
+
+@families
+def test_a_feature_that_stands_still_for_ages_and_then_jumps_is_learned_again(name: str) -> None:
+    # Its variance has faded to 1e-210 of what it was when it moves, and all densities underflow.
+    rng = np.random.default_rng(0)
+    places = np.tile([[0.0, 0.0], [30.0, 0.0]], (10, 1))
+    learner = StreamLearner(family_of(name, 2), HalfLife(points=20.0), warm_up=20)
+    state, _ = learner.update(learner.init(), places + rng.normal(size=(20, 2)))
+    for _ in range(700):
+        noise = rng.normal(size=(20, 2)) * [1.0, 0.0]
+        state, _ = learner.update(state, places + noise)
+    for _ in range(20):
+        state, info = learner.update(state, 5.0 + places + rng.normal(size=(20, 2)))
+    assert state.params is not None
+    assert info.loss is not None
+    assert np.isfinite(info.loss)
+    assert_allclose(np.sort(state.params.means[:, 0]), [5.0, 35.0], atol=1.5)
+    assert_allclose(state.params.means[:, 1], 5.0, atol=1.5)
+
+
+@families
+def test_an_outlier_as_large_as_can_be_leaves_finite_parameters(name: str) -> None:
+    X, _ = blobs(60, CENTRES)
+    learner = StreamLearner(family_of(name, 3), HalfLife(points=50.0), warm_up=60)
+    state, _ = learn(learner, X)
+    state, info = learner.update(state, [[1e100, -1e100]])
+    state, _ = learn(learner, X, state=state)
+    assert info.loss is not None
+    assert np.isfinite(info.loss)
+    arrays = learner.family.to_arrays(state.params)
+    assert all(np.isfinite(value).all() for value in arrays.values())
+
+
+@given(seed=st.integers(0, 10**6), K=st.integers(2, 8), far=st.sampled_from([5.0, 100.0]))
+@settings(laws, max_examples=15)
+def test_when_the_data_jump_all_clusters_are_in_use_again(seed: int, K: int, far: float) -> None:
+    rng = np.random.default_rng(seed)
+    before, _ = blobs(60, 10.0 * rng.normal(size=(K, 2)), seed=seed, spread=0.5)
+    after, _ = blobs(400, far + 10.0 * rng.normal(size=(K, 2)), seed=seed + 1, spread=0.5)
+    learner = StreamLearner(family_of("kmeans", K), HalfLife(points=20.0 * K), warm_up=30 * K)
+    state, _ = learn(learner, np.concatenate([before, after]), size=5 * K)
+    labels = learner.family.predict(state.params, after)
+    assert set(labels.tolist()) == set(range(K))
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_when_the_data_jump_all_components_are_in_use_again(kind: str) -> None:
+    before, _ = blobs(60, CENTRES)
+    after, _ = blobs(400, CENTRES[::-1] * [2.0, -1.0] + 100.0)
+    learner = StreamLearner(family_of(kind, 3), HalfLife(points=60.0), warm_up=90)
+    state, told = learn(learner, np.concatenate([before, after]), size=15)
+    assert state.revivals == sum(len(info.revived) for info in told) > 0
+    assert state.params is not None
+    assert state.params.weights.min() > 0.05
+    assert (np.abs(state.params.means - 100.0) < 30.0).all()
+
+
+@families
+def test_a_pause_of_the_feed_kills_no_component(name: str) -> None:
+    # Under a half-life in event time everything has faded when the feed goes on, but evenly.
+    X, _ = blobs(60, CENTRES)
+    learner = StreamLearner(family_of(name, 3), HalfLifeTime(seconds=60.0), warm_up=90)
+    state, time_ms = learner.init(), 0.0
+    for start in range(0, len(X), 30):
+        state, _ = learner.update(state, X[start : start + 30], time_ms=time_ms)
+        time_ms += 1000.0
+    assert state.params is not None
+    before = state.params.means
+    state, info = learner.update(state, X[:1], time_ms=time_ms + 20 * 60_000.0)
+    assert info.revived == ()
+    assert_allclose(state.params.means, before, atol=3.0)
+
+
+@families
+def test_event_time_has_to_be_given_where_it_is_what_forgets(name: str) -> None:
+    X, _ = blobs(60, CENTRES)
+    learner = StreamLearner(family_of(name, 3), HalfLifeTime(seconds=1.0), warm_up=90)
+    state, _ = learn(learner, X[:90])
+    with pytest.raises(DataError, match="time_ms"):
+        learner.update(state, X)

@@ -1,0 +1,299 @@
+"""One model as it is learned: what is committed and published, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamclust.store.connect import Address, open_server
+from streamclust.store.subscription import follow
+from tests.store.test_checkpoint import same
+from tests.worker.desk import GIVEN, LAYOUT, Desk, a_batch, bad_batch
+
+
+@pytest.fixture
+def desk(address: Address, namespace: str) -> Iterator[Desk]:
+    with open_server(address) as server:
+        yield Desk(server.client(), namespace)
+
+
+# ---- where it begins
+
+
+def test_a_new_model_is_committed_at_once(desk: Desk) -> None:
+    learning = desk.learning()
+    found = desk.committed()
+    assert found.position == {"points": "0-0"}
+    assert found.learner.points == 0
+    assert same(found, learning.checkpoint)
+    assert desk.versions == []
+    assert desk.said("new model")[0]["position"] == {"points": "0-0"}
+
+
+def test_latest_is_settled_at_once(desk: Desk) -> None:
+    desk.client.xadd(desk.stream, {"x": 1}, id="7-0")
+    desk.learning(streams=[desk.stream], start="latest")
+    assert desk.committed().position == {desk.stream: "7-0"}
+    desk.client.xadd(desk.stream, {"x": 1}, id="8-0")
+    again = desk.learning(streams=[desk.stream], start="latest")
+    assert again.checkpoint.position == {desk.stream: "7-0"}
+
+
+def test_given_parameters_are_a_version_before_any_point(desk: Desk) -> None:
+    learning = desk.learning(init=GIVEN)
+    [model] = desk.versions
+    assert (model.version, model.reason, model.points) == (1, "start", 0)
+    assert model.means.tolist() == [[0.0, 0.0], [5.0, 5.0]]
+    assert model.score is model.time_ms is None
+    assert model.mass.tolist() == [10.0, 10.0]
+    assert desk.committed().version == 1
+    learning.tick()
+    learning.leave()
+    assert len(desk.versions) == 1
+    # and a restart doesn't begin anew
+    desk.learning(init=GIVEN).leave()
+    assert len(desk.versions) == 1
+
+
+def test_a_stream_that_is_added_begins_at_the_start_of_the_settings(desk: Desk) -> None:
+    new = desk.stream
+    desk.client.xadd(new, {"x": 1}, id="7-0")
+    first = desk.learning()
+    first.learn(a_batch(3))
+    first.leave()
+    more = desk.learning(streams=["points", new], start="latest")
+    expected = {"points": "3-0", new: "7-0"}
+    assert more.checkpoint.position == expected
+    # and that is committed, so that a restart means the same
+    assert desk.committed().position == expected
+    desk.client.xadd(new, {"x": 1}, id="8-0")
+    again = desk.learning(streams=[new, "points"], start="latest")
+    assert again.checkpoint.position == expected
+
+
+def test_a_stream_that_is_left_out_is_not_read(desk: Desk) -> None:
+    learning = desk.learning(streams=["points", desk.stream], start="5-0")
+    assert learning.checkpoint.position == {"points": "5-0", desk.stream: "5-0"}
+    assert desk.learning().checkpoint.position == {"points": "5-0"}
+
+
+# ---- commits
+
+
+def test_a_commit_is_due_after_so_many_points(desk: Desk) -> None:
+    learning = desk.learning(commit={"points": 100, "every": "1d"})
+    for number in (1, 2, 3):
+        learning.learn(a_batch(number))
+        assert desk.committed().learner.points == (60 if number > 1 else 0)  # the first version
+    learning = desk.learning(commit={"points": 100, "every": "1d"})
+    for number in (3, 4, 5):
+        learning.learn(a_batch(number))
+        assert desk.committed().learner.points == 60
+    learning.learn(a_batch(6))
+    found = desk.committed()
+    assert found.learner.points == 180
+    assert found.position == {"points": "6-0"}
+    assert same(found, learning.checkpoint)
+
+
+def test_a_commit_is_due_after_so_much_time(desk: Desk) -> None:
+    learning = desk.learning(commit={"points": 10**9, "every": "2s"})
+    learning.learn(a_batch(1))
+    desk.clock.now += 1.9
+    learning.tick()
+    assert desk.committed().learner.points == 0
+    desk.clock.now += 0.2
+    learning.tick()
+    assert desk.committed().learner.points == 30
+    desk.clock.now += 1.9
+    learning.learn(a_batch(2, 10))
+    assert desk.committed().learner.points == 30
+    desk.clock.now += 0.2
+    learning.learn(a_batch(3, 10))
+    assert desk.committed().learner.points == 50
+    assert desk.committed().position == {"points": "3-0"}
+
+
+def writes(desk: Desk) -> int:
+    """Return how many scripts the server has run."""
+    stats: Any = desk.client.info("commandstats")
+    return int(stats["cmdstat_eval"]["calls"])
+
+
+@pytest.mark.parametrize("init", [GIVEN, {"kind": "warm_up", "points": 60}])
+def test_without_news_nothing_is_written(desk: Desk, init: Any) -> None:
+    learning = desk.learning(init=init, commit={"every": "1s"}, publish={"every": "2s"})
+    learning.learn(bad_batch(1, 3))
+    for _ in range(3):
+        desk.clock.now += 10.0
+        learning.tick()
+    before = writes(desk)
+    for _ in range(10):
+        desk.clock.now += 10.0
+        learning.tick()
+    assert writes(desk) == before
+    assert desk.committed().position == {"points": "1-0"}
+
+
+def test_the_committed_state_is_that_of_the_last_batch(desk: Desk) -> None:
+    learning = desk.learning(commit={"points": 1})
+    for number in range(1, 12):
+        learning.learn(a_batch(number, 7))
+        found = desk.committed()
+        assert found.position == {"points": f"{number}-0"}
+        assert found.learner.points == 7 * number
+        assert found.layout == LAYOUT
+        assert same(found, learning.checkpoint)
+
+
+def test_a_batch_of_bad_entries_moves_the_position(desk: Desk) -> None:
+    learning = desk.learning(init=GIVEN, commit={"points": 3})
+    learning.learn(bad_batch(4, 3))
+    found = desk.committed()
+    assert found.position == {"points": "4-0"}
+    assert (found.dead, found.learner.points) == (3, 0)
+    assert len(desk.versions) == 1
+
+
+def test_the_group_shows_the_committed_position(desk: Desk) -> None:
+    for number in range(1, 10):
+        desk.client.xadd(desk.stream, {"x": 1}, id=f"{number}-0")
+    learning = desk.learning(streams=[desk.stream], commit={"points": 60, "every": "1d"})
+    shown = []
+    for number in range(1, 6):
+        learning.learn(a_batch(number, position={desk.stream: f"{number}-0"}))
+        [group] = desk.client.xinfo_groups(desk.stream)
+        assert group["name"] == desk.keys.group.encode()
+        shown.append(group["last-delivered-id"].decode())
+    assert shown == ["0-0", "2-0", "2-0", "4-0", "4-0"]
+
+
+# ---- versions
+
+
+def test_the_first_version_comes_with_the_end_of_the_warm_up(desk: Desk) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1, 59))
+    assert desk.versions == []
+    learning.learn(a_batch(2, 1))
+    [model] = desk.versions
+    assert (model.version, model.reason, model.points) == (1, "start", 60)
+    assert model.position == desk.committed().position == {"points": "2-0"}
+    assert model.features == ("x", "y")
+    assert model.time_ms == 2000.0
+    assert model.score is None
+    assert model.mass.sum() == pytest.approx(60.0)
+    assert desk.said("warm-up done")[0]["points"] == 60
+
+
+def test_a_version_is_due_after_so_many_points(desk: Desk) -> None:
+    learning = desk.learning(init=GIVEN, publish={"points": 70, "every": "1d"})
+    for number in range(1, 10):
+        learning.learn(a_batch(number))
+    assert [model.points for model in desk.versions] == [0, 90, 180, 270]
+    assert [model.position["points"] for model in desk.versions] == ["0-0", "3-0", "6-0", "9-0"]
+    assert desk.reasons == ["start", "step", "step", "step"]
+    assert all(model.score for model in desk.versions[1:])
+    assert same(desk.committed(), learning.checkpoint)
+
+
+def test_a_version_is_due_after_so_much_time(desk: Desk) -> None:
+    learning = desk.learning(init=GIVEN, publish={"points": 10**9, "every": "5s"})
+    learning.learn(a_batch(1))
+    desk.clock.now += 4.9
+    learning.tick()
+    assert len(desk.versions) == 1
+    desk.clock.now += 0.2
+    learning.tick()
+    assert [model.points for model in desk.versions] == [0, 30]
+    desk.clock.now += 60.0
+    learning.tick()
+    assert len(desk.versions) == 2
+
+
+def test_versions_count_without_gaps_through_restarts(desk: Desk) -> None:
+    number = 0
+    for _ in range(5):
+        learning = desk.learning(publish={"points": 20})
+        for _ in range(4):
+            number += 1
+            learning.learn(a_batch(number))
+    versions = [model.version for model in desk.versions]
+    while more := list(follow(desk.client, desk.keys, versions[-1])):
+        versions += [model.version for model in more]
+    assert versions == list(range(1, len(versions) + 1))
+    assert len(versions) == number - 1  # the warm-up took two batches
+    assert desk.committed().version == versions[-1]
+
+
+def test_old_versions_are_trimmed(desk: Desk) -> None:
+    learning = desk.learning(publish={"points": 1, "keep": 3})
+    for number in range(1, 9):
+        learning.learn(a_batch(number))
+    assert [model.version for model in desk.versions] == [5, 6, 7]
+
+
+def test_a_version_with_revived_components_says_so(desk: Desk) -> None:
+    by_points = {"kind": "points", "half_life": 40}
+    learning = desk.learning(forgetting=by_points, publish={"points": 30})
+    for number in range(1, 4):
+        learning.learn(a_batch(number))
+    for number in range(4, 12):  # one of the blobs is gone
+        learning.learn(a_batch(number, X=np.random.default_rng(number).normal(size=(30, 2))))
+    revived = desk.said("components revived")
+    assert revived
+    assert desk.reasons.count("reseed") == len(revived)
+    assert set(desk.reasons) == {"start", "step", "reseed"}
+
+
+def test_leaving_commits_and_publishes_what_is_not_yet(desk: Desk) -> None:
+    learning = desk.learning()
+    for number in range(1, 5):
+        learning.learn(a_batch(number))
+    assert desk.committed().learner.points == 60
+    learning.leave()
+    assert same(desk.committed(), learning.checkpoint)
+    assert desk.reasons == ["start", "leave"]
+    assert desk.versions[-1].points == desk.committed().learner.points == 120
+    learning.leave()
+    assert len(desk.versions) == 2
+
+
+def test_leaving_publishes_what_was_committed_and_no_more(desk: Desk) -> None:
+    learning = desk.learning(commit={"points": 1})
+    for number in range(1, 4):
+        learning.learn(a_batch(number))
+    assert desk.committed().learner.points == 90
+    assert len(desk.versions) == 1
+    desk.learning().leave()  # of the next worker, which learned nothing itself
+    assert [model.points for model in desk.versions] == [60, 90]
+
+
+def test_leaving_in_the_warm_up_keeps_the_sample(desk: Desk) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1))
+    learning.leave()
+    assert desk.versions == []
+    assert len(desk.committed().learner.sample) == 30
+    again = desk.learning()
+    assert again.progress.phase == "warming"
+    again.learn(a_batch(2))
+    assert again.progress.phase == "learning"
+    assert desk.versions[0].points == 60
+
+
+def test_the_average_is_published_where_it_is_asked_for(desk: Desk) -> None:
+    power = {"kind": "power", "kappa": 0.6, "average": True}
+    learning = desk.learning(forgetting=power)
+    for number in range(1, 9):
+        learning.learn(a_batch(number))
+    learning.leave()
+    state = learning.checkpoint.learner
+    assert state.average is not None
+    assert state.params is not None
+    newest = desk.versions[-1]
+    assert newest.means.tolist() == state.average.averages(state.params.means).tolist()
+    assert newest.means.tolist() != state.params.means.tolist()

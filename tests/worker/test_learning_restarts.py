@@ -1,0 +1,246 @@
+"""One model through restarts, bad input and refusals: nothing is lost, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamclust.errors import FormatError, LeaseLostError, ServerError
+from streamclust.models import GaussianMixture
+from streamclust.store.checkpoint import Checkpoint, encode_checkpoint
+from streamclust.store.connect import Address, open_server
+from streamclust.store.subscription import dead_count
+from tests.store.committing import dump
+from tests.store.test_checkpoint import same
+from tests.worker.desk import GIVEN, LAYOUT, Desk, a_batch, bad_batch
+
+
+@pytest.fixture
+def desk(address: Address, namespace: str) -> Iterator[Desk]:
+    with open_server(address) as server:
+        yield Desk(server.client(), namespace)
+
+
+# ---- restarts
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"kind": "kmeans"},
+        {"kind": "gaussian_mixture", "covariance_type": "full"},
+        {"kind": "gaussian_mixture", "covariance_type": "diag"},
+        {"kind": "kmeans", "forgetting": {"kind": "power", "average": True}},
+        {"kind": "gaussian_mixture", "forgetting": {"kind": "time", "half_life": "9s"}},
+    ],
+    ids=str,
+)
+def test_restarts_change_nothing_to_the_last_bit(
+    desk: Desk, namespace: str, more: dict[str, Any]
+) -> None:
+    more = {**more, "commit": {"points": 75, "every": "1d"}}
+    # Given a worker that learns 20 batches without a disturbance
+    quiet = Desk(desk.client, f"{namespace}-quiet").learning(**more)
+    for number in range(1, 21):
+        quiet.learn(a_batch(number))
+    # and others that crash after five, some of which they learned in vain
+    ends: list[int] = []
+    while not ends or ends[-1] < 20:
+        learning = desk.learning(**more)
+        begin = int(learning.checkpoint.position["points"].partition("-")[0])
+        ends.append(min(begin + 5, 20))
+        for number in range(begin + 1, ends[-1] + 1):
+            learning.learn(a_batch(number))
+    # Then they end with the same state
+    assert len(ends) > 4
+    assert same(learning.checkpoint.learner, quiet.checkpoint.learner)
+    assert learning.checkpoint.position == quiet.checkpoint.position
+
+
+def test_a_restart_goes_on_from_the_committed_position(desk: Desk) -> None:
+    first = desk.learning(commit={"points": 60, "every": "1d"})
+    for number in range(1, 6):
+        first.learn(a_batch(number))
+    assert first.checkpoint.position == {"points": "5-0"}
+    second = desk.learning()
+    assert second.checkpoint.position == {"points": "4-0"}
+    assert second.checkpoint.learner.points == 120
+    assert second.checkpoint.layout == LAYOUT
+    assert desk.said("continuing")[0]["points"] == 120
+
+
+# ---- dead letters
+
+
+def test_dead_letters_are_numbered_through_commits_and_restarts(desk: Desk) -> None:
+    for worker in range(3):
+        learning = desk.learning(commit={"points": 4}, init=GIVEN)
+        for number in range(1, 4):
+            learning.learn(bad_batch(10 * worker + number, 2))
+        learning.leave()
+    assert dead_count(desk.client, desk.keys) == desk.committed().dead == 18
+    letters: Any = desk.client.xrange(desk.keys.dead)
+    assert [entry_id.decode() for entry_id, _ in letters] == [f"{n}-0" for n in range(1, 19)]
+    assert [each["count"] for each in desk.said("points refused")] == [4, 2] * 3
+
+
+def test_dead_letters_of_a_crash_are_not_there_twice(desk: Desk) -> None:
+    desk.learning(init=GIVEN).learn(bad_batch(1, 5))
+    learning = desk.learning(init=GIVEN)
+    learning.learn(bad_batch(1, 5))
+    learning.leave()
+    assert dead_count(desk.client, desk.keys) == desk.client.xlen(desk.keys.dead) == 5
+
+
+def test_more_dead_letters_than_are_kept(desk: Desk) -> None:
+    learning = desk.learning(init=GIVEN, dead={"keep": 7})
+    for number in range(1, 6):
+        learning.learn(bad_batch(number, 4))
+    learning.leave()
+    letters: Any = desk.client.xrange(desk.keys.dead)
+    assert [entry_id.decode() for entry_id, _ in letters] == [f"{n}-0" for n in range(14, 21)]
+    assert letters[-1][1][b"id"] == b"5-0"
+    assert desk.said("points refused")[0]["count"] == 20
+
+
+# ---- the end of the feed
+
+
+def test_begin_now_makes_do_with_what_is_there(desk: Desk) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1))
+    learning.begin_now()
+    learning.leave()
+    [model] = desk.versions
+    assert (model.version, model.reason, model.points) == (1, "start", 30)
+    learning.begin_now()
+    learning.leave()
+    assert len(desk.versions) == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 25])
+def test_begin_now_with_too_few_distinct_points_is_no_crash(desk: Desk, n: int) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1, n, X=np.ones((n, 2))))
+    learning.begin_now()
+    learning.leave()
+    assert desk.versions == []
+    assert learning.progress.phase == "warming"
+    assert desk.committed().position == {"points": "1-0"}
+    assert len(desk.said("warming up")) == (n > 0)
+    # and the next worker goes on from there
+    again = desk.learning()
+    again.learn(a_batch(2))
+    again.begin_now()
+    again.leave()
+    assert desk.versions[0].points == n + 30
+
+
+def test_begin_now_leaves_a_model_that_learns_alone(desk: Desk) -> None:
+    learning = desk.learning(init=GIVEN)
+    learning.learn(a_batch(1))
+    before = learning.checkpoint
+    learning.begin_now()
+    assert learning.checkpoint is before
+
+
+# ---- what an operator sees
+
+
+def test_progress(desk: Desk) -> None:
+    learning = desk.learning()
+    assert learning.progress.phase == "warming"
+    learning.learn(a_batch(1))
+    learning.learn(bad_batch(2, 3))
+    learning.learn(a_batch(3))
+    progress = learning.progress
+    assert (progress.phase, progress.points, progress.dead) == ("learning", 60, 3)
+    assert (progress.version, progress.loss) == (1, None)
+    learning.learn(a_batch(4))
+    assert learning.progress.points == 90
+    assert learning.progress.loss is not None
+
+
+# ---- what is refused, and left as it was
+
+
+def test_a_lost_lease_writes_nothing(desk: Desk) -> None:
+    learning = desk.learning(publish={"points": 1})
+    learning.learn(a_batch(1))
+    learning.learn(a_batch(2))
+    newer = desk.learning()
+    before = dump(desk.client, desk.keys)
+    with pytest.raises(LeaseLostError):
+        learning.learn(a_batch(3))
+    with pytest.raises(LeaseLostError):
+        learning.leave()
+    assert dump(desk.client, desk.keys) == before
+    newer.learn(a_batch(3))
+    newer.leave()
+
+
+def refused(desk: Desk, error: type[Exception], **more: Any) -> str:
+    """Return what is said; nothing but the lease may change."""
+    before = dump(desk.client, desk.keys)
+    with pytest.raises(error) as failure:
+        desk.learning(**more)
+    after = dump(desk.client, desk.keys)
+    for key in (desk.keys.lease.encode(), desk.keys.token.encode()):
+        before.pop(key, None)
+        after.pop(key, None)
+    assert after == before
+    assert "\n" not in str(failure.value)
+    return str(failure.value)
+
+
+def test_a_state_of_another_type_is_refused(desk: Desk) -> None:
+    desk.client.rpush(desk.keys.state, "x")
+    text = refused(desk, ServerError)
+    assert text.startswith(f"key {desk.keys.state} holds a list, expected a string; move it")
+
+
+@pytest.mark.parametrize("name", ["models", "dead"])
+def test_another_key_of_another_type_is_refused(desk: Desk, name: str) -> None:
+    key = getattr(desk.keys, name)
+    desk.client.set(key, "x")
+    text = refused(desk, ServerError)
+    assert text.startswith(f"key {key} holds a string")
+
+
+def test_points_of_another_type_are_refused(desk: Desk) -> None:
+    desk.client.set(desk.stream, "x")
+    text = refused(desk, ServerError, streams=[desk.stream])
+    assert text.startswith(f"key {desk.stream} holds a string, expected a stream; move it")
+    assert "models.m.streams" in text
+
+
+@pytest.mark.parametrize("state", [b"", b"x", bytes(100), b"\x10" + bytes(7) + b"{}"], ids=str)
+def test_a_damaged_state_is_refused(desk: Desk, state: bytes) -> None:
+    desk.client.set(desk.keys.state, state)
+    text = refused(desk, FormatError)
+    assert text.startswith(f"key {desk.keys.state} does not hold")
+    assert "move it away" in text
+
+
+def test_a_state_of_another_model_is_refused(desk: Desk) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1, 60))
+    text = refused(desk, FormatError, n_clusters=3)
+    assert "n_clusters 2, the config says 3" in text
+    client, keys = desk.client, desk.keys
+    client.set(keys.state, encode_checkpoint(Checkpoint(), GaussianMixture(2)))
+    assert "kind 'gaussian_mixture', the config says 'kmeans'" in refused(desk, FormatError)
+
+
+def test_a_state_that_was_deleted_overwrites_no_versions(desk: Desk) -> None:
+    learning = desk.learning(publish={"points": 1})
+    for number in range(1, 5):
+        learning.learn(a_batch(number))
+    before = [model.version for model in desk.versions]
+    desk.client.delete(desk.keys.state)
+    text = refused(desk, ServerError, init=GIVEN)
+    assert text.startswith(f"{desk.keys.models} has had an entry 1-0 already")
+    assert [model.version for model in desk.versions] == before
