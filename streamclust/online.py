@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 
+_SOME = 5.0
+"""Average points that are expected before their absence means something: e^-5 is below 1 %."""
+
 Phase = Literal["warming", "started", "learning"]
 
 
@@ -301,12 +304,14 @@ class StreamLearner(Generic[P]):
         """Give new work to components that forgetting has all but emptied.
 
         The total mass is compared in the same way, so that a feed that slows down under a
-        half-life in event time, where all components fade alike, kills none of them.
+        half-life in event time, where all components fade alike, kills none of them; nor is one
+        judged before it could have been expected to get some points.
         """
         dying = ~stats.alive
         if len(state.best):
             kept = float(stats.weight.sum()) / state.best_total
-            dying |= stats.weight < self.fade * min(kept, 1.0) * state.best
+            expected = min(kept, 1.0) * state.best
+            dying |= (stats.weight < self.fade * expected) & (expected > _SOME * w.mean())
         if not dying.any():
             return stats, ()
         rng = np.random.default_rng((self.seed, state.steps))

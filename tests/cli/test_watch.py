@@ -41,9 +41,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Site:
 
 @contextmanager
 def watching(site: Site, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A `watch` whose output is read while it runs."""
+    """A `watch` whose output is read while it runs; it ends by itself when nothing comes."""
     with subprocess.Popen(
-        [STREAMCLUST, "watch", *arguments],
+        [STREAMCLUST, "watch", *arguments, "--timeout", str(LIMIT)],
         cwd=site.folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -120,21 +120,33 @@ def test_it_waits_for_a_model_and_ends_with_ctrl_c(
     # Given a watch on a model that isn't there yet
     site = Site(tmp_path, server_url, namespace)
     site.write({"m": kmeans(site.stream(), publish={"every": "100ms"})})
-    with watching(site, "m") as watch, Worker(site) as worker, site.client as client:
+    with watching(site, "m") as watch, site.client as client:
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert watch.stderr.readline() == "waiting for the first version of 'm'\n"
         # When versions are published Then each is shown at once
-        add_points(client, site.stream(), blobs(60))
-        assert watch.stdout.readline().startswith(" VERSION")
-        assert watch.stdout.readline().split()[0] == "1"
-        add_points(client, site.stream(), blobs(60, seed=1))
-        assert watch.stdout.readline().split()[0] == "2"
+        with Worker(site) as worker:
+            add_points(client, site.stream(), blobs(60))
+            assert watch.stdout.readline().startswith(" VERSION")
+            assert watch.stdout.readline().split()[0] == "1"
+            add_points(client, site.stream(), blobs(60, seed=1))
+            assert watch.stdout.readline().split()[0] == "2"
+            assert worker.leave() == 0
         # and Ctrl-C ends it, in silence
         watch.send_signal(signal.SIGINT)
         assert watch.wait(LIMIT) == 130
         assert watch.stderr.read() == ""
-        assert worker.leave() == 0
+
+
+@pytest.mark.xfail(reason="a model that warms up is taken for one that has a version", strict=True)
+def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
+    tmp_path: Path, valkey_url: str, namespace: str
+) -> None:
+    site = Site(tmp_path, valkey_url, namespace)
+    site.write({"m": kmeans(site.stream())}).drain()
+    done = run(site.folder, "watch", "m", "--timeout", "0.1")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "waiting for the first version of 'm'\n"
 
 
 def test_a_reader_that_leaves_early_is_no_fault(learned: Site) -> None:

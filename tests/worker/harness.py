@@ -90,8 +90,8 @@ class Site:
 
     @property
     def client(self) -> redis.Redis:
-        """A new connection; the caller need not close it."""
-        return redis.Redis.from_url(self.url, protocol=2)
+        """A new connection, to be closed by a `with`."""
+        return redis.Redis.from_url(self.url, protocol=2, socket_timeout=LIMIT)
 
     def write(self, models: Mapping[str, Any], **sections: Any) -> Self:
         """Write the config.yaml: these models, one-second leases, and what `sections` add."""

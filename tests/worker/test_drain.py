@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from tests.worker.harness import (
+    LIMIT,
     STREAMCLUST,
     Site,
     add_blocks,
@@ -236,6 +237,7 @@ def peak_memory(site: Site, points: int) -> int:
         capture_output=True,
         text=True,
         check=True,
+        timeout=2 * LIMIT,
     )
     assert site.committed(f"m{points}") == points
     with site.client as client:
