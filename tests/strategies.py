@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from streamclust.arrays import Array, Labels
 from streamclust.models import Family, GaussianMixture, KMeans
+from streamclust.online import Info, LearnerState, StreamLearner
 from streamclust.stats import CovarianceType, Stats, recentre
 
 COVARIANCE_TYPES: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
@@ -144,3 +145,21 @@ def same_partition(a: ArrayLike, b: ArrayLike) -> bool:
     """Whether two labellings are the same up to the components' numbers."""
     pairs = set(zip(np.asarray(a).tolist(), np.asarray(b).tolist(), strict=True))
     return len(pairs) == len({p for p, _ in pairs}) == len({q for _, q in pairs})
+
+
+def running(state: LearnerState[Any]) -> Stats:
+    """The statistics of a learner that has started."""
+    assert state.stats is not None
+    return state.stats
+
+
+def learn(
+    learner: StreamLearner[Any], X: Array, size: int = 50, state: LearnerState[Any] | None = None
+) -> tuple[LearnerState[Any], list[Info]]:
+    """Feed points in batches; return the last state and all that was told."""
+    state = state or learner.init()
+    told = []
+    for start in range(0, len(X), size):
+        state, info = learner.update(state, X[start : start + size])
+        told.append(info)
+    return state, told

@@ -11,6 +11,7 @@ import click
 from streamclust.cli.common import opened_client, server_options
 
 if TYPE_CHECKING:
+    from streamclust.client import Client
     from streamclust.config import Settings
     from streamclust.store.published import Model
 
@@ -51,8 +52,8 @@ def watch(
     before: Model | None = None
     try:
         with opened_client(settings) as client:
-            if not as_json and model not in client.names():
-                click.echo(f"waiting for the first version of {model!r}", err=True)
+            if not as_json:
+                _say_if_waiting(client, model)
             updates = client.updates(model, since=since, timeout=timeout)
             for number, update in enumerate(updates, start=1):
                 if not as_json and number == 1:
@@ -63,6 +64,15 @@ def watch(
                     break
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _say_if_waiting(client: Client, model: str) -> None:
+    from streamclust.errors import UnknownModelError
+
+    try:
+        client.model(model)
+    except UnknownModelError:
+        click.echo(f"waiting for the first version of {model!r}", err=True)
 
 
 def _header(model: Model) -> str:

@@ -138,7 +138,6 @@ def test_it_waits_for_a_model_and_ends_with_ctrl_c(
         assert watch.stderr.read() == ""
 
 
-@pytest.mark.xfail(reason="a model that warms up is taken for one that has a version", strict=True)
 def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:

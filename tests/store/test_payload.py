@@ -42,7 +42,7 @@ plain = st.recursive(
     max_leaves=8,
 )
 keys = st.text(max_size=8).filter(lambda key: key not in ("format", "crc32"))
-arrays_of = st.dictionaries(names, any_array, max_size=4)
+arrays_of = st.dictionaries(names, any_array, min_size=1, max_size=4)
 meta_of = st.dictionaries(keys, plain, max_size=4)
 
 SAMPLE = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([np.pi]), "none": np.empty((0, 3))}
