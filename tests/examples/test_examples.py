@@ -1,0 +1,108 @@
+"""Each example runs as it is told, draws its picture, and finds what is known of its data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples import digits, em_film, image_compression, segmentation, topics
+
+ROOT = Path(__file__).parents[2]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_more_colours_cost_more_bits_and_lose_less() -> None:
+    picture = image_compression.load("china.jpg")[::4, ::4]
+    results = [image_compression.compress(picture, 2**bits) for bits in range(1, 7)]
+    bits = [result.bits_per_pixel for result in results]
+    assert bits == sorted(bits)
+    psnr = [result.psnr for result in results]
+    assert (np.diff(psnr) > 1.0).all(), psnr
+    assert [len(np.unique(r.picture.reshape(-1, 3), axis=0)) for r in results[:3]] == [2, 4, 8]
+
+
+def test_position_makes_segments_compact() -> None:
+    picture = image_compression.load("flower.jpg")[::8, ::8]
+
+    def edges(position: float) -> int:
+        segments, _ = segmentation.segment(picture, 6, position)
+        return int((segments[:, 1:] != segments[:, :-1]).sum())
+
+    assert edges(3.0) < edges(0.0)
+
+
+def test_mean_colours_keep_the_mean_of_the_picture() -> None:
+    picture = image_compression.load("flower.jpg")[::8, ::8]
+    segments, certainty = segmentation.segment(picture, 4)
+    painted = segmentation.mean_colours(picture, segments)
+    np.testing.assert_allclose(painted.mean(axis=(0, 1)), picture.mean(axis=(0, 1)), atol=0.5)
+    assert certainty.min() >= 0.25
+
+
+@pytest.mark.parametrize(
+    "together",
+    [
+        {"palestinian", "israeli", "arafat"},
+        {"bin", "laden", "qaeda"},
+        {"qantas", "workers", "maintenance"},
+        {"asylum", "seekers", "detainees"},
+    ],
+    ids=lambda words: "-".join(sorted(words)),
+)
+def test_topics_bring_words_together_that_belong_together(together: set[str]) -> None:
+    found = topics.find_topics(topics.load(), 12)
+    assert sum(len(topic.documents) for topic in found) == 300
+    assert any(together <= set(topic.words) for topic in found)
+
+
+def test_digits_are_found_as_well_as_by_scikit_learn() -> None:
+    X, truth = digits.load()
+    mine = digits.judge(*_labels_and_truth(digits.ours(X, 0), truth))
+    other = digits.judge(*_labels_and_truth(digits.theirs(X, 0), truth))
+    assert mine.inertia <= 1.001 * other.inertia
+    assert mine.purity >= other.purity - 0.02
+    assert mine.ari >= other.ari - 0.02
+    assert mine.nmi >= other.nmi - 0.02
+
+
+def _labels_and_truth(
+    found: tuple[np.ndarray, np.ndarray, float],
+    truth: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    labels, _, inertia = found
+    return labels, truth, inertia
+
+
+def test_the_film_climbs_and_ends_at_the_two_kinds_of_eruption() -> None:
+    X = em_film.load()
+    frames = em_film.film(X)
+    assert [frame.title for frame in frames] == [
+        "initial configuration",
+        "first E-step",
+        "first M-step",
+        "after 2 cycles",
+        "after 5 cycles",
+        "after 20 cycles",
+    ]
+    climb = [frame.log_likelihood for frame in frames[1:]]
+    assert (np.diff(climb) > 0.0).all()
+    # about a third of the eruptions are the short ones
+    assert sorted(frames[-1].params.weights) == pytest.approx([0.356, 0.644], abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["em_film"])
+def test_an_example_leaves_its_picture(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "picture.png"
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"written: {out}" in done.stdout
+    assert out.read_bytes().startswith(PNG)
