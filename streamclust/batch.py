@@ -12,6 +12,7 @@ from streamclust.models.em import Climb, InMemory, climb
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from streamclust.arrays import Array
     from streamclust.models.family import Family
 
 P = TypeVar("P")
@@ -27,7 +28,10 @@ def fit(
     max_iter: int = 300,
     seed: int | tuple[int, ...] = 0,
 ) -> Climb[P]:
-    """Fit a family to a batch: the best of several runs, each from its own greedy k-means++.
+    """Fit a family to a batch: the best of several runs, each from its own seeding.
+
+    Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.seeding`); each run
+    leaves its local optimum as long as the family knows a way and that gains more than `tol`.
 
     Parameters
     ----------
@@ -55,10 +59,22 @@ def fit(
     points = as_points(X)
     w = as_sample_weight(sample_weight, len(points))
     points, w = points[w > 0.0], w[w > 0.0]
-    runs = []
-    for run in range(restarts):
-        rng = np.random.default_rng((*np.atleast_1d(seed), run))
-        data = InMemory(family, points, w, rng)
-        start = family.init(points, w, rng)
-        runs.append(climb(family, start, data, tol=tol, max_iter=max_iter))
+    runs = [
+        _run(family, points, w, np.random.default_rng((*np.atleast_1d(seed), run)), tol, max_iter)
+        for run in range(restarts)
+    ]
     return min(runs, key=lambda run: run.loss)
+
+
+def _run(
+    family: Family[P], X: Array, w: Array, rng: np.random.Generator, tol: float, max_iter: int
+) -> Climb[P]:
+    """Climb from one seeding; leave local optima until there is no way or too little to gain."""
+    data = InMemory(family, X, w, rng)
+    best = climb(family, family.init(X, w, rng), data, tol=tol, max_iter=max_iter)
+    gain = np.inf
+    while gain > tol and (start := family.escape(best.params, X, w)) is not None:
+        run = climb(family, start, data, tol=tol, max_iter=max_iter)
+        gain = family.improvement(best.loss, run.loss)
+        best = run if gain > 0.0 else best
+    return best

@@ -1,4 +1,4 @@
-"""Greedy k-means++: which points it may choose, how often, and how good they are."""
+"""Seeding: which points it may choose, how often, and how good they are."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import assume, given
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
-from streamclust import kernels
+from streamclust import kernels, seeding
 from streamclust.arrays import Array
 from streamclust.errors import TooFewPointsError
-from streamclust.seeding import kmeans_plusplus
+from streamclust.seeding import kmeans_plusplus, local_search, seed_centroids
 from tests.numerics import strict_floats
 from tests.strategies import blobs, laws, weights
 
@@ -111,3 +111,69 @@ def test_weight_two_draws_like_the_point_twice() -> None:
     assert np.array_equal(
         kmeans_plusplus(repeated, np.ones(len(repeated)), 4, np.random.default_rng(7)), weighted
     )
+
+
+def inertia(X: Array, w: Array, centroids: Array) -> float:
+    """J, from the definition."""
+    return float(w @ ((X[:, None] - centroids) ** 2).sum(axis=2).min(axis=1))
+
+
+def best_swap(X: Array, w: Array, centroids: Array, place: Array) -> tuple[float, int]:
+    """The lowest J after a swap of one centroid for `place`, and which, by trying all."""
+    tried = []
+    for k in range(len(centroids)):
+        swapped = centroids.copy()
+        swapped[k] = place
+        tried.append((inertia(X, w, swapped), k))
+    return min(tried)
+
+
+@given(data=st.data(), n=st.integers(3, 25), D=st.integers(1, 3), seed=st.integers(0, 999))
+@laws
+def test_local_search_makes_the_swaps_that_trying_all_would_find(
+    data: st.DataObject, n: int, D: int, seed: int
+) -> None:
+    X, w = np.random.default_rng(seed).normal(size=(n, D)), data.draw(weights(n))
+    K = data.draw(st.integers(2, n))
+    assume(np.count_nonzero(w) >= K)
+    before = kmeans_plusplus(X, w, K, np.random.default_rng(seed))
+    found = local_search(X, w, before, np.random.default_rng(seed), trials=10)
+    rng, here = np.random.default_rng(seed), before.copy()
+    for _ in range(10):
+        cost = w * ((X[:, None] - here) ** 2).sum(axis=2).min(axis=1)
+        if not cost.any():
+            break
+        place = X[np.searchsorted(np.cumsum(cost) / cost.sum(), rng.random(1), side="right")[0]]
+        after, k = best_swap(X, w, here, place)
+        if after < (1.0 - 1e-9) * cost.sum():
+            here[k] = place
+    assert found.tolist() == here.tolist()
+
+
+@given(data=st.data(), n=st.integers(2, 25), seed=st.integers(0, 999))
+@laws
+def test_seeds_are_distinct_points_also_where_many_are_equal(
+    data: st.DataObject, n: int, seed: int
+) -> None:
+    X, w = data.draw(grids(n, 2)), data.draw(weights(n))
+    heavy = X[w > 0.0]
+    assume(len(heavy))
+    K = data.draw(st.integers(1, distinct(heavy)))
+    centroids = seed_centroids(X, w, K, np.random.default_rng(seed))
+    assert distinct(centroids) == K
+    assert {tuple(c) for c in centroids.tolist()} <= {tuple(x) for x in heavy.tolist()}
+
+
+def test_local_search_finds_the_blob_that_two_seeds_left_out() -> None:
+    X, _ = blobs(50, [[0.0, 0.0], [40.0, 0.0], [0.0, 40.0]])
+    before = X[[0, 3, 1]]  # two in the first blob, one in the second
+    found = local_search(X, np.ones(len(X)), before, np.random.default_rng(0))
+    assert inertia(X, np.ones(len(X)), found) < 0.01 * inertia(X, np.ones(len(X)), before)
+
+
+def test_local_search_in_tiles_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    whole = seed_centroids(X, np.ones(60), 7, np.random.default_rng(1))
+    monkeypatch.setattr(seeding, "_CELLS", 20)
+    tiled = seed_centroids(X, np.ones(60), 7, np.random.default_rng(1))
+    assert tiled.tolist() == whole.tolist()

@@ -34,7 +34,7 @@ class Family(Protocol[P]):
         """Number of components K."""
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> P:
-        """Choose parameters to start from, by one run of greedy k-means++."""
+        """Choose parameters to start from, by one run of greedy k-means++ and LS++."""
 
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
@@ -49,6 +49,9 @@ class Family(Protocol[P]):
 
         The batch `X`, `w` must already be part of `stats`, under its present reference.
         """
+
+    def escape(self, params: P, X: Array, w: Array) -> P | None:
+        """Return parameters from which the batch loop goes on from an optimum, None without any."""
 
     def prior_stats(self, params: P, weight: float) -> Stats:
         """Return statistics whose m-step is `params`, as if from `weight` points a component."""

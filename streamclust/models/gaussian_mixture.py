@@ -149,6 +149,10 @@ class GaussianMixture:
         """Split other components in favour of dying ones; see `models.reviving.split`."""
         return split(stats, dying)
 
+    def escape(self, params: MixtureParams, X: Array, w: Array) -> MixtureParams | None:
+        """Return None: EM's optimum is what there is."""
+        return None
+
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
         """Return statistics of K times `weight` points, spread as the mixing weights say."""
         mass = weight * self.n_components * params.weights

@@ -10,8 +10,9 @@ import numpy as np
 from streamclust import kernels
 from streamclust.errors import DataError
 from streamclust.models.family import named_array
+from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
-from streamclust.seeding import kmeans_plusplus
+from streamclust.seeding import seed_centroids
 from streamclust.stats import Stats
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class KMeans:
         return self.n_clusters
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
-        """Return centroids drawn by greedy k-means++."""
-        return KMeansParams(kmeans_plusplus(X, w, self.n_clusters, rng))
+        """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
+        return KMeansParams(seed_centroids(X, w, self.n_clusters, rng))
 
     def e_step(self, params: KMeansParams, X: Array, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return counts and sums about it."""
@@ -83,6 +84,11 @@ class KMeans:
     ) -> tuple[Stats, tuple[int, ...]]:
         """Reseed dying clusters on the batch; see `streamclust.models.reviving.reseed`."""
         return reseed(stats, dying, X, w, rng)
+
+    def escape(self, params: KMeansParams, X: Array, w: Array) -> KMeansParams | None:
+        """Move single points; see `streamclust.models.moving.hartigan`."""
+        centroids = hartigan(X, w, params.centroids) if self.n_clusters > 1 else None
+        return None if centroids is None else KMeansParams(centroids)
 
     def prior_stats(self, params: KMeansParams, weight: float) -> Stats:
         """Return statistics of `weight` points at each centroid."""
