@@ -148,7 +148,8 @@ def _after_swaps(near: _Near, w: Array, distance: Array, K: int) -> Array:
     """Return J, shape (K,), after a swap of each centroid for the point at `distance` (N,)."""
     kept = np.minimum(near.d1, distance)
     lost = w * (np.minimum(near.d2, distance) - kept)
-    return float((w * kept).sum()) + np.bincount(near.first, weights=lost, minlength=K)
+    by_centroid = np.bincount(near.first, weights=lost, minlength=K).astype(np.float64)
+    return float((w * kept).sum()) + by_centroid
 
 
 def _swapped(near: _Near, X: Array, centroids: Array, k: int, distance: Array) -> _Near:
