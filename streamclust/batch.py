@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
-from streamclust.models.em import Climb, InMemory, climb
+from streamclust.models.em import Climb, Data, InMemory, climb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
@@ -31,7 +33,8 @@ def fit(
     """Fit a family to a batch: the best of several runs, each from its own seeding.
 
     Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.seeding`); each run
-    leaves its local optimum as long as the family knows a way and that gains more than `tol`.
+    leaves its local optimum as long as the family knows a way and that gains more than `tol`. For
+    K-means in one dimension the only run begins at the global optimum, whatever `restarts` says.
 
     Parameters
     ----------
@@ -59,22 +62,47 @@ def fit(
     points = as_points(X)
     w = as_sample_weight(sample_weight, len(points))
     points, w = points[w > 0.0], w[w > 0.0]
-    runs = [
-        _run(family, points, w, np.random.default_rng((*np.atleast_1d(seed), run)), tol, max_iter)
-        for run in range(restarts)
-    ]
+    seeds = tuple(np.atleast_1d(seed).tolist())
+    runs = []
+    for number, start in enumerate(starts(family, points, w, restarts, seeds)):
+        data = InMemory(family, points, w, np.random.default_rng((*seeds, restarts + number)))
+        runs.append(settle(family, start, data, points, w, tol=tol, max_iter=max_iter))
     return min(runs, key=lambda run: run.loss)
 
 
-def _run(
-    family: Family[P], X: Array, w: Array, rng: np.random.Generator, tol: float, max_iter: int
+def starts(
+    family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
+) -> Iterator[P]:
+    """Yield the parameters that runs begin at: the optimum where it is known, or seedings.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    X, w : arrays of shape (N, D) and (N,)
+        Points, or a sample of them, of positive weight.
+    restarts : int
+        Number of seedings.
+    seed : tuple of int
+    """
+    optimum = family.optimum(X, w)
+    if optimum is not None:
+        yield optimum
+        return
+    for run in range(restarts):
+        yield family.init(X, w, np.random.default_rng((*seed, run)))
+
+
+def settle(
+    family: Family[P], start: P, data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
 ) -> Climb[P]:
-    """Climb from one seeding; leave local optima until there is no way or too little to gain."""
-    data = InMemory(family, X, w, rng)
-    best = climb(family, family.init(X, w, rng), data, tol=tol, max_iter=max_iter)
+    """Climb from `start`; leave optima until there is no way or it gains no more than `tol`.
+
+    `data` sums the e-steps of the points `X`, `w`; `max_iter` bounds its passes to each optimum.
+    """
+    best = climb(family, start, data, tol=tol, max_iter=max_iter)
     gain = np.inf
-    while gain > tol and (start := family.escape(best.params, X, w)) is not None:
-        run = climb(family, start, data, tol=tol, max_iter=max_iter)
+    while gain > tol and (start_again := family.escape(best.params, X, w)) is not None:
+        run = climb(family, start_again, data, tol=tol, max_iter=max_iter)
         gain = family.improvement(best.loss, run.loss)
         best = run if gain > 0.0 else best
     return best

@@ -53,6 +53,9 @@ class Family(Protocol[P]):
     def escape(self, params: P, X: Array, w: Array) -> P | None:
         """Return parameters from which the batch loop goes on from an optimum, None without any."""
 
+    def optimum(self, X: Array, w: Array) -> P | None:
+        """Return the parameters of the global optimum, where there is a way to know it."""
+
     def prior_stats(self, params: P, weight: float) -> Stats:
         """Return statistics whose m-step is `params`, as if from `weight` points a component."""
 

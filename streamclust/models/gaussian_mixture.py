@@ -153,6 +153,10 @@ class GaussianMixture:
         """Return None: EM's optimum is what there is."""
         return None
 
+    def optimum(self, X: Array, w: Array) -> MixtureParams | None:
+        """Return None: nobody knows it."""
+        return None
+
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
         """Return statistics of K times `weight` points, spread as the mixing weights say."""
         mass = weight * self.n_components * params.weights

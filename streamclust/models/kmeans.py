@@ -12,6 +12,7 @@ from streamclust.errors import DataError
 from streamclust.models.family import named_array
 from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
+from streamclust.one_dimensional import optimal_centroids
 from streamclust.seeding import seed_centroids
 from streamclust.stats import Stats
 
@@ -89,6 +90,12 @@ class KMeans:
         """Move single points; see `streamclust.models.moving.hartigan`."""
         centroids = hartigan(X, w, params.centroids) if self.n_clusters > 1 else None
         return None if centroids is None else KMeansParams(centroids)
+
+    def optimum(self, X: Array, w: Array) -> KMeansParams | None:
+        """Return the best centroids in one dimension; see `streamclust.one_dimensional`."""
+        if X.shape[1] != 1 or not len(X):
+            return None
+        return KMeansParams(optimal_centroids(X[:, 0], w, self.n_clusters)[:, None])
 
     def prior_stats(self, params: KMeansParams, weight: float) -> Stats:
         """Return statistics of `weight` points at each centroid."""
