@@ -38,6 +38,7 @@ __all__ = [
     "dead_entry",
     "decode",
     "detect",
+    "detect_first",
     "encode",
 ]
 
@@ -105,6 +106,19 @@ def detect(flat: Flat, spec: PointsFormat) -> Layout:
     if not len(decoded.X):
         raise DataError(decoded.dead[0].reason)
     return layout
+
+
+def detect_first(
+    entries: Sequence[Entry], spec: PointsFormat
+) -> tuple[Layout | None, tuple[DeadPoint, ...]]:
+    """Return the layout by the first entry that has a good point, and the bad ones before it."""
+    dead: list[DeadPoint] = []
+    for entry_id, flat in entries:
+        try:
+            return detect(flat, spec), tuple(dead)
+        except DataError as error:
+            dead.append(dead_entry(entry_id, flat, str(error)))
+    return None, tuple(dead)
 
 
 def dead_entry(entry_id: Any, flat: Flat, reason: str) -> DeadPoint:

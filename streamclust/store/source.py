@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.errors import DataError
 from streamclust.store.commit import DeadLetter
-from streamclust.store.points import DeadPoint, Decoded, dead_entry, decode, detect
+from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.store.points import Layout, PointsFormat
 
-_READ_ENTRIES = 1024
-_READ_BYTES = 4 << 20
+READ_ENTRIES = 1024
+READ_BYTES = 4 << 20
 """What one read asks of a stream at most: entries, and bytes as far as earlier entries tell."""
 
 _FIRST_READ = 16
@@ -101,7 +100,7 @@ class StreamReader:
         self._client = client
         self._position = dict(position)
         self._waiting: dict[str, deque[_Item]] = {stream: deque() for stream in position}
-        self.entry_bytes = _READ_BYTES / _FIRST_READ
+        self.entry_bytes = READ_BYTES / _FIRST_READ
 
     def read(self, count: int, block_ms: int | None) -> list[_Item]:
         """Return the next entries, about `count` a stream; none if there are none for `block_ms`.
@@ -186,23 +185,13 @@ class Batcher:
     def _decode(self, items: Sequence[_Item]) -> Iterator[tuple[Sequence[_Item], Decoded]]:
         """Yield the bad entries before the first that tells the layout, then all others."""
         if self._layout is None:
-            layout, dead = self._detect(items)
+            layout, dead = detect_first(list(enumerate(item.flat for item in items)), self._spec)
             skipped, items = items[: len(dead)], items[len(dead) :]
             yield skipped, Decoded(np.empty((0, 0)), None, np.zeros(len(dead), np.int64), dead)
             self._layout = layout
         if self._layout is not None and items:
             entries = [(number, item.flat) for number, item in enumerate(items)]
             yield items, decode(entries, self._layout)
-
-    def _detect(self, items: Sequence[_Item]) -> tuple[Layout | None, tuple[DeadPoint, ...]]:
-        """Return the layout by the first entry that has a good point, and what is before it."""
-        dead: list[DeadPoint] = []
-        for number, item in enumerate(items):
-            try:
-                return detect(item.flat, self._spec), tuple(dead)
-            except DataError as error:
-                dead.append(dead_entry(number, item.flat, str(error)))
-        return None, tuple(dead)
 
     def _cut(self, items: Sequence[_Item], decoded: Decoded) -> Iterator[Batch]:
         dead = np.array([point.entry_id for point in decoded.dead], np.intp)
@@ -302,4 +291,4 @@ def _patience(begun: bool, remaining: float) -> int | None:
 
 
 def _next_read(entry_bytes: float) -> int:
-    return max(1, min(_READ_ENTRIES, int(_READ_BYTES / max(entry_bytes, 1.0))))
+    return max(1, min(READ_ENTRIES, int(READ_BYTES / max(entry_bytes, 1.0))))

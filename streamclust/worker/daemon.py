@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,16 +11,11 @@ from threadpoolctl import threadpool_limits
 from streamclust.errors import ConfigError, StreamclustError
 from streamclust.worker.log import configure_log
 from streamclust.worker.model import Job, run_model
+from streamclust.worker.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from streamclust.config import Settings
     from streamclust.store.connect import Server
-
-_FORCED = 130
-"""Exit code after a second signal."""
 
 _LOOK = 0.2
 """Seconds between looks for a signal."""
@@ -44,7 +36,7 @@ def run_worker(settings: Settings, server: Server, *, until_idle: bool = False) 
     stop = threading.Event()
     failures: list[Exception] = []
     # Batches are small: more threads in BLAS would mostly wait for each other.
-    with _signals(stop), threadpool_limits(limits=1, user_api="blas"):
+    with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         log.info("worker started", server=server.label, models=sorted(settings.models))
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
@@ -75,20 +67,3 @@ def _guarded(job: Job, failures: list[Exception]) -> None:
         job.log.exception("unexpected error")
         failures.append(error)
         job.stop.set()
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set `stop`; the second one leaves at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(_FORCED)
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,7 +6,6 @@ and learning goes on from the committed state and position. So there is one way 
 
 from __future__ import annotations
 
-import random
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from streamclust.store.source import Batcher, StreamReader, batches
 from streamclust.worker.build import points_format
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning
+from streamclust.worker.patience import PASSING, Patience
 from streamclust.worker.readahead import ReadAhead
 
 if TYPE_CHECKING:
@@ -39,12 +39,6 @@ _TICK = 0.1
 
 _STANDBY = 1.0
 """Seconds between a standby's looks at the lease, at most: it may be given back early."""
-
-_LONGEST_PAUSE = 10.0
-"""Cap of the pause before the next try to reach the server, in seconds."""
-
-_PASSING = (redis.ConnectionError, redis.TimeoutError)
-"""Faults that may pass: the server is away, restarts, or loads its data."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +92,12 @@ def run_model(job: Job) -> None:
 
 
 def _sessions(job: Job, lease: Lease) -> None:
-    patience = _Patience(job)
+    patience = Patience(job.server.label, job.stop, job.log)
     while not job.stop.is_set():
         try:
             if _session(job, lease, patience):
                 return
-        except _PASSING as error:
+        except PASSING as error:
             patience.wait(error)
         except redis.RedisError as error:
             raise translated(error, job.server.label) from error
@@ -119,28 +113,7 @@ def _give_back(job: Job, lease: Lease) -> None:
             lease.drop()
 
 
-class _Patience:
-    """Growing pauses while the server is away; said once, and once more when it is back."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._faults = 0
-
-    def wait(self, error: redis.RedisError) -> None:
-        if self._faults == 0:
-            line = str(translated(error, self._job.server.label))
-            self._job.log.warning("lost the server; trying again", error=line)
-        self._faults += 1
-        pause = min(_LONGEST_PAUSE, 0.1 * 2.0 ** min(self._faults, 10))
-        self._job.stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
-
-    def end(self) -> None:
-        if self._faults:
-            self._job.log.info("the server is back")
-        self._faults = 0
-
-
-def _session(job: Job, lease: Lease, patience: _Patience) -> bool:
+def _session(job: Job, lease: Lease, patience: Patience) -> bool:
     """Learn under one lease until there is no more to do; say whether the feed was drained."""
     if not _wait_for(lease, job):
         return False

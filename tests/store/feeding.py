@@ -33,7 +33,7 @@ SPECS = {"weighted": PointsFormat(weight_field="w")}
 def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
     """Let reads ask for at most so many entries."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "_READ_ENTRIES", entries)
+        patch.setattr(source, "READ_ENTRIES", entries)
         patch.setattr(source, "_FIRST_READ", first)
         yield
 

@@ -1,0 +1,55 @@
+"""Growing pauses while the server is away."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import redis
+
+from streamclust.store.connect import translated
+
+if TYPE_CHECKING:
+    import threading
+
+    from structlog.typing import FilteringBoundLogger
+
+_LONGEST_PAUSE = 10.0
+"""Cap of the pause before the next try to reach the server, in seconds."""
+
+PASSING = (redis.ConnectionError, redis.TimeoutError)
+"""Faults that may pass: the server is away, restarts, or loads its data."""
+
+
+class Patience:
+    """Pauses before each next try; said once, and once more when the server is back.
+
+    Parameters
+    ----------
+    label : str
+        The server's name for people.
+    stop : threading.Event
+        Ends a pause.
+    log : structlog logger
+    """
+
+    def __init__(self, label: str, stop: threading.Event, log: FilteringBoundLogger) -> None:
+        self._label = label
+        self._stop = stop
+        self._log = log
+        self._faults = 0
+
+    def wait(self, error: redis.RedisError) -> None:
+        """Pause after a fault."""
+        if self._faults == 0:
+            line = str(translated(error, self._label))
+            self._log.warning("lost the server; trying again", error=line)
+        self._faults += 1
+        pause = min(_LONGEST_PAUSE, 0.1 * 2.0 ** min(self._faults, 10))
+        self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def end(self) -> None:
+        """Take note that the server answers."""
+        if self._faults:
+            self._log.info("the server is back")
+        self._faults = 0
