@@ -37,8 +37,6 @@ class Checkpoint:
         Points taken since publishing was last due, so that a restart keeps the cadence.
     dead : int
         Points refused ever; also the number of the newest entry of `:dead`.
-    token : int
-        Fencing token of the worker that wrote this.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -49,7 +47,6 @@ class Checkpoint:
     published_revivals: int = 0
     unpublished: int = 0
     dead: int = 0
-    token: int = 0
 
 
 _PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total")
@@ -80,7 +77,6 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         "published_revivals": checkpoint.published_revivals,
         "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
-        "token": checkpoint.token,
     }
     return pack(FORMAT, arrays, meta)
 
@@ -113,7 +109,6 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             published_revivals=int(meta["published_revivals"]),
             unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),
-            token=int(meta["token"]),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamclust.errors import LeaseLostError, ServerError
+from streamclust.failpoints import passing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +138,7 @@ def commit(
         for letter in dead
         for part in (letter.stream, letter.entry_id, letter.index, letter.reason, letter.data)
     )
+    passing("committing")
     answer = client.eval(
         _SCRIPT,
         4,
@@ -156,6 +158,7 @@ def commit(
         *letters,
     )
     _check(answer.decode())
+    passing("landed")
 
 
 def _check(answer: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.failpoints import passing
 from streamclust.store.commit import DeadLetter
 from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
 
@@ -269,6 +270,7 @@ def batches(
     while not stopping():
         patience = None if until_idle else _patience(batcher.begun, opened + linger - clock())
         items = reader.read(_next_read(reader.entry_bytes), patience)
+        passing("reading" if items else "idle")
         if not batcher.begun:
             opened = clock()
         for batch in batcher.feed(items):

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from streamclust.failpoints import passing
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.published import Model, Reason, encode_model
@@ -66,6 +67,7 @@ class Learning:
         self._settings = settings
         self._client = client
         self._keys = keys
+        self._token = token
         self._log = log
         self._learner = make_learner(settings)
         self._commits = Cadence(settings.commit.points, float(settings.commit.every), clock)
@@ -75,7 +77,7 @@ class Learning:
             check_type(client, stream, "stream", f"models.{name}.streams")
         check_type(client, keys.state, "string", "namespace")
         found = self._load()
-        self._checkpoint = self._committed = replace(found or self._new(), token=token)
+        self._checkpoint = self._committed = found or self._new()
         self._publishes = Cadence(
             settings.publish.points,
             float(settings.publish.every),
@@ -84,6 +86,8 @@ class Learning:
         )
         if found is None or self._add_streams():  # where a stream begins is committed too
             self._commit(publish=self._first)
+        else:  # the worker before may have died between a commit and its mirror
+            mirror(client, keys.group, self._checkpoint.position)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -102,6 +106,7 @@ class Learning:
 
     def learn(self, batch: Batch) -> None:
         """Score and learn a batch; commit and publish if that is due."""
+        passing("computing")
         state = self._checkpoint.learner
         if len(batch.X):
             state, info = self._learner.update(state, batch.X, batch.w, time_ms=batch.time_ms)
@@ -137,7 +142,7 @@ class Learning:
     def leave(self) -> None:
         """Commit and publish what isn't yet."""
         if self._checkpoint is not self._committed or self._news:
-            self._commit(publish=True, reason="leave")
+            self._commit(publish=self._news, reason="leave")
 
     @property
     def _first(self) -> bool:
@@ -163,7 +168,7 @@ class Learning:
             self._publishes.reset()
         after = replace(after, unpublished=self._publishes.counted)
         what = Commit(
-            token=after.token,
+            token=self._token,
             state=encode_checkpoint(after, self._learner.family),
             model=model,
             payload=b"" if model is None else encode_model(model),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import LeaseLostError
+from streamclust.failpoints import passing
 from streamclust.store.connect import translated
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
@@ -117,6 +118,7 @@ def _session(job: Job, lease: Lease, patience: Patience) -> bool:
     """Learn under one lease until there is no more to do; say whether the feed was drained."""
     if not _wait_for(lease, job):
         return False
+    passing("loading")
     client = job.server.client()
     learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log)
     patience.end()

@@ -6,6 +6,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Self
 
+from streamclust.failpoints import passing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
@@ -21,7 +23,7 @@ class _End:
 
 
 class ReadAhead:
-    """Runs an iterator of batches in a thread.
+    """Runs an iterator of batches in a thread, which is called the reader of this one.
 
     Parameters
     ----------
@@ -33,7 +35,8 @@ class ReadAhead:
         self._make = make
         self._stop = threading.Event()
         self._queue: queue.Queue[Batch | BaseException | _End] = queue.Queue(maxsize=_AHEAD)
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        name = f"{threading.current_thread().name} reader"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -55,6 +58,7 @@ class ReadAhead:
         What the iterator raised in its thread is raised here.
         """
         while True:
+            passing("waiting")
             try:
                 item = self._queue.get(timeout=seconds)
             except queue.Empty:

@@ -40,10 +40,10 @@ def a_batch(number: int, n: int = 30, **changes: Any) -> Batch:
     return replace(batch, **changes)
 
 
-def bad_batch(number: int, count: int) -> Batch:
+def bad_batch(number: int, count: int, stream: str = "points") -> Batch:
     """A batch with nothing to learn."""
-    letter = DeadLetter("points", f"{number}-0", -1, "no point", b"x")
-    return a_batch(number, 0, dead=(letter,) * count)
+    letter = DeadLetter(stream, f"{number}-0", -1, "no point", b"x")
+    return a_batch(number, 0, dead=(letter,) * count, position={stream: f"{number}-0"})
 
 
 @dataclass

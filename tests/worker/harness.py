@@ -138,14 +138,14 @@ class Site:
     def state(self, model: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         """What was learned and up to where, bit for bit; empty if there is nothing.
 
-        Without the version's number and the token: those count workers and publications.
+        Without the version's number: that counts publications, and so workers that left.
         """
         with self.client as client:
             data: Any = client.get(self.keys(model).state)
         if data is None:
             return {}, {}
         arrays, meta = unpack(data, FORMAT, "state")
-        plain = {k: v for k, v in meta.items() if k not in ("version", "published", "token")}
+        plain = {k: v for k, v in meta.items() if k not in ("version", "published")}
         return plain, {name: array.tobytes() for name, array in arrays.items()}
 
     def dead(self, model: str) -> list[dict[bytes, bytes]]:

@@ -72,6 +72,39 @@ def test_a_restart_goes_on_from_the_committed_position(desk: Desk) -> None:
     assert desk.said("continuing")[0]["points"] == 120
 
 
+@pytest.mark.parametrize("started", [False, True], ids=["warming", "learning"])
+def test_when_the_commits_came_is_not_in_the_state(desk: Desk, started: bool) -> None:
+    # Given a worker that committed after its last batch, with nothing new to publish, and crashed
+    more: dict[str, Any] = {"init": GIVEN} if started else {}
+    eager = desk.learning(commit={"points": 1}, **more)
+    eager.learn(bad_batch(1, 5))
+    before = dump(desk.client, desk.keys)[desk.keys.state.encode()]
+    # When the next one finds nothing to learn, and leaves
+    desk.learning(**more).leave()
+    assert dump(desk.client, desk.keys)[desk.keys.state.encode()] == before
+    # Then the state is the same as that of a worker that committed when it left, and only then
+    lazy = Desk(desk.client, f"{desk.namespace}-lazy")
+    learning = lazy.learning(**more)
+    learning.learn(bad_batch(1, 5))
+    learning.leave()
+    assert dump(lazy.client, lazy.keys)[lazy.keys.state.encode()] == before
+
+
+def test_a_crash_before_the_mirror_is_mended_by_the_next_worker(desk: Desk) -> None:
+    # Given a position that was committed and not yet mirrored
+    for number in range(1, 4):
+        desk.client.xadd(desk.stream, {"x": 1}, id=f"{number}-0")
+    learning = desk.learning(streams=[desk.stream])
+    learning.learn(bad_batch(3, 3, desk.stream))
+    learning.leave()
+    desk.client.xgroup_setid(desk.stream, desk.keys.group, "1-0")
+    # When the next worker starts, with nothing to learn
+    desk.learning(streams=[desk.stream])
+    # Then the group shows the truth
+    [group] = desk.client.xinfo_groups(desk.stream)
+    assert (group["last-delivered-id"], group["pending"]) == (b"3-0", 0)
+
+
 # ---- dead letters
 
 

@@ -26,7 +26,7 @@ def number_of(batch: Batch | None) -> int | None:
 
 
 def readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "reader"]
+    return [thread for thread in threading.enumerate() if thread.name.endswith(" reader")]
 
 
 @pytest.fixture(autouse=True)
