@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test chaos lint format docs clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in de
 
 test: lint ## lint, types, and every test against real servers
 	$(BIN)/pytest
+
+chaos: $(VENV)/.dev ## kill workers a thousand times, and compare what remains
+	$(BIN)/python -m tests.chaos --kills 1000
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .

@@ -1,0 +1,28 @@
+"""The small version of ``make chaos``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.worker.harness import environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_thirty_kills_change_no_byte() -> None:
+    command = [sys.executable, "-m", "tests.chaos", "--kills", "30", "--seed", "1", "--json"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["kills"] == 30
+    assert result["differences"] == []
+    assert result["points"] > 5000
+    for phases in result["phases"].values():
+        assert sum(phases.values()) == 30
+        assert all(phases.values()), phases
