@@ -5,7 +5,7 @@
 *Throughput*: `streamclust worker --until-idle` on a filled stream (K-means, K 64, D 16), from its
 first read to its last commit, against processes that read the same stream with redis-py (and
 hiredis) and do less: only read; read and decode with the worker's own decoder. *Ingest*:
-`streamclust.ingest` against a pipeline of XADD with the entries encoded beforehand. *Start-up*:
+`streamclust.ingest` against the loop that one would write, a pipeline of `xadd`. *Start-up*:
 `--help`, and a worker to its first read. *Memory*: resident size of a worker over many points. All
 on one server, in turn, the best of several repetitions; ratios are what counts.
 """
@@ -176,17 +176,38 @@ def throughput(case: Case, url: str, folder: Path, points: int, repeat: int) -> 
     return Throughput(case.name, case.goal, n / min(read), n / min(decoded), n / min(work))
 
 
+def as_dict(case: Case, rows: Any) -> dict[str, Any]:
+    """Return an entry as one would write it by hand."""
+    if case.format == "fields":
+        return {f"x{d}": value for d, value in enumerate(rows[0].tolist())}
+    if case.format == "json":
+        return {"json": json.dumps(rows[0].tolist())}
+    return {"f4": rows.tobytes(), "d": D}
+
+
+def pipeline(client: redis.Redis, case: Case, X: Any) -> float:
+    """Add points by the loop that one would write; return the seconds."""
+    started = time.perf_counter()
+    pipe = client.pipeline(transaction=False)
+    for start in range(0, len(X), case.block):
+        pipe.xadd("points", as_dict(case, X[start : start + case.block]))
+        if len(pipe) >= max(1, 500 // case.block):
+            pipe.execute()
+    pipe.execute()
+    return time.perf_counter() - started
+
+
 def ingest_share(case: Case, url: str, points: int, repeat: int) -> tuple[float, float]:
-    """Return points a second of a bare pipeline, entries encoded beforehand, and of `ingest`."""
+    """Return points a second of a bare pipeline, and of `ingest`."""
     client = redis.Redis.from_url(url)
     n = int(points * case.share)
-    X, written = blobs(n), entries(case, n)
+    X = blobs(n)
     names = tuple(f"x{d}" for d in range(D))
     chunks = [Chunk(names, X[i : i + 8192], None, i + 1) for i in range(0, n, 8192)]
     plain, ours = [], []
     for _ in range(repeat):
         client.flushall()
-        plain.append(fill(client, "points", written))
+        plain.append(pipeline(client, case, X))
         client.flushall()
         started = time.perf_counter()
         ingest(client, "points", iter(chunks), format=case.format, block=case.block)
