@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help demo test chaos lint format docs clean
+.PHONY: help demo test servers chaos lint format docs clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ test: lint ## lint, types, and every test against real servers
 
 chaos: $(VENV)/.dev ## kill workers a thousand times, and compare what remains
 	$(BIN)/python -m tests.chaos --kills 1000
+
+servers: $(VENV)/.dev ## every test on every kind of server, where `make test` runs most on two
+	STREAMCLUST_TEST_SERVERS=all $(BIN)/pytest
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .

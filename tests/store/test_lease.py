@@ -13,6 +13,8 @@ from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.every_server
+
 LONG = 3600.0
 SHORT = 0.02
 

@@ -43,6 +43,7 @@ def place(entry_id: str) -> tuple[int, int]:
 # ---- one stream
 
 
+@pytest.mark.every_server
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_every_format_comes_out_as_it_went_in(
     server: Server, client: redis.Redis, kind: str
@@ -83,6 +84,7 @@ def test_the_time_is_that_of_the_newest_entry(feed: Feed) -> None:
     assert [batch.time_ms for batch in feed.drain(2)] == [1526919030474.0, 1526919030999.0]
 
 
+@pytest.mark.every_server
 @pytest.mark.parametrize("emptied", [True, False])
 def test_nothing_comes_of_an_empty_or_missing_stream(feed: Feed, emptied: bool) -> None:
     if emptied:
@@ -91,12 +93,14 @@ def test_nothing_comes_of_an_empty_or_missing_stream(feed: Feed, emptied: bool) 
     assert feed.client.exists(feed.streams[0]) == int(emptied)
 
 
+@pytest.mark.every_server
 def test_a_key_that_is_no_stream_is_not_passed_over(feed: Feed) -> None:
     feed.client.set(feed.streams[0], "x")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         feed.drain(5)
 
 
+@pytest.mark.every_server
 def test_entries_that_someone_deleted_are_passed(feed: Feed) -> None:
     feed.add_points(grid(10))
     feed.client.xdel(feed.streams[0], feed.added[3][1], feed.added[9][1])
@@ -179,6 +183,7 @@ def test_the_layout_of_before_a_restart_holds(feed: Feed) -> None:
 # ---- several streams
 
 
+@pytest.mark.every_server
 def test_several_streams_are_one_feed_in_the_order_of_ids(feeds: Feed) -> None:
     rng = np.random.default_rng(0)
     for number in range(300):
@@ -205,6 +210,7 @@ def test_the_position_covers_streams_that_gave_nothing(feeds: Feed) -> None:
     ]
 
 
+@pytest.mark.every_server
 def test_a_stream_that_appears_later_is_read(feeds: Feed) -> None:
     feeds.add_points(grid(3), stream=0)
     looks = iter(range(100))

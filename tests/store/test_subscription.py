@@ -18,6 +18,8 @@ from streamclust.store.subscription import dead_count, follow, model_names, read
 from tests.store.committing import letters, of_version
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def published(client: redis.Redis, keys: Keys, token: int) -> Keys:

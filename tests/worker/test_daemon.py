@@ -151,6 +151,7 @@ def test_an_embedded_server_outlives_ctrl_c_until_all_is_written(
 # ---- live
 
 
+@pytest.mark.every_server
 def test_points_that_arrive_while_it_runs_appear_in_a_new_version(any_site: Site) -> None:
     # Given a worker on an empty stream that publishes by time
     stream = any_site.stream()

@@ -12,6 +12,8 @@ from streamclust.errors import ServerError
 from streamclust.store.connect import Address, open_server
 from streamclust.worker.position import _make, begin, check_type, mirror
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def client(address: Address) -> Iterator[redis.Redis]:
