@@ -28,6 +28,7 @@ from streamclust.config.values import (
     Text,
     distinct,
 )
+from streamclust.store.keys import CODE_FIELDS
 
 
 class PointsSettings(Section):
@@ -107,6 +108,41 @@ class DeadSettings(Section):
     keep: Count = Field(default=10_000, description="Entries kept in :dead, each with its reason.")
 
 
+class EncodeSettings(Section):
+    """What encoders write of each entry, and where from."""
+
+    streams: tuple[Text, ...] = Field(
+        default=(),
+        description="Streams that `streamclust encode` reads; empty means the model's own.",
+    )
+    top: Count = Field(
+        default=1, description="Components told for each point, best first; more than 1 adds top."
+    )
+    labels: tuple[Text, ...] = Field(
+        default=(),
+        description="Fields of an entry that are repeated beside its codes, such as a key. With "
+        "named fields, points.features must say which are the numbers.",
+    )
+    keep: Count = Field(default=100_000, description="Entries kept in :codes, about.")
+    takeover: PositiveDuration = Field(
+        default=10.0,
+        description="Entries of an encoder without a sign of life for so long go to another.",
+    )
+
+    @field_validator("streams")
+    @classmethod
+    def _streams_distinct(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
+        return distinct("streams", streams)
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_free(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        taken = sorted(set(labels) & set(CODE_FIELDS))
+        if taken:
+            raise ValueError(f"{taken[0]!r} has a meaning in :codes; rename that field of the feed")
+        return distinct("labels", labels)
+
+
 class _Model(Section):
     kind: str
     streams: Streams = Field(
@@ -125,6 +161,9 @@ class _Model(Section):
     )
     dead: DeadSettings = Field(
         default=DeadSettings(), description="What becomes of refused points."
+    )
+    encode: EncodeSettings = Field(
+        default=EncodeSettings(), description="What encoders write of each entry."
     )
     forgetting: ForgettingSettings = Field(
         default=NoForgetting(), description="How old points lose their weight."

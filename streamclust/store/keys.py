@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CODE_FIELDS = (
+    "n",
+    "code",
+    "distance",
+    "version",
+    "m",
+    "top",
+    "top_distance",
+    "top_responsibility",
+    "reason",
+)
+"""Fields of `:codes` that have a meaning of their own; see `streamclust.store.codes`."""
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -75,6 +88,23 @@ class Keys:
         Written by the worker every few seconds; read by ``status`` and ``worker --check``.
         """
         return self._key("health")
+
+    def codes(self, stream: str | None = None) -> str:
+        """Stream. One entry an entry of the points' stream, under the same ID; its code.
+
+        Fields: see `streamclust.store.codes`. Written by encoders (or the worker), read by
+        anyone. Trimmed to about `encode.keep` entries. A model that encodes several streams has
+        a key for each, with the `stream`'s name at the end: their IDs would not go together.
+        """
+        return self._key("codes" if stream is None else f"codes:{stream}")
+
+    @property
+    def encoders(self) -> str:
+        """Name of the consumer group, on the points' streams, that the encoders share.
+
+        Entries are acknowledged after their codes are written.
+        """
+        return f"{self.namespace}:{self.model}:encode"
 
     @property
     def group(self) -> str:

@@ -32,6 +32,12 @@ def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> M
     return _decode(entries[0], keys)
 
 
+def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
+    """Return the newest version if it is newer than the version `than`."""
+    entries: Any = client.xrevrange(keys.models, "+", f"({than}-0", count=1)
+    return _decode(entries[0], keys) if entries else None
+
+
 def follow(
     client: redis.Redis, keys: Keys, after: int, *, block_ms: int | None = None
 ) -> Iterator[Model]:

@@ -157,11 +157,14 @@ class Site:
 class Worker:
     """A `streamclust worker` in the background; whatever is left of it ends with the block."""
 
+    command = "worker"
+
     def __init__(self, site: Site, *arguments: str) -> None:
-        self._log = site.folder / f"worker-{len(list(site.folder.glob('worker-*')))}.log"
+        number = len(list(site.folder.glob(f"{self.command}-*")))
+        self._log = site.folder / f"{self.command}-{number}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [STREAMCLUST, "worker", *arguments],
+                [STREAMCLUST, self.command, *arguments],
                 cwd=site.folder,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,129 @@
+"""Entries of points in, entries of codes out; no connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.quantize import Codes, quantize
+from streamclust.store.codes import NO_CODE, encode_fields
+from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from streamclust.store.layout import Layout
+    from streamclust.store.points import Entry, PointsFormat
+    from streamclust.store.published import Model
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What became of a chunk of entries.
+
+    Parameters
+    ----------
+    entries : list of (ID, fields and values)
+        Of the stream of codes.
+    points : int
+        Points that have a code.
+    bad : int
+        Points that have none.
+    """
+
+    entries: list[tuple[bytes, list[bytes]]]
+    points: int
+    bad: int
+
+
+class Coder:
+    """Gives entries their codes.
+
+    Parameters
+    ----------
+    spec : PointsFormat
+        What the settings say of the entries.
+    top : int
+        Components told for each point; more than K means K.
+    labels : sequence of str
+        Fields that are repeated.
+    """
+
+    def __init__(self, spec: PointsFormat, top: int, labels: Sequence[str]) -> None:
+        self._spec = spec
+        self._top = top
+        self._labels = frozenset(label.encode() for label in labels)
+        self._layout: Layout | None = None
+
+    def __call__(self, entries: Sequence[Entry], model: Model) -> Coded:
+        """Return the codes of entries (ID, fields and values) under a model."""
+        decoded = self._decode([flat for _, flat in entries], model)
+        K = len(model.means)
+        codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
+        values = "top_distance" if model.kind == "kmeans" else "top_responsibility"
+        dead: dict[int, list[DeadPoint]] = {}
+        for point in decoded.dead:
+            dead.setdefault(point.entry_id, []).append(point)
+        out = []
+        for number, (part, (entry_id, flat)) in enumerate(
+            zip(_parts(codes, decoded.counts), entries, strict=True)
+        ):
+            bad = dead.get(number, [])
+            whole = _with_bad(part, [max(point.index, 0) for point in bad]) if bad else part
+            reason = bad[0].reason if bad else None
+            coded = encode_fields(whole, model.version, values, reason)
+            out.append((entry_id, coded + self._repeated(flat)))
+        return Coded(out, len(codes), len(decoded.dead))
+
+    def _decode(self, flats: Sequence[Sequence[bytes]], model: Model) -> Decoded:
+        """Return the points; entries are known by their place."""
+        D = model.means.shape[1]
+        if self._layout is not None and self._layout.n_features != D:
+            self._layout = None
+        entries = list(enumerate(flats))
+        dead: tuple[DeadPoint, ...] = ()
+        if self._layout is None:
+            features = self._spec.features or model.features
+            spec = replace(self._spec, n_features=D, features=features)
+            self._layout, dead = detect_first(entries, spec)
+        nothing = np.zeros(len(dead), np.int64)
+        if self._layout is None:
+            return Decoded(np.empty((0, D)), None, nothing, dead)
+        rest = decode(entries[len(dead) :], self._layout)
+        counts = np.concatenate([nothing, rest.counts])
+        return replace(rest, counts=counts, dead=(*dead, *rest.dead))
+
+    def _repeated(self, flat: Sequence[bytes]) -> list[bytes]:
+        if not self._labels:
+            return []
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return [text for pair in pairs if pair[0] in self._labels for text in pair]
+
+
+def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:
+    """Yield the codes of each entry."""
+    stop = 0
+    for count in counts.tolist():
+        start, stop = stop, stop + count
+        yield codes[start:stop]
+
+
+def _with_bad(codes: Codes, places: Sequence[int]) -> Codes:
+    """Return codes with -1 at the places, in an entry's block, of points that have none."""
+    n = len(codes) + len(places)
+    good = np.ones(n, bool)
+    good[list(places)] = False
+
+    def spread(values: NDArray[Any], missing: float) -> NDArray[Any]:
+        out = np.full((n, *values.shape[1:]), missing, values.dtype)
+        out[good] = values
+        return out
+
+    index, distance = spread(codes.index, NO_CODE), spread(codes.distance, np.nan)
+    if codes.top is None or codes.top_values is None:
+        return Codes(index, distance)
+    return Codes(index, distance, spread(codes.top, NO_CODE), spread(codes.top_values, np.nan))

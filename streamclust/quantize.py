@@ -1,0 +1,129 @@
+"""Vector quantization: each point as the number of its component (Gersho & Gray 1992).
+
+The codebook is the centroids or means. Decoding is looking up; what is lost is the distortion,
+the mean squared distance J / N.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust import kernels
+from streamclust.arrays import Array, as_points
+from streamclust.errors import DataError
+from streamclust.models import GaussianMixture
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from streamclust.models import Family
+
+_TILE_CELLS = 1 << 20
+"""Distances or responsibilities that are held at a time for the `top` components."""
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Points as the numbers of their components.
+
+    Parameters
+    ----------
+    index : array of int32, shape (N,)
+        Nearest centroid, or component of the largest responsibility.
+    distance : array of shape (N,)
+        Euclidean distance to that centroid or mean, in units of the data.
+    top : array of int32, shape (N, m), or None
+        The m best components, best first.
+    top_values : array of shape (N, m) or None
+        Their distances (K-means, rising) or responsibilities (mixture, falling).
+    """
+
+    index: NDArray[np.int32]
+    distance: Array
+    top: NDArray[np.int32] | None = None
+    top_values: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice) -> Codes:
+        if self.top is None or self.top_values is None:
+            return Codes(self.index[rows], self.distance[rows])
+        return Codes(self.index[rows], self.distance[rows], self.top[rows], self.top_values[rows])
+
+
+def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Codes:
+    """Return the codes of points of shape (N, D).
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    X : array-like of shape (N, D)
+    top : int, default=1
+        With more than 1 the m best components are told too; at most K.
+
+    Raises
+    ------
+    DataError
+        If the points don't fit the model, or `top` isn't within 1 to K.
+    """
+    means: Array = params.means
+    K, D = means.shape
+    if not 1 <= top <= K:
+        raise DataError(f"top is {top}; expected 1 to K, which is {K}")
+    points = as_points(X, D)
+    if top == 1:
+        index = family.predict(params, points).astype(np.int32)
+        return Codes(index, _distances(points, means, index))
+    rows = max(1, _TILE_CELLS // K)
+    starts = range(0, max(len(points), 1), rows)
+    parts = [_best(family, params, points[start : start + rows], top) for start in starts]
+    best = np.concatenate([part for part, _ in parts])
+    values = np.concatenate([part for _, part in parts])
+    index = best[:, 0].copy()
+    return Codes(index, _distances(points, means, index), best, values)
+
+
+def reconstruct(codebook: Array, index: ArrayLike) -> Array:
+    """Return the points that codes stand for, shape (N, D): Z U for one-hot Z.
+
+    Raises
+    ------
+    DataError
+        If a code is no row of the codebook.
+    """
+    codes = np.asarray(index, dtype=np.intp)
+    K = len(codebook)
+    if codes.size and not (codes.min() >= 0 and codes.max() < K):
+        raise DataError(f"codes run from {codes.min()} to {codes.max()}; expected 0 to {K - 1}")
+    return codebook[codes]
+
+
+def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
+    difference = X - means[index]
+    return np.asarray(np.sqrt(np.einsum("nd,nd->n", difference, difference)))
+
+
+def _best(family: Family[Any], params: Any, X: Array, top: int) -> tuple[NDArray[np.int32], Array]:
+    """Return the best components of each point, best first, and their values."""
+    if isinstance(family, GaussianMixture):
+        values = family.responsibilities(params, X)
+        order = np.argsort(-values, axis=1, kind="stable")[:, :top]
+    else:
+        values = np.sqrt(kernels.squared_distances(X, params.means))
+        order = np.argsort(values, axis=1, kind="stable")[:, :top]
+        order = _first(order, family.predict(params, X))  # the exact argmin, also in a near tie
+    return order.astype(np.int32), np.take_along_axis(values, order, axis=1)
+
+
+def _first(order: NDArray[np.intp], best: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return each row with `best` in front; what it displaces moves back."""
+    rest = np.where(order == best[:, None], order.shape[1], np.arange(order.shape[1]))
+    place = np.argsort(rest, axis=1, kind="stable")
+    moved = np.take_along_axis(order, place, axis=1)
+    return np.column_stack([best, moved[:, : order.shape[1] - 1]])

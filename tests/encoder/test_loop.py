@@ -1,0 +1,271 @@
+"""Encoders on real servers: each entry gets its codes once, in order, whatever happens to whom."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamclust.encoder.loop import run_encoder
+from streamclust.errors import ServerError, UnknownModelError
+from streamclust.store.codes import write_codes
+from tests.encoder.desk import CENTROIDS, Desk
+from tests.waiting import wait_until
+from tests.worker.harness import add_blocks, add_points, blobs
+
+
+def nearest(X: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> list[int]:
+    distances: list[int] = np.linalg.norm(X[:, None] - CENTROIDS, axis=2).argmin(axis=1).tolist()
+    return distances
+
+
+def test_each_entry_has_a_code_under_its_own_id(desk: Desk) -> None:
+    X = blobs(100)
+    add_points(desk.client, desk.stream, X)
+    desk.publish(3)
+    [tally] = desk.drain()
+    assert (tally.entries, tally.points, tally.bad, tally.version) == (100, 100, 0, 3)
+    found = desk.codes()
+    assert [each.entry_id for each in found] == desk.ids(desk.stream)
+    assert [int(each.code[0]) for each in found] == nearest(X)
+    assert {each.version for each in found} == {3}
+    np.testing.assert_allclose(
+        [each.distance[0] for each in found],
+        np.linalg.norm(X - CENTROIDS[nearest(X)], axis=1),
+        rtol=1e-12,
+    )
+
+
+def test_a_block_has_one_entry_of_codes(desk: Desk) -> None:
+    X = blobs(100)
+    add_blocks(desk.client, desk.stream, X, block=30)
+    desk.publish(1)
+    desk.drain()
+    found = desk.codes()
+    assert [each.entry_id for each in found] == desk.ids(desk.stream)
+    assert [len(each.code) for each in found] == [30, 30, 30, 10]
+    assert np.concatenate([each.code for each in found]).tolist() == nearest(X)
+
+
+def test_nothing_is_encoded_twice(desk: Desk) -> None:
+    add_points(desk.client, desk.stream, blobs(30))
+    desk.publish(1)
+    desk.drain()
+    before = desk.ids(desk.keys.codes())
+    assert desk.drain()[0].entries == 0
+    add_points(desk.client, desk.stream, blobs(5))
+    assert desk.drain()[0].entries == 5
+    assert desk.ids(desk.keys.codes())[:30] == before
+    assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+
+
+def test_points_that_cannot_be_read_have_no_code_but_a_reason(desk: Desk) -> None:
+    desk.publish(1, features=("x", "y"))
+    for fields in (
+        {"x": "spam", "y": "1"},  # also before the first good one
+        {"x": "9", "y": "9"},
+        {"x": "nan", "y": "1"},
+        {"x": "-9", "y": "-9", "key": "k1"},
+        {"z": "1"},
+    ):
+        desk.client.xadd(desk.stream, fields)  # type: ignore[arg-type]
+    [tally] = desk.drain()
+    assert (tally.entries, tally.points, tally.bad) == (5, 2, 3)
+    found = desk.codes()
+    assert [each.code.tolist() for each in found] == [[-1], [2], [-1], [0], [-1]]
+    assert [each.reason is None for each in found] == [False, True, False, True, False]
+    assert np.isnan(found[0].distance[0])
+
+
+def test_bad_points_keep_their_place_in_a_block(desk: Desk) -> None:
+    desk.encode["top"] = 2
+    desk.publish(1)
+    desk.client.xadd(desk.stream, {"json": "[[9, 9], [null, 1], [-9, -9], [1], [1, 1]]"})
+    desk.drain()
+    [found] = desk.codes()
+    assert found.code.tolist() == [2, -1, 0, -1, 1]
+    assert np.isnan(found.distance).tolist() == [False, True, False, True, False]
+    assert found.top is not None
+    assert found.top.tolist() == [[2, 1], [-1, -1], [0, 1], [-1, -1], [1, 2]]
+    assert found.reason is not None
+
+
+def test_labels_are_repeated(desk: Desk) -> None:
+    desk.encode["labels"] = ["key", "host"]
+    desk.more["points"] = {"features": ["x", "y"]}
+    desk.publish(1)
+    desk.client.xadd(desk.stream, {"key": "a", "x": "1", "y": "1", "host": "h", "other": "o"})
+    desk.client.xadd(desk.stream, {"x": "9", "y": "9", "key": b"\xff"})
+    desk.drain()
+    first, second = desk.codes()
+    assert (first.code.tolist(), first.labels) == ([1], {b"key": b"a", b"host": b"h"})
+    assert (second.code.tolist(), second.labels) == ([2], {b"key": b"\xff"})
+
+
+def test_several_streams_have_codes_each(desk: Desk) -> None:
+    desk.streams = (f"{desk.namespace}-a", f"{desk.namespace}-b")
+    for number, stream in enumerate(desk.streams):
+        add_points(desk.client, stream, blobs(20, seed=number))
+    desk.publish(1)
+    desk.drain()
+    assert not desk.client.exists(desk.keys.codes())
+    for stream in desk.streams:
+        assert desk.ids(desk.keys.codes(stream)) == desk.ids(stream)
+
+
+def test_new_versions_are_followed(desk: Desk) -> None:
+    desk.publish(1)
+    with desk.encoding():
+        add_points(desk.client, desk.stream, blobs(10))
+        wait_until(lambda: len(desk.codes()) == 10)
+        desk.publish(2, centroids=CENTROIDS[::-1])
+        add_points(desk.client, desk.stream, blobs(10))
+        wait_until(lambda: len(desk.codes()) == 20)
+    found = desk.codes()
+    assert [each.version for each in found] == [1] * 10 + [2] * 10
+    assert [2 - int(each.code[0]) for each in found[10:]] == [
+        int(each.code[0]) for each in found[:10]
+    ]
+
+
+def test_an_encoder_that_is_early_waits_and_then_encodes_all(desk: Desk) -> None:
+    # Given an encoder without a model, and a feed
+    with desk.encoding():
+        wait_until(lambda: desk.client.exists(desk.stream))
+        add_points(desk.client, desk.stream, blobs(50))
+        wait_until(lambda: desk.waits > 0)
+        assert not desk.client.exists(desk.keys.codes())
+        # When the first version comes Then all that it was given has codes
+        desk.publish(1)
+        wait_until(lambda: len(desk.codes()) == 50)
+    assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+
+
+def test_until_idle_without_a_model_is_an_error(desk: Desk) -> None:
+    add_points(desk.client, desk.stream, blobs(5))
+    with pytest.raises(UnknownModelError, match="'m' has not been published"):
+        desk.drain()
+
+
+def test_what_a_dead_encoder_had_is_taken_over_in_order(desk: Desk) -> None:
+    # Given an encoder that died with entries in hand, and others after them
+    X = blobs(60)
+    add_points(desk.client, desk.stream, X)
+    desk.publish(1)
+    lost = desk.sleeper().read_new(None).ids
+    assert len(lost) == 10
+    # When another one encodes Then the lost entries come first
+    [tally] = desk.drain()
+    assert (tally.entries, tally.taken_over) == (60, 10)
+    assert [int(each.code[0]) for each in desk.codes()] == nearest(X)
+    assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+
+
+def test_an_encoder_that_slept_finds_its_entries_done(desk: Desk) -> None:
+    add_points(desk.client, desk.stream, blobs(40))
+    desk.publish(1)
+    sleeper = desk.sleeper()
+    had = sleeper.read_new(None)
+    desk.drain()
+    codes = desk.ids(desk.keys.codes())
+    # When it wakes and writes what it had worked out Then nothing is there twice
+    late = [(entry_id, [b"code", b"7"]) for entry_id, _ in had.entries]
+    assert write_codes(desk.client, desk.keys.codes(), late, 1000) == 0
+    sleeper.done(had.ids)
+    assert desk.ids(desk.keys.codes()) == codes
+    assert sleeper.idle
+
+
+def test_entries_wait_for_the_living(desk: Desk) -> None:
+    # Given an encoder at work on the first entries
+    desk.encode["takeover"] = "1h"
+    add_points(desk.client, desk.stream, blobs(30))
+    desk.publish(1)
+    busy = desk.sleeper()
+    had = busy.read_new(None)
+    with desk.encoding():
+        # When another one has the next Then it waits for its turn
+        wait_until(lambda: pending(desk) > len(had.ids) and desk.waits > 0)
+        assert not desk.client.exists(desk.keys.codes())
+        # and takes it as soon as the first one has written
+        first = [(entry_id, [b"code", b"1"]) for entry_id in had.ids]
+        write_codes(desk.client, desk.keys.codes(), first, 1000)
+        wait_until(lambda: desk.ids(desk.keys.codes()) == desk.ids(desk.stream))
+
+
+def pending(desk: Desk) -> int:
+    summary: Any = desk.client.xpending(desk.stream, desk.keys.encoders)
+    return int(summary["pending"])
+
+
+def test_asked_to_leave_while_it_waits_it_hands_back(desk: Desk) -> None:
+    desk.encode["takeover"] = "1h"
+    add_points(desk.client, desk.stream, blobs(30))
+    desk.publish(1)
+    busy = desk.sleeper()
+    had = busy.read_new(None)
+    with desk.encoding():
+        wait_until(lambda: pending(desk) > len(had.ids) and desk.waits > 0)
+    # Then another one gets at once what it had, although it would wait for the busy one
+    other = desk.sleeper()
+    assert other.take_over(3_600_000)[0] > 0
+    assert not desk.client.exists(desk.keys.codes())
+
+
+def test_entries_that_are_gone_are_a_gap(desk: Desk) -> None:
+    add_points(desk.client, desk.stream, blobs(30))
+    desk.publish(1)
+    lost = desk.sleeper().read_new(None).ids
+    desk.client.xdel(desk.stream, *lost[:4])
+    [tally] = desk.drain()
+    assert (tally.gone, tally.entries) == (4, 26)
+    assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+    assert pending(desk) == 0
+
+
+def test_many_encoders_share_a_feed(desk: Desk) -> None:
+    X = blobs(600)
+    add_points(desk.client, desk.stream, X)
+    desk.publish(1)
+    stop = threading.Event()
+    tallies = []
+    threads = [
+        threading.Thread(target=lambda: tallies.append(run_encoder(desk.jobs(stop)[0])))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+    assert [int(each.code[0]) for each in desk.codes()] == nearest(X)
+    assert sum(tally.entries for tally in tallies) == 600
+
+
+def test_a_stream_that_was_deleted_is_joined_again(desk: Desk) -> None:
+    desk.publish(1)
+    with desk.encoding():
+        add_points(desk.client, desk.stream, blobs(5))
+        wait_until(lambda: len(desk.codes()) == 5)
+        desk.client.delete(desk.stream)
+        add_points(desk.client, desk.stream, blobs(5))
+        wait_until(lambda: len(desk.codes()) == 10)
+
+
+def test_start_latest_leaves_out_what_was_there(desk: Desk) -> None:
+    desk.more["start"] = "latest"
+    add_points(desk.client, desk.stream, blobs(5))
+    desk.publish(1)
+    desk.drain()
+    assert not desk.client.exists(desk.keys.codes())
+    add_points(desk.client, desk.stream, blobs(7))
+    assert desk.drain()[0].entries == 7
+
+
+def test_a_stream_of_another_type_is_said(desk: Desk) -> None:
+    desk.client.set(desk.stream, "x")
+    desk.publish(1)
+    with pytest.raises(ServerError, match="WRONGTYPE"):
+        desk.drain()

@@ -1,0 +1,157 @@
+"""Members of a consumer group: their turns, and what the dead and the sleeping leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+
+from streamclust.store.connect import Server
+from streamclust.store.group import GroupMember
+
+
+@dataclass
+class Feed:
+    """A stream of one test, and members of its group."""
+
+    server: Server
+    client: redis.Redis
+    stream: str
+
+    def member(self, count: int = 2) -> GroupMember:
+        member = GroupMember(self.server.client(), self.stream, "g", count)
+        member.join("0")
+        return member
+
+    def add(self, *entry_ids: int) -> None:
+        for entry_id in entry_ids:
+            self.client.xadd(self.stream, {"x": str(entry_id)}, id=f"{entry_id}-0")
+
+    def pending(self) -> int:
+        summary: Any = self.client.xpending(self.stream, "g")
+        return int(summary["pending"])
+
+
+@pytest.fixture
+def feed(server: Server, client: redis.Redis, namespace: str) -> Feed:
+    return Feed(server, client, namespace)
+
+
+def got(member: GroupMember, own: bool = False) -> list[bytes]:
+    return (member.read_own() if own else member.read_new(None)).ids
+
+
+def test_members_share_the_entries(feed: Feed) -> None:
+    feed.add(1, 2, 3, 4, 5)
+    one, two = feed.member(), feed.member()
+    assert [got(one), got(two), got(one), got(two)] == [
+        [b"1-0", b"2-0"],
+        [b"3-0", b"4-0"],
+        [b"5-0"],
+        [],
+    ]
+    assert got(one, own=True) == [b"1-0", b"2-0"]
+    one.done([b"1-0", b"2-0"])
+    assert got(one, own=True) == [b"5-0"]
+
+
+def test_a_turn_comes_when_all_before_is_done_or_written(feed: Feed) -> None:
+    feed.add(1, 2, 3, 4)
+    one, two = feed.member(), feed.member()
+    got(one), got(two)
+    assert not one.before(b"1-0", "0-0")
+    assert two.before(b"3-0", "0-0")
+    assert two.before(b"3-0", "1-0")
+    assert not two.before(b"3-0", "2-0")  # written, if not yet acknowledged
+    one.done([b"1-0"])
+    assert two.before(b"3-0", "0-0")
+    one.done([b"2-0"])
+    assert not two.before(b"3-0", "0-0")
+
+
+def test_what_a_dead_member_left_is_taken_over(feed: Feed) -> None:
+    # Given more entries than one look at the pending ones covers
+    feed.add(*range(1, 1001))
+    dead, live = feed.member(600), feed.member(600)
+    while len(got(dead)):
+        pass
+    assert feed.pending() == 1000
+    # When there was a sign of life within the hour Then they stay; else they go over
+    assert live.take_over(3_600_000) == (0, 0)
+    assert live.take_over(0) == (1000, 0)
+    assert got(live, own=True)[0] == b"1-0"
+    assert got(dead, own=True) == []
+
+
+def test_entries_that_are_gone_are_told_once(feed: Feed) -> None:
+    feed.add(1, 2, 3, 4)
+    dead, live = feed.member(4), feed.member(4)
+    got(dead)
+    feed.client.xdel(feed.stream, "1-0", "3-0")
+    # Redis 7 drops them while they are taken over, 6.2 hands them over without fields
+    taken, gone = live.take_over(0)
+    found = live.read_own()
+    assert [entry_id for entry_id, _ in found.entries] == [b"2-0", b"4-0"]
+    assert gone + len(found.gone) == 2
+    assert taken + gone == 4
+    live.done(found.ids)
+    assert feed.pending() == 0
+    assert live.idle
+
+
+def test_own_entries_that_are_gone_are_told(feed: Feed) -> None:
+    feed.add(1, 2)
+    member = feed.member()
+    got(member)
+    feed.client.xtrim(feed.stream, 0, approximate=False)
+    found = member.read_own()
+    assert (found.entries, found.gone) == ([], (b"1-0", b"2-0"))
+    assert found
+
+
+def test_a_share_ends_where_another_member_s_begins(feed: Feed) -> None:
+    feed.add(1, 2, 3, 4, 5, 6)
+    dead, other, live = feed.member(), feed.member(), feed.member()
+    got(dead), got(other), got(live)
+    feed.client.xclaim(feed.stream, "g", live.name, 0, ["1-0", "2-0"])
+    live._count = 10
+    assert live.read_own().ids == [b"1-0", b"2-0", b"5-0", b"6-0"]
+    assert live.unbroken(live.read_own()).ids == [b"1-0", b"2-0"]
+    other.done([b"3-0", b"4-0"])
+    assert live.unbroken(live.read_own()).ids == [b"1-0", b"2-0", b"5-0", b"6-0"]
+
+
+def test_signs_of_life_keep_entries(feed: Feed) -> None:
+    feed.add(1, 2)
+    busy, other = feed.member(), feed.member()
+    got(busy)
+    feed.client.xclaim(feed.stream, "g", busy.name, 0, ["1-0", "2-0"], idle=10_000)
+    busy.keep([b"1-0", b"2-0"])
+    assert other.take_over(9_000) == (0, 0)
+    busy.done([b"1-0", b"2-0"])
+    busy.keep([b"1-0", b"2-0"])  # what is done isn't taken up again
+    assert feed.pending() == 0
+
+
+def test_who_leaves_hands_back_at_once(feed: Feed) -> None:
+    feed.add(1, 2)
+    leaving, other = feed.member(), feed.member()
+    got(leaving)
+    leaving.leave()
+    assert feed.pending() == 2
+    assert other.take_over(3_600_000) == (2, 0)
+    other.done([b"1-0", b"2-0"])
+    other.leave()
+    found: Any = feed.client.xinfo_consumers(feed.stream, "g")
+    assert [each["name"].decode() for each in found] in ([leaving.name], [])
+
+
+def test_a_group_is_made_once_and_goes_on(feed: Feed) -> None:
+    feed.add(1)
+    assert got(feed.member()) == [b"1-0"]
+    late = GroupMember(feed.server.client(), feed.stream, "g", 10)
+    late.join("$")
+    feed.add(2)
+    assert got(late) == [b"2-0"]
