@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -93,48 +94,40 @@ class Round:
         return Site(folder, url, namespace).write(self._feed.settings(), worker=lease)
 
     def run(self, kills: int, said: Callable[[], None] = lambda: None) -> Outcome:
-        """Kill at most so many workers, a sixth of them on their way to the end."""
+        """Kill so many workers, and a few more on the last steps."""
         with self._killed.client as client:
             self._feed.extend(client)
-            while self.outcome.kills < kills - kills // 6:
-                if self._kill(client, until_idle=False):
+            while self.outcome.kills < kills - 1:
+                if self._kill(client, self._draw(), until_idle=False):
                     self._feed.extend(client)
                 said()
-            self._feed.extend(client, 150)
-            while self.outcome.kills < kills and not self._kill(client, until_idle=True):
-                said()
-            self._finish()
+            self._close(client)
+            said()
             self._quiet.drain()
             self._compare(client)
         return self.outcome
 
-    def _kill(self, client: redis.Redis, *, until_idle: bool) -> bool:
+    def _kill(self, client: redis.Redis, plan: Plan, *, until_idle: bool) -> bool:
         """Start a worker and kill it; say whether it had come to the end of the backlog."""
-        plan = self._draw(until_idle)
         victim = Victim(self._killed.folder, plan.target, until_idle=until_idle)
         is_idle = _Quiet(lambda: victim.board.idle)
         victim.wait(lambda: plan.is_due(victim) or (not until_idle and is_idle()))
         time.sleep(plan.delay)
-        if plan.target and not victim.board.held:  # the end came first
-            self._plans.insert(0, plan)
-        if not victim.kill():
+        if not victim.kill():  # it left by itself
             return True
+        if plan.target and not victim.board.held:  # the end of the backlog came first
+            self._plans.insert(0, plan)
         for model in MODELS:
             self.outcome.phases[model, victim.board.phase(model)] += 1
             # So that the next one need not wait for it to lapse; that it does is shown elsewhere.
             client.delete(self._killed.keys(model).lease)
         self.outcome.kills += 1
-        return victim.board.idle
+        return victim.board.idle and not until_idle
 
-    def _draw(self, until_idle: bool) -> Plan:
-        """Return the next plan; those that don't suit a worker that leaves by itself wait."""
-        suits = [plan for plan in self._plans if not (until_idle and plan.idle)]
-        if not suits:
-            self._plans += self._deck()
-            return self._draw(until_idle)
-        plan = suits[0]
-        self._plans.remove(plan)
-        return plan
+    def _draw(self) -> Plan:
+        if not self._plans:
+            self._plans = self._deck()
+        return self._plans.pop(0)
 
     def _deck(self) -> list[Plan]:
         """Return plans that have each phase of each model, shuffled."""
@@ -149,9 +142,18 @@ class Round:
         rng.shuffle(deck)
         return deck
 
-    def _finish(self) -> None:
-        last = Victim(self._killed.folder, until_idle=True)
-        last.wait(lambda: False)
+    def _close(self, client: redis.Redis) -> None:
+        """Kill each model's worker at its last commits, until nothing is left to commit.
+
+        So the mirror lags when all is learned, and the worker that comes then has to mend it.
+        """
+        self._kill(client, Plan(None, idle=True, delay=0.0), until_idle=False)
+        self._feed.extend(client, 60)
+        for model in MODELS:
+            for instant in cycle(("half sent", "sent", "landed")):
+                plan = Plan(Target(model, instant, 1), idle=False, delay=0.001)
+                if self._kill(client, plan, until_idle=True):
+                    break
 
     def _compare(self, client: redis.Redis) -> None:
         for model in MODELS:
