@@ -70,3 +70,10 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
     if n and not (weights.min() >= 0.0 and weights.max() <= MAX_MAGNITUDE):
         raise DataError(f"sample weights must be numbers from 0 to {MAX_MAGNITUDE:g}")
     return weights
+
+
+def distinct_points(X: Array, w: Array) -> tuple[Array, Array]:
+    """Return the distinct rows of `X` in lexicographic order, and the sum of each one's weights."""
+    distinct, index = np.unique(X, axis=0, return_inverse=True)
+    weight = np.bincount(index.ravel(), weights=w, minlength=len(distinct))
+    return distinct, weight.astype(np.float64)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 
-from streamclust.arrays import as_points, as_sample_weight
+from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.batch import fit
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
@@ -216,7 +216,7 @@ class StreamLearner(Generic[P]):
         try:
             best = fit(self.family, sample, w, restarts=self.restarts, seed=self.seed)
         except TooFewPointsError as error:
-            distinct, weight = _distinct(sample, w)
+            distinct, weight = distinct_points(sample, w)
             state = replace(state, sample=distinct, sample_weight=weight)
             return state, Info("warming", len(sample), reason=str(error))
         # The sample's own score is in-sample: it must not pass for a prequential one.
@@ -327,12 +327,6 @@ class StreamLearner(Generic[P]):
         n = state.averaged + 1
         average = merge(decay(share, 1.0 / n), decay(state.average, (n - 1.0) / n))
         return replace(state, average=average, averaged=n)
-
-
-def _distinct(X: Array, w: Array) -> tuple[Array, Array]:
-    distinct, index = np.unique(X, axis=0, return_inverse=True)
-    weight = np.bincount(index.ravel(), weights=w, minlength=len(distinct))
-    return distinct, weight.astype(np.float64)
 
 
 def _best(before: Array, weight: Array, revived: tuple[int, ...]) -> Array:

@@ -1,0 +1,80 @@
+"""The library, its faces and the worker: the same feed in the same batches is the same model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, river, sklearn
+from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
+
+BATCH = 64
+POLICY = HalfLife(points=500.0)
+FORGETTING = {"kind": "points", "half_life": 500}
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "mixture"])
+def test_all_roads_lead_to_the_same_bits(
+    kind: str, valkey_url: str, namespace: str, tmp_path: Path
+) -> None:
+    X = blobs(30 * BATCH, D=4)
+    batches = np.split(X, 30)
+    site = Site(tmp_path, valkey_url, namespace)
+    settings = (kmeans if kind == "kmeans" else mixture)(
+        site.stream(), forgetting=FORGETTING, batch={"size": BATCH}
+    )
+    site.write({"m": settings})
+    with site.client as client:
+        add_blocks(client, site.stream(), X, block=BATCH)
+    site.drain()
+    roads = {
+        "worker": site.newest("m").family.to_arrays(site.newest("m").params),
+        "library": library(kind, batches),
+        "sklearn": by_sklearn(kind, batches),
+        "river": by_river(kind, batches),
+    }
+    bits = {road: {k: v.tobytes() for k, v in arrays.items()} for road, arrays in roads.items()}
+    for road, found in bits.items():
+        assert found == bits["library"], road
+
+
+def library(kind: str, batches: list[Any]) -> Any:
+    family: Any = KMeans(3) if kind == "kmeans" else GaussianMixture(3)
+    learner = StreamLearner(family, POLICY, warm_up=60)
+    state = learner.init()
+    for batch in batches:
+        state, _ = learner.update(state, batch)
+    return family.to_arrays(state.params)
+
+
+def by_sklearn(kind: str, batches: list[Any]) -> Any:
+    face: Any = sklearn.StreamingKMeans if kind == "kmeans" else sklearn.StreamingGaussianMixture
+    estimator = face(3, forgetting=POLICY, warm_up=60)
+    for batch in batches:
+        estimator.partial_fit(batch)
+    if kind == "kmeans":
+        return {"centroids": estimator.cluster_centers_}
+    return {name: getattr(estimator, f"{name}_") for name in ("weights", "means", "covariances")}
+
+
+def by_river(kind: str, batches: list[Any]) -> Any:
+    face: Any = river.StreamingKMeans if kind == "kmeans" else river.StreamingGaussianMixture
+    model = face(3, forgetting=POLICY, warm_up=60)
+    for batch in batches:
+        model.learn_many(pd.DataFrame(batch, columns=list("abcd")))
+    return model._family().to_arrays(model._params)
+
+
+def test_neither_library_is_imported_before_its_face_is() -> None:
+    code = (
+        "import sys, streamclust, streamclust.client, streamclust.worker.daemon, streamclust.demo;"
+        "streamclust.StreamLearner(streamclust.KMeans(2)).init();"
+        "assert not {'sklearn', 'river', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

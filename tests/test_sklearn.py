@@ -1,0 +1,202 @@
+"""The scikit-learn face: scikit-learn's own checks, and what they don't ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from streamclust import HalfLife, PowerSchedule, fit
+from streamclust.errors import DataError, FormatError
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.sklearn import StreamingGaussianMixture, StreamingKMeans
+
+NOT_HERE = {"check_array_api_input"}
+"""Skipped by scikit-learn itself unless SCIPY_ARRAY_API is set before SciPy is imported."""
+
+
+def blobs(n: int = 300, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 2)) + np.array([-9.0, 0.0, 9.0])[np.arange(n) % 3][:, None]
+
+
+@pytest.mark.filterwarnings("default")  # some checks warn on purpose
+@pytest.mark.parametrize(
+    ("estimator", "at_least"),
+    [(StreamingKMeans(), 57), (StreamingGaussianMixture(), 47)],
+    ids=["kmeans", "mixture"],
+)
+def test_scikit_learn_s_own_checks_all_pass(estimator: BaseEstimator, at_least: int) -> None:
+    results = check_estimator(estimator, on_skip=None, on_fail=None)
+    wanting = {r["check_name"]: r["exception"] for r in results if r["status"] != "passed"}
+    assert set(wanting) <= NOT_HERE, wanting
+    assert len(results) - len(wanting) >= at_least
+
+
+# ---- fit
+
+
+def test_fit_is_the_batch_fit() -> None:
+    X = blobs()
+    distinct = np.unique(X, axis=0)
+    centers = StreamingKMeans(3).fit(X).cluster_centers_
+    assert np.allclose(centers, fit(KMeans(3), distinct).params.centroids, rtol=1e-12)
+    mixture = StreamingGaussianMixture(3, covariance_type="diag").fit(X)
+    expected = fit(GaussianMixture(3, "diag"), distinct)
+    assert np.allclose(mixture.score(X), -expected.loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [StreamingKMeans(4), StreamingGaussianMixture(2)])
+def test_neither_order_nor_a_split_of_weights_changes_a_bit(estimator: Any) -> None:
+    rng = np.random.default_rng(1)
+    X, w = rng.normal(size=(40, 2)), rng.integers(0, 4, 40).astype(float)
+    repeated = rng.permutation(np.repeat(X, w.astype(int), axis=0))
+    one = clone(estimator).fit(X, sample_weight=w)
+    other = clone(estimator).fit(repeated)
+    assert one.predict(X).tolist() == other.predict(X).tolist()
+    assert one.counts_.tobytes() == other.counts_.tobytes()
+    assert one.score(X) == other.score(X)
+
+
+def test_too_few_points_and_no_weight_are_named() -> None:
+    with pytest.raises(DataError, match="2 distinct points are too few for 3"):
+        StreamingKMeans(3).fit([[0.0], [1.0], [1.0]])
+    with pytest.raises(ValueError, match="all sample weights are zero"):
+        StreamingKMeans(1).fit([[0.0]], sample_weight=[0.0])
+
+
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(3)])
+def test_other_random_states_are_welcome(random_state: Any) -> None:
+    X = blobs()
+    assert StreamingKMeans(3, random_state=random_state).fit(X).score(X) > -700.0
+
+
+# ---- partial_fit
+
+
+def test_the_stream_goes_on_from_a_fit_and_forgets() -> None:
+    X = blobs(600)
+    kmeans = StreamingKMeans(3, forgetting=HalfLife(points=100)).fit(X)
+    assert np.isnan(kmeans.prequential_score_)
+    assert len(kmeans.labels_) == 600
+    for batch in np.split(blobs(1200, seed=1) + 3.0, 12):
+        kmeans.partial_fit(batch)
+    assert not hasattr(kmeans, "labels_")
+    assert kmeans.n_samples_seen_ == 1800
+    assert np.allclose(np.sort(kmeans.cluster_centers_[:, 0]), [-6.0, 3.0, 12.0], atol=0.5)
+    assert kmeans.counts_.sum() < 300.0
+    assert -30.0 < kmeans.prequential_score_ < -1.0
+
+
+def test_before_the_start_there_is_a_provisional_answer() -> None:
+    X = blobs(90)
+    kmeans = StreamingKMeans(3, warm_up=90).partial_fit(X[:2])
+    with pytest.raises(NotFittedError, match="still warming up: 2 distinct points"):
+        kmeans.predict(X)
+    kmeans.partial_fit(X[2:60])
+    assert (
+        kmeans.cluster_centers_.tolist()
+        == StreamingKMeans(3, warm_up=60).partial_fit(X[:60]).cluster_centers_.tolist()
+    )
+    assert kmeans.counts_.sum() == 60.0
+    assert kmeans.partial_fit(X[60:])._state.params is not None
+
+
+def test_another_number_of_clusters_needs_another_fit() -> None:
+    kmeans = StreamingKMeans(3).fit(blobs())
+    with pytest.raises(DataError, match="number of components has changed"):
+        kmeans.set_params(n_clusters=4).partial_fit(blobs())
+    assert kmeans.fit(blobs()).cluster_centers_.shape == (4, 2)
+
+
+# ---- answers
+
+
+def test_transform_and_score_are_of_the_definition() -> None:
+    X, w = blobs(), np.arange(300.0)
+    kmeans = StreamingKMeans(3).fit(X)
+    distance = np.linalg.norm(X[:, None] - kmeans.cluster_centers_, axis=2)
+    assert np.allclose(kmeans.transform(X), distance, rtol=1e-9)
+    assert kmeans.predict(X).tolist() == distance.argmin(axis=1).tolist()
+    assert np.isclose(kmeans.score(X, sample_weight=w), -(w * distance.min(axis=1) ** 2).sum())
+
+
+def test_a_mixture_s_answers_are_of_its_parameters() -> None:
+    X = blobs()
+    mixture = StreamingGaussianMixture(3).fit(X)
+    shares = mixture.predict_proba(X)
+    assert np.allclose(shares.sum(axis=1), 1.0)
+    assert mixture.predict(X).tolist() == shares.argmax(axis=1).tolist()
+    assert np.isclose(mixture.score(X), mixture.score_samples(X).mean())
+    points, labels = mixture.sample(3000)
+    counts = np.bincount(labels, minlength=3) / 3000
+    assert np.allclose(counts, mixture.weights_, atol=0.05)
+    assert np.allclose(points.mean(axis=0), mixture.weights_ @ mixture.means_, atol=0.5)
+    assert mixture.covariances_.shape == (3, 2, 2)
+
+
+def test_frames_in_and_frames_out() -> None:
+    frame = pd.DataFrame(blobs(), columns=["a", "b"])
+    kmeans = StreamingKMeans(3).set_output(transform="pandas").fit(frame)
+    assert kmeans.feature_names_in_.tolist() == ["a", "b"]
+    names = [f"streamingkmeans{k}" for k in range(3)]
+    assert kmeans.get_feature_names_out().tolist() == names
+    assert kmeans.transform(frame).columns.tolist() == names
+    with pytest.raises(ValueError, match="feature names"):
+        kmeans.partial_fit(frame[["b", "a"]])
+
+
+def test_at_home_in_pipelines_and_searches() -> None:
+    grid = {"streamingkmeans__n_clusters": [2, 3], "streamingkmeans__forgetting": [HalfLife(50)]}
+    search = GridSearchCV(make_pipeline(StandardScaler(), StreamingKMeans()), grid, cv=2)
+    assert search.fit(blobs()).best_params_["streamingkmeans__n_clusters"] == 3
+
+
+# ---- bytes
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        StreamingKMeans(3, forgetting=HalfLife(200.0), warm_up=60),
+        StreamingGaussianMixture(2, forgetting=PowerSchedule(average=True), warm_up=60),
+    ],
+)
+@pytest.mark.parametrize("batches", [0, 1, 5])
+def test_bytes_go_on_where_the_estimator_was(estimator: Any, batches: int) -> None:
+    frame = pd.DataFrame(blobs(), columns=["a", "b"])
+    estimator = clone(estimator)
+    for number in range(batches):
+        estimator.partial_fit(frame[50 * number : 50 * (number + 1)])
+    again = type(estimator).from_bytes(estimator.to_bytes())
+    assert again.get_params() == estimator.get_params()
+    for each in (estimator, again):
+        each.partial_fit(frame[250:])
+    assert again.to_bytes() == estimator.to_bytes()
+    assert again.feature_names_in_.tolist() == ["a", "b"]
+    assert again.predict(frame).tolist() == estimator.predict(frame).tolist()
+
+
+def test_bytes_keep_the_labels_of_a_fit() -> None:
+    kmeans = StreamingKMeans(3).fit(blobs())
+    again = StreamingKMeans.from_bytes(kmeans.to_bytes())
+    assert again.labels_.tolist() == kmeans.labels_.tolist()
+    assert again.n_features_in_ == 2
+
+
+def test_bytes_of_something_else_are_refused() -> None:
+    data = StreamingKMeans(3).fit(blobs()).to_bytes()
+    with pytest.raises(FormatError, match=r"hold a .*StreamingKMeans; expected a .*Mixture"):
+        StreamingGaussianMixture.from_bytes(data)
+    with pytest.raises(FormatError, match="does not hold"):
+        StreamingKMeans.from_bytes(data[:-1])
+    with pytest.raises(DataError, match="random_state is a RandomState"):
+        StreamingKMeans(3, random_state=np.random.RandomState(0)).to_bytes()
