@@ -28,8 +28,9 @@ demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in de
 test: lint ## lint, types, and every test against real servers
 	$(BIN)/pytest
 
-chaos: $(VENV)/.dev ## kill workers a thousand times, and compare what remains
+chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entries that nobody meant
 	$(BIN)/python -m tests.chaos --kills 1000
+	$(BIN)/python -m tests.fuzz --entries 1000000
 
 servers: $(VENV)/.dev ## every test on every kind of server, where `make test` runs most on two
 	STREAMCLUST_TEST_SERVERS=all $(BIN)/pytest

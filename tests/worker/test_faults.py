@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from streamclust.store.checkpoint import FORMAT
+from streamclust.store.payload import pack, unpack
 from tests.conftest import free_port
 from tests.worker.harness import (
     LIMIT,
@@ -85,6 +87,27 @@ def test_a_state_of_another_model_is_refused_with_what_to_do(site: Site) -> None
     site.write({"m": kmeans(stream, K=4)})
     line = error_line(run(site.folder, "worker"), 1)
     assert "learned with n_clusters 3, the config says 4" in line
+
+
+def test_a_state_of_a_newer_version_is_refused_and_kept(site: Site) -> None:
+    # Given a state that a newer version wrote
+    stream, key = site.stream(), site.keys("m").state
+    site.write({"m": kmeans(stream)})
+    with site.client as client:
+        add_blocks(client, stream, blobs(90))
+        site.drain()
+        state: Any = client.get(key)
+        newer = pack("streamclust.state/2", *unpack(state, FORMAT, key))
+        client.set(key, newer)
+        add_blocks(client, stream, blobs(90, seed=1))
+        # When this one is started, by hand or by a supervisor again and again
+        for _ in range(2):
+            line = error_line(run(site.folder, "worker", "--until-idle"), 1)
+            # Then it says which key and what to do, and writes nothing
+            assert f"key {key} holds format 'streamclust.state/2'" in line
+            assert "use the version that wrote it, or move the key away" in line
+            assert client.get(key) == newer
+        assert [model.version for model in site.versions("m")] == [1]
 
 
 def test_one_model_that_fails_brings_the_others_to_a_clean_end(site: Site) -> None:

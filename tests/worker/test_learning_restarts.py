@@ -10,8 +10,9 @@ import pytest
 
 from streamclust.errors import FormatError, LeaseLostError, ServerError
 from streamclust.models import GaussianMixture
-from streamclust.store.checkpoint import Checkpoint, encode_checkpoint
+from streamclust.store.checkpoint import FORMAT, Checkpoint, encode_checkpoint
 from streamclust.store.connect import Address, open_server
+from streamclust.store.payload import pack, unpack
 from streamclust.store.subscription import dead_count
 from tests.store.committing import dump
 from tests.store.test_checkpoint import same
@@ -256,6 +257,32 @@ def test_a_damaged_state_is_refused(desk: Desk, state: bytes) -> None:
     text = refused(desk, FormatError)
     assert text.startswith(f"key {desk.keys.state} does not hold")
     assert "move it away" in text
+
+
+def flipped(state: bytes) -> bytes:
+    return state[:-9] + bytes([state[-9] ^ 4]) + state[-8:]
+
+
+def halved(state: bytes) -> bytes:
+    return state[: len(state) // 2]
+
+
+def newer(state: bytes) -> bytes:
+    return pack("streamclust.state/2", *unpack(state, FORMAT, ""))
+
+
+@pytest.mark.parametrize("damage", [flipped, halved, newer])
+def test_a_learned_state_that_was_damaged_is_refused_and_kept(desk: Desk, damage: Any) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1, 60))
+    learning.learn(bad_batch(2, 3))
+    learning.leave()
+    state: Any = desk.client.get(desk.keys.state)
+    desk.client.set(desk.keys.state, damage(state))
+    text = refused(desk, FormatError)  # which compares all keys
+    assert desk.keys.state in text
+    mend = "use the version that wrote it, or move the key" if damage is newer else "move it away"
+    assert mend in text
 
 
 def test_a_state_of_another_model_is_refused(desk: Desk) -> None:

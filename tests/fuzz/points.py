@@ -1,0 +1,203 @@
+"""Streams with bad entries among the good ones, through detection, decoding and batching.
+
+What has to come out is known in two ways. Each entry that was not touched must give its points, to
+the bit, whatever stands next to it. And the stream in its chunks must give what its entries give
+one by one: points, dead letters with place and reason, nothing twice and nothing missing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.store.commit import DeadLetter
+from streamclust.store.layout import DEFAULT_FIELD, ENTRY_FORMATS, EntryFormat, Layout
+from streamclust.store.points import PointsFormat, decode, detect_first, encode
+from streamclust.store.source import Batch, Batcher, _Item
+from tests.fuzz.mutate import HOSTILE, damage
+
+_CHUNK = 200
+_STREAM = "s"
+
+
+@dataclass
+class Tally:
+    """What was read, and what became of it."""
+
+    entries: int = 0
+    damaged: int = 0
+    learned: int = 0
+    dead: int = 0
+    compared: int = 0
+    """Entries that were compared with the points that they were made of."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A stretch of a stream: its entries, and the points of those that were not touched."""
+
+    spec: PointsFormat
+    layout: Layout
+    items: list[_Item]
+    sources: list[NDArray[np.float64] | None]
+
+
+def fuzz_points(entries: int, seed: int) -> Iterator[Tally]:
+    """Try so many entries; yield the tally now and then.
+
+    Raises
+    ------
+    AssertionError
+        With the seed and number of the case that went wrong.
+    """
+    tally, number = Tally(), 0
+    while tally.entries < entries:
+        case = _case(random.Random(f"{seed} points {number}"), number)  # noqa: S311
+        try:
+            _check(case, random.Random(f"{seed} cut {number}"), tally)  # noqa: S311
+        except Exception as error:
+            raise AssertionError(f"points, seed {seed}, case {number}: {error!r}") from error
+        number += 1
+        yield tally
+
+
+def _case(rng: random.Random, number: int) -> _Case:
+    form = ENTRY_FORMATS[number % 4]
+    D = rng.choice((1, 2, 3, 7))
+    named = form == "fields" or rng.random() < 0.3
+    layout = Layout(
+        form,
+        None if form == "fields" else DEFAULT_FIELD[form],
+        "w" if rng.random() < 0.4 else None,
+        tuple(f"x{d}" for d in range(D)) if named else (),
+        D,
+        strict=form == "fields" and rng.random() < 0.7,
+    )
+    items, sources = _entries(layout, rng)
+    return _Case(_spec(layout, rng), layout, items, sources)
+
+
+def _spec(layout: Layout, rng: random.Random) -> PointsFormat:
+    """Return what a config might say of it: as little as it takes, or more."""
+    told: EntryFormat | Any = layout.format if rng.random() < 0.5 else "auto"
+    features = () if layout.strict or rng.random() < 0.3 else layout.features
+    n_features = layout.n_features if rng.random() < 0.5 else None
+    return PointsFormat(told, None, layout.weight_field, features, n_features)
+
+
+def _entries(
+    layout: Layout, rng: random.Random
+) -> tuple[list[_Item], list[NDArray[np.float64] | None]]:
+    block = 1 if layout.format == "fields" else rng.choice((1, 1, 3, 10))
+    n = _CHUNK * block
+    numbers = np.random.default_rng(rng.randrange(2**32))
+    X = numbers.normal(scale=100.0, size=(n, layout.n_features)).astype(np.float32).astype(float)
+    w = None if layout.weight_field is None else numbers.integers(0, 5, n).astype(float)
+    share = rng.choice((0.0, 0.01, 0.03, 0.03, 0.5))
+    items: list[_Item] = []
+    sources: list[NDArray[np.float64] | None] = []
+    for number, flat in enumerate(encode(X, layout, w, block)):
+        touched = rng.random() < share
+        items.append(
+            _Item(_STREAM, b"%d-0" % (number + 1), _damaged(flat, rng) if touched else flat)
+        )
+        sources.append(None if touched else X[number * block : (number + 1) * block])
+    return items, sources
+
+
+def _damaged(flat: list[bytes], rng: random.Random) -> list[bytes]:
+    """Return an entry with a wrong value, name or structure; it stays one that XADD would take."""
+    changed, at = list(flat), 2 * rng.randrange(len(flat) // 2)
+    way = rng.randrange(8)
+    if way < 4:
+        changed[at + 1] = damage(changed[at + 1], rng)
+    elif way == 4:
+        changed[at] = rng.choice((damage(changed[at], rng), b"w", b"d", b"x0", b"json", b"f8"))
+    elif way == 5:
+        changed += [rng.choice((changed[at], b"extra", b"d", b"\xff")), rng.choice(HOSTILE)]
+    elif way == 6 and len(changed) > 2:
+        del changed[at : at + 2]
+    else:
+        changed = [changed[at], rng.choice(HOSTILE)]
+    return changed
+
+
+def _check(case: _Case, rng: random.Random, tally: Tally) -> None:
+    batcher = Batcher(case.spec, None, {_STREAM: "0-0"}, rng.choice((1, 7, 64, 1000)))
+    got = list(_batches(batcher, case.items, rng))
+    for batch in got:
+        _check_batch(batch)
+    layout = got[-1].layout
+    X, dead = _one_by_one(case, layout)
+    found = np.concatenate([batch.X.reshape(len(batch.X), X.shape[1]) for batch in got])
+    assert found.tobytes() == X.tobytes(), "other points than one by one"
+    assert [letter for batch in got for letter in batch.dead] == dead, "other dead letters"
+    assert got[-1].position == {_STREAM: f"{len(case.items)}-0"}
+    if layout == case.layout:
+        tally.compared += _compare(case, layout)
+    tally.entries += len(case.items)
+    tally.damaged += sum(source is None for source in case.sources)
+    tally.learned += len(X)
+    tally.dead += len(dead)
+
+
+def _batches(batcher: Batcher, items: Sequence[_Item], rng: random.Random) -> Iterator[Batch]:
+    """Feed the entries in reads of any size."""
+    start = 0
+    while start < len(items):
+        stop = start + rng.choice((1, 16, 100, 1000))
+        yield from batcher.feed(items[start:stop])
+        start = stop
+    yield batcher.flush()
+
+
+def _check_batch(batch: Batch) -> None:
+    assert np.abs(batch.X).max(initial=0.0) <= MAX_MAGNITUDE, "a point that can't be learned"
+    assert batch.X.dtype == np.float64
+    if batch.w is not None:
+        assert batch.w.shape == (len(batch.X),)
+        assert 0.0 <= batch.w.min(initial=0.0) <= batch.w.max(initial=0.0) <= MAX_MAGNITUDE
+    for letter in batch.dead:
+        assert letter.reason
+        assert "\n" not in letter.reason
+        assert len(letter.reason) <= 300, "a reason too long to be read"
+        assert len(letter.data) <= 1024, "an excerpt too long to be kept"
+
+
+def _one_by_one(case: _Case, layout: Layout | None) -> tuple[NDArray[np.float64], list[DeadLetter]]:
+    """Return what the entries give when each is read alone, and see that each is accounted for."""
+    entries = [(number, item.flat) for number, item in enumerate(case.items)]
+    found, early = detect_first(entries, case.spec)
+    assert found == layout
+    points: list[NDArray[np.float64]] = [np.empty((0, 1 if layout is None else layout.n_features))]
+    dead = list(early)
+    for entry in entries[len(early) :]:
+        assert layout is not None
+        decoded = decode([entry], layout)
+        points.append(decoded.X)
+        dead += decoded.dead
+        places = [point.index for point in decoded.dead]
+        read = len(decoded.X) + len(places)
+        assert read > 0, "an entry that left no trace"
+        assert places == [-1] or (sorted(set(places)) == places and set(places) <= set(range(read)))
+    letters = [
+        DeadLetter(_STREAM, f"{point.entry_id + 1}-0", point.index, point.reason, point.data)
+        for point in dead
+    ]
+    return np.concatenate(points), letters
+
+
+def _compare(case: _Case, layout: Layout) -> int:
+    """See that each entry that was not touched gives its points; return how many those are."""
+    whole = decode([(number, item.flat) for number, item in enumerate(case.items)], layout)
+    edges = np.concatenate([[0], np.cumsum(whole.counts)])
+    untouched = [(n, source) for n, source in enumerate(case.sources) if source is not None]
+    for number, source in untouched:
+        assert whole.X[edges[number] : edges[number + 1]].tobytes() == source.tobytes()
+    return len(untouched)

@@ -1,0 +1,30 @@
+"""The small version of the fuzzer in ``make chaos``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fuzz.payloads import fuzz_payloads
+from tests.fuzz.points import fuzz_points
+from tests.fuzz.settings import fuzz_settings
+
+SEED = 1
+
+
+def test_of_20_000_entries_each_is_accounted_for() -> None:
+    *_, tally = fuzz_points(20_000, SEED)
+    assert tally.entries == 20_000
+    assert tally.dead > 500
+    assert tally.compared > 10_000
+
+
+def test_payloads_are_refused_or_as_they_were() -> None:
+    *_, tally = fuzz_payloads(1000, SEED)
+    assert tally["refused"] + tally["unchanged"] == 1000
+    assert tally["refused"] > 500
+
+
+def test_settings_are_valid_or_refused_with_a_reason(tmp_path: Path) -> None:
+    *_, tally = fuzz_settings(100, SEED, tmp_path)
+    assert tally["valid"] + tally["refused"] == 100
+    assert tally["valid"] > 0
