@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from streamclust.config import Settings
+    from streamclust.store.gaps import Lost
     from streamclust.store.health import Health
     from streamclust.store.published import Model
 
@@ -29,6 +30,7 @@ class Row:
     model: Model | None
     health: Health | None
     lag: int | None
+    lost: Lost
     dead: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -42,6 +44,7 @@ class Row:
             "rate": None if health is None else health.rate,
             "dead": self.dead,
             "lag": self.lag,
+            "lost": asdict(self.lost),
             "published": None if self.model is None else self.model.summary(),
             "weight_per_cluster": None if self.model is None else self.model.mass.tolist(),
         }
@@ -62,6 +65,8 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     """Show MODELS (default: all of the namespace) and the workers that learn them.
 
     LAG is the number of stream entries still to be learned; "?" where the server can't tell.
+    LOST is the number of entries that were gone before they could be read; "+?" if there were more
+    of which the server can't tell the number.
     With one model named, its components are listed too.
 
     \b
@@ -88,6 +93,8 @@ def _all_names(client: redis.Redis, settings: Settings) -> Sequence[str]:
 
 def _look(client: redis.Redis, settings: Settings, name: str) -> Row:
     from streamclust.errors import UnknownModelError
+    from streamclust.store.checkpoint import Covered, decode_covered
+    from streamclust.store.gaps import Lost
     from streamclust.store.health import read_health
     from streamclust.store.keys import Keys
     from streamclust.store.lag import lag
@@ -101,10 +108,13 @@ def _look(client: redis.Redis, settings: Settings, name: str) -> Row:
     except UnknownModelError:
         if name not in settings.models and health is None:
             raise
+    state: Any = client.get(keys.state)
+    at = Covered() if state is None else decode_covered(state, f"key {keys.state}")
     configured = settings.models[name].streams if name in settings.models else ()
-    streams = configured if model is None else tuple(model.position)
-    behind = lag(client, keys.group, streams) if streams else None
-    return Row(name, model, health, behind, dead_count(client, keys))
+    streams = tuple(at.position) or configured
+    behind = lag(client, streams, at.position, at.read) if streams else None
+    lost = sum(at.lost.values(), Lost())
+    return Row(name, model, health, behind, lost, dead_count(client, keys))
 
 
 def _show(rows: Sequence[Row], *, detailed: bool) -> None:
@@ -126,7 +136,7 @@ def _models_table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     for name in ("MODEL", "KIND", "WORKER"):
         table.add_column(name, no_wrap=True)
-    for name in ("VER", "POINTS", "RATE/S", "LAG", "DEAD", "SCORE"):
+    for name in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("WEIGHTS", no_wrap=True, overflow="crop")
     for row in rows:
@@ -146,10 +156,17 @@ def _cells(row: Row) -> tuple[str, ...]:
         count(row.points, "-"),
         "-" if health is None else f"{health.rate:,.0f}",
         count(row.lag),
+        _lost(row.lost),
         count(row.dead),
         "-" if model is None else number(model.score),
         "" if model is None else bars(model.mass.tolist(), 12),
     )
+
+
+def _lost(lost: Lost) -> str:
+    from streamclust.cli.words import count
+
+    return count(lost.entries) + ("+?" if lost.unknown else "")
 
 
 def _kind(model: Model) -> str:

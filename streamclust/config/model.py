@@ -151,6 +151,11 @@ class _Model(Section):
     start: StartPosition = Field(
         default="earliest", description="Where a new model begins to read; a known one continues."
     )
+    on_reset: Literal["wait", "restart"] = Field(
+        default="wait",
+        description="When a stream was deleted and begun again with smaller IDs: wait says so and "
+        "reads nothing until they are larger; restart reads it from its beginning.",
+    )
     points: PointsSettings = Field(default=PointsSettings(), description="How entries hold points.")
     batch: BatchSettings = Field(default=BatchSettings(), description="When a batch is full.")
     commit: CommitSettings = Field(

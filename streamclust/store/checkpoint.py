@@ -10,6 +10,7 @@ from streamclust.errors import FormatError
 from streamclust.models import Family
 from streamclust.online import LearnerState
 from streamclust.stats import Stats
+from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
 from streamclust.store.payload import pack, unpack
 
@@ -37,6 +38,11 @@ class Checkpoint:
         Points taken since publishing was last due, so that a restart keeps the cadence.
     dead : int
         Points refused ever; also the number of the newest entry of `:dead`.
+    read : dict of str to (int or None)
+        Points' stream -> how many entries it ever had up to the position, where the server tells.
+        A stream that nothing was read of may be left out.
+    lost : dict of str to Lost
+        Points' stream -> what was gone before it was read.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -47,8 +53,11 @@ class Checkpoint:
     published_revivals: int = 0
     unpublished: int = 0
     dead: int = 0
+    read: dict[str, int | None] = field(default_factory=dict)
+    lost: dict[str, Lost] = field(default_factory=dict)
 
 
+_DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 _PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total")
 _ARRAYS = ("sample", "sample_weight", "best")
 
@@ -71,6 +80,8 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
             if stats is not None
         },
         "position": checkpoint.position,
+        "read": checkpoint.read,
+        "lost": {stream: asdict(lost) for stream, lost in checkpoint.lost.items()},
         "layout": None if checkpoint.layout is None else checkpoint.layout.to_dict(),
         "version": checkpoint.version,
         "published": checkpoint.published,
@@ -102,7 +113,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
         )
         return Checkpoint(
             learner=learner,
-            position=dict(meta["position"]),
+            **_covered(meta),
             layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
             version=int(meta["version"]),
             published=int(meta["published"]),
@@ -110,8 +121,43 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),
         )
-    except (LookupError, TypeError, ValueError, ArithmeticError, FormatError) as error:
+    except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
+@dataclass(frozen=True)
+class Covered:
+    """What a checkpoint covers of its streams; the parts of it that need no family to be read.
+
+    The fields are those of `Checkpoint`.
+    """
+
+    position: dict[str, str] = field(default_factory=dict)
+    read: dict[str, int | None] = field(default_factory=dict)
+    lost: dict[str, Lost] = field(default_factory=dict)
+
+
+def decode_covered(data: bytes, where: str) -> Covered:
+    """Return what the checkpoint that `encode_checkpoint` wrote covers.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged or of another format.
+    """
+    _, meta = unpack(data, FORMAT, where)
+    try:
+        return Covered(**_covered(meta))
+    except _DAMAGES as error:
+        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
+def _covered(meta: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "position": dict(meta["position"]),
+        "read": dict(meta["read"]),
+        "lost": {stream: Lost(**lost) for stream, lost in meta["lost"].items()},
+    }
 
 
 def _same_family(found: Any, family: Family[Any], where: str) -> None:

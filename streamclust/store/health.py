@@ -32,6 +32,10 @@ class Health:
         Newest version; 0 before the first.
     dead : int
         Points refused ever.
+    lost : int
+        Entries that were gone before they were read, as far as their number is known.
+    unknown_gaps : int
+        Gaps of which it isn't known.
     loss : float or None
         Prequential loss per point.
     time : float
@@ -45,6 +49,8 @@ class Health:
     rate: float
     version: int
     dead: int
+    lost: int
+    unknown_gaps: int
     loss: float | None
     time: float
 

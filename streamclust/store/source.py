@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamclust.failpoints import passing
 from streamclust.store.commit import DeadLetter
+from streamclust.store.gaps import StreamWatch
 from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
+from streamclust.store.streams import order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import redis
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
+    from streamclust.store.gaps import Gap, OnReset
     from streamclust.store.points import Layout, PointsFormat
 
 READ_ENTRIES = 1024
@@ -56,6 +59,11 @@ class Batch:
         What could not be learned.
     time_ms : float
         Newest time among the entries' IDs.
+    read : dict of str to (int or None)
+        Stream -> how many entries it ever had up to the position, if known. A stream that no entry
+        was read of may be left out.
+    gaps : tuple of Gap
+        What was missing in the streams.
     """
 
     X: Array
@@ -64,20 +72,26 @@ class Batch:
     layout: Layout | None
     dead: tuple[DeadLetter, ...]
     time_ms: float
+    read: dict[str, int | None] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Item:
-    """One entry, with the stream that it is from."""
+    """One entry, with the stream that it is from.
+
+    ``read`` is how many entries the stream ever had up to here, and ``gap`` what is missing before.
+    """
 
     stream: str
     entry_id: bytes
     flat: list[bytes]
+    read: int | None
+    gap: Gap | None = None
 
     @property
     def order(self) -> tuple[int, int, str]:
-        milliseconds, _, sequence = self.entry_id.partition(b"-")
-        return int(milliseconds), int(sequence), self.stream
+        return *order(self.entry_id), self.stream
 
 
 class StreamReader:
@@ -89,6 +103,10 @@ class StreamReader:
         Its replies to XREAD are taken raw, so it should have no other user.
     position : dict of str to str
         Where to go on: stream -> ID of the last entry that was read before.
+    read : dict of str to (int or None), optional
+        As in a batch.
+    on_reset : str
+        What to do when a stream was deleted and begun again: 'wait' for larger IDs, or 'restart'.
 
     Attributes
     ----------
@@ -96,10 +114,23 @@ class StreamReader:
         About the size of the largest entries of late, so that no read asks for too many.
     """
 
-    def __init__(self, client: redis.Redis, position: dict[str, str]) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        position: dict[str, str],
+        read: Mapping[str, int | None] | None = None,
+        on_reset: OnReset = "wait",
+    ) -> None:
         client.set_response_callback("XREAD", lambda reply, **_: reply)
         self._client = client
-        self._position = dict(position)
+        read = read or {}
+        self._watches = {
+            stream: StreamWatch(
+                client, stream, at, read.get(stream), begun=stream in read, on_reset=on_reset
+            )
+            for stream, at in position.items()
+        }
+        self._gaps: list[Gap] = []
         self._waiting: dict[str, deque[_Item]] = {stream: deque() for stream in position}
         self.entry_bytes = READ_BYTES / _FIRST_READ
 
@@ -110,7 +141,7 @@ class StreamReader:
         stream is given out: what is there is merged by ID, whatever the sizes of the reads.
         """
         items: list[_Item] = []
-        while len(items) < count:
+        while len(items) < count and not self._gaps:
             dry = [stream for stream, queue in self._waiting.items() if not queue]
             if dry:
                 nothing = len(dry) == len(self._waiting)
@@ -121,17 +152,31 @@ class StreamReader:
             items += taken
         return items
 
+    def take_gaps(self) -> list[Gap]:
+        """Return what was found to be missing after all that has been read."""
+        gaps, self._gaps = self._gaps, []
+        return gaps
+
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        wanted = {stream: self._position[stream] for stream in streams}
+        wanted = {stream: self._watches[stream].position for stream in streams}
         reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
-        for name, entries in reply or ():
-            stream = name.decode()
-            self._waiting[stream].extend(
-                _Item(stream, entry_id, flat) for entry_id, flat in entries
-            )
-            self._position[stream] = entries[-1][0].decode()
-            size = float(sum(map(len, entries[-1][1])))
-            self.entry_bytes = max(size, self.entry_bytes / 2.0)
+        found = {name.decode(): entries for name, entries in reply or ()}
+        for stream in streams:
+            if stream in found:
+                self._arrived(stream, found[stream])
+            elif gap := self._watches[stream].idle():
+                self._gaps.append(gap)
+
+    def _arrived(self, stream: str, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
+        watch = self._watches[stream]
+        gap = watch.took([entry_id for entry_id, _ in entries])
+        read = None if watch.read is None else watch.read - len(entries)
+        for number, (entry_id, flat) in enumerate(entries, start=1):
+            at = None if read is None else read + number
+            self._waiting[stream].append(_Item(stream, entry_id, flat, at, gap))
+            gap = None
+        size = float(sum(map(len, entries[-1][1])))
+        self.entry_bytes = max(size, self.entry_bytes / 2.0)
 
     def _merge(self) -> list[_Item]:
         """Take entries in order until a stream is used up that may have more to come."""
@@ -159,14 +204,23 @@ class Batcher:
         Of the last entry before the first that is fed.
     size : int
         Points that make a batch full, those that can't be learned among them.
+    read : dict of str to (int or None), optional
+        As in a batch; of the position.
     """
 
     def __init__(
-        self, spec: PointsFormat, layout: Layout | None, position: dict[str, str], size: int
+        self,
+        spec: PointsFormat,
+        layout: Layout | None,
+        position: dict[str, str],
+        size: int,
+        read: Mapping[str, int | None] | None = None,
     ) -> None:
         self._spec = spec
         self._layout = layout
         self._position = dict(position)
+        self._counts = dict(read or {})
+        self._gaps: list[Gap] = []
         self._size = size
         self._parts: list[Decoded] = []
         self._dead: list[DeadLetter] = []
@@ -177,6 +231,14 @@ class Batcher:
     def begun(self) -> bool:
         """Whether entries wait for a batch to be filled."""
         return self._begun
+
+    def note(self, gap: Gap) -> None:
+        """Take in what is missing after the entries that were fed."""
+        self._gaps.append(gap)
+        self._begun = True
+        if gap.position is not None:
+            self._position[gap.stream] = gap.position
+            self._counts[gap.stream] = gap.read
 
     def feed(self, items: Sequence[_Item]) -> Iterator[Batch]:
         """Take entries in; yield each batch that they fill."""
@@ -213,7 +275,8 @@ class Batcher:
     def flush(self) -> Batch:
         """Return what has been gathered as a batch, full or not."""
         parts, dead = self._parts, tuple(self._dead)
-        self._parts, self._dead, self._read, self._begun = [], [], 0, False
+        gaps = tuple(self._gaps)
+        self._parts, self._dead, self._gaps, self._read, self._begun = [], [], [], 0, False
         D = 0 if self._layout is None else self._layout.n_features
         weights = [part.w for part in parts if part.w is not None]
         return Batch(
@@ -223,12 +286,16 @@ class Batcher:
             layout=self._layout,
             dead=dead,
             time_ms=float(max(int(end.partition("-")[0]) for end in self._position.values())),
+            read=dict(self._counts),
+            gaps=gaps,
         )
 
     def _take(self, items: Sequence[_Item], part: Decoded) -> None:
         """Add entries, and the points that they gave, to the batch."""
-        ends = {item.stream: item.entry_id for item in items}
-        self._position.update({stream: end.decode() for stream, end in ends.items()})
+        for item in {item.stream: item for item in items}.values():
+            self._position[item.stream] = item.entry_id.decode()
+            self._counts[item.stream] = item.read
+        self._gaps += [item.gap for item in items if item.gap]
         self._begun = True
         self._read += len(part.X)
         if len(part.X):
@@ -276,7 +343,10 @@ def batches(
         for batch in batcher.feed(items):
             yield batch
             opened = clock()
-        if until_idle and not items:
+        gaps = reader.take_gaps()
+        for gap in gaps:
+            batcher.note(gap)
+        if until_idle and not items and not gaps:
             break
         if batcher.begun and not until_idle and clock() - opened >= linger:
             yield batcher.flush()

@@ -90,6 +90,8 @@ class Heartbeat:
             rate=round((progress.points - points) / max(now - then, 1e-9), 1),
             version=progress.version,
             dead=progress.dead,
+            lost=progress.lost.entries,
+            unknown_gaps=progress.lost.unknown,
             loss=progress.loss,
             time=time.time(),
         )

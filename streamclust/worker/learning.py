@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from streamclust.failpoints import passing
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetter, commit
+from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.published import Model, Reason, encode_model
+from streamclust.store.streams import entries_read
 from streamclust.worker.build import first_state, make_learner
 from streamclust.worker.cadence import Cadence
 from streamclust.worker.position import begin, check_type, mirror
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     import redis
     from structlog.typing import FilteringBoundLogger
@@ -35,6 +37,7 @@ class Progress:
     dead: int
     version: int
     loss: float | None
+    lost: Lost
 
 
 class Learning:
@@ -102,7 +105,9 @@ class Learning:
         if state.stats is not None and state.stats.count > 0.0:
             loss = self._learner.family.loss(state.stats)
         phase = "learning" if state.params is not None else "warming"
-        return Progress(phase, state.points, self._checkpoint.dead, self._checkpoint.version, loss)
+        at = self._checkpoint
+        lost = sum(at.lost.values(), Lost())
+        return Progress(phase, state.points, at.dead, at.version, loss, lost)
 
     def learn(self, batch: Batch) -> None:
         """Score and learn a batch; commit and publish if that is due."""
@@ -115,10 +120,14 @@ class Learning:
             self._checkpoint,
             learner=state,
             position=batch.position,
+            read=batch.read,
+            lost=_more_lost(self._checkpoint.lost, batch.gaps),
             layout=batch.layout,
             dead=self._checkpoint.dead + len(batch.dead),
         )
         self._dead = [*self._dead, *batch.dead][-self._settings.dead.keep :]
+        for gap in batch.gaps:
+            self._tell_gap(gap)
         taken = len(batch.X) + len(batch.dead)
         self._commits.count(max(taken, 1))
         self._publishes.count(max(taken, 1))
@@ -195,7 +204,7 @@ class Learning:
                 reason=model.reason,
                 **score,
             )
-        mirror(self._client, self._keys.group, after.position)
+        mirror(self._client, self._keys.group, after.position, after.read)
 
     def _model(self, reason: Reason) -> Model:
         state, family = self._checkpoint.learner, self._learner.family
@@ -224,7 +233,8 @@ class Learning:
         state = first_state(self._name, self._settings, self._learner)
         position = begin(self._client, self._settings.streams, self._settings.start)
         self._log.info("new model", position=position)
-        return Checkpoint(learner=state, position=position)
+        read = entries_read(self._client, position)
+        return Checkpoint(learner=state, position=position, read=dict(read))
 
     def _load(self) -> Checkpoint | None:
         data: Any = self._client.get(self._keys.state)
@@ -238,10 +248,19 @@ class Learning:
         """Take the streams from the settings; say whether there are new ones."""
         known, streams = self._checkpoint.position, self._settings.streams
         new = [stream for stream in streams if stream not in known]
-        position = {**known, **begin(self._client, new, self._settings.start)}
-        here = {stream: position[stream] for stream in streams}
-        self._checkpoint = self._committed = replace(self._checkpoint, position=here)
+        begun = begin(self._client, new, self._settings.start)
+        position = {**known, **begun}
+        read = {**self._checkpoint.read, **entries_read(self._client, begun)}
+        self._checkpoint = self._committed = replace(
+            self._checkpoint,
+            position={stream: position[stream] for stream in streams},
+            read={stream: read[stream] for stream in streams if stream in read},
+        )
         return bool(new)
+
+    def _tell_gap(self, gap: Gap) -> None:
+        event, told = gap_words(gap)
+        self._log.warning(event, stream=gap.stream, after=gap.after, **told)
 
     def _tell(self, info: Info) -> None:
         if info.phase == "started":
@@ -251,3 +270,10 @@ class Learning:
         if info.phase == "warming" and info.reason != self._said and "distinct" in info.reason:
             self._said = info.reason
             self._log.warning("warming up", reason=info.reason)
+
+
+def _more_lost(lost: Mapping[str, Lost], gaps: Iterable[Gap]) -> dict[str, Lost]:
+    more = dict(lost)
+    for gap in gaps:
+        more[gap.stream] = more.get(gap.stream, Lost()).plus(gap)
+    return {stream: each for stream, each in more.items() if each != Lost()}

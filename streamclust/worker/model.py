@@ -151,10 +151,10 @@ def _wait_for(lease: Lease, job: Job) -> bool:
 def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterator[Batch]]:
     """Return what the reader's thread runs: batches from the committed position on."""
     at = learning.checkpoint
-    reader = StreamReader(job.server.client(), at.position)
+    reader = StreamReader(job.server.client(), at.position, at.read, job.model.on_reset)
     given = at.learner.stats
     spec = points_format(job.model.points, None if given is None else given.reference.shape[1])
-    batcher = Batcher(spec, at.layout, at.position, job.model.batch.size)
+    batcher = Batcher(spec, at.layout, at.position, job.model.batch.size, at.read)
     linger = float(job.model.batch.linger)
     return lambda stopping: batches(
         reader, batcher, linger=linger, until_idle=job.until_idle, stopping=stopping

@@ -48,17 +48,39 @@ def _last_id(client: redis.Redis, stream: str) -> str:
     return last.decode()
 
 
-def mirror(client: redis.Redis, group: str, position: Mapping[str, str]) -> None:
+def mirror(
+    client: redis.Redis,
+    group: str,
+    position: Mapping[str, str],
+    read: Mapping[str, int | None] | None = None,
+) -> None:
     """Move the consumer group of each stream to `position`.
 
     The state is the truth; the group only shows it in ``XINFO GROUPS``. It is made where it is
-    missing, but a stream is not.
+    missing, but a stream is not. `read` says how many entries each stream had up to there, since
+    else the server can't tell the lag of a group that was moved.
     """
     for stream, last_id in position.items():
         try:
-            client.xgroup_setid(stream, group, last_id)
-        except redis.ResponseError:
+            _move(client, stream, group, last_id, (read or {}).get(stream))
+        except redis.ResponseError as error:
+            if not any(words in str(error) for words in _MISSING):
+                raise
             _make(client, stream, group, last_id)
+
+
+_MISSING = ("NOGROUP", "requires the key to exist")
+
+
+def _move(
+    client: redis.Redis, stream: str, group: str, last_id: str, entries_read: int | None
+) -> None:
+    try:
+        client.xgroup_setid(stream, group, last_id, entries_read=entries_read)
+    except redis.ResponseError as error:
+        if entries_read is None or "wrong number of arguments" not in str(error):
+            raise
+        client.xgroup_setid(stream, group, last_id)  # before Redis 7
 
 
 def _make(client: redis.Redis, stream: str, group: str, last_id: str) -> None:

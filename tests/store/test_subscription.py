@@ -179,7 +179,7 @@ def test_dead_letters_are_counted_by_their_numbers(
 # ---- health
 
 
-HEALTH = Health(4711, "host", "learning", 10**12, 1.5, 42, 7, None, 1526919030.5)
+HEALTH = Health(4711, "host", "learning", 10**12, 1.5, 42, 7, 90, 1, None, 1526919030.5)
 
 
 def test_the_health_comes_back(client: redis.Redis, keys: Keys) -> None:

@@ -152,6 +152,14 @@ def test_a_stream_that_is_missing_is_not_made(client: redis.Redis, stream: str) 
     assert shown(client, stream) == {"ns:m": "2-0"}
 
 
+def test_only_a_missing_group_is_mended(client: redis.Redis, stream: str) -> None:
+    with pytest.raises(redis.ResponseError, match="Invalid stream ID"):
+        mirror(client, "ns:m", {stream: "not an ID"})
+    with pytest.raises(redis.ResponseError, match="Invalid stream ID"):
+        _make(client, stream, "ns:m", "not an ID")
+    assert shown(client, stream) == {}
+
+
 def test_a_key_that_is_no_stream_is_not_passed_over(client: redis.Redis, namespace: str) -> None:
     client.set(namespace, "x")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):

@@ -1,0 +1,112 @@
+"""What a server tells of a stream: where it begins and ends, and how much of it is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import redis
+
+BEGINNING = "0-0"
+"""The position before every entry."""
+
+# Scripts, because XINFO STREAM sends the first and the last entry whole, however large they are.
+_PROBE = """
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1], 'COUNT', 1) == 1 then return 'THERE' end
+if redis.call('EXISTS', KEYS[1]) == 0 then return 'NO STREAM' end
+local info, found = redis.call('XINFO', 'STREAM', KEYS[1]), {}
+for i = 1, #info, 2 do found[info[i]] = info[i + 1] end
+local first = found['first-entry']
+return {found['length'], found['last-generated-id'], found['entries-added'] or -1,
+        first and first[1] or '', found['max-deleted-entry-id'] or ''}
+"""
+
+_NO_ENTRY = "18446744073709551615-18446744073709551615"
+"""An ID that no entry has, to be told of the stream in any case."""
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A stream at one moment.
+
+    Parameters
+    ----------
+    length : int
+        Entries that it has.
+    last : str
+        Newest ID that it ever gave out.
+    added : int or None
+        Entries that were ever added; None where the server doesn't count them (before Redis 7).
+    first : str or None
+        ID of the oldest entry that it has.
+    deleted : bool or None
+        Whether an entry was ever taken out by XDEL; None where the server doesn't know.
+    """
+
+    length: int
+    last: str
+    added: int | None
+    first: str | None
+    deleted: bool | None
+
+    @property
+    def removed(self) -> int | None:
+        """Entries that it once had: as many as were trimmed, if none was deleted."""
+        return None if self.added is None else self.added - self.length
+
+    def trimmed_past(self, position: str) -> bool:
+        """Whether every entry up to `position`, and maybe later ones, are gone."""
+        return self.first is None or order(self.first) > order(position)
+
+
+def order(entry_id: str | bytes) -> tuple[int, int]:
+    """Return an entry ID as numbers that compare as the server compares IDs."""
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    milliseconds, _, sequence = text.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def look(client: redis.Redis, stream: str) -> StreamInfo | None:
+    """Return what there is to know of a stream; None if there is no such key."""
+    found = probe(client, stream, _NO_ENTRY)
+    return found if isinstance(found, StreamInfo) else None
+
+
+def probe(client: redis.Redis, stream: str, entry_id: str) -> StreamInfo | bool:
+    """Return True if the stream has this entry, else what it is like; False if it isn't there.
+
+    As streams are trimmed from their old end only, an entry that is there says that nothing
+    after it was trimmed.
+    """
+    answer: Any = client.eval(_PROBE, 1, stream, entry_id)
+    if isinstance(answer, bytes):
+        return answer == b"THERE"
+    length, last, added, first, deleted = answer
+    return StreamInfo(
+        length=length,
+        last=last.decode(),
+        added=None if added < 0 else added,
+        first=first.decode() or None,
+        deleted=order(deleted) > (0, 0) if deleted else None,
+    )
+
+
+def entries_read(client: redis.Redis, position: Mapping[str, str]) -> dict[str, int]:
+    """Return, for positions before the first read, how many entries each stream had up to there.
+
+    A stream is left out where the server can't tell.
+    """
+    found = {stream: _entries_up_to(client, stream, at) for stream, at in position.items()}
+    return {stream: count for stream, count in found.items() if count is not None}
+
+
+def _entries_up_to(client: redis.Redis, stream: str, position: str) -> int | None:
+    info = look(client, stream)
+    if info is None:
+        return 0 if position == BEGINNING else None
+    if info.last == position:
+        return info.added
+    return info.removed if info.trimmed_past(position) else None

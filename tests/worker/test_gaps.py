@@ -1,0 +1,115 @@
+"""A stream that doesn't keep what its worker still needs: said in the log, the state and the status.
+
+Given, when and then are of a real worker that is behind.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from streamclust.store.health import read_health
+from tests.worker.harness import Site, Worker, add_points, blobs, kmeans, run
+
+FIRST = 1_700_000_000_000
+EAGER: dict[str, Any] = {
+    "batch": {"size": 30, "linger": "50ms"},
+    "commit": {"every": "50ms"},
+    "publish": {"every": "200ms"},
+}
+TRIMMED = "entries lost: trimmed before they were read"
+
+
+def status(site: Site) -> dict[str, Any]:
+    done = run(site.folder, "status", "m", "--json")
+    assert done.returncode == 0, done.stderr
+    row: dict[str, Any] = json.loads(done.stdout)[0]
+    return row
+
+
+def test_entries_trimmed_while_the_worker_was_away_are_reported(any_site: Site) -> None:
+    # Given a worker that has learned 300 points and left
+    site, stream = any_site, any_site.stream()
+    site.write({"m": kmeans(stream, **EAGER)})
+    with site.client as client:
+        add_points(client, stream, blobs(300), FIRST)
+        site.drain()
+        # When 200 more come, and the stream keeps only 50
+        add_points(client, stream, blobs(200, seed=1), FIRST + 10**6)
+        client.xtrim(stream, maxlen=50, approximate=False)
+        counts = "entries-added" in client.xinfo_stream(stream)
+    expected = {"entries": 150 if counts else 0, "unknown": 0 if counts else 1, "restarts": 0}
+    # Then a worker says how many it has never seen
+    with Worker(site) as worker, site.client as client:
+        said = worker.says(TRIMMED)
+        assert (said["stream"], said["entries"]) == (stream, 150 if counts else "unknown")
+        worker.wait(lambda: site.committed("m") == 350)
+        # and so do its health, the state and the status
+        meta, _ = site.state("m")
+        assert meta["lost"] == {stream: expected}
+
+        def healthy() -> bool:
+            health = read_health(client, site.keys("m"))
+            told = health is not None and (health.lost, health.unknown_gaps)
+            return told == (expected["entries"], expected["unknown"])
+
+        worker.wait(healthy)
+        assert (status(site)["lost"], status(site)["lag"]) == (expected, 0)
+        assert worker.leave() == 0
+    # and it is neither forgotten nor counted again
+    assert not [line for line in site.drain().stderr.splitlines() if TRIMMED in line]
+    assert status(site)["lost"] == expected
+    shown = run(site.folder, "status").stdout.splitlines()
+    assert dict(zip(shown[0].split(), shown[1].split()[1:], strict=False))["LOST"] == (
+        "150" if counts else "0+?"
+    )
+
+
+def test_keys_that_are_deleted_under_a_waiting_worker(any_site: Site) -> None:
+    # Given a worker that waits for more points
+    site, stream = any_site, any_site.stream()
+    site.write({"m": kmeans(stream, on_reset="restart", **EAGER)})
+    with Worker(site) as worker, site.client as client:
+        add_points(client, stream, blobs(300), FIRST)
+        worker.wait(lambda: site.committed("m") == 300)
+        # When its group is deleted
+        client.xgroup_destroy(stream, site.keys("m").group)
+        add_points(client, stream, blobs(30), FIRST + 10**6)
+        worker.wait(lambda: site.committed("m") == 330)
+        # Then it is there again, at the position of the state and not at the end
+        worker.wait(lambda: client.xinfo_groups(stream))
+        [group] = client.xinfo_groups(stream)
+        assert group["last-delivered-id"].decode() == site.position("m")[stream]
+        # When the stream is deleted Then that is said
+        client.delete(stream)
+        worker.says("the stream is gone; waiting for it")
+        # and when it is begun again with smaller IDs, it is read from its beginning
+        add_points(client, stream, blobs(60), FIRST - 10**9)
+        worker.says("the stream was begun again; reading it from its beginning")
+        worker.wait(lambda: site.committed("m") == 390)
+        # When all keys of the model are deleted
+        client.delete(*client.keys(f"{{{site.namespace}:m}}*"))
+        # Then it says so, and begins anew
+        worker.says("lost the model")
+        worker.says("new model", 2)
+        worker.wait(lambda: site.committed("m") == 60)
+        assert worker.leave() == 0
+
+
+def test_a_stream_begun_again_is_left_alone_unless_told_otherwise(any_site: Site) -> None:
+    site, stream = any_site, any_site.stream()
+    site.write({"m": kmeans(stream, **EAGER)})
+    with site.client as client:
+        add_points(client, stream, blobs(300), FIRST)
+        site.drain()
+        client.delete(stream)
+        add_points(client, stream, blobs(90), FIRST - 10**9)
+        # it is said, and unknown is not shown as nothing to do
+        assert "begun again with smaller IDs" in site.drain().stderr
+        assert status(site)["lag"] is None
+        assert site.committed("m") == 300
+        # and it is as the config says
+        site.write({"m": kmeans(stream, on_reset="restart", **EAGER)}).drain()
+    assert site.committed("m") == 390
+    assert status(site)["lag"] == 0
+    assert status(site)["lost"]["restarts"] == 1
