@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.store.source import READ_BYTES, READ_ENTRIES
+from streamclust.store.streams import order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -188,9 +189,3 @@ class GroupMember:
         known = list(ids)
         if known:
             self._client.xack(self._stream, self._group, *known)
-
-
-def order(entry_id: bytes) -> tuple[int, int]:
-    """Return what IDs are compared by."""
-    milliseconds, _, sequence = entry_id.partition(b"-")
-    return int(milliseconds), int(sequence)

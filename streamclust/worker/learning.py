@@ -90,7 +90,7 @@ class Learning:
         if found is None or self._add_streams():  # where a stream begins is committed too
             self._commit(publish=self._first)
         else:  # the worker before may have died between a commit and its mirror
-            mirror(client, keys.group, self._checkpoint.position)
+            mirror(client, keys.group, self._checkpoint.position, self._checkpoint.read)
 
     @property
     def checkpoint(self) -> Checkpoint:

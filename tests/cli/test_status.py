@@ -78,9 +78,9 @@ def test_a_model_goes_from_waiting_to_learned(
     # and a person sees the same
     header, model = table(site)
     assert header[:7] == ["MODEL", "KIND", "WORKER", "VER", "POINTS", "RATE/S", "LAG"]
-    assert header[7:] == ["DEAD", "SCORE", "WEIGHTS"]
+    assert header[7:] == ["LOST", "DEAD", "SCORE", "WEIGHTS"]
     assert model[:8] == ["m", "mixture", "3x2", "none", "1", "90", "-", "0"]
-    assert model[8] == "1"
+    assert model[8:10] == ["0", "1"]
     # When more comes Then that is the lag
     with site.client as client:
         add_points(client, stream, blobs(7))

@@ -15,6 +15,7 @@ from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSche
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.online import LearnerState, StreamLearner
 from streamclust.store.checkpoint import FORMAT, Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
 from streamclust.store.payload import pack, unpack
 from tests.strategies import FAMILIES, family_of
@@ -124,6 +125,8 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         dead=7,
         published_revivals=3,
         unpublished=7,
+        read={"points": 2**40, "other": None},
+        lost={"points": Lost(7, 1, 2)},
     )
     found = decode_checkpoint(encode_checkpoint(checkpoint, family), family, WHERE)
     assert same(found, checkpoint)

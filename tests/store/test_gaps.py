@@ -18,6 +18,8 @@ from streamclust.store.source import Batch, Batcher, StreamReader, batches
 from streamclust.store.streams import entries_read, look
 from tests.store.feeding import ANY, LAYOUTS, grid
 
+pytestmark = pytest.mark.every_server
+
 
 class Reading:
     """One stream, and a reader that goes on where its last batch ended."""

@@ -12,6 +12,8 @@ from streamclust.store.lag import lag
 from streamclust.store.streams import entries_read
 from streamclust.worker.position import mirror
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def stream(client: redis.Redis, namespace: str) -> str:

@@ -1,15 +1,17 @@
-"""A stream that doesn't keep what its worker still needs: said in the log, the state and the status.
-
-Given, when and then are of a real worker that is behind.
-"""
+"""Streams that don't keep what a worker still needs: said in the log, the state and the status."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import pytest
+from click.testing import CliRunner
+
+from streamclust.cli.main import cli
 from streamclust.store.health import read_health
-from tests.worker.harness import Site, Worker, add_points, blobs, kmeans, run
+from tests.worker.harness import Site, add_points, blobs, kmeans
+from tests.worker.inline import InlineWorker, drain
 
 FIRST = 1_700_000_000_000
 EAGER: dict[str, Any] = {
@@ -19,12 +21,19 @@ EAGER: dict[str, Any] = {
 }
 TRIMMED = "entries lost: trimmed before they were read"
 
+pytestmark = pytest.mark.every_server
 
-def status(site: Site) -> dict[str, Any]:
-    done = run(site.folder, "status", "m", "--json")
-    assert done.returncode == 0, done.stderr
-    row: dict[str, Any] = json.loads(done.stdout)[0]
-    return row
+
+def status(site: Site, *arguments: str) -> str:
+    config = ["--config", str(site.folder / "config.yaml")]
+    done = CliRunner().invoke(cli, ["status", "m", *config, *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def row(site: Site) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(status(site, "--json"))[0]
+    return found
 
 
 def test_entries_trimmed_while_the_worker_was_away_are_reported(any_site: Site) -> None:
@@ -33,14 +42,14 @@ def test_entries_trimmed_while_the_worker_was_away_are_reported(any_site: Site) 
     site.write({"m": kmeans(stream, **EAGER)})
     with site.client as client:
         add_points(client, stream, blobs(300), FIRST)
-        site.drain()
+        drain(site)
         # When 200 more come, and the stream keeps only 50
         add_points(client, stream, blobs(200, seed=1), FIRST + 10**6)
         client.xtrim(stream, maxlen=50, approximate=False)
         counts = "entries-added" in client.xinfo_stream(stream)
     expected = {"entries": 150 if counts else 0, "unknown": 0 if counts else 1, "restarts": 0}
     # Then a worker says how many it has never seen
-    with Worker(site) as worker, site.client as client:
+    with InlineWorker(site) as worker, site.client as client:
         said = worker.says(TRIMMED)
         assert (said["stream"], said["entries"]) == (stream, 150 if counts else "unknown")
         worker.wait(lambda: site.committed("m") == 350)
@@ -54,22 +63,19 @@ def test_entries_trimmed_while_the_worker_was_away_are_reported(any_site: Site) 
             return told == (expected["entries"], expected["unknown"])
 
         worker.wait(healthy)
-        assert (status(site)["lost"], status(site)["lag"]) == (expected, 0)
-        assert worker.leave() == 0
+        assert (row(site)["lost"], row(site)["lag"]) == (expected, 0)
     # and it is neither forgotten nor counted again
-    assert not [line for line in site.drain().stderr.splitlines() if TRIMMED in line]
-    assert status(site)["lost"] == expected
-    shown = run(site.folder, "status").stdout.splitlines()
-    assert dict(zip(shown[0].split(), shown[1].split()[1:], strict=False))["LOST"] == (
-        "150" if counts else "0+?"
-    )
+    assert not drain(site).events(TRIMMED)
+    assert row(site)["lost"] == expected
+    header, cells = (line.split() for line in status(site).splitlines()[:2])
+    assert cells[header.index("LOST") + 1] == ("150" if counts else "0+?")
 
 
 def test_keys_that_are_deleted_under_a_waiting_worker(any_site: Site) -> None:
     # Given a worker that waits for more points
     site, stream = any_site, any_site.stream()
     site.write({"m": kmeans(stream, on_reset="restart", **EAGER)})
-    with Worker(site) as worker, site.client as client:
+    with InlineWorker(site) as worker, site.client as client:
         add_points(client, stream, blobs(300), FIRST)
         worker.wait(lambda: site.committed("m") == 300)
         # When its group is deleted
@@ -93,7 +99,6 @@ def test_keys_that_are_deleted_under_a_waiting_worker(any_site: Site) -> None:
         worker.says("lost the model")
         worker.says("new model", 2)
         worker.wait(lambda: site.committed("m") == 60)
-        assert worker.leave() == 0
 
 
 def test_a_stream_begun_again_is_left_alone_unless_told_otherwise(any_site: Site) -> None:
@@ -101,15 +106,16 @@ def test_a_stream_begun_again_is_left_alone_unless_told_otherwise(any_site: Site
     site.write({"m": kmeans(stream, **EAGER)})
     with site.client as client:
         add_points(client, stream, blobs(300), FIRST)
-        site.drain()
+        drain(site)
         client.delete(stream)
         add_points(client, stream, blobs(90), FIRST - 10**9)
-        # it is said, and unknown is not shown as nothing to do
-        assert "begun again with smaller IDs" in site.drain().stderr
-        assert status(site)["lag"] is None
-        assert site.committed("m") == 300
-        # and it is as the config says
-        site.write({"m": kmeans(stream, on_reset="restart", **EAGER)}).drain()
+    # it is said, and unknown is not shown as nothing to do
+    [said] = [line for line in drain(site).log if "begun again" in line["event"]]
+    assert "on_reset" in said["mend"]
+    assert row(site)["lag"] is None
+    assert site.committed("m") == 300
+    # and it is read if the config says so
+    site.write({"m": kmeans(stream, on_reset="restart", **EAGER)})
+    drain(site)
     assert site.committed("m") == 390
-    assert status(site)["lag"] == 0
-    assert status(site)["lost"]["restarts"] == 1
+    assert (row(site)["lag"], row(site)["lost"]["restarts"]) == (0, 1)
