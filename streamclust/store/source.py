@@ -86,7 +86,7 @@ class _Item:
     stream: str
     entry_id: bytes
     flat: list[bytes]
-    read: int | None
+    read: int | None = None
     gap: Gap | None = None
 
     @property
