@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
 .PHONY: help demo test servers chaos lint format docs clean
 
@@ -14,11 +15,11 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 
-$(VENV)/.demo: pyproject.toml constraints.txt $(BIN)/uv
+$(VENV)/.demo: pyproject.toml constraints.txt $(KERNELS) $(BIN)/uv
 	$(UV) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt $(BIN)/uv
+$(VENV)/.dev: pyproject.toml constraints.txt $(KERNELS) $(BIN)/uv
 	$(UV) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 

@@ -10,6 +10,9 @@ from streamclust.errors import DataError
 Array = NDArray[np.float64]
 """Statistics, parameters and points: float64 throughout."""
 
+Points = NDArray[np.float64] | NDArray[np.float32]
+"""Points as kernels take them: float32 is as exact where that is what they came as."""
+
 Labels = NDArray[np.intp]
 """Component numbers, 0 to K - 1."""
 

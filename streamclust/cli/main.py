@@ -58,11 +58,30 @@ def _exit_code(error: StreamclustError) -> int:
     return EXIT_SERVER if isinstance(error, ServerError) else EXIT_ERROR
 
 
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    from streamclust.kernels import describe
+
+    try:
+        click.echo(f"streamclust {__version__} (kernels: {describe()})")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    ctx.exit()
+
+
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="streamclust")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and the kernels in use, and exit.",
+)
 def cli() -> None:
     """Streaming online clustering over Redis streams.
 

@@ -41,6 +41,7 @@ class Row:
             "worker": None if health is None else f"{health.host}:{health.pid}",
             "phase": "stopped" if health is None else health.phase,
             "points_seen": self.points,
+            "kernels": None if health is None else health.kernels,
             "rate": None if health is None else health.rate,
             "dead": self.dead,
             "lag": self.lag,
@@ -125,6 +126,9 @@ def _show(rows: Sequence[Row], *, detailed: bool) -> None:
         console.print("no models yet: describe one in config.yaml and run `streamclust worker`")
         return
     console.print(_models_table(rows))
+    kernels = sorted({row.health.kernels for row in rows if row.health is not None})
+    if kernels:
+        console.print(f"kernels: {'; '.join(kernels)}")
     if detailed and rows[0].model is not None:
         console.print()
         console.print(_components_table(rows[0].model))

@@ -14,6 +14,8 @@ from streamclust.errors import ConfigError
 
 PREFIX = "STREAMCLUST_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
+NO_SETTINGS = (FILE_VARIABLE, f"{PREFIX}KERNELS", f"{PREFIX}THREADS")
+"""Variables that others read: the last two, `streamclust.kernels`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def read_environment(environ: Mapping[str, str], model_names: Sequence[str]) -> 
     given = sorted(
         name
         for name, text in environ.items()
-        if name.startswith(PREFIX) and name != FILE_VARIABLE and text
+        if name.startswith(PREFIX) and name not in NO_SETTINGS and text
     )
     return _layer((name, _keys_of_variable(name, model_names), environ[name]) for name in given)
 

@@ -64,15 +64,14 @@ class KMeans:
 
     def e_step(self, params: KMeansParams, X: Array, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return counts and sums about it."""
-        labels, sqdist = kernels.assign(X, params.centroids)
-        weight, first = kernels.cluster_moments(X, w, labels, params.centroids)
+        sums = kernels.kmeans_step(X, w, params.centroids)
         return Stats(
-            weight=weight,
-            first=first,
+            weight=sums.weight,
+            first=sums.first,
             second=None,
             reference=params.centroids,
             covariance_type=None,
-            objective=float((w * sqdist).sum()),
+            objective=sums.inertia,
             count=float(w.sum()),
         )
 

@@ -40,6 +40,8 @@ class Health:
         Prequential loss per point.
     time : float
         Wall clock, seconds since the epoch.
+    kernels : str
+        The numerical kernels that it uses.
     """
 
     pid: int
@@ -53,6 +55,7 @@ class Health:
     unknown_gaps: int
     loss: float | None
     time: float
+    kernels: str = ""
 
 
 def write_health(client: redis.Redis, keys: Keys, health: Health, seconds: float) -> None:

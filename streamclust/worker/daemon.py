@@ -9,6 +9,7 @@ import structlog
 from threadpoolctl import threadpool_limits
 
 from streamclust.errors import ConfigError, StreamclustError
+from streamclust.kernels import describe
 from streamclust.worker.log import configure_log
 from streamclust.worker.model import Job, run_model
 from streamclust.worker.signals import stop_on_signals
@@ -31,13 +32,15 @@ def run_worker(settings: Settings, server: Server, *, until_idle: bool = False) 
     """
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
+    kernels = describe()  # a variable that asks for what isn't there is refused before all else
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
     stop = threading.Event()
     failures: list[Exception] = []
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
-        log.info("worker started", server=server.label, models=sorted(settings.models))
+        models = sorted(settings.models)
+        log.info("worker started", server=server.label, models=models, kernels=kernels)
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
             for name in settings.models

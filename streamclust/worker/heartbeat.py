@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import redis
 
+from streamclust.kernels import describe
 from streamclust.store.health import Health, write_health
 
 if TYPE_CHECKING:
@@ -94,5 +95,6 @@ class Heartbeat:
             unknown_gaps=progress.lost.unknown,
             loss=progress.loss,
             time=time.time(),
+            kernels=describe(),
         )
         write_health(self._client, self._keys, health, self._health_seconds)

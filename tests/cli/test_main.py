@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from streamclust import kernels
 from streamclust.cli.main import cli
 from streamclust.version import __version__
 from tests.worker.harness import STREAMCLUST, environment, run
@@ -73,13 +74,16 @@ def test_help_needs_nothing_heavy() -> None:
 
 def test_version(tmp_path: Path) -> None:
     done = run(tmp_path, "--version")
-    assert (done.returncode, done.stdout) == (0, f"streamclust, version {__version__}\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"streamclust {__version__} (kernels: {kernels.describe()})\n",
+    )
 
 
 def test_it_runs_as_a_module_too() -> None:
     command = [sys.executable, "-m", "streamclust", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"streamclust, version {__version__}\n"
+    assert done.stdout.startswith(f"streamclust {__version__} ")
 
 
 def test_an_unknown_command_is_wrong_usage(tmp_path: Path) -> None:

@@ -1,24 +1,25 @@
-"""The numerical inner loops, in NumPy: the one seam behind which faster kernels can stand.
+"""The kernels in NumPy: the reference, the fallback, and what every test compares with.
 
-Everything here takes and gives plain float64 arrays. Points are worked through in tiles of a fixed
-number of rows and sums are taken in a fixed order, so that memory is bounded and the same call
-gives the same bits however many threads BLAS has. Where its rounding would show, BLAS is given
-products too small to be shared out among threads. (Up to 64 features, that is: LAPACK's factors
-of larger covariances may round by the number of threads.)
+Points are worked through in tiles of a fixed number of rows and sums are taken in a fixed order,
+so that memory is bounded and the same call gives the same bits however many threads BLAS has.
+Where its rounding would show, BLAS is given products too small to be shared out among threads.
+(Up to 64 features, that is: LAPACK's factors of larger covariances may round by the number of
+threads.) Parameters and results are described in `streamclust.kernels`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg.lapack import dtrtri
 
-from streamclust.arrays import Array, Labels
+from streamclust.kernels.results import Assigned, ClusterSums, Moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.arrays import Array, Labels, Points
     from streamclust.stats import CovarianceType
 
 _TILE_CELLS = 1 << 18
@@ -29,21 +30,6 @@ _ONE_THREAD = 1 << 18
 
 _FARTHEST = 1e200
 """Largest squared Mahalanobis distance: a point beyond it is as far from all components alike."""
-
-
-class Assigned(NamedTuple):
-    """Nearest centroid of each point."""
-
-    labels: Labels
-    sqdist: Array
-
-
-class Moments(NamedTuple):
-    """Moments about a reference; see `streamclust.stats.Stats`."""
-
-    weight: Array
-    first: Array
-    second: Array
 
 
 def _tiles(n: int, K: int, D: int) -> Iterator[slice]:
@@ -78,19 +64,8 @@ def squared_distances(X: Array, C: Array) -> Array:
     return np.asarray(out)
 
 
-def assign(X: Array, centroids: Array) -> Assigned:
-    """Return each point's nearest centroid (the first one, if several) and its squared distance.
-
-    Parameters
-    ----------
-    X : array of shape (N, D)
-    centroids : array of shape (K, D)
-
-    Returns
-    -------
-    Assigned
-        `labels` of shape (N,), `sqdist` of shape (N,) in squared units of the data.
-    """
+def assign(X: Points, centroids: Array) -> Assigned:
+    """Decide by a matrix product, and by canonical distances where its rounding could decide."""
     shift = centroids.mean(axis=0)
     C = centroids - shift
     c_sq = np.einsum("kd,kd->k", C, C)
@@ -100,9 +75,20 @@ def assign(X: Array, centroids: Array) -> Assigned:
         best, close = _nearest(X[tile] - shift, C, c_sq)
         _decide(X[tile], centroids, close, best)
         labels[tile] = best
-        difference = X[tile] - centroids[labels[tile]]
-        sqdist[tile] = np.einsum("nd,nd->n", difference, difference)
+        sqdist[tile] = canonical(X[tile], centroids[best])
     return Assigned(labels, sqdist)
+
+
+def canonical(X: Points, C: Array) -> Array:
+    """Return ||x_n - c_n||^2, shape (N,), summed from the first feature to the last."""
+    return _canonical(X.T, C.T, np.zeros(len(X)))
+
+
+def _canonical(X: Points, C: Array, total: Array) -> Array:
+    for x, c in zip(X, C, strict=True):
+        difference = x - c
+        total += difference * difference
+    return total
 
 
 def _nearest(T: Array, C: Array, c_sq: Array) -> tuple[Labels, Labels]:
@@ -110,34 +96,40 @@ def _nearest(T: Array, C: Array, c_sq: Array) -> tuple[Labels, Labels]:
     partial = T @ (-2.0 * C.T)
     partial += c_sq
     best = partial.argmin(axis=1)
-    t_sq, widest = np.einsum("nd,nd->n", T, T), c_sq.max()
+    size = (np.sqrt(np.einsum("nd,nd->n", T, T)) + np.sqrt(c_sq.max())) ** 2
     rounding = 4.0 * (T.shape[1] + 2) * np.finfo(np.float64).eps
-    limit = partial[np.arange(len(T)), best] + rounding * (
-        2.0 * np.sqrt(t_sq) * np.sqrt(widest) + widest
-    )
+    limit = partial[np.arange(len(T)), best] + rounding * size
     near = partial <= limit[:, None]
     if np.count_nonzero(near) == len(T):
         return best, np.empty(0, dtype=np.intp)
     return best, np.flatnonzero(near.sum(axis=1) > 1)
 
 
-def _decide(X: Array, C: Array, rows: Labels, best: Labels) -> None:
-    """Set `best` (OUT) at `rows` to the argmin of the distances taken by difference."""
-    step = max(1, _TILE_CELLS // C.size)
+def _decide(X: Points, C: Array, rows: Labels, best: Labels) -> None:
+    """Set `best` (OUT) at `rows` to the argmin of the canonical distances."""
+    step = max(1, _TILE_CELLS // len(C))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        difference = X[part, None, :] - C[None, :, :]
-        best[part] = np.einsum("nkd,nkd->nk", difference, difference).argmin(axis=1)
+        total = np.zeros((len(part), len(C)))
+        best[part] = _canonical(X[part].T[:, :, None], C.T[:, None, :], total).argmin(axis=1)
 
 
-def cluster_moments(X: Array, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
-    """Return weight (K,) and first moment (K, D) of each cluster about `reference` (K, D)."""
+def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
+    """Add up in the order of the points."""
     K, D = reference.shape
     weighted = w[:, None] * (X - reference[labels])
     cells = labels[:, None] * D + np.arange(D)
     first = np.bincount(cells.ravel(), weights=weighted.ravel(), minlength=K * D)
     weight = np.bincount(labels, weights=w, minlength=K)
     return weight.astype(np.float64), first.astype(np.float64).reshape(K, D)
+
+
+def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
+    """Assign, then add up; the inertia in eight lanes, point n in lane n mod 8."""
+    labels, sqdist = assign(X, centroids)
+    weight, first = cluster_moments(X, w, labels, centroids)
+    lanes = np.bincount(np.arange(len(X)) % 8, weights=w * sqdist, minlength=8)
+    return ClusterSums(weight, first, sum(lanes.tolist()))
 
 
 def log_gaussians(X: Array, means: Array, cholesky: Array, kind: CovarianceType) -> Array:

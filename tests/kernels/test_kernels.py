@@ -17,6 +17,7 @@ from scipy.stats import multivariate_normal
 
 from streamclust import kernels
 from streamclust.arrays import Array
+from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
 from streamclust.stats import CovarianceType
 from tests.numerics import strict_floats
@@ -47,7 +48,9 @@ def awkward_shapes() -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize(("N", "K", "D"), awkward_shapes())
-def test_assign_finds_the_nearest_centroid_at_any_size(N: int, K: int, D: int) -> None:
+def test_assign_finds_the_nearest_centroid_at_any_size(
+    each_kernel: str, N: int, K: int, D: int
+) -> None:
     rng = np.random.default_rng((N, K, D))
     X, C = rng.normal(size=(N, D)), rng.normal(size=(K, D))
     expected = by_differences(X, C)
@@ -65,7 +68,9 @@ def test_squared_distances_are_right_at_any_size(N: int, K: int, D: int) -> None
 
 @pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
 @pytest.mark.parametrize("D", [1, 3, 17])
-def test_assign_decides_near_ties_without_rounding_them_away(gap: float, D: int) -> None:
+def test_assign_decides_near_ties_without_rounding_them_away(
+    each_kernel: str, gap: float, D: int
+) -> None:
     # Each point lies almost in the middle of two centroids, far from their common mean.
     rng = np.random.default_rng(D)
     C = 1e3 + rng.normal(size=(16, D))
@@ -80,7 +85,7 @@ def test_assign_decides_near_ties_without_rounding_them_away(gap: float, D: int)
         assert chosen <= other * (1 + Fraction(4 * (D + 2), 2**53))
 
 
-def test_assign_keeps_unit_spread_apart_where_clusters_are_1e8_apart() -> None:
+def test_assign_keeps_unit_spread_apart_where_clusters_are_1e8_apart(each_kernel: str) -> None:
     rng = np.random.default_rng(0)
     places = 1e8 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]])
     C = np.concatenate([places + rng.normal(size=(3, 2)) for _ in range(5)])
@@ -91,14 +96,14 @@ def test_assign_keeps_unit_spread_apart_where_clusters_are_1e8_apart() -> None:
     assert_allclose(kernels.squared_distances(X, C), expected, rtol=1e-9)
 
 
-def test_assign_tells_centroids_apart_that_their_common_mean_would_merge() -> None:
+def test_assign_tells_centroids_apart_that_their_common_mean_would_merge(each_kernel: str) -> None:
     C = np.array([[0.0], [1e-20], [1.0]])  # 1e-20 - 1/3 == 0 - 1/3 in float64
     assert kernels.assign(C, C).labels.tolist() == [0, 1, 2]
     assert kernels.squared_distances(C[:2], C)[0, 1] == pytest.approx(1e-40)
 
 
 @pytest.mark.parametrize("D", [1, 2, 7, 33])
-def test_of_centroids_that_are_equal_the_first_wins(D: int) -> None:
+def test_of_centroids_that_are_equal_the_first_wins(each_kernel: str, D: int) -> None:
     rng = np.random.default_rng(D)
     C = rng.normal(size=(9, D))[[0, 1, 2, 0, 1, 2, 3, 0, 3]]
     labels = kernels.assign(np.concatenate([C, rng.normal(size=(50, D))]), C).labels
@@ -115,7 +120,7 @@ def test_equal_points_are_at_distance_exactly_zero(places: Array, data: st.DataO
     assert (kernels.assign(X, places).sqdist == 0.0).all()
 
 
-def test_cluster_moments_are_the_weighted_sums_of_each_cluster() -> None:
+def test_cluster_moments_are_the_weighted_sums_of_each_cluster(each_kernel: str) -> None:
     rng = np.random.default_rng(0)
     X, w, labels = rng.normal(size=(97, 3)), rng.random(97), rng.integers(0, 4, 97)
     reference = rng.normal(size=(6, 3))  # clusters 4 and 5 have no points
@@ -195,7 +200,7 @@ def test_the_size_of_a_tile_decides_nothing(cells: int, monkeypatch: pytest.Monk
     shares = np.log(np.full(7, 1.0 / 7.0))
     labels, sqdist = kernels.assign(X, C)
     moments, score = kernels.mixture_step(X, w, shares, C, root, "full")
-    monkeypatch.setattr(kernels, "_TILE_CELLS", cells)
+    monkeypatch.setattr(twin, "_TILE_CELLS", cells)
     again, sqdist_again = kernels.assign(X, C)
     moments_again, score_again = kernels.mixture_step(X, w, shares, C, root, "full")
     assert_array_equal(again, labels)

@@ -1,0 +1,75 @@
+"""Compile the native kernels, if there is a C++ compiler; if not, NumPy does their work.
+
+One shared library without any Python in it: each target is the same source with other flags, and
+the one that the processor can run is chosen when it is loaded. `CXX` names the compiler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FOLDER = "streamclust/kernels"
+FLAGS = shlex.split(
+    "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno "
+    "-ffp-contract=off -w"
+)
+
+TARGETS = {"baseline": ""}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    TARGETS["avx2"] = "-mavx2 -mfma"
+    TARGETS["avx512"] = "-mavx2 -mfma -mavx512f -mavx512dq -mavx512vl -mavx512bw"
+
+
+class CustomBuildHook(BuildHookInterface):
+    """Called by hatchling before it gathers the files of a wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Put the library next to the sources and say what kind of wheel this makes."""
+        folder = Path(self.root) / FOLDER
+        try:
+            build(folder / "src", folder / "_native.so")
+        except (OSError, subprocess.CalledProcessError) as error:
+            (folder / "_native.so").unlink(missing_ok=True)
+            self.app.display_warning(f"no native kernels, NumPy is used instead: {error}")
+            return
+        build_data["artifacts"].append(f"/{FOLDER}/_native.so")
+        build_data["pure_python"] = False
+        system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{system}"
+
+
+def build(sources: Path, library: Path) -> None:
+    """Compile `sources` to `library`, which is replaced at once when all went well."""
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
+        objects = [f"{folder}/{name}.o" for name in (*TARGETS, "targets")]
+        for (name, flags), to in zip(TARGETS.items(), objects, strict=False):
+            macro = f"-DTARGET={name}"
+            run([*compiler, *FLAGS, *flags.split(), macro, "-c", sources / "kernels.cpp", "-o", to])
+        stamp = f'-DSOURCES="{sources_hash(sources)}"'
+        run([*compiler, *FLAGS, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
+        run([*compiler, "-shared", *objects, "-o", f"{folder}/library"])
+        Path(folder, "library").replace(library)
+
+
+def run(command: list[Any]) -> None:
+    """Run a command; what it says is shown if it fails."""
+    subprocess.run(command, check=True)
+
+
+def sources_hash(sources: Path) -> str:
+    """Return what `streamclust.kernels.native.sources_hash` will look for."""
+    digest = hashlib.sha256()
+    for path in sorted(sources.iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+"""The kernels in C++: a shared library of plain functions, called through ctypes.
+
+It knows nothing of Python, so that one file serves every version of it, and ctypes lets other
+threads run while it works. `hatch_build.py` compiles `src/` into it, once for each target.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.kernels.results import Assigned, ClusterSums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Array, Labels, Points
+
+SOURCES = Path(__file__).parent / "src"
+LIBRARY = Path(__file__).parent / "_native.so"
+
+TARGETS = ("avx512", "avx2", "baseline")
+"""The best first."""
+
+_WORTH_A_THREAD = 1 << 24
+"""Multiplications below which a thread costs more than it saves."""
+
+
+class UnavailableError(Exception):
+    """Raised when there is no library, or none that fits."""
+
+
+def sources_hash() -> str:
+    """Return the hash of the C++ sources, which the library was given when it was built."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def load() -> ctypes.CDLL:
+    """Return the library.
+
+    Raises
+    ------
+    UnavailableError
+        If it was not built, was built from other sources, or can't be loaded.
+    """
+    if not LIBRARY.exists():
+        raise UnavailableError("not built: there was no C++ compiler when this was installed")
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        library.streamclust_sources.restype = ctypes.c_char_p
+        built_from = library.streamclust_sources().decode()
+    except (OSError, AttributeError) as error:
+        raise UnavailableError(f"cannot be loaded: {error}") from None
+    if built_from != sources_hash():
+        raise UnavailableError("built from other sources: install again")
+    return library
+
+
+def supported(library: ctypes.CDLL) -> tuple[str, ...]:
+    """Return the targets that were built and that this processor can run, the best first."""
+    return tuple(
+        target
+        for target in TARGETS
+        if hasattr(library, f"streamclust_supports_{target}")
+        and library[f"streamclust_supports_{target}"]()
+    )
+
+
+@dataclass(frozen=True)
+class Native:
+    """One target's kernels.
+
+    Parameters
+    ----------
+    library : ctypes.CDLL
+    name : {'avx512', 'avx2', 'baseline'}
+    threads : int, default=1
+        The results don't depend on it.
+    """
+
+    library: ctypes.CDLL
+    name: str
+    threads: int = 1
+
+    @cached_property
+    def _functions(self) -> dict[str, Callable[..., int]]:
+        functions: dict[str, Callable[..., int]] = {}
+        for name, types in _ARGUMENTS.items():
+            function = self.library[f"{name}_{self.name}"]
+            function.argtypes = types
+            functions[name] = function
+        return functions
+
+    def _call(self, function: str, *arguments: NDArray[Any] | float) -> None:
+        """Call with the addresses of arrays, which the caller has made contiguous."""
+        values = (a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments)
+        if self._functions[function](*values):
+            raise MemoryError
+
+    def assign(self, X: Points, centroids: Array) -> Assigned:
+        """See `streamclust.kernels.assign`."""
+        X, C = _points(X, centroids), _doubles(centroids)
+        labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
+
+        def part(start: int, end: int) -> None:
+            rows = slice(start, end)
+            arguments = (X[rows], end - start, C, *C.shape, labels[rows], sqdist[rows])
+            self._call("assign", _single(X), *arguments)
+
+        self._share(part, len(X), C.size)
+        return Assigned(labels, sqdist)
+
+    def cluster_moments(
+        self, X: Points, w: Array, labels: Labels, reference: Array
+    ) -> tuple[Array, Array]:
+        """See `streamclust.kernels.cluster_moments`."""
+        X, w, r = _points(X, reference), _weights(w, len(X)), _doubles(reference)
+        labels = np.ascontiguousarray(labels, dtype=np.int64)
+        if labels.shape != w.shape or (len(w) and not 0 <= labels.min() <= labels.max() < len(r)):
+            raise IndexError(f"expected {len(w)} labels from 0 to {len(r) - 1}")
+        weight, first = np.zeros(len(r)), np.zeros(r.shape)
+
+        def part(low: int, high: int) -> None:
+            arguments = (X, w, labels, len(X), r, r.shape[1], low, high, weight, first)
+            self._call("accumulate", _single(X), *arguments)
+
+        # By clusters, not by points: so each sum is taken in the order of the points.
+        self._share(part, len(r), X.size // len(r))
+        return weight, first
+
+    def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
+        """See `streamclust.kernels.kmeans_step`."""
+        if self.threads > 1 and len(X) * centroids.size > _WORTH_A_THREAD:
+            return self._shared_step(X, w, centroids)
+        X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
+        weight, first, inertia = np.zeros(len(C)), np.zeros(C.shape), np.zeros(1)
+        arguments = (X, w, len(X), C, *C.shape, weight, first, inertia)
+        self._call("kmeans_step", _single(X), *arguments)
+        return ClusterSums(weight, first, float(inertia[0]))
+
+    def _shared_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
+        labels, sqdist = self.assign(X, centroids)
+        weight, first = self.cluster_moments(X, w, labels, centroids)
+        lanes = np.bincount(np.arange(len(X)) % 8, weights=w * sqdist, minlength=8)
+        return ClusterSums(weight, first, sum(lanes.tolist()))
+
+    def _share(self, part: Callable[[int, int], None], n: int, cost: int) -> None:
+        """Call `part` for ranges that make up 0 .. n, in threads if the work is worth it."""
+        threads = min(self.threads, n, 1 + n * cost // _WORTH_A_THREAD)
+        if threads <= 1:
+            part(0, n)
+            return
+        bounds = [n * i // threads for i in range(threads + 1)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, bounds[:-1], bounds[1:]))
+
+
+def _single(X: Points) -> bool:
+    return X.dtype == np.float32
+
+
+def _points(X: Points, places: Array) -> Points:
+    """Return `X` as C reads it: a wrong shape may not get as far as that."""
+    if X.ndim != 2 or places.ndim != 2 or X.shape[1] != places.shape[1] or not len(places):
+        raise ValueError(f"shapes {X.shape} and {places.shape} don't fit: expected (N, D), (K, D)")
+    if _single(X):
+        return np.ascontiguousarray(X, dtype=np.float32)
+    return np.ascontiguousarray(X, dtype=np.float64)
+
+
+def _weights(w: Array, n: int) -> Array:
+    if w.shape != (n,):
+        raise ValueError(f"weights have shape {w.shape}; expected ({n},)")
+    return _doubles(w)
+
+
+def _doubles(values: Array) -> Array:
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+_BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+
+_ARGUMENTS: dict[str, Sequence[Any]] = {
+    "assign": (_BOOL, _ARRAY, _SIZE, _ARRAY, _SIZE, _SIZE, _ARRAY, _ARRAY),
+    "accumulate": (_BOOL, *3 * (_ARRAY,), _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_ARRAY,)),
+    "kmeans_step": (_BOOL, *2 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
+}
+"""As in src/kernels.cpp."""

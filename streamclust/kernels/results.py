@@ -1,0 +1,30 @@
+"""What kernels return."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streamclust.arrays import Array, Labels
+
+
+class Assigned(NamedTuple):
+    """Nearest centroid of each point: `labels` (N,), and squared distances `sqdist` (N,)."""
+
+    labels: Labels
+    sqdist: Array
+
+
+class ClusterSums(NamedTuple):
+    """Weight (K,) and first moment (K, D) of each cluster about its centroid, and J."""
+
+    weight: Array
+    first: Array
+    inertia: float
+
+
+class Moments(NamedTuple):
+    """Moments about a reference; see `streamclust.stats.Stats`."""
+
+    weight: Array
+    first: Array
+    second: Array

@@ -1,0 +1,36 @@
+// What Python calls, compiled once for each target with TARGET as the suffix of all names.
+// Each function returns 0, or 1 if there was no memory.
+
+#include "kmeans.hpp"
+
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+#define EXPORT(name) extern "C" __attribute__((visibility("default"))) int JOIN(name, TARGET)
+
+EXPORT(assign)
+(int single, const void* x, int64_t N, const double* C, int64_t K, int64_t D, int64_t* labels,
+ double* sqdist) {
+    const Codebook book(C, K, D);
+    if (!book.ok()) return 1;
+    return !(single ? kmeans_assign((const float*)x, N, book, labels, sqdist)
+                    : kmeans_assign((const double*)x, N, book, labels, sqdist));
+}
+
+EXPORT(accumulate)
+(int single, const void* x, const double* w, const int64_t* labels, int64_t N,
+ const double* reference, int64_t D, int64_t low, int64_t high, double* weight, double* first) {
+    if (single)
+        accumulate((const float*)x, w, labels, N, D, reference, low, high, weight, first);
+    else
+        accumulate((const double*)x, w, labels, N, D, reference, low, high, weight, first);
+    return 0;
+}
+
+EXPORT(kmeans_step)
+(int single, const void* x, const double* w, int64_t N, const double* C, int64_t K, int64_t D,
+ double* weight, double* first, double* inertia) {
+    const Codebook book(C, K, D);
+    if (!book.ok()) return 1;
+    return !(single ? kmeans_step((const float*)x, w, N, book, C, weight, first, inertia)
+                    : kmeans_step((const double*)x, w, N, book, C, weight, first, inertia));
+}

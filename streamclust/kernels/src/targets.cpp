@@ -1,0 +1,19 @@
+// Which targets were compiled, and whether this processor can run them.
+
+#define EXPORT(type) extern "C" __attribute__((visibility("default"))) type
+
+// The hash of the sources, so that the Python side never calls a library of another version.
+EXPORT(const char*) streamclust_sources() { return SOURCES; }
+
+EXPORT(int) streamclust_supports_baseline() { return 1; }
+
+#if defined(__x86_64__)
+EXPORT(int) streamclust_supports_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+EXPORT(int) streamclust_supports_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+}
+#endif

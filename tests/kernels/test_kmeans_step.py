@@ -1,0 +1,134 @@
+"""Native K-means against its NumPy twin (bit for bit) and against exact arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from streamclust import kernels
+from streamclust.arrays import Array, Points
+from streamclust.kernels import twin
+from tests.kernels.test_kernels import SIZES, exact_square
+from tests.numerics import strict_floats
+
+__all__ = ["strict_floats"]
+
+DTYPES = (np.float64, np.float32)
+
+
+def agree(X: Points, w: Array, C: Array) -> None:
+    """All kernels give the twin's bits, for labels, distances and sums."""
+    labels, sqdist = kernels.assign(X, C)
+    expected = twin.assign(X, C)
+    assert_array_equal(labels, expected.labels)
+    assert_array_equal(sqdist, expected.sqdist)
+    for found, right in zip(
+        (*kernels.kmeans_step(X, w, C), *kernels.cluster_moments(X, w, labels, C)),
+        (*twin.kmeans_step(X, w, C), *twin.cluster_moments(X, w, labels, C)),
+        strict=True,
+    ):
+        assert_array_equal(found, right)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("D", SIZES)
+def test_all_kernels_give_the_same_bits_at_any_size(
+    native_kernel: str, D: int, dtype: type[np.float64]
+) -> None:
+    for K in SIZES:
+        rng = np.random.default_rng((K, D))
+        C = rng.normal(size=(K, D))
+        X = rng.normal(size=(2 * 97, D)).astype(dtype)
+        w = rng.random(len(X)) * (rng.random(len(X)) > 0.2)
+        for N in (0, *SIZES) if K in (1, 3, 97) else (194,):
+            agree(X[:N], w[:N], C)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("D", [1, 2, 5, 64])
+def test_all_kernels_give_the_same_bits_where_many_points_are_tied(
+    native_kernel: str, D: int, dtype: type[np.float64]
+) -> None:
+    # A grid: most points are as near to one centroid as to another.
+    rng = np.random.default_rng(D)
+    C = rng.integers(-2, 3, size=(31, D)).astype(np.float64)
+    X = 0.5 * rng.integers(-4, 5, size=(500, D)).astype(dtype)
+    agree(X, np.ones(len(X)), C)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("offset", [1e4, 1e8, 1e12])
+@pytest.mark.parametrize("size", [1e-90, 1e-30, 1.0, 1e30])
+def test_all_kernels_give_the_same_bits_far_from_the_origin_and_in_any_unit(
+    native_kernel: str, offset: float, size: float, dtype: type[np.float64]
+) -> None:
+    rng = np.random.default_rng(0)
+    C = rng.normal(size=(21, 3))
+    X = rng.normal(size=(300, 3))
+    C[::2] += offset  # two groups that far apart, and a feature that is constant
+    X[::3] += offset
+    C[:, 1] = X[:, 1] = offset
+    with np.errstate(over="ignore", under="ignore"):
+        points = (size * X).astype(dtype)
+    if np.isfinite(points).all():
+        agree(points, np.ones(len(X)), size * C)
+
+
+def test_all_kernels_give_the_same_bits_for_points_far_beyond_all_centroids(
+    native_kernel: str,
+) -> None:
+    rng = np.random.default_rng(0)
+    C = rng.normal(size=(40, 4))
+    X = rng.normal(size=(280, 4)) * 10.0 ** rng.integers(0, 100, size=(280, 1))
+    agree(X, np.ones(len(X)), C)
+    agree(np.broadcast_to(C[0], (70, 4)).copy(), np.ones(70), np.broadcast_to(C[0], (9, 4)).copy())
+
+
+def test_float32_points_get_the_labels_that_exact_arithmetic_gives(each_kernel: str) -> None:
+    # The distances to two centroids differ by less than float32 can tell, but do differ.
+    rng = np.random.default_rng(0)
+    C = 100.0 + rng.normal(size=(24, 6))
+    pairs = rng.integers(0, 24, size=(300, 2))
+    X = (0.5 * (C[pairs[:, 0]] + C[pairs[:, 1]])).astype(np.float32)
+    labels = kernels.assign(X, C).labels
+    for n in range(len(X)):
+        exact = [exact_square(X[n], c) for c in C]
+        assert exact[labels[n]] <= min(exact) * (1 + Fraction(32, 2**53))
+
+
+@pytest.mark.parametrize("D", [1, 9, 200])
+def test_threads_change_no_bit(native_kernel: str, D: int) -> None:
+    rng = np.random.default_rng(D)
+    X, w, C = rng.normal(size=(40_000, D)), rng.random(40_000), rng.normal(size=(2000 // D, D))
+    one = kernels.kmeans_step(X, w, C)
+    for threads in (2, 3, 7):
+        with kernels.using(native_kernel, threads=threads):
+            many = kernels.kmeans_step(X, w, C)
+        for a, b in zip(one, many, strict=True):
+            assert_array_equal(a, b)
+
+
+def test_the_order_of_points_in_memory_decides_nothing(native_kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    X, w, C = rng.normal(size=(5, 300)), rng.random(600), rng.normal(size=(5, 17))
+    agree(X.T, w[::2], C.T)
+
+
+@pytest.mark.parametrize(
+    ("X", "w", "C"), [((9, 2), 9, (4, 3)), ((9, 2), 8, (4, 2)), ((9, 2), 9, (0, 2))]
+)
+def test_shapes_that_do_not_fit_never_reach_the_native_code(
+    native_kernel: str, X: tuple[int, int], w: int, C: tuple[int, int]
+) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        kernels.kmeans_step(np.zeros(X), np.zeros(w), np.zeros(C))
+
+
+def test_labels_that_name_no_cluster_never_reach_the_native_code(native_kernel: str) -> None:
+    X, w, C = np.zeros((3, 2)), np.ones(3), np.zeros((2, 2))
+    for labels in ([0, 1, 2], [0, -1, 0], [0, 1]):
+        with pytest.raises(IndexError, match="labels"):
+            kernels.cluster_moments(X, w, np.array(labels), C)
