@@ -17,6 +17,7 @@ from streamclust.config.learning import (
     shape,
 )
 from streamclust.config.section import Section
+from streamclust.config.trimming import NoTrimming, TrimSettings
 from streamclust.config.values import (
     Count,
     Duration,
@@ -155,6 +156,11 @@ class _Model(Section):
         default="wait",
         description="When a stream was deleted and begun again with smaller IDs: wait says so and "
         "reads nothing until they are larger; restart reads it from its beginning.",
+    )
+    trim: TrimSettings = Field(
+        default=NoTrimming(),
+        description="Which learned entries the worker removes from the streams; never what a "
+        "consumer group of the stream has not yet read and acknowledged.",
     )
     points: PointsSettings = Field(default=PointsSettings(), description="How entries hold points.")
     batch: BatchSettings = Field(default=BatchSettings(), description="When a batch is full.")

@@ -12,6 +12,7 @@ from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.published import Model, Reason, encode_model
 from streamclust.store.streams import entries_read
+from streamclust.store.trimming import trim
 from streamclust.worker.build import first_state, make_learner
 from streamclust.worker.cadence import Cadence
 from streamclust.worker.position import begin, check_type, mirror
@@ -205,6 +206,16 @@ class Learning:
                 **score,
             )
         mirror(self._client, self._keys.group, after.position, after.read)
+        self._trim(after.position)
+
+    def _trim(self, position: Mapping[str, str]) -> None:
+        """Remove entries that the settings want removed."""
+        policy = self._settings.trim
+        if policy.kind == "none":
+            return
+        limits = policy.model_dump(exclude={"kind"})
+        for stream, last_id in position.items():
+            trim(self._client, stream, last_id, **limits)
 
     def _model(self, reason: Reason) -> Model:
         state, family = self._checkpoint.learner, self._learner.family

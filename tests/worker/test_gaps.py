@@ -119,3 +119,33 @@ def test_a_stream_begun_again_is_left_alone_unless_told_otherwise(any_site: Site
     drain(site)
     assert site.committed("m") == 390
     assert (row(site)["lag"], row(site)["lost"]["restarts"]) == (0, 1)
+
+
+# ---- trimming
+
+
+@pytest.mark.parametrize(
+    ("policy", "least", "most"),  # only whole nodes of up to 100 entries are removed
+    [
+        ({"kind": "none"}, 900, 900),
+        ({"kind": "learned"}, 1, 100),
+        ({"kind": "length", "entries": 350}, 350, 450),
+        ({"kind": "age", "age": "1s"}, 1, 100),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_learned_entries_are_trimmed_as_the_config_says(
+    any_site: Site, policy: dict[str, Any], least: int, most: int
+) -> None:
+    site, stream = any_site, any_site.stream()
+    site.write({"m": kmeans(stream, trim=policy, **EAGER)})
+    with site.client as client:
+        add_points(client, stream, blobs(900), FIRST)
+        worker = drain(site)
+        assert least <= client.xlen(stream) <= most
+        # and a worker that goes on finds no gap in that
+        add_points(client, stream, blobs(30, seed=1), FIRST + 10**6)
+    assert not worker.events(TRIMMED)
+    assert not drain(site).events(TRIMMED)
+    assert site.committed("m") == 930
+    assert row(site)["lost"] == {"entries": 0, "unknown": 0, "restarts": 0}

@@ -1,0 +1,74 @@
+"""Trimming the points' streams: learned entries go, and never one that a group still needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import redis
+
+_MOST = 100_000
+"""Entries that one call trims at most, so that the server isn't busy for long."""
+
+# IDs are compared as text: Lua's numbers hold 53 bits. Only whole nodes of the stream are removed
+# ('~'), which costs next to nothing; MINID keeps the entry that it names, so the newest learned one
+# stays and shows that nothing after it was trimmed.
+_TRIM = """
+local stream, floor, age, keep, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local function number_less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+local function less(a, b)
+  local ams, aseq = string.match(a, '(%d+)-?(%d*)')
+  local bms, bseq = string.match(b, '(%d+)-?(%d*)')
+  if ams ~= bms then return number_less(ams, bms) end
+  return number_less(aseq, bseq)
+end
+local function lower(id) if id and less(id, floor) then floor = id end end
+
+if redis.call('EXISTS', stream) == 0 then return 0 end
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  local found = {}
+  for i = 1, #group, 2 do found[group[i]] = group[i + 1] end
+  lower(found['last-delivered-id'])
+  if found['pending'] > 0 then lower(redis.call('XPENDING', stream, found['name'])[2]) end
+end
+if age ~= '' then
+  local now = redis.call('TIME')
+  lower(string.format('%.0f-0', math.max(0, now[1] * 1000 + math.floor(now[2] / 1000) - age)))
+end
+if keep ~= '' then most = math.min(most, redis.call('XLEN', stream) - keep) end
+if most <= 0 then return 0 end
+return redis.call('XTRIM', stream, 'MINID', '~', floor, 'LIMIT', string.format('%.0f', most))
+"""
+
+
+def trim(
+    client: redis.Redis,
+    stream: str,
+    position: str,
+    *,
+    age: float | None = None,
+    entries: int | None = None,
+) -> int:
+    """Remove old entries before `position`; return how many.
+
+    What a consumer group of the stream has not been given yet, or has not acknowledged, stays, and
+    so does all that came later.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    stream : str
+    position : str
+        ID of the last entry that is learned and committed.
+    age : float, optional
+        Keep what is younger than so many seconds, by the server's clock and the entries' IDs.
+    entries : int, optional
+        Keep at least so many entries.
+    """
+    age_ms = "" if age is None else int(age * 1000)
+    keep = "" if entries is None else entries
+    answer: Any = client.eval(_TRIM, 1, stream, position, age_ms, keep, _MOST)
+    return int(answer)
