@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
+    from streamclust.async_client import AsyncClient as AsyncClient
     from streamclust.batch import fit as fit
     from streamclust.client import Client as Client
     from streamclust.errors import StreamclustError as StreamclustError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from streamclust.store.published import Model as Model
 
 _HOMES = {
+    "AsyncClient": "streamclust.async_client",
     "Client": "streamclust.client",
     "Forgetting": "streamclust.forgetting",
     "GaussianMixture": "streamclust.models",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from streamclust.store.connect import Address, open_server, translate
+import redis
+
+from streamclust.following import Follower
+from streamclust.store.connect import PASSING, Address, open_server, translate, translated
 from streamclust.store.keys import Keys
-from streamclust.store.subscription import follow, model_names, read_model
+from streamclust.store.subscription import model_names, read_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from streamclust.following import OnGap
     from streamclust.store.published import Model
 
 _BLOCK_MS = 500
@@ -91,9 +95,17 @@ class Client:
             return read_model(self._client, Keys(self._namespace, name), version)
 
     def updates(
-        self, name: str, *, since: int | None = None, timeout: float | None = None
+        self,
+        name: str,
+        *,
+        since: int | None = None,
+        timeout: float | None = None,
+        on_gap: OnGap | None = None,
     ) -> Iterator[Model]:
-        """Yield each version, oldest first, and wait for the next.
+        """Yield each version once, oldest first, and wait for the next.
+
+        A lost connection is made again, and reading goes on after the last version that was
+        yielded. Both are logged, under the name ``streamclust``.
 
         Parameters
         ----------
@@ -103,25 +115,47 @@ class Client:
             newest.
         timeout : float, optional
             End when no version came for so many seconds; 0 yields what is there. Default: never.
+        on_gap : callable, optional
+            Called with the first and the last number of versions that were trimmed away before
+            they could be read. Default: a warning is logged.
+
+        Raises
+        ------
+        ServerError
+            If the server refuses, or can't be reached until the `timeout` is over.
         """
-        keys = Keys(self._namespace, name)
-        last = self._before_newest(keys) if since is None else since
+        follower = self.follower(name, since, on_gap)
         quiet_since = time.monotonic()
         while True:
             remaining = None if timeout is None else quiet_since + timeout - time.monotonic()
-            with translate(self._server.label):
-                models = list(follow(self._client, keys, last, block_ms=_patience(remaining)))
+            try:
+                models = follower.poll(_patience(remaining))
+            except PASSING as error:
+                if remaining is not None and remaining <= 0.0:
+                    raise translated(error, self._server.label) from error
+                time.sleep(_no_longer(follower.pause_after(error), remaining))
+                continue
+            except redis.RedisError as error:
+                raise translated(error, self._server.label) from error
             for model in models:
                 yield model
-                last = model.version
                 quiet_since = time.monotonic()
             if not models and remaining is not None and remaining <= 0.0:
                 return
 
-    def _before_newest(self, keys: Keys) -> int:
-        with translate(self._server.label):
-            newest: Any = self._client.xrevrange(keys.models, count=1)
-        return int(newest[0][0].partition(b"-")[0]) - 1 if newest else 0
+    @property
+    def label(self) -> str:
+        """Return the server's name for people."""
+        return self._server.label
+
+    def follower(self, name: str, since: int | None, on_gap: OnGap | None) -> Follower:
+        """Return what reads the versions of a model; for event loops of one's own."""
+        keys = Keys(self._namespace, name)
+        return Follower(self._client, keys, self._server.label, since, on_gap)
+
+
+def _no_longer(pause: float, remaining: float | None) -> float:
+    return pause if remaining is None else min(pause, remaining)
 
 
 def _patience(remaining: float | None) -> int | None:

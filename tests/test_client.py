@@ -19,8 +19,9 @@ from streamclust.store.connect import Address, Server, open_server
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from tests.conftest import answers, free_port, running
-from tests.store.committing import of_version
+from tests.store.committing import of_version, take
 from tests.waiting import wait_until
+from tests.worker.harness import OwnServer, own_server
 
 SECRET = "s3cr3t"
 
@@ -166,6 +167,126 @@ def test_a_slow_subscriber_misses_nothing_that_is_kept(
     assert next(updates).version == 1
     publisher.publish(2, 3, 4)
     assert [model.version for model in updates] == [2, 3, 4]
+
+
+# ---- through lost connections, and gaps
+
+
+class Restarting:
+    """A server of one's own, which is killed and started again, and a model on it."""
+
+    def __init__(self, server: OwnServer) -> None:
+        self._server = server
+        self.url = server.url
+        self.keys = Keys("ns", "m")
+        self._opened = open_server(Address(self.url))
+        self._token = take(self._opened.client(), self.keys)
+
+    def publish(self, *versions: int, keep: int = 50) -> None:
+        for version in versions:
+            commit(self._opened.client(), self.keys, of_version(self._token, version), keep=keep)
+
+    def restart(self, *versions: int, keep: int = 50) -> None:
+        """Kill it, start it, and publish before the subscriber is back."""
+        self._server.kill()
+        self._opened.close()
+        self._server.start()
+        self._opened = open_server(Address(self.url))
+        self.publish(*versions, keep=keep)
+
+    def forget(self) -> None:
+        self._opened.client().flushall()
+        self._token = take(self._opened.client(), self.keys)
+
+
+@pytest.fixture
+def restarting(tmp_path: Path) -> Iterator[Restarting]:
+    with own_server(tmp_path) as server:
+        yield Restarting(server)
+
+
+def test_updates_go_on_after_a_lost_connection(restarting: Restarting) -> None:
+    restarting.publish(1, 2)
+    with Client(restarting.url, namespace="ns") as client:
+        updates = client.updates("m", since=0)
+        assert [next(updates).version for _ in range(2)] == [1, 2]
+        restarting.restart(3, 4)
+        assert [next(updates).version for _ in range(2)] == [3, 4]
+
+
+def test_a_lost_connection_is_said_and_that_it_is_back(
+    restarting: Restarting, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarting.publish(1)
+    with Client(restarting.url, namespace="ns") as client:
+        updates = client.updates("m", timeout=30.0)
+        assert next(updates).version == 1
+        restarting._server.kill()
+        subscriber = threading.Thread(target=lambda: next(updates))
+        subscriber.start()
+        wait_until(lambda: caplog.messages)
+        restarting.restart(2)
+        subscriber.join()
+    first, last = caplog.messages
+    assert first.startswith("can't reach redis://")
+    assert first.endswith("; trying again")
+    assert last.endswith("is back")
+
+
+def test_versions_that_were_trimmed_away_are_said(
+    restarting: Restarting, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarting.publish(1, 2)
+    gaps: list[tuple[int, int]] = []
+    with Client(restarting.url, namespace="ns") as client:
+        updates = client.updates("m", since=0, on_gap=lambda *gap: gaps.append(gap))
+        logged = client.updates("m", since=1)
+        assert [next(updates).version, next(updates).version, next(logged).version] == [1, 2, 2]
+        restarting.restart(3, 4, 5, 6, keep=2)
+        assert [next(updates).version, next(updates).version] == [5, 6]
+        assert gaps == [(3, 4)]
+        caplog.clear()
+        assert [next(logged).version, next(logged).version] == [5, 6]
+    assert "versions 3 to 4 of 'm' were trimmed away" in caplog.text
+    assert "publish.keep" in caplog.text
+
+
+def test_a_gap_after_the_version_that_was_asked_for_is_said(
+    client: Client, publisher: Publisher
+) -> None:
+    publisher.publish(*range(1, 71))
+    gaps: list[tuple[int, int]] = []
+    for since in (0, 5, 20, 69):
+        how = {"since": since, "timeout": 0.0}
+        list(client.updates("m", on_gap=lambda *gap: gaps.append(gap), **how))  # type: ignore[arg-type]
+    assert gaps == [(6, 20)]
+
+
+def test_a_server_that_lost_its_data_is_followed_anew(
+    restarting: Restarting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.following._LOOK_SECONDS", 0.0)
+    restarting.publish(1, 2, 3)
+    with Client(restarting.url, namespace="ns") as client:
+        updates = client.updates("m", since=0)
+        assert [next(updates).version for _ in range(3)] == [1, 2, 3]
+        restarting.forget()
+        restarting.restart(1)
+        assert next(updates).version == 1
+    assert "went back from version 3 to 1" in caplog.text
+
+
+def test_a_server_that_stays_away_is_an_error_when_the_time_is_over(
+    restarting: Restarting, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarting.publish(1)
+    with Client(restarting.url, namespace="ns") as client:
+        updates = client.updates("m", timeout=0.2)
+        assert next(updates).version == 1
+        restarting._server.kill()
+        with pytest.raises(ServerUnreachableError, match="can't reach"):
+            next(updates)
+    assert caplog.messages[0].endswith("trying again")
 
 
 # ---- servers that refuse

@@ -104,8 +104,4 @@ def _moved(model: Model, before: Model | None) -> float | None:
 
 
 def _as_json(model: Model, arrays: bool) -> str:
-    values = model.summary()
-    if arrays:
-        named = {**model.family.to_arrays(model.params), "mass": model.mass}
-        values |= {name: array.tolist() for name, array in named.items()}
-    return json.dumps(values)
+    return model.to_json() if arrays else json.dumps(model.summary())

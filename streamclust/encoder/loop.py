@@ -15,13 +15,13 @@ import redis
 
 from streamclust.encoder.coding import Coder
 from streamclust.store.codes import last_code, write_codes
-from streamclust.store.connect import translated
+from streamclust.store.connect import PASSING, translated
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, read_model
 from streamclust.worker.build import points_format
-from streamclust.worker.patience import PASSING, Patience
+from streamclust.worker.patience import Patience
 
 if TYPE_CHECKING:
     import threading

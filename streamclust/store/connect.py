@@ -48,6 +48,9 @@ _OPTIONS = frozenset(
 )
 _ALLOWED = "'embedded' or an address such as redis://host:6379/0, rediss://… (TLS), unix:///path"
 
+PASSING = (redis.ConnectionError, redis.TimeoutError)
+"""Faults that may pass: the server is away, restarts, or loads its data."""
+
 
 @dataclass(frozen=True)
 class Address:

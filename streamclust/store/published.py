@@ -12,6 +12,8 @@ from streamclust.models.family import named_array
 from streamclust.store.payload import pack, unpack
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import ArrayLike
 
 FORMAT = "streamclust.model/1"
@@ -92,6 +94,24 @@ class Model:
     def score_points(self, X: ArrayLike) -> Array:
         """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
         return self.family.score_points(self.params, as_points(X, self.means.shape[1]))
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted estimator of scikit-learn, whose `predict` equals this one's."""
+        from streamclust.store.export import to_sklearn
+
+        return to_sklearn(self)
+
+    def to_json(self) -> str:
+        """Return the summary and the arrays as JSON."""
+        from streamclust.store.export import to_json
+
+        return to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a .safetensors, .npz or .json file; the first is read by `init.path`."""
+        from streamclust.store.export import save
+
+        save(self, path)
 
     def summary(self) -> dict[str, Any]:
         """Return all but the arrays, as plain JSON-able values."""

@@ -14,14 +14,14 @@ import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.failpoints import passing
-from streamclust.store.connect import translated
+from streamclust.store.connect import PASSING, translated
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.source import Batcher, StreamReader, batches
 from streamclust.worker.build import points_format
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning
-from streamclust.worker.patience import PASSING, Patience
+from streamclust.worker.patience import Patience
 from streamclust.worker.readahead import ReadAhead
 
 if TYPE_CHECKING:

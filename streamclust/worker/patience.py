@@ -5,20 +5,16 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-import redis
-
 from streamclust.store.connect import translated
 
 if TYPE_CHECKING:
     import threading
 
+    import redis
     from structlog.typing import FilteringBoundLogger
 
 _LONGEST_PAUSE = 10.0
 """Cap of the pause before the next try to reach the server, in seconds."""
-
-PASSING = (redis.ConnectionError, redis.TimeoutError)
-"""Faults that may pass: the server is away, restarts, or loads its data."""
 
 
 class Patience:
