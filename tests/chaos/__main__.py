@@ -45,11 +45,12 @@ def _server(binary: Path | str, folder: Path) -> Iterator[str]:
 @click.option("--kills", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--a-round", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), help="Of every choice.  [default: a new one]")
+@click.option("--begin", "number", type=click.IntRange(min=0), default=0, help="First round.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def chaos(kills: int, a_round: int, seed: int | None, as_json: bool) -> None:
+def chaos(kills: int, a_round: int, seed: int | None, number: int, as_json: bool) -> None:
     """Kill workers with SIGKILL in every phase, and compare what remains byte for byte."""
     seed = secrets.randbelow(10**9) if seed is None else seed
-    begun, total, number = time.monotonic(), Outcome(), 0
+    begun, total, first = time.monotonic(), Outcome(), number
     console = Console(stderr=True)
     console.print(f"seed {seed}")
     # No thread may refresh the bar: the victims are forked from this process.
@@ -71,7 +72,7 @@ def chaos(kills: int, a_round: int, seed: int | None, as_json: bool) -> None:
 
             _add(total, one.run(wanted, said))
             number += 1
-    _report(total, seed, number, time.monotonic() - begun, as_json)
+    _report(total, seed, number - first, time.monotonic() - begun, as_json)
     sys.exit(1 if total.differences else 0)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +16,8 @@ from typing import Any
 import redis
 
 from tests.chaos.feed import MODELS, Feed
-from tests.chaos.victim import Target, Victim
-from tests.worker.harness import Site
+from tests.chaos.victim import LIMIT, Target, Victim
+from tests.worker.harness import STREAMCLUST, Site, environment
 
 _INSTANTS = ("loading", "reading", "computing", "committing", "half sent", "sent", "landed")
 _QUIET = 0.03
@@ -103,7 +105,7 @@ class Round:
                 said()
             self._close(client)
             said()
-            self._quiet.drain()
+            _learn_in_peace(self._quiet)
             self._compare(client)
         return self.outcome
 
@@ -190,6 +192,26 @@ class Round:
         self.outcome.differences.append(
             f"seed {seed}, round {number}, {model}: {what} is not {expected}"
         )
+
+
+def _learn_in_peace(site: Site) -> None:
+    """Run ``streamclust worker --until-idle``; if it hangs, have it say where."""
+    log = site.folder / "worker.log"
+    with log.open("wb") as out:
+        worker = subprocess.Popen(
+            [STREAMCLUST, "worker", "--until-idle"],
+            cwd=site.folder,
+            env=environment(PYTHONFAULTHANDLER="1"),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        code = worker.wait(LIMIT)
+    except subprocess.TimeoutExpired:
+        worker.send_signal(signal.SIGABRT)
+        code = worker.wait()
+    assert code == 0, f"the undisturbed worker ended with {code}:\n{log.read_text()[-6000:]}"
 
 
 class _Quiet:
