@@ -29,12 +29,15 @@ class Client:
     Parameters
     ----------
     url : str, default='embedded'
-        ``redis://``, ``rediss://`` or ``unix://`` of the server that the worker uses, or
-        ``embedded`` for the server that all commands in this directory share.
+        ``redis://``, ``rediss://`` or ``unix://`` of the server that the worker uses,
+        ``redis+sentinel://host,host/service``, ``redis+cluster://host,host``, or ``embedded`` for
+        the server that all commands in this directory share.
     namespace : str, default='streamclust'
     data_dir : path, default='.streamclust'
         Of the embedded server.
     username, password : str, optional
+    sentinel_username, sentinel_password : str, optional
+        For the sentinels.
 
     Raises
     ------
@@ -58,10 +61,14 @@ class Client:
         data_dir: str | Path = ".streamclust",
         username: str | None = None,
         password: str | None = None,
+        sentinel_username: str | None = None,
+        sentinel_password: str | None = None,
     ) -> None:
         self._namespace = namespace
-        self._server = open_server(Address(url, Path(data_dir), username, password))
-        self._client = self._server.client()
+        logins = username, password, sentinel_username, sentinel_password
+        self._server = open_server(Address(url, Path(data_dir), *logins))
+        with translate(self._server.label):
+            self._client = self._server.client()
 
     def __enter__(self) -> Self:
         return self

@@ -42,7 +42,8 @@ def model(**changes: str) -> str:
         (
             "redis:\n  pasword: x",
             "c.yaml:2: redis.pasword: unknown key; did you mean password? "
-            "allowed: url, data_dir, username, password, password_file",
+            "allowed: url, data_dir, username, password, password_file, sentinel_username, "
+            "sentinel_password, sentinel_password_file",
         ),
         (
             "modells: {}",
@@ -221,7 +222,8 @@ def test_a_section_given_as_text_is_told_even_if_its_keys_are_given_too() -> Non
         (
             "redis.url=ftp://x",
             "--redis-url: redis.url: got 'ftp://x'; "
-            "expected embedded, or a URL that begins with redis://, rediss:// or unix://",
+            "expected embedded, or a URL that begins with redis://, rediss://, unix://, "
+            "redis+sentinel:// or redis+cluster://",
         ),
         (
             "models.palette.streams=[a",

@@ -35,6 +35,11 @@ def told(text: str, environ: dict[str, str] | None = None, *flags: str) -> str:
         "rediss://cache.example.org:6380/2?ssl_cert_reqs=required",
         "redis://[::1]:6379",
         "unix:///run/valkey.sock",
+        "redis+sentinel://localhost/primary",
+        "redis+sentinel://a:26379,b:26380,[::1]:26381/my-primary/2",
+        "rediss+sentinel://a,b/primary?ssl_ca_certs=ca.pem",
+        "redis+cluster://localhost",
+        "rediss+cluster://a:7000,b:7001/0",
     ],
 )
 def test_usable_urls(url: str) -> None:
@@ -54,6 +59,18 @@ def test_usable_urls(url: str) -> None:
         "redis://localhost/first",
         "redis://localhost?password=hunter2",
         "unix://",
+        "redis+sentinel://localhost",
+        "redis+sentinel://localhost/",
+        "redis+sentinel:///primary",
+        "redis+sentinel://a,,b/primary",
+        "redis+sentinel://a:port,b/primary",
+        "redis+sentinel://a,b:99999/primary",
+        "redis+sentinel://a/primary/first",
+        "redis+sentinel://a/primary?password=hunter2",
+        "redis+cluster://",
+        "redis+cluster://a,b/1",
+        "redis+sentry://a/primary",
+        "unix+sentinel://a/primary",
     ],
 )
 def test_unusable_urls(url: str) -> None:
@@ -67,6 +84,37 @@ def test_the_password_leaves_the_url() -> None:
     assert redis.username == "ann"
     assert redis.read_password() == "hunter@2"
     assert "hunter" not in repr(redis)
+
+
+def test_the_password_leaves_the_url_of_several_hosts() -> None:
+    redis = RedisSettings(url="redis+sentinel://ann:hunter%402@a:1,b:2/primary/3?max_connections=9")
+    assert redis.url == "redis+sentinel://a:1,b:2/primary/3?max_connections=9"
+    assert redis.username == "ann"
+    assert redis.read_password() == "hunter@2"
+
+
+def test_sentinels_have_a_login_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("hunter2\n")
+    url = "redis+sentinel://a/primary"
+    redis = RedisSettings(url=url, sentinel_username="ann", sentinel_password_file=file)
+    assert redis.read_sentinel_password() == SECRET
+    assert redis.read_password() is None
+    given = RedisSettings.model_validate({"url": url, "sentinel_password": SECRET})
+    assert given.read_sentinel_password() == SECRET
+    assert SECRET not in repr(given)
+    with pytest.raises(ConfigError, match=r"redis\.sentinel_password_file: can't read"):
+        RedisSettings(url=url, sentinel_password_file=tmp_path / "none").read_sentinel_password()
+    with pytest.raises(ValidationError, match="leave one out"):
+        RedisSettings.model_validate(
+            {"url": url, "sentinel_password": SECRET, "sentinel_password_file": file}
+        )
+
+
+@pytest.mark.parametrize("url", ["embedded", "redis://a", "redis+cluster://a"])
+def test_a_login_for_sentinels_needs_sentinels(url: str) -> None:
+    with pytest.raises(ValidationError, match="sentinel_username is set, but url doesn't begin"):
+        RedisSettings(url=url, sentinel_username="ann")
 
 
 def test_credentials_are_given_once() -> None:
@@ -109,6 +157,10 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
         f"redis: {{url: 'redis://:{SECRET}@host', username: x}}",
         f"redis: {{url: 'redis://host?password={SECRET}'}}",
         f"redis: {{url: 'redis://:{SECRET}@host', lease: 3}}",
+        f"redis: {{url: 'redis+sentinel://:{SECRET}@a:1,b:port/x'}}",
+        f"redis: {{url: 'redis+sentinel://:{SECRET}@a:1,b:2'}}",
+        f"redis: {{url: 'redis+cluster://:{SECRET}@a,b', sentinel_password: {SECRET}}}",
+        f"redis: {{sentinel_password: {SECRET}, sentinel_password_file: x}}",
         f"redis: [url, {SECRET}]",
         f"redis: {{password: *{SECRET}}}",
         f"redis: {{password: !{SECRET} x}}",

@@ -57,9 +57,7 @@ def opened_server(settings: Settings) -> Iterator[Server]:
     """Open the server of the settings; its faults inside become errors of one line."""
     from streamclust.store.connect import Address, open_server, translate
 
-    redis = settings.redis
-    address = Address(redis.url, redis.data_dir, redis.username, redis.read_password())
-    with open_server(address) as server, translate(server.label):
+    with open_server(Address(**_address(settings))) as server, translate(server.label):
         yield server
 
 
@@ -68,12 +66,18 @@ def opened_client(settings: Settings) -> Iterator[Client]:
     """Open the Python client on the server of the settings."""
     from streamclust.client import Client
 
-    redis = settings.redis
-    with Client(
-        redis.url,
-        namespace=settings.namespace,
-        data_dir=redis.data_dir,
-        username=redis.username,
-        password=redis.read_password(),
-    ) as client:
+    with Client(**_address(settings), namespace=settings.namespace) as client:
         yield client
+
+
+def _address(settings: Settings) -> dict[str, Any]:
+    """Return which server the settings name."""
+    redis = settings.redis
+    return {
+        "url": redis.url,
+        "data_dir": redis.data_dir,
+        "username": redis.username,
+        "password": redis.read_password(),
+        "sentinel_username": redis.sentinel_username,
+        "sentinel_password": redis.read_sentinel_password(),
+    }

@@ -22,8 +22,12 @@ from streamclust.config.model import ModelSettings
 from streamclust.config.section import Section
 from streamclust.config.values import Allowed, Name, PositiveDuration
 from streamclust.errors import ConfigError
+from streamclust.store.url import expand
 
-URL_WORDS = "embedded, or a URL that begins with redis://, rediss:// or unix://"
+URL_WORDS = (
+    "embedded, or a URL that begins with redis://, rediss://, unix://, redis+sentinel:// or "
+    "redis+cluster://"
+)
 
 
 class RedisSettings(Section):
@@ -32,7 +36,8 @@ class RedisSettings(Section):
     url: Annotated[str, Allowed(URL_WORDS)] = Field(
         default="embedded",
         description="The server. embedded runs one of its own, shared by all commands with the "
-        "same data_dir.",
+        "same data_dir. redis+sentinel://host:26379,host:26379/service/0 asks sentinels for the "
+        "primary; redis+cluster://host:6379,host:6379 is a cluster; rediss+… adds TLS.",
     )
     data_dir: Path = Field(
         default=Path(".streamclust"),
@@ -50,6 +55,20 @@ class RedisSettings(Section):
         "directory.",
     )
 
+    sentinel_username: str | None = Field(
+        default=None, description="User name for the sentinels, which know other users."
+    )
+    sentinel_password: SecretStr | None = Field(
+        default=None,
+        description="Password for the sentinels; better given by "
+        "STREAMCLUST_REDIS__SENTINEL_PASSWORD or sentinel_password_file.",
+    )
+    sentinel_password_file: Path | None = Field(
+        default=None,
+        description="File that holds the sentinels' password and nothing else; relative to the "
+        "current directory.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _take_credentials(cls, data: object) -> object:
@@ -57,9 +76,9 @@ class RedisSettings(Section):
         if not isinstance(data, dict) or not isinstance(data.get("url"), str):
             return data
         parts = _split(data["url"])
-        if parts is None or "@" not in parts.netloc:
+        if not parts or "@" not in parts[0].netloc:
             return data
-        userinfo, _, host = parts.netloc.rpartition("@")
+        userinfo, _, _ = parts[0].netloc.rpartition("@")
         user, _, password = userinfo.partition(":")
         found = {"username": unquote(user) or None, "password": unquote(password) or None}
         if any(data.get(key) is not None for key in ("username", "password", "password_file")):
@@ -67,13 +86,13 @@ class RedisSettings(Section):
                 "url holds a user or password and so does another key; give them once, "
                 "as username and password"
             )
-        return data | found | {"url": parts._replace(netloc=host).geturl()}
+        return data | found | {"url": data["url"].replace(f"{userinfo}@", "", 1)}
 
     @field_validator("url")
     @classmethod
     def _url_usable(cls, url: str) -> str:
         parts = _split(url)
-        if url != "embedded" and (parts is None or not _names_a_server(parts)):
+        if url != "embedded" and not (parts and all(map(_names_a_server, parts))):
             raise ValueError(f"expected {URL_WORDS}")
         return url
 
@@ -81,30 +100,51 @@ class RedisSettings(Section):
     def _one_password(self) -> Self:
         if self.password is not None and self.password_file is not None:
             raise ValueError("password and password_file are both set; leave one out")
+        if self.sentinel_password is not None and self.sentinel_password_file is not None:
+            raise ValueError(
+                "sentinel_password and sentinel_password_file are both set; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sentinels_to_log_in_at(self) -> Self:
+        scheme = self.url.partition("://")[0]
+        for key in ("sentinel_username", "sentinel_password", "sentinel_password_file"):
+            if getattr(self, key) is not None and not scheme.endswith("+sentinel"):
+                raise ValueError(f"{key} is set, but url doesn't begin with redis+sentinel://")
         return self
 
     def read_password(self) -> str | None:
         """Return the password, from `password_file` if that is set; None without one."""
-        if self.password_file is None:
-            return None if self.password is None else self.password.get_secret_value()
-        try:
-            password = self.password_file.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise ConfigError(
-                f"redis.password_file: can't read {self.password_file}: {reason}"
-            ) from None
-        if not password:
-            raise ConfigError(f"redis.password_file: {self.password_file} is empty")
-        return password
+        return _read_secret("password_file", self.password_file, self.password)
+
+    def read_sentinel_password(self) -> str | None:
+        """Return the sentinels' password, from its file if that is set; None without one."""
+        file = self.sentinel_password_file
+        return _read_secret("sentinel_password_file", file, self.sentinel_password)
 
 
-def _split(url: str) -> SplitResult | None:
+def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str | None:
+    """Return the text of `file` (which the setting `key` names) or else the secret."""
+    if file is None:
+        return None if secret is None else secret.get_secret_value()
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises for a port that isn't a number
+        text = file.read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"redis.{key}: can't read {file}: {reason}") from None
+    if not text:
+        raise ConfigError(f"redis.{key}: {file} is empty")
+    return text
+
+
+def _split(url: str) -> list[SplitResult]:
+    """Return the parts of the URL for each host that it names; none if it can't be read."""
+    try:
+        parts = [urlsplit(each) for each in expand(url).urls]
+        _ = [each.port for each in parts]  # raises for a port that isn't a number
     except ValueError:
-        return None
+        return []
     return parts
 
 

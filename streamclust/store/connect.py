@@ -8,58 +8,32 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any, Self, cast
 from weakref import WeakSet
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool, parse_url
-from redis.exceptions import NoPermissionError
+from redis.connection import ConnectionPool
+from redis.exceptions import MovedError, NoPermissionError
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from streamclust.errors import ConfigError, ServerError, ServerUnreachableError, StreamclustError
+from streamclust.errors import ServerError, ServerUnreachableError, StreamclustError
+from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
+from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
 
-EMBEDDED = "embedded"
-
-_SCHEMES = ("redis", "rediss", "unix")
-_TLS_OPTIONS = frozenset(
-    {
-        "ssl_ca_certs",
-        "ssl_ca_data",
-        "ssl_ca_path",
-        "ssl_cert_reqs",
-        "ssl_certfile",
-        "ssl_check_hostname",
-        "ssl_ciphers",
-        "ssl_keyfile",
-        "ssl_min_version",
-        "ssl_password",
-    }
-)
-_OPTIONS = frozenset(
-    {"db", "health_check_interval", "max_connections", "password", "socket_keepalive", "username"}
-)
-_ALLOWED = "'embedded' or an address such as redis://host:6379/0, rediss://… (TLS), unix:///path"
+__all__ = ["EMBEDDED", "PASSING", "Address", "Server", "open_server", "translate", "translated"]
 
 PASSING = (redis.ConnectionError, redis.TimeoutError)
 """Faults that may pass: the server is away, restarts, or loads its data."""
 
-
-@dataclass(frozen=True)
-class Address:
-    """Which server to use. A user name or password in the URL goes before the one here."""
-
-    url: str = field(default=EMBEDDED, repr=False)  # it may hold a password
-    data_dir: Path = Path(".streamclust")
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
+_SENTINEL_TIMEOUT = 2.0
+"""Seconds that a sentinel may take to answer; then the next one is asked."""
 
 
 class Server:
@@ -71,11 +45,9 @@ class Server:
         The server's name for people and logs; never with a password.
     """
 
-    def __init__(
-        self, label: str, options: Mapping[str, Any], embedded: EmbeddedServer | None = None
-    ) -> None:
-        self.label = label
-        self._options = dict(options)
+    def __init__(self, endpoint: Endpoint, embedded: EmbeddedServer | None = None) -> None:
+        self.label = endpoint.label
+        self._endpoint = endpoint
         self._embedded = embedded
         self._clients: WeakSet[redis.Redis] = WeakSet()
 
@@ -83,20 +55,51 @@ class Server:
         """Make a client with connections of its own; threads may share it.
 
         A blocking command must ask for less than ``timeout`` seconds. Nothing is sent twice: who
-        calls decides what may be repeated.
+        calls decides what may be repeated. A client of a cluster looks for its nodes at once, and
+        may raise what a command would.
         """
-        client = redis.Redis.from_pool(
-            ConnectionPool(
-                **self._options,
-                protocol=2,  # the one that all servers and versions of redis-py speak alike
-                retry=Retry(NoBackoff(), 0),
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-                client_name="streamclust",
+        options = {
+            **self._endpoint.options,
+            "protocol": 2,  # the one that all servers and versions of redis-py speak alike
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "client_name": "streamclust",
+        }
+        if self._endpoint.kind == "cluster":
+            # It has the commands that are used here, though not the class.
+            client = cast("redis.Redis", self._cluster(options))
+        else:
+            options["retry"] = Retry(NoBackoff(), 0)
+            sentinel = self._endpoint.kind == "sentinel"
+            client = redis.Redis.from_pool(
+                self._sentinel_pool(options) if sentinel else ConnectionPool(**options)
             )
-        )
         self._clients.add(client)
         return client
+
+    def _cluster(self, options: dict[str, Any]) -> ClusterClient:
+        options.pop("connection_class", None)
+        return ClusterClient.open(self._endpoint.hosts, **options, **self._endpoint.tls)
+
+    def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
+        """Return connections that ask the sentinels for the primary whenever they are made."""
+        options.pop("connection_class", None)
+        tls = self._endpoint.tls
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            self._endpoint.hosts,
+            sentinel_kwargs={
+                **tls,
+                **self._endpoint.login,
+                "protocol": 2,
+                "socket_timeout": _SENTINEL_TIMEOUT,
+                "socket_connect_timeout": _SENTINEL_TIMEOUT,
+                "retry": options["retry"],
+            },
+        )
+        self._clients.update(sentinel.sentinels)
+        service = self._endpoint.service
+        ssl = {"ssl": True} if tls else {}
+        return SentinelConnectionPool(service, sentinel, **options, **ssl)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Close all clients and leave the embedded server. Closing twice is harmless."""
@@ -129,8 +132,8 @@ def open_server(address: Address) -> Server:
     """
     if address.url == EMBEDDED:
         return _open_embedded(address.data_dir)
-    server = Server(*_read_url(address))
-    with server.client() as client, translate(server.label):
+    server = Server(read_address(address))
+    with translate(server.label), server.client() as client:
         client.ping()
     return server
 
@@ -138,56 +141,7 @@ def open_server(address: Address) -> Server:
 def _open_embedded(data_dir: Path) -> Server:
     embedded = EmbeddedServer.acquire(data_dir)
     options = {"host": embedded.host, "port": embedded.port, "password": embedded.password}
-    return Server(f"embedded ({embedded.data_dir})", options, embedded)
-
-
-def _read_url(address: Address) -> tuple[str, dict[str, Any]]:
-    """Return the label and the options of a connection."""
-    scheme = address.url.partition("://")[0]
-    if scheme not in _SCHEMES:
-        raise ConfigError(f"redis.url: {_masked(address.url)!r} can't be used; give {_ALLOWED}")
-    try:
-        options: dict[str, Any] = parse_url(address.url)  # type: ignore[no-untyped-call]
-        label = _label(address.url, options)
-    except ValueError:
-        # The text of the error may hold a part of the password.
-        raise ConfigError(
-            f"redis.url: '{scheme}://…' can't be read; give {_ALLOWED}, and write special "
-            "characters of a password as %XX or set redis.password"
-        ) from None
-    _check_options(scheme, options)
-    for name in ("username", "password"):
-        if getattr(address, name) is not None:
-            options.setdefault(name, getattr(address, name))
-    return label, options
-
-
-def _masked(url: str) -> str:
-    """Leave out what may be a secret: all between the scheme and the last @, and the query."""
-    return re.sub(r"^([\w+.-]+://)?.*@", r"\1***@", url, flags=re.DOTALL).partition("?")[0]
-
-
-def _label(url: str, options: Mapping[str, Any]) -> str:
-    parts = urlsplit(url)
-    database = options.get("db", 0)
-    if parts.scheme == "unix":
-        return f"unix://{options.get('path', '')} (database {database})"
-    if not re.fullmatch(r"/?\d*", parts.path):
-        raise ValueError("the path isn't the number of a database")
-    host = options.get("host", "localhost")
-    return (
-        f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or 6379}/{database}"
-    )
-
-
-def _check_options(scheme: str, options: Mapping[str, Any]) -> None:
-    allowed = _OPTIONS | _TLS_OPTIONS if scheme == "rediss" else _OPTIONS
-    unknown = sorted(options.keys() - allowed - {"host", "port", "path", "connection_class"})
-    if unknown:
-        raise ConfigError(
-            f"redis.url: {unknown[0]!r} isn't an option of {scheme}://; "
-            f"these are: {', '.join(sorted(allowed))}"
-        )
+    return Server(Endpoint(f"embedded ({embedded.data_dir})", options), embedded)
 
 
 @contextmanager
@@ -203,7 +157,7 @@ def translated(error: redis.RedisError, label: str) -> StreamclustError:
     """Say in one line what went wrong at the server called ``label``, and what to do."""
     reason = _reason(error)
     for kind, words, result, template in _TEXTS:
-        if isinstance(error, kind) and words in reason:
+        if isinstance(error, kind) and words in f"{reason} {error}":
             return result(template.format(label=label, reason=reason))
     return ServerError(f"{label} answered: {reason}")
 
@@ -229,6 +183,34 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         "",
         ServerUnreachableError,
         "{label} still loads its data; try again when it has",
+    ),
+    (
+        MasterNotFoundError,
+        "AuthenticationError",
+        ServerError,
+        "a sentinel of {label} refused the login; mend redis.sentinel_username and "
+        "redis.sentinel_password (in the environment: STREAMCLUST_REDIS__SENTINEL_USERNAME, "
+        "STREAMCLUST_REDIS__SENTINEL_PASSWORD)",
+    ),
+    (
+        MasterNotFoundError,
+        " : ",
+        ServerUnreachableError,
+        "can't reach {label}: not all of its sentinels answer, and none that does knows a living "
+        "primary; are they running, and is redis.url right?",
+    ),
+    (
+        MasterNotFoundError,
+        "",
+        ServerUnreachableError,
+        "can't reach {label}: its sentinels know no living primary of that name; "
+        "is redis.url right?",
+    ),
+    (
+        MovedError,
+        "",
+        ServerError,
+        "{label} is a node of a cluster; give redis.url as redis+cluster://host:port,host:port",
     ),
     (
         redis.ConnectionError,
