@@ -20,8 +20,6 @@ from tests.chaos.victim import LIMIT, Target, Victim
 from tests.worker.harness import STREAMCLUST, Site, environment
 
 _INSTANTS = ("loading", "reading", "computing", "committing", "half sent", "sent", "landed")
-_QUIET = 0.03
-"""Seconds without a sign of work after which a worker counts as idle."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,7 @@ class Round:
     def _kill(self, client: redis.Redis, plan: Plan, *, until_idle: bool) -> bool:
         """Start a worker and kill it; say whether it had come to the end of the backlog."""
         victim = Victim(self._killed.folder, plan.target, until_idle=until_idle)
-        is_idle = _Quiet(lambda: victim.board.idle)
-        victim.wait(lambda: plan.is_due(victim) or (not until_idle and is_idle()))
+        victim.wait(lambda: plan.is_due(victim) or (not until_idle and victim.board.idle))
         time.sleep(plan.delay)
         if not victim.kill():  # it left by itself
             return True
@@ -212,22 +209,6 @@ def _learn_in_peace(site: Site) -> None:
         worker.send_signal(signal.SIGABRT)
         code = worker.wait()
     assert code == 0, f"the undisturbed worker ended with {code}:\n{log.read_text()[-6000:]}"
-
-
-class _Quiet:
-    """Whether a condition has held for a while, each time that it was asked."""
-
-    def __init__(self, condition: Callable[[], bool]) -> None:
-        self._condition = condition
-        self._since: float | None = None
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if not self._condition():
-            self._since = None
-            return False
-        self._since = self._since or now
-        return now - self._since > _QUIET
 
 
 def _remains(client: redis.Redis, site: Site, model: str) -> dict[str, Any]:

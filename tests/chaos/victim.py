@@ -50,9 +50,8 @@ _PHASE_OF = {
     "sent": "commit sent",
     "landed": "landed",
 }
-_INSTANTS = ("starting", "loading", "waiting", "computing", "committing", "half sent", "sent")
-_CODES = {name: code for code, name in enumerate((*_INSTANTS, "landed", "reading", "idle"))}
-_NAMES = tuple(_CODES)
+_NAMES = (*_PHASE_OF, "waiting", "resting", "reading", "idle")
+_CODES = {name: code for code, name in enumerate(_NAMES)}
 _SLOTS = {
     f"{model}{role}": 2 * i + j
     for i, model in enumerate(MODELS)
@@ -98,9 +97,9 @@ class Board:
 
     def phase(self, model: str) -> str:
         mine = self.read(model)
-        if mine == "waiting":
-            return "idle" if self.read(f"{model} reader") == "idle" else "reading"
-        return _PHASE_OF[mine]
+        if mine == "resting" and self.read(f"{model} reader") == "idle":
+            return "idle"
+        return _PHASE_OF.get(mine, "reading")
 
     @property
     def idle(self) -> bool:
@@ -119,7 +118,9 @@ class _Watcher:
         thread = threading.current_thread().name
         if thread not in _SLOTS:
             return
-        self._board.note(thread, instant)
+        # To wait twice in a row is to rest: no batch came for a while.
+        rests = instant == "waiting" and self._board.read(thread) in ("waiting", "resting")
+        self._board.note(thread, "resting" if rests else instant)
         if self._target and (self._target.thread, self._target.instant) == (thread, instant):
             self._passed[instant] += 1
             if self._passed[instant] == self._target.times:
