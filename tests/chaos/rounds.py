@@ -110,9 +110,12 @@ class Round:
     def _kill(self, client: redis.Redis, plan: Plan, *, until_idle: bool) -> bool:
         """Start a worker and kill it; say whether it had come to the end of the backlog."""
         victim = Victim(self._killed.folder, plan.target, until_idle=until_idle)
-        victim.wait(lambda: plan.is_due(victim) or (not until_idle and victim.board.idle))
-        time.sleep(plan.delay)
-        if not victim.kill():  # it left by itself
+        try:
+            victim.wait(lambda: plan.is_due(victim) or (not until_idle and victim.board.idle))
+            time.sleep(plan.delay)
+        finally:
+            killed = victim.kill()
+        if not killed:  # it left by itself
             return True
         if plan.target and not victim.board.held:  # the end of the backlog came first
             self._plans.insert(0, plan)
@@ -135,7 +138,7 @@ class Round:
         deck += [Plan(None, idle=False, delay=rng.uniform(0.001, 0.2)) for _ in range(4)]
         for instant in _INSTANTS:
             for model in MODELS:
-                times = 1 if instant == "loading" else rng.randint(1, 5)
+                times = rng.randint(1, 1 if instant in ("loading", "reading") else 5)
                 delay = rng.choice([0.0, rng.uniform(0.0, 0.004)])
                 deck.append(Plan(Target(model, instant, times), idle=False, delay=delay))
         rng.shuffle(deck)
