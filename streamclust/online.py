@@ -19,6 +19,7 @@ from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.batch import fit
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
+from streamclust.scaling import Scaling, ScalingKind, learn_scaling
 from streamclust.stats import Stats, decay, merge
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class LearnerState(Generic[P]):
         The largest mass that each component has had.
     best_total : float
         The largest total mass.
+    scaling : Scaling or None
+        What the warm-up taught of the features' scales; all above but the sample is in its units.
     """
 
     params: P | None = None
@@ -81,6 +84,7 @@ class LearnerState(Generic[P]):
     revivals: int = 0
     best: Array = field(default_factory=lambda: np.empty(0))
     best_total: float = 0.0
+    scaling: Scaling | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,9 @@ class StreamLearner(Generic[P]):
         share of the largest mass that it has had, while the others have kept theirs.
     seed : int, default=0
         The same feed in the same batches with the same seed gives the same bits.
+    scale : {'none', 'standard', 'robust'}, default='none'
+        Bring all features to one scale, as the warm-up sample has it. Losses are then in scaled
+        units; `in_units` returns parameters in the data's.
 
     Examples
     --------
@@ -148,6 +155,7 @@ class StreamLearner(Generic[P]):
     restarts: int = 4
     seed: int = 0
     fade: float = 0.1
+    scale: ScalingKind = "none"
 
     @property
     def warm_up_points(self) -> int:
@@ -196,6 +204,8 @@ class StreamLearner(Generic[P]):
         points = as_points(X, self._n_features(state))
         w = as_sample_weight(sample_weight, len(points))
         points, w = points[w > 0.0], w[w > 0.0]
+        if state.scaling is not None:
+            points = state.scaling.apply(points)
         phase: Phase = "learning" if state.params is not None else "warming"
         if len(points) == 0:
             return state, Info(phase, 0)
@@ -212,11 +222,13 @@ class StreamLearner(Generic[P]):
         With fewer, the learner goes on gathering: equal points are kept as one, with their
         weights added up, so that the sample stays bounded.
         """
-        sample, w = state.sample, state.sample_weight
+        raw, w = state.sample, state.sample_weight
+        scaling = learn_scaling(self.scale, raw, w)
+        sample = raw if scaling is None else scaling.apply(raw)
         try:
             best = fit(self.family, sample, w, restarts=self.restarts, seed=self.seed)
         except TooFewPointsError as error:
-            distinct, weight = distinct_points(sample, w)
+            distinct, weight = distinct_points(raw, w)
             state = replace(state, sample=distinct, sample_weight=weight)
             return state, Info("warming", len(sample), reason=str(error))
         # The sample's own score is in-sample: it must not pass for a prequential one.
@@ -228,6 +240,7 @@ class StreamLearner(Generic[P]):
             stats=stats,
             sample=empty.sample,
             sample_weight=empty.sample_weight,
+            scaling=scaling,
         )
         return state, Info("started", len(sample))
 
@@ -236,6 +249,24 @@ class StreamLearner(Generic[P]):
         if state.average is not None and state.params is not None:
             return self.family.m_step(state.average, state.params)
         return state.params
+
+    def in_units(self, state: LearnerState[P]) -> P | None:
+        """Return `published` in the data's units."""
+        params = self.published(state)
+        if params is None or state.scaling is None:
+            return params
+        return self.family.in_units(params, state.scaling)
+
+    def loss(self, state: LearnerState[P]) -> float | None:
+        """Return the prequential loss of the parameters that `in_units` returns.
+
+        That is the inertia per point in scaled units, or the negative log-likelihood per point in
+        the data's; None before the first point was scored.
+        """
+        if state.stats is None or state.stats.count == 0.0:
+            return None
+        loss = self.family.loss(state.stats)
+        return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
 
     def _n_features(self, state: LearnerState[P]) -> int | None:
         if state.stats is not None:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust import kernels
 from streamclust.arrays import Array, as_points
 from streamclust.errors import DataError
-from streamclust.models import GaussianMixture
+from streamclust.models import GaussianMixture, KMeans
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -114,8 +113,8 @@ def _best(family: Family[Any], params: Any, X: Array, top: int) -> tuple[NDArray
     if isinstance(family, GaussianMixture):
         values = family.responsibilities(params, X)
         order = np.argsort(-values, axis=1, kind="stable")[:, :top]
-    else:
-        values = np.sqrt(kernels.squared_distances(X, params.means))
+    elif isinstance(family, KMeans):
+        values = np.sqrt(family.squared_distances(params, X))
         order = np.argsort(values, axis=1, kind="stable")[:, :top]
         order = _first(order, family.predict(params, X))  # the exact argmin, also in a near tie
     return order.astype(np.int32), np.take_along_axis(values, order, axis=1)

@@ -103,6 +103,17 @@ def model(**changes: str) -> str:
             "c.yaml:1: models.m.streams: streams has 'x' twice; name each once",
         ),
         (
+            model(scale="standard", init="{kind: file, path: x}"),
+            "c.yaml:1: models.m: scale is standard, but there is no warm-up to learn it in; "
+            "leave init out, or scale",
+        ),
+        (
+            "models: {m: {kind: gaussian_mixture, n_components: 2, streams: x, scale: robust, "
+            "covariance_type: spherical}}",
+            "c.yaml:1: models.m: scale is robust, under which spherical covariances don't stay "
+            "spherical; take covariance_type diag",
+        ),
+        (
             model(forgetting="{half_life: 3}"),
             "c.yaml:1: models.m.forgetting.kind: missing; expected none | points | time | power",
         ),

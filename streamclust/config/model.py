@@ -179,12 +179,24 @@ class _Model(Section):
     forgetting: ForgettingSettings = Field(
         default=NoForgetting(), description="How old points lose their weight."
     )
+    scale: Literal["none", "standard", "robust"] = Field(
+        default="none",
+        description="Bring features to one scale, learned in the warm-up: by mean and standard "
+        "deviation, or by median and quartiles; what is published stays in the feed's units.",
+    )
     seed: Integer = Field(default=0, ge=0, description="Seed of all random choices.")
 
     @field_validator("streams")
     @classmethod
     def _streams_distinct(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
         return distinct("streams", streams)
+
+    def _check_scale(self, init: object) -> None:
+        if self.scale != "none" and not isinstance(init, WarmUp):
+            raise ValueError(
+                f"scale is {self.scale}, but there is no warm-up to learn it in; "
+                "leave init out, or scale"
+            )
 
 
 class KMeansSettings(_Model):
@@ -203,6 +215,7 @@ class KMeansSettings(_Model):
 
     @model_validator(mode="after")
     def _init_fits(self) -> Self:
+        self._check_scale(self.init)
         if isinstance(self.init, WarmUp):
             _check_sample(self.init, "n_clusters", self.n_clusters)
         if isinstance(self.init, CentroidsGiven):
@@ -230,6 +243,12 @@ class GaussianMixtureSettings(_Model):
 
     @model_validator(mode="after")
     def _init_fits(self) -> Self:
+        self._check_scale(self.init)
+        if self.scale != "none" and self.covariance_type == "spherical":
+            raise ValueError(
+                f"scale is {self.scale}, under which spherical covariances don't stay spherical; "
+                "take covariance_type diag"
+            )
         if isinstance(self.init, WarmUp):
             _check_sample(self.init, "n_components", self.n_components)
         if isinstance(self.init, MixtureGiven):

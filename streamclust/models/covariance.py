@@ -34,6 +34,9 @@ class Covariance(Protocol):
     def moment(self, covariances: Array, weight: Array) -> Array:
         """Return the second moments about the means that `covariances` imply."""
 
+    def stretched(self, covariances: Array, scale: Array) -> Array:
+        """Return the covariances of scale z, for covariances of z and a scale a feature, (D,)."""
+
     def inertia(self, second: Array, weight: Array) -> Array:
         """Return each component's mass times its variance along its widest axis, shape (K,).
 
@@ -128,6 +131,9 @@ class _Full:
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight[:, None, None] * covariances
 
+    def stretched(self, covariances: Array, scale: Array) -> Array:
+        return covariances * np.outer(scale, scale)
+
     def inertia(self, second: Array, weight: Array) -> Array:
         spread = _spread(np.einsum("kdd->d", second))
         return np.asarray(np.linalg.eigvalsh(second / np.outer(spread, spread))[:, -1])
@@ -161,6 +167,9 @@ class _Tied:
     def moment(self, covariances: Array, weight: Array) -> Array:
         return float(weight.sum()) * covariances
 
+    def stretched(self, covariances: Array, scale: Array) -> Array:
+        return covariances * np.outer(scale, scale)
+
     def inertia(self, second: Array, weight: Array) -> Array:
         return weight  # they all have the same covariance
 
@@ -189,6 +198,9 @@ class _Diag:
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight[:, None] * covariances
+
+    def stretched(self, covariances: Array, scale: Array) -> Array:
+        return covariances * scale**2
 
     def inertia(self, second: Array, weight: Array) -> Array:
         return np.asarray((second / _spread(second.sum(axis=0)) ** 2).max(axis=1))
@@ -223,6 +235,11 @@ class _Spherical:
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight * covariances
+
+    def stretched(self, covariances: Array, scale: Array) -> Array:
+        if (scale != scale[0]).any():
+            raise DataError("spherical covariances don't stay so under several scales; take diag")
+        return np.asarray(covariances * scale[0] ** 2)
 
     def inertia(self, second: Array, weight: Array) -> Array:
         return second

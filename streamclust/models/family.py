@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
+    from streamclust.scaling import Scaling
     from streamclust.stats import Stats
 
 P = TypeVar("P")
@@ -64,6 +65,12 @@ class Family(Protocol[P]):
 
     def improvement(self, before: float, after: float) -> float:
         """Return how much the loss fell, in the units of `tol`."""
+
+    def in_units(self, params: P, scaling: Scaling) -> P:
+        """Return parameters that were learned from scaled points in the units of the data."""
+
+    def loss_in_units(self, loss: float, scaling: Scaling) -> float:
+        """Return the loss of scaled points as that of the points under `in_units`."""
 
     def predict(self, params: P, X: Array) -> Labels:
         """Return each point's component, shape (N,)."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
+    from streamclust.scaling import Scaling
     from streamclust.stats import CovarianceType
 
 
@@ -172,6 +173,22 @@ class GaussianMixture:
     def improvement(self, before: float, after: float) -> float:
         """Return the rise of the log-likelihood per point, in nats."""
         return before - after
+
+    def in_units(self, params: MixtureParams, scaling: Scaling) -> MixtureParams:
+        """Return the mixture of x = center + scale z; a mixture moves with the axes exactly.
+
+        Raises
+        ------
+        DataError
+            If the covariances are spherical, which they don't stay.
+        """
+        covariances = self._covariance.stretched(params.covariances, scaling.scale)
+        means = scaling.undo(params.means)
+        return MixtureParams(params.weights, means, covariances, self.covariance_type)
+
+    def loss_in_units(self, loss: float, scaling: Scaling) -> float:
+        """Return the negative log-likelihood per point x: that of z and the log volume."""
+        return loss + scaling.log_volume
 
     def log_joint(self, params: MixtureParams, X: Array) -> Array:
         """Return log pi_k N(x_n | mu_k, Sigma_k), shape (N, K)."""

@@ -20,13 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
+    from streamclust.scaling import Scaling
 
 
 @dataclass(frozen=True, eq=False)
 class KMeansParams:
-    """Centroids u_k, shape (K, D)."""
+    """Centroids u_k, shape (K, D), and the scale of each feature, (D,), if they have several.
+
+    With scales s the nearest centroid is that of the least sum_d ((x_d - u_kd) / s_d)^2. While it
+    learns, a model has none: its points are scaled before.
+    """
 
     centroids: Array
+    scale: Array | None = None
 
     @property
     def means(self) -> Array:
@@ -117,18 +123,45 @@ class KMeans:
         """Return the relative fall of J."""
         return (before - after) / before if before > 0.0 else 0.0
 
+    def in_units(self, params: KMeansParams, scaling: Scaling) -> KMeansParams:
+        """Return centroids in the data's units, with the scales that tell which is the nearest."""
+        return KMeansParams(scaling.undo(params.centroids), scaling.scale)
+
+    def loss_in_units(self, loss: float, scaling: Scaling) -> float:
+        """Return the loss as it is: J is in scaled units, else one feature would be all of it."""
+        return loss
+
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""
-        return kernels.assign(X, params.centroids).labels
+        return kernels.assign(*_scaled(params, X)).labels
 
     def score_points(self, params: KMeansParams, X: Array) -> Array:
         """Return the squared distance to the nearest centroid, shape (N,)."""
-        return kernels.assign(X, params.centroids).sqdist
+        return kernels.assign(*_scaled(params, X)).sqdist
+
+    def squared_distances(self, params: KMeansParams, X: Array) -> Array:
+        """Return the squared distance to each centroid, shape (N, K)."""
+        return kernels.squared_distances(*_scaled(params, X))
 
     def to_arrays(self, params: KMeansParams) -> dict[str, Array]:
-        """Return {'centroids': (K, D)}."""
-        return {"centroids": params.centroids}
+        """Return {'centroids': (K, D)}, and 'scale': (D,) if there is one."""
+        arrays = {"centroids": params.centroids}
+        return arrays if params.scale is None else {**arrays, "scale": params.scale}
 
     def from_arrays(self, arrays: Mapping[str, Array]) -> KMeansParams:
-        """Return parameters from {'centroids': (K, D)}."""
-        return KMeansParams(named_array(arrays, "centroids", (self.n_clusters, None)))
+        """Return parameters from {'centroids': (K, D)} and perhaps 'scale': (D,)."""
+        centroids = named_array(arrays, "centroids", (self.n_clusters, None))
+        if "scale" not in arrays:
+            return KMeansParams(centroids)
+        scale = named_array(arrays, "scale", (centroids.shape[1],))
+        if not (scale > 0.0).all():
+            raise DataError("scale holds a number that isn't positive")
+        return KMeansParams(centroids, scale)
+
+
+def _scaled(params: KMeansParams, X: Array) -> tuple[Array, Array]:
+    """Return points and centroids in the units in which distances are meant."""
+    if params.scale is None:
+        return X, params.centroids
+    center = params.centroids.mean(axis=0)
+    return (X - center) / params.scale, (params.centroids - center) / params.scale

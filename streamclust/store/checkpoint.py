@@ -9,6 +9,7 @@ from streamclust.arrays import Array
 from streamclust.errors import FormatError
 from streamclust.models import Family
 from streamclust.online import LearnerState
+from streamclust.scaling import Scaling
 from streamclust.stats import Stats
 from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
@@ -68,12 +69,15 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
     arrays = {name: getattr(learner, name) for name in _ARRAYS}
     if learner.params is not None:
         arrays |= _prefixed("params", family.to_arrays(learner.params))
+    if learner.scaling is not None:
+        arrays |= {"scaling.center": learner.scaling.center, "scaling.scale": learner.scaling.scale}
     for name, stats in (("stats", learner.stats), ("average", learner.average)):
         if stats is not None:
             arrays |= _prefixed(name, _stats_arrays(stats))
     meta = {
         "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
         "learner": {name: getattr(learner, name) for name in _PLAIN},
+        "scaling": "none" if learner.scaling is None else learner.scaling.kind,
         "sums": {
             name: [stats.objective, stats.count]
             for name, stats in (("stats", learner.stats), ("average", learner.average))
@@ -109,6 +113,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             params=_params(arrays, family) if meta["sums"] else None,
             stats=_stats("stats", arrays, meta, family),
             average=_stats("average", arrays, meta, family),
+            scaling=_scaling(arrays, meta),
             **plain,
         )
         return Checkpoint(
@@ -177,6 +182,13 @@ def _params(arrays: dict[str, Array], family: Family[Any]) -> Any:
     """Return the parameters to the last bit, where `from_arrays` normalises weights anew."""
     parts = _unprefixed("params", arrays)
     return replace(family.from_arrays(parts), **parts)
+
+
+def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:
+    kind = meta["scaling"]
+    if kind == "none":
+        return None
+    return Scaling(kind, arrays["scaling.center"], arrays["scaling.scale"])
 
 
 def _prefixed(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

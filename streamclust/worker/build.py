@@ -46,7 +46,9 @@ def make_learner(settings: Settings) -> StreamLearner[Any]:
     forgetting = make_forgetting(settings.forgetting)
     if isinstance(settings.init, WarmUp):
         points, restarts = settings.init.points, settings.init.restarts
-        return StreamLearner(family, forgetting, points, restarts, settings.seed)
+        return StreamLearner(
+            family, forgetting, points, restarts, settings.seed, scale=settings.scale
+        )
     return StreamLearner(family, forgetting, seed=settings.seed)
 
 
@@ -88,7 +90,10 @@ def _from_file(init: FileGiven, family: Family[Any]) -> Any:
         found, wanted = (getattr(each, name, None) for each in (model.family, family))
         if found != wanted:
             raise DataError(f"{init.path} holds a model with {name} {found!r}; expected {wanted!r}")
-    return family.from_arrays(model.family.to_arrays(model.params))
+    arrays = model.family.to_arrays(model.params)
+    if "scale" in arrays:
+        raise DataError(f"{init.path} holds a model with scales of its own; expected one without")
+    return family.from_arrays(arrays)
 
 
 def points_format(settings: PointsSettings, n_features: int | None = None) -> PointsFormat:

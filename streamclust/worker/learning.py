@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from streamclust.errors import FormatError
 from streamclust.failpoints import passing
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetter, commit
@@ -102,9 +103,7 @@ class Learning:
     def progress(self) -> Progress:
         """What to show of it."""
         state = self._checkpoint.learner
-        loss = None
-        if state.stats is not None and state.stats.count > 0.0:
-            loss = self._learner.family.loss(state.stats)
+        loss = self._learner.loss(state)
         phase = "learning" if state.params is not None else "warming"
         at = self._checkpoint
         lost = sum(at.lost.values(), Lost())
@@ -231,11 +230,11 @@ class Learning:
             version=self._checkpoint.version + 1,
             reason=reason,
             family=family,
-            params=self._learner.published(state),
+            params=self._learner.in_units(state),
             mass=state.stats.weight,
             position=self._checkpoint.position,
             points=state.points,
-            loss=family.loss(state.stats) if state.stats.count > 0.0 else None,
+            loss=self._learner.loss(state),
             time_ms=state.time_ms,
             features=() if layout is None else layout.features,
         )
@@ -252,6 +251,13 @@ class Learning:
         if data is None:
             return None
         found = decode_checkpoint(data, self._learner.family, f"key {self._keys.state}")
+        scaling = found.learner.scaling
+        scale = "none" if scaling is None else scaling.kind
+        if found.learner.params is not None and scale != self._settings.scale:
+            raise FormatError(
+                f"key {self._keys.state} was learned with scale {scale!r}, the config says "
+                f"{self._settings.scale!r}: change it back, or give the model a new name"
+            )
         self._log.info("continuing", points=found.learner.points, version=found.version)
         return found
 

@@ -36,6 +36,7 @@ def desk(address: Address, namespace: str) -> Iterator[Desk]:
         {"kind": "gaussian_mixture", "covariance_type": "diag"},
         {"kind": "kmeans", "forgetting": {"kind": "power", "average": True}},
         {"kind": "gaussian_mixture", "forgetting": {"kind": "time", "half_life": "9s"}},
+        {"kind": "kmeans", "scale": "robust"},
     ],
     ids=str,
 )

@@ -1,0 +1,78 @@
+"""Features brought to one scale, z = (x - center) / scale; learned from a sample, then kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from streamclust.arrays import MAX_MAGNITUDE
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array
+
+ScalingKind = Literal["none", "standard", "robust"]
+
+_QUARTILES = 2.0 * 0.6744897501960817
+"""Interquartile range of a standard normal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """What was learned.
+
+    Parameters
+    ----------
+    kind : {'standard', 'robust'}
+        How: mean and standard deviation, or median and interquartile range over 1.349, which is a
+        Gaussian's standard deviation and doesn't look at outliers.
+    center, scale : arrays of shape (D,)
+        In the data's units; `scale` is positive.
+    """
+
+    kind: ScalingKind
+    center: Array
+    scale: Array
+
+    def apply(self, X: Array) -> Array:
+        """Return points of shape (N, D) in scaled units, of a magnitude up to 1e100 as ever."""
+        scaled = (X - self.center) / self.scale
+        return np.clip(scaled, -MAX_MAGNITUDE, MAX_MAGNITUDE)
+
+    def undo(self, Z: Array) -> Array:
+        """Return points of shape (N, D) in the data's units."""
+        return self.center + self.scale * Z
+
+    @property
+    def log_volume(self) -> float:
+        """Log of |dx / dz|: a density of x is that of z over this volume."""
+        return float(np.log(self.scale).sum())
+
+
+def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
+    """Learn from weighted points, shapes (N, D) and (N,); None for kind 'none'.
+
+    A feature whose quartiles are equal is scaled by its standard deviation; one that doesn't vary
+    by the others' average, or by 1 if none does.
+    """
+    if kind == "none":
+        return None
+    center = np.average(X, axis=0, weights=w)
+    deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=w))
+    deviation[np.ptp(X, axis=0) == 0.0] = 0.0  # the mean of equal numbers may be rounded
+    scale = deviation
+    if kind == "robust":
+        low, center, high = (_quantile(X, w, q) for q in (0.25, 0.5, 0.75))
+        scale = np.where(high > low, (high - low) / _QUARTILES, deviation)
+    varies = scale > 0.0
+    usual = float(scale[varies].mean()) if varies.any() else 1.0
+    return Scaling(kind, center, np.where(varies, scale, usual))
+
+
+def _quantile(X: Array, w: Array, q: float) -> Array:
+    """Return the smallest value of each feature up to which a share `q` of the weight lies."""
+    order = np.argsort(X, axis=0, kind="stable")
+    reached = np.cumsum(w[order], axis=0) >= q * w.sum()
+    rows = np.take_along_axis(order, reached.argmax(axis=0)[None], axis=0)[0]
+    return np.asarray(X[rows, np.arange(X.shape[1])])
