@@ -13,6 +13,7 @@ from streamclust.errors import DataError
 from streamclust.models import KMeansParams
 from streamclust.quantize import quantize
 from streamclust.scaling import learn_scaling
+from streamclust.store.published import Model
 
 UNITS = np.array([1e-3, 1.0, 1e4])
 
@@ -166,6 +167,14 @@ def test_scales_travel_with_the_centroids_and_are_checked() -> None:
     for scale in ([1.0], [1.0, 0.0], [1.0, np.nan]):
         with pytest.raises(DataError, match="scale"):
             family.from_arrays({"centroids": params.centroids, "scale": np.array(scale)})
+
+
+def test_scikit_learn_gets_a_pipeline_that_scales() -> None:
+    learner, state = learned(KMeans(3), "robust")
+    params, X = learner.in_units(state), blobs(300, seed=2)
+    mass, at = state.stats.weight, {"points": "1-0"}
+    model = Model("m", 1, "step", learner.family, params, mass, at, 1000, None, None)
+    assert model.to_sklearn().predict(X).tolist() == model.predict(X).tolist()
 
 
 def test_spherical_covariances_refuse_several_scales() -> None:

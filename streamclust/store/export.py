@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamclust.arrays import Array
-    from streamclust.models import MixtureParams
+    from streamclust.models import KMeansParams, MixtureParams
     from streamclust.store.published import Model
 
 
 def to_sklearn(model: Model) -> Any:
     """Return a fitted ``sklearn.cluster.KMeans`` or ``sklearn.mixture.GaussianMixture``.
+
+    K-means of scaled features is a fitted pipeline: ``StandardScaler``, then ``KMeans``.
 
     Raises
     ------
@@ -33,6 +35,8 @@ def to_sklearn(model: Model) -> Any:
     try:
         if isinstance(model.family, GaussianMixture):
             return _sklearn_mixture(model.family, model.params)
+        if model.params.scale is not None:
+            return _sklearn_scaled(model.params)
         return _sklearn_kmeans(model.means)
     except ImportError as error:
         raise MissingExtraError(
@@ -49,6 +53,16 @@ def _sklearn_kmeans(centroids: Array) -> Any:
         fitted.fit(centroids)  # sets all that scikit-learn wants to find in a fitted one
     fitted.cluster_centers_ = centroids.copy()
     return fitted
+
+
+def _sklearn_scaled(params: KMeansParams) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(params.centroids)
+    scaler.mean_, scaler.scale_ = params.centroids.mean(axis=0), params.scale
+    scaler.var_ = scaler.scale_**2
+    return make_pipeline(scaler, _sklearn_kmeans(scaler.transform(params.centroids)))
 
 
 def _sklearn_mixture(family: GaussianMixture, params: MixtureParams) -> Any:
