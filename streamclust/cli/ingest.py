@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
@@ -13,13 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from streamclust.cli.common import opened_server, server_options
+from streamclust.cli.progress import point_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
-
-    from rich.console import Console
-    from rich.progress import Progress
 
     from streamclust.config import Settings
     from streamclust.ingest import IngestReport
@@ -111,7 +108,7 @@ def ingest(
 
     block = block or DEFAULT_BLOCK[entry_format]
     chunks, total = _open_tables(block, **table)
-    with opened_server(settings) as server, CtrlC() as ctrl_c, _progress(total) as on_progress:
+    with opened_server(settings) as server, CtrlC() as ctrl_c, point_progress(total) as on_progress:
         report = send(
             server.client(),
             stream,
@@ -201,36 +198,6 @@ class CtrlC:
             return None
         finally:
             self._reading = False
-
-
-@contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[int], None] | None]:
-    """Show a bar, or a count where the total is unknown, on a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    with _bar(console, total) as bar:
-        task = bar.add_task("", total=total)
-        started = time.monotonic()
-
-        def show(points: int) -> None:
-            rate = points / max(time.monotonic() - started, 1e-3)
-            bar.update(task, completed=points, description=f"{points:,} points, {rate:,.0f}/s")
-
-        yield show
-
-
-def _bar(console: Console, total: int | None) -> Progress:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
-
-    text = TextColumn("{task.description}")
-    columns = (
-        [SpinnerColumn(), text] if total is None else [BarColumn(), TaskProgressColumn(), text]
-    )
-    return Progress(*columns, console=console, transient=True)
 
 
 def _json(report: IngestReport, stream: str, interrupted: bool) -> str:

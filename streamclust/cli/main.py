@@ -18,6 +18,7 @@ EXIT_SERVER = 3
 _COMMANDS = {
     "worker": "Learn models from streams of points, and publish them.",
     "encode": "Write the code of each point of a stream, or of a file.",
+    "decode": "Give back the points of a file that `encode` wrote.",
     "ingest": "Send points from files or standard input into a stream.",
     "watch": "Follow a model's updates as they are published.",
     "status": "Show models, workers and what is still to learn.",

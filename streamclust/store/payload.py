@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from streamclust.arrays import Array
 from streamclust.errors import FormatError
 
 _ENTRY = "streamclust"
@@ -26,14 +26,14 @@ _SUM = "crc32"
 _DAMAGES = (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 
 
-def pack(form: str, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> bytes:
+def pack(form: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
     """Return `arrays` and JSON-able `meta` as safetensors bytes of the given format name."""
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content = {"format": form, **meta}
     return save(tensors, {_ENTRY: _text({**content, _SUM: _checksum(content, tensors)})})
 
 
-def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, Array], dict[str, Any]]:
+def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the arrays and the metadata of `pack`ed bytes.
 
     Parameters
@@ -78,7 +78,7 @@ def _text(meta: Mapping[str, Any]) -> str:
     return json.dumps(meta, sort_keys=True, separators=(",", ":"))
 
 
-def _checksum(content: Mapping[str, Any], arrays: Mapping[str, Array]) -> int:
+def _checksum(content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> int:
     crc = zlib.crc32(_text(content).encode())
     for name, array in sorted(arrays.items()):
         crc = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), crc)

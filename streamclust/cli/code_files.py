@@ -1,0 +1,128 @@
+"""Points in files to codes in files, and back: what ``encode`` and ``decode`` share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamclust.cli.common import opened_client
+from streamclust.cli.progress import point_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from streamclust.config import Settings
+    from streamclust.encoder.files import FileReport
+    from streamclust.store.published import Model
+    from streamclust.tables import Kind
+
+EXIT_INTERRUPTED = 130
+
+_BAND = 1 << 16
+"""Pixels that are encoded at a time."""
+
+Points = tuple["Iterator[NDArray[np.floating]]", "int | None", "tuple[int, int, int] | None"]
+
+
+def encode_points(
+    settings: Settings,
+    name: str,
+    source: str,
+    as_json: bool,
+    *,
+    file: Path | None,
+    image: Path | None,
+    stdin: bool,
+    out: Path | None,
+    kind: Kind | None,
+    columns: str | None,
+    version: int | None,
+    codebook: bool,
+    peak: float,
+) -> None:
+    """Encode a file, a picture or standard input, to a file or to standard output."""
+    from streamclust.encoder.files import encode_chunks, encode_file
+
+    model = find_model(settings, name, version)
+    if image is not None:
+        chunks, total, picture = _pixels(image, model.means.shape[1], peak)
+    else:
+        chunks, total, picture = _rows(file, kind, columns)
+    try:
+        if out is None:
+            _print(encode_chunks(model, chunks))
+            return
+        with point_progress(total) as on_progress:
+            report = encode_file(
+                model,
+                chunks,
+                out,
+                codebook=codebook,
+                picture=picture,
+                peak=peak,
+                on_progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    click.echo(json.dumps(asdict(report)) if as_json else _sentence(report, out))
+
+
+def find_model(settings: Settings, name: str, version: int | None = None) -> Model:
+    """Return a published model, or the one in a .safetensors file."""
+    if not name.endswith(".safetensors"):
+        with opened_client(settings) as client:
+            return client.model(name, version)
+    from streamclust.errors import DataError
+    from streamclust.store.published import decode_model
+
+    try:
+        model = decode_model(Path(name).read_bytes(), name)
+    except OSError as error:
+        raise DataError(f"can't read {name}: {error.strerror}") from None
+    if version not in (None, model.version):
+        raise DataError(f"{name} holds version {model.version}, not {version}")
+    return model
+
+
+def _rows(file: Path | None, kind: Kind | None, columns: str | None) -> Points:
+    from streamclust.tables import count_rows, read_table
+
+    path = "-" if file is None else str(file)
+    names = None if columns is None else [column.strip() for column in columns.split(",")]
+    chunks = read_table(path, kind=kind, columns=names)
+    total = None if file is None else count_rows(path, kind=kind)
+    return (chunk.X for chunk in chunks), total, None
+
+
+def _pixels(image: Path, channels: int, peak: float) -> Points:
+    from streamclust.encoder.pictures import read_picture
+
+    pixels = read_picture(image, channels)
+    height, width, _ = pixels.shape
+    flat = pixels.reshape(-1, channels)
+    bands = (flat[start : start + _BAND] * (peak / 255.0) for start in range(0, len(flat), _BAND))
+    return bands, len(flat), (height, width, channels)
+
+
+def _print(parts: Iterator[Any]) -> None:
+    """Write a line of CSV a point, as soon as it is there."""
+    click.echo("code,distance")
+    for codes in parts:
+        pairs = zip(codes.index.tolist(), codes.distance.tolist(), strict=True)
+        click.echo("".join(f"{code},{distance!r}\n" for code, distance in pairs), nl=False)
+
+
+def _sentence(report: FileReport, out: Path) -> str:
+    quality = "" if report.psnr is None else f", PSNR {report.psnr:.2f} dB"
+    return (
+        f"{report.points:,} points to {out}: {report.bits_per_point} bits a point, "
+        f"{report.file_bytes:,} bytes (1/{report.ratio:.1f} of float32), "
+        f"distortion {report.distortion:.6g}{quality}"
+    )

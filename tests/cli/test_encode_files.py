@@ -1,0 +1,88 @@
+"""``streamclust encode`` and ``decode`` on files: what a user sees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from streamclust.cli.main import cli
+from tests.encoder.desk import CENTROIDS, model_of
+from tests.worker.harness import blobs
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model, points, and a picture."""
+    monkeypatch.chdir(tmp_path)
+    model_of(4, features=("x", "y")).save("m.safetensors")
+    np.save("points.npy", blobs(100))
+    return tmp_path
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(cli, list(arguments), input=stdin)
+
+
+def test_there_and_back(folder: Path) -> None:
+    done = run("encode", "m.safetensors", "--file", "points.npy", "--out", "c.safetensors")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("100 points to c.safetensors: 2 bits a point, ")
+    done = run("decode", "c.safetensors", "--out", "back.npy", "--json")
+    assert json.loads(done.stdout)["bits_per_point"] == 2
+    nearest = np.linalg.norm(blobs(100)[:, None] - CENTROIDS, axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(np.load("back.npy"), CENTROIDS[nearest])
+    assert run("decode", "c.safetensors", "--out", "back.csv").exit_code == 0
+    assert (folder / "back.csv").read_text().startswith("x,y\n")
+
+
+def test_standard_input_gives_lines(folder: Path) -> None:
+    done = run("encode", "m.safetensors", "--stdin", stdin="x,y\n9,10\n0,0\n")
+    assert done.stdout == "code,distance\n2,1.0\n1,0.0\n"
+
+
+def test_a_picture_there_and_back(folder: Path) -> None:
+    from streamclust.encoder.pictures import read_picture, write_picture
+
+    rng = np.random.default_rng(0)
+    write_picture("in.png", rng.random((20 * 10, 3)) * 255, (20, 10, 3), 255.0)
+    model_of(1, rng.random((8, 3)) * 255).save("colours.safetensors")
+    files = ("--image", "in.png", "--out", "c.safetensors")
+    done = run("encode", "colours.safetensors", *files, "--json")
+    report = json.loads(done.stdout)
+    assert (report["points"], report["bits_per_point"]) == (200, 3)
+    assert 5 < report["psnr"] < 30
+    assert "PSNR" in run("encode", "colours.safetensors", *files).stdout
+    assert run("decode", "c.safetensors", "--out", "out.png").exit_code == 0
+    assert read_picture("out.png", 3).shape == (20, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--stdin", "--file", "points.npy"], 2, "give one of --file, --image and --stdin"),
+        (["--out", "c"], 2, "--out goes with --file"),
+        (["--image", "points.npy"], 2, "--image needs --out"),
+        (["--file", "nowhere"], 2, "does not exist"),
+        (["--stdin", "--version", "9"], 1, "holds version 4, not 9"),
+        (["--image", "points.npy", "--out", "c"], 1, "a picture has 1 (grey) or 3"),
+    ],
+)
+def test_what_is_wrong_is_said(folder: Path, arguments: list[str], code: int, told: str) -> None:
+    done = run("encode", "m.safetensors", *arguments)
+    assert done.exit_code == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_decode_says_what_is_wrong(folder: Path) -> None:
+    done = run("decode", "m.safetensors", "--out", "x.npy")
+    assert done.exit_code == 1
+    assert "m.safetensors" in done.stderr
+    run("encode", "m.safetensors", "--file", "points.npy", "--out", "c.safetensors")
+    done = run("decode", "c.safetensors", "--out", "x.png")
+    assert done.exit_code == 2
+    assert "holds no picture" in done.stderr
