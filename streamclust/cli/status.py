@@ -131,7 +131,7 @@ def _show(rows: Sequence[Row], *, detailed: bool) -> None:
         console.print(f"kernels: {'; '.join(kernels)}")
     if detailed and rows[0].model is not None:
         console.print()
-        console.print(_components_table(rows[0].model))
+        console.print(components_table(rows[0].model))
 
 
 def _models_table(rows: Sequence[Row]) -> Table:
@@ -177,7 +177,8 @@ def _kind(model: Model) -> str:
     return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.means.shape)
 
 
-def _components_table(model: Model) -> Table:
+def components_table(model: Model) -> Table:
+    """Return the weight, the share and the place of each component."""
     from rich.table import Table
 
     from streamclust.cli.words import number

@@ -57,8 +57,8 @@ def watch(
             updates = client.updates(model, since=since, timeout=timeout)
             for number, update in enumerate(updates, start=1):
                 if not as_json and number == 1:
-                    click.echo(_header(update))
-                click.echo(_as_json(update, arrays) if as_json else _row(update, before))
+                    click.echo(header(update))
+                click.echo(_as_json(update, arrays) if as_json else row(update, before))
                 before = update
                 if number == count:
                     break
@@ -75,12 +75,14 @@ def _say_if_waiting(client: Client, model: str) -> None:
         click.echo(f"waiting for the first version of {model!r}", err=True)
 
 
-def _header(model: Model) -> str:
+def header(model: Model) -> str:
+    """Return the line above the rows of versions."""
     score = model.score_name.replace("_", " ").upper()
     return _ROW.format("VERSION", "TIME", "POINTS", "REASON", score, "MOVED", "WEIGHTS")
 
 
-def _row(model: Model, before: Model | None) -> str:
+def row(model: Model, before: Model | None) -> str:
+    """Return a version as a person reads it, and how far it is from the one before."""
     from streamclust.cli.words import bars, number
 
     when = "" if model.time_ms is None else time.strftime("%X", time.localtime(model.time_ms / 1e3))
@@ -96,11 +98,9 @@ def _row(model: Model, before: Model | None) -> str:
 
 
 def _moved(model: Model, before: Model | None) -> float | None:
-    import numpy as np
-
     if before is None or before.means.shape != model.means.shape:
         return None
-    return float(np.sqrt(((model.means - before.means) ** 2).sum(axis=1)).max())
+    return float(model.drift_from(before).max())
 
 
 def _as_json(model: Model, arrays: bool) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from streamclust.arrays import Array, Labels, as_points
-from streamclust.errors import FormatError, StreamclustError
+from streamclust.errors import DataError, FormatError, StreamclustError
 from streamclust.models import FAMILIES, Family
 from streamclust.models.family import named_array
 from streamclust.store.payload import pack, unpack
@@ -94,6 +96,21 @@ class Model:
     def score_points(self, X: ArrayLike) -> Array:
         """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
         return self.family.score_points(self.params, as_points(X, self.means.shape[1]))
+
+    def drift_from(self, other: Model) -> Array:
+        """Return how far each component has moved since another version, shape (K,).
+
+        Euclidean, in units of the data: component numbers stay put from version to version.
+
+        Raises
+        ------
+        DataError
+            If the other one has another number of components or features.
+        """
+        if other.means.shape != self.means.shape:
+            sizes = " and ".join("{} x {}".format(*each.means.shape) for each in (other, self))
+            raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
+        return np.asarray(np.linalg.norm(self.means - other.means, axis=1))
 
     def to_sklearn(self) -> Any:
         """Return a fitted estimator of scikit-learn, whose `predict` equals this one's."""

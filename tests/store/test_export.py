@@ -95,3 +95,11 @@ def test_files_that_cannot_be_written_are_said(tmp_path: Path) -> None:
         model.save(tmp_path / "m.pkl")
     with pytest.raises(DataError, match="No such file or directory"):
         model.save(tmp_path / "nowhere" / "m.npz")
+
+
+def test_drift_is_the_way_of_each_component() -> None:
+    before, after = model_of(KMeans(3)), model_of(KMeans(3))
+    after.params.centroids[1] += [3.0, 4.0, 0.0]
+    np.testing.assert_allclose(after.drift_from(before), [0.0, 5.0, 0.0], atol=1e-12)
+    with pytest.raises(DataError, match="versions 7 and 7 differ in size: 3 x 3 and 2 x 3"):
+        model_of(KMeans(2)).drift_from(before)

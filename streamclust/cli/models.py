@@ -1,0 +1,170 @@
+"""``streamclust models``: the versions of a model that the server keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamclust.cli.common import opened_client, server_options
+
+if TYPE_CHECKING:
+    from streamclust.config import Settings
+    from streamclust.store.published import Model
+
+_VERSION = click.IntRange(min=1)
+
+
+@click.group()
+def models() -> None:
+    """List, show, compare and export the versions of a model.
+
+    The server keeps the newest `publish.keep` versions.
+
+    \b
+    Examples:
+      streamclust models list palette
+      streamclust models diff palette 41 42
+      streamclust models export palette palette.npz
+    """
+
+
+@models.command(name="list")
+@click.argument("model")
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a version.")
+def list_versions(settings: Settings, model: str, as_json: bool) -> None:
+    """List the versions of MODEL that are kept, oldest first.
+
+    MOVED is how far the component that moved most went since the version before.
+
+    \b
+    Examples:
+      streamclust models list palette
+      streamclust models list palette --json | jq 'select(.reason == "reseed")'
+    """
+    from streamclust.cli.watch import header, row
+
+    before: Model | None = None
+    with opened_client(settings) as client:
+        client.model(model)  # says which models there are, if not this one
+        for version in client.updates(model, since=0, timeout=0):
+            if as_json:
+                click.echo(json.dumps(version.summary()))
+                continue
+            if before is None:
+                click.echo(header(version))
+            click.echo(row(version, before))
+            before = version
+
+
+@models.command()
+@click.argument("model")
+@click.argument("version", type=_VERSION, required=False)
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="JSON, with all arrays.")
+def show(settings: Settings, model: str, version: int | None, as_json: bool) -> None:
+    """Show VERSION of MODEL (default: the newest) and its components.
+
+    \b
+    Examples:
+      streamclust models show palette
+      streamclust models show palette 41 --json | jq .centroids
+    """
+    with opened_client(settings) as client:
+        found = client.model(model, version)
+    if as_json:
+        click.echo(found.to_json())
+        return
+    from rich.console import Console
+
+    from streamclust.cli.status import components_table
+
+    console = Console(markup=False)
+    for name, value in found.summary().items():
+        console.print(f"{name:<17} {value}", highlight=False)
+    console.print()
+    console.print(components_table(found))
+
+
+@models.command()
+@click.argument("model")
+@click.argument("old", type=_VERSION)
+@click.argument("new", type=_VERSION, required=False)
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="JSON, with the drift of each component.")
+def diff(settings: Settings, model: str, old: int, new: int | None, as_json: bool) -> None:
+    """Show how each component of MODEL has moved from version OLD to NEW (default: the newest).
+
+    MOVED is the Euclidean distance between the two centroids or means, in units of the data.
+
+    \b
+    Examples:
+      streamclust models diff palette 41 42
+      streamclust models diff palette 1 --json | jq '.moved | max'
+    """
+    with opened_client(settings) as client:
+        before, after = client.model(model, old), client.model(model, new)
+    if as_json:
+        click.echo(json.dumps(_difference(before, after)))
+    else:
+        _show_difference(before, after)
+
+
+def _difference(before: Model, after: Model) -> dict[str, object]:
+    return {
+        "model": after.name,
+        "versions": [before.version, after.version],
+        "points": after.points - before.points,
+        "moved": after.drift_from(before).tolist(),
+        "weight": [before.mass.tolist(), after.mass.tolist()],
+        after.score_name: [before.score, after.score],
+    }
+
+
+def _show_difference(before: Model, after: Model) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from streamclust.cli.words import number
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    versions = before.version, after.version
+    for name in ("#", "MOVED", *(f"WEIGHT {version}" for version in versions), "CHANGE"):
+        table.add_column(name, justify="right")
+    rows = zip(after.drift_from(before), before.mass, after.mass, strict=True)
+    for k, (moved, old, new) in enumerate(rows):
+        change = f"{new / old - 1.0:+.1%}" if old > 0.0 else "-"
+        table.add_row(str(k), number(float(moved)), f"{old:,.1f}", f"{new:,.1f}", change)
+    console = Console(markup=False)
+    scores = " -> ".join(number(model.score) for model in (before, after))
+    console.print(
+        f"{after.name} {versions[0]} -> {versions[1]}: {after.points - before.points:,} points, "
+        f"{after.score_name} {scores}",
+        highlight=False,
+    )
+    console.print(table)
+
+
+@models.command()
+@click.argument("model")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("version", type=_VERSION, required=False)
+@server_options
+def export(settings: Settings, model: str, out: Path, version: int | None) -> None:
+    """Write VERSION of MODEL (default: the newest) to OUT: .safetensors, .npz or .json.
+
+    A .safetensors file can be what another model starts from (`init.path`), and what
+    `streamclust encode` uses without a server.
+
+    \b
+    Examples:
+      streamclust models export palette palette.npz
+      streamclust models export palette palette-41.safetensors 41
+    """
+    with opened_client(settings) as client:
+        found = client.model(model, version)
+    found.save(out)
+    click.echo(f"version {found.version} of {model} to {out}")
