@@ -11,16 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 from streamclust.kernels.choice import available, chosen, describe, using
 from streamclust.kernels.results import Assigned, ClusterSums, Moments
-from streamclust.kernels.twin import (
-    log_gaussians,
-    mixture_moments,
-    mixture_step,
-    normalise,
-    squared_distances,
-)
+from streamclust.kernels.twin import mixture_moments, normalise, squared_distances
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels, Points
+    from streamclust.stats import CovarianceType
 
 __all__ = [
     "Assigned",
@@ -77,3 +72,30 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     centroids : array of shape (K, D)
     """
     return cast("ClusterSums", chosen().kmeans_step(X, w, centroids))
+
+
+def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
+    """Return log N(x_n | mu_k, Sigma_k), shape (N, K), through Cholesky factors.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    means : array of shape (K, D)
+    cholesky : array
+        Lower factors L_k with Sigma_k = L_k L_k^T: full (K, D, D), tied (D, D); standard
+        deviations: diag (K, D), spherical (K,).
+    kind : {'full', 'tied', 'diag', 'spherical'}
+    """
+    return cast("Array", chosen().log_gaussians(X, means, cholesky, kind))
+
+
+def mixture_step(
+    X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
+) -> tuple[Moments, float]:
+    """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
+
+    One pass, tile by tile: log-densities, responsibilities, moments. No array of N rows and K
+    columns is ever held whole.
+    """
+    step = chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
+    return cast("tuple[Moments, float]", step)

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.kernels.results import Assigned, ClusterSums
+from streamclust.kernels.results import Assigned, ClusterSums, Moments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, Labels, Points
+    from streamclust.stats import CovarianceType
 
 SOURCES = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "_native.so"
@@ -33,6 +34,10 @@ TARGETS = ("avx512", "avx2", "baseline")
 
 _WORTH_A_THREAD = 1 << 24
 """Multiplications below which a thread costs more than it saves."""
+
+
+_CHUNK = 8192
+"""Points whose moments are summed apart; a multiple of the native tile."""
 
 
 class UnavailableError(Exception):
@@ -156,6 +161,58 @@ class Native:
         lanes = np.bincount(np.arange(len(X)) % 8, weights=w * sqdist, minlength=8)
         return ClusterSums(weight, first, sum(lanes.tolist()))
 
+    def log_gaussians(
+        self, X: Points, means: Array, cholesky: Array, kind: CovarianceType
+    ) -> Array:
+        """See `streamclust.kernels.log_gaussians`."""
+        X = _points(X, means)
+        gaussians = _gaussians(np.zeros(len(means)), means, cholesky, kind)
+        out = np.empty((len(X), len(means)))
+
+        def part(start: int, end: int) -> None:
+            rows = slice(start, end)
+            arguments = (X[rows], end - start, *gaussians, out[rows])
+            self._call("log_gaussians", _single(X), *arguments)
+
+        self._share(part, len(X), cholesky.size)
+        return out
+
+    def mixture_step(
+        self,
+        X: Points,
+        w: Array,
+        log_weights: Array,
+        means: Array,
+        cholesky: Array,
+        kind: CovarianceType,
+    ) -> tuple[Moments, float]:
+        """See `streamclust.kernels.mixture_step`."""
+        X, w = _points(X, means), _weights(w, len(X))
+        gaussians = _gaussians(log_weights, means, cholesky, kind)
+        second_shape = means.shape if kind == "spherical" else cholesky.shape
+
+        def part(rows: slice) -> tuple[Array, ...]:
+            sums = (
+                *(np.zeros(shape) for shape in (len(means), means.shape, second_shape)),
+                np.zeros(1),
+            )
+            x = X[rows]
+            self._call("mixture_step", _single(X), x, w[rows], len(x), *gaussians, *sums)
+            return sums
+
+        weight, first, second, log_likelihood = self._sum(part, len(X))
+        if kind == "spherical":
+            second = second.mean(axis=1)
+        return Moments(weight, first, second), float(log_likelihood[0])
+
+    def _sum(self, part: Callable[[slice], tuple[Array, ...]], n: int) -> Sequence[Array]:
+        """Add up what `part` gives for each chunk of 0 .. n, in the order of the chunks."""
+        chunks = [slice(start, start + _CHUNK) for start in range(0, max(n, 1), _CHUNK)]
+        if self.threads == 1 or len(chunks) == 1:
+            return _total(map(part, chunks))
+        with ThreadPoolExecutor(self.threads) as pool:
+            return _total(pool.map(part, chunks))
+
     def _share(self, part: Callable[[int, int], None], n: int, cost: int) -> None:
         """Call `part` for ranges that make up 0 .. n, in threads if the work is worth it."""
         threads = min(self.threads, n, 1 + n * cost // _WORTH_A_THREAD)
@@ -165,6 +222,29 @@ class Native:
         bounds = [n * i // threads for i in range(threads + 1)]
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, bounds[:-1], bounds[1:]))
+
+
+def _total(parts: Iterable[tuple[Array, ...]]) -> Sequence[Array]:
+    parts = iter(parts)
+    total = next(parts)
+    for part in parts:
+        for sums, more in zip(total, part, strict=True):
+            np.add(sums, more, out=sums)
+    return total
+
+
+def _gaussians(
+    log_weights: Array, means: Array, root: Array, kind: CovarianceType
+) -> tuple[NDArray[Any] | int, ...]:
+    """Return the components as C takes them; spherical ones as diagonal."""
+    K, D = means.shape
+    if kind == "spherical":
+        root = np.repeat(root[:, None], D, axis=1)
+    expected = {"full": (K, D, D), "tied": (D, D)}.get(kind, (K, D))
+    if log_weights.shape != (K,) or root.shape != expected:
+        raise ValueError(f"factors have shape {root.shape}; expected {expected}")
+    matrix, shared = kind in ("full", "tied"), kind == "tied"
+    return K, D, matrix, shared, _doubles(log_weights), _doubles(means), _doubles(root)
 
 
 def _single(X: Points) -> bool:
@@ -195,6 +275,8 @@ _BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 _ARGUMENTS: dict[str, Sequence[Any]] = {
     "assign": (_BOOL, _ARRAY, _SIZE, _ARRAY, _SIZE, _SIZE, _ARRAY, _ARRAY),
     "accumulate": (_BOOL, *3 * (_ARRAY,), _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_ARRAY,)),
+    "log_gaussians": (_BOOL, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
+    "mixture_step": (_BOOL, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
     "kmeans_step": (_BOOL, *2 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
 }
 """As in src/kernels.cpp."""

@@ -132,18 +132,8 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     return ClusterSums(weight, first, sum(lanes.tolist()))
 
 
-def log_gaussians(X: Array, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
-    """Return log N(x_n | mu_k, Sigma_k), shape (N, K), through Cholesky factors.
-
-    Parameters
-    ----------
-    X : array of shape (N, D)
-    means : array of shape (K, D)
-    cholesky : array
-        Lower factors L_k with Sigma_k = L_k L_k^T: full (K, D, D), tied (D, D); standard
-        deviations: diag (K, D), spherical (K,).
-    kind : {'full', 'tied', 'diag', 'spherical'}
-    """
+def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
+    """Whiten by one component after the other."""
     K, D = means.shape
     out = np.empty((len(X), K))
     for k in range(K):
@@ -192,13 +182,9 @@ def normalise(joint: Array) -> tuple[Array, Array]:
 
 
 def mixture_step(
-    X: Array, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
+    X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
 ) -> tuple[Moments, float]:
-    """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
-
-    One pass, tile by tile: log-densities, responsibilities, moments. No array of N rows and K
-    columns is ever held whole.
-    """
+    """Tile by tile: log-densities, responsibilities, moments."""
     weight, first = np.zeros(len(means)), np.zeros_like(means)
     second: Array = np.zeros(())
     log_likelihood = 0.0
@@ -213,7 +199,7 @@ def mixture_step(
     return Moments(weight, first, second), log_likelihood
 
 
-def mixture_moments(X: Array, weighted: Array, reference: Array, kind: CovarianceType) -> Moments:
+def mixture_moments(X: Points, weighted: Array, reference: Array, kind: CovarianceType) -> Moments:
     """Return the three moments about `reference` under `weighted` (N, K) = w_n gamma_nk."""
     first = np.empty_like(reference)
     parts = []

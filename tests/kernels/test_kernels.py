@@ -133,7 +133,7 @@ def test_cluster_moments_are_the_weighted_sums_of_each_cluster(each_kernel: str)
 
 @kinds
 @pytest.mark.parametrize("D", [1, 2, 3, 8, 17])
-def test_log_gaussians_are_scipy_s(kind: CovarianceType, D: int) -> None:
+def test_log_gaussians_are_scipy_s(each_kernel: str, kind: CovarianceType, D: int) -> None:
     rng = np.random.default_rng(D)
     X, means = 3.0 * rng.normal(size=(31, D)), rng.normal(size=(4, D))
     covariances = random_covariances(kind, 4, D, rng)
@@ -157,6 +157,7 @@ def test_responsibilities_sum_to_one_however_far_a_point_is(size: float) -> None
 
 @kinds
 def test_a_point_beyond_the_range_of_floats_leaves_the_statistics_finite(
+    each_kernel: str,
     kind: CovarianceType,
 ) -> None:
     # A feature that never varied has a variance as small as it can be; then it jumps.

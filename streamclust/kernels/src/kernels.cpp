@@ -2,6 +2,7 @@
 // Each function returns 0, or 1 if there was no memory.
 
 #include "kmeans.hpp"
+#include "mixture.hpp"
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -33,4 +34,23 @@ EXPORT(kmeans_step)
     if (!book.ok()) return 1;
     return !(single ? kmeans_step((const float*)x, w, N, book, C, weight, first, inertia)
                     : kmeans_step((const double*)x, w, N, book, C, weight, first, inertia));
+}
+
+EXPORT(mixture_step)
+(int single, const void* x, const double* w, int64_t N, int64_t K, int64_t D, int matrix,
+ int shared, const double* log_weights, const double* means, const double* root, double* weight,
+ double* first, double* second, double* log_likelihood) {
+    const Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    if (!g.ok()) return 1;
+    return !(single ? mixture_step((const float*)x, w, N, g, weight, first, second, log_likelihood)
+                    : mixture_step((const double*)x, w, N, g, weight, first, second, log_likelihood));
+}
+
+EXPORT(log_gaussians)
+(int single, const void* x, int64_t N, int64_t K, int64_t D, int matrix, int shared,
+ const double* log_weights, const double* means, const double* root, double* out) {
+    const Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    if (!g.ok()) return 1;
+    return !(single ? log_gaussians((const float*)x, N, g, out)
+                    : log_gaussians((const double*)x, N, g, out));
 }

@@ -16,8 +16,10 @@
 namespace {
 
 #if defined(__AVX512F__)
+#define BYTES_64 1
 constexpr int BYTES = 64, POINT_VECTORS = 4;
 #elif defined(__AVX2__)
+#define BYTES_32 1
 constexpr int BYTES = 32, POINT_VECTORS = 2;
 #else
 constexpr int BYTES = 16, POINT_VECTORS = 2;
@@ -26,11 +28,13 @@ constexpr int BYTES = 16, POINT_VECTORS = 2;
 typedef float vfloat __attribute__((vector_size(BYTES)));
 typedef int32_t vint __attribute__((vector_size(BYTES)));
 typedef double vdouble __attribute__((vector_size(BYTES)));
+typedef int64_t vlong __attribute__((vector_size(BYTES)));
 typedef double vquad __attribute__((vector_size(32)));  // four doubles on any target
 
 constexpr int FLOATS = BYTES / 4, DOUBLES = BYTES / 8;
 
 inline vfloat broadcast(float value) { return value - (vfloat){}; }
+inline vdouble broadcast(double value) { return value - (vdouble){}; }
 
 #if defined(__AVX512F__)
 inline vfloat fma(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
@@ -54,6 +58,39 @@ inline vfloat least(vfloat a, vfloat b) { return a < b ? a : b; }
 inline vfloat most(vfloat a, vfloat b) { return a > b ? a : b; }
 inline vint where_less(vfloat a, vfloat b, vint yes, vint no) { return a < b ? yes : no; }
 #endif
+
+// Take from both vectors the lanes of a pair of blocks of `S` lanes, and add them up: lane l is then
+// a sum of two lanes of `b` where l has the bit S, of `a` elsewhere.
+#define PICK(l) ((l) & S ? (l) + DOUBLES : (l))
+#define SWAP(l) ((l) & S ? ((l) ^ S) + DOUBLES : (l) ^ S)
+#if BYTES_64
+#define LANES(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
+#elif BYTES_32
+#define LANES(f) f(0), f(1), f(2), f(3)
+#else
+#define LANES(f) f(0), f(1)
+#endif
+template <int S>
+inline vdouble fold(vdouble a, vdouble b) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, LANES(PICK)) + __builtin_shufflevector(a, b, LANES(SWAP));
+#else
+    return __builtin_shuffle(a, b, (vlong){LANES(PICK)}) +
+           __builtin_shuffle(a, b, (vlong){LANES(SWAP)});
+#endif
+}
+
+// The sums over lanes of as many vectors as a vector has lanes.
+inline vdouble sums(const vdouble* v) {
+#if BYTES_64
+    vdouble low = fold<2>(fold<1>(v[0], v[1]), fold<1>(v[2], v[3]));
+    return fold<4>(low, fold<2>(fold<1>(v[4], v[5]), fold<1>(v[6], v[7])));
+#elif BYTES_32
+    return fold<2>(fold<1>(v[0], v[1]), fold<1>(v[2], v[3]));
+#else
+    return fold<1>(v[0], v[1]);
+#endif
+}
 
 inline int64_t rounded_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 

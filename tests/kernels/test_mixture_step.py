@@ -1,0 +1,151 @@
+"""Native Gaussian mixtures against their NumPy twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from streamclust import kernels
+from streamclust.arrays import Array, Points
+from streamclust.kernels import twin
+from streamclust.models.covariance import COVARIANCES
+from streamclust.stats import CovarianceType
+from tests.kernels.test_kernels import SIZES
+from tests.numerics import strict_floats
+from tests.strategies import COVARIANCE_TYPES, random_covariances
+
+__all__ = ["strict_floats"]
+
+kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+
+
+def components(
+    kind: CovarianceType, K: int, D: int, rng: np.random.Generator, spread: float = 2.0
+) -> tuple[Array, Array, Array]:
+    """Log-weights, means and factors."""
+    root = COVARIANCES[kind].root(random_covariances(kind, K, D, rng))
+    return np.log(rng.dirichlet(np.ones(K))), spread * rng.normal(size=(K, D)), root
+
+
+def agree(X: Points, w: Array, model: tuple[Array, Array, Array], kind: CovarianceType) -> None:
+    """The twin's statistics to 1e-9 of what was summed; symmetric to the last bit."""
+    moments, score = kernels.mixture_step(X, w, *model, kind)
+    expected, right = twin.mixture_step(X, w, *model, kind)
+    assert_allclose(score, right, rtol=1e-9, atol=1e-12 * w.sum())
+    mass = expected.weight[:, None]
+    assert_allclose(moments.weight, expected.weight, rtol=1e-9, atol=1e-12)
+    size = np.abs(X[:, None] - model[1]).max(initial=0.0)
+    assert_allclose(moments.first / (mass + 1), expected.first / (mass + 1), atol=1e-11 * size)
+    shares = (1.0 + w.sum()) * size**2
+    assert_allclose(moments.second, expected.second, rtol=1e-9, atol=1e-12 * shares)
+    if kind in ("full", "tied"):
+        assert_array_equal(moments.second, np.swapaxes(moments.second, -1, -2))
+
+
+@kinds
+@pytest.mark.parametrize("D", SIZES)
+def test_all_kernels_agree_at_any_size(native_kernel: str, kind: CovarianceType, D: int) -> None:
+    for K in (1, 2, 3, 7, 8, 17, 33):
+        rng = np.random.default_rng((K, D))
+        model = components(kind, K, D, rng)
+        X = 2.0 * rng.normal(size=(261, D))
+        w = rng.random(len(X)) * (rng.random(len(X)) > 0.2)
+        for N in (0, *SIZES[::3], 127, 128, 129) if K in (1, 7) else (261,):
+            agree(X[:N], w[:N], model, kind)
+
+
+@kinds
+def test_float32_points_are_taken_as_they_are(native_kernel: str, kind: CovarianceType) -> None:
+    rng = np.random.default_rng(0)
+    model = components(kind, 5, 6, rng)
+    X = rng.normal(size=(300, 6)).astype(np.float32)
+    one, score = kernels.mixture_step(X, np.ones(300), *model, kind)
+    two, again = kernels.mixture_step(X.astype(np.float64), np.ones(300), *model, kind)
+    assert score == again
+    for a, b in zip(one, two, strict=True):
+        assert_array_equal(a, b)
+
+
+@kinds
+@pytest.mark.parametrize("offset", [1e4, 1e8])
+def test_all_kernels_agree_far_from_the_origin(
+    native_kernel: str, kind: CovarianceType, offset: float
+) -> None:
+    rng = np.random.default_rng(0)
+    log_weights, means, root = components(kind, 6, 3, rng)
+    X = rng.normal(size=(400, 3))
+    means[::2] += offset
+    X[::3] += offset
+    agree(X, np.ones(400), (log_weights, means, root), kind)
+
+
+@kinds
+def test_components_of_no_weight_get_no_mass(native_kernel: str, kind: CovarianceType) -> None:
+    rng = np.random.default_rng(0)
+    log_weights, means, root = components(kind, 5, 4, rng)
+    log_weights[[0, 3]] = -np.inf
+    X = rng.normal(size=(200, 4))
+    moments, _ = kernels.mixture_step(X, np.ones(200), log_weights, means, root, kind)
+    assert moments.weight[[0, 3]].tolist() == [0.0, 0.0]
+    agree(X, np.ones(200), (log_weights, means, root), kind)
+
+
+@kinds
+def test_masses_add_up_where_components_are_far_apart(
+    native_kernel: str, kind: CovarianceType
+) -> None:
+    rng = np.random.default_rng(0)
+    log_weights, means, root = components(kind, 9, 5, rng, spread=300.0)
+    X, w = 300.0 * rng.normal(size=(500, 5)), rng.random(500)
+    moments, _ = kernels.mixture_step(X, w, log_weights, means, root, kind)
+    assert moments.weight.sum() == pytest.approx(w.sum(), rel=1e-14)
+    agree(X, w, (log_weights, means, root), kind)
+
+
+@kinds
+def test_threads_change_no_bit(native_kernel: str, kind: CovarianceType) -> None:
+    rng = np.random.default_rng(0)
+    model = components(kind, 6, 5, rng)
+    X, w = rng.normal(size=(40_000, 5)), rng.random(40_000)
+    one, score = kernels.mixture_step(X, w, *model, kind)
+    densities = kernels.log_gaussians(X, model[1], model[2], kind)
+    for threads in (2, 5):
+        with kernels.using(native_kernel, threads=threads):
+            many, again = kernels.mixture_step(X, w, *model, kind)
+            assert_array_equal(kernels.log_gaussians(X, model[1], model[2], kind), densities)
+        assert again == score
+        for a, b in zip(one, many, strict=True):
+            assert_array_equal(a, b)
+
+
+def test_the_native_exponential_is_good_to_an_ulp(native_kernel: str) -> None:
+    # One feature, two components of which one has all the mass: the other's share is exp(-x^2/2).
+    x = np.concatenate([np.linspace(0.0, 37.0, 4001), [38.0, 40.0, 1e3]])
+    means = np.array([[0.0], [0.0]])
+    sd = np.array([[1.0], [1e160]])
+    with np.errstate(under="ignore"):
+        shares = np.exp(-0.5 * x * x)
+    weights = np.log([0.5, 0.5])
+    for value, share in zip(x[::40], shares[::40], strict=True):
+        moments, _ = kernels.mixture_step(
+            np.array([[value]]), np.ones(1), weights, means, sd, "diag"
+        )
+        ratio = share * 1e160  # odds of the narrow one
+        assert moments.weight[0] == pytest.approx(ratio / (1 + ratio), rel=1e-13, abs=1e-300)
+
+
+@kinds
+def test_shapes_that_do_not_fit_never_reach_the_native_code(
+    native_kernel: str, kind: CovarianceType
+) -> None:
+    log_weights, means, root = components(kind, 4, 3, np.random.default_rng(0))
+    X, w = np.zeros((9, 3)), np.ones(9)
+    for points, weights, model in (
+        (X[:, :2], w, (log_weights, means, root)),
+        (X, w[:8], (log_weights, means, root)),
+        (X, w, (log_weights[:3], means, root)),
+        (X, w, (log_weights, means, root[:-1])),
+    ):
+        with pytest.raises(ValueError, match="shape"):
+            kernels.mixture_step(points, weights, *model, kind)
