@@ -45,3 +45,11 @@ class LeaseLostError(StreamclustError):
 
 class MissingExtraError(StreamclustError, ImportError):
     """Raised when an optional library is needed and isn't installed."""
+
+
+class StoppedError(StreamclustError):
+    """Raised when the user stopped a computation that has no result yet."""
+
+
+class BusyError(StreamclustError):
+    """Raised when another process does the same already, or doesn't answer in time."""

@@ -20,7 +20,7 @@ from streamclust.batch import fit
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
 from streamclust.scaling import Scaling, ScalingKind, learn_scaling
-from streamclust.stats import Stats, decay, merge
+from streamclust.stats import Stats, decay, merge, reorder
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -243,6 +243,42 @@ class StreamLearner(Generic[P]):
             scaling=scaling,
         )
         return state, Info("started", len(sample))
+
+    def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
+        """Return `state` with the parameters and the statistics of a refit in place of its own.
+
+        Components are numbered like the nearest ones of `state`. The refit's points count for no
+        more than the running statistics do, so that forgetting goes on as before. The score goes
+        on too: a refit's own would not be out of sample.
+
+        Parameters
+        ----------
+        state : LearnerState
+        params : KMeansParams or MixtureParams
+        stats : Stats
+            Of the refit's data under `params`.
+        """
+        live, objective, count = self.published(state), 0.0, 0.0
+        if live is not None and state.stats is not None:
+            order = self.family.match(params, live)
+            params, stats = self.family.reorder(params, order), reorder(stats, order)
+            share = float(state.stats.weight.sum() / stats.weight.sum())
+            stats = decay(stats, min(1.0, share))
+            objective, count = state.stats.objective, state.stats.count
+        total = float(stats.weight.sum())
+        averages = self.forgetting.average
+        empty = LearnerState[P]()
+        return replace(
+            state,
+            params=params,
+            stats=replace(stats, objective=objective, count=count),
+            average=decay(stats, 1.0 / total) if averages else None,
+            averaged=int(averages),
+            sample=empty.sample,
+            sample_weight=empty.sample_weight,
+            best=stats.weight,
+            best_total=total,
+        )
 
     def published(self, state: LearnerState[P]) -> P | None:
         """Return the parameters to publish: of the averaged statistics, if the policy averages."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array
+from streamclust.arrays import Array, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +115,20 @@ def decay(stats: Stats, lam: float) -> Stats:
         second=None if stats.second is None else lam * stats.second,
         objective=lam * stats.objective,
         count=lam * stats.count,
+    )
+
+
+def reorder(stats: Stats, order: Labels) -> Stats:
+    """Return the statistics with component `order[k]` as component k."""
+    second = stats.second
+    if second is not None and stats.covariance_type != "tied":
+        second = second[order]
+    return replace(
+        stats,
+        weight=stats.weight[order],
+        first=stats.first[order],
+        second=second,
+        reference=stats.reference[order],
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, PowerSchedule, StreamLearner
+from streamclust.batch import fit
 from streamclust.errors import DataError
 from streamclust.stats import merge
 from tests.numerics import strict_floats
@@ -243,3 +244,44 @@ def test_event_time_has_to_be_given_where_it_is_what_forgets(name: str) -> None:
     state, _ = learn(learner, X[:90])
     with pytest.raises(DataError, match="time_ms"):
         learner.update(state, X)
+
+
+@families
+def test_a_refit_is_adopted_under_the_live_numbers_and_mass(name: str) -> None:
+    # Given a learner that forgets, and a fit to more points in another order
+    X, _ = blobs(300, CENTRES)
+    X = np.random.default_rng(0).permutation(X)
+    learner = StreamLearner(family_of(name, 3), HalfLife(100.0), warm_up=90)
+    live, _ = learn(learner, X[:450])
+    found = fit(learner.family, X, seed=5)
+    # When it adopts the fit
+    state = learner.adopt(live, found.params, found.stats)
+    # Then the components are where they were, and weigh together what they did
+    assert live.params is not None
+    assert live.stats is not None
+    assert state.params is not None
+    assert_allclose(state.params.means, live.params.means, atol=0.5)
+    assert_allclose(running(state).weight.sum(), live.stats.weight.sum())
+    assert_allclose(learner.family.score_points(state.params, X).sum(), found.stats.objective)
+    # and score, counts and time go on
+    kept = (running(state).objective, running(state).count, state.points, state.steps)
+    assert kept == (live.stats.objective, live.stats.count, live.points, live.steps)
+    assert state.best_total == running(state).weight.sum()
+    # but it never counts for more points than it was of
+    few = fit(learner.family, X[:60], seed=5)
+    assert_allclose(running(learner.adopt(live, few.params, few.stats)).weight.sum(), 60.0)
+
+
+def test_a_refit_begins_the_average_anew_and_ends_the_warm_up() -> None:
+    X, _ = blobs(60, CENTRES)
+    learner = StreamLearner(family_of("diag", 3), PowerSchedule(average=True), warm_up=1000)
+    live, info = learner.update(learner.init(), X)
+    assert info.phase == "warming"
+    found = fit(learner.family, X)
+    state = learner.adopt(live, found.params, found.stats)
+    assert (len(state.sample), state.points, state.averaged) == (0, len(X), 1)
+    published = learner.published(state)
+    assert published is not None
+    assert_allclose(published.means, learner.family.m_step(found.stats, found.params).means)
+    _, info = learner.update(state, X)
+    assert info.phase == "learning"

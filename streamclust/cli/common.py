@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamclust.client import Client
     from streamclust.config import Settings
     from streamclust.store.connect import Server
+    from streamclust.worker.model import Job
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -81,3 +82,23 @@ def _address(settings: Settings) -> dict[str, Any]:
         "sentinel_username": redis.sentinel_username,
         "sentinel_password": redis.read_sentinel_password(),
     }
+
+
+@contextmanager
+def opened_job(settings: Settings, model: str) -> Iterator[Job]:
+    """Open the server for work on one configured model, with logs of errors only."""
+    import threading
+
+    import structlog
+
+    from streamclust.errors import ConfigError
+    from streamclust.worker.log import configure_log
+    from streamclust.worker.model import Job
+
+    if model not in settings.models:
+        known = ", ".join(sorted(settings.models)) or "none"
+        raise ConfigError(f"model {model!r} isn't configured; these are: {known}")
+    configure_log("warning")
+    with opened_server(settings) as server:
+        log = structlog.get_logger().bind(model=model)
+        yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)

@@ -22,6 +22,7 @@ _COMMANDS = {
     "ingest": "Send points from files or standard input into a stream.",
     "watch": "Follow a model's updates as they are published.",
     "models": "List, show, compare and export the versions of a model.",
+    "refit": "Fit a model anew to all retained points, and swap it in.",
     "status": "Show models, workers and what is still to learn.",
     "demo": "Learn from two real feeds, live, and draw the results.",
     "config": "Check, show and explain the settings.",

@@ -22,6 +22,7 @@ from streamclust.config.model import (
     ModelSettings,
     PointsSettings,
     PublishSettings,
+    RefitSettings,
 )
 from streamclust.config.settings import LogSettings, RedisSettings, Settings, WorkerSettings
 
@@ -45,6 +46,7 @@ __all__ = [
     "PointsSettings",
     "PublishSettings",
     "RedisSettings",
+    "RefitSettings",
     "Settings",
     "WarmUp",
     "WorkerSettings",

@@ -144,6 +144,23 @@ class EncodeSettings(Section):
         return distinct("labels", labels)
 
 
+class RefitSettings(Section):
+    """Fits of all retained points, beside the stream; see `streamclust refit`."""
+
+    every: PositiveDuration | None = Field(
+        default=None,
+        description="Refit the model this often while a worker runs; null never does.",
+    )
+    last: Text | None = Field(
+        default=None,
+        description="What a scheduled refit is of: the last so much event time (6h) or so many "
+        "points (1e6); null means all that the streams retain.",
+    )
+    restarts: Integer = Field(
+        default=4, ge=0, description="Runs from fresh seeds, besides the one from the live model."
+    )
+
+
 class _Model(Section):
     kind: str
     streams: Streams = Field(
@@ -178,6 +195,9 @@ class _Model(Section):
     )
     forgetting: ForgettingSettings = Field(
         default=NoForgetting(), description="How old points lose their weight."
+    )
+    refit: RefitSettings = Field(
+        default=RefitSettings(), description="Fits of all retained points, beside the stream."
     )
     scale: Literal["none", "standard", "robust"] = Field(
         default="none",

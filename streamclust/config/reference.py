@@ -124,13 +124,15 @@ def _default(field: FieldInfo) -> str:
     default: Any = field.default
     if default is PydanticUndefined:
         return "required"
+    plain = {None: "null", (): "[]"}
+    if default in plain:
+        return plain[default]
     for part in field_type(field).metadata:
         if isinstance(part, PlainSerializer):
             return str(part.func(default))  # type: ignore[call-arg]
     if isinstance(default, float):
         return f"{default:g}".replace("e-0", "e-")
-    plain = {None: "null", (): "[]"}
-    return plain[default] if default in plain else str(default).lower()
+    return str(default).lower()
 
 
 def markdown() -> str:

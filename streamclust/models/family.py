@@ -57,6 +57,12 @@ class Family(Protocol[P]):
     def optimum(self, X: Array, w: Array) -> P | None:
         """Return the parameters of the global optimum, where there is a way to know it."""
 
+    def reorder(self, params: P, order: Labels) -> P:
+        """Return the parameters with component `order[k]` as component k."""
+
+    def match(self, params: P, onto: P) -> Labels:
+        """Return the order in which the components of `params` lie nearest to those of `onto`."""
+
     def prior_stats(self, params: P, weight: float) -> Stats:
         """Return statistics whose m-step is `params`, as if from `weight` points a component."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.errors import DataError
+from streamclust.matching import match
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.em import InMemory, climb
 from streamclust.models.family import named_array
@@ -157,6 +158,21 @@ class GaussianMixture:
     def optimum(self, X: Array, w: Array) -> MixtureParams | None:
         """Return None: nobody knows it."""
         return None
+
+    def reorder(self, params: MixtureParams, order: Labels) -> MixtureParams:
+        """Return weights, means and covariances in another order."""
+        covariances = params.covariances
+        if self.covariance_type != "tied":
+            covariances = covariances[order]
+        return MixtureParams(
+            params.weights[order], params.means[order], covariances, self.covariance_type
+        )
+
+    def match(self, params: MixtureParams, onto: MixtureParams) -> Labels:
+        """Return the order that moves the means of `onto` least, features at equal spread."""
+        second = self._covariance.moment(onto.covariances, onto.weights)
+        variance = self._covariance.inner_variance(second, onto.means.shape[1])
+        return match(params.means, onto.means, np.sqrt(variance))
 
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
         """Return statistics of K times `weight` points, spread as the mixing weights say."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.errors import DataError
+from streamclust.matching import match
 from streamclust.models.family import named_array
 from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
@@ -101,6 +102,14 @@ class KMeans:
         if X.shape[1] != 1 or not len(X):
             return None
         return KMeansParams(optimal_centroids(X[:, 0], w, self.n_clusters)[:, None])
+
+    def reorder(self, params: KMeansParams, order: Labels) -> KMeansParams:
+        """Return the centroids in another order."""
+        return KMeansParams(params.centroids[order], params.scale)
+
+    def match(self, params: KMeansParams, onto: KMeansParams) -> Labels:
+        """Return the order that moves the centroids of `onto` least."""
+        return match(params.centroids, onto.centroids)
 
     def prior_stats(self, params: KMeansParams, weight: float) -> Stats:
         """Return statistics of `weight` points at each centroid."""

@@ -44,6 +44,8 @@ class Checkpoint:
         A stream that nothing was read of may be left out.
     lost : dict of str to Lost
         Points' stream -> what was gone before it was read.
+    refit : str
+        ID of the newest refit that was taken over.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -56,6 +58,7 @@ class Checkpoint:
     dead: int = 0
     read: dict[str, int | None] = field(default_factory=dict)
     lost: dict[str, Lost] = field(default_factory=dict)
+    refit: str = ""
 
 
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
@@ -92,6 +95,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         "published_revivals": checkpoint.published_revivals,
         "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
+        "refit": checkpoint.refit,
     }
     return pack(FORMAT, arrays, meta)
 
@@ -125,6 +129,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             published_revivals=int(meta["published_revivals"]),
             unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),
+            refit=str(meta["refit"]),
         )
     except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None

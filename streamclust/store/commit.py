@@ -5,7 +5,8 @@ same, and it can look before it writes. All checks stand before the first write:
 token, the keys' types, and that the version and the dead letters' numbers are new to their streams
 (which remember the newest ID also when its entry is gone). A script that gets past them can't fail
 half-way, and the server refuses it as a whole when memory is short. The entries come first, so
-that a user who may not add them (the lease has shown that SET is permitted) changes nothing.
+that a user who may not add them (the lease has shown that SET is permitted) changes nothing; a
+refit's proposal that is taken over goes before them for the same reason.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from streamclust.store.published import Model
 
 _SCRIPT = """
-local state, models, dead, token = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local state, models, dead, token, proposal = unpack(KEYS)
 local mine, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
-local first_dead, keep_dead = tonumber(ARGV[8]), ARGV[9]
+local first_dead, keep_dead, refit = tonumber(ARGV[8]), ARGV[9], ARGV[10]
 
 local newest = redis.call('GET', token)
 if newest ~= mine then return 'FENCED ' .. tostring(newest) end
-for key, wanted in pairs({[state]='string', [models]='stream', [dead]='stream'}) do
+local types = {[state]='string', [models]='stream', [dead]='stream', [proposal]='hash'}
+for key, wanted in pairs(types) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= wanted then return 'TYPE ' .. key .. ' ' .. found end
 end
@@ -47,10 +49,13 @@ local function taken(key, number)
   end
 end
 if version ~= '0' and taken(models, version) then return 'STALE ' .. models .. ' ' .. version end
-if #ARGV > 9 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
+if #ARGV > 10 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
 
-for i = 10, #ARGV, 5 do
-  local id = string.format('%.0f-0', first_dead + (i - 10) / 5)
+if refit ~= '' and redis.call('HGET', proposal, 'id') == refit then
+  redis.call('DEL', proposal)
+end
+for i = 11, #ARGV, 5 do
+  local id = string.format('%.0f-0', first_dead + (i - 11) / 5)
   redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, id, 'stream', ARGV[i], 'id', ARGV[i + 1],
              'index', ARGV[i + 2], 'reason', ARGV[i + 3], 'data', ARGV[i + 4])
 end
@@ -107,6 +112,8 @@ class Commit:
         Points refused since the last commit; only the newest that are to be kept are written.
     first_dead : int
         Number of the first of them.
+    refit : str
+        ID of the proposed refit that is taken over, whose proposal goes.
     """
 
     token: int
@@ -115,6 +122,7 @@ class Commit:
     payload: bytes = b""
     dead: Sequence[DeadLetter] = ()
     first_dead: int = 1
+    refit: str = ""
 
 
 def commit(
@@ -141,11 +149,12 @@ def commit(
     passing("committing")
     answer = client.eval(
         _SCRIPT,
-        4,
+        5,
         keys.state,
         keys.models,
         keys.dead,
         keys.token,
+        keys.proposal,
         what.token,
         what.state,
         version,
@@ -155,6 +164,7 @@ def commit(
         note,
         what.first_dead + len(what.dead) - len(dead),
         keep_dead,
+        what.refit,
         *letters,
     )
     _check(answer.decode())

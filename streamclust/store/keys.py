@@ -66,6 +66,23 @@ class Keys:
         return self._key("dead")
 
     @property
+    def proposal(self) -> str:
+        """Hash ``id``, ``state``. A refit that waits to be taken over: a checkpoint.
+
+        Written by ``refit``; read by the worker, which removes it in the commit that takes it over
+        (or when it can't be used). Kept until then.
+        """
+        return self._key("proposal")
+
+    @property
+    def refitting(self) -> str:
+        """String with a time to live. ``host:pid`` of the refit that is at work: one at a time.
+
+        Written by ``refit``; read by others that would begin.
+        """
+        return self._key("refitting")
+
+    @property
     def lease(self) -> str:
         """String with a time to live. ``token:owner`` of the worker that may write.
 

@@ -22,7 +22,7 @@ from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
 from streamclust.store.streams import order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import redis
     from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Item:
+class Item:
     """One entry, with the stream that it is from.
 
     ``read`` is how many entries the stream ever had up to here, and ``gap`` what is missing before.
@@ -91,22 +91,16 @@ class _Item:
 
     @property
     def order(self) -> tuple[int, int, str]:
+        """What entries are merged by."""
         return *order(self.entry_id), self.stream
 
 
-class StreamReader:
-    """Reads entries of several streams in the order of their IDs.
+class MergingReader:
+    """Gives entries of several streams in the order of their IDs; where from, says `_fill`.
 
     Parameters
     ----------
-    client : redis.Redis
-        Its replies to XREAD are taken raw, so it should have no other user.
-    position : dict of str to str
-        Where to go on: stream -> ID of the last entry that was read before.
-    read : dict of str to (int or None), optional
-        As in a batch.
-    on_reset : str
-        What to do when a stream was deleted and begun again: 'wait' for larger IDs, or 'restart'.
+    streams : iterable of str
 
     Attributes
     ----------
@@ -114,33 +108,18 @@ class StreamReader:
         About the size of the largest entries of late, so that no read asks for too many.
     """
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        position: dict[str, str],
-        read: Mapping[str, int | None] | None = None,
-        on_reset: OnReset = "wait",
-    ) -> None:
-        client.set_response_callback("XREAD", lambda reply, **_: reply)
-        self._client = client
-        read = read or {}
-        self._watches = {
-            stream: StreamWatch(
-                client, stream, at, read.get(stream), begun=stream in read, on_reset=on_reset
-            )
-            for stream, at in position.items()
-        }
+    def __init__(self, streams: Iterable[str]) -> None:
         self._gaps: list[Gap] = []
-        self._waiting: dict[str, deque[_Item]] = {stream: deque() for stream in position}
+        self._waiting: dict[str, deque[Item]] = {stream: deque() for stream in streams}
         self.entry_bytes = READ_BYTES / _FIRST_READ
 
-    def read(self, count: int, block_ms: int | None) -> list[_Item]:
+    def read(self, count: int, block_ms: int | None) -> list[Item]:
         """Return the next entries, about `count` a stream; none if there are none for `block_ms`.
 
         A stream whose read entries are used up is read again before a later entry of another
         stream is given out: what is there is merged by ID, whatever the sizes of the reads.
         """
-        items: list[_Item] = []
+        items: list[Item] = []
         while len(items) < count and not self._gaps:
             dry = [stream for stream, queue in self._waiting.items() if not queue]
             if dry:
@@ -158,6 +137,60 @@ class StreamReader:
         return gaps
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
+        """Add what comes next of these streams, about `count` entries each, to `_waiting`."""
+        raise NotImplementedError
+
+    def _sized(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
+        size = float(sum(map(len, entries[-1][1])))
+        self.entry_bytes = max(size, self.entry_bytes / 2.0)
+
+    def _merge(self) -> list[Item]:
+        """Take entries in order until a stream is used up that may have more to come."""
+        queues = [queue for queue in self._waiting.values() if queue]
+        if len(queues) == 1:
+            taken = list(queues[0])
+            queues[0].clear()
+            return taken
+        taken = []
+        while queues and all(queues):
+            taken.append(min(queues, key=lambda queue: queue[0].order).popleft())
+        return taken
+
+
+class StreamReader(MergingReader):
+    """Reads entries of several streams in the order of their IDs.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        Its replies to XREAD are taken raw, so it should have no other user.
+    position : dict of str to str
+        Where to go on: stream -> ID of the last entry that was read before.
+    read : dict of str to (int or None), optional
+        As in a batch.
+    on_reset : str
+        What to do when a stream was deleted and begun again: 'wait' for larger IDs, or 'restart'.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        position: dict[str, str],
+        read: Mapping[str, int | None] | None = None,
+        on_reset: OnReset = "wait",
+    ) -> None:
+        super().__init__(position)
+        client.set_response_callback("XREAD", lambda reply, **_: reply)
+        self._client = client
+        read = read or {}
+        self._watches = {
+            stream: StreamWatch(
+                client, stream, at, read.get(stream), begun=stream in read, on_reset=on_reset
+            )
+            for stream, at in position.items()
+        }
+
+    def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         wanted = {stream: self._watches[stream].position for stream in streams}
         reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
         found = {name.decode(): entries for name, entries in reply or ()}
@@ -173,22 +206,9 @@ class StreamReader:
         read = None if watch.read is None else watch.read - len(entries)
         for number, (entry_id, flat) in enumerate(entries, start=1):
             at = None if read is None else read + number
-            self._waiting[stream].append(_Item(stream, entry_id, flat, at, gap))
+            self._waiting[stream].append(Item(stream, entry_id, flat, at, gap))
             gap = None
-        size = float(sum(map(len, entries[-1][1])))
-        self.entry_bytes = max(size, self.entry_bytes / 2.0)
-
-    def _merge(self) -> list[_Item]:
-        """Take entries in order until a stream is used up that may have more to come."""
-        queues = [queue for queue in self._waiting.values() if queue]
-        if len(queues) == 1:
-            taken = list(queues[0])
-            queues[0].clear()
-            return taken
-        taken = []
-        while queues and all(queues):
-            taken.append(min(queues, key=lambda queue: queue[0].order).popleft())
-        return taken
+        self._sized(entries)
 
 
 class Batcher:
@@ -240,12 +260,12 @@ class Batcher:
             self._position[gap.stream] = gap.position
             self._counts[gap.stream] = gap.read
 
-    def feed(self, items: Sequence[_Item]) -> Iterator[Batch]:
+    def feed(self, items: Sequence[Item]) -> Iterator[Batch]:
         """Take entries in; yield each batch that they fill."""
         for entries, decoded in self._decode(items):
             yield from self._cut(entries, decoded)
 
-    def _decode(self, items: Sequence[_Item]) -> Iterator[tuple[Sequence[_Item], Decoded]]:
+    def _decode(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Decoded]]:
         """Yield the bad entries before the first that tells the layout, then all others."""
         if self._layout is None:
             layout, dead = detect_first(list(enumerate(item.flat for item in items)), self._spec)
@@ -256,7 +276,7 @@ class Batcher:
             entries = [(number, item.flat) for number, item in enumerate(items)]
             yield items, decode(entries, self._layout)
 
-    def _cut(self, items: Sequence[_Item], decoded: Decoded) -> Iterator[Batch]:
+    def _cut(self, items: Sequence[Item], decoded: Decoded) -> Iterator[Batch]:
         dead = np.array([point.entry_id for point in decoded.dead], np.intp)
         rows = _edges(decoded.counts)
         read = _edges(decoded.counts + np.bincount(dead, minlength=len(items)))
@@ -290,7 +310,7 @@ class Batcher:
             gaps=gaps,
         )
 
-    def _take(self, items: Sequence[_Item], part: Decoded) -> None:
+    def _take(self, items: Sequence[Item], part: Decoded) -> None:
         """Add entries, and the points that they gave, to the batch."""
         for item in {item.stream: item for item in items}.values():
             self._position[item.stream] = item.entry_id.decode()
@@ -301,7 +321,7 @@ class Batcher:
         if len(part.X):
             self._parts.append(part)
 
-    def _bury(self, item: _Item, point: DeadPoint) -> None:
+    def _bury(self, item: Item, point: DeadPoint) -> None:
         self._read += 1
         self._dead.append(
             DeadLetter(item.stream, item.entry_id.decode(), point.index, point.reason, point.data)
@@ -320,7 +340,7 @@ def _part(decoded: Decoded, edges: NDArray[np.int64], start: int, stop: int) -> 
 
 
 def batches(
-    reader: StreamReader,
+    reader: MergingReader,
     batcher: Batcher,
     *,
     linger: float,

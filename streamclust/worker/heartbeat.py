@@ -12,6 +12,7 @@ import redis
 
 from streamclust.kernels import describe
 from streamclust.store.health import Health, write_health
+from streamclust.store.proposal import proposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,13 @@ class Heartbeat:
         How long each lasts.
     progress : callable
         Returns the Progress to show.
+
+    Attributes
+    ----------
+    lost : bool
+        Whether another worker has taken the lease.
+    refit : bool
+        Whether a refit waits to be taken over.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.lost = False
+        self.refit = False
 
     def __enter__(self) -> Self:
         self._say()
@@ -76,6 +85,7 @@ class Heartbeat:
             try:
                 self.lost = not self._lease.renew()
                 self._say()
+                self.refit = bool(proposed(self._client, self._keys))
             except redis.RedisError:
                 continue  # the model's own loop meets the same fault, and deals with it
 

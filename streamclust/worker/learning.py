@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import redis
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.online import Info
+    from streamclust.online import Info, LearnerState, StreamLearner
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
     from streamclust.worker.build import Settings
@@ -100,6 +100,11 @@ class Learning:
         return self._checkpoint
 
     @property
+    def learner(self) -> StreamLearner[Any]:
+        """What learns the batches."""
+        return self._learner
+
+    @property
     def progress(self) -> Progress:
         """What to show of it."""
         state = self._checkpoint.learner
@@ -148,6 +153,11 @@ class Learning:
             self._checkpoint = replace(self._checkpoint, learner=state)
             self._tell(info)
 
+    def adopt(self, state: LearnerState[Any], refit: str) -> None:
+        """Go on from a refit, which covers all that was learned so far: commit and publish it."""
+        self._checkpoint = replace(self._checkpoint, learner=state, refit=refit)
+        self._commit(publish=True, reason="refit")
+
     def leave(self) -> None:
         """Commit and publish what isn't yet."""
         if self._checkpoint is not self._committed or self._news:
@@ -165,7 +175,8 @@ class Learning:
 
     def _commit(self, *, publish: bool, reason: Reason = "step") -> None:
         after, model = self._checkpoint, None
-        if publish and self._news:
+        refit = "" if reason != "refit" else after.refit
+        if publish and (self._news or refit):
             model = self._model(reason)
             after = replace(
                 after,
@@ -183,6 +194,7 @@ class Learning:
             payload=b"" if model is None else encode_model(model),
             dead=tuple(self._dead),
             first_dead=after.dead - len(self._dead) + 1,
+            refit=refit,
         )
         keep, keep_dead = self._settings.publish.keep, self._settings.dead.keep
         commit(self._client, self._keys, what, keep=keep, keep_dead=keep_dead)
@@ -220,9 +232,9 @@ class Learning:
         state, family = self._checkpoint.learner, self._learner.family
         if state.stats is None:
             raise AssertionError("a model that has parameters has statistics")
-        if self._checkpoint.version == 0:
+        if reason != "refit" and self._checkpoint.version == 0:
             reason = "start"
-        elif state.revivals > self._checkpoint.published_revivals:
+        elif reason != "refit" and state.revivals > self._checkpoint.published_revivals:
             reason = "reseed"
         layout = self._checkpoint.layout
         return Model(

@@ -23,6 +23,7 @@ from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning
 from streamclust.worker.patience import Patience
 from streamclust.worker.readahead import ReadAhead
+from streamclust.worker.swap import Swap
 
 if TYPE_CHECKING:
     import threading
@@ -122,7 +123,18 @@ def _session(job: Job, lease: Lease, patience: Patience) -> bool:
     client = job.server.client()
     learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log)
     patience.end()
-    heartbeat = Heartbeat(
+    heartbeat = _heartbeat(job, lease, learning)
+    swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
+    with heartbeat:
+        swap.look(learning)
+        with ReadAhead(_feed(job, learning)) as feed:
+            drained = _learn(job, learning, heartbeat, feed, swap)
+    learning.leave()
+    return drained
+
+
+def _heartbeat(job: Job, lease: Lease, learning: Learning) -> Heartbeat:
+    return Heartbeat(
         job.server.client(),
         job.keys,
         lease,
@@ -130,10 +142,30 @@ def _session(job: Job, lease: Lease, patience: Patience) -> bool:
         float(job.settings.worker.health_ttl),
         lambda: learning.progress,
     )
-    with heartbeat, ReadAhead(_feed(job, learning)) as feed:
-        drained = _learn(job, learning, heartbeat, feed)
-    learning.leave()
-    return drained
+
+
+def swap_in_place(job: Job) -> bool:
+    """Take over the proposed refit where no worker has the model; False if one has it.
+
+    Raises
+    ------
+    StreamclustError
+        If what the server holds doesn't fit the settings.
+    LeaseLostError
+        If a worker took the model meanwhile.
+    """
+    lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
+    if not lease.take():
+        return False
+    try:
+        client = job.server.client()
+        learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log)
+        swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
+        with _heartbeat(job, lease, learning):
+            swap.look(learning)
+    finally:
+        _give_back(job, lease)
+    return True
 
 
 def _wait_for(lease: Lease, job: Job) -> bool:
@@ -161,11 +193,14 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     )
 
 
-def _learn(job: Job, learning: Learning, heartbeat: Heartbeat, feed: ReadAhead) -> bool:
+def _learn(job: Job, learning: Learning, heartbeat: Heartbeat, feed: ReadAhead, swap: Swap) -> bool:
     """Learn batches as they come; True when the feed ended, False when told to stop."""
     for batch in feed.ticks(_TICK):
         if heartbeat.lost:
             raise LeaseLostError("another worker took the model over while this one slept")
+        if heartbeat.refit:
+            heartbeat.refit = False
+            swap.look(learning)
         if batch is None:
             learning.tick()
         else:

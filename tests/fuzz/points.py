@@ -28,7 +28,7 @@ from streamclust.store.points import (
     detect_first,
     encode,
 )
-from streamclust.store.source import Batch, Batcher, _Item
+from streamclust.store.source import Batch, Batcher, Item
 from tests.fuzz.mutate import HOSTILE, damage
 
 _CHUNK = 200
@@ -53,7 +53,7 @@ class _Case:
 
     spec: PointsFormat
     layout: Layout
-    items: list[_Item]
+    items: list[Item]
     sources: list[NDArray[np.float64] | None]
 
 
@@ -102,7 +102,7 @@ def _spec(layout: Layout, rng: random.Random) -> PointsFormat:
 
 def _entries(
     layout: Layout, rng: random.Random
-) -> tuple[list[_Item], list[NDArray[np.float64] | None]]:
+) -> tuple[list[Item], list[NDArray[np.float64] | None]]:
     block = 1 if layout.format == "fields" else rng.choice((1, 1, 3, 10))
     n = _CHUNK * block
     numbers = np.random.default_rng(rng.randrange(2**32))
@@ -111,13 +111,13 @@ def _entries(
     share = rng.choice((0.0, 0.01, 0.03, 0.03, 0.5))
     poisoned = numbers.random(n) < share / 2.0
     X[poisoned, rng.randrange(layout.n_features)] = rng.choice((np.nan, -np.inf, 1e30))
-    items: list[_Item] = []
+    items: list[Item] = []
     sources: list[NDArray[np.float64] | None] = []
     for number, flat in enumerate(encode(X, layout, w, block)):
         rows = slice(number * block, (number + 1) * block)
         touched = rng.random() < share
         items.append(
-            _Item(_STREAM, b"%d-0" % (number + 1), _damaged(flat, rng) if touched else flat)
+            Item(_STREAM, b"%d-0" % (number + 1), _damaged(flat, rng) if touched else flat)
         )
         sources.append(None if touched or poisoned[rows].any() else X[rows])
     return items, sources
@@ -159,7 +159,7 @@ def _check(case: _Case, rng: random.Random, tally: Tally) -> None:
     tally.dead += len(dead)
 
 
-def _batches(batcher: Batcher, items: Sequence[_Item], rng: random.Random) -> Iterator[Batch]:
+def _batches(batcher: Batcher, items: Sequence[Item], rng: random.Random) -> Iterator[Batch]:
     """Feed the entries in reads of any size."""
     start = 0
     while start < len(items):

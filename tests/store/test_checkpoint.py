@@ -123,6 +123,7 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         version=42,
         published=2**53 + 1,
         dead=7,
+        refit="17-ab",
         published_revivals=3,
         unpublished=7,
         read={"points": 2**40, "other": None},

@@ -1,0 +1,237 @@
+"""``streamclust refit``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamclust.cli.common import opened_job, server_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamclust.config import Settings
+    from streamclust.refit.command import Report, Watcher
+    from streamclust.refit.runs import Pass
+    from streamclust.refit.span import Span
+
+EXIT_INTERRUPTED = 130
+
+
+def data_options(command: Any) -> Any:
+    """Add the options that say which points: a part of the stream, or files."""
+    options = (
+        click.option(
+            "--from",
+            "first",
+            metavar="ID|TIME",
+            help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest]",
+        ),
+        click.option(
+            "--to",
+            "last",
+            metavar="ID|TIME",
+            help="Last entry.  [default: the newest that the model has learned]",
+        ),
+        click.option(
+            "--last",
+            "latest",
+            metavar="TIME|N",
+            help="The last so much event time (1h) or so many points (1e6).",
+        ),
+        click.option(
+            "--data",
+            "files",
+            multiple=True,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="A file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
+        ),
+        click.option("--weight-column", metavar="NAME", help="Column of weights in the files."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def make_span(
+    first: str | None, last: str | None, latest: str | None, files: tuple[Path, ...]
+) -> Span:
+    """Return the span, or say which options exclude each other."""
+    from streamclust.refit.span import Span
+
+    if files and (first or last or latest):
+        raise click.UsageError("--data goes without --from, --to and --last: files have no IDs")
+    if first and latest:
+        raise click.UsageError("--from and --last both say where to begin; give one")
+    return Span(first, last, latest)
+
+
+@click.command()
+@click.argument("model")
+@data_options
+@click.option(
+    "--restarts",
+    type=click.IntRange(min=0),
+    help="Runs from fresh seeds, besides the one from the live model.  [default: as configured]",
+)
+@click.option(
+    "--tol",
+    type=click.FloatRange(min=0),
+    default=1e-6,
+    show_default=True,
+    help="A run has converged when it gains no more: a share of J, or nats per point.",
+)
+@click.option(
+    "--max-iter", type=click.IntRange(min=1), default=300, show_default=True, help="Of each run."
+)
+@click.option("--dry-run", is_flag=True, help="Compare with the live model, and change nothing.")
+@click.option("--force", is_flag=True, help="Swap it in also if it is no better.")
+@click.option(
+    "--keep-best", is_flag=True, help="After Ctrl-C go on with the best so far, not with nothing."
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the worker may take to swap it in.",
+)
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def refit(
+    ctx: click.Context,
+    /,
+    settings: Settings,
+    model: str,
+    first: str | None,
+    last: str | None,
+    latest: str | None,
+    files: tuple[Path, ...],
+    weight_column: str | None,
+    restarts: int | None,
+    tol: float,
+    max_iter: int,
+    dry_run: bool,
+    force: bool,
+    keep_best: bool,
+    wait: float,
+    as_json: bool,
+) -> None:
+    """Fit MODEL anew to the whole retained stream, and swap it into the live model.
+
+    Runs Lloyd's algorithm (K-means) or EM (mixtures) to convergence over the points that the stream
+    still holds, or over files: from the live model, and from fresh seeds. The best run is swapped
+    in if it beats the live model on the same points. A running worker takes it over between two
+    batches and learns on top what has arrived meanwhile; without one the state is swapped in place.
+    Components keep their numbers. K-means in one dimension gets the global optimum.
+
+    Up to 256 MiB of points are kept in memory; more are read again for each pass, and seeded from
+    a sample.
+
+    \b
+    Examples:
+      streamclust refit palette                          all that the stream still holds
+      streamclust refit palette --last 1h --dry-run      would it be better?
+      streamclust refit palette --last 1e6 --restarts 10
+      streamclust refit palette --from 2026-05-01 --to 2026-05-02T12:00
+      streamclust refit palette --data a.parquet --data b.npy
+    """
+    from streamclust.cli.ingest import CtrlC
+    from streamclust.errors import StoppedError
+    from streamclust.refit.command import Request
+    from streamclust.refit.command import refit as run
+    from streamclust.refit.runs import Plan
+
+    span = make_span(first, last, latest, files)
+    with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
+        tries = job.model.refit.restarts if restarts is None else restarts
+        plan = Plan(tries, tol, max_iter, job.model.seed)
+        request = Request(span, plan, files, weight_column, dry_run, force, keep_best, wait)
+        try:
+            report = run(job, request, watch)
+        except StoppedError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+    if as_json:
+        click.echo(json.dumps({"model": model, **asdict(report)}))
+    else:
+        _say(report, model, job.model.kind, dry_run)
+    if report.stopped:
+        ctx.exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def _progress(stop: Any) -> Iterator[Watcher]:
+    """Show each pass on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from streamclust.refit.command import Watcher
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Watcher(stop=stop)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def on_points(count: int) -> None:
+            bar.update(task, description=f"reading: {count:,} points")
+
+        def on_pass(step: Pass) -> None:
+            bar.update(task, description=_pass_words(step))
+
+        yield Watcher(on_points, on_pass, stop)
+
+
+def _pass_words(step: Pass) -> str:
+    start = "from the live model" if step.run == "live" else f"from seeds {step.run}"
+    return (
+        f"run {start}: iteration {step.iteration}, loss {step.loss:.6g} a point "
+        f"(best so far {step.best:.6g})"
+    )
+
+
+def _say(report: Report, model: str, kind: str, dry_run: bool) -> None:
+    unit = "inertia" if kind == "kmeans" else "negative log-likelihood"
+    where = "in memory" if report.in_memory else "read again for each pass"
+    click.echo(f"{report.points:,} points, {where}; {unit} per point:")
+    click.echo(f"  {'live model':<16}{_loss(report.live_loss)}")
+    for run in report.runs:
+        name = "from live model" if run.start == "live" else f"from seeds {run.start}"
+        end = "converged" if run.converged else "not converged"
+        click.echo(f"  {name:<16}{_loss(run.loss)}  {run.iterations} iterations, {end}")
+    click.echo(_verdict(report, model, dry_run))
+
+
+def _loss(loss: float | None) -> str:
+    return "-".rjust(12) if loss is None else f"{loss:12.6g}"
+
+
+def _verdict(report: Report, model: str, dry_run: bool) -> str:
+    begun = "interrupted; " if report.stopped else ""
+    how_much = _gain(report)
+    if report.delivered is None:
+        left = "is left as it was" + ("" if dry_run else " (--force swaps all the same)")
+        return f"{begun}the refit is {how_much}: {model} {left}"
+    how = "taken over by the worker" if report.delivered.by_worker else "swapped in place"
+    on_top = "" if report.on_top else ", at the model's present position"
+    return f"{begun}the refit is {how_much}: {how}{on_top}, version {report.delivered.version}"
+
+
+def _gain(report: Report) -> str:
+    if report.live_loss is None:
+        return "the first model"
+    if not report.better:
+        return "no better than the live model"
+    if report.live_loss > 0.0 and report.loss >= 0.0:
+        return f"{1.0 - report.loss / report.live_loss:.3%} better"
+    return f"{report.live_loss - report.loss:.4g} better"

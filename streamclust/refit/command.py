@@ -1,0 +1,223 @@
+"""A refit from beginning to end: read, search, compare, and hand over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import StoppedError
+from streamclust.refit.data import gather
+from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
+from streamclust.refit.runs import search
+from streamclust.refit.sources import Checked, Files, StreamRange
+from streamclust.refit.span import resolve
+from streamclust.scaling import learn_scaling
+from streamclust.worker.build import make_learner, points_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from streamclust.models.family import Family
+    from streamclust.online import StreamLearner
+    from streamclust.refit.data import Gathered
+    from streamclust.refit.delivery import Delivered
+    from streamclust.refit.runs import Found, Pass, Plan, Run
+    from streamclust.refit.sources import Source
+    from streamclust.refit.span import Span
+    from streamclust.scaling import Scaling
+    from streamclust.store.checkpoint import Checkpoint
+    from streamclust.worker.model import Job
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be refitted, and on what.
+
+    Parameters
+    ----------
+    span : Span
+        Part of the stream; of no use with files.
+    plan : Plan
+    files : sequence of Path
+        Instead of the stream.
+    weight_column : str or None
+        Of the files.
+    dry_run : bool
+        Compare only.
+    force : bool
+        Swap also what is no better.
+    keep_best : bool
+        When stopped, go on with the best so far.
+    timeout : float
+        Seconds to wait for the worker.
+    """
+
+    span: Span
+    plan: Plan
+    files: Sequence[Path] = ()
+    weight_column: str | None = None
+    dry_run: bool = False
+    force: bool = False
+    keep_best: bool = False
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it.
+
+    Parameters
+    ----------
+    source : str
+        Where the points were from.
+    points : int
+    in_memory : bool
+        Whether they were kept, or read again for each pass.
+    live_loss, loss : float or None, float
+        Per point of the live model and of the refit, on the same points. K-means that scales its
+        features has them in scaled units.
+    better : bool
+        Whether the refit's is lower.
+    runs : tuple of Run
+    stopped : bool
+    on_top : bool
+        Whether what the model learned since the refit began is learned on top of it.
+    delivered : Delivered or None
+        None if the model was left as it was.
+    """
+
+    source: str
+    points: int
+    in_memory: bool
+    live_loss: float | None
+    loss: float
+    better: bool
+    runs: tuple[Run, ...]
+    stopped: bool
+    on_top: bool
+    delivered: Delivered | None
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who wants to see how it goes, and may stop it.
+
+    Parameters
+    ----------
+    on_points : callable
+        Given the points read so far.
+    on_pass : callable
+        Given each pass over them.
+    stop : callable
+        Whether to stop.
+    """
+
+    on_points: Callable[[int], None] = lambda _: None
+    on_pass: Callable[[Pass], None] = lambda _: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def refit(job: Job, request: Request, watcher: Watcher) -> Report:
+    """Fit a model anew to the retained stream or to files, and swap it in if it is better.
+
+    Raises
+    ------
+    UnknownModelError
+        If the model has no state yet.
+    TooFewPointsError
+        If there are no points, or fewer distinct ones than components.
+    BusyError
+        If another refit is at work, or the worker doesn't answer.
+    StoppedError
+        If it was stopped and `keep_best` is off, or there was no result yet.
+    """
+    client = job.server.client()
+    if request.dry_run:
+        return _refit(job, request, watcher, load(job, client))
+    with alone(client, job.keys):
+        return _refit(job, request, watcher, load(job, client))
+
+
+def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Report:
+    opened = open_source(job, request.span, request.files, request.weight_column, at)
+    learner = make_learner(job.model)
+    raw = gather(opened.source, request.plan.seed, on_points=watcher.on_points)
+    points = raw.scaled(_scaling(learner, at, raw))
+    live = learner.published(at.learner)
+    found = search(
+        learner.family, points, live, request.plan, on_pass=watcher.on_pass, stop=watcher.stop
+    )
+    if found.stopped and not request.keep_best:
+        raise StoppedError("interrupted; nothing was changed")
+    report = _report(opened, points, found, learner.family)
+    if request.dry_run or not (report.better or request.force):
+        return report
+    # A stop that was asked for is done with; another one is the terminal's.
+    stop = (lambda: False) if found.stopped else watcher.stop
+    proposal = checkpoint_of(found, at, points.scaling, whole=opened.whole)
+    return replace(report, delivered=deliver(job, proposal, request.timeout, stop))
+
+
+def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Gathered) -> Scaling | None:
+    """Return the model's own scales; those of the points if it is still warming up."""
+    if at.learner.params is not None:
+        return at.learner.scaling
+    return learn_scaling(learner.scale, points.sample.X, points.sample.w)
+
+
+def _report(opened: Opened, points: Gathered, found: Found, family: Family[Any]) -> Report:
+    def in_units(loss: float) -> float:
+        return loss if points.scaling is None else family.loss_in_units(loss, points.scaling)
+
+    loss, live = family.loss(found.stats), found.live_loss
+    return Report(
+        source=opened.source.label,
+        points=points.count,
+        in_memory=points.whole,
+        live_loss=None if live is None else in_units(live),
+        loss=in_units(loss),
+        better=live is None or loss < live,
+        runs=tuple(replace(run, loss=in_units(run.loss)) for run in found.runs),
+        stopped=found.stopped,
+        on_top=opened.whole,
+        delivered=None,
+    )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source, and whether it ends where the model has learned up to."""
+
+    source: Source
+    whole: bool
+
+
+def open_source(
+    job: Job, span: Span, files: Sequence[Path], weight_column: str | None, at: Checkpoint
+) -> Opened:
+    """Return the points that a model is to be refitted or scored on: of files, or its streams.
+
+    Raises
+    ------
+    ConfigError
+        If a part of the span can't be read.
+    DataError
+        If a file can't be read.
+    """
+    D = n_features(at)
+    if files:
+        features = () if at.layout is None else at.layout.features
+        return Opened(Checked(Files(files, features, weight_column), D, job.name), False)
+    client = job.server.client()
+    part = resolve(span, at, client)
+    spec = points_format(job.model.points, D)
+    stream = StreamRange(client, part.after, part.until, spec, at.layout)
+    return Opened(Checked(stream, D, job.name), part.whole)
+
+
+def n_features(at: Checkpoint) -> int | None:
+    """Return the model's number of features, if it knows it yet."""
+    if at.learner.stats is not None:
+        return int(at.learner.stats.reference.shape[1])
+    return None if at.layout is None else at.layout.n_features

@@ -1,0 +1,178 @@
+"""From a refit to the live model: proposed to its worker, or swapped in place where none runs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.exceptions import LockError
+
+from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
+from streamclust.store.checkpoint import decode_checkpoint
+from streamclust.store.proposal import propose, proposed, withdraw
+from streamclust.store.subscription import follow
+from streamclust.worker.build import make_family
+from streamclust.worker.model import swap_in_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamclust.refit.runs import Found
+    from streamclust.scaling import Scaling
+    from streamclust.store.checkpoint import Checkpoint
+    from streamclust.store.keys import Keys
+    from streamclust.worker.model import Job
+
+_LOCK_SECONDS = 30.0
+"""Life of the lock that keeps a second refit out, after the first one was killed."""
+
+_GLANCE = 0.1
+"""Seconds between looks at whether the worker has taken the refit over."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """How a refit went in.
+
+    Parameters
+    ----------
+    version : int
+        The version that was published with it.
+    by_worker : bool
+        Whether a running worker took it over; else it was swapped in place.
+    """
+
+    version: int
+    by_worker: bool
+
+
+def load(job: Job, client: redis.Redis) -> Checkpoint:
+    """Return the committed state of the model.
+
+    Raises
+    ------
+    UnknownModelError
+        If no worker has begun with it.
+    """
+    data: Any = client.get(job.keys.state)
+    if data is None:
+        raise UnknownModelError(
+            f"model {job.name!r} has learned nothing yet in namespace {job.keys.namespace!r}; "
+            "let `streamclust worker` begin with it first"
+        )
+    return decode_checkpoint(data, make_family(job.model), f"key {job.keys.state}")
+
+
+@contextmanager
+def alone(client: redis.Redis, keys: Keys) -> Iterator[None]:
+    """Keep other refits of the model out for the block.
+
+    Raises
+    ------
+    BusyError
+        If one is at work.
+    """
+    lock = client.lock(keys.refitting, timeout=_LOCK_SECONDS, blocking=False, thread_local=False)
+    mine = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    if not lock.acquire(token=mine):
+        holder: Any = client.get(keys.refitting) or b"unknown:unknown:"
+        host, pid, _ = holder.decode(errors="replace").rsplit(":", 2)
+        raise BusyError(
+            f"another refit of {keys.model!r} is at work (process {pid} on {host}); wait for it, "
+            f"or {_LOCK_SECONDS:.0f} s if it was killed"
+        )
+    done = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(lock, done), name="lock", daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        done.set()
+        renewing.join()
+        with _faults_ignored():
+            lock.release()
+
+
+def _renew(lock: Any, done: threading.Event) -> None:
+    while not done.wait(_LOCK_SECONDS / 3.0):
+        with _faults_ignored():
+            lock.reacquire()
+
+
+@contextmanager
+def _faults_ignored() -> Iterator[None]:
+    """Go on without the lock: the commit is what decides, and the lock lapses by itself."""
+    with suppress(redis.RedisError, LockError):
+        yield
+
+
+def checkpoint_of(
+    found: Found, at: Checkpoint, scaling: Scaling | None, *, whole: bool
+) -> Checkpoint:
+    """Return the refit as it is proposed.
+
+    Parameters
+    ----------
+    found : Found
+    at : Checkpoint
+        Of the model, when the refit began.
+    scaling : Scaling or None
+        Of the points that it is of.
+    whole : bool
+        Whether the refit's data end where `at` does, so that the rest can be learned on top.
+    """
+    learner = replace(
+        at.learner, params=found.params, stats=found.stats, average=None, scaling=scaling
+    )
+    name = f"{int(time.time() * 1000)}-{secrets.token_hex(6)}"
+    return replace(at, learner=learner, position=at.position if whole else {}, refit=name)
+
+
+def deliver(
+    job: Job, refit: Checkpoint, timeout: float, stop: Callable[[], bool] = lambda: False
+) -> Delivered:
+    """Propose a refit; return when the worker has taken it over, or do so where none runs.
+
+    A worker that vanishes before it has is not waited for longer than its lease lasts.
+
+    Raises
+    ------
+    BusyError
+        If the worker hasn't answered after `timeout` seconds; the proposal stays for it.
+    StoppedError
+        If the user didn't want to wait; the proposal is withdrawn.
+    """
+    client = job.server.client()
+    propose(client, job.keys, refit, make_family(job.model))
+    deadline, by_worker = time.monotonic() + timeout, True
+    while proposed(client, job.keys) == refit.refit:
+        if stop() and withdraw(client, job.keys, refit.refit):
+            raise StoppedError("interrupted: the refit was withdrawn, nothing was changed")
+        if time.monotonic() > deadline:
+            raise BusyError(
+                f"the worker of {job.name!r} has not taken the refit over within {timeout:g} s; "
+                f"it stays in {job.keys.proposal} and goes in when a worker gets to it"
+            )
+        try:
+            by_worker = not swap_in_place(job)
+        except LeaseLostError:  # a worker came meanwhile, and will do it
+            by_worker = True
+        if by_worker:
+            time.sleep(_GLANCE)
+    return Delivered(_version(job, client, refit), by_worker)
+
+
+def _version(job: Job, client: redis.Redis, refit: Checkpoint) -> int:
+    """Return the version that the refit was published with, if it was."""
+    if load(job, client).refit == refit.refit:
+        for model in follow(client, job.keys, refit.version):
+            if model.reason == "refit":
+                return model.version
+    raise BusyError(f"the worker of {job.name!r} refused the refit; its log says why")

@@ -1,0 +1,156 @@
+"""Where the points of a refit come from: a range of the model's streams, or files.
+
+Both can be read again from the beginning as often as needed, in chunks of bounded size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from streamclust.arrays import as_points, as_sample_weight
+from streamclust.errors import DataError
+from streamclust.store.ranges import RangeReader
+from streamclust.store.source import Batcher, batches
+from streamclust.tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import redis
+    from numpy.typing import ArrayLike
+
+    from streamclust.arrays import Array
+    from streamclust.store.layout import Layout, PointsFormat
+
+_CHUNK = 8192
+"""Points that are decoded at a time."""
+
+
+class Points(NamedTuple):
+    """A chunk: points (N, D), and their weights (N,), all positive."""
+
+    X: Array
+    w: Array
+
+
+class Source(Protocol):
+    """Points that can be read again and again."""
+
+    label: str
+    """What messages call it."""
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield all points, in the same order and the same chunks each time."""
+
+
+class StreamRange:
+    """The points of the model's streams after one position and up to another.
+
+    Points that can't be decoded are left out, as the worker left them out.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        It should have no other user.
+    after, until : mapping of str to str
+        Stream -> ID before the first entry, and of the last.
+    spec : PointsFormat
+    layout : Layout or None
+        The model's own, if it is known.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        after: Mapping[str, str],
+        until: Mapping[str, str],
+        spec: PointsFormat,
+        layout: Layout | None,
+    ) -> None:
+        self._client = client
+        self._after, self._until = dict(after), dict(until)
+        self._spec, self._layout = spec, layout
+        self.label = "; ".join(
+            f"stream {stream} after {after[stream]}, up to {end}" for stream, end in until.items()
+        )
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield all points; see `Source`."""
+        reader = RangeReader(self._client, self._after, self._until)
+        batcher = Batcher(self._spec, self._layout, self._after, _CHUNK)
+        for batch in batches(reader, batcher, linger=0.0, until_idle=True):
+            if len(batch.X):
+                yield points(batch.X, batch.w)
+
+
+class Files:
+    """The rows of files; columns by the names of the model's features, where a file has them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    features : sequence of str
+        Names of the model's features; may be empty.
+    weight_column : str, optional
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], features: Sequence[str], weight_column: str | None = None
+    ) -> None:
+        self._paths, self._weight = tuple(paths), weight_column
+        self._columns = {path: self._find(path, features) for path in paths}
+        self.label = ", ".join(map(str, paths))
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield all points; see `Source`."""
+        for path in self._paths:
+            for chunk in read_table(
+                path, columns=self._columns[path], weight_column=self._weight, chunk=_CHUNK
+            ):
+                yield points(chunk.X, chunk.w)
+
+    def _find(self, path: Path, features: Sequence[str]) -> tuple[str, ...] | None:
+        first = next(iter(read_table(path, weight_column=self._weight, chunk=1)), None)
+        there = () if first is None else first.names
+        return tuple(features) if features and set(features) <= set(there) else None
+
+
+class Checked:
+    """A source whose points must have the model's number of features.
+
+    Parameters
+    ----------
+    source : Source
+    n_features : int or None
+        None takes that of the first chunk.
+    model : str
+        For the message.
+    """
+
+    def __init__(self, source: Source, n_features: int | None, model: str) -> None:
+        self._source, self._D, self._model = source, n_features, model
+        self.label = source.label
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield all points; see `Source`."""
+        for chunk in self._source.chunks():
+            D = chunk.X.shape[1]
+            if self._D not in (None, D):
+                raise DataError(
+                    f"{self.label} has {D} features, model {self._model!r} has {self._D}; "
+                    "choose other data"
+                )
+            self._D = D
+            yield chunk
+
+
+def points(X: ArrayLike, w: ArrayLike | None) -> Points:
+    """Return a chunk in float64, without the points of weight 0."""
+    table = as_points(X)
+    weight = as_sample_weight(w, len(table))
+    if weight.all():
+        return Points(table, weight)
+    return Points(np.ascontiguousarray(table[weight > 0.0]), weight[weight > 0.0])

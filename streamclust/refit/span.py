@@ -1,0 +1,131 @@
+"""Which part of the stream a refit is of: from, to, or the last so many points or so much time."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from streamclust.config.values import parse_duration
+from streamclust.errors import ConfigError
+from streamclust.store.ranges import before, before_last, end_of
+from streamclust.store.streams import BEGINNING, order
+
+if TYPE_CHECKING:
+    import redis
+
+    from streamclust.store.checkpoint import Checkpoint
+
+WHEN = "an entry ID such as 1526919030474-0, or a time such as 2026-05-01T12:00"
+LATEST = "a duration (90s, 5m, 6h, 1d) or a number of points (1e6)"
+_ENTRY_ID = re.compile(r"\d+(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Span:
+    """What was asked for; at most one of `first` and `latest`.
+
+    Parameters
+    ----------
+    first, last : str or None
+        The first and the last entry: an ID, or a time. Default: all that is retained.
+    latest : str or None
+        A duration of event time, or a number of points, up to `last`.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    latest: str | None = None
+
+
+@dataclass(frozen=True)
+class Range:
+    """Positions on the model's streams.
+
+    Parameters
+    ----------
+    after, until : dict of str to str
+        Stream -> ID before the first entry, and of the last.
+    whole : bool
+        Whether it ends where the model has learned up to, so that what comes after can be learned
+        on top of a refit.
+    """
+
+    after: dict[str, str]
+    until: dict[str, str]
+    whole: bool
+
+
+def resolve(span: Span, at: Checkpoint, client: redis.Redis) -> Range:
+    """Return the positions of a span; it ends where the model has learned up to, or sooner.
+
+    Parameters
+    ----------
+    span : Span
+    at : Checkpoint
+        Of the model.
+    client : redis.Redis
+        It should have no other user.
+
+    Raises
+    ------
+    ConfigError
+        If a part of the span can't be read.
+    """
+    end = None if span.last is None else end_of(entry_id(span.last, "--to"))
+    until = {
+        stream: learned if end is None or order(end) >= order(learned) else end
+        for stream, learned in at.position.items()
+    }
+    after = _after(span, until, at, client)
+    return Range(after, until, whole=until == at.position)
+
+
+def _after(
+    span: Span, until: dict[str, str], at: Checkpoint, client: redis.Redis
+) -> dict[str, str]:
+    if span.first is not None:
+        return dict.fromkeys(until, before(entry_id(span.first, "--from")))
+    if span.latest is None:
+        return dict.fromkeys(until, BEGINNING)
+    n_points, seconds = latest(span.latest)
+    if n_points is not None:
+        if at.layout is None:
+            return dict.fromkeys(until, BEGINNING)
+        return before_last(client, until, n_points, at.layout)
+    newest = max(order(end)[0] for end in until.values())
+    return dict.fromkeys(until, before(f"{max(newest - int(1000 * seconds), 0)}-0"))
+
+
+def latest(text: str) -> tuple[int | None, float]:
+    """Return the number of points that `text` asks for, or else the seconds.
+
+    Examples
+    --------
+    >>> latest("1e6"), latest("90s")
+    ((1000000, 0.0), (None, 90.0))
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 1.0 <= number < 1e18:
+        return int(number), 0.0
+    try:
+        return None, parse_duration(text)
+    except ValueError:
+        raise ConfigError(f"--last {text!r}: expected {LATEST}") from None
+
+
+def entry_id(text: str, option: str) -> str:
+    """Return the entry ID that `text` is, or the millisecond of the time that it says.
+
+    A time without a zone is local.
+    """
+    if _ENTRY_ID.fullmatch(text):
+        return text
+    try:
+        return str(int(datetime.fromisoformat(text).timestamp() * 1000))
+    except (ValueError, OverflowError, OSError):
+        raise ConfigError(f"{option} {text!r}: expected {WHEN}") from None

@@ -1,0 +1,52 @@
+"""A refit that waits to be taken over: a checkpoint under a key of its own.
+
+Its learner holds the refit's parameters and the statistics under them; its position and counts
+are the model's own of when the refit began, or the position is empty where the refit is of other
+data than the model's stream up to there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+
+if TYPE_CHECKING:
+    import redis
+
+    from streamclust.models import Family
+    from streamclust.store.keys import Keys
+
+_WITHDRAW = """
+if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[Any]) -> None:
+    """Put a refit (with an ID) where the model's worker finds it, in place of an older one."""
+    value = {"id": refit.refit, "state": encode_checkpoint(refit, family)}
+    client.hset(keys.proposal, mapping=value)  # type: ignore[arg-type]
+
+
+def proposed(client: redis.Redis, keys: Keys) -> str:
+    """Return the ID of the refit that waits; empty if none does."""
+    found: Any = client.hget(keys.proposal, "id")
+    return "" if found is None else found.decode(errors="replace")
+
+
+def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Checkpoint | None:
+    """Return the refit that waits, if one does.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged, or of a model with other hyperparameters.
+    """
+    data: Any = client.hget(keys.proposal, "state")
+    return None if data is None else decode_checkpoint(data, family, f"key {keys.proposal}")
+
+
+def withdraw(client: redis.Redis, keys: Keys, refit: str) -> bool:
+    """Remove this refit; False if it isn't there any more."""
+    return bool(client.eval(_WITHDRAW, 1, keys.proposal, refit))

@@ -1,0 +1,118 @@
+"""A range of the points' streams, from after one position up to another, in order and bounded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.store.points import decode
+from streamclust.store.source import READ_BYTES, READ_ENTRIES, Item, MergingReader
+from streamclust.store.streams import BEGINNING, order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from streamclust.store.layout import Layout
+
+_FIRST_READ = 16
+"""Entries of the first read backwards, when nothing tells how large they are."""
+
+_LARGEST = (1 << 64) - 1
+"""Largest part of an entry's ID."""
+
+
+class RangeReader(MergingReader):
+    """Reads the entries of several streams up to a position, and nothing after it.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        Its replies to XRANGE are taken raw, so it should have no other user.
+    after : mapping of str to str
+        Stream -> ID of the last entry that is not wanted any more.
+    until : mapping of str to str
+        Stream -> ID of the last entry that is.
+    """
+
+    def __init__(
+        self, client: redis.Redis, after: Mapping[str, str], until: Mapping[str, str]
+    ) -> None:
+        self._position = {stream: after[stream] for stream in until if stream in after}
+        super().__init__(self._position)
+        client.set_response_callback("XRANGE", lambda reply, **_: reply)
+        self._client = client
+        self._until = dict(until)
+
+    def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
+        for stream in streams:
+            first, last = self._position[stream], self._until[stream]
+            if order(first) >= order(last):
+                continue
+            entries: Any = self._client.xrange(stream, f"({first}", last, count=count)
+            if entries:
+                self._waiting[stream].extend(Item(stream, *entry) for entry in entries)
+                self._position[stream] = entries[-1][0].decode()
+                self._sized(entries)
+
+
+def before(entry_id: str) -> str:
+    """Return the ID just before this one, so that reading after it begins with this one."""
+    milliseconds, sequence = order(entry_id)
+    if sequence:
+        return f"{milliseconds}-{sequence - 1}"
+    return f"{milliseconds - 1}-{_LARGEST}" if milliseconds else BEGINNING
+
+
+def end_of(entry_id: str) -> str:
+    """Return the last ID of a millisecond that is given without its sequence number."""
+    return entry_id if "-" in entry_id else f"{entry_id}-{_LARGEST}"
+
+
+def before_last(
+    client: redis.Redis, until: Mapping[str, str], n_points: int, layout: Layout
+) -> dict[str, str]:
+    """Return the position after which the last `n_points` good points up to `until` begin.
+
+    Entries are taken whole, and across streams in the order of their IDs. With fewer points than
+    that, it is the beginning.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        Its replies to XREVRANGE are taken raw, so it should have no other user.
+    until : mapping of str to str
+        Stream -> ID of the last entry.
+    n_points : int
+    layout : Layout
+    """
+    client.set_response_callback("XREVRANGE", lambda reply, **_: reply)
+    tails = [_tail(client, stream, last, n_points, layout) for stream, last in until.items()]
+    entries = sorted((entry for tail in tails for entry in tail), reverse=True)
+    counted = np.cumsum([count for _, count in entries])
+    cut = int(np.searchsorted(counted, n_points))
+    if cut >= len(entries):
+        return dict.fromkeys(until, BEGINNING)
+    milliseconds, sequence = entries[cut][0]
+    return dict.fromkeys(until, before(f"{milliseconds}-{sequence}"))
+
+
+def _tail(
+    client: redis.Redis, stream: str, last: str, n_points: int, layout: Layout
+) -> list[tuple[tuple[int, int], int]]:
+    """Return ID and number of points of a stream's last entries, newest first."""
+    tail: list[tuple[tuple[int, int], int]] = []
+    end, count, total = last, _FIRST_READ, 0
+    while total < n_points:
+        reply: Any = client.xrevrange(stream, end, "-", count=count)
+        if not reply:
+            break
+        decoded = decode(reply, layout)
+        tail += zip((order(e) for e, _ in reply), decoded.counts.tolist(), strict=True)
+        total += len(decoded.X)
+        end = f"({reply[-1][0].decode()}"
+        largest = max(sum(map(len, flat)) for _, flat in reply)
+        count = max(1, min(READ_ENTRIES, READ_BYTES // max(largest, 1)))
+    return tail

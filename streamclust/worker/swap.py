@@ -1,0 +1,143 @@
+"""Taking a refit over between two batches, without losing or repeating a point.
+
+The refit covers the stream up to the position where it began. What the model has learned since is
+read again and learned on top of it; then all lands in one commit, at the model's own position. The
+position never goes back, so nothing is counted, refused or published twice, and a crash at any
+instruction leaves the old state and the proposal, or the new state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import DataError, FormatError
+from streamclust.store.proposal import proposed, read_proposal, withdraw
+from streamclust.store.ranges import RangeReader
+from streamclust.store.source import Batcher, batches
+from streamclust.store.streams import order
+from streamclust.worker.build import points_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+    from structlog.typing import FilteringBoundLogger
+
+    from streamclust.online import LearnerState, StreamLearner
+    from streamclust.scaling import Scaling
+    from streamclust.store.checkpoint import Checkpoint
+    from streamclust.store.keys import Keys
+    from streamclust.store.source import Batch
+    from streamclust.worker.build import Settings
+    from streamclust.worker.learning import Learning
+
+
+class Swap:
+    """Takes proposed refits of one model over.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        For reading points; it should have no other user.
+    keys : Keys
+    settings : KMeansSettings or GaussianMixtureSettings
+    log : structlog logger
+    stopping : callable
+        Whether to leave the refit to the next worker.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        settings: Settings,
+        log: FilteringBoundLogger,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._settings = settings
+        self._log = log
+        self._stopping = stopping
+
+    def look(self, learning: Learning) -> None:
+        """Take over what is proposed, if anything is; refuse what doesn't fit the model."""
+        refit = proposed(self._client, self._keys)
+        if not refit:
+            return
+        try:
+            found = read_proposal(self._client, self._keys, learning.learner.family)
+            if found is not None and found.refit != learning.checkpoint.refit:
+                self._take(learning, found)
+                return
+        except (FormatError, DataError) as error:
+            self._log.error("refit refused", refit=refit, error=str(error))
+        withdraw(self._client, self._keys, refit)
+
+    def _take(self, learning: Learning, refit: Checkpoint) -> None:
+        at = learning.checkpoint
+        if not refit.position:
+            learning.adopt(_adopted(learning.learner, at.learner, refit), refit.refit)
+            return
+        _check_reach(refit, at)
+        then = replace(at.learner, **_clock(refit.learner))
+        state = _adopted(learning.learner, then, refit)
+        for batch in self._since(refit, at):
+            state, _ = learning.learner.update(state, batch.X, batch.w, time_ms=batch.time_ms)
+        if self._stopping():
+            return
+        missing = at.learner.points - state.points
+        if missing:
+            self._log.warning("points were trimmed that a refit should have learned", count=missing)
+        learning.adopt(_with_score_of(at.learner, state), refit.refit)
+
+    def _since(self, refit: Checkpoint, at: Checkpoint) -> Iterator[Batch]:
+        """Yield what was learned since the refit began, in batches."""
+        spec = points_format(self._settings.points)
+        after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
+        reader = RangeReader(self._client, after, at.position)
+        batcher = Batcher(spec, at.layout, after, self._settings.batch.size)
+        return batches(reader, batcher, linger=0.0, until_idle=True, stopping=self._stopping)
+
+
+def _check_reach(refit: Checkpoint, at: Checkpoint) -> None:
+    """Refuse a refit of points that the model has yet to learn: it would learn them twice."""
+    for stream, end in refit.position.items():
+        if order(end) > order(at.position.get(stream, end)):
+            raise DataError(f"the refit covers more of stream {stream} than the model has learned")
+
+
+def _adopted(
+    learner: StreamLearner[Any], live: LearnerState[Any], refit: Checkpoint
+) -> LearnerState[Any]:
+    params, stats = refit.learner.params, refit.learner.stats
+    if stats is None or params is None:
+        raise FormatError("the proposed refit holds no model")
+    wanted = None if live.stats is None else live.stats.reference.shape
+    if wanted not in (None, stats.reference.shape):
+        raise DataError(f"the refit has shape {stats.reference.shape}, the model {wanted}")
+    if live.params is None:
+        live = replace(live, scaling=refit.learner.scaling)
+    elif not _equal(live.scaling, refit.learner.scaling):
+        raise DataError("the refit has other scales than the model, which has begun since")
+    return learner.adopt(live, params, stats)
+
+
+def _equal(a: Scaling | None, b: Scaling | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool((a.center == b.center).all() and (a.scale == b.scale).all())
+
+
+def _clock(state: LearnerState[Any]) -> dict[str, Any]:
+    """Return how far the model was when the refit began."""
+    return {name: getattr(state, name) for name in ("steps", "points", "held", "time_ms")}
+
+
+def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> LearnerState[Any]:
+    """Return `state` with the counts and the score of `live`: no point is scored twice."""
+    stats = state.stats
+    if stats is not None and live.stats is not None:
+        stats = replace(stats, objective=live.stats.objective, count=live.stats.count)
+    return replace(state, stats=stats, **_clock(live))

@@ -1,0 +1,130 @@
+"""``streamclust refit``: what it prints, and one clear line for what can't be done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from streamclust.cli.main import cli
+from tests.refit.desk import drain, poor_site, save
+from tests.worker.harness import Site, add_entry, blobs, kmeans
+
+
+@pytest.fixture
+def site(tmp_path: Path, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.chdir(tmp_path)
+    return Site(tmp_path, valkey_url, namespace)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+def test_a_person_sees_all_runs_and_the_verdict(site: Site) -> None:
+    drain(poor_site(site, blobs(300)))
+    lines = invoke("refit", "m", "--restarts", "2", "--dry-run").output.splitlines()
+    assert lines[0] == "300 points, in memory; inertia per point:"
+    assert [line.split()[:2] for line in lines[1:5]] == [
+        ["live", "model"],
+        ["from", "live"],
+        ["from", "seeds"],
+        ["from", "seeds"],
+    ]
+    assert lines[-1].startswith("the refit is ")
+    assert lines[-1].endswith("% better: m is left as it was")
+    version = site.newest("m").version
+    done = invoke("refit", "m")
+    assert done.output.splitlines()[-1].endswith(f"better: swapped in place, version {version + 1}")
+    again = invoke("refit", "m").output.splitlines()[-1]
+    assert again == (
+        "the refit is no better than the live model: m is left as it was "
+        "(--force swaps all the same)"
+    )
+
+
+def test_a_part_of_the_stream(site: Site) -> None:
+    # Given entries of 30 points
+    drain(poor_site(site, blobs(300)))
+    with site.client as client:
+        ids = [entry_id.decode() for entry_id, _ in client.xrange(site.stream())]
+
+    def points(*arguments: str) -> int:
+        found = json.loads(invoke("refit", "m", "--dry-run", "--json", *arguments).stdout)
+        return int(found["points"])
+
+    assert points("--last", "1e2") == 120
+    assert points("--last", "1h") == points("--from", "2026-01-01") == 300
+    assert points("--from", ids[3]) == 210
+    assert points("--from", ids[3], "--to", ids[5]) == 90
+    # and what the model hasn't learned yet is left for it
+    with site.client as client:
+        add_entry(client, site.stream(), f8=blobs(30).tobytes(), d="2")
+    assert points() == points("--to", "2100-01-01") == 300
+
+
+def test_columns_of_a_file_are_found_by_the_names_of_features(site: Site) -> None:
+    with site.client as client:
+        for x, y in blobs(90).tolist():
+            add_entry(client, site.stream(), x1=str(x), x0=str(y))
+    drain(site.write({"m": kmeans(site.stream())}))
+    X = np.concatenate([blobs(300), 1000.0 + np.zeros((300, 1))], axis=1)[:, [2, 0, 1]]
+    path = save(site.folder / "more.csv", X)
+    path.write_text(path.read_text(encoding="utf-8").replace("x0,x1,x2", "other,x0,x1"))
+    found = json.loads(invoke("refit", "m", "--json", "--force", "--data", str(path)).stdout)
+    assert found["loss"] < 5.0
+    assert site.newest("m").features == ("x1", "x0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nobody"], 2, "model 'nobody' isn't configured; these are: m, new"),
+        (["new"], 1, "model 'new' has learned nothing yet in namespace"),
+        (["m", "--from", "2100-01-01"], 1, "no points in stream"),
+        (["m", "--to", "0-1"], 1, "no points in stream"),
+        (["m", "--last", "often"], 2, "--last 'often': expected a duration (90s, 5m, 6h, 1d) or"),
+        (["m", "--from", "noon"], 2, "--from 'noon': expected an entry ID such as"),
+        (["m", "--to", "7-x"], 2, "--to '7-x': expected an entry ID such as"),
+        (["m", "--from", "1-1", "--last", "1h"], 2, "--from and --last both say where to begin"),
+        (["m", "--last", "1h", "--data", "config.yaml"], 2, "--data goes without --from, --to"),
+        (["m", "--data", "wide.csv"], 1, "wide.csv has 3 features, model 'm' has 2"),
+        (["m", "--data", "few.csv"], 1, "2 distinct points are too few for 3 components"),
+        (["m", "--data", "none.csv"], 2, "does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(
+    site: Site, arguments: list[str], code: int, words: str
+) -> None:
+    drain(poor_site(site, blobs(90)))
+    config = (site.folder / "config.yaml").read_text(encoding="utf-8")
+    more = "\n  new: {kind: kmeans, n_clusters: 2, streams: none}\n"
+    (site.folder / "config.yaml").write_text(config.replace("models:", f"models:{more}", 1))
+    save(site.folder / "wide.csv", np.ones((9, 3)))
+    save(site.folder / "few.csv", np.array([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]]))
+    done = invoke("refit", *arguments)
+    assert done.exit_code == code, done.output
+    assert words in done.output.splitlines()[-1]
+    assert "Traceback" not in done.output
+
+
+def test_ctrl_c_leaves_the_model_unless_the_best_so_far_is_asked_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given Ctrl-C after the first passes
+    drain(poor_site(site, blobs(300)))
+    looks = iter(range(10_000))
+    monkeypatch.setattr("streamclust.cli.ingest.CtrlC.is_set", lambda _: next(looks) >= 3)
+    before = site.newest("m").version
+    done = invoke("refit", "m")
+    assert done.exit_code == 130
+    assert done.output == "error: interrupted; nothing was changed\n"
+    assert site.newest("m").version == before
+    looks = iter(range(10_000))
+    done = invoke("refit", "m", "--keep-best")
+    assert done.exit_code == 130
+    assert done.output.splitlines()[-1].startswith("interrupted; the refit is ")
+    assert site.newest("m").reason == "refit"

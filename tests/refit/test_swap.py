@@ -1,0 +1,369 @@
+"""A refit goes into the live model: with a worker, without one, and when one dies at it.
+
+Without forgetting, the mass of the model is the number of points that it knows: one that was lost,
+or learned twice, shows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamclust.errors import BusyError, StoppedError
+from streamclust.refit.command import Watcher
+from streamclust.store.lease import Lease
+from streamclust.worker.learning import Learning
+from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
+from tests.waiting import wait_until
+from tests.worker.harness import (
+    LIMIT,
+    Site,
+    Worker,
+    add_blocks,
+    add_entry,
+    blobs,
+    kmeans,
+    mixture,
+)
+
+
+def feed(site: Site, X: np.ndarray[Any, Any]) -> None:
+    with site.client as client:
+        add_blocks(client, site.stream(), X)
+
+
+def held_lease(site: Site) -> None:
+    """As if a worker had the model that doesn't come to looking for refits."""
+    with site.client as client:
+        client.set(site.keys("m").lease, "1:other", px=60_000)
+
+
+def free_lease(site: Site) -> None:
+    with site.client as client:
+        client.delete(site.keys("m").lease)
+
+
+def test_without_a_worker_it_is_swapped_in_place(site: Site) -> None:
+    # Given a model that learned poorly
+    drain(poor_site(site, blobs(600)))
+    before = site.newest("m")
+    # When it is refitted
+    report = refit(site)
+    # Then it is better, published as such, and nothing else has changed
+    assert report.live_loss is not None
+    assert report.better
+    assert report.loss < 0.5 * report.live_loss
+    assert report.delivered is not None
+    assert (report.delivered.version, report.delivered.by_worker) == (before.version + 1, False)
+    after = site.newest("m")
+    assert (after.version, after.reason) == (before.version + 1, "refit")
+    assert (after.points, after.position) == (before.points, before.position)
+    assert after.loss == before.loss
+    assert sorted(after.means[:, 0].round().tolist()) == [-10, 0, 10]
+    assert after.mass.sum() == pytest.approx(600)
+    # and once more it is no better, and left alone
+    again = refit(site)
+    assert (again.better, again.delivered) == (False, None)
+    assert site.newest("m").version == after.version
+    # unless it is forced
+    forced = refit(site, force=True)
+    assert forced.delivered is not None
+    assert forced.delivered.version == after.version + 1
+
+
+def test_a_dry_run_changes_nothing(site: Site) -> None:
+    drain(poor_site(site, blobs(300)))
+    before = site.state("m")
+    report = refit(site, dry_run=True)
+    assert report.better
+    assert report.delivered is None
+    assert site.state("m") == before
+    assert not waiting(site)
+
+
+@pytest.mark.parametrize("kind", [kmeans, mixture])
+def test_a_running_worker_takes_it_over_while_the_feed_goes_on(site: Site, kind: Any) -> None:
+    # Given a worker that is at work on a feed, with some bad points in it, without forgetting
+    stream = site.stream()
+    feed(site, blobs(600))
+    site.write({"m": kind(stream, **EAGER)})
+    done = threading.Event()
+
+    def more() -> None:
+        with site.client as client:
+            while not done.wait(0.01):
+                add_blocks(client, stream, blobs(90, seed=1))
+                add_entry(client, stream, f8=b"bad")
+
+    with Worker(site) as worker:
+        worker.wait(lambda: site.committed("m") >= 600)
+        feeder = threading.Thread(target=more)
+        feeder.start()
+        try:
+            # When it is refitted, twice
+            for _ in range(2):
+                report = refit(site, force=True)
+                assert report.delivered is not None
+                assert report.delivered.by_worker
+        finally:
+            done.set()
+            feeder.join()
+        with site.client as client:
+            last: Any = client.xinfo_stream(stream)["last-generated-id"]
+            bad = int(client.xlen(stream) - 20) // 4
+        worker.wait(lambda: site.position("m") == {stream: last.decode()})
+        assert worker.leave() == 0
+        assert len(worker.events("published")) == len(site.versions("m"))
+    # Then each point counts once, and each bad one is kept once
+    model, total = site.newest("m"), 600 + 90 * bad
+    assert model.points == total
+    assert model.mass.sum() == pytest.approx(total, rel=1e-9)
+    assert len(site.dead("m")) == bad
+    assert reasons(site).count("refit") == 2
+    assert not waiting(site)
+
+
+def test_components_keep_their_numbers(site: Site) -> None:
+    feed(site, blobs(900))
+    drain(site.write({"m": kmeans(site.stream(), **EAGER)}))
+    before = site.newest("m")
+    refit(site, force=True)
+    after = site.newest("m")
+    assert after.reason == "refit"
+    assert np.abs(after.means - before.means).max() < 1.0
+
+
+def test_a_worker_that_dies_before_the_swap_is_not_waited_for(site: Site) -> None:
+    # Given a worker that is killed, while its lease goes on, and points that it didn't learn
+    feed(site, blobs(600))
+    site.write({"m": kmeans(site.stream(), **EAGER)})
+    with Worker(site) as worker:
+        worker.wait(lambda: site.committed("m") == 600)
+    feed(site, blobs(90, seed=1))
+    # When a refit is proposed to it Then that goes in once the lease has lapsed
+    report = refit(site, force=True)
+    assert report.delivered is not None
+    assert not report.delivered.by_worker
+    assert site.newest("m").reason == "refit"
+    # and the next worker learns the rest on top
+    drain(site)
+    assert site.newest("m").points == 690
+    assert site.newest("m").mass.sum() == pytest.approx(690, rel=1e-9)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+def test_a_worker_that_is_killed_at_the_swap(site: Site, delay: float) -> None:
+    # Given a worker with a lot to learn again on top of a refit
+    feed(site, blobs(600))
+    site.write({"m": kmeans(site.stream(), **EAGER)})
+    drain(site)
+    held_lease(site)
+    with pytest.raises(BusyError, match="has not taken the refit over"):
+        refit(site, force=True, timeout=0.0)
+    free_lease(site)
+    with Worker(site) as worker:
+        worker.says("continuing")
+        feed(site, blobs(6000, seed=1))
+        # When it is killed about when it takes the refit over
+        time.sleep(delay)
+        worker.kill()
+    # Then the refit goes in, once, and each point counts once
+    wait_until(lambda: not site.client.exists(site.keys("m").lease), LIMIT)
+    drain(site)
+    model = site.newest("m")
+    assert model.points == 6600
+    assert model.mass.sum() == pytest.approx(6600, rel=1e-9)
+    assert reasons(site).count("refit") == 1
+    assert not waiting(site)
+
+
+def test_a_stop_withdraws_a_refit_that_waits(site: Site) -> None:
+    drain(poor_site(site, blobs(300)))
+    before = site.state("m")
+    held_lease(site)
+    with pytest.raises(StoppedError, match="withdrawn, nothing was changed"):
+        refit(site, Watcher(stop=lambda: waiting(site)))
+    assert not waiting(site)
+    assert site.state("m") == before
+
+
+def test_a_worker_that_does_not_answer_in_time(site: Site) -> None:
+    drain(poor_site(site, blobs(300)))
+    held_lease(site)
+    with pytest.raises(BusyError, match=r"has not taken the refit over within 0\.2 s"):
+        refit(site, timeout=0.2)
+    assert waiting(site)
+    # and it goes in when a worker comes
+    free_lease(site)
+    drain(site)
+    assert site.newest("m").reason == "refit"
+    assert not waiting(site)
+
+
+def test_what_was_learned_meanwhile_is_learned_again_on_top(site: Site) -> None:
+    # Given a refit that waits while the model goes on, with bad points on the way
+    drain(poor_site(site, blobs(300)))
+    held_lease(site)
+    with pytest.raises(BusyError):
+        refit(site, timeout=0.0)
+    with site.client as client:
+        kept = client.hgetall(site.keys("m").proposal)
+        client.delete(site.keys("m").lease, site.keys("m").proposal)
+        feed(site, blobs(900, seed=1))
+        add_entry(client, site.stream(), f8=b"bad")
+        drain(site)
+        before = site.newest("m")
+        # When it goes in
+        client.hset(site.keys("m").proposal, mapping=kept)
+        drain(site)
+    # Then all points are in the statistics, and counts, score and position are as they were
+    after = site.newest("m")
+    assert after.reason == "refit"
+    assert (after.points, after.position, after.loss) == (1200, before.position, before.loss)
+    assert after.mass.sum() == pytest.approx(1200, rel=1e-9)
+    assert sorted(after.mass.round().tolist()) == [400, 400, 400]
+    assert len(site.dead("m")) == 1
+    # and the same refit doesn't go in again
+    with site.client as client:
+        client.hset(site.keys("m").proposal, mapping=kept)
+        drain(site)
+    assert reasons(site).count("refit") == 1
+    assert not waiting(site)
+
+
+def test_points_that_were_trimmed_meanwhile_are_said(site: Site) -> None:
+    # Given a refit that waits while the model goes on
+    drain(poor_site(site, blobs(300)))
+    held_lease(site)
+    with pytest.raises(BusyError):
+        refit(site, timeout=0.0)
+    with site.client as client:
+        kept = client.hgetall(site.keys("m").proposal)
+        client.delete(site.keys("m").lease, site.keys("m").proposal)
+        feed(site, blobs(90, seed=1))
+        drain(site)
+        # When what was learned is trimmed before the refit goes in
+        client.xtrim(site.stream(), maxlen=1, approximate=False)
+        client.hset(site.keys("m").proposal, mapping=kept)
+    said = [each for each in drain(site) if "trimmed" in each["event"]]
+    # Then that is said, with the number of points
+    assert [each["count"] for each in said] == [60]
+    assert site.newest("m").points == 390
+
+
+def test_two_refits_at_once(site: Site) -> None:
+    drain(poor_site(site, blobs(300)))
+    with site.client as client:
+        client.set(site.keys("m").refitting, "elsewhere:42:abc", px=60_000)
+    with pytest.raises(BusyError, match=r"another refit of 'm' .*process 42 on elsewhere"):
+        refit(site)
+    # but a comparison disturbs nobody
+    assert refit(site, dry_run=True).better
+    # and a refit that is done is in nobody's way
+    with site.client as client:
+        client.delete(site.keys("m").refitting)
+        refit(site)
+        assert not client.exists(site.keys("m").refitting)
+
+
+def test_a_worker_refuses_what_does_not_fit_and_goes_on(site: Site) -> None:
+    drain(poor_site(site, blobs(300)))
+    for state in (b"x", b""):
+        with site.client as client:
+            client.hset(site.keys("m").proposal, mapping={"id": "1", "state": state})
+        feed(site, blobs(30))
+        [refused] = [each for each in drain(site) if each["event"] == "refit refused"]
+        assert refused["error"].startswith(f"key {site.keys('m').proposal} does not hold")
+        assert not waiting(site)
+    assert site.newest("m").points == 360
+    assert "refit" not in reasons(site)
+
+
+def test_a_refit_of_points_that_the_model_has_yet_to_learn_is_refused(site: Site) -> None:
+    # Given a refit that waits, and a state of before it, from a backup
+    drain(poor_site(site, blobs(300)))
+    with site.client as client:
+        backup: Any = client.get(site.keys("m").state)
+        feed(site, blobs(90, seed=1))
+        drain(site)
+        held_lease(site)
+        with pytest.raises(BusyError):
+            refit(site, timeout=0.0)
+        free_lease(site)
+        client.set(site.keys("m").state, backup)
+        client.delete(site.keys("m").models)
+    # Then it is refused, and the points are learned once
+    [refused] = [each for each in drain(site) if each["event"] == "refit refused"]
+    assert "covers more of stream" in refused["error"]
+    assert site.committed("m") == 390
+    assert not waiting(site)
+
+
+def test_data_from_files_goes_in_at_the_present_position(site: Site, tmp_path: Path) -> None:
+    drain(poor_site(site, blobs(300)))
+    np.save(tmp_path / "a.npy", blobs(600, seed=3))
+    files = [tmp_path / "a.npy", save(tmp_path / "b.csv", blobs(300, seed=4))]
+    report = refit(site, files=files)
+    assert (report.points, report.on_top) == (900, False)
+    after = site.newest("m")
+    assert (after.reason, after.points) == ("refit", 300)
+    assert sorted(after.means[:, 0].round().tolist()) == [-10, 0, 10]
+    # and it counts for no more points than the model had
+    assert after.mass.sum() == pytest.approx(303)
+
+
+def test_a_model_that_is_still_warming_up_gets_its_first_version(site: Site) -> None:
+    feed(site, blobs(300))
+    init = {"kind": "warm_up", "points": 100_000}
+    site.write({"m": kmeans(site.stream(), **{**EAGER, "init": init})})
+    with Worker(site) as worker:
+        worker.wait(lambda: site.committed("m") == 300)
+        report = refit(site)
+        assert report.live_loss is None
+        assert report.delivered is not None
+        assert (report.delivered.version, report.delivered.by_worker) == (1, True)
+        assert worker.leave() == 0
+    first = site.versions("m")[0]
+    assert (first.reason, first.points) == ("refit", 300)
+    assert first.mass.sum() == pytest.approx(300)
+
+
+def test_scaled_features_stay_on_the_model_s_scale(site: Site) -> None:
+    # Given features of very different units
+    X = blobs(600) * np.array([1.0, 1000.0])
+    feed(site, X)
+    drain(site.write({"m": kmeans(site.stream(), scale="standard", **EAGER)}))
+    before = site.newest("m")
+    # When the model is refitted, and more is learned on top
+    report = refit(site, force=True)
+    assert report.loss < 1.0
+    after = site.newest("m")
+    assert after.reason == "refit"
+    assert np.abs((after.means - before.means) / [1.0, 1000.0]).max() < 1.0
+    feed(site, X)
+    drain(site)
+    assert site.newest("m").mass.sum() == pytest.approx(1200, rel=1e-9)
+
+
+def test_a_model_that_is_warming_up_gets_its_scale_from_the_refit(site: Site) -> None:
+    feed(site, blobs(300) * np.array([1.0, 1000.0]))
+    init = {"kind": "warm_up", "points": 100_000}
+    site.write({"m": kmeans(site.stream(), scale="robust", **{**EAGER, "init": init})})
+    with a_job(site) as (job, _):
+        client = job.server.client()
+        lease = Lease(client, job.keys, 60.0)
+        assert lease.take()
+        learning = Learning("m", job.model, client, job.keys, lease.token, job.log)
+        lease.drop()
+        assert learning.checkpoint.learner.params is None
+    report = refit(site, files=[save(site.folder / "x.csv", blobs(300) * np.array([1.0, 1e3]))])
+    assert report.delivered is not None
+    means = site.newest("m").means
+    assert sorted(means[:, 1].round(-4).tolist()) == [-10_000, 0, 10_000]
+    drain(site)
+    assert site.newest("m").points == 300
