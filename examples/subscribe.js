@@ -1,0 +1,50 @@
+// Follows a model in Node.js 18 or newer.  npm install redis
+//
+//   node subscribe.js redis://localhost:6379 palette [namespace] [since]
+//
+// Prints a line of JSON a version. The payload is safetensors: the length of a JSON header (uint64,
+// little-endian), the header, and the arrays, one after the other, little-endian, C order.
+const { createClient, ErrorReply, RESP_TYPES } = require("redis");
+
+function readSafetensors(buffer) {
+  const length = Number(buffer.readBigUInt64LE(0));
+  const header = JSON.parse(buffer.toString("utf8", 8, 8 + length));
+  const arrays = {};
+  const { __metadata__, ...tensors } = header;
+  for (const [name, { dtype, shape, data_offsets: [start, end] }] of Object.entries(tensors)) {
+    if (dtype !== "F64") throw new Error(`${name} is ${dtype}, expected F64`);
+    const bytes = Uint8Array.from(buffer.subarray(8 + length + start, 8 + length + end));
+    arrays[name] = { shape, data: new Float64Array(bytes.buffer) }; // a copy, so it is aligned
+  }
+  return { meta: JSON.parse(__metadata__.streamclust), arrays };
+}
+
+async function main(url, model, namespace = "streamclust", since = "0") {
+  const client = createClient({ url, RESP: 2 });
+  client.on("error", (error) => console.error(error.message)); // it connects again by itself
+  await client.connect();
+  const asBuffers = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } };
+  const key = `{${namespace}:${model}}:models`;
+  let last = `${since}-0`; // the ID of the last version that was read
+  for (;;) {
+    const read = ["XREAD", "BLOCK", "5000", "COUNT", "16", "STREAMS", key, last];
+    const reply = await client.sendCommand(read, asBuffers).catch((error) => {
+      if (error instanceof ErrorReply) throw error;
+      return null; // the connection was lost: read again after the last version
+    });
+    // [[key, [[id, [field, value, ...]], ...]]], or null if nothing came
+    for (const [id, fields] of reply?.[0][1] ?? []) {
+      last = id.toString();
+      const payload = fields[fields.findIndex((field) => field.equals(Buffer.from("payload"))) + 1];
+      const { meta, arrays } = readSafetensors(payload);
+      const { data, shape: [K, D] } = arrays.centroids ?? arrays.means;
+      const means = Array.from({ length: K }, (_, k) => Array.from(data.subarray(k * D, k * D + D)));
+      console.log(JSON.stringify({ version: meta.version, points: meta.points, means }));
+    }
+  }
+}
+
+main(...process.argv.slice(2)).catch((error) => {
+  console.error(error.message);
+  process.exit(1);
+});
