@@ -368,7 +368,8 @@ def batches(
             batcher.note(gap)
         if until_idle and not items and not gaps:
             break
-        if batcher.begun and not until_idle and clock() - opened >= linger:
+        # As long as reads find more, it is not the feed that is slow.
+        if batcher.begun and not items and not until_idle and clock() - opened >= linger:
             yield batcher.flush()
     if until_idle and batcher.begun and not stopping():
         yield batcher.flush()

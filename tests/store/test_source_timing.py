@@ -106,6 +106,25 @@ def test_the_linger_begins_when_the_first_entry_comes(feed: Feed) -> None:
     assert batch == [0, 1, 2, 3]
 
 
+def test_a_slow_server_or_reader_cuts_no_batch_of_a_backlog(feed: Feed) -> None:
+    # Given a backlog, and reads that take longer than a batch may linger
+    clock = Clock()
+    feed.add_points(grid(20))
+
+    def stopping() -> bool:
+        clock.now += 1.0
+        return False
+
+    with read_sizes(3, first=3):
+        found = feed.batches(8, linger=0.05, clock=clock, stopping=stopping)
+        # Then only the end of the backlog ends a batch that isn't full
+        assert numbers([next(found) for _ in range(3)]) == [
+            list(range(8)),
+            list(range(8, 16)),
+            list(range(16, 20)),
+        ]
+
+
 def test_no_linger_gives_what_is_there(feed: Feed) -> None:
     feed.add_points(grid(3))
     found = feed.batches(10, linger=0.0, clock=Clock())
