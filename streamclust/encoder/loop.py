@@ -15,7 +15,7 @@ import redis
 
 from streamclust.encoder.coding import Coder
 from streamclust.store.codes import last_code, write_codes
-from streamclust.store.connect import PASSING, translated
+from streamclust.store.connect import PASSING, translate, translated
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.streams import order
@@ -129,7 +129,8 @@ def run_encoder(job: Job) -> Tally:
     StreamclustError
         If the server can't be used at all, or with `until_idle` if there is no model.
     """
-    encoder = _Encoder(job)
+    with translate(job.server.label):
+        encoder = _Encoder(job)
     patience = Patience(job.server.label, job.stop, job.log)
     try:
         while not job.stop.is_set():

@@ -14,7 +14,7 @@ import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.failpoints import passing
-from streamclust.store.connect import PASSING, translated
+from streamclust.store.connect import PASSING, translate, translated
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.source import Batcher, StreamReader, batches
@@ -86,7 +86,8 @@ def run_model(job: Job) -> None:
     StreamclustError
         If the server can't be used at all, or what it holds doesn't fit the settings.
     """
-    lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
+    with translate(job.server.label):
+        lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
     try:
         _sessions(job, lease)
     finally:
