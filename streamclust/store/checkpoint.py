@@ -18,6 +18,18 @@ from streamclust.store.payload import pack, unpack
 FORMAT = "streamclust.state/1"
 
 
+@dataclass(frozen=True)
+class Covered:
+    """What a checkpoint covers of its streams; the parts of it that need no family to be read.
+
+    The fields are those of `Checkpoint`.
+    """
+
+    position: dict[str, str] = field(default_factory=dict)
+    read: dict[str, int | None] = field(default_factory=dict)
+    lost: dict[str, Lost] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """One committed moment of a model.
@@ -46,6 +58,8 @@ class Checkpoint:
         Points' stream -> what was gone before it was read.
     refit : str
         ID of the newest refit that was taken over.
+    left : Covered
+        Of streams that the settings no longer name: one that comes back goes on there.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -59,6 +73,7 @@ class Checkpoint:
     read: dict[str, int | None] = field(default_factory=dict)
     lost: dict[str, Lost] = field(default_factory=dict)
     refit: str = ""
+    left: Covered = field(default_factory=Covered)
 
 
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
@@ -96,6 +111,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
         "refit": checkpoint.refit,
+        "left": asdict(checkpoint.left),
     }
     return pack(FORMAT, arrays, meta)
 
@@ -130,21 +146,10 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),
             refit=str(meta["refit"]),
+            left=Covered(**_covered(meta["left"])),
         )
     except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
-
-
-@dataclass(frozen=True)
-class Covered:
-    """What a checkpoint covers of its streams; the parts of it that need no family to be read.
-
-    The fields are those of `Checkpoint`.
-    """
-
-    position: dict[str, str] = field(default_factory=dict)
-    read: dict[str, int | None] = field(default_factory=dict)
-    lost: dict[str, Lost] = field(default_factory=dict)
 
 
 def decode_covered(data: bytes, where: str) -> Covered:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import FormatError
 from streamclust.failpoints import passing
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.checkpoint import Checkpoint, Covered, decode_checkpoint, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.published import Model, Reason, encode_model
@@ -275,17 +275,21 @@ class Learning:
 
     def _add_streams(self) -> bool:
         """Take the streams from the settings; say whether there are new ones."""
-        known, streams = self._checkpoint.position, self._settings.streams
-        new = [stream for stream in streams if stream not in known]
-        begun = begin(self._client, new, self._settings.start)
-        position = {**known, **begun}
-        read = {**self._checkpoint.read, **entries_read(self._client, begun)}
+        at, streams = self._checkpoint, self._settings.streams
+        position = {**at.left.position, **at.position}
+        begun = begin(self._client, [s for s in streams if s not in position], self._settings.start)
+        position |= begun
+        read = {**at.left.read, **at.read, **entries_read(self._client, begun)}
         self._checkpoint = self._committed = replace(
-            self._checkpoint,
+            at,
             position={stream: position[stream] for stream in streams},
             read={stream: read[stream] for stream in streams if stream in read},
+            left=Covered(
+                position={s: end for s, end in position.items() if s not in streams},
+                read={s: count for s, count in read.items() if s not in streams},
+            ),
         )
-        return bool(new)
+        return bool(begun)
 
     def _tell_gap(self, gap: Gap) -> None:
         event, told = gap_words(gap)

@@ -14,7 +14,13 @@ from streamclust.errors import FormatError
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.online import LearnerState, StreamLearner
-from streamclust.store.checkpoint import FORMAT, Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    Covered,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
 from streamclust.store.payload import pack, unpack
@@ -126,6 +132,7 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         refit="17-ab",
         published_revivals=3,
         unpublished=7,
+        left=Covered({"gone": "5-0"}, {"gone": 12}),
         read={"points": 2**40, "other": None},
         lost={"points": Lost(7, 1, 2)},
     )

@@ -80,6 +80,24 @@ def test_a_stream_that_is_left_out_is_not_read(desk: Desk) -> None:
     assert desk.learning().checkpoint.position == {"points": "5-0"}
 
 
+def test_a_stream_that_comes_back_is_not_learned_twice(desk: Desk) -> None:
+    # Given two streams that were read, of which one is left out for a while
+    both = ["points", desk.stream]
+    first = desk.learning(streams=both)
+    read = {"points": 10, desk.stream: 20}
+    at = {"points": "3-0", desk.stream: "4-0"}
+    first.learn(a_batch(3, position=at, read=read))
+    first.leave()
+    one = desk.learning()
+    one.learn(a_batch(5, read={"points": 12}))
+    one.leave()
+    # When it is there again, after other restarts, Then it goes on where it was
+    desk.learning()
+    again = desk.learning(streams=both)
+    assert again.checkpoint.position == {"points": "5-0", desk.stream: "4-0"}
+    assert again.checkpoint.read == {"points": 12, desk.stream: 20}
+
+
 # ---- commits
 
 
