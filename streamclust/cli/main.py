@@ -23,6 +23,8 @@ _COMMANDS = {
     "watch": "Follow a model's updates as they are published.",
     "models": "List, show, compare and export the versions of a model.",
     "refit": "Fit a model anew to all retained points, and swap it in.",
+    "score": "Figures of a model on its points: J, log-likelihood, AIC, BIC, silhouette.",
+    "select": "Try numbers of components, and draw the elbow and the BIC.",
     "status": "Show models, workers and what is still to learn.",
     "demo": "Learn from two real feeds, live, and draw the results.",
     "config": "Check, show and explain the settings.",

@@ -19,9 +19,9 @@ def bars(values: Sequence[float], width: int = 24) -> str:
     return "".join(_LEVELS[step] for step in steps) + ("…" if len(values) > width else "")
 
 
-def number(value: float | None) -> str:
-    """Return a measured value with four significant digits, or a dash."""
-    return "-" if value is None else f"{value:.4g}"
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a measured value with so many significant digits, or a dash."""
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def count(value: int | None, unknown: str = "?") -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from streamclust.errors import StoppedError
+from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.refit.data import gather
 from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
 from streamclust.refit.runs import search
+from streamclust.refit.scoring import score
+from streamclust.refit.selection import select
 from streamclust.refit.sources import Checked, Files, StreamRange
 from streamclust.refit.span import resolve
 from streamclust.scaling import learn_scaling
+from streamclust.store.checkpoint import Checkpoint
 from streamclust.worker.build import make_learner, points_format
+from streamclust.worker.position import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,10 +27,10 @@ if TYPE_CHECKING:
     from streamclust.refit.data import Gathered
     from streamclust.refit.delivery import Delivered
     from streamclust.refit.runs import Found, Pass, Plan, Run
+    from streamclust.refit.scoring import Score
     from streamclust.refit.sources import Source
     from streamclust.refit.span import Span
     from streamclust.scaling import Scaling
-    from streamclust.store.checkpoint import Checkpoint
     from streamclust.worker.model import Job
 
 
@@ -221,3 +225,54 @@ def n_features(at: Checkpoint) -> int | None:
     if at.learner.stats is not None:
         return int(at.learner.stats.reference.shape[1])
     return None if at.layout is None else at.layout.n_features
+
+
+def score_live(
+    job: Job, span: Span, files: Sequence[Path], weight_column: str | None
+) -> tuple[str, Score]:
+    """Return the source's name, and the figures of the live model on it.
+
+    Raises
+    ------
+    UnknownModelError
+        If the model has no state yet, or has not left its warm-up.
+    TooFewPointsError
+        If there are no points.
+    """
+    at = load(job, job.server.client())
+    learner = make_learner(job.model)
+    live = learner.published(at.learner)
+    if live is None:
+        raise UnknownModelError(
+            f"model {job.name!r} is still warming up: there is nothing to score"
+        )
+    source = open_source(job, span, files, weight_column, at).source
+    points = gather(source, job.model.seed).scaled(at.learner.scaling)
+    return source.label, score(learner.family, live, points, seed=job.model.seed)
+
+
+def select_live(
+    job: Job,
+    span: Span,
+    files: Sequence[Path],
+    weight_column: str | None,
+    numbers: Sequence[int],
+    plan: Plan,
+    *,
+    on_pass: Callable[[int, Pass], None],
+    stop: Callable[[], bool],
+) -> list[Score]:
+    """Return the score of the best fit for each number of components.
+
+    The model need not have begun: then all is taken that its streams hold.
+    """
+    client = job.server.client()
+    try:
+        at = load(job, client)
+    except UnknownModelError:
+        at = Checkpoint(position=begin(client, job.model.streams, "latest"))
+    learner = make_learner(job.model)
+    source = open_source(job, span, files, weight_column, at).source
+    raw = gather(source, plan.seed)
+    points = raw.scaled(_scaling(learner, at, raw))
+    return list(select(learner.family, points, numbers, plan, on_pass=on_pass, stop=stop))

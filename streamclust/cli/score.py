@@ -1,0 +1,73 @@
+"""``streamclust score``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamclust.cli.common import opened_job, server_options
+from streamclust.cli.refit import data_options, make_span
+
+if TYPE_CHECKING:
+    from streamclust.config import Settings
+    from streamclust.refit.scoring import Score
+
+
+@click.command()
+@click.argument("model")
+@data_options
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def score(
+    settings: Settings,
+    model: str,
+    first: str | None,
+    last: str | None,
+    latest: str | None,
+    files: tuple[Path, ...],
+    weight_column: str | None,
+    as_json: bool,
+) -> None:
+    """Score MODEL as it is now on points of its stream, or of files.
+
+    Prints J (the sum of squared distances to the nearest centroid), the log-likelihood, AIC and
+    BIC, and the silhouette of up to 2,000 points. K-means counts as equal spherical Gaussians for
+    its likelihood. On points that the model has learned from, all of these flatter it: the score
+    that `status` shows is out of sample.
+
+    \b
+    Examples:
+      streamclust score palette                     all that the stream still holds
+      streamclust score palette --last 1h
+      streamclust score shuttle --data test.parquet --json
+    """
+    from streamclust.refit.command import score_live
+
+    span = make_span(first, last, latest, files)
+    with opened_job(settings, model) as job:
+        label, found = score_live(job, span, files, weight_column)
+    if as_json:
+        click.echo(json.dumps({"model": model, "source": label, **asdict(found)}))
+    else:
+        _show(found)
+
+
+def _show(found: Score) -> None:
+    from streamclust.cli.words import number
+
+    inertia, likelihood = number(found.inertia, 7), number(found.log_likelihood, 7)
+    rows = (
+        ("points", f"{found.points:,}"),
+        ("components", f"{found.n_components:,}"),
+        ("J", f"{inertia}  ({number(found.inertia_per_point)} per point)"),
+        ("log-likelihood", f"{likelihood}  ({number(found.log_likelihood_per_point)} per point)"),
+        ("AIC", f"{number(found.aic, 7)}  ({found.parameters:,} parameters)"),
+        ("BIC", number(found.bic, 7)),
+        ("silhouette", number(found.silhouette)),
+    )
+    for name, value in rows:
+        click.echo(f"{name:<16}{value}")

@@ -1,0 +1,157 @@
+"""``streamclust select``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamclust.cli.common import opened_job, server_options
+from streamclust.cli.refit import data_options, make_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamclust.config import Settings
+    from streamclust.refit.runs import Pass
+    from streamclust.refit.scoring import Score
+    from streamclust.refit.selection import Choice
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--k",
+    "numbers",
+    default="2..12",
+    show_default=True,
+    metavar="A..B",
+    help="Numbers of components to try: a range, or a list such as 2,4,8.",
+)
+@data_options
+@click.option(
+    "--restarts",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Runs from fresh seeds for each number; the best one counts.",
+)
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the picture.  [default: MODEL-select.png]",
+)
+@click.option("--no-png", is_flag=True, help="Draw no picture.")
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def select(
+    settings: Settings,
+    model: str,
+    numbers: str,
+    first: str | None,
+    last: str | None,
+    latest: str | None,
+    files: tuple[Path, ...],
+    weight_column: str | None,
+    restarts: int,
+    png: Path | None,
+    no_png: bool,
+    as_json: bool,
+) -> None:
+    """Find the number of components that suits the points of MODEL's stream, or of files.
+
+    Fits a model of MODEL's kind for each number and compares them: by the elbow of J, the lowest
+    BIC and the highest silhouette. Nothing is changed; the model need not have begun. The picture
+    needs matplotlib.
+
+    \b
+    Examples:
+      streamclust select palette                      K = 2 to 12, all that the stream still holds
+      streamclust select palette --k 8,16,32,64 --last 1e5
+      streamclust select shuttle --k 2..20 --png elbow.png
+    """
+    from streamclust.cli.ingest import CtrlC
+    from streamclust.refit.command import select_live
+    from streamclust.refit.curves import check_plotting, draw
+    from streamclust.refit.runs import Plan
+    from streamclust.refit.selection import choose, parse_numbers
+
+    span, wanted = make_span(first, last, latest, files), parse_numbers(numbers)
+    if not no_png:
+        check_plotting()
+    with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(len(wanted)) as on_pass:
+        plan = Plan(restarts, seed=job.model.seed)
+        scores = select_live(
+            job, span, files, weight_column, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set
+        )
+    choice, path = choose(scores), None
+    if not no_png:
+        path = png or Path(f"{model}-select.png")
+        draw(scores, choice, f"{model}: {scores[0].points:,} points", path)
+    (_print_json if as_json else _show)(model, scores, choice, path)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int, Pass], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _K, _pass: None
+        return
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task, tried = bar.add_task("reading", total=total), list[int]()
+
+        def show(K: int, step: Pass) -> None:
+            if K not in tried:
+                tried.append(K)
+            words = f"K = {K}: run {step.run}, iteration {step.iteration}, best {step.best:.6g}"
+            bar.update(task, completed=len(tried) - 1, description=words)
+
+        yield show
+
+
+def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
+    whole: dict[str, Any] = {"model": model, "scores": [asdict(each) for each in scores]}
+    whole |= {"choice": asdict(choice), "png": None if path is None else str(path)}
+    click.echo(json.dumps(whole))
+
+
+def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from streamclust.cli.words import number
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("K", "J/N", "LOG-LIK/N", "AIC", "BIC", "SILHOUETTE"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("BEST BY", no_wrap=True)
+    for each in scores:
+        table.add_row(
+            str(each.n_components),
+            number(each.inertia_per_point),
+            number(each.log_likelihood_per_point),
+            number(each.aic, 7),
+            number(each.bic, 7),
+            number(each.silhouette),
+            _marks(each.n_components, choice),
+        )
+    Console(markup=False).print(table)
+    if path is not None:
+        click.echo(f"picture: {path}")
+
+
+def _marks(K: int, choice: Choice) -> str:
+    names = (
+        (choice.elbow, "elbow"),
+        (choice.bic, "BIC"),
+        (choice.silhouette, "silhouette"),
+    )
+    return ", ".join(name for chosen, name in names if chosen == K)

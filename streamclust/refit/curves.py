@@ -1,0 +1,85 @@
+"""The picture of a selection: the elbow of J, the criteria, and the silhouette over K."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from streamclust.refit.scoring import Score
+    from streamclust.refit.selection import Choice
+
+_DPI = 120
+_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9660a", "#555555"
+
+
+def check_plotting() -> None:
+    """Say early, before the work, that the library for pictures is missing.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingExtraError(
+            "the picture needs matplotlib: pip install 'streamclust[demo]', or use --no-png"
+        ) from None
+
+
+def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> None:
+    """Draw the curves into a PNG file.
+
+    Raises
+    ------
+    DataError
+        If the file can't be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((11.0, 3.8), layout="constrained")
+    figure.suptitle(title)
+    left, middle, right = figure.subplots(1, 3)
+    K = [each.n_components for each in scores]
+    _curve(left, K, [each.inertia_per_point for each in scores], _BLUE, "J / n")
+    _mark(left, choice.elbow, "elbow")
+    _curve(middle, K, [each.bic for each in scores], _BLUE, "BIC")
+    _curve(middle, K, [each.aic for each in scores], _ORANGE, "AIC")
+    _mark(middle, choice.bic, "lowest BIC")
+    _curve(right, K, [each.silhouette for each in scores], _BLUE, "silhouette")
+    _mark(right, choice.silhouette, "highest")
+    names = (
+        "squared distance per point",
+        "criteria (lower is better)",
+        "silhouette (higher is better)",
+    )
+    for axes, name in zip((left, middle, right), names, strict=True):
+        axes.set_title(name, fontsize="medium")
+        axes.set_xlabel("number of components K")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(path, dpi=_DPI)
+    except (OSError, ValueError) as error:
+        raise DataError(f"can't write {path}: {error}") from None
+
+
+def _curve(
+    axes: Axes, K: list[int], values: Sequence[float | None], colour: str, name: str
+) -> None:
+    known: Any = [float("nan") if value is None else value for value in values]
+    axes.plot(K, known, marker="o", markersize=4, color=colour, label=name)
+
+
+def _mark(axes: Axes, K: int | None, name: str) -> None:
+    if K is not None:
+        axes.axvline(K, color=_GREY, linestyle=":", label=f"{name}: K = {K}")

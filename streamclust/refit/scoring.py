@@ -1,0 +1,135 @@
+"""Figures of a model over a range of its stream or over files, in as many passes as needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.criteria import (
+    criteria,
+    kmeans_log_likelihood,
+    kmeans_parameters,
+    mixture_parameters,
+    silhouette,
+)
+from streamclust.models import GaussianMixture, KMeans, KMeansParams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.models.family import Family
+    from streamclust.refit.data import Gathered
+    from streamclust.stats import Stats
+
+SILHOUETTE_POINTS = 2000
+"""Points that the silhouette is of, at most: it takes the square of that many distances."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model is worth on some points.
+
+    Parameters
+    ----------
+    n_components : int
+    points : int
+    weight : float
+        Their total weight, the n of the criteria.
+    inertia : float
+        J: the sum of squared distances to the nearest centroid or mean. In scaled units where the
+        model scales its features, as is the silhouette.
+    inertia_per_point : float
+    log_likelihood : float or None
+        Of all points, in nats and the data's units: of the mixture, or of K-means as equal
+        spherical Gaussians; None where J is 0.
+    log_likelihood_per_point : float or None
+    parameters : int
+        Free parameters.
+    aic, bic : float or None
+        Lower is better.
+    silhouette : float or None
+        Of a sample of up to 2,000 points; None with a single cluster.
+    """
+
+    n_components: int
+    points: int
+    weight: float
+    inertia: float
+    inertia_per_point: float
+    log_likelihood: float | None
+    log_likelihood_per_point: float | None
+    parameters: int
+    aic: float | None
+    bic: float | None
+    silhouette: float | None
+
+
+def score(
+    family: Family[Any],
+    params: Any,
+    points: Gathered,
+    *,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+) -> Score:
+    """Return all figures of a model.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+        In the units of the points.
+    points : Gathered
+    seed : int, default=0
+        Of the sample for the silhouette.
+    stop : callable, optional
+        Whether to raise `StoppedError`.
+    """
+    K, D = params.means.shape
+    nearest = points.e_step(KMeans(K), KMeansParams(params.means), stop)
+    volume = 0.0 if points.scaling is None else points.scaling.log_volume
+    total = _log_likelihood(family, params, points, nearest, stop) - volume * points.weight
+    known = np.isfinite(total)
+    found = criteria(total, _parameters(family, K, D), points.weight)
+    X = _some(points, seed)
+    return Score(
+        n_components=K,
+        points=points.count,
+        weight=points.weight,
+        inertia=nearest.objective,
+        inertia_per_point=nearest.objective / points.weight,
+        log_likelihood=total if known else None,
+        log_likelihood_per_point=total / points.weight if known else None,
+        parameters=found.parameters,
+        aic=found.aic if known else None,
+        bic=found.bic if known else None,
+        silhouette=silhouette(X, family.predict(params, X)),
+    )
+
+
+def _log_likelihood(
+    family: Family[Any],
+    params: Any,
+    points: Gathered,
+    nearest: Stats,
+    stop: Callable[[], bool],
+) -> float:
+    if isinstance(family, GaussianMixture):
+        return points.e_step(family, params, stop).objective
+    return kmeans_log_likelihood(nearest)
+
+
+def _parameters(family: Family[Any], K: int, D: int) -> int:
+    if isinstance(family, GaussianMixture):
+        return mixture_parameters(K, D, family.covariance_type)
+    return kmeans_parameters(K, D)
+
+
+def _some(points: Gathered, seed: int) -> Any:
+    X = points.sample.X
+    if len(X) <= SILHOUETTE_POINTS:
+        return X
+    rng = np.random.default_rng((seed, 3))
+    return X[np.sort(rng.choice(len(X), SILHOUETTE_POINTS, replace=False))]

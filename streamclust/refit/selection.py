@@ -1,0 +1,125 @@
+"""Which number of components suits the data: fit a range of them, and compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.errors import ConfigError
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.refit.runs import search
+from streamclust.refit.scoring import score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamclust.models.family import Family
+    from streamclust.refit.data import Gathered
+    from streamclust.refit.runs import Pass, Plan
+    from streamclust.refit.scoring import Score
+
+MOST = 1000
+"""Numbers of components that a range may hold."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The numbers of components that the criteria speak for.
+
+    Parameters
+    ----------
+    bic, silhouette : int or None
+        Where the BIC is lowest, and the silhouette highest; None without either.
+    elbow : int or None
+        Where J bends most: the point of the curve that is farthest below its chord; None for
+        fewer than three numbers.
+    """
+
+    bic: int | None
+    silhouette: int | None
+    elbow: int | None
+
+
+def parse_numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of components that ``2..20`` or ``2,4,8`` mean, in ascending order.
+
+    Examples
+    --------
+    >>> parse_numbers("2..5"), parse_numbers("8,2,4")
+    ((2, 3, 4, 5), (2, 4, 8))
+    """
+    try:
+        found: set[int] = set()
+        for part in text.split(","):
+            first, dots, last = part.partition("..")
+            end = int(last if dots else first)
+            found.update(range(int(first), min(end, int(first) + MOST) + 1))
+    except ValueError:
+        found = set()
+    if not found or min(found) < 1 or len(found) > MOST:
+        raise ConfigError(f"--k {text!r}: expected a range such as 2..20, or a list such as 2,4,8")
+    return tuple(sorted(found))
+
+
+def with_components(family: Family[Any], K: int) -> Family[Any]:
+    """Return the same family with another number of components."""
+    if isinstance(family, GaussianMixture):
+        return replace(family, n_components=K)
+    return KMeans(K)
+
+
+def select(
+    family: Family[Any],
+    points: Gathered,
+    numbers: Sequence[int],
+    plan: Plan,
+    *,
+    on_pass: Callable[[int, Pass], None] = lambda _K, _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Score]:
+    """Yield the score of the best fit for each number of components.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+        Its own number doesn't matter.
+    points : Gathered
+    numbers : sequence of int
+    plan : Plan
+        Of each fit.
+    on_pass : callable, optional
+        Given the number of components and the pass.
+    stop : callable, optional
+        Whether to raise `StoppedError`.
+    """
+    for K in numbers:
+        candidate = with_components(family, K)
+
+        def told(step: Pass, K: int = K) -> None:
+            on_pass(K, step)
+
+        found = search(candidate, points, None, plan, on_pass=told, stop=stop)
+        yield score(candidate, found.params, points, seed=plan.seed, stop=stop)
+
+
+def choose(scores: Sequence[Score]) -> Choice:
+    """Return what each criterion speaks for."""
+    bics = [(each.bic, each.n_components) for each in scores if each.bic is not None]
+    shapes = [(-each.silhouette, each.n_components) for each in scores if each.silhouette]
+    return Choice(
+        bic=min(bics)[1] if bics else None,
+        silhouette=min(shapes)[1] if shapes else None,
+        elbow=_elbow(scores),
+    )
+
+
+def _elbow(scores: Sequence[Score]) -> int | None:
+    """Return the K farthest below the chord of J over K, both from 0 to 1 (Satopaa et al. 2011)."""
+    K = np.array([each.n_components for each in scores], float)
+    J = np.array([each.inertia for each in scores])
+    if len(K) < 3 or not J[0] > J[-1]:
+        return None
+    x, y = (K - K[0]) / (K[-1] - K[0]), (J - J[-1]) / (J[0] - J[-1])
+    return int(K[(1.0 - x - y).argmax()])

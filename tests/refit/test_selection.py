@@ -1,0 +1,106 @@
+"""Scores of a model over gathered points, and the choice of the number of components."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from streamclust import GaussianMixture, KMeans
+from streamclust.batch import fit
+from streamclust.errors import ConfigError, StoppedError
+from streamclust.refit.data import gather
+from streamclust.refit.runs import Plan
+from streamclust.refit.scoring import Score, score
+from streamclust.refit.selection import Choice, choose, parse_numbers, select
+from streamclust.scaling import learn_scaling
+from tests.numerics import strict_floats
+from tests.refit.test_search import Table, a_table, by_chunks
+from tests.strategies import FAMILIES, blobs, family_of
+
+__all__ = ["strict_floats"]
+
+CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_figures_are_those_of_the_fit_in_memory_and_by_chunks(name: str) -> None:
+    table, family = a_table(), family_of(name, 3)
+    run = fit(family, table.X, table.w)
+    whole = score(family, run.params, gather(table, 0))
+    assert whole.points == (table.w > 0.0).sum()
+    assert whole.weight == table.w.sum()
+    if name == "kmeans":
+        assert whole.inertia == pytest.approx(run.stats.objective)
+    else:
+        assert whole.log_likelihood == pytest.approx(run.stats.objective)
+        assert whole.log_likelihood_per_point == pytest.approx(-run.loss)
+    assert whole.bic is not None
+    assert whole.silhouette is not None
+    assert whole.silhouette > 0.5
+    chunked = score(family, run.params, by_chunks(table))
+    assert chunked.bic == pytest.approx(whole.bic)
+    assert chunked.silhouette == pytest.approx(whole.silhouette, abs=0.1)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_likelihood_is_in_the_data_s_units(name: str) -> None:
+    # Given a feature in thousands of what it was, and points scaled to undo that
+    table, family = a_table(), family_of(name, 3)
+    plain = score(family, fit(family, table.X, table.w).params, gather(table, 0))
+    factor = np.array([1.0, 1000.0])
+    wide = gather(replace(table, X=table.X * factor), 0)
+    scaling = learn_scaling("standard", wide.sample.X, wide.sample.w)
+    assert scaling is not None
+    scaled = wide.scaled(replace(scaling, center=np.zeros(2), scale=factor))
+    params = fit(family, table.X, table.w).params
+    found = score(family, params, scaled)
+    assert plain.log_likelihood is not None
+    assert found.log_likelihood == pytest.approx(
+        plain.log_likelihood - table.w.sum() * np.log(1000.0)
+    )
+
+
+@pytest.mark.parametrize("family", [KMeans(1), GaussianMixture(1, "spherical")], ids=str)
+def test_the_true_number_is_found(family: KMeans | GaussianMixture) -> None:
+    X, _ = blobs(80, CENTRES)
+    points = gather(Table(X, np.ones(len(X))), 0)
+    passes: list[int] = []
+    scores = list(
+        select(family, points, (1, 2, 3, 4, 5, 6), Plan(2), on_pass=lambda K, _: passes.append(K))
+    )
+    assert [each.n_components for each in scores] == [1, 2, 3, 4, 5, 6]
+    assert sorted(set(passes)) == [1, 2, 3, 4, 5, 6]
+    found = choose(scores)
+    assert (found.bic, found.silhouette) == (4, 4)
+    assert scores[0].silhouette is None
+    inertia = [each.inertia for each in scores]
+    assert inertia == sorted(inertia, reverse=True)
+
+
+def test_a_selection_can_be_stopped() -> None:
+    points = gather(a_table(), 0)
+    looks = iter(range(1000))
+    with pytest.raises(StoppedError):
+        list(select(KMeans(1), points, (2, 3), Plan(2), stop=lambda: next(looks) > 3))
+
+
+def a_score(K: int, inertia: float) -> Score:
+    return Score(K, 9, 9.0, inertia, inertia / 9.0, None, None, 1, None, None, None)
+
+
+def test_the_elbow_is_where_j_bends() -> None:
+    curve = [100.0, 60.0, 20.0, 18.0, 16.0, 15.0]
+    scores = [a_score(K, J) for K, J in enumerate(curve, 1)]
+    assert choose(scores) == Choice(bic=None, silhouette=None, elbow=3)
+    assert choose(scores[:2]).elbow is None
+    assert choose([a_score(K, 0.0) for K in (1, 2, 3)]).elbow is None
+
+
+def test_numbers_of_components() -> None:
+    assert parse_numbers("2..4") == parse_numbers("4,2,3") == (2, 3, 4)
+    assert parse_numbers("8..8,2") == (2, 8)
+    for bad in ("", "x", "0..3", "5..2", "1.5", "2..", "1..99999999999", "-3"):
+        with pytest.raises(ConfigError, match=r"^--k .*: expected a range such as 2\.\.20"):
+            parse_numbers(bad)
