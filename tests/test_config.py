@@ -119,6 +119,7 @@ def test_both_kinds_tell_their_size_under_one_name() -> None:
         {"commit": {"points": 0}},
         {"publish": {"keep": 0}},
         {"dead": {"keep": 0}},
+        {"dead": {"keep": 100_001}},
         {"encode": {"top": 0}},
         {"encode": {"labels": ["key", "code"]}},
         {"encode": {"labels": ["key", "key"]}},

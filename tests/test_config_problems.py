@@ -262,6 +262,12 @@ def test_a_mistake_in_a_flag_names_the_flag(flag: str, line: str) -> None:
         ("log:\n\tlevel: info", "c.yaml:2:1: not YAML: while scanning for the next token"),
         ("a: &a\n  b: *a", "c.yaml:1:4: an anchor can't hold an alias of itself"),
         ("a: *b", "c.yaml:1:4: not YAML: found undefined alias"),
+        (
+            "\n".join(
+                ["a0: &a0 [1]", *(f"a{i + 1}: &a{i + 1} [{f'*a{i},' * 9}]" for i in range(9))]
+            ),
+            "c.yaml: aliases repeat too much",
+        ),
         ("a: !!python/name:os.system x", "c.yaml:1:4: not YAML: could not determine"),
         ("a: \x07", "c.yaml: not YAML: special characters are not allowed"),
         ("a: !!int x", "c.yaml: not YAML: a bad number or date"),

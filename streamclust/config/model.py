@@ -106,7 +106,11 @@ class PublishSettings(Section):
 class DeadSettings(Section):
     """What becomes of points that can't be learned."""
 
-    keep: Count = Field(default=10_000, description="Entries kept in :dead, each with its reason.")
+    keep: Count = Field(
+        default=10_000,
+        le=100_000,  # what one commit can write, so that how often one comes makes no difference
+        description="Entries kept in :dead, each with its reason.",
+    )
 
 
 class EncodeSettings(Section):

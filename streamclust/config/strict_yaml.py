@@ -18,6 +18,8 @@ from streamclust.errors import ConfigError
 Keys: TypeAlias = tuple[str, ...]
 Lines: TypeAlias = dict[Keys, int]
 _TAG = "tag:yaml.org,2002:"
+_MOST_VALUES = 10_000_000
+"""Nested aliases can make any number of values of a few lines."""
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", "~nN\0"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -57,6 +59,8 @@ def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
         if node is None:
             return None, {}
         lines = dict(_keyed(name, node, (), (), set()))
+        if _size(node, {}) > _MOST_VALUES:
+            raise ConfigError(f"{name}: aliases repeat too much; write out what is meant")
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_at(name, error.problem_mark, _problem(error))) from None
@@ -65,6 +69,16 @@ def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else "a bad number or date"
         raise ConfigError(f"{name}: not YAML: {reason}") from None
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node stands for, with what aliases repeat."""
+    if id(node) not in known:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        items = node.value if isinstance(node, yaml.SequenceNode) else ()
+        parts = [*items, *(value for _, value in pairs)]
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def parse(name: str, text: str) -> Any:

@@ -64,7 +64,7 @@ class Feed:
             "batch": {"size": 50, "linger": "1h"},
             "commit": {"points": 50 + 40 * (number % 3), "every": ("1d", "20ms")[number % 2]},
             "publish": {"points": 130, "every": "1d", "keep": (1_000_000, 10)[number % 2]},
-            "dead": {"keep": (10**6, 25)[number % 3 // 2]},
+            "dead": {"keep": (10**5, 25)[number % 3 // 2]},
             "init": {"kind": "warm_up", "points": 200},
         }
         kmeans = {"kind": "kmeans", "n_clusters": 4, "forgetting": _FORGETTING[number % 4]}
