@@ -67,7 +67,12 @@ class Feed:
             "dead": {"keep": (10**5, 25)[number % 3 // 2]},
             "init": {"kind": "warm_up", "points": 200},
         }
-        kmeans = {"kind": "kmeans", "n_clusters": 4, "forgetting": _FORGETTING[number % 4]}
+        kmeans = {
+            "kind": "kmeans",
+            "n_clusters": 4,
+            "forgetting": _FORGETTING[number % 4],
+            "scale": ("none", "standard", "robust")[number % 3],
+        }
         mixture = {
             "kind": "gaussian_mixture",
             "n_components": 3,
