@@ -160,6 +160,7 @@ class _Encoder:
         self._coder = Coder(spec, settings.encode.top, settings.encode.labels)
         self._takeover_ms = int(settings.encode.takeover * 1000)
         self._model: Model | None = None
+        self._last = "0-0"  # all up to here have codes; maybe later ones too
         self._behind = True
         self._said = self._looked = time.monotonic()
         self.tally = Tally(job.stream)
@@ -229,6 +230,7 @@ class _Encoder:
             self._client, self._job.key, coded.entries, self._job.model.encode.keep
         )
         self._member.done(delivery.ids)
+        self._last = max(self._last, delivery.ids[-1].decode(), key=order)
         self._count(written, len(coded.entries) - written, coded.points, coded.bad)
         self._count_gone(len(delivery.gone))
 
@@ -252,17 +254,18 @@ class _Encoder:
         that come first.
         """
         first = min(ids, key=order)
-        while True:
-            last = last_code(self._client, self._job.key)
-            if not self._member.before(first, last):
-                return True
+        while self._member.before(first, self._last):
+            self._last = last_code(self._client, self._job.key)
+            if not self._member.before(first, self._last):
+                break
             if self._job.stop.is_set():
                 return False
-            news: Any = self._client.xread({self._job.key: last}, count=1, block=_TURN_MS)
+            news: Any = self._client.xread({self._job.key: self._last}, count=1, block=_TURN_MS)
             if not news:
                 self._member.keep(ids)
                 if self._take_over():
                     return False
+        return True
 
     def _take_over(self) -> bool:
         """Take what a dead encoder has left; say whether there was anything."""
