@@ -15,7 +15,7 @@ import redis
 
 from streamclust.encoder.coding import Coder
 from streamclust.store.codes import last_code, write_codes
-from streamclust.store.connect import PASSING, translate, translated
+from streamclust.store.connect import translate
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.streams import order
@@ -137,12 +137,11 @@ def run_encoder(job: Job) -> Tally:
             try:
                 if encoder.work(patience):
                     break
-            except PASSING as error:
-                patience.wait(error)
             except redis.RedisError as error:
-                if not str(error).startswith("NOGROUP"):
-                    raise translated(error, job.server.label) from error
-                job.log.warning("the stream, or its group, was deleted; joining again")
+                if str(error).startswith("NOGROUP"):
+                    job.log.warning("the stream, or its group, was deleted; joining again")
+                else:
+                    patience.wait(error)
     finally:
         encoder.leave()
     return encoder.tally
@@ -169,12 +168,12 @@ class _Encoder:
         """Encode; say whether all is done."""
         start = self._job.model.start
         self._member.join(_START.get(start, start))
-        patience.end()
         self._behind = True
         while not self._job.stop.is_set():
             if self._model is None and not self._model_is_there():
                 continue
             delivery = self._next()
+            patience.going_well()
             if delivery:
                 self._finish(delivery)
                 self._say()

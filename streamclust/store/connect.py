@@ -239,6 +239,18 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
     ),
     (
         redis.ResponseError,
+        "maxmemory",
+        ServerError,
+        "{label} is out of memory: raise its maxmemory, or trim what it holds",
+    ),
+    (
+        redis.ResponseError,
+        "read only",
+        ServerError,
+        "{label} is a replica, which takes no writes: name the primary in redis.url",
+    ),
+    (
+        redis.ResponseError,
         "WRONGTYPE",
         ServerError,
         "{label} answered: {reason}; does another program use the same key?",

@@ -58,9 +58,9 @@ class Health:
     kernels: str = ""
 
 
-def write_health(client: redis.Redis, keys: Keys, health: Health, seconds: float) -> None:
-    """Say it, for `seconds`."""
-    client.set(keys.health, json.dumps(asdict(health)), px=int(seconds * 1000))
+def encode_health(health: Health) -> str:
+    """Return what the health key holds."""
+    return json.dumps(asdict(health))
 
 
 def read_health(client: redis.Redis, keys: Keys) -> Health | None:

@@ -21,10 +21,12 @@ return token
 _RENEW = """
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2] .. ':' .. ARGV[1], 'PX', ARGV[3])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
 return 1
 """
 
 _DROP = """
+if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[3]) end
 if redis.call('GET', KEYS[1]) ~= ARGV[2] .. ':' .. ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
@@ -67,14 +69,28 @@ class Lease:
         self.token = int(answer)
         return self.token > 0
 
-    def renew(self) -> bool:
-        """Hold on to the lease; False if another worker has taken it."""
+    def renew(self, health: str = "", seconds: float = 0.0) -> bool:
+        """Hold on to the lease; False if another worker has taken it, and nothing was written.
+
+        `health` goes to the health key for `seconds`, in the same breath: a worker that slept just
+        before it says so must not speak for the one that took over.
+        """
         answer = self._client.eval(
-            _RENEW, 2, self._keys.lease, self._keys.token, self._owner, self.token, self._ttl_ms
+            _RENEW,
+            3,
+            self._keys.lease,
+            self._keys.token,
+            self._keys.health,
+            self._owner,
+            self.token,
+            self._ttl_ms,
+            health,
+            int(seconds * 1000),
         )
         return bool(answer)
 
     def drop(self) -> None:
         """Give the lease back, so that a standby need not wait for it to lapse."""
-        self._client.eval(_DROP, 1, self._keys.lease, self._owner, self.token)
+        keys = self._keys
+        self._client.eval(_DROP, 3, keys.lease, keys.token, keys.health, self._owner, self.token)
         self.token = 0

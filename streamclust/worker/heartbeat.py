@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import redis
 
 from streamclust.kernels import describe
-from streamclust.store.health import Health, write_health
+from streamclust.store.health import Health, encode_health
 from streamclust.store.proposal import proposed
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Heartbeat:
         self.refit = False
 
     def __enter__(self) -> Self:
-        self._say()
+        self.lost = not self._say()
         self._thread.start()
         return self
 
@@ -83,13 +83,13 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stop.wait(self._period) and not self.lost:
             try:
-                self.lost = not self._lease.renew()
-                self._say()
+                self.lost = not self._say()
                 self.refit = bool(proposed(self._client, self._keys))
             except redis.RedisError:
                 continue  # the model's own loop meets the same fault, and deals with it
 
-    def _say(self) -> None:
+    def _say(self) -> bool:
+        """Renew the lease and the health key; False if another worker has the model."""
         progress, now = self._progress(), time.monotonic()
         points, then = self._before
         self._before = (progress.points, now)
@@ -107,4 +107,4 @@ class Heartbeat:
             time=time.time(),
             kernels=describe(),
         )
-        write_health(self._client, self._keys, health, self._health_seconds)
+        return self._lease.renew(encode_health(health), self._health_seconds)

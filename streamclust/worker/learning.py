@@ -16,6 +16,7 @@ from streamclust.store.streams import entries_read
 from streamclust.store.trimming import trim
 from streamclust.worker.build import first_state, make_learner
 from streamclust.worker.cadence import Cadence
+from streamclust.worker.memory import Memory
 from streamclust.worker.position import begin, check_type, mirror
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Learning:
     log : structlog logger
     clock : callable, optional
         For the cadences; seconds.
+    memory : Memory, optional
+        Of the worker's earlier sessions.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Learning:
         token: int,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
+        memory: Memory | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -78,10 +82,12 @@ class Learning:
         self._commits = Cadence(settings.commit.points, float(settings.commit.every), clock)
         self._dead: list[DeadLetter] = []
         self._said = ""
+        self._memory = memory or Memory()
         for stream in settings.streams:
             check_type(client, stream, "stream", f"models.{name}.streams")
         check_type(client, keys.state, "string", "namespace")
         found = self._load()
+        self._memory.compare(found, log)
         self._checkpoint = self._committed = found or self._new()
         self._publishes = Cadence(
             settings.publish.points,
@@ -205,6 +211,7 @@ class Learning:
         if refused:
             self._log.warning("points refused", count=refused, last_reason=self._dead[-1].reason)
         self._checkpoint = self._committed = after
+        self._memory.landed(after)
         self._dead = []
         self._commits.reset()
         if model is not None:

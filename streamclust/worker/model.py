@@ -14,13 +14,14 @@ import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.failpoints import passing
-from streamclust.store.connect import PASSING, translate, translated
+from streamclust.store.connect import translate
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.source import Batcher, StreamReader, batches
 from streamclust.worker.build import points_format
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning
+from streamclust.worker.memory import Memory
 from streamclust.worker.patience import Patience
 from streamclust.worker.readahead import ReadAhead
 from streamclust.worker.swap import Swap
@@ -96,14 +97,14 @@ def run_model(job: Job) -> None:
 
 def _sessions(job: Job, lease: Lease) -> None:
     patience = Patience(job.server.label, job.stop, job.log)
+    memory = Memory()
     while not job.stop.is_set():
         try:
-            if _session(job, lease, patience):
+            if _session(job, lease, patience, memory):
                 return
-        except PASSING as error:
-            patience.wait(error)
         except redis.RedisError as error:
-            raise translated(error, job.server.label) from error
+            patience.wait(error)
+            lease.token = 0  # at a server that is away nothing can be given back
         except LeaseLostError as error:
             job.log.error("lost the model", error=str(error))
 
@@ -111,25 +112,23 @@ def _sessions(job: Job, lease: Lease) -> None:
 def _give_back(job: Job, lease: Lease) -> None:
     """Let a standby take over at once, however the work has ended."""
     with suppress(redis.RedisError):
-        if lease.token and lease.renew():  # else the health key is another worker's
-            job.server.client().delete(job.keys.health)
+        if lease.token:
             lease.drop()
 
 
-def _session(job: Job, lease: Lease, patience: Patience) -> bool:
+def _session(job: Job, lease: Lease, patience: Patience, memory: Memory) -> bool:
     """Learn under one lease until there is no more to do; say whether the feed was drained."""
     if not _wait_for(lease, job):
         return False
     passing("loading")
     client = job.server.client()
-    learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log)
-    patience.end()
+    learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log, memory=memory)
     heartbeat = _heartbeat(job, lease, learning)
     swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
     with heartbeat:
         swap.look(learning)
         with ReadAhead(_feed(job, learning)) as feed:
-            drained = _learn(job, learning, heartbeat, feed, swap)
+            drained = _learn(job, learning, heartbeat, feed, swap, patience)
     learning.leave()
     return drained
 
@@ -194,7 +193,14 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     )
 
 
-def _learn(job: Job, learning: Learning, heartbeat: Heartbeat, feed: ReadAhead, swap: Swap) -> bool:
+def _learn(
+    job: Job,
+    learning: Learning,
+    heartbeat: Heartbeat,
+    feed: ReadAhead,
+    swap: Swap,
+    patience: Patience,
+) -> bool:
     """Learn batches as they come; True when the feed ended, False when told to stop."""
     for batch in feed.ticks(_TICK):
         if heartbeat.lost:
@@ -206,6 +212,7 @@ def _learn(job: Job, learning: Learning, heartbeat: Heartbeat, feed: ReadAhead, 
             learning.tick()
         else:
             learning.learn(batch)
+        patience.going_well()
         if job.stop.is_set():
             return False
     learning.begin_now()

@@ -18,6 +18,10 @@ _AHEAD = 4
 """Batches that may wait; with the one in work, all that is held in memory of the feed."""
 
 
+_GRACE = 1.0
+"""Seconds to wait for the reader. One that a hanging server holds up is left: it only reads."""
+
+
 class _End:
     pass
 
@@ -50,7 +54,7 @@ class ReadAhead:
     ) -> None:
         self._stop.set()
         self._drain()
-        self._thread.join()
+        self._thread.join(_GRACE)
 
     def ticks(self, seconds: float) -> Iterator[Batch | None]:
         """Yield each batch as it comes, and None whenever none came for `seconds`.

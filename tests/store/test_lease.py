@@ -80,6 +80,32 @@ def test_renewing_makes_it_last(client: redis.Redis, keys: Keys, new: Callable[.
     assert client.get(keys.lease) == before
 
 
+def test_renewing_says_how_the_worker_is(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease]
+) -> None:
+    slept, other = new(), new()
+    assert slept.take()
+    assert slept.renew("well", 60.0)
+    assert client.get(keys.health) == b"well"
+    assert 0 < int(str(client.pttl(keys.health))) <= 60_000
+    # When another has taken over Then it alone speaks
+    lapse(client, keys)
+    assert other.take()
+    assert other.renew("better", 60.0)
+    assert not slept.renew("well", 60.0)
+    slept.drop()
+    assert client.get(keys.health) == b"better"
+    other.drop()
+    assert client.exists(keys.health) == 0
+
+
+def test_what_is_said_lapses(client: redis.Redis, keys: Keys, new: Callable[..., Lease]) -> None:
+    lease = new()
+    assert lease.take()
+    assert lease.renew("well", 0.001)
+    wait_until(lambda: client.get(keys.health) is None)
+
+
 def test_renewing_fails_once_another_worker_has_it(
     client: redis.Redis, keys: Keys, new: Callable[..., Lease]
 ) -> None:

@@ -11,7 +11,7 @@ import redis
 from streamclust.errors import FormatError, UnknownModelError
 from streamclust.store.commit import Commit, commit
 from streamclust.store.connect import Server
-from streamclust.store.health import Health, read_health, write_health
+from streamclust.store.health import Health, encode_health, read_health
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.subscription import dead_count, follow, model_names, read_model
@@ -184,14 +184,8 @@ HEALTH = Health(4711, "host", "learning", 10**12, 1.5, 42, 7, 90, 1, None, 15269
 
 def test_the_health_comes_back(client: redis.Redis, keys: Keys) -> None:
     assert read_health(client, keys) is None
-    write_health(client, keys, HEALTH, 60.0)
+    client.set(keys.health, encode_health(HEALTH))
     assert read_health(client, keys) == HEALTH
-    assert 50_000 < int(str(client.pttl(keys.health))) <= 60_000
-
-
-def test_the_health_lapses(client: redis.Redis, keys: Keys) -> None:
-    write_health(client, keys, HEALTH, 0.001)
-    wait_until(lambda: read_health(client, keys) is None)
 
 
 @pytest.mark.parametrize("words", ["", "no", "[]", "{}", "5", '{"pid": 1, "mood": "good"}'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,16 +21,21 @@ from tests.worker.harness import LIMIT, Site
 class InlineWorker:
     """Works on one model of a site for as long as the block lasts.
 
+    An answer of the server may take `timeout` seconds.
+
     Attributes
     ----------
     failure : StreamclustError or None
         What ended it, if anything did.
     """
 
-    def __init__(self, site: Site, model: str = "m", *, until_idle: bool = False) -> None:
+    def __init__(
+        self, site: Site, model: str = "m", *, until_idle: bool = False, timeout: float = LIMIT
+    ) -> None:
         self._settings = load_settings(site.folder / "config.yaml", ())
         self._model = model
         self._until_idle = until_idle
+        self._timeout = timeout
         self._logged = LogCapture()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"inline {model}", daemon=True)
@@ -50,6 +56,7 @@ class InlineWorker:
     def _run(self) -> None:
         log = structlog.wrap_logger(structlog.PrintLogger(), processors=[self._logged])
         with open_server(Address(self._settings.redis.url)) as server:
+            server.client = partial(server.client, timeout=self._timeout)  # type: ignore[method-assign]
             job = Job(self._model, self._settings, server, self._stop, self._until_idle, log)
             try:
                 run_model(job)

@@ -1,0 +1,44 @@
+"""What a worker remembers of its commits, to notice when the server has lost some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from streamclust.store.checkpoint import Checkpoint
+
+
+class Memory:
+    """The newest commit that this worker knows to have landed, kept from session to session.
+
+    A server that is killed may come back without its last writes (``appendfsync everysec`` loses
+    up to a second). State and position went back together, so the model is consistent; but
+    points that the stream has lost too will not be learned, and published versions come again with
+    other contents. So that is said.
+    """
+
+    def __init__(self) -> None:
+        self._points = 0
+        self._version = 0
+
+    def landed(self, checkpoint: Checkpoint) -> None:
+        """Take note of a commit."""
+        self._points = checkpoint.learner.points
+        self._version = checkpoint.version
+
+    def compare(self, found: Checkpoint | None, log: FilteringBoundLogger) -> None:
+        """Say if what the server has is older than what it had confirmed."""
+        points = 0 if found is None else found.learner.points
+        version = 0 if found is None else found.version
+        if (points, version) >= (self._points, self._version):
+            return
+        log.error(
+            "the server lost commits that it had confirmed; going on from what it has",
+            confirmed_points=self._points,
+            points=points,
+            confirmed_version=self._version,
+            version=version,
+            mend="use appendfsync always, or a replica, if that must not happen",
+        )

@@ -1,0 +1,257 @@
+"""A server, or the way to it, that fails in the middle of things: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+import redis
+
+from streamclust.store.faults import passes
+from tests.proxy import Deed, Proxy, proxy_before
+from tests.worker.harness import Site, add_blocks, add_points, blobs, kmeans
+from tests.worker.inline import InlineWorker, drain
+
+N = 3000
+COMMIT = b"newest ~= mine"
+"""Words of the commit's script, and of no other request."""
+READ = b"XREAD"
+
+STEADY: dict[str, Any] = {  # nothing depends on how long things take
+    "batch": {"size": 60, "linger": "30s"},
+    "commit": {"points": 120, "every": "1h"},
+    "publish": {"points": 600, "every": "1h"},
+}
+LOST, BACK = "lost the server; trying again", "the server is back"
+
+
+def undisturbed(site: Site) -> Any:
+    """Fill the stream and learn it under another name; return the state."""
+    site.write({"quiet": kmeans(site.stream(), **STEADY)})
+    with site.client as client:
+        add_blocks(client, site.stream(), blobs(N))
+    drain(site, "quiet")
+    return site.state("quiet")
+
+
+def through(site: Site, proxy: Proxy) -> Site:
+    """Return the site as its worker sees it, behind the proxy."""
+    behind = Site(site.folder, proxy.url, site.namespace)
+    return behind.write({"m": kmeans(site.stream(), **STEADY)})
+
+
+@pytest.mark.parametrize(
+    ("words", "deed", "after"),
+    [
+        (COMMIT, "lose the reply", 0),
+        (COMMIT, "cut the reply", 1),
+        (COMMIT, "cut the request", 60),
+        (COMMIT, "cut the request", 2000),
+        (READ, "lose the reply", 0),
+        (READ, "cut the reply", 900),
+    ],
+)
+def test_a_connection_cut_in_the_middle_changes_nothing(
+    any_site: Site, words: bytes, deed: Deed, after: int
+) -> None:
+    # Given what an undisturbed worker makes of a backlog
+    expected = undisturbed(any_site)
+    with proxy_before(any_site.url) as proxy:
+        behind = through(any_site, proxy)
+        # When another one's commits, or reads, are cut off again and again
+        proxy.set_trap(words, deed, after=after, times=3)
+        worker = drain(behind)
+    # Then it ends with the same, to the last bit, and has said so once
+    assert proxy.sprung == 3
+    assert any_site.state("m") == expected
+    assert [model.version for model in any_site.versions("m")] == list(
+        range(1, any_site.newest("m").version + 1)
+    )
+    assert any_site.newest("m").mass.sum() == pytest.approx(N, abs=1e-6)
+    assert 1 <= len(worker.events(LOST)) <= 3
+
+
+def test_whether_a_commit_without_a_reply_has_landed_is_found_out(site: Site) -> None:
+    undisturbed(site)
+    with proxy_before(site.url) as proxy:
+        behind = through(site, proxy)
+        # Given a commit that landed, though its reply was lost
+        proxy.set_trap(COMMIT, "lose the reply")
+        worker = drain(behind)
+        landed = [entry["points"] for entry in worker.events("continuing")]
+        # and, for another model, one that did not
+        proxy.set_trap(COMMIT, "cut the request", after=60)
+        behind.write({"other": kmeans(site.stream(), **STEADY)})
+        other = drain(behind, "other")
+    # Then the first worker went on from that commit, and the second began anew
+    assert landed == [0]
+    assert len(worker.events("new model")) == 1
+    assert len(other.events("new model")) == 2
+    assert site.committed("m") == site.committed("other") == N
+
+
+def test_a_server_that_hangs_is_said_once_and_waited_for(any_site: Site) -> None:
+    site = any_site
+    with proxy_before(site.url) as proxy:
+        behind = through(site, proxy).write(
+            {"m": kmeans(site.stream(), commit={"every": "50ms"}, batch={"linger": "20ms"})}
+        )
+        with InlineWorker(behind, timeout=2.0) as worker, site.client as client:
+            add_blocks(client, site.stream(), blobs(300))
+            worker.wait(lambda: site.committed("m") == 300)
+            # When the server takes requests, and answers none
+            proxy.hang()
+            worker.says(LOST)
+            add_blocks(client, site.stream(), blobs(300, seed=1))
+            # and some time later answers all
+            proxy.resume()
+            # Then the worker goes on
+            worker.wait(lambda: site.committed("m") == 600)
+            worker.says(BACK)
+            assert len(worker.events(LOST)) == 1
+    assert site.newest("m").mass.sum() == pytest.approx(600, abs=1e-6)
+
+
+def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(site: Site) -> None:
+    with proxy_before(site.url) as proxy:
+        behind = through(site, proxy).write({"m": kmeans(site.stream())})
+        with InlineWorker(behind, timeout=3600.0) as worker, site.client as client:
+            add_points(client, site.stream(), blobs(90))
+            worker.says("published")
+            proxy.set_trap(b"XREAD", "hold the reply")
+            worker.wait(lambda: proxy.sprung)
+            worker.leave()
+        assert site.committed("m") == 90
+
+
+# ---- errors that pass
+
+
+@contextmanager
+def refusing_writes(site: Site, fault: str) -> Iterator[None]:
+    """Let the server refuse writes for the block."""
+    with site.client as client:
+        command: Any = client.execute_command
+        try:
+            if fault == "out of memory":
+                client.config_set("maxmemory", 1)
+            elif fault == "read-only":
+                command("REPLICAOF", "127.0.0.1", 1)
+            else:
+                client.config_set("min-replicas-to-write", 1)
+            yield
+        finally:
+            client.config_set("maxmemory", 0)
+            command("REPLICAOF", "NO", "ONE")
+            client.config_set("min-replicas-to-write", 0)
+
+
+@contextmanager
+def busy(site: Site) -> Iterator[None]:
+    """Let the server run a script without end for the block."""
+
+    def run() -> None:
+        with site.client as client, suppress(redis.ResponseError):
+            client.eval("while true do end", 0)
+
+    with site.client as client:
+        client.config_set("lua-time-limit", 10)
+        script = threading.Thread(target=run)
+        script.start()
+        try:
+            yield
+        finally:
+            client.script_kill()
+            script.join()
+            client.config_set("lua-time-limit", 5000)
+
+
+FAULTS = {
+    "out of memory": "is out of memory: raise its maxmemory",
+    "read-only": "replica",
+    "no replicas": "NOREPLICAS",
+}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_that_refuses_for_a_while(any_site: Site, fault: str) -> None:
+    # Given a worker that learns
+    site = any_site
+    eager: dict[str, Any] = {
+        "commit": {"points": 60, "every": "50ms"},
+        "batch": {"size": 60, "linger": "20ms"},
+    }
+    site.write({"m": kmeans(site.stream(), **eager)})
+    with InlineWorker(site) as worker, site.client as client:
+        add_blocks(client, site.stream(), blobs(600))
+        worker.wait(lambda: site.committed("m") == 600)
+        # When the server refuses what it is asked for, or some of it
+        with refusing_writes(site, fault):
+            # Then that is said once, in words
+            assert FAULTS[fault] in worker.says(LOST)["error"]
+        # and when that is over, the rest is learned
+        add_blocks(client, site.stream(), blobs(300, seed=1))
+        worker.wait(lambda: site.committed("m") == 900)
+        worker.says(BACK)
+        assert len(worker.events(LOST)) == 1
+    assert site.newest("m").mass.sum() == pytest.approx(900, abs=1e-6)
+
+
+def test_a_server_that_is_busy_with_a_script(any_site: Site) -> None:
+    site = any_site
+    site.write({"m": kmeans(site.stream(), commit={"every": "50ms"})})
+    with InlineWorker(site, timeout=2.0) as worker, site.client as client:
+        add_blocks(client, site.stream(), blobs(300))
+        worker.wait(lambda: site.committed("m") == 300)
+        # When a script runs without end: a read that waits gets no answer, all others get BUSY
+        with busy(site):
+            said = worker.says(LOST)["error"]
+            assert "no answer in time" in said or "BUSY" in said
+        # Then the worker goes on once the script is killed
+        add_blocks(client, site.stream(), blobs(300, seed=1))
+        worker.wait(lambda: site.committed("m") == 600)
+        worker.says(BACK)
+        assert len(worker.events(LOST)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (redis.ConnectionError("refused"), True),
+        (redis.TimeoutError("no answer"), True),
+        (redis.BusyLoadingError("loading the dataset in memory"), True),
+        (redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), True),
+        (redis.ReadOnlyError("You can't write against a read only replica."), True),
+        *(
+            (redis.ResponseError(text), True)
+            for text in (
+                "BUSY Redis is busy running a script.",
+                "MISCONF Redis is configured to save RDB snapshots, but it can't persist on disk.",
+                "CLUSTERDOWN The cluster is down",
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                "MASTERDOWN Link with MASTER is down",
+                "NOREPLICAS Not enough good replicas to write.",
+                "Error running script (call to f_0123): @user_script:7: @user_script: 7: -OOM "
+                "command not allowed when used memory > 'maxmemory'.",
+                "Error running script (call to f_0123): @user_script:7: -READONLY You can't write",
+            )
+        ),
+        *(
+            (redis.ResponseError(text), False)
+            for text in (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                "BUSYGROUP Consumer Group name already exists",
+                "NOGROUP No such key 'x' or consumer group 'y'",
+                "unknown command 'XREAD'",
+                "Protocol error: LOADING is no command",
+            )
+        ),
+        (redis.exceptions.NoPermissionError("this user has no permissions"), False),
+    ],
+)
+def test_which_faults_pass(error: redis.RedisError, expected: bool) -> None:
+    assert passes(error) == expected
