@@ -157,12 +157,14 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespa
             server.start()
             # Then it goes on
             worker.wait(lambda: site.committed("m") == 6000)
+            worker.says("the server is back")
             # and the same once more
             server.kill()
             server.start()
             with site.client as client:
                 add_blocks(client, "points", blobs(600, seed=1))
             worker.wait(lambda: site.committed("m") == 6600)
+            worker.says("the server is back", 2)
             assert worker.leave() == 0
             # and each outage was said once
             assert len(worker.events("lost the server; trying again")) == 2
