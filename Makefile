@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
-.PHONY: help demo test servers chaos lint format docs clean
+.PHONY: help demo test servers chaos bench lint format docs clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(KERNELS) $(BIN)/uv
 	$(UV) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.bench: $(VENV)/.dev
+	$(UV) --editable '.[dev,bench]'
+	@touch $@
+
 demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in demo-output/
 	$(BIN)/streamclust demo
 
@@ -36,6 +40,10 @@ chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entr
 servers: $(VENV)/.dev ## every test on every kind of server, where `make test` runs most on two
 	STREAMCLUST_TEST_SERVERS=all $(BIN)/pytest
 
+bench: $(VENV)/.bench ## kernels and the whole daemon beside their peers; writes docs/performance.md
+	$(BIN)/python benchmarks/kernels.py --page --out bench-output/kernels.json
+	$(BIN)/python benchmarks/end_to_end.py --out bench-output/end_to_end.json
+
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,4 +54,4 @@ format: $(VENV)/.dev ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 clean: ## remove the virtual environment, caches and demo output
-	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-output bench-output .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -110,7 +110,9 @@ class Native:
 
     def _call(self, function: str, *arguments: NDArray[Any] | float) -> None:
         """Call with the addresses of arrays, which the caller has made contiguous."""
-        values = (a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments)
+        values = [
+            a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a for a in arguments
+        ]
         if self._functions[function](*values):
             raise MemoryError
 

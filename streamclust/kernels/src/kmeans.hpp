@@ -41,34 +41,44 @@ struct Codebook {
     bool ok() const { return exact.ok() && screen.ok() && square.ok() && shift.ok(); }
 
     void fill_exact(const double* C) {
-        for (int64_t k = 0; k < groups * GROUP; ++k) {
-            double* to = exact.data + k / GROUP * D * GROUP + k % GROUP;
-            for (int64_t d = 0; d < D; ++d) to[d * GROUP] = k < K ? C[k * D + d] : INFINITY;
-        }
+        for (int64_t g = 0; g < groups; ++g)
+            for (int64_t d = 0; d < D; ++d)
+                for (int64_t j = 0; j < GROUP; ++j) {
+                    const int64_t k = g * GROUP + j;
+                    exact.data[(g * D + d) * GROUP + j] = k < K ? C[k * D + d] : INFINITY;
+                }
     }
 
     void fill_screen(const double* C) {
         for (int64_t d = 0; d < D; ++d) shift.data[d] = 0.0;
         for (int64_t k = 0; k < K; ++k)
-            for (int64_t d = 0; d < D; ++d) shift.data[d] += C[k * D + d] / (double)K;
+            for (int64_t d = 0; d < D; ++d) shift.data[d] += C[k * D + d];
+        for (int64_t d = 0; d < D; ++d) shift.data[d] /= (double)K;
         double largest = 0.0;
         for (int64_t k = 0; k < K; ++k)
-            for (int64_t d = 0; d < D; ++d)
-                largest = fmax(largest, fabs(C[k * D + d] - shift.data[d]));
+            for (int64_t d = 0; d < D; ++d) {
+                const double size = fabs(C[k * D + d] - shift.data[d]);
+                largest = size > largest ? size : largest;
+            }
         if (largest > 0.0 && largest < INFINITY) scale = ldexp(1.0, -ilogb(largest));
-        for (int64_t k = 0; k < groups * GROUP; ++k) fill_one(C, k);
+        for (int64_t g = 0; g < groups; ++g) fill_group(g);
     }
 
-    void fill_one(const double* C, int64_t k) {
-        float* to = screen.data + k / GROUP * D * GROUP + k % GROUP;
-        double sum = 0.0;
-        for (int64_t d = 0; d < D; ++d) {
-            double c = k < K ? (C[k * D + d] - shift.data[d]) * scale : 0.0;
-            to[d * GROUP] = (float)(-2.0 * c);
-            sum += c * c;
+    void fill_group(int64_t g) {
+        const double* from = exact.data + g * D * GROUP;
+        float* to = screen.data + g * D * GROUP;
+        double sum[GROUP] = {};
+        for (int64_t d = 0; d < D; ++d)
+            for (int64_t j = 0; j < GROUP; ++j) {
+                const bool real = g * GROUP + j < K;
+                const double c = real ? (from[d * GROUP + j] - shift.data[d]) * scale : 0.0;
+                to[d * GROUP + j] = (float)(-2.0 * c);
+                sum[j] += c * c;
+            }
+        for (int64_t j = 0; j < GROUP; ++j) {
+            square.data[g * GROUP + j] = g * GROUP + j < K ? (float)sum[j] : INFINITY;
+            widest = fmax(widest, sqrt(sum[j]));
         }
-        square.data[k] = k < K ? (float)sum : INFINITY;
-        widest = fmax(widest, sqrt(sum));
     }
 };
 
@@ -163,16 +173,21 @@ struct Nearest {
     double sqdist;
 };
 
-inline void take(vquad distance, int64_t first, Nearest& nearest) {
-    for (int j = 0; j < GROUP; ++j)
-        if (distance[j] < nearest.sqdist) nearest = {first + j, distance[j]};
+// The first of the least of a group; without branches, which nobody could foretell.
+inline Nearest least(vquad d, int64_t first) {
+    const int64_t low = d[1] < d[0], high = d[3] < d[2];
+    const double of_low = low ? d[1] : d[0], of_high = high ? d[3] : d[2];
+    const bool is_high = of_high < of_low;
+    return {first + (is_high ? 2 + high : low), is_high ? of_high : of_low};
 }
 
 template <typename X>
 Nearest decide(const X* x, const Codebook& book, int64_t from, int64_t to) {
     Nearest nearest = {from * GROUP, INFINITY};
-    for (int64_t g = from; g < to; ++g)
-        take(distances(x, book.exact.data + g * book.D * GROUP, book.D), g * GROUP, nearest);
+    for (int64_t g = from; g < to; ++g) {
+        Nearest here = least(distances(x, book.exact.data + g * book.D * GROUP, book.D), g * GROUP);
+        if (here.sqdist < nearest.sqdist) nearest = here;
+    }
     return nearest;
 }
 
@@ -188,10 +203,7 @@ void decide4(const X* x, const int32_t* group, const Codebook& book, Nearest* ne
             vquad difference = (double)x[i * D + d] - *(const vquad*)(c[i] + d * GROUP);
             sum[i] += difference * difference;
         }
-    for (int i = 0; i < 4; ++i) {
-        nearest[i] = {group[i] * GROUP, INFINITY};
-        take(sum[i], group[i] * GROUP, nearest[i]);
-    }
+    for (int i = 0; i < 4; ++i) nearest[i] = least(sum[i], group[i] * GROUP);
 }
 
 template <typename X>
