@@ -31,8 +31,9 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that wants a server on each of them in turn."""
-    if "server_name" in metafunc.fixturenames:
+    """Run a test that wants a server on each of them in turn, unless it names its own."""
+    named = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "server_name" in metafunc.fixturenames and "server_name" not in named:
         marked = metafunc.definition.get_closest_marker("every_server") is not None
         every = marked or os.environ.get("STREAMCLUST_TEST_SERVERS") == "all"
         names = EVERY_SERVER if every else DEFAULT_SERVERS

@@ -179,6 +179,13 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         "or name another one in redis.username",
     ),
     (
+        redis.ResponseError,
+        "ACL failure in script",
+        ServerError,
+        "{label} doesn't permit this: {reason}; give that user the right, "
+        "or name another one in redis.username",
+    ),
+    (
         redis.BusyLoadingError,
         "",
         ServerUnreachableError,

@@ -1,0 +1,213 @@
+"""deploy/redis-acl.conf: each user can do his work, and each right of his is needed for it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import structlog
+import yaml
+from click.testing import CliRunner
+
+from streamclust.cli.main import cli
+from streamclust.client import Client
+from streamclust.config import Settings, load_settings
+from streamclust.encoder import loop as encoder
+from streamclust.errors import StreamclustError
+from streamclust.ingest import ingest
+from streamclust.store.connect import Address, Server, open_server, translate
+from streamclust.store.keys import Keys
+from streamclust.tables import Chunk
+from streamclust.worker import model as worker
+from tests.worker.harness import LIMIT, add_blocks, blobs, error_line, kmeans, run
+
+FILE = Path(__file__).parents[2] / "deploy" / "redis-acl.conf"
+KEYS = Keys("streamclust", "m")
+PASSWORD = "s3cr3t"
+
+
+def rules_of() -> dict[str, str]:
+    """Return each user's rules as the file has them, less the switch and the password."""
+    lines = [line.split(maxsplit=2) for line in FILE.read_text().splitlines()]
+    users = [line for line in lines if line and line[0] == "user"]
+    return {name: rules.removeprefix("on resetpass ") for _, name, rules in users}
+
+
+RULES = rules_of()
+GRANTS = [
+    pytest.param(user, match, id=f"{user}-{match[0]}-{match.start()}")
+    for user, rules in RULES.items()
+    for match in re.finditer(r"(?<![^\s(])[+~%&][^\s)]+", rules)
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server with the users of the file, and a folder to work in."""
+
+    url: str
+    folder: Path
+
+    @property
+    def admin(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
+    def permit(self, user: str, rules: str) -> None:
+        """Make a user who has these rules, and PASSWORD."""
+        selectors = re.findall(r"\([^)]*\)", rules)
+        plain = re.sub(r"\([^)]*\)", "", rules).split()
+        words = ["reset", "on", f">{PASSWORD}", *plain, *selectors]
+        with self.admin as client:
+            client.execute_command("ACL", "SETUSER", user, *words)
+
+    def login(self, user: str) -> Address:
+        return Address(self.url, username=user, password=PASSWORD)
+
+    def settings(self, user: str) -> Settings:
+        """Write and read a config.yaml for this user."""
+        model = kmeans("points", batch={"size": 30}, encode={"takeover": "100ms"})
+        login = {"url": self.url, "username": user, "password": PASSWORD}
+        file = self.folder / "config.yaml"
+        file.write_text(yaml.safe_dump({"redis": login, "models": {"m": model}}))
+        return load_settings(file, (), {})
+
+
+@pytest.fixture
+def place(server_url: str, tmp_path: Path) -> Place:
+    return Place(server_url, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _emptied(place: Place) -> Iterator[None]:
+    with place.admin as client:
+        client.delete("points", *client.scan_iter(match="{streamclust:*"))
+        add_blocks(client, "points", blobs(60), 30)
+        yield
+        for user in RULES:
+            client.execute_command("ACL", "DELUSER", user)
+
+
+# ---- what each user does
+
+
+def job(kind: Any, place: Place, user: str, server: Server, **more: Any) -> Any:
+    log = structlog.wrap_logger(structlog.ReturnLogger())
+    settings, stop = place.settings(user), threading.Event()
+    return kind(
+        name="m", settings=settings, server=server, stop=stop, until_idle=True, log=log, **more
+    )
+
+
+def learn(place: Place, user: str, times: int = 2) -> None:
+    """Begin a model, and go on with it."""
+    for version in range(1, times + 1):
+        with open_server(place.login(user)) as server:
+            worker.run_model(job(worker.Job, place, user, server))
+        with place.admin as client:
+            groups: Any = client.xinfo_groups("points")
+            stream: Any = client.xinfo_stream("points")
+            assert groups[0]["last-delivered-id"] == stream["last-generated-id"]
+            assert client.xlen(KEYS.models) == version
+            assert not client.exists(KEYS.lease, KEYS.health)  # given back
+            add_blocks(client, "points", blobs(60), 30)
+
+
+def learned(place: Place) -> None:
+    place.permit("boss", "~* &* +@all")
+    learn(place, "boss", times=1)
+
+
+def encode(place: Place, user: str) -> None:
+    learned(place)
+    with place.admin as client:
+        client.xgroup_create("points", KEYS.encoders, "0")
+        for count in (2, 1):  # what another encoder has left is taken over, twice
+            client.xreadgroup(KEYS.encoders, "gone", {"points": ">"}, count=count)
+            with open_server(place.login(user)) as server:
+                what = {"stream": "points", "key": KEYS.codes()}
+                encoder.run_encoder(job(encoder.Job, place, user, server, **what))
+            assert client.xlen(KEYS.codes()) == client.xlen("points")
+            consumers: Any = client.xinfo_consumers("points", KEYS.encoders)
+            assert [each["name"] for each in consumers] == [b"gone"]
+            add_blocks(client, "points", blobs(60), 30)
+
+
+def subscribe(place: Place, user: str) -> None:
+    learned(place)
+    with Client(place.url, username=user, password=PASSWORD) as client:
+        assert client.names() == ["m"]
+        assert client.model("m").version == client.model("m", 1).version == 1
+        assert len(list(client.updates("m", since=0, timeout=0))) == 1
+        with pytest.raises(LookupError):
+            client.model("m", 3)
+    with open_server(place.login(user)) as server, translate("the server"):
+        channel: Any = server.client().pubsub()  # type: ignore[no-untyped-call]
+        for ask in (channel.subscribe, channel.unsubscribe):
+            ask(KEYS.models)
+            assert channel.get_message(timeout=LIMIT)
+        channel.close()
+
+
+def look(place: Place, user: str) -> None:
+    learned(place)
+    place.settings(user)
+    with place.admin as client:
+        oldest: Any = client.xrange("points", count=1)
+        client.xdel("points", oldest[0][0])  # so that the lag has to be counted
+    arguments = ["status", "--config", str(place.folder / "config.yaml")]
+    done = CliRunner().invoke(cli, arguments)
+    assert "kmeans 3x2" in done.output, done.output
+
+
+def send(place: Place, user: str) -> None:
+    with open_server(place.login(user)) as server:
+        report = ingest(server.client(), "points", [Chunk(("x0", "x1"), blobs(9), None, 1)])
+    assert report.points == 9
+
+
+WORK: dict[str, Callable[[Place, str], None]] = {
+    "streamclust-worker": learn,
+    "streamclust-encoder": encode,
+    "streamclust-subscriber": subscribe,
+    "streamclust-operator": look,
+    "streamclust-ingest": send,
+}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("user", RULES)
+def test_each_user_can_do_his_work(place: Place, server_name: str, user: str) -> None:
+    rules = RULES[user]
+    if server_name == "redis6.2":  # as the file says
+        rules = re.sub(r"[()]|%[RW](?=~)", "", rules)
+    place.permit(user, rules)
+    WORK[user](place, user)
+
+
+@pytest.mark.parametrize("server_name", ["valkey9"])
+@pytest.mark.parametrize(("user", "rule"), GRANTS)
+def test_each_right_is_needed(place: Place, user: str, rule: re.Match[str]) -> None:
+    # Given a user who lacks one
+    place.permit(user, rule.string[: rule.start()] + rule.string[rule.end() :])
+    # When he works Then he fails, or something isn't as it should be
+    with pytest.raises((StreamclustError, AssertionError)) as failure:
+        WORK[user](place, user)
+    # and what was refused is said in one line
+    if isinstance(failure.value, StreamclustError):
+        assert re.search("doesn't permit this: .*no permissions", str(failure.value), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("server_name", ["valkey9"])
+def test_a_worker_without_a_right_ends_with_one_line(place: Place) -> None:
+    user = "streamclust-worker"
+    place.permit(user, RULES[user].replace(" +ping", ""))
+    place.settings(user)
+    assert "has no permissions to run the 'ping' command" in error_line(
+        run(place.folder, "worker"), 3
+    )
