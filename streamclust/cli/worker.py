@@ -9,7 +9,10 @@ import click
 from streamclust.cli.common import opened_server, server_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamclust.config import Settings
+    from streamclust.worker.model import Job
 
 
 @click.command()
@@ -36,7 +39,17 @@ def worker(settings: Settings, until_idle: bool, check: bool) -> None:
     from streamclust.worker.daemon import run_worker
 
     with opened_server(settings) as server:
-        run_worker(settings, server, until_idle=until_idle)
+        run_worker(settings, server, until_idle=until_idle, beside=_beside(settings, until_idle))
+
+
+def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | None:
+    """Return what refits by the clock, if that is asked for."""
+    scheduled = any(model.refit.every is not None for model in settings.models.values())
+    if until_idle or not scheduled:
+        return None
+    from streamclust.refit.schedule import keep_refitting
+
+    return keep_refitting
 
 
 def _check(settings: Settings) -> None:

@@ -22,6 +22,7 @@ from streamclust.config.values import (
     Count,
     Duration,
     Integer,
+    Latest,
     PositiveDuration,
     PositiveNumber,
     StartPosition,
@@ -155,10 +156,10 @@ class RefitSettings(Section):
         default=None,
         description="Refit the model this often while a worker runs; null never does.",
     )
-    last: Text | None = Field(
+    last: Latest | None = Field(
         default=None,
-        description="What a scheduled refit is of: the last so much event time (6h) or so many "
-        "points (1e6); null means all that the streams retain.",
+        description="What a scheduled refit is of: the last so much event time or so many points; "
+        "null means all that the streams retain.",
     )
     restarts: Integer = Field(
         default=4, ge=0, description="Runs from fresh seeds, besides the one from the live model."

@@ -28,6 +28,7 @@ SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decim
 SECONDS["d"] = Decimal(86400)
 LONGEST = Decimal(36500) * SECONDS["d"]
 DURATION_WORDS = "a duration (200ms, 10s, 5m, 6h, 1d, or seconds)"
+LATEST_WORDS = "a duration (90s, 5m, 6h, 1d) or a number of points (1e6)"
 TEXT_WORDS = "text (in quotes if it looks like a number)"
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>ms|s|m|h|d)?")
 
@@ -56,6 +57,34 @@ def _plain(value: float | str) -> str:
         return value.strip()
     number = Decimal(repr(value))
     return format(number, "f") if number.is_finite() else ""
+
+
+def parse_latest(text: str) -> tuple[int | None, float]:
+    """Return the number of points that `text` asks for, or None and the seconds.
+
+    Examples
+    --------
+    >>> parse_latest("1e6"), parse_latest("90s")
+    ((1000000, 0.0), (None, 90.0))
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 1.0 <= number < 1e18:
+        return int(number), 0.0
+    try:
+        return None, parse_duration(text)
+    except ValueError:
+        raise ValueError(f"expected {LATEST_WORDS}") from None
+
+
+def _latest(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"expected {LATEST_WORDS}")
+    text = value if isinstance(value, str) else f"{value:.15g}"
+    parse_latest(text)
+    return text
 
 
 def format_duration(seconds: float) -> str:
@@ -101,6 +130,7 @@ Name = Annotated[
     Allowed("text of letters, digits, _, . and -"),
 ]
 Text = Annotated[str, Field(min_length=1), Allowed(TEXT_WORDS)]
+Latest = Annotated[str, BeforeValidator(_latest), Allowed(LATEST_WORDS)]
 Streams = Annotated[
     tuple[Text, ...],
     BeforeValidator(_one_or_many),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from streamclust.config.values import parse_duration
+from streamclust.config.values import parse_latest
 from streamclust.errors import ConfigError
 from streamclust.store.ranges import before, before_last, end_of
 from streamclust.store.streams import BEGINNING, order
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from streamclust.store.checkpoint import Checkpoint
 
 WHEN = "an entry ID such as 1526919030474-0, or a time such as 2026-05-01T12:00"
-LATEST = "a duration (90s, 5m, 6h, 1d) or a number of points (1e6)"
 _ENTRY_ID = re.compile(r"\d+(-\d+)?")
 
 
@@ -89,33 +88,16 @@ def _after(
         return dict.fromkeys(until, before(entry_id(span.first, "--from")))
     if span.latest is None:
         return dict.fromkeys(until, BEGINNING)
-    n_points, seconds = latest(span.latest)
+    try:
+        n_points, seconds = parse_latest(span.latest)
+    except ValueError as error:
+        raise ConfigError(f"--last {span.latest!r}: {error}") from None
     if n_points is not None:
         if at.layout is None:
             return dict.fromkeys(until, BEGINNING)
         return before_last(client, until, n_points, at.layout)
     newest = max(order(end)[0] for end in until.values())
     return dict.fromkeys(until, before(f"{max(newest - int(1000 * seconds), 0)}-0"))
-
-
-def latest(text: str) -> tuple[int | None, float]:
-    """Return the number of points that `text` asks for, or else the seconds.
-
-    Examples
-    --------
-    >>> latest("1e6"), latest("90s")
-    ((1000000, 0.0), (None, 90.0))
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if 1.0 <= number < 1e18:
-        return int(number), 0.0
-    try:
-        return None, parse_duration(text)
-    except ValueError:
-        raise ConfigError(f"--last {text!r}: expected {LATEST}") from None
 
 
 def entry_id(text: str, option: str) -> str:

@@ -15,6 +15,8 @@ from streamclust.worker.model import Job, run_model
 from streamclust.worker.signals import stop_on_signals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from streamclust.config import Settings
     from streamclust.store.connect import Server
 
@@ -22,8 +24,23 @@ _LOOK = 0.2
 """Seconds between looks for a signal."""
 
 
-def run_worker(settings: Settings, server: Server, *, until_idle: bool = False) -> None:
+def run_worker(
+    settings: Settings,
+    server: Server,
+    *,
+    until_idle: bool = False,
+    beside: Callable[[Job], None] | None = None,
+) -> None:
     """Learn all models of the settings until SIGTERM or Ctrl-C, then commit, publish and return.
+
+    Parameters
+    ----------
+    settings : Settings
+    server : Server
+    until_idle : bool, default=False
+        Return when all that is there is learned.
+    beside : callable, optional
+        Run for each model in a thread beside its own; it ends soon after the job's stop is set.
 
     Raises
     ------
@@ -48,14 +65,25 @@ def run_worker(settings: Settings, server: Server, *, until_idle: bool = False) 
         threads = [
             threading.Thread(target=_guarded, args=(job, failures), name=job.name) for job in jobs
         ]
-        for thread in threads:
+        others = [] if beside is None else [_thread(beside, job) for job in jobs]
+        for thread in (*threads, *others):
             thread.start()
-        for thread in threads:
-            while thread.is_alive():  # a signal that another thread was given wakes nobody
-                thread.join(_LOOK)
+        _wait_for(threads)
+        stop.set()
+        _wait_for(others)
     log.info("worker stopped")
     if failures:
         raise failures[0]
+
+
+def _thread(beside: Callable[[Job], None], job: Job) -> threading.Thread:
+    return threading.Thread(target=beside, args=(job,), name=f"beside {job.name}")
+
+
+def _wait_for(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        while thread.is_alive():  # a signal that another thread was given wakes nobody
+            thread.join(_LOOK)
 
 
 def _guarded(job: Job, failures: list[Exception]) -> None:

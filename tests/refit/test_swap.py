@@ -7,7 +7,6 @@ or learned twice, shows.
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy as np
 import pytest
 
 from streamclust.errors import BusyError, StoppedError
+from streamclust.failpoints import Instant
 from streamclust.refit.command import Watcher
 from streamclust.store.lease import Lease
 from streamclust.worker.learning import Learning
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
-from tests.waiting import wait_until
+from tests.refit.victim import die_at
 from tests.worker.harness import (
-    LIMIT,
     Site,
     Worker,
     add_blocks,
@@ -156,28 +155,34 @@ def test_a_worker_that_dies_before_the_swap_is_not_waited_for(site: Site) -> Non
     assert site.newest("m").mass.sum() == pytest.approx(690, rel=1e-9)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
-def test_a_worker_that_is_killed_at_the_swap(site: Site, delay: float) -> None:
-    # Given a worker with a lot to learn again on top of a refit
+@pytest.mark.parametrize(
+    ("instant", "is_in"), [("reading", False), ("committing", False), ("landed", True)]
+)
+def test_a_worker_that_is_killed_at_the_swap(site: Site, instant: Instant, is_in: bool) -> None:
+    # Given a refit that waits, and points that the model has learned since it began
     feed(site, blobs(600))
-    site.write({"m": kmeans(site.stream(), **EAGER)})
-    drain(site)
+    drain(site.write({"m": kmeans(site.stream(), **EAGER)}))
     held_lease(site)
     with pytest.raises(BusyError, match="has not taken the refit over"):
         refit(site, force=True, timeout=0.0)
-    free_lease(site)
-    with Worker(site) as worker:
-        worker.says("continuing")
-        feed(site, blobs(6000, seed=1))
-        # When it is killed about when it takes the refit over
-        time.sleep(delay)
-        worker.kill()
-    # Then the refit goes in, once, and each point counts once
-    wait_until(lambda: not site.client.exists(site.keys("m").lease), LIMIT)
+    with site.client as client:
+        kept = client.hgetall(site.keys("m").proposal)
+        client.delete(site.keys("m").lease, site.keys("m").proposal)
+        feed(site, blobs(900, seed=1))
+        drain(site)
+        client.hset(site.keys("m").proposal, mapping=kept)
+        # When the worker is killed as it reads those again, before it commits, or after
+        die_at(site, instant)
+        # Then it is all or nothing
+        assert waiting(site) is not is_in
+        assert reasons(site).count("refit") == int(is_in)
+        client.delete(site.keys("m").lease)
+    # and after the next worker the refit is in, once, and each point counts once
+    feed(site, blobs(300, seed=2))
     drain(site)
     model = site.newest("m")
-    assert model.points == 6600
-    assert model.mass.sum() == pytest.approx(6600, rel=1e-9)
+    assert model.points == 1800
+    assert model.mass.sum() == pytest.approx(1800, rel=1e-9)
     assert reasons(site).count("refit") == 1
     assert not waiting(site)
 
@@ -217,14 +222,14 @@ def test_what_was_learned_meanwhile_is_learned_again_on_top(site: Site) -> None:
         feed(site, blobs(900, seed=1))
         add_entry(client, site.stream(), f8=b"bad")
         drain(site)
-        before = site.newest("m")
+        before, position = site.newest("m"), site.position("m")
         # When it goes in
         client.hset(site.keys("m").proposal, mapping=kept)
         drain(site)
     # Then all points are in the statistics, and counts, score and position are as they were
     after = site.newest("m")
     assert after.reason == "refit"
-    assert (after.points, after.position, after.loss) == (1200, before.position, before.loss)
+    assert (after.points, after.position, after.loss) == (1200, position, before.loss)
     assert after.mass.sum() == pytest.approx(1200, rel=1e-9)
     assert sorted(after.mass.round().tolist()) == [400, 400, 400]
     assert len(site.dead("m")) == 1

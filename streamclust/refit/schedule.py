@@ -1,0 +1,83 @@
+"""Refits by the clock, in a thread beside the one that learns the stream."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import redis
+
+from streamclust.errors import FormatError, StoppedError, StreamclustError
+from streamclust.refit.command import Request, Watcher, refit
+from streamclust.refit.delivery import load
+from streamclust.refit.runs import Plan
+from streamclust.refit.span import Span
+from streamclust.store.health import read_health
+
+if TYPE_CHECKING:
+    from streamclust.refit.command import Report
+    from streamclust.worker.model import Job
+
+_LOOK = 1.0
+"""Seconds between looks for whether this worker has the model, at most."""
+
+
+def keep_refitting(job: Job) -> None:
+    """Refit the model as often as its settings say, until the job stops.
+
+    Only the worker that has the model does, not its standbys. The time counts from the newest refit
+    that was taken over, or from now; an attempt that fails is logged and tried again next time.
+    """
+    every = job.model.refit.every
+    if every is None:
+        return
+    due = _newest(job) + every
+    while not job.stop.wait(min(max(due - time.time(), 0.0), _LOOK) or _LOOK / 10.0):
+        if time.time() >= due and _is_ours(job):
+            _attempt(job)
+            due = time.time() + every
+
+
+def _newest(job: Job) -> float:
+    """Return when the newest refit was made, in seconds since the epoch; now without one."""
+    try:
+        name = load(job, job.server.client()).refit
+        return int(name.partition("-")[0]) / 1000.0
+    except (StreamclustError, redis.RedisError, ValueError):
+        return time.time()
+
+
+def _is_ours(job: Job) -> bool:
+    try:
+        health = read_health(job.server.client(), job.keys)
+    except (FormatError, redis.RedisError):
+        return False
+    return health is not None and (health.host, health.pid) == (socket.gethostname(), os.getpid())
+
+
+def _attempt(job: Job) -> None:
+    settings = job.model.refit
+    plan = Plan(settings.restarts, seed=job.model.seed)
+    request = Request(Span(latest=settings.last), plan)
+    began = time.monotonic()
+    try:
+        report = refit(job, request, Watcher(stop=job.stop.is_set))
+    except StoppedError:
+        return
+    except (StreamclustError, redis.RedisError) as error:
+        job.log.warning("refit failed", error=str(error))
+        return
+    _tell(job, report, time.monotonic() - began)
+
+
+def _tell(job: Job, report: Report, seconds: float) -> None:
+    job.log.info(
+        "refitted",
+        points=report.points,
+        loss=round(report.loss, 6),
+        live_loss=None if report.live_loss is None else round(report.live_loss, 6),
+        version=None if report.delivered is None else report.delivered.version,
+        seconds=round(seconds, 1),
+    )
