@@ -9,7 +9,7 @@ ID is anything that lets the caller know the entry again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ __all__ = [
 EXCERPT_BYTES = 1024
 PARTS = 8  # a chunk that isn't perfect is cut into so many parts, and so on,
 FEW = 16  # until so few entries are left that reading each point by point is as fast
+LARGE = 1 << 20  # bytes of an entry that is not read point by point as long as it can be cut
 
 Entry = tuple[Any, Flat]
 
@@ -136,11 +137,30 @@ def decode(entries: Sequence[Entry], layout: Layout) -> Decoded:
     whole = _decode_at_once(entries, layout)
     if whole is not None:
         return whole
-    if len(entries) <= FEW:
+    large = any(sum(map(len, flat)) > LARGE for _, flat in entries)
+    if large and len(entries) == 1:
+        return _decode_in_pieces(*entries[0], layout)
+    if len(entries) <= FEW and not large:
         return _decode_carefully(entries, layout)
-    step = max(FEW, -(-len(entries) // PARTS))
+    step = 1 if len(entries) <= FEW else max(FEW, -(-len(entries) // PARTS))
     starts = range(0, len(entries), step)
     return _join([decode(entries[start : start + step], layout) for start in starts])
+
+
+def _decode_in_pieces(entry_id: Any, flat: Flat, layout: Layout) -> Decoded:
+    """Decode a large entry, so that a bad point costs the care of its piece, not of all."""
+    pieces = CODECS[layout.format].pieces(flat, layout)
+    if len(pieces) < 2:
+        return _decode_carefully([(entry_id, flat)], layout)
+    parts = []
+    read = 0
+    for piece in pieces:
+        part = decode([(entry_id, piece)], layout)
+        dead = tuple(replace(point, index=point.index + read) for point in part.dead)
+        parts.append(replace(part, dead=dead))
+        read += len(part.X) + len(dead)
+    joined = _join(parts)
+    return replace(joined, counts=joined.counts.sum(keepdims=True))
 
 
 def _join(parts: list[Decoded]) -> Decoded:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError
-from streamclust.store.codecs import CODECS
+from streamclust.store import points
+from streamclust.store.codecs import CODECS, raw
 from streamclust.store.commit import DeadLetter
 from streamclust.store.layout import DEFAULT_FIELD, ENTRY_FORMATS, EntryFormat, Layout
 from streamclust.store.points import (
@@ -142,7 +145,8 @@ def _damaged(flat: list[bytes], rng: random.Random) -> list[bytes]:
 
 def _check(case: _Case, rng: random.Random, tally: Tally) -> None:
     batcher = Batcher(case.spec, None, {_STREAM: "0-0"}, rng.choice((1, 7, 64, 1000)))
-    got = list(_batches(batcher, case.items, rng))
+    with _large_from(rng.choice((points.LARGE, points.LARGE, 50))):
+        got = list(_batches(batcher, case.items, rng))
     for batch in got:
         _check_batch(batch)
     layout = got[-1].layout
@@ -157,6 +161,16 @@ def _check(case: _Case, rng: random.Random, tally: Tally) -> None:
     tally.damaged += sum(source is None for source in case.sources)
     tally.learned += len(X)
     tally.dead += len(dead)
+
+
+@contextmanager
+def _large_from(size: int) -> Iterator[None]:
+    """Let entries be large from so many bytes on, and cut them into pieces of that size."""
+    with pytest.MonkeyPatch.context() as patch:
+        if size != points.LARGE:
+            patch.setattr(points, "LARGE", size)
+            patch.setattr(raw, "_PIECE", size)
+        yield
 
 
 def _batches(batcher: Batcher, items: Sequence[Item], rng: random.Random) -> Iterator[Batch]:
@@ -187,12 +201,12 @@ def _one_by_one(case: _Case, layout: Layout | None) -> tuple[NDArray[np.float64]
     entries = [(number, item.flat) for number, item in enumerate(case.items)]
     found, early = detect_first(entries, case.spec)
     assert found == layout
-    points: list[NDArray[np.float64]] = [np.empty((0, 1 if layout is None else layout.n_features))]
+    rows: list[NDArray[np.float64]] = [np.empty((0, 1 if layout is None else layout.n_features))]
     dead = list(early)
     for entry in entries[len(early) :]:
         assert layout is not None
         decoded = _decode_carefully([entry], layout)
-        points.append(decoded.X)
+        rows.append(decoded.X)
         dead += decoded.dead
         places = [point.index for point in decoded.dead]
         size = _size(entry[1], layout)
@@ -203,7 +217,7 @@ def _one_by_one(case: _Case, layout: Layout | None) -> tuple[NDArray[np.float64]
         DeadLetter(_STREAM, f"{point.entry_id + 1}-0", point.index, point.reason, point.data)
         for point in dead
     ]
-    return np.concatenate(points), letters
+    return np.concatenate(rows), letters
 
 
 def _size(flat: Sequence[bytes], layout: Layout) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -514,6 +515,35 @@ def test_corrupted_points_of_a_block_are_counted_one_by_one(
         decoded = decode(_numbered(list(encode(dirty_X, layout, block=4))), layout)
         assert _bits(decoded.X) == _bits(X[~bad])
         assert len(decoded.X) + len(decoded.dead) == len(X)
+
+
+@pytest.mark.parametrize("weight", [None, "one", "each"])
+def test_flaws_of_a_large_block_cost_little_and_no_more_than_themselves(weight: Any) -> None:
+    # Given a block of 4 MB with two bad points, a truncated tail and, perhaps, a bad weight
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(250_000, 2))
+    X[[7, 200_000], 1] = np.nan, np.inf
+    w = rng.uniform(size=len(X)) if weight == "each" else np.full(1, 2.5)
+    if weight == "each":
+        w[-2] = -1.0
+    layout = Layout("float64", "f8", None if weight is None else "w", (), 2, strict=False)
+    flat = [b"f8", X.tobytes()[:-3], *([b"w", w.tobytes()] if weight else [])]
+    # When it is read
+    tracemalloc.start()
+    found = decode([(b"5-0", flat)], layout)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Then all else is learned, and memory is a small multiple of the block's
+    dead = [7, 200_000, *([249_998] if weight == "each" else []), 249_999]
+    assert [point.index for point in found.dead] == dead
+    assert {point.entry_id for point in found.dead} == {b"5-0"}
+    assert found.dead[-1].reason == "truncated: the last point has 13 of 16 bytes"
+    assert found.X.tobytes() == np.delete(X, dead, axis=0).tobytes()
+    assert found.counts.tolist() == [250_000 - len(dead)]
+    if weight is not None:
+        assert found.w is not None
+        assert found.w.tobytes() == np.delete(np.broadcast_to(w, len(X)), dead).tobytes()
+    assert peak < 6 * len(flat[1])
 
 
 def test_one_bad_entry_among_many() -> None:

@@ -50,6 +50,9 @@ class Codec(NamedTuple):
         A point as it stands to bytes that a person can find it by.
     encode
         Points, weights, layout and block to entries.
+    pieces
+        One entry to entries that hold a piece of its block each, in order; itself if it can't be
+        cut, or not before it is parsed.
     """
 
     arrays: Callable[[Columns, Layout], Arrays]
@@ -58,6 +61,7 @@ class Codec(NamedTuple):
     weight: Callable[[Any], float]
     excerpt: Callable[[Any, Layout], bytes]
     encode: Callable[[NDArray[Any], NDArray[Any] | None, Layout, int], Iterator[list[bytes]]]
+    pieces: Callable[[Flat, Layout], Sequence[Flat]] = lambda flat, _layout: [flat]
 
 
 def show(value: bytes | str) -> str:

@@ -24,6 +24,9 @@ from streamclust.store.layout import DIMENSION_FIELD, RAW_DTYPE, Layout
 
 DIMENSION_KEY = DIMENSION_FIELD.encode()
 
+_PIECE = 1 << 16
+"""Bytes of a piece of a block."""
+
 
 def _floats(values: Iterable[bytes], layout: Layout) -> Array:
     # A signalling NaN must not warn here: it is judged with all that isn't finite.
@@ -64,14 +67,31 @@ def _weight_array(columns: Columns, counts: NDArray[np.int64], layout: Layout) -
     return np.repeat(_floats(values, layout), counts)
 
 
-def _split(flat: Flat, layout: Layout) -> list[tuple[bytes, float | None]]:
+def _checked(flat: Flat, layout: Layout) -> tuple[bytes, bytes]:
+    """Return the block and its weights (none, one, or one a point), if they go together."""
     value = one_value(flat, layout.field_key)
     if not value:
         raise DataError("empty block")
     _check_dimension(flat, layout)
+    if layout.weight_key is None:
+        return value, b""
+    weights = one_value(flat, layout.weight_key)
+    one = RAW_DTYPE[layout.format].itemsize
+    all_ = -(-len(value) // _point_size(layout)) * one
+    if len(weights) not in (one, all_):
+        raise DataError(
+            f"weights have {len(weights)} bytes, expected {one} (one for all) or {all_}"
+        )
+    if len(weights) < all_:
+        check_weight(*_floats([weights], layout).tolist())
+    return value, weights
+
+
+def _split(flat: Flat, layout: Layout) -> list[tuple[bytes, float | None]]:
+    value, weights = _checked(flat, layout)
     size = _point_size(layout)
     points = [value[start : start + size] for start in range(0, len(value), size)]
-    return list(zip(points, _weights(flat, len(points), layout), strict=True))
+    return list(zip(points, _weights(weights, len(points), layout), strict=True))
 
 
 def _check_dimension(flat: Flat, layout: Layout) -> None:
@@ -82,17 +102,30 @@ def _check_dimension(flat: Flat, layout: Layout) -> None:
         raise DataError(f"wrong length: d={show(text)}, expected {layout.n_features}")
 
 
-def _weights(flat: Flat, n: int, layout: Layout) -> Sequence[float | None]:
+def _weights(value: bytes, n: int, layout: Layout) -> Sequence[float | None]:
     if layout.weight_key is None:
         return [None] * n
-    value = one_value(flat, layout.weight_key)
-    itemsize = RAW_DTYPE[layout.format].itemsize
-    if len(value) not in (itemsize, n * itemsize):
-        raise DataError(
-            f"weights have {len(value)} bytes, expected {itemsize} (one for all) or {n * itemsize}"
-        )
     weights: list[float] = _floats([value], layout).tolist()
-    return weights if len(weights) == n else [check_weight(weights[0])] * n
+    return weights if len(weights) == n else weights * n
+
+
+def _pieces(flat: Flat, layout: Layout) -> list[Flat]:
+    try:
+        value, weights = _checked(flat, layout)
+    except DataError:
+        return [flat]
+    size, itemsize = _point_size(layout), RAW_DTYPE[layout.format].itemsize
+    count = max(1, _PIECE // size)
+    each = len(weights) > itemsize
+    pieces: list[Flat] = []
+    for start in range(0, -(-len(value) // size), count):
+        stop = start + count
+        piece = [layout.field_key, value[start * size : stop * size]]
+        if layout.weight_key is not None:
+            part = weights[start * itemsize : stop * itemsize] if each else weights
+            piece += [layout.weight_key, part]
+        pieces.append(piece)
+    return pieces
 
 
 def _row(point: bytes, layout: Layout) -> list[float]:
@@ -129,4 +162,4 @@ def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return cast
 
 
-CODEC = Codec(_arrays, _split, _row, float, _excerpt, _encode)
+CODEC = Codec(_arrays, _split, _row, float, _excerpt, _encode, _pieces)
