@@ -79,7 +79,7 @@ class Server:
 
     def _cluster(self, options: dict[str, Any]) -> ClusterClient:
         options.pop("connection_class", None)
-        return ClusterClient.open(self._endpoint.hosts, **options, **self._endpoint.tls)
+        return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
     def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
         """Return connections that ask the sentinels for the primary whenever they are made."""
@@ -204,7 +204,7 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         " : ",
         ServerUnreachableError,
         "can't reach {label}: not all of its sentinels answer, and none that does knows a living "
-        "primary; are they running, and is redis.url right?",
+        "primary; are they running, and are redis.url and its options right?",
     ),
     (
         MasterNotFoundError,
