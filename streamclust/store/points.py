@@ -37,6 +37,7 @@ __all__ = [
     "PointsFormat",
     "dead_entry",
     "decode",
+    "decode_flats",
     "detect",
     "detect_first",
     "encode",
@@ -134,9 +135,17 @@ def decode(entries: Sequence[Entry], layout: Layout) -> Decoded:
 
     A perfect chunk is read at once. Only the few entries around a bad one are read point by point.
     """
-    whole = _decode_at_once(entries, layout)
-    if whole is not None:
-        return whole
+    whole = _decode_at_once([flat for _, flat in entries], layout)
+    return _decode_in_parts(entries, layout) if whole is None else whole
+
+
+def decode_flats(flats: Sequence[Flat], layout: Layout) -> Decoded:
+    """Decode entries that are known by their numbers alone."""
+    whole = _decode_at_once(flats, layout)
+    return _decode_in_parts(list(enumerate(flats)), layout) if whole is None else whole
+
+
+def _decode_in_parts(entries: Sequence[Entry], layout: Layout) -> Decoded:
     large = any(sum(map(len, flat)) > LARGE for _, flat in entries)
     if large and len(entries) == 1:
         return _decode_in_pieces(*entries[0], layout)
@@ -173,10 +182,10 @@ def _join(parts: list[Decoded]) -> Decoded:
     )
 
 
-def _decode_at_once(entries: Sequence[Entry], layout: Layout) -> Decoded | None:
+def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
     """Return what perfect entries hold; None when anything at all is wrong."""
     try:
-        columns = _columns([flat for _, flat in entries])
+        columns = _columns(flats)
         X, counts, w = CODECS[layout.format].arrays(columns, layout)
     except NOT_PERFECT:
         return None
@@ -185,7 +194,7 @@ def _decode_at_once(entries: Sequence[Entry], layout: Layout) -> Decoded | None:
     return Decoded(X, w, counts)
 
 
-def _columns(flats: list[Flat]) -> Columns:
+def _columns(flats: Sequence[Flat]) -> Columns:
     """Return field -> values, for entries that have the same fields in the same order."""
     width = len(flats[0])
     names = list(flats[0][::2])

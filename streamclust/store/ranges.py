@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.store.entries import from_reply
 from streamclust.store.points import decode
-from streamclust.store.source import READ_BYTES, READ_ENTRIES, Item, MergingReader
+from streamclust.store.source import READ_BYTES, READ_ENTRIES, MergingReader
 from streamclust.store.streams import BEGINNING, order
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class RangeReader(MergingReader):
                 continue
             entries: Any = self._client.xrange(stream, f"({first}", last, count=count)
             if entries:
-                self._waiting[stream].extend(Item(stream, *entry) for entry in entries)
+                self._waiting[stream] = from_reply(stream, entries, None, None)
                 self._position[stream] = entries[-1][0].decode()
                 self._sized(entries)
 

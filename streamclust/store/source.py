@@ -9,7 +9,7 @@ cuts a batch short.
 from __future__ import annotations
 
 import time
-from collections import deque
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,9 @@ import numpy as np
 
 from streamclust.failpoints import passing
 from streamclust.store.commit import DeadLetter
+from streamclust.store.entries import Entries, from_reply
 from streamclust.store.gaps import StreamWatch
-from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
+from streamclust.store.points import DeadPoint, Decoded, decode_flats, detect_first
 from streamclust.store.streams import order
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from streamclust.store.gaps import Gap, OnReset
     from streamclust.store.points import Layout, PointsFormat
 
-READ_ENTRIES = 1024
+READ_ENTRIES = 4096
 READ_BYTES = 4 << 20
 """What one read asks of a stream at most: entries, and bytes as far as earlier entries tell."""
 
@@ -76,25 +77,6 @@ class Batch:
     gaps: tuple[Gap, ...] = ()
 
 
-@dataclass(frozen=True)
-class Item:
-    """One entry, with the stream that it is from.
-
-    ``read`` is how many entries the stream ever had up to here, and ``gap`` what is missing before.
-    """
-
-    stream: str
-    entry_id: bytes
-    flat: list[bytes]
-    read: int | None = None
-    gap: Gap | None = None
-
-    @property
-    def order(self) -> tuple[int, int, str]:
-        """What entries are merged by."""
-        return *order(self.entry_id), self.stream
-
-
 class MergingReader:
     """Gives entries of several streams in the order of their IDs; where from, says `_fill`.
 
@@ -110,25 +92,25 @@ class MergingReader:
 
     def __init__(self, streams: Iterable[str]) -> None:
         self._gaps: list[Gap] = []
-        self._waiting: dict[str, deque[Item]] = {stream: deque() for stream in streams}
+        self._waiting = dict.fromkeys(streams, Entries())
         self.entry_bytes = READ_BYTES / _FIRST_READ
 
-    def read(self, count: int, block_ms: int | None) -> list[Item]:
+    def read(self, count: int, block_ms: int | None) -> Entries:
         """Return the next entries, about `count` a stream; none if there are none for `block_ms`.
 
         A stream whose read entries are used up is read again before a later entry of another
         stream is given out: what is there is merged by ID, whatever the sizes of the reads.
         """
-        items: list[Item] = []
+        items = Entries()
         while len(items) < count and not self._gaps:
-            dry = [stream for stream, queue in self._waiting.items() if not queue]
+            dry = [stream for stream, waiting in self._waiting.items() if not waiting]
             if dry:
                 nothing = len(dry) == len(self._waiting)
                 self._fill(dry, count, block_ms if nothing and not items else None)
             taken = self._merge()
             if not taken:
                 break
-            items += taken
+            items = items + taken if items else taken
         return items
 
     def take_gaps(self) -> list[Gap]:
@@ -144,17 +126,20 @@ class MergingReader:
         size = float(sum(map(len, entries[-1][1])))
         self.entry_bytes = max(size, self.entry_bytes / 2.0)
 
-    def _merge(self) -> list[Item]:
+    def _merge(self) -> Entries:
         """Take entries in order until a stream is used up that may have more to come."""
-        queues = [queue for queue in self._waiting.values() if queue]
-        if len(queues) == 1:
-            taken = list(queues[0])
-            queues[0].clear()
-            return taken
-        taken = []
-        while queues and all(queues):
-            taken.append(min(queues, key=lambda queue: queue[0].order).popleft())
-        return taken
+        waiting = {stream: entries for stream, entries in self._waiting.items() if entries}
+        if len(waiting) < 2:
+            self._waiting |= dict.fromkeys(waiting, Entries())
+            return next(iter(waiting.values()), Entries())
+        ends = ((*order(entries.ids[-1]), stream) for stream, entries in waiting.items())
+        merged, orders = sum(waiting.values(), Entries()).by_order()
+        stop = bisect_right(orders, min(ends))
+        rest = merged[stop:]
+        for stream in waiting:
+            places = [n for n, other in enumerate(rest.streams) if other == stream]
+            self._waiting[stream] = rest.at(places)
+        return merged[:stop]
 
 
 class StreamReader(MergingReader):
@@ -203,11 +188,7 @@ class StreamReader(MergingReader):
     def _arrived(self, stream: str, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
         watch = self._watches[stream]
         gap = watch.took([entry_id for entry_id, _ in entries])
-        read = None if watch.read is None else watch.read - len(entries)
-        for number, (entry_id, flat) in enumerate(entries, start=1):
-            at = None if read is None else read + number
-            self._waiting[stream].append(Item(stream, entry_id, flat, at, gap))
-            gap = None
+        self._waiting[stream] = from_reply(stream, entries, watch.read, gap)
         self._sized(entries)
 
 
@@ -260,23 +241,22 @@ class Batcher:
             self._position[gap.stream] = gap.position
             self._counts[gap.stream] = gap.read
 
-    def feed(self, items: Sequence[Item]) -> Iterator[Batch]:
+    def feed(self, items: Entries) -> Iterator[Batch]:
         """Take entries in; yield each batch that they fill."""
         for entries, decoded in self._decode(items):
             yield from self._cut(entries, decoded)
 
-    def _decode(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Decoded]]:
+    def _decode(self, items: Entries) -> Iterator[tuple[Entries, Decoded]]:
         """Yield the bad entries before the first that tells the layout, then all others."""
         if self._layout is None:
-            layout, dead = detect_first(list(enumerate(item.flat for item in items)), self._spec)
+            layout, dead = detect_first(list(enumerate(items.flats)), self._spec)
             skipped, items = items[: len(dead)], items[len(dead) :]
             yield skipped, Decoded(np.empty((0, 0)), None, np.zeros(len(dead), np.int64), dead)
             self._layout = layout
         if self._layout is not None and items:
-            entries = [(number, item.flat) for number, item in enumerate(items)]
-            yield items, decode(entries, self._layout)
+            yield items, decode_flats(items.flats, self._layout)
 
-    def _cut(self, items: Sequence[Item], decoded: Decoded) -> Iterator[Batch]:
+    def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
         dead = np.array([point.entry_id for point in decoded.dead], np.intp)
         rows = _edges(decoded.counts)
         read = _edges(decoded.counts + np.bincount(dead, minlength=len(items)))
@@ -287,7 +267,7 @@ class Batcher:
             self._take(items[start:stop], _part(decoded, rows, start, stop))
             for point in decoded.dead:
                 if start <= point.entry_id < stop:
-                    self._bury(items[point.entry_id], point)
+                    self._bury(items, point)
             start = stop
             if stop <= len(items):
                 yield self.flush()
@@ -310,22 +290,22 @@ class Batcher:
             gaps=gaps,
         )
 
-    def _take(self, items: Sequence[Item], part: Decoded) -> None:
+    def _take(self, items: Entries, part: Decoded) -> None:
         """Add entries, and the points that they gave, to the batch."""
-        for item in {item.stream: item for item in items}.values():
-            self._position[item.stream] = item.entry_id.decode()
-            self._counts[item.stream] = item.read
-        self._gaps += [item.gap for item in items if item.gap]
+        for stream, last in items.last_of_each():
+            self._position[stream] = items.ids[last].decode()
+            self._counts[stream] = items.read[last]
+        self._gaps += filter(None, items.gaps)
         self._begun = True
         self._read += len(part.X)
         if len(part.X):
             self._parts.append(part)
 
-    def _bury(self, item: Item, point: DeadPoint) -> None:
+    def _bury(self, items: Entries, point: DeadPoint) -> None:
+        """Take note of a bad point, whose entry is known by its number."""
         self._read += 1
-        self._dead.append(
-            DeadLetter(item.stream, item.entry_id.decode(), point.index, point.reason, point.data)
-        )
+        stream, entry_id = items.streams[point.entry_id], items.ids[point.entry_id].decode()
+        self._dead.append(DeadLetter(stream, entry_id, point.index, point.reason, point.data))
 
 
 def _edges(counts: NDArray[np.int64]) -> NDArray[np.int64]:

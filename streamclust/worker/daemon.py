@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _LOOK = 0.2
 """Seconds between looks for a signal."""
+
+_SWITCH = 1e-4
+"""Seconds after which the interpreter lets another thread on. With its default, 5 ms, the learning
+thread would wait so long for the decoding one each time that a kernel gives the lock back."""
 
 
 def run_worker(
@@ -50,6 +55,7 @@ def run_worker(
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
     kernels = describe()  # a variable that asks for what isn't there is refused before all else
+    sys.setswitchinterval(_SWITCH)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
     stop = threading.Event()

@@ -23,6 +23,7 @@ from streamclust.errors import DataError
 from streamclust.store import points
 from streamclust.store.codecs import CODECS, raw
 from streamclust.store.commit import DeadLetter
+from streamclust.store.entries import Entries, from_reply
 from streamclust.store.layout import DEFAULT_FIELD, ENTRY_FORMATS, EntryFormat, Layout
 from streamclust.store.points import (
     PointsFormat,
@@ -31,7 +32,7 @@ from streamclust.store.points import (
     detect_first,
     encode,
 )
-from streamclust.store.source import Batch, Batcher, Item
+from streamclust.store.source import Batch, Batcher
 from tests.fuzz.mutate import HOSTILE, damage
 
 _CHUNK = 200
@@ -56,7 +57,7 @@ class _Case:
 
     spec: PointsFormat
     layout: Layout
-    items: list[Item]
+    items: Entries
     sources: list[NDArray[np.float64] | None]
 
 
@@ -105,7 +106,7 @@ def _spec(layout: Layout, rng: random.Random) -> PointsFormat:
 
 def _entries(
     layout: Layout, rng: random.Random
-) -> tuple[list[Item], list[NDArray[np.float64] | None]]:
+) -> tuple[Entries, list[NDArray[np.float64] | None]]:
     block = 1 if layout.format == "fields" else rng.choice((1, 1, 3, 10))
     n = _CHUNK * block
     numbers = np.random.default_rng(rng.randrange(2**32))
@@ -114,16 +115,14 @@ def _entries(
     share = rng.choice((0.0, 0.01, 0.03, 0.03, 0.5))
     poisoned = numbers.random(n) < share / 2.0
     X[poisoned, rng.randrange(layout.n_features)] = rng.choice((np.nan, -np.inf, 1e30))
-    items: list[Item] = []
+    items: list[tuple[bytes, list[bytes]]] = []
     sources: list[NDArray[np.float64] | None] = []
     for number, flat in enumerate(encode(X, layout, w, block)):
         rows = slice(number * block, (number + 1) * block)
         touched = rng.random() < share
-        items.append(
-            Item(_STREAM, b"%d-0" % (number + 1), _damaged(flat, rng) if touched else flat)
-        )
+        items.append((b"%d-0" % (number + 1), _damaged(flat, rng) if touched else flat))
         sources.append(None if touched or poisoned[rows].any() else X[rows])
-    return items, sources
+    return from_reply(_STREAM, items, None, None), sources
 
 
 def _damaged(flat: list[bytes], rng: random.Random) -> list[bytes]:
@@ -173,7 +172,7 @@ def _large_from(size: int) -> Iterator[None]:
         yield
 
 
-def _batches(batcher: Batcher, items: Sequence[Item], rng: random.Random) -> Iterator[Batch]:
+def _batches(batcher: Batcher, items: Entries, rng: random.Random) -> Iterator[Batch]:
     """Feed the entries in reads of any size."""
     start = 0
     while start < len(items):
@@ -198,7 +197,7 @@ def _check_batch(batch: Batch) -> None:
 
 def _one_by_one(case: _Case, layout: Layout | None) -> tuple[NDArray[np.float64], list[DeadLetter]]:
     """Return what the entries give when each is read alone, and see that each is accounted for."""
-    entries = [(number, item.flat) for number, item in enumerate(case.items)]
+    entries = list(enumerate(case.items.flats))
     found, early = detect_first(entries, case.spec)
     assert found == layout
     rows: list[NDArray[np.float64]] = [np.empty((0, 1 if layout is None else layout.n_features))]
@@ -230,7 +229,7 @@ def _size(flat: Sequence[bytes], layout: Layout) -> int:
 
 def _compare(case: _Case, layout: Layout) -> int:
     """See that each entry that was not touched gives its points; return how many those are."""
-    whole = decode([(number, item.flat) for number, item in enumerate(case.items)], layout)
+    whole = decode(list(enumerate(case.items.flats)), layout)
     edges = np.concatenate([[0], np.cumsum(whole.counts)])
     untouched = [(n, source) for n, source in enumerate(case.sources) if source is not None]
     for number, source in untouched:

@@ -281,9 +281,9 @@ def test_a_stream_that_is_gone_is_said_once(reading: Reading) -> None:
     reading.client.delete(reading.stream)
     client = reading.server.client()
     reader = StreamReader(client, reading.position, reading.read)
-    assert [reader.read(10, None) for _ in range(3)] == [[], [], []]
+    assert not any(reader.read(10, None) for _ in range(3))
     assert [gap.kind for gap in reader.take_gaps()] == ["gone"]
-    assert reader.read(10, None) == []
+    assert not reader.read(10, None)
     assert reader.take_gaps() == []
 
 
