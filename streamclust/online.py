@@ -17,6 +17,7 @@ import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.batch import fit
+from streamclust.drift import Drift, DriftState
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
 from streamclust.scaling import Scaling, ScalingKind, learn_scaling
@@ -52,7 +53,7 @@ class LearnerState(Generic[P]):
     averaged : int
         Steps that `average` covers.
     sample, sample_weight : arrays of shape (M, D) and (M,)
-        The warm-up sample so far; empty after the start.
+        The warm-up sample so far, or what came since a drift; else empty.
     steps : int
         Batches learned since the start.
     points : int
@@ -69,6 +70,10 @@ class LearnerState(Generic[P]):
         The largest total mass.
     scaling : Scaling or None
         What the warm-up taught of the features' scales; all above but the sample is in its units.
+    drift : DriftState
+        What is remembered of the batches' losses.
+    gathering : bool
+        Whether points are gathered for a fit after a drift.
     """
 
     params: P | None = None
@@ -85,6 +90,8 @@ class LearnerState(Generic[P]):
     best: Array = field(default_factory=lambda: np.empty(0))
     best_total: float = 0.0
     scaling: Scaling | None = None
+    drift: DriftState = field(default_factory=DriftState)
+    gathering: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,8 @@ class Info:
         gamma = m / (lam n + m); 0 if nothing was learned.
     revived : tuple of int
         Components that were dying and were given new work.
+    drifted : bool
+        Whether this batch completed a drift.
     reason : str
         Why the learner is still warming up, if it is.
     """
@@ -112,6 +121,7 @@ class Info:
     loss: float | None = None
     step_size: float = 0.0
     revived: tuple[int, ...] = ()
+    drifted: bool = False
     reason: str = ""
 
 
@@ -136,6 +146,8 @@ class StreamLearner(Generic[P]):
     scale : {'none', 'standard', 'robust'}, default='none'
         Bring all features to one scale, as the warm-up sample has it. Losses are then in scaled
         units; `in_units` returns parameters in the data's.
+    drift : Drift, optional
+        How drift is found, and what is done then. Default: it isn't looked for.
 
     Examples
     --------
@@ -156,6 +168,7 @@ class StreamLearner(Generic[P]):
     seed: int = 0
     fade: float = 0.1
     scale: ScalingKind = "none"
+    drift: Drift | None = None
 
     @property
     def warm_up_points(self) -> int:
@@ -278,6 +291,8 @@ class StreamLearner(Generic[P]):
             sample_weight=empty.sample_weight,
             best=stats.weight,
             best_total=total,
+            drift=DriftState(state.drift.drifts),
+            gathering=False,
         )
 
     def published(self, state: LearnerState[P]) -> P | None:
@@ -315,14 +330,16 @@ class StreamLearner(Generic[P]):
     def _gather(
         self, state: LearnerState[P], X: Array, w: Array, time_ms: float | None
     ) -> LearnerState[P]:
-        sample = np.concatenate([state.sample, X]) if len(state.sample) else X
         return replace(
-            state,
-            sample=sample,
-            sample_weight=np.concatenate([state.sample_weight, w]),
+            self._sampled(state, X, w),
             points=state.points + len(X),
             time_ms=_latest(state.time_ms, time_ms),
         )
+
+    def _sampled(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
+        sample = np.concatenate([state.sample, X]) if len(state.sample) else X
+        weight = np.concatenate([state.sample_weight, w])
+        return replace(state, sample=sample, sample_weight=weight)
 
     def _learn(
         self,
@@ -340,7 +357,10 @@ class StreamLearner(Generic[P]):
             running=float(running.weight.sum()),
             elapsed_ms=_elapsed(state.time_ms, time_ms),
         )
+        watched, drifted = self._watch(state.drift, batch)
         lam = self.forgetting.factor(step)
+        if drifted and self.drift is not None:
+            lam *= self.drift.kept
         stats = merge(batch, decay(running, lam))
         held = state.held
         revived: tuple[int, ...] = ()
@@ -360,10 +380,45 @@ class StreamLearner(Generic[P]):
             revivals=state.revivals + len(revived),
             best=_best(state.best, stats.weight, revived),
             best_total=max(state.best_total, float(stats.weight.sum())),
+            drift=watched,
         )
         size = batch.count / (lam * step.running + batch.count)
-        info = Info("learning", len(X), self.family.loss(batch), size, revived)
-        return self._averaged(state, stats, restart=bool(revived)), info
+        info = Info("learning", len(X), self.family.loss(batch), size, revived, drifted)
+        state = self._averaged(state, stats, restart=bool(revived) or drifted)
+        if drifted and self.drift is not None and self.drift.on_drift == "resolve":
+            empty = LearnerState[P]()
+            return replace(
+                state, gathering=True, sample=empty.sample, sample_weight=empty.sample_weight
+            ), info
+        return (self._resolve(state, X, w) if state.gathering else state), info
+
+    def _resolve(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
+        """Fit to the points since a drift once they are as many as the warm-up had.
+
+        The fit is adopted where it beats the live parameters, let alone on the same points.
+        """
+        state = self._sampled(state, X, w)
+        params, sample = state.params, state.sample
+        if len(sample) < self.warm_up_points or params is None:
+            return state
+        sample_weight = state.sample_weight
+        empty = LearnerState[P]()
+        state = replace(
+            state, gathering=False, sample=empty.sample, sample_weight=empty.sample_weight
+        )
+        try:
+            seed = (self.seed, state.steps)
+            best = fit(self.family, sample, sample_weight, restarts=self.restarts, seed=seed)
+        except TooFewPointsError:
+            return state
+        live = self.family.loss(self.family.e_step(params, sample, sample_weight))
+        return state if live <= best.loss else self.adopt(state, best.params, best.stats)
+
+    def _watch(self, state: DriftState, batch: Stats) -> tuple[DriftState, bool]:
+        if self.drift is None:
+            return state, False
+        loss = self.family.loss(batch)
+        return self.drift.watch(state, loss, batch.count, self.family.improvement)
 
     def _revive(
         self, state: LearnerState[P], stats: Stats, X: Array, w: Array

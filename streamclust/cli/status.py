@@ -42,6 +42,7 @@ class Row:
             "phase": "stopped" if health is None else health.phase,
             "points_seen": self.points,
             "kernels": None if health is None else health.kernels,
+            "drifts": None if health is None else health.drifts,
             "rate": None if health is None else health.rate,
             "dead": self.dead,
             "lag": self.lag,

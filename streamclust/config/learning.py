@@ -70,6 +70,29 @@ ForgettingSettings: TypeAlias = Annotated[
 ]
 
 
+class DriftSettings(Section):
+    """How drift is found in the score of each batch, and what is done then."""
+
+    detector: Literal["none", "page_hinkley", "adwin"] = Field(
+        default="none",
+        description="What looks for drift: page_hinkley is quick, adwin has a bound on its false "
+        "alarms.",
+    )
+    on_drift: Literal["announce", "forget", "resolve"] = Field(
+        default="announce",
+        description="A drift is always logged, counted and published (reason drift); forget also "
+        "leaves the past a hundredth of its weight; resolve does that, and fits anew when as many "
+        "new points are there as the warm-up takes.",
+    )
+    threshold: PositiveNumber = Field(
+        default=30.0,
+        description="Alarm of page_hinkley, in standard deviations of a batch's score summed up.",
+    )
+    delta: Number = Field(
+        default=0.002, gt=0, lt=1, description="Chance of a false alarm of adwin, by its bound."
+    )
+
+
 def _nested_numbers(value: object) -> object:
     if isinstance(value, list | tuple) and value:
         return tuple(_nested_numbers(item) for item in value)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from streamclust.config.learning import (
     CentroidsGiven,
+    DriftSettings,
     ForgettingSettings,
     KMeansInit,
     MixtureGiven,
@@ -203,6 +204,9 @@ class _Model(Section):
     )
     refit: RefitSettings = Field(
         default=RefitSettings(), description="Fits of all retained points, beside the stream."
+    )
+    drift: DriftSettings = Field(
+        default=DriftSettings(), description="How drift is found, and what is done then."
     )
     scale: Literal["none", "standard", "robust"] = Field(
         default="none",

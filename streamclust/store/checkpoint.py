@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from streamclust.arrays import Array
+from streamclust.drift import DriftState
 from streamclust.errors import FormatError
 from streamclust.models import Family
 from streamclust.online import LearnerState
@@ -47,6 +50,8 @@ class Checkpoint:
         Points that had been learned when it was published.
     published_revivals : int
         Components that had been revived by then.
+    published_drifts : int
+        Drifts that had been found by then.
     unpublished : int
         Points taken since publishing was last due, so that a restart keeps the cadence.
     dead : int
@@ -68,6 +73,7 @@ class Checkpoint:
     version: int = 0
     published: int = 0
     published_revivals: int = 0
+    published_drifts: int = 0
     unpublished: int = 0
     dead: int = 0
     read: dict[str, int | None] = field(default_factory=dict)
@@ -77,7 +83,7 @@ class Checkpoint:
 
 
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
-_PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total")
+_PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total", "gathering")
 _ARRAYS = ("sample", "sample_weight", "best")
 
 
@@ -89,12 +95,15 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         arrays |= _prefixed("params", family.to_arrays(learner.params))
     if learner.scaling is not None:
         arrays |= {"scaling.center": learner.scaling.center, "scaling.scale": learner.scaling.scale}
+    drift = asdict(learner.drift)
+    arrays["drift.memory"] = np.frombuffer(drift.pop("memory"), np.uint8)
     for name, stats in (("stats", learner.stats), ("average", learner.average)):
         if stats is not None:
             arrays |= _prefixed(name, _stats_arrays(stats))
     meta = {
         "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
         "learner": {name: getattr(learner, name) for name in _PLAIN},
+        "drift": drift,
         "scaling": "none" if learner.scaling is None else learner.scaling.kind,
         "sums": {
             name: [stats.objective, stats.count]
@@ -108,6 +117,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         "version": checkpoint.version,
         "published": checkpoint.published,
         "published_revivals": checkpoint.published_revivals,
+        "published_drifts": checkpoint.published_drifts,
         "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
         "refit": checkpoint.refit,
@@ -134,6 +144,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             stats=_stats("stats", arrays, meta, family),
             average=_stats("average", arrays, meta, family),
             scaling=_scaling(arrays, meta),
+            drift=DriftState(**meta["drift"], memory=arrays["drift.memory"].tobytes()),
             **plain,
         )
         return Checkpoint(
@@ -143,6 +154,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             version=int(meta["version"]),
             published=int(meta["published"]),
             published_revivals=int(meta["published_revivals"]),
+            published_drifts=int(meta["published_drifts"]),
             unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),
             refit=str(meta["refit"]),

@@ -42,6 +42,8 @@ class Health:
         Wall clock, seconds since the epoch.
     kernels : str
         The numerical kernels that it uses.
+    drifts : int
+        Drifts found ever.
     """
 
     pid: int
@@ -56,6 +58,7 @@ class Health:
     loss: float | None
     time: float
     kernels: str = ""
+    drifts: int = 0
 
 
 def encode_health(health: Health) -> str:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 FORMAT = "streamclust.model/1"
 
-Reason = Literal["start", "step", "reseed", "refit", "leave"]
+Reason = Literal["start", "step", "reseed", "drift", "refit", "leave"]
 """Why a version was published: the first one, by cadence, after a component was given new work,
-because a refit was taken over, or because the worker left."""
+because a drift was found, because a refit was taken over, or because the worker left."""
 
 
 @dataclass(frozen=True, eq=False)

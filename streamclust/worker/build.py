@@ -17,6 +17,7 @@ from streamclust.config.learning import (
     WarmUp,
 )
 from streamclust.config.model import GaussianMixtureSettings
+from streamclust.drift import Drift
 from streamclust.errors import ConfigError, DataError, FormatError
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.models import GaussianMixture, KMeans
@@ -25,7 +26,7 @@ from streamclust.store.points import PointsFormat
 from streamclust.store.published import decode_model
 
 if TYPE_CHECKING:
-    from streamclust.config.learning import ForgettingSettings
+    from streamclust.config.learning import DriftSettings, ForgettingSettings
     from streamclust.config.model import KMeansSettings, PointsSettings
     from streamclust.models import Family
     from streamclust.online import LearnerState
@@ -42,14 +43,16 @@ def make_family(settings: Settings) -> Family[Any]:
 
 def make_learner(settings: Settings) -> StreamLearner[Any]:
     """Return the streaming learner."""
-    family = make_family(settings)
-    forgetting = make_forgetting(settings.forgetting)
+    learner = StreamLearner(
+        make_family(settings),
+        make_forgetting(settings.forgetting),
+        seed=settings.seed,
+        scale=settings.scale,
+        drift=make_drift(settings.drift),
+    )
     if isinstance(settings.init, WarmUp):
-        points, restarts = settings.init.points, settings.init.restarts
-        return StreamLearner(
-            family, forgetting, points, restarts, settings.seed, scale=settings.scale
-        )
-    return StreamLearner(family, forgetting, seed=settings.seed)
+        return replace(learner, warm_up=settings.init.points, restarts=settings.init.restarts)
+    return learner
 
 
 def make_forgetting(settings: ForgettingSettings) -> Forgetting:
@@ -61,6 +64,13 @@ def make_forgetting(settings: ForgettingSettings) -> Forgetting:
     if isinstance(settings, ForgettingByPower):
         return PowerSchedule(settings.kappa, settings.t0, settings.hold, settings.average)
     return Forgetting()
+
+
+def make_drift(settings: DriftSettings) -> Drift | None:
+    """Return how drift is found, if it is to be."""
+    if settings.detector == "none":
+        return None
+    return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
 
 
 def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:

@@ -103,6 +103,7 @@ class Heartbeat:
             dead=progress.dead,
             lost=progress.lost.entries,
             unknown_gaps=progress.lost.unknown,
+            drifts=progress.drifts,
             loss=progress.loss,
             time=time.time(),
             kernels=describe(),

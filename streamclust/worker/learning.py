@@ -41,6 +41,7 @@ class Progress:
     version: int
     loss: float | None
     lost: Lost
+    drifts: int
 
 
 class Learning:
@@ -118,7 +119,8 @@ class Learning:
         phase = "learning" if state.params is not None else "warming"
         at = self._checkpoint
         lost = sum(at.lost.values(), Lost())
-        return Progress(phase, state.points, at.dead, at.version, loss, lost)
+        drifts = state.drift.drifts
+        return Progress(phase, state.points, at.dead, at.version, loss, lost, drifts)
 
     def learn(self, batch: Batch) -> None:
         """Score and learn a batch; commit and publish if that is due."""
@@ -126,7 +128,7 @@ class Learning:
         state = self._checkpoint.learner
         if len(batch.X):
             state, info = self._learner.update(state, batch.X, batch.w, time_ms=batch.time_ms)
-            self._tell(info)
+            self._tell(info, state.points)
         self._checkpoint = replace(
             self._checkpoint,
             learner=state,
@@ -146,7 +148,7 @@ class Learning:
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""
-        if self._publishes.due or self._first:
+        if self._publishes.due or self._first or self._drifted:
             self._commit(publish=True)
         elif self._commits.due:
             self._commit(publish=False)
@@ -157,7 +159,7 @@ class Learning:
         if state.params is None and len(state.sample):
             state, info = self._learner.start(state)
             self._checkpoint = replace(self._checkpoint, learner=state)
-            self._tell(info)
+            self._tell(info, state.points)
 
     def adopt(self, state: LearnerState[Any], refit: str) -> None:
         """Go on from a refit, which covers all that was learned so far: commit and publish it."""
@@ -172,6 +174,10 @@ class Learning:
     @property
     def _first(self) -> bool:
         return self._checkpoint.version == 0 and self._checkpoint.learner.params is not None
+
+    @property
+    def _drifted(self) -> bool:
+        return self._checkpoint.learner.drift.drifts > self._checkpoint.published_drifts
 
     @property
     def _news(self) -> bool:
@@ -189,6 +195,7 @@ class Learning:
                 version=model.version,
                 published=after.learner.points,
                 published_revivals=after.learner.revivals,
+                published_drifts=after.learner.drift.drifts,
             )
         if publish:  # also where there was nothing to publish: it was looked at
             self._publishes.reset()
@@ -241,6 +248,8 @@ class Learning:
             raise AssertionError("a model that has parameters has statistics")
         if reason != "refit" and self._checkpoint.version == 0:
             reason = "start"
+        elif reason != "refit" and self._drifted:
+            reason = "drift"
         elif reason != "refit" and state.revivals > self._checkpoint.published_revivals:
             reason = "reseed"
         layout = self._checkpoint.layout
@@ -302,9 +311,11 @@ class Learning:
         event, told = gap_words(gap)
         self._log.warning(event, stream=gap.stream, after=gap.after, **told)
 
-    def _tell(self, info: Info) -> None:
+    def _tell(self, info: Info, points: int) -> None:
         if info.phase == "started":
             self._log.info("warm-up done", points=info.points)
+        if info.drifted:
+            self._log.warning("drift", points=points)
         if info.revived:
             self._log.info("components revived", components=list(info.revived))
         if info.phase == "warming" and info.reason != self._said and "distinct" in info.reason:

@@ -130,6 +130,7 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         published=2**53 + 1,
         dead=7,
         refit="17-ab",
+        published_drifts=9,
         published_revivals=3,
         unpublished=7,
         left=Covered({"gone": "5-0"}, {"gone": 12}),

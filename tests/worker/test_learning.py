@@ -267,6 +267,26 @@ def test_a_version_with_revived_components_says_so(desk: Desk) -> None:
     assert set(desk.reasons) == {"start", "step", "reseed"}
 
 
+def test_a_drift_is_logged_counted_and_published_at_once(desk: Desk) -> None:
+    learning = desk.learning(drift={"detector": "page_hinkley", "on_drift": "forget"})
+    for number in range(1, 40):
+        learning.learn(a_batch(number))
+    assert desk.said("drift") == []
+    assert desk.reasons == ["start"]
+    for number in range(40, 60):
+        learning.learn(a_batch(number, X=a_batch(number).X + 50.0))
+    [line] = desk.said("drift")
+    [version] = [model for model in desk.versions if model.reason == "drift"]
+    assert line["log_level"] == "warning"
+    assert line["points"] == version.points < 30 * 50
+    assert learning.progress.drifts == 1
+    # and a restart doesn't publish it again
+    again = desk.learning(drift={"detector": "page_hinkley", "on_drift": "forget"})
+    again.learn(a_batch(60, X=a_batch(60).X + 50.0))
+    assert desk.reasons.count("drift") == 1
+    assert desk.committed().learner.drift.drifts == 1
+
+
 def test_leaving_commits_and_publishes_what_is_not_yet(desk: Desk) -> None:
     learning = desk.learning()
     for number in range(1, 5):

@@ -37,6 +37,7 @@ def desk(address: Address, namespace: str) -> Iterator[Desk]:
         {"kind": "kmeans", "forgetting": {"kind": "power", "average": True}},
         {"kind": "gaussian_mixture", "forgetting": {"kind": "time", "half_life": "9s"}},
         {"kind": "kmeans", "scale": "robust"},
+        {"kind": "kmeans", "drift": {"detector": "adwin"}},
     ],
     ids=str,
 )
