@@ -38,7 +38,8 @@ class Codes:
     top : array of int32, shape (N, m), or None
         The m best components, best first.
     top_values : array of shape (N, m) or None
-        Their distances (K-means, rising) or responsibilities (mixture, falling).
+        Their distances (K-means, rising unless features have scales) or responsibilities
+        (mixture, falling).
     """
 
     index: NDArray[np.int32]

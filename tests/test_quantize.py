@@ -104,3 +104,14 @@ def test_what_does_not_fit_is_said() -> None:
     for codes in ([3], [-1]):
         with pytest.raises(DataError, match="expected 0 to 2"):
             reconstruct(params.centroids, codes)
+
+
+def test_scales_decide_which_centroid_is_best_and_distances_are_the_data_s() -> None:
+    rng = np.random.default_rng(2)
+    X, U, s = rng.normal(size=(60, 2)), rng.normal(size=(5, 2)), np.array([0.1, 10.0])
+    params = KMeansParams(U, s)
+    codes = quantize(KMeans(5), params, X, 3)
+    scaled = np.linalg.norm((X[:, None] - U[None]) / s, axis=2)
+    np.testing.assert_array_equal(codes.top, np.argsort(scaled, axis=1)[:, :3])
+    np.testing.assert_array_equal(codes.index, quantize(KMeans(5), params, X).index)
+    np.testing.assert_allclose(codes.distance, np.linalg.norm(X - U[codes.index], axis=1))

@@ -21,7 +21,7 @@ _COMMANDS = {
     "decode": "Give back the points of a file that `encode` wrote.",
     "ingest": "Send points from files or standard input into a stream.",
     "watch": "Follow a model's updates as they are published.",
-    "models": "List, show, compare and export the versions of a model.",
+    "models": "List, show, compare, export the versions of a model; go back to one.",
     "refit": "Fit a model anew to all retained points, and swap it in.",
     "score": "Figures of a model on its points: J, log-likelihood, AIC, BIC, silhouette.",
     "select": "Try numbers of components, and draw the elbow and the BIC.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, server_options
+from streamclust.cli.common import opened_client, opened_job, server_options
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
@@ -19,7 +20,7 @@ _VERSION = click.IntRange(min=1)
 
 @click.group()
 def models() -> None:
-    """List, show, compare and export the versions of a model.
+    """List, show, compare and export the versions of a model, or go back to one.
 
     The server keeps the newest `publish.keep` versions.
 
@@ -168,3 +169,43 @@ def export(settings: Settings, model: str, out: Path, version: int | None) -> No
         found = client.model(model, version)
     found.save(out)
     click.echo(f"version {found.version} of {model} to {out}")
+
+
+@models.command()
+@click.argument("model")
+@click.argument("version", type=_VERSION)
+@server_options
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the worker may take to answer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def rollback(settings: Settings, model: str, version: int, wait: float, as_json: bool) -> None:
+    """Go back to VERSION of MODEL: publish it again, as a new version, and learn on from there.
+
+    A running worker takes it over between two batches; without one the state is swapped in place.
+    What was learned since then counts no more, and no point is learned again.
+
+    \b
+    Examples:
+      streamclust models rollback palette 41
+    """
+    from streamclust.cli.ingest import CtrlC
+    from streamclust.errors import StoppedError
+    from streamclust.refit.rollback import rollback as run
+
+    with opened_job(settings, model) as job, CtrlC() as ctrl_c:
+        try:
+            done = run(job, version, wait, ctrl_c.is_set)
+        except StoppedError as error:
+            click.echo(f"error: {error}", err=True)
+            raise SystemExit(130) from None
+    if as_json:
+        click.echo(json.dumps({"model": model, "back_to": version, **asdict(done)}))
+    else:
+        how = "taken over by its worker" if done.by_worker else "in place"
+        click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")

@@ -16,7 +16,8 @@ from redis.exceptions import LockError
 
 from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
 from streamclust.store.checkpoint import decode_checkpoint
-from streamclust.store.proposal import propose, proposed, withdraw
+from streamclust.store.proposal import new_id, propose, proposed, withdraw
+from streamclust.store.published import SWAPS
 from streamclust.store.subscription import follow
 from streamclust.worker.build import make_family
 from streamclust.worker.model import swap_in_place
@@ -131,8 +132,7 @@ def checkpoint_of(
     learner = replace(
         at.learner, params=found.params, stats=found.stats, average=None, scaling=scaling
     )
-    name = f"{int(time.time() * 1000)}-{secrets.token_hex(6)}"
-    return replace(at, learner=learner, position=at.position if whole else {}, refit=name)
+    return replace(at, learner=learner, position=at.position if whole else {}, refit=new_id())
 
 
 def deliver(
@@ -173,6 +173,6 @@ def _version(job: Job, client: redis.Redis, refit: Checkpoint) -> int:
     """Return the version that the refit was published with, if it was."""
     if load(job, client).refit == refit.refit:
         for model in follow(client, job.keys, refit.version):
-            if model.reason == "refit":
+            if model.reason in SWAPS:
                 return model.version
     raise BusyError(f"the worker of {job.name!r} refused the refit; its log says why")

@@ -7,6 +7,8 @@ data than the model's stream up to there.
 
 from __future__ import annotations
 
+import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
@@ -16,11 +18,26 @@ if TYPE_CHECKING:
 
     from streamclust.models import Family
     from streamclust.store.keys import Keys
+    from streamclust.store.published import Reason
+
+_ROLLBACK = "rollback-"
+"""How the IDs of older versions begin that are proposed again."""
 
 _WITHDRAW = """
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
+
+
+def new_id(reason: Reason = "refit") -> str:
+    """Return an ID that no other proposal has."""
+    start = _ROLLBACK if reason == "rollback" else ""
+    return f"{start}{int(time.time() * 1000)}-{secrets.token_hex(6)}"
+
+
+def reason_of(refit: str) -> Reason:
+    """Return why a version is published that comes from this proposal."""
+    return "rollback" if refit.startswith(_ROLLBACK) else "refit"
 
 
 def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[Any]) -> None:

@@ -11,7 +11,8 @@ from streamclust.failpoints import passing
 from streamclust.store.checkpoint import Checkpoint, Covered, decode_checkpoint, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.gaps import Gap, Lost, gap_words
-from streamclust.store.published import Model, Reason, encode_model
+from streamclust.store.proposal import reason_of
+from streamclust.store.published import SWAPS, Model, Reason, encode_model
 from streamclust.store.streams import entries_read
 from streamclust.store.trimming import trim
 from streamclust.worker.build import first_state, make_learner
@@ -164,7 +165,7 @@ class Learning:
     def adopt(self, state: LearnerState[Any], refit: str) -> None:
         """Go on from a refit, which covers all that was learned so far: commit and publish it."""
         self._checkpoint = replace(self._checkpoint, learner=state, refit=refit)
-        self._commit(publish=True, reason="refit")
+        self._commit(publish=True, reason=reason_of(refit))
 
     def leave(self) -> None:
         """Commit and publish what isn't yet."""
@@ -187,7 +188,7 @@ class Learning:
 
     def _commit(self, *, publish: bool, reason: Reason = "step") -> None:
         after, model = self._checkpoint, None
-        refit = "" if reason != "refit" else after.refit
+        refit = after.refit if reason in SWAPS else ""
         if publish and (self._news or refit):
             model = self._model(reason)
             after = replace(
@@ -246,11 +247,11 @@ class Learning:
         state, family = self._checkpoint.learner, self._learner.family
         if state.stats is None:
             raise AssertionError("a model that has parameters has statistics")
-        if reason != "refit" and self._checkpoint.version == 0:
+        if reason not in SWAPS and self._checkpoint.version == 0:
             reason = "start"
-        elif reason != "refit" and self._drifted:
+        elif reason not in SWAPS and self._drifted:
             reason = "drift"
-        elif reason != "refit" and state.revivals > self._checkpoint.published_revivals:
+        elif reason not in SWAPS and state.revivals > self._checkpoint.published_revivals:
             reason = "reseed"
         layout = self._checkpoint.layout
         return Model(

@@ -1,0 +1,82 @@
+"""Back to an older version: its parameters take the place of the live ones, as a refit's would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import DataError
+from streamclust.models import KMeansParams
+from streamclust.refit.delivery import alone, deliver, load
+from streamclust.scaling import Scaling
+from streamclust.store.proposal import new_id
+from streamclust.store.subscription import read_model
+from streamclust.worker.build import make_family
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.models import Family
+    from streamclust.refit.delivery import Delivered
+    from streamclust.stats import Stats
+    from streamclust.store.published import Model
+    from streamclust.worker.model import Job
+
+
+def rollback(
+    job: Job, version: int, timeout: float, stop: Callable[[], bool] = lambda: False
+) -> Delivered:
+    """Publish an older version again, as a new one, and go on learning from it.
+
+    Its components weigh what they weighed then, against each other; together they weigh no more
+    than the live model does. What was learned since counts no more.
+
+    Raises
+    ------
+    UnknownModelError
+        If the version isn't kept, or the model has no state yet.
+    DataError
+        If the version is of another kind or size than the model is now.
+    BusyError
+        If a refit is at work, or the worker doesn't answer within `timeout` seconds.
+    StoppedError
+        If the user didn't want to wait.
+    """
+    client, family = job.server.client(), make_family(job.model)
+    with alone(client, job.keys):
+        at = load(job, client)
+        old = read_model(client, job.keys, version)
+        _check(old, family)
+        params = _as_learned(old, family, at.learner.scaling)
+        learner = replace(
+            at.learner, params=params, stats=_stats(old, family, params), average=None
+        )
+        proposal = replace(at, learner=learner, position={}, refit=new_id("rollback"))
+        return deliver(job, proposal, timeout, stop)
+
+
+def _check(old: Model, family: Family[Any]) -> None:
+    for name in ("kind", "n_components", "covariance_type"):
+        found, wanted = (getattr(each, name, None) for each in (old.family, family))
+        if found != wanted:
+            raise DataError(
+                f"version {old.version} has {name} {found!r}, the model {wanted!r} by now; "
+                "start a new model from an export of it (init.path)"
+            )
+
+
+def _as_learned(old: Model, family: Family[Any], scaling: Scaling | None) -> Any:
+    """Return the parameters in the units that the learner uses: the inverse of `in_units`."""
+    params = old.params
+    if scaling is not None:
+        center, scale = -scaling.center / scaling.scale, 1.0 / scaling.scale
+        params = family.in_units(params, Scaling(scaling.kind, center, scale))
+    return KMeansParams(params.centroids) if isinstance(params, KMeansParams) else params
+
+
+def _stats(old: Model, family: Family[Any], params: Any) -> Stats:
+    """Return statistics whose m-step is `params`, with the mass of then."""
+    stats = family.prior_stats(params, float(old.mass.sum()) / len(old.mass))
+    if isinstance(params, KMeansParams):
+        return replace(stats, weight=old.mass)  # its first moments are 0, whatever the weights
+    return stats
