@@ -19,7 +19,7 @@ from streamclust.cli.main import cli
 from streamclust.client import Client
 from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
-from streamclust.errors import StreamclustError
+from streamclust.errors import ServerError, StreamclustError
 from streamclust.ingest import ingest
 from streamclust.store.connect import Address, Server, open_server, translate
 from streamclust.store.keys import Keys
@@ -71,7 +71,8 @@ class Place:
 
     def settings(self, user: str) -> Settings:
         """Write and read a config.yaml for this user."""
-        model = kmeans("points", batch={"size": 30}, encode={"takeover": "100ms"})
+        trim = {"kind": "learned" if user == "trimmer" else "none"}
+        model = kmeans("points", batch={"size": 30}, encode={"takeover": "100ms"}, trim=trim)
         login = {"url": self.url, "username": user, "password": PASSWORD}
         file = self.folder / "config.yaml"
         file.write_text(yaml.safe_dump({"redis": login, "models": {"m": model}}))
@@ -89,7 +90,7 @@ def _emptied(place: Place) -> Iterator[None]:
         client.delete("points", *client.scan_iter(match="{streamclust:*"))
         add_blocks(client, "points", blobs(60), 30)
         yield
-        for user in RULES:
+        for user in (*RULES, "trimmer"):
             client.execute_command("ACL", "DELUSER", user)
 
 
@@ -188,6 +189,17 @@ def test_each_user_can_do_his_work(place: Place, server_name: str, user: str) ->
         rules = re.sub(r"[()]|%[RW](?=~)", "", rules)
     place.permit(user, rules)
     WORK[user](place, user)
+
+
+@pytest.mark.parametrize("server_name", ["valkey9"])
+def test_a_trim_policy_needs_what_the_file_says(place: Place) -> None:
+    extra = re.findall(r"^# (\+xinfo\|groups .*)\.$", FILE.read_text(), re.MULTILINE)[0]
+    rules = RULES["streamclust-worker"].replace("(~points", f"(~points {extra}")
+    place.permit("trimmer", rules)
+    learn(place, "trimmer")
+    place.permit("trimmer", RULES["streamclust-worker"])
+    with pytest.raises(ServerError, match="doesn't permit this"):
+        learn(place, "trimmer")
 
 
 @pytest.mark.parametrize("server_name", ["valkey9"])

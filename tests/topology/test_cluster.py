@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from streamclust.errors import ServerError, ServerUnreachableError
+from streamclust.ingest import ingest
 from streamclust.store.connect import Address, Server, open_server, translate
 from streamclust.store.keys import Keys
+from streamclust.tables import Chunk
 from tests.conftest import free_port
 from tests.topology.fleet import Cluster
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
+from tests.topology.test_acl import RULES
 from tests.worker.harness import Site, Worker, add_points, blobs, run
 
 
@@ -142,6 +145,17 @@ def test_ingest_status_watch_and_encode(site: FleetSite, streams: tuple[str, str
     assert done.returncode == 0, done.stderr
     with site.client as client:
         assert client.xlen(Keys(site.namespace, "m").codes()) == 90
+
+
+def test_what_a_user_needs_more_in_a_cluster(cluster: Cluster) -> None:
+    user, extra = "streamclust-ingest", "+cluster|slots +cluster|myid +command"
+    for node in cluster.nodes:
+        with node.client as client:
+            words = f"{RULES[user]} {extra}".split()
+            client.execute_command("ACL", "SETUSER", user, "on", ">pw", *words)
+    with open_server(Address(cluster.url, username=user, password="pw")) as server:
+        points = Chunk(("x0", "x1"), blobs(9), None, 1)
+        assert ingest(server.client(), "points", [points]).points == 9
 
 
 # ---- faults
