@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from streamclust.config import Settings
     from streamclust.refit.command import Report, Watcher
-    from streamclust.refit.runs import Pass
+    from streamclust.refit.runs import Pass, Run
     from streamclust.refit.span import Span
 
 EXIT_INTERRUPTED = 130
@@ -80,6 +80,13 @@ def make_span(
     help="Runs from fresh seeds, besides the one from the live model.  [default: as configured]",
 )
 @click.option(
+    "--method",
+    type=click.Choice(("batch", "kmedoids")),
+    default="batch",
+    show_default=True,
+    help="Lloyd or EM; or K-medoids, whose centroids are points: at most 5,000, kind kmeans.",
+)
+@click.option(
     "--tol",
     type=click.FloatRange(min=0),
     default=1e-6,
@@ -116,6 +123,7 @@ def refit(
     files: tuple[Path, ...],
     weight_column: str | None,
     restarts: int | None,
+    method: str,
     tol: float,
     max_iter: int,
     dry_run: bool,
@@ -132,6 +140,9 @@ def refit(
     batches and learns on top what has arrived meanwhile; without one the state is swapped in place.
     Components keep their numbers. K-means in one dimension gets the global optimum.
 
+    K-medoids is compared by the mean distance to the nearest centre, which is seldom less for
+    points of the data than for centroids: to have it, use --force. The stream goes on by K-means.
+
     Up to 256 MiB of points are kept in memory; more are read again for each pass, and seeded from
     a sample.
 
@@ -142,6 +153,7 @@ def refit(
       streamclust refit palette --last 1e6 --restarts 10
       streamclust refit palette --from 2026-05-01 --to 2026-05-02T12:00
       streamclust refit palette --data a.parquet --data b.npy
+      streamclust refit palette --last 5000 --method kmedoids
     """
     from streamclust.cli.ingest import CtrlC
     from streamclust.errors import StoppedError
@@ -153,7 +165,17 @@ def refit(
     with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
         tries = job.model.refit.restarts if restarts is None else restarts
         plan = Plan(tries, tol, max_iter, job.model.seed)
-        request = Request(span, plan, files, weight_column, dry_run, force, keep_best, wait)
+        request = Request(
+            span,
+            plan,
+            medoids=method == "kmedoids",
+            files=files,
+            weight_column=weight_column,
+            dry_run=dry_run,
+            force=force,
+            keep_best=keep_best,
+            timeout=wait,
+        )
         try:
             report = run(job, request, watch)
         except StoppedError as error:
@@ -162,7 +184,7 @@ def refit(
     if as_json:
         click.echo(json.dumps({"model": model, **asdict(report)}))
     else:
-        _say(report, model, job.model.kind, dry_run)
+        _say(report, model, dry_run)
     if report.stopped:
         ctx.exit(EXIT_INTERRUPTED)
 
@@ -193,23 +215,41 @@ def _progress(stop: Any) -> Iterator[Watcher]:
 
 
 def _pass_words(step: Pass) -> str:
-    start = "from the live model" if step.run == "live" else f"from seeds {step.run}"
     return (
-        f"run {start}: iteration {step.iteration}, loss {step.loss:.6g} a point "
-        f"(best so far {step.best:.6g})"
+        f"{_start(step.run)}: iteration {step.iteration}, "
+        f"{step.loss:.6g} a point (best {step.best:.6g})"
     )
 
 
-def _say(report: Report, model: str, kind: str, dry_run: bool) -> None:
-    unit = "inertia" if kind == "kmeans" else "negative log-likelihood"
+def _start(name: str) -> str:
+    names = {"live": "from live model", "medoids": "medoids"}
+    return names.get(name, f"from seeds {name}")
+
+
+_LOSSES = {
+    "inertia": "inertia",
+    "log_likelihood": "negative log-likelihood",
+    "distance": "Euclidean distance",
+}
+
+
+def _say(report: Report, model: str, dry_run: bool) -> None:
+    unit = _LOSSES[report.objective]
     where = "in memory" if report.in_memory else "read again for each pass"
     click.echo(f"{report.points:,} points, {where}; {unit} per point:")
     click.echo(f"  {'live model':<16}{_loss(report.live_loss)}")
     for run in report.runs:
-        name = "from live model" if run.start == "live" else f"from seeds {run.start}"
         end = "converged" if run.converged else "not converged"
-        click.echo(f"  {name:<16}{_loss(run.loss)}  {run.iterations} iterations, {end}")
+        click.echo(
+            f"  {_start(run.start):<16}{_loss(run.loss)}  {run.iterations} iterations, {end}"
+        )
     click.echo(_verdict(report, model, dry_run))
+
+
+def _end(run: Run) -> str:
+    if run.start == "medoids":
+        return f"best of {run.iterations} runs"
+    return f"{run.iterations} iterations, {'' if run.converged else 'not '}converged"
 
 
 def _loss(loss: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.refit.data import gather
 from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
+from streamclust.refit.medoids import search_medoids
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
@@ -43,6 +44,8 @@ class Request:
     span : Span
         Part of the stream; of no use with files.
     plan : Plan
+    medoids : bool
+        By K-medoids instead of Lloyd or EM.
     files : sequence of Path
         Instead of the stream.
     weight_column : str or None
@@ -59,6 +62,7 @@ class Request:
 
     span: Span
     plan: Plan
+    medoids: bool = False
     files: Sequence[Path] = ()
     weight_column: str | None = None
     dry_run: bool = False
@@ -75,6 +79,8 @@ class Report:
     ----------
     source : str
         Where the points were from.
+    objective : str
+        What the losses are of: 'inertia', 'log_likelihood' (its negative), or 'distance'.
     points : int
     in_memory : bool
         Whether they were kept, or read again for each pass.
@@ -92,6 +98,7 @@ class Report:
     """
 
     source: str
+    objective: str
     points: int
     in_memory: bool
     live_loss: float | None
@@ -149,12 +156,15 @@ def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Repo
     raw = gather(opened.source, request.plan.seed, on_points=watcher.on_points)
     points = raw.scaled(_scaling(learner, at, raw))
     live = learner.published(at.learner)
-    found = search(
-        learner.family, points, live, request.plan, on_pass=watcher.on_pass, stop=watcher.stop
-    )
+    if request.medoids:
+        found = search_medoids(learner.family, points, live, request.plan)
+    else:
+        found = search(
+            learner.family, points, live, request.plan, on_pass=watcher.on_pass, stop=watcher.stop
+        )
     if found.stopped and not request.keep_best:
         raise StoppedError("interrupted; nothing was changed")
-    report = _report(opened, points, found, learner.family)
+    report = _report(opened, points, found, request, learner.family)
     if request.dry_run or not (report.better or request.force):
         return report
     # A stop that was asked for is done with; another one is the terminal's.
@@ -170,13 +180,18 @@ def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Gathered) -> S
     return learn_scaling(learner.scale, points.sample.X, points.sample.w)
 
 
-def _report(opened: Opened, points: Gathered, found: Found, family: Family[Any]) -> Report:
+def _report(
+    opened: Opened, points: Gathered, found: Found, request: Request, family: Family[Any]
+) -> Report:
     def in_units(loss: float) -> float:
-        return loss if points.scaling is None else family.loss_in_units(loss, points.scaling)
+        if points.scaling is None or request.medoids:
+            return loss
+        return family.loss_in_units(loss, points.scaling)
 
-    loss, live = family.loss(found.stats), found.live_loss
+    loss, live = found.loss, found.live_loss
     return Report(
         source=opened.source.label,
+        objective="distance" if request.medoids else family.objective,
         points=points.count,
         in_memory=points.whole,
         live_loss=None if live is None else in_units(live),

@@ -97,6 +97,8 @@ class Found:
         The best that any pass has seen.
     stats : Stats
         Of all points under them.
+    loss : float
+        Per point, under them.
     live_loss : float or None
         Loss per point of the live model on the same points; None if there is no live model.
     runs : tuple of Run
@@ -107,6 +109,7 @@ class Found:
 
     params: Any
     stats: Stats
+    loss: float
     live_loss: float | None
     runs: tuple[Run, ...]
     stopped: bool
@@ -179,7 +182,7 @@ def search(
         stopped = True
     if best.stats is None:
         raise StoppedError("interrupted before there was a result; nothing was changed")
-    return Found(best.params, best.stats, best.first.get(LIVE), tuple(runs), stopped)
+    return Found(best.params, best.stats, best.loss, best.first.get(LIVE), tuple(runs), stopped)
 
 
 def _starts(

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
 from tests.refit.desk import drain, poor_site, save
-from tests.worker.harness import Site, add_entry, blobs, kmeans
+from tests.worker.harness import Site, add_blocks, add_entry, blobs, kmeans, mixture
 
 
 @pytest.fixture
@@ -128,3 +128,28 @@ def test_ctrl_c_leaves_the_model_unless_the_best_so_far_is_asked_for(
     assert done.exit_code == 130
     assert done.output.splitlines()[-1].startswith("interrupted; the refit is ")
     assert site.newest("m").reason == "refit"
+
+
+def test_medoids_are_points_of_the_data(site: Site) -> None:
+    X = blobs(300)
+    drain(poor_site(site, X))
+    lines = invoke("refit", "m", "--method", "kmedoids").output.splitlines()
+    assert lines[0] == "300 points, in memory; Euclidean distance per point:"
+    assert lines[2].split()[0] == "medoids"
+    assert lines[-1].endswith(f"swapped in place, version {site.newest('m').version}")
+    rows = {tuple(row) for row in X.tolist()}
+    assert {tuple(row) for row in site.newest("m").means.tolist()} <= rows
+
+
+def test_medoids_of_a_mixture_or_of_weighted_points_are_refused(site: Site) -> None:
+    with site.client as client:
+        add_blocks(client, site.stream(), blobs(90))
+    drain(site.write({"m": mixture(site.stream())}))
+    done = invoke("refit", "m", "--method", "kmedoids")
+    assert done.exit_code == 2
+    assert "it is for kind kmeans" in done.output
+    drain(site.write({"m": kmeans(site.stream())}, namespace=f"{site.namespace}-2"))
+    save(site.folder / "w.csv", np.arange(30.0).reshape(10, 3) + 1.0)
+    done = invoke("refit", "m", "--method", "kmedoids", "--data", "w.csv", "--weight-column", "x2")
+    assert done.exit_code == 1
+    assert "K-medoids takes few points, all of one weight" in done.output

@@ -1,0 +1,77 @@
+"""K-medoids: K points of the data such that the sum of Euclidean distances to the nearest is least.
+
+The contrast to K-means: a medoid is a point that was measured, and distances count as they are and
+not squared, so that outliers pull less. It takes the distances of all pairs, so it is for samples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from streamclust.errors import DataError, MissingExtraError, TooFewPointsError
+from streamclust.kernels import assign
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array
+
+MOST = 5000
+"""Points of which all pairs of distances are held at a time: 200 MB."""
+
+
+def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) -> Array:
+    """Return the medoids of the best of several runs of FasterPAM (Schubert & Rousseeuw 2021).
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        At most 5,000 points.
+    n_clusters : int
+    restarts : int, default=4
+    seed : int, default=0
+
+    Returns
+    -------
+    array of shape (K, D)
+        Points of `X`.
+
+    Raises
+    ------
+    DataError
+        If there are too many points.
+    TooFewPointsError
+        If there are fewer distinct points than clusters.
+    MissingExtraError
+        Without the package kmedoids.
+    """
+    try:
+        from kmedoids import fasterpam
+    except ImportError:
+        raise MissingExtraError(
+            "K-medoids needs the package kmedoids: pip install 'streamclust[kmedoids]'"
+        ) from None
+    if len(X) > MOST:
+        raise DataError(
+            f"K-medoids takes the distances of all pairs, of at most {MOST:,} points; got "
+            f"{len(X):,}: choose fewer, such as --last {MOST}"
+        )
+    distinct = len(np.unique(X, axis=0))
+    if distinct < n_clusters:
+        raise TooFewPointsError(
+            f"{distinct} distinct points are too few for {n_clusters} components; "
+            "give more points or fewer components"
+        )
+    distances = cdist(X, X)
+    runs = (
+        fasterpam(distances, n_clusters, random_state=seed + run, n_cpu=1)
+        for run in range(max(restarts, 1))
+    )
+    best = min(runs, key=lambda run: float(run.loss))
+    return np.ascontiguousarray(X[np.asarray(best.medoids, dtype=np.intp)])
+
+
+def mean_distance(X: Array, w: Array, centres: Array) -> float:
+    """Return the weighted mean of the Euclidean distances to the nearest centre."""
+    return float((w * np.sqrt(assign(X, centres).sqdist)).sum() / w.sum())

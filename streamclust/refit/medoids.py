@@ -1,0 +1,49 @@
+"""A refit by K-medoids: judged by its own objective, the mean Euclidean distance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import ConfigError, DataError
+from streamclust.medoids import fit_medoids, mean_distance
+from streamclust.models import KMeans, KMeansParams
+from streamclust.refit.runs import Found, Run
+
+if TYPE_CHECKING:
+    from streamclust.models.family import Family
+    from streamclust.refit.data import Gathered
+    from streamclust.refit.runs import Plan
+
+
+def search_medoids(
+    family: Family[Any], points: Gathered, live: KMeansParams | None, plan: Plan
+) -> Found:
+    """Return the medoids of a small sample as the centroids of a K-means model.
+
+    Raises
+    ------
+    ConfigError
+        If the model is not of kind kmeans.
+    DataError
+        If there are too many points, or weighted ones.
+    TooFewPointsError
+        If there are fewer distinct points than clusters.
+    """
+    if not isinstance(family, KMeans):
+        raise ConfigError("--method kmedoids: the model is a mixture; it is for kind kmeans")
+    X, w = points.sample
+    if not points.whole or (w != w[0]).any():
+        raise DataError(
+            f"K-medoids takes few points, all of one weight; got {points.count:,} of total "
+            f"weight {points.weight:g}"
+        )
+    params = KMeansParams(fit_medoids(X, family.n_clusters, restarts=plan.restarts, seed=plan.seed))
+    loss = mean_distance(X, w, params.centroids)
+    return Found(
+        params=params,
+        stats=family.e_step(params, X, w),
+        loss=loss,
+        live_loss=None if live is None else mean_distance(X, w, live.centroids),
+        runs=(Run("medoids", loss, max(plan.restarts, 1), converged=True),),
+        stopped=False,
+    )
