@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,62 +14,65 @@ import click
 from streamclust.cli.common import opened_job, server_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streamclust.config import Settings
-    from streamclust.refit.command import Report, Watcher
+    from streamclust.refit.command import Report, Watcher, Which
     from streamclust.refit.runs import Pass, Run
-    from streamclust.refit.span import Span
 
 EXIT_INTERRUPTED = 130
 
 
-def data_options(command: Any) -> Any:
-    """Add the options that say which points: a part of the stream, or files."""
-    options = (
-        click.option(
-            "--from",
-            "first",
-            metavar="ID|TIME",
-            help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest]",
-        ),
-        click.option(
-            "--to",
-            "last",
-            metavar="ID|TIME",
-            help="Last entry.  [default: the newest that the model has learned]",
-        ),
-        click.option(
-            "--last",
-            "latest",
-            metavar="TIME|N",
-            help="The last so much event time (1h) or so many points (1e6).",
-        ),
-        click.option(
-            "--data",
-            "files",
-            multiple=True,
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="A file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
-        ),
-        click.option("--weight-column", metavar="NAME", help="Column of weights in the files."),
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which points; the command receives `which`."""
+
+    @click.option(
+        "--from",
+        "first",
+        metavar="ID|TIME",
+        help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest]",
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    @click.option(
+        "--to",
+        "last",
+        metavar="ID|TIME",
+        help="Last entry.  [default: the newest that the model has learned]",
+    )
+    @click.option(
+        "--last",
+        "latest",
+        metavar="TIME|N",
+        help="The last so much event time (1h) or so many points (1e6).",
+    )
+    @click.option(
+        "--data",
+        "files",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
+    )
+    @click.option("--weight-column", metavar="NAME", help="Column of weights in the files.")
+    @wraps(command)
+    def wrapper(
+        *args: Any,
+        first: str | None,
+        last: str | None,
+        latest: str | None,
+        files: tuple[Path, ...],
+        weight_column: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        from streamclust.refit.command import Which
+        from streamclust.refit.span import Span
 
+        if files and (first or last or latest):
+            raise click.UsageError("--data goes without --from, --to and --last: files have no IDs")
+        if first and latest:
+            raise click.UsageError("--from and --last both say where to begin; give one")
+        which = Which(Span(first, last, latest), files, weight_column)
+        return command(*args, which=which, **kwargs)
 
-def make_span(
-    first: str | None, last: str | None, latest: str | None, files: tuple[Path, ...]
-) -> Span:
-    """Return the span, or say which options exclude each other."""
-    from streamclust.refit.span import Span
-
-    if files and (first or last or latest):
-        raise click.UsageError("--data goes without --from, --to and --last: files have no IDs")
-    if first and latest:
-        raise click.UsageError("--from and --last both say where to begin; give one")
-    return Span(first, last, latest)
+    return wrapper
 
 
 @click.command()
@@ -117,11 +121,7 @@ def refit(
     /,
     settings: Settings,
     model: str,
-    first: str | None,
-    last: str | None,
-    latest: str | None,
-    files: tuple[Path, ...],
-    weight_column: str | None,
+    which: Which,
     restarts: int | None,
     method: str,
     tol: float,
@@ -161,16 +161,13 @@ def refit(
     from streamclust.refit.command import refit as run
     from streamclust.refit.runs import Plan
 
-    span = make_span(first, last, latest, files)
     with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
         tries = job.model.refit.restarts if restarts is None else restarts
         plan = Plan(tries, tol, max_iter, job.model.seed)
         request = Request(
-            span,
+            which,
             plan,
             medoids=method == "kmedoids",
-            files=files,
-            weight_column=weight_column,
             dry_run=dry_run,
             force=force,
             keep_best=keep_best,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from streamclust.cli.common import opened_job, server_options
-from streamclust.cli.refit import data_options, make_span
+from streamclust.cli.refit import data_options
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
+    from streamclust.refit.command import Which
     from streamclust.refit.scoring import Score
 
 
@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 def score(
     settings: Settings,
     model: str,
-    first: str | None,
-    last: str | None,
-    latest: str | None,
-    files: tuple[Path, ...],
-    weight_column: str | None,
+    which: Which,
     as_json: bool,
 ) -> None:
     """Score MODEL as it is now on points of its stream, or of files.
@@ -47,9 +43,8 @@ def score(
     """
     from streamclust.refit.command import score_live
 
-    span = make_span(first, last, latest, files)
     with opened_job(settings, model) as job:
-        label, found = score_live(job, span, files, weight_column)
+        label, found = score_live(job, which)
     if as_json:
         click.echo(json.dumps({"model": model, "source": label, **asdict(found)}))
     else:

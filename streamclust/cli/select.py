@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli.common import opened_job, server_options
-from streamclust.cli.refit import data_options, make_span
+from streamclust.cli.refit import data_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from streamclust.config import Settings
+    from streamclust.refit.command import Which
     from streamclust.refit.runs import Pass
     from streamclust.refit.scoring import Score
     from streamclust.refit.selection import Choice
@@ -52,11 +53,7 @@ def select(
     settings: Settings,
     model: str,
     numbers: str,
-    first: str | None,
-    last: str | None,
-    latest: str | None,
-    files: tuple[Path, ...],
-    weight_column: str | None,
+    which: Which,
     restarts: int,
     png: Path | None,
     no_png: bool,
@@ -80,14 +77,12 @@ def select(
     from streamclust.refit.runs import Plan
     from streamclust.refit.selection import choose, parse_numbers
 
-    span, wanted = make_span(first, last, latest, files), parse_numbers(numbers)
+    wanted = parse_numbers(numbers)
     if not no_png:
         check_plotting()
     with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(len(wanted)) as on_pass:
         plan = Plan(restarts, seed=job.model.seed)
-        scores = select_live(
-            job, span, files, weight_column, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set
-        )
+        scores = select_live(job, which, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set)
     choice, path = choose(scores), None
     if not no_png:
         path = png or Path(f"{model}-select.png")

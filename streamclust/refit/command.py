@@ -36,20 +36,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Which:
+    """Which points: a part of the model's streams, or files.
+
+    Parameters
+    ----------
+    span : Span
+        Part of the streams; of no use with files.
+    files : sequence of Path
+        Instead of the streams.
+    weight_column : str or None
+        Of the files.
+    """
+
+    span: Span
+    files: Sequence[Path] = ()
+    weight_column: str | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """What is to be refitted, and on what.
 
     Parameters
     ----------
-    span : Span
-        Part of the stream; of no use with files.
+    which : Which
     plan : Plan
     medoids : bool
         By K-medoids instead of Lloyd or EM.
-    files : sequence of Path
-        Instead of the stream.
-    weight_column : str or None
-        Of the files.
     dry_run : bool
         Compare only.
     force : bool
@@ -60,11 +74,9 @@ class Request:
         Seconds to wait for the worker.
     """
 
-    span: Span
+    which: Which
     plan: Plan
     medoids: bool = False
-    files: Sequence[Path] = ()
-    weight_column: str | None = None
     dry_run: bool = False
     force: bool = False
     keep_best: bool = False
@@ -151,7 +163,7 @@ def refit(job: Job, request: Request, watcher: Watcher) -> Report:
 
 
 def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Report:
-    opened = open_source(job, request.span, request.files, request.weight_column, at)
+    opened = open_source(job, request.which, at)
     learner = make_learner(job.model)
     raw = gather(opened.source, request.plan.seed, on_points=watcher.on_points)
     points = raw.scaled(_scaling(learner, at, raw))
@@ -212,9 +224,7 @@ class Opened:
     whole: bool
 
 
-def open_source(
-    job: Job, span: Span, files: Sequence[Path], weight_column: str | None, at: Checkpoint
-) -> Opened:
+def open_source(job: Job, which: Which, at: Checkpoint) -> Opened:
     """Return the points that a model is to be refitted or scored on: of files, or its streams.
 
     Raises
@@ -225,11 +235,12 @@ def open_source(
         If a file can't be read.
     """
     D = n_features(at)
-    if files:
+    if which.files:
         features = () if at.layout is None else at.layout.features
-        return Opened(Checked(Files(files, features, weight_column), D, job.name), False)
+        files = Files(which.files, features, which.weight_column)
+        return Opened(Checked(files, D, job.name), False)
     client = job.server.client()
-    part = resolve(span, at, client)
+    part = resolve(which.span, at, client)
     spec = points_format(job.model.points, D)
     stream = StreamRange(client, part.after, part.until, spec, at.layout)
     return Opened(Checked(stream, D, job.name), part.whole)
@@ -242,9 +253,7 @@ def n_features(at: Checkpoint) -> int | None:
     return None if at.layout is None else at.layout.n_features
 
 
-def score_live(
-    job: Job, span: Span, files: Sequence[Path], weight_column: str | None
-) -> tuple[str, Score]:
+def score_live(job: Job, which: Which) -> tuple[str, Score]:
     """Return the source's name, and the figures of the live model on it.
 
     Raises
@@ -261,16 +270,14 @@ def score_live(
         raise UnknownModelError(
             f"model {job.name!r} is still warming up: there is nothing to score"
         )
-    source = open_source(job, span, files, weight_column, at).source
+    source = open_source(job, which, at).source
     points = gather(source, job.model.seed).scaled(at.learner.scaling)
     return source.label, score(learner.family, live, points, seed=job.model.seed)
 
 
 def select_live(
     job: Job,
-    span: Span,
-    files: Sequence[Path],
-    weight_column: str | None,
+    which: Which,
     numbers: Sequence[int],
     plan: Plan,
     *,
@@ -287,7 +294,7 @@ def select_live(
     except UnknownModelError:
         at = Checkpoint(position=begin(client, job.model.streams, "latest"))
     learner = make_learner(job.model)
-    source = open_source(job, span, files, weight_column, at).source
+    source = open_source(job, which, at).source
     raw = gather(source, plan.seed)
     points = raw.scaled(_scaling(learner, at, raw))
     return list(select(learner.family, points, numbers, plan, on_pass=on_pass, stop=stop))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import FormatError, StoppedError, StreamclustError
-from streamclust.refit.command import Request, Watcher, refit
+from streamclust.refit.command import Request, Watcher, Which, refit
 from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
@@ -60,7 +60,7 @@ def _is_ours(job: Job) -> bool:
 def _attempt(job: Job) -> None:
     settings = job.model.refit
     plan = Plan(settings.restarts, seed=job.model.seed)
-    request = Request(Span(latest=settings.last), plan)
+    request = Request(Which(Span(latest=settings.last)), plan)
     began = time.monotonic()
     try:
         report = refit(job, request, Watcher(stop=job.stop.is_set))

@@ -12,7 +12,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from streamclust.config import load_settings
-from streamclust.refit.command import Report, Request, Watcher
+from streamclust.refit.command import Report, Request, Watcher, Which
 from streamclust.refit.command import refit as run_refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
@@ -49,7 +49,8 @@ def drain(site: Site) -> list[Any]:
 
 def refit(site: Site, watcher: Watcher | None = None, **request: Any) -> Report:
     """Refit the model as the command does."""
-    whole = {"span": Span(), "plan": Plan(restarts=2), **request}
+    which = Which(Span(), request.pop("files", ()))
+    whole = {"which": which, "plan": Plan(restarts=2), **request}
     with a_job(site) as (job, _):
         return run_refit(job, Request(**whole), watcher or Watcher())
 
