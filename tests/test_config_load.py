@@ -195,3 +195,12 @@ def test_what_is_shown_has_no_password_and_every_description(load: Load) -> None
     assert "hunter2" not in text + repr(settings) + str(settings.to_dict())
     keys = [line for line in text.splitlines() if "My-Palette.v2" not in line]
     assert all("  # " in line for line in keys)
+
+
+def test_encode_true_is_a_section_that_other_layers_add_to(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("models: {m: {kind: kmeans, n_clusters: 2, streams: s, encode: true}}")
+    top = {"STREAMCLUST_MODELS__M__ENCODE__TOP": "2"}
+    encode = load_settings(file, (), top).models["m"].encode
+    assert (encode.worker, encode.top) == (True, 2)
+    assert not load_settings(file, ["models.m.encode=false"], top).models["m"].encode.worker

@@ -79,6 +79,7 @@ def merge(below: Any, above: Any, path: Keys = ()) -> Any:
     Mappings merge; everything else is replaced. So is the `forgetting` or `init` of a model when
     its `kind` changes, since its other keys belong to the old kind.
     """
+    below, above = _as_section(below, path), _as_section(above, path)
     if not isinstance(above, dict) or below is None:
         return above
     if not isinstance(below, dict):
@@ -86,6 +87,13 @@ def merge(below: Any, above: Any, path: Keys = ()) -> Any:
     if _kind_changes(below, above) and len(path) == 3 and path[2] in ("forgetting", "init"):
         return above
     return below | {key: merge(below.get(key), above[key], (*path, key)) for key in above}
+
+
+def _as_section(value: Any, path: Keys) -> Any:
+    """Return what ``encode: true`` of a model stands for, so that other layers can add to it."""
+    if len(path) == 3 and path[2] == "encode" and value in (True, False, "true", "false"):
+        return {"worker": value}
+    return value
 
 
 def _kind_changes(below: dict[str, Any], above: dict[str, Any]) -> bool:

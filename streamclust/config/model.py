@@ -116,8 +116,13 @@ class DeadSettings(Section):
 
 
 class EncodeSettings(Section):
-    """What encoders write of each entry, and where from."""
+    """What encoders write of each entry, and where from; `true` stands for `worker: true`."""
 
+    worker: bool = Field(
+        default=False,
+        description="Whether the worker itself writes the codes of what it learns, with its "
+        "commits; `encode: true` says the same.",
+    )
     streams: tuple[Text, ...] = Field(
         default=(),
         description="Streams that `streamclust encode` reads; empty means the model's own.",
@@ -136,10 +141,21 @@ class EncodeSettings(Section):
         description="Entries of an encoder without a sign of life for so long go to another.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _true_means_worker(cls, data: object) -> object:
+        return {"worker": data} if isinstance(data, bool) else data
+
     @field_validator("streams")
     @classmethod
     def _streams_distinct(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
         return distinct("streams", streams)
+
+    @model_validator(mode="after")
+    def _worker_reads_its_own(self) -> Self:
+        if self.worker and self.streams:
+            raise ValueError("the worker encodes what it learns; leave out worker or streams")
+        return self
 
     @field_validator("labels")
     @classmethod

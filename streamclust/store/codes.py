@@ -19,7 +19,7 @@ they came.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.quantize import Codes
+
+CodesCall: TypeAlias = tuple[Any, ...]
 
 NO_CODE = -1
 """The code of a point that can't be read."""
@@ -183,6 +185,14 @@ def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool)
     return values.astype(kind).reshape(shape)
 
 
+def codes_call(key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int) -> CodesCall:
+    """Return the arguments of the EVAL that `write_codes` sends, for a transaction."""
+    arguments: list[bytes | int] = [keep]
+    for entry_id, flat in entries:
+        arguments += [entry_id, len(flat), *flat]
+    return (_SCRIPT, 1, key, *arguments)
+
+
 def write_codes(
     client: redis.Redis, key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int
 ) -> int:
@@ -203,10 +213,7 @@ def write_codes(
     ServerError
         If the key is of another type.
     """
-    arguments: list[bytes | int] = [keep]
-    for entry_id, flat in entries:
-        arguments += [entry_id, len(flat), *flat]
-    written: Any = client.eval(_SCRIPT, 1, key, *arguments)
+    written: Any = client.eval(*codes_call(key, entries, keep))
     if isinstance(written, bytes):
         raise ServerError(f"key {key} holds a {written.decode()}, expected a stream; move it")
     return int(written)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.store.codes import CodesCall
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
 
@@ -114,6 +115,8 @@ class Commit:
         Number of the first of them.
     refit : str
         ID of the proposed refit that is taken over, whose proposal goes.
+    codes : sequence of tuple
+        Codes to write in the same transaction; see `streamclust.store.codes.codes_call`.
     """
 
     token: int
@@ -123,6 +126,7 @@ class Commit:
     dead: Sequence[DeadLetter] = ()
     first_dead: int = 1
     refit: str = ""
+    codes: Sequence[CodesCall] = ()
 
 
 def commit(
@@ -147,7 +151,9 @@ def commit(
         for part in (letter.stream, letter.entry_id, letter.index, letter.reason, letter.data)
     )
     passing("committing")
-    answer = client.eval(
+    answer = _evaluated(
+        client,
+        what.codes,
         _SCRIPT,
         5,
         keys.state,
@@ -169,6 +175,25 @@ def commit(
     )
     _check(answer.decode())
     passing("landed")
+
+
+def _evaluated(client: redis.Redis, codes: Sequence[CodesCall], *call: Any) -> bytes:
+    """Run the script; if there are codes, in one MULTI/EXEC with theirs.
+
+    Codes that land although the commit is refused do no harm: their entries will never have others.
+    """
+    if not codes:
+        alone: Any = client.eval(*call)
+        return bytes(alone)
+    with client.pipeline(transaction=True) as pipe:
+        for each in codes:
+            pipe.eval(*each)
+        pipe.eval(*call)
+        *written, answer = pipe.execute()
+    wrong = [found for found in written if isinstance(found, bytes)]
+    if wrong:
+        raise ServerError(f"key {codes[0][2]} holds a {wrong[0].decode()}, not codes; move it")
+    return bytes(answer)
 
 
 def _check(answer: str) -> None:

@@ -17,6 +17,7 @@ from streamclust.store.streams import entries_read
 from streamclust.store.trimming import trim
 from streamclust.worker.build import first_state, make_learner
 from streamclust.worker.cadence import Cadence
+from streamclust.worker.codes import OwnCodes
 from streamclust.worker.memory import Memory
 from streamclust.worker.position import begin, check_type, mirror
 
@@ -90,6 +91,7 @@ class Learning:
         check_type(client, keys.state, "string", "namespace")
         found = self._load()
         self._memory.compare(found, log)
+        self._codes = OwnCodes(client, keys, settings) if settings.encode.worker else None
         self._checkpoint = self._committed = found or self._new()
         self._publishes = Cadence(
             settings.publish.points,
@@ -101,6 +103,8 @@ class Learning:
             self._commit(publish=self._first)
         else:  # the worker before may have died between a commit and its mirror
             mirror(client, keys.group, self._checkpoint.position, self._checkpoint.read)
+        if self._codes is not None:
+            self._codes.catch_up(self._committed.position)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -209,6 +213,7 @@ class Learning:
             dead=tuple(self._dead),
             first_dead=after.dead - len(self._dead) + 1,
             refit=refit,
+            codes=() if self._codes is None else self._codes.up_to(after.position),
         )
         keep, keep_dead = self._settings.publish.keep, self._settings.dead.keep
         commit(self._client, self._keys, what, keep=keep, keep_dead=keep_dead)
@@ -220,6 +225,8 @@ class Learning:
             self._log.warning("points refused", count=refused, last_reason=self._dead[-1].reason)
         self._checkpoint = self._committed = after
         self._memory.landed(after)
+        if self._codes is not None:
+            self._codes.landed(after.position, model)
         self._dead = []
         self._commits.reset()
         if model is not None:
@@ -272,6 +279,8 @@ class Learning:
         state = first_state(self._name, self._settings, self._learner)
         position = begin(self._client, self._settings.streams, self._settings.start)
         self._log.info("new model", position=position)
+        if self._codes is not None:
+            self._codes.begin(position)
         read = entries_read(self._client, position)
         return Checkpoint(learner=state, position=position, read=dict(read))
 

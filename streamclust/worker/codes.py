@@ -1,0 +1,114 @@
+"""The worker's own codes: of what it has learned, in the transaction that commits it.
+
+The entries between the newest codes and the position are read again when a commit is due. So there
+is one way for all: the steady feed, the warm-up (which has no model yet), and what a setting that
+was switched on finds behind it. A commit that doesn't land leaves no codes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamclust.encoder.coding import Coder
+from streamclust.store.codes import codes_call, last_code
+from streamclust.store.source import READ_BYTES, READ_ENTRIES
+from streamclust.store.streams import order
+from streamclust.store.subscription import newer
+from streamclust.worker.build import points_format
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import redis
+
+    from streamclust.store.codes import CodesCall
+    from streamclust.store.keys import Keys
+    from streamclust.store.published import Model
+    from streamclust.worker.build import Settings
+
+_TEMPORARY = "streamclust"
+"""Group that is made and dropped, to make a stream without an entry."""
+
+
+class OwnCodes:
+    """Gives the entries of a model's streams their codes.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    keys : Keys
+    settings : KMeansSettings or GaussianMixtureSettings
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._keys = keys
+        self._settings = settings
+        spec, encode = points_format(settings.points), settings.encode
+        one = len(settings.streams) == 1
+        self._key = {stream: keys.codes(None if one else stream) for stream in settings.streams}
+        self._coder = {stream: Coder(spec, encode.top, encode.labels) for stream in self._key}
+        self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
+        self._model = newer(client, keys, 0)
+        self._entry_bytes = READ_BYTES / 16.0
+
+    def begin(self, position: Mapping[str, str]) -> None:
+        """Take note of where a new model begins: what is before has no codes."""
+        for stream, start in position.items():
+            key = self._key[stream]
+            if order(start) > order(self._done[stream]):
+                self._client.xgroup_create(key, _TEMPORARY, "$", mkstream=True)
+                self._client.xgroup_destroy(key, _TEMPORARY)
+                self._client.execute_command("XSETID", key, start)  # type: ignore[no-untyped-call]
+                self._done[stream] = start
+
+    def up_to(self, position: Mapping[str, str]) -> list[CodesCall]:
+        """Return what a commit at `position` has to write, under the newest published version.
+
+        Of a long stretch all but the end is written at once.
+        """
+        if self._model is None:
+            return []
+        ends = [self._last_piece(stream, end, self._model) for stream, end in position.items()]
+        return [call for call in ends if call is not None]
+
+    def landed(self, position: Mapping[str, str], model: Model | None) -> None:
+        """Take note of a commit; after the first version, catch up with the warm-up."""
+        if self._model is not None:
+            self._done.update(position)
+        first = self._model is None
+        self._model = model or self._model
+        if first and model is not None:
+            self.catch_up(position)
+
+    def catch_up(self, position: Mapping[str, str]) -> None:
+        """Write all codes up to a committed position."""
+        for call in self.up_to(position):
+            self._client.eval(*call)
+        if self._model is not None:
+            self._done.update(position)
+
+    def _last_piece(self, stream: str, end: str, model: Model) -> CodesCall | None:
+        """Return the codes up to `end`; if they are many, write all but the last piece."""
+        held: CodesCall | None = None
+        while entries := self._read(stream, end):
+            if held is not None:
+                self._client.eval(*held)
+            coded = self._coder[stream](entries, model).entries
+            held = codes_call(self._key[stream], coded, self._settings.encode.keep)
+            self._done[stream] = entries[-1][0].decode()
+        return held
+
+    def _read(self, stream: str, end: str) -> list[tuple[bytes, list[bytes]]]:
+        if order(end) <= order(self._done[stream]):
+            return []
+        count = max(1, min(READ_ENTRIES, int(READ_BYTES / max(self._entry_bytes, 1.0))))
+        reply: Any = self._client.xrange(stream, f"({self._done[stream]}", end, count=count)
+        entries = [
+            (entry_id, [text for pair in fields.items() for text in pair])
+            for entry_id, fields in reply
+        ]
+        if entries:
+            size = float(sum(map(len, entries[-1][1])))
+            self._entry_bytes = max(size, self._entry_bytes / 2.0)
+        return entries
