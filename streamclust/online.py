@@ -34,6 +34,15 @@ P = TypeVar("P")
 _SOME = 5.0
 """Average points that are expected before their absence means something: e^-5 is below 1 %."""
 
+_EFFORT = 1 << 38
+"""Products of coordinates, N K D a pass, that the start may take: less than a minute's work."""
+
+_A_RUN = 50
+"""Passes that a run from one seeding takes at most, as a rule."""
+
+_MAX_PASSES = 300
+"""Passes of a run at most."""
+
 Phase = Literal["warming", "started", "learning"]
 
 
@@ -239,7 +248,8 @@ class StreamLearner(Generic[P]):
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
         try:
-            best = fit(self.family, sample, w, restarts=self.restarts, seed=self.seed)
+            restarts, passes = self._effort(sample)
+            best = fit(self.family, sample, w, restarts=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
             distinct, weight = distinct_points(raw, w)
             state = replace(state, sample=distinct, sample_weight=weight)
@@ -318,6 +328,12 @@ class StreamLearner(Generic[P]):
             return None
         loss = self.family.loss(state.stats)
         return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
+
+    def _effort(self, sample: Array) -> tuple[int, int]:
+        """Return how many runs on the sample, and passes in each, a large K leaves time for."""
+        passes = _EFFORT // max(1, sample.size * self.family.n_components)
+        restarts = min(self.restarts, passes // _A_RUN)
+        return max(1, restarts), max(1, min(_MAX_PASSES, passes))
 
     def _n_features(self, state: LearnerState[P]) -> int | None:
         if state.stats is not None:

@@ -8,10 +8,16 @@ import numpy as np
 
 from streamclust.arrays import Array, Labels
 from streamclust.errors import TooFewPointsError
-from streamclust.kernels import squared_distances
+from streamclust.kernels import assign, squared_distances
 
 SWAP_TRIALS = 100
 """Swaps that are tried; more than this hardly lowers J after Lloyd's algorithm."""
+
+GREEDY_WORK = 1 << 34
+"""Products of coordinates, N K D a candidate, up to which seeding is greedy."""
+
+_ROUNDS = 8
+"""A round draws one point for so many that there are already."""
 
 _CELLS = 1 << 20
 """Distances that are held at a time while all centroids are looked at."""
@@ -23,10 +29,18 @@ _ROUNDING = 1e-9
 def seed_centroids(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
     """Choose `n_clusters` distinct points of `X` by greedy k-means++ and `SWAP_TRIALS` of LS++.
 
-    See `kmeans_plusplus` and `local_search`, whose parameters and errors are the same.
+    Where that would take more than `GREEDY_WORK`, they are drawn in rounds. See `kmeans_plusplus`,
+    `local_search` and `in_rounds`, whose parameters and errors are the same.
     """
+    if is_large(X, n_clusters):
+        return in_rounds(X, w, n_clusters, rng)
     centroids = kmeans_plusplus(X, w, n_clusters, rng)
     return local_search(X, w, centroids, rng) if n_clusters > 1 else centroids
+
+
+def is_large(X: Array, n_clusters: int) -> bool:
+    """Return whether greedy seeding of `X`, shape (N, D), takes more than `GREEDY_WORK`."""
+    return X.size * n_clusters * _trials(n_clusters) > GREEDY_WORK
 
 
 def kmeans_plusplus(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
@@ -53,16 +67,13 @@ def kmeans_plusplus(X: Array, w: Array, n_clusters: int, rng: np.random.Generato
     TooFewPointsError
         If `X` has fewer than K distinct points of positive weight.
     """
-    trials = 2 + int(np.log(n_clusters))
+    trials = _trials(n_clusters)
     centroids = np.empty((n_clusters, X.shape[1]))
     cost = w  # the first one is drawn by weight alone
     nearest = np.full(len(X), np.inf)
     for k in range(n_clusters):
         if not np.any(cost > 0):
-            raise TooFewPointsError(
-                f"{k} distinct points are too few for {n_clusters} components; "
-                "give more points or fewer components"
-            )
+            raise _too_few(k, n_clusters)
         drawn = _draw(cost, 1 if k == 0 else trials, rng)
         candidates = np.minimum(nearest[:, None], squared_distances(X, X[drawn]))
         best = int((w[:, None] * candidates).sum(axis=0).argmin())
@@ -70,6 +81,65 @@ def kmeans_plusplus(X: Array, w: Array, n_clusters: int, rng: np.random.Generato
         nearest = candidates[:, best]
         cost = w * nearest
     return centroids
+
+
+def _trials(n_clusters: int) -> int:
+    return 2 + int(np.log(n_clusters))
+
+
+def _too_few(found: int, wanted: int) -> TooFewPointsError:
+    return TooFewPointsError(
+        f"{found} distinct points are too few for {wanted} components; "
+        "give more points or fewer components"
+    )
+
+
+def in_rounds(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
+    """Choose `n_clusters` distinct points of `X`, in each round an eighth of those chosen so far.
+
+    Points are drawn without replacement with probability proportional to w_n d^2(x_n), as in
+    k-means|| (Bahmani et al. 2012), but no more of them than are needed. All rounds together cost
+    one pass of N K distances, and N numbers of memory.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    w : array of shape (N,)
+        Sample weights; a point of weight 0 is never chosen.
+    n_clusters : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array of shape (K, D)
+
+    Raises
+    ------
+    TooFewPointsError
+        If `X` has fewer than K distinct points of positive weight.
+    """
+    chosen = np.empty((0, X.shape[1]))
+    nearest = np.full(len(X), np.inf)
+    cost = w
+    while len(chosen) < n_clusters:
+        if not np.any(cost > 0):
+            raise _too_few(len(chosen), n_clusters)
+        size = min(max(1, len(chosen) // _ROUNDS), n_clusters - len(chosen))
+        drawn = np.unique(X[_draw_distinct(cost, size, rng)], axis=0)
+        nearest = np.minimum(nearest, assign(X, drawn).sqdist)
+        cost = w * nearest
+        chosen = np.concatenate([chosen, drawn])
+    return chosen
+
+
+def _draw_distinct(cost: Array, size: int, rng: np.random.Generator) -> Labels:
+    """Draw up to `size` different indices by exponential keys (Efraimidis & Spirakis 2006)."""
+    share = cost / cost.max()
+    possible = np.flatnonzero(share > 0.0)
+    keys = rng.standard_exponential(len(possible)) / share[possible]
+    if size >= len(possible):
+        return possible
+    return possible[np.argpartition(keys, size - 1)[:size]]
 
 
 def _draw(cost: Array, size: int, rng: np.random.Generator) -> Labels:

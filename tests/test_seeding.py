@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -12,11 +15,15 @@ from scipy.stats import chisquare
 from streamclust import kernels, seeding
 from streamclust.arrays import Array
 from streamclust.errors import TooFewPointsError
-from streamclust.seeding import kmeans_plusplus, local_search, seed_centroids
+from streamclust.models.kmeans import KMeans
+from streamclust.seeding import in_rounds, kmeans_plusplus, local_search, seed_centroids
 from tests.numerics import strict_floats
 from tests.strategies import blobs, laws, weights
 
 __all__ = ["strict_floats"]
+
+
+Seeding = Callable[[Array, Array, int, np.random.Generator], Array]
 
 
 def grids(n: int, D: int) -> st.SearchStrategy[Array]:
@@ -29,16 +36,17 @@ def distinct(X: Array) -> int:
     return len(np.unique(X, axis=0))
 
 
+@pytest.mark.parametrize("draw", [kmeans_plusplus, in_rounds])
 @given(data=st.data(), n=st.integers(1, 25), D=st.integers(1, 3), seed=st.integers(0, 999))
 @laws
 def test_the_centroids_are_distinct_points_of_positive_weight(
-    data: st.DataObject, n: int, D: int, seed: int
+    draw: Seeding, data: st.DataObject, n: int, D: int, seed: int
 ) -> None:
     X, w = data.draw(grids(n, D)), data.draw(weights(n))
     heavy = X[w > 0.0]
     assume(len(heavy))
     K = data.draw(st.integers(1, distinct(heavy)))
-    centroids = kmeans_plusplus(X, w, K, np.random.default_rng(seed))
+    centroids = draw(X, w, K, np.random.default_rng(seed))
     assert distinct(centroids) == K
     assert {tuple(c) for c in centroids.tolist()} <= {tuple(x) for x in heavy.tolist()}
 
@@ -177,3 +185,42 @@ def test_local_search_in_tiles_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(seeding, "_CELLS", 20)
     tiled = seed_centroids(X, np.ones(60), 7, np.random.default_rng(1))
     assert tiled.tolist() == whole.tolist()
+
+
+def test_rounds_refuse_too_few_distinct_points_too() -> None:
+    X = np.repeat(np.eye(3), 5, axis=0)
+    with pytest.raises(TooFewPointsError, match="3 distinct points are too few for 4"):
+        in_rounds(X, np.ones(15), 4, np.random.default_rng(0))
+
+
+def test_rounds_draw_by_weight_times_squared_distance() -> None:
+    # The first point has nearly all the weight; the second one is one of the others.
+    X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    w = np.array([1e12, 4.0, 2.0, 1.0])
+    drawn = [float(in_rounds(X, w, 2, np.random.default_rng(seed)).sum()) for seed in range(2000)]
+    counts = [drawn.count(place) for place in (1.0, 2.0, 3.0)]
+    share = np.array([4.0, 8.0, 9.0])
+    assert sum(counts) == 2000
+    assert chisquare(counts, 2000 * share / share.sum()).pvalue > 1e-3
+
+
+def test_rounds_find_most_blobs_that_are_far_apart() -> None:
+    # Two draws of one round may fall into one blob: uniform draws would find 40 (1 - 1/e) = 25.
+    X, owners = blobs(60, 1e4 * np.arange(40.0)[:, None])
+    found = in_rounds(X, np.ones(len(X)), 40, np.random.default_rng(0))
+    assert len({owners[np.abs(X - c).sum(axis=1).argmin()] for c in found}) >= 34
+
+
+def test_a_large_codebook_is_seeded_in_memory_that_is_linear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(seeding, "GREEDY_WORK", 1 << 20)
+    rng = np.random.default_rng(0)
+    X, K = rng.normal(size=(20_000, 3)), 2000
+    tracemalloc.start()
+    params = KMeans(K).init(X, np.ones(len(X)), rng)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert distinct(params.centroids) == K
+    assert peak < len(X) * K * 8 / 20
+    assert KMeans(K).escape(params, X, np.ones(len(X))) is None

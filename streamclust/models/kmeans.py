@@ -14,7 +14,7 @@ from streamclust.models.family import named_array
 from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
 from streamclust.one_dimensional import optimal_centroids
-from streamclust.seeding import seed_centroids
+from streamclust.seeding import is_large, seed_centroids
 from streamclust.stats import Stats
 
 if TYPE_CHECKING:
@@ -93,8 +93,10 @@ class KMeans:
         return reseed(stats, dying, X, w, rng)
 
     def escape(self, params: KMeansParams, X: Array, w: Array) -> KMeansParams | None:
-        """Move single points; see `streamclust.models.moving.hartigan`."""
-        centroids = hartigan(X, w, params.centroids) if self.n_clusters > 1 else None
+        """Move single points, unless K is too large; see `streamclust.models.moving.hartigan`."""
+        if self.n_clusters == 1 or is_large(X, self.n_clusters):
+            return None
+        centroids = hartigan(X, w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
 
     def optimum(self, X: Array, w: Array) -> KMeansParams | None:

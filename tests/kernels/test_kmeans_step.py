@@ -132,3 +132,18 @@ def test_labels_that_name_no_cluster_never_reach_the_native_code(native_kernel: 
     for labels in ([0, 1, 2], [0, -1, 0], [0, 1]):
         with pytest.raises(IndexError, match="labels"):
             kernels.cluster_moments(X, w, np.array(labels), C)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("K", [1, 7, 8, 9, 97])
+def test_a_few_points_get_the_same_bits_as_many(
+    native_kernel: str, K: int, dtype: type[np.float64]
+) -> None:
+    rng = np.random.default_rng(K)
+    C = np.round(rng.normal(size=(K, 5)), 1)
+    X = np.round(rng.normal(size=(64, 5)), 1).astype(dtype)  # many ties
+    labels, sqdist = kernels.assign(X, C)
+    for n in range(1, 12):
+        few = kernels.assign(X[:n], C)
+        assert_array_equal(few.labels, labels[:n])
+        assert_array_equal(few.sqdist, sqdist[:n])

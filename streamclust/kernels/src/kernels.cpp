@@ -11,6 +11,11 @@
 EXPORT(assign)
 (int single, const void* x, int64_t N, const double* C, int64_t K, int64_t D, int64_t* labels,
  double* sqdist) {
+    if (N <= FEW) {
+        if (single) scan_all((const float*)x, N, C, K, D, labels, sqdist);
+        else scan_all((const double*)x, N, C, K, D, labels, sqdist);
+        return 0;
+    }
     const Codebook book(C, K, D);
     if (!book.ok()) return 1;
     return !(single ? kmeans_assign((const float*)x, N, book, labels, sqdist)

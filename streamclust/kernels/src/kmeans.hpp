@@ -19,6 +19,7 @@ namespace {
 
 constexpr int GROUP = 4;                          // centroids that are looked at together
 constexpr int TILE = FLOATS * POINT_VECTORS;      // points across lanes
+constexpr int64_t FEW = 8;                        // points for which no codebook is worth making
 constexpr int64_t CHUNK = 1024;                   // points between two turns of accumulating
 
 // Centroids in groups of four: float64 as they are, float32 shifted and scaled.
@@ -235,6 +236,36 @@ void accumulate(const X* x, const double* w, const int64_t* labels, int64_t n, i
         double* sum = first + k * D;
         weight[k] += share;
         for (int64_t d = 0; d < D; ++d) sum[d] += share * ((double)x[i * D + d] - r[d]);
+    }
+}
+
+// The nearest of centroids that lie as they were given: (K, D), eight at a time.
+template <typename X>
+Nearest scan(const X* x, const double* C, int64_t K, int64_t D) {
+    constexpr int AT_ONCE = 8;
+    Nearest nearest = {0, INFINITY};
+    for (int64_t k = 0; k < K; k += AT_ONCE) {
+        const double* c[AT_ONCE];
+        double sum[AT_ONCE] = {};
+        for (int j = 0; j < AT_ONCE; ++j) c[j] = C + (k + j < K ? k + j : K - 1) * D;
+        for (int64_t d = 0; d < D; ++d)
+            for (int j = 0; j < AT_ONCE; ++j) {
+                const double difference = (double)x[d] - c[j][d];
+                sum[j] += difference * difference;
+            }
+        for (int j = 0; j < AT_ONCE && k + j < K; ++j)
+            if (sum[j] < nearest.sqdist) nearest = {k + j, sum[j]};
+    }
+    return nearest;
+}
+
+template <typename X>
+void scan_all(const X* x, int64_t N, const double* C, int64_t K, int64_t D, int64_t* labels,
+              double* sqdist) {
+    for (int64_t n = 0; n < N; ++n) {
+        const Nearest nearest = scan(x + n * D, C, K, D);
+        labels[n] = nearest.label;
+        sqdist[n] = nearest.sqdist;
     }
 }
 
