@@ -200,22 +200,20 @@ def _progress(stop: Any) -> Iterator[Watcher]:
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
+        task, words = bar.add_task("reading", total=None), ["reading"]
 
         def on_points(count: int) -> None:
-            bar.update(task, description=f"reading: {count:,} points")
+            bar.update(task, description=f"{words[-1]}; at {count:,}")
 
         def on_pass(step: Pass) -> None:
-            bar.update(task, description=_pass_words(step))
+            words[:] = [_pass_words(step)]
+            bar.update(task, description=words[-1])
 
         yield Watcher(on_points, on_pass, stop)
 
 
 def _pass_words(step: Pass) -> str:
-    return (
-        f"{_start(step.run)}: iteration {step.iteration}, "
-        f"{step.loss:.6g} a point (best {step.best:.6g})"
-    )
+    return f"{_start(step.run)}: iteration {step.iteration}, {step.loss:.6g} (best {step.best:.6g})"
 
 
 def _start(name: str) -> str:

@@ -43,6 +43,8 @@ class Gathered:
         Their total weight.
     scaling : Scaling or None
         What the sample is scaled by already, and each pass applies.
+    on_points : callable
+        Given the points read so far, in each pass that reads them again.
     """
 
     source: Source
@@ -50,6 +52,7 @@ class Gathered:
     count: int
     weight: float
     scaling: Scaling | None = None
+    on_points: Callable[[int], None] = lambda _: None
 
     @property
     def whole(self) -> bool:
@@ -69,8 +72,11 @@ class Gathered:
         return replace(self, sample=sample, scaling=scaling)
 
     def _chunks(self) -> Iterator[Points]:
+        count = 0
         for X, w in self.source.chunks():
             yield Points(X if self.scaling is None else self.scaling.apply(X), w)
+            count += len(X)
+            self.on_points(count)
 
 
 def _e_step(family: Family[Any], params: Any, chunk: Points, stop: Callable[[], bool]) -> Stats:
@@ -110,7 +116,8 @@ def gather(
     if not count:
         raise TooFewPointsError(f"no points in {source.label}")
     kept = held if whole else [_smallest(held, sample)]
-    return Gathered(source, _joined([chunk for chunk, _ in kept]), count, weight)
+    sampled = _joined([chunk for chunk, _ in kept])
+    return Gathered(source, sampled, count, weight, on_points=on_points)
 
 
 def _smallest(held: list[tuple[Points, Array]], n: int) -> tuple[Points, Array]:

@@ -71,6 +71,15 @@ def test_of_more_points_there_is_a_sample() -> None:
     assert len({tuple(row) for row in found.sample.X.tolist()}) == 200
 
 
+def test_each_pass_over_many_points_tells_how_far_it_is() -> None:
+    told: list[int] = []
+    table = Table(np.random.default_rng(0).normal(size=(500, 2)), np.ones(500))
+    points_ = gather(table, 0, in_memory=1000, sample=200, on_points=told.append)
+    assert told == [100, 200, 300, 400, 500]
+    points_.e_step(KMeans(2), KMeansParams(np.eye(2)), lambda: False)
+    assert told == 2 * [100, 200, 300, 400, 500]
+
+
 def test_the_sample_is_uniform() -> None:
     table = Table(np.arange(400.0)[:, None], np.ones(400), size=7)
     drawn = [gather(table, seed, in_memory=0, sample=40).sample.X for seed in range(200)]
