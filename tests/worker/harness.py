@@ -226,15 +226,15 @@ class Worker:
 
 
 class OwnServer:
-    """A Valkey on a port of its own, which keeps each write on disk; to kill and start again."""
+    """A Valkey on a port of its own, which keeps its writes on disk; to kill and start again."""
 
-    def __init__(self, folder: Path, password: str = "") -> None:
+    def __init__(self, folder: Path, password: str = "", appendfsync: str = "always") -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._login = f"redis://:{password}@127.0.0.1:{self.port}/0" if password else self.url
         self._folder = folder
         base = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
-        durable = ["--appendonly", "yes", "--appendfsync", "always", "--requirepass", password]
+        durable = ["--appendonly", "yes", "--appendfsync", appendfsync, "--requirepass", password]
         self._command = [str(get_binary_path()), *base, *durable]
 
     def start(self) -> None:
@@ -251,11 +251,19 @@ class OwnServer:
         self._process.kill()
         self._process.wait()
 
+    def lose_writes(self, share: float) -> None:
+        """Cut this share of what a killed server has written last, as a power failure would."""
+        [log] = self._folder.glob("appendonlydir/*.incr.aof")
+        with log.open("r+b") as file:
+            file.truncate(int(log.stat().st_size * (1.0 - share)))
+
 
 @contextmanager
-def own_server(folder: Path, password: str = "") -> Iterator[OwnServer]:
+def own_server(
+    folder: Path, password: str = "", appendfsync: str = "always"
+) -> Iterator[OwnServer]:
     """A server that runs for the block."""
-    server = OwnServer(folder, password)
+    server = OwnServer(folder, password, appendfsync)
     try:
         server.start()
         yield server

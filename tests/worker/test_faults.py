@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from streamclust.store.checkpoint import FORMAT
+from streamclust.store.health import read_health
 from streamclust.store.payload import pack, unpack
 from tests.conftest import free_port
 from tests.worker.harness import (
@@ -223,6 +224,13 @@ def test_a_standby_takes_over_at_once_from_a_worker_that_leaves(site: Site) -> N
             assert second.leave() == 0
 
 
+def written(site: Site) -> list[object]:
+    """Return all that a worker writes of a model, but for what lapses."""
+    keys = site.keys("m")
+    with site.client as client:
+        return [client.dump(key) for key in (keys.state, keys.models, keys.dead, keys.token)]
+
+
 def test_a_worker_that_slept_past_its_lease_writes_nothing(site: Site) -> None:
     # Given a worker that is stopped in the middle of its work, and a standby
     stream = site.stream()
@@ -233,13 +241,20 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(site: Site) -> None:
         sleeper.wait(lambda: site.committed("m") > 300)
         sleeper.send(signal.SIGSTOP)
         with Worker(site) as second:
-            second.says("continuing")
-            # When it wakes up, with another one at its work
-            sleeper.send(signal.SIGCONT)
-            # Then it notices and stands by
-            sleeper.says("lost the model")
-            sleeper.says("standing by: another worker has the model")
             second.wait(lambda: site.committed("m") == 6000)
+            second.says("published")
+            second.wait(lambda: site.newest("m").points == 6000)
+            # When it wakes up, with another one at its work
+            before = written(site)
+            sleeper.send(signal.SIGCONT)
+            # Then it notices, says so and stands by
+            assert "another worker took the model over" in sleeper.says("lost the model")["error"]
+            sleeper.says("standing by: another worker has the model")
+            # and has written nothing, nor spoken for the other
+            assert written(site) == before
+            health = read_health(client, site.keys("m"))
+            assert health is not None
+            assert health.pid == second.process.pid
             assert second.leave() == 0
         # and is of use again when the other has left
         sleeper.says("continuing")

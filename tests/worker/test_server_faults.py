@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import redis
 
 from streamclust.store.faults import passes
 from tests.proxy import Deed, Proxy, proxy_before
-from tests.worker.harness import Site, add_blocks, add_points, blobs, kmeans
+from tests.worker.harness import Site, add_blocks, add_points, blobs, kmeans, own_server
 from tests.worker.inline import InlineWorker, drain
 
 N = 3000
@@ -125,6 +126,43 @@ def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(site: Site) -> Non
             worker.wait(lambda: proxy.sprung)
             worker.leave()
         assert site.committed("m") == 90
+
+
+# ---- a server that is killed
+
+
+@pytest.mark.parametrize("appendfsync", ["always", "everysec"])
+@pytest.mark.parametrize("share", [0.0, 0.35], ids=["keeps all", "loses writes"])
+def test_a_server_that_is_killed_and_may_lose_writes(
+    tmp_path: Path, namespace: str, appendfsync: str, share: float
+) -> None:
+    with own_server(tmp_path, appendfsync=appendfsync) as server:
+        site = Site(tmp_path, server.url, namespace)
+        each_batch = {**STEADY, "commit": {"points": 60, "every": "1h"}}
+        site.write({name: kmeans(site.stream(), **each_batch) for name in ("m", "quiet")})
+        with InlineWorker(site) as worker, site.client as client:
+            # Given a worker that has committed what there was, and again after more came
+            for seed in range(4):
+                add_blocks(client, site.stream(), blobs(N, seed=seed))
+                worker.wait(lambda seed=seed: site.committed("m") == N * (seed + 1))
+            # When the server is killed, and comes back with or without its last writes
+            server.kill()
+            server.lose_writes(share)
+            server.start()
+            worker.says(BACK)
+            points = 30 * int(str(client.xlen(site.stream())))
+            assert (points == 4 * N) == (share == 0.0)
+            # Then the worker learns what there is, and says what the server lost
+            worker.wait(lambda: site.committed("m") == points // 60 * 60)
+            lost = worker.events(
+                "the server lost commits that it had confirmed; going on from what it has"
+            )
+            assert [entry["confirmed_points"] for entry in lost] == ([4 * N] if share else [])
+        # and state and position fit each other: it is what the surviving stream gives, bit for bit
+        drain(site, "m")
+        drain(site, "quiet")
+        assert site.state("m") == site.state("quiet")
+        assert site.committed("m") == points
 
 
 # ---- errors that pass
