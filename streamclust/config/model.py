@@ -84,6 +84,11 @@ class BatchSettings(Section):
     linger: Duration = Field(
         default=0.2, description="Longest wait for a batch to fill; 0 learns what is there."
     )
+    max_entry_bytes: Annotated[Count, Field(ge=1 << 20)] = Field(
+        default=1 << 24,
+        description="Largest entry that is read, in bytes; a larger one is refused. It bounds the "
+        "worker's memory.",
+    )
 
 
 class CommitSettings(Section):

@@ -24,6 +24,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from streamclust.errors import ServerError, ServerUnreachableError, StreamclustError
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
+from streamclust.store.bounded import bounded_parser
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
 
@@ -51,12 +52,13 @@ class Server:
         self._embedded = embedded
         self._clients: WeakSet[redis.Redis] = WeakSet()
 
-    def client(self, *, timeout: float = 10.0) -> redis.Redis:
+    def client(self, *, timeout: float = 10.0, max_reply: int | None = None) -> redis.Redis:
         """Make a client with connections of its own; threads may share it.
 
         A blocking command must ask for less than ``timeout`` seconds. Nothing is sent twice: who
         calls decides what may be repeated. A client of a cluster looks for its nodes at once, and
-        may raise what a command would.
+        may raise what a command would. A reply of more than ``max_reply`` bytes is given up with
+        a ``ReplyTooLargeError``, though not in a cluster.
         """
         options = {
             **self._endpoint.options,
@@ -70,6 +72,8 @@ class Server:
             client = cast("redis.Redis", self._cluster(options))
         else:
             options["retry"] = Retry(NoBackoff(), 0)
+            if max_reply is not None:
+                options["parser_class"] = bounded_parser(max_reply)
             sentinel = self._endpoint.kind == "sentinel"
             client = redis.Redis.from_pool(
                 self._sentinel_pool(options) if sentinel else ConnectionPool(**options)

@@ -34,20 +34,24 @@ class Gap:
         'restarted': the stream was deleted and begun again, and is read from its beginning.
         'waiting': it was begun again, and is not read until its IDs are larger than `after`.
         'gone': there is no such key any more.
+        'refused': the entry at `position` is too large to be read.
     entries : int or None
         How many entries are missing; None where the server can't tell.
     position : str or None
         Where reading goes on, if that isn't at an entry, and
     read : int or None
         how many entries the stream ever had up to there.
+    reason : str
+        Why it was refused.
     """
 
     stream: str
     after: str
-    kind: Literal["trimmed", "restarted", "waiting", "gone"] = "trimmed"
+    kind: Literal["trimmed", "restarted", "waiting", "gone", "refused"] = "trimmed"
     entries: int | None = None
     position: str | None = None
     read: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

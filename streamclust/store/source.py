@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamclust.failpoints import passing
+from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.commit import DeadLetter
 from streamclust.store.entries import Entries, from_reply
-from streamclust.store.gaps import StreamWatch
+from streamclust.store.gaps import Gap, StreamWatch
 from streamclust.store.points import DeadPoint, Decoded, decode_flats, detect_first
-from streamclust.store.streams import order
+from streamclust.store.streams import next_size, order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,8 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
-    from streamclust.store.gaps import Gap, OnReset
+    from streamclust.store.gaps import OnReset
     from streamclust.store.points import Layout, PointsFormat
+
+    _Found = dict[str, list[tuple[bytes, list[bytes]]]]
+    """Stream -> its entries, as the server's raw reply has them."""
 
 READ_ENTRIES = 4096
 READ_BYTES = 4 << 20
@@ -38,6 +44,9 @@ READ_BYTES = 4 << 20
 
 _FIRST_READ = 16
 """Entries of the first read, when nothing tells how large they are."""
+
+_AROUND = 1024
+"""Bytes of a reply that are not the entry's own, at most."""
 
 _BLOCK_MS = 250
 """How long a read may wait for the first entry, so that a request to stop is seen."""
@@ -94,6 +103,7 @@ class MergingReader:
         self._gaps: list[Gap] = []
         self._waiting = dict.fromkeys(streams, Entries())
         self.entry_bytes = READ_BYTES / _FIRST_READ
+        self._bytes = 0
 
     def read(self, count: int, block_ms: int | None) -> Entries:
         """Return the next entries, about `count` a stream; none if there are none for `block_ms`.
@@ -102,7 +112,8 @@ class MergingReader:
         stream is given out: what is there is merged by ID, whatever the sizes of the reads.
         """
         items = Entries()
-        while len(items) < count and not self._gaps:
+        self._bytes = 0
+        while len(items) < count and self._bytes < READ_BYTES and not self._gaps:
             dry = [stream for stream, waiting in self._waiting.items() if not waiting]
             if dry:
                 nothing = len(dry) == len(self._waiting)
@@ -125,6 +136,7 @@ class MergingReader:
     def _sized(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
         size = float(sum(map(len, entries[-1][1])))
         self.entry_bytes = max(size, self.entry_bytes / 2.0)
+        self._bytes += sum(map(len, chain.from_iterable(flat for _, flat in entries)))
 
     def _merge(self) -> Entries:
         """Take entries in order until a stream is used up that may have more to come."""
@@ -155,6 +167,8 @@ class StreamReader(MergingReader):
         As in a batch.
     on_reset : str
         What to do when a stream was deleted and begun again: 'wait' for larger IDs, or 'restart'.
+    largest : int
+        Bytes of a reply that the client takes at most; an entry with more is refused.
     """
 
     def __init__(
@@ -163,8 +177,10 @@ class StreamReader(MergingReader):
         position: dict[str, str],
         read: Mapping[str, int | None] | None = None,
         on_reset: OnReset = "wait",
+        largest: int = 1 << 62,
     ) -> None:
         super().__init__(position)
+        self._largest = largest
         client.set_response_callback("XREAD", lambda reply, **_: reply)
         self._client = client
         read = read or {}
@@ -176,14 +192,44 @@ class StreamReader(MergingReader):
         }
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        wanted = {stream: self._watches[stream].position for stream in streams}
-        reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
-        found = {name.decode(): entries for name, entries in reply or ()}
+        try:
+            found = self._xread(streams, count, block_ms)
+        except ReplyTooLargeError:
+            for stream in streams:
+                self._fill_less(stream, count)
+            return
         for stream in streams:
             if stream in found:
                 self._arrived(stream, found[stream])
             elif gap := self._watches[stream].idle():
                 self._gaps.append(gap)
+
+    def _xread(self, streams: Sequence[str], count: int, block_ms: int | None) -> _Found:
+        wanted = {stream: self._watches[stream].position for stream in streams}
+        reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
+        return {name.decode(): entries for name, entries in reply or ()}
+
+    def _fill_less(self, stream: str, count: int) -> None:
+        """Read fewer and fewer entries, until they fit into a reply; refuse one that doesn't."""
+        while count > 1:
+            count = max(1, count // 8)
+            with suppress(ReplyTooLargeError):
+                if entries := self._xread([stream], count, None).get(stream):
+                    self._arrived(stream, entries)
+                return
+        self._refuse(stream)
+
+    def _refuse(self, stream: str) -> None:
+        """Pass the next entry by without reading it."""
+        watch = self._watches[stream]
+        entry_id, size = next_size(self._client, stream, watch.position)
+        if size < self._largest - _AROUND:
+            return  # that one is gone, and another is next
+        if gap := watch.took([entry_id]):
+            self._gaps.append(gap)
+        reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
+        end = watch.position
+        self._gaps.append(Gap(stream, end, "refused", None, end, watch.read, reason))
 
     def _arrived(self, stream: str, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
         watch = self._watches[stream]
@@ -234,9 +280,13 @@ class Batcher:
         return self._begun
 
     def note(self, gap: Gap) -> None:
-        """Take in what is missing after the entries that were fed."""
-        self._gaps.append(gap)
+        """Take in what is missing, or was refused, after the entries that were fed."""
         self._begun = True
+        if gap.kind == "refused":
+            self._dead.append(DeadLetter(gap.stream, gap.after, -1, gap.reason, b""))
+            self._read += 1
+        else:
+            self._gaps.append(gap)
         if gap.position is not None:
             self._position[gap.stream] = gap.position
             self._counts[gap.stream] = gap.read

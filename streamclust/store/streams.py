@@ -24,6 +24,15 @@ return {found['length'], found['last-generated-id'], found['entries-added'] or -
         first and first[1] or '', found['max-deleted-entry-id'] or ''}
 """
 
+# Sizes are those of a reply: each text with its length and two line ends.
+_NEXT = """
+local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)
+if #found == 0 then return {'', 0} end
+local size = 0
+for _, text in ipairs(found[1][2]) do size = size + #text + #tostring(#text) + 5 end
+return {found[1][1], size}
+"""
+
 _NO_ENTRY = "18446744073709551615-18446744073709551615"
 """An ID that no entry has, to be told of the stream in any case."""
 
@@ -92,6 +101,12 @@ def probe(client: redis.Redis, stream: str, entry_id: str) -> StreamInfo | bool:
         first=first.decode() or None,
         deleted=order(deleted) > (0, 0) if deleted else None,
     )
+
+
+def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, int]:
+    """Return the ID of the entry after `position`, and its bytes in a reply, without reading it."""
+    answer: Any = client.eval(_NEXT, 1, stream, position)
+    return answer[0], answer[1]
 
 
 def entries_read(client: redis.Redis, position: Mapping[str, str]) -> dict[str, int]:

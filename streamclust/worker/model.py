@@ -183,7 +183,9 @@ def _wait_for(lease: Lease, job: Job) -> bool:
 def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterator[Batch]]:
     """Return what the reader's thread runs: batches from the committed position on."""
     at = learning.checkpoint
-    reader = StreamReader(job.server.client(), at.position, at.read, job.model.on_reset)
+    largest = job.model.batch.max_entry_bytes
+    client = job.server.client(max_reply=largest)
+    reader = StreamReader(client, at.position, at.read, job.model.on_reset, largest)
     given = at.learner.stats
     spec = points_format(job.model.points, None if given is None else given.reference.shape[1])
     batcher = Batcher(spec, at.layout, at.position, job.model.batch.size, at.read)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _AHEAD = 4
 """Batches that may wait; with the one in work, all that is held in memory of the feed."""
 
+_AHEAD_BYTES = 1 << 25
+"""Bytes of points that may wait; but one batch may, however large it is."""
+
+_LOOK = 0.005
+"""Seconds between looks for room."""
 
 _GRACE = 1.0
 """Seconds to wait for the reader. One that a hanging server holds up is left: it only reads."""
@@ -78,10 +83,20 @@ class ReadAhead:
         last: BaseException | _End = _End()
         try:
             for batch in self._make(self._stop.is_set):
+                while self._bytes and self._bytes + batch.X.nbytes > _AHEAD_BYTES:
+                    if self._stop.wait(_LOOK):
+                        return
                 self._put(batch)
         except Exception as error:
             last = error
         self._put(last)
+
+    @property
+    def _bytes(self) -> int:
+        """Bytes of the points that wait."""
+        with self._queue.mutex:
+            waiting = [item.X.nbytes for item in self._queue.queue if hasattr(item, "X")]
+        return sum(waiting)
 
     def _put(self, item: Batch | BaseException | _End) -> None:
         while not self._stop.is_set():
