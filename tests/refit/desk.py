@@ -49,7 +49,7 @@ def drain(site: Site) -> list[Any]:
 
 def refit(site: Site, watcher: Watcher | None = None, **request: Any) -> Report:
     """Refit the model as the command does."""
-    which = Which(Span(), request.pop("files", ()))
+    which = request.pop("which", Which(Span(), request.pop("files", ())))
     whole = {"which": which, "plan": Plan(restarts=2), **request}
     with a_job(site) as (job, _):
         return run_refit(job, Request(**whole), watcher or Watcher())

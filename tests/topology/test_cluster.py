@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 
-from streamclust.errors import ServerError, ServerUnreachableError
+from streamclust.errors import BusyError, ServerError, ServerUnreachableError
 from streamclust.ingest import ingest
+from streamclust.refit.command import Which
+from streamclust.refit.span import Span
 from streamclust.store.connect import Address, Server, open_server, translate
 from streamclust.store.keys import Keys
 from streamclust.tables import Chunk
 from tests.conftest import free_port
+from tests.refit.desk import EAGER, drain, reasons, refit
 from tests.topology.fleet import Cluster
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
 from tests.topology.test_acl import RULES
-from tests.worker.harness import Site, Worker, add_points, blobs, run
+from tests.worker.harness import Site, Worker, add_points, blobs, kmeans, run
 
 
 @pytest.fixture
@@ -191,3 +194,32 @@ def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(
         worker.wait(lambda: site.position("m") == site.last_ids(*streams))
         assert worker.leave() == 0
     learned_once(site, *streams)
+
+
+def test_a_refit_reads_streams_of_other_slots_and_goes_in(
+    site: FleetSite, streams: tuple[str, str]
+) -> None:
+    # Given a model of two streams, a refit that waits, and points that came since
+    site.write({"m": kmeans(*streams, **EAGER)})
+    with site.client as client:
+        for stream in streams:
+            add_points(client, stream, blobs(300))
+        drain(site)
+        client.set(site.keys("m").lease, "1:other", px=60_000)
+        with pytest.raises(BusyError):
+            refit(site, force=True, timeout=0.0)
+        client.delete(site.keys("m").lease)
+        for stream in streams:
+            add_points(client, stream, blobs(90, seed=1))
+        # When the next worker comes Then it takes the refit over and learns those on top
+        drain(site)
+        assert not client.exists(site.keys("m").proposal)
+    assert reasons(site).count("refit") == 1
+    assert site.newest("m").mass.sum() == pytest.approx(780, rel=1e-9)
+    # and the next one is swapped in place, and leaves no lock
+    report = refit(site, force=True, which=Which(Span(latest="100")))
+    assert 100 <= report.points < 130
+    assert report.delivered is not None
+    assert site.newest("m").version == report.delivered.version
+    with site.client as client:
+        assert not client.exists(site.keys("m").refitting)
