@@ -179,12 +179,16 @@ def decode_model(data: bytes, where: str) -> Model:
             mass=named_array(arrays, "mass", (family.n_components,)),
             position=dict(meta["position"]),
             points=int(meta["points"]),
-            loss=meta["loss"],
-            time_ms=meta["time_ms"],
-            features=tuple(meta["features"]),
+            loss=_number_or_none(meta["loss"]),
+            time_ms=_number_or_none(meta["time_ms"]),
+            features=tuple(map(str, meta["features"])),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def family_of(hyper: dict[str, Any]) -> Family[Any]:
