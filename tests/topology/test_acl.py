@@ -72,7 +72,9 @@ class Place:
     def settings(self, user: str) -> Settings:
         """Write and read a config.yaml for this user."""
         trim = {"kind": "learned" if user == "trimmer" else "none"}
-        model = kmeans("points", batch={"size": 30}, encode={"takeover": "100ms"}, trim=trim)
+        encode = {"takeover": "100ms", "worker": user == "coder"}
+        start = "1-0" if user == "coder" else "earliest"
+        model = kmeans("points", batch={"size": 30}, encode=encode, trim=trim, start=start)
         login = {"url": self.url, "username": user, "password": PASSWORD}
         file = self.folder / "config.yaml"
         file.write_text(yaml.safe_dump({"redis": login, "models": {"m": model}}))
@@ -90,7 +92,7 @@ def _emptied(place: Place) -> Iterator[None]:
         client.delete("points", *client.scan_iter(match="{streamclust:*"))
         add_blocks(client, "points", blobs(60), 30)
         yield
-        for user in (*RULES, "trimmer"):
+        for user in (*RULES, "trimmer", "coder"):
             client.execute_command("ACL", "DELUSER", user)
 
 
@@ -200,6 +202,20 @@ def test_a_trim_policy_needs_what_the_file_says(place: Place) -> None:
     place.permit("trimmer", RULES["streamclust-worker"])
     with pytest.raises(ServerError, match="doesn't permit this"):
         learn(place, "trimmer")
+
+
+@pytest.mark.parametrize("server_name", ["valkey9"])
+def test_a_worker_that_encodes_needs_what_the_file_says(place: Place) -> None:
+    told = re.search(r"^# (\+multi .*), and .*? (\+xgroup.*)\.$", FILE.read_text(), re.MULTILINE)
+    assert told is not None
+    extra = " ".join(told.groups())
+    place.permit("coder", RULES["streamclust-worker"].replace(" (~points", f" {extra} (~points"))
+    learn(place, "coder")
+    with place.admin as client:
+        assert client.xlen(KEYS.codes()) == client.xlen("points") - 2  # those that were added since
+    place.permit("coder", RULES["streamclust-worker"])
+    with pytest.raises(ServerError, match="doesn't permit this"):
+        learn(place, "coder")
 
 
 @pytest.mark.parametrize("server_name", ["valkey9"])
