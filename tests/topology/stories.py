@@ -10,9 +10,15 @@ from typing import Any, cast
 
 import numpy as np
 import redis
+import structlog
+from click.testing import CliRunner
 
+from streamclust.cli.common import opened_server
+from streamclust.cli.main import cli
+from streamclust.config import load_settings
 from streamclust.errors import ServerUnreachableError
 from streamclust.store.connect import Address, open_server
+from streamclust.worker.model import Job, run_model
 from tests.worker.harness import LIMIT, Points, Site, add_blocks, blobs, kmeans
 
 BLOCK = 30
@@ -34,6 +40,21 @@ class FleetSite(Site):
             return open_server(Address(self.url)).client(timeout=LIMIT)
         found: Any = redis.RedisCluster.from_url(f"redis://{nodes.partition(',')[0]}", protocol=2)
         return cast("redis.Redis", found)
+
+    def learn(self) -> None:
+        """Learn all that is there, as `worker --until-idle` does, without a process of its own."""
+        settings = load_settings(self.folder / "config.yaml", (), {})
+        log = structlog.wrap_logger(structlog.ReturnLogger())
+        with opened_server(settings) as server:
+            for name in settings.models:
+                run_model(Job(name, settings, server, threading.Event(), True, log))
+
+    def shows(self, *arguments: str) -> str:
+        """Return what a command shows, run without a process of its own."""
+        config = ("--config", str(self.folder / "config.yaml"))
+        done = CliRunner().invoke(cli, [*arguments, *config], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
 
     def last_ids(self, *streams: str) -> dict[str, str]:
         """Return the last ID of each stream."""
@@ -84,6 +105,6 @@ def _feed(site: FleetSite, streams: tuple[str, ...], stop: threading.Event) -> N
     blocks = (blobs(BLOCK, seed=number) for number in count())
     while not stop.wait(0.01):
         with suppress(redis.ConnectionError, ServerUnreachableError), site.client as client:
-            while not stop.wait(0.005):
+            while not stop.wait(0.03):
                 for stream in streams:
                     add_blocks(client, stream, next(blocks), BLOCK)

@@ -22,7 +22,7 @@ from tests.refit.desk import EAGER, drain, reasons, refit
 from tests.topology.fleet import Cluster
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
 from tests.topology.test_acl import RULES
-from tests.worker.harness import Site, Worker, add_points, blobs, kmeans, run
+from tests.worker.harness import Worker, add_points, blobs, kmeans, run
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_cluster_learns_what_one_server_learns(
     tmp_path: Path, site: FleetSite, streams: tuple[str, str], valkey_url: str
 ) -> None:
     # Given the same two streams on a cluster and on one server
-    single = Site(tmp_path / "single", valkey_url, site.namespace)
+    single = FleetSite(tmp_path / "single", valkey_url, site.namespace)
     single.folder.mkdir()
     for place in (site, single):
         place.write({"m": eager(*streams)})
@@ -130,7 +130,7 @@ def test_a_cluster_learns_what_one_server_learns(
             for number, stream in enumerate(streams):
                 add_points(client, stream, blobs(150, seed=number), first_id=1_000_000 + number)
         # When both are learned
-        place.drain()
+        place.learn()
     # Then they leave the same, bit for bit: batches are cut by IDs, wherever the streams are
     assert site.state("m") == single.state("m")
     assert site.newest("m").points == 300
@@ -139,11 +139,12 @@ def test_a_cluster_learns_what_one_server_learns(
 def test_ingest_status_watch_and_encode(site: FleetSite, streams: tuple[str, str]) -> None:
     stream = streams[0]
     site.write({"m": eager(stream)})
-    (site.folder / "points.csv").write_text("x,y\n" + "1,2\n3,4\n5,6\n" * 30)
-    assert run(site.folder, "ingest", "points.csv", "--stream", stream).returncode == 0
-    site.drain()
-    assert "kmeans 3x2" in run(site.folder, "status").stdout
-    assert '"points": 90' in run(site.folder, "watch", "m", "--json", "--count", "1").stdout
+    points = site.folder / "points.csv"
+    points.write_text("x,y\n" + "1,2\n3,4\n5,6\n" * 30)
+    assert "90 points" in site.shows("ingest", str(points), "--stream", stream)
+    site.learn()
+    assert "kmeans 3x2" in site.shows("status")
+    assert '"points": 90' in site.shows("watch", "m", "--json", "--count", "1")
     done = run(site.folder, "encode", "m", "--until-idle")
     assert done.returncode == 0, done.stderr
     with site.client as client:

@@ -17,8 +17,9 @@ from streamclust.store.connect import Address, open_server
 from streamclust.tables import Chunk
 from tests.conftest import debian_redis, free_port, running
 from tests.topology.fleet import SERVICE
+from tests.topology.stories import FleetSite
 from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, Site, blobs, kmeans
+from tests.worker.harness import LIMIT, blobs, kmeans
 
 PASSWORD = "s3cr3t"
 
@@ -91,17 +92,18 @@ def speaks(port: int, papers: Papers) -> bool:
             return False
 
 
-def learn(site: Site) -> None:
+def learn(site: FleetSite) -> None:
     """Let a worker find 60 points there."""
     with open_server(Address(site.url, password=PASSWORD)) as found:
         points = Chunk(("x0", "x1"), blobs(60), None, 1)
         assert ingest(found.client(), site.stream(), [points]).points == 60
-    site.write({"m": kmeans(site.stream())}, redis={"url": site.url, "password": PASSWORD}).drain()
+    login = {"url": site.url, "password": PASSWORD}
+    site.write({"m": kmeans(site.stream())}, redis=login).learn()
 
 
 def test_a_worker_learns_over_tls(tmp_path: Path, papers: Papers, namespace: str) -> None:
     with server(tmp_path, papers, "--requirepass", PASSWORD) as port:
-        learn(Site(tmp_path, f"rediss://127.0.0.1:{port}/0{papers.query}", namespace))
+        learn(FleetSite(tmp_path, f"rediss://127.0.0.1:{port}/0{papers.query}", namespace))
 
 
 @pytest.mark.parametrize(
@@ -151,4 +153,4 @@ def test_a_cluster_over_tls(tmp_path: Path, papers: Papers, namespace: str) -> N
             wait_until(
                 lambda: b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO"), LIMIT
             )
-        learn(Site(tmp_path, f"rediss+cluster://127.0.0.1:{port}{papers.query}", namespace))
+        learn(FleetSite(tmp_path, f"rediss+cluster://127.0.0.1:{port}{papers.query}", namespace))
