@@ -21,6 +21,9 @@ from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
 from streamclust.errors import ServerError, StreamclustError
 from streamclust.ingest import ingest
+from streamclust.refit.command import Request, Watcher, Which, refit
+from streamclust.refit.runs import Plan
+from streamclust.refit.span import Span
 from streamclust.store.connect import Address, Server, open_server, translate
 from streamclust.store.keys import Keys
 from streamclust.tables import Chunk
@@ -168,6 +171,20 @@ def look(place: Place, user: str) -> None:
     assert "kmeans 3x2" in done.output, done.output
 
 
+def refit_anew(place: Place, user: str) -> None:
+    """Propose a refit of the last points, and swap it in."""
+    learned(place)
+    with place.admin as client:
+        client.script_flush()
+    with open_server(place.login(user)) as server, translate("the server"):
+        request = Request(Which(Span(latest="30")), Plan(1), force=True)
+        report = refit(job(worker.Job, place, user, server), request, Watcher())
+    assert report.points == 30
+    with place.admin as client:
+        assert client.xlen(KEYS.models) == 2
+        assert not client.exists(KEYS.lease, KEYS.health, KEYS.refitting, KEYS.proposal)
+
+
 def send(place: Place, user: str) -> None:
     with open_server(place.login(user)) as server:
         report = ingest(server.client(), "points", [Chunk(("x0", "x1"), blobs(9), None, 1)])
@@ -176,6 +193,7 @@ def send(place: Place, user: str) -> None:
 
 WORK: dict[str, Callable[[Place, str], None]] = {
     "streamclust-worker": learn,
+    "streamclust-refit": refit_anew,
     "streamclust-encoder": encode,
     "streamclust-subscriber": subscribe,
     "streamclust-operator": look,
