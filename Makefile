@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
-.PHONY: help demo test servers chaos bench lint format docs clean
+.PHONY: help demo test servers chaos soak bench lint format docs clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ test: lint ## lint, types, and every test against real servers
 chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entries that nobody meant
 	$(BIN)/python -m tests.chaos --kills 1000
 	$(BIN)/python -m tests.fuzz --entries 1000000
+
+soak: $(VENV)/.dev ## ten minutes of a hard feed: memory, latency and losses, in bench-output/
+	$(BIN)/python benchmarks/soak.py --out bench-output/soak.png
 
 servers: $(VENV)/.dev ## every test on every kind of server, where `make test` runs most on two
 	STREAMCLUST_TEST_SERVERS=all $(BIN)/pytest

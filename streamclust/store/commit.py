@@ -201,6 +201,8 @@ def _check(answer: str) -> None:
     if verdict == "OK":
         return
     if verdict == "FENCED":
+        if detail == "false":  # there is no token any more
+            raise LeaseLostError("the model's keys were deleted; wrote nothing")
         raise LeaseLostError(f"another worker took the model over (token {detail}); wrote nothing")
     key, _, found = detail.rpartition(" ")
     if verdict == "TYPE":

@@ -206,7 +206,9 @@ def _learn(
     """Learn batches as they come; True when the feed ended, False when told to stop."""
     for batch in feed.ticks(_TICK):
         if heartbeat.lost:
-            raise LeaseLostError("another worker took the model over while this one slept")
+            raise LeaseLostError(
+                "another worker took the model over while this one slept, or its keys were deleted"
+            )
         if heartbeat.refit:
             heartbeat.refit = False
             swap.look(learning)

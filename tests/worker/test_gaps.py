@@ -96,7 +96,7 @@ def test_keys_that_are_deleted_under_a_waiting_worker(any_site: Site) -> None:
         # When all keys of the model are deleted
         client.delete(*client.keys(f"{{{site.namespace}:m}}*"))
         # Then it says so, and begins anew
-        worker.says("lost the model")
+        assert "keys were deleted" in worker.says("lost the model")["error"]
         worker.says("new model", 2)
         worker.wait(lambda: site.committed("m") == 60)
 
