@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
-.PHONY: help demo test servers chaos soak bench lint format docs clean
+.PHONY: help demo test servers chaos soak bench quality lint format docs clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -55,6 +55,9 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 format: $(VENV)/.dev ## mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+quality: $(VENV)/.dev ## one pass next to batch fits and other libraries: docs/quality.md (half an hour)
+	$(BIN)/python benchmarks/quality.py
 
 clean: ## remove the virtual environment, caches and demo output
 	rm -rf $(VENV) demo-output bench-output .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -11,16 +11,19 @@ parameters that it had no part in, before it is learned.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.batch import fit
+from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join
 from streamclust.drift import Drift, DriftState
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
-from streamclust.scaling import Scaling, ScalingKind, learn_scaling
+from streamclust.resolving import GROWTH, resolve
+from streamclust.scaling import ScalingKind, learn_scaling
+from streamclust.state import Info, LearnerState, Phase, without_coreset
 from streamclust.stats import Stats, decay, merge, reorder
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.models.family import Family
+
+__all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
 P = TypeVar("P")
 
@@ -43,95 +48,8 @@ _A_RUN = 50
 _MAX_PASSES = 300
 """Passes of a run at most."""
 
-Phase = Literal["warming", "started", "learning"]
-
-
-@dataclass(frozen=True, eq=False)
-class LearnerState(Generic[P]):
-    """All that the next step needs; a checkpoint is this and a stream position.
-
-    Parameters
-    ----------
-    params : KMeansParams or MixtureParams or None
-        None while the warm-up sample is gathered.
-    stats : Stats or None
-        Running statistics. Their objective and count cover scored points only, so that
-        `objective / count` is the prequential (out-of-sample) score.
-    average : Stats or None
-        Polyak-Ruppert average of the normalised statistics, if the policy asks for it.
-    averaged : int
-        Steps that `average` covers.
-    sample, sample_weight : arrays of shape (M, D) and (M,)
-        The warm-up sample so far, or what came since a drift; else empty.
-    steps : int
-        Batches learned since the start.
-    points : int
-        Points taken in ever.
-    held : float
-        Weight learned since the start, counted up to the policy's hold.
-    time_ms : float or None
-        Event time of the newest batch.
-    revivals : int
-        Components reseeded or split ever.
-    best : array of shape (K,)
-        The largest mass that each component has had.
-    best_total : float
-        The largest total mass.
-    scaling : Scaling or None
-        What the warm-up taught of the features' scales; all above but the sample is in its units.
-    drift : DriftState
-        What is remembered of the batches' losses.
-    gathering : bool
-        Whether points are gathered for a fit after a drift.
-    """
-
-    params: P | None = None
-    stats: Stats | None = None
-    average: Stats | None = None
-    averaged: int = 0
-    sample: Array = field(default_factory=lambda: np.empty((0, 0)))
-    sample_weight: Array = field(default_factory=lambda: np.empty(0))
-    steps: int = 0
-    points: int = 0
-    held: float = 0.0
-    time_ms: float | None = None
-    revivals: int = 0
-    best: Array = field(default_factory=lambda: np.empty(0))
-    best_total: float = 0.0
-    scaling: Scaling | None = None
-    drift: DriftState = field(default_factory=DriftState)
-    gathering: bool = False
-
-
-@dataclass(frozen=True)
-class Info:
-    """What an operator wants to see of one update.
-
-    Parameters
-    ----------
-    phase : {'warming', 'started', 'learning'}
-    points : int
-        Points in the batch, apart from those of weight 0; at the start, and when the start has to
-        wait for distinct points, those in the warm-up sample.
-    loss : float or None
-        Loss per point of this batch before it was learned; None while warming up.
-    step_size : float
-        gamma = m / (lam n + m); 0 if nothing was learned.
-    revived : tuple of int
-        Components that were dying and were given new work.
-    drifted : bool
-        Whether this batch completed a drift.
-    reason : str
-        Why the learner is still warming up, if it is.
-    """
-
-    phase: Phase
-    points: int
-    loss: float | None = None
-    step_size: float = 0.0
-    revived: tuple[int, ...] = ()
-    drifted: bool = False
-    reason: str = ""
+_DRAWN, _SOLVED = 1, 2
+"""What else a step draws for, apart from reviving: each has random numbers of its own."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +68,11 @@ class StreamLearner(Generic[P]):
     fade : float, default=0.1
         A component is dying, and is given new work, when forgetting has left it less than this
         share of the largest mass that it has had, while the others have kept theirs.
+    coreset : int, optional
+        Points of the coreset, besides up to as many new ones (4,096 at most); 0 keeps none, and
+        nothing is ever re-solved. Default: see `coreset.default_size`.
+    reseeds : int, default=3
+        Runs from fresh seeds when the coreset is solved, besides the one from the live parameters.
     seed : int, default=0
         The same feed in the same batches with the same seed gives the same bits.
     scale : {'none', 'standard', 'robust'}, default='none'
@@ -178,6 +101,8 @@ class StreamLearner(Generic[P]):
     fade: float = 0.1
     scale: ScalingKind = "none"
     drift: Drift | None = None
+    coreset: int | None = None
+    reseeds: int = 3
 
     @property
     def warm_up_points(self) -> int:
@@ -196,7 +121,8 @@ class StreamLearner(Generic[P]):
         """
         if params is None:
             return LearnerState()
-        return LearnerState(params=params, stats=self.family.prior_stats(params, weight))
+        stats = self.family.prior_stats(params, weight)
+        return LearnerState(params=params, stats=stats, patience=self.warm_up_points)
 
     def update(
         self,
@@ -264,8 +190,9 @@ class StreamLearner(Generic[P]):
             sample=empty.sample,
             sample_weight=empty.sample_weight,
             scaling=scaling,
+            patience=self._patience(len(sample)),
         )
-        return state, Info("started", len(sample))
+        return self._remember(state, sample, w), Info("started", len(sample))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with the parameters and the statistics of a refit in place of its own.
@@ -399,16 +326,26 @@ class StreamLearner(Generic[P]):
             drift=watched,
         )
         size = batch.count / (lam * step.running + batch.count)
-        info = Info("learning", len(X), self.family.loss(batch), size, revived, drifted)
         state = self._averaged(state, stats, restart=bool(revived) or drifted)
+        if drifted and self.drift is not None and self.drift.kept < 1.0:
+            state = without_coreset(state)  # far away, even a hundredth would draw a centroid
+        state, resolved = self._improved(self._remember(state, X, w, lam), X, w, drifted)
+        loss = self.family.loss(batch)
+        return state, Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
+
+    def _improved(
+        self, state: LearnerState[P], X: Array, w: Array, drifted: bool
+    ) -> tuple[LearnerState[P], bool]:
+        """Fit anew, if it is time: to the points since a drift, or to the coreset."""
         if drifted and self.drift is not None and self.drift.on_drift == "resolve":
             empty = LearnerState[P]()
-            return replace(
-                state, gathering=True, sample=empty.sample, sample_weight=empty.sample_weight
-            ), info
-        return (self._resolve(state, X, w) if state.gathering else state), info
+            sample, weight = empty.sample, empty.sample_weight
+            return replace(state, gathering=True, sample=sample, sample_weight=weight), False
+        if state.gathering:
+            return self._fit_since_drift(state, X, w), False
+        return self._solve(state, w)
 
-    def _resolve(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
+    def _fit_since_drift(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
         """Fit to the points since a drift once they are as many as the warm-up had.
 
         The fit is adopted where it beats the live parameters, let alone on the same points.
@@ -435,6 +372,53 @@ class StreamLearner(Generic[P]):
             return state, False
         loss = self.family.loss(batch)
         return self.drift.watch(state, loss, batch.count, self.family.improvement)
+
+    def _remember(
+        self, state: LearnerState[P], X: Array, w: Array, lam: float = 1.0
+    ) -> LearnerState[P]:
+        """Take points into the coreset; all of it is condensed when enough are new."""
+        size = self.coreset
+        if size is None:
+            size = default_size(self.family.n_components, X.shape[1])
+        if size == 0 or state.stats is None:
+            return without_coreset(state)
+        core = fade(Coreset(state.core, state.core_weight), lam)
+        fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
+        fresh = join(fresh, Coreset(X, w))
+        if len(fresh.X) >= min(size, CHUNK):
+            rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
+            means = state.stats.averages(state.stats.reference)
+            core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
+        return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
+
+    def _solve(self, state: LearnerState[P], w: Array) -> tuple[LearnerState[P], bool]:
+        """Solve the coreset, if enough is new since the last time; say whether that gained.
+
+        Without forgetting that is when the points have become half as many again; after each try
+        in vain, only when twice as many as before are new. Parameters that were given weigh more
+        than the points until the points are half of the mass. With Polyak-Ruppert averaging nothing
+        is solved: the average has seen far more than the faded coreset stands for.
+        """
+        state = replace(state, unsolved=state.unsolved + len(w))
+        early = state.unsolved < state.patience or state.held < self.forgetting.hold
+        params, stats = state.params, state.stats
+        if early or self.forgetting.average or params is None or stats is None:
+            return state, False
+        core, mass = state.coreset, float(stats.weight.sum())
+        if not len(core.w) or 2.0 * core.mass < mass:
+            return state, False
+        seed = (self.seed, state.steps, _SOLVED)
+        found = resolve(self.family, params, core, mass, self.reseeds, seed)
+        patience = self._patience(mass / float(w.mean()))
+        if found is None:
+            return replace(state, unsolved=0, patience=max(patience, 2.0 * state.patience)), False
+        after = self.adopt(state, self.family.m_step(found.stats, found.params), found.stats)
+        after = replace(after, drift=state.drift, resolves=state.resolves + 1)
+        return replace(after, unsolved=0, patience=patience), True
+
+    def _patience(self, points: float) -> float:
+        """Return how many points have to be new before the coreset of so many is solved again."""
+        return max(GROWTH * points, 0.5 * self.warm_up_points)
 
     def _revive(
         self, state: LearnerState[P], stats: Stats, X: Array, w: Array

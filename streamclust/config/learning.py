@@ -12,6 +12,7 @@ from streamclust.config.section import Section
 from streamclust.config.values import (
     Allowed,
     Count,
+    Integer,
     Matrix,
     Number,
     PositiveDuration,
@@ -115,6 +116,19 @@ Nested = Annotated[
     BeforeValidator(_nested_numbers),
     Allowed("numbers in lists: K x D x D (full), D x D (tied), K x D (diag), K (spherical)"),
 ]
+
+
+class CoresetSettings(Section):
+    """Weighted points that stand for the stream, and are clustered anew now and then."""
+
+    points: Annotated[Integer, Field(ge=0)] | None = Field(
+        default=None,
+        description="Points kept, besides up to as many new ones; 0 keeps none. null means 8,000 "
+        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K.",
+    )
+    reseeds: Integer = Field(
+        default=3, ge=0, description="Fresh seedings tried each time, besides the live model."
+    )
 
 
 class WarmUp(Section):

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from streamclust.config.learning import (
     CentroidsGiven,
+    CoresetSettings,
     DriftSettings,
     ForgettingSettings,
     KMeansInit,
@@ -233,6 +234,10 @@ class _Model(Section):
         default="none",
         description="Bring features to one scale, learned in the warm-up: by mean and standard "
         "deviation, or by median and quartiles; what is published stays in the feed's units.",
+    )
+    coreset: CoresetSettings = Field(
+        default=CoresetSettings(),
+        description="Weighted points that stand for the stream, clustered anew now and then.",
     )
     seed: Integer = Field(default=0, ge=0, description="Seed of all random choices.")
 

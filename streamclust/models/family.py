@@ -54,6 +54,15 @@ class Family(Protocol[P]):
     def escape(self, params: P, X: Array, w: Array) -> P | None:
         """Return parameters from which the batch loop goes on from an optimum, None without any."""
 
+    def search(self, params: P, X: Array, w: Array, rng: np.random.Generator) -> P:
+        """Return a start near `params` that is no worse on the points, by random moves."""
+
+    def optimism(self, n: float, n_features: int) -> float:
+        """Return how much better a fit of `n` points looks on them than on as many others.
+
+        In the units of `improvement`.
+        """
+
     def optimum(self, X: Array, w: Array) -> P | None:
         """Return the parameters of the global optimum, where there is a way to know it."""
 

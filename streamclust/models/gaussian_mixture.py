@@ -155,6 +155,20 @@ class GaussianMixture:
         """Return None: EM's optimum is what there is."""
         return None
 
+    def search(
+        self, params: MixtureParams, X: Array, w: Array, rng: np.random.Generator
+    ) -> MixtureParams:
+        """Return `params`: no move is known."""
+        return params
+
+    def optimism(self, n: float, n_features: int) -> float:
+        """Return p / n nats for p free parameters (Akaike 1973)."""
+        shape = self._covariance.shape(self.n_components, n_features)
+        covariances = float(np.prod(shape))
+        if self.covariance_type in ("full", "tied"):  # they are symmetric
+            covariances *= 0.5 * (n_features + 1) / n_features
+        return (self.n_components * (n_features + 1) - 1 + covariances) / n
+
     def optimum(self, X: Array, w: Array) -> MixtureParams | None:
         """Return None: nobody knows it."""
         return None

@@ -14,7 +14,7 @@ from streamclust.models.family import named_array
 from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
 from streamclust.one_dimensional import optimal_centroids
-from streamclust.seeding import is_large, seed_centroids
+from streamclust.seeding import is_large, local_search, seed_centroids
 from streamclust.stats import Stats
 
 if TYPE_CHECKING:
@@ -98,6 +98,21 @@ class KMeans:
             return None
         centroids = hartigan(X, w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
+
+    def search(
+        self, params: KMeansParams, X: Array, w: Array, rng: np.random.Generator
+    ) -> KMeansParams:
+        """Swap centroids for points; see `streamclust.seeding.local_search`."""
+        if self.n_clusters == 1:
+            return params
+        return KMeansParams(local_search(X, w, params.centroids, rng))
+
+    def optimism(self, n: float, n_features: int) -> float:
+        """Return 2 K / n: each centroid is off by its cluster's variance over its points.
+
+        J is lower by a share K / n of itself on the points of the fit, and higher on others.
+        """
+        return 2.0 * self.n_clusters / n
 
     def optimum(self, X: Array, w: Array) -> KMeansParams | None:
         """Return the best centroids in one dimension; see `streamclust.one_dimensional`."""

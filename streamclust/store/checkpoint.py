@@ -83,8 +83,11 @@ class Checkpoint:
 
 
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
-_PLAIN = ("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total", "gathering")
-_ARRAYS = ("sample", "sample_weight", "best")
+_PLAIN = (
+    *("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total", "gathering"),
+    *("unsolved", "patience", "resolves"),
+)
+_ARRAYS = ("sample", "sample_weight", "best", "core", "core_weight", "fresh", "fresh_weight")
 
 
 def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:

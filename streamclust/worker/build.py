@@ -49,6 +49,8 @@ def make_learner(settings: Settings) -> StreamLearner[Any]:
         seed=settings.seed,
         scale=settings.scale,
         drift=make_drift(settings.drift),
+        coreset=settings.coreset.points,
+        reseeds=settings.coreset.reseeds,
     )
     if isinstance(settings.init, WarmUp):
         return replace(learner, warm_up=settings.init.points, restarts=settings.init.restarts)

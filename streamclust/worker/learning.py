@@ -326,6 +326,8 @@ class Learning:
             self._log.info("warm-up done", points=info.points)
         if info.drifted:
             self._log.warning("drift", points=points)
+        if info.resolved:
+            self._log.info("clustered anew", points=points)
         if info.revived:
             self._log.info("components revived", components=list(info.revived))
         if info.phase == "warming" and info.reason != self._said and "distinct" in info.reason:

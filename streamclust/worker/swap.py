@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError, FormatError
+from streamclust.state import with_coreset_of
 from streamclust.store.proposal import proposed, read_proposal, withdraw
 from streamclust.store.ranges import RangeReader
 from streamclust.store.source import Batcher, batches
@@ -83,8 +84,9 @@ class Swap:
         _check_reach(refit, at)
         then = replace(at.learner, **_clock(refit.learner))
         state = _adopted(learning.learner, then, refit)
+        again = replace(learning.learner, coreset=0)  # these points are in the coreset
         for batch in self._since(refit, at):
-            state, _ = learning.learner.update(state, batch.X, batch.w, time_ms=batch.time_ms)
+            state, _ = again.update(state, batch.X, batch.w, time_ms=batch.time_ms)
         if self._stopping():
             return
         missing = at.learner.points - state.points
@@ -136,8 +138,8 @@ def _clock(state: LearnerState[Any]) -> dict[str, Any]:
 
 
 def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> LearnerState[Any]:
-    """Return `state` with the counts and the score of `live`: no point is scored twice."""
+    """Return `state` with counts, score and coreset of `live`: no point is taken in twice."""
     stats = state.stats
     if stats is not None and live.stats is not None:
         stats = replace(stats, objective=live.stats.objective, count=live.stats.count)
-    return replace(state, stats=stats, **_clock(live))
+    return with_coreset_of(live, replace(state, stats=stats, **_clock(live)))

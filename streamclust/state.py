@@ -1,0 +1,151 @@
+"""What the streaming learner keeps between steps, and what it tells of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import numpy as np
+
+from streamclust.coreset import Coreset, join
+from streamclust.drift import DriftState
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array
+    from streamclust.scaling import Scaling
+    from streamclust.stats import Stats
+
+P = TypeVar("P")
+
+Phase = Literal["warming", "started", "learning"]
+
+
+@dataclass(frozen=True, eq=False)
+class LearnerState(Generic[P]):
+    """All that the next step needs; a checkpoint is this and a stream position.
+
+    Parameters
+    ----------
+    params : KMeansParams or MixtureParams or None
+        None while the warm-up sample is gathered.
+    stats : Stats or None
+        Running statistics. Their objective and count cover scored points only, so that
+        `objective / count` is the prequential (out-of-sample) score.
+    average : Stats or None
+        Polyak-Ruppert average of the normalised statistics, if the policy asks for it.
+    averaged : int
+        Steps that `average` covers.
+    sample, sample_weight : arrays of shape (M, D) and (M,)
+        The warm-up sample so far, or what came since a drift; else empty.
+    steps : int
+        Batches learned since the start.
+    points : int
+        Points taken in ever.
+    held : float
+        Weight learned since the start, counted up to the policy's hold.
+    time_ms : float or None
+        Event time of the newest batch.
+    revivals : int
+        Components reseeded or split ever.
+    best : array of shape (K,)
+        The largest mass that each component has had.
+    best_total : float
+        The largest total mass.
+    scaling : Scaling or None
+        What the warm-up taught of the features' scales; all here but the sample is in its units.
+    drift : DriftState
+        What is remembered of the batches' losses.
+    gathering : bool
+        Whether points are gathered for a fit after a drift.
+    core, core_weight : arrays of shape (M, D) and (M,)
+        The condensed part of the coreset, faded like the statistics.
+    fresh, fresh_weight : arrays of shape (L, D) and (L,)
+        Its other part: the points since.
+    unsolved : int
+        Points learned since the coreset was last solved, or since the start.
+    patience : float
+        Points that have to be learned before it is solved again.
+    resolves : int
+        How often a fit of the coreset has taken the place of the live parameters.
+    """
+
+    params: P | None = None
+    stats: Stats | None = None
+    average: Stats | None = None
+    averaged: int = 0
+    sample: Array = field(default_factory=lambda: np.empty((0, 0)))
+    sample_weight: Array = field(default_factory=lambda: np.empty(0))
+    steps: int = 0
+    points: int = 0
+    held: float = 0.0
+    time_ms: float | None = None
+    revivals: int = 0
+    best: Array = field(default_factory=lambda: np.empty(0))
+    best_total: float = 0.0
+    scaling: Scaling | None = None
+    drift: DriftState = field(default_factory=DriftState)
+    gathering: bool = False
+    core: Array = field(default_factory=lambda: np.empty((0, 0)))
+    core_weight: Array = field(default_factory=lambda: np.empty(0))
+    fresh: Array = field(default_factory=lambda: np.empty((0, 0)))
+    fresh_weight: Array = field(default_factory=lambda: np.empty(0))
+    unsolved: int = 0
+    patience: float = 0.0
+    resolves: int = 0
+
+    @property
+    def coreset(self) -> Coreset:
+        """Weighted points that stand for the stream so far."""
+        core, fresh = Coreset(self.core, self.core_weight), Coreset(self.fresh, self.fresh_weight)
+        return join(core, fresh)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an operator wants to see of one update.
+
+    Parameters
+    ----------
+    phase : {'warming', 'started', 'learning'}
+    points : int
+        Points in the batch, apart from those of weight 0; at the start, and when the start has to
+        wait for distinct points, those in the warm-up sample.
+    loss : float or None
+        Loss per point of this batch before it was learned; None while warming up.
+    step_size : float
+        gamma = m / (lam n + m); 0 if nothing was learned.
+    revived : tuple of int
+        Components that were dying and were given new work.
+    drifted : bool
+        Whether this batch completed a drift.
+    reason : str
+        Why the learner is still warming up, if it is.
+    resolved : bool
+        Whether a fit of the coreset has taken the place of the live parameters.
+    """
+
+    phase: Phase
+    points: int
+    loss: float | None = None
+    step_size: float = 0.0
+    revived: tuple[int, ...] = ()
+    drifted: bool = False
+    reason: str = ""
+    resolved: bool = False
+
+
+def without_coreset(state: LearnerState[P]) -> LearnerState[P]:
+    """Return the state with an empty coreset."""
+    return replace(state, **_parts(LearnerState(), _CORESET))
+
+
+def with_coreset_of(other: LearnerState[P], state: LearnerState[P]) -> LearnerState[P]:
+    """Return the state with the coreset of another, and what was learned since it was solved."""
+    return replace(state, **_parts(other, (*_CORESET, "unsolved", "patience", "resolves")))
+
+
+_CORESET = ("core", "core_weight", "fresh", "fresh_weight")
+
+
+def _parts(state: LearnerState[P], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in names}
