@@ -32,7 +32,7 @@ def models() -> None:
     """
 
 
-@models.command(name="list")
+@models.command(name="list", short_help="List the versions that are kept.")
 @click.argument("model")
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON a version.")
@@ -61,7 +61,7 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
             before = version
 
 
-@models.command()
+@models.command(short_help="Show a version and its components.")
 @click.argument("model")
 @click.argument("version", type=_VERSION, required=False)
 @server_options
@@ -90,7 +90,7 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
     console.print(components_table(found))
 
 
-@models.command()
+@models.command(short_help="Show how components moved between versions.")
 @click.argument("model")
 @click.argument("old", type=_VERSION)
 @click.argument("new", type=_VERSION, required=False)
@@ -149,7 +149,7 @@ def _show_difference(before: Model, after: Model) -> None:
     console.print(table)
 
 
-@models.command()
+@models.command(short_help="Write a version to a file.")
 @click.argument("model")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("version", type=_VERSION, required=False)
@@ -171,7 +171,7 @@ def export(settings: Settings, model: str, out: Path, version: int | None) -> No
     click.echo(f"version {found.version} of {model} to {out}")
 
 
-@models.command()
+@models.command(short_help="Go back to an older version.")
 @click.argument("model")
 @click.argument("version", type=_VERSION)
 @server_options

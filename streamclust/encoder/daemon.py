@@ -70,14 +70,14 @@ def encoder_jobs(
     one = len(streams) == 1
     return [
         Job(
-            name,
-            stream,
-            keys.codes(None if one else stream),
-            settings,
-            server,
-            stop,
-            until_idle,
-            log.bind(stream=stream),
+            name=name,
+            settings=settings,
+            server=server,
+            stop=stop,
+            until_idle=until_idle,
+            log=log.bind(stream=stream),
+            stream=stream,
+            key=keys.codes(None if one else stream),
         )
         for stream in streams
     ]

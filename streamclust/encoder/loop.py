@@ -17,22 +17,15 @@ from streamclust.encoder.coding import Coder
 from streamclust.store.codes import last_code, write_codes
 from streamclust.store.connect import translate
 from streamclust.store.group import GroupMember
-from streamclust.store.keys import Keys
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, read_model
 from streamclust.worker.build import points_format
+from streamclust.worker.model import Job as ModelJob
 from streamclust.worker.patience import Patience
 
 if TYPE_CHECKING:
-    import threading
-
-    from structlog.typing import FilteringBoundLogger
-
-    from streamclust.config import Settings as AllSettings
-    from streamclust.store.connect import Server
     from streamclust.store.group import Delivery
     from streamclust.store.published import Model
-    from streamclust.worker.build import Settings
 
 _BLOCK_MS = 250
 """How long a read may wait for entries, so that a request to stop is seen."""
@@ -47,45 +40,19 @@ _START = {"earliest": "0", "latest": "$"}
 
 
 @dataclass(frozen=True)
-class Job:
-    """What an encoder needs to know.
+class Job(ModelJob):
+    """What an encoder needs to know, beside what a worker does.
 
     Parameters
     ----------
-    name : str
-        Of the model.
     stream : str
         The stream of points.
     key : str
         The stream of codes.
-    settings : Settings
-        All of them.
-    server : Server
-    stop : threading.Event
-        Set when the encoder is to finish what it has in hand and leave.
-    until_idle : bool
-        Leave when all that is there has its codes.
-    log : structlog logger
     """
 
-    name: str
     stream: str
     key: str
-    settings: AllSettings
-    server: Server
-    stop: threading.Event
-    until_idle: bool
-    log: FilteringBoundLogger
-
-    @property
-    def model(self) -> Settings:
-        """The settings of the model."""
-        return self.settings.models[self.name]
-
-    @property
-    def keys(self) -> Keys:
-        """The keys of the model."""
-        return Keys(self.settings.namespace, self.name)
 
 
 @dataclass
