@@ -86,19 +86,16 @@ def _address(settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def opened_job(settings: Settings, model: str) -> Iterator[Job]:
-    """Open the server for work on one configured model, with logs of errors only."""
+    """Open the server for work on one configured model, with a log of warnings only."""
     import threading
 
-    import structlog
-
     from streamclust.errors import ConfigError
-    from streamclust.worker.log import configure_log
+    from streamclust.worker.log import command_log
     from streamclust.worker.model import Job
 
     if model not in settings.models:
         known = ", ".join(sorted(settings.models)) or "none"
         raise ConfigError(f"model {model!r} isn't configured; these are: {known}")
-    configure_log("warning")
     with opened_server(settings) as server:
-        log = structlog.get_logger().bind(model=model)
+        log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
@@ -153,3 +154,10 @@ def test_medoids_of_a_mixture_or_of_weighted_points_are_refused(site: Site) -> N
     done = invoke("refit", "m", "--method", "kmedoids", "--data", "w.csv", "--weight-column", "x2")
     assert done.exit_code == 1
     assert "K-medoids takes few points, all of one weight" in done.output
+
+
+def test_other_logs_are_left_as_they_are(site: Site) -> None:
+    drain(poor_site(site, blobs(90)))
+    before = structlog.get_config()
+    assert invoke("refit", "m", "--dry-run").exit_code == 0
+    assert structlog.get_config() == before
