@@ -102,8 +102,8 @@ class Server:
         )
         self._clients.update(sentinel.sentinels)
         service = self._endpoint.service
-        ssl = {"ssl": True} if tls else {}
-        return SentinelConnectionPool(service, sentinel, **options, **ssl)  # type: ignore[no-untyped-call]
+        secure = {"ssl": True} if tls else {}
+        return SentinelConnectionPool(service, sentinel, **options, **secure)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Close all clients and leave the embedded server. Closing twice is harmless."""
