@@ -67,3 +67,8 @@ def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Check
 def withdraw(client: redis.Redis, keys: Keys, refit: str) -> bool:
     """Remove this refit; False if it isn't there any more."""
     return bool(client.eval(_WITHDRAW, 1, keys.proposal, refit))
+
+
+def under_way(client: redis.Redis, keys: Keys) -> bool:
+    """Say whether a refit is at work, or waits to be taken over."""
+    return bool(client.exists(keys.refitting, keys.proposal))

@@ -11,7 +11,7 @@ from streamclust.failpoints import passing
 from streamclust.store.checkpoint import Checkpoint, Covered, decode_checkpoint, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.gaps import Gap, Lost, gap_words
-from streamclust.store.proposal import reason_of
+from streamclust.store.proposal import reason_of, under_way
 from streamclust.store.published import SWAPS, Model, Reason, encode_model
 from streamclust.store.streams import entries_read
 from streamclust.store.trimming import trim
@@ -244,8 +244,8 @@ class Learning:
     def _trim(self, position: Mapping[str, str]) -> None:
         """Remove entries that the settings want removed."""
         policy = self._settings.trim
-        if policy.kind == "none":
-            return
+        if policy.kind == "none" or under_way(self._client, self._keys):
+            return  # what was learned since a refit began is read again
         limits = policy.model_dump(exclude={"kind"})
         for stream, last_id in position.items():
             trim(self._client, stream, last_id, **limits)

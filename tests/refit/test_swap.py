@@ -25,6 +25,7 @@ from tests.worker.harness import (
     Worker,
     add_blocks,
     add_entry,
+    add_points,
     blobs,
     kmeans,
     mixture,
@@ -259,6 +260,22 @@ def test_points_that_were_trimmed_meanwhile_are_said(site: Site) -> None:
     # Then that is said, with the number of points
     assert [each["count"] for each in said] == [60]
     assert site.newest("m").points == 390
+
+
+def test_nothing_is_trimmed_that_a_refit_may_have_to_learn_again(site: Site) -> None:
+    # Given a model that trims what it has learned, and a refit at work
+    stream = site.stream()
+    site.write({"m": kmeans(stream, trim={"kind": "learned"}, **EAGER)})
+    with site.client as client:
+        client.set(site.keys("m").refitting, "elsewhere:42:abc", px=60_000)
+        add_points(client, stream, blobs(900))
+        drain(site)
+        # Then nothing goes until the refit is done
+        assert client.xlen(stream) == 900
+        client.delete(site.keys("m").refitting)
+        add_points(client, stream, blobs(30, seed=1))
+        drain(site)
+        assert client.xlen(stream) <= 130  # whole nodes of up to 100 entries go
 
 
 def test_two_refits_at_once(site: Site) -> None:
