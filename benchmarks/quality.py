@@ -28,7 +28,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as BatchMixture
 from threadpoolctl import threadpool_limits
 
-from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, kernels
+from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit, kernels
 
 BATCH = 1024
 K = {"shuttle": 10, "segments": 7, "china": 64, "digits": 10}
@@ -171,6 +171,22 @@ def mixtures(names: list[str], seeds: int) -> str:
     return table("learner", rows, names, cell)
 
 
+def refits(names: list[str], seeds: int) -> str:
+    def cell(from_coreset: bool, name: str) -> str:
+        found = []
+        for seed in range(seeds):
+            X, w, family = shuffled(name, seed), None, KMeans(K[name])
+            points = X
+            if from_coreset:
+                core = learn(StreamLearner(family, seed=seed), X)[0].coreset
+                points, w = core.X, core.w
+            centroids = fit(family, points, w, seed=seed, tol=1e-6).params.centroids
+            found.append(inertia(X, centroids) / best_inertia(name))
+        return f"{np.median(found):.3f} ({max(found):.3f})"
+
+    return table("refit from", {"the coreset": True, "all points": False}, names, cell)
+
+
 def pauses(names: list[str], seeds: int) -> str:
     def cell(kind, name: str) -> str:
         family = (
@@ -202,6 +218,7 @@ TABLES = {
     "kmeans-shuffled": (kmeans_shuffled, ["shuttle", "segments", "china", "digits"]),
     "kmeans-in-order": (kmeans_in_order, ["shuttle", "china"]),
     "mixtures": (mixtures, ["shuttle", "segments", "digits"]),
+    "refit": (refits, ["shuttle", "segments", "china", "digits"]),
     "pauses": (pauses, ["shuttle", "segments", "china", "digits"]),
 }
 

@@ -52,6 +52,11 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="A file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
     )
     @click.option("--weight-column", metavar="NAME", help="Column of weights in the files.")
+    @click.option(
+        "--from-coreset",
+        is_flag=True,
+        help="The weighted points that the model itself keeps, also of entries long trimmed.",
+    )
     @wraps(command)
     def wrapper(
         *args: Any,
@@ -60,6 +65,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         latest: str | None,
         files: tuple[Path, ...],
         weight_column: str | None,
+        from_coreset: bool,
         **kwargs: Any,
     ) -> Any:
         from streamclust.refit.command import Which
@@ -69,7 +75,9 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("--data goes without --from, --to and --last: files have no IDs")
         if first and latest:
             raise click.UsageError("--from and --last both say where to begin; give one")
-        which = Which(Span(first, last, latest), files, weight_column)
+        if from_coreset and (files or first or last or latest):
+            raise click.UsageError("--from-coreset stands alone: it is of all that was learned")
+        which = Which(Span(first, last, latest), files, weight_column, from_coreset)
         return command(*args, which=which, **kwargs)
 
     return wrapper
@@ -154,6 +162,7 @@ def refit(
       streamclust refit palette --from 2026-05-01 --to 2026-05-02T12:00
       streamclust refit palette --data a.parquet --data b.npy
       streamclust refit palette --last 5000 --method kmedoids
+      streamclust refit palette --from-coreset           when the stream was trimmed
     """
     from streamclust.cli.ingest import CtrlC
     from streamclust.errors import StoppedError

@@ -12,7 +12,7 @@ from streamclust.refit.medoids import search_medoids
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
-from streamclust.refit.sources import Checked, Files, StreamRange
+from streamclust.refit.sources import Checked, Files, Remembered, StreamRange
 from streamclust.refit.span import resolve
 from streamclust.scaling import learn_scaling
 from streamclust.store.checkpoint import Checkpoint
@@ -47,11 +47,14 @@ class Which:
         Instead of the streams.
     weight_column : str or None
         Of the files.
+    from_coreset : bool
+        The model's own coreset instead.
     """
 
     span: Span
     files: Sequence[Path] = ()
     weight_column: str | None = None
+    from_coreset: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,8 @@ def open_source(job: Job, which: Which, at: Checkpoint) -> Opened:
         features = () if at.layout is None else at.layout.features
         files = Files(which.files, features, which.weight_column)
         return Opened(Checked(files, D, job.name), False)
+    if which.from_coreset:
+        return Opened(Remembered(at.learner, job.name), True)
     client = job.server.client()
     part = resolve(which.span, at, client)
     spec = points_format(job.model.points, D)

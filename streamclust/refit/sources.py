@@ -5,7 +5,7 @@ Both can be read again from the beginning as often as needed, in chunks of bound
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
+    from streamclust.online import LearnerState
     from streamclust.store.layout import Layout, PointsFormat
 
 _CHUNK = 8192
@@ -116,6 +117,35 @@ class Files:
         first = next(iter(read_table(path, weight_column=self._weight, chunk=1)), None)
         there = () if first is None else first.names
         return tuple(features) if features and set(features) <= set(there) else None
+
+
+class Remembered:
+    """The coreset of a model: weighted points that stand for all that it has learned.
+
+    Parameters
+    ----------
+    state : LearnerState
+    model : str
+        For messages.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+
+    def __init__(self, state: LearnerState[Any], model: str) -> None:
+        self._coreset, self._scaling = state.coreset, state.scaling
+        self.label = f"the coreset of model {model!r}"
+        if not len(self._coreset.w):
+            raise DataError(
+                f"model {model!r} has no coreset: it is still warming up, or coreset.points is 0"
+            )
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield all points, in the data's units; see `Source`."""
+        X = self._coreset.X
+        yield points(X if self._scaling is None else self._scaling.undo(X), self._coreset.w)
 
 
 class Checked:
