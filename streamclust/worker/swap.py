@@ -142,4 +142,5 @@ def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> Learner
     stats = state.stats
     if stats is not None and live.stats is not None:
         stats = replace(stats, objective=live.stats.objective, count=live.stats.count)
-    return with_coreset_of(live, replace(state, stats=stats, **_clock(live)))
+    drift = replace(state.drift, drifts=live.drift.drifts)
+    return with_coreset_of(live, replace(state, stats=stats, drift=drift, **_clock(live)))

@@ -16,6 +16,7 @@ import pytest
 from streamclust.errors import BusyError, StoppedError
 from streamclust.failpoints import Instant
 from streamclust.refit.command import Watcher
+from streamclust.refit.delivery import load
 from streamclust.store.lease import Lease
 from streamclust.worker.learning import Learning
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
@@ -389,3 +390,27 @@ def test_a_model_that_is_warming_up_gets_its_scale_from_the_refit(site: Site) ->
     assert sorted(means[:, 1].round(-4).tolist()) == [-10_000, 0, 10_000]
     drain(site)
     assert site.newest("m").points == 300
+
+
+def test_a_drift_that_is_learned_again_is_not_counted_again(site: Site) -> None:
+    # Given a refit that waits while the feed drifts, and the model says so
+    drift = {"detector": "page_hinkley"}
+    feed(site, blobs(3000))
+    drain(site.write({"m": kmeans(site.stream(), drift=drift, **EAGER)}))
+    held_lease(site)
+    with pytest.raises(BusyError):
+        refit(site, force=True, timeout=0.0)
+    with site.client as client:
+        kept = client.hgetall(site.keys("m").proposal)
+        client.delete(site.keys("m").lease, site.keys("m").proposal)
+        feed(site, blobs(3000, seed=1) + 30.0)
+        said = [each for each in drain(site) if each["event"] == "drift"]
+        assert said
+        # When it goes in Then drifts, points and mass are what they were
+        client.hset(site.keys("m").proposal, mapping=kept)
+    assert not [each for each in drain(site) if each["event"] == "drift"]
+    meta, _ = site.state("m")
+    assert meta["learner"]["points"] == 6000
+    assert site.newest("m").reason == "refit"
+    with a_job(site) as (job, _):
+        assert load(job, job.server.client()).learner.drift.drifts == len(said)
