@@ -5,8 +5,9 @@ in it, in standard deviations:
 
     z = r / sqrt(v / m + 0.005^2),    r = loss of the batch against its running mean
 
-r is relative for K-means and in nats for a mixture, m the weight of the batch and v the running
-mean of m r^2. So units and sizes of batches don't matter; nor does a change of less than half a
+r is relative for K-means and in nats for a mixture, m the weight of the batch and v the variance of
+a point's share, from the differences of successive batches, which a trend leaves as they are (von
+Neumann 1941). So units and sizes of batches don't matter; nor does a change of less than half a
 percent or 0.005 nats, however sure it is. |z| is cut at 10: one odd batch is no drift. Batches
 that are explained better than usual are none either.
 """
@@ -60,7 +61,9 @@ class DriftState:
     mean : float
         Their mean loss.
     spread : float
-        v: mean of m r^2.
+        v.
+    last, last_weight : float
+        Loss and weight of the newest batch.
     memory : bytes
         The detector's own; empty for a new one.
     """
@@ -70,6 +73,8 @@ class DriftState:
     weight: float = 0.0
     mean: float = 0.0
     spread: float = 0.0
+    last: float = 0.0
+    last_weight: float = 0.0
     memory: bytes = field(default=b"", repr=False)
 
 
@@ -129,8 +134,9 @@ class Drift:
             `Family.improvement`.
         """
         worse = -improvement(state.mean, loss) if state.batches else 0.0
+        step = worse + improvement(state.mean, state.last) if state.batches else 0.0
         if state.batches < _FIRST:
-            return _used_to(state, loss - state.mean, worse, weight), False
+            return _used_to(state, loss, weight, loss - state.mean, step), False
         unit = float(np.sqrt(state.spread / weight + _IRRELEVANT**2))
         z = worse / unit
         detector = _DETECTORS[self.detector](self, state.memory)
@@ -138,19 +144,26 @@ class Drift:
             return DriftState(state.drifts + 1), True
         state = replace(state, memory=detector.dump())
         trust = min(1.0, _UNUSUAL / abs(z)) if z else 1.0
-        return _used_to(state, trust * (loss - state.mean), trust * worse, weight), False
+        most = _UNUSUAL * unit
+        step = float(np.clip(step, -most, most))
+        return _used_to(state, loss, weight, trust * (loss - state.mean), step), False
 
 
-def _used_to(state: DriftState, change: float, worse: float, weight: float) -> DriftState:
-    """Return `state` after one more batch that was so far from the mean."""
+def _used_to(
+    state: DriftState, loss: float, weight: float, change: float, step: float
+) -> DriftState:
+    """Return `state` after one more batch: so far from the mean, and from the batch before."""
     total = state.weight * (1.0 - 1.0 / _USUAL) + weight
     share = max(1.0 / max(state.batches, 1), 1.0 / _USUAL)
+    spread = step**2 / (1.0 / weight + 1.0 / state.last_weight) if state.batches else 0.0
     return replace(
         state,
         batches=state.batches + 1,
         weight=total,
         mean=state.mean + change * weight / total,
-        spread=state.spread + (weight * worse**2 - state.spread) * share,
+        spread=state.spread + (spread - state.spread) * share,
+        last=loss,
+        last_weight=weight,
     )
 
 
