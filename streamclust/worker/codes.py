@@ -2,7 +2,8 @@
 
 The entries between the newest codes and the position are read again when a commit is due. So there
 is one way for all: the steady feed, the warm-up (which has no model yet), and what a setting that
-was switched on finds behind it. A commit that doesn't land leaves no codes.
+was switched on finds behind it. A commit that is refused because another worker has the model may
+leave codes: they are right, and the other worker finds them done.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class OwnCodes:
         self._entry_bytes = READ_BYTES / 16.0
 
     def begin(self, position: Mapping[str, str]) -> None:
-        """Take note of where a new model begins: what is before has no codes."""
+        """Take note of where new streams begin: what is before has no codes."""
         for stream, start in position.items():
             key = self._key[stream]
             if order(start) > order(self._done[stream]):

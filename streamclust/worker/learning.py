@@ -304,6 +304,8 @@ class Learning:
         at, streams = self._checkpoint, self._settings.streams
         position = {**at.left.position, **at.position}
         begun = begin(self._client, [s for s in streams if s not in position], self._settings.start)
+        if self._codes is not None:
+            self._codes.begin(begun)
         position |= begun
         read = {**at.left.read, **at.read, **entries_read(self._client, begun)}
         self._checkpoint = self._committed = replace(

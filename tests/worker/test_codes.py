@@ -85,6 +85,21 @@ def test_several_streams_have_codes_each(site: Site) -> None:
         assert ids(site, site.keys("m").codes(stream)) == ids(site, stream)
 
 
+def test_a_stream_that_is_added_has_codes_from_its_start_on(site: Site) -> None:
+    more: dict[str, Any] = {"encode": True, "start": "latest", **EAGER}
+    streams = [site.stream("a"), site.stream("b")]
+    site.write({"m": kmeans(streams[0], **more)})
+    drain(site)
+    feed(site, 90, name="a")
+    drain(site)
+    feed(site, 50, name="b")
+    site.write({"m": kmeans(*streams, **more)})
+    drain(site)
+    feed(site, 40, name="b")
+    drain(site)
+    assert ids(site, site.keys("m").codes(streams[1])) == ids(site, streams[1])[50:]
+
+
 def test_a_killed_worker_leaves_no_hole_and_no_double(site: Site) -> None:
     site.write({"m": kmeans(site.stream(), encode=True, **EAGER)})
     done = threading.Event()
