@@ -89,10 +89,19 @@ void transpose(const X* x, int64_t n, const Codebook& book, float* tile) {
     const int64_t D = book.D;
     const double* shift = book.shift.data;
     const double scale = book.scale;
-    for (int64_t p = 0; p < n; ++p)
+    int64_t p = 0;
+    for (; p + 4 <= n; p += 4) {
+        const X* from = x + p * D;
+        for (int64_t d = 0; d < D; ++d) {
+            vquad four = {(double)from[d], (double)from[D + d], (double)from[2 * D + d],
+                          (double)from[3 * D + d]};
+            *(vfloat4*)(tile + d * TILE + p) = narrowed((four - shift[d]) * scale);
+        }
+    }
+    for (; p < n; ++p)
         for (int64_t d = 0; d < D; ++d)
             tile[d * TILE + p] = (float)(((double)x[p * D + d] - shift[d]) * scale);
-    for (int64_t p = n; p < TILE; ++p)
+    for (; p < TILE; ++p)
         for (int64_t d = 0; d < D; ++d) tile[d * TILE + p] = 0.0f;
 }
 

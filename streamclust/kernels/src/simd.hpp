@@ -30,6 +30,7 @@ typedef int32_t vint __attribute__((vector_size(BYTES)));
 typedef double vdouble __attribute__((vector_size(BYTES)));
 typedef int64_t vlong __attribute__((vector_size(BYTES)));
 typedef double vquad __attribute__((vector_size(32)));  // four doubles on any target
+typedef float vfloat4 __attribute__((vector_size(16)));
 
 constexpr int FLOATS = BYTES / 4, DOUBLES = BYTES / 8;
 
@@ -91,6 +92,8 @@ inline vdouble sums(const vdouble* v) {
     return fold<1>(v[0], v[1]);
 #endif
 }
+
+inline vfloat4 narrowed(vquad v) { return __builtin_convertvector(v, vfloat4); }
 
 inline int64_t rounded_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
