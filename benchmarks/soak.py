@@ -9,8 +9,8 @@ of 200 MB; it runs faster than it can be learned, so that entries are trimmed un
 the worker's memory, the lag, and the age of the newest version's last entry are noted.
 
 The run fails when memory grows past 32 MiB and 16 times the largest entry (8 MiB are allowed here)
-above what the worker had after its start, or when the entries that were lost are not all accounted
-for: learned + refused + lost = added.
+above what the worker had after its start, or when at the end the entries that it has read or knows
+to be lost are not as many as were added.
 """
 
 from __future__ import annotations
