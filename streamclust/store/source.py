@@ -223,8 +223,10 @@ class StreamReader(MergingReader):
         """Pass the next entry by without reading it."""
         watch = self._watches[stream]
         entry_id, size = next_size(self._client, stream, watch.position)
-        if size < self._largest - _AROUND:
-            return  # that one is gone, and another is next
+        if size < self._largest - _AROUND - len(stream):
+            if entry_id:  # that one is gone, and another is next
+                self._fill_less(stream, 8)
+            return
         if gap := watch.took([entry_id]):
             self._gaps.append(gap)
         reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
