@@ -183,12 +183,10 @@ struct Nearest {
     double sqdist;
 };
 
-// The first of the least of a group; without branches, which nobody could foretell.
+// The first of the least of a group. By branches it would be slower: nobody could foretell them.
 inline Nearest least(vquad d, int64_t first) {
-    const int64_t low = d[1] < d[0], high = d[3] < d[2];
-    const double of_low = low ? d[1] : d[0], of_high = high ? d[3] : d[2];
-    const bool is_high = of_high < of_low;
-    return {first + (is_high ? 2 + high : low), is_high ? of_high : of_low};
+    const vquad all = least_lane(d);
+    return {first + first_true(d == all), all[0]};
 }
 
 template <typename X>

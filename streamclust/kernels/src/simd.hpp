@@ -30,6 +30,7 @@ typedef int32_t vint __attribute__((vector_size(BYTES)));
 typedef double vdouble __attribute__((vector_size(BYTES)));
 typedef int64_t vlong __attribute__((vector_size(BYTES)));
 typedef double vquad __attribute__((vector_size(32)));  // four doubles on any target
+typedef int64_t vlong4 __attribute__((vector_size(32)));
 typedef float vfloat4 __attribute__((vector_size(16)));
 
 constexpr int FLOATS = BYTES / 4, DOUBLES = BYTES / 8;
@@ -90,6 +91,29 @@ inline vdouble sums(const vdouble* v) {
     return fold<2>(fold<1>(v[0], v[1]), fold<1>(v[2], v[3]));
 #else
     return fold<1>(v[0], v[1]);
+#endif
+}
+
+// The least of four lanes, in each of them.
+inline vquad least_lane(vquad v) {
+#if defined(__clang__)
+    vquad other = __builtin_shufflevector(v, v, 1, 0, 3, 2);
+    v = other < v ? other : v;
+    other = __builtin_shufflevector(v, v, 2, 3, 0, 1);
+#else
+    vquad other = __builtin_shuffle(v, (vlong4){1, 0, 3, 2});
+    v = other < v ? other : v;
+    other = __builtin_shuffle(v, (vlong4){2, 3, 0, 1});
+#endif
+    return other < v ? other : v;
+}
+
+// The number of the first lane that is true; one of them is.
+inline int64_t first_true(vlong4 mask) {
+#if defined(__AVX2__)
+    return __builtin_ctz((unsigned)_mm256_movemask_pd((__m256d)mask));
+#else
+    return 3 + (mask[0] * 3 | ~mask[0] & (mask[1] * 2 | ~mask[1] & mask[2]));
 #endif
 }
 
