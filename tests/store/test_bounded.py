@@ -15,8 +15,6 @@ from tests.store.feeding import ANY, Feed, a_feed, bits, grid
 
 LARGEST = 1 << 20
 
-pytestmark = pytest.mark.every_server
-
 
 @pytest.fixture
 def feed(server: Server, client: redis.Redis) -> Feed:
