@@ -99,24 +99,8 @@ def in_rounds(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> 
 
     Points are drawn without replacement with probability proportional to w_n d^2(x_n), as in
     k-means|| (Bahmani et al. 2012), but no more of them than are needed. All rounds together cost
-    one pass of N K distances, and N numbers of memory.
-
-    Parameters
-    ----------
-    X : array of shape (N, D)
-    w : array of shape (N,)
-        Sample weights; a point of weight 0 is never chosen.
-    n_clusters : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array of shape (K, D)
-
-    Raises
-    ------
-    TooFewPointsError
-        If `X` has fewer than K distinct points of positive weight.
+    one pass of N K distances, and N numbers of memory. Parameters, result and errors are those of
+    `kmeans_plusplus`.
     """
     chosen = np.empty((0, X.shape[1]))
     nearest = np.full(len(X), np.inf)
