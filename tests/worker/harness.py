@@ -251,11 +251,11 @@ class OwnServer:
         self._process.kill()
         self._process.wait()
 
-    def lose_writes(self, share: float) -> None:
-        """Cut this share of what a killed server has written last, as a power failure would."""
+    def lose_writes(self, since: bytes) -> None:
+        """Cut a killed server's log where it last has these bytes, as a power failure would."""
         [log] = self._folder.glob("appendonlydir/*.incr.aof")
         with log.open("r+b") as file:
-            file.truncate(int(log.stat().st_size * (1.0 - share)))
+            file.truncate(log.read_bytes().rindex(since))
 
 
 @contextmanager
