@@ -44,7 +44,7 @@ _INTEGERS = np.dtype("<i4")
 _NUMBERS = np.dtype("<f4")
 
 # IDs are compared as text, by length first: they go up to 2^64, beyond Lua's numbers.
-_SCRIPT = """
+WRITE_CODES = """
 local codes, keep = KEYS[1], ARGV[1]
 local found = redis.call('TYPE', codes).ok
 if found ~= 'none' and found ~= 'stream' then return found end
@@ -190,7 +190,7 @@ def codes_call(key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int
     arguments: list[bytes | int] = [keep]
     for entry_id, flat in entries:
         arguments += [entry_id, len(flat), *flat]
-    return (_SCRIPT, 1, key, *arguments)
+    return (WRITE_CODES, 1, key, *arguments)
 
 
 def write_codes(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
+from streamclust.store.codes import WRITE_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,34 @@ end
 redis.call('SET', state, blob)
 if version ~= '0' then redis.call('PUBLISH', models, note) end
 return 'OK'
+"""
+
+# Both scripts are the bodies of functions here, whose parameters stand for the scripts' own.
+_WITH_CODES = f"""
+local function commit(KEYS, ARGV)
+{_SCRIPT}
+end
+local function write(KEYS, ARGV)
+{WRITE_CODES}
+end
+local function part(from, first, last)
+  local found = {{}}
+  for i = first, last do found[#found + 1] = from[i] end
+  return found
+end
+for i = 6, #KEYS do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= 'stream' then return 'TYPE ' .. KEYS[i] .. ' ' .. found end
+end
+local stop = 1 + ARGV[1]
+local answer = commit(part(KEYS, 1, 5), part(ARGV, 2, stop))
+if answer ~= 'OK' then return answer end
+for i = 6, #KEYS do
+  local first = stop + 2
+  stop = stop + 1 + ARGV[stop + 1]
+  write({{KEYS[i]}}, part(ARGV, first, stop))
+end
+return answer
 """
 
 _MOST_DEAD = 100_000
@@ -154,13 +183,7 @@ def commit(
     answer = _evaluated(
         client,
         what.codes,
-        _SCRIPT,
-        5,
-        keys.state,
-        keys.models,
-        keys.dead,
-        keys.token,
-        keys.proposal,
+        (keys.state, keys.models, keys.dead, keys.token, keys.proposal),
         what.token,
         what.state,
         version,
@@ -177,22 +200,18 @@ def commit(
     passing("landed")
 
 
-def _evaluated(client: redis.Redis, codes: Sequence[CodesCall], *call: Any) -> bytes:
-    """Run the script; if there are codes, in one MULTI/EXEC with theirs.
-
-    Codes that land although the commit is refused do no harm: their entries will never have others.
-    """
+def _evaluated(
+    client: redis.Redis, codes: Sequence[CodesCall], keys: Sequence[str], *arguments: Any
+) -> bytes:
+    """Run the script; if there are codes, within one that writes them too."""
     if not codes:
-        alone: Any = client.eval(*call)
+        alone: Any = client.eval(_SCRIPT, len(keys), *keys, *arguments)
         return bytes(alone)
-    with client.pipeline(transaction=True) as pipe:
-        for each in codes:
-            pipe.eval(*each)
-        pipe.eval(*call)
-        *written, answer = pipe.execute()
-    wrong = [found for found in written if isinstance(found, bytes)]
-    if wrong:
-        raise ServerError(f"key {codes[0][2]} holds a {wrong[0].decode()}, not codes; move it")
+    all_keys = [*keys, *(call[2] for call in codes)]
+    all_arguments = [len(arguments), *arguments]
+    for call in codes:
+        all_arguments += [len(call) - 3, *call[3:]]
+    answer: Any = client.eval(_WITH_CODES, len(all_keys), *all_keys, *all_arguments)
     return bytes(answer)
 
 

@@ -2,8 +2,8 @@
 
 The entries between the newest codes and the position are read again when a commit is due. So there
 is one way for all: the steady feed, the warm-up (which has no model yet), and what a setting that
-was switched on finds behind it. A commit that is refused because another worker has the model may
-leave codes: they are right, and the other worker finds them done.
+was switched on finds behind it. Of a commit that is refused no
+codes land; of a long stretch all but the end may have landed before it.
 """
 
 from __future__ import annotations

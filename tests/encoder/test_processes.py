@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from streamclust.cli.main import cli
 from streamclust.store.commit import Commit, commit
 from streamclust.store.published import encode_model
 from tests.encoder.desk import model_of
 from tests.store.committing import take
 from tests.waiting import wait_until
-from tests.worker.harness import Site, Worker, add_points, blobs, error_line, kmeans, run
+from tests.worker.harness import Site, Worker, add_points, blobs, kmeans
 
 POINTS = 6000
 
@@ -75,16 +77,16 @@ def test_killed_and_stopped_encoders_lose_and_repeat_nothing(site: Site) -> None
         wait_until(lambda: client.xpending(site.stream(), site.keys("m").encoders)["pending"] == 0)
 
 
-def test_until_idle_tells_what_was_done(site: Site) -> None:
+def test_until_idle_tells_what_was_done(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(site)
-    done = run(site.folder, "encode", "m", "--until-idle", "--json")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(site.folder)
+    quiet = ["--until-idle", "--set", "log.level=error"]
+    done = CliRunner().invoke(cli, ["encode", "m", "--json", *quiet])
+    assert done.exit_code == 0, done.output
     [stream] = json.loads(done.stdout)["streams"]
     assert (stream["entries"], stream["points"], stream["version"]) == (POINTS, POINTS, 1)
-    again = run(site.folder, "encode", "m", "--until-idle")
+    again = CliRunner().invoke(cli, ["encode", "m", *quiet])
     assert again.stdout == f"{site.stream()}: 0 points in 0 entries encoded\n"
-
-
-def test_an_unknown_model_is_said(site: Site) -> None:
-    line = error_line(run(site.folder, "encode", "n"), 2)
-    assert "models.n: is not configured; models: m" in line
+    unknown = CliRunner().invoke(cli, ["encode", "n"])
+    assert unknown.exit_code == 2
+    assert unknown.stderr == "error: models.n: is not configured; models: m\n"

@@ -224,7 +224,7 @@ def test_a_trim_policy_needs_what_the_file_says(place: Place) -> None:
 
 @pytest.mark.parametrize("server_name", ["valkey9"])
 def test_a_worker_that_encodes_needs_what_the_file_says(place: Place) -> None:
-    told = re.search(r"^# (\+multi .*), and .*? (\+xgroup.*)\.$", FILE.read_text(), re.MULTILINE)
+    told = re.search(r"^# (\+xrevrange), and .*? (\+xgroup.*)\.$", FILE.read_text(), re.MULTILINE)
     assert told is not None
     extra = " ".join(told.groups())
     place.permit("coder", RULES["streamclust-worker"].replace(" (~points", f" {extra} (~points"))

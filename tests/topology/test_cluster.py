@@ -151,6 +151,22 @@ def test_ingest_status_watch_and_encode(site: FleetSite, streams: tuple[str, str
         assert client.xlen(Keys(site.namespace, "m").codes()) == 90
 
 
+def test_the_worker_encodes_streams_of_other_slots(
+    site: FleetSite, streams: tuple[str, str]
+) -> None:
+    site.write({"m": {**eager(*streams), "encode": True}})
+    for seed in (0, 1):
+        with site.client as client:
+            for stream in streams:
+                add_points(client, stream, blobs(90, seed=seed))
+        drain(site)
+    with site.client as client:
+        for stream in streams:
+            codes: Any = client.xrange(site.keys("m").codes(stream))
+            points: Any = client.xrange(stream)
+            assert [each for each, _ in codes] == [each for each, _ in points]
+
+
 def test_what_a_user_needs_more_in_a_cluster(cluster: Cluster) -> None:
     user, extra = "streamclust-ingest", "+cluster|slots +cluster|myid +command"
     for node in cluster.nodes:

@@ -10,7 +10,6 @@ import pytest
 
 from streamclust.errors import ServerError
 from streamclust.store.codes import CodedEntry, decode_fields
-from streamclust.store.source import READ_ENTRIES
 from tests.refit.desk import drain
 from tests.worker.harness import LIMIT, Site, Worker, add_blocks, add_points, blobs, kmeans
 
@@ -50,10 +49,11 @@ def test_all_entries_have_codes_also_those_of_the_warm_up(any_site: Site) -> Non
     assert found[-1].version > found[0].version == 1
 
 
-def test_what_is_switched_on_late_catches_up(site: Site) -> None:
+def test_what_is_switched_on_late_catches_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamclust.worker.codes.READ_ENTRIES", 100)
     site.write({"m": kmeans(site.stream(), **EAGER)})
     with site.client as client:
-        add_blocks(client, site.stream(), blobs(3 * READ_ENTRIES), block=1)
+        add_blocks(client, site.stream(), blobs(350), block=1)
     drain(site)
     assert codes(site) == []
     site.write({"m": kmeans(site.stream(), encode={"worker": True, "top": 2}, **EAGER)})
