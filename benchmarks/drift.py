@@ -284,7 +284,7 @@ points, `DBSTREAM` has a fading of 1 / half-life a point, and as many clusters a
 `CluStream` takes minutes a stream: it has one seed, or is left out with `--skip`.
 
 Where it loses: `resolve` is not within 5 % after the rotation, since it fits to the first points
-after an alarm while the stream goes on turning. `page_hinkley` doesn't see a cluster that goes away,
+after an alarm while the stream goes on turning. `page_hinkley` doesn't see a cluster that goes,
 because nothing is explained worse. `DBSTREAM` is below 1 where it has more than six clusters.
 
 ## False alarms
