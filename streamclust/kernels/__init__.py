@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from streamclust.kernels.choice import available, chosen, describe, using
 from streamclust.kernels.results import Assigned, ClusterSums, Moments
-from streamclust.kernels.twin import mixture_moments, normalise, squared_distances
+from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels, Points
@@ -99,3 +99,14 @@ def mixture_step(
     """
     step = chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
     return cast("tuple[Moments, float]", step)
+
+
+def squared_distances(X: Points, C: Array) -> Array:
+    """Return the canonical ||x_n - c_k||^2, shape (N, K); see `assign`.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    C : array of shape (K, D)
+    """
+    return cast("Array", chosen().squared_distances(X, C))

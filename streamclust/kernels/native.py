@@ -129,6 +129,20 @@ class Native:
         self._share(part, len(X), C.size)
         return Assigned(labels, sqdist)
 
+    def squared_distances(self, X: Points, C: Array) -> Array:
+        """See `streamclust.kernels.squared_distances`."""
+        X, C = _points(X, C), _doubles(C)
+        out = np.empty((len(X), len(C)))
+
+        def part(start: int, end: int) -> None:
+            rows = slice(start, end)
+            self._call(
+                "squared_distances", _single(X), X[rows], end - start, C, *C.shape, out[rows]
+            )
+
+        self._share(part, len(X), C.size)
+        return out
+
     def cluster_moments(
         self, X: Points, w: Array, labels: Labels, reference: Array
     ) -> tuple[Array, Array]:
@@ -276,6 +290,7 @@ _BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 
 _ARGUMENTS: dict[str, Sequence[Any]] = {
     "assign": (_BOOL, _ARRAY, _SIZE, _ARRAY, _SIZE, _SIZE, _ARRAY, _ARRAY),
+    "squared_distances": (_BOOL, _ARRAY, _SIZE, _ARRAY, _SIZE, _SIZE, _ARRAY),
     "accumulate": (_BOOL, *3 * (_ARRAY,), _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_ARRAY,)),
     "log_gaussians": (_BOOL, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
     "mixture_step": (_BOOL, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),

@@ -47,21 +47,12 @@ def _pieces(n: int, D: int) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + rows), slice(column, column + columns)
 
 
-def squared_distances(X: Array, C: Array) -> Array:
-    """Return ||x_n - c_k||^2, shape (N, K), to about 1e-9 relative however near the two are.
-
-    The matrix product loses the small distances to cancellation; those are computed again from
-    the difference, so that equal points are at distance exactly 0.
-    """
-    shift = C.mean(axis=0)
-    T, S = X - shift, C - shift
-    t_sq, s_sq = np.einsum("nd,nd->n", T, T), np.einsum("kd,kd->k", S, S)
-    size = t_sq[:, None] + s_sq[None, :]
-    out = size - 2.0 * (T @ S.T)
-    n, k = np.nonzero(out <= 1e-6 * size)
-    difference = X[n] - C[k]
-    out[n, k] = np.einsum("nd,nd->n", difference, difference)
-    return np.asarray(out)
+def squared_distances(X: Points, C: Array) -> Array:
+    """Add up the squares feature by feature, so that the order is the canonical one."""
+    out = np.zeros((len(X), len(C)))
+    for tile in _tiles(len(X), len(C), X.shape[1]):
+        _canonical(X[tile].T[:, :, None], C.T[:, None, :], out[tile])
+    return out
 
 
 def assign(X: Points, centroids: Array) -> Assigned:

@@ -25,6 +25,7 @@ def agree(X: Points, w: Array, C: Array) -> None:
     expected = twin.assign(X, C)
     assert_array_equal(labels, expected.labels)
     assert_array_equal(sqdist, expected.sqdist)
+    assert_array_equal(kernels.squared_distances(X, C), twin.squared_distances(X, C))
     for found, right in zip(
         (*kernels.kmeans_step(X, w, C), *kernels.cluster_moments(X, w, labels, C)),
         (*twin.kmeans_step(X, w, C), *twin.cluster_moments(X, w, labels, C)),

@@ -22,6 +22,15 @@ EXPORT(assign)
                     : kmeans_assign((const double*)x, N, book, labels, sqdist));
 }
 
+EXPORT(squared_distances)
+(int single, const void* x, int64_t N, const double* C, int64_t K, int64_t D, double* out) {
+    const Codebook book(C, K, D);
+    if (!book.ok()) return 1;
+    if (single) all_distances((const float*)x, N, book, out);
+    else all_distances((const double*)x, N, book, out);
+    return 0;
+}
+
 EXPORT(accumulate)
 (int single, const void* x, const double* w, const int64_t* labels, int64_t N,
  const double* reference, int64_t D, int64_t low, int64_t high, double* weight, double* first) {

@@ -292,6 +292,31 @@ bool kmeans_assign(const X* x, int64_t N, const Codebook& book, int64_t* labels,
     return true;
 }
 
+// All canonical distances, (N, K), four points at a time.
+template <typename X>
+void all_distances(const X* x, int64_t N, const Codebook& book, double* out) {
+    constexpr int POINTS = 4;
+    const int64_t D = book.D, K = book.K;
+    for (int64_t n = 0; n < N; n += POINTS) {
+        const X* point[POINTS];
+        for (int i = 0; i < POINTS; ++i) point[i] = x + (n + i < N ? n + i : N - 1) * D;
+        for (int64_t g = 0; g < book.groups; ++g) {
+            const double* group = book.exact.data + g * D * GROUP;
+            vquad sum[POINTS] = {};
+            for (int64_t d = 0; d < D; ++d) {
+                const vquad c = *(const vquad*)(group + d * GROUP);
+                for (int i = 0; i < POINTS; ++i) {
+                    const vquad difference = (double)point[i][d] - c;
+                    sum[i] += difference * difference;
+                }
+            }
+            for (int i = 0; i < POINTS && n + i < N; ++i)
+                for (int64_t j = 0; j < GROUP && g * GROUP + j < K; ++j)
+                    out[(n + i) * K + g * GROUP + j] = sum[i][j];
+        }
+    }
+}
+
 // Assign and accumulate while the points are in cache. The inertia is summed in eight lanes, point
 // n in lane n mod 8.
 template <typename X>
