@@ -21,7 +21,7 @@ from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, jo
 from streamclust.drift import Drift, DriftState
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
-from streamclust.resolving import GROWTH, resolve
+from streamclust.resolving import GROWTH, SURPRISE, resolve
 from streamclust.scaling import ScalingKind, learn_scaling
 from streamclust.state import Info, LearnerState, Phase, without_coreset
 from streamclust.stats import Stats, decay, merge, reorder
@@ -191,6 +191,7 @@ class StreamLearner(Generic[P]):
             sample_weight=empty.sample_weight,
             scaling=scaling,
             patience=self._patience(len(sample)),
+            solved_loss=best.loss,
         )
         return self._remember(state, sample, w), Info("started", len(sample))
 
@@ -329,12 +330,13 @@ class StreamLearner(Generic[P]):
         state = self._averaged(state, stats, restart=bool(revived) or drifted)
         if drifted and self.drift is not None and self.drift.kept < 1.0:
             state = without_coreset(state)  # far away, even a hundredth would draw a centroid
-        state, resolved = self._improved(self._remember(state, X, w, lam), X, w, drifted)
         loss = self.family.loss(batch)
+        state = self._surprised(self._remember(state, X, w, lam), loss, batch.count, lam)
+        state, resolved = self._improved(state, X, w, lam, drifted)
         return state, Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
 
     def _improved(
-        self, state: LearnerState[P], X: Array, w: Array, drifted: bool
+        self, state: LearnerState[P], X: Array, w: Array, lam: float, drifted: bool
     ) -> tuple[LearnerState[P], bool]:
         """Fit anew, if it is time: to the points since a drift, or to the coreset."""
         if drifted and self.drift is not None and self.drift.on_drift == "resolve":
@@ -343,7 +345,7 @@ class StreamLearner(Generic[P]):
             return replace(state, gathering=True, sample=sample, sample_weight=weight), False
         if state.gathering:
             return self._fit_since_drift(state, X, w), False
-        return self._solve(state, w)
+        return self._solve(state, w, lam)
 
     def _fit_since_drift(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
         """Fit to the points since a drift once they are as many as the warm-up had.
@@ -391,18 +393,27 @@ class StreamLearner(Generic[P]):
             core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
         return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
 
-    def _solve(self, state: LearnerState[P], w: Array) -> tuple[LearnerState[P], bool]:
-        """Solve the coreset, if enough is new since the last time; say whether that gained.
+    def _surprised(
+        self, state: LearnerState[P], loss: float, count: float, lam: float
+    ) -> LearnerState[P]:
+        if state.solved_loss is None:
+            return state
+        worse = -count * self.family.improvement(state.solved_loss, loss)
+        return replace(state, surprise=lam * state.surprise + worse)
 
-        Without forgetting that is when the points have become half as many again; after each try
-        in vain, only when twice as many as before are new. Parameters that were given weigh more
-        than the points until the points are half of the mass. With Polyak-Ruppert averaging nothing
-        is solved: the average has seen far more than the faded coreset stands for.
+    def _solve(self, state: LearnerState[P], w: Array, lam: float) -> tuple[LearnerState[P], bool]:
+        """Solve the coreset, if it is time; say whether that gained.
+
+        It is when the new points are half as many as those remembered before, or at once when they
+        raise the loss of all by `SURPRISE` and drift isn't looked for; where points are forgotten,
+        so that this comes again and again, the next one waits twice as long after each try in vain.
+        Parameters that were given weigh more than the points until the points are half of the mass.
+        With Polyak-Ruppert averaging nothing is solved: the average has seen more than the faded
+        coreset stands for.
         """
         state = replace(state, unsolved=state.unsolved + len(w))
-        early = state.unsolved < state.patience or state.held < self.forgetting.hold
         params, stats = state.params, state.stats
-        if early or self.forgetting.average or params is None or stats is None:
+        if params is None or stats is None or not self._due(state, float(stats.weight.sum())):
             return state, False
         core, mass = state.coreset, float(stats.weight.sum())
         if not len(core.w) or 2.0 * core.mass < mass:
@@ -410,11 +421,21 @@ class StreamLearner(Generic[P]):
         seed = (self.seed, state.steps, _SOLVED)
         found = resolve(self.family, params, core, mass, self.reseeds, seed)
         patience = self._patience(mass / float(w.mean()))
+        state = replace(state, unsolved=0, surprise=0.0)
         if found is None:
-            return replace(state, unsolved=0, patience=max(patience, 2.0 * state.patience)), False
+            loss = self.family.loss(self.family.e_step(params, core.X, core.w))
+            patience = max(patience, 2.0 * state.patience) if lam < 1.0 else patience
+            return replace(state, patience=patience, solved_loss=loss), False
         after = self.adopt(state, self.family.m_step(found.stats, found.params), found.stats)
         after = replace(after, drift=state.drift, resolves=state.resolves + 1)
-        return replace(after, unsolved=0, patience=patience), True
+        return replace(after, patience=patience, solved_loss=found.loss), True
+
+    def _due(self, state: LearnerState[P], mass: float) -> bool:
+        if self.forgetting.average or state.held < self.forgetting.hold:
+            return False
+        surprised = state.surprise > SURPRISE * mass and state.unsolved > 0.5 * self.warm_up_points
+        surprised &= self.drift is None  # it is for the detector to say, and for its user to choose
+        return surprised or state.unsolved >= state.patience
 
     def _patience(self, points: float) -> float:
         """Return how many points have to be new before the coreset of so many is solved again."""

@@ -65,6 +65,10 @@ class LearnerState(Generic[P]):
         Points learned since the coreset was last solved, or since the start.
     patience : float
         Points that have to be learned before it is solved again.
+    solved_loss : float or None
+        Loss per point of the coreset when it was last solved.
+    surprise : float
+        By how much the points since were explained worse, in all; faded like the statistics.
     resolves : int
         How often a fit of the coreset has taken the place of the live parameters.
     """
@@ -91,6 +95,8 @@ class LearnerState(Generic[P]):
     fresh_weight: Array = field(default_factory=lambda: np.empty(0))
     unsolved: int = 0
     patience: float = 0.0
+    solved_loss: float | None = None
+    surprise: float = 0.0
     resolves: int = 0
 
     @property
@@ -141,10 +147,11 @@ def without_coreset(state: LearnerState[P]) -> LearnerState[P]:
 
 def with_coreset_of(other: LearnerState[P], state: LearnerState[P]) -> LearnerState[P]:
     """Return the state with the coreset of another, and what was learned since it was solved."""
-    return replace(state, **_parts(other, (*_CORESET, "unsolved", "patience", "resolves")))
+    return replace(state, **_parts(other, (*_CORESET, *_SOLVING)))
 
 
 _CORESET = ("core", "core_weight", "fresh", "fresh_weight")
+_SOLVING = ("unsolved", "patience", "solved_loss", "surprise", "resolves")
 
 
 def _parts(state: LearnerState[P], names: tuple[str, ...]) -> dict[str, Any]:

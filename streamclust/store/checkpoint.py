@@ -85,7 +85,7 @@ class Checkpoint:
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 _PLAIN = (
     *("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total", "gathering"),
-    *("unsolved", "patience", "resolves"),
+    *("unsolved", "patience", "solved_loss", "surprise", "resolves"),
 )
 _ARRAYS = ("sample", "sample_weight", "best", "core", "core_weight", "fresh", "fresh_weight")
 
