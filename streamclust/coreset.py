@@ -33,6 +33,9 @@ _EFFORT = 1 << 25
 _FEWEST_PER_COMPONENT = 20
 """With fewer points a component, a fit of the coreset says little about the stream."""
 
+_SHARE = 8.0
+"""How many times as many points of a batch are remembered as the coreset will have of it."""
+
 _FADED = 2.0**-50
 """Weight, in the largest, below which a point no longer counts."""
 
@@ -125,6 +128,17 @@ def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator
     return Coreset(coreset.X[picked], w * (coreset.mass / w.sum()))
 
 
+def thin(batch: Coreset, mass: float, means: Array, size: int, rng: np.random.Generator) -> Coreset:
+    """Return what need be remembered of a batch that joins points of weight `mass`.
+
+    A coreset of `size` points will have about `size` times the batch's share of all mass from it;
+    eight times as many leave little to a second sampling, and of a long stream nearly every point
+    can be left out at once.
+    """
+    share = batch.mass / (mass + batch.mass)
+    return condense(batch, means, max(1, int(np.ceil(_SHARE * size * share))), rng)
+
+
 def effective_size(coreset: Coreset, means: Array) -> float:
     """Return the number of points of equal say that the coreset is as good as.
 
@@ -160,5 +174,8 @@ def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Ar
     offset = coreset.X - means[labels]
     spread = (coreset.w[:, None] * offset**2).sum(axis=0)
     widest = np.argsort(-spread, kind="stable")[:_STRATA]
-    direction = ((offset[:, widest] > 0.0) << np.arange(len(widest))).sum(axis=1)
-    return np.asarray(np.lexsort((sqdist, direction, labels)), dtype=np.intp)
+    direction = np.packbits(offset[:, widest] > 0.0, axis=1, bitorder="little")[:, 0]
+    order = np.argsort(sqdist, kind="stable")
+    for key in (direction, labels.astype(np.min_scalar_type(len(means)))):
+        order = order[np.argsort(key[order], kind="stable")]  # of short integers, in linear time
+    return np.asarray(order, dtype=np.intp)

@@ -17,7 +17,7 @@ import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.batch import fit
-from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join
+from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
 from streamclust.drift import Drift, DriftState
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
@@ -386,10 +386,10 @@ class StreamLearner(Generic[P]):
             return without_coreset(state)
         core = fade(Coreset(state.core, state.core_weight), lam)
         fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
-        fresh = join(fresh, Coreset(X, w))
+        rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
+        means = state.stats.averages(state.stats.reference)
+        fresh = join(fresh, thin(Coreset(X, w), core.mass + fresh.mass, means, size, rng))
         if len(fresh.X) >= min(size, CHUNK):
-            rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
-            means = state.stats.averages(state.stats.reference)
             core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
         return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
 

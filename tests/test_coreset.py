@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from streamclust import kernels
 from streamclust.arrays import Array
-from streamclust.coreset import Coreset, condense, default_size, effective_size, fade, join
+from streamclust.coreset import Coreset, condense, default_size, effective_size, fade, join, thin
 from tests.numerics import strict_floats
 from tests.strategies import blobs, laws
 
@@ -124,6 +124,23 @@ def test_merging_and_reducing_for_long_keeps_the_costs() -> None:
     assert len(core.X) <= 500
     for means in np.random.default_rng(2).normal(4.0, 4.0, size=(5, 3, 2)):
         assert cost(core, means) == pytest.approx(cost(Coreset(X, np.ones(len(X))), means), rel=0.1)
+
+
+def test_a_batch_is_thinned_as_the_stream_behind_it_grows() -> None:
+    X, _ = blobs(400, CENTRES)
+    batch = Coreset(X, np.ones(1200))
+
+    def kept(mass: float, seed: int = 0) -> Coreset:
+        return thin(batch, mass, CENTRES, 100, np.random.default_rng(seed))
+
+    assert kept(0.0).mass == pytest.approx(1200.0)
+    assert kept(1e6).mass == pytest.approx(1200.0)
+    assert [len(kept(mass).X) for mass in (0.0, 1200.0, 8400.0, 1e12)] == [800, 400, 100, 1]
+    # and what is kept of many batches costs what all of them do, under any centroids
+    thinned = [kept(3e4, seed) for seed in range(300)]
+    for means in np.random.default_rng(1).normal(4.0, 4.0, size=(3, 3, 2)):
+        found = np.mean([cost(each, means) for each in thinned])
+        assert found == pytest.approx(cost(batch, means), rel=0.02)
 
 
 def test_the_same_generator_gives_the_same_points() -> None:
