@@ -26,6 +26,7 @@ _COMMANDS = {
     "score": "Figures of a model on its points: J, log-likelihood, AIC, BIC, silhouette.",
     "select": "Try numbers of components, and draw the elbow and the BIC.",
     "status": "Show models, workers and what is still to learn.",
+    "metrics": "What `status` shows, for Prometheus.",
     "demo": "Learn from two real feeds, live, and draw the results.",
     "config": "Check, show and explain the settings.",
     "completion": "Print the script that completes commands in your shell.",

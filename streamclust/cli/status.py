@@ -79,21 +79,23 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     """
     with opened_server(settings) as server:
         client = server.client()
-        names = models or _all_names(client, settings)
-        rows = [_look(client, settings, name) for name in names]
+        names = models or all_names(client, settings)
+        rows = [look(client, settings, name) for name in names]
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows]))
     else:
         _show(rows, detailed=len(models) == 1)
 
 
-def _all_names(client: redis.Redis, settings: Settings) -> Sequence[str]:
+def all_names(client: redis.Redis, settings: Settings) -> Sequence[str]:
+    """Return the models of the settings and of the namespace."""
     from streamclust.store.subscription import model_names
 
     return sorted({*settings.models, *model_names(client, settings.namespace)})
 
 
-def _look(client: redis.Redis, settings: Settings, name: str) -> Row:
+def look(client: redis.Redis, settings: Settings, name: str) -> Row:
+    """Gather what the server has on a model."""
     from streamclust.errors import UnknownModelError
     from streamclust.store.checkpoint import Covered, decode_covered
     from streamclust.store.gaps import Lost
