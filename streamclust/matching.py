@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from streamclust.kernels import squared_distances
 
@@ -29,5 +28,7 @@ def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
     array of shape (K,)
         ``means[order]`` is numbered as `onto` is.
     """
+    from scipy.optimize import linear_sum_assignment  # late: it takes long to import
+
     distance = np.sqrt(squared_distances(onto / scale, means / scale))
     return np.asarray(linear_sum_assignment(distance)[1], dtype=np.intp)

@@ -39,6 +39,10 @@ P = TypeVar("P")
 _SOME = 5.0
 """Average points that are expected before their absence means something: e^-5 is below 1 %."""
 
+_NOTHING = 0.01
+"""Average points that are none: a component left with less has faded, whatever it could expect,
+where there are some for each."""
+
 _EFFORT = 1 << 38
 """Products of coordinates, N K D a pass, that the start may take: less than a minute's work."""
 
@@ -454,7 +458,10 @@ class StreamLearner(Generic[P]):
         if len(state.best):
             kept = float(stats.weight.sum()) / state.best_total
             expected = min(kept, 1.0) * state.best
-            dying |= (stats.weight < self.fade * expected) & (expected > _SOME * w.mean())
+            some = _SOME * w.mean()
+            none = stats.weight < _NOTHING * w.mean()
+            known = (expected > some) | (none & (stats.weight.sum() > some * len(none)))
+            dying |= (stats.weight < self.fade * expected) & known
         if not dying.any():
             return stats, ()
         rng = np.random.default_rng((self.seed, state.steps))

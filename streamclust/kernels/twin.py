@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg.lapack import dtrtri
 
 from streamclust.kernels.results import Assigned, ClusterSums, Moments
 
@@ -137,6 +136,8 @@ def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType
 
 
 def _whiten_matrix(difference: Array, root: Array) -> tuple[Array, float]:
+    from scipy.linalg.lapack import dtrtri  # late: it takes longer than all else to import
+
     inverse = dtrtri(root, lower=1)[0]  # of a triangle: as accurate as solving with it
     whitened = np.empty_like(difference)
     for rows, panel in _pieces(*difference.shape):
