@@ -123,8 +123,11 @@ class Site:
             return read_model(client, self.keys(model))
 
     def versions(self, model: str) -> list[Model]:
-        with self.client as client:
-            return list(follow(client, self.keys(model), 0))
+        found: list[Model] = []
+        with self.client as client:  # a read brings some at a time
+            while more := list(follow(client, self.keys(model), found[-1].version if found else 0)):
+                found += more
+        return found
 
     def committed(self, model: str) -> int:
         """Points in the committed state."""
