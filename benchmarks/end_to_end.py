@@ -374,9 +374,10 @@ before this one is decoded.
 
 {table(["entries", *header.split("|")], rows)}
 
-What limits: for named fields and JSON, turning text into numbers, one Python call a number or an
-entry; a second reader would need a second process. For single raw points, the server and hiredis,
-which make an object for each field. For blocks, the kernel and the copies.
+What limits the bare readers: for named fields and JSON, turning text into numbers, one Python
+call a number or an entry; for single raw points, hiredis, which makes an object for each field.
+What limits the worker: fits of the coreset (the warm-up, and whenever half as many points are
+new), which are most of the time of a short stream, and remembering points.
 
 {table(["entries", "ingest, of a bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
 
