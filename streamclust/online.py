@@ -11,25 +11,26 @@ parameters that it had no part in, before it is learned.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.batch import fit
-from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
-from streamclust.drift import Drift, DriftState
+from streamclust.drift import Drift
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
-from streamclust.resolving import GROWTH, SURPRISE, resolve
+from streamclust.renewal import Renewal, published, sampled
 from streamclust.scaling import ScalingKind, learn_scaling
 from streamclust.state import Info, LearnerState, Phase, without_coreset
-from streamclust.stats import Stats, decay, merge, reorder
+from streamclust.stats import Stats, decay, merge
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
+    from streamclust.drift import DriftState
     from streamclust.models.family import Family
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
@@ -51,9 +52,6 @@ _A_RUN = 50
 
 _MAX_PASSES = 300
 """Passes of a run at most."""
-
-_DRAWN, _SOLVED = 1, 2
-"""What else a step draws for, apart from reviving: each has random numbers of its own."""
 
 
 @dataclass(frozen=True)
@@ -194,17 +192,13 @@ class StreamLearner(Generic[P]):
             sample=empty.sample,
             sample_weight=empty.sample_weight,
             scaling=scaling,
-            patience=self._patience(len(sample)),
+            patience=self._renewal.patience(len(sample)),
             solved_loss=best.loss,
         )
-        return self._remember(state, sample, w), Info("started", len(sample))
+        return self._renewal.remember(state, sample, w), Info("started", len(sample))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
-        """Return `state` with the parameters and the statistics of a refit in place of its own.
-
-        Components are numbered like the nearest ones of `state`. The refit's points count for no
-        more than the running statistics do, so that forgetting goes on as before. The score goes
-        on too: a refit's own would not be out of sample.
+        """Return `state` with a refit in place of its own; see `streamclust.renewal`.
 
         Parameters
         ----------
@@ -213,35 +207,24 @@ class StreamLearner(Generic[P]):
         stats : Stats
             Of the refit's data under `params`.
         """
-        live, objective, count = self.published(state), 0.0, 0.0
-        if live is not None and state.stats is not None:
-            order = self.family.match(params, live)
-            params, stats = self.family.reorder(params, order), reorder(stats, order)
-            share = float(state.stats.weight.sum() / stats.weight.sum())
-            stats = decay(stats, min(1.0, share))
-            objective, count = state.stats.objective, state.stats.count
-        total = float(stats.weight.sum())
-        averages = self.forgetting.average
-        empty = LearnerState[P]()
-        return replace(
-            state,
-            params=params,
-            stats=replace(stats, objective=objective, count=count),
-            average=decay(stats, 1.0 / total) if averages else None,
-            averaged=int(averages),
-            sample=empty.sample,
-            sample_weight=empty.sample_weight,
-            best=stats.weight,
-            best_total=total,
-            drift=DriftState(state.drift.drifts),
-            gathering=False,
-        )
+        return self._renewal.adopt(state, params, stats)
 
     def published(self, state: LearnerState[P]) -> P | None:
         """Return the parameters to publish: of the averaged statistics, if the policy averages."""
-        if state.average is not None and state.params is not None:
-            return self.family.m_step(state.average, state.params)
-        return state.params
+        return published(self.family, state)
+
+    @cached_property
+    def _renewal(self) -> Renewal[P]:
+        return Renewal(
+            self.family,
+            self.forgetting,
+            drift=self.drift,
+            size=self.coreset,
+            warm_up_points=self.warm_up_points,
+            restarts=self.restarts,
+            reseeds=self.reseeds,
+            seed=self.seed,
+        )
 
     def in_units(self, state: LearnerState[P]) -> P | None:
         """Return `published` in the data's units."""
@@ -279,15 +262,10 @@ class StreamLearner(Generic[P]):
         self, state: LearnerState[P], X: Array, w: Array, time_ms: float | None
     ) -> LearnerState[P]:
         return replace(
-            self._sampled(state, X, w),
+            sampled(state, X, w),
             points=state.points + len(X),
             time_ms=_latest(state.time_ms, time_ms),
         )
-
-    def _sampled(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
-        sample = np.concatenate([state.sample, X]) if len(state.sample) else X
-        weight = np.concatenate([state.sample_weight, w])
-        return replace(state, sample=sample, sample_weight=weight)
 
     def _learn(
         self,
@@ -335,115 +313,16 @@ class StreamLearner(Generic[P]):
         if drifted and self.drift is not None and self.drift.kept < 1.0:
             state = without_coreset(state)  # far away, even a hundredth would draw a centroid
         loss = self.family.loss(batch)
-        state = self._surprised(self._remember(state, X, w, lam), loss, batch.count, lam)
-        state, resolved = self._improved(state, X, w, lam, drifted)
+        state = self._renewal.remember(state, X, w, lam)
+        state = self._renewal.surprised(state, loss, batch.count, lam)
+        state, resolved = self._renewal.improved(state, X, w, lam, drifted)
         return state, Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
-
-    def _improved(
-        self, state: LearnerState[P], X: Array, w: Array, lam: float, drifted: bool
-    ) -> tuple[LearnerState[P], bool]:
-        """Fit anew, if it is time: to the points since a drift, or to the coreset."""
-        if drifted and self.drift is not None and self.drift.on_drift == "resolve":
-            empty = LearnerState[P]()
-            sample, weight = empty.sample, empty.sample_weight
-            return replace(state, gathering=True, sample=sample, sample_weight=weight), False
-        if state.gathering:
-            return self._fit_since_drift(state, X, w), False
-        return self._solve(state, w, lam)
-
-    def _fit_since_drift(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
-        """Fit to the points since a drift once they are as many as the warm-up had.
-
-        The fit is adopted where it beats the live parameters, let alone on the same points.
-        """
-        state = self._sampled(state, X, w)
-        params, sample = state.params, state.sample
-        if len(sample) < self.warm_up_points or params is None:
-            return state
-        sample_weight = state.sample_weight
-        empty = LearnerState[P]()
-        state = replace(
-            state, gathering=False, sample=empty.sample, sample_weight=empty.sample_weight
-        )
-        try:
-            seed = (self.seed, state.steps)
-            best = fit(self.family, sample, sample_weight, restarts=self.restarts, seed=seed)
-        except TooFewPointsError:
-            return state
-        live = self.family.loss(self.family.e_step(params, sample, sample_weight))
-        return state if live <= best.loss else self.adopt(state, best.params, best.stats)
 
     def _watch(self, state: DriftState, batch: Stats) -> tuple[DriftState, bool]:
         if self.drift is None:
             return state, False
         loss = self.family.loss(batch)
         return self.drift.watch(state, loss, batch.count, self.family.improvement)
-
-    def _remember(
-        self, state: LearnerState[P], X: Array, w: Array, lam: float = 1.0
-    ) -> LearnerState[P]:
-        """Take points into the coreset; all of it is condensed when enough are new."""
-        size = self.coreset
-        if size is None:
-            size = default_size(self.family.n_components, X.shape[1])
-        if size == 0 or state.stats is None:
-            return without_coreset(state)
-        core = fade(Coreset(state.core, state.core_weight), lam)
-        fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
-        rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
-        means = state.stats.averages(state.stats.reference)
-        fresh = join(fresh, thin(Coreset(X, w), core.mass + fresh.mass, means, size, rng))
-        if len(fresh.X) >= min(size, CHUNK):
-            core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
-        return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
-
-    def _surprised(
-        self, state: LearnerState[P], loss: float, count: float, lam: float
-    ) -> LearnerState[P]:
-        if state.solved_loss is None:
-            return state
-        worse = -count * self.family.improvement(state.solved_loss, loss)
-        return replace(state, surprise=lam * state.surprise + worse)
-
-    def _solve(self, state: LearnerState[P], w: Array, lam: float) -> tuple[LearnerState[P], bool]:
-        """Solve the coreset, if it is time; say whether that gained.
-
-        It is when the new points are half as many as those remembered before, or at once when they
-        raise the loss of all by `SURPRISE` and drift isn't looked for; where points are forgotten,
-        so that this comes again and again, the next one waits twice as long after each try in vain.
-        Parameters that were given weigh more than the points until the points are half of the mass.
-        With Polyak-Ruppert averaging nothing is solved: the average has seen more than the faded
-        coreset stands for.
-        """
-        state = replace(state, unsolved=state.unsolved + len(w))
-        params, stats = state.params, state.stats
-        if params is None or stats is None or not self._due(state, float(stats.weight.sum())):
-            return state, False
-        core, mass = state.coreset, float(stats.weight.sum())
-        if not len(core.w) or 2.0 * core.mass < mass:
-            return state, False
-        seed = (self.seed, state.steps, _SOLVED)
-        found = resolve(self.family, params, core, mass, self.reseeds, seed)
-        patience = self._patience(mass / float(w.mean()))
-        state = replace(state, unsolved=0, surprise=0.0)
-        if found is None:
-            loss = self.family.loss(self.family.e_step(params, core.X, core.w))
-            patience = max(patience, 2.0 * state.patience) if lam < 1.0 else patience
-            return replace(state, patience=patience, solved_loss=loss), False
-        after = self.adopt(state, self.family.m_step(found.stats, found.params), found.stats)
-        after = replace(after, drift=state.drift, resolves=state.resolves + 1)
-        return replace(after, patience=patience, solved_loss=found.loss), True
-
-    def _due(self, state: LearnerState[P], mass: float) -> bool:
-        if self.forgetting.average or state.held < self.forgetting.hold:
-            return False
-        surprised = state.surprise > SURPRISE * mass and state.unsolved > 0.5 * self.warm_up_points
-        surprised &= self.drift is None  # it is for the detector to say, and for its user to choose
-        return surprised or state.unsolved >= state.patience
-
-    def _patience(self, points: float) -> float:
-        """Return how many points have to be new before the coreset of so many is solved again."""
-        return max(GROWTH * points, 0.5 * self.warm_up_points)
 
     def _revive(
         self, state: LearnerState[P], stats: Stats, X: Array, w: Array

@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 
-GROWTH = 0.5
-"""Share of the mass behind the model that has to be new before the coreset is solved again."""
-
-SURPRISE = 0.05
-"""Rise of the loss over all that is remembered, in the units of `improvement`, that is enough
-for the coreset to be solved earlier: a few far outliers can change everything."""
-
 _TOL = 1e-4
 _MAX_ITER = 50
 """Of each run: the stream goes on from where it ends."""

@@ -1,0 +1,221 @@
+"""Renewal: the points that stand for the stream, and how a fit of them renews the model.
+
+A step only walks downhill from where the warm-up began. So the learner keeps a coreset beside the
+statistics; now and then it is solved (`streamclust.resolving`), and after a drift the points since
+are fitted. What is better than the live parameters takes their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+from streamclust.batch import fit
+from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
+from streamclust.drift import DriftState
+from streamclust.errors import TooFewPointsError
+from streamclust.resolving import resolve
+from streamclust.state import LearnerState, without_coreset
+from streamclust.stats import decay, reorder
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array
+    from streamclust.drift import Drift
+    from streamclust.forgetting import Forgetting
+    from streamclust.models.family import Family
+    from streamclust.stats import Stats
+
+P = TypeVar("P")
+
+GROWTH = 0.5
+"""Share of the mass behind the model that has to be new before the coreset is solved again."""
+
+SURPRISE = 0.05
+"""Rise of the loss over all that is remembered, in the units of `improvement`, that is enough
+for the coreset to be solved earlier: a few far outliers can change everything."""
+
+_DRAWN, _SOLVED = 1, 2
+"""What else a step draws for, apart from reviving: each has random numbers of its own."""
+
+
+@dataclass(frozen=True)
+class Renewal(Generic[P]):
+    """When and how a fit takes the place of the live parameters.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    forgetting : Forgetting
+    drift : Drift or None
+    size : int or None
+        Points of the coreset; None for `coreset.default_size`, 0 for no coreset.
+    warm_up_points : int
+        Points that a fit after a drift waits for.
+    restarts, reseeds : int
+        Runs of a fit after a drift, and runs from fresh seeds when the coreset is solved.
+    seed : int
+    """
+
+    family: Family[P]
+    forgetting: Forgetting
+    drift: Drift | None
+    size: int | None
+    warm_up_points: int
+    restarts: int
+    reseeds: int
+    seed: int
+
+    def remember(
+        self, state: LearnerState[P], X: Array, w: Array, lam: float = 1.0
+    ) -> LearnerState[P]:
+        """Take points into the coreset; all of it is condensed when enough are new."""
+        size = self.size
+        if size is None:
+            size = default_size(self.family.n_components, X.shape[1])
+        if size == 0 or state.stats is None:
+            return without_coreset(state)
+        core = fade(Coreset(state.core, state.core_weight), lam)
+        fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
+        rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
+        means = state.stats.averages(state.stats.reference)
+        fresh = join(fresh, thin(Coreset(X, w), core.mass + fresh.mass, means, size, rng))
+        if len(fresh.X) >= min(size, CHUNK):
+            core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
+        return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
+
+    def surprised(
+        self, state: LearnerState[P], loss: float, count: float, lam: float
+    ) -> LearnerState[P]:
+        """Take note of how much worse a batch was explained than the coreset when it was solved."""
+        if state.solved_loss is None:
+            return state
+        worse = -count * self.family.improvement(state.solved_loss, loss)
+        return replace(state, surprise=lam * state.surprise + worse)
+
+    def improved(
+        self, state: LearnerState[P], X: Array, w: Array, lam: float, drifted: bool
+    ) -> tuple[LearnerState[P], bool]:
+        """Fit anew, if it is time: to the points since a drift, or to the coreset."""
+        if drifted and self.drift is not None and self.drift.on_drift == "resolve":
+            empty = LearnerState[P]()
+            sample, weight = empty.sample, empty.sample_weight
+            return replace(state, gathering=True, sample=sample, sample_weight=weight), False
+        if state.gathering:
+            return self._fit_since_drift(state, X, w), False
+        return self._solve(state, w, lam)
+
+    def _fit_since_drift(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
+        """Fit to the points since a drift once they are as many as the warm-up had.
+
+        The fit is adopted where it beats the live parameters, let alone on the same points.
+        """
+        state = sampled(state, X, w)
+        params, sample = state.params, state.sample
+        if len(sample) < self.warm_up_points or params is None:
+            return state
+        sample_weight = state.sample_weight
+        empty = LearnerState[P]()
+        state = replace(
+            state, gathering=False, sample=empty.sample, sample_weight=empty.sample_weight
+        )
+        try:
+            seed = (self.seed, state.steps)
+            best = fit(self.family, sample, sample_weight, restarts=self.restarts, seed=seed)
+        except TooFewPointsError:
+            return state
+        live = self.family.loss(self.family.e_step(params, sample, sample_weight))
+        return state if live <= best.loss else self.adopt(state, best.params, best.stats)
+
+    def _solve(self, state: LearnerState[P], w: Array, lam: float) -> tuple[LearnerState[P], bool]:
+        """Solve the coreset, if it is time; say whether that gained.
+
+        It is when the new points are half as many as those remembered before, or at once when they
+        raise the loss of all by `SURPRISE` and drift isn't looked for; where points are forgotten,
+        so that this comes again and again, the next one waits twice as long after each try in vain.
+        Parameters that were given weigh more than the points until the points are half of the mass.
+        With Polyak-Ruppert averaging nothing is solved: the average has seen more than the faded
+        coreset stands for.
+        """
+        state = replace(state, unsolved=state.unsolved + len(w))
+        params, stats = state.params, state.stats
+        if params is None or stats is None or not self._due(state, float(stats.weight.sum())):
+            return state, False
+        core, mass = state.coreset, float(stats.weight.sum())
+        if not len(core.w) or 2.0 * core.mass < mass:
+            return state, False
+        seed = (self.seed, state.steps, _SOLVED)
+        found = resolve(self.family, params, core, mass, self.reseeds, seed)
+        patience = self.patience(mass / float(w.mean()))
+        state = replace(state, unsolved=0, surprise=0.0)
+        if found is None:
+            loss = self.family.loss(self.family.e_step(params, core.X, core.w))
+            patience = max(patience, 2.0 * state.patience) if lam < 1.0 else patience
+            return replace(state, patience=patience, solved_loss=loss), False
+        after = self.adopt(state, self.family.m_step(found.stats, found.params), found.stats)
+        after = replace(after, drift=state.drift, resolves=state.resolves + 1)
+        return replace(after, patience=patience, solved_loss=found.loss), True
+
+    def _due(self, state: LearnerState[P], mass: float) -> bool:
+        if self.forgetting.average or state.held < self.forgetting.hold:
+            return False
+        surprised = state.surprise > SURPRISE * mass and state.unsolved > 0.5 * self.warm_up_points
+        surprised &= self.drift is None  # it is for the detector to say, and for its user to choose
+        return surprised or state.unsolved >= state.patience
+
+    def patience(self, points: float) -> float:
+        """Return how many points have to be new before the coreset of so many is solved again."""
+        return max(GROWTH * points, 0.5 * self.warm_up_points)
+
+    def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
+        """Return `state` with the parameters and the statistics of a refit in place of its own.
+
+        Components are numbered like the nearest ones of `state`. The refit's points count for no
+        more than the running statistics do, so that forgetting goes on as before. The score goes
+        on too: a refit's own would not be out of sample.
+
+        Parameters
+        ----------
+        state : LearnerState
+        params : KMeansParams or MixtureParams
+        stats : Stats
+            Of the refit's data under `params`.
+        """
+        live, objective, count = published(self.family, state), 0.0, 0.0
+        if live is not None and state.stats is not None:
+            order = self.family.match(params, live)
+            params, stats = self.family.reorder(params, order), reorder(stats, order)
+            share = float(state.stats.weight.sum() / stats.weight.sum())
+            stats = decay(stats, min(1.0, share))
+            objective, count = state.stats.objective, state.stats.count
+        total = float(stats.weight.sum())
+        averages = self.forgetting.average
+        empty = LearnerState[P]()
+        return replace(
+            state,
+            params=params,
+            stats=replace(stats, objective=objective, count=count),
+            average=decay(stats, 1.0 / total) if averages else None,
+            averaged=int(averages),
+            sample=empty.sample,
+            sample_weight=empty.sample_weight,
+            best=stats.weight,
+            best_total=total,
+            drift=DriftState(state.drift.drifts),
+            gathering=False,
+        )
+
+
+def published(family: Family[P], state: LearnerState[P]) -> P | None:
+    """Return the parameters to publish: of the averaged statistics, if the policy averages."""
+    if state.average is not None and state.params is not None:
+        return family.m_step(state.average, state.params)
+    return state.params
+
+
+def sampled(state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
+    """Return the state with points added to its sample."""
+    sample = np.concatenate([state.sample, X]) if len(state.sample) else X
+    weight = np.concatenate([state.sample_weight, w])
+    return replace(state, sample=sample, sample_weight=weight)
