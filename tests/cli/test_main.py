@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from streamclust import kernels
 from streamclust.cli.main import cli
 from streamclust.version import __version__
-from tests.worker.harness import STREAMCLUST, environment, run
+from tests.worker.harness import STREAMCLUST, environment
 
 COMMANDS = cli.list_commands(click.Context(cli))
 HEAVY = ["dask", "numpy", "pyarrow", "pydantic", "redis", "rich", "river", "scipy", "structlog"]
@@ -29,6 +29,18 @@ for arguments in json.loads(sys.argv[1]):
     assert "Usage" in text.getvalue()
 print(json.dumps([name for name in json.loads(sys.argv[2]) if name in sys.modules]))
 """
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script that is installed."""
+    return subprocess.run(
+        [STREAMCLUST, *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def paths(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

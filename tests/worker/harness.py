@@ -1,4 +1,4 @@
-"""Workers as a user starts them: the console script, in a folder with a config.yaml."""
+"""Workers as a user starts them: processes, in a folder with a config.yaml."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from streamclust.store.points import encode
 from streamclust.store.published import Model
 from streamclust.store.subscription import follow, read_model
 from tests.conftest import answers, free_port
+from tests.forked import Forked
 from tests.waiting import wait_until
 
 STREAMCLUST = str(Path(sys.executable).with_name("streamclust"))
@@ -46,16 +48,16 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [STREAMCLUST, *arguments],
-        cwd=folder,
-        env=environment(**env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    words = list(arguments)
+    with tempfile.TemporaryDirectory() as output:
+        stdout, stderr = Path(output, "stdout"), Path(output, "stderr")
+        process = Forked(words, folder, environment(**env), stdout, stderr)
+        try:
+            code = process.wait(LIMIT)
+        finally:
+            process.kill()
+        texts = (path.read_text(encoding="utf-8") for path in (stdout, stderr))
+        return subprocess.CompletedProcess(words, code, *texts)
 
 
 def error_line(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -165,15 +167,8 @@ class Worker:
     def __init__(self, site: Site, *arguments: str) -> None:
         number = len(list(site.folder.glob(f"{self.command}-*")))
         self._log = site.folder / f"{self.command}-{number}.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [STREAMCLUST, self.command, *arguments],
-                cwd=site.folder,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        words = [self.command, *arguments]
+        self.process = Forked(words, site.folder, environment(), self._log, self._log)
 
     def __enter__(self) -> Self:
         return self
