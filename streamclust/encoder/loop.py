@@ -2,12 +2,14 @@
 
 Codes are worked out side by side and written in the order of the stream. Whatever goes wrong, the
 way back is the same: read again, from the oldest on, what this encoder has and has not finished.
+Entries and codes of a session belong to one history of the server's data, so that no codes are
+written of entries that the next primary doesn't have.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,8 @@ import redis
 
 from streamclust.encoder.coding import Coder
 from streamclust.store.codes import last_code, write_codes
-from streamclust.store.connect import translate
-from streamclust.store.group import GroupMember
+from streamclust.store.faults import passes
+from streamclust.store.group import GroupMember, member_name
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, read_model
 from streamclust.worker.build import points_format
@@ -24,6 +26,9 @@ from streamclust.worker.model import Job as ModelJob
 from streamclust.worker.patience import Patience
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamclust.store.connect import Server
     from streamclust.store.group import Delivery
     from streamclust.store.published import Model
 
@@ -96,31 +101,45 @@ def run_encoder(job: Job) -> Tally:
     StreamclustError
         If the server can't be used at all, or with `until_idle` if there is no model.
     """
-    with translate(job.server.label):
-        encoder = _Encoder(job)
     patience = Patience(job.server.label, job.stop, job.log)
-    try:
-        while not job.stop.is_set():
-            try:
+    tally, name = Tally(job.stream), member_name()
+    while not job.stop.is_set():
+        try:
+            with job.server.session() as server, _encoder(job, server, tally, name) as encoder:
                 if encoder.work(patience):
                     break
-            except redis.RedisError as error:
-                if str(error).startswith("NOGROUP"):
-                    job.log.warning("the stream, or its group, was deleted; joining again")
-                else:
-                    patience.wait(error)
+        except redis.RedisError as error:
+            if str(error).startswith("NOGROUP"):
+                job.log.warning("the stream, or its group, was deleted; joining again")
+            else:
+                patience.wait(error)
+    job.log.info("encoder leaves", **asdict(tally))
+    return tally
+
+
+@contextmanager
+def _encoder(job: Job, server: Server, tally: Tally, name: str) -> Iterator[_Encoder]:
+    """Hand back in the end what isn't finished, unless the same encoder goes on in a moment."""
+    encoder, goes_on = _Encoder(job, server, tally, name), False
+    try:
+        yield encoder
+    except redis.RedisError as error:
+        goes_on = passes(error)
+        raise
     finally:
-        encoder.leave()
-    return encoder.tally
+        if not goes_on:
+            encoder.leave()
 
 
 class _Encoder:
-    def __init__(self, job: Job) -> None:
+    """One session: what it knows of the server is of no use in the next one."""
+
+    def __init__(self, job: Job, server: Server, tally: Tally, name: str) -> None:
         self._job = job
         settings = job.model
-        self._client = job.server.client()
+        self._client = server.client()
         self._member = GroupMember(
-            job.server.client(), job.stream, job.keys.encoders, settings.batch.size
+            server.client(), job.stream, job.keys.encoders, settings.batch.size, name
         )
         spec = points_format(settings.points)
         self._coder = Coder(spec, settings.encode.top, settings.encode.labels)
@@ -129,13 +148,12 @@ class _Encoder:
         self._last = "0-0"  # all up to here have codes; maybe later ones too
         self._behind = True
         self._said = self._looked = time.monotonic()
-        self.tally = Tally(job.stream)
+        self.tally = tally
 
     def work(self, patience: Patience) -> bool:
         """Encode; say whether all is done."""
         start = self._job.model.start
         self._member.join(_START.get(start, start))
-        self._behind = True
         while not self._job.stop.is_set():
             if self._model is None and not self._model_is_there():
                 continue
@@ -152,7 +170,6 @@ class _Encoder:
         """Hand back what isn't finished."""
         with suppress(redis.RedisError):
             self._member.leave()
-        self._job.log.info("encoder leaves", **asdict(self.tally))
 
     def _model_is_there(self) -> bool:
         """Wait for the first version, if need be; say whether it came."""
@@ -170,7 +187,8 @@ class _Encoder:
         return False
 
     def _newest_model(self) -> Model:
-        found = newer(self._client, self._job.keys, self.tally.version)
+        known = 0 if self._model is None else self._model.version
+        found = newer(self._client, self._job.keys, known)
         if found is not None:
             self._model, self.tally.version = found, found.version
         if self._model is None:

@@ -158,11 +158,13 @@ def refit(job: Job, request: Request, watcher: Watcher) -> Report:
     StoppedError
         If it was stopped and `keep_best` is off, or there was no result yet.
     """
-    client = job.server.client()
     if request.dry_run:
-        return _refit(job, request, watcher, load(job, client))
-    with alone(client, job.keys):
-        return _refit(job, request, watcher, load(job, client))
+        return _refit(job, request, watcher, load(job, job.server.client()))
+    # What was read at a primary that has been replaced must not be proposed to the next one.
+    with job.server.session() as server:
+        job, client = replace(job, server=server), server.client()
+        with alone(client, job.keys):
+            return _refit(job, request, watcher, load(job, client))
 
 
 def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Report:

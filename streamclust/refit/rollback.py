@@ -42,6 +42,11 @@ def rollback(
     StoppedError
         If the user didn't want to wait.
     """
+    with job.server.session() as server:
+        return _rollback(replace(job, server=server), version, timeout, stop)
+
+
+def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) -> Delivered:
     client, family = job.server.client(), make_family(job.model)
     with alone(client, job.keys):
         at = load(job, client)

@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -27,6 +28,7 @@ from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bounded_parser
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
+from streamclust.store.history import History, HistoryChangedError
 
 __all__ = ["EMBEDDED", "PASSING", "Address", "Server", "open_server", "translate", "translated"]
 
@@ -46,11 +48,39 @@ class Server:
         The server's name for people and logs; never with a password.
     """
 
-    def __init__(self, endpoint: Endpoint, embedded: EmbeddedServer | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        embedded: EmbeddedServer | None = None,
+        history: History | None = None,
+    ) -> None:
         self.label = endpoint.label
         self._endpoint = endpoint
         self._embedded = embedded
+        self._history = history
         self._clients: WeakSet[redis.Redis] = WeakSet()
+
+    def session(self) -> Server:
+        """Return the server as it is now, to be closed by a `with`.
+
+        All clients of it work on the same data. When the server is restarted, or another becomes
+        the primary, a connection that would have to be made again is a lost one
+        (``HistoryChangedError``), and a new session is to be begun.
+
+        Raises
+        ------
+        redis.RedisError
+            If no sentinel knows a living primary.
+        """
+        endpoint = self._endpoint
+        if endpoint.kind == "sentinel":
+            sentinel = self._sentinels()
+            host, port = sentinel.discover_master(endpoint.service)  # type: ignore[no-untyped-call]
+            for client in sentinel.sentinels:
+                client.close()
+            options = {**endpoint.options, "host": host, "port": port}
+            endpoint = replace(endpoint, kind="server", options=options)
+        return Server(endpoint, history=History(of_cluster=endpoint.kind == "cluster"))
 
     def client(self, *, timeout: float = 10.0, max_reply: int | None = None) -> redis.Redis:
         """Make a client with connections of its own; threads may share it.
@@ -67,6 +97,8 @@ class Server:
             "socket_connect_timeout": timeout,
             "client_name": "streamclust",
         }
+        if self._history is not None:
+            options["redis_connect_func"] = self._greet
         if self._endpoint.kind == "cluster":
             # It has the commands that are used here, though not the class.
             client = cast("redis.Redis", self._cluster(options))
@@ -85,25 +117,34 @@ class Server:
         options.pop("connection_class", None)
         return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
+    def _greet(self, connection: Any) -> None:
+        """Begin a session's connection: log in, and see that it leads to the session's data."""
+        if self._endpoint.kind != "cluster":  # whose client does that itself
+            connection.on_connect()
+        if self._history is not None:
+            self._history.check(connection)
+
     def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
         """Return connections that ask the sentinels for the primary whenever they are made."""
         options.pop("connection_class", None)
-        tls = self._endpoint.tls
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        sentinel = self._sentinels()
+        self._clients.update(sentinel.sentinels)
+        service = self._endpoint.service
+        secure = {"ssl": True} if self._endpoint.tls else {}
+        return SentinelConnectionPool(service, sentinel, **options, **secure)  # type: ignore[no-untyped-call]
+
+    def _sentinels(self) -> Sentinel:
+        return Sentinel(  # type: ignore[no-untyped-call]
             self._endpoint.hosts,
             sentinel_kwargs={
-                **tls,
+                **self._endpoint.tls,
                 **self._endpoint.login,
                 "protocol": 2,
                 "socket_timeout": _SENTINEL_TIMEOUT,
                 "socket_connect_timeout": _SENTINEL_TIMEOUT,
-                "retry": options["retry"],
+                "retry": Retry(NoBackoff(), 0),
             },
         )
-        self._clients.update(sentinel.sentinels)
-        service = self._endpoint.service
-        secure = {"ssl": True} if tls else {}
-        return SentinelConnectionPool(service, sentinel, **options, **secure)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Close all clients and leave the embedded server. Closing twice is harmless."""
@@ -216,6 +257,12 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         ServerUnreachableError,
         "can't reach {label}: its sentinels know no living primary of that name; "
         "is redis.url right?",
+    ),
+    (
+        HistoryChangedError,
+        "",
+        ServerUnreachableError,
+        "{label} was restarted or has another primary, whose data may be older",
     ),
     (
         MovedError,

@@ -56,6 +56,11 @@ class Delivery:
         return bool(self.entries or self.gone)
 
 
+def member_name() -> str:
+    """Return a name that no other member has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
 class GroupMember:
     """One member of a consumer group, on one stream.
 
@@ -66,9 +71,13 @@ class GroupMember:
     stream, group : str
     count : int
         Entries that one read asks for at most.
+    name : str, optional
+        The member's own, if it has one already.
     """
 
-    def __init__(self, client: redis.Redis, stream: str, group: str, count: int) -> None:
+    def __init__(
+        self, client: redis.Redis, stream: str, group: str, count: int, name: str = ""
+    ) -> None:
         for command in ("XREADGROUP", "XPENDING", "XAUTOCLAIM"):
             client.set_response_callback(command, lambda reply, **_: reply)
         self._client = client
@@ -76,7 +85,7 @@ class GroupMember:
         self._group = group
         self._count = min(count, READ_ENTRIES)
         self._entry_bytes = READ_BYTES / 16.0
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = name or member_name()
 
     def join(self, start: str) -> None:
         """Make the group where it is missing, to begin after the ID `start` (``$``: the end)."""

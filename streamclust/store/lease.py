@@ -42,13 +42,21 @@ class Lease:
     The key with its time to live decides who *may take* the model; the token, which only ever
     counts up, decides who *may write*: the commit compares it. So a worker that slept past its
     lease can't do harm, whatever its clock says.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    keys : Keys
+    seconds : float
+    owner : str, optional
+        A name that nobody else has; who comes back with it takes his own lease again.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, seconds: float) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, seconds: float, owner: str = "") -> None:
         self._client = client
         self._keys = keys
         self._ttl_ms = int(seconds * 1000)
-        self._owner = secrets.token_hex(8)
+        self._owner = owner or secrets.token_hex(8)
         self.token = 0
 
     def take(self) -> bool:

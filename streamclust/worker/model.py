@@ -2,19 +2,22 @@
 
 A fault of the connection is answered as a crash would be: what was not committed is forgotten,
 and learning goes on from the committed state and position. So there is one way back, not two.
+All that a session reads and writes belongs to one history of the server's data: what was read at
+a primary that has been replaced must not be committed to the next one.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+import secrets
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.failpoints import passing
-from streamclust.store.connect import translate
+from streamclust.store.faults import passes
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.source import Batcher, StreamReader, batches
@@ -87,33 +90,33 @@ def run_model(job: Job) -> None:
     StreamclustError
         If the server can't be used at all, or what it holds doesn't fit the settings.
     """
-    with translate(job.server.label):
-        lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
-    try:
-        _sessions(job, lease)
-    finally:
-        _give_back(job, lease)
-
-
-def _sessions(job: Job, lease: Lease) -> None:
     patience = Patience(job.server.label, job.stop, job.log)
-    memory = Memory()
+    memory, owner = Memory(), secrets.token_hex(8)
     while not job.stop.is_set():
         try:
-            if _session(job, lease, patience, memory):
-                return
+            with job.server.session() as server, _lease(job, server, owner) as lease:
+                if _session(replace(job, server=server), lease, patience, memory):
+                    return
         except redis.RedisError as error:
             patience.wait(error)
-            lease.token = 0  # at a server that is away nothing can be given back
         except LeaseLostError as error:
             job.log.error("lost the model", error=str(error))
 
 
-def _give_back(job: Job, lease: Lease) -> None:
-    """Let a standby take over at once, however the work has ended."""
-    with suppress(redis.RedisError):
-        if lease.token:
-            lease.drop()
+@contextmanager
+def _lease(job: Job, server: Server, owner: str = "") -> Iterator[Lease]:
+    """Give the lease back in the end, so that a standby takes over at once."""
+    lease = Lease(server.client(), job.keys, float(job.settings.worker.lease), owner)
+    try:
+        yield lease
+    except redis.RedisError as error:
+        if passes(error):
+            lease.token = 0  # at a server that is away nothing can be given back
+        raise
+    finally:
+        with suppress(redis.RedisError):
+            if lease.token:
+                lease.drop()
 
 
 def _session(job: Job, lease: Lease, patience: Patience, memory: Memory) -> bool:
@@ -147,6 +150,8 @@ def _heartbeat(job: Job, lease: Lease, learning: Learning) -> Heartbeat:
 def swap_in_place(job: Job) -> bool:
     """Take over the proposed refit where no worker has the model; False if one has it.
 
+    The job's server is to be a session of it.
+
     Raises
     ------
     StreamclustError
@@ -154,17 +159,14 @@ def swap_in_place(job: Job) -> bool:
     LeaseLostError
         If a worker took the model meanwhile.
     """
-    lease = Lease(job.server.client(), job.keys, float(job.settings.worker.lease))
-    if not lease.take():
-        return False
-    try:
+    with _lease(job, job.server) as lease:
+        if not lease.take():
+            return False
         client = job.server.client()
         learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log)
         swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
         with _heartbeat(job, lease, learning):
             swap.look(learning)
-    finally:
-        _give_back(job, lease)
     return True
 
 

@@ -88,6 +88,24 @@ class Watched:
         with self.sentinels[0].client as client:
             client.execute_command("SENTINEL", "FAILOVER", SERVICE)
 
+    def promote(self) -> Node:
+        """Fail over; return the old primary, which goes on as one until the sentinels demote it.
+
+        They do so ten seconds later, or `demote` does.
+        """
+        old = self.primary
+        self.fail_over()
+        wait_until(lambda: self.primary != old and _agree(self.sentinels), LIMIT)
+        return old
+
+    def demote(self, old: Node) -> None:
+        """Make an old primary a replica, and cut its connections, as sentinels do."""
+        with old.client as client:
+            client.execute_command("MULTI")
+            client.execute_command("REPLICAOF", "127.0.0.1", self.primary.port)
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+            client.execute_command("EXEC")
+
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Watched]:
@@ -118,6 +136,15 @@ def _sentinel(folder: Path, primary: int) -> Iterator[Node]:
     )
     with node(folder, str(config), "--sentinel", port=port) as found:
         yield found
+
+
+def _agree(sentinels: tuple[Node, ...]) -> bool:
+    """Whether all name the same primary."""
+    named = set()
+    for each in sentinels:
+        with each.client as client:
+            named.add(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
+    return len(named) == 1
 
 
 def _replicates(replica: Node) -> bool:

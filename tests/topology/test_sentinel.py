@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 import redis
 
+from streamclust import failpoints
 from streamclust.errors import ServerError, ServerUnreachableError
+from streamclust.failpoints import Instant
 from streamclust.store.connect import Address, open_server
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from tests.conftest import free_port
 from tests.topology.fleet import SERVICE, Watched
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
-from tests.worker.harness import Worker
+from tests.worker.harness import LIMIT, Worker, add_blocks, blobs
+from tests.worker.inline import InlineWorker
 
 # ---- a new primary
 
@@ -48,15 +51,47 @@ def test_a_killed_primary_costs_nothing_but_time(
         watched.primary.kill()
 
 
-@pytest.mark.skipif(
-    os.environ.get("STREAMCLUST_TEST_SERVERS") != "all",
-    reason="failed once in four runs, on a busy machine; see Topologies in docs/guarantees.md",
-)
 def test_a_demoted_primary_costs_nothing_but_time(
     tmp_path: Path, namespace: str, shared: Watched
 ) -> None:
     with goes_on(FleetSite(tmp_path, shared.url, namespace), shared):
         shared.fail_over()
+
+
+def test_what_was_read_at_a_replaced_primary_is_not_committed_to_the_next(
+    tmp_path: Path, namespace: str, shared: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that has taken a batch at the old primary, after another was promoted
+    site = FleetSite(tmp_path, shared.url, namespace)
+    stream, held, go_on = site.stream(), threading.Event(), threading.Event()
+
+    def watcher(instant: Instant) -> None:
+        if instant == "computing" and doomed:
+            held.set()
+            assert go_on.wait(LIMIT)
+
+    doomed: list[bool] = []
+    monkeypatch.setattr(failpoints, "_watcher", watcher)
+    site.write({"m": eager(stream)})
+    with site.client as client:
+        add_blocks(client, stream, blobs(90))
+    with InlineWorker(site) as worker:
+        worker.wait(lambda: site.committed("m") == 90)
+        old = shared.promote()
+        doomed.append(True)
+        with old.client as client:
+            add_blocks(client, stream, blobs(30, seed=1))
+        assert held.wait(LIMIT)
+        # When the old one is demoted, and the batch is learned
+        with site.client as client:
+            add_blocks(client, stream, blobs(60, seed=2))
+        shared.demote(old)
+        go_on.set()
+        # Then the worker begins anew with what the next one has
+        worker.wait(lambda: site.position("m") == site.last_ids(stream))
+        worker.says("lost the server; trying again")
+    learned_once(site, stream)
+    assert site.newest("m").points == 150
 
 
 # ---- errors of one line

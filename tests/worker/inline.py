@@ -12,7 +12,7 @@ from structlog.testing import LogCapture
 
 from streamclust.config import load_settings
 from streamclust.errors import StreamclustError
-from streamclust.store.connect import Address, open_server
+from streamclust.store.connect import Address, Server, open_server
 from streamclust.worker.model import Job, run_model
 from tests.waiting import wait_until
 from tests.worker.harness import LIMIT, Site
@@ -56,12 +56,20 @@ class InlineWorker:
     def _run(self) -> None:
         log = structlog.wrap_logger(structlog.PrintLogger(), processors=[self._logged])
         with open_server(Address(self._settings.redis.url)) as server:
-            server.client = partial(server.client, timeout=self._timeout)  # type: ignore[method-assign]
-            job = Job(self._model, self._settings, server, self._stop, self._until_idle, log)
+            job = Job(
+                self._model, self._settings, self._timed(server), self._stop, self._until_idle, log
+            )
             try:
                 run_model(job)
             except StreamclustError as failure:
                 self.failure = failure
+
+    def _timed(self, server: Server) -> Server:
+        """Give the clients of a server, and those of its sessions, their timeout."""
+        begin = server.session
+        server.client = partial(server.client, timeout=self._timeout)  # type: ignore[method-assign]
+        server.session = lambda: self._timed(begin())  # type: ignore[method-assign]
+        return server
 
     def leave(self) -> None:
         """Ask it to leave, and wait until it has."""
