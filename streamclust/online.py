@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.drift import DriftState
     from streamclust.models.family import Family
+    from streamclust.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
@@ -208,6 +209,14 @@ class StreamLearner(Generic[P]):
             Of the refit's data under `params`.
         """
         return self._renewal.adopt(state, params, stats)
+
+    def solve(self, pending: Pending[P]) -> Pending[P]:
+        """Return the `pending` of a state with its answer, which may take some time.
+
+        `update` does it by itself where that was not done when the answer is due. It depends on
+        `pending` alone: done before, in another thread, it changes nothing of what is learned.
+        """
+        return self._renewal.solve(pending)
 
     def published(self, state: LearnerState[P]) -> P | None:
         """Return the parameters to publish: of the averaged statistics, if the policy averages."""

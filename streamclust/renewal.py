@@ -7,6 +7,7 @@ are fitted. What is better than the live parameters takes their place.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -16,7 +17,7 @@ from streamclust.batch import fit
 from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
 from streamclust.drift import DriftState
 from streamclust.errors import TooFewPointsError
-from streamclust.resolving import resolve
+from streamclust.resolving import Pending, Problem, judge, solve
 from streamclust.state import LearnerState, without_coreset
 from streamclust.stats import decay, reorder
 
@@ -35,6 +36,9 @@ GROWTH = 0.5
 SURPRISE = 0.05
 """Rise of the loss over all that is remembered, in the units of `improvement`, that is enough
 for the coreset to be solved earlier: a few far outliers can change everything."""
+
+DELAY = 0.1
+"""Share of the points behind the model that come before the answer to a solve is looked at."""
 
 _DRAWN, _SOLVED = 1, 2
 """What else a step draws for, apart from reviving: each has random numbers of its own."""
@@ -71,9 +75,7 @@ class Renewal(Generic[P]):
         self, state: LearnerState[P], X: Array, w: Array, lam: float = 1.0
     ) -> LearnerState[P]:
         """Take points into the coreset; all of it is condensed when enough are new."""
-        size = self.size
-        if size is None:
-            size = default_size(self.family.n_components, X.shape[1])
+        size = self._size(X.shape[1])
         if size == 0 or state.stats is None:
             return without_coreset(state)
         core = fade(Coreset(state.core, state.core_weight), lam)
@@ -84,6 +86,11 @@ class Renewal(Generic[P]):
         if len(fresh.X) >= min(size, CHUNK):
             core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
         return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
+
+    def _size(self, n_features: int) -> int:
+        return (
+            default_size(self.family.n_components, n_features) if self.size is None else self.size
+        )
 
     def surprised(
         self, state: LearnerState[P], loss: float, count: float, lam: float
@@ -129,40 +136,74 @@ class Renewal(Generic[P]):
         return state if live <= best.loss else self.adopt(state, best.params, best.stats)
 
     def _solve(self, state: LearnerState[P], w: Array, lam: float) -> tuple[LearnerState[P], bool]:
-        """Solve the coreset, if it is time; say whether that gained.
+        """Begin to solve the coreset, or look at the answer, if it is time; say whether it gained.
 
-        It is when the new points are half as many as those remembered before, or at once when they
-        raise the loss of all by `SURPRISE` and drift isn't looked for; where points are forgotten,
-        so that this comes again and again, the next one waits twice as long after each try in vain.
+        It is time to begin when the new points are half as many as those remembered before, or when
+        they raise the loss of all by `SURPRISE` and drift isn't looked for. The answer to that, and
+        any while all points have room in the coreset, is looked at at once; else after `DELAY` as
+        many points again, so that it can be found beside the stream.
         Parameters that were given weigh more than the points until the points are half of the mass.
         With Polyak-Ruppert averaging nothing is solved: the average has seen more than the faded
         coreset stands for.
         """
-        state = replace(state, unsolved=state.unsolved + len(w))
+        state = self._begun(replace(state, unsolved=state.unsolved + len(w)), w)
+        if state.pending is None or state.points < state.pending.due:
+            return state, False
+        answer = self.solve(state.pending).answer
+        return self._judged(state, None if answer is None else answer.params, w, lam)
+
+    def _begun(self, state: LearnerState[P], w: Array) -> LearnerState[P]:
         params, stats = state.params, state.stats
-        if params is None or stats is None or not self._due(state, float(stats.weight.sum())):
+        if params is None or stats is None or state.held < self.forgetting.hold:
+            return state
+        mass = float(stats.weight.sum())
+        surprised = self._surprising(state, mass)
+        due = surprised or (state.pending is None and state.unsolved >= state.patience)
+        if not due or self.forgetting.average:
+            return state
+        core, behind = state.coreset, mass / float(w.mean())
+        if not len(core.w) or 2.0 * core.mass < mass:
+            return state
+        at_once = surprised or behind <= self._size(core.X.shape[1])
+        wait = 0 if at_once else math.ceil(DELAY * behind)
+        problem = Problem(params, core, (self.seed, state.steps, _SOLVED))
+        pending = Pending(state.points + wait, problem)
+        return replace(state, pending=pending, unsolved=0, surprise=0.0)
+
+    def _surprising(self, state: LearnerState[P], mass: float) -> bool:
+        """Whether the coreset has to be solved at once, on top of what may be pending."""
+        if self.drift is not None:  # it is for the detector to say, and for its user to choose
+            return False
+        return state.surprise > SURPRISE * mass and state.unsolved > 0.5 * self.warm_up_points
+
+    def solve(self, pending: Pending[P]) -> Pending[P]:
+        """Return what is pending with its answer."""
+        if pending.answer is not None:
+            return pending
+        return replace(pending, answer=solve(self.family, pending.problem, self.reseeds))
+
+    def _judged(
+        self, state: LearnerState[P], found: P | None, w: Array, lam: float
+    ) -> tuple[LearnerState[P], bool]:
+        """Let a fit take the place of the live parameters, if it is better; say whether.
+
+        It is judged on the coreset as it is now, and the statistics are that coreset's under the
+        fit: so what was learned since the solve began is in them.
+        """
+        params, stats = state.params, state.stats
+        if params is None or stats is None:
             return state, False
         core, mass = state.coreset, float(stats.weight.sum())
-        if not len(core.w) or 2.0 * core.mass < mass:
-            return state, False
-        seed = (self.seed, state.steps, _SOLVED)
-        found = resolve(self.family, params, core, mass, self.reseeds, seed)
+        better = None if found is None else judge(self.family, params, core, mass, found)
         patience = self.patience(mass / float(w.mean()))
-        state = replace(state, unsolved=0, surprise=0.0)
-        if found is None:
+        state = replace(state, pending=None, surprise=0.0)
+        if found is None or better is None:
             loss = self.family.loss(self.family.e_step(params, core.X, core.w))
             patience = max(patience, 2.0 * state.patience) if lam < 1.0 else patience
             return replace(state, patience=patience, solved_loss=loss), False
-        after = self.adopt(state, self.family.m_step(found.stats, found.params), found.stats)
+        after = self.adopt(state, self.family.m_step(better, found), better)
         after = replace(after, drift=state.drift, resolves=state.resolves + 1)
-        return replace(after, patience=patience, solved_loss=found.loss), True
-
-    def _due(self, state: LearnerState[P], mass: float) -> bool:
-        if self.forgetting.average or state.held < self.forgetting.hold:
-            return False
-        surprised = state.surprise > SURPRISE * mass and state.unsolved > 0.5 * self.warm_up_points
-        surprised &= self.drift is None  # it is for the detector to say, and for its user to choose
-        return surprised or state.unsolved >= state.patience
+        return replace(after, patience=patience, solved_loss=self.family.loss(better)), True
 
     def patience(self, points: float) -> float:
         """Return how many points have to be new before the coreset of so many is solved again."""
@@ -204,6 +245,7 @@ class Renewal(Generic[P]):
             best_total=total,
             drift=DriftState(state.drift.drifts),
             gathering=False,
+            pending=None,
         )
 
 

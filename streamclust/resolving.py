@@ -7,7 +7,8 @@ parameters where it is better by more than the optimism of its own, smaller samp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from streamclust.models.em import InMemory
 
 if TYPE_CHECKING:
     from streamclust.coreset import Coreset
-    from streamclust.models.em import Climb
     from streamclust.models.family import Family
+    from streamclust.stats import Stats
 
 P = TypeVar("P")
 
@@ -28,40 +29,94 @@ _MAX_ITER = 50
 """Of each run: the stream goes on from where it ends."""
 
 
-def resolve(
-    family: Family[P], live: P, coreset: Coreset, mass: float, restarts: int, seed: tuple[int, ...]
-) -> Climb[P] | None:
-    """Return the best fit of the coreset, or None if `live` may well be as good.
+@dataclass(frozen=True, eq=False)
+class Problem(Generic[P]):
+    """A coreset as it was when a solve of it began; the answer is a function of this alone.
+
+    Parameters
+    ----------
+    live : KMeansParams or MixtureParams
+        One run starts from these, after random moves; the others from fresh seeds.
+    coreset : Coreset
+        Points of positive weight.
+    seed : tuple of int
+    """
+
+    live: P
+    coreset: Coreset
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer(Generic[P]):
+    """The best parameters that `solve` found, or None where there are too few points."""
+
+    params: P | None
+
+
+@dataclass(frozen=True, eq=False)
+class Pending(Generic[P]):
+    """A solve that has begun and was not yet looked at.
+
+    Parameters
+    ----------
+    due : int
+        Points of the stream after which its answer is looked at: the same in every run.
+    problem : Problem
+    answer : Answer or None
+        None until somebody has solved the problem. A checkpoint leaves it out: it follows from the
+        problem.
+    """
+
+    due: int
+    problem: Problem[P]
+    answer: Answer[P] | None = None
+
+
+def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
+    """Return the best fit of the coreset.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    problem : Problem
+    restarts : int
+        Runs from fresh seeds.
+    """
+    X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
+    try:
+        fresh = tuple(starts(family, X, w, restarts, seed))
+    except TooFewPointsError:
+        return Answer(None)
+    nearby = family.search(problem.live, X, w, np.random.default_rng((*seed, restarts)))
+    runs = []
+    for number, start in enumerate((nearby, *fresh), start=1):
+        data = InMemory(family, X, w, np.random.default_rng((*seed, restarts + number)))
+        runs.append(settle(family, start, data, X, w, tol=_TOL, max_iter=_MAX_ITER))
+    return Answer(min(runs, key=lambda run: run.loss).params)
+
+
+def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:
+    """Return the coreset's statistics under `found`, or None if `live` may well be as good.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     live : KMeansParams or MixtureParams
-        One run starts from these, after random moves; the others from fresh seeds.
     coreset : Coreset
-        Points of positive weight.
+        As it is now: with all that was learned since the solve began.
     mass : float
         Number of points behind `live`.
-    restarts : int
-        Runs from fresh seeds.
-    seed : tuple of int
+    found : KMeansParams or MixtureParams
+        What `solve` returned.
     """
     X, w = coreset.X, coreset.w
-    try:
-        fresh = tuple(starts(family, X, w, restarts, seed))
-    except TooFewPointsError:
+    stats = family.e_step(found, X, w)
+    gain = family.improvement(family.loss(family.e_step(live, X, w)), family.loss(stats))
+    n = effective_size(coreset, stats.reference)
+    if gain <= _TOL + _optimism(family, X.shape[1], n, mass) or not stats.alive.all():
         return None
-    nearby = family.search(live, X, w, np.random.default_rng((*seed, restarts)))
-    runs = []
-    for number, start in enumerate((nearby, *fresh), start=1):
-        data = InMemory(family, X, w, np.random.default_rng((*seed, restarts + number)))
-        runs.append(settle(family, start, data, X, w, tol=_TOL, max_iter=_MAX_ITER))
-    best = min(runs, key=lambda run: run.loss)
-    gain = family.improvement(family.loss(family.e_step(live, X, w)), best.loss)
-    n = effective_size(coreset, best.stats.reference)
-    if gain <= _TOL + _optimism(family, X.shape[1], n, mass) or not best.stats.alive.all():
-        return None
-    return best
+    return stats
 
 
 def _optimism(family: Family[P], n_features: int, n: float, mass: float) -> float:

@@ -12,6 +12,7 @@ from streamclust.drift import DriftState
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array
+    from streamclust.resolving import Pending
     from streamclust.scaling import Scaling
     from streamclust.stats import Stats
 
@@ -71,6 +72,8 @@ class LearnerState(Generic[P]):
         By how much the points since were explained worse, in all; faded like the statistics.
     resolves : int
         How often a fit of the coreset has taken the place of the live parameters.
+    pending : Pending or None
+        A solve of the coreset that has begun.
     """
 
     params: P | None = None
@@ -98,6 +101,7 @@ class LearnerState(Generic[P]):
     solved_loss: float | None = None
     surprise: float = 0.0
     resolves: int = 0
+    pending: Pending[P] | None = None
 
     @property
     def coreset(self) -> Coreset:
@@ -141,8 +145,8 @@ class Info:
 
 
 def without_coreset(state: LearnerState[P]) -> LearnerState[P]:
-    """Return the state with an empty coreset."""
-    return replace(state, **_parts(LearnerState(), _CORESET))
+    """Return the state with an empty coreset; what had begun of it is given up."""
+    return replace(state, **_parts(LearnerState(), (*_CORESET, "pending")))
 
 
 def with_coreset_of(other: LearnerState[P], state: LearnerState[P]) -> LearnerState[P]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from streamclust.arrays import Array
 from streamclust.batch import fit
 from streamclust.coreset import Coreset
 from streamclust.models.em import InMemory, climb
-from streamclust.resolving import resolve
+from streamclust.resolving import Problem, judge, solve
 from streamclust.state import LearnerState
 from streamclust.stats import reorder
 from tests.numerics import strict_floats
@@ -84,6 +85,59 @@ def test_without_a_coreset_there_is_none(name: str) -> None:
     assert not any(info.resolved for info in told)
 
 
+def late_solver(name: str) -> tuple[StreamLearner[Any], LearnerState[Any], list[Array]]:
+    """A start in two of five blobs, whose first solve is pending for some of the batches."""
+    learner = StreamLearner(family_of(name, 5), warm_up=400, coreset=300)
+    X, owners = blobs(600, CENTRES, seed=4)
+    start = fit(learner.family, X[owners < 2], restarts=1).params
+    return (
+        learner,
+        learner.init(start),
+        np.array_split(np.random.default_rng(0).permutation(X), 150),
+    )
+
+
+@families
+def test_an_answer_that_is_found_early_changes_nothing(name: str) -> None:
+    learner, start, batches = late_solver(name)
+    late = early = start
+    waited = 0
+    for batch in batches:
+        late, _ = learner.update(late, batch)
+        early, _ = learner.update(early, batch)
+        if early.pending is not None:
+            waited += 1
+            early = replace(early, pending=learner.solve(early.pending))
+        assert running(early).first.tobytes() == running(late).first.tobytes()
+    assert waited > 10
+    assert early.resolves == late.resolves > 0
+
+
+def test_what_was_learned_while_a_solve_was_pending_is_in_the_answers_statistics() -> None:
+    learner, state, batches = late_solver("kmeans")
+    after = 0
+    for batch in batches:
+        before, (state, info) = state, learner.update(state, batch)
+        if before.pending is not None and info.resolved:
+            after += 1
+            mass = running(state).weight.sum()
+            assert mass == pytest.approx(state.points)
+            assert state.params is not None
+            mean = running(state).weight @ state.params.means / mass
+            assert_allclose(mean, state.coreset.w @ state.coreset.X / state.coreset.mass)
+    assert after > 0
+
+
+def test_a_surprise_is_answered_at_once() -> None:
+    X = feed()
+    learner = StreamLearner(KMeans(5), warm_up=200, coreset=300)
+    state, _ = learn(learner, X)
+    far = X.mean(axis=0) + 500.0 + np.random.default_rng(1).normal(size=(100, 2))
+    state, told = learn(learner, far, state=replace(state, unsolved=100))
+    assert [info.resolved for info in told] == [True, False]
+    assert loss_on(learner, state, far) < 10.0
+
+
 @families
 def test_components_keep_their_numbers(name: str) -> None:
     X, family = feed(), family_of(name, 5)
@@ -102,7 +156,9 @@ def test_the_optimum_stays(name: str) -> None:
     X, family = feed(), family_of(name, 5)
     best = fit(family, X)
     core = Coreset(X, np.ones(len(X)))
-    assert resolve(family, best.params, core, float(len(X)), 2, (0,)) is None
+    found = solve(family, Problem(best.params, core, (0,)), 2).params
+    assert found is not None
+    assert judge(family, best.params, core, float(len(X)), found) is None
 
 
 @families
@@ -110,7 +166,7 @@ def test_fewer_distinct_points_than_components_solve_nothing(name: str) -> None:
     family = family_of(name, 5)
     live = fit(family, feed()).params
     core = Coreset(np.repeat([[1.0, 2.0], [3.0, 4.0]], 9, axis=0), np.ones(18))
-    assert resolve(family, live, core, 18.0, 1, (0,)) is None
+    assert solve(family, Problem(live, core, (0,)), 1).params is None
 
 
 def test_parameters_that_were_given_outweigh_fewer_points() -> None:

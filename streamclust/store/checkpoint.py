@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from streamclust.arrays import Array
+from streamclust.coreset import Coreset
 from streamclust.drift import DriftState
 from streamclust.errors import FormatError
 from streamclust.models import Family
 from streamclust.online import LearnerState
+from streamclust.resolving import Pending, Problem
 from streamclust.scaling import Scaling
 from streamclust.stats import Stats
 from streamclust.store.gaps import Lost
@@ -98,6 +100,10 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         arrays |= _prefixed("params", family.to_arrays(learner.params))
     if learner.scaling is not None:
         arrays |= {"scaling.center": learner.scaling.center, "scaling.scale": learner.scaling.scale}
+    if learner.pending is not None:
+        problem = learner.pending.problem
+        arrays |= _prefixed("pending.live", family.to_arrays(problem.live))
+        arrays |= {"pending.core": problem.coreset.X, "pending.core_weight": problem.coreset.w}
     drift = asdict(learner.drift)
     arrays["drift.memory"] = np.frombuffer(drift.pop("memory"), np.uint8)
     for name, stats in (("stats", learner.stats), ("average", learner.average)):
@@ -106,6 +112,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
     meta = {
         "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
         "learner": {name: getattr(learner, name) for name in _PLAIN},
+        "pending": None if learner.pending is None else _pending_plain(learner.pending),
         "drift": drift,
         "scaling": "none" if learner.scaling is None else learner.scaling.kind,
         "sums": {
@@ -143,10 +150,11 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
         plain: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         plain |= {name: meta["learner"][name] for name in _PLAIN}
         learner = LearnerState(
-            params=_params(arrays, family) if meta["sums"] else None,
+            params=_params("params", arrays, family) if meta["sums"] else None,
             stats=_stats("stats", arrays, meta, family),
             average=_stats("average", arrays, meta, family),
             scaling=_scaling(arrays, meta),
+            pending=_pending(arrays, meta, family),
             drift=DriftState(**meta["drift"], memory=arrays["drift.memory"].tobytes()),
             **plain,
         )
@@ -203,9 +211,24 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
             )
 
 
-def _params(arrays: dict[str, Array], family: Family[Any]) -> Any:
-    """Return the parameters to the last bit, where `from_arrays` normalises weights anew."""
-    parts = _unprefixed("params", arrays)
+def _pending_plain(pending: Pending[Any]) -> dict[str, Any]:
+    return {"due": pending.due, "seed": pending.problem.seed}
+
+
+def _pending(
+    arrays: dict[str, Array], meta: dict[str, Any], family: Family[Any]
+) -> Pending[Any] | None:
+    plain = meta["pending"]
+    if plain is None:
+        return None
+    coreset = Coreset(arrays["pending.core"], arrays["pending.core_weight"])
+    live = _params("pending.live", arrays, family)
+    return Pending(plain["due"], Problem(live, coreset, tuple(plain["seed"])))
+
+
+def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
+    """Return parameters to the last bit, where `from_arrays` normalises weights anew."""
+    parts = _unprefixed(name, arrays)
     return replace(family.from_arrays(parts), **parts)
 
 

@@ -20,6 +20,7 @@ from streamclust.worker.cadence import Cadence
 from streamclust.worker.codes import OwnCodes
 from streamclust.worker.memory import Memory
 from streamclust.worker.position import begin, check_type, mirror
+from streamclust.worker.solver import Solver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -93,6 +94,8 @@ class Learning:
         self._memory.compare(found, log)
         self._codes = OwnCodes(client, keys, settings) if settings.encode.worker else None
         self._checkpoint = self._committed = found or self._new()
+        self._solver = Solver(self._learner)
+        self._solver.begin(self._checkpoint.learner)
         self._publishes = Cadence(
             settings.publish.points,
             float(settings.publish.every),
@@ -132,7 +135,9 @@ class Learning:
         passing("computing")
         state = self._checkpoint.learner
         if len(batch.X):
+            state = self._solver.answered(state, len(batch.X))
             state, info = self._learner.update(state, batch.X, batch.w, time_ms=batch.time_ms)
+            self._solver.begin(state)
             self._tell(info, state.points)
         self._checkpoint = replace(
             self._checkpoint,

@@ -66,6 +66,7 @@ class Feed:
             "publish": {"points": 130, "every": "1d", "keep": (1_000_000, 10)[number % 2]},
             "dead": {"keep": (10**5, 25)[number % 3 // 2]},
             "init": {"kind": "warm_up", "points": 200},
+            "coreset": {"points": 200},  # few, so that solves are pending when a worker is killed
         }
         kmeans = {
             "kind": "kmeans",

@@ -87,6 +87,18 @@ def test_a_learner_goes_on_to_the_last_bit(family: Family[Any], policy: str) -> 
     assert (state.average is not None) == (policy == "averaged")
 
 
+def test_a_learner_goes_on_while_a_solve_is_pending(family: Family[Any]) -> None:
+    learner = StreamLearner(family, warm_up=WARM_UP, coreset=60)
+    state = stopped = learner.init()
+    waited = 0
+    for number in range(40):
+        state = step(learner, state, number % 6)
+        stopped = step(learner, through_bytes(stopped, family), number % 6)
+        waited += state.pending is not None
+        assert same(state, stopped)
+    assert waited > 5
+
+
 def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
     learner = StreamLearner(KMeans(3), HalfLife(30.0), warm_up=WARM_UP)
     state, seen = learner.init(), []
