@@ -114,6 +114,7 @@ def _sentence(tally: Tally) -> str:
         "bad": "without a code",
         "taken_over": "entries taken over",
         "gone": "entries gone before",
+        "unknown_gaps": "gaps of unknown size",
     }
     more = "".join(
         f", {value:,} {words}" for name, words in notes.items() if (value := getattr(tally, name))

@@ -18,6 +18,7 @@ import redis
 from streamclust.encoder.coding import Coder
 from streamclust.store.codes import last_code, write_codes
 from streamclust.store.faults import passes
+from streamclust.store.gaps import gap_words
 from streamclust.store.group import GroupMember, member_name
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, read_model
@@ -79,6 +80,8 @@ class Tally:
         Entries that another had left.
     gone : int
         Entries that were deleted or trimmed before they had codes.
+    unknown_gaps : int
+        How often entries were trimmed whose number the server didn't tell.
     version : int
         Newest version of the model that was used.
     """
@@ -90,6 +93,7 @@ class Tally:
     repeated: int = 0
     taken_over: int = 0
     gone: int = 0
+    unknown_gaps: int = 0
     version: int = 0
 
 
@@ -202,6 +206,11 @@ class _Encoder:
             self._behind = bool(own)
             if own:
                 return self._member.unbroken(own)
+        if gap := self._member.missing():
+            self.tally.gone += gap.entries or 0
+            self.tally.unknown_gaps += gap.entries is None
+            event, told = gap_words(gap)
+            self._job.log.warning(event, after=gap.after, **told)
         return self._member.read_new(_TURN_MS if self._job.until_idle else _BLOCK_MS)
 
     def _finish(self, delivery: Delivery) -> None:

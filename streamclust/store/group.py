@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from streamclust.store.gaps import Gap
 from streamclust.store.source import READ_BYTES, READ_ENTRIES
-from streamclust.store.streams import order
+from streamclust.store.streams import LESS, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +31,36 @@ _RELEASED = 10_000
 
 _CLAIMED = 256
 """Entries that one XAUTOCLAIM looks for."""
+
+
+# What is gone counts as read from then on, so that one member is told of it, once.
+_MISSING = (
+    LESS
+    + """
+local stream, group = KEYS[1], ARGV[1]
+if redis.call('EXISTS', stream) == 0 then return {} end
+local found
+for _, each in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  each = named(each)
+  if each['name'] == group then found = each end
+end
+if not found or found['last-delivered-id'] == '0-0' then return {} end
+local info, at = named(redis.call('XINFO', 'STREAM', stream)), found['last-delivered-id']
+local first = info['first-entry'] and info['first-entry'][1]
+if not less(at, first or info['last-generated-id']) then return {} end
+local added, read, missing = info['entries-added'], found['entries-read'], -1
+local gone = added and added - info['length']
+if gone and read then missing = gone - read end
+if missing == 0 then return {} end
+if gone then
+  redis.call('XGROUP', 'SETID', stream, group, first and at or info['last-generated-id'],
+             'ENTRIESREAD', string.format('%.0f', gone))
+elseif not first then
+  redis.call('XGROUP', 'SETID', stream, group, info['last-generated-id'])
+end
+return {at, missing}
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +135,14 @@ class GroupMember:
     def read_new(self, block_ms: int | None) -> Delivery:
         """Return entries that nobody has had yet; wait up to `block_ms` for the first."""
         return self._read(">", block_ms)
+
+    def missing(self) -> Gap | None:
+        """Return what was trimmed before any member was given it; each gap to one member, once."""
+        answer: Any = self._client.eval(_MISSING, 1, self._stream, self._group)
+        if not answer:
+            return None
+        after, count = answer
+        return Gap(self._stream, after.decode(), entries=count if count > 0 else None)
 
     def read_own(self) -> Delivery:
         """Return the oldest entries that this member has but has not finished."""

@@ -13,6 +13,26 @@ if TYPE_CHECKING:
 BEGINNING = "0-0"
 """The position before every entry."""
 
+LESS = """
+local function number_less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+local function less(a, b)
+  local ams, aseq = string.match(a, '(%d+)-?(%d*)')
+  local bms, bseq = string.match(b, '(%d+)-?(%d*)')
+  if ams ~= bms then return number_less(ams, bms) end
+  return number_less(aseq, bseq)
+end
+local function named(pairs_of)
+  local found = {}
+  for i = 1, #pairs_of, 2 do found[pairs_of[i]] = pairs_of[i + 1] end
+  return found
+end
+"""
+"""For scripts: whether an ID is less than another, as text, since Lua's numbers hold 53 bits; and a
+table of what XINFO answers."""
+
 # Scripts, because XINFO STREAM sends the first and the last entry whole, however large they are.
 _PROBE = """
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1], 'COUNT', 1) == 1 then return 'THERE' end

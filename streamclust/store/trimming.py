@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streamclust.store.streams import LESS
+
 if TYPE_CHECKING:
     import redis
 
 _MOST = 100_000
 """Entries that one call trims at most, so that the server isn't busy for long."""
 
-# IDs are compared as text: Lua's numbers hold 53 bits. Only whole nodes of the stream are removed
-# ('~'), which costs next to nothing; MINID keeps the entry that it names, so the newest learned one
-# stays and shows that nothing after it was trimmed.
-_TRIM = """
+# Only whole nodes of the stream are removed ('~'), which costs next to nothing; MINID keeps the
+# entry that it names, so the newest learned one stays and shows that nothing after it was trimmed.
+_TRIM = (
+    LESS
+    + """
 local stream, floor, age, keep, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local function number_less(a, b)
-  if #a ~= #b then return #a < #b end
-  return a < b
-end
-local function less(a, b)
-  local ams, aseq = string.match(a, '(%d+)-?(%d*)')
-  local bms, bseq = string.match(b, '(%d+)-?(%d*)')
-  if ams ~= bms then return number_less(ams, bms) end
-  return number_less(aseq, bseq)
-end
 local function lower(id) if id and less(id, floor) then floor = id end end
 
 if redis.call('EXISTS', stream) == 0 then return 0 end
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  local found = {}
-  for i = 1, #group, 2 do found[group[i]] = group[i + 1] end
+  local found = named(group)
   lower(found['last-delivered-id'])
   if found['pending'] > 0 then lower(redis.call('XPENDING', stream, found['name'])[2]) end
 end
@@ -42,6 +34,7 @@ if keep ~= '' then most = math.min(most, redis.call('XLEN', stream) - keep) end
 if most <= 0 then return 0 end
 return redis.call('XTRIM', stream, 'MINID', '~', floor, 'LIMIT', string.format('%.0f', most))
 """
+)
 
 
 def trim(

@@ -85,6 +85,7 @@ class Learning:
         self._learner = make_learner(settings)
         self._commits = Cadence(settings.commit.points, float(settings.commit.every), clock)
         self._dead: list[DeadLetter] = []
+        self._shown: Mapping[str, str] = {}
         self._said = ""
         self._memory = memory or Memory()
         for stream in settings.streams:
@@ -105,7 +106,7 @@ class Learning:
         if found is None or self._add_streams():  # where a stream begins is committed too
             self._commit(publish=self._first)
         else:  # the worker before may have died between a commit and its mirror
-            mirror(client, keys.group, self._checkpoint.position, self._checkpoint.read)
+            self._mirror(self._checkpoint)
         if self._codes is not None:
             self._codes.catch_up(self._committed.position)
 
@@ -243,8 +244,12 @@ class Learning:
                 reason=model.reason,
                 **score,
             )
-        mirror(self._client, self._keys.group, after.position, after.read)
+        self._mirror(after)
         self._trim(after.position)
+
+    def _mirror(self, at: Checkpoint) -> None:
+        mirror(self._client, self._keys.group, at.position, at.read, self._shown)
+        self._shown = at.position
 
     def _trim(self, position: Mapping[str, str]) -> None:
         """Remove entries that the settings want removed."""

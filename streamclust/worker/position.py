@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import redis
-
 from streamclust.errors import ServerError
+from streamclust.store.streams import LESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import redis
 
 
 def check_type(client: redis.Redis, key: str, wanted: str, setting: str) -> None:
@@ -48,46 +49,58 @@ def _last_id(client: redis.Redis, stream: str) -> str:
     return last.decode()
 
 
+# One step, which looks first: a worker that slept after its commit must not move the group back.
+_MIRROR = (
+    LESS
+    + """
+local stream, group, id, read, shown = KEYS[1], unpack(ARGV)
+if redis.call('EXISTS', stream) == 0 then return 0 end
+local at
+for _, each in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  each = named(each)
+  if each['name'] == group then at = each['last-delivered-id'] end
+end
+if not at then
+  redis.call('XGROUP', 'CREATE', stream, group, id)
+  return 1
+end
+if shown ~= '' and shown ~= at and less(id, at) then return 0 end
+if read ~= '' then
+  local moved = redis.pcall('XGROUP', 'SETID', stream, group, id, 'ENTRIESREAD', read)
+  if not moved.err then return 1 end
+  if not string.find(moved.err, 'wrong number of arguments') then return moved end
+end
+redis.call('XGROUP', 'SETID', stream, group, id)  -- before Redis 7
+return 1
+"""
+)
+
+
 def mirror(
     client: redis.Redis,
     group: str,
     position: Mapping[str, str],
     read: Mapping[str, int | None] | None = None,
+    shown: Mapping[str, str] | None = None,
 ) -> None:
     """Move the consumer group of each stream to `position`.
 
     The state is the truth; the group only shows it in ``XINFO GROUPS``. It is made where it is
-    missing, but a stream is not. `read` says how many entries each stream had up to there, since
-    else the server can't tell the lag of a group that was moved.
+    missing, but a stream is not.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    group : str
+    position : mapping of str to str
+    read : mapping of str to (int or None), optional
+        How many entries each stream had up to there, since else the server can't tell the lag of a
+        group that was moved.
+    shown : mapping of str to str, optional
+        Where the caller put the groups before. One that another worker has moved since, and further
+        than `position`, is left there.
     """
     for stream, last_id in position.items():
-        try:
-            _move(client, stream, group, last_id, (read or {}).get(stream))
-        except redis.ResponseError as error:
-            if not any(words in str(error) for words in _MISSING):
-                raise
-            _make(client, stream, group, last_id)
-
-
-_MISSING = ("NOGROUP", "requires the key to exist")
-
-
-def _move(
-    client: redis.Redis, stream: str, group: str, last_id: str, entries_read: int | None
-) -> None:
-    try:
-        client.xgroup_setid(stream, group, last_id, entries_read=entries_read)
-    except redis.ResponseError as error:
-        if entries_read is None or "wrong number of arguments" not in str(error):
-            raise
-        client.xgroup_setid(stream, group, last_id)  # before Redis 7
-
-
-def _make(client: redis.Redis, stream: str, group: str, last_id: str) -> None:
-    if not client.exists(stream):
-        return
-    try:
-        client.xgroup_create(stream, group, last_id)
-    except redis.ResponseError as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise
+        count, before = (read or {}).get(stream), (shown or {}).get(stream, "")
+        known = "" if count is None else count
+        client.eval(_MIRROR, 1, stream, group, last_id, known, before)

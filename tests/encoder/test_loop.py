@@ -225,6 +225,22 @@ def test_entries_that_are_gone_are_a_gap(desk: Desk) -> None:
     assert pending(desk) == 0
 
 
+def test_entries_that_were_trimmed_unseen_are_a_gap(desk: Desk) -> None:
+    # Given an encoder that comes back when the first 40 of 60 new entries have been trimmed
+    add_points(desk.client, desk.stream, blobs(30))
+    desk.publish(1)
+    desk.drain()
+    add_points(desk.client, desk.stream, blobs(60))
+    desk.client.xtrim(desk.stream, 20, approximate=False)
+    counts = "entries-added" in desk.client.xinfo_stream(desk.stream)
+    [tally] = desk.drain()
+    assert tally.entries == 20
+    assert (tally.gone, tally.unknown_gaps) == ((40, 0) if counts else (0, 1))
+    # and again, so that it is told once
+    [tally] = desk.drain()
+    assert (tally.gone, tally.unknown_gaps) == (0, 0)
+
+
 def test_many_encoders_share_a_feed(desk: Desk) -> None:
     X = blobs(600)
     add_points(desk.client, desk.stream, X)

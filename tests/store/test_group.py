@@ -111,6 +111,44 @@ def test_own_entries_that_are_gone_are_told(feed: Feed) -> None:
     assert found
 
 
+@pytest.mark.every_server
+def test_what_was_trimmed_before_it_was_given_is_told_once(feed: Feed) -> None:
+    # Given two members, of whom one has had the first two entries of six
+    feed.add(1, 2, 3, 4, 5, 6)
+    one, two = feed.member(), feed.member()
+    assert one.missing() is None  # nothing was given, so nothing can be missing
+    one.done(got(one))
+    assert one.missing() is None
+    # When two more are trimmed Then one member is told of it, and how many they are if that's known
+    feed.client.xtrim(feed.stream, 2, approximate=False)
+    counts = "entries-added" in feed.client.xinfo_stream(feed.stream)
+    gap = two.missing()
+    assert gap is not None
+    assert (gap.after, gap.entries) == ("2-0", 2 if counts else None)
+    if counts:
+        assert one.missing() is None
+    assert got(one) == [b"5-0", b"6-0"]
+    assert one.missing() is two.missing() is None
+    # also when nothing is left of the stream
+    feed.add(7, 8, 9)
+    feed.client.xtrim(feed.stream, 0, approximate=False)
+    gap = one.missing()
+    assert gap is not None
+    assert (gap.after, gap.entries) == ("6-0", 3 if counts else None)
+    assert one.missing() is two.missing() is None
+    feed.add(10)
+    assert got(two) == [b"10-0"]
+
+
+def test_a_stream_or_a_group_that_is_not_there_has_no_gap(feed: Feed) -> None:
+    member = feed.member()
+    feed.add(1)
+    feed.client.xgroup_destroy(feed.stream, "g")
+    assert member.missing() is None
+    feed.client.delete(feed.stream)
+    assert member.missing() is None
+
+
 def test_a_share_ends_where_another_member_s_begins(feed: Feed) -> None:
     feed.add(1, 2, 3, 4, 5, 6)
     dead, other, live = feed.member(), feed.member(), feed.member()

@@ -213,7 +213,7 @@ def test_each_user_can_do_his_work(place: Place, server_name: str, user: str) ->
 
 @pytest.mark.parametrize("server_name", ["valkey9"])
 def test_a_trim_policy_needs_what_the_file_says(place: Place) -> None:
-    extra = re.findall(r"^# (\+xinfo\|groups .*)\.$", FILE.read_text(), re.MULTILINE)[0]
+    extra = re.findall(r"^# (\+xpending .*)\.$", FILE.read_text(), re.MULTILINE)[0]
     rules = RULES["streamclust-worker"].replace("(~points", f"(~points {extra}")
     place.permit("trimmer", rules)
     learn(place, "trimmer")
