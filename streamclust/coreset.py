@@ -13,8 +13,10 @@ Faulkner, Krause & Feldman 2018).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamclust import kernels
 from streamclust.arrays import Array, Labels
@@ -39,8 +41,13 @@ _SHARE = 8.0
 _FADED = 2.0**-50
 """Weight, in the largest, below which a point no longer counts."""
 
+_SMALLEST = float(np.finfo(np.float64).tiny)
+
 _STRATA = 8
 """Features whose signs tell directions apart."""
+
+_SOME = 1000
+"""Points, at least, by which these features are chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +129,7 @@ def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator
     labels, sqdist = kernels.assign(coreset.X, means)
     probability = _inclusion(_sensitivity(coreset.w, labels, sqdist, len(means)), size)
     order = _by_neighbourhood(coreset, labels, sqdist, means)
-    ticks = np.floor(np.cumsum(probability[order]) + rng.random())
-    picked = order[np.diff(ticks, prepend=0.0) > 0.0]
-    w = coreset.w[picked] / probability[picked]
-    return Coreset(coreset.X[picked], w * (coreset.mass / w.sum()))
+    return _picked(coreset, probability, order, rng)
 
 
 def thin(batch: Coreset, mass: float, means: Array, size: int, rng: np.random.Generator) -> Coreset:
@@ -135,8 +139,25 @@ def thin(batch: Coreset, mass: float, means: Array, size: int, rng: np.random.Ge
     eight times as many leave little to a second sampling, and of a long stream nearly every point
     can be left out at once.
     """
-    share = batch.mass / (mass + batch.mass)
-    return condense(batch, means, max(1, int(np.ceil(_SHARE * size * share))), rng)
+    wanted = _SHARE * size * batch.mass / (mass + batch.mass)
+    if len(batch.X) <= wanted:
+        return batch
+    labels, sqdist = kernels.assign(batch.X, means)
+    share = _sensitivity(batch.w, labels, sqdist, len(means))
+    probability = np.minimum(1.0, max(1.0, wanted) / share.sum() * share)
+    return _picked(batch, probability, _sorted(labels, len(means)), rng)
+
+
+def _picked(
+    coreset: Coreset, probability: Array, order: Labels, rng: np.random.Generator
+) -> Coreset:
+    """Return a systematic sample of points that lie in `order`, with the same total weight."""
+    ticks = np.floor(np.cumsum(probability[order]) + rng.random())
+    picked = order[np.diff(ticks, prepend=0.0) > 0.0]
+    if not len(picked):
+        picked = order[:1]
+    w = coreset.w[picked] / probability[picked]
+    return Coreset(coreset.X[picked], w * (coreset.mass / w.sum()))
 
 
 def effective_size(coreset: Coreset, means: Array) -> float:
@@ -171,11 +192,29 @@ def _inclusion(share: Array, size: int) -> Array:
 
 def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Array) -> Labels:
     """Return an order of the points: by cluster, by direction from its mean, by distance."""
-    offset = coreset.X - means[labels]
-    spread = (coreset.w[:, None] * offset**2).sum(axis=0)
-    widest = np.argsort(-spread, kind="stable")[:_STRATA]
-    direction = np.packbits(offset[:, widest] > 0.0, axis=1, bitorder="little")[:, 0]
-    order = np.argsort(sqdist, kind="stable")
-    for key in (direction, labels.astype(np.min_scalar_type(len(means)))):
-        order = order[np.argsort(key[order], kind="stable")]  # of short integers, in linear time
-    return np.asarray(order, dtype=np.intp)
+    widest = _widest(coreset, labels, means)
+    above = coreset.X[:, widest] > means[:, widest][labels]
+    direction = np.packbits(above, axis=1, bitorder="little")[:, 0]
+    order = _sorted(_coarse(sqdist), 1 << 16)
+    for key, size in ((direction, 1 << _STRATA), (labels, len(means))):
+        order = order[_sorted(key[order], size)]
+    return order
+
+
+def _widest(coreset: Coreset, labels: Labels, means: Array) -> Labels:
+    """Return the features in which points lie farthest from their means, as some of them tell."""
+    some = slice(None, None, max(1, len(labels) // _SOME))
+    offset = coreset.X[some] - means[labels[some]]
+    spread = np.einsum("n,nd,nd->d", coreset.w[some], offset, offset)
+    return np.argsort(-spread, kind="stable")[:_STRATA]
+
+
+def _coarse(sqdist: Array) -> NDArray[np.uint16]:
+    """Return numbers in the order of the distances, to within a hundredth of each."""
+    share = (sqdist / max(float(sqdist.max()), _SMALLEST)).astype(np.float32)
+    return (share.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+
+
+def _sorted(keys: NDArray[Any], size: int) -> Labels:
+    """Return the stable order of integers below `size`: of short ones it takes linear time."""
+    return np.argsort(keys.astype(np.min_scalar_type(size - 1)), kind="stable")

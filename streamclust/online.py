@@ -154,7 +154,8 @@ class StreamLearner(Generic[P]):
         """
         points = as_points(X, self._n_features(state))
         w = as_sample_weight(sample_weight, len(points))
-        points, w = points[w > 0.0], w[w > 0.0]
+        if not w.all():
+            points, w = points[w > 0.0], w[w > 0.0]
         if state.scaling is not None:
             points = state.scaling.apply(points)
         phase: Phase = "learning" if state.params is not None else "warming"
@@ -324,7 +325,7 @@ class StreamLearner(Generic[P]):
         loss = self.family.loss(batch)
         state = self._renewal.remember(state, X, w, lam)
         state = self._renewal.surprised(state, loss, batch.count, lam)
-        state, resolved = self._renewal.improved(state, X, w, lam, drifted)
+        state, resolved = self._renewal.improved(state, X, w, drifted)
         return state, Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
 
     def _watch(self, state: DriftState, batch: Stats) -> tuple[DriftState, bool]:

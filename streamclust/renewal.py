@@ -102,7 +102,7 @@ class Renewal(Generic[P]):
         return replace(state, surprise=lam * state.surprise + worse)
 
     def improved(
-        self, state: LearnerState[P], X: Array, w: Array, lam: float, drifted: bool
+        self, state: LearnerState[P], X: Array, w: Array, drifted: bool
     ) -> tuple[LearnerState[P], bool]:
         """Fit anew, if it is time: to the points since a drift, or to the coreset."""
         if drifted and self.drift is not None and self.drift.on_drift == "resolve":
@@ -111,7 +111,7 @@ class Renewal(Generic[P]):
             return replace(state, gathering=True, sample=sample, sample_weight=weight), False
         if state.gathering:
             return self._fit_since_drift(state, X, w), False
-        return self._solve(state, w, lam)
+        return self._solve(state, w)
 
     def _fit_since_drift(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
         """Fit to the points since a drift once they are as many as the warm-up had.
@@ -135,7 +135,7 @@ class Renewal(Generic[P]):
         live = self.family.loss(self.family.e_step(params, sample, sample_weight))
         return state if live <= best.loss else self.adopt(state, best.params, best.stats)
 
-    def _solve(self, state: LearnerState[P], w: Array, lam: float) -> tuple[LearnerState[P], bool]:
+    def _solve(self, state: LearnerState[P], w: Array) -> tuple[LearnerState[P], bool]:
         """Begin to solve the coreset, or look at the answer, if it is time; say whether it gained.
 
         It is time to begin when the new points are half as many as those remembered before, or when
@@ -150,7 +150,7 @@ class Renewal(Generic[P]):
         if state.pending is None or state.points < state.pending.due:
             return state, False
         answer = self.solve(state.pending).answer
-        return self._judged(state, None if answer is None else answer.params, w, lam)
+        return self._judged(state, None if answer is None else answer.params, w)
 
     def _begun(self, state: LearnerState[P], w: Array) -> LearnerState[P]:
         params, stats = state.params, state.stats
@@ -183,7 +183,7 @@ class Renewal(Generic[P]):
         return replace(pending, answer=solve(self.family, pending.problem, self.reseeds))
 
     def _judged(
-        self, state: LearnerState[P], found: P | None, w: Array, lam: float
+        self, state: LearnerState[P], found: P | None, w: Array
     ) -> tuple[LearnerState[P], bool]:
         """Let a fit take the place of the live parameters, if it is better; say whether.
 
@@ -199,7 +199,7 @@ class Renewal(Generic[P]):
         state = replace(state, pending=None, surprise=0.0)
         if found is None or better is None:
             loss = self.family.loss(self.family.e_step(params, core.X, core.w))
-            patience = max(patience, 2.0 * state.patience) if lam < 1.0 else patience
+            patience = max(patience, 2.0 * state.patience)
             return replace(state, patience=patience, solved_loss=loss), False
         after = self.adopt(state, self.family.m_step(better, found), better)
         after = replace(after, drift=state.drift, resolves=state.resolves + 1)

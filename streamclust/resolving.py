@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from streamclust.batch import settle, starts
-from streamclust.coreset import effective_size
+from streamclust.coreset import condense, effective_size
 from streamclust.errors import TooFewPointsError
 from streamclust.models.em import InMemory
 
@@ -27,6 +27,13 @@ P = TypeVar("P")
 _TOL = 1e-4
 _MAX_ITER = 50
 """Of each run: the stream goes on from where it ends."""
+
+_SEEN = 2000
+_SEEN_PER_COMPONENT = 40
+"""Points that seeds are drawn from: the larger of the two."""
+
+_SKETCH = 1 << 16
+"""What the draw of these is told apart by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +91,25 @@ def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
         Runs from fresh seeds.
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
+    sketch = _sketch(family, problem)
     try:
-        fresh = tuple(starts(family, X, w, restarts, seed))
+        fresh = tuple(starts(family, sketch.X, sketch.w, restarts, seed))
     except TooFewPointsError:
         return Answer(None)
-    nearby = family.search(problem.live, X, w, np.random.default_rng((*seed, restarts)))
+    rng = np.random.default_rng((*seed, restarts))
+    nearby = family.search(problem.live, sketch.X, sketch.w, rng)
     runs = []
     for number, start in enumerate((nearby, *fresh), start=1):
         data = InMemory(family, X, w, np.random.default_rng((*seed, restarts + number)))
         runs.append(settle(family, start, data, X, w, tol=_TOL, max_iter=_MAX_ITER))
     return Answer(min(runs, key=lambda run: run.loss).params)
+
+
+def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:
+    """Return fewer points for seeding: where runs begin need not be as exact as where they end."""
+    size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
+    means = family.prior_stats(problem.live, 1.0).reference
+    return condense(problem.coreset, means, size, np.random.default_rng((*problem.seed, _SKETCH)))
 
 
 def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:
