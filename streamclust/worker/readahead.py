@@ -7,18 +7,19 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from streamclust.failpoints import passing
+from streamclust.store.points import EXCERPT_BYTES
+from streamclust.store.source import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from streamclust.store.source import Batch
-
-_AHEAD = 4
-"""Batches that may wait; with the one in work, all that is held in memory of the feed."""
+_AHEAD = 256
+"""Batches that may wait, so that reading goes on while a step takes long."""
 
 _AHEAD_BYTES = 1 << 25
-"""Bytes of points that may wait; but one batch may, however large it is."""
+"""Bytes of points that may wait; with the batch in work, all that is held in memory of the feed.
+But one batch may, however large it is."""
 
 _LOOK = 0.005
 """Seconds between looks for room."""
@@ -83,7 +84,7 @@ class ReadAhead:
         last: BaseException | _End = _End()
         try:
             for batch in self._make(self._stop.is_set):
-                while self._bytes and self._bytes + batch.X.nbytes > _AHEAD_BYTES:
+                while self._bytes and self._bytes + _held(batch) > _AHEAD_BYTES:
                     if self._stop.wait(_LOOK):
                         return
                 self._put(batch)
@@ -93,10 +94,10 @@ class ReadAhead:
 
     @property
     def _bytes(self) -> int:
-        """Bytes of the points that wait."""
+        """Bytes that wait."""
         with self._queue.mutex:
-            waiting = [item.X.nbytes for item in self._queue.queue if hasattr(item, "X")]
-        return sum(waiting)
+            waiting = list(self._queue.queue)
+        return sum(_held(item) for item in waiting if isinstance(item, Batch))
 
     def _put(self, item: Batch | BaseException | _End) -> None:
         while not self._stop.is_set():
@@ -109,3 +110,8 @@ class ReadAhead:
     def _drain(self) -> None:
         while not self._queue.empty():
             self._queue.get_nowait()
+
+
+def _held(batch: Batch) -> int:
+    """Return about how many bytes a batch holds: its points, and what is kept of refused ones."""
+    return batch.X.nbytes + 2 * EXCERPT_BYTES * len(batch.dead)
