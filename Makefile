@@ -42,7 +42,7 @@ soak: $(VENV)/.dev ## ten minutes of a hard feed: memory, latency and losses, in
 	$(BIN)/python benchmarks/soak.py --out bench-output/soak.png
 
 servers: $(VENV)/.dev ## every test on every kind of server, where `make test` runs most on two
-	STREAMCLUST_TEST_SERVERS=all $(BIN)/pytest
+	TEST_SERVERS=all $(BIN)/pytest
 
 bench: $(VENV)/.bench ## kernels and the whole daemon beside their peers; writes docs/performance.md
 	$(BIN)/python benchmarks/kernels.py --page --out bench-output/kernels.json

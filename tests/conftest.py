@@ -27,7 +27,7 @@ DEFAULT_SERVERS = ("valkey9", "redis6.2")
 """The newest and the oldest: most tests run on these."""
 
 EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
-"""For tests marked `every_server`, and with STREAMCLUST_TEST_SERVERS=all for all tests."""
+"""For tests marked `every_server`, and with TEST_SERVERS=all for all tests."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     named = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "server_name" in metafunc.fixturenames and "server_name" not in named:
         marked = metafunc.definition.get_closest_marker("every_server") is not None
-        every = marked or os.environ.get("STREAMCLUST_TEST_SERVERS") == "all"
+        every = marked or os.environ.get("TEST_SERVERS") == "all"
         names = EVERY_SERVER if every else DEFAULT_SERVERS
         metafunc.parametrize("server_name", names, scope="session")
 

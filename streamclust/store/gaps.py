@@ -36,7 +36,8 @@ class Gap:
         'gone': there is no such key any more.
         'refused': the entry at `position` is too large to be read.
     entries : int or None
-        How many entries are missing; None where the server can't tell.
+        How many entries are missing; None where the server can't tell. What was trimmed after the
+        entries that came next, before this was looked at, may be counted here already.
     position : str or None
         Where reading goes on, if that isn't at an entry, and
     read : int or None

@@ -182,16 +182,23 @@ class Cluster:
 
     def move(self, key: str, to: int) -> None:
         """Give the slot of `key`, with all keys in it, to another node."""
+        with self.moving(key, to):
+            pass
+
+    @contextmanager
+    def moving(self, key: str, to: int) -> Iterator[None]:
+        """Move only `key` of its slot before the block, and the rest after it."""
         source, target = self.nodes[self.owner(key)], self.nodes[to]
+        address = ("127.0.0.1", target.port)
         with source.client as old, target.client as new:
             slot = old.execute_command("CLUSTER", "KEYSLOT", key)
             ids = [each.execute_command("CLUSTER", "MYID").decode() for each in (old, new)]
             new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
             old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+            old.execute_command("MIGRATE", *address, key, 0, 10_000)
+            yield
             while keys := old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-                old.execute_command(
-                    "MIGRATE", "127.0.0.1", target.port, "", 0, 10_000, "KEYS", *keys
-                )
+                old.execute_command("MIGRATE", *address, "", 0, 10_000, "KEYS", *keys)
             for each in (new, old):
                 each.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
 

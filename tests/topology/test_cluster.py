@@ -19,10 +19,11 @@ from streamclust.store.keys import Keys
 from streamclust.tables import Chunk
 from tests.conftest import free_port
 from tests.refit.desk import EAGER, drain, reasons, refit
-from tests.topology.fleet import Cluster
+from tests.topology.fleet import Cluster, Node
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
 from tests.topology.test_acl import RULES
-from tests.worker.harness import Worker, add_points, blobs, kmeans, run
+from tests.worker.harness import Worker, add_blocks, add_points, blobs, kmeans, run
+from tests.worker.inline import InlineWorker
 
 
 @pytest.fixture
@@ -179,6 +180,30 @@ def test_what_a_user_needs_more_in_a_cluster(cluster: Cluster) -> None:
 
 
 # ---- faults
+
+
+def test_keys_that_are_half_moved_are_waited_for(
+    site: FleetSite, cluster: Cluster, streams: tuple[str, str]
+) -> None:
+    # Given a model whose slot moves, and of whose keys only one has arrived
+    stream, state = streams[0], site.keys("m").state
+    site.write({"m": eager(stream)})
+    with InlineWorker(site) as worker, site.client as client:
+        add_blocks(client, stream, blobs(90))
+        worker.wait(lambda: site.committed("m") == 90)
+        with cluster.moving(state, (cluster.owner(state) + 1) % 3):
+            # When there is something to commit Then it is tried again
+            add_blocks(client, stream, blobs(90, seed=1))
+            worker.says("lost the server; trying again")
+        # until all have
+        worker.wait(lambda: site.committed("m") == 180)
+    learned_once(site, stream)
+    assert any(tried_again(node) for node in cluster.nodes)
+
+
+def tried_again(node: Node) -> bool:
+    with node.client as client:
+        return "errorstat_TRYAGAIN" in client.info("errorstats")
 
 
 def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(

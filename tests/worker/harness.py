@@ -226,14 +226,16 @@ class Worker:
 class OwnServer:
     """A Valkey on a port of its own, which keeps its writes on disk; to kill and start again."""
 
-    def __init__(self, folder: Path, password: str = "", appendfsync: str = "always") -> None:
+    def __init__(
+        self, folder: Path, password: str = "", appendfsync: str = "always", *options: str
+    ) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._login = f"redis://:{password}@127.0.0.1:{self.port}/0" if password else self.url
         self._folder = folder
         base = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
         durable = ["--appendonly", "yes", "--appendfsync", appendfsync, "--requirepass", password]
-        self._command = [str(get_binary_path()), *base, *durable]
+        self._command = [str(get_binary_path()), *base, *durable, *options]
 
     def start(self) -> None:
         with (self._folder / "server.log").open("ab") as log:
@@ -258,10 +260,10 @@ class OwnServer:
 
 @contextmanager
 def own_server(
-    folder: Path, password: str = "", appendfsync: str = "always"
+    folder: Path, password: str = "", appendfsync: str = "always", *options: str
 ) -> Iterator[OwnServer]:
     """A server that runs for the block."""
-    server = OwnServer(folder, password, appendfsync)
+    server = OwnServer(folder, password, appendfsync, *options)
     try:
         server.start()
         yield server

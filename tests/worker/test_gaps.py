@@ -149,3 +149,30 @@ def test_learned_entries_are_trimmed_as_the_config_says(
     assert not drain(site).events(TRIMMED)
     assert site.committed("m") == 930
     assert row(site)["lost"] == {"entries": 0, "unknown": 0, "restarts": 0}
+
+
+@pytest.mark.parametrize("server_name", ["valkey9", "redis7", "redis8"])
+def test_what_is_learned_refused_and_lost_is_what_was_written(any_site: Site) -> None:
+    # Given a worker on a stream that keeps 20 entries, and is given 60 at a time
+    site, stream = any_site, any_site.stream()
+    site.write({"m": kmeans(stream, **EAGER)})
+    ids: list[str] = []
+
+    def write(count: int) -> None:
+        with site.client as client, client.pipeline(transaction=True) as pipe:
+            for number in range(len(ids), len(ids) + count):
+                value = b"bad" if number % 9 == 8 else blobs(5, seed=number).tobytes()
+                pipe.xadd(stream, {"f8": value, "d": 2}, maxlen=20, approximate=False)
+            ids.extend(each.decode() for each in pipe.execute())
+
+    write(20)
+    with InlineWorker(site) as worker:
+        worker.says("published")
+        for _ in range(20):
+            write(60)
+        worker.wait(lambda: site.position("m") == {stream: ids[-1]})
+    # Then of each entry its five points are learned, or it is refused, or counted as lost
+    lost = site.state("m")[0]["lost"][stream]["entries"]
+    assert lost >= 20 * 40
+    assert site.committed("m") / 5 + len(site.dead("m")) + lost == len(ids)
+    assert sum(gap["entries"] for gap in worker.events(TRIMMED)) == lost
