@@ -68,13 +68,14 @@ def test_float32_points_are_taken_as_they_are(native_kernel: str, kind: Covarian
 
 
 @kinds
+@pytest.mark.parametrize("D", [3, 12])
 @pytest.mark.parametrize("offset", [1e4, 1e8])
 def test_all_kernels_agree_far_from_the_origin(
-    native_kernel: str, kind: CovarianceType, offset: float
+    native_kernel: str, kind: CovarianceType, D: int, offset: float
 ) -> None:
     rng = np.random.default_rng(0)
-    log_weights, means, root = components(kind, 6, 3, rng)
-    X = rng.normal(size=(400, 3))
+    log_weights, means, root = components(kind, 6, D, rng)
+    X = rng.normal(size=(400, D))
     means[::2] += offset
     X[::3] += offset
     agree(X, np.ones(400), (log_weights, means, root), kind)
@@ -92,22 +93,24 @@ def test_components_of_no_weight_get_no_mass(native_kernel: str, kind: Covarianc
 
 
 @kinds
+@pytest.mark.parametrize("D", [5, 24])
 def test_masses_add_up_where_components_are_far_apart(
-    native_kernel: str, kind: CovarianceType
+    native_kernel: str, kind: CovarianceType, D: int
 ) -> None:
     rng = np.random.default_rng(0)
-    log_weights, means, root = components(kind, 9, 5, rng, spread=300.0)
-    X, w = 300.0 * rng.normal(size=(500, 5)), rng.random(500)
+    log_weights, means, root = components(kind, 9, D, rng, spread=300.0)
+    X, w = 300.0 * rng.normal(size=(500, D)), rng.random(500)
     moments, _ = kernels.mixture_step(X, w, log_weights, means, root, kind)
     assert moments.weight.sum() == pytest.approx(w.sum(), rel=1e-14)
     agree(X, w, (log_weights, means, root), kind)
 
 
 @kinds
-def test_threads_change_no_bit(native_kernel: str, kind: CovarianceType) -> None:
+@pytest.mark.parametrize("D", [5, 12])
+def test_threads_change_no_bit(native_kernel: str, kind: CovarianceType, D: int) -> None:
     rng = np.random.default_rng(0)
-    model = components(kind, 6, 5, rng)
-    X, w = rng.normal(size=(40_000, 5)), rng.random(40_000)
+    model = components(kind, 6, D, rng)
+    X, w = rng.normal(size=(20_000, D)), rng.random(20_000)
     one, score = kernels.mixture_step(X, w, *model, kind)
     densities = kernels.log_gaussians(X, model[1], model[2], kind)
     for threads in (2, 5):

@@ -94,6 +94,17 @@ inline vdouble sums(const vdouble* v) {
 #endif
 }
 
+// The lanes that are true, as bits.
+inline unsigned mask(vlong which) {
+#if defined(__AVX512F__)
+    return _mm512_movepi64_mask((__m512i)which);
+#elif defined(__AVX2__)
+    return (unsigned)_mm256_movemask_pd((__m256d)which);
+#else
+    return (unsigned)(which[0] & 1 | which[1] & 2);
+#endif
+}
+
 // The least of four lanes, in each of them.
 inline vquad least_lane(vquad v) {
 #if defined(__clang__)
