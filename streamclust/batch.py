@@ -10,7 +10,7 @@ from streamclust.arrays import as_points, as_sample_weight
 from streamclust.models.em import Climb, Data, InMemory, climb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import ArrayLike
 
@@ -52,7 +52,7 @@ def fit(
     Returns
     -------
     Climb
-        The run with the lowest loss.
+        The run with the lowest loss, after moves from there.
 
     Raises
     ------
@@ -63,11 +63,31 @@ def fit(
     w = as_sample_weight(sample_weight, len(points))
     points, w = points[w > 0.0], w[w > 0.0]
     seeds = tuple(np.atleast_1d(seed).tolist())
+    begins = starts(family, points, w, restarts, seeds)
+    draws = (*seeds, restarts)
+    return best_of(family, begins, points, w, draws, tol=tol, max_iter=max_iter)
+
+
+def best_of(
+    family: Family[P],
+    begins: Iterable[P],
+    X: Array,
+    w: Array,
+    seed: tuple[int, ...],
+    *,
+    tol: float,
+    max_iter: int,
+) -> Climb[P]:
+    """Return where the best run from one of `begins` settles, after the family's moves.
+
+    The last of `seed` counts up from run to run.
+    """
     runs = []
-    for number, start in enumerate(starts(family, points, w, restarts, seeds)):
-        data = InMemory(family, points, w, np.random.default_rng((*seeds, restarts + number)))
-        runs.append(settle(family, start, data, points, w, tol=tol, max_iter=max_iter))
-    return min(runs, key=lambda run: run.loss)
+    for number, start in enumerate(begins):
+        data = InMemory(family, X, w, np.random.default_rng((*seed[:-1], seed[-1] + number)))
+        runs.append(settle(family, start, data, X, w, tol=tol, max_iter=max_iter))
+    best = min(runs, key=lambda run: run.loss)
+    return family.rearrange(best, data, X, w, tol=tol, max_iter=max_iter)
 
 
 def starts(

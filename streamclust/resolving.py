@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from streamclust.batch import settle, starts
-from streamclust.coreset import condense, effective_size
+    rng = np.random.default_rng((*seed, restarts))
+    nearby = family.search(problem.live, sketch.X, sketch.w, rng)
+    begins, draws = (nearby, *fresh), (*seed, restarts + 1)
+    return Answer(best_of(family, begins, X, w, draws, tol=_TOL, max_iter=_MAX_ITER).params)
 from streamclust.errors import TooFewPointsError
-from streamclust.models.em import InMemory
 
 if TYPE_CHECKING:
     from streamclust.coreset import Coreset
@@ -96,6 +97,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
         fresh = tuple(starts(family, sketch.X, sketch.w, restarts, seed))
     except TooFewPointsError:
         return Answer(None)
+<<<<<<< HEAD
     rng = np.random.default_rng((*seed, restarts))
     nearby = family.search(problem.live, sketch.X, sketch.w, rng)
     runs = []
@@ -103,6 +105,11 @@ def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
         data = InMemory(family, X, w, np.random.default_rng((*seed, restarts + number)))
         runs.append(settle(family, start, data, X, w, tol=_TOL, max_iter=_MAX_ITER))
     return Answer(min(runs, key=lambda run: run.loss).params)
+=======
+    nearby = family.search(problem.live, X, w, np.random.default_rng((*seed, restarts)))
+    begins, draws = (nearby, *fresh), (*seed, restarts + 1)
+    return Answer(best_of(family, begins, X, w, draws, tol=_TOL, max_iter=_MAX_ITER).params)
+>>>>>>> 6340029 (Mixtures split and merge where EM rests, and no component lives on equal points)
 
 
 def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:

@@ -25,6 +25,9 @@ class Covariance(Protocol):
     def inner_variance(self, second: Array, D: int) -> Array:
         """Return the summed squared deviations from the means, by feature, shape (D,)."""
 
+    def variances(self, covariances: Array, K: int, D: int) -> Array:
+        """Return each component's variance by feature, shape (K, D)."""
+
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         """Return `covariances` with `floor` (D,) added to every diagonal."""
 
@@ -122,6 +125,9 @@ class _Full:
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.asarray(np.einsum("kdd->d", second))
 
+    def variances(self, covariances: Array, K: int, D: int) -> Array:
+        return np.asarray(np.einsum("kdd->kd", covariances))
+
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return covariances + np.diag(floor)
 
@@ -158,6 +164,9 @@ class _Tied:
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.diagonal(second).copy()
 
+    def variances(self, covariances: Array, K: int, D: int) -> Array:
+        return np.broadcast_to(np.diagonal(covariances), (K, D))
+
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return covariances + np.diag(floor)
 
@@ -189,6 +198,9 @@ class _Diag:
 
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.asarray(second.sum(axis=0))
+
+    def variances(self, covariances: Array, K: int, D: int) -> Array:
+        return covariances
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return covariances + floor
@@ -226,6 +238,9 @@ class _Spherical:
 
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.full(D, float(second.sum()))
+
+    def variances(self, covariances: Array, K: int, D: int) -> Array:
+        return np.broadcast_to(covariances[:, None], (K, D))
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return covariances + float(floor.mean())

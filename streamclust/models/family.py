@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
+    from streamclust.models.em import Climb, Data
     from streamclust.scaling import Scaling
     from streamclust.stats import Stats
 
@@ -53,6 +54,11 @@ class Family(Protocol[P]):
 
     def escape(self, params: P, X: Array, w: Array) -> P | None:
         """Return parameters from which the batch loop goes on from an optimum, None without any."""
+
+    def rearrange(
+        self, run: Climb[P], data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
+    ) -> Climb[P]:
+        """Return a better run than the best of all, by moves of several components, or `run`."""
 
     def search(self, params: P, X: Array, w: Array, rng: np.random.Generator) -> P:
         """Return a start near `params` that is no worse on the points, by random moves."""

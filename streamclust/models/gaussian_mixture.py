@@ -16,12 +16,14 @@ from streamclust.models.em import InMemory, climb
 from streamclust.models.family import named_array
 from streamclust.models.kmeans import KMeans
 from streamclust.models.reviving import split
+from streamclust.models.split_merge import rearrange
 from streamclust.stats import Stats, recentre
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
+    from streamclust.models.em import Climb, Data
     from streamclust.scaling import Scaling
     from streamclust.stats import CovarianceType
 
@@ -122,7 +124,13 @@ class GaussianMixture:
         return Stats(*moments, reference, self.covariance_type, objective, count)
 
     def m_step(self, stats: Stats, params: MixtureParams) -> MixtureParams:
-        """Return weights, means and covariances that maximise the expected log-likelihood."""
+        """Return weights, means and covariances that maximise the expected log-likelihood.
+
+        A component whose points are all but equal, one far point or duplicates, has in no feature
+        more variance of its own than the floor. It takes the covariance that the others have on
+        average, if they have most of the mass: else it would be the more likely the lower the
+        floor is.
+        """
         weight = np.where(stats.alive, stats.weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:
@@ -131,6 +139,12 @@ class GaussianMixture:
         second = _second_about(stats, means)
         raw = self._covariance.estimate(second, weight, params.covariances)
         floor = self.reg_covar * self._scale(weight, means, second)
+        own = self._covariance.variances(raw, *means.shape)
+        equal = (own <= floor).all(axis=1)
+        others = float(weight[~equal].sum())
+        if others < total < 2.0 * others:
+            raw = raw.copy()
+            raw[equal] = second[~equal].sum(axis=0) / others
         return MixtureParams(
             weight / total, means, self._covariance.add_floor(raw, floor), self.covariance_type
         )
@@ -151,14 +165,40 @@ class GaussianMixture:
         """Split other components in favour of dying ones; see `models.reviving.split`."""
         return split(stats, dying)
 
+    def points_needed(self, n_features: int) -> int:
+        """Return how many points a covariance needs, so as not to be singular without its floor."""
+        return n_features + 1 if self.covariance_type == "full" else 2
+
+    def products(self, X: Array) -> float:
+        """Return how many products of coordinates an e-step of `X`, shape (N, D), takes.
+
+        An exponential counts for 32.
+        """
+        N, D = X.shape
+        wide = D if self.covariance_type in ("full", "tied") else 1
+        return float(N * self.n_components * (D * wide + 32))
+
     def escape(self, params: MixtureParams, X: Array, w: Array) -> MixtureParams | None:
-        """Return None: EM's optimum is what there is."""
+        """Return None: only several components together know a way; see `rearrange`."""
         return None
+
+    def rearrange(
+        self,
+        run: Climb[MixtureParams],
+        data: Data[MixtureParams],
+        X: Array,
+        w: Array,
+        *,
+        tol: float,
+        max_iter: int,
+    ) -> Climb[MixtureParams]:
+        """Split and merge components; see `streamclust.models.split_merge.rearrange`."""
+        return rearrange(self, run, data, X, w, tol=tol, max_iter=max_iter)
 
     def search(
         self, params: MixtureParams, X: Array, w: Array, rng: np.random.Generator
     ) -> MixtureParams:
-        """Return `params`: no move is known."""
+        """Return `params`: no random move is known."""
         return params
 
     def optimism(self, n: float, n_features: int) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels
+    from streamclust.models.em import Climb, Data
     from streamclust.scaling import Scaling
 
 
@@ -98,6 +99,19 @@ class KMeans:
             return None
         centroids = hartigan(X, w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
+
+    def rearrange(
+        self,
+        run: Climb[KMeansParams],
+        data: Data[KMeansParams],
+        X: Array,
+        w: Array,
+        *,
+        tol: float,
+        max_iter: int,
+    ) -> Climb[KMeansParams]:
+        """Return `run`: single points have moved already, see `escape`."""
+        return run
 
     def search(
         self, params: KMeansParams, X: Array, w: Array, rng: np.random.Generator

@@ -129,25 +129,44 @@ def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
         wide = _widest(stats)
         if wide == k:
             break
-        stats = _join(stats, k, wide)
-        second, d = _halve(stats, wide, k)
-        weight, reference = stats.weight.copy(), stats.reference.copy()
-        weight[[wide, k]] = 0.5 * weight[wide]
-        reference[k] = reference[wide] - d
-        reference[wide] += d
-        stats = replace(stats, weight=weight, reference=reference, second=second)
+        stats = relocate(stats, k, wide, wide)
         revived.append(k)
     return stats, tuple(revived)
 
 
+def relocate(stats: Stats, k: int, into: int, wide: int) -> Stats:
+    """Merge mixture component `k` into another, then give it half of `wide`.
+
+    The total weight and the total moments stay. `wide` may be `into`, and must not be `k`.
+
+    Parameters
+    ----------
+    stats : Stats
+        About the components' own means.
+    k, into, wide : int
+    """
+    stats = _join(stats, k, into)
+    second, covariance = _second(stats)
+    D = stats.first.shape[1]
+    second, d = covariance.halve(second, stats.weight, D, wide, k)
+    weight, reference = stats.weight.copy(), stats.reference.copy()
+    weight[[wide, k]] = 0.5 * weight[wide]
+    reference[k] = reference[wide] - d
+    reference[wide] += d
+    return replace(stats, weight=weight, reference=reference, second=second)
+
+
+def widths(stats: Stats) -> Array:
+    """Return each component's mass times its variance along its widest axis, shape (K,).
+
+    `stats` are about the means; features are taken at equal spread. -inf without mass.
+    """
+    second, covariance = _second(stats)
+    return np.where(stats.alive, covariance.inertia(second, stats.weight), -np.inf)
+
+
 def _widest(stats: Stats) -> int:
-    second, covariance = _second(stats)
-    return int(np.where(stats.alive, covariance.inertia(second, stats.weight), -np.inf).argmax())
-
-
-def _halve(stats: Stats, wide: int, light: int) -> tuple[Array, Array]:
-    second, covariance = _second(stats)
-    return covariance.halve(second, stats.weight, stats.first.shape[1], wide, light)
+    return int(widths(stats).argmax())
 
 
 def _second(stats: Stats) -> tuple[Array, Covariance]:

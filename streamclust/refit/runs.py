@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LIVE = "live"
 """Name of the run that begins at the live model."""
 
+MOVES = "moves"
+"""Name of what follows the runs: moves of several components, from the best one."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -52,7 +55,7 @@ class Pass:
     Parameters
     ----------
     run : str
-        'live', or the number of the restart.
+        'live', the number of the restart, or 'moves'.
     iteration : int
         Passes of this run so far.
     loss : float
@@ -94,7 +97,7 @@ class Found:
     Parameters
     ----------
     params : KMeansParams or MixtureParams
-        The best that any pass has seen.
+        The best that any pass has seen, or where moves from the best run have led.
     stats : Stats
         Of all points under them.
     loss : float
@@ -135,8 +138,16 @@ class _Best:
         if loss < self.loss:
             self.loss, self.params, self.stats = loss, params, stats
         self.first.setdefault(self._run, loss)
+        self.tell(params, stats)
+
+    def tell(self, params: Any, stats: Stats) -> None:
+        """Tell of a pass without remembering it."""
         self._iteration += 1
-        self._on_pass(Pass(self._run, self._iteration, loss, self.loss))
+        self._on_pass(Pass(self._run, self._iteration, self._family.loss(stats), self.loss))
+
+    def take(self, run: Climb[Any]) -> None:
+        """Remember a run in place of the best."""
+        self.loss, self.params, self.stats = run.loss, run.params, run.stats
 
 
 def search(
@@ -171,13 +182,22 @@ def search(
     """
     best = _Best(family, on_pass)
     runs: list[Run] = []
+    ends: list[Climb[Any]] = []
     stopped = False
     try:
         for number, (name, start) in enumerate(_starts(family, points, live, plan)):
             best.begin(name)
             rng = np.random.default_rng((plan.seed, 2, number))
             run = _climb(family, start, Watched(family, points, rng, best.see, stop), plan)
+            ends.append(run)
             runs.append(Run(name, run.loss, len(run.history) - 1, run.converged))
+        best.begin(MOVES)
+        rng = np.random.default_rng((plan.seed, 3))
+        watched = Watched(family, points, rng, best.tell, stop)
+        best_run = min(ends, key=lambda run: run.loss)
+        moved = _rearranged(family, best_run, watched, plan)
+        if moved is not best_run:
+            best.take(moved)
     except StoppedError:
         stopped = True
     if best.stats is None:
@@ -200,3 +220,10 @@ def _climb(family: Family[Any], start: Any, data: Watched, plan: Plan) -> Climb[
         return climb(family, start, data, tol=plan.tol, max_iter=plan.max_iter)
     X, w = data.points.sample
     return settle(family, start, data, X, w, tol=plan.tol, max_iter=plan.max_iter)
+
+
+def _rearranged(family: Family[Any], run: Climb[Any], data: Watched, plan: Plan) -> Climb[Any]:
+    if not data.points.whole:
+        return run
+    X, w = data.points.sample
+    return family.rearrange(run, data, X, w, tol=plan.tol, max_iter=plan.max_iter)
