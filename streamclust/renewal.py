@@ -133,7 +133,9 @@ class Renewal(Generic[P]):
         except TooFewPointsError:
             return state
         live = self.family.loss(self.family.e_step(params, sample, sample_weight))
-        return state if live <= best.loss else self.adopt(state, best.params, best.stats)
+        if live <= best.loss:
+            return state
+        return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
 
     def _solve(self, state: LearnerState[P], w: Array) -> tuple[LearnerState[P], bool]:
         """Begin to solve the coreset, or look at the answer, if it is time; say whether it gained.

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-    rng = np.random.default_rng((*seed, restarts))
-    nearby = family.search(problem.live, sketch.X, sketch.w, rng)
-    begins, draws = (nearby, *fresh), (*seed, restarts + 1)
-    return Answer(best_of(family, begins, X, w, draws, tol=_TOL, max_iter=_MAX_ITER).params)
+from streamclust.batch import best_of, starts
+from streamclust.coreset import condense, effective_size
 from streamclust.errors import TooFewPointsError
 
 if TYPE_CHECKING:
@@ -97,19 +95,10 @@ def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
         fresh = tuple(starts(family, sketch.X, sketch.w, restarts, seed))
     except TooFewPointsError:
         return Answer(None)
-<<<<<<< HEAD
     rng = np.random.default_rng((*seed, restarts))
     nearby = family.search(problem.live, sketch.X, sketch.w, rng)
-    runs = []
-    for number, start in enumerate((nearby, *fresh), start=1):
-        data = InMemory(family, X, w, np.random.default_rng((*seed, restarts + number)))
-        runs.append(settle(family, start, data, X, w, tol=_TOL, max_iter=_MAX_ITER))
-    return Answer(min(runs, key=lambda run: run.loss).params)
-=======
-    nearby = family.search(problem.live, X, w, np.random.default_rng((*seed, restarts)))
     begins, draws = (nearby, *fresh), (*seed, restarts + 1)
     return Answer(best_of(family, begins, X, w, draws, tol=_TOL, max_iter=_MAX_ITER).params)
->>>>>>> 6340029 (Mixtures split and merge where EM rests, and no component lives on equal points)
 
 
 def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:

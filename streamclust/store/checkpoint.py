@@ -52,6 +52,8 @@ class Checkpoint:
         Points that had been learned when it was published.
     published_revivals : int
         Components that had been revived by then.
+    published_resolves : int
+        Fits of the coreset that had been taken over by then.
     published_drifts : int
         Drifts that had been found by then.
     unpublished : int
@@ -75,6 +77,7 @@ class Checkpoint:
     version: int = 0
     published: int = 0
     published_revivals: int = 0
+    published_resolves: int = 0
     published_drifts: int = 0
     unpublished: int = 0
     dead: int = 0
@@ -127,6 +130,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         "version": checkpoint.version,
         "published": checkpoint.published,
         "published_revivals": checkpoint.published_revivals,
+        "published_resolves": checkpoint.published_resolves,
         "published_drifts": checkpoint.published_drifts,
         "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
@@ -165,6 +169,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             version=int(meta["version"]),
             published=int(meta["published"]),
             published_revivals=int(meta["published_revivals"]),
+            published_resolves=int(meta["published_resolves"]),
             published_drifts=int(meta["published_drifts"]),
             unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 FORMAT = "streamclust.model/1"
 
-Reason = Literal["start", "step", "reseed", "drift", "refit", "rollback", "leave"]
+Reason = Literal["start", "step", "reseed", "resolve", "drift", "refit", "rollback", "leave"]
 """Why a version was published: the first one, by cadence, after a component was given new work,
-because a drift was found, because a refit, or an older version, was taken over, or because the
-worker left."""
+after a fit of the coreset was taken over, because a drift was found, because a refit, or an older
+version, was taken over, or because the worker left."""
 
 SWAPS = ("refit", "rollback")
 """Reasons of versions that were proposed from outside."""

@@ -206,6 +206,7 @@ class Learning:
                 version=model.version,
                 published=after.learner.points,
                 published_revivals=after.learner.revivals,
+                published_resolves=after.learner.resolves,
                 published_drifts=after.learner.drift.drifts,
             )
         if publish:  # also where there was nothing to publish: it was looked at
@@ -270,6 +271,8 @@ class Learning:
             reason = "drift"
         elif reason not in SWAPS and state.revivals > self._checkpoint.published_revivals:
             reason = "reseed"
+        elif reason not in SWAPS and state.resolves > self._checkpoint.published_resolves:
+            reason = "resolve"
         layout = self._checkpoint.layout
         return Model(
             name=self._name,

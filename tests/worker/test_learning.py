@@ -264,7 +264,16 @@ def test_a_version_with_revived_components_says_so(desk: Desk) -> None:
     revived = desk.said("components revived")
     assert revived
     assert desk.reasons.count("reseed") == len(revived)
-    assert set(desk.reasons) == {"start", "step", "reseed"}
+    assert set(desk.reasons) <= {"start", "step", "reseed", "resolve"}
+
+
+def test_a_version_of_a_fit_of_the_coreset_says_so(desk: Desk) -> None:
+    learning = desk.learning(publish={"points": 30})
+    X = 20.0 * np.random.default_rng(5).normal(size=(40, 1, 2)) + a_batch(1).X
+    for number in range(1, 40):  # a blob after the other: the start saw but two
+        learning.learn(a_batch(number, X=X[number]))
+    taken_over = desk.said("clustered anew")
+    assert 0 < desk.reasons.count("resolve") <= len(taken_over)  # reseeds say so first
 
 
 def test_a_drift_is_logged_counted_and_published_at_once(desk: Desk) -> None:
