@@ -178,8 +178,7 @@ def test_server_and_data_are_gone(finished: Finished) -> None:
     [
         ("Starting", signal.SIGINT),
         ("Sending", signal.SIGINT),
-        ("Sending", signal.SIGTERM),
-        ("KMeans", signal.SIGINT),
+        ("KMeans", signal.SIGTERM),
     ],
 )
 def test_an_interrupt_leaves_nothing_behind(

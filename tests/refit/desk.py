@@ -34,7 +34,7 @@ POOR = {"kind": "parameters", "centroids": [[9.0, 9.0], [10.0, 10.0], [11.0, 11.
 def a_job(site: Site, *, until_idle: bool = False) -> Iterator[tuple[Job, LogCapture]]:
     """The model `m` of the site, as the command line would open it."""
     logged = LogCapture()
-    log = structlog.wrap_logger(structlog.PrintLogger(), processors=[logged])
+    log = structlog.wrap_logger(structlog.PrintLogger(), [logged], structlog.BoundLogger)
     settings = load_settings(site.folder / "config.yaml", ())
     with open_server(Address(site.url)) as server:
         yield Job("m", settings, server, threading.Event(), until_idle, log), logged

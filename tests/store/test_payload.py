@@ -24,7 +24,7 @@ from streamclust.store.payload import pack, unpack
 
 FORM = "streamclust.test/1"
 
-MANY = settings(deadline=None, max_examples=1000)
+MANY = settings(deadline=None, max_examples=300)
 
 names = st.text("abcdefghij._", min_size=1, max_size=8)
 any_array = hnp.arrays(

@@ -81,7 +81,7 @@ class Desk:
         self.client.delete(self.keys.lease)
         lease = Lease(self.client, self.keys, 3600.0)
         assert lease.take()
-        log = structlog.wrap_logger(structlog.PrintLogger(), processors=[self.logged])
+        log = structlog.wrap_logger(structlog.PrintLogger(), [self.logged], structlog.BoundLogger)
         settings = self.settings(**more)
         return Learning("m", settings, self.client, self.keys, lease.token, log, self.clock)
 

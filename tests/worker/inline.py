@@ -54,7 +54,7 @@ class InlineWorker:
         self.leave()
 
     def _run(self) -> None:
-        log = structlog.wrap_logger(structlog.PrintLogger(), processors=[self._logged])
+        log = structlog.wrap_logger(structlog.PrintLogger(), [self._logged], structlog.BoundLogger)
         with open_server(Address(self._settings.redis.url)) as server:
             job = Job(
                 self._model, self._settings, self._timed(server), self._stop, self._until_idle, log

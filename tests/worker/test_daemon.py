@@ -25,12 +25,12 @@ from tests.worker.harness import (
     own_server,
 )
 
-BACKLOG = 60_000
+BACKLOG = 30_000
 BATCH = 60  # whole batches only, so that no boundary depends on how long a feed pauses
 SLOW: dict[str, Any] = {
     "batch": {"size": BATCH, "linger": "30s"},
     "commit": {"points": 600, "every": "1h"},
-    "publish": {"points": 6000, "every": "1h"},
+    "publish": {"points": 3000, "every": "1h"},
 }
 
 

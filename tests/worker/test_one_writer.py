@@ -16,9 +16,8 @@ LEASE = 3.0
 STANDING_BY = "standing by: another worker has the model"
 
 
-def test_a_standby_takes_over_within_twice_the_lease(any_site: Site) -> None:
+def test_a_standby_takes_over_within_twice_the_lease(site: Site) -> None:
     # Given a worker that dies right after it has renewed its lease, and a standby
-    site = any_site
     site.write({"m": kmeans(site.stream())}, worker={"lease": f"{LEASE}s"})
     with site.client as client:
         lease = Lease(client, site.keys("m"), LEASE)
