@@ -7,11 +7,12 @@ import os
 # Before NumPy is imported: the tests run side by side, and threads in BLAS would only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import secrets
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +31,26 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 """For tests marked `every_server`, and with TEST_SERVERS=all for all tests."""
 
 
+LONG = (
+    "demo/test_demo.py",
+    "worker/test_server_faults.py",
+    "worker/test_daemon.py",
+    "worker/test_faults.py",
+    "refit/test_swap.py",
+    "topology/test_cluster.py",
+    "worker/test_drain.py",
+    "test_online_feeds.py",
+)
+"""Files that take longest, and so come first: none is left to run alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first; xdist hands files out in this order."""
+    tests = Path(__file__).parent
+    ranks = {tests / name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that wants a server on each of them in turn, unless it names its own."""
     named = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
@@ -41,10 +62,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that is free, and that the system gives to nobody who names none."""
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def answers(url: str) -> bool:

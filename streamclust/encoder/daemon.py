@@ -9,17 +9,15 @@ import structlog
 from threadpoolctl import threadpool_limits
 
 from streamclust.encoder.loop import Job, Tally, run_encoder
-from streamclust.errors import ConfigError, StreamclustError
+from streamclust.errors import ConfigError
 from streamclust.store.keys import Keys
 from streamclust.worker.log import configure_log
 from streamclust.worker.signals import stop_on_signals
+from streamclust.worker.together import run_together
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.store.connect import Server
-
-_LOOK = 0.2
-"""Seconds between looks for a signal."""
 
 
 def encode_streams(
@@ -40,20 +38,10 @@ def encode_streams(
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger().bind(model=name)
     stop = threading.Event()
-    results: list[Tally | Exception] = []
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         jobs = encoder_jobs(settings, server, name, stop, until_idle, log)
         log.info("encoder started", server=server.label, streams=[job.stream for job in jobs])
-        threads = [threading.Thread(target=_guarded, args=(job, results)) for job in jobs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():  # a signal that another thread was given wakes nobody
-                thread.join(_LOOK)
-    failures = [result for result in results if isinstance(result, Exception)]
-    if failures:
-        raise failures[0]
-    return [result for result in results if isinstance(result, Tally)]
+        return run_together(jobs, run_encoder, "encoder failed")
 
 
 def encoder_jobs(
@@ -81,17 +69,3 @@ def encoder_jobs(
         )
         for stream in streams
     ]
-
-
-def _guarded(job: Job, results: list[Tally | Exception]) -> None:
-    """Encode a stream; an error that ends it ends the others."""
-    try:
-        results.append(run_encoder(job))
-    except StreamclustError as error:
-        job.log.error("encoder failed", error=str(error))
-        results.append(error)
-        job.stop.set()
-    except Exception as error:
-        job.log.exception("unexpected error")
-        results.append(error)
-        job.stop.set()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.store.gaps import Gap
-from streamclust.store.source import READ_BYTES, READ_ENTRIES
+from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 from streamclust.store.streams import LESS, order
 
 if TYPE_CHECKING:

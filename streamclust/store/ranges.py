@@ -8,7 +8,7 @@ import numpy as np
 
 from streamclust.store.entries import from_reply
 from streamclust.store.points import decode
-from streamclust.store.source import READ_BYTES, READ_ENTRIES, MergingReader
+from streamclust.store.reader import READ_BYTES, READ_ENTRIES, MergingReader
 from streamclust.store.streams import BEGINNING, order
 
 if TYPE_CHECKING:

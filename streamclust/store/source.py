@@ -9,44 +9,26 @@ cuts a batch short.
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamclust.failpoints import passing
-from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.commit import DeadLetter
-from streamclust.store.entries import Entries, from_reply
-from streamclust.store.gaps import Gap, StreamWatch
+from streamclust.store.entries import Entries
+from streamclust.store.gaps import Gap
 from streamclust.store.points import DeadPoint, Decoded, decode_flats, detect_first
-from streamclust.store.streams import next_size, order
+from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    import redis
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
-    from streamclust.store.gaps import OnReset
     from streamclust.store.points import Layout, PointsFormat
-
-    _Found = dict[str, list[tuple[bytes, list[bytes]]]]
-    """Stream -> its entries, as the server's raw reply has them."""
-
-READ_ENTRIES = 4096
-READ_BYTES = 4 << 20
-"""What one read asks of a stream at most: entries, and bytes as far as earlier entries tell."""
-
-_FIRST_READ = 16
-"""Entries of the first read, when nothing tells how large they are."""
-
-_AROUND = 1024
-"""Bytes of a reply that are not the entry's own, at most."""
+    from streamclust.store.reader import MergingReader
 
 _BLOCK_MS = 250
 """How long a read may wait for the first entry, so that a request to stop is seen."""
@@ -84,160 +66,6 @@ class Batch:
     time_ms: float
     read: dict[str, int | None] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
-
-
-class MergingReader:
-    """Gives entries of several streams in the order of their IDs; where from, says `_fill`.
-
-    Parameters
-    ----------
-    streams : iterable of str
-
-    Attributes
-    ----------
-    entry_bytes : float
-        About the size of the largest entries of late, so that no read asks for too many.
-    """
-
-    def __init__(self, streams: Iterable[str]) -> None:
-        self._gaps: list[Gap] = []
-        self._waiting = dict.fromkeys(streams, Entries())
-        self.entry_bytes = READ_BYTES / _FIRST_READ
-        self._bytes = 0
-
-    def read(self, count: int, block_ms: int | None) -> Entries:
-        """Return the next entries, about `count` a stream; none if there are none for `block_ms`.
-
-        A stream whose read entries are used up is read again before a later entry of another
-        stream is given out: what is there is merged by ID, whatever the sizes of the reads.
-        """
-        items = Entries()
-        self._bytes = 0
-        while len(items) < count and self._bytes < READ_BYTES and not self._gaps:
-            dry = [stream for stream, waiting in self._waiting.items() if not waiting]
-            if dry:
-                nothing = len(dry) == len(self._waiting)
-                self._fill(dry, count, block_ms if nothing and not items else None)
-            taken = self._merge()
-            if not taken:
-                break
-            items = items + taken if items else taken
-        return items
-
-    def take_gaps(self) -> list[Gap]:
-        """Return what was found to be missing after all that has been read."""
-        gaps, self._gaps = self._gaps, []
-        return gaps
-
-    def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        """Add what comes next of these streams, about `count` entries each, to `_waiting`."""
-        raise NotImplementedError
-
-    def _sized(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
-        size = float(sum(map(len, entries[-1][1])))
-        self.entry_bytes = max(size, self.entry_bytes / 2.0)
-        self._bytes += sum(map(len, chain.from_iterable(flat for _, flat in entries)))
-
-    def _merge(self) -> Entries:
-        """Take entries in order until a stream is used up that may have more to come."""
-        waiting = {stream: entries for stream, entries in self._waiting.items() if entries}
-        if len(waiting) < 2:
-            self._waiting |= dict.fromkeys(waiting, Entries())
-            return next(iter(waiting.values()), Entries())
-        ends = ((*order(entries.ids[-1]), stream) for stream, entries in waiting.items())
-        merged, orders = sum(waiting.values(), Entries()).by_order()
-        stop = bisect_right(orders, min(ends))
-        rest = merged[stop:]
-        for stream in waiting:
-            places = [n for n, other in enumerate(rest.streams) if other == stream]
-            self._waiting[stream] = rest.at(places)
-        return merged[:stop]
-
-
-class StreamReader(MergingReader):
-    """Reads entries of several streams in the order of their IDs.
-
-    Parameters
-    ----------
-    client : redis.Redis
-        Its replies to XREAD are taken raw, so it should have no other user.
-    position : dict of str to str
-        Where to go on: stream -> ID of the last entry that was read before.
-    read : dict of str to (int or None), optional
-        As in a batch.
-    on_reset : str
-        What to do when a stream was deleted and begun again: 'wait' for larger IDs, or 'restart'.
-    largest : int
-        Bytes of a reply that the client takes at most; an entry with more is refused.
-    """
-
-    def __init__(
-        self,
-        client: redis.Redis,
-        position: dict[str, str],
-        read: Mapping[str, int | None] | None = None,
-        on_reset: OnReset = "wait",
-        largest: int = 1 << 62,
-    ) -> None:
-        super().__init__(position)
-        self._largest = largest
-        client.set_response_callback("XREAD", lambda reply, **_: reply)
-        self._client = client
-        read = read or {}
-        self._watches = {
-            stream: StreamWatch(
-                client, stream, at, read.get(stream), begun=stream in read, on_reset=on_reset
-            )
-            for stream, at in position.items()
-        }
-
-    def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        try:
-            found = self._xread(streams, count, block_ms)
-        except ReplyTooLargeError:
-            for stream in streams:
-                self._fill_less(stream, count)
-            return
-        for stream in streams:
-            if stream in found:
-                self._arrived(stream, found[stream])
-            elif gap := self._watches[stream].idle():
-                self._gaps.append(gap)
-
-    def _xread(self, streams: Sequence[str], count: int, block_ms: int | None) -> _Found:
-        wanted = {stream: self._watches[stream].position for stream in streams}
-        reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
-        return {name.decode(): entries for name, entries in reply or ()}
-
-    def _fill_less(self, stream: str, count: int) -> None:
-        """Read fewer and fewer entries, until they fit into a reply; refuse one that doesn't."""
-        while count > 1:
-            count = max(1, count // 8)
-            with suppress(ReplyTooLargeError):
-                if entries := self._xread([stream], count, None).get(stream):
-                    self._arrived(stream, entries)
-                return
-        self._refuse(stream)
-
-    def _refuse(self, stream: str) -> None:
-        """Pass the next entry by without reading it."""
-        watch = self._watches[stream]
-        entry_id, size = next_size(self._client, stream, watch.position)
-        if size < self._largest - _AROUND - len(stream):
-            if entry_id:  # that one is gone, and another is next
-                self._fill_less(stream, 8)
-            return
-        if gap := watch.took([entry_id]):
-            self._gaps.append(gap)
-        reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
-        end = watch.position
-        self._gaps.append(Gap(stream, end, "refused", None, end, watch.read, reason))
-
-    def _arrived(self, stream: str, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
-        watch = self._watches[stream]
-        gap = watch.took([entry_id for entry_id, _ in entries])
-        self._waiting[stream] = from_reply(stream, entries, watch.read, gap)
-        self._sized(entries)
 
 
 class Batcher:

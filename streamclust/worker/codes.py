@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.encoder.coding import Coder
 from streamclust.store.codes import codes_call, last_code
-from streamclust.store.source import READ_BYTES, READ_ENTRIES
+from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer
 from streamclust.worker.build import points_format

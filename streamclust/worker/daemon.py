@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING
 import structlog
 from threadpoolctl import threadpool_limits
 
-from streamclust.errors import ConfigError, StreamclustError
+from streamclust.errors import ConfigError
 from streamclust.kernels import describe
 from streamclust.worker.log import configure_log
 from streamclust.worker.model import Job, run_model
 from streamclust.worker.signals import stop_on_signals
+from streamclust.worker.together import run_together, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from streamclust.config import Settings
     from streamclust.store.connect import Server
-
-_LOOK = 0.2
-"""Seconds between looks for a signal."""
 
 _SWITCH = 1e-4
 """Seconds after which the interpreter lets another thread on. With its default, 5 ms, the learning
@@ -59,7 +57,6 @@ def run_worker(
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
     stop = threading.Event()
-    failures: list[Exception] = []
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)
@@ -68,39 +65,16 @@ def run_worker(
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
             for name in settings.models
         ]
-        threads = [
-            threading.Thread(target=_guarded, args=(job, failures), name=job.name) for job in jobs
-        ]
         others = [] if beside is None else [_thread(beside, job) for job in jobs]
-        for thread in (*threads, *others):
+        for thread in others:
             thread.start()
-        _wait_for(threads)
-        stop.set()
-        _wait_for(others)
-    log.info("worker stopped")
-    if failures:
-        raise failures[0]
+        try:
+            run_together(jobs, run_model, "model failed")
+        finally:
+            stop.set()
+            wait_for(others)
+            log.info("worker stopped")
 
 
 def _thread(beside: Callable[[Job], None], job: Job) -> threading.Thread:
     return threading.Thread(target=beside, args=(job,), name=f"beside {job.name}")
-
-
-def _wait_for(threads: Sequence[threading.Thread]) -> None:
-    for thread in threads:
-        while thread.is_alive():  # a signal that another thread was given wakes nobody
-            thread.join(_LOOK)
-
-
-def _guarded(job: Job, failures: list[Exception]) -> None:
-    """Run a model; an error that ends it ends the worker."""
-    try:
-        run_model(job)
-    except StreamclustError as error:
-        job.log.error("model failed", error=str(error))
-        failures.append(error)
-        job.stop.set()
-    except Exception as error:
-        job.log.exception("unexpected error")
-        failures.append(error)
-        job.stop.set()

@@ -20,7 +20,8 @@ from streamclust.failpoints import passing
 from streamclust.store.faults import passes
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
-from streamclust.store.source import Batcher, StreamReader, batches
+from streamclust.store.reader import StreamReader
+from streamclust.store.source import Batcher, batches
 from streamclust.worker.build import points_format
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,20 +11,7 @@ from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
 from streamclust.store.published import decode_model
-from tests.worker.harness import Site, add_points, blobs, kmeans, mixture
-
-OFTEN: dict[str, Any] = {"batch": {"size": 60}, "publish": {"points": 60}}
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Site:
-    """Two models with five versions each."""
-    site = Site(tmp_path_factory.mktemp("learned"), valkey_url, "versions")
-    with site.client as client:
-        add_points(client, site.stream(), blobs(300))
-    km, gm = kmeans(site.stream(), **OFTEN), mixture(site.stream(), **OFTEN)
-    site.write({"km": km, "gm": gm}).drain()
-    return site
+from tests.worker.harness import Site
 
 
 @pytest.fixture(autouse=True)

@@ -21,22 +21,8 @@ from tests.worker.harness import (
     blobs,
     environment,
     kmeans,
-    mixture,
     run,
 )
-
-OFTEN: dict[str, Any] = {"batch": {"size": 60}, "publish": {"points": 60}}
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Site:
-    """Two models with five versions each."""
-    site = Site(tmp_path_factory.mktemp("learned"), valkey_url, "watched")
-    with site.client as client:
-        add_points(client, site.stream(), blobs(300))
-    km, gm = kmeans(site.stream(), **OFTEN), mixture(site.stream(), **OFTEN)
-    site.write({"km": km, "gm": gm}).drain()
-    return site
 
 
 @contextmanager

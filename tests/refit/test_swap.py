@@ -7,6 +7,7 @@ or learned twice, shows.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,23 @@ def held_lease(site: Site) -> None:
 def free_lease(site: Site) -> None:
     with site.client as client:
         client.delete(site.keys("m").lease)
+
+
+def set_aside(site: Site) -> Callable[[], None]:
+    """Refit, and let the model go on without it for now; what is returned proposes it again."""
+    held_lease(site)
+    with pytest.raises(BusyError, match="has not taken the refit over"):
+        refit(site, force=True, timeout=0.0)
+    keys = site.keys("m")
+    with site.client as client:
+        kept = client.hgetall(keys.proposal)
+        client.delete(keys.lease, keys.proposal)
+
+    def propose() -> None:
+        with site.client as client:
+            client.hset(keys.proposal, mapping=kept)
+
+    return propose
 
 
 def test_without_a_worker_it_is_swapped_in_place(site: Site) -> None:
@@ -164,21 +182,16 @@ def test_a_worker_that_is_killed_at_the_swap(site: Site, instant: Instant, is_in
     # Given a refit that waits, and points that the model has learned since it began
     feed(site, blobs(600))
     drain(site.write({"m": kmeans(site.stream(), **EAGER)}))
-    held_lease(site)
-    with pytest.raises(BusyError, match="has not taken the refit over"):
-        refit(site, force=True, timeout=0.0)
-    with site.client as client:
-        kept = client.hgetall(site.keys("m").proposal)
-        client.delete(site.keys("m").lease, site.keys("m").proposal)
-        feed(site, blobs(900, seed=1))
-        drain(site)
-        client.hset(site.keys("m").proposal, mapping=kept)
-        # When the worker is killed as it reads those again, before it commits, or after
-        die_at(site, instant)
-        # Then it is all or nothing
-        assert waiting(site) is not is_in
-        assert reasons(site).count("refit") == int(is_in)
-        client.delete(site.keys("m").lease)
+    propose = set_aside(site)
+    feed(site, blobs(900, seed=1))
+    drain(site)
+    propose()
+    # When the worker is killed as it reads those again, before it commits, or after
+    die_at(site, instant)
+    # Then it is all or nothing
+    assert waiting(site) is not is_in
+    assert reasons(site).count("refit") == int(is_in)
+    free_lease(site)
     # and after the next worker the refit is in, once, and each point counts once
     feed(site, blobs(300, seed=2))
     drain(site)
@@ -215,19 +228,15 @@ def test_a_worker_that_does_not_answer_in_time(site: Site) -> None:
 def test_what_was_learned_meanwhile_is_learned_again_on_top(site: Site) -> None:
     # Given a refit that waits while the model goes on, with bad points on the way
     drain(poor_site(site, blobs(300)))
-    held_lease(site)
-    with pytest.raises(BusyError):
-        refit(site, timeout=0.0)
+    propose = set_aside(site)
+    feed(site, blobs(900, seed=1))
     with site.client as client:
-        kept = client.hgetall(site.keys("m").proposal)
-        client.delete(site.keys("m").lease, site.keys("m").proposal)
-        feed(site, blobs(900, seed=1))
         add_entry(client, site.stream(), f8=b"bad")
-        drain(site)
-        before, position = site.newest("m"), site.position("m")
-        # When it goes in
-        client.hset(site.keys("m").proposal, mapping=kept)
-        drain(site)
+    drain(site)
+    before, position = site.newest("m"), site.position("m")
+    # When it goes in
+    propose()
+    drain(site)
     # Then all points are in the statistics, and counts, score and position are as they were
     after = site.newest("m")
     assert after.reason == "refit"
@@ -236,9 +245,8 @@ def test_what_was_learned_meanwhile_is_learned_again_on_top(site: Site) -> None:
     assert sorted(after.mass.round().tolist()) == [400, 400, 400]
     assert len(site.dead("m")) == 1
     # and the same refit doesn't go in again
-    with site.client as client:
-        client.hset(site.keys("m").proposal, mapping=kept)
-        drain(site)
+    propose()
+    drain(site)
     assert reasons(site).count("refit") == 1
     assert not waiting(site)
 
@@ -246,17 +254,13 @@ def test_what_was_learned_meanwhile_is_learned_again_on_top(site: Site) -> None:
 def test_points_that_were_trimmed_meanwhile_are_said(site: Site) -> None:
     # Given a refit that waits while the model goes on
     drain(poor_site(site, blobs(300)))
-    held_lease(site)
-    with pytest.raises(BusyError):
-        refit(site, timeout=0.0)
+    propose = set_aside(site)
+    feed(site, blobs(90, seed=1))
+    drain(site)
+    # When what was learned is trimmed before the refit goes in
     with site.client as client:
-        kept = client.hgetall(site.keys("m").proposal)
-        client.delete(site.keys("m").lease, site.keys("m").proposal)
-        feed(site, blobs(90, seed=1))
-        drain(site)
-        # When what was learned is trimmed before the refit goes in
         client.xtrim(site.stream(), maxlen=1, approximate=False)
-        client.hset(site.keys("m").proposal, mapping=kept)
+    propose()
     said = [each for each in drain(site) if "trimmed" in each["event"]]
     # Then that is said, with the number of points
     assert [each["count"] for each in said] == [60]
@@ -397,17 +401,12 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(site: Site) -> None:
     drift = {"detector": "page_hinkley"}
     feed(site, blobs(3000))
     drain(site.write({"m": kmeans(site.stream(), drift=drift, **EAGER)}))
-    held_lease(site)
-    with pytest.raises(BusyError):
-        refit(site, force=True, timeout=0.0)
-    with site.client as client:
-        kept = client.hgetall(site.keys("m").proposal)
-        client.delete(site.keys("m").lease, site.keys("m").proposal)
-        feed(site, blobs(3000, seed=1) + 30.0)
-        said = [each for each in drain(site) if each["event"] == "drift"]
-        assert said
-        # When it goes in Then drifts, points and mass are what they were
-        client.hset(site.keys("m").proposal, mapping=kept)
+    propose = set_aside(site)
+    feed(site, blobs(3000, seed=1) + 30.0)
+    said = [each for each in drain(site) if each["event"] == "drift"]
+    assert said
+    # When it goes in Then drifts, points and mass are what they were
+    propose()
     assert not [each for each in drain(site) if each["event"] == "drift"]
     meta, _ = site.state("m")
     assert meta["learner"]["points"] == 6000

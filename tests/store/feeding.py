@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import redis
 
-from streamclust.store import source
+from streamclust.store import reader, source
 from streamclust.store.connect import Server
 from streamclust.store.layout import Layout, PointsFormat
 from streamclust.store.points import encode
-from streamclust.store.source import Batch, Batcher, StreamReader, batches
+from streamclust.store.reader import StreamReader
+from streamclust.store.source import Batch, Batcher, batches
 
 ANY = PointsFormat()
 LAYOUTS = {
@@ -34,7 +35,7 @@ def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
     """Let reads ask for at most so many entries."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "READ_ENTRIES", entries)
-        patch.setattr(source, "_FIRST_READ", first)
+        patch.setattr(reader, "_FIRST_READ", first)
         yield
 
 

@@ -10,7 +10,8 @@ import redis
 
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.connect import Server
-from streamclust.store.source import Batch, Batcher, StreamReader, batches
+from streamclust.store.reader import StreamReader
+from streamclust.store.source import Batch, Batcher, batches
 from tests.store.feeding import ANY, Feed, a_feed, bits, grid
 
 LARGEST = 1 << 20

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from streamclust.store.connect import Server
 from streamclust.store.gaps import Gap, Lost, OnReset
 from streamclust.store.points import encode
-from streamclust.store.source import Batch, Batcher, StreamReader, batches
+from streamclust.store.reader import StreamReader
+from streamclust.store.source import Batch, Batcher, batches
 from streamclust.store.streams import entries_read, look
 from tests.store.feeding import ANY, LAYOUTS, grid
 

@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamclust.store import source
+from streamclust.store import reader
 from streamclust.store.connect import Server
 from streamclust.store.points import encode
 from tests.store.feeding import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
@@ -323,7 +323,7 @@ def test_small_entries_are_read_many_at_a_time(feed: Feed) -> None:
     feed.add_points(grid(3000))
     counts = asked(feed, lambda: feed.drain(100))
     assert counts[0] == 16
-    assert max(counts) == source.READ_ENTRIES
+    assert max(counts) == reader.READ_ENTRIES
     assert len(counts) < 20
 
 

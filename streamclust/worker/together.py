@@ -1,0 +1,71 @@
+"""The jobs of a daemon, a thread each: one that fails brings the others to a clean end."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from streamclust.errors import StreamclustError
+from streamclust.worker.model import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+Result = TypeVar("Result")
+
+_LOOK = 0.2
+"""Seconds between looks for a signal."""
+
+
+def run_together(
+    jobs: Sequence[AnyJob], work: Callable[[AnyJob], Result], failed: str
+) -> list[Result]:
+    """Work on each job in a thread of its own until all have ended.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        An error that ends one sets the `stop` of its job, which they should have in common.
+    work : callable
+    failed : str
+        The log's event for a job that ended with a `StreamclustError`.
+
+    Returns
+    -------
+    list
+        What `work` returned, in the order in which the jobs ended.
+
+    Raises
+    ------
+    Exception
+        The first that ended a job, after all have ended.
+    """
+    results: list[Result] = []
+    failures: list[Exception] = []
+
+    def guarded(job: AnyJob) -> None:
+        try:
+            results.append(work(job))
+        except Exception as error:
+            if isinstance(error, StreamclustError):
+                job.log.error(failed, error=str(error))
+            else:
+                job.log.exception("unexpected error")
+            failures.append(error)
+            job.stop.set()
+
+    threads = [threading.Thread(target=guarded, args=(job,), name=job.name) for job in jobs]
+    for thread in threads:
+        thread.start()
+    wait_for(threads)
+    if failures:
+        raise failures[0]
+    return results
+
+
+def wait_for(threads: Iterable[threading.Thread]) -> None:
+    """Return when all threads have ended; signals are heard meanwhile."""
+    for thread in threads:
+        while thread.is_alive():  # a signal that another thread was given wakes nobody
+            thread.join(_LOOK)
