@@ -110,9 +110,7 @@ class Native:
 
     def _call(self, function: str, *arguments: NDArray[Any] | float) -> None:
         """Call with the addresses of arrays, which the caller has made contiguous."""
-        values = [
-            a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a for a in arguments
-        ]
+        values = [_address(a) if isinstance(a, np.ndarray) else a for a in arguments]
         if self._functions[function](*values):
             raise MemoryError
 
@@ -261,6 +259,12 @@ def _gaussians(
         raise ValueError(f"factors have shape {root.shape}; expected {expected}")
     matrix, shared = kind in ("full", "tied"), kind == "tied"
     return K, D, matrix, shared, _doubles(log_weights), _doubles(means), _doubles(root)
+
+
+def _address(a: NDArray[Any]) -> int:
+    if a.flags.writeable and a.size:  # a fifth of the time of the other way, which any array has
+        return ctypes.addressof(ctypes.c_char.from_buffer(a))
+    return int(a.__array_interface__["data"][0])
 
 
 def _single(X: Points) -> bool:
