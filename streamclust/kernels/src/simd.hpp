@@ -11,6 +11,8 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace {
@@ -21,6 +23,8 @@ constexpr int BYTES = 64, POINT_VECTORS = 4;
 #elif defined(__AVX2__)
 #define BYTES_32 1
 constexpr int BYTES = 32, POINT_VECTORS = 2;
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, POINT_VECTORS = 4;
 #else
 constexpr int BYTES = 16, POINT_VECTORS = 2;
 #endif
@@ -54,8 +58,13 @@ inline vfloat least(vfloat a, vfloat b) { return _mm256_min_ps(a, b); }
 inline vfloat most(vfloat a, vfloat b) { return _mm256_max_ps(a, b); }
 inline vint where_less(vfloat a, vfloat b, vint yes, vint no) { return a < b ? yes : no; }
 #else
+#if defined(__aarch64__)
+inline vfloat fma(vfloat a, vfloat b, vfloat c) { return (vfloat)vfmaq_f32(c, a, b); }
+inline vdouble fma(vdouble a, vdouble b, vdouble c) { return (vdouble)vfmaq_f64(c, a, b); }
+#else
 inline vfloat fma(vfloat a, vfloat b, vfloat c) { return a * b + c; }
 inline vdouble fma(vdouble a, vdouble b, vdouble c) { return a * b + c; }
+#endif
 inline vfloat least(vfloat a, vfloat b) { return a < b ? a : b; }
 inline vfloat most(vfloat a, vfloat b) { return a > b ? a : b; }
 inline vint where_less(vfloat a, vfloat b, vint yes, vint no) { return a < b ? yes : no; }

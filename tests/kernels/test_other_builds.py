@@ -1,0 +1,102 @@
+"""The kernels by other compilers and for other processors, where there are tools for them.
+
+On Debian: clang, g++-aarch64-linux-gnu and qemu-user.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from streamclust.kernels import native, twin
+from streamclust.models.covariance import COVARIANCES
+from streamclust.stats import CovarianceType
+from tests.strategies import random_covariances
+
+SHAPES = [(1, 2), (2, 7), (3, 33), (5, 8), (9, 2), (16, 33), (33, 7)]
+FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-w", "-static"]
+"""What of hatch_build.py's can change a result."""
+
+KINDS: tuple[CovarianceType, ...] = ("full", "tied", "diag")
+
+Case = tuple[bytes, list[Any]]
+
+
+def kmeans_case(D: int, K: int, single: bool) -> Case:
+    """What the driver is given, and what the twin makes of it."""
+    rng = np.random.default_rng((D, K))
+    C = 2.0 * rng.normal(size=(K, D))
+    X, w = C[rng.integers(0, K, 261)] + rng.normal(size=(261, D)), rng.random(261)
+    points = X.astype(np.float32) if single else X
+    head = np.array([len(X), K, D, single], dtype=np.int64)
+    found, sums = twin.assign(points, C), twin.kmeans_step(points, w, C)
+    expected = [found.labels, found.sqdist, sums.weight, sums.first, np.array([sums.inertia])]
+    return b"".join(a.tobytes() for a in (head, X, w, C)), expected
+
+
+def mixture_case(D: int, K: int, kind: CovarianceType) -> Case:
+    rng = np.random.default_rng((D, K))
+    means = 2.0 * rng.normal(size=(K, D))
+    X, w = means[rng.integers(0, K, 261)] + rng.normal(size=(261, D)), rng.random(261)
+    root = np.ascontiguousarray(COVARIANCES[kind].root(random_covariances(kind, K, D, rng)))
+    log_weights = np.log(rng.dirichlet(np.ones(K)))
+    head = np.array([len(X), K, D, 2 + KINDS.index(kind)], dtype=np.int64)
+    moments, score = twin.mixture_step(X, w, log_weights, means, root, kind)
+    data = b"".join(a.tobytes() for a in (head, X, w, means, log_weights, root))
+    return data, [*moments, np.array([score])]
+
+
+def compile_driver(compiler: list[str], folder: Path) -> Path:
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"{compiler[0]} is not installed")
+    sources = [str(native.SOURCES / "kernels.cpp"), str(Path(__file__).with_name("driver.cpp"))]
+    command = [*compiler, *FLAGS, "-DTARGET=baseline", *sources, "-o", str(folder / "driver")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "driver"
+
+
+def run(command: list[Any], cases: list[Case], folder: Path) -> list[list[Any]]:
+    (folder / "cases").write_bytes(b"".join(data for data, _ in cases))
+    subprocess.run([*command, folder / "cases", folder / "results"], check=True)
+    data, at = (folder / "results").read_bytes(), 0
+    results: list[list[Any]] = []
+    for _, expected in cases:
+        results.append([])
+        for array in expected:
+            found = np.frombuffer(data, array.dtype, array.size, at)
+            results[-1].append(found.reshape(array.shape))
+            at += array.nbytes
+    assert at == len(data)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("compiler", "emulator"),
+    [
+        (["clang++"], []),
+        (["aarch64-linux-gnu-g++"], ["qemu-aarch64"]),
+    ],
+    ids=["clang", "neon"],
+)
+def test_another_build_gives_the_same(
+    compiler: list[str], emulator: list[str], tmp_path: Path
+) -> None:
+    """K-means bit for bit, mixtures to 1e-12."""
+    driver = compile_driver(compiler, tmp_path)
+    if emulator and shutil.which(emulator[0]) is None:
+        pytest.skip(f"{emulator[0]} is not installed")
+    exact = [kmeans_case(D, K, single) for D, K in SHAPES for single in (False, True)]
+    close = [mixture_case(D, K, kind) for D, K in SHAPES for kind in KINDS]
+    results = run([*emulator, driver], [*exact, *close], tmp_path)
+    for (_, expected), found in zip(exact, results, strict=False):
+        for one, other in zip(found, expected, strict=True):
+            assert_array_equal(one, other)
+    for (_, expected), found in zip(close, results[len(exact) :], strict=True):
+        for one, other in zip(found, expected, strict=True):
+            assert_allclose(one, other, rtol=1e-12, atol=1e-12 * (1.0 + np.abs(other).max()))
