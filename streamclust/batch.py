@@ -35,6 +35,7 @@ def fit(
     Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.seeding`); each run
     leaves its local optimum as long as the family knows a way and that gains more than `tol`. For
     K-means in one dimension the only run begins at the global optimum, whatever `restarts` says.
+    A family whose K adapts is fitted with the K of the lowest BIC (`streamclust.adapting`).
 
     Parameters
     ----------
@@ -63,6 +64,10 @@ def fit(
     w = as_sample_weight(sample_weight, len(points))
     points, w = points[w > 0.0], w[w > 0.0]
     seeds = tuple(np.atleast_1d(seed).tolist())
+    if family.fewest is not None:
+        from streamclust.adapting import fit_adapting  # late: it builds on this module
+
+        return fit_adapting(family, points, w, restarts, seeds)
     begins = starts(family, points, w, restarts, seeds)
     draws = (*seeds, restarts)
     return best_of(family, begins, points, w, draws, tol=tol, max_iter=max_iter)

@@ -12,6 +12,39 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
 
 
+def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Labels:
+    """Return which old component each new one continues, by the points that both have.
+
+    The assignment shares the most weight of all; a pair of it counts if it shares at least half of
+    the points of the lesser one. So of a component that was cut in two the larger part goes on as
+    that component, and two that became one go on as the heavier.
+
+    Parameters
+    ----------
+    old, new : arrays of shape (N,)
+        Each point's component in both numberings.
+    w : array of shape (N,)
+        Weights of the points.
+    sizes : tuple of int
+        The two numbers of components.
+
+    Returns
+    -------
+    array of shape (K_new,)
+        Numbers of old components, each at most once; -1 for a new component that is none of them.
+    """
+    from scipy.optimize import linear_sum_assignment  # late: it takes long to import
+
+    K_old, K_new = sizes
+    shared = np.bincount(old * K_new + new, w, minlength=K_old * K_new).reshape(sizes)
+    lesser = np.minimum(shared.sum(axis=1)[:, None], shared.sum(axis=0))
+    rows, columns = linear_sum_assignment(-shared)
+    found = np.full(K_new, -1, dtype=np.intp)
+    same = (shared[rows, columns] >= 0.5 * lesser[rows, columns]) & (shared[rows, columns] > 0.0)
+    found[columns[same]] = rows[same]
+    return found
+
+
 def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
     """Return the order of `means` in which they lie nearest to `onto`, component by component.
 

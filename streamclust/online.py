@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -21,15 +21,16 @@ from streamclust.batch import fit
 from streamclust.drift import Drift
 from streamclust.errors import TooFewPointsError
 from streamclust.forgetting import Forgetting, Step
+from streamclust.population import absent, buried, first, recent
 from streamclust.renewal import Renewal, published, sampled
 from streamclust.scaling import ScalingKind, learn_scaling
 from streamclust.state import Info, LearnerState, Phase, without_coreset
 from streamclust.stats import Stats, decay, merge
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Labels
     from streamclust.drift import DriftState
     from streamclust.models.family import Family
     from streamclust.resolving import Pending
@@ -125,7 +126,11 @@ class StreamLearner(Generic[P]):
         if params is None:
             return LearnerState()
         stats = self.family.prior_stats(params, weight)
-        return LearnerState(params=params, stats=stats, patience=self.warm_up_points)
+        who = self._first(self.family.size(params))
+        return LearnerState(params=params, stats=stats, patience=self.warm_up_points, **who)
+
+    def _first(self, K: int) -> dict[str, Any]:
+        return {} if self.family.fewest is None else first(K)
 
     def update(
         self,
@@ -196,6 +201,7 @@ class StreamLearner(Generic[P]):
             scaling=scaling,
             patience=self._renewal.patience(len(sample)),
             solved_loss=best.loss,
+            **self._first(self.family.size(best.params)),
         )
         return self._renewal.remember(state, sample, w), Info("started", len(sample))
 
@@ -300,11 +306,14 @@ class StreamLearner(Generic[P]):
         stats = merge(batch, decay(running, lam))
         held = state.held
         revived: tuple[int, ...] = ()
+        dying = self._dying(state, stats, w)
         if held >= self.forgetting.hold:
-            stats, revived = self._revive(state, stats, X, w)
+            if self.family.fewest is None:
+                stats, revived = self._revive(state, stats, dying, X, w)
             params = self.family.m_step(stats, params)
         else:
             held += batch.count
+        before = state.ids
         state = replace(
             state,
             params=params,
@@ -325,8 +334,36 @@ class StreamLearner(Generic[P]):
         loss = self.family.loss(batch)
         state = self._renewal.remember(state, X, w, lam)
         state = self._renewal.surprised(state, loss, batch.count, lam)
+        state = self._without_absent(state, batch, dying, w, lam)
         state, resolved = self._renewal.improved(state, X, w, drifted)
-        return state, Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
+        info = Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
+        return self._told(before, state, info)
+
+    def _without_absent(
+        self,
+        state: LearnerState[P],
+        batch: Stats,
+        dying: NDArray[np.bool_],
+        w: Array,
+        lam: float,
+    ) -> LearnerState[P]:
+        """Let components die, where K adapts: who is dying, and who gets no more points."""
+        if self.family.fewest is None or state.stats is None:
+            return state
+        weight, recently = state.stats.weight, recent(state, batch.weight, lam)
+        gone = absent(weight, recently, self.fade, float(w.mean()))
+        state = replace(state, recent=recently)
+        return buried(self.family, state, dying | gone)
+
+    def _told(
+        self, before: Labels, state: LearnerState[P], info: Info
+    ) -> tuple[LearnerState[P], Info]:
+        """Say which components were born and died in a step, and count that they were."""
+        born, died = np.setdiff1d(state.ids, before), np.setdiff1d(before, state.ids)
+        if len(born) + len(died):
+            state = replace(state, resizes=state.resizes + 1)
+            info = replace(info, born=tuple(born.tolist()), died=tuple(died.tolist()))
+        return state, info
 
     def _watch(self, state: DriftState, batch: Stats) -> tuple[DriftState, bool]:
         if self.drift is None:
@@ -334,10 +371,8 @@ class StreamLearner(Generic[P]):
         loss = self.family.loss(batch)
         return self.drift.watch(state, loss, batch.count, self.family.improvement)
 
-    def _revive(
-        self, state: LearnerState[P], stats: Stats, X: Array, w: Array
-    ) -> tuple[Stats, tuple[int, ...]]:
-        """Give new work to components that forgetting has all but emptied.
+    def _dying(self, state: LearnerState[P], stats: Stats, w: Array) -> NDArray[np.bool_]:
+        """Return which components, (K,), forgetting has all but emptied.
 
         The total mass is compared in the same way, so that a feed that slows down under a
         half-life in event time, where all components fade alike, kills none of them; nor is one
@@ -351,6 +386,17 @@ class StreamLearner(Generic[P]):
             none = stats.weight < _NOTHING * w.mean()
             known = (expected > some) | (none & (stats.weight.sum() > some * len(none)))
             dying |= (stats.weight < self.fade * expected) & known
+        return dying
+
+    def _revive(
+        self,
+        state: LearnerState[P],
+        stats: Stats,
+        dying: NDArray[np.bool_],
+        X: Array,
+        w: Array,
+    ) -> tuple[Stats, tuple[int, ...]]:
+        """Give new work to dying components."""
         if not dying.any():
             return stats, ()
         rng = np.random.default_rng((self.seed, state.steps))

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from streamclust.adapting import is_better
 from streamclust.batch import fit
 from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
 from streamclust.drift import DriftState
 from streamclust.errors import TooFewPointsError
+from streamclust.models.moves import Sample
+from streamclust.population import first, succeeded
 from streamclust.resolving import Pending, Problem, judge, solve
 from streamclust.state import LearnerState, without_coreset
 from streamclust.stats import decay, reorder
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.drift import Drift
     from streamclust.forgetting import Forgetting
+    from streamclust.models.em import Climb
     from streamclust.models.family import Family
     from streamclust.stats import Stats
 
@@ -132,10 +136,15 @@ class Renewal(Generic[P]):
             best = fit(self.family, sample, sample_weight, restarts=self.restarts, seed=seed)
         except TooFewPointsError:
             return state
-        live = self.family.loss(self.family.e_step(params, sample, sample_weight))
-        if live <= best.loss:
-            return state
-        return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+        if self._beats(params, best, Coreset(sample, sample_weight)):
+            return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+        return state
+
+    def _beats(self, live: P, found: Climb[P], points: Coreset) -> bool:
+        if self.family.fewest is not None:
+            sample = Sample(points.X, points.w, points.mass)
+            return is_better(self.family, live, found.params, sample)
+        return self.family.loss(self.family.e_step(live, points.X, points.w)) > found.loss
 
     def _solve(self, state: LearnerState[P], w: Array) -> tuple[LearnerState[P], bool]:
         """Begin to solve the coreset, or look at the answer, if it is time; say whether it gained.
@@ -201,7 +210,8 @@ class Renewal(Generic[P]):
         state = replace(state, pending=None, surprise=0.0)
         if found is None or better is None:
             loss = self.family.loss(self.family.e_step(params, core.X, core.w))
-            patience = max(patience, 2.0 * state.patience)
+            if self.family.fewest is None:  # else K is looked at as regularly as before
+                patience = max(patience, 2.0 * state.patience)
             return replace(state, patience=patience, solved_loss=loss), False
         after = self.adopt(state, self.family.m_step(better, found), better)
         after = replace(after, drift=state.drift, resolves=state.resolves + 1)
@@ -214,7 +224,8 @@ class Renewal(Generic[P]):
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with the parameters and the statistics of a refit in place of its own.
 
-        Components are numbered like the nearest ones of `state`. The refit's points count for no
+        Components are numbered like the nearest ones of `state`; where K adapts, see
+        `streamclust.population`. The refit's points count for no
         more than the running statistics do, so that forgetting goes on as before. The score goes
         on too: a refit's own would not be out of sample.
 
@@ -226,8 +237,12 @@ class Renewal(Generic[P]):
             Of the refit's data under `params`.
         """
         live, objective, count = published(self.family, state), 0.0, 0.0
+        who = {} if self.family.fewest is None else first(self.family.size(params))
         if live is not None and state.stats is not None:
-            order = self.family.match(params, live)
+            if self.family.fewest is None:
+                order = self.family.match(params, live)
+            else:
+                order, who = succeeded(self.family, state, live, params, stats)
             params, stats = self.family.reorder(params, order), reorder(stats, order)
             share = float(state.stats.weight.sum() / stats.weight.sum())
             stats = decay(stats, min(1.0, share))
@@ -248,6 +263,7 @@ class Renewal(Generic[P]):
             drift=DriftState(state.drift.drifts),
             gathering=False,
             pending=None,
+            **who,
         )
 
 

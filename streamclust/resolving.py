@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from streamclust.adapting import adapt, is_better
 from streamclust.batch import best_of, starts
 from streamclust.coreset import condense, effective_size
 from streamclust.errors import TooFewPointsError
+from streamclust.models.moves import sample_of
 
 if TYPE_CHECKING:
     from streamclust.coreset import Coreset
@@ -90,6 +92,9 @@ def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
         Runs from fresh seeds.
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
+    if family.fewest is not None:
+        points = sample_of(problem.coreset, problem.live.means)  # type: ignore[attr-defined]
+        return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
     sketch = _sketch(family, problem)
     try:
         fresh = tuple(starts(family, sketch.X, sketch.w, restarts, seed))
@@ -111,6 +116,8 @@ def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:
 def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:
     """Return the coreset's statistics under `found`, or None if `live` may well be as good.
 
+    Another number of components takes strong evidence; see `streamclust.adapting`.
+
     Parameters
     ----------
     family : KMeans or GaussianMixture
@@ -124,6 +131,12 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
     """
     X, w = coreset.X, coreset.w
     stats = family.e_step(found, X, w)
+    if family.size(found) != family.size(live):
+        points = sample_of(coreset, stats.reference)
+        better = stats.alive.all() and is_better(family, live, found, points)
+        return stats if better else None
+    if family.fewest is not None:
+        family = family.with_components(family.size(live))
     gain = family.improvement(family.loss(family.e_step(live, X, w)), family.loss(stats))
     n = effective_size(coreset, stats.reference)
     if gain <= _TOL + _optimism(family, X.shape[1], n, mass) or not stats.alive.all():

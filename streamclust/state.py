@@ -11,7 +11,7 @@ from streamclust.coreset import Coreset, join
 from streamclust.drift import DriftState
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Labels
     from streamclust.resolving import Pending
     from streamclust.scaling import Scaling
     from streamclust.stats import Stats
@@ -74,6 +74,14 @@ class LearnerState(Generic[P]):
         How often a fit of the coreset has taken the place of the live parameters.
     pending : Pending or None
         A solve of the coreset that has begun.
+    ids : array of int, shape (K,)
+        Numbers of the components, for life, where K adapts; they rise. Else empty.
+    next_id : int
+        Number of the next one to be born.
+    recent : array of shape (K,)
+        Masses that forget faster, where K adapts; else empty.
+    resizes : int
+        How often components were born or died.
     """
 
     params: P | None = None
@@ -102,6 +110,17 @@ class LearnerState(Generic[P]):
     surprise: float = 0.0
     resolves: int = 0
     pending: Pending[P] | None = None
+    ids: Labels = field(default_factory=lambda: np.empty(0, np.intp))
+    next_id: int = 0
+    recent: Array = field(default_factory=lambda: np.empty(0))
+    resizes: int = 0
+
+    @property
+    def numbers(self) -> Labels:
+        """Numbers of the components, (K,): `ids`, or 0 to K - 1 where K is fixed."""
+        if self.stats is None or len(self.ids):
+            return self.ids
+        return np.arange(len(self.stats.weight))
 
     @property
     def coreset(self) -> Coreset:
@@ -132,6 +151,8 @@ class Info:
         Why the learner is still warming up, if it is.
     resolved : bool
         Whether a fit of the coreset has taken the place of the live parameters.
+    born, died : tuple of int
+        Numbers of components that are new, and of those that are gone, where K adapts.
     """
 
     phase: Phase
@@ -142,6 +163,8 @@ class Info:
     drifted: bool = False
     reason: str = ""
     resolved: bool = False
+    born: tuple[int, ...] = ()
+    died: tuple[int, ...] = ()
 
 
 def without_coreset(state: LearnerState[P]) -> LearnerState[P]:

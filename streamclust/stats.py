@@ -119,7 +119,7 @@ def decay(stats: Stats, lam: float) -> Stats:
 
 
 def reorder(stats: Stats, order: Labels) -> Stats:
-    """Return the statistics with component `order[k]` as component k."""
+    """Return the statistics with component `order[k]` as component k; others are left out."""
     second = stats.second
     if second is not None and stats.covariance_type != "tied":
         second = second[order]

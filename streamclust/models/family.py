@@ -9,10 +9,11 @@ import numpy as np
 from streamclust.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from streamclust.arrays import Array, Labels
     from streamclust.models.em import Climb, Data
+    from streamclust.models.moves import Move, Sample
     from streamclust.scaling import Scaling
     from streamclust.stats import Stats
 
@@ -33,7 +34,29 @@ class Family(Protocol[P]):
 
     @property
     def n_components(self) -> int:
-        """Number of components K."""
+        """Number of components K; the largest, if K adapts."""
+
+    @property
+    def fewest(self) -> int | None:
+        """The smallest K, if K adapts to the stream."""
+
+    def with_components(self, K: int) -> Family[P]:
+        """Return the same family with a fixed number of components."""
+
+    def size(self, params: P) -> int:
+        """Return the number of components that parameters have."""
+
+    def bic(self, params: P, points: Sample) -> float:
+        """Return the BIC by which K is chosen; lower is better."""
+
+    def splits(self, params: P, points: Sample) -> Sequence[Move[P]]:
+        """Return moves to one component more; see `streamclust.models.moves`."""
+
+    def merges(self, params: P, points: Sample) -> Sequence[Move[P]]:
+        """Return moves to one component less."""
+
+    def exchanged(self, params: P, moves: Sequence[Move[P]]) -> P:
+        """Return the parameters after moves that share no component; new ones come last."""
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> P:
         """Choose parameters to start from, by one run of greedy k-means++ and LS++."""
@@ -73,7 +96,7 @@ class Family(Protocol[P]):
         """Return the parameters of the global optimum, where there is a way to know it."""
 
     def reorder(self, params: P, order: Labels) -> P:
-        """Return the parameters with component `order[k]` as component k."""
+        """Return the parameters with component `order[k]` as component k; others are left out."""
 
     def match(self, params: P, onto: P) -> Labels:
         """Return the order in which the components of `params` lie nearest to those of `onto`."""
@@ -104,6 +127,20 @@ class Family(Protocol[P]):
 
     def from_arrays(self, arrays: Mapping[str, Array]) -> P:
         """Return validated parameters; the inverse of `to_arrays`."""
+
+
+def check_range(name: str, most: int, fewest: int | None) -> None:
+    """Refuse a number of components, or a range of them, that can't be.
+
+    Raises
+    ------
+    DataError
+        If it isn't 1 <= fewest <= most.
+    """
+    if most < 1:
+        raise DataError(f"{name} is {most}; expected at least 1")
+    if fewest is not None and not 1 <= fewest <= most:
+        raise DataError(f"fewest is {fewest}; expected 1 to {name}, which is {most}")
 
 
 def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,19 +11,21 @@ import numpy as np
 from streamclust import kernels
 from streamclust.errors import DataError
 from streamclust.matching import match
+from streamclust.models import mixture_moves
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.em import InMemory, climb
-from streamclust.models.family import named_array
+from streamclust.models.family import check_range, named_array
 from streamclust.models.kmeans import KMeans
 from streamclust.models.reviving import split
 from streamclust.models.split_merge import rearrange
 from streamclust.stats import Stats, recentre
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from streamclust.arrays import Array, Labels
     from streamclust.models.em import Climb, Data
+    from streamclust.models.moves import Move, Sample
     from streamclust.scaling import Scaling
     from streamclust.stats import CovarianceType
 
@@ -68,6 +70,8 @@ class GaussianMixture:
     ----------
     n_components : int
         Number of components K, at least 1.
+    fewest : int, optional
+        Let K adapt to the stream, from this number to `n_components`; see `streamclust.adapting`.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
         Added to each variance, in units of that feature's variance over all data, so that a
@@ -78,19 +82,27 @@ class GaussianMixture:
     n_components: int
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
+    fewest: int | None = None
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
 
     def __post_init__(self) -> None:
-        if self.n_components < 1:
-            raise DataError(f"n_components is {self.n_components}; expected at least 1")
+        check_range("n_components", self.n_components, self.fewest)
         if self.covariance_type not in COVARIANCES:
             raise DataError(
                 f"covariance_type is {self.covariance_type!r}; expected {', '.join(COVARIANCES)}"
             )
         if not self.reg_covar >= 0.0:
             raise DataError(f"reg_covar is {self.reg_covar}; expected at least 0")
+
+    def with_components(self, K: int) -> GaussianMixture:
+        """Return the same mixture with a fixed K."""
+        return replace(self, n_components=K, fewest=None)
+
+    def size(self, params: MixtureParams) -> int:
+        """Return the number of components."""
+        return len(params.weights)
 
     @property
     def _covariance(self) -> Covariance:
@@ -101,15 +113,16 @@ class GaussianMixture:
         kmeans = KMeans(self.n_components)
         start = kmeans.init(X, w, rng)
         clusters = climb(kmeans, start, InMemory(kmeans, X, w, rng)).params
-        labels = kmeans.predict(clusters, X)
-        weighted = np.zeros((len(X), self.n_components))
+        return self.of_labels(X, w, kmeans.predict(clusters, X), clusters.centroids)
+
+    def of_labels(self, X: Array, w: Array, labels: Labels, means: Array) -> MixtureParams:
+        """Return the mixture of labelled points; `means` (K, D) where there are none."""
+        weighted = np.zeros((len(X), len(means)))
         weighted[np.arange(len(X)), labels] = w
-        moments = kernels.mixture_moments(X, weighted, clusters.centroids, self.covariance_type)
-        nothing = np.zeros(self._covariance.shape(*clusters.centroids.shape))
-        unknown = MixtureParams(
-            np.zeros(self.n_components), clusters.centroids, nothing, self.covariance_type
-        )
-        return self.m_step(self._stats(moments, clusters.centroids, 0.0, 0.0), unknown)
+        moments = kernels.mixture_moments(X, weighted, means, self.covariance_type)
+        nothing = np.zeros(self._covariance.shape(*means.shape))
+        unknown = MixtureParams(np.zeros(len(means)), means, nothing, self.covariance_type)
+        return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
 
     def e_step(self, params: MixtureParams, X: Array, w: Array) -> Stats:
         """Return the responsibilities' moments about the means, and the log-likelihood."""
@@ -209,6 +222,34 @@ class GaussianMixture:
             covariances *= 0.5 * (n_features + 1) / n_features
         return (self.n_components * (n_features + 1) - 1 + covariances) / n
 
+    def bic(self, params: MixtureParams, points: Sample) -> float:
+        """Return the BIC; see `streamclust.models.mixture_moves`."""
+        return mixture_moves.bic(self, params, points)
+
+    def splits(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
+        """Return components cut in two."""
+        return mixture_moves.splits(self, params, points)
+
+    def merges(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
+        """Return pairs of components that become one."""
+        return mixture_moves.merges(self, params, points)
+
+    def exchanged(
+        self, params: MixtureParams, moves: Sequence[Move[MixtureParams]]
+    ) -> MixtureParams:
+        """Return the parameters after moves; new components come last."""
+        dropped = [k for move in moves for k in move.drop]
+        parts = [np.delete(params.weights, dropped), *(move.add.weights for move in moves)]
+        means = [np.delete(params.means, dropped, axis=0), *(move.add.means for move in moves)]
+        covariances = params.covariances
+        if self.covariance_type != "tied":
+            kept = np.delete(covariances, dropped, axis=0)
+            covariances = np.concatenate([kept, *(move.add.covariances for move in moves)])
+        weights = np.concatenate(parts)
+        return MixtureParams(
+            weights / weights.sum(), np.concatenate(means), covariances, self.covariance_type
+        )
+
     def optimum(self, X: Array, w: Array) -> MixtureParams | None:
         """Return None: nobody knows it."""
         return None
@@ -218,9 +259,10 @@ class GaussianMixture:
         covariances = params.covariances
         if self.covariance_type != "tied":
             covariances = covariances[order]
-        return MixtureParams(
-            params.weights[order], params.means[order], covariances, self.covariance_type
-        )
+        weights = params.weights[order]
+        if len(order) < len(params.weights):
+            weights = weights / weights.sum()
+        return MixtureParams(weights, params.means[order], covariances, self.covariance_type)
 
     def match(self, params: MixtureParams, onto: MixtureParams) -> Labels:
         """Return the order that moves the means of `onto` least, features at equal spread."""
@@ -230,7 +272,7 @@ class GaussianMixture:
 
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
         """Return statistics of K times `weight` points, spread as the mixing weights say."""
-        mass = weight * self.n_components * params.weights
+        mass = weight * len(params.weights) * params.weights
         moments = kernels.Moments(
             mass, np.zeros_like(params.means), self._covariance.moment(params.covariances, mass)
         )
@@ -291,7 +333,7 @@ class GaussianMixture:
         self, params: MixtureParams, n: int, rng: np.random.Generator
     ) -> tuple[Array, Labels]:
         """Draw `n` points; return them, shape (n, D), and the components that they came from."""
-        labels = rng.choice(self.n_components, size=n, p=params.weights)
+        labels = rng.choice(len(params.weights), size=n, p=params.weights)
         noise = rng.standard_normal((n, params.means.shape[1]))
         root = params.root
         if self.covariance_type == "full":
@@ -319,9 +361,9 @@ class GaussianMixture:
             If a shape is wrong, weights are negative or don't sum to one, or a covariance isn't
             symmetric positive definite.
         """
-        K = self.n_components
+        K = self.n_components if self.fewest is None else None
         weights = named_array(arrays, "weights", (K,))
-        means = named_array(arrays, "means", (K, None))
+        means = named_array(arrays, "means", (len(weights), None))
         shape = self._covariance.shape(*means.shape)
         covariances = named_array(arrays, "covariances", shape)
         if (weights < 0.0).any() or abs(float(weights.sum()) - 1.0) > 1e-6:

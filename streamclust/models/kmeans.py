@@ -10,7 +10,9 @@ import numpy as np
 from streamclust import kernels
 from streamclust.errors import DataError
 from streamclust.matching import match
-from streamclust.models.family import named_array
+from streamclust.models import kmeans_moves
+from streamclust.models.family import check_range, named_array
+from streamclust.models.moves import Move
 from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
 from streamclust.one_dimensional import optimal_centroids
@@ -18,10 +20,11 @@ from streamclust.seeding import is_large, local_search, seed_centroids
 from streamclust.stats import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from streamclust.arrays import Array, Labels
     from streamclust.models.em import Climb, Data
+    from streamclust.models.moves import Sample
     from streamclust.scaling import Scaling
 
 
@@ -50,21 +53,31 @@ class KMeans:
     ----------
     n_clusters : int
         Number of centroids K, at least 1.
+    fewest : int, optional
+        Let K adapt to the stream, from this number to `n_clusters`; see `streamclust.adapting`.
     """
 
     n_clusters: int
+    fewest: int | None = None
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
 
     def __post_init__(self) -> None:
-        if self.n_clusters < 1:
-            raise DataError(f"n_clusters is {self.n_clusters}; expected at least 1")
+        check_range("n_clusters", self.n_clusters, self.fewest)
 
     @property
     def n_components(self) -> int:
-        """Number of clusters K."""
+        """Number of clusters K; the largest, if K adapts."""
         return self.n_clusters
+
+    def with_components(self, K: int) -> KMeans:
+        """Return K-means with a fixed K."""
+        return KMeans(K)
+
+    def size(self, params: KMeansParams) -> int:
+        """Return the number of centroids."""
+        return len(params.centroids)
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
         """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
@@ -95,7 +108,8 @@ class KMeans:
 
     def escape(self, params: KMeansParams, X: Array, w: Array) -> KMeansParams | None:
         """Move single points, unless K is too large; see `streamclust.models.moving.hartigan`."""
-        if self.n_clusters == 1 or is_large(X, self.n_clusters):
+        K = len(params.centroids)
+        if K == 1 or is_large(X, K):
             return None
         centroids = hartigan(X, w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
@@ -117,7 +131,7 @@ class KMeans:
         self, params: KMeansParams, X: Array, w: Array, rng: np.random.Generator
     ) -> KMeansParams:
         """Swap centroids for points; see `streamclust.seeding.local_search`."""
-        if self.n_clusters == 1:
+        if len(params.centroids) == 1:
             return params
         return KMeansParams(local_search(X, w, params.centroids, rng))
 
@@ -127,6 +141,23 @@ class KMeans:
         J is lower by a share K / n of itself on the points of the fit, and higher on others.
         """
         return 2.0 * self.n_clusters / n
+
+    def bic(self, params: KMeansParams, points: Sample) -> float:
+        """Return the BIC of round Gaussians; see `streamclust.models.kmeans_moves`."""
+        return kmeans_moves.bic(params.centroids, points)
+
+    def splits(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
+        """Return clusters cut in two."""
+        return [_move(each) for each in kmeans_moves.splits(params.centroids, points)]
+
+    def merges(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
+        """Return pairs of clusters that become one."""
+        return [_move(each) for each in kmeans_moves.merges(params.centroids, points)]
+
+    def exchanged(self, params: KMeansParams, moves: Sequence[Move[KMeansParams]]) -> KMeansParams:
+        """Return the centroids after moves; new ones come last."""
+        kept = np.delete(params.centroids, [k for move in moves for k in move.drop], axis=0)
+        return KMeansParams(np.concatenate([kept, *(move.add.centroids for move in moves)]))
 
     def optimum(self, X: Array, w: Array) -> KMeansParams | None:
         """Return the best centroids in one dimension; see `streamclust.one_dimensional`."""
@@ -190,13 +221,18 @@ class KMeans:
 
     def from_arrays(self, arrays: Mapping[str, Array]) -> KMeansParams:
         """Return parameters from {'centroids': (K, D)} and perhaps 'scale': (D,)."""
-        centroids = named_array(arrays, "centroids", (self.n_clusters, None))
+        K = self.n_clusters if self.fewest is None else None
+        centroids = named_array(arrays, "centroids", (K, None))
         if "scale" not in arrays:
             return KMeansParams(centroids)
         scale = named_array(arrays, "scale", (centroids.shape[1],))
         if not (scale > 0.0).all():
             raise DataError("scale holds a number that isn't positive")
         return KMeansParams(centroids, scale)
+
+
+def _move(move: Move[Array]) -> Move[KMeansParams]:
+    return Move(move.drop, KMeansParams(move.add), move.change)
 
 
 def _scaled(params: KMeansParams, X: Array) -> tuple[Array, Array]:

@@ -145,7 +145,7 @@ def relocate(stats: Stats, k: int, into: int, wide: int) -> Stats:
         About the components' own means.
     k, into, wide : int
     """
-    stats = _join(stats, k, into)
+    stats = joined(stats, k, into)
     second, covariance = _second(stats)
     D = stats.first.shape[1]
     second, d = covariance.halve(second, stats.weight, D, wide, k)
@@ -175,7 +175,7 @@ def _second(stats: Stats) -> tuple[Array, Covariance]:
     return stats.second, COVARIANCES[stats.covariance_type]
 
 
-def _join(stats: Stats, k: int, into: int) -> Stats:
+def joined(stats: Stats, k: int, into: int) -> Stats:
     """Move all mass of component `k` to `into`; every moment ends up about its component's mean."""
     reference = stats.reference.copy()
     reference[k] = reference[into]

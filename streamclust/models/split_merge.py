@@ -120,7 +120,7 @@ def _about_means(stats: Stats) -> Stats:
 
 def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[int, int, int]]:
     """Yield (k, into, wide): component k merges into another and takes half of a wide one."""
-    alike = _likeness(responsibilities, w)
+    alike = likeness(responsibilities, w)
     first, second = np.triu_indices(len(width), 1)
     widest = np.argsort(-width, kind="stable").tolist()
     for pair in np.argsort(-alike[first, second], kind="stable")[:_PAIRS]:
@@ -130,7 +130,7 @@ def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[in
             yield k, into, wide
 
 
-def _likeness(responsibilities: Array, w: Array) -> Array:
+def likeness(responsibilities: Array, w: Array) -> Array:
     """Return the cosine of each two components' responsibilities, shape (K, K)."""
     product = (w[:, None] * responsibilities).T @ responsibilities
     norm = np.sqrt(np.maximum(product.diagonal(), np.finfo(float).tiny))
