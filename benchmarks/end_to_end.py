@@ -315,6 +315,9 @@ def main() -> None:
         mode, *arguments = json.loads(options.bare)
         print({"bare": bare, "direct": direct}[mode](*arguments))
         return
+    os.environ.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # a second start finds the byte code of the first
     with tempfile.TemporaryDirectory() as folder:
         data, place = Path(folder, "server"), Path(folder, "worker")
         data.mkdir()

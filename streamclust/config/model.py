@@ -81,7 +81,7 @@ class PointsSettings(Section):
 class BatchSettings(Section):
     """When a batch is full."""
 
-    size: Count = Field(default=1024, description="Points in a batch, at most.")
+    size: Count = Field(default=4096, description="Points in a batch, at most.")
     linger: Duration = Field(
         default=0.2, description="Longest wait for a batch to fill; 0 learns what is there."
     )
@@ -95,7 +95,7 @@ class BatchSettings(Section):
 class CommitSettings(Section):
     """When the state is written; whichever comes first."""
 
-    points: Count = Field(default=100_000, description="Commit the state after this many points.")
+    points: Count = Field(default=1_000_000, description="Commit the state after this many points.")
     every: PositiveDuration = Field(
         default=1.0, description="Commit the state after this much time."
     )
@@ -104,7 +104,9 @@ class CommitSettings(Section):
 class PublishSettings(Section):
     """When a version of the model is published; whichever comes first."""
 
-    points: Count = Field(default=50_000, description="Publish a version after this many points.")
+    points: Count = Field(
+        default=1_000_000, description="Publish a version after this many points."
+    )
     every: PositiveDuration = Field(
         default=5.0, description="Publish a version after this much time."
     )

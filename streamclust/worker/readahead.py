@@ -44,6 +44,7 @@ class ReadAhead:
     def __init__(self, make: Callable[[Callable[[], bool]], Iterator[Batch]]) -> None:
         self._make = make
         self._stop = threading.Event()
+        self._read = self._taken = 0  # bytes, each counted by one of the two threads
         self._queue: queue.Queue[Batch | BaseException | _End] = queue.Queue(maxsize=_AHEAD)
         name = f"{threading.current_thread().name} reader"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -78,26 +79,22 @@ class ReadAhead:
                 return
             if isinstance(item, BaseException):
                 raise item
+            self._taken += _held(item)
             yield item
 
     def _run(self) -> None:
         last: BaseException | _End = _End()
         try:
             for batch in self._make(self._stop.is_set):
-                while self._bytes and self._bytes + _held(batch) > _AHEAD_BYTES:
+                held = _held(batch)
+                while self._read > self._taken and self._read + held - self._taken > _AHEAD_BYTES:
                     if self._stop.wait(_LOOK):
                         return
+                self._read += held
                 self._put(batch)
         except Exception as error:
             last = error
         self._put(last)
-
-    @property
-    def _bytes(self) -> int:
-        """Bytes that wait."""
-        with self._queue.mutex:
-            waiting = list(self._queue.queue)
-        return sum(_held(item) for item in waiting if isinstance(item, Batch))
 
     def _put(self, item: Batch | BaseException | _End) -> None:
         while not self._stop.is_set():
