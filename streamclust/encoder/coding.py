@@ -64,7 +64,6 @@ class Coder:
         decoded = self._decode([flat for _, flat in entries], model)
         K = len(model.means)
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
-        values = "top_distance" if model.kind == "kmeans" else "top_responsibility"
         dead: dict[int, list[DeadPoint]] = {}
         for point in decoded.dead:
             dead.setdefault(point.entry_id, []).append(point)
@@ -75,9 +74,17 @@ class Coder:
             bad = dead.get(number, [])
             whole = _with_bad(part, [max(point.index, 0) for point in bad]) if bad else part
             reason = bad[0].reason if bad else None
-            coded = encode_fields(whole, model.version, values, reason)
+            coded = encode_fields(whole, model.version, _values(model), reason)
             out.append((entry_id, coded + self._repeated(flat)))
         return Coded(out, len(codes), len(decoded.dead))
+
+    def refuse(self, entry_id: bytes, reason: str, model: Model) -> Coded:
+        """Return the code of an entry that isn't read: none, and why."""
+        nothing = np.empty((0, model.means.shape[1]))
+        top = min(self._top, len(model.means))
+        codes = _with_bad(quantize(model.family, model.params, nothing, top), [0])
+        flat = encode_fields(codes, model.version, _values(model), reason)
+        return Coded([(entry_id, flat)], 0, 1)
 
     def _decode(self, flats: Sequence[Sequence[bytes]], model: Model) -> Decoded:
         """Return the points; entries are known by their place."""
@@ -102,6 +109,16 @@ class Coder:
             return []
         pairs = zip(flat[::2], flat[1::2], strict=True)
         return [text for pair in pairs if pair[0] in self._labels for text in pair]
+
+
+def too_large(most: int) -> str:
+    """Return why an entry isn't read."""
+    return f"more than {most} bytes are not read (batch.max_entry_bytes)"
+
+
+def _values(model: Model) -> str:
+    """Return the name of the field that goes with ``top``."""
+    return "top_distance" if model.kind == "kmeans" else "top_responsibility"
 
 
 def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:

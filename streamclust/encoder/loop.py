@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from streamclust.encoder.coding import Coder
+from streamclust.encoder.coding import Coder, too_large
+from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.codes import last_code, write_codes
 from streamclust.store.faults import passes
 from streamclust.store.gaps import gap_words
-from streamclust.store.group import GroupMember, member_name
+from streamclust.store.group import Delivery, GroupMember, member_name
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, read_model
 from streamclust.worker.build import points_format
@@ -29,8 +30,8 @@ from streamclust.worker.patience import Patience
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from streamclust.encoder.coding import Coded
     from streamclust.store.connect import Server
-    from streamclust.store.group import Delivery
     from streamclust.store.published import Model
 
 _BLOCK_MS = 250
@@ -142,9 +143,9 @@ class _Encoder:
         self._job = job
         settings = job.model
         self._client = server.client()
-        self._member = GroupMember(
-            server.client(), job.stream, job.keys.encoders, settings.batch.size, name
-        )
+        self._largest = settings.batch.max_entry_bytes
+        reader = server.client(max_reply=self._largest)
+        self._member = GroupMember(reader, job.stream, job.keys.encoders, settings.batch.size, name)
         spec = points_format(settings.points)
         self._coder = Coder(spec, settings.encode.top, settings.encode.labels)
         self._takeover_ms = int(settings.encode.takeover * 1000)
@@ -206,16 +207,23 @@ class _Encoder:
             self._behind = bool(own)
             if own:
                 return self._member.unbroken(own)
+        self._tell_gap()
+        try:
+            return self._member.read_new(_TURN_MS if self._job.until_idle else _BLOCK_MS)
+        except ReplyTooLargeError:
+            self._behind = True
+            return Delivery([])
+
+    def _tell_gap(self) -> None:
         if gap := self._member.missing():
             self.tally.gone += gap.entries or 0
             self.tally.unknown_gaps += gap.entries is None
             event, told = gap_words(gap)
             self._job.log.warning(event, after=gap.after, **told)
-        return self._member.read_new(_TURN_MS if self._job.until_idle else _BLOCK_MS)
 
     def _finish(self, delivery: Delivery) -> None:
         """Write the codes of entries when their turn has come, and acknowledge them."""
-        coded = self._coder(delivery.entries, self._newest_model())
+        coded = self._coded(delivery)
         if not self._turn_comes(delivery.ids):
             self._behind = True
             return
@@ -226,6 +234,12 @@ class _Encoder:
         self._last = max(self._last, delivery.ids[-1].decode(), key=order)
         self._count(written, len(coded.entries) - written, coded.points, coded.bad)
         self._count_gone(len(delivery.gone))
+
+    def _coded(self, delivery: Delivery) -> Coded:
+        model = self._newest_model()
+        if delivery.too_large:
+            return self._coder.refuse(delivery.ids[0], too_large(self._largest), model)
+        return self._coder(delivery.entries, model)
 
     def _count(self, written: int, repeated: int, points: int, bad: int) -> None:
         tally = self.tally

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from redis.connection import DefaultParser
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 
 class ReplyTooLargeError(redis.RedisError):
@@ -17,39 +17,34 @@ class ReplyTooLargeError(redis.RedisError):
 
 
 class _Counting:
-    """A reader of replies that counts what it is fed."""
+    """A reader of replies that counts what it is fed for one."""
 
     def __init__(self, reader: Any, limit: int) -> None:
         self._reader = reader
         self._limit = limit
-        self.fed = 0
+        self._fed = 0
 
     def feed(self, buffer: bytes, start: int, size: int) -> None:
-        self.fed += size
-        if self.fed > self._limit:
+        self._fed += size
+        if self._fed > self._limit:
             raise ReplyTooLargeError(f"a reply has more than {self._limit} bytes")
         self._reader.feed(buffer, start, size)
+
+    def gets(self, *args: Any) -> Any:
+        """Return the next reply if it is there as a whole; then the next one is counted."""
+        reply = self._reader.gets(*args)
+        if reply is not NOT_ENOUGH_DATA:
+            self._fed = 0
+        return reply
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
 
 
-class _Bounded(DefaultParser):  # type: ignore[valid-type, misc]
-    limit: int
-
-    def on_connect(self, connection: Any, **kwargs: Any) -> None:
-        super().on_connect(connection, **kwargs)
-        self._reader: Any = _Counting(self._reader, self.limit)
-
-    def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        if self._reader is not None:
-            self._reader.fed = 0
-        return super().read_response(*args, **kwargs)
-
-
-def bounded_parser(limit: int) -> type[Any]:
-    """Return a parser class for connections whose replies have `limit` bytes at most.
+def bound_replies(connection: Any, limit: int) -> None:
+    """Let a new connection take replies of `limit` bytes at most.
 
     It is made for hiredis, which the package requires.
     """
-    return type("BoundedParser", (_Bounded,), {"limit": limit})
+    parser = connection._parser
+    parser._reader = _Counting(parser._reader, limit)

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -25,7 +26,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from streamclust.errors import ServerError, ServerUnreachableError, StreamclustError
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
-from streamclust.store.bounded import bounded_parser
+from streamclust.store.bounded import bound_replies
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
 from streamclust.store.history import History, HistoryChangedError
@@ -88,7 +89,7 @@ class Server:
         A blocking command must ask for less than ``timeout`` seconds. Nothing is sent twice: who
         calls decides what may be repeated. A client of a cluster looks for its nodes at once, and
         may raise what a command would. A reply of more than ``max_reply`` bytes is given up with
-        a ``ReplyTooLargeError``, though not in a cluster.
+        a ``ReplyTooLargeError``.
         """
         options = {
             **self._endpoint.options,
@@ -97,15 +98,13 @@ class Server:
             "socket_connect_timeout": timeout,
             "client_name": "streamclust",
         }
-        if self._history is not None:
-            options["redis_connect_func"] = self._greet
+        if self._history is not None or max_reply is not None:
+            options["redis_connect_func"] = partial(self._greet, max_reply)
         if self._endpoint.kind == "cluster":
             # It has the commands that are used here, though not the class.
             client = cast("redis.Redis", self._cluster(options))
         else:
             options["retry"] = Retry(NoBackoff(), 0)
-            if max_reply is not None:
-                options["parser_class"] = bounded_parser(max_reply)
             sentinel = self._endpoint.kind == "sentinel"
             client = redis.Redis.from_pool(
                 self._sentinel_pool(options) if sentinel else ConnectionPool(**options)
@@ -117,12 +116,14 @@ class Server:
         options.pop("connection_class", None)
         return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
-    def _greet(self, connection: Any) -> None:
-        """Begin a session's connection: log in, and see that it leads to the session's data."""
+    def _greet(self, max_reply: int | None, connection: Any) -> None:
+        """Begin a connection: log in, and see that it leads to the session's data."""
         if self._endpoint.kind != "cluster":  # whose client does that itself
             connection.on_connect()
         if self._history is not None:
             self._history.check(connection)
+        if max_reply is not None:
+            bound_replies(connection, max_reply)
 
     def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
         """Return connections that ask the sentinels for the primary whenever they are made."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
 
+from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.gaps import Gap
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 from streamclust.store.streams import LESS, order
@@ -73,10 +75,13 @@ class Delivery:
         In order.
     gone : tuple of bytes
         IDs of entries that were deleted or trimmed from the stream before they were done.
+    too_large : bool
+        Whether it is one entry that is too large to be read, and so has no fields.
     """
 
     entries: list[tuple[bytes, list[bytes]]]
     gone: tuple[bytes, ...] = ()
+    too_large: bool = False
 
     @property
     def ids(self) -> list[bytes]:
@@ -133,8 +138,15 @@ class GroupMember:
         self._client.xgroup_delconsumer(self._stream, self._group, self.name)
 
     def read_new(self, block_ms: int | None) -> Delivery:
-        """Return entries that nobody has had yet; wait up to `block_ms` for the first."""
-        return self._read(">", block_ms)
+        """Return entries that nobody has had yet; wait up to `block_ms` for the first.
+
+        Raises
+        ------
+        ReplyTooLargeError
+            If the client doesn't take so much at once. The entries are this member's own all the
+            same.
+        """
+        return self._read(">", self._next_count, block_ms)
 
     def missing(self) -> Gap | None:
         """Return what was trimmed before any member was given it; each gap to one member, once."""
@@ -146,10 +158,27 @@ class GroupMember:
 
     def read_own(self) -> Delivery:
         """Return the oldest entries that this member has but has not finished."""
-        return self._read("0", None)
+        count = self._next_count
+        while count > 1:
+            with suppress(ReplyTooLargeError):
+                return self._read("0", count, None)
+            count = max(1, count // 8)
+        try:
+            return self._read("0", 1, None)
+        except ReplyTooLargeError:
+            return Delivery([(entry_id, []) for entry_id in self._own(1)], too_large=True)
 
-    def _read(self, after: str, block_ms: int | None) -> Delivery:
-        count = max(1, min(self._count, int(READ_BYTES / max(self._entry_bytes, 1.0))))
+    @property
+    def _next_count(self) -> int:
+        return max(1, min(self._count, int(READ_BYTES / max(self._entry_bytes, 1.0))))
+
+    def _own(self, count: int) -> list[bytes]:
+        own: Any = self._client.xpending_range(
+            self._stream, self._group, "-", "+", count, consumername=self.name
+        )
+        return [entry_id for entry_id, *_ in own]
+
+    def _read(self, after: str, count: int, block_ms: int | None) -> Delivery:
         reply: Any = self._client.xreadgroup(
             self._group, self.name, {self._stream: after}, count=count, block=block_ms
         )
@@ -219,10 +248,7 @@ class GroupMember:
 
     def release(self) -> int:
         """Let others take what this member has at once; return how much that is."""
-        own: Any = self._client.xpending_range(
-            self._stream, self._group, "-", "+", _RELEASED, consumername=self.name
-        )
-        ids = [entry_id for entry_id, *_ in own]
+        ids = self._own(_RELEASED)
         self._claim(ids, _RELEASED_MS)
         return len(ids)
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamclust.encoder.coding import Coder
+from streamclust.encoder.coding import Coder, too_large
+from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.codes import codes_call, last_code
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES
-from streamclust.store.streams import order
+from streamclust.store.streams import next_size, order
 from streamclust.store.subscription import newer
 from streamclust.worker.build import points_format
 
@@ -39,10 +40,15 @@ class OwnCodes:
     client : redis.Redis
     keys : Keys
     settings : KMeansSettings or GaussianMixtureSettings
+    reader : redis.Redis
+        For the points. It takes replies of so many bytes at most as the settings have it.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, client: redis.Redis, keys: Keys, settings: Settings, reader: redis.Redis
+    ) -> None:
         self._client = client
+        self._reader = reader
         self._keys = keys
         self._settings = settings
         spec, encode = points_format(settings.points), settings.encode
@@ -92,19 +98,35 @@ class OwnCodes:
     def _last_piece(self, stream: str, end: str, model: Model) -> CodesCall | None:
         """Return the codes up to `end`; if they are many, write all but the last piece."""
         held: CodesCall | None = None
-        while entries := self._read(stream, end):
+        while coded := self._next(stream, end, model):
             if held is not None:
                 self._client.eval(*held)
-            coded = self._coder[stream](entries, model).entries
             held = codes_call(self._key[stream], coded, self._settings.encode.keep)
-            self._done[stream] = entries[-1][0].decode()
+            self._done[stream] = coded[-1][0].decode()
         return held
 
-    def _read(self, stream: str, end: str) -> list[tuple[bytes, list[bytes]]]:
-        if order(end) <= order(self._done[stream]):
-            return []
-        count = max(1, min(READ_ENTRIES, int(READ_BYTES / max(self._entry_bytes, 1.0))))
-        reply: Any = self._client.xrange(stream, f"({self._done[stream]}", end, count=count)
+    def _next(self, stream: str, end: str, model: Model) -> list[tuple[bytes, list[bytes]]]:
+        """Return the codes of the next entries up to `end`; none if there are no more."""
+        coder, count = self._coder[stream], self._next_count
+        while order(end) > order(self._done[stream]):
+            try:
+                entries = self._read(stream, end, count)
+            except ReplyTooLargeError:
+                entry_id, _ = next_size(self._client, stream, self._done[stream])
+                if count == 1 and entry_id and order(entry_id) <= order(end):
+                    most = self._settings.batch.max_entry_bytes
+                    return coder.refuse(entry_id, too_large(most), model).entries
+                count = max(1, count // 8)
+                continue
+            return coder(entries, model).entries if entries else []
+        return []
+
+    @property
+    def _next_count(self) -> int:
+        return max(1, min(READ_ENTRIES, int(READ_BYTES / max(self._entry_bytes, 1.0))))
+
+    def _read(self, stream: str, end: str, count: int) -> list[tuple[bytes, list[bytes]]]:
+        reply: Any = self._reader.xrange(stream, f"({self._done[stream]}", end, count=count)
         entries = [
             (entry_id, [text for pair in fields.items() for text in pair])
             for entry_id, fields in reply

@@ -63,6 +63,8 @@ class Learning:
         For the cadences; seconds.
     memory : Memory, optional
         Of the worker's earlier sessions.
+    reader : redis.Redis, optional
+        For the points that are encoded; else `client`.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Learning:
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
         memory: Memory | None = None,
+        reader: redis.Redis | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -93,7 +96,9 @@ class Learning:
         check_type(client, keys.state, "string", "namespace")
         found = self._load()
         self._memory.compare(found, log)
-        self._codes = OwnCodes(client, keys, settings) if settings.encode.worker else None
+        self._codes = (
+            OwnCodes(client, keys, settings, reader or client) if settings.encode.worker else None
+        )
         self._checkpoint = self._committed = found or self._new()
         self._solver = Solver(self._learner)
         self._solver.begin(self._checkpoint.learner)

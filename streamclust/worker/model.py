@@ -125,8 +125,7 @@ def _session(job: Job, lease: Lease, patience: Patience, memory: Memory) -> bool
     if not _wait_for(lease, job):
         return False
     passing("loading")
-    client = job.server.client()
-    learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log, memory=memory)
+    learning = _learning(job, lease, memory)
     heartbeat = _heartbeat(job, lease, learning)
     swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
     with heartbeat:
@@ -135,6 +134,21 @@ def _session(job: Job, lease: Lease, patience: Patience, memory: Memory) -> bool
             drained = _learn(job, learning, heartbeat, feed, swap, patience)
     learning.leave()
     return drained
+
+
+def _learning(job: Job, lease: Lease, memory: Memory) -> Learning:
+    client = job.server.client()
+    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes)
+    return Learning(
+        job.name,
+        job.model,
+        client,
+        job.keys,
+        lease.token,
+        job.log,
+        memory=memory,
+        reader=reader,
+    )
 
 
 def _heartbeat(job: Job, lease: Lease, learning: Learning) -> Heartbeat:
@@ -163,8 +177,7 @@ def swap_in_place(job: Job) -> bool:
     with _lease(job, job.server) as lease:
         if not lease.take():
             return False
-        client = job.server.client()
-        learning = Learning(job.name, job.model, client, job.keys, lease.token, job.log)
+        learning = _learning(job, lease, Memory())
         swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
         with _heartbeat(job, lease, learning):
             swap.look(learning)

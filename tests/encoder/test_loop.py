@@ -241,6 +241,25 @@ def test_entries_that_were_trimmed_unseen_are_a_gap(desk: Desk) -> None:
     assert (tally.gone, tally.unknown_gaps) == (0, 0)
 
 
+def test_an_entry_that_is_too_large_has_no_code_but_a_reason(desk: Desk) -> None:
+    # Given large entries among small ones, of which one is larger than is read
+    desk.more = {"batch": {"size": 20, "max_entry_bytes": 1 << 20}}
+    desk.publish(1)
+    sizes = [1, 2, 30_000, 30_000, 100_000, 30_000, 40_000, 2, 1]
+    for seed, n in enumerate(sizes):
+        add_blocks(desk.client, desk.stream, blobs(n, seed=seed), block=n)
+    [tally] = desk.drain()
+    # Then all others have their codes, and that one says why it has none
+    good = [n for n in sizes if n < 100_000]
+    assert (tally.entries, tally.points, tally.bad) == (len(sizes), sum(good), 1)
+    assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+    found = desk.codes()
+    assert [len(each.code) for each in found] == [n if n < 100_000 else 1 for n in sizes]
+    assert found[4].code.tolist() == [-1]
+    assert found[4].reason == "more than 1048576 bytes are not read (batch.max_entry_bytes)"
+    assert pending(desk) == 0
+
+
 def test_many_encoders_share_a_feed(desk: Desk) -> None:
     X = blobs(600)
     add_points(desk.client, desk.stream, X)

@@ -78,6 +78,23 @@ def test_a_read_wakes_up_for_each_of_its_slots(
     adds.join()
 
 
+def test_replies_of_nodes_are_bounded_too(site: FleetSite, streams: tuple[str, str]) -> None:
+    # Given two streams with an entry each that is larger than is read
+    settings = {**eager(*streams), "encode": True}
+    settings["batch"] = {**settings["batch"], "max_entry_bytes": 1 << 20}
+    site.write({"m": settings})
+    with site.client as client:
+        for stream in streams:
+            for n in (60, 30_000, 100_000, 60):
+                add_blocks(client, stream, blobs(n), block=n)
+    # When they are learned Then these are refused, unread, and all else is learned and encoded
+    site.learn()
+    assert site.newest("m").points == 2 * 30_120
+    assert [letter[b"data"] for letter in site.dead("m")] == [b"", b""]
+    with site.client as client:
+        assert [client.xlen(site.keys("m").codes(stream)) for stream in streams] == [4, 4]
+
+
 def test_a_pipeline_follows_its_slot(
     server: Server, cluster: Cluster, streams: tuple[str, str]
 ) -> None:

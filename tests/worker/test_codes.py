@@ -49,6 +49,23 @@ def test_all_entries_have_codes_also_those_of_the_warm_up(any_site: Site) -> Non
     assert found[-1].version > found[0].version == 1
 
 
+def test_an_entry_that_is_too_large_has_no_code_but_a_reason(site: Site) -> None:
+    # Given a backlog with large entries, of which one is larger than is read
+    batch = {"max_entry_bytes": 1 << 20}
+    site.write({"m": kmeans(site.stream(), encode=True, batch=batch)})
+    sizes = [60, 30_000, 30_000, 100_000, 30_000, 1]
+    with site.client as client:
+        for seed, n in enumerate(sizes):
+            add_blocks(client, site.stream(), blobs(n, seed=seed), block=n)
+    drain(site)
+    # Then all others are encoded, and that one says why it isn't
+    found = codes(site)
+    assert [len(each.code) for each in found] == [60, 30_000, 30_000, 1, 30_000, 1]
+    assert [each.entry_id.encode() for each in found] == ids(site, site.stream())
+    assert found[3].reason == "more than 1048576 bytes are not read (batch.max_entry_bytes)"
+    assert len(site.dead("m")) == 1
+
+
 def test_what_is_switched_on_late_catches_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamclust.worker.codes.READ_ENTRIES", 100)
     site.write({"m": kmeans(site.stream(), **EAGER)})
