@@ -129,33 +129,51 @@ def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator
     labels, sqdist = kernels.assign(coreset.X, means)
     probability = _inclusion(_sensitivity(coreset.w, labels, sqdist, len(means)), size)
     order = _by_neighbourhood(coreset, labels, sqdist, means)
-    return _picked(coreset, probability, order, rng)
+    picked = order[_ticked(probability[order], rng)]
+    return _weighted(coreset, picked, probability)
 
 
-def thin(batch: Coreset, mass: float, means: Array, size: int, rng: np.random.Generator) -> Coreset:
+def thin(
+    batch: Coreset,
+    assigned: kernels.Assigned,
+    mass: float,
+    n_clusters: int,
+    size: int,
+    rng: np.random.Generator,
+) -> Coreset:
     """Return what need be remembered of a batch that joins points of weight `mass`.
 
     A coreset of `size` points will have about `size` times the batch's share of all mass from it;
     eight times as many leave little to a second sampling, and of a long stream nearly every point
-    can be left out at once.
+    can be left out at once. The sample is systematic in the order of the stream.
+
+    Parameters
+    ----------
+    batch : Coreset
+    assigned : Assigned
+        Each point's cluster, of `n_clusters`, and its squared distance.
+    mass : float
+    n_clusters : int
+    size : int
+    rng : numpy.random.Generator
     """
     wanted = _SHARE * size * batch.mass / (mass + batch.mass)
     if len(batch.X) <= wanted:
         return batch
-    labels, sqdist = kernels.assign(batch.X, means)
-    share = _sensitivity(batch.w, labels, sqdist, len(means))
+    share = _sensitivity(batch.w, *assigned, n_clusters)
     probability = np.minimum(1.0, max(1.0, wanted) / share.sum() * share)
-    return _picked(batch, probability, _sorted(labels, len(means)), rng)
+    return _weighted(batch, _ticked(probability, rng), probability)
 
 
-def _picked(
-    coreset: Coreset, probability: Array, order: Labels, rng: np.random.Generator
-) -> Coreset:
-    """Return a systematic sample of points that lie in `order`, with the same total weight."""
-    ticks = np.floor(np.cumsum(probability[order]) + rng.random())
-    picked = order[np.diff(ticks, prepend=0.0) > 0.0]
-    if not len(picked):
-        picked = order[:1]
+def _ticked(probability: Array, rng: np.random.Generator) -> Labels:
+    """Return a systematic sample, at least one: where a grid falls on lengths laid in a row."""
+    ticks = np.floor(np.cumsum(probability) + rng.random())
+    picked = np.flatnonzero(np.diff(ticks, prepend=0.0))
+    return picked if len(picked) else np.array([probability.argmax()])
+
+
+def _weighted(coreset: Coreset, picked: Labels, probability: Array) -> Coreset:
+    """Return the points that were picked, with the total weight of all."""
     w = coreset.w[picked] / probability[picked]
     return Coreset(coreset.X[picked], w * (coreset.mass / w.sum()))
 

@@ -203,7 +203,8 @@ class StreamLearner(Generic[P]):
             solved_loss=best.loss,
             **self._first(self.family.size(best.params)),
         )
-        return self._renewal.remember(state, sample, w), Info("started", len(sample))
+        assigned = self.family.assigning_e_step(best.params, sample, w)[1]
+        return self._renewal.remember(state, sample, w, assigned), Info("started", len(sample))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with a refit in place of its own; see `streamclust.renewal`.
@@ -292,7 +293,7 @@ class StreamLearner(Generic[P]):
         w: Array,
         time_ms: float | None,
     ) -> tuple[LearnerState[P], Info]:
-        batch = self.family.e_step(params, X, w)
+        batch, assigned = self.family.assigning_e_step(params, X, w)
         step = Step(
             number=state.steps + 1,
             weight=batch.count,
@@ -332,7 +333,7 @@ class StreamLearner(Generic[P]):
         if drifted and self.drift is not None and self.drift.kept < 1.0:
             state = without_coreset(state)  # far away, even a hundredth would draw a centroid
         loss = self.family.loss(batch)
-        state = self._renewal.remember(state, X, w, lam)
+        state = self._renewal.remember(state, X, w, assigned, lam)
         state = self._renewal.surprised(state, loss, batch.count, lam)
         state = self._without_absent(state, batch, dying, w, lam)
         state, resolved = self._renewal.improved(state, X, w, drifted)

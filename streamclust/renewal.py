@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.drift import Drift
     from streamclust.forgetting import Forgetting
+    from streamclust.kernels import Assigned
     from streamclust.models.em import Climb
     from streamclust.models.family import Family
     from streamclust.stats import Stats
@@ -76,7 +77,7 @@ class Renewal(Generic[P]):
     seed: int
 
     def remember(
-        self, state: LearnerState[P], X: Array, w: Array, lam: float = 1.0
+        self, state: LearnerState[P], X: Array, w: Array, assigned: Assigned, lam: float = 1.0
     ) -> LearnerState[P]:
         """Take points into the coreset; all of it is condensed when enough are new."""
         size = self._size(X.shape[1])
@@ -85,9 +86,10 @@ class Renewal(Generic[P]):
         core = fade(Coreset(state.core, state.core_weight), lam)
         fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
         rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
-        means = state.stats.averages(state.stats.reference)
-        fresh = join(fresh, thin(Coreset(X, w), core.mass + fresh.mass, means, size, rng))
+        mass, K = core.mass + fresh.mass, self.family.n_components
+        fresh = join(fresh, thin(Coreset(X, w), assigned, mass, K, size, rng))
         if len(fresh.X) >= min(size, CHUNK):
+            means = state.stats.averages(state.stats.reference)
             core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
         return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
 

@@ -60,7 +60,7 @@ def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tu
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
-    """Return each cluster's weight and first moment about its centroid, and the inertia J.
+    """Return each cluster's weight and first moment about its centroid, J, and the assignments.
 
     The same as `assign` and `cluster_moments`, in one pass over the points (Lloyd 1982).
 

@@ -165,15 +165,16 @@ class Native:
             return self._shared_step(X, w, centroids)
         X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
         weight, first, inertia = np.zeros(len(C)), np.zeros(C.shape), np.zeros(1)
-        arguments = (X, w, len(X), C, *C.shape, weight, first, inertia)
+        labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
+        arguments = (X, w, len(X), C, *C.shape, weight, first, inertia, labels, sqdist)
         self._call("kmeans_step", _single(X), *arguments)
-        return ClusterSums(weight, first, float(inertia[0]))
+        return ClusterSums(weight, first, float(inertia[0]), Assigned(labels, sqdist))
 
     def _shared_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
-        labels, sqdist = self.assign(X, centroids)
-        weight, first = self.cluster_moments(X, w, labels, centroids)
-        lanes = np.bincount(np.arange(len(X)) % 8, weights=w * sqdist, minlength=8)
-        return ClusterSums(weight, first, sum(lanes.tolist()))
+        assigned = self.assign(X, centroids)
+        weight, first = self.cluster_moments(X, w, assigned.labels, centroids)
+        lanes = np.bincount(np.arange(len(X)) % 8, weights=w * assigned.sqdist, minlength=8)
+        return ClusterSums(weight, first, sum(lanes.tolist()), assigned)
 
     def log_gaussians(
         self, X: Points, means: Array, cholesky: Array, kind: CovarianceType
@@ -298,6 +299,6 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
     "accumulate": (_BOOL, *3 * (_ARRAY,), _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_ARRAY,)),
     "log_gaussians": (_BOOL, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
     "mixture_step": (_BOOL, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
-    "kmeans_step": (_BOOL, *2 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
+    "kmeans_step": (_BOOL, *2 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *5 * (_ARRAY,)),
 }
 """As in src/kernels.cpp."""

@@ -15,11 +15,12 @@ class Assigned(NamedTuple):
 
 
 class ClusterSums(NamedTuple):
-    """Weight (K,) and first moment (K, D) of each cluster about its centroid, and J."""
+    """Weight (K,) and first moment (K, D) of each cluster about its centroid, J, assignments."""
 
     weight: Array
     first: Array
     inertia: float
+    assigned: Assigned
 
 
 class Moments(NamedTuple):

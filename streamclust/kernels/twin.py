@@ -116,10 +116,10 @@ def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tu
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     """Assign, then add up; the inertia in eight lanes, point n in lane n mod 8."""
-    labels, sqdist = assign(X, centroids)
-    weight, first = cluster_moments(X, w, labels, centroids)
-    lanes = np.bincount(np.arange(len(X)) % 8, weights=w * sqdist, minlength=8)
-    return ClusterSums(weight, first, sum(lanes.tolist()))
+    assigned = assign(X, centroids)
+    weight, first = cluster_moments(X, w, assigned.labels, centroids)
+    lanes = np.bincount(np.arange(len(X)) % 8, weights=w * assigned.sqdist, minlength=8)
+    return ClusterSums(weight, first, sum(lanes.tolist()), assigned)
 
 
 def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:

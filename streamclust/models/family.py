@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from streamclust.arrays import Array, Labels
+    from streamclust.kernels import Assigned
     from streamclust.models.em import Climb, Data
     from streamclust.models.moves import Move, Sample
     from streamclust.scaling import Scaling
@@ -63,6 +64,9 @@ class Family(Protocol[P]):
 
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
+
+    def assigning_e_step(self, params: P, X: Array, w: Array) -> tuple[Stats, Assigned]:
+        """Return the same, and each point's nearest mean with its squared distance."""
 
     def m_step(self, stats: Stats, params: P) -> P:
         """Return the parameters that `stats` imply; a component of no mass keeps its own."""

@@ -131,6 +131,12 @@ class GaussianMixture:
         )
         return self._stats(moments, params.means, log_likelihood, float(w.sum()))
 
+    def assigning_e_step(
+        self, params: MixtureParams, X: Array, w: Array
+    ) -> tuple[Stats, kernels.Assigned]:
+        """Return the same, and each point's nearest mean."""
+        return self.e_step(params, X, w), kernels.assign(X, params.means)
+
     def _stats(
         self, moments: kernels.Moments, reference: Array, objective: float, count: float
     ) -> Stats:

@@ -85,8 +85,14 @@ class KMeans:
 
     def e_step(self, params: KMeansParams, X: Array, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return counts and sums about it."""
+        return self.assigning_e_step(params, X, w)[0]
+
+    def assigning_e_step(
+        self, params: KMeansParams, X: Array, w: Array
+    ) -> tuple[Stats, kernels.Assigned]:
+        """Return the same, and the assignments."""
         sums = kernels.kmeans_step(X, w, params.centroids)
-        return Stats(
+        stats = Stats(
             weight=sums.weight,
             first=sums.first,
             second=None,
@@ -95,6 +101,7 @@ class KMeans:
             objective=sums.inertia,
             count=float(w.sum()),
         )
+        return stats, sums.assigned
 
     def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
         """Move each centroid to its cluster's average; one of no mass stays where it is."""

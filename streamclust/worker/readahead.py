@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _AHEAD = 256
 """Batches that may wait, so that reading goes on while a step takes long."""
 
-_AHEAD_BYTES = 1 << 25
+_AHEAD_BYTES = 1 << 24
 """Bytes of points that may wait; with the batch in work, all that is held in memory of the feed.
 But one batch may, however large it is."""
 

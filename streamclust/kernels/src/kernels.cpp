@@ -43,11 +43,13 @@ EXPORT(accumulate)
 
 EXPORT(kmeans_step)
 (int single, const void* x, const double* w, int64_t N, const double* C, int64_t K, int64_t D,
- double* weight, double* first, double* inertia) {
+ double* weight, double* first, double* inertia, int64_t* labels, double* sqdist) {
     const Codebook book(C, K, D);
     if (!book.ok()) return 1;
-    return !(single ? kmeans_step((const float*)x, w, N, book, C, weight, first, inertia)
-                    : kmeans_step((const double*)x, w, N, book, C, weight, first, inertia));
+    return !(single ? kmeans_step((const float*)x, w, N, book, C, weight, first, inertia, labels,
+                                  sqdist)
+                    : kmeans_step((const double*)x, w, N, book, C, weight, first, inertia, labels,
+                                  sqdist));
 }
 
 EXPORT(mixture_step)

@@ -321,12 +321,14 @@ void all_distances(const X* x, int64_t N, const Codebook& book, double* out) {
 // n in lane n mod 8.
 template <typename X>
 bool kmeans_step(const X* x, const double* w, int64_t N, const Codebook& book, const double* C,
-                 double* weight, double* first, double* inertia) {
-    int64_t labels[CHUNK];
-    double sqdist[CHUNK], lanes[8] = {};
+                 double* weight, double* first, double* inertia, int64_t* all_labels,
+                 double* all_sqdist) {
+    double lanes[8] = {};
     for (int64_t start = 0; start < N; start += CHUNK) {
         const int64_t n = N - start < CHUNK ? N - start : CHUNK;
         const X* here = x + start * book.D;
+        int64_t* labels = all_labels + start;
+        double* sqdist = all_sqdist + start;
         if (!kmeans_assign(here, n, book, labels, sqdist)) return false;
         accumulate(here, w + start, labels, n, book.D, C, 0, book.K, weight, first);
         for (int64_t i = 0; i < n; ++i) lanes[i % 8] += w[start + i] * sqdist[i];
