@@ -96,7 +96,7 @@ def test_a_learner_goes_on_while_a_solve_is_pending(family: Family[Any]) -> None
         stopped = step(learner, through_bytes(stopped, family), number % 6)
         waited += state.pending is not None
         assert same(state, stopped)
-    assert waited > 5
+    assert waited > 1
 
 
 def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
