@@ -86,7 +86,7 @@ class Renewal(Generic[P]):
         core = fade(Coreset(state.core, state.core_weight), lam)
         fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
         rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
-        mass, K = core.mass + fresh.mass, self.family.n_components
+        mass, K = core.mass + fresh.mass, len(state.stats.weight)
         fresh = join(fresh, thin(Coreset(X, w), assigned, mass, K, size, rng))
         if len(fresh.X) >= min(size, CHUNK):
             means = state.stats.averages(state.stats.reference)
