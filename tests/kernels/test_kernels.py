@@ -214,9 +214,9 @@ def test_the_size_of_a_tile_decides_nothing(cells: int, monkeypatch: pytest.Monk
 LEARN = """
 import hashlib, numpy as np
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner
-for D in (1, 9, 64):
+for D in (3, 33):
     rng = np.random.default_rng(D)
-    X = rng.normal(size=(12_000, D)) + 2.0 * rng.integers(0, 3, size=(12_000, 1)) / np.sqrt(D)
+    X = rng.normal(size=(8_000, D)) + 2.0 * rng.integers(0, 3, size=(8_000, 1)) / np.sqrt(D)
     families = [KMeans(4), *(GaussianMixture(3, c) for c in ("full", "tied", "diag", "spherical"))]
     for family in families:
         learner = StreamLearner(family, HalfLife(points=9000), warm_up=500, restarts=1)
@@ -244,5 +244,5 @@ def test_the_same_learning_gives_the_same_bits_whatever_threads_blas_has() -> No
     ]
     one, two = (run.communicate(timeout=100)[0].splitlines() for run in runs)
     assert [run.returncode for run in runs] == [0, 0]
-    assert len(one) == 15
+    assert len(one) == 10
     assert one == two
