@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from streamclust.drift import Drift
 from streamclust.errors import DataError, FormatError
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
@@ -94,6 +95,8 @@ def _to_plain(name: str, value: Any) -> Any:
     """Return what JSON can hold; tuples, arrays of names, and policies carry a tag."""
     if isinstance(value, Forgetting):
         return {"policy": type(value).__name__, **asdict(value)}
+    if isinstance(value, Drift):
+        return {"drift": asdict(value)}
     if isinstance(value, tuple):
         return {"tuple": list(value)}
     if isinstance(value, np.ndarray):
@@ -111,6 +114,8 @@ def _from_plain(value: Any) -> Any:
     if "policy" in value:
         fields = dict(value)
         return _POLICIES[fields.pop("policy")](**fields)
+    if "drift" in value:
+        return Drift(**value["drift"])
     if "tuple" in value:
         return tuple(value["tuple"])
     return np.array(value["names"], dtype=object)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
+    from streamclust.drift import Drift
     from streamclust.models import Family
+    from streamclust.scaling import ScalingKind
     from streamclust.stats import CovarianceType
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
@@ -39,6 +41,9 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
     restarts: int
     fade: float
     seed: int
+    coreset: int | None
+    scale: ScalingKind
+    drift: Drift | None
     _features: tuple[Hashable, ...] = ()
 
     def _family(self) -> Family[Any]:
@@ -47,7 +52,15 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
     def _learner(self) -> StreamLearner[Any]:
         forgetting = Forgetting() if self.forgetting is None else self.forgetting
         return StreamLearner(
-            self._family(), forgetting, self.warm_up, self.restarts, self.seed, self.fade
+            self._family(),
+            forgetting,
+            self.warm_up,
+            self.restarts,
+            self.seed,
+            self.fade,
+            scale=self.scale,
+            drift=self.drift,
+            coreset=self.coreset,
         )
 
     def learn_one(self, x: Mapping[Hashable, float], w: float = 1.0) -> None:
@@ -85,6 +98,11 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         means = [] if params is None else params.means.tolist()
         return {k: dict(zip(self._features, mean, strict=True)) for k, mean in enumerate(means)}
 
+    @property
+    def drifts(self) -> int:
+        """Drifts found ever."""
+        return self._state.drift.drifts if hasattr(self, "_state") else 0
+
     def _learn(self, X: Array, w: ArrayLike | None) -> None:
         learner = self._learner()
         state = self._state if hasattr(self, "_state") else learner.init()
@@ -92,7 +110,7 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
 
     @property
     def _params(self) -> Any:
-        return self._learner().published(self._state) if hasattr(self, "_state") else None
+        return self._learner().in_units(self._state) if hasattr(self, "_state") else None
 
     def _row(self, x: Mapping[Hashable, float]) -> Array:
         return np.array([[x.get(name, 0.0) for name in self._features]], dtype=np.float64)
@@ -128,6 +146,12 @@ class StreamingKMeans(_Streaming):
         See `streamclust.StreamLearner`.
     seed
         The same points in the same batches with the same seed give the same bits.
+    coreset
+        Points of the coreset beside the statistics; 0 keeps none. See `streamclust.StreamLearner`.
+    scale
+        'none', 'standard' or 'robust': features brought to one scale, as the warm-up has it.
+    drift
+        How drift is found, and what is done then. Default: it isn't looked for.
 
     Examples
     --------
@@ -150,6 +174,9 @@ class StreamingKMeans(_Streaming):
         restarts: int = 4,
         fade: float = 0.1,
         seed: int = 0,
+        coreset: int | None = None,
+        scale: ScalingKind = "none",
+        drift: Drift | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.forgetting = forgetting
@@ -157,6 +184,9 @@ class StreamingKMeans(_Streaming):
         self.restarts = restarts
         self.fade = fade
         self.seed = seed
+        self.coreset = coreset
+        self.scale = scale
+        self.drift = drift
 
     def _family(self) -> KMeans:
         return KMeans(self.n_clusters)
@@ -183,6 +213,12 @@ class StreamingGaussianMixture(_Streaming):
         As for `StreamingKMeans`.
     seed
         As for `StreamingKMeans`.
+    coreset
+        As for `StreamingKMeans`.
+    scale
+        As for `StreamingKMeans`.
+    drift
+        As for `StreamingKMeans`.
 
     Examples
     --------
@@ -208,6 +244,9 @@ class StreamingGaussianMixture(_Streaming):
         restarts: int = 4,
         fade: float = 0.1,
         seed: int = 0,
+        coreset: int | None = None,
+        scale: ScalingKind = "none",
+        drift: Drift | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -217,6 +256,9 @@ class StreamingGaussianMixture(_Streaming):
         self.restarts = restarts
         self.fade = fade
         self.seed = seed
+        self.coreset = coreset
+        self.scale = scale
+        self.drift = drift
 
     def _family(self) -> GaussianMixture:
         return GaussianMixture(self.n_components, self.covariance_type, self.reg_covar)

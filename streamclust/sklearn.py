@@ -16,7 +16,6 @@ from streamclust.arrays import as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.estimator import Estimator
 from streamclust.forgetting import Forgetting
-from streamclust.kernels import squared_distances
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online import StreamLearner
 
@@ -41,7 +40,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array, Labels
+    from streamclust.drift import Drift
     from streamclust.models import Family
+    from streamclust.scaling import ScalingKind
     from streamclust.stats import CovarianceType
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
@@ -55,6 +56,9 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     n_init: int
     fade: float
     random_state: int | RandomState | None
+    coreset: int | None
+    scale: ScalingKind
+    drift: Drift | None
 
     def _family(self) -> Family[Any]:
         raise NotImplementedError
@@ -62,7 +66,15 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     def _learner(self) -> StreamLearner[Any]:
         forgetting = Forgetting() if self.forgetting is None else self.forgetting
         return StreamLearner(
-            self._family(), forgetting, self.warm_up, self.n_init, self._seed, self.fade
+            self._family(),
+            forgetting,
+            self.warm_up,
+            self.n_init,
+            self._seed,
+            self.fade,
+            scale=self.scale,
+            drift=self.drift,
+            coreset=self.coreset,
         )
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -149,15 +161,21 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         Forgets as the statistics do; NaN before the first such point.
         """
         check_is_fitted(self)
-        stats = self._state.stats
-        return -self._family().loss(stats) if stats is not None and stats.count else float("nan")
+        loss = self._learner().loss(self._state)
+        return float("nan") if loss is None else -loss
+
+    @property
+    def n_drifts_(self) -> int:
+        """Drifts found ever."""
+        check_is_fitted(self)
+        return self._state.drift.drifts
 
     @property
     def _params(self) -> Any:
         check_is_fitted(self)
         learner = self._learner()
         state = self._state if self._state.params is not None else self._provisional()
-        return learner.published(state)
+        return learner.in_units(state)
 
     def _provisional(self) -> Any:
         """Return the state that the warm-up would end in if it ended now."""
@@ -203,6 +221,14 @@ class StreamingKMeans(
         See `StreamLearner`.
     random_state : int, RandomState or None, default=0
         The same points in the same batches with the same integer give the same bits.
+    coreset : int, optional
+        Points of the coreset, which `partial_fit` keeps beside the statistics; 0 keeps none.
+        Default: see `StreamLearner`.
+    scale : {'none', 'standard', 'robust'}, default='none'
+        Bring all features to one scale, as the warm-up sample has it, or the points of `fit`.
+        Attributes are in the data's units, inertia in scaled ones.
+    drift : Drift, optional
+        How `partial_fit` finds drift, and what is done then. Default: it isn't looked for.
 
     Attributes
     ----------
@@ -211,7 +237,7 @@ class StreamingKMeans(
         Effective number of points of each cluster.
     labels_ : array of shape (N,)
         Of the points of `fit`; not after `partial_fit`.
-    n_samples_seen_ : int
+    n_samples_seen_, n_drifts_ : int
     prequential_score_ : float
     n_features_in_ : int
     feature_names_in_ : array of shape (D,)
@@ -236,6 +262,9 @@ class StreamingKMeans(
         n_init: int = 4,
         fade: float = 0.1,
         random_state: int | RandomState | None = 0,
+        coreset: int | None = None,
+        scale: ScalingKind = "none",
+        drift: Drift | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.forgetting = forgetting
@@ -243,6 +272,9 @@ class StreamingKMeans(
         self.n_init = n_init
         self.fade = fade
         self.random_state = random_state
+        self.coreset = coreset
+        self.scale = scale
+        self.drift = drift
 
     def _family(self) -> KMeans:
         return KMeans(self.n_clusters)
@@ -256,7 +288,7 @@ class StreamingKMeans(
     def transform(self, X: ArrayLike) -> Array:
         """Return each point's distance to each centroid, shape (N, K)."""
         params = self._params
-        return np.sqrt(squared_distances(self._validated(X), params.centroids))
+        return np.sqrt(self._family().squared_distances(params, self._validated(X)))
 
     def score(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
@@ -281,7 +313,7 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
         Floor of the variances, as a share of each feature's variance over all data.
-    forgetting, warm_up, n_init, fade, random_state
+    forgetting, warm_up, n_init, fade, random_state, coreset, scale, drift
         See `StreamingKMeans`.
 
     Attributes
@@ -290,7 +322,9 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
     means_ : array of shape (K, D)
     covariances_ : array
         full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
-    counts_, labels_, n_samples_seen_, prequential_score_, n_features_in_, feature_names_in_
+    counts_, labels_, n_samples_seen_, n_drifts_, prequential_score_
+        See `StreamingKMeans`.
+    n_features_in_, feature_names_in_
         See `StreamingKMeans`.
 
     Examples
@@ -314,6 +348,9 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
         n_init: int = 4,
         fade: float = 0.1,
         random_state: int | RandomState | None = 0,
+        coreset: int | None = None,
+        scale: ScalingKind = "none",
+        drift: Drift | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -323,6 +360,9 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
         self.n_init = n_init
         self.fade = fade
         self.random_state = random_state
+        self.coreset = coreset
+        self.scale = scale
+        self.drift = drift
 
     def _family(self) -> GaussianMixture:
         return GaussianMixture(self.n_components, self.covariance_type, self.reg_covar)

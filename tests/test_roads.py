@@ -12,11 +12,22 @@ import pandas as pd
 import pytest
 
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, river, sklearn
+from streamclust.drift import Drift
 from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
 
 BATCH = 64
 POLICY = HalfLife(points=500.0)
 FORGETTING = {"kind": "points", "half_life": 500}
+MORE: dict[str, Any] = {
+    "scale": "standard",
+    "coreset": 300,
+    "drift": Drift(on_drift="forget"),
+}
+SETTINGS: dict[str, Any] = {
+    "scale": "standard",
+    "coreset": {"points": 300},
+    "drift": {"detector": "page_hinkley", "on_drift": "forget"},
+}
 
 
 @pytest.mark.parametrize("kind", ["kmeans", "mixture"])
@@ -27,7 +38,7 @@ def test_all_roads_lead_to_the_same_bits(
     batches = np.split(X, 30)
     site = Site(tmp_path, valkey_url, namespace)
     settings = (kmeans if kind == "kmeans" else mixture)(
-        site.stream(), forgetting=FORGETTING, batch={"size": BATCH}
+        site.stream(), forgetting=FORGETTING, batch={"size": BATCH}, **SETTINGS
     )
     site.write({"m": settings})
     with site.client as client:
@@ -46,26 +57,26 @@ def test_all_roads_lead_to_the_same_bits(
 
 def library(kind: str, batches: list[Any]) -> Any:
     family: Any = KMeans(3) if kind == "kmeans" else GaussianMixture(3)
-    learner = StreamLearner(family, POLICY, warm_up=60)
+    learner = StreamLearner(family, POLICY, warm_up=60, **MORE)
     state = learner.init()
     for batch in batches:
         state, _ = learner.update(state, batch)
-    return family.to_arrays(state.params)
+    return family.to_arrays(learner.in_units(state))
 
 
 def by_sklearn(kind: str, batches: list[Any]) -> Any:
     face: Any = sklearn.StreamingKMeans if kind == "kmeans" else sklearn.StreamingGaussianMixture
-    estimator = face(3, forgetting=POLICY, warm_up=60)
+    estimator = face(3, forgetting=POLICY, warm_up=60, **MORE)
     for batch in batches:
         estimator.partial_fit(batch)
     if kind == "kmeans":
-        return {"centroids": estimator.cluster_centers_}
+        return {"centroids": estimator.cluster_centers_, "scale": estimator._params.scale}
     return {name: getattr(estimator, f"{name}_") for name in ("weights", "means", "covariances")}
 
 
 def by_river(kind: str, batches: list[Any]) -> Any:
     face: Any = river.StreamingKMeans if kind == "kmeans" else river.StreamingGaussianMixture
-    model = face(3, forgetting=POLICY, warm_up=60)
+    model = face(3, forgetting=POLICY, warm_up=60, **MORE)
     for batch in batches:
         model.learn_many(pd.DataFrame(batch, columns=list("abcd")))
     return model._family().to_arrays(model._params)

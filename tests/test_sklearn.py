@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from streamclust import HalfLife, PowerSchedule, fit
+from streamclust.drift import Drift
 from streamclust.errors import DataError, FormatError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.sklearn import StreamingGaussianMixture, StreamingKMeans
@@ -160,6 +161,23 @@ def test_at_home_in_pipelines_and_searches() -> None:
     assert search.fit(blobs()).best_params_["streamingkmeans__n_clusters"] == 3
 
 
+def test_scaled_features_count_alike_and_answers_are_in_their_units() -> None:
+    X = blobs() * [1.0, 1e6]
+    kmeans = StreamingKMeans(3, scale="standard").fit(X)
+    assert set(np.bincount(kmeans.labels_)) == {100}
+    assert np.allclose(np.sort(kmeans.cluster_centers_[:, 1]), [-9e6, 0.0, 9e6], atol=5e5)
+    assert (kmeans.transform(X).argmin(axis=1) == kmeans.predict(X)).all()
+    mixture = StreamingGaussianMixture(3, scale="standard").fit(X)
+    assert mixture.score(X) == pytest.approx(StreamingGaussianMixture(3).fit(X).score(X), abs=0.05)
+
+
+def test_a_drift_is_found_and_counted() -> None:
+    kmeans = StreamingKMeans(3, warm_up=60, drift=Drift(on_drift="forget"))
+    for number in range(40):
+        kmeans.partial_fit(blobs(60, number) + (0.0 if number < 25 else 40.0))
+    assert kmeans.n_drifts_ == 1
+
+
 # ---- bytes
 
 
@@ -168,6 +186,7 @@ def test_at_home_in_pipelines_and_searches() -> None:
     [
         StreamingKMeans(3, forgetting=HalfLife(200.0), warm_up=60),
         StreamingGaussianMixture(2, forgetting=PowerSchedule(average=True), warm_up=60),
+        StreamingKMeans(3, warm_up=60, coreset=50, scale="robust", drift=Drift("adwin")),
     ],
 )
 @pytest.mark.parametrize("batches", [0, 1, 5])
