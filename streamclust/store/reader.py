@@ -29,6 +29,9 @@ READ_BYTES = 4 << 20
 _FIRST_READ = 16
 """Entries of the first read, when nothing tells how large they are."""
 
+_WEIGHED = 128
+"""Entries of a reply, at most, whose sizes tell those of all."""
+
 _AROUND = 1024
 """Bytes of a reply that are not the entry's own, at most."""
 
@@ -83,7 +86,9 @@ class MergingReader:
     def _sized(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
         size = float(sum(map(len, entries[-1][1])))
         self.entry_bytes = max(size, self.entry_bytes / 2.0)
-        self._bytes += sum(map(len, chain.from_iterable(flat for _, flat in entries)))
+        some = entries[:: -(-len(entries) // _WEIGHED)]
+        values = chain.from_iterable(flat for _, flat in some)
+        self._bytes += sum(map(len, values)) * len(entries) // len(some)
 
     def _merge(self) -> Entries:
         """Take entries in order until a stream is used up that may have more to come."""
