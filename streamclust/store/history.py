@@ -44,16 +44,17 @@ class History:
         HistoryChangedError
             If it has other data than those that this session has seen.
         redis.ReadOnlyError
-            If it is a replica.
+            If the session begins at a replica.
         """
         connection.send_command("INFO", "replication")
         lines = connection.read_response().decode().splitlines()
         found = dict(line.split(":", 1) for line in lines if ":" in line)
-        if found["role"] != "master" and not self._of_cluster:
-            raise redis.ReadOnlyError("connected to a read only replica")
+        replica = found["role"] != "master" and not self._of_cluster
         node = f"{connection.host}:{connection.port}" if self._of_cluster else ""
         with self._lock:
+            if replica and not self._known:
+                raise redis.ReadOnlyError("connected to a read only replica")
             known = self._known.setdefault(node, found["master_replid"])
             others = {known for other, known in self._known.items() if other != node}
-        if known != found["master_replid"] or found.get("master_replid2") in others:
+        if replica or known != found["master_replid"] or found.get("master_replid2") in others:
             raise HistoryChangedError("was restarted, or is no longer the primary")

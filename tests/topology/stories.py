@@ -63,6 +63,12 @@ class FleetSite(Site):
         ids = (info["last-generated-id"].decode() for info in infos)
         return dict(zip(streams, ids, strict=True))
 
+    def ids(self, stream: str) -> list[bytes]:
+        """Return the IDs of a stream's entries."""
+        with self.client as client:
+            entries: Any = client.xrange(stream)
+        return [entry_id for entry_id, _ in entries]
+
     def points(self, *streams: str) -> Points:
         """Return all points that the server has now."""
         with self.client as client:

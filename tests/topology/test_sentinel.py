@@ -6,19 +6,26 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from streamclust import failpoints
+from streamclust.encoder.coding import Coder
+from streamclust.encoder.daemon import encoder_jobs
+from streamclust.encoder.loop import run_encoder
 from streamclust.errors import ServerError, ServerUnreachableError
 from streamclust.failpoints import Instant
-from streamclust.store.connect import Address, open_server
+from streamclust.refit.command import Watcher
+from streamclust.store.connect import Address, open_server, translate
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from tests.conftest import free_port
+from tests.refit.desk import a_job, refit, waiting
 from tests.topology.fleet import SERVICE, Watched
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
+from tests.waiting import wait_until
 from tests.worker.harness import LIMIT, Worker, add_blocks, blobs
 from tests.worker.inline import InlineWorker
 
@@ -92,6 +99,77 @@ def test_what_was_read_at_a_replaced_primary_is_not_committed_to_the_next(
         worker.says("lost the server; trying again")
     learned_once(site, stream)
     assert site.newest("m").points == 150
+
+
+def test_codes_of_what_was_read_at_a_replaced_primary_are_not_written_to_the_next(
+    tmp_path: Path, namespace: str, shared: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an encoder that has taken entries at the old primary, after another was promoted
+    site = FleetSite(tmp_path, shared.url, namespace)
+    stream, held, go_on = site.stream(), threading.Event(), threading.Event()
+    doomed: list[bool] = []
+    code = Coder.__call__
+
+    def slowly(self: Coder, *arguments: Any) -> Any:
+        if doomed:
+            held.set()
+            assert go_on.wait(LIMIT)
+        return code(self, *arguments)
+
+    monkeypatch.setattr(Coder, "__call__", slowly)
+    site.write({"m": eager(stream)})
+    with site.client as client:
+        add_blocks(client, stream, blobs(90))
+    site.learn()
+    with encoding(site):
+        wait_until(lambda: site.ids(site.keys("m").codes()) == site.ids(stream), LIMIT)
+        old = shared.promote()
+        doomed.append(True)
+        with old.client as client:
+            add_blocks(client, stream, blobs(30, seed=1))
+        assert held.wait(LIMIT)
+        # When the old one is demoted before the codes are written
+        with site.client as client:
+            add_blocks(client, stream, blobs(60, seed=2))
+        shared.demote(old)
+        go_on.set()
+        # Then the next has codes of its own entries, each, and of no others
+        wait_until(lambda: len(site.ids(site.keys("m").codes())) == 5, LIMIT)
+    assert site.ids(site.keys("m").codes()) == site.ids(stream)
+
+
+@contextmanager
+def encoding(site: FleetSite) -> Iterator[None]:
+    """An encoder in a thread of the test."""
+    with a_job(site) as (job, _):
+        [found] = encoder_jobs(job.settings, job.server, "m", job.stop, False, job.log)
+        thread = threading.Thread(target=run_encoder, args=(found,))
+        thread.start()
+        try:
+            yield
+        finally:
+            job.stop.set()
+            thread.join()
+
+
+def test_a_refit_of_a_replaced_primary_s_points_is_not_proposed_to_the_next(
+    tmp_path: Path, namespace: str, shared: Watched
+) -> None:
+    site = FleetSite(tmp_path, shared.url, namespace)
+    site.write({"m": eager(site.stream())})
+    with site.client as client:
+        add_blocks(client, site.stream(), blobs(90))
+    site.learn()
+    before = site.state("m")
+
+    def replace_primary(points: int) -> None:
+        del points
+        shared.demote(shared.promote())
+
+    with pytest.raises(ServerUnreachableError, match="has another primary"), translate(site.url):
+        refit(site, Watcher(on_points=replace_primary), force=True)
+    assert not waiting(site)
+    assert site.state("m") == before
 
 
 # ---- errors of one line
