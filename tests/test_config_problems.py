@@ -130,6 +130,11 @@ def model(**changes: str) -> str:
             "c.yaml:1: models.m: init.points is 3; expected at least n_clusters, 4",
         ),
         (
+            model(points="{n_features: 8000000}"),
+            "c.yaml:1: models.m: n_clusters 4 with 8000000 features makes a state of 732 MB; "
+            "expected at most 512 MB, what one value of the server holds: take fewer of either",
+        ),
+        (
             "models: {a b: {kind: kmeans, n_clusters: 1, streams: x}}",
             "c.yaml:1: models.a b: got 'a b'; expected text of letters, digits, _, . and -",
         ),

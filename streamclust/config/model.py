@@ -32,7 +32,7 @@ from streamclust.config.values import (
     Text,
     distinct,
 )
-from streamclust.store.keys import CODE_FIELDS
+from streamclust.store.keys import CODE_FIELDS, VALUE_BYTES
 
 
 class PointsSettings(Section):
@@ -271,6 +271,11 @@ class KMeansSettings(_Model):
         return self.n_clusters
 
     @model_validator(mode="after")
+    def _state_fits(self) -> Self:
+        _check_state("n_clusters", self.n_clusters, self.points.dimension, 3)
+        return self
+
+    @model_validator(mode="after")
     def _init_fits(self) -> Self:
         self._check_scale(self.init)
         if isinstance(self.init, WarmUp):
@@ -297,6 +302,13 @@ class GaussianMixtureSettings(_Model):
         description="Floor of the variances of gaussian_mixture, as a fraction of the data's own.",
     )
     init: MixtureInit = Field(default=WarmUp(), description="What a new model starts from.")
+
+    @model_validator(mode="after")
+    def _state_fits(self) -> Self:
+        D = self.points.dimension
+        second = 2 * (D or 0) if self.covariance_type == "full" else 2
+        _check_state("n_components", self.n_components, D, 3 + second)
+        return self
 
     @model_validator(mode="after")
     def _init_fits(self) -> Self:
@@ -330,6 +342,16 @@ ModelSettings: TypeAlias = Annotated[
 def _check_sample(init: WarmUp, name: str, K: int) -> None:
     if init.points is not None and init.points < K:
         raise ValueError(f"init.points is {init.points}; expected at least {name}, {K}")
+
+
+def _check_state(name: str, K: int, D: int | None, arrays: int) -> None:
+    """Refuse a model whose state, so many arrays of K x D numbers, no server can hold."""
+    size = 8 * arrays * K * (D or 0)
+    if size > VALUE_BYTES:
+        raise ValueError(
+            f"{name} {K} with {D} features makes a state of {size >> 20} MB; expected at most "
+            f"{VALUE_BYTES >> 20} MB, what one value of the server holds: take fewer of either"
+        )
 
 
 def _check_shape(name: str, value: object, want: tuple[int | None, ...]) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
 from streamclust.store.codes import WRITE_CODES
+from streamclust.store.keys import VALUE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,9 +169,10 @@ def commit(
     LeaseLostError
         If another worker has taken a newer token; nothing was written.
     ServerError
-        If a key is of another type, or holds newer versions than the state knows; nothing was
-        written.
+        If a key is of another type, or holds newer versions than the state knows, or the state is
+        larger than a value may be; nothing was written.
     """
+    _check_size(what)
     version = 0 if what.model is None else what.model.version
     note = "" if what.model is None else json.dumps(what.model.summary(), sort_keys=True)
     dead = what.dead[-min(keep_dead, _MOST_DEAD) :]
@@ -231,3 +233,14 @@ def _check(answer: str) -> None:
         "state deleted or restored from a backup? Move the key away, or restore the state of its "
         "time"
     )
+
+
+def _check_size(what: Commit) -> None:
+    """Refuse what the server would answer by closing the connection, again and again."""
+    size = max(len(what.state), len(what.payload))
+    if size > VALUE_BYTES:
+        raise ServerError(
+            f"the model's state has {size >> 20} MB, and one value of the server holds "
+            f"{VALUE_BYTES >> 20} MB (proto-max-bulk-len): take fewer clusters or features, or a "
+            "smaller init.points"
+        )

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+VALUE_BYTES = 512 << 20
+"""What one value of a server holds at most: its `proto-max-bulk-len`, unless that was changed."""
+
 CODE_FIELDS = (
     "n",
     "code",

@@ -57,6 +57,14 @@ def good(token: int) -> Commit:
     return of_version(token, 6, dead=letters(2), first_dead=4)
 
 
+def test_a_state_that_no_value_holds_is_not_sent(
+    client: redis.Redis, keys: Keys, token: int, before: dict[bytes, Any]
+) -> None:
+    text = refused(client, keys, replace(good(token), state=bytes((512 << 20) + 1)))
+    assert text.startswith("the model's state has 512 MB, and one value of the server holds 512 MB")
+    assert dump(client, keys) == before
+
+
 @pytest.mark.parametrize("change", [-1, 1, 10**6])
 def test_a_wrong_token_changes_nothing(
     client: redis.Redis, keys: Keys, token: int, before: dict[bytes, Any], change: int
