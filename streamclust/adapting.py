@@ -37,7 +37,10 @@ _MAX_ITER = 50
 """Of the runs that settle after a set of moves."""
 
 _SINGLY = 3
-"""Moves that are tried one by one after the set of all failed."""
+"""Moves that are tried one by one after the set of all failed, the best first."""
+
+_HOPE = 50.0
+"""By how much a move may seem to raise the BIC, and still be tried: settling can gain that."""
 
 _SEARCHES = 4
 """Random searches at the K that was found, as long as each has gained."""
@@ -188,7 +191,7 @@ class _Search(Generic[P]):
         while len(promising) > 1:
             yield promising
             promising = promising[: len(promising) // 2]
-        for move in ranked[:_SINGLY]:
+        for move in (each for each in ranked[:_SINGLY] if each.change < _HOPE):
             yield from filter(None, [self._disjoint(params, [move])])
 
     def _disjoint(self, params: P, ranked: Sequence[Move[P]]) -> list[Move[P]]:

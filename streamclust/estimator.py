@@ -87,6 +87,22 @@ class Estimator:
         return made
 
 
+def sizes(name: str, size: int | str, bounds: tuple[int, int]) -> tuple[int, int | None]:
+    """Return the number of components and None, or for 'auto' the most and the least.
+
+    Raises
+    ------
+    DataError
+        If `size` is another text.
+    """
+    if size == "auto":
+        least, most = bounds
+        return most, least
+    if isinstance(size, str):
+        raise DataError(f"{name} is {size!r}; expected a number, or 'auto'")
+    return size, None
+
+
 def _name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 

@@ -6,7 +6,7 @@ the mean squared distance J / N.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +87,13 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     values = np.concatenate([part for _, part in parts])
     index = best[:, 0].copy()
     return Codes(index, _distances(points, means, index), best, values)
+
+
+def numbered(codes: Codes, ids: NDArray[np.intp]) -> Codes:
+    """Return codes with the components' numbers `ids` (K,) instead of their rows."""
+    numbers = ids.astype(np.int32)
+    top = None if codes.top is None else numbers[codes.top]
+    return replace(codes, index=numbers[codes.index], top=top)
 
 
 def reconstruct(codebook: Array, index: ArrayLike) -> Array:

@@ -7,13 +7,13 @@ much the faster; points that come one by one are batches of one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
 import numpy as np
 from river import base
 
-from streamclust.estimator import Estimator
+from streamclust.estimator import Estimator, sizes
 from streamclust.forgetting import Forgetting
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online import StreamLearner
@@ -79,14 +79,16 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
     def predict_one(self, x: Mapping[Hashable, float]) -> int:
         """Return the point's component; 0 as long as the warm-up lasts."""
         params = self._params
-        return 0 if params is None else int(self._family().predict(params, self._row(x))[0])
+        if params is None:
+            return 0
+        return int(self._state.numbers[self._family().predict(params, self._row(x))[0]])
 
     def predict_many(self, X: IntoDataFrame) -> Any:
         """Return the components of a frame's points, as a series of the same library and index."""
         frame, params = nw.from_native(X, eager_only=True), self._params
         labels = np.zeros(len(frame), dtype=np.intp)
         if params is not None:
-            labels = self._family().predict(params, self._rows(frame))
+            labels = self._state.numbers[self._family().predict(params, self._rows(frame))]
         series = nw.new_series("cluster", labels, backend=frame.implementation)
         index = nw.maybe_get_index(frame)
         return (series if index is None else nw.maybe_set_index(series, index=index)).to_native()
@@ -96,7 +98,9 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         """Component -> feature -> mean; empty as long as the warm-up lasts."""
         params = self._params
         means = [] if params is None else params.means.tolist()
-        return {k: dict(zip(self._features, mean, strict=True)) for k, mean in enumerate(means)}
+        numbers = self._state.numbers.tolist() if means else []
+        each = (dict(zip(self._features, mean, strict=True)) for mean in means)
+        return dict(zip(numbers, each, strict=True))
 
     @property
     def drifts(self) -> int:
@@ -135,7 +139,8 @@ class StreamingKMeans(_Streaming):
     Parameters
     ----------
     n_clusters
-        Number of clusters K.
+        Number of clusters K; 'auto' lets it adapt, within `n_clusters_range`. Clusters keep their
+        numbers for life then.
     forgetting
         How old points are forgotten, such as ``HalfLife(points=100_000)``. Default: not at all.
     warm_up
@@ -152,6 +157,8 @@ class StreamingKMeans(_Streaming):
         'none', 'standard' or 'robust': features brought to one scale, as the warm-up has it.
     drift
         How drift is found, and what is done then. Default: it isn't looked for.
+    n_clusters_range
+        The least and the most, for 'auto'.
 
     Examples
     --------
@@ -168,7 +175,7 @@ class StreamingKMeans(_Streaming):
 
     def __init__(
         self,
-        n_clusters: int = 5,
+        n_clusters: int | Literal["auto"] = 5,
         forgetting: Forgetting | None = None,
         warm_up: int | None = None,
         restarts: int = 4,
@@ -177,8 +184,10 @@ class StreamingKMeans(_Streaming):
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
+        n_clusters_range: tuple[int, int] = (2, 50),
     ) -> None:
         self.n_clusters = n_clusters
+        self.n_clusters_range = n_clusters_range
         self.forgetting = forgetting
         self.warm_up = warm_up
         self.restarts = restarts
@@ -189,7 +198,7 @@ class StreamingKMeans(_Streaming):
         self.drift = drift
 
     def _family(self) -> KMeans:
-        return KMeans(self.n_clusters)
+        return KMeans(*sizes("n_clusters", self.n_clusters, self.n_clusters_range))
 
 
 class StreamingGaussianMixture(_Streaming):
@@ -198,7 +207,7 @@ class StreamingGaussianMixture(_Streaming):
     Parameters
     ----------
     n_components
-        Number of components K.
+        Number of components K; 'auto' lets it adapt, within `n_components_range`.
     covariance_type
         'full', 'tied', 'diag' or 'spherical'.
     reg_covar
@@ -219,6 +228,8 @@ class StreamingGaussianMixture(_Streaming):
         As for `StreamingKMeans`.
     drift
         As for `StreamingKMeans`.
+    n_components_range
+        The least and the most, for 'auto'.
 
     Examples
     --------
@@ -236,7 +247,7 @@ class StreamingGaussianMixture(_Streaming):
 
     def __init__(
         self,
-        n_components: int = 5,
+        n_components: int | Literal["auto"] = 5,
         covariance_type: CovarianceType = "full",
         reg_covar: float = 1e-6,
         forgetting: Forgetting | None = None,
@@ -247,8 +258,10 @@ class StreamingGaussianMixture(_Streaming):
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
+        n_components_range: tuple[int, int] = (2, 50),
     ) -> None:
         self.n_components = n_components
+        self.n_components_range = n_components_range
         self.covariance_type = covariance_type
         self.reg_covar = reg_covar
         self.forgetting = forgetting
@@ -261,14 +274,16 @@ class StreamingGaussianMixture(_Streaming):
         self.drift = drift
 
     def _family(self) -> GaussianMixture:
-        return GaussianMixture(self.n_components, self.covariance_type, self.reg_covar)
+        most, fewest = sizes("n_components", self.n_components, self.n_components_range)
+        return GaussianMixture(most, self.covariance_type, self.reg_covar, fewest)
 
     def predict_proba_one(self, x: Mapping[Hashable, float]) -> dict[int, float]:
         """Return component -> responsibility; empty as long as the warm-up lasts."""
         params = self._params
         if params is None:
             return {}
-        return dict(enumerate(self._family().responsibilities(params, self._row(x))[0].tolist()))
+        shares = self._family().responsibilities(params, self._row(x))[0]
+        return dict(zip(self._state.numbers.tolist(), shares.tolist(), strict=True))
 
     def score_one(self, x: Mapping[Hashable, float]) -> float:
         """Return the log-likelihood of a point, in nats; NaN as long as the warm-up lasts."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from streamclust.arrays import as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
-from streamclust.estimator import Estimator
+from streamclust.estimator import Estimator, sizes
 from streamclust.forgetting import Forgetting
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online import StreamLearner
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from streamclust.drift import Drift
     from streamclust.models import Family
     from streamclust.scaling import ScalingKind
+    from streamclust.state import LearnerState
     from streamclust.stats import CovarianceType
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
@@ -123,7 +124,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
             self._begin()
         learner = self._learner()
         state = learner.init() if first else self._state
-        if state.stats is not None and len(state.stats.weight) != learner.family.n_components:
+        if state.stats is not None and not _fits(learner.family, state):
             raise DataError("the number of components has changed since the first batch; fit anew")
         self._state, _ = learner.update(state, points, as_sample_weight(sample_weight, len(points)))
         if hasattr(self, "labels_"):
@@ -147,6 +148,12 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         _ = self._params
         stats = self._state.stats
         return self._provisional().stats.weight if stats is None else stats.weight
+
+    @property
+    def ids_(self) -> Labels:
+        """Numbers of the components, (K,), in the order of the other arrays."""
+        _ = self._params
+        return (self._state if self._state.params is not None else self._provisional()).numbers
 
     @property
     def n_samples_seen_(self) -> int:
@@ -198,6 +205,14 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "_state")
 
 
+def _fits(family: Family[Any], state: LearnerState[Any]) -> bool:
+    """Whether a learner of this family can go on from a state that has begun."""
+    adapts = family.fewest is not None
+    if state.stats is None or adapts != bool(len(state.ids)):
+        return False
+    return adapts or len(state.stats.weight) == family.n_components
+
+
 class StreamingKMeans(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
@@ -208,8 +223,8 @@ class StreamingKMeans(
 
     Parameters
     ----------
-    n_clusters : int, default=2
-        Number of clusters K.
+    n_clusters : int or 'auto', default=2
+        Number of clusters K; 'auto' lets it adapt to the data, within `n_clusters_range`.
     forgetting : Forgetting, optional
         How `partial_fit` forgets old points, such as ``HalfLife(points=100_000)``. Default: not.
     warm_up : int, optional
@@ -229,6 +244,8 @@ class StreamingKMeans(
         Attributes are in the data's units, inertia in scaled ones.
     drift : Drift, optional
         How `partial_fit` finds drift, and what is done then. Default: it isn't looked for.
+    n_clusters_range : tuple of int, default=(2, 50)
+        The least and the most, for 'auto'.
 
     Attributes
     ----------
@@ -237,6 +254,8 @@ class StreamingKMeans(
         Effective number of points of each cluster.
     labels_ : array of shape (N,)
         Of the points of `fit`; not after `partial_fit`.
+    ids_ : array of shape (K,)
+        Numbers that clusters keep for life while K adapts; `ids_[predict(X)]` are those of points.
     n_samples_seen_, n_drifts_ : int
     prequential_score_ : float
     n_features_in_ : int
@@ -255,7 +274,7 @@ class StreamingKMeans(
 
     def __init__(
         self,
-        n_clusters: int = 2,
+        n_clusters: int | Literal["auto"] = 2,
         *,
         forgetting: Forgetting | None = None,
         warm_up: int | None = None,
@@ -265,8 +284,10 @@ class StreamingKMeans(
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
+        n_clusters_range: tuple[int, int] = (2, 50),
     ) -> None:
         self.n_clusters = n_clusters
+        self.n_clusters_range = n_clusters_range
         self.forgetting = forgetting
         self.warm_up = warm_up
         self.n_init = n_init
@@ -277,7 +298,7 @@ class StreamingKMeans(
         self.drift = drift
 
     def _family(self) -> KMeans:
-        return KMeans(self.n_clusters)
+        return KMeans(*sizes("n_clusters", self.n_clusters, self.n_clusters_range))
 
     @property
     def cluster_centers_(self) -> Array:
@@ -300,7 +321,7 @@ class StreamingKMeans(
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.n_clusters)
+        return len(self.cluster_centers_)
 
 
 class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
@@ -308,13 +329,15 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
 
     Parameters
     ----------
-    n_components : int, default=1
-        Number of components K.
+    n_components : int or 'auto', default=1
+        Number of components K; 'auto' lets it adapt, within `n_components_range`.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
         Floor of the variances, as a share of each feature's variance over all data.
     forgetting, warm_up, n_init, fade, random_state, coreset, scale, drift
         See `StreamingKMeans`.
+    n_components_range : tuple of int, default=(2, 50)
+        The least and the most, for 'auto'.
 
     Attributes
     ----------
@@ -322,7 +345,7 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
     means_ : array of shape (K, D)
     covariances_ : array
         full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
-    counts_, labels_, n_samples_seen_, n_drifts_, prequential_score_
+    counts_, labels_, ids_, n_samples_seen_, n_drifts_, prequential_score_
         See `StreamingKMeans`.
     n_features_in_, feature_names_in_
         See `StreamingKMeans`.
@@ -339,7 +362,7 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
 
     def __init__(
         self,
-        n_components: int = 1,
+        n_components: int | Literal["auto"] = 1,
         *,
         covariance_type: CovarianceType = "full",
         reg_covar: float = 1e-6,
@@ -351,8 +374,10 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
+        n_components_range: tuple[int, int] = (2, 50),
     ) -> None:
         self.n_components = n_components
+        self.n_components_range = n_components_range
         self.covariance_type = covariance_type
         self.reg_covar = reg_covar
         self.forgetting = forgetting
@@ -365,7 +390,8 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
         self.drift = drift
 
     def _family(self) -> GaussianMixture:
-        return GaussianMixture(self.n_components, self.covariance_type, self.reg_covar)
+        most, fewest = sizes("n_components", self.n_components, self.n_components_range)
+        return GaussianMixture(most, self.covariance_type, self.reg_covar, fewest)
 
     @property
     def weights_(self) -> Array:

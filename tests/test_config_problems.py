@@ -83,10 +83,13 @@ def model(**changes: str) -> str:
             "c.yaml:1: models.m.kind: got 'kmean'; expected kmeans | gaussian_mixture; "
             "did you mean kmeans?",
         ),
-        (model(n_clusters="0"), "c.yaml:1: models.m.n_clusters: got 0; expected an integer >= 1"),
+        (
+            model(n_clusters="0"),
+            "c.yaml:1: models.m.n_clusters: got 0; expected an integer >= 1, or auto",
+        ),
         (
             model(n_clusters="true"),
-            "c.yaml:1: models.m.n_clusters: got true; expected an integer >= 1",
+            "c.yaml:1: models.m.n_clusters: got true; expected an integer >= 1, or auto",
         ),
         (
             model(start="soon"),
@@ -133,6 +136,23 @@ def model(**changes: str) -> str:
             model(points="{n_features: 8000000}"),
             "c.yaml:1: models.m: n_clusters 4 with 8000000 features makes a state of 732 MB; "
             "expected at most 512 MB, what one value of the server holds: take fewer of either",
+        ),
+        (
+            model(n_clusters_range="[2, 9]"),
+            "c.yaml:1: models.m: n_clusters_range goes with n_clusters: auto, and that is 4; "
+            "leave one out",
+        ),
+        (
+            model(n_clusters="auto", n_clusters_range="[9, 2]"),
+            "c.yaml:1: models.m: n_clusters_range is [9, 2]; expected the least first",
+        ),
+        (
+            model(n_clusters="auto", n_clusters_range="[9]"),
+            "c.yaml:1: models.m.n_clusters_range.1: missing; expected an integer >= 1",
+        ),
+        (
+            model(n_clusters="auto", init="{kind: warm_up, points: 30}"),
+            "c.yaml:1: models.m: init.points is 30; expected at least the most n_clusters, 50",
         ),
         (
             "models: {a b: {kind: kmeans, n_clusters: 1, streams: x}}",

@@ -30,15 +30,15 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "mixture"])
+@pytest.mark.parametrize(("kind", "K"), [("kmeans", 3), ("mixture", 3), ("kmeans", "auto")])
 def test_all_roads_lead_to_the_same_bits(
-    kind: str, valkey_url: str, namespace: str, tmp_path: Path
+    kind: str, K: Any, valkey_url: str, namespace: str, tmp_path: Path
 ) -> None:
     X = blobs(30 * BATCH, D=4)
     batches = np.split(X, 30)
     site = Site(tmp_path, valkey_url, namespace)
     settings = (kmeans if kind == "kmeans" else mixture)(
-        site.stream(), forgetting=FORGETTING, batch={"size": BATCH}, **SETTINGS
+        site.stream(), K=K, forgetting=FORGETTING, batch={"size": BATCH}, **SETTINGS
     )
     site.write({"m": settings})
     with site.client as client:
@@ -46,17 +46,19 @@ def test_all_roads_lead_to_the_same_bits(
     site.drain()
     roads = {
         "worker": site.newest("m").family.to_arrays(site.newest("m").params),
-        "library": library(kind, batches),
-        "sklearn": by_sklearn(kind, batches),
-        "river": by_river(kind, batches),
+        "library": library(kind, K, batches),
+        "sklearn": by_sklearn(kind, K, batches),
+        "river": by_river(kind, K, batches),
     }
     bits = {road: {k: v.tobytes() for k, v in arrays.items()} for road, arrays in roads.items()}
     for road, found in bits.items():
         assert found == bits["library"], road
 
 
-def library(kind: str, batches: list[Any]) -> Any:
-    family: Any = KMeans(3) if kind == "kmeans" else GaussianMixture(3)
+def library(kind: str, K: Any, batches: list[Any]) -> Any:
+    most, fewest = (50, 2) if K == "auto" else (K, None)
+    make: Any = KMeans if kind == "kmeans" else GaussianMixture
+    family = make(most, fewest=fewest)
     learner = StreamLearner(family, POLICY, warm_up=60, **MORE)
     state = learner.init()
     for batch in batches:
@@ -64,9 +66,9 @@ def library(kind: str, batches: list[Any]) -> Any:
     return family.to_arrays(learner.in_units(state))
 
 
-def by_sklearn(kind: str, batches: list[Any]) -> Any:
+def by_sklearn(kind: str, K: Any, batches: list[Any]) -> Any:
     face: Any = sklearn.StreamingKMeans if kind == "kmeans" else sklearn.StreamingGaussianMixture
-    estimator = face(3, forgetting=POLICY, warm_up=60, **MORE)
+    estimator = face(K, forgetting=POLICY, warm_up=60, **MORE)
     for batch in batches:
         estimator.partial_fit(batch)
     if kind == "kmeans":
@@ -74,9 +76,9 @@ def by_sklearn(kind: str, batches: list[Any]) -> Any:
     return {name: getattr(estimator, f"{name}_") for name in ("weights", "means", "covariances")}
 
 
-def by_river(kind: str, batches: list[Any]) -> Any:
+def by_river(kind: str, K: Any, batches: list[Any]) -> Any:
     face: Any = river.StreamingKMeans if kind == "kmeans" else river.StreamingGaussianMixture
-    model = face(3, forgetting=POLICY, warm_up=60, **MORE)
+    model = face(K, forgetting=POLICY, warm_up=60, **MORE)
     for batch in batches:
         model.learn_many(pd.DataFrame(batch, columns=list("abcd")))
     return model._family().to_arrays(model._params)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from streamclust.arrays import Labels
     from streamclust.config import Settings
     from streamclust.encoder.files import FileReport
     from streamclust.store.published import Model
@@ -57,7 +58,7 @@ def encode_points(
         chunks, total, picture = _rows(file, kind, columns)
     try:
         if out is None:
-            _print(encode_chunks(model, chunks))
+            _print(encode_chunks(model, chunks), model.ids)
             return
         with point_progress(total) as on_progress:
             report = encode_file(
@@ -111,11 +112,12 @@ def _pixels(image: Path, channels: int, peak: float) -> Points:
     return bands, len(flat), (height, width, channels)
 
 
-def _print(parts: Iterator[Any]) -> None:
+def _print(parts: Iterator[Any], ids: Labels) -> None:
     """Write a line of CSV a point, as soon as it is there."""
     click.echo("code,distance")
     for codes in parts:
-        pairs = zip(codes.index.tolist(), codes.distance.tolist(), strict=True)
+        index = ids[codes.index] if len(ids) else codes.index
+        pairs = zip(index.tolist(), codes.distance.tolist(), strict=True)
         click.echo("".join(f"{code},{distance!r}\n" for code, distance in pairs), nl=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ import click
 from streamclust.cli.common import opened_client, opened_job, server_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamclust.config import Settings
     from streamclust.store.published import Model
 
@@ -99,7 +102,8 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
 def diff(settings: Settings, model: str, old: int, new: int | None, as_json: bool) -> None:
     """Show how each component of MODEL has moved from version OLD to NEW (default: the newest).
 
-    MOVED is the Euclidean distance between the two centroids or means, in units of the data.
+    MOVED is the Euclidean distance between the two centroids or means, in units of the data. Where
+    K adapts, components that only one of the versions has are `born` or `died`.
 
     \b
     Examples:
@@ -115,14 +119,18 @@ def diff(settings: Settings, model: str, old: int, new: int | None, as_json: boo
 
 
 def _difference(before: Model, after: Model) -> dict[str, object]:
-    return {
+    moved = [None if isnan(each) else each for each in after.drift_from(before).tolist()]
+    difference = {
         "model": after.name,
         "versions": [before.version, after.version],
         "points": after.points - before.points,
-        "moved": after.drift_from(before).tolist(),
+        "moved": moved,
         "weight": [before.mass.tolist(), after.mass.tolist()],
         after.score_name: [before.score, after.score],
     }
+    if len(after.ids):
+        difference["ids"] = [before.numbers.tolist(), after.numbers.tolist()]
+    return difference
 
 
 def _show_difference(before: Model, after: Model) -> None:
@@ -135,10 +143,8 @@ def _show_difference(before: Model, after: Model) -> None:
     versions = before.version, after.version
     for name in ("#", "MOVED", *(f"WEIGHT {version}" for version in versions), "CHANGE"):
         table.add_column(name, justify="right")
-    rows = zip(after.drift_from(before), before.mass, after.mass, strict=True)
-    for k, (moved, old, new) in enumerate(rows):
-        change = f"{new / old - 1.0:+.1%}" if old > 0.0 else "-"
-        table.add_row(str(k), number(float(moved)), f"{old:,.1f}", f"{new:,.1f}", change)
+    for row in _rows(before, after):
+        table.add_row(*row)
     console = Console(markup=False)
     scores = " -> ".join(number(model.score) for model in (before, after))
     console.print(
@@ -147,6 +153,24 @@ def _show_difference(before: Model, after: Model) -> None:
         highlight=False,
     )
     console.print(table)
+
+
+def _rows(before: Model, after: Model) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each component of either version."""
+    from streamclust.cli.words import number
+
+    moved = dict(zip(after.numbers.tolist(), after.drift_from(before).tolist(), strict=True))
+    old, new = (
+        dict(zip(m.numbers.tolist(), m.mass.tolist(), strict=True)) for m in (before, after)
+    )
+    for k in sorted({*old, *new}):
+        if k not in new:
+            yield str(k), "-", f"{old[k]:,.1f}", "-", "died"
+        elif k not in old:
+            yield str(k), "-", "-", f"{new[k]:,.1f}", "born"
+        else:
+            change = f"{new[k] / old[k] - 1.0:+.1%}" if old[k] > 0.0 else "-"
+            yield str(k), number(moved[k]), f"{old[k]:,.1f}", f"{new[k]:,.1f}", change
 
 
 @models.command(short_help="Write a version to a file.")

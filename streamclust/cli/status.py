@@ -194,7 +194,7 @@ def components_table(model: Model) -> Table:
     for feature in features[:8]:
         table.add_column(feature, justify="right")
     total = float(model.mass.sum()) or 1.0
-    for k, (mass, mean) in enumerate(zip(model.mass, model.means, strict=True)):
+    for k, mass, mean in zip(model.numbers.tolist(), model.mass, model.means, strict=True):
         values = (number(float(value)) for value in mean[:8])
         table.add_row(str(k), f"{mass:,.1f}", f"{mass / total:.2%}", *values)
     return table

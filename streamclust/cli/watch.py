@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from math import isnan
 from typing import TYPE_CHECKING
 
 import click
@@ -98,9 +99,9 @@ def row(model: Model, before: Model | None) -> str:
 
 
 def _moved(model: Model, before: Model | None) -> float | None:
-    if before is None or before.means.shape != model.means.shape:
+    if before is None or not (len(model.ids) or before.means.shape == model.means.shape):
         return None
-    return float(model.drift_from(before).max())
+    return max((far for far in model.drift_from(before).tolist() if not isnan(far)), default=None)
 
 
 def _as_json(model: Model, arrays: bool) -> str:

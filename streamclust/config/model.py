@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,7 @@ from streamclust.config.learning import (
     shape,
 )
 from streamclust.config.section import Section
+from streamclust.config.size import Size, SizeRange, bounds
 from streamclust.config.trimming import NoTrimming, TrimSettings
 from streamclust.config.values import (
     Count,
@@ -262,26 +263,36 @@ class KMeansSettings(_Model):
     kind: Literal["kmeans"] = Field(
         default="kmeans", description="K centroids; a point belongs to the nearest."
     )
-    n_clusters: Count = Field(description="Number of clusters (K) of kmeans.")
+    n_clusters: Size = Field(
+        description="Number of clusters (K) of kmeans; auto lets it adapt to the stream."
+    )
+    n_clusters_range: SizeRange | None = Field(
+        default=None, description="Bounds of n_clusters: auto; null means [2, 50]."
+    )
     init: KMeansInit = Field(default=WarmUp(), description="What a new model starts from.")
 
     @property
-    def n_components(self) -> int:
-        """Return K under the name that all kinds share."""
+    def n_components(self) -> object:
+        """Return K, or auto, under the name that all kinds share."""
         return self.n_clusters
+
+    @property
+    def bounds(self) -> tuple[int | None, int]:
+        """Return the least K, None if it is fixed, and the most."""
+        return bounds("n_clusters", self.n_clusters, self.n_clusters_range)
 
     @model_validator(mode="after")
     def _state_fits(self) -> Self:
-        _check_state("n_clusters", self.n_clusters, self.points.dimension, 3)
+        _check_state("n_clusters", self.bounds[1], self.points.dimension, 3)
         return self
 
     @model_validator(mode="after")
     def _init_fits(self) -> Self:
         self._check_scale(self.init)
         if isinstance(self.init, WarmUp):
-            _check_sample(self.init, "n_clusters", self.n_clusters)
+            _check_sample(self.init, "n_clusters", self.bounds)
         if isinstance(self.init, CentroidsGiven):
-            want = (self.n_clusters, self.points.dimension)
+            want = (_size_given(self.init.centroids, self.bounds), self.points.dimension)
             _check_shape("init.centroids", self.init.centroids, want)
         return self
 
@@ -293,7 +304,13 @@ class GaussianMixtureSettings(_Model):
         default="gaussian_mixture",
         description="Weights, means and covariances; a point belongs to each in part.",
     )
-    n_components: Count = Field(description="Number of components (K) of gaussian_mixture.")
+    n_components: Size = Field(
+        description="Number of components (K) of gaussian_mixture; auto lets it adapt to the "
+        "stream."
+    )
+    n_components_range: SizeRange | None = Field(
+        default=None, description="Bounds of n_components: auto; null means [2, 50]."
+    )
     covariance_type: Literal["full", "tied", "diag", "spherical"] = Field(
         default="full", description="Shape of the covariances of gaussian_mixture."
     )
@@ -307,7 +324,7 @@ class GaussianMixtureSettings(_Model):
     def _state_fits(self) -> Self:
         D = self.points.dimension
         second = 2 * (D or 0) if self.covariance_type == "full" else 2
-        _check_state("n_components", self.n_components, D, 3 + second)
+        _check_state("n_components", self.bounds[1], D, 3 + second)
         return self
 
     @model_validator(mode="after")
@@ -319,15 +336,23 @@ class GaussianMixtureSettings(_Model):
                 "take covariance_type diag"
             )
         if isinstance(self.init, WarmUp):
-            _check_sample(self.init, "n_components", self.n_components)
+            _check_sample(self.init, "n_components", self.bounds)
         if isinstance(self.init, MixtureGiven):
             self._check_given(self.init)
         return self
 
+    @property
+    def bounds(self) -> tuple[int | None, int]:
+        """Return the least K, None if it is fixed, and the most."""
+        return bounds("n_components", self.n_components, self.n_components_range)
+
     _axes: ClassVar[dict[str, str]] = {"full": "KDD", "tied": "DD", "diag": "KD", "spherical": "K"}
 
     def _check_given(self, given: MixtureGiven) -> None:
-        sizes = {"K": self.n_components, "D": self.points.dimension or len(given.means[0])}
+        sizes = {
+            "K": _size_given(given.means, self.bounds),
+            "D": self.points.dimension or len(given.means[0]),
+        }
         _check_shape("init.weights", given.weights, (sizes["K"],))
         _check_shape("init.means", given.means, (sizes["K"], sizes["D"]))
         want = tuple(sizes[axis] for axis in self._axes[self.covariance_type])
@@ -339,9 +364,17 @@ ModelSettings: TypeAlias = Annotated[
 ]
 
 
-def _check_sample(init: WarmUp, name: str, K: int) -> None:
-    if init.points is not None and init.points < K:
-        raise ValueError(f"init.points is {init.points}; expected at least {name}, {K}")
+def _check_sample(init: WarmUp, name: str, sizes: tuple[int | None, int]) -> None:
+    least, most = sizes
+    if init.points is not None and init.points < most:
+        what = name if least is None else f"the most {name}"
+        raise ValueError(f"init.points is {init.points}; expected at least {what}, {most}")
+
+
+def _size_given(means: tuple[Any, ...], sizes: tuple[int | None, int]) -> int:
+    """Return the number of components that given parameters should have."""
+    least, most = sizes
+    return most if least is None else min(max(len(means), least), most)
 
 
 def _check_state(name: str, K: int, D: int | None, arrays: int) -> None:

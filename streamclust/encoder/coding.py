@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.quantize import Codes, quantize
+from streamclust.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields
 from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
 
@@ -64,6 +64,8 @@ class Coder:
         decoded = self._decode([flat for _, flat in entries], model)
         K = len(model.means)
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
+        if len(model.ids):
+            codes = numbered(codes, model.ids)
         dead: dict[int, list[DeadPoint]] = {}
         for point in decoded.dead:
             dead.setdefault(point.entry_id, []).append(point)

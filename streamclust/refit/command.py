@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from streamclust.batch import fit
 from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.refit.data import gather
 from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
@@ -173,21 +174,35 @@ def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Repo
     raw = gather(opened.source, request.plan.seed, on_points=watcher.on_points)
     points = raw.scaled(_scaling(learner, at, raw))
     live = learner.published(at.learner)
+    family = _sized(learner.family, live, points, request.plan)
     if request.medoids:
-        found = search_medoids(learner.family, points, live, request.plan)
+        found = search_medoids(family, points, live, request.plan)
     else:
         found = search(
-            learner.family, points, live, request.plan, on_pass=watcher.on_pass, stop=watcher.stop
+            family, points, live, request.plan, on_pass=watcher.on_pass, stop=watcher.stop
         )
     if found.stopped and not request.keep_best:
         raise StoppedError("interrupted; nothing was changed")
-    report = _report(opened, points, found, request, learner.family)
+    report = _report(opened, points, found, request, family)
     if request.dry_run or not (report.better or request.force):
         return report
     # A stop that was asked for is done with; another one is the terminal's.
     stop = (lambda: False) if found.stopped else watcher.stop
     proposal = checkpoint_of(found, at, points.scaling, whole=opened.whole)
     return replace(report, delivered=deliver(job, proposal, request.timeout, stop))
+
+
+def _sized(family: Family[Any], live: Any | None, points: Gathered, plan: Plan) -> Family[Any]:
+    """Return the family with the number of components that the model has now, if it adapts.
+
+    Of one that is still warming up it is what suits a sample of the points.
+    """
+    if family.fewest is None:
+        return family
+    if live is None:
+        sample = points.sample
+        live = fit(family, sample.X, sample.w, restarts=plan.restarts, seed=plan.seed).params
+    return family.with_components(family.size(live))
 
 
 def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Gathered) -> Scaling | None:

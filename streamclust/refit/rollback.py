@@ -61,7 +61,8 @@ def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) 
 
 
 def _check(old: Model, family: Family[Any]) -> None:
-    for name in ("kind", "n_components", "covariance_type"):
+    size = ("n_components",) if family.fewest is None else ()
+    for name in ("kind", *size, "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (old.family, family))
         if found != wanted:
             raise DataError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamclust.errors import ConfigError
-from streamclust.models import GaussianMixture, KMeans
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 
@@ -63,13 +62,6 @@ def parse_numbers(text: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def with_components(family: Family[Any], K: int) -> Family[Any]:
-    """Return the same family with another number of components."""
-    if isinstance(family, GaussianMixture):
-        return replace(family, n_components=K)
-    return KMeans(K)
-
-
 def select(
     family: Family[Any],
     points: Gathered,
@@ -95,7 +87,7 @@ def select(
         Whether to raise `StoppedError`.
     """
     for K in numbers:
-        candidate = with_components(family, K)
+        candidate = family.with_components(K)
 
         def told(step: Pass, K: int = K) -> None:
             on_pass(K, step)

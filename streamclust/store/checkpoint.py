@@ -56,6 +56,8 @@ class Checkpoint:
         Fits of the coreset that had been taken over by then.
     published_drifts : int
         Drifts that had been found by then.
+    published_resizes : int
+        How often components had been born or died by then.
     unpublished : int
         Points taken since publishing was last due, so that a restart keeps the cadence.
     dead : int
@@ -79,6 +81,7 @@ class Checkpoint:
     published_revivals: int = 0
     published_resolves: int = 0
     published_drifts: int = 0
+    published_resizes: int = 0
     unpublished: int = 0
     dead: int = 0
     read: dict[str, int | None] = field(default_factory=dict)
@@ -90,9 +93,12 @@ class Checkpoint:
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 _PLAIN = (
     *("averaged", "steps", "points", "held", "time_ms", "revivals", "best_total", "gathering"),
-    *("unsolved", "patience", "solved_loss", "surprise", "resolves"),
+    *("unsolved", "patience", "solved_loss", "surprise", "resolves", "next_id", "resizes"),
 )
-_ARRAYS = ("sample", "sample_weight", "best", "core", "core_weight", "fresh", "fresh_weight")
+_ARRAYS = (
+    *("sample", "sample_weight", "best", "core", "core_weight", "fresh", "fresh_weight"),
+    *("ids", "recent"),
+)
 
 
 def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
@@ -132,6 +138,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         "published_revivals": checkpoint.published_revivals,
         "published_resolves": checkpoint.published_resolves,
         "published_drifts": checkpoint.published_drifts,
+        "published_resizes": checkpoint.published_resizes,
         "unpublished": checkpoint.unpublished,
         "dead": checkpoint.dead,
         "refit": checkpoint.refit,
@@ -171,6 +178,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             published_revivals=int(meta["published_revivals"]),
             published_resolves=int(meta["published_resolves"]),
             published_drifts=int(meta["published_drifts"]),
+            published_resizes=int(meta["published_resizes"]),
             unpublished=int(meta["unpublished"]),
             dead=int(meta["dead"]),
             refit=str(meta["refit"]),
@@ -207,7 +215,15 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
     """Refuse a state whose arrays would not fit; a changed floor or threshold does fit."""
     if not isinstance(found, dict):
         raise FormatError(f"{where} holds a damaged state: no family; move it away")
-    for name in ("kind", "n_clusters", "n_components", "covariance_type"):
+    before = found.get("fewest")
+    if (before is None) != (family.fewest is None):
+        how = {True: "a fixed number of components", False: "one that adapts (auto)"}
+        raise FormatError(
+            f"{where} was learned with {how[before is None]}, the config says "
+            f"{how[family.fewest is None]}: change it back, or give the model a new name"
+        )
+    sizes = ("n_clusters", "n_components") if before is None else ()  # else its bounds may change
+    for name in ("kind", *sizes, "covariance_type"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:
             raise FormatError(

@@ -17,6 +17,8 @@ from streamclust.models import GaussianMixture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from streamclust.arrays import Array
     from streamclust.models import KMeansParams, MixtureParams
     from streamclust.store.published import Model
@@ -97,9 +99,10 @@ def _precision_root(params: MixtureParams) -> Array:
     return np.array([solve_triangular(each, one, lower=True).T for each in root])
 
 
-def named_arrays(model: Model) -> dict[str, Array]:
-    """Return the model's arrays by name, `mass` among them."""
-    return {**model.family.to_arrays(model.params), "mass": model.mass}
+def named_arrays(model: Model) -> dict[str, NDArray[Any]]:
+    """Return the model's arrays by name, `mass` among them, and `ids` where K adapts."""
+    arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
+    return {**arrays, "ids": model.ids} if len(model.ids) else arrays
 
 
 def to_json(model: Model) -> str:

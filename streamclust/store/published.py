@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,13 +16,16 @@ from streamclust.store.payload import pack, unpack
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 FORMAT = "streamclust.model/1"
 
-Reason = Literal["start", "step", "reseed", "resolve", "drift", "refit", "rollback", "leave"]
+Reason = Literal[
+    "start", "step", "reseed", "resolve", "resize", "drift", "refit", "rollback", "leave"
+]
 """Why a version was published: the first one, by cadence, after a component was given new work,
-after a fit of the coreset was taken over, because a drift was found, because a refit, or an older
+after a fit of the coreset was taken over, because components were born or died (where K adapts, at
+once), because a drift was found, because a refit, or an older
 version, was taken over, or because the worker left."""
 
 SWAPS = ("refit", "rollback")
@@ -56,6 +59,8 @@ class Model:
         Event time of the newest point, in milliseconds since the epoch.
     features : tuple of str
         Names of the D features; empty if the feed has none.
+    ids : array of int, shape (K,)
+        Where K adapts: the component's numbers, which rise and stay with them for life. Else empty.
     """
 
     name: str
@@ -69,6 +74,12 @@ class Model:
     loss: float | None
     time_ms: float | None
     features: tuple[str, ...] = ()
+    ids: Labels = field(default_factory=lambda: np.empty(0, np.intp))
+
+    @property
+    def numbers(self) -> Labels:
+        """Numbers of the components, (K,), in the order of the arrays: `ids`, or 0 to K - 1."""
+        return self.ids if len(self.ids) else np.arange(len(self.means))
 
     @property
     def kind(self) -> str:
@@ -94,8 +105,9 @@ class Model:
         return self.loss if self.family.objective == "inertia" else -self.loss
 
     def predict(self, X: ArrayLike) -> Labels:
-        """Return each point's component, shape (N,)."""
-        return self.family.predict(self.params, as_points(X, self.means.shape[1]))
+        """Return the number of each point's component, shape (N,); see `numbers`."""
+        rows = self.family.predict(self.params, as_points(X, self.means.shape[1]))
+        return self.ids[rows] if len(self.ids) else rows
 
     def score_points(self, X: ArrayLike) -> Array:
         """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
@@ -104,13 +116,19 @@ class Model:
     def drift_from(self, other: Model) -> Array:
         """Return how far each component has moved since another version, shape (K,).
 
-        Euclidean, in units of the data: component numbers stay put from version to version.
+        Euclidean, in units of the data: component numbers stay put from version to version. NaN for
+        one that the other version doesn't have, where K adapts.
 
         Raises
         ------
         DataError
-            If the other one has another number of components or features.
+            If the other one has another number of components, which is fixed, or of features.
         """
+        if len(self.ids) and len(other.ids) and other.means.shape[1] == self.means.shape[1]:
+            moved = np.full(len(self.ids), np.nan)
+            _, here, there = np.intersect1d(self.ids, other.ids, return_indices=True)
+            moved[here] = np.linalg.norm(self.means[here] - other.means[there], axis=1)
+            return moved
         if other.means.shape != self.means.shape:
             sizes = " and ".join("{} x {}".format(*each.means.shape) for each in (other, self))
             raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
@@ -154,7 +172,9 @@ class Model:
 
 def encode_model(model: Model) -> bytes:
     """Return a version as safetensors bytes."""
-    arrays = {**model.family.to_arrays(model.params), "mass": model.mass}
+    arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
+    if len(model.ids):
+        arrays["ids"] = model.ids
     hyper = {**asdict(model.family), "kind": model.kind}  # type: ignore[call-overload]
     return pack(FORMAT, arrays, {**model.summary(), "loss": model.loss, "family": hyper})
 
@@ -182,9 +202,17 @@ def decode_model(data: bytes, where: str) -> Model:
             loss=_number_or_none(meta["loss"]),
             time_ms=_number_or_none(meta["time_ms"]),
             features=tuple(map(str, meta["features"])),
+            ids=_ids(arrays, family.n_components),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
+
+
+def _ids(arrays: dict[str, Array], K: int) -> Labels:
+    ids = np.asarray(arrays.get("ids", ()), dtype=np.intp)
+    if len(ids) and (ids.shape != (K,) or ids.min() < 0 or (np.diff(ids) <= 0).any()):
+        raise DataError("ids don't rise from component to component")
+    return ids
 
 
 def _number_or_none(value: Any) -> float | None:

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
 def make_family(settings: Settings) -> Family[Any]:
     """Return the family with its hyperparameters."""
+    fewest, most = settings.bounds
     if isinstance(settings, GaussianMixtureSettings):
-        return GaussianMixture(settings.n_components, settings.covariance_type, settings.reg_covar)
-    return KMeans(settings.n_clusters)
+        return GaussianMixture(most, settings.covariance_type, settings.reg_covar, fewest)
+    return KMeans(most, fewest)
 
 
 def make_learner(settings: Settings) -> StreamLearner[Any]:
@@ -98,6 +99,9 @@ def _from_file(init: FileGiven, family: Family[Any]) -> Any:
         raise DataError(f"cannot read {init.path}: {error.strerror}") from None
     except FormatError as error:
         raise DataError(str(error)) from None
+    K = model.family.n_components
+    if family.fewest is not None and family.fewest <= K <= family.n_components:
+        family = family.with_components(K)
     for name in ("kind", "n_components", "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (model.family, family))
         if found != wanted:

@@ -164,7 +164,7 @@ class Learning:
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""
-        if self._publishes.due or self._first or self._drifted:
+        if self._publishes.due or self._first or self._drifted or self._resized:
             self._commit(publish=True)
         elif self._commits.due:
             self._commit(publish=False)
@@ -196,6 +196,10 @@ class Learning:
         return self._checkpoint.learner.drift.drifts > self._checkpoint.published_drifts
 
     @property
+    def _resized(self) -> bool:
+        return self._checkpoint.learner.resizes > self._checkpoint.published_resizes
+
+    @property
     def _news(self) -> bool:
         """Whether there is a model that differs from the newest version."""
         learned = self._checkpoint.learner.points > self._checkpoint.published
@@ -212,6 +216,7 @@ class Learning:
                 published=after.learner.points,
                 published_revivals=after.learner.revivals,
                 published_resolves=after.learner.resolves,
+                published_resizes=after.learner.resizes,
                 published_drifts=after.learner.drift.drifts,
             )
         if publish:  # also where there was nothing to publish: it was looked at
@@ -276,8 +281,12 @@ class Learning:
             reason = "drift"
         elif reason not in SWAPS and state.revivals > self._checkpoint.published_revivals:
             reason = "reseed"
+        elif reason not in SWAPS and self._resized:
+            reason = "resize"
         elif reason not in SWAPS and state.resolves > self._checkpoint.published_resolves:
             reason = "resolve"
+        if family.fewest is not None:
+            family = family.with_components(len(state.stats.weight))
         layout = self._checkpoint.layout
         return Model(
             name=self._name,
@@ -291,6 +300,7 @@ class Learning:
             loss=self._learner.loss(state),
             time_ms=state.time_ms,
             features=() if layout is None else layout.features,
+            ids=state.ids,
         )
 
     def _new(self) -> Checkpoint:
@@ -346,6 +356,10 @@ class Learning:
             self._log.info("warm-up done", points=info.points)
         if info.drifted:
             self._log.warning("drift", points=points)
+        if info.born or info.died:
+            born, died = list(info.born), list(info.died)
+            K = len(self._checkpoint.learner.ids) + len(born) - len(died)
+            self._log.info("components changed", born=born, died=died, n_components=K)
         if info.resolved:
             self._log.info("clustered anew", points=points)
         if info.revived:

@@ -116,14 +116,23 @@ def _adopted(
     params, stats = refit.learner.params, refit.learner.stats
     if stats is None or params is None:
         raise FormatError("the proposed refit holds no model")
-    wanted = None if live.stats is None else live.stats.reference.shape
-    if wanted not in (None, stats.reference.shape):
-        raise DataError(f"the refit has shape {stats.reference.shape}, the model {wanted}")
+    _check_shape(learner, live, stats.reference.shape)
     if live.params is None:
         live = replace(live, scaling=refit.learner.scaling)
     elif not _equal(live.scaling, refit.learner.scaling):
         raise DataError("the refit has other scales than the model, which has begun since")
     return learner.adopt(live, params, stats)
+
+
+def _check_shape(
+    learner: StreamLearner[Any], live: LearnerState[Any], found: tuple[int, ...]
+) -> None:
+    """Refuse another number of features, or of components where that is fixed."""
+    if live.stats is None:
+        return
+    wanted, fixed = live.stats.reference.shape, learner.family.fewest is None
+    if found[1] != wanted[1] or (fixed and found[0] != wanted[0]):
+        raise DataError(f"the refit has shape {found}, the model {wanted}")
 
 
 def _equal(a: Scaling | None, b: Scaling | None) -> bool:
