@@ -360,6 +360,8 @@ class StreamLearner(Generic[P]):
         self, before: Labels, state: LearnerState[P], info: Info
     ) -> tuple[LearnerState[P], Info]:
         """Say which components were born and died in a step, and count that they were."""
+        if state.ids is before:
+            return state, info
         born, died = np.setdiff1d(state.ids, before), np.setdiff1d(before, state.ids)
         if len(born) + len(died):
             state = replace(state, resizes=state.resizes + 1)
@@ -383,8 +385,8 @@ class StreamLearner(Generic[P]):
         if len(state.best):
             kept = float(stats.weight.sum()) / state.best_total
             expected = min(kept, 1.0) * state.best
-            some = _SOME * w.mean()
-            none = stats.weight < _NOTHING * w.mean()
+            average = w.mean()
+            some, none = _SOME * average, stats.weight < _NOTHING * average
             known = (expected > some) | (none & (stats.weight.sum() > some * len(none)))
             dying |= (stats.weight < self.fade * expected) & known
         return dying
