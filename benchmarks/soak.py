@@ -163,7 +163,7 @@ def drained(client: redis.Redis) -> bool:
 
 
 def run(options: argparse.Namespace, folder: Path, url: str) -> tuple[Notes, dict[str, Any]]:
-    client, watcher = (redis.Redis.from_url(url, protocol=2) for _ in range(2))
+    client, watcher = (redis.Redis.from_url(url, protocol=2, socket_timeout=60.0) for _ in range(2))
     config = {**CONFIG, "redis": {"url": url}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     feed, notes, end = Feed(client), Notes(), threading.Event()

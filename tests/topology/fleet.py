@@ -84,9 +84,20 @@ class Watched:
         return next(each for each in self.nodes if each.port == int(port))
 
     def fail_over(self) -> None:
-        """Demote the primary while it lives."""
+        """Demote the primary while it lives, when its replica has all that it has now."""
+        with self.primary.client as client:
+            client.incr("replicated")
+            assert client.wait(1, int(1000 * LIMIT)) == 1
+        wait_until(self._may_fail_over, LIMIT)
+
+    def _may_fail_over(self) -> bool:
         with self.sentinels[0].client as client:
-            client.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            try:
+                client.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            except redis.ResponseError as error:  # it has yet to see that the replica is fit
+                assert str(error).startswith(("NOGOODSLAVE", "INPROG")), error
+                return False
+        return True
 
     def promote(self) -> Node:
         """Fail over; return the old primary, which goes on as one until the sentinels demote it.

@@ -65,35 +65,49 @@ def test_a_demoted_primary_costs_nothing_but_time(
         shared.fail_over()
 
 
+class Hold:
+    """Holds a thread up that has read from a primary, until that has been replaced."""
+
+    def __init__(self) -> None:
+        self._armed, self._held, self._go_on = (threading.Event() for _ in range(3))
+
+    def pass_by(self) -> None:
+        if self._armed.is_set():
+            self._held.set()
+            assert self._go_on.wait(LIMIT)
+
+    def while_replacing(self, watched: Watched, site: FleetSite) -> None:
+        """Promote another primary, let points be read at the old one, and demote that."""
+        old = watched.promote()
+        self._armed.set()
+        with old.client as client:
+            add_blocks(client, site.stream(), blobs(30, seed=1))
+        assert self._held.wait(LIMIT)
+        with site.client as client:
+            add_blocks(client, site.stream(), blobs(60, seed=2))
+        watched.demote(old)
+        self._go_on.set()
+
+
 def test_what_was_read_at_a_replaced_primary_is_not_committed_to_the_next(
     tmp_path: Path, namespace: str, shared: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a worker that has taken a batch at the old primary, after another was promoted
-    site = FleetSite(tmp_path, shared.url, namespace)
-    stream, held, go_on = site.stream(), threading.Event(), threading.Event()
+    site, hold = FleetSite(tmp_path, shared.url, namespace), Hold()
+    stream = site.stream()
 
     def watcher(instant: Instant) -> None:
-        if instant == "computing" and doomed:
-            held.set()
-            assert go_on.wait(LIMIT)
+        if instant == "computing":
+            hold.pass_by()
 
-    doomed: list[bool] = []
     monkeypatch.setattr(failpoints, "_watcher", watcher)
     site.write({"m": eager(stream)})
     with site.client as client:
         add_blocks(client, stream, blobs(90))
     with InlineWorker(site) as worker:
         worker.wait(lambda: site.committed("m") == 90)
-        old = shared.promote()
-        doomed.append(True)
-        with old.client as client:
-            add_blocks(client, stream, blobs(30, seed=1))
-        assert held.wait(LIMIT)
-        # When the old one is demoted, and the batch is learned
-        with site.client as client:
-            add_blocks(client, stream, blobs(60, seed=2))
-        shared.demote(old)
-        go_on.set()
+        # When the old one is demoted before the batch is learned
+        hold.while_replacing(shared, site)
         # Then the worker begins anew with what the next one has
         worker.wait(lambda: site.position("m") == site.last_ids(stream))
         worker.says("lost the server; trying again")
@@ -105,15 +119,11 @@ def test_codes_of_what_was_read_at_a_replaced_primary_are_not_written_to_the_nex
     tmp_path: Path, namespace: str, shared: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given an encoder that has taken entries at the old primary, after another was promoted
-    site = FleetSite(tmp_path, shared.url, namespace)
-    stream, held, go_on = site.stream(), threading.Event(), threading.Event()
-    doomed: list[bool] = []
-    code = Coder.__call__
+    site, hold = FleetSite(tmp_path, shared.url, namespace), Hold()
+    stream, code = site.stream(), Coder.__call__
 
     def slowly(self: Coder, *arguments: Any) -> Any:
-        if doomed:
-            held.set()
-            assert go_on.wait(LIMIT)
+        hold.pass_by()
         return code(self, *arguments)
 
     monkeypatch.setattr(Coder, "__call__", slowly)
@@ -123,16 +133,8 @@ def test_codes_of_what_was_read_at_a_replaced_primary_are_not_written_to_the_nex
     site.learn()
     with encoding(site):
         wait_until(lambda: site.ids(site.keys("m").codes()) == site.ids(stream), LIMIT)
-        old = shared.promote()
-        doomed.append(True)
-        with old.client as client:
-            add_blocks(client, stream, blobs(30, seed=1))
-        assert held.wait(LIMIT)
         # When the old one is demoted before the codes are written
-        with site.client as client:
-            add_blocks(client, stream, blobs(60, seed=2))
-        shared.demote(old)
-        go_on.set()
+        hold.while_replacing(shared, site)
         # Then the next has codes of its own entries, each, and of no others
         wait_until(lambda: len(site.ids(site.keys("m").codes())) == 5, LIMIT)
     assert site.ids(site.keys("m").codes()) == site.ids(stream)
