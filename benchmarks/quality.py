@@ -193,27 +193,24 @@ def mixtures(names: list[str], seeds: int) -> str:
     def cell(run, name: str) -> str:
         return nats([run(name, seed)[0] for seed in range(6 if run is batch_mixture else seeds)])
 
-    rows = {
-        "**streamclust**": one_pass(False),
-        "without the coreset": one_pass(False, coreset=0),
-        FADING: one_pass(False, 0.1),
-        "scikit-learn GaussianMixture, six full-batch fits": batch_mixture,
-    }
-    return table("learner", rows, names, cell)
+    return table("learner", mixture_rows(False), names, cell)
 
 
 def mixtures_in_order(names: list[str], seeds: int) -> str:
     def cell(run, name: str) -> str:
-        found = [run(name, seed) for seed in range(2 if run is batch_mixture else min(seeds, 3))]
+        found = [run(name, seed) for seed in range(min(seeds, 3))]
         return "; ".join(nats(list(each)) for each in zip(*found, strict=True))
 
-    rows = {
-        "**streamclust**": one_pass(True),
-        "without the coreset": one_pass(True, coreset=0),
-        FADING: one_pass(True, 0.1),
-        "scikit-learn GaussianMixture, two full-batch fits": batch_mixture,
+    return table("learner", mixture_rows(True), names, cell)
+
+
+def mixture_rows(in_order: bool):
+    return {
+        "**streamclust**": one_pass(in_order),
+        "without the coreset": one_pass(in_order, coreset=0),
+        FADING: one_pass(in_order, 0.1),
+        "scikit-learn GaussianMixture, full-batch fits": batch_mixture,
     }
-    return table("learner", rows, names, cell)
 
 
 def refits(names: list[str], seeds: int) -> str:
