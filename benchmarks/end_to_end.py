@@ -379,8 +379,9 @@ before this one is decoded.
 
 What limits the bare readers: for named fields and JSON, turning text into numbers, one Python
 call a number or an entry; for single raw points, hiredis, which makes an object for each field.
-What limits the worker: fits of the coreset (the warm-up, and whenever half as many points are
-new), which are most of the time of a short stream, and remembering points.
+What limits the worker: with text, the reading thread, which decodes as the bare reader does; with
+blocks, the learning thread, and the fits of the coreset beside it: three threads and the server
+share {os.cpu_count()} processors. The first fits, of a short stream, are waited for.
 
 {table(["entries", "ingest, of a bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
 

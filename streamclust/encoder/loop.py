@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _BLOCK_MS = 250
 """How long a read may wait for entries, so that a request to stop is seen."""
 
+_SHARE = 1024
+"""Entries taken at a time, at most: the first one's code waits for the last one's."""
+
 _TURN_MS = 100
 """How long to wait for another's codes before looking whether that encoder still lives."""
 
@@ -145,7 +148,8 @@ class _Encoder:
         self._client = server.client()
         self._largest = settings.batch.max_entry_bytes
         reader = server.client(max_reply=self._largest)
-        self._member = GroupMember(reader, job.stream, job.keys.encoders, settings.batch.size, name)
+        share = min(settings.batch.size, _SHARE)
+        self._member = GroupMember(reader, job.stream, job.keys.encoders, share, name)
         spec = points_format(settings.points)
         self._coder = Coder(spec, settings.encode.top, settings.encode.labels)
         self._takeover_ms = int(settings.encode.takeover * 1000)
