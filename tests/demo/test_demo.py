@@ -21,7 +21,7 @@ from PIL import Image
 
 from streamclust.cli.main import cli
 
-LIMIT = 120.0
+LIMIT = 300.0
 PICTURES = ("pictures.png", "palette.png", "mixture.png", "score.png")
 
 

@@ -242,7 +242,7 @@ def test_the_same_learning_gives_the_same_bits_whatever_threads_blas_has() -> No
         )
         for threads in ("1", "2")
     ]
-    one, two = (run.communicate(timeout=100)[0].splitlines() for run in runs)
+    one, two = (run.communicate(timeout=300)[0].splitlines() for run in runs)
     assert [run.returncode for run in runs] == [0, 0]
     assert len(one) == 10
     assert one == two
