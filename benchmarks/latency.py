@@ -245,9 +245,9 @@ def page(report: dict[str, Any]) -> str:
 ## Latency of codes
 
 `python benchmarks/latency.py --page` wrote this section. From `XADD` of one point (named fields,
-D {D}) to its code (K {K}) seen by a subscriber that waits in `XREAD`, beside the loop that one would
-write: XREADGROUP, decode, nearest centroid, a pipeline of XADD, XACK; in no order among several,
-and not exactly once. `streamclust encode` does {best[OURS] / best[PLAIN]:.0%} of what that loop can:
+D {D}) to its code (K {K}) seen by a subscriber that waits in `XREAD`, beside the loop that one
+would write: XREADGROUP, decode, nearest centroid, a pipeline of XADD, XACK; in no order,
+and not exactly once. `streamclust encode` does {best[OURS] / best[PLAIN]:.0%} of what it can:
 {best[OURS]:,.0f} and {best[PLAIN]:,.0f} points/s of a backlog. Load is a share of ours. Server,
 encoder, sender and subscriber shared {os.cpu_count()} processors.
 
