@@ -35,7 +35,7 @@ _EFFORT = 1 << 25
 _FEWEST_PER_COMPONENT = 20
 """With fewer points a component, a fit of the coreset says little about the stream."""
 
-_SHARE = 8.0
+_SHARE = 4.0
 """How many times as many points of a batch are remembered as the coreset will have of it."""
 
 _FADED = 2.0**-50
@@ -144,7 +144,7 @@ def thin(
     """Return what need be remembered of a batch that joins points of weight `mass`.
 
     A coreset of `size` points will have about `size` times the batch's share of all mass from it;
-    eight times as many leave little to a second sampling, and of a long stream nearly every point
+    four times as many leave little to a second sampling, and of a long stream nearly every point
     can be left out at once. The sample is systematic in the order of the stream.
 
     Parameters
