@@ -145,6 +145,7 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         published_drifts=9,
         published_revivals=3,
         published_resolves=2,
+        published_resizes=4,
         unpublished=7,
         left=Covered({"gone": "5-0"}, {"gone": 12}),
         read={"points": 2**40, "other": None},
