@@ -32,7 +32,8 @@ class Gap:
     kind : str
         'trimmed': entries were trimmed, or deleted together with those before them.
         'restarted': the stream was deleted and begun again, and is read from its beginning.
-        'waiting': it was begun again, and is not read until its IDs are larger than `after`.
+        'waiting': it was begun again, or has lost its newest entries, and is not read until its IDs
+        are larger than `after`.
         'gone': there is no such key any more.
         'refused': the entry at `position` is too large to be read.
     entries : int or None
@@ -98,7 +99,8 @@ def gap_words(gap: Gap) -> tuple[str, dict[str, str | int]]:
         "trimmed": ("entries lost: trimmed before they were read", {"entries": size}),
         "restarted": ("the stream was begun again; reading it from its beginning", {}),
         "waiting": (
-            "the stream was begun again with smaller IDs; nothing is read until they are larger",
+            "the stream ends before what was read of it: it was begun again, or lost its newest "
+            "entries in a failover; nothing is read until its IDs are larger",
             {"mend": "on_reset: restart reads it from its beginning"},
         ),
         "gone": ("the stream is gone; waiting for it", {}),
