@@ -62,6 +62,7 @@ format: $(VENV)/.dev ## mend what ruff can mend
 quality: $(VENV)/.dev ## one pass next to batch fits and other libraries: docs/quality.md (half an hour)
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/adapting.py
 
 clean: ## remove the virtual environment, caches and demo output
 	rm -rf $(VENV) demo-output bench-output .mypy_cache .pytest_cache .ruff_cache .hypothesis

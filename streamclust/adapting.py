@@ -64,10 +64,11 @@ def adapt(
     family : KMeans or GaussianMixture
         K stays within its `fewest` and its own number.
     live : KMeansParams or MixtureParams or None
-        Where the first search begins; None for a fresh seed of the smallest K.
+        Where the first search begins; None for the best of fresh fits with the smallest K, twice
+        as many, ..., the largest.
     points : Sample
     restarts : int
-        Searches from fresh seeds of the K found first.
+        Searches from fresh seeds of twice the K that is best so far.
     seed : tuple of int
 
     Raises

@@ -63,6 +63,8 @@ class StreamLearner(Generic[P]):
     Parameters
     ----------
     family : KMeans or GaussianMixture
+        With `fewest`, its K adapts to the stream (`streamclust.adapting`), and components have
+        numbers for life (`LearnerState.ids`).
     forgetting : Forgetting, optional
         None, by half-life in points or event time, or a power schedule. Default: none.
     warm_up : int, optional

@@ -96,6 +96,26 @@ def test_fixed_and_adapting_states_are_not_mixed_up_but_bounds_may_change(site: 
         drain(site)
 
 
+def test_refits_keep_k_and_an_older_version_brings_its_own_back(site: Site) -> None:
+    site.write({"m": kmeans(site.stream(), **SETTINGS)})
+    feed(site, [0, 1, 2], 600, seed=1)
+    drain(site)
+    first = site.newest("m")
+    feed(site, [0, 1, 2, 3], 1000, seed=2)
+    drain(site)
+    assert len(site.newest("m").ids) == 4
+    done = run(site.folder, "refit", "m", "--force")
+    assert done.returncode == 0, done.stderr
+    refitted = site.newest("m")
+    assert (refitted.reason, refitted.ids.tolist()) == ("refit", [0, 1, 2, 3])
+    assert np.nanmax(refitted.drift_from(first)) < 3.0
+    done = run(site.folder, "models", "rollback", "m", str(first.version))
+    assert done.returncode == 0, done.stderr
+    back = site.newest("m")
+    assert (back.reason, back.ids.tolist()) == ("rollback", [0, 1, 2])
+    assert back.drift_from(first).max() == 0.0
+
+
 def test_a_model_keeps_its_numbers_as_bytes(site: Site) -> None:
     feed(site, [0, 1, 2], 300, seed=1)
     site.write({"m": kmeans(site.stream(), **SETTINGS)})
