@@ -11,6 +11,7 @@ from river import checks, datasets, evaluate, metrics, preprocessing
 from river.checks import common
 
 from streamclust import HalfLife
+from streamclust.errors import DataError
 from streamclust.river import StreamingGaussianMixture, StreamingKMeans
 
 MODELS = [
@@ -114,3 +115,19 @@ def test_bytes_go_on_where_the_model_was(model: Any) -> None:
         again.learn_one(x)
     assert again.to_bytes() == model.to_bytes()
     assert again.centers == model.centers
+
+
+def test_clusters_have_their_numbers_while_k_adapts() -> None:
+    model = StreamingKMeans("auto", HalfLife(300), warm_up=90, n_clusters_range=(2, 8))
+    X = blobs(900)
+    model.learn_many(pd.DataFrame(X[:300], columns=["a", "b"]))
+    assert sorted(model.centers) == [0, 1, 2]
+    (gone,) = (k for k, center in model.centers.items() if abs(center["a"]) < 3.0)
+    left = np.arange(600) % 3 != 1
+    for part in np.array_split(X[300:][left], 4):
+        model.learn_many(pd.DataFrame(part, columns=["a", "b"]))
+    assert sorted(model.centers) == [k for k in range(3) if k != gone]
+    found = {model.predict_one({"a": place, "b": place}) for place in (-9.0, 9.0)}
+    assert found == set(model.centers)
+    with pytest.raises(DataError, match="n_clusters is 'many'; expected a number, or 'auto'"):
+        StreamingKMeans("many").learn_one({"a": 1.0})  # type: ignore[arg-type]

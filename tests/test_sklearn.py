@@ -219,3 +219,18 @@ def test_bytes_of_something_else_are_refused() -> None:
         StreamingKMeans.from_bytes(data[:-1])
     with pytest.raises(DataError, match="random_state is a RandomState"):
         StreamingKMeans(3, random_state=np.random.RandomState(0)).to_bytes()
+
+
+def test_rows_and_numbers_while_k_adapts() -> None:
+    X = blobs()
+    kmeans = StreamingKMeans("auto", n_clusters_range=(2, 8)).fit(X)
+    assert kmeans.ids_.tolist() == [0, 1, 2]
+    assert kmeans.transform(X).shape == (len(X), 3)
+    assert len(kmeans.get_feature_names_out()) == 3
+    mixture = StreamingGaussianMixture("auto", forgetting=HalfLife(300), warm_up=90)
+    mixture.partial_fit(X).partial_fit(X)
+    assert len(mixture.weights_) == 3
+    again = type(mixture).from_bytes(mixture.to_bytes())
+    assert again.ids_.tolist() == mixture.ids_.tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match="fit anew"):
+        mixture.set_params(n_components=3).partial_fit(X)

@@ -68,9 +68,9 @@ class Feed:
             "init": {"kind": "warm_up", "points": 200},
             "coreset": {"points": 200},  # few, so that solves are pending when a worker is killed
         }
-        kmeans = {
+        kmeans: dict[str, Any] = {
             "kind": "kmeans",
-            "n_clusters": 4,
+            "n_clusters": (4, "auto")[number % 3 == 1],
             "forgetting": _FORGETTING[number % 4],
             "scale": ("none", "standard", "robust")[number % 3],
         }
