@@ -267,6 +267,27 @@ def start_up(url: str, folder: Path, repeat: int) -> dict[str, float]:
     return {"help": min(helps), "worker_to_first_read": min(firsts)}
 
 
+def imports() -> dict[str, float]:
+    """Return milliseconds that the dearest packages take of a worker's imports, without each other.
+
+    By `python -X importtime`, which itself slows imports down.
+    """
+    module = "import streamclust.worker.daemon"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", module],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    costs: dict[str, float] = {}
+    for line in done.stderr.splitlines()[1:]:
+        own, _, name = line.removeprefix("import time:").split("|")
+        package = name.strip().partition(".")[0]
+        costs[package] = costs.get(package, 0.0) + int(own) / 1000.0
+    dearest = sorted(costs, key=lambda package: -costs[package])[:8]
+    return {"all": sum(costs.values()), **{package: costs[package] for package in dearest}}
+
+
 def resident(pid: int) -> float:
     """Return the resident size of a process, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -344,6 +365,7 @@ def run(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         report["ingest"].append({"case": case.name, "plain": plain, "ours": ours})
         print(f"{case.name}: ingest {ours / plain:.0%} of a bare pipeline", flush=True)
     report["start_up"] = start_up(url, folder, options.repeat)
+    report["imports"] = imports()
     report["memory"] = memory(url, folder, options.memory_points)
     return report
 
@@ -364,6 +386,7 @@ def page(report: dict[str, Any]) -> str:
     ]
     kept = report["memory"][:: max(1, len(report["memory"]) // 6)]
     start = report["start_up"]
+    imported = ", ".join(f"{name} {ms:.0f}" for name, ms in report["imports"].items())
     return f"""
 ## The whole daemon
 
@@ -389,7 +412,8 @@ A bare pipeline is the loop that one would write: `pipe.xadd(stream, dict)`, exe
 entries.
 
 Start-up, the best of several: `streamclust --help` {1000 * start["help"]:.0f} ms; a worker from its
-start to its first read {1000 * start["worker_to_first_read"]:.0f} ms.
+start to its first read {1000 * start["worker_to_first_read"]:.0f} ms. Its imports, by
+`python -X importtime`, in ms: {imported}.
 
 Resident size of the worker: {", ".join(f"{mib:.0f} MiB after {n / 1e6:.1f} M" for n, mib in kept)}
 points.

@@ -296,7 +296,8 @@ far below the rounding of 1: where components lie apart that is a small part of 
 then mostly the whitening of each point by each component, near what the processor can multiply.
 Where we win least: large tied, diagonal and spherical mixtures, which scikit-learn writes as matrix
 products of x and x^2. That loses the digits of data far from the origin; streamclust works with
-x - mu, component by component.
+x - mu, component by component. The roofline counts what is left out, too: there a full mixture can
+lie above the limit.
 
 ### Targets
 

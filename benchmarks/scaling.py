@@ -153,9 +153,10 @@ def page(points: list[Curve], components: list[Curve], features: list[Curve]) ->
 
 {feed}
 
-The law is N K D. With points it is linear (slope {kmeans.slope():.2f} for K-means and
-{mixture.slope():.2f} for a mixture): the state doesn't grow, so the last point costs what the first
-one did; below 1e5 points the warm-up, which fits a batch, is most of it.
+The law is N K D. From the last but one size to the last the slope is {kmeans.slope(2):.2f} for
+K-means and {mixture.slope(2):.2f} for a mixture: the state doesn't grow, so a step costs as much at
+the end as at the beginning, and the fits of warm-up and coreset, of which there are ever fewer,
+weigh less and less.
 
 {table(["K (D 16)", *header], rows)}
 

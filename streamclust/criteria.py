@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
@@ -87,6 +86,8 @@ def silhouette(X: Array, labels: Labels) -> float | None:
     float or None
         From -1 to 1, higher is better; None with fewer than two clusters that have points.
     """
+    from scipy.spatial.distance import cdist  # late: a worker has no use for it
+
     present, own = np.unique(labels, return_inverse=True)
     if len(present) < 2:
         return None

@@ -9,9 +9,8 @@
 typedef std::vector<double> Array;
 
 extern "C" {
-int assign_baseline(int, const void*, int64_t, const double*, int64_t, int64_t, int64_t*, double*);
 int kmeans_step_baseline(int, const void*, const double*, int64_t, const double*, int64_t, int64_t,
-                         double*, double*, double*);
+                         double*, double*, double*, int64_t*, double*);
 int mixture_step_baseline(int, const void*, const double*, int64_t, int64_t, int64_t, int, int,
                           const double*, const double*, const double*, double*, double*, double*,
                           double*);
@@ -33,9 +32,8 @@ static void kmeans(int64_t N, int64_t K, int64_t D, bool single) {
     const void* x = single ? (const void*)narrow.data() : (const void*)X.data();
     std::vector<int64_t> labels(N);
     Array sqdist(N), weight(K), first(K * D), inertia(1);
-    assign_baseline(single, x, N, C.data(), K, D, labels.data(), sqdist.data());
     kmeans_step_baseline(single, x, w.data(), N, C.data(), K, D, weight.data(), first.data(),
-                         inertia.data());
+                         inertia.data(), labels.data(), sqdist.data());
     fwrite(labels.data(), 8, N, to);
     write(sqdist), write(weight), write(first), write(inertia);
 }
