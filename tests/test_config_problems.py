@@ -164,6 +164,13 @@ def test_one_mistake_in_the_file_is_one_line(text: str, line: str) -> None:
     assert told(text) == [line]
 
 
+def test_a_key_of_any_length_is_told_in_a_line_that_can_be_read() -> None:
+    for text in (f"log: {{{'a' * 900}: 1}}", f"{'a' * 900}: 1", f"models: {{{'a' * 900}: 1}}"):
+        (line,) = told(text)
+        assert len(line) < 400
+        assert "aaaa..." in line
+
+
 def test_an_unknown_key_of_a_model_names_those_of_its_kind() -> None:
     (line,) = told(FILE.replace("n_clusters", "n_cluster") + "    n_clusters: 3\n")
     assert line.startswith(

@@ -37,7 +37,7 @@ def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]
         elif details["type"] == "union_tag_not_found":
             yield _without_kind(path, parents[-1], origin, layer)
         else:
-            yield f"{origin}: {'.'.join(path)}: {_told(details, path, parents[-1])}"
+            yield f"{origin}: {_place(path)}: {_told(details, path, parents[-1])}"
 
 
 def _walk(loc: Iterable[int | str]) -> tuple[tuple[str, ...], list[Type]]:
@@ -78,7 +78,7 @@ def _unknown(path: tuple[str, ...], parent: Type, origin: str) -> str:
         return f"{origin}: unknown variable; {other if near else 'see `streamclust config show`'}"
     mend = f"did you mean {near}? " if near else ""
     known = ", ".join(parent.keys)
-    return f"{origin}: {'.'.join(path)}: unknown key; {mend}allowed: {known}"
+    return f"{origin}: {_place(path)}: unknown key; {mend}allowed: {known}"
 
 
 def _without_kind(path: tuple[str, ...], choice: Type, origin: str, layer: Layer) -> str:
@@ -86,8 +86,8 @@ def _without_kind(path: tuple[str, ...], choice: Type, origin: str, layer: Layer
     if path[0] == "models" and len(path) == 2 and path not in layer.origins:
         near = _near(path[1], [name for name in layer.model_names if name != path[1]])
         mend = f"did you mean {near}?" if near else f"a new one needs a kind: {kinds}"
-        return f"{origin}: {'.'.join(path)}: unknown model; {mend}"
-    return f"{origin}: {'.'.join(path)}.kind: missing; expected {kinds}"
+        return f"{origin}: {_place(path)}: unknown model; {mend}"
+    return f"{origin}: {_place(path)}.kind: missing; expected {kinds}"
 
 
 def _told(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
@@ -126,6 +126,10 @@ def _shown(path: Sequence[str], value: object) -> str:
     if isinstance(value, str):
         return _shortened(repr(_without_password(value)))
     return "null" if value is None else _shortened(str(value).lower())
+
+
+def _place(path: Iterable[str]) -> str:
+    return ".".join(_shortened(key) for key in path)
 
 
 def _shortened(text: str) -> str:
