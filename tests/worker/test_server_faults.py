@@ -177,8 +177,8 @@ def test_a_server_that_is_killed_and_may_lose_writes(
 
 
 def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path, namespace: str) -> None:
-    # Given a server that takes two seconds to load what it has, and lets nobody in meanwhile
-    with own_server(tmp_path, "", "always", "--key-load-delay", "500") as server:
+    # Given a server that loads for four seconds, longer than the worker waits between tries by then
+    with own_server(tmp_path, "", "always", "--key-load-delay", "1000") as server:
         site = Site(tmp_path, server.url, namespace)
         site.write({"m": kmeans(site.stream(), commit={"every": "50ms"})})
         with InlineWorker(site) as worker, site.client as client:
