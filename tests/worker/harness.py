@@ -238,11 +238,15 @@ class OwnServer:
         self._command = [str(get_binary_path()), *base, *durable, *options]
 
     def start(self) -> None:
+        self.launch()
+        wait_until(lambda: answers(self._login), LIMIT)
+
+    def launch(self) -> None:
+        """Start, and don't wait until it has loaded its data."""
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, cwd=self._folder, stdout=log, stderr=log
             )
-        wait_until(lambda: answers(self._login), LIMIT)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
