@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,7 +25,9 @@ MAX_MAGNITUDE = 1e100
 def are_sane(values: NDArray[np.floating]) -> bool:
     """Return whether all values are numbers of a magnitude up to `MAX_MAGNITUDE`."""
     # NaN is neither; two looks at the numbers are faster than a copy of them
-    return not values.size or bool(values.max() <= MAX_MAGNITUDE and values.min() >= -MAX_MAGNITUDE)
+    if not values.size:
+        return True
+    return float(values.max()) <= MAX_MAGNITUDE and float(values.min()) >= -MAX_MAGNITUDE
 
 
 def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
@@ -42,8 +46,18 @@ def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
         If `X` isn't two-dimensional, has no features or another D, or holds anything but numbers
         of a magnitude up to 1e100.
     """
+    return _checked(X, np.float64, n_features)
+
+
+def as_points_as_given(X: ArrayLike, n_features: int | None = None) -> Points:
+    """Return the same, but of float32 points as they are, which kernels take too."""
+    single = isinstance(X, np.ndarray) and X.dtype == np.float32
+    return _checked(X, np.float32 if single else np.float64, n_features)
+
+
+def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None) -> NDArray[Any]:
     try:
-        points = np.asarray(X, dtype=np.float64, order="C")
+        points = np.asarray(X, dtype=dtype, order="C")
     except (TypeError, ValueError) as error:
         raise DataError(f"X isn't a table of numbers: {error}") from None
     if points.ndim != 2 or (len(points) and not points.shape[1]):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust import kernels
-from streamclust.arrays import Array, Labels
+from streamclust.arrays import Array, Labels, Points
 
 CHUNK = 4096
 """Points gathered, at most, before the coreset is condensed again."""
@@ -130,11 +130,13 @@ def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator
     probability = _inclusion(_sensitivity(coreset.w, labels, sqdist, len(means)), size)
     order = _by_neighbourhood(coreset, labels, sqdist, means)
     picked = order[_ticked(probability[order], rng)]
-    return _weighted(coreset, picked, probability)
+    w = coreset.w[picked] / probability[picked]
+    return Coreset(coreset.X[picked], w * (coreset.mass / w.sum()))
 
 
 def thin(
-    batch: Coreset,
+    X: Points,
+    w: Array,
     assigned: kernels.Assigned,
     mass: float,
     n_clusters: int,
@@ -149,7 +151,9 @@ def thin(
 
     Parameters
     ----------
-    batch : Coreset
+    X : array of shape (N, D)
+    w : array of shape (N,)
+        Positive weights.
     assigned : Assigned
         Each point's cluster, of `n_clusters`, and its squared distance.
     mass : float
@@ -157,12 +161,14 @@ def thin(
     size : int
     rng : numpy.random.Generator
     """
-    wanted = _SHARE * size * batch.mass / (mass + batch.mass)
-    if len(batch.X) <= wanted:
-        return batch
-    share = _sensitivity(batch.w, *assigned, n_clusters)
-    probability = np.minimum(1.0, max(1.0, wanted) / share.sum() * share)
-    return _weighted(batch, _ticked(probability, rng), probability)
+    total = float(w.sum())
+    wanted = _SHARE * size * total / (mass + total)
+    if len(X) <= wanted:
+        return Coreset(np.asarray(X, np.float64), w)
+    start = float(rng.random())
+    picked, probability = kernels.sample(w, assigned, n_clusters, max(1.0, wanted), start)
+    weight = w[picked] / probability
+    return Coreset(np.asarray(X[picked], np.float64), weight * (total / weight.sum()))
 
 
 def _ticked(probability: Array, rng: np.random.Generator) -> Labels:
@@ -170,12 +176,6 @@ def _ticked(probability: Array, rng: np.random.Generator) -> Labels:
     ticks = np.floor(np.cumsum(probability) + rng.random())
     picked = np.flatnonzero(np.diff(ticks, prepend=0.0))
     return picked if len(picked) else np.array([probability.argmax()])
-
-
-def _weighted(coreset: Coreset, picked: Labels, probability: Array) -> Coreset:
-    """Return the points that were picked, with the total weight of all."""
-    w = coreset.w[picked] / probability[picked]
-    return Coreset(coreset.X[picked], w * (coreset.mass / w.sum()))
 
 
 def effective_size(coreset: Coreset, means: Array) -> float:

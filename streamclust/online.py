@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from streamclust.arrays import as_points, as_sample_weight, distinct_points
+from streamclust.arrays import as_points_as_given, as_sample_weight, distinct_points
 from streamclust.batch import fit
 from streamclust.drift import Drift
 from streamclust.errors import TooFewPointsError
@@ -30,7 +30,7 @@ from streamclust.stats import Stats, decay, merge
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from streamclust.arrays import Array, Labels
+    from streamclust.arrays import Array, Labels, Points
     from streamclust.drift import DriftState
     from streamclust.models.family import Family
     from streamclust.resolving import Pending
@@ -148,7 +148,7 @@ class StreamLearner(Generic[P]):
         ----------
         state : LearnerState
         X : array-like of shape (N, D)
-            An empty batch changes nothing.
+            An empty batch changes nothing. What is float32 need not be converted.
         sample_weight : array-like of shape (N,), optional
             Weight 2 is the point twice, weight 0 no point.
         time_ms : float, optional
@@ -159,21 +159,43 @@ class StreamLearner(Generic[P]):
         DataError
             If the points have the wrong shape or hold NaN or infinity.
         """
-        points = as_points(X, self._n_features(state))
-        w = as_sample_weight(sample_weight, len(points))
-        if not w.all():
-            points, w = points[w > 0.0], w[w > 0.0]
+        points = as_points_as_given(X, self._n_features(state))
+        w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
+        return self.learn(state, points, w, time_ms=time_ms)
+
+    def learn(
+        self,
+        state: LearnerState[P],
+        X: Points,
+        w: Array | None = None,
+        *,
+        time_ms: float | None = None,
+    ) -> tuple[LearnerState[P], Info]:
+        """Do what `update` does with arrays that it would not refuse, without a look at them.
+
+        Parameters
+        ----------
+        state : LearnerState
+        X : array of shape (N, D), float64 or float32
+        w : array of shape (N,), optional
+            Sample weights.
+        time_ms : float, optional
+        """
+        if w is None:
+            w = np.ones(len(X))
+        elif not w.all():
+            X, w = X[w > 0.0], w[w > 0.0]
         if state.scaling is not None:
-            points = state.scaling.apply(points)
+            X = state.scaling.apply(X)
         phase: Phase = "learning" if state.params is not None else "warming"
-        if len(points) == 0:
+        if len(X) == 0:
             return state, Info(phase, 0)
         if state.params is None or state.stats is None:
-            state = self._gather(state, points, w, time_ms)
+            state = self._gather(state, X, w, time_ms)
             if len(state.sample) < self.warm_up_points:
-                return state, Info("warming", len(points), reason=self._wanting(state))
+                return state, Info("warming", len(X), reason=self._wanting(state))
             return self.start(state)
-        return self._learn(state, state.params, state.stats, points, w, time_ms)
+        return self._learn(state, state.params, state.stats, X, w, time_ms)
 
     def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
         """Leave the warm-up with the sample as it is, if it has K distinct points.
@@ -278,7 +300,7 @@ class StreamLearner(Generic[P]):
         return f"{len(state.sample)} of {self.warm_up_points} warm-up points"
 
     def _gather(
-        self, state: LearnerState[P], X: Array, w: Array, time_ms: float | None
+        self, state: LearnerState[P], X: Points, w: Array, time_ms: float | None
     ) -> LearnerState[P]:
         return replace(
             sampled(state, X, w),
@@ -291,7 +313,7 @@ class StreamLearner(Generic[P]):
         state: LearnerState[P],
         params: P,
         running: Stats,
-        X: Array,
+        X: Points,
         w: Array,
         time_ms: float | None,
     ) -> tuple[LearnerState[P], Info]:
@@ -299,7 +321,7 @@ class StreamLearner(Generic[P]):
         step = Step(
             number=state.steps + 1,
             weight=batch.count,
-            running=float(running.weight.sum()),
+            running=running.mass,
             elapsed_ms=_elapsed(state.time_ms, time_ms),
         )
         watched, drifted = self._watch(state.drift, batch)
@@ -309,14 +331,15 @@ class StreamLearner(Generic[P]):
         stats = merge(batch, decay(running, lam))
         held = state.held
         revived: tuple[int, ...] = ()
-        dying = self._dying(state, stats, w)
+        unit = batch.count / len(X)
+        dying = self._dying(state, stats, unit)
         if held >= self.forgetting.hold:
             if self.family.fewest is None:
                 stats, revived = self._revive(state, stats, dying, X, w)
             params = self.family.m_step(stats, params)
         else:
             held += batch.count
-        before = state.ids
+        before, loss = state.ids, self.family.loss(batch)
         state = replace(
             state,
             params=params,
@@ -327,17 +350,17 @@ class StreamLearner(Generic[P]):
             time_ms=_latest(state.time_ms, time_ms),
             revivals=state.revivals + len(revived),
             best=_best(state.best, stats.weight, revived),
-            best_total=max(state.best_total, float(stats.weight.sum())),
+            best_total=max(state.best_total, stats.mass),
             drift=watched,
+            unsolved=state.unsolved + len(X),
+            surprise=self._renewal.surprise(state, loss, batch.count, lam),
         )
         size = batch.count / (lam * step.running + batch.count)
         state = self._averaged(state, stats, restart=bool(revived) or drifted)
         if drifted and self.drift is not None and self.drift.kept < 1.0:
             state = without_coreset(state)  # far away, even a hundredth would draw a centroid
-        loss = self.family.loss(batch)
         state = self._renewal.remember(state, X, w, assigned, lam)
-        state = self._renewal.surprised(state, loss, batch.count, lam)
-        state = self._without_absent(state, batch, dying, w, lam)
+        state = self._without_absent(state, batch, dying, unit, lam)
         state, resolved = self._renewal.improved(state, X, w, drifted)
         info = Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
         return self._told(before, state, info)
@@ -347,14 +370,14 @@ class StreamLearner(Generic[P]):
         state: LearnerState[P],
         batch: Stats,
         dying: NDArray[np.bool_],
-        w: Array,
+        unit: float,
         lam: float,
     ) -> LearnerState[P]:
         """Let components die, where K adapts: who is dying, and who gets no more points."""
         if self.family.fewest is None or state.stats is None:
             return state
         weight, recently = state.stats.weight, recent(state, batch.weight, lam)
-        gone = absent(weight, recently, self.fade, float(w.mean()))
+        gone = absent(weight, recently, self.fade, unit)
         state = replace(state, recent=recently)
         return buried(self.family, state, dying | gone)
 
@@ -376,21 +399,22 @@ class StreamLearner(Generic[P]):
         loss = self.family.loss(batch)
         return self.drift.watch(state, loss, batch.count, self.family.improvement)
 
-    def _dying(self, state: LearnerState[P], stats: Stats, w: Array) -> NDArray[np.bool_]:
+    def _dying(self, state: LearnerState[P], stats: Stats, unit: float) -> NDArray[np.bool_]:
         """Return which components, (K,), forgetting has all but emptied.
 
         The total mass is compared in the same way, so that a feed that slows down under a
         half-life in event time, where all components fade alike, kills none of them; nor is one
-        judged before it could have been expected to get some points.
+        judged before it could have been expected to get some points, each of weight `unit`.
         """
         dying = ~stats.alive
-        if len(state.best):
-            kept = float(stats.weight.sum()) / state.best_total
-            expected = min(kept, 1.0) * state.best
-            average = w.mean()
-            some, none = _SOME * average, stats.weight < _NOTHING * average
-            known = (expected > some) | (none & (stats.weight.sum() > some * len(none)))
-            dying |= (stats.weight < self.fade * expected) & known
+        if not len(state.best):
+            return dying
+        expected = min(stats.mass / state.best_total, 1.0) * state.best
+        low = stats.weight < self.fade * expected
+        if low.any():
+            some, none = _SOME * unit, stats.weight < _NOTHING * unit
+            known = (expected > some) | (none & (stats.mass > some * len(none)))
+            dying |= low & known
         return dying
 
     def _revive(
@@ -398,20 +422,21 @@ class StreamLearner(Generic[P]):
         state: LearnerState[P],
         stats: Stats,
         dying: NDArray[np.bool_],
-        X: Array,
+        X: Points,
         w: Array,
     ) -> tuple[Stats, tuple[int, ...]]:
         """Give new work to dying components."""
         if not dying.any():
             return stats, ()
         rng = np.random.default_rng((self.seed, state.steps))
-        return self.family.revive(stats, np.flatnonzero(dying).tolist(), X, w, rng)
+        points = np.asarray(X, np.float64)
+        return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
 
     def _averaged(self, state: LearnerState[P], stats: Stats, restart: bool) -> LearnerState[P]:
         """Take one more step into the Polyak-Ruppert average, or begin it anew."""
         if not self.forgetting.average or state.held < self.forgetting.hold:
             return state
-        share = decay(stats, 1.0 / float(stats.weight.sum()))
+        share = decay(stats, 1.0 / stats.mass)
         if restart or state.average is None:
             return replace(state, average=share, averaged=1)
         n = state.averaged + 1
@@ -421,7 +446,8 @@ class StreamLearner(Generic[P]):
 
 def _best(before: Array, weight: Array, revived: tuple[int, ...]) -> Array:
     best = np.maximum(before, weight) if len(before) else weight.copy()
-    best[list(revived)] = weight[list(revived)]
+    if revived:
+        best[list(revived)] = weight[list(revived)]
     return best
 
 

@@ -25,7 +25,7 @@ from streamclust.state import LearnerState, without_coreset
 from streamclust.stats import decay, reorder
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Points
     from streamclust.drift import Drift
     from streamclust.forgetting import Forgetting
     from streamclust.kernels import Assigned
@@ -77,7 +77,7 @@ class Renewal(Generic[P]):
     seed: int
 
     def remember(
-        self, state: LearnerState[P], X: Array, w: Array, assigned: Assigned, lam: float = 1.0
+        self, state: LearnerState[P], X: Points, w: Array, assigned: Assigned, lam: float = 1.0
     ) -> LearnerState[P]:
         """Take points into the coreset; all of it is condensed when enough are new."""
         size = self._size(X.shape[1])
@@ -87,7 +87,7 @@ class Renewal(Generic[P]):
         fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
         rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
         mass, K = core.mass + fresh.mass, len(state.stats.weight)
-        fresh = join(fresh, thin(Coreset(X, w), assigned, mass, K, size, rng))
+        fresh = join(fresh, thin(X, w, assigned, mass, K, size, rng))
         if len(fresh.X) >= min(size, CHUNK):
             means = state.stats.averages(state.stats.reference)
             core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
@@ -98,17 +98,17 @@ class Renewal(Generic[P]):
             default_size(self.family.n_components, n_features) if self.size is None else self.size
         )
 
-    def surprised(
-        self, state: LearnerState[P], loss: float, count: float, lam: float
-    ) -> LearnerState[P]:
-        """Take note of how much worse a batch was explained than the coreset when it was solved."""
+    def surprise(self, state: LearnerState[P], loss: float, count: float, lam: float) -> float:
+        """Return how much worse points were explained than the coreset when it was solved.
+
+        That is what the state has, faded, and a batch's part.
+        """
         if state.solved_loss is None:
-            return state
-        worse = -count * self.family.improvement(state.solved_loss, loss)
-        return replace(state, surprise=lam * state.surprise + worse)
+            return state.surprise
+        return lam * state.surprise - count * self.family.improvement(state.solved_loss, loss)
 
     def improved(
-        self, state: LearnerState[P], X: Array, w: Array, drifted: bool
+        self, state: LearnerState[P], X: Points, w: Array, drifted: bool
     ) -> tuple[LearnerState[P], bool]:
         """Fit anew, if it is time: to the points since a drift, or to the coreset."""
         if drifted and self.drift is not None and self.drift.on_drift == "resolve":
@@ -119,7 +119,7 @@ class Renewal(Generic[P]):
             return self._fit_since_drift(state, X, w), False
         return self._solve(state, w)
 
-    def _fit_since_drift(self, state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
+    def _fit_since_drift(self, state: LearnerState[P], X: Points, w: Array) -> LearnerState[P]:
         """Fit to the points since a drift once they are as many as the warm-up had.
 
         The fit is adopted where it beats the live parameters, let alone on the same points.
@@ -159,7 +159,7 @@ class Renewal(Generic[P]):
         With Polyak-Ruppert averaging nothing is solved: the average has seen more than the faded
         coreset stands for.
         """
-        state = self._begun(replace(state, unsolved=state.unsolved + len(w)), w)
+        state = self._begun(state, w)
         if state.pending is None or state.points < state.pending.due:
             return state, False
         answer = self.solve(state.pending).answer
@@ -169,7 +169,7 @@ class Renewal(Generic[P]):
         params, stats = state.params, state.stats
         if params is None or stats is None or state.held < self.forgetting.hold:
             return state
-        mass = float(stats.weight.sum())
+        mass = stats.mass
         surprised = self._surprising(state, mass)
         due = surprised or (state.pending is None and state.unsolved >= state.patience)
         if not due or self.forgetting.average:
@@ -206,7 +206,7 @@ class Renewal(Generic[P]):
         params, stats = state.params, state.stats
         if params is None or stats is None:
             return state, False
-        core, mass = state.coreset, float(stats.weight.sum())
+        core, mass = state.coreset, stats.mass
         better = None if found is None else judge(self.family, params, core, mass, found)
         patience = self.patience(mass / float(w.mean()))
         state = replace(state, pending=None, surprise=0.0)
@@ -246,10 +246,10 @@ class Renewal(Generic[P]):
             else:
                 order, who = succeeded(self.family, state, live, params, stats)
             params, stats = self.family.reorder(params, order), reorder(stats, order)
-            share = float(state.stats.weight.sum() / stats.weight.sum())
+            share = state.stats.mass / stats.mass
             stats = decay(stats, min(1.0, share))
             objective, count = state.stats.objective, state.stats.count
-        total = float(stats.weight.sum())
+        total = stats.mass
         averages = self.forgetting.average
         empty = LearnerState[P]()
         return replace(
@@ -276,8 +276,9 @@ def published(family: Family[P], state: LearnerState[P]) -> P | None:
     return state.params
 
 
-def sampled(state: LearnerState[P], X: Array, w: Array) -> LearnerState[P]:
+def sampled(state: LearnerState[P], X: Points, w: Array) -> LearnerState[P]:
     """Return the state with points added to its sample."""
+    X = np.asarray(X, np.float64)
     sample = np.concatenate([state.sample, X]) if len(state.sample) else X
     weight = np.concatenate([state.sample_weight, w])
     return replace(state, sample=sample, sample_weight=weight)

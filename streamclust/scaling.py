@@ -10,7 +10,7 @@ import numpy as np
 from streamclust.arrays import MAX_MAGNITUDE
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Points
 
 ScalingKind = Literal["none", "standard", "robust"]
 
@@ -35,7 +35,7 @@ class Scaling:
     center: Array
     scale: Array
 
-    def apply(self, X: Array) -> Array:
+    def apply(self, X: Points) -> Array:
         """Return points of shape (N, D) in scaled units, of a magnitude up to 1e100 as ever."""
         scaled = (X - self.center) / self.scale
         return np.clip(scaled, -MAX_MAGNITUDE, MAX_MAGNITUDE)

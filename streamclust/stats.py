@@ -17,6 +17,7 @@ statistic is the same thing with eta = m / (lam n + m), where n and m are the tw
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -65,7 +66,12 @@ class Stats:
     objective: float
     count: float
 
-    @property
+    @cached_property
+    def mass(self) -> float:
+        """Total mass, in points."""
+        return float(self.weight.sum())
+
+    @cached_property
     def alive(self) -> NDArray[np.bool_]:
         """Components whose mass is large enough to divide by, shape (K,)."""
         return self.weight > _VANISHED
@@ -73,6 +79,8 @@ class Stats:
     def averages(self, otherwise: Array) -> Array:
         """Return each component's average (K, D); `otherwise` where there is no mass."""
         alive = self.alive
+        if alive.all():
+            return self.reference + self.first / self.weight[:, None]
         means = otherwise.copy()
         means[alive] = self.reference[alive] + self.first[alive] / self.weight[alive, None]
         return means
@@ -108,6 +116,8 @@ def merge(a: Stats, b: Stats) -> Stats:
 
 def decay(stats: Stats, lam: float) -> Stats:
     """Return the statistics with every point's weight multiplied by `lam` (>= 0)."""
+    if lam == 1.0:
+        return stats
     return replace(
         stats,
         weight=lam * stats.weight,

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from numpy.typing import ArrayLike
 
-from streamclust.arrays import Array, Labels
+from streamclust.arrays import Array, Labels, Points
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.online import Info, LearnerState, StreamLearner
 from streamclust.stats import CovarianceType, Stats, recentre
@@ -154,7 +154,7 @@ def running(state: LearnerState[Any]) -> Stats:
 
 
 def learn(
-    learner: StreamLearner[Any], X: Array, size: int = 50, state: LearnerState[Any] | None = None
+    learner: StreamLearner[Any], X: Points, size: int = 50, state: LearnerState[Any] | None = None
 ) -> tuple[LearnerState[Any], list[Info]]:
     """Feed points in batches; return the last state and all that was told."""
     state = state or learner.init()

@@ -132,7 +132,7 @@ def test_a_batch_is_thinned_as_the_stream_behind_it_grows() -> None:
 
     def kept(mass: float, seed: int = 0) -> Coreset:
         assigned = kernels.assign(X, CENTRES)
-        return thin(batch, assigned, mass, len(CENTRES), 100, np.random.default_rng(seed))
+        return thin(X, batch.w, assigned, mass, 3, 100, np.random.default_rng(seed))
 
     assert kept(0.0).mass == pytest.approx(1200.0)
     assert kept(1e6).mass == pytest.approx(1200.0)

@@ -13,7 +13,9 @@ from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, PowerSchedule, StreamLearner
 from streamclust.batch import fit
+from streamclust.drift import Drift
 from streamclust.errors import DataError
+from streamclust.state import LearnerState
 from streamclust.stats import merge
 from tests.numerics import strict_floats
 from tests.strategies import (
@@ -225,6 +227,46 @@ def test_bad_points_are_refused_while_warming_up_and_after(
     with pytest.raises(DataError, match=message):
         learner.update(state, X, w)
     assert bits(state) == before
+
+
+@families
+@pytest.mark.parametrize("scale", ["none", "standard"])
+def test_float32_points_are_learned_like_their_float64_values(name: str, scale: Any) -> None:
+    X = blobs(400, CENTRES)[0].astype(np.float32)
+    X[700:] += 40.0  # so that components die and are revived, and a drift is found
+    learner = StreamLearner(
+        family_of(name, 4),
+        HalfLife(points=90.0),
+        warm_up=90,
+        scale=scale,
+        drift=Drift(on_drift="resolve"),
+        coreset=60,
+    )
+    single, told = learn(learner, X)
+    assert bits(single) == bits(learn(learner, X.astype(np.float64))[0])
+    assert any(info.drifted for info in told)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_float32_points_are_refused_like_others(value: float) -> None:
+    with pytest.raises(DataError, match="NaN, infinity"):
+        StreamLearner(family_of("kmeans", 1)).update(
+            LearnerState(), np.array([[1.0, value]], np.float32)
+        )
+
+
+@families
+def test_points_that_are_known_to_be_good_are_learned_alike(name: str) -> None:
+    X, _ = blobs(100, CENTRES)
+    w = np.arange(300.0) % 4
+    learner = StreamLearner(family_of(name, 3), warm_up=60)
+    looked = unlooked = learner.init()
+    for start in range(0, 300, 50):
+        part = slice(start, start + 50)
+        looked, info = learner.update(looked, X[part], w[part])
+        unlooked, same = learner.learn(unlooked, X[part], w[part])
+        assert same == info
+    assert bits(unlooked) == bits(looked)
 
 
 @families

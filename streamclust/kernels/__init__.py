@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from streamclust.kernels.choice import available, chosen, describe, using
-from streamclust.kernels.results import Assigned, ClusterSums, Moments
+from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "Assigned",
     "ClusterSums",
     "Moments",
+    "Sampled",
     "assign",
     "available",
     "cluster_moments",
@@ -30,6 +31,7 @@ __all__ = [
     "mixture_moments",
     "mixture_step",
     "normalise",
+    "sample",
     "squared_distances",
     "using",
 ]
@@ -72,6 +74,29 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     centroids : array of shape (K, D)
     """
     return cast("ClusterSums", chosen().kmeans_step(X, w, centroids))
+
+
+def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
+    """Draw about `size` points, at least one, by their sensitivity; all kernels draw the same.
+
+    A point's chance is min(1, tau s_n), with s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i, its
+    share of its cluster's weight plus that of the cost (see `streamclust.coreset`), and tau such
+    that the chances add up to `size`, or less where some are certain. The sample is systematic:
+    chances lie in a row, and a grid picks where it falls.
+
+    Parameters
+    ----------
+    w : array of shape (N,)
+        Positive weights.
+    assigned : Assigned
+        Each point's cluster, and its squared distance d_n.
+    n_clusters : int
+        K.
+    size : float
+    start : float
+        Where the grid begins, from 0 to 1.
+    """
+    return cast("Sampled", chosen().sample(w, assigned, n_clusters, size, start))
 
 
 def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.kernels.results import Assigned, ClusterSums, Moments
+from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -176,6 +176,21 @@ class Native:
         lanes = np.bincount(np.arange(len(X)) % 8, weights=w * assigned.sqdist, minlength=8)
         return ClusterSums(weight, first, sum(lanes.tolist()), assigned)
 
+    def sample(
+        self, w: Array, assigned: Assigned, n_clusters: int, size: float, start: float
+    ) -> Sampled:
+        """See `streamclust.kernels.sample`."""
+        labels = np.ascontiguousarray(assigned.labels, dtype=np.int64)
+        w, sqdist = _weights(w, len(labels)), _weights(assigned.sqdist, len(labels))
+        picked, probability = np.empty(len(w), dtype=np.int64), np.empty(len(w))
+        count = np.zeros(1, dtype=np.int64)
+        points = (w, labels, sqdist, len(w), n_clusters)
+        self._call("sample", *points, size, start, picked, probability, count)
+        n = int(count[0])
+        if n < 0:
+            raise IndexError(f"expected labels from 0 to {n_clusters - 1}")
+        return Sampled(picked[:n], probability[:n])
+
     def log_gaussians(
         self, X: Points, means: Array, cholesky: Array, kind: CovarianceType
     ) -> Array:
@@ -291,7 +306,7 @@ def _doubles(values: Array) -> Array:
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
-_BOOL, _SIZE, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+_BOOL, _SIZE, _REAL, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 _ARGUMENTS: dict[str, Sequence[Any]] = {
     "assign": (_BOOL, _ARRAY, _SIZE, _ARRAY, _SIZE, _SIZE, _ARRAY, _ARRAY),
@@ -299,6 +314,7 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
     "accumulate": (_BOOL, *3 * (_ARRAY,), _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_ARRAY,)),
     "log_gaussians": (_BOOL, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
     "mixture_step": (_BOOL, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
+    "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
     "kmeans_step": (_BOOL, *2 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *5 * (_ARRAY,)),
 }
 """As in src/kernels.cpp."""

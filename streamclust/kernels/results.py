@@ -23,6 +23,13 @@ class ClusterSums(NamedTuple):
     assigned: Assigned
 
 
+class Sampled(NamedTuple):
+    """Numbers of the points that were drawn, (M,), in their order, and the chance of each, (M,)."""
+
+    picked: Labels
+    probability: Array
+
+
 class Moments(NamedTuple):
     """Moments about a reference; see `streamclust.stats.Stats`."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.kernels.results import Assigned, ClusterSums, Moments
+from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,6 +120,24 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     weight, first = cluster_moments(X, w, assigned.labels, centroids)
     lanes = np.bincount(np.arange(len(X)) % 8, weights=w * assigned.sqdist, minlength=8)
     return ClusterSums(weight, first, sum(lanes.tolist()), assigned)
+
+
+def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
+    """Sum in the order of the points; the first of the likeliest where the grid falls on none."""
+    labels, sqdist = assigned
+    if not len(w):
+        return Sampled(np.empty(0, np.intp), np.empty(0))
+    weight, cost = np.bincount(labels, weights=w, minlength=n_clusters), w * sqdist
+    total = float(np.add.accumulate(cost)[-1])
+    tau = size / (np.count_nonzero(weight) / n_clusters + (1.0 if total > 0.0 else 0.0))
+    with np.errstate(divide="ignore", over="ignore"):  # of a cluster without points
+        share = tau / (weight * n_clusters)
+    probability = np.fmin(1.0, w * share[labels] + tau * (cost / (total if total > 0.0 else 1.0)))
+    ticks = np.floor(np.add.accumulate(probability) + start)
+    picked = np.flatnonzero(np.diff(ticks, prepend=0.0))
+    if not len(picked):
+        picked = np.array([probability.argmax()])
+    return Sampled(picked, probability[picked])
 
 
 def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:

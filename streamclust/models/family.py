@@ -11,7 +11,7 @@ from streamclust.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streamclust.arrays import Array, Labels
+    from streamclust.arrays import Array, Labels, Points
     from streamclust.kernels import Assigned
     from streamclust.models.em import Climb, Data
     from streamclust.models.moves import Move, Sample
@@ -65,7 +65,7 @@ class Family(Protocol[P]):
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
 
-    def assigning_e_step(self, params: P, X: Array, w: Array) -> tuple[Stats, Assigned]:
+    def assigning_e_step(self, params: P, X: Points, w: Array) -> tuple[Stats, Assigned]:
         """Return the same, and each point's nearest mean with its squared distance."""
 
     def m_step(self, stats: Stats, params: P) -> P:

@@ -23,7 +23,7 @@ from streamclust.stats import Stats, recentre
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streamclust.arrays import Array, Labels
+    from streamclust.arrays import Array, Labels, Points
     from streamclust.models.em import Climb, Data
     from streamclust.models.moves import Move, Sample
     from streamclust.scaling import Scaling
@@ -124,7 +124,7 @@ class GaussianMixture:
         unknown = MixtureParams(np.zeros(len(means)), means, nothing, self.covariance_type)
         return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
 
-    def e_step(self, params: MixtureParams, X: Array, w: Array) -> Stats:
+    def e_step(self, params: MixtureParams, X: Points, w: Array) -> Stats:
         """Return the responsibilities' moments about the means, and the log-likelihood."""
         moments, log_likelihood = kernels.mixture_step(
             X, w, params.log_weights, params.means, params.root, self.covariance_type
@@ -132,7 +132,7 @@ class GaussianMixture:
         return self._stats(moments, params.means, log_likelihood, float(w.sum()))
 
     def assigning_e_step(
-        self, params: MixtureParams, X: Array, w: Array
+        self, params: MixtureParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
         """Return the same, and each point's nearest mean."""
         return self.e_step(params, X, w), kernels.assign(X, params.means)

@@ -22,7 +22,7 @@ from streamclust.stats import Stats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streamclust.arrays import Array, Labels
+    from streamclust.arrays import Array, Labels, Points
     from streamclust.models.em import Climb, Data
     from streamclust.models.moves import Sample
     from streamclust.scaling import Scaling
@@ -83,12 +83,12 @@ class KMeans:
         """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
         return KMeansParams(seed_centroids(X, w, self.n_clusters, rng))
 
-    def e_step(self, params: KMeansParams, X: Array, w: Array) -> Stats:
+    def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return counts and sums about it."""
         return self.assigning_e_step(params, X, w)[0]
 
     def assigning_e_step(
-        self, params: KMeansParams, X: Array, w: Array
+        self, params: KMeansParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
         """Return the same, and the assignments."""
         sums = kernels.kmeans_step(X, w, params.centroids)

@@ -142,7 +142,7 @@ class Learning:
         state = self._checkpoint.learner
         if len(batch.X):
             state = self._solver.answered(state, len(batch.X))
-            state, info = self._learner.update(state, batch.X, batch.w, time_ms=batch.time_ms)
+            state, info = self._learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
             self._solver.begin(state)
             self._tell(info, state.points)
         self._checkpoint = replace(

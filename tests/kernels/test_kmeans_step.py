@@ -148,3 +148,13 @@ def test_a_few_points_get_the_same_bits_as_many(
         few = kernels.assign(X[:n], C)
         assert_array_equal(few.labels, labels[:n])
         assert_array_equal(few.sqdist, sqdist[:n])
+
+
+@pytest.mark.parametrize("D", [1, 7, 16])
+def test_float32_points_give_the_bits_of_their_float64_values(each_kernel: str, D: int) -> None:
+    rng = np.random.default_rng(D)
+    C, w = rng.normal(size=(33, D)), rng.random(300)
+    X = rng.normal(size=(300, D)).astype(np.float32)
+    single, double = (kernels.kmeans_step(points, w, C) for points in (X, X.astype(np.float64)))
+    for a, b in zip(single, double, strict=True):
+        assert_array_equal(a, b)

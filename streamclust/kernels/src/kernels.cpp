@@ -3,6 +3,7 @@
 
 #include "kmeans.hpp"
 #include "mixture.hpp"
+#include "sampling.hpp"
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -50,6 +51,15 @@ EXPORT(kmeans_step)
                                   sqdist)
                     : kmeans_step((const double*)x, w, N, book, C, weight, first, inertia, labels,
                                   sqdist));
+}
+
+EXPORT(sample)
+(const double* w, const int64_t* labels, const double* sqdist, int64_t N, int64_t K, double size,
+ double start, int64_t* picked, double* probability, int64_t* count) {
+    Buffer<double> share(K);
+    if (!share.ok()) return 1;
+    *count = sample(w, labels, sqdist, N, K, size, start, share.data, picked, probability);
+    return 0;
 }
 
 EXPORT(mixture_step)
