@@ -61,7 +61,7 @@ class Climb(Generic[P]):
         Statistics of the data under `params`.
     history : tuple of float
         Loss before each m-step and after the last one; for K-means it never rises, nor for a
-        mixture whose reg_covar is 0.
+        mixture whose reg_covar is 0, as long as no component shrinks to a point.
     converged : bool
         Whether the loss stopped improving by more than `tol` within `max_iter` iterations.
     """
