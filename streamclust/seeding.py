@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from streamclust.arrays import Array, Labels
 from streamclust.errors import TooFewPointsError
-from streamclust.kernels import assign, squared_distances
+from streamclust.kernels import assign, plusplus, swaps
 
 SWAP_TRIALS = 100
 """Swaps that are tried; more than this hardly lowers J after Lloyd's algorithm."""
@@ -18,12 +16,6 @@ GREEDY_WORK = 1 << 34
 
 _ROUNDS = 8
 """A round draws one point for so many that there are already."""
-
-_CELLS = 1 << 20
-"""Distances that are held at a time while all centroids are looked at."""
-
-_ROUNDING = 1e-9
-"""Share of J that a swap has to gain: less may be rounding."""
 
 
 def seed_centroids(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
@@ -67,20 +59,11 @@ def kmeans_plusplus(X: Array, w: Array, n_clusters: int, rng: np.random.Generato
     TooFewPointsError
         If `X` has fewer than K distinct points of positive weight.
     """
-    trials = _trials(n_clusters)
-    centroids = np.empty((n_clusters, X.shape[1]))
-    cost = w  # the first one is drawn by weight alone
-    nearest = np.full(len(X), np.inf)
-    for k in range(n_clusters):
-        if not np.any(cost > 0):
-            raise _too_few(k, n_clusters)
-        drawn = _draw(cost, 1 if k == 0 else trials, rng)
-        candidates = np.minimum(nearest[:, None], squared_distances(X, X[drawn]))
-        best = int((w[:, None] * candidates).sum(axis=0).argmin())
-        centroids[k] = X[drawn[best]]
-        nearest = candidates[:, best]
-        cost = w * nearest
-    return centroids
+    uniform = rng.random(1 + (n_clusters - 1) * _trials(n_clusters))
+    chosen = plusplus(X, w, n_clusters, uniform)
+    if len(chosen) < n_clusters:
+        raise _too_few(len(chosen), n_clusters)
+    return X[chosen]
 
 
 def _trials(n_clusters: int) -> int:
@@ -126,13 +109,6 @@ def _draw_distinct(cost: Array, size: int, rng: np.random.Generator) -> Labels:
     return possible[np.argpartition(keys, size - 1)[:size]]
 
 
-def _draw(cost: Array, size: int, rng: np.random.Generator) -> Labels:
-    """Draw `size` indices with probability proportional to `cost`, never one of cost 0."""
-    cumulated = np.cumsum(cost / cost.max())
-    drawn = np.searchsorted(cumulated, rng.random(size) * cumulated[-1], side="right")
-    return np.asarray(drawn, dtype=np.intp)
-
-
 def local_search(
     X: Array, w: Array, centroids: Array, rng: np.random.Generator, trials: int = SWAP_TRIALS
 ) -> Array:
@@ -158,66 +134,4 @@ def local_search(
     array of shape (K, D)
         J is at most that of `centroids`; where those are distinct, these are.
     """
-    centroids = centroids.copy()
-    near = _two_nearest(X, centroids)
-    for _ in range(trials):
-        cost = w * near.d1
-        if not np.any(cost > 0):
-            break
-        place = X[_draw(cost, 1, rng)]
-        distance = squared_distances(X, place)[:, 0]
-        after = _after_swaps(near, w, distance, len(centroids))
-        k = int(after.argmin())
-        if after[k] < (1.0 - _ROUNDING) * cost.sum():
-            centroids[k] = place
-            near = _swapped(near, X, centroids, k, distance)
-    return centroids
-
-
-@dataclass(frozen=True, eq=False)
-class _Near:
-    """Each point's nearest and second nearest centroid and the squared distances, all (N,)."""
-
-    first: Labels
-    d1: Array
-    second: Labels
-    d2: Array
-
-
-def _two_nearest(X: Array, centroids: Array) -> _Near:
-    parts = []
-    step = max(1, _CELLS // len(centroids))
-    for start in range(0, len(X), step):
-        distance = squared_distances(X[start : start + step], centroids)
-        rows = np.arange(len(distance))
-        first = distance.argmin(axis=1)
-        d1 = distance[rows, first]
-        distance[rows, first] = np.inf
-        second = distance.argmin(axis=1)
-        parts.append((first, d1, second, distance[rows, second]))
-    return _Near(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _after_swaps(near: _Near, w: Array, distance: Array, K: int) -> Array:
-    """Return J, shape (K,), after a swap of each centroid for the point at `distance` (N,)."""
-    kept = np.minimum(near.d1, distance)
-    lost = w * (np.minimum(near.d2, distance) - kept)
-    by_centroid = np.bincount(near.first, weights=lost, minlength=K).astype(np.float64)
-    return float((w * kept).sum()) + by_centroid
-
-
-def _swapped(near: _Near, X: Array, centroids: Array, k: int, distance: Array) -> _Near:
-    """Return the nearest two once centroid `k` has moved to where `distance` is from."""
-    first, d1 = near.first.copy(), near.d1.copy()
-    second, d2 = near.second.copy(), near.d2.copy()
-    bereft = (first == k) | (second == k)
-    nearer = ~bereft & (distance < d1)
-    second[nearer], d2[nearer] = first[nearer], d1[nearer]
-    first[nearer], d1[nearer] = k, distance[nearer]
-    between = ~bereft & ~nearer & (distance < d2)
-    second[between], d2[between] = k, distance[between]
-    if bereft.any():
-        again = _two_nearest(X[bereft], centroids)
-        first[bereft], d1[bereft] = again.first, again.d1
-        second[bereft], d2[bereft] = again.second, again.d2
-    return _Near(first, d1, second, d2)
+    return swaps(X, w, centroids, rng.random(trials))

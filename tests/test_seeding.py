@@ -179,14 +179,6 @@ def test_local_search_finds_the_blob_that_two_seeds_left_out() -> None:
     assert inertia(X, np.ones(len(X)), found) < 0.01 * inertia(X, np.ones(len(X)), before)
 
 
-def test_local_search_in_tiles_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = np.random.default_rng(0).normal(size=(60, 2))
-    whole = seed_centroids(X, np.ones(60), 7, np.random.default_rng(1))
-    monkeypatch.setattr(seeding, "_CELLS", 20)
-    tiled = seed_centroids(X, np.ones(60), 7, np.random.default_rng(1))
-    assert tiled.tolist() == whole.tolist()
-
-
 def test_rounds_refuse_too_few_distinct_points_too() -> None:
     X = np.repeat(np.eye(3), 5, axis=0)
     with pytest.raises(TooFewPointsError, match="3 distinct points are too few for 4"):

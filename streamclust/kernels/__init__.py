@@ -30,9 +30,12 @@ __all__ = [
     "log_gaussians",
     "mixture_moments",
     "mixture_step",
+    "moves",
     "normalise",
+    "plusplus",
     "sample",
     "squared_distances",
+    "swaps",
     "using",
 ]
 
@@ -135,3 +138,55 @@ def squared_distances(X: Points, C: Array) -> Array:
     C : array of shape (K, D)
     """
     return cast("Array", chosen().squared_distances(X, C))
+
+
+def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
+    """Return the indices of points that greedy k-means++ chooses: K, or all distinct ones if fewer.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    w : array of shape (N,)
+        Sample weights; a point of weight 0 is never chosen.
+    K : int
+    uniform : array of shape (1 + (K - 1) * trials,)
+        Random numbers from [0, 1): one for the first point, `trials` for each of the others.
+    """
+    return cast("Labels", chosen().plusplus(X, w, K, uniform))
+
+
+def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
+    """Return the centroids after swaps for points, each of which lowered J.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    w : array of shape (N,)
+        Sample weights.
+    centroids : array of shape (K, D)
+        K at least 2.
+    uniform : array of shape (trials,)
+        Random numbers from [0, 1), one a trial.
+    """
+    return cast("Array", chosen().swaps(X, w, centroids, uniform))
+
+
+def moves(
+    X: Array, w: Array, labels: Labels, weight: Array, centroids: Array
+) -> tuple[Array, Labels]:
+    """Return by how much J falls, (N,), as each point alone moves to another cluster, and to which.
+
+    The fall is 0 where no move lowers J by more than rounding can.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    w : array of shape (N,)
+        Sample weights.
+    labels : array of shape (N,)
+    weight : array of shape (K,)
+        Of each cluster.
+    centroids : array of shape (K, D)
+        Each cluster's average; K at least 2.
+    """
+    return cast("tuple[Array, Labels]", chosen().moves(X, w, labels, weight, centroids))

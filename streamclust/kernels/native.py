@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.kernels import native_seeding
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def supported(library: ctypes.CDLL) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Native:
+class Native(native_seeding.NativeSeeding):
     """One target's kernels.
 
     Parameters
@@ -316,5 +317,6 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
     "mixture_step": (_BOOL, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
     "kmeans_step": (_BOOL, *2 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *5 * (_ARRAY,)),
+    **native_seeding.ARGUMENTS,
 }
 """As in src/kernels.cpp."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamclust.kernels import twin_seeding
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 
 if TYPE_CHECKING:
@@ -52,6 +53,23 @@ def squared_distances(X: Points, C: Array) -> Array:
     for tile in _tiles(len(X), len(C), X.shape[1]):
         _canonical(X[tile].T[:, :, None], C.T[:, None, :], out[tile])
     return out
+
+
+def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
+    """See `streamclust.kernels.plusplus`."""
+    return twin_seeding.plusplus(squared_distances, X, w, K, uniform)
+
+
+def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
+    """See `streamclust.kernels.swaps`."""
+    return twin_seeding.swaps(squared_distances, X, w, centroids, uniform)
+
+
+def moves(
+    X: Array, w: Array, labels: Labels, weight: Array, centroids: Array
+) -> tuple[Array, Labels]:
+    """See `streamclust.kernels.moves`."""
+    return twin_seeding.moves(squared_distances, X, w, labels, weight, centroids)
 
 
 def assign(X: Points, centroids: Array) -> Assigned:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import numpy as np
-import pytest
 from hypothesis import assume, given
 from numpy.testing import assert_allclose
 
 from streamclust import KMeans, kernels
 from streamclust.arrays import Array, Labels
-from streamclust.models import moving
 from streamclust.models.em import InMemory, climb
 from streamclust.models.moving import hartigan
 from tests.numerics import strict_floats
@@ -72,14 +70,3 @@ def test_a_point_moves_although_the_other_centroid_is_farther_away() -> None:
 def test_the_last_point_of_a_cluster_stays() -> None:
     X = np.array([[0.0], [1.0], [1.1]])
     assert hartigan(X, np.ones(3), np.array([[0.0], [1.05]])) is None
-
-
-def test_tiles_make_the_same_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = np.random.default_rng(3).normal(size=(300, 2))
-    start = X[:9]
-    whole = hartigan(X, np.ones(300), start)
-    monkeypatch.setattr(moving, "_CELLS", 50)
-    tiled = hartigan(X, np.ones(300), start)
-    assert whole is not None
-    assert tiled is not None
-    assert tiled.tobytes() == whole.tobytes()

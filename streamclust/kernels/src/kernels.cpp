@@ -4,6 +4,7 @@
 #include "kmeans.hpp"
 #include "mixture.hpp"
 #include "sampling.hpp"
+#include "seeding.hpp"
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -79,4 +80,22 @@ EXPORT(log_gaussians)
     if (!g.ok()) return 1;
     return !(single ? log_gaussians((const float*)x, N, g, out)
                     : log_gaussians((const double*)x, N, g, out));
+}
+
+EXPORT(plusplus)
+(const double* X, const double* w, int64_t N, int64_t D, int64_t K, int64_t trials,
+ const double* uniform, int64_t* chosen, int64_t* found) {
+    return !plusplus(X, w, N, D, K, trials, uniform, chosen, found);
+}
+
+EXPORT(swaps)
+(const double* X, const double* w, int64_t N, int64_t D, double* C, int64_t K,
+ const double* uniform, int64_t trials) {
+    return !swaps(X, w, N, D, C, K, uniform, trials);
+}
+
+EXPORT(moves)
+(const double* X, const double* w, const int64_t* labels, int64_t N, const double* C, int64_t K,
+ int64_t D, const double* weight, double* gain, int64_t* target) {
+    return !moves(X, w, labels, N, C, K, D, weight, gain, target);
 }

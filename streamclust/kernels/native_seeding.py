@@ -1,0 +1,58 @@
+"""The searches of K-means' seeding in C++, a call each; see src/seeding.hpp."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamclust.arrays import Array, Labels
+
+_SIZE, _ARRAY = ctypes.c_int64, ctypes.c_void_p
+
+ARGUMENTS: dict[str, Sequence[Any]] = {
+    "plusplus": (*2 * (_ARRAY,), *4 * (_SIZE,), *3 * (_ARRAY,)),
+    "swaps": (*2 * (_ARRAY,), *2 * (_SIZE,), _ARRAY, _SIZE, _ARRAY, _SIZE),
+    "moves": (*3 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
+}
+"""As in src/kernels.cpp."""
+
+
+class NativeSeeding:
+    """What `Native` has of them."""
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        raise NotImplementedError
+
+    def plusplus(self, X: Array, w: Array, K: int, uniform: Array) -> Labels:
+        """See `streamclust.kernels.plusplus`."""
+        X, w, uniform = _doubles(X), _doubles(w), _doubles(uniform)
+        trials = (len(uniform) - 1) // (K - 1) if K > 1 else 1
+        chosen, found = np.empty(K, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        self._call("plusplus", X, w, *X.shape, K, trials, uniform, chosen, found)
+        return chosen[: found[0]]
+
+    def swaps(self, X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
+        """See `streamclust.kernels.swaps`."""
+        X, w, uniform = _doubles(X), _doubles(w), _doubles(uniform)
+        C = np.array(centroids, dtype=np.float64, order="C")
+        self._call("swaps", X, w, *X.shape, C, len(C), uniform, len(uniform))
+        return C
+
+    def moves(
+        self, X: Array, w: Array, labels: Labels, weight: Array, centroids: Array
+    ) -> tuple[Array, Labels]:
+        """See `streamclust.kernels.moves`."""
+        X, w, weight, C = map(_doubles, (X, w, weight, centroids))
+        labels = np.ascontiguousarray(labels, dtype=np.int64)
+        gain, target = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
+        self._call("moves", X, w, labels, len(X), C, *C.shape, weight, gain, target)
+        return gain, target
+
+
+def _doubles(values: Array) -> Array:
+    return np.ascontiguousarray(values, dtype=np.float64)

@@ -1,0 +1,143 @@
+"""The searches of K-means' seeding in NumPy; see `streamclust.kernels` and src/seeding.hpp.
+
+Every sum is taken in the order of the points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.arrays import Array, Labels
+
+    Distances = Callable[[Array, Array], Array]
+
+SWAP_ROUNDING = 1e-9
+"""Share of J that a swap has to gain: less may be rounding."""
+
+MOVE_ROUNDING = 1e-12
+"""Share of J that a move has to gain: less may be rounding. Also of a cluster's weight."""
+
+_CELLS = 1 << 18
+"""Distances that are held at a time while all centroids are looked at."""
+
+
+def plusplus(distances: Distances, X: Array, w: Array, K: int, uniform: Array) -> Labels:
+    """See `streamclust.kernels.plusplus`."""
+    chosen: list[int] = []
+    cost = w  # the first one is drawn by weight alone
+    nearest = np.full(len(X), np.inf)
+    for draws in [uniform[:1], *np.split(uniform[1:], max(1, K - 1))][:K]:
+        if not np.any(cost > 0.0):
+            break
+        drawn = _drawn(cost, draws)
+        candidates = np.minimum(nearest[:, None], distances(X, X[drawn]))
+        best = int(np.cumsum(w[:, None] * candidates, axis=0)[-1].argmin())
+        chosen.append(int(drawn[best]))
+        nearest = candidates[:, best]
+        cost = w * nearest
+    return np.array(chosen, dtype=np.int64)
+
+
+def _drawn(cost: Array, uniform: Array) -> Labels:
+    """Return indices drawn with probability proportional to `cost`, never one of cost 0."""
+    cumulated = np.cumsum(cost / cost.max())
+    drawn = np.searchsorted(cumulated, uniform * cumulated[-1], side="right")
+    return np.asarray(np.minimum(drawn, np.flatnonzero(cost > 0.0)[-1]))
+
+
+def swaps(distances: Distances, X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
+    """See `streamclust.kernels.swaps`."""
+    centroids = centroids.copy()
+    near = _two_nearest(distances, X, centroids)
+    for draw in uniform:
+        cost = w * near.d1
+        if not np.any(cost > 0.0):
+            break
+        place = X[_drawn(cost, np.array([draw]))]
+        distance = distances(X, place)[:, 0]
+        after = _after_swaps(near, w, distance, len(centroids))
+        k = int(after.argmin())
+        if after[k] < (1.0 - SWAP_ROUNDING) * np.cumsum(cost)[-1]:
+            centroids[k] = place
+            near = _swapped(distances, near, X, centroids, k, distance)
+    return centroids
+
+
+@dataclass(frozen=True, eq=False)
+class _Near:
+    """Each point's nearest and second nearest centroid and the squared distances, all (N,)."""
+
+    first: Labels
+    d1: Array
+    second: Labels
+    d2: Array
+
+
+def _two_nearest(distances: Distances, X: Array, centroids: Array) -> _Near:
+    parts = []
+    step = max(1, _CELLS // len(centroids))
+    for start in range(0, len(X), step):
+        distance = distances(X[start : start + step], centroids)
+        rows = np.arange(len(distance))
+        first = distance.argmin(axis=1)
+        d1 = distance[rows, first]
+        distance[rows, first] = np.inf
+        second = distance.argmin(axis=1)
+        parts.append((first, d1, second, distance[rows, second]))
+    return _Near(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _after_swaps(near: _Near, w: Array, distance: Array, K: int) -> Array:
+    """Return J, shape (K,), after a swap of each centroid for the point at `distance` (N,)."""
+    kept = np.minimum(near.d1, distance)
+    lost = w * (np.minimum(near.d2, distance) - kept)
+    by_centroid = np.bincount(near.first, weights=lost, minlength=K).astype(np.float64)
+    return float(np.cumsum(w * kept)[-1]) + by_centroid
+
+
+def _swapped(
+    distances: Distances, near: _Near, X: Array, centroids: Array, k: int, distance: Array
+) -> _Near:
+    """Return the nearest two once centroid `k` has moved to where `distance` is from."""
+    first, d1 = near.first.copy(), near.d1.copy()
+    second, d2 = near.second.copy(), near.d2.copy()
+    bereft = (first == k) | (second == k)
+    nearer = ~bereft & (distance < d1)
+    second[nearer], d2[nearer] = first[nearer], d1[nearer]
+    first[nearer], d1[nearer] = k, distance[nearer]
+    between = ~bereft & ~nearer & (distance < d2)
+    second[between], d2[between] = k, distance[between]
+    if bereft.any():
+        again = _two_nearest(distances, X[bereft], centroids)
+        first[bereft], d1[bereft] = again.first, again.d1
+        second[bereft], d2[bereft] = again.second, again.d2
+    return _Near(first, d1, second, d2)
+
+
+def moves(
+    distances: Distances, X: Array, w: Array, labels: Labels, weight: Array, centroids: Array
+) -> tuple[Array, Labels]:
+    """See `streamclust.kernels.moves`."""
+    gain, target = np.zeros(len(X)), np.zeros(len(X), dtype=np.int64)
+    costs = np.zeros(len(X))
+    step = max(1, _CELLS // len(centroids))
+    for start in range(0, len(X), step):
+        part = slice(start, start + step)
+        distance = distances(X[part], centroids)
+        rows, own, m = np.arange(len(distance)), labels[part], w[part]
+        d_own, rest = distance[rows, own], weight[own] - m
+        shared = rest > MOVE_ROUNDING * weight[own]  # else the point is its cluster
+        leaving = np.zeros(len(distance))
+        np.divide(m * weight[own] * d_own, rest, out=leaving, where=shared)
+        entering = distance * (m[:, None] * weight / (weight + m[:, None]))
+        entering[rows, own] = np.inf
+        target[part] = entering.argmin(axis=1)
+        gain[part] = leaving - entering[rows, target[part]]
+        costs[part] = m * d_own
+    return np.where(gain > MOVE_ROUNDING * np.cumsum(costs)[-1], gain, 0.0), target
