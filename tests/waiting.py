@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 30.0) -> None:
     """Return as soon as the condition is true; fail if it isn't within ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -170,7 +170,7 @@ def test_ctrl_c_says_how_many_points_went_in(
     process = start("a.npy", "--rate", "1")
     wait_until(lambda: client.xlen(namespace))
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=10)
+    stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == module.EXIT_INTERRUPTED
     assert stderr == ""
     sent = client.xlen(namespace)
@@ -187,7 +187,7 @@ def test_ctrl_c_ends_the_wait_for_input(
         feed.flush()
         wait_until(lambda: client.xlen(namespace))
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=10)
+        stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (module.EXIT_INTERRUPTED, "")
     report = json.loads(stdout)
     assert (report["points"], report["interrupted"]) == (1, True)

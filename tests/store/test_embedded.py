@@ -62,7 +62,7 @@ class User:
         return int(self.process.stdout.readline())
 
     def leave(self) -> None:
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=30)
         assert self.process.returncode == 0
 
     def kill(self) -> None:
