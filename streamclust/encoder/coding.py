@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.quantize import Codes, numbered, quantize
-from streamclust.store.codes import NO_CODE, encode_fields
+from streamclust.store.codes import NO_CODE, encode_fields, encode_points
 from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Coder:
         self._top = top
         self._labels = frozenset(label.encode() for label in labels)
         self._layout: Layout | None = None
+        self._names: Sequence[bytes] = ()
+        self._places: list[int] = []
 
     def __call__(self, entries: Sequence[Entry], model: Model) -> Coded:
         """Return the codes of entries (ID, fields and values) under a model."""
@@ -66,19 +68,25 @@ class Coder:
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
         if len(model.ids):
             codes = numbered(codes, model.ids)
+        if codes.top is None and len(codes) == len(entries) and (decoded.counts == 1).all():
+            coded = self._labelled(entries, encode_points(codes, model.version))
+            return Coded(coded, len(codes), 0)
+        return Coded(self._blocks(entries, codes, decoded, model), len(codes), len(decoded.dead))
+
+    def _blocks(
+        self, entries: Sequence[Entry], codes: Codes, decoded: Decoded, model: Model
+    ) -> list[tuple[bytes, list[bytes]]]:
+        """Return entries of codes, for blocks and for what has bad points too."""
         dead: dict[int, list[DeadPoint]] = {}
         for point in decoded.dead:
             dead.setdefault(point.entry_id, []).append(point)
         out = []
-        for number, (part, (entry_id, flat)) in enumerate(
-            zip(_parts(codes, decoded.counts), entries, strict=True)
-        ):
+        for number, part in enumerate(_parts(codes, decoded.counts)):
             bad = dead.get(number, [])
             whole = _with_bad(part, [max(point.index, 0) for point in bad]) if bad else part
             reason = bad[0].reason if bad else None
-            coded = encode_fields(whole, model.version, _values(model), reason)
-            out.append((entry_id, coded + self._repeated(flat)))
-        return Coded(out, len(codes), len(decoded.dead))
+            out.append(encode_fields(whole, model.version, _values(model), reason))
+        return self._labelled(entries, out)
 
     def refuse(self, entry_id: bytes, reason: str, model: Model) -> Coded:
         """Return the code of an entry that isn't read: none, and why."""
@@ -106,11 +114,21 @@ class Coder:
         counts = np.concatenate([nothing, rest.counts])
         return replace(rest, counts=counts, dead=(*dead, *rest.dead))
 
-    def _repeated(self, flat: Sequence[bytes]) -> list[bytes]:
+    def _labelled(
+        self, entries: Sequence[Entry], coded: list[list[bytes]]
+    ) -> list[tuple[bytes, list[bytes]]]:
+        """Return entries of codes: the IDs, the codes, and the labels that are repeated."""
+        pairs = zip(entries, coded, strict=True)
         if not self._labels:
-            return []
-        pairs = zip(flat[::2], flat[1::2], strict=True)
-        return [text for pair in pairs if pair[0] in self._labels for text in pair]
+            return [(entry_id, fields) for (entry_id, _), fields in pairs]
+        return [(entry_id, fields + self._repeated(flat)) for (entry_id, flat), fields in pairs]
+
+    def _repeated(self, flat: Sequence[bytes]) -> list[bytes]:
+        names = flat[::2]
+        if names != self._names:
+            self._names = names
+            self._places = [2 * n for n, name in enumerate(names) if name in self._labels]
+        return [text for place in self._places for text in flat[place : place + 2]]
 
 
 def too_large(most: int) -> str:

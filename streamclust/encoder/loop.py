@@ -1,7 +1,8 @@
-"""One encoder of one stream: read a share, give it codes, wait for its turn, write, acknowledge.
+"""One encoder of one stream: read a share, give it codes, write and acknowledge it in its turn.
 
-Codes are worked out side by side and written in the order of the stream. Whatever goes wrong, the
-way back is the same: read again, from the oldest on, what this encoder has and has not finished.
+Codes are worked out side by side and written in the order of the stream. While it is an encoder's
+turn, each round trip writes one share and brings the next. Whatever goes wrong, the way back is the
+same: read again, from the oldest on, what this encoder has and has not finished.
 Entries and codes of a session belong to one history of the server's data, so that no codes are
 written of entries that the next primary doesn't have.
 """
@@ -15,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from streamclust.encoder.coding import Coder, too_large
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.codes import last_code, write_codes
+from streamclust.encoder.coding import Coded, Coder, too_large
+from streamclust.store.exchange import open_exchange
 from streamclust.store.faults import passes
 from streamclust.store.gaps import gap_words
 from streamclust.store.group import Delivery, GroupMember, member_name
@@ -30,8 +30,9 @@ from streamclust.worker.patience import Patience
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamclust.encoder.coding import Coded
     from streamclust.store.connect import Server
+    from streamclust.store.exchange import Share, Written
+    from streamclust.store.gaps import Gap
     from streamclust.store.published import Model
 
 _BLOCK_MS = 250
@@ -150,11 +151,14 @@ class _Encoder:
         reader = server.client(max_reply=self._largest)
         share = min(settings.batch.size, _SHARE)
         self._member = GroupMember(reader, job.stream, job.keys.encoders, share, name)
+        self._exchange = open_exchange(
+            self._client, self._member, job.keys, job.key, settings.encode.keep
+        )
         spec = points_format(settings.points)
         self._coder = Coder(spec, settings.encode.top, settings.encode.labels)
         self._takeover_ms = int(settings.encode.takeover * 1000)
         self._model: Model | None = None
-        self._last = "0-0"  # all up to here have codes; maybe later ones too
+        self._held = Delivery([])  # read together with the last write
         self._behind = True
         self._said = self._looked = time.monotonic()
         self.tally = tally
@@ -163,16 +167,16 @@ class _Encoder:
         """Encode; say whether all is done."""
         start = self._job.model.start
         self._member.join(_START.get(start, start))
-        while not self._job.stop.is_set():
-            if self._model is None and not self._model_is_there():
+        while self._held or not self._job.stop.is_set():
+            if self._model is None:
+                self._wait_for_model()
                 continue
-            delivery = self._next()
-            patience.going_well()
-            if delivery:
-                self._finish(delivery)
-                self._say()
-            elif not self._behind and self._nothing_left():
+            if self._behind:
+                self._catch_up(self._model)
+            elif self._go_on(self._model) and self._nothing_left():
                 return True
+            patience.going_well()
+            self._say()
         return False
 
     def leave(self) -> None:
@@ -180,103 +184,112 @@ class _Encoder:
         with suppress(redis.RedisError):
             self._member.leave()
 
-    def _model_is_there(self) -> bool:
-        """Wait for the first version, if need be; say whether it came."""
+    def _wait_for_model(self) -> None:
+        """Wait for the first version."""
         client, keys = self._client, self._job.keys
         if self._job.until_idle:
             read_model(client, keys)  # says what is missing
-        elif not client.exists(keys.models):
+        self._follow(newer(client, keys, 0))
+        if self._model is None:
             self._job.log.info("waiting for the first version of the model")
-        while not self._job.stop.is_set():
-            there: Any = client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
-            if there:
-                model = self._newest_model()
-                self._job.log.info("encoding", version=model.version, codes=self._job.key)
-                return True
-        return False
+        while self._model is None and not self._job.stop.is_set():
+            client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
+            self._follow(newer(client, keys, 0))
+        if self._model is not None:
+            self._job.log.info("encoding", version=self._model.version, codes=self._job.key)
 
-    def _newest_model(self) -> Model:
-        known = 0 if self._model is None else self._model.version
-        found = newer(self._client, self._job.keys, known)
+    def _follow(self, found: Model | None) -> None:
         if found is not None:
             self._model, self.tally.version = found, found.version
-        if self._model is None:
-            raise AssertionError("nothing is read before there is a model")
-        return self._model
 
-    def _next(self) -> Delivery:
-        """Return what this encoder has and has not finished, or else new entries."""
-        if self._behind:
-            own = self._member.read_own()
-            self._behind = bool(own)
-            if own:
-                return self._member.unbroken(own)
-        self._tell_gap()
-        try:
-            return self._member.read_new(_TURN_MS if self._job.until_idle else _BLOCK_MS)
-        except ReplyTooLargeError:
-            self._behind = True
-            return Delivery([])
+    def _catch_up(self, model: Model) -> None:
+        """Finish the oldest of what this encoder has and has not finished, if there is any."""
+        own = self._member.read_own()
+        self._behind = bool(own)
+        if own:
+            delivery = self._member.unbroken(own)
+            model = newer(self._client, self._job.keys, model.version) or model
+            self._follow(model)
+            coded, share = self._coded(delivery, model)
+            if self._settle(share, coded, self._exchange.write(share)):
+                self._count_gone(len(delivery.gone))
 
-    def _tell_gap(self) -> None:
-        if gap := self._member.missing():
+    def _go_on(self, model: Model) -> bool:
+        """Write what is in hand, and read what comes next; say whether nothing is there to do."""
+        coded, share = self._coded(self._held, model)
+        self._held = Delivery([])
+        if self._job.stop.is_set():
+            if share:
+                self._settle(share, coded, self._exchange.write(share))
+            return False
+        waits = _TURN_MS if self._job.until_idle else _BLOCK_MS
+        answer = self._exchange.go_on(share, model.version, None if share else waits)
+        self._follow(answer.model)
+        self._tell_gap(answer.gap)
+        self._behind = answer.delivery is None
+        self._held = answer.delivery or self._held
+        self._settle(share, coded, answer.written)
+        return not (share or self._held or self._behind)
+
+    def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, Share]:
+        """Return the codes of entries, and what is to be written and acknowledged."""
+        if delivery.too_large:
+            coded = self._coder.refuse(delivery.ids[0], too_large(self._largest), model)
+        elif delivery.entries:
+            coded = self._coder(delivery.entries, model)
+        else:
+            coded = Coded([], 0, 0)
+        if not delivery.gone:
+            return coded, coded.entries
+        gone: list[tuple[bytes, list[bytes]]] = [(entry_id, []) for entry_id in delivery.gone]
+        return coded, sorted([*coded.entries, *gone], key=lambda entry: order(entry[0]))
+
+    def _settle(self, share: Share, coded: Coded, written: Written) -> bool:
+        """See to it that a share is written when its turn has come, and count it.
+
+        False if the wait for it was broken off; it is to be read again.
+        """
+        while written.entries is None:
+            if not self._turn_may_come(share, written.last):
+                self._behind, self._held = True, Delivery([])
+                return False
+            written = self._exchange.write(share)
+        self._count(written.entries, coded)
+        return True
+
+    def _turn_may_come(self, share: Share, last: str) -> bool:
+        """Wait for codes after `last`.
+
+        False if the wait was broken off: by a request to stop, or because entries were taken over
+        that come first.
+        """
+        if self._job.stop.is_set():
+            return False
+        news: Any = self._client.xread({self._job.key: last}, count=1, block=_TURN_MS)
+        if not news:
+            self._member.keep([entry_id for entry_id, _ in (*share, *self._held.entries)])
+            return not self._take_over()
+        return True
+
+    def _tell_gap(self, gap: Gap | None) -> None:
+        if gap is not None:
             self.tally.gone += gap.entries or 0
             self.tally.unknown_gaps += gap.entries is None
             event, told = gap_words(gap)
             self._job.log.warning(event, after=gap.after, **told)
 
-    def _finish(self, delivery: Delivery) -> None:
-        """Write the codes of entries when their turn has come, and acknowledge them."""
-        coded = self._coded(delivery)
-        if not self._turn_comes(delivery.ids):
-            self._behind = True
-            return
-        written = write_codes(
-            self._client, self._job.key, coded.entries, self._job.model.encode.keep
-        )
-        self._member.done(delivery.ids)
-        self._last = max(self._last, delivery.ids[-1].decode(), key=order)
-        self._count(written, len(coded.entries) - written, coded.points, coded.bad)
-        self._count_gone(len(delivery.gone))
-
-    def _coded(self, delivery: Delivery) -> Coded:
-        model = self._newest_model()
-        if delivery.too_large:
-            return self._coder.refuse(delivery.ids[0], too_large(self._largest), model)
-        return self._coder(delivery.entries, model)
-
-    def _count(self, written: int, repeated: int, points: int, bad: int) -> None:
+    def _count(self, written: int, coded: Coded) -> None:
         tally = self.tally
         tally.entries += written
-        tally.repeated += repeated
+        tally.repeated += len(coded.entries) - written
         if written:
-            tally.points += points
-            tally.bad += bad
+            tally.points += coded.points
+            tally.bad += coded.bad
 
     def _count_gone(self, gone: int) -> None:
         if gone:
             self.tally.gone += gone
             self._job.log.warning("gap: entries were gone before they had codes", count=gone)
-
-    def _turn_comes(self, ids: list[bytes]) -> bool:
-        """Wait until all entries before these have codes.
-
-        False if the wait was broken off: by a request to stop, or because entries were taken over
-        that come first.
-        """
-        first = min(ids, key=order)
-        while self._member.before(first, self._last):
-            self._last = last_code(self._client, self._job.key)
-            if not self._member.before(first, self._last):
-                break
-            if self._job.stop.is_set():
-                return False
-            news: Any = self._client.xread({self._job.key: self._last}, count=1, block=_TURN_MS)
-            if not news:
-                self._member.keep(ids)
-                if self._take_over():
-                    return False
-        return True
 
     def _take_over(self) -> bool:
         """Take what a dead encoder has left; say whether there was anything."""

@@ -19,19 +19,20 @@ they came.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import redis
 from numpy.typing import NDArray
 
 from streamclust.arrays import Array
 from streamclust.errors import FormatError, ServerError
 from streamclust.store.keys import CODE_FIELDS
+from streamclust.store.streams import LESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import redis
 
     from streamclust.quantize import Codes
 
@@ -43,38 +44,55 @@ NO_CODE = -1
 _INTEGERS = np.dtype("<i4")
 _NUMBERS = np.dtype("<f4")
 
-# IDs are compared as text, by length first: they go up to 2^64, beyond Lua's numbers.
-WRITE_CODES = """
-local codes, keep = KEYS[1], ARGV[1]
-local found = redis.call('TYPE', codes).ok
-if found ~= 'none' and found ~= 'stream' then return found end
-local last = '0-0'
-if found == 'stream' then
-  local info = redis.call('XINFO', 'STREAM', codes)
-  for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
+# Rows are written as `_rows` has them. As their IDs rise, all after one that is new are new.
+WRITER = (
+    LESS
+    + """
+local function last_code(codes)
+  local found = redis.call('TYPE', codes).ok
+  if found == 'none' then return '0-0' end
+  if found ~= 'stream' then return nil, found end
+  return named(redis.call('XINFO', 'STREAM', codes))['last-generated-id']
 end
-local function split(id) return string.match(id, '(%d+)-(%d+)') end
-local function larger(a, b)
-  if #a ~= #b then return #a > #b end
-  return a > b
-end
-local last_ms, last_seq = split(last)
-local function is_new(id)
-  local ms, seq = split(id)
-  if ms ~= last_ms then return larger(ms, last_ms) end
-  return larger(seq, last_seq)
-end
-local i, written = 2, 0
-while i <= #ARGV do
-  local id, stop = ARGV[i], i + 1 + ARGV[i + 1]
-  if is_new(id) then
-    redis.call('XADD', codes, 'MAXLEN', '~', keep, id, unpack(ARGV, i + 2, stop))
-    written = written + 1
+local function write(codes, last, keep, rows, i)
+  local written, is_new, ids = 0, false, {}
+  while i <= #rows do
+    local entries, width, row = tonumber(rows[i]), tonumber(rows[i + 1]), {}
+    for field = 1, width do row[2 * field] = rows[i + 1 + field] end
+    i = i + 2 + width
+    for _ = 1, entries do
+      row[1] = rows[i]
+      for field = 1, width do row[2 * field + 1] = rows[i + field] end
+      i = i + 1 + width
+      ids[#ids + 1] = row[1]
+      is_new = is_new or less(last, row[1])
+      if is_new and width > 0 then
+        written = written + 1
+        if i <= #rows then
+          redis.call('XADD', codes, unpack(row))
+        else
+          redis.call('XADD', codes, 'MAXLEN', '~', keep, unpack(row))
+        end
+      end
+    end
   end
-  i = stop + 1
+  return written, ids
 end
+"""
+)
+"""For scripts: the newest ID that `:codes` has had, or nil and the key's type if it is no stream;
+and the writing of rows, which are ``ARGV[i]`` and all that follows. The last one trims the
+stream."""
+
+WRITE_CODES = (
+    WRITER
+    + """
+local last, other = last_code(KEYS[1])
+if other then return other end
+local written = write(KEYS[1], last, ARGV[1], ARGV, 2)
 return written
 """
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +147,16 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
         flat += [b"m", b"%d" % codes.top.shape[1], b"top", integers(codes.top)]
         flat += [values.encode(), numbers(codes.top_values)]
     return flat if reason is None else [*flat, b"reason", reason.encode()]
+
+
+def encode_points(codes: Codes, version: int) -> list[list[bytes]]:
+    """Return what `encode_fields` does for entries of one point each, without `top`."""
+    said = b"%d" % version
+    numbers, distances = codes.index.tolist(), codes.distance.tolist()
+    return [
+        [b"code", b"%d" % number, b"distance", repr(distance).encode(), b"version", said]
+        for number, distance in zip(numbers, distances, strict=True)
+    ]
 
 
 def _text(values: NDArray[Any]) -> bytes:
@@ -187,10 +215,23 @@ def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool)
 
 def codes_call(key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int) -> CodesCall:
     """Return the arguments of the EVAL that `write_codes` sends, for a transaction."""
-    arguments: list[bytes | int] = [keep]
-    for entry_id, flat in entries:
-        arguments += [entry_id, len(flat), *flat]
-    return (WRITE_CODES, 1, key, *arguments)
+    return (WRITE_CODES, 1, key, keep, *as_rows(entries))
+
+
+def as_rows(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[bytes | int]:
+    """Return entries as the scripts take them.
+
+    How many have the same fields, how many fields these are, their names; then each one's ID and
+    values; and so on. Names are sent, and taken apart by the server, once for many entries.
+    """
+    rows: list[bytes | int] = []
+    for names, same in groupby(entries, key=lambda entry: entry[1][::2]):
+        some = list(same)
+        rows += [len(some), len(names), *names]
+        for entry_id, flat in some:
+            rows.append(entry_id)
+            rows += flat[1::2]
+    return rows
 
 
 def write_codes(
@@ -204,7 +245,7 @@ def write_codes(
     key : str
     entries : sequence of (ID, fields and values)
         IDs rise. Those up to the newest that the stream has had are left out: they were written
-        before.
+        before. So are those without fields.
     keep : int
         About how many entries the stream keeps.
 
@@ -213,7 +254,17 @@ def write_codes(
     ServerError
         If the key is of another type.
     """
-    written: Any = client.eval(*codes_call(key, entries, keep))
+    return how_many(client.eval(*codes_call(key, entries, keep)), key)
+
+
+def how_many(written: Any, key: str) -> int:
+    """Return how many entries a script has written to a key.
+
+    Raises
+    ------
+    ServerError
+        If it found another type there.
+    """
     if isinstance(written, bytes):
         raise ServerError(f"key {key} holds a {written.decode()}, expected a stream; move it")
     return int(written)
@@ -221,8 +272,11 @@ def write_codes(
 
 def last_code(client: redis.Redis, key: str) -> str:
     """Return the ID of the newest codes ever written, ``0-0`` before the first."""
-    if not client.exists(key):
+    try:
+        info: Any = client.xinfo_stream(key)
+    except redis.ResponseError as error:
+        if "no such key" not in str(error):
+            raise
         return "0-0"
-    info: Any = client.xinfo_stream(key)
     last: bytes = info["last-generated-id"]
     return last.decode()

@@ -35,34 +35,41 @@ _CLAIMED = 256
 """Entries that one XAUTOCLAIM looks for."""
 
 
-# What is gone counts as read from then on, so that one member is told of it, once.
-_MISSING = (
+# Only the old end is trimmed: an entry up to `newest` says that nothing after it was. What is gone
+# counts as read from then on, so that one member is told of it, once.
+FIND_GAP = (
     LESS
     + """
-local stream, group = KEYS[1], ARGV[1]
-if redis.call('EXISTS', stream) == 0 then return {} end
-local found
-for _, each in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  each = named(each)
-  if each['name'] == group then found = each end
+local function find_gap(stream, group, newest)
+  if redis.call('EXISTS', stream) == 0 then return {} end
+  local info, found = named(redis.call('XINFO', 'STREAM', stream)), nil
+  local first = info['first-entry'] and info['first-entry'][1]
+  if first and not less(newest, first) then return {} end
+  for _, each in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    each = named(each)
+    if each['name'] == group then found = each end
+  end
+  if not found or found['last-delivered-id'] == '0-0' then return {} end
+  local at = found['last-delivered-id']
+  if not less(at, first or info['last-generated-id']) then return {} end
+  local added, read, missing = info['entries-added'], found['entries-read'], -1
+  local gone = added and added - info['length']
+  if gone and read then missing = gone - read end
+  if missing == 0 then return {} end
+  if gone then
+    redis.call('XGROUP', 'SETID', stream, group, first and at or info['last-generated-id'],
+               'ENTRIESREAD', string.format('%.0f', gone))
+  elseif not first then
+    redis.call('XGROUP', 'SETID', stream, group, info['last-generated-id'])
+  end
+  return {at, missing}
 end
-if not found or found['last-delivered-id'] == '0-0' then return {} end
-local info, at = named(redis.call('XINFO', 'STREAM', stream)), found['last-delivered-id']
-local first = info['first-entry'] and info['first-entry'][1]
-if not less(at, first or info['last-generated-id']) then return {} end
-local added, read, missing = info['entries-added'], found['entries-read'], -1
-local gone = added and added - info['length']
-if gone and read then missing = gone - read end
-if missing == 0 then return {} end
-if gone then
-  redis.call('XGROUP', 'SETID', stream, group, first and at or info['last-generated-id'],
-             'ENTRIESREAD', string.format('%.0f', gone))
-elseif not first then
-  redis.call('XGROUP', 'SETID', stream, group, info['last-generated-id'])
-end
-return {at, missing}
 """
 )
+"""For scripts: what a group was never given of a stream, of which `newest` was. Returns
+nothing, or the last ID that was given out and how many entries are missing; -1 if nobody knows."""
+
+_MISSING = FIND_GAP + "return find_gap(KEYS[1], ARGV[1], ARGV[2])"
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,9 @@ class Delivery:
 
     @property
     def ids(self) -> list[bytes]:
-        """IDs of the entries and of those that are gone."""
-        return [*(entry_id for entry_id, _ in self.entries), *self.gone]
+        """IDs of the entries and of those that are gone, in order."""
+        ids = [entry_id for entry_id, _ in self.entries]
+        return sorted([*ids, *self.gone], key=order) if self.gone else ids
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.gone)
@@ -109,6 +117,11 @@ class GroupMember:
         Entries that one read asks for at most.
     name : str, optional
         The member's own, if it has one already.
+
+    Attributes
+    ----------
+    newest : bytes
+        Newest ID that this member was given as a new one.
     """
 
     def __init__(
@@ -116,17 +129,18 @@ class GroupMember:
     ) -> None:
         for command in ("XREADGROUP", "XPENDING", "XAUTOCLAIM"):
             client.set_response_callback(command, lambda reply, **_: reply)
-        self._client = client
-        self._stream = stream
-        self._group = group
+        self.client = client
+        self.stream = stream
+        self.group = group
         self._count = min(count, READ_ENTRIES)
         self._entry_bytes = READ_BYTES / 16.0
         self.name = name or member_name()
+        self.newest = b"0-0"
 
     def join(self, start: str) -> None:
         """Make the group where it is missing, to begin after the ID `start` (``$``: the end)."""
         try:
-            self._client.xgroup_create(self._stream, self._group, start, mkstream=True)
+            self.client.xgroup_create(self.stream, self.group, start, mkstream=True)
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
@@ -135,7 +149,7 @@ class GroupMember:
         """Leave the group; what this member had not finished is there for others at once."""
         if self.release():
             return  # the server would drop these entries with the member
-        self._client.xgroup_delconsumer(self._stream, self._group, self.name)
+        self.client.xgroup_delconsumer(self.stream, self.group, self.name)
 
     def read_new(self, block_ms: int | None) -> Delivery:
         """Return entries that nobody has had yet; wait up to `block_ms` for the first.
@@ -148,13 +162,20 @@ class GroupMember:
         """
         return self._read(">", self._next_count, block_ms)
 
+    def new_call(self, block_ms: int | None) -> tuple[str | int, ...]:
+        """Return the command that `read_new` sends."""
+        return self._call(">", self._next_count, block_ms)
+
     def missing(self) -> Gap | None:
         """Return what was trimmed before any member was given it; each gap to one member, once."""
-        answer: Any = self._client.eval(_MISSING, 1, self._stream, self._group)
-        if not answer:
+        return self.as_gap(self.client.eval(_MISSING, 1, self.stream, self.group, self.newest))
+
+    def as_gap(self, found: Any) -> Gap | None:
+        """Return what the script's `find_gap` has found."""
+        if not found:
             return None
-        after, count = answer
-        return Gap(self._stream, after.decode(), entries=count if count > 0 else None)
+        after, count = found
+        return Gap(self.stream, after.decode(), entries=count if count > 0 else None)
 
     def read_own(self) -> Delivery:
         """Return the oldest entries that this member has but has not finished."""
@@ -173,20 +194,29 @@ class GroupMember:
         return max(1, min(self._count, int(READ_BYTES / max(self._entry_bytes, 1.0))))
 
     def _own(self, count: int) -> list[bytes]:
-        own: Any = self._client.xpending_range(
-            self._stream, self._group, "-", "+", count, consumername=self.name
+        own: Any = self.client.xpending_range(
+            self.stream, self.group, "-", "+", count, consumername=self.name
         )
         return [entry_id for entry_id, *_ in own]
 
+    def _call(self, after: str, count: int, block_ms: int | None) -> tuple[str | int, ...]:
+        block = () if block_ms is None else ("BLOCK", block_ms)
+        who = ("XREADGROUP", "GROUP", self.group, self.name, "COUNT", count)
+        return (*who, *block, "STREAMS", self.stream, after)
+
     def _read(self, after: str, count: int, block_ms: int | None) -> Delivery:
-        reply: Any = self._client.xreadgroup(
-            self._group, self.name, {self._stream: after}, count=count, block=block_ms
-        )
+        call = self._call(after, count, block_ms)
+        return self.delivered(self.client.execute_command(*call), new=after == ">")  # type: ignore[no-untyped-call]
+
+    def delivered(self, reply: Any, *, new: bool = True) -> Delivery:
+        """Return what the reply to a read holds."""
         entries = [] if not reply else reply[0][1]
         there = [(entry_id, flat) for entry_id, flat in entries if flat is not None]
         if there:
             size = float(sum(map(len, there[-1][1])))
             self._entry_bytes = max(size, self._entry_bytes / 2.0)
+            if new:
+                self.newest = there[-1][0]
         return Delivery(there, tuple(entry_id for entry_id, flat in entries if flat is None))
 
     def before(self, first: bytes, after: str) -> bool:
@@ -212,7 +242,7 @@ class GroupMember:
         return not self._pending("-", "+", 1)
 
     def _pending(self, start: str | bytes, stop: str | bytes, count: int) -> list[Any]:
-        reply: Any = self._client.xpending_range(self._stream, self._group, start, stop, count)
+        reply: Any = self.client.xpending_range(self.stream, self.group, start, stop, count)
         return [(entry_id, member) for entry_id, member, *_ in reply]
 
     def take_over(self, idle_ms: int) -> tuple[int, int]:
@@ -225,10 +255,10 @@ class GroupMember:
         """
         cursor, taken, gone = b"0-0", 0, 0
         while True:
-            reply: Any = self._client.execute_command(  # type: ignore[no-untyped-call]
+            reply: Any = self.client.execute_command(  # type: ignore[no-untyped-call]
                 "XAUTOCLAIM",
-                self._stream,
-                self._group,
+                self.stream,
+                self.group,
                 self.name,
                 idle_ms,
                 cursor,
@@ -254,12 +284,12 @@ class GroupMember:
 
     def _claim(self, ids: Sequence[bytes], idle_ms: int) -> None:
         if ids:
-            self._client.xclaim(
-                self._stream, self._group, self.name, 0, list(ids), idle=idle_ms, justid=True
+            self.client.xclaim(
+                self.stream, self.group, self.name, 0, list(ids), idle=idle_ms, justid=True
             )
 
     def done(self, ids: Iterable[bytes]) -> None:
         """Acknowledge entries, whoever has them by now."""
         known = list(ids)
         if known:
-            self._client.xack(self._stream, self._group, *known)
+            self.client.xack(self.stream, self.group, *known)

@@ -34,8 +34,17 @@ def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> M
 
 def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
     """Return the newest version if it is newer than the version `than`."""
-    entries: Any = client.xrevrange(keys.models, "+", f"({than}-0", count=1)
-    return _decode(entries[0], keys) if entries else None
+    return newest_of(client.execute_command(*newer_call(keys, than)), keys)  # type: ignore[no-untyped-call]
+
+
+def newer_call(keys: Keys, than: int) -> tuple[str | int, ...]:
+    """Return the command that `newer` sends."""
+    return ("XREVRANGE", keys.models, "+", f"({than}-0", "COUNT", 1)
+
+
+def newest_of(reply: Any, keys: Keys) -> Model | None:
+    """Return what `newer` makes of its reply."""
+    return _decode(reply[0], keys) if reply else None
 
 
 def follow(

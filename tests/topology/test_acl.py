@@ -135,13 +135,20 @@ def encode(place: Place, user: str) -> None:
         client.xgroup_create("points", KEYS.encoders, "0")
         for count in (2, 1):  # what another encoder has left is taken over, twice
             client.xreadgroup(KEYS.encoders, "gone", {"points": ">"}, count=count)
-            with open_server(place.login(user)) as server:
-                what = {"stream": "points", "key": KEYS.codes()}
-                encoder.run_encoder(job(encoder.Job, place, user, server, **what))
+            encode_once(place, user)
             assert client.xlen(KEYS.codes()) == client.xlen("points")
             consumers: Any = client.xinfo_consumers("points", KEYS.encoders)
             assert [each["name"] for each in consumers] == [b"gone"]
             add_blocks(client, "points", blobs(60), 30)
+        client.xtrim("points", 1, approximate=False)  # of two that no encoder has seen
+        encode_once(place, user)
+        assert client.xlen(KEYS.codes()) == 7
+
+
+def encode_once(place: Place, user: str) -> None:
+    with open_server(place.login(user)) as server:
+        what = {"stream": "points", "key": KEYS.codes()}
+        encoder.run_encoder(job(encoder.Job, place, user, server, **what))
 
 
 def subscribe(place: Place, user: str) -> None:

@@ -19,6 +19,8 @@ from streamclust.store.keys import Keys
 from streamclust.tables import Chunk
 from tests.conftest import free_port
 from tests.refit.desk import EAGER, drain, reasons, refit
+from tests.store.committing import take
+from tests.store.exchanging import Works, given
 from tests.topology.fleet import Cluster, Node
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
 from tests.topology.test_acl import RULES
@@ -167,6 +169,30 @@ def test_ingest_status_watch_and_encode(site: FleetSite, streams: tuple[str, str
     assert done.returncode == 0, done.stderr
     with site.client as client:
         assert client.xlen(Keys(site.namespace, "m").codes()) == 90
+
+
+def test_encoders_take_turns_at_a_stream_of_another_slot(
+    server: Server, namespace: str, streams: tuple[str, str]
+) -> None:
+    client, keys = server.client(), Keys(namespace, "m")
+    works = Works(server, client, keys, streams[0])
+    works.add(1, 2, 3, 4, 5, 6)
+    works.publish(take(client, keys), 1)
+    one, two = works.encoder(), works.encoder()
+    assert (given(one.takes()), given(two.takes())) == ([b"1-0", b"2-0"], [b"3-0", b"4-0"])
+    # Who comes early writes nothing, and takes nothing more
+    early = two.takes(b"3-0", b"4-0")
+    assert (early.written, given(early), works.codes) == ((None, "0-0"), [], [])
+    in_turn = one.takes(b"1-0", b"2-0")
+    assert (in_turn.written.entries, given(in_turn)) == (2, [b"5-0", b"6-0"])
+    assert in_turn.model is not None
+    assert two.writes(b"3-0", b"4-0") == 2
+    # When entries were taken over and written since the read Then they are acknowledged, once more
+    assert two.member.take_over(0)[0] == 2
+    assert two.writes(b"5-0", b"6-0") == 2
+    assert one.writes(b"5-0", b"6-0") == 0
+    assert works.codes == [f"{number}-0" for number in range(1, 7)]
+    assert works.pending == 0
 
 
 def test_the_worker_encodes_streams_of_other_slots(

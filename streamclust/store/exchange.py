@@ -1,0 +1,242 @@
+"""An encoder's dealings with the server: codes out, entries and versions in, in one round trip.
+
+Where one server has all keys, a script looks whose turn it is, writes the codes and acknowledges
+their entries at once; what is read next, and a newer version of the model, come with its answer.
+In a cluster the points, their group and the codes may be at different nodes: there the same is
+done step by step. A turn that has come stays, and no ID is written twice, so that the steps can't
+do more than the script does; what a crash leaves between them is found done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
+
+import redis
+
+from streamclust.store.bounded import ReplyTooLargeError
+from streamclust.store.cluster import ClusterClient
+from streamclust.store.codes import WRITER, as_rows, how_many, last_code, write_codes
+from streamclust.store.group import FIND_GAP, Delivery
+from streamclust.store.subscription import newer, newer_call, newest_of
+
+if TYPE_CHECKING:
+    from streamclust.store.gaps import Gap
+    from streamclust.store.group import GroupMember
+    from streamclust.store.keys import Keys
+    from streamclust.store.published import Model
+
+Share: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
+"""IDs of entries in order, with the fields and values of their codes; none for an entry that is
+gone, which is only acknowledged."""
+
+_ROUND = (
+    WRITER
+    + FIND_GAP
+    + """
+local codes, stream = KEYS[1], KEYS[2]
+local group, keep, newest = ARGV[1], ARGV[2], ARGV[3]
+local gap, last, written = {}, '', 0
+if newest ~= '' then gap = find_gap(stream, group, newest) end
+if #ARGV > 4 then
+  local other, pending
+  last, other = last_code(codes)
+  if other then return {other, '', gap} end
+  pending = redis.pcall('XPENDING', stream, group, '(' .. last, '(' .. ARGV[4], 1)
+  if pending.err then return pending end
+  if #pending > 0 then
+    written = -1
+  else
+    local ids
+    written, ids = write(codes, last, keep, ARGV, 5)
+    redis.call('XACK', stream, group, unpack(ids))
+  end
+end
+return {written, last, gap}
+"""
+)
+
+
+class Written(NamedTuple):
+    """How the writing of a share went.
+
+    Parameters
+    ----------
+    entries : int or None
+        How many of its codes were new; None if entries of others come first, so that nothing was
+        written.
+    last : str
+        Newest codes before it.
+    """
+
+    entries: int | None
+    last: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a round.
+
+    Parameters
+    ----------
+    written : Written
+    gap : Gap or None
+        What was trimmed before any member was given it.
+    delivery : Delivery or None
+        New entries; None if there are some, of which the reply was too large: they are this
+        member's own.
+    model : Model or None
+        The newest version, if it is a newer one.
+    """
+
+    written: Written
+    gap: Gap | None
+    delivery: Delivery | None
+    model: Model | None
+
+
+class Exchange(Protocol):
+    """What an encoder asks of the server."""
+
+    def write(self, share: Share) -> Written:
+        """Write the codes of entries and acknowledge these, if all before them is done."""
+
+    def go_on(self, share: Share, version: int, block_ms: int | None) -> Answer:
+        """Write a share, which may be empty, and read what comes next.
+
+        Parameters
+        ----------
+        share : Share
+        version : int
+            Of the model that is known.
+        block_ms : int or None
+            How long to wait for new entries.
+        """
+
+
+def open_exchange(
+    client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
+) -> Exchange:
+    """Return the way that the server allows.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        For all that isn't read from the points' stream.
+    member : GroupMember
+    keys : Keys
+        Of the model.
+    codes : str
+        The stream of codes, and
+    keep : int
+        about how many entries it keeps.
+    """
+    in_cluster = isinstance(cast("object", client), ClusterClient)
+    kind: type[_Stepwise | _Together] = _Stepwise if in_cluster else _Together
+    return kind(client, member, keys, codes, keep)
+
+
+class _Exchange:
+    def __init__(
+        self, client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
+    ) -> None:
+        self._client = client
+        self._member = member
+        self._keys = keys
+        self._codes = codes
+        self._keep = keep
+
+
+class _Together(_Exchange):
+    """One script and one round trip; for one server."""
+
+    def write(self, share: Share) -> Written:
+        reply: Any = self._client.eval(*self._round(share, b"")[1:])
+        return self._written(reply)
+
+    def go_on(self, share: Share, version: int, block_ms: int | None) -> Answer:
+        member = self._member
+        first, read, model = _sent_together(
+            member.client,
+            self._round(share, member.newest),
+            member.new_call(block_ms),
+            newer_call(self._keys, version),
+        )
+        return Answer(
+            self._written(_fine(first)),
+            member.as_gap(first[2]),
+            None if isinstance(read, ReplyTooLargeError) else member.delivered(_fine(read)),
+            self._newer(model, version),
+        )
+
+    def _round(self, share: Share, newest: bytes) -> tuple[Any, ...]:
+        member = self._member
+        call = ("EVAL", _ROUND, 2, self._codes, member.stream, member.group, self._keep, newest)
+        return (*call, share[0][0], *as_rows(share)) if share else call
+
+    def _written(self, reply: Any) -> Written:
+        written, last, _ = reply
+        if written == -1:
+            return Written(None, last.decode())
+        return Written(how_many(written, self._codes), last.decode())
+
+    def _newer(self, reply: Any, version: int) -> Model | None:
+        """Return the version that came; a model may be larger than a reply is allowed to be."""
+        if isinstance(reply, ReplyTooLargeError):
+            return newer(self._client, self._keys, version)
+        return newest_of(_fine(reply), self._keys)
+
+
+def _sent_together(client: redis.Redis, *commands: tuple[Any, ...]) -> list[Any]:
+    """Return the replies to commands that are sent at once; an error stands for itself.
+
+    One that is too large ends the connection, and stands for those after it too.
+    """
+    pool, replies = client.connection_pool, list[Any]()
+    connection = pool.get_connection()
+    try:
+        packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
+        connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
+        for command in commands:
+            try:
+                replies.append(client.parse_response(connection, command[0]))  # type: ignore[no-untyped-call]
+            except redis.ResponseError as error:
+                replies.append(error)
+    except ReplyTooLargeError as error:
+        replies += [error] * (len(commands) - len(replies))
+    finally:
+        pool.release(connection)
+    return replies
+
+
+def _fine(reply: Any) -> Any:
+    if isinstance(reply, redis.RedisError):
+        raise reply
+    return reply
+
+
+class _Stepwise(_Exchange):
+    """A command after the other, each to the node of its key."""
+
+    _last = "0-0"  # all up to here have codes; maybe later ones too
+
+    def write(self, share: Share) -> Written:
+        member, ids = self._member, [entry_id for entry_id, _ in share]
+        if member.before(ids[0], self._last):
+            self._last = last_code(self._client, self._codes)
+            if member.before(ids[0], self._last):
+                return Written(None, self._last)
+        written = write_codes(self._client, self._codes, share, self._keep)
+        member.done(ids)
+        return Written(written, self._last)
+
+    def go_on(self, share: Share, version: int, block_ms: int | None) -> Answer:
+        written = self.write(share) if share else Written(0, self._last)
+        if written.entries is None:
+            return Answer(written, None, Delivery([]), None)
+        gap, delivery = self._member.missing(), None
+        with suppress(ReplyTooLargeError):
+            delivery = self._member.read_new(block_ms)
+        return Answer(written, gap, delivery, newer(self._client, self._keys, version))

@@ -1,0 +1,79 @@
+"""A stream of points, encoders at it, and what they write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from streamclust.store.commit import Commit, commit
+from streamclust.store.connect import Server
+from streamclust.store.exchange import Answer, Exchange, Share, open_exchange
+from streamclust.store.group import GroupMember
+from streamclust.store.keys import Keys
+from streamclust.store.published import encode_model
+from tests.store.committing import a_model, ids
+
+
+def share(entry_ids: Sequence[bytes], code: bytes = b"1") -> Share:
+    """Codes of entries."""
+    return [(entry_id, [b"code", code]) for entry_id in entry_ids]
+
+
+@dataclass
+class Encoder:
+    """One of several, which takes two entries at a time."""
+
+    member: GroupMember
+    exchange: Exchange
+
+    def takes(self, *codes: bytes) -> Answer:
+        """Write the codes of these entries, and read on."""
+        return self.exchange.go_on(share(codes), 0, None)
+
+    def writes(self, *codes: bytes) -> int | None:
+        """Write the codes of these entries; say how many were new."""
+        return self.exchange.write(share(codes)).entries
+
+
+@dataclass
+class Works:
+    """A feed and its encoders."""
+
+    server: Server
+    client: redis.Redis
+    keys: Keys
+    stream: str
+
+    def encoder(self, max_reply: int | None = None) -> Encoder:
+        reader = self.server.client(max_reply=max_reply)
+        member = GroupMember(reader, self.stream, self.keys.encoders, 2)
+        member.join("0")
+        client = self.server.client()
+        exchange = open_exchange(client, member, self.keys, self.keys.codes(), 1000)
+        return Encoder(member, exchange)
+
+    def add(self, *entry_ids: int, x: str = "1") -> None:
+        for entry_id in entry_ids:
+            self.client.xadd(self.stream, {"x": x}, id=f"{entry_id}-0")
+
+    def publish(self, token: int, version: int, K: int = 2) -> None:
+        model = a_model(version, K)
+        commit(self.client, self.keys, Commit(token, b"state", model, encode_model(model)))
+
+    @property
+    def codes(self) -> list[str]:
+        return ids(self.client, self.keys.codes())
+
+    @property
+    def pending(self) -> int:
+        summary: Any = self.client.xpending(self.stream, self.keys.encoders)
+        return int(summary["pending"])
+
+
+def given(answer: Answer) -> list[bytes]:
+    """IDs of the new entries of an answer."""
+    assert answer.delivery is not None
+    return answer.delivery.ids

@@ -1,0 +1,155 @@
+"""An encoder's rounds with the server: codes out, entries and versions in."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from streamclust.errors import ServerError
+from streamclust.store.connect import Server
+from streamclust.store.keys import Keys
+from tests.store.exchanging import Works, given, share
+
+
+@pytest.fixture
+def works(server: Server, client: redis.Redis, keys: Keys, namespace: str) -> Works:
+    return Works(server, client, keys, f"{namespace}-points")
+
+
+@pytest.mark.every_server
+def test_a_round_writes_and_acknowledges_and_brings_what_comes_next(
+    works: Works, token: int
+) -> None:
+    works.add(1, 2, 3, 4, 5)
+    works.publish(token, 1)
+    one = works.encoder()
+    first = one.takes()
+    assert given(first) == [b"1-0", b"2-0"]
+    assert first.model is not None
+    assert (first.model.version, first.gap, works.codes) == (1, None, [])
+    second = one.takes(b"1-0", b"2-0")
+    assert (second.written.entries, given(second)) == (2, [b"3-0", b"4-0"])
+    assert works.codes == ["1-0", "2-0"]
+    assert works.pending == 2
+    # a version that is known is not sent again, a newer one is
+    assert one.exchange.go_on(share([b"3-0", b"4-0"]), 1, None).model is None
+    works.publish(token, 2)
+    last = one.exchange.go_on(share([b"5-0"]), 1, 1)
+    assert last.model is not None
+    assert (last.model.version, given(last)) == (2, [])
+    assert (works.codes, works.pending) == (["1-0", "2-0", "3-0", "4-0", "5-0"], 0)
+
+
+@pytest.mark.every_server
+def test_nothing_is_written_before_its_turn(works: Works) -> None:
+    # Given two encoders, of whom the second is ready first
+    works.add(1, 2, 3, 4, 5, 6)
+    one, two = works.encoder(), works.encoder()
+    assert (given(one.takes()), given(two.takes())) == ([b"1-0", b"2-0"], [b"3-0", b"4-0"])
+    early = two.takes(b"3-0", b"4-0")
+    # Then it has written nothing, but has what comes next already
+    assert (early.written, given(early)) == ((None, "0-0"), [b"5-0", b"6-0"])
+    assert (works.codes, works.pending) == ([], 6)
+    assert two.writes(b"3-0", b"4-0") is None
+    # When the first has written Then it is the second's turn
+    assert one.takes(b"1-0", b"2-0").written.entries == 2
+    assert two.writes(b"3-0", b"4-0") == 2
+    assert two.writes(b"5-0", b"6-0") == 2
+    assert works.codes == [f"{number}-0" for number in range(1, 7)]
+    assert works.pending == 0
+
+
+def test_codes_are_enough_for_a_turn_to_come(works: Works) -> None:
+    # Given an encoder that died between its codes and their acknowledgement, step by step
+    works.add(1, 2, 3)
+    one, two = works.encoder(), works.encoder()
+    one.takes(), two.takes()
+    works.client.xadd(works.keys.codes(), {"code": "1"}, id="2-0")
+    assert two.writes(b"3-0") == 1
+    assert works.codes == ["2-0", "3-0"]
+
+
+@pytest.mark.every_server
+def test_a_turn_that_was_lost_since_the_read_writes_nothing_twice(works: Works) -> None:
+    # Given an encoder that slept after its read, and whose entries another has taken over
+    works.add(1, 2, 3, 4)
+    slept, other = works.encoder(), works.encoder()
+    assert given(slept.takes()) == [b"1-0", b"2-0"]
+    assert other.member.take_over(0) == (2, 0)
+    # When it wakes before the other has written Then its codes land, and the other's don't
+    assert slept.writes(b"1-0") == 1
+    assert other.writes(b"1-0", b"2-0") == 1
+    # and when it wakes after that Then its own don't
+    late = slept.takes(b"1-0", b"2-0")
+    assert (late.written, given(late)) == ((0, "2-0"), [b"3-0", b"4-0"])
+    assert works.codes == ["1-0", "2-0"]
+    assert works.pending == 2
+
+
+def test_an_entry_that_is_gone_is_acknowledged_without_codes(works: Works) -> None:
+    works.add(1, 2, 3)
+    one = works.encoder()
+    one.takes(), one.takes()
+    assert one.exchange.write([(b"1-0", []), *share([b"2-0"]), (b"3-0", [])]).entries == 1
+    assert (works.codes, works.pending) == (["2-0"], 0)
+
+
+def test_what_was_trimmed_unseen_comes_with_the_round_that_passes_it_once(works: Works) -> None:
+    works.add(1, 2, 3, 4, 5, 6)
+    one, two = works.encoder(), works.encoder()
+    assert one.takes().gap is None
+    works.client.xtrim(works.stream, 2, approximate=False)  # also what it has in hand
+    counts = "entries-added" in works.client.xinfo_stream(works.stream)
+    passed = one.takes(b"1-0", b"2-0")
+    assert passed.gap is not None
+    assert (passed.gap.after, passed.gap.entries) == ("2-0", 2 if counts else None)
+    assert (passed.written.entries, given(passed)) == (2, [b"5-0", b"6-0"])
+    assert one.takes(b"5-0", b"6-0").gap is two.takes().gap is None
+
+
+def test_a_share_is_written_though_the_next_entries_are_too_large(works: Works) -> None:
+    works.add(1, 2)
+    works.add(3, 4, x="7" * 100_000)
+    one = works.encoder(max_reply=150_000)
+    one.takes()
+    answer = one.takes(b"1-0", b"2-0")
+    assert (answer.written.entries, answer.delivery) == (2, None)
+    # and these are its own, to be read one by one
+    assert one.member.read_own().ids == [b"3-0"]
+    assert works.codes == ["1-0", "2-0"]
+
+
+def test_a_version_may_be_larger_than_an_entry(works: Works, token: int) -> None:
+    works.add(1, 2, 3)
+    works.publish(token, 1, K=10_000)
+    one = works.encoder(max_reply=100_000)
+    answer = one.takes()
+    assert answer.model is not None
+    assert (answer.model.version, given(answer)) == (1, [b"1-0", b"2-0"])
+    assert given(one.exchange.go_on(share([b"1-0", b"2-0"]), 1, None)) == [b"3-0"]
+    assert works.codes == ["1-0", "2-0"]
+
+
+@pytest.mark.every_server
+def test_a_group_that_is_gone_is_told(works: Works) -> None:
+    works.add(1)
+    one = works.encoder()
+    one.takes()
+    works.client.xgroup_destroy(works.stream, works.keys.encoders)
+    for codes in ([b"1-0"], []):
+        with pytest.raises(redis.ResponseError, match=r"^NOGROUP"):
+            one.takes(*codes)
+    works.client.delete(works.stream)
+    with pytest.raises(redis.ResponseError, match=r"^NOGROUP"):
+        one.takes(b"1-0")
+    assert works.codes == []
+
+
+def test_a_key_of_another_type_is_said(works: Works) -> None:
+    works.client.set(works.keys.codes(), "x")
+    works.add(1)
+    one = works.encoder()
+    one.takes()
+    with pytest.raises(ServerError, match=r"codes holds a string, expected a stream; move it"):
+        one.takes(b"1-0")
+    assert works.pending == 1
