@@ -52,10 +52,11 @@ def build(sources: Path, library: Path) -> None:
     """Compile `sources` to `library`, which is replaced at once when all went well."""
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-        objects = [f"{folder}/{name}.o" for name in (*TARGETS, "targets")]
+        objects = [f"{folder}/{name}.o" for name in (*TARGETS, "wire", "targets")]
         for (name, flags), to in zip(TARGETS.items(), objects, strict=False):
             macro = f"-DTARGET={name}"
             run([*compiler, *FLAGS, *flags.split(), macro, "-c", sources / "kernels.cpp", "-o", to])
+        run([*compiler, *FLAGS, "-c", sources / "wire.cpp", "-o", objects[-2]])
         stamp = f'-DSOURCES="{sources_hash(sources)}"'
         run([*compiler, *FLAGS, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
         run([*compiler, "-shared", *objects, "-o", f"{folder}/library"])

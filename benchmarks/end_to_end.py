@@ -4,7 +4,7 @@
 
 *Throughput*: `streamclust worker --until-idle` on a filled stream (K-means, K 64, D 16), from its
 first read to its last commit, against processes that read the same stream with redis-py (and
-hiredis) and do less: only read; read and decode with the worker's own decoder. *Ingest*:
+hiredis) and do less: only read; read and decode as one would, lists of bytes to arrays. *Ingest*:
 `streamclust.ingest` against the loop that one would write, a pipeline of `xadd`. *Start-up*:
 `--help`, and a worker to its first read. *Memory*: resident size of a worker over many points. All
 on one server, in turn, the best of several repetitions; ratios are what counts.
@@ -402,9 +402,11 @@ before this one is decoded.
 
 What limits the bare readers: for named fields and JSON, turning text into numbers, one Python
 call a number or an entry; for single raw points, hiredis, which makes an object for each field.
-What limits the worker: with text, the reading thread, which decodes as the bare reader does; with
-blocks, the learning thread, and the fits of the coreset beside it: three threads and the server
-share {os.cpu_count()} processors. The first fits, of a short stream, are waited for.
+They read as one would: redis-py's lists, and `streamclust.store.points.decode` on them. The worker
+does neither: native code finds the entries in the bytes of the reply and decodes them there, without
+objects and without the interpreter's lock. What limits it: the server, for named fields; else the
+learning thread, and the fits of the coreset beside it: three threads and the server share
+{os.cpu_count()} processors. The first fits, of a short stream, are waited for.
 
 {table(["entries", "ingest, of a bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
 

@@ -14,6 +14,7 @@ from streamclust.errors import ConfigError
 from streamclust.kernels import native, twin
 
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Iterator
 
 NUMPY = "numpy"
@@ -37,6 +38,12 @@ def chosen() -> Any:
     if _chosen is None:
         _chosen = _choose(os.environ.get("STREAMCLUST_KERNELS", ""), _threads())
     return _chosen
+
+
+def library() -> ctypes.CDLL | None:
+    """Return the native library, which has more than kernels; None where NumPy is in use."""
+    kernels = chosen()
+    return None if kernels is twin else kernels.library
 
 
 def describe() -> str:

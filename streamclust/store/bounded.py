@@ -16,6 +16,11 @@ class ReplyTooLargeError(redis.RedisError):
     """Raised when a reply is larger than allowed; the connection was closed."""
 
 
+def too_large(limit: int) -> ReplyTooLargeError:
+    """Return the error of a reply that has more bytes than that."""
+    return ReplyTooLargeError(f"a reply has more than {limit} bytes")
+
+
 class _Counting:
     """A reader of replies that counts what it is fed for one."""
 
@@ -27,7 +32,7 @@ class _Counting:
     def feed(self, buffer: bytes, start: int, size: int) -> None:
         self._fed += size
         if self._fed > self._limit:
-            raise ReplyTooLargeError(f"a reply has more than {self._limit} bytes")
+            raise too_large(self._limit)
         self._reader.feed(buffer, start, size)
 
     def gets(self, *args: Any) -> Any:

@@ -25,10 +25,12 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from streamclust.errors import ServerError, ServerUnreachableError, StreamclustError
+from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bound_replies
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
+from streamclust.store.framing import frame_replies
 from streamclust.store.history import History, HistoryChangedError
 
 __all__ = ["EMBEDDED", "PASSING", "Address", "Server", "open_server", "translate", "translated"]
@@ -83,13 +85,16 @@ class Server:
             endpoint = replace(endpoint, kind="server", options=options)
         return Server(endpoint, history=History(of_cluster=endpoint.kind == "cluster"))
 
-    def client(self, *, timeout: float = 10.0, max_reply: int | None = None) -> redis.Redis:
+    def client(
+        self, *, timeout: float = 10.0, max_reply: int | None = None, packed: bool = False
+    ) -> redis.Redis:
         """Make a client with connections of its own; threads may share it.
 
         A blocking command must ask for less than ``timeout`` seconds. Nothing is sent twice: who
         calls decides what may be repeated. A client of a cluster looks for its nodes at once, and
         may raise what a command would. A reply of more than ``max_reply`` bytes is given up with
-        a ``ReplyTooLargeError``.
+        a ``ReplyTooLargeError``. With ``packed`` too, replies of XREAD and XREADGROUP are lists of
+        streams with `Packed` entries, where native code is there to make them.
         """
         options = {
             **self._endpoint.options,
@@ -99,7 +104,9 @@ class Server:
             "client_name": "streamclust",
         }
         if self._history is not None or max_reply is not None:
-            options["redis_connect_func"] = partial(self._greet, max_reply)
+            options["redis_connect_func"] = partial(
+                self._greet, max_reply, packed and wire.available()
+            )
         if self._endpoint.kind == "cluster":
             # It has the commands that are used here, though not the class.
             client = cast("redis.Redis", self._cluster(options))
@@ -116,14 +123,14 @@ class Server:
         options.pop("connection_class", None)
         return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
-    def _greet(self, max_reply: int | None, connection: Any) -> None:
+    def _greet(self, max_reply: int | None, packed: bool, connection: Any) -> None:
         """Begin a connection: log in, and see that it leads to the session's data."""
         if self._endpoint.kind != "cluster":  # whose client does that itself
             connection.on_connect()
         if self._history is not None:
             self._history.check(connection)
         if max_reply is not None:
-            bound_replies(connection, max_reply)
+            (frame_replies if packed else bound_replies)(connection, max_reply)
 
     def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
         """Return connections that ask the sentinels for the primary whenever they are made."""

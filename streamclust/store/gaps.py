@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from streamclust.store.streams import BEGINNING, StreamInfo, look, order, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import redis
+
+    from streamclust.store.entries import Found
 
 OnReset = Literal["wait", "restart"]
 
@@ -144,25 +144,25 @@ class StreamWatch:
         self._said: set[str] = set()
         self._may_tell = True
 
-    def took(self, ids: Sequence[bytes]) -> Gap | None:
-        """Go on to the last of `ids`, which came next; return what is missing before them."""
+    def took(self, entries: Found) -> Gap | None:
+        """Go on to the last of `entries`, which came next; return what is missing before them."""
         gap = None
         found = probe(self._client, self._stream, self.position)
         if isinstance(found, StreamInfo) and found.trimmed_past(self.position):
-            gap = self._missing(found, ids)
+            gap = self._missing(found, entries)
         elif found is False:
             self.read = None  # deleted since: what was read is all that is known
-        self.read = None if self.read is None else self.read + len(ids)
-        self.position = ids[-1].decode()
+        self.read = None if self.read is None else self.read + len(entries)
+        self.position = entries[-1][0].decode()
         self._begun = True
         self._said.clear()
         return gap
 
-    def _missing(self, info: StreamInfo, ids: Sequence[bytes]) -> Gap | None:
-        """Compare what is gone with what was read: of `ids`, some may be gone already too."""
+    def _missing(self, info: StreamInfo, entries: Found) -> Gap | None:
+        """Compare what is gone with what was read: of `entries`, some may be gone already too."""
         if info.removed is None:
             return self._gap(None) if self._begun else None
-        passed = _before(ids, info.first)
+        passed = _before(entries, info.first)
         before, self.read = self.read, info.removed - passed
         if before is None:
             return self._gap(None) if self._begun else None
@@ -221,9 +221,9 @@ class StreamWatch:
         return Gap(self._stream, self.position, entries=entries)
 
 
-def _before(ids: Sequence[bytes], first: str | None) -> int:
-    """Return how many of `ids` are older than the first entry that is left."""
+def _before(entries: Found, first: str | None) -> int:
+    """Return how many of `entries` are older than the first entry that is left."""
     if first is None:
-        return len(ids)
+        return len(entries)
     limit = order(first)
-    return sum(order(entry_id) < limit for entry_id in ids)
+    return sum(order(entry_id) < limit for entry_id, _ in entries)

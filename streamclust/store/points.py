@@ -8,7 +8,7 @@ ID is anything that lets the caller know the entry again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ __all__ = [
     "detect",
     "detect_first",
     "encode",
+    "join",
 ]
 
 EXCERPT_BYTES = 1024
@@ -111,7 +112,7 @@ def detect(flat: Flat, spec: PointsFormat) -> Layout:
 
 
 def detect_first(
-    entries: Sequence[Entry], spec: PointsFormat
+    entries: Iterable[Entry], spec: PointsFormat
 ) -> tuple[Layout | None, tuple[DeadPoint, ...]]:
     """Return the layout by the first entry that has a good point, and the bad ones before it."""
     dead: list[DeadPoint] = []
@@ -153,7 +154,7 @@ def _decode_in_parts(entries: Sequence[Entry], layout: Layout) -> Decoded:
         return _decode_carefully(entries, layout)
     step = 1 if len(entries) <= FEW else max(FEW, -(-len(entries) // PARTS))
     starts = range(0, len(entries), step)
-    return _join([decode(entries[start : start + step], layout) for start in starts])
+    return join([decode(entries[start : start + step], layout) for start in starts])
 
 
 def _decode_in_pieces(entry_id: Any, flat: Flat, layout: Layout) -> Decoded:
@@ -168,11 +169,12 @@ def _decode_in_pieces(entry_id: Any, flat: Flat, layout: Layout) -> Decoded:
         dead = tuple(replace(point, index=point.index + read) for point in part.dead)
         parts.append(replace(part, dead=dead))
         read += len(part.X) + len(dead)
-    joined = _join(parts)
+    joined = join(parts)
     return replace(joined, counts=joined.counts.sum(keepdims=True))
 
 
-def _join(parts: list[Decoded]) -> Decoded:
+def join(parts: list[Decoded]) -> Decoded:
+    """Return what consecutive chunks held as one; dead points are named as they are."""
     weights = [part.w for part in parts if part.w is not None]
     return Decoded(
         np.concatenate([part.X for part in parts]),

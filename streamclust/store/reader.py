@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import Entries, from_reply
+from streamclust.store.entries import NOTHING, from_reply, join
 from streamclust.store.gaps import Gap, StreamWatch
-from streamclust.store.streams import next_size, order
+from streamclust.store.packed import Packed
+from streamclust.store.streams import next_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import redis
 
+    from streamclust.store.entries import Entries, Found
     from streamclust.store.gaps import OnReset
-
-    _Found = dict[str, list[tuple[bytes, list[bytes]]]]
-    """Stream -> its entries, as the server's raw reply has them."""
 
 READ_ENTRIES = 4096
 READ_BYTES = 4 << 20
@@ -51,7 +51,7 @@ class MergingReader:
 
     def __init__(self, streams: Iterable[str]) -> None:
         self._gaps: list[Gap] = []
-        self._waiting = dict.fromkeys(streams, Entries())
+        self._waiting = dict.fromkeys(streams, NOTHING)
         self.entry_bytes = READ_BYTES / _FIRST_READ
         self._bytes = 0
 
@@ -61,18 +61,19 @@ class MergingReader:
         A stream whose read entries are used up is read again before a later entry of another
         stream is given out: what is there is merged by ID, whatever the sizes of the reads.
         """
-        items = Entries()
-        self._bytes = 0
-        while len(items) < count and self._bytes < READ_BYTES and not self._gaps:
+        parts: list[Entries] = []
+        n = self._bytes = 0
+        while n < count and self._bytes < READ_BYTES and not self._gaps:
             dry = [stream for stream, waiting in self._waiting.items() if not waiting]
             if dry:
                 nothing = len(dry) == len(self._waiting)
-                self._fill(dry, count, block_ms if nothing and not items else None)
+                self._fill(dry, count, block_ms if nothing and not parts else None)
             taken = self._merge()
             if not taken:
                 break
-            items = items + taken if items else taken
-        return items
+            parts.append(taken)
+            n += len(taken)
+        return join(parts)
 
     def take_gaps(self) -> list[Gap]:
         """Return what was found to be missing after all that has been read."""
@@ -83,27 +84,36 @@ class MergingReader:
         """Add what comes next of these streams, about `count` entries each, to `_waiting`."""
         raise NotImplementedError
 
-    def _sized(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
-        size = float(sum(map(len, entries[-1][1])))
-        self.entry_bytes = max(size, self.entry_bytes / 2.0)
-        some = entries[:: -(-len(entries) // _WEIGHED)]
-        values = chain.from_iterable(flat for _, flat in some)
-        self._bytes += sum(map(len, values)) * len(entries) // len(some)
+    def _sized(self, entries: Found) -> None:
+        last, all_of_them = _sizes(entries)
+        self.entry_bytes = max(last, self.entry_bytes / 2.0)
+        self._bytes += all_of_them
 
     def _merge(self) -> Entries:
         """Take entries in order until a stream is used up that may have more to come."""
         waiting = {stream: entries for stream, entries in self._waiting.items() if entries}
         if len(waiting) < 2:
-            self._waiting |= dict.fromkeys(waiting, Entries())
-            return next(iter(waiting.values()), Entries())
-        ends = ((*order(entries.ids[-1]), stream) for stream, entries in waiting.items())
-        merged, orders = sum(waiting.values(), Entries()).by_order()
-        stop = bisect_right(orders, min(ends))
-        rest = merged[stop:]
+            self._waiting |= dict.fromkeys(waiting, NOTHING)
+            return next(iter(waiting.values()), NOTHING)
+        together = join(list(waiting.values()))
+        order = together.order()
+        ends = np.cumsum([len(entries) for entries in waiting.values()]) - 1
+        stop = int(np.flatnonzero(np.isin(order, ends))[0]) + 1
+        rest = together[order[stop:]]
         for stream in waiting:
-            places = [n for n, other in enumerate(rest.streams) if other == stream]
-            self._waiting[stream] = rest.at(places)
-        return merged[:stop]
+            places = np.flatnonzero(rest.streams == rest.names.index(stream))
+            self._waiting[stream] = rest[places]
+        return together[order[:stop]]
+
+
+def _sizes(entries: Found) -> tuple[float, int]:
+    """Return the bytes of the last entry, and about those of all."""
+    if isinstance(entries, Packed):
+        return float(entries[-1:].size), entries.size
+    last = float(sum(map(len, entries[-1][1])))
+    some = entries[:: -(-len(entries) // _WEIGHED)]
+    values = chain.from_iterable(flat for _, flat in some)
+    return last, sum(map(len, values)) * len(entries) // len(some)
 
 
 class StreamReader(MergingReader):
@@ -156,7 +166,7 @@ class StreamReader(MergingReader):
             elif gap := self._watches[stream].idle():
                 self._gaps.append(gap)
 
-    def _xread(self, streams: Sequence[str], count: int, block_ms: int | None) -> _Found:
+    def _xread(self, streams: Sequence[str], count: int, block_ms: int | None) -> dict[str, Found]:
         wanted = {stream: self._watches[stream].position for stream in streams}
         reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
         return {name.decode(): entries for name, entries in reply or ()}
@@ -179,14 +189,14 @@ class StreamReader(MergingReader):
             if entry_id:  # that one is gone, and another is next
                 self._fill_less(stream, 8)
             return
-        if gap := watch.took([entry_id]):
+        if gap := watch.took([(entry_id, [])]):
             self._gaps.append(gap)
         reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
         end = watch.position
         self._gaps.append(Gap(stream, end, "refused", None, end, watch.read, reason))
 
-    def _arrived(self, stream: str, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
+    def _arrived(self, stream: str, entries: Found) -> None:
         watch = self._watches[stream]
-        gap = watch.took([entry_id for entry_id, _ in entries])
+        gap = watch.took(entries)
         self._waiting[stream] = from_reply(stream, entries, watch.read, gap)
         self._sized(entries)

@@ -16,9 +16,8 @@ import numpy as np
 
 from streamclust.failpoints import passing
 from streamclust.store.commit import DeadLetter
-from streamclust.store.entries import Entries
 from streamclust.store.gaps import Gap
-from streamclust.store.points import DeadPoint, Decoded, decode_flats, detect_first
+from streamclust.store.points import DeadPoint, Decoded, detect_first
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
+    from streamclust.store.entries import Entries
     from streamclust.store.points import Layout, PointsFormat
     from streamclust.store.reader import MergingReader
 
@@ -129,12 +129,12 @@ class Batcher:
     def _decode(self, items: Entries) -> Iterator[tuple[Entries, Decoded]]:
         """Yield the bad entries before the first that tells the layout, then all others."""
         if self._layout is None:
-            layout, dead = detect_first(list(enumerate(items.flats)), self._spec)
+            layout, dead = detect_first(items.numbered(), self._spec)
             skipped, items = items[: len(dead)], items[len(dead) :]
             yield skipped, Decoded(np.empty((0, 0)), None, np.zeros(len(dead), np.int64), dead)
             self._layout = layout
         if self._layout is not None and items:
-            yield items, decode_flats(items.flats, self._layout)
+            yield items, items.decode(self._layout)
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
         dead = np.array([point.entry_id for point in decoded.dead], np.intp)
@@ -173,9 +173,9 @@ class Batcher:
     def _take(self, items: Entries, part: Decoded) -> None:
         """Add entries, and the points that they gave, to the batch."""
         for stream, last in items.last_of_each():
-            self._position[stream] = items.ids[last].decode()
-            self._counts[stream] = items.read[last]
-        self._gaps += filter(None, items.gaps)
+            self._position[stream] = items.id_of(last)
+            self._counts[stream] = items.read_up_to(last)
+        self._gaps += [gap for _, gap in items.gaps]
         self._begun = True
         self._read += len(part.X)
         if len(part.X):
@@ -184,7 +184,7 @@ class Batcher:
     def _bury(self, items: Entries, point: DeadPoint) -> None:
         """Take note of a bad point, whose entry is known by its number."""
         self._read += 1
-        stream, entry_id = items.streams[point.entry_id], items.ids[point.entry_id].decode()
+        stream, entry_id = items.stream_of(point.entry_id), items.id_of(point.entry_id)
         self._dead.append(DeadLetter(stream, entry_id, point.index, point.reason, point.data))
 
 

@@ -200,7 +200,7 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     """Return what the reader's thread runs: batches from the committed position on."""
     at = learning.checkpoint
     largest = job.model.batch.max_entry_bytes
-    client = job.server.client(max_reply=largest)
+    client = job.server.client(max_reply=largest, packed=True)
     reader = StreamReader(client, at.position, at.read, job.model.on_reset, largest)
     given = at.learner.stats
     spec = points_format(job.model.points, None if given is None else given.reference.shape[1])

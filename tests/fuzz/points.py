@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError
-from streamclust.store import points
+from streamclust.store import points, wire
 from streamclust.store.codecs import CODECS, raw
 from streamclust.store.commit import DeadLetter
 from streamclust.store.entries import Entries, from_reply
@@ -34,6 +34,7 @@ from streamclust.store.points import (
 )
 from streamclust.store.source import Batch, Batcher
 from tests.fuzz.mutate import HOSTILE, damage
+from tests.store.replies import packed
 
 _CHUNK = 200
 _STREAM = "s"
@@ -122,7 +123,8 @@ def _entries(
         touched = rng.random() < share
         items.append((b"%d-0" % (number + 1), _damaged(flat, rng) if touched else flat))
         sources.append(None if touched or poisoned[rows].any() else X[rows])
-    return from_reply(_STREAM, items, None, None), sources
+    found = packed(items) if wire.available() and rng.random() < 0.8 else items
+    return from_reply(_STREAM, found, None, None), sources
 
 
 def _damaged(flat: list[bytes], rng: random.Random) -> list[bytes]:
@@ -197,7 +199,7 @@ def _check_batch(batch: Batch) -> None:
 
 def _one_by_one(case: _Case, layout: Layout | None) -> tuple[NDArray[np.float64], list[DeadLetter]]:
     """Return what the entries give when each is read alone, and see that each is accounted for."""
-    entries = list(enumerate(case.items.flats))
+    entries = list(case.items.numbered())
     found, early = detect_first(entries, case.spec)
     assert found == layout
     rows: list[NDArray[np.float64]] = [np.empty((0, 1 if layout is None else layout.n_features))]
@@ -229,7 +231,7 @@ def _size(flat: Sequence[bytes], layout: Layout) -> int:
 
 def _compare(case: _Case, layout: Layout) -> int:
     """See that each entry that was not touched gives its points; return how many those are."""
-    whole = decode(list(enumerate(case.items.flats)), layout)
+    whole = decode(list(case.items.numbered()), layout)
     edges = np.concatenate([[0], np.cumsum(whole.counts)])
     untouched = [(n, source) for n, source in enumerate(case.sources) if source is not None]
     for number, source in untouched:

@@ -78,7 +78,7 @@ class Feed:
         **more: Any,
     ) -> Iterator[Batch]:
         position = position or self.start
-        reader = StreamReader(self.server.client(), position)
+        reader = StreamReader(self.server.client(max_reply=1 << 30, packed=True), position)
         batcher = Batcher(self.spec, layout, position, size)
         return batches(reader, batcher, **{"linger": 0.0, **more})
 

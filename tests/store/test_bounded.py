@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import redis
 
+from streamclust import kernels
+from streamclust.store import wire
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.connect import Server
 from streamclust.store.reader import StreamReader
@@ -31,8 +34,20 @@ def feed(server: Server, client: redis.Redis) -> Feed:
     return feed
 
 
+@pytest.fixture(params=["lists", "packed"], autouse=True)
+def road(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways to take a reply, where native code is there."""
+    if request.param == "packed":
+        if not wire.available():
+            pytest.skip("there are no native kernels")
+        yield
+    else:
+        with kernels.using("numpy"):
+            yield
+
+
 def bounded(feed: Feed, position: dict[str, str], size: int = 1000) -> list[Batch]:
-    client = feed.server.client(max_reply=LARGEST)
+    client = feed.server.client(max_reply=LARGEST, packed=True)
     reader = StreamReader(client, position, largest=LARGEST)
     batcher = Batcher(ANY, None, position, size)
     return list(batches(reader, batcher, linger=0.0, until_idle=True))
@@ -63,7 +78,7 @@ def test_a_restart_at_any_batch_cuts_the_same_batches(feed: Feed, size: int) -> 
 
 def test_an_entry_that_is_gone_meanwhile_is_not_refused(feed: Feed) -> None:
     position = {feed.streams[0]: feed.added[110][1]}
-    client = feed.server.client(max_reply=LARGEST)
+    client = feed.server.client(max_reply=LARGEST, packed=True)
     reader = StreamReader(client, position, largest=LARGEST)
     assert feed.client.xdel(feed.streams[0], feed.added[111][1])
     reader._refuse(feed.streams[0])
@@ -72,7 +87,7 @@ def test_an_entry_that_is_gone_meanwhile_is_not_refused(feed: Feed) -> None:
 
 
 def test_a_reply_that_is_too_large_does_no_harm_to_the_client(feed: Feed) -> None:
-    client: Any = feed.server.client(max_reply=LARGEST)
+    client: Any = feed.server.client(max_reply=LARGEST, packed=True)
     for _ in range(3):
         with pytest.raises(ReplyTooLargeError):
             client.xrange(feed.streams[0])

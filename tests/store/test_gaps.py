@@ -54,7 +54,7 @@ class Reading:
         self.client.xtrim(self.stream, maxlen=keep, approximate=False)
 
     def batches(self, size: int, on_reset: OnReset) -> Sequence[Batch]:
-        client = self.server.client()
+        client = self.server.client(max_reply=1 << 30, packed=True)
         reader = StreamReader(client, self.position, self.read, on_reset)
         batcher = Batcher(ANY, None, self.position, size, self.read)
         return list(batches(reader, batcher, linger=0.0, until_idle=True))

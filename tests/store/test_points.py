@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError, FormatError
-from streamclust.store import points
+from streamclust.store import points, wire
 from streamclust.store.points import Decoded, Layout, decode, encode
+from tests.store.replies import needs_native, packed
 
 Array = NDArray[np.float64]
 Entries = list[tuple[bytes, list[bytes]]]
@@ -451,6 +452,41 @@ def test_the_fast_and_the_careful_way_agree(case: tuple[Layout, Entries]) -> Non
     assert _same(decode(entries, layout), careful)
 
 
+@needs_native
+@LAW
+@given(dirty())
+def test_entries_in_a_reply_give_the_same_as_lists(case: tuple[Layout, Entries]) -> None:
+    layout, entries = case
+    flats = [flat for _, flat in entries]
+    assert _same(packed(entries).decode(layout), points.decode_flats(flats, layout))
+
+
+@needs_native
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+@pytest.mark.parametrize("block", [1, 3])
+def test_perfect_entries_are_read_natively(layout: Layout, block: int) -> None:
+    if layout.format == "fields":
+        block = 1
+    rng = np.random.default_rng(0)
+    w = None if layout.weight_field is None else rng.random(31)
+    written = _numbered(list(encode(rng.normal(size=(31, 2)), layout, w, block)))
+    found = wire.decode(packed(written).rows, layout)
+    assert found is not None
+    assert _same(Decoded(found.X, found.w, found.counts), decode(written, layout))
+    # and again, with a bad one in between
+    written[1:1] = [(b"1-5", [b"x", b"?"])]
+    flats = [flat for _, flat in written]
+    assert _same(packed(written).decode(layout), points.decode_flats(flats, layout))
+
+
+@needs_native
+def test_a_feature_may_have_the_name_of_a_companion_field() -> None:
+    layout = Layout("fields", None, None, ("d", "x"), 2, strict=True)
+    for flat in ([b"x", b"1"], [b"x", b"1", b"y", b"2"]):
+        found = packed([(b"1-0", flat)]).decode(layout)
+        assert [point.reason for point in found.dead] == ["missing field 'd'"]
+
+
 def test_fields_do_not_run_into_the_next_entry() -> None:
     flats = [[b"x", b"1", b"y", b"2"], [b"x", b"3", b"y", b"4", b"x", b"5"], [b"y", b"6"]]
     decoded = decode(_numbered(flats), FIELDS)
@@ -483,7 +519,7 @@ def test_json_texts_do_not_run_into_each_other(texts: list[bytes]) -> None:
 def test_a_chunk_is_the_sum_of_its_entries(case: tuple[Layout, Entries]) -> None:
     layout, entries = case
     assert _same(
-        decode(entries, layout), points._join([decode([entry], layout) for entry in entries])
+        decode(entries, layout), points.join([decode([entry], layout) for entry in entries])
     )
 
 

@@ -1,0 +1,225 @@
+// Points of stream entries, where an entry is perfect; all others are left to Python.
+#pragma once
+
+#include "numbers.hpp"
+#include "resp.hpp"
+
+enum Format { FIELDS = 0, JSON = 1, FLOAT32 = 2, FLOAT64 = 3 };
+
+// What the value of a field is; from 0 on, in named fields, the number of a feature.
+enum Role { IGNORED = -1, WEIGHT = -2, BLOCK = -3, DIMENSION = -4 };
+
+// How all entries of a chunk look. A name is kept as a reply has it, "$2\r\nx0\r\n".
+struct Plan {
+    Format format;
+    int64_t width;
+    const char* names;
+    const int64_t* name_sizes;
+    const int64_t* roles;
+    int64_t D;
+    bool weighted, single;
+    Text dimension;
+    double limit;
+};
+
+struct Out {
+    void* X;
+    double* w;
+    int64_t room, used;  // points
+};
+
+static inline bool is_sane(double value, double limit) {
+    return value <= limit && value >= -limit;  // not where it is NaN
+}
+
+static inline bool is_weight(double value, double limit) { return value >= 0 && value <= limit; }
+
+static inline const char* skip_blanks(const char* p, const char* end) {
+    while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) p++;
+    return p;
+}
+
+// Read n numbers, commas between them, and the bracket after them; null if anything else is there.
+static inline const char* read_vector(const char* p, const char* end, int64_t n, double* out) {
+    for (int64_t i = 0; i < n; i++) {
+        p = read_number<true>(skip_blanks(p, end), end, out[i]);
+        if (p == nullptr) return nullptr;
+        p = skip_blanks(p, end);
+        if (p == end || *p++ != (i + 1 < n ? ',' : ']')) return nullptr;
+    }
+    return p;
+}
+
+static inline bool all_sane(const double* values, int64_t n, double limit) {
+    bool sane = true;
+    for (int64_t i = 0; i < n; i++) sane &= is_sane(values[i], limit);
+    return sane;
+}
+
+static inline const char* read_point(const char* p, const char* end, const Plan& plan, Out& out) {
+    if (out.used == out.room) return nullptr;
+    double* row = (double*)out.X + out.used++ * plan.D;
+    p = read_vector(p, end, plan.D, row);
+    return p && all_sane(row, plan.D, plan.limit) ? p : nullptr;
+}
+
+// Read a vector, or a list of vectors.
+static inline bool read_json(Text text, const Plan& plan, Out& out) {
+    const char *p = text.at, *end = text.at + text.size;
+    p = skip_blanks(p, end);
+    if (p == end || *p++ != '[') return false;
+    p = skip_blanks(p, end);
+    if (p < end && *p == '[') {
+        bool more = true;
+        while (more) {
+            p = skip_blanks(p, end);
+            if (p == end || *p++ != '[') return false;
+            p = read_point(p, end, plan, out);
+            if (p == nullptr) return false;
+            p = skip_blanks(p, end);
+            if (p == end || (*p != ',' && *p != ']')) return false;
+            more = *p++ == ',';
+        }
+    } else {
+        p = read_point(p, end, plan, out);
+        if (p == nullptr) return false;
+    }
+    return skip_blanks(p, end) == end;
+}
+
+// Read one weight for n points, or a list with one for each.
+static inline bool read_json_weights(Text text, const Plan& plan, int64_t n, double* w) {
+    const char *p = text.at, *end = text.at + text.size;
+    p = skip_blanks(p, end);
+    if (p < end && *p == '[') {
+        p = read_vector(p + 1, end, n, w);
+    } else {
+        p = read_number<true>(p, end, w[0]);
+        if (p != nullptr)
+            for (int64_t i = 1; i < n; i++) w[i] = w[0];
+    }
+    if (p == nullptr || skip_blanks(p, end) != end) return false;
+    bool sane = true;
+    for (int64_t i = 0; i < n; i++) sane &= is_weight(w[i], plan.limit);
+    return sane;
+}
+
+template <typename T>
+static inline double raw_at(const char* p, int64_t i) {
+    T value;
+    memcpy(&value, p + i * (int64_t)sizeof value, sizeof value);
+    return (double)value;
+}
+
+template <typename T, typename To>
+static inline bool copy_raw(const char* p, int64_t n, double limit, To* out) {
+    int sane = 1;
+    for (int64_t i = 0; i < n; i++) {
+        const double value = raw_at<T>(p, i);
+        sane &= is_sane(value, limit);
+        out[i] = (To)value;
+    }
+    return sane;
+}
+
+template <typename T>
+static inline bool read_raw(Text text, const Plan& plan, Out& out) {
+    const int64_t size = plan.D * (int64_t)sizeof(T), n = text.size / size;
+    if (n == 0 || n * size != text.size || n > out.room - out.used) return false;
+    const int64_t start = out.used * plan.D;
+    out.used += n;
+    if (sizeof(T) == 4 && plan.single)
+        return copy_raw<T>(text.at, n * plan.D, plan.limit, (float*)out.X + start);
+    return copy_raw<T>(text.at, n * plan.D, plan.limit, (double*)out.X + start);
+}
+
+template <typename T>
+static inline bool read_raw_weights(Text text, const Plan& plan, int64_t n, double* w) {
+    const bool each = text.size == n * (int64_t)sizeof(T);
+    if (!each && text.size != (int64_t)sizeof(T)) return false;
+    bool sane = true;
+    for (int64_t i = 0; i < n; i++) {
+        w[i] = raw_at<T>(text.at, each ? i : 0);
+        sane &= is_weight(w[i], plan.limit);
+    }
+    return sane;
+}
+
+static inline bool read_block(Text text, const Plan& plan, Out& out) {
+    if (plan.format == JSON) return read_json(text, plan, out);
+    return plan.format == FLOAT32 ? read_raw<float>(text, plan, out)
+                                  : read_raw<double>(text, plan, out);
+}
+
+static inline bool read_weights(Text text, const Plan& plan, int64_t n, double* w) {
+    if (plan.format == JSON) return read_json_weights(text, plan, n, w);
+    return plan.format == FLOAT32 ? read_raw_weights<float>(text, plan, n, w)
+                                  : read_raw_weights<double>(text, plan, n, w);
+}
+
+static inline bool read_field(Text text, double& value) {
+    return read_number<false>(text.at, text.at + text.size, value) == text.at + text.size;
+}
+
+// Take the next field, which must have this name.
+static inline bool take_value(const char*& p, const char* end, const char* name, int64_t size,
+                              Text& value) {
+    if (end - p < size || memcmp(p, name, size)) return false;
+    p += size;
+    return read_text(p, end, value) == WHOLE;
+}
+
+static inline bool decode_named(const char* p, const char* end, const Plan& plan, Out& out) {
+    if (out.used == out.room) return false;
+    double *row = (double*)out.X + out.used * plan.D, weight = 0.0;
+    const char* name = plan.names;
+    for (int64_t i = 0; i < plan.width; name += plan.name_sizes[i++]) {
+        const int64_t role = plan.roles[i];
+        Text text;
+        if (!take_value(p, end, name, plan.name_sizes[i], text)) return false;
+        if (role == IGNORED) continue;
+        double& to = role == WEIGHT ? weight : row[role];
+        if (!read_field(text, to) || !is_sane(to, plan.limit)) return false;
+    }
+    if (plan.weighted) {
+        if (!is_weight(weight, plan.limit)) return false;
+        out.w[out.used] = weight;
+    }
+    out.used++;
+    return true;
+}
+
+static inline bool decode_block(const char* p, const char* end, const Plan& plan, Out& out) {
+    Text block = {nullptr, 0}, weights = {nullptr, 0};
+    const char* name = plan.names;
+    for (int64_t i = 0; i < plan.width; name += plan.name_sizes[i++]) {
+        const int64_t role = plan.roles[i];
+        Text text;
+        if (!take_value(p, end, name, plan.name_sizes[i], text)) return false;
+        if (role == BLOCK) block = text;
+        if (role == WEIGHT) weights = text;
+        if (role == DIMENSION && (text.size != plan.dimension.size ||
+                                  memcmp(text.at, plan.dimension.at, text.size)))
+            return false;
+    }
+    const int64_t before = out.used;
+    if (!read_block(block, plan, out)) return false;
+    return !plan.weighted || read_weights(weights, plan, out.used - before, out.w + before);
+}
+
+// Decode entries as long as they are perfect; return how many were.
+static inline int64_t decode_rows(const EntryRow* rows, int64_t n, const Plan& plan, Out& out,
+                                  int64_t* counts) {
+    for (int64_t i = 0; i < n; i++) {
+        const char *p = (const char*)rows[i].body, *end = p + rows[i].size;
+        const int64_t before = out.used;
+        if (rows[i].texts != 2 * plan.width ||
+            !(plan.format == FIELDS ? decode_named(p, end, plan, out)
+                                    : decode_block(p, end, plan, out))) {
+            out.used = before;
+            return i;
+        }
+        counts[i] = out.used - before;
+    }
+    return n;
+}

@@ -1,0 +1,164 @@
+// Replies of a Redis server (RESP2): where a reply of XREAD or XREADGROUP ends, and its entries.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+enum Found { PART = 0, WHOLE = 1, ODD = 2, NO_ROOM = 3 };
+
+struct Text {
+    const char* at;
+    int64_t size;
+};
+
+// Read "<kind><number>\r\n"; -1 is a number too. `at` moves on only if it is there as a whole.
+static inline Found read_header(const char*& at, const char* end, char kind, int64_t& number) {
+    const char* p = at;
+    if (p == end) return PART;
+    if (*p++ != kind) return ODD;
+    if (end - p >= 4 && p[0] == '-') {
+        if (memcmp(p, "-1\r\n", 4)) return ODD;
+        number = -1;
+        at = p + 4;
+        return WHOLE;
+    }
+    const char* first = p;
+    int64_t value = 0;
+    for (; p < end && *p >= '0' && *p <= '9'; p++) {
+        if (p - first == 18) return ODD;
+        value = value * 10 + (*p - '0');
+    }
+    if (p == end) return PART;
+    if (*p == '-' && p == first) return PART;
+    if (p == first || *p != '\r') return ODD;
+    if (end - p < 2) return PART;
+    if (p[1] != '\n') return ODD;
+    number = value;
+    at = p + 2;
+    return WHOLE;
+}
+
+static inline Found read_text(const char*& at, const char* end, Text& text) {
+    const char* p = at;
+    int64_t size = 0;
+    const Found found = read_header(p, end, '$', size);
+    if (found != WHOLE) return found;
+    if (size < 0) return ODD;
+    if (size > end - p - 2) return PART;
+    if (p[size] != '\r' || p[size + 1] != '\n') return ODD;
+    text = {p, size};
+    at = p + size + 2;
+    return WHOLE;
+}
+
+static inline Found read_pair(const char*& at, const char* end, Text& text, int64_t& count) {
+    const char* p = at;
+    int64_t two = 0;
+    Found found = read_header(p, end, '*', two);
+    if (found == WHOLE) found = two == 2 ? read_text(p, end, text) : ODD;
+    if (found == WHOLE) found = read_header(p, end, '*', count);
+    if (found == WHOLE) at = p;
+    return found;
+}
+
+// Read a part of an ID as the server writes it.
+static inline bool read_id_part(const char*& p, const char* end, uint64_t& value) {
+    const char* first = p;
+    value = 0;
+    for (; p < end && *p >= '0' && *p <= '9'; p++) {
+        const uint64_t digit = *p - '0';
+        if (value > (UINT64_MAX - digit) / 10) return false;
+        value = value * 10 + digit;
+    }
+    return p - first == 1 || (p > first && *first != '0');
+}
+
+static inline bool read_id(Text id, uint64_t& milliseconds, uint64_t& sequence) {
+    const char *p = id.at, *end = id.at + id.size;
+    if (!read_id_part(p, end, milliseconds) || p == end || *p++ != '-') return false;
+    return read_id_part(p, end, sequence) && p == end;
+}
+
+// Where a scan has come to. All that is left of an array counts down to 0.
+struct Scan {
+    int64_t begun, at, streams, entries, texts, n_streams, n_entries;
+};
+
+// As Python reads it: places are counted from the beginning of the reply.
+struct StreamRow {
+    int64_t name, name_size, first;
+};
+
+struct EntryRow {
+    uint64_t milliseconds, sequence;
+    int64_t body, size, texts;  // -1 texts: an entry that is gone
+};
+
+struct Tables {
+    StreamRow* streams;
+    int64_t stream_room;
+    EntryRow* entries;
+    int64_t entry_room;
+};
+
+static inline Found scan_stream(Scan& scan, const char* data, const char*& p, const char* end,
+                                Tables& out) {
+    if (scan.n_streams == out.stream_room) return NO_ROOM;
+    Text name;
+    int64_t count = 0;
+    const Found found = read_pair(p, end, name, count);
+    if (found != WHOLE) return found;
+    if (count < 0) return ODD;
+    out.streams[scan.n_streams++] = {name.at - data, name.size, scan.n_entries};
+    scan.streams--;
+    scan.entries = count;
+    return WHOLE;
+}
+
+static inline Found scan_entry(Scan& scan, const char* data, const char*& p, const char* end,
+                               Tables& out) {
+    if (scan.n_entries == out.entry_room) return NO_ROOM;
+    Text id;
+    int64_t texts = 0;
+    const Found found = read_pair(p, end, id, texts);
+    if (found != WHOLE) return found;
+    EntryRow& row = out.entries[scan.n_entries];
+    if (!read_id(id, row.milliseconds, row.sequence) || (texts > 0 && texts % 2)) return ODD;
+    row.body = p - data;
+    row.size = 0;
+    row.texts = texts;
+    scan.n_entries++;
+    scan.entries--;
+    scan.texts = texts < 0 ? 0 : texts;
+    return WHOLE;
+}
+
+static inline Found scan_texts(Scan& scan, const char* data, const char*& p, const char* end,
+                               Tables& out) {
+    Text text;
+    Found found = WHOLE;
+    while (scan.texts && found == WHOLE) {
+        found = read_text(p, end, text);
+        if (found == WHOLE) scan.texts--;
+    }
+    EntryRow& row = out.entries[scan.n_entries - 1];
+    row.size = p - data - row.body;
+    return found;
+}
+
+// Go on with a reply of which `size` bytes are there. ODD: it is of another kind.
+static inline Found scan_reply(Scan& scan, const char* data, int64_t size, Tables& out) {
+    const char *p = data + scan.at, *end = data + size;
+    Found found = WHOLE;
+    if (!scan.begun) {
+        found = read_header(p, end, '*', scan.streams);
+        if (found == WHOLE && scan.streams < 1) found = ODD;
+        scan.begun = found == WHOLE;
+    }
+    while (found == WHOLE && (scan.texts || scan.entries || scan.streams))
+        found = scan.texts     ? scan_texts(scan, data, p, end, out)
+                : scan.entries ? scan_entry(scan, data, p, end, out)
+                               : scan_stream(scan, data, p, end, out);
+    scan.at = p - data;
+    return found;
+}

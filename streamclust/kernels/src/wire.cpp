@@ -1,0 +1,47 @@
+// Replies of stream reads and the points in them, as Python calls it; compiled once.
+
+#include "decoding.hpp"
+
+#define EXPORT(type) extern "C" __attribute__((visibility("default"))) type
+
+// Go on with a reply: `size` bytes of it are there now. Returns what was found.
+EXPORT(int64_t)
+scan_reply(Scan* scan, const char* data, int64_t size, StreamRow* streams, int64_t stream_room,
+           EntryRow* entries, int64_t entry_room) {
+    Tables out = {streams, stream_room, entries, entry_room};
+    return scan_reply(*scan, data, size, out);
+}
+
+// Decode the first perfect entries; returns how many they are, and in `used` their points.
+EXPORT(int64_t)
+decode_entries(const EntryRow* rows, int64_t n, int format, int64_t width, const char* names,
+               const int64_t* name_sizes, const int64_t* roles, int64_t D, int weighted, int single,
+               const char* dimension, double limit, int64_t room, void* X, double* w,
+               int64_t* counts, int64_t* used) {
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    if (format == FLOAT32 || format == FLOAT64) return 0;
+#endif
+    const Text text = {dimension, (int64_t)strlen(dimension)};
+    const Plan plan = {(Format)format, width,           names,       name_sizes, roles,
+                       D,              weighted != 0,   single != 0, text,       limit};
+    Out out = {X, w, room, 0};
+    const int64_t taken = decode_rows(rows, n, plan, out, counts);
+    *used = out.used;
+    return taken;
+}
+
+// Cut the texts of entries: place and size of each, in turn.
+EXPORT(int64_t)
+cut_texts(const EntryRow* rows, int64_t n, int64_t* spans) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const char *p = (const char*)rows[i].body, *end = p + rows[i].size;
+        for (int64_t k = 0; k < rows[i].texts; k++) {
+            Text text;
+            if (read_text(p, end, text) != WHOLE) return -1;
+            spans[found++] = (int64_t)text.at;
+            spans[found++] = text.size;
+        }
+    }
+    return found;
+}

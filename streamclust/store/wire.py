@@ -1,0 +1,184 @@
+"""Replies of stream reads as the server sends them: native code finds entries and decodes points.
+
+It is part of the library of the kernels (`streamclust/kernels/src/wire.cpp`), and takes what is
+plain and perfect only; all else is left to Python. Where the library isn't there or wanted
+(`STREAMCLUST_KERNELS=numpy`), hiredis makes lists of the replies, which Python decodes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.kernels import choice
+from streamclust.store.codecs.common import Arrays
+from streamclust.store.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from streamclust.store.layout import Layout
+
+    Rows = NDArray[np.int64]
+    """Entries, (n, 5): both parts of the ID (as uint64), address and bytes of fields and values,
+    and how many these are; -1 for an entry that is gone."""
+
+BODY, SIZE, TEXTS = 2, 3, 4
+COLUMNS = 5
+
+PART, WHOLE, ODD, NO_ROOM = range(4)
+"""What a scan finds: see src/resp.hpp."""
+
+SCAN = 7
+"""Numbers that a scan keeps between its calls; the last two count streams and entries."""
+
+_IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
+
+
+def available() -> bool:
+    """Say whether native code is there, and wanted."""
+    return choice.library() is not None
+
+
+_NUMBER, _ARRAY, _FLAG, _BYTES = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "scan_reply": (_ARRAY, _ARRAY, _NUMBER, *2 * (_ARRAY, _NUMBER)),
+    "cut_texts": (_ARRAY, _NUMBER, _ARRAY),
+    "decode_entries": (
+        *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
+        *(_BYTES, ctypes.c_double, _NUMBER, *4 * (_ARRAY,)),
+    ),
+}
+"""As in src/wire.cpp."""
+
+
+@lru_cache(maxsize=1)
+def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
+    functions: dict[str, Callable[..., int]] = {}
+    for name, types in _ARGUMENTS.items():
+        function = library[name]
+        function.argtypes, function.restype = types, _NUMBER
+        functions[name] = function
+    return functions
+
+
+def _function(name: str) -> Callable[..., int]:
+    library = choice.library()
+    if library is None:
+        raise AssertionError("nothing is packed where there is no library")
+    return _functions(library)[name]
+
+
+def scan(
+    state: NDArray[np.int64], data: NDArray[np.uint8], size: int, streams: Any, rows: Any
+) -> int:
+    """Go on with a reply of which `size` bytes are there; say what was found.
+
+    Parameters
+    ----------
+    state : array of shape (SCAN,)
+        All 0 for a new reply.
+    data : array of bytes
+    size : int
+    streams : array of shape (_, 3)
+        Receives place and size of each stream's name, and the number of its first entry.
+    rows : array of shape (_, COLUMNS)
+        Receives the entries, with places in `data` for addresses.
+    """
+    return _function("scan_reply")(
+        state.ctypes.data,
+        data.ctypes.data,
+        size,
+        streams.ctypes.data,
+        len(streams),
+        rows.ctypes.data,
+        len(rows),
+    )
+
+
+def texts(rows: Rows) -> list[Any]:
+    """Return a list of fields and values for each entry; None for one that is gone."""
+    rows = np.ascontiguousarray(rows)
+    sizes = rows[:, TEXTS].tolist()
+    spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
+    _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
+    found = iter([ctypes.string_at(at, size) for at, size in spans.tolist()])
+    return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What each field of an entry is for."""
+
+    names: bytes
+    sizes: NDArray[np.int64]
+    roles: NDArray[np.int64]
+
+
+@lru_cache(maxsize=64)
+def _plan(names: tuple[bytes, ...], layout: Layout) -> _Plan | None:
+    """Return how to read entries of these fields; None where they can't be perfect."""
+    wanted = _roles(layout)
+    known = dict.fromkeys(names)
+    missing = {name for name, role in wanted.items() if role != _DIMENSION} - known.keys()
+    unexpected = layout.strict and len(known) > len(wanted)
+    if missing or unexpected or len(known) < len(names):
+        return None
+    heads = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
+    return _Plan(
+        b"".join(heads),
+        np.array(list(map(len, heads)), np.int64),
+        np.array([wanted.get(name, _IGNORED) for name in names], np.int64),
+    )
+
+
+def _roles(layout: Layout) -> dict[bytes, int]:
+    if layout.format == "fields":
+        roles = {key: index for index, key in enumerate(layout.feature_keys)}
+    else:
+        roles = {DIMENSION_FIELD.encode(): _DIMENSION} if layout.format in RAW_DTYPE else {}
+        roles[layout.field_key] = _BLOCK
+    return roles if layout.weight_key is None else {**roles, layout.weight_key: _WEIGHT}
+
+
+def decode(rows: Rows, layout: Layout, *, single: bool = False) -> Arrays | None:
+    """Return what the first entries hold, as far as all are perfect; None if the first isn't.
+
+    Points are float64; those of format float32 stay such if `single` is wished.
+    """
+    [first] = texts(rows[:1])
+    plan = None if first is None else _plan(tuple(first[::2]), layout)
+    if plan is None:
+        return None
+    rows = np.ascontiguousarray(rows)
+    room, D = _room(rows, layout), layout.n_features
+    single = single and layout.format == "float32"
+    X = np.empty((room, D), np.float32 if single else np.float64)
+    w = None if layout.weight_key is None else np.empty(room)
+    counts, used = np.empty(len(rows), np.int64), ctypes.c_int64()
+    taken = _function("decode_entries")(
+        *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
+        *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
+        *(D, w is not None, single, str(D).encode(), MAX_MAGNITUDE),
+        *(room, X.ctypes.data, None if w is None else w.ctypes.data),
+        *(counts.ctypes.data, ctypes.addressof(used)),
+    )
+    if not taken:
+        return None
+    return Arrays(X[: used.value], counts[:taken], None if w is None else w[: used.value])
+
+
+def _room(rows: Rows, layout: Layout) -> int:
+    """Return how many points the entries can hold at most."""
+    if layout.format == "fields":
+        return len(rows)
+    number = RAW_DTYPE[layout.format].itemsize if layout.format in RAW_DTYPE else len("0,")
+    return int(rows[:, SIZE].sum()) // (number * layout.n_features)

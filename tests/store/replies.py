@@ -1,0 +1,71 @@
+"""Replies as a server sends them, and what takes them off a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import numpy as np
+import pytest
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
+
+from streamclust.store import wire
+from streamclust.store.framing import Framing
+from streamclust.store.packed import Packed
+
+Entry = tuple[bytes, list[bytes]]
+
+needs_native = pytest.mark.skipif(not wire.available(), reason="there are no native kernels")
+
+
+def to_resp(value: Any) -> bytes:
+    """Return what a server sends for texts, numbers, None, and lists of all these."""
+    if isinstance(value, bytes):
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if value is None:
+        return b"*-1\r\n"
+    return b"*%d\r\n" % len(value) + b"".join(map(to_resp, value))
+
+
+def to_lists(reply: Any) -> Any:
+    """Return what hiredis would have made of the reply."""
+    if isinstance(reply, Packed):
+        return [[entry_id, flat] for entry_id, flat in reply]
+    return [to_lists(each) for each in reply] if isinstance(reply, list | tuple) else reply
+
+
+class Line:
+    """The part of a connection's parser that `Framing` works on."""
+
+    def __init__(self, limit: int = 1 << 40) -> None:
+        self._buffer: Any = None
+        self._reader: Any = hiredis.Reader(notEnoughData=NOT_ENOUGH_DATA)
+        self.framing = Framing(self, limit)
+
+    def receive(self, data: bytes) -> None:
+        while data:
+            taken = data[: len(self._buffer)]
+            self._buffer[: len(taken)] = taken
+            self.framing.feed(self._buffer, 0, len(taken))
+            data = data[len(taken) :]
+
+    def replies(self) -> list[Any]:
+        """Return all that are there as a whole."""
+        found = []
+        while (reply := self.framing.gets()) is not NOT_ENOUGH_DATA:
+            found.append(reply)
+        return found
+
+
+def packed(entries: Sequence[Entry]) -> Packed:
+    """Return entries as they would come from a server."""
+    if not entries:
+        return Packed(np.empty((0, wire.COLUMNS), np.int64), ())
+    line = Line()
+    line.receive(to_resp([[b"s", entries]]))
+    [[(_, found)]] = line.replies()
+    assert isinstance(found, Packed)
+    return found
