@@ -403,9 +403,9 @@ before this one is decoded.
 What limits the bare readers: for named fields and JSON, turning text into numbers, one Python
 call a number or an entry; for single raw points, hiredis, which makes an object for each field.
 They read as one would: redis-py's lists, and `streamclust.store.points.decode` on them. The worker
-does neither: native code finds the entries in the bytes of the reply and decodes them there, without
-objects and without the interpreter's lock. What limits it: the server, for named fields; else the
-learning thread, and the fits of the coreset beside it: three threads and the server share
+does neither: native code finds the entries in the bytes of the reply and decodes them there,
+without objects and without the interpreter's lock. What limits it: the server, for named fields;
+else the learning thread, and the fits of the coreset beside it: three threads and the server share
 {os.cpu_count()} processors. The first fits, of a short stream, are waited for.
 
 {table(["entries", "ingest, of a bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
