@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +18,8 @@ from streamclust.worker.signals import stop_on_signals
 from streamclust.worker.together import run_together
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamclust.config import Settings
     from streamclust.store.connect import Server
 
@@ -41,7 +45,23 @@ def encode_streams(
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         jobs = encoder_jobs(settings, server, name, stop, until_idle, log)
         log.info("encoder started", server=server.label, streams=[job.stream for job in jobs])
-        return run_together(jobs, run_encoder, "encoder failed")
+        with _short_pauses():
+            return run_together(jobs, run_encoder, "encoder failed")
+
+
+@contextmanager
+def _short_pauses() -> Iterator[None]:
+    """Keep the garbage collector off what is there already.
+
+    Modules, classes and settings are most of what a full collection would look at, for tens of
+    milliseconds in which no entry gets its codes.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def encoder_jobs(

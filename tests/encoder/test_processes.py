@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 from pathlib import Path
@@ -81,7 +82,9 @@ def test_until_idle_tells_what_was_done(site: Site, monkeypatch: pytest.MonkeyPa
     publish(site)
     monkeypatch.chdir(site.folder)
     quiet = ["--until-idle", "--set", "log.level=error"]
+    frozen = gc.get_freeze_count()
     done = CliRunner().invoke(cli, ["encode", "m", "--json", *quiet])
+    assert gc.get_freeze_count() == frozen
     assert done.exit_code == 0, done.output
     [stream] = json.loads(done.stdout)["streams"]
     assert (stream["entries"], stream["points"], stream["version"]) == (POINTS, POINTS, 1)
