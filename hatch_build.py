@@ -28,6 +28,7 @@ TARGETS = {"baseline": ""}
 if platform.machine().lower() in ("x86_64", "amd64"):
     TARGETS["avx2"] = "-mavx2 -mfma"
     TARGETS["avx512"] = "-mavx2 -mfma -mavx512f -mavx512dq -mavx512vl -mavx512bw"
+    TARGETS["avx512vnni"] = f"{TARGETS['avx512']} -mavx512vnni"
 
 
 class CustomBuildHook(BuildHookInterface):

@@ -1,7 +1,7 @@
 """Which kernels are used: the best that were built and that the processor can run.
 
-`STREAMCLUST_KERNELS` (numpy, baseline, avx2 or avx512) asks for others, and `STREAMCLUST_THREADS`
-(default 1) for more threads. Nothing is looked up before the first call.
+`STREAMCLUST_KERNELS` (numpy, baseline, avx2, avx512 or avx512vnni) asks for others, and
+`STREAMCLUST_THREADS` (default 1) for more threads. Nothing is looked up before the first call.
 """
 
 from __future__ import annotations

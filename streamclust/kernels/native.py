@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SOURCES = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "_native.so"
 
-TARGETS = ("avx512", "avx2", "baseline")
+TARGETS = ("avx512vnni", "avx512", "avx2", "baseline")
 """The best first."""
 
 _WORTH_A_THREAD = 1 << 24
@@ -91,7 +91,7 @@ class Native(native_seeding.NativeSeeding):
     Parameters
     ----------
     library : ctypes.CDLL
-    name : {'avx512', 'avx2', 'baseline'}
+    name : {'avx512vnni', 'avx512', 'avx2', 'baseline'}
     threads : int, default=1
         The results don't depend on it.
     """

@@ -67,8 +67,8 @@ def test_all_kernels_give_the_same_bits_far_from_the_origin_and_in_any_unit(
     native_kernel: str, offset: float, size: float, dtype: type[np.float64]
 ) -> None:
     rng = np.random.default_rng(0)
-    C = rng.normal(size=(21, 3))
-    X = rng.normal(size=(300, 3))
+    C = rng.normal(size=(21, 9))
+    X = rng.normal(size=(300, 9))
     C[::2] += offset  # two groups that far apart, and a feature that is constant
     X[::3] += offset
     C[:, 1] = X[:, 1] = offset
@@ -82,16 +82,42 @@ def test_all_kernels_give_the_same_bits_for_points_far_beyond_all_centroids(
     native_kernel: str,
 ) -> None:
     rng = np.random.default_rng(0)
-    C = rng.normal(size=(40, 4))
-    X = rng.normal(size=(280, 4)) * 10.0 ** rng.integers(0, 100, size=(280, 1))
+    C = rng.normal(size=(40, 10))
+    X = rng.normal(size=(280, 10)) * 10.0 ** rng.integers(0, 100, size=(280, 1))
     agree(X, np.ones(len(X)), C)
-    agree(np.broadcast_to(C[0], (70, 4)).copy(), np.ones(70), np.broadcast_to(C[0], (9, 4)).copy())
+    agree(np.tile(C[0], (70, 1)), np.ones(70), np.tile(C[0], (9, 1)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("D", [5, 19, 130])
+def test_all_kernels_give_the_same_bits_where_much_and_where_little_can_be_ruled_out(
+    native_kernel: str, D: int, dtype: type[np.float64]
+) -> None:
+    rng = np.random.default_rng(D)
+    C = rng.normal(size=(70, D))
+    near = C[rng.integers(0, 70, 900)] + 0.1 * rng.normal(size=(900, D))
+    hard = C.mean(axis=0) + 1e-7 * rng.normal(size=(900, D))  # on a sphere they would all be tied
+    C[1::2] = C[0] + np.sign(C[1::2]) * rng.choice([1e-3, 1e-9], size=(35, 1))
+    near[::50] *= 1e3  # far out, one in each tile or two
+    hard[300:600] = C[0]
+    X = np.concatenate([near, hard, near[::-1]]).astype(dtype)
+    agree(X, rng.random(len(X)), C)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-170, 1e-160, 1e-150, 1e-39, 1e39, 1e150])
+def test_all_kernels_give_the_same_bits_where_squares_nearly_overflow_or_underflow(
+    native_kernel: str, size: float
+) -> None:
+    rng = np.random.default_rng(0)
+    C, X = size * rng.normal(size=(40, 12)), size * rng.normal(size=(200, 12))
+    with np.errstate(under="ignore"):
+        agree(X, np.ones(len(X)), C)
 
 
 def test_float32_points_get_the_labels_that_exact_arithmetic_gives(each_kernel: str) -> None:
     # The distances to two centroids differ by less than float32 can tell, but do differ.
     rng = np.random.default_rng(0)
-    C = 100.0 + rng.normal(size=(24, 6))
+    C = 100.0 + rng.normal(size=(24, 8))
     pairs = rng.integers(0, 24, size=(300, 2))
     X = (0.5 * (C[pairs[:, 0]] + C[pairs[:, 1]])).astype(np.float32)
     labels = kernels.assign(X, C).labels

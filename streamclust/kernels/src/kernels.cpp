@@ -18,15 +18,16 @@ EXPORT(assign)
         else scan_all((const double*)x, N, C, K, D, labels, sqdist);
         return 0;
     }
-    const Codebook book(C, K, D);
-    if (!book.ok()) return 1;
-    return !(single ? kmeans_assign((const float*)x, N, book, labels, sqdist)
-                    : kmeans_assign((const double*)x, N, book, labels, sqdist));
+    Search search(C, K, D, single);
+    if (!search.ok()) return 1;
+    if (single) kmeans_assign((const float*)x, N, search, labels, sqdist);
+    else kmeans_assign((const double*)x, N, search, labels, sqdist);
+    return 0;
 }
 
 EXPORT(squared_distances)
 (int single, const void* x, int64_t N, const double* C, int64_t K, int64_t D, double* out) {
-    const Codebook book(C, K, D);
+    Codebook book(C, K, D);
     if (!book.ok()) return 1;
     if (single) all_distances((const float*)x, N, book, out);
     else all_distances((const double*)x, N, book, out);
@@ -46,12 +47,13 @@ EXPORT(accumulate)
 EXPORT(kmeans_step)
 (int single, const void* x, const double* w, int64_t N, const double* C, int64_t K, int64_t D,
  double* weight, double* first, double* inertia, int64_t* labels, double* sqdist) {
-    const Codebook book(C, K, D);
-    if (!book.ok()) return 1;
-    return !(single ? kmeans_step((const float*)x, w, N, book, C, weight, first, inertia, labels,
-                                  sqdist)
-                    : kmeans_step((const double*)x, w, N, book, C, weight, first, inertia, labels,
-                                  sqdist));
+    Search search(C, K, D, single);
+    if (!search.ok()) return 1;
+    if (single)
+        kmeans_step((const float*)x, w, N, search, weight, first, inertia, labels, sqdist);
+    else
+        kmeans_step((const double*)x, w, N, search, weight, first, inertia, labels, sqdist);
+    return 0;
 }
 
 EXPORT(sample)

@@ -1,248 +1,66 @@
 // The K-means step: nearest centroids, and sums of the points about them.
-//
-// A label is the first index of the smallest *canonical* distance
-//
-//     d(x, c) = sum over d = 0 .. D-1, in this order, of (x_d - c_d)^2    in float64, no FMA,
-//
-// so that all targets and NumPy give the same bits. To find it fast, distances are first taken in
-// float32 as |c|^2 - 2 x.c (points across lanes, four centroids at a time, nothing written but the
-// best group of four and the runner-up), with a bound on all that rounding can have done. Where the
-// runner-up is farther than the bound, only the best group is decided by canonical distances;
-// elsewhere all centroids are.
 #pragma once
 
-#include <math.h>
-
-#include "simd.hpp"
+#include "bytes.hpp"
 
 namespace {
 
-constexpr int GROUP = 4;                          // centroids that are looked at together
-constexpr int TILE = FLOATS * POINT_VECTORS;      // points across lanes
-constexpr int64_t FEW = 8;                        // points for which no codebook is worth making
-constexpr int64_t CHUNK = 1024;                   // points between two turns of accumulating
+constexpr int64_t FEW = 8;       // points for which no codebook is worth making
+constexpr int64_t CHUNK = 64;  // points that are added up while they are in cache
 
-// Centroids in groups of four: float64 as they are, float32 shifted and scaled.
-struct Codebook {
-    int64_t K, D, groups;
-    Buffer<double> exact;   // (groups, D, GROUP), padded by infinity
-    Buffer<float> screen;   // (groups, D, GROUP): -2 c
-    Buffer<float> square;   // (groups, GROUP): |c|^2, padded by infinity
-    Buffer<double> shift;   // (D,): the centroids' mean
-    double scale, widest;   // c' = (c - shift) * scale is about 1 wide; its largest norm
+// Nearest centroids of one tile after the other, by the fastest way that works for these points.
+struct Search {
+    Codebook book;
+    Buffer<float> tile;
+#if defined(__AVX512VNNI__)
+    Codes codes;
+    CodedTile coded;
+    int64_t pause, next_pause;  // tiles that go by float32; more each time that bytes fail
+#endif
 
-    Codebook(const double* C, int64_t K, int64_t D)
-        : K(K), D(D), groups(rounded_up(K, GROUP) / GROUP), exact(groups * D * GROUP),
-          screen(groups * D * GROUP), square(groups * GROUP), shift(D), scale(1.0), widest(0.0) {
-        if (!ok()) return;
-        fill_exact(C);
-        if (groups > 1) fill_screen(C);
-    }
+    Search(const double* C, int64_t K, int64_t D, bool single)
+        : book(C, K, D), tile(D * TILE)
+#if defined(__AVX512VNNI__)
+          , codes(C, K, D, single), coded(codes), pause(codes.usable ? 0 : INT64_MAX), next_pause(2)
+#endif
+    {}
 
-    bool ok() const { return exact.ok() && screen.ok() && square.ok() && shift.ok(); }
+#if defined(__AVX512VNNI__)
+    bool ok() const { return book.ok() && tile.ok() && codes.ok() && coded.ok(); }
 
-    void fill_exact(const double* C) {
-        for (int64_t g = 0; g < groups; ++g)
-            for (int64_t d = 0; d < D; ++d)
-                for (int64_t j = 0; j < GROUP; ++j) {
-                    const int64_t k = g * GROUP + j;
-                    exact.data[(g * D + d) * GROUP + j] = k < K ? C[k * D + d] : INFINITY;
-                }
-    }
-
-    void fill_screen(const double* C) {
-        for (int64_t d = 0; d < D; ++d) shift.data[d] = 0.0;
-        for (int64_t k = 0; k < K; ++k)
-            for (int64_t d = 0; d < D; ++d) shift.data[d] += C[k * D + d];
-        for (int64_t d = 0; d < D; ++d) shift.data[d] /= (double)K;
-        double largest = 0.0;
-        for (int64_t k = 0; k < K; ++k)
-            for (int64_t d = 0; d < D; ++d) {
-                const double size = fabs(C[k * D + d] - shift.data[d]);
-                largest = size > largest ? size : largest;
-            }
-        if (largest > 0.0 && largest < INFINITY) scale = ldexp(1.0, -ilogb(largest));
-        for (int64_t g = 0; g < groups; ++g) fill_group(g);
-    }
-
-    void fill_group(int64_t g) {
-        const double* from = exact.data + g * D * GROUP;
-        float* to = screen.data + g * D * GROUP;
-        double sum[GROUP] = {};
-        for (int64_t d = 0; d < D; ++d)
-            for (int64_t j = 0; j < GROUP; ++j) {
-                const bool real = g * GROUP + j < K;
-                const double c = real ? (from[d * GROUP + j] - shift.data[d]) * scale : 0.0;
-                to[d * GROUP + j] = (float)(-2.0 * c);
-                sum[j] += c * c;
-            }
-        for (int64_t j = 0; j < GROUP; ++j) {
-            square.data[g * GROUP + j] = g * GROUP + j < K ? (float)sum[j] : INFINITY;
-            widest = fmax(widest, sqrt(sum[j]));
+    template <typename X>
+    void nearest(const X* x, int64_t n, Nearest* out) {
+        if (pause == 0 && assign_by_codes(x, n, coded, out)) {
+            next_pause = 2;
+            return;
         }
+        if (pause > 0) --pause;
+        else pause = next_pause, next_pause *= 3;
+        assign_tile(x, n, book, tile.data, out);
     }
+#else
+    bool ok() const { return book.ok() && tile.ok(); }
+
+    template <typename X>
+    void nearest(const X* x, int64_t n, Nearest* out) { assign_tile(x, n, book, tile.data, out); }
+#endif
 };
-
-// The points of one tile, shifted and scaled like the centroids: (D, TILE).
-template <typename X>
-void transpose(const X* x, int64_t n, const Codebook& book, float* tile) {
-    const int64_t D = book.D;
-    const double* shift = book.shift.data;
-    const double scale = book.scale;
-    int64_t p = 0;
-    for (; p + 4 <= n; p += 4) {
-        const X* from = x + p * D;
-        for (int64_t d = 0; d < D; ++d) {
-            vquad four = {(double)from[d], (double)from[D + d], (double)from[2 * D + d],
-                          (double)from[3 * D + d]};
-            *(vfloat4*)(tile + d * TILE + p) = narrowed((four - shift[d]) * scale);
-        }
-    }
-    for (; p < n; ++p)
-        for (int64_t d = 0; d < D; ++d)
-            tile[d * TILE + p] = (float)(((double)x[p * D + d] - shift[d]) * scale);
-    for (; p < TILE; ++p)
-        for (int64_t d = 0; d < D; ++d) tile[d * TILE + p] = 0.0f;
-}
-
-struct Screened {
-    alignas(64) float best[TILE], second[TILE];  // smallest of the best group, and of all others
-    alignas(64) int32_t group[TILE];
-};
-
-void screen(const float* tile, const Codebook& book, Screened& out) {
-    constexpr int V = POINT_VECTORS;
-    const int64_t D = book.D;
-    vfloat best[V], second[V];
-    vint group[V];
-    for (int v = 0; v < V; ++v) {
-        best[v] = second[v] = broadcast(INFINITY);
-        group[v] = (vint){};
-    }
-    const float* c = book.screen.data;
-    for (int64_t g = 0; g < book.groups; ++g) {
-        vfloat sum[GROUP][V];
-        for (int j = 0; j < GROUP; ++j)
-            for (int v = 0; v < V; ++v) sum[j][v] = broadcast(book.square.data[g * GROUP + j]);
-        const float* t = tile;
-        for (int64_t d = 0; d < D; ++d, t += TILE, c += GROUP) {
-            vfloat x[V];
-            for (int v = 0; v < V; ++v) x[v] = *(const vfloat*)(t + v * FLOATS);
-            for (int j = 0; j < GROUP; ++j) {
-                vfloat weight = broadcast(c[j]);
-                for (int v = 0; v < V; ++v) sum[j][v] = fma(x[v], weight, sum[j][v]);
-            }
-        }
-        vint here = (int32_t)g - (vint){};
-        for (int v = 0; v < V; ++v) {
-            vfloat least4 = least(least(sum[0][v], sum[1][v]), least(sum[2][v], sum[3][v]));
-            second[v] = least(second[v], most(best[v], least4));
-            group[v] = where_less(least4, best[v], here, group[v]);
-            best[v] = least(least4, best[v]);
-        }
-    }
-    for (int v = 0; v < V; ++v) {
-        *(vfloat*)(out.best + v * FLOATS) = best[v];
-        *(vfloat*)(out.second + v * FLOATS) = second[v];
-        *(vint*)(out.group + v * FLOATS) = group[v];
-    }
-}
-
-// Tell for each point of a tile whether rounding may have hidden the nearest group.
-//
-// With t = |x'| and c = `widest`, a float32 distance is off by at most (D + 4) u32 (2 t c + c^2),
-// a canonical one by (D + 2) u64 (t + c)^2. Twice that for two of them, and some for the bound's
-// own rounding. A comparison with NaN says yes.
-void doubt(const float* tile, const Codebook& book, const Screened& found, bool* unsure) {
-    alignas(64) float norm[TILE];
-    for (int p = 0; p < TILE; ++p) norm[p] = 0.0f;
-    for (int64_t d = 0; d < book.D; ++d)
-        for (int p = 0; p < TILE; ++p) norm[p] += tile[d * TILE + p] * tile[d * TILE + p];
-    const float c = (float)book.widest;
-    const float u32 = (float)(book.D + 4) * 2.4f * 0x1p-24f, u64 = (float)(book.D + 4) * 2.4f * 0x1p-53f;
-    for (int p = 0; p < TILE; ++p) {
-        float t = sqrtf(norm[p]);
-        float bound = u32 * (2.0f * t * c + c * c) + u64 * (t + c) * (t + c);
-        unsure[p] = !(found.second[p] - found.best[p] > bound);
-    }
-}
-
-// Canonical distances of one point to the four centroids of a group.
-template <typename X>
-vquad distances(const X* x, const double* group, int64_t D) {
-    vquad sum = {};
-    for (int64_t d = 0; d < D; ++d) {
-        vquad difference = (double)x[d] - *(const vquad*)(group + d * GROUP);
-        sum += difference * difference;
-    }
-    return sum;
-}
-
-struct Nearest {
-    int64_t label;
-    double sqdist;
-};
-
-// The first of the least of a group. By branches it would be slower: nobody could foretell them.
-inline Nearest least(vquad d, int64_t first) {
-    const vquad all = least_lane(d);
-    return {first + first_true(d == all), all[0]};
-}
-
-template <typename X>
-Nearest decide(const X* x, const Codebook& book, int64_t from, int64_t to) {
-    Nearest nearest = {from * GROUP, INFINITY};
-    for (int64_t g = from; g < to; ++g) {
-        Nearest here = least(distances(x, book.exact.data + g * book.D * GROUP, book.D), g * GROUP);
-        if (here.sqdist < nearest.sqdist) nearest = here;
-    }
-    return nearest;
-}
-
-// The same for four points at a time, each with a group of its own: four sums that don't wait.
-template <typename X>
-void decide4(const X* x, const int32_t* group, const Codebook& book, Nearest* nearest) {
-    const int64_t D = book.D;
-    const double* c[4];
-    for (int i = 0; i < 4; ++i) c[i] = book.exact.data + group[i] * D * GROUP;
-    vquad sum[4] = {};
-    for (int64_t d = 0; d < D; ++d)
-        for (int i = 0; i < 4; ++i) {
-            vquad difference = (double)x[i * D + d] - *(const vquad*)(c[i] + d * GROUP);
-            sum[i] += difference * difference;
-        }
-    for (int i = 0; i < 4; ++i) nearest[i] = least(sum[i], group[i] * GROUP);
-}
-
-template <typename X>
-void assign_tile(const X* x, int64_t n, const Codebook& book, float* tile, Nearest* nearest) {
-    Screened found = {};
-    bool unsure[TILE] = {};
-    if (book.groups > 1) {
-        transpose(x, n, book, tile);
-        screen(tile, book, found);
-        doubt(tile, book, found, unsure);
-    }
-    int64_t p = 0;
-    for (; p + 4 <= n; p += 4) decide4(x + p * book.D, found.group + p, book, nearest + p);
-    for (; p < n; ++p)
-        nearest[p] = decide(x + p * book.D, book, found.group[p], found.group[p] + 1);
-    for (p = 0; p < n; ++p)
-        if (unsure[p]) nearest[p] = decide(x + p * book.D, book, 0, book.groups);
-}
 
 // Add points to the sums of the clusters from `low` to `high`, in the order of the points.
 template <typename X>
 void accumulate(const X* x, const double* w, const int64_t* labels, int64_t n, int64_t D,
                 const double* reference, int64_t low, int64_t high, double* weight, double* first) {
-    for (int64_t i = 0; i < n; ++i) {
+    for (int64_t i = 0; i < n; ++i, x += D) {
         const int64_t k = labels[i];
         if (k < low || k >= high) continue;
         const double share = w[i];
         const double* r = reference + k * D;
         double* sum = first + k * D;
         weight[k] += share;
-        for (int64_t d = 0; d < D; ++d) sum[d] += share * ((double)x[i * D + d] - r[d]);
+        int64_t d = 0;
+        for (; d + DOUBLES <= D; d += DOUBLES)
+            store(sum + d, load(sum + d) + share * (load(x + d) - load(r + d)));
+        for (; d < D; ++d) sum[d] += share * ((double)x[d] - r[d]);
     }
 }
 
@@ -277,26 +95,24 @@ void scan_all(const X* x, int64_t N, const double* C, int64_t K, int64_t D, int6
 }
 
 template <typename X>
-bool kmeans_assign(const X* x, int64_t N, const Codebook& book, int64_t* labels, double* sqdist) {
-    Buffer<float> tile(book.D * TILE);
-    if (!tile.ok()) return false;
+void kmeans_assign(const X* x, int64_t N, Search& search, int64_t* labels, double* sqdist) {
     Nearest nearest[TILE];
     for (int64_t start = 0; start < N; start += TILE) {
         const int64_t n = N - start < TILE ? N - start : TILE;
-        assign_tile(x + start * book.D, n, book, tile.data, nearest);
+        search.nearest(x + start * search.book.D, n, nearest);
         for (int64_t p = 0; p < n; ++p) {
             labels[start + p] = nearest[p].label;
             sqdist[start + p] = nearest[p].sqdist;
         }
     }
-    return true;
 }
 
 // All canonical distances, (N, K), four points at a time.
 template <typename X>
-void all_distances(const X* x, int64_t N, const Codebook& book, double* out) {
+void all_distances(const X* x, int64_t N, Codebook& book, double* out) {
     constexpr int POINTS = 4;
     const int64_t D = book.D, K = book.K;
+    book.fill();
     for (int64_t n = 0; n < N; n += POINTS) {
         const X* point[POINTS];
         for (int i = 0; i < POINTS; ++i) point[i] = x + (n + i < N ? n + i : N - 1) * D;
@@ -320,22 +136,21 @@ void all_distances(const X* x, int64_t N, const Codebook& book, double* out) {
 // Assign and accumulate while the points are in cache. The inertia is summed in eight lanes, point
 // n in lane n mod 8.
 template <typename X>
-bool kmeans_step(const X* x, const double* w, int64_t N, const Codebook& book, const double* C,
-                 double* weight, double* first, double* inertia, int64_t* all_labels,
-                 double* all_sqdist) {
+void kmeans_step(const X* x, const double* w, int64_t N, Search& search, double* weight,
+                 double* first, double* inertia, int64_t* all_labels, double* all_sqdist) {
+    const Codebook& book = search.book;
     double lanes[8] = {};
     for (int64_t start = 0; start < N; start += CHUNK) {
         const int64_t n = N - start < CHUNK ? N - start : CHUNK;
         const X* here = x + start * book.D;
         int64_t* labels = all_labels + start;
         double* sqdist = all_sqdist + start;
-        if (!kmeans_assign(here, n, book, labels, sqdist)) return false;
-        accumulate(here, w + start, labels, n, book.D, C, 0, book.K, weight, first);
+        kmeans_assign(here, n, search, labels, sqdist);
+        accumulate(here, w + start, labels, n, book.D, book.C, 0, book.K, weight, first);
         for (int64_t i = 0; i < n; ++i) lanes[i % 8] += w[start + i] * sqdist[i];
     }
     *inertia = 0.0;
     for (double lane : lanes) *inertia += lane;
-    return true;
 }
 
 }  // namespace

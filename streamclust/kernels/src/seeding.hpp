@@ -1,7 +1,7 @@
 // Where K-means begins, and how it leaves an optimum: greedy k-means++, swaps (LS++), single moves.
 //
 // Each looks at all points again and again, with little to do for each, so a call does a whole
-// search: random numbers are drawn before. Distances are canonical (kmeans.hpp), every sum is taken
+// search: random numbers are drawn before. Distances are canonical (nearest.hpp), every sum is taken
 // in the order of the points.
 #pragma once
 

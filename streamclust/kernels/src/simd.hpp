@@ -37,10 +37,17 @@ typedef double vquad __attribute__((vector_size(32)));  // four doubles on any t
 typedef int64_t vlong4 __attribute__((vector_size(32)));
 typedef float vfloat4 __attribute__((vector_size(16)));
 
+typedef double loose_vdouble __attribute__((vector_size(BYTES), aligned(8)));  // anywhere
+typedef float loose_half __attribute__((vector_size(BYTES / 2), aligned(4)));
+
 constexpr int FLOATS = BYTES / 4, DOUBLES = BYTES / 8;
 
 inline vfloat broadcast(float value) { return value - (vfloat){}; }
 inline vdouble broadcast(double value) { return value - (vdouble){}; }
+
+inline vdouble load(const double* from) { return *(const loose_vdouble*)from; }
+inline vdouble load(const float* from) { return __builtin_convertvector(*(const loose_half*)from, vdouble); }
+inline void store(double* to, vdouble value) { *(loose_vdouble*)to = value; }
 
 #if defined(__AVX512F__)
 inline vfloat fma(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }

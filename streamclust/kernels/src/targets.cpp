@@ -16,4 +16,8 @@ EXPORT(int) streamclust_supports_avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
 }
+
+EXPORT(int) streamclust_supports_avx512vnni() {
+    return streamclust_supports_avx512() && __builtin_cpu_supports("avx512vnni");
+}
 #endif

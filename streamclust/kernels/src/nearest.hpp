@@ -1,0 +1,241 @@
+// Nearest centroids: float32 rules out, float64 decides.
+//
+// A label is the first index of the smallest *canonical* distance
+//
+//     d(x, c) = sum over d = 0 .. D-1, in this order, of (x_d - c_d)^2    in float64, no FMA,
+//
+// so that all targets and NumPy give the same bits. To find it fast, distances are first taken in
+// float32 as |c|^2 - 2 x.c (points across lanes, four centroids at a time, nothing written but the
+// best group of four and the runner-up), with a bound on all that rounding can have done. Where the
+// runner-up is farther than the bound, only the best group is decided by canonical distances;
+// elsewhere all centroids are.
+#pragma once
+
+#include <math.h>
+
+#include "simd.hpp"
+
+namespace {
+
+constexpr int GROUP = 4;                          // centroids that are looked at together
+constexpr int TILE = FLOATS * POINT_VECTORS;      // points across lanes
+
+// Centroids in groups of four: float64 as they are, float32 shifted and scaled. Filled when they
+// are first looked at.
+struct Codebook {
+    const double* C;
+    int64_t K, D, groups;
+    Buffer<double> exact;   // (groups, D, GROUP), padded by infinity
+    Buffer<float> screen;   // (groups, D, GROUP): -2 c
+    Buffer<float> square;   // (groups, GROUP): |c|^2, padded by infinity
+    Buffer<double> shift;   // (D,): the centroids' mean
+    double scale, widest;   // c' = (c - shift) * scale is about 1 wide; its largest norm
+    bool filled;
+
+    Codebook(const double* C, int64_t K, int64_t D)
+        : C(C), K(K), D(D), groups(rounded_up(K, GROUP) / GROUP), exact(groups * D * GROUP),
+          screen(groups * D * GROUP), square(groups * GROUP), shift(D), scale(1.0), widest(0.0),
+          filled(false) {}
+
+    bool ok() const { return exact.ok() && screen.ok() && square.ok() && shift.ok(); }
+
+    void fill() {
+        if (filled) return;
+        fill_exact();
+        if (groups > 1) fill_screen();
+        filled = true;
+    }
+
+    void fill_exact() {
+        for (int64_t g = 0; g < groups; ++g)
+            for (int64_t d = 0; d < D; ++d)
+                for (int64_t j = 0; j < GROUP; ++j) {
+                    const int64_t k = g * GROUP + j;
+                    exact.data[(g * D + d) * GROUP + j] = k < K ? C[k * D + d] : INFINITY;
+                }
+    }
+
+    void fill_screen() {
+        for (int64_t d = 0; d < D; ++d) shift.data[d] = 0.0;
+        for (int64_t k = 0; k < K; ++k)
+            for (int64_t d = 0; d < D; ++d) shift.data[d] += C[k * D + d];
+        for (int64_t d = 0; d < D; ++d) shift.data[d] /= (double)K;
+        double largest = 0.0;
+        for (int64_t k = 0; k < K; ++k)
+            for (int64_t d = 0; d < D; ++d) {
+                const double size = fabs(C[k * D + d] - shift.data[d]);
+                largest = size > largest ? size : largest;
+            }
+        if (largest > 0.0 && largest < INFINITY) scale = ldexp(1.0, -ilogb(largest));
+        for (int64_t g = 0; g < groups; ++g) fill_group(g);
+    }
+
+    void fill_group(int64_t g) {
+        const double* from = exact.data + g * D * GROUP;
+        float* to = screen.data + g * D * GROUP;
+        double sum[GROUP] = {};
+        for (int64_t d = 0; d < D; ++d)
+            for (int64_t j = 0; j < GROUP; ++j) {
+                const bool real = g * GROUP + j < K;
+                const double c = real ? (from[d * GROUP + j] - shift.data[d]) * scale : 0.0;
+                to[d * GROUP + j] = (float)(-2.0 * c);
+                sum[j] += c * c;
+            }
+        for (int64_t j = 0; j < GROUP; ++j) {
+            square.data[g * GROUP + j] = g * GROUP + j < K ? (float)sum[j] : INFINITY;
+            widest = fmax(widest, sqrt(sum[j]));
+        }
+    }
+};
+
+// The points of one tile, shifted and scaled like the centroids: (D, TILE).
+template <typename X>
+void transpose(const X* x, int64_t n, const Codebook& book, float* tile) {
+    const int64_t D = book.D;
+    const double* shift = book.shift.data;
+    const double scale = book.scale;
+    int64_t p = 0;
+    for (; p + 4 <= n; p += 4) {
+        const X* from = x + p * D;
+        for (int64_t d = 0; d < D; ++d) {
+            vquad four = {(double)from[d], (double)from[D + d], (double)from[2 * D + d],
+                          (double)from[3 * D + d]};
+            *(vfloat4*)(tile + d * TILE + p) = narrowed((four - shift[d]) * scale);
+        }
+    }
+    for (; p < n; ++p)
+        for (int64_t d = 0; d < D; ++d)
+            tile[d * TILE + p] = (float)(((double)x[p * D + d] - shift[d]) * scale);
+    for (; p < TILE; ++p)
+        for (int64_t d = 0; d < D; ++d) tile[d * TILE + p] = 0.0f;
+}
+
+struct Screened {
+    alignas(64) float best[TILE], second[TILE];  // smallest of the best group, and of all others
+    alignas(64) int32_t group[TILE];
+};
+
+void screen(const float* tile, const Codebook& book, Screened& out) {
+    constexpr int V = POINT_VECTORS;
+    const int64_t D = book.D;
+    vfloat best[V], second[V];
+    vint group[V];
+    for (int v = 0; v < V; ++v) {
+        best[v] = second[v] = broadcast(INFINITY);
+        group[v] = (vint){};
+    }
+    const float* c = book.screen.data;
+    for (int64_t g = 0; g < book.groups; ++g) {
+        vfloat sum[GROUP][V];
+        for (int j = 0; j < GROUP; ++j)
+            for (int v = 0; v < V; ++v) sum[j][v] = broadcast(book.square.data[g * GROUP + j]);
+        const float* t = tile;
+        for (int64_t d = 0; d < D; ++d, t += TILE, c += GROUP) {
+            vfloat x[V];
+            for (int v = 0; v < V; ++v) x[v] = *(const vfloat*)(t + v * FLOATS);
+            for (int j = 0; j < GROUP; ++j) {
+                vfloat weight = broadcast(c[j]);
+                for (int v = 0; v < V; ++v) sum[j][v] = fma(x[v], weight, sum[j][v]);
+            }
+        }
+        vint here = (int32_t)g - (vint){};
+        for (int v = 0; v < V; ++v) {
+            vfloat least4 = least(least(sum[0][v], sum[1][v]), least(sum[2][v], sum[3][v]));
+            second[v] = least(second[v], most(best[v], least4));
+            group[v] = where_less(least4, best[v], here, group[v]);
+            best[v] = least(least4, best[v]);
+        }
+    }
+    for (int v = 0; v < V; ++v) {
+        *(vfloat*)(out.best + v * FLOATS) = best[v];
+        *(vfloat*)(out.second + v * FLOATS) = second[v];
+        *(vint*)(out.group + v * FLOATS) = group[v];
+    }
+}
+
+// Tell for each point of a tile whether rounding may have hidden the nearest group.
+//
+// With t = |x'| and c = `widest`, a float32 distance is off by at most (D + 4) u32 (2 t c + c^2),
+// a canonical one by (D + 2) u64 (t + c)^2. Twice that for two of them, and some for the bound's
+// own rounding, and what squares may underflow. A comparison with NaN says yes.
+void doubt(const float* tile, const Codebook& book, const Screened& found, bool* unsure) {
+    alignas(64) float norm[TILE];
+    for (int p = 0; p < TILE; ++p) norm[p] = 0.0f;
+    for (int64_t d = 0; d < book.D; ++d)
+        for (int p = 0; p < TILE; ++p) norm[p] += tile[d * TILE + p] * tile[d * TILE + p];
+    const float c = (float)book.widest;
+    const float u32 = (float)(book.D + 4) * 2.4f * 0x1p-24f, u64 = (float)(book.D + 4) * 2.4f * 0x1p-53f;
+    const float underflow = (float)((double)(book.D + 4) * 0x1p-1070 * book.scale * book.scale);
+    for (int p = 0; p < TILE; ++p) {
+        float t = sqrtf(norm[p]);
+        float bound = u32 * (2.0f * t * c + c * c) + u64 * (t + c) * (t + c) + underflow;
+        unsure[p] = !(found.second[p] - found.best[p] > bound);
+    }
+}
+
+// Canonical distances of one point to the four centroids of a group.
+template <typename X>
+vquad distances(const X* x, const double* group, int64_t D) {
+    vquad sum = {};
+    for (int64_t d = 0; d < D; ++d) {
+        vquad difference = (double)x[d] - *(const vquad*)(group + d * GROUP);
+        sum += difference * difference;
+    }
+    return sum;
+}
+
+struct Nearest {
+    int64_t label;
+    double sqdist;
+};
+
+// The first of the least of a group. By branches it would be slower: nobody could foretell them.
+inline Nearest least(vquad d, int64_t first) {
+    const vquad all = least_lane(d);
+    return {first + first_true(d == all), all[0]};
+}
+
+template <typename X>
+Nearest decide(const X* x, const Codebook& book, int64_t from, int64_t to) {
+    Nearest nearest = {from * GROUP, INFINITY};
+    for (int64_t g = from; g < to; ++g) {
+        Nearest here = least(distances(x, book.exact.data + g * book.D * GROUP, book.D), g * GROUP);
+        if (here.sqdist < nearest.sqdist) nearest = here;
+    }
+    return nearest;
+}
+
+// The same for four points at a time, each with a group of its own: four sums that don't wait.
+template <typename X>
+void decide4(const X* x, const int32_t* group, const Codebook& book, Nearest* nearest) {
+    const int64_t D = book.D;
+    const double* c[4];
+    for (int i = 0; i < 4; ++i) c[i] = book.exact.data + group[i] * D * GROUP;
+    vquad sum[4] = {};
+    for (int64_t d = 0; d < D; ++d)
+        for (int i = 0; i < 4; ++i) {
+            vquad difference = (double)x[i * D + d] - *(const vquad*)(c[i] + d * GROUP);
+            sum[i] += difference * difference;
+        }
+    for (int i = 0; i < 4; ++i) nearest[i] = least(sum[i], group[i] * GROUP);
+}
+
+template <typename X>
+void assign_tile(const X* x, int64_t n, Codebook& book, float* tile, Nearest* nearest) {
+    book.fill();
+    Screened found = {};
+    bool unsure[TILE] = {};
+    if (book.groups > 1) {
+        transpose(x, n, book, tile);
+        screen(tile, book, found);
+        doubt(tile, book, found, unsure);
+    }
+    int64_t p = 0;
+    for (; p + 4 <= n; p += 4) decide4(x + p * book.D, found.group + p, book, nearest + p);
+    for (; p < n; ++p)
+        nearest[p] = decide(x + p * book.D, book, found.group[p], found.group[p] + 1);
+    for (p = 0; p < n; ++p)
+        if (unsure[p]) nearest[p] = decide(x + p * book.D, book, 0, book.groups);
+}
+
+}  // namespace
