@@ -179,7 +179,8 @@ what is in force, with the password masked.
 
 `STREAMCLUST_KERNELS` (`avx512vnni`, `avx512`, `avx2`, `baseline`, `numpy`) asks for other numerical
 kernels than the best that this machine can run, and `STREAMCLUST_THREADS` (default 1) for more
-threads in them; `streamclust --version` says which are in use. What is learned doesn't depend on the threads.
+threads in them; `streamclust --version` says which are in use. What is learned
+doesn't depend on the threads.
 
 **Durations** are texts such as `200ms`, `10s`, `5m`, `6h` or `1d`, or a number of seconds.
 
