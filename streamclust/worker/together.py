@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from streamclust.errors import StreamclustError
@@ -20,6 +23,9 @@ _LOOK = 0.2
 
 _NEW_OBJECTS = 50_000
 """Containers made, less those gone, until the interpreter looks for cycles among them."""
+
+_HEAP = {-3: 1 << 20, -1: 1 << 22, -8: 2}
+"""Of glibc: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
 
 
 def run_together(
@@ -46,6 +52,7 @@ def run_together(
         The first that ended a job, after all have ended.
     """
     _spare_the_collector()
+    _keep_memory_flat()
     results: list[Result] = []
     failures: list[Exception] = []
 
@@ -77,6 +84,19 @@ def _spare_the_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
+
+
+def _keep_memory_flat() -> None:
+    """Let the C library give the memory of large arrays back as soon as they are freed.
+
+    By default it learns from the first of them to keep ever larger ones in each thread's heap,
+    which grew for millions of points. Who sets one of its MALLOC_ variables knows better.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with suppress(OSError, AttributeError):  # only glibc has this
+        for option, value in _HEAP.items():
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 def wait_for(threads: Iterable[threading.Thread]) -> None:
