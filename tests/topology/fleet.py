@@ -233,6 +233,34 @@ def cluster(folder: Path, size: int = 3) -> Iterator[Cluster]:
 
 
 @contextmanager
+def replica(folder: Path, of: Cluster, number: int) -> Iterator[Node]:
+    """A node that has what node `number` has, and may take its place."""
+    with _member(_made(folder / "replica")) as found, found.client as client:
+        primary = of.nodes[number]
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", primary.port, primary.bus)
+        with primary.client as its:
+            its_id = its.execute_command("CLUSTER", "MYID")
+        wait_until(lambda: its_id in client.execute_command("CLUSTER", "NODES"), LIMIT)
+        client.execute_command("CLUSTER", "REPLICATE", its_id)
+        wait_until(lambda: _replicates(found), LIMIT)
+        wait_until(lambda: all(_lists(each, found) for each in of.nodes), LIMIT)
+        yield found
+
+
+def cut_off(replica: Node) -> None:
+    """Let a replica get nothing more from its primary: its next login will fail."""
+    with replica.client as client:
+        client.config_set("masterauth", "wrong")
+        client.client_kill_filter(_type="master")
+    wait_until(lambda: not _replicates(replica), LIMIT)
+
+
+def _lists(member: Node, other: Node) -> bool:
+    with member.client as client:
+        return b":%d@" % other.port in client.execute_command("CLUSTER", "NODES")
+
+
+@contextmanager
 def _member(folder: Path) -> Iterator[Node]:
     bus = free_port()
     options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
