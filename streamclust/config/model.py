@@ -19,7 +19,7 @@ from streamclust.config.learning import (
     shape,
 )
 from streamclust.config.section import Section
-from streamclust.config.size import Size, SizeRange, bounds
+from streamclust.config.size import AUTO, Size, SizeRange, bounds
 from streamclust.config.trimming import NoTrimming, TrimSettings
 from streamclust.config.values import (
     Count,
@@ -79,10 +79,20 @@ class PointsSettings(Section):
         return len(self.features) or self.n_features
 
 
+_LEAST = 4096
+"""Points of a batch that may grow, at first."""
+
+
 class BatchSettings(Section):
     """When a batch is full."""
 
-    size: Count = Field(default=4096, description="Points in a batch, at most.")
+    size: Size = Field(
+        default=AUTO,
+        description="Points that make a batch full. auto takes 4,096, and more where a backlog is "
+        "there to fill it: a 32nd of the points learned so far, up to 65,536, but at most a 64th "
+        "of a half-life. Where steps, losses or time are counted (a power schedule, a drift "
+        "detector, a half-life in event time) it stays at 4,096.",
+    )
     linger: Duration = Field(
         default=0.2, description="Longest wait for a batch to fill; 0 learns what is there."
     )
@@ -91,6 +101,11 @@ class BatchSettings(Section):
         description="Largest entry that is read, in bytes; a larger one is refused. It bounds the "
         "worker's memory.",
     )
+
+    @property
+    def least(self) -> int:
+        """Return the points that make a batch full where it doesn't grow."""
+        return self.size if isinstance(self.size, int) else _LEAST
 
 
 class CommitSettings(Section):

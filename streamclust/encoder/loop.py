@@ -149,7 +149,7 @@ class _Encoder:
         self._client = server.client()
         self._largest = settings.batch.max_entry_bytes
         reader = server.client(max_reply=self._largest)
-        share = min(settings.batch.size, _SHARE)
+        share = min(settings.batch.least, _SHARE)
         self._member = GroupMember(reader, job.stream, job.keys.encoders, share, name)
         self._exchange = open_exchange(
             self._client, self._member, job.keys, job.key, settings.encode.keep

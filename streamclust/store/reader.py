@@ -53,6 +53,7 @@ class MergingReader:
         self._gaps: list[Gap] = []
         self._waiting = dict.fromkeys(streams, NOTHING)
         self.entry_bytes = READ_BYTES / _FIRST_READ
+        self._behind: set[str] = set()
         self._bytes = 0
 
     def read(self, count: int, block_ms: int | None) -> Entries:
@@ -74,6 +75,11 @@ class MergingReader:
             parts.append(taken)
             n += len(taken)
         return join(parts)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that was there has been read: replies had fewer entries than asked for."""
+        return not self._behind and not any(self._waiting.values())
 
     def take_gaps(self) -> list[Gap]:
         """Return what was found to be missing after all that has been read."""
@@ -161,6 +167,8 @@ class StreamReader(MergingReader):
                 self._fill_less(stream, count)
             return
         for stream in streams:
+            full = len(found.get(stream, ())) >= count
+            (self._behind.add if full else self._behind.discard)(stream)
             if stream in found:
                 self._arrived(stream, found[stream])
             elif gap := self._watches[stream].idle():
@@ -173,6 +181,7 @@ class StreamReader(MergingReader):
 
     def _fill_less(self, stream: str, count: int) -> None:
         """Read fewer and fewer entries, until they fit into a reply; refuse one that doesn't."""
+        self._behind.add(stream)
         while count > 1:
             count = max(1, count // 8)
             with suppress(ReplyTooLargeError):

@@ -1,9 +1,10 @@
 """The points' streams: entries in, batches of points with their position out.
 
 A batch is made of whole entries, in the order of their IDs (across streams too), and is full as
-soon as `size` points, good or bad, were read for it. So for a given backlog the boundaries depend
-on nothing but the position that reading began at. Only a feed that pauses for longer than `linger`
-cuts a batch short.
+soon as `size` points, good or bad, were read for it, or more where much has been learned. So for a
+given backlog the boundaries depend on nothing but the position that reading began at, and how many
+points were learned before it. Only when the feed has been caught up with, and `linger` has passed,
+is a batch cut short.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from streamclust.store.entries import Entries
     from streamclust.store.points import Layout, PointsFormat
     from streamclust.store.reader import MergingReader
+
+_SHARE = 32
+"""A batch grows to this part of the points learned before it: a step by it is a small one."""
+
+_NUMBERS = 1 << 20
+"""Numbers, points times features, that a batch grows to at most: 8 MiB."""
 
 _BLOCK_MS = 250
 """How long a read may wait for the first entry, so that a request to stop is seen."""
@@ -83,6 +90,11 @@ class Batcher:
         Points that make a batch full, those that can't be learned among them.
     read : dict of str to (int or None), optional
         As in a batch; of the position.
+    most : int, optional
+        Points that a batch may grow to: it is full at a 32nd of the points learned before it, if
+        that is more than `size`, as long as it holds no more than 2^20 numbers.
+    learned : int, optional
+        Points, of positive weight, that were learned up to the position.
     """
 
     def __init__(
@@ -92,6 +104,9 @@ class Batcher:
         position: dict[str, str],
         size: int,
         read: Mapping[str, int | None] | None = None,
+        *,
+        most: int = 0,
+        learned: int = 0,
     ) -> None:
         self._spec = spec
         self._layout = layout
@@ -99,6 +114,8 @@ class Batcher:
         self._counts = dict(read or {})
         self._gaps: list[Gap] = []
         self._size = size
+        self._most = most
+        self._learned = learned
         self._parts: list[Decoded] = []
         self._dead: list[DeadLetter] = []
         self._read = 0
@@ -142,7 +159,7 @@ class Batcher:
         read = _edges(decoded.counts + np.bincount(dead, minlength=len(items)))
         start = 0
         while start < len(items):
-            wanted = read[start] + self._size - self._read
+            wanted = read[start] + self._full - self._read
             stop = int(np.searchsorted(read, wanted, side="left"))
             self._take(items[start:stop], _part(decoded, rows, start, stop))
             for point in decoded.dead:
@@ -152,6 +169,12 @@ class Batcher:
             if stop <= len(items):
                 yield self.flush()
 
+    @property
+    def _full(self) -> int:
+        """Points that fill the batch: for all of it the same, since it is learned as a whole."""
+        D = 1 if self._layout is None else self._layout.n_features
+        return max(self._size, min(self._learned // _SHARE, self._most, _NUMBERS // D))
+
     def flush(self) -> Batch:
         """Return what has been gathered as a batch, full or not."""
         parts, dead = self._parts, tuple(self._dead)
@@ -159,6 +182,7 @@ class Batcher:
         self._parts, self._dead, self._gaps, self._read, self._begun = [], [], [], 0, False
         D = 0 if self._layout is None else self._layout.n_features
         weights = [part.w for part in parts if part.w is not None]
+        self._learned += sum(_good(part) for part in parts)
         return Batch(
             X=np.concatenate([part.X for part in parts]) if parts else np.empty((0, D)),
             w=np.concatenate(weights) if weights else None,
@@ -186,6 +210,11 @@ class Batcher:
         self._read += 1
         stream, entry_id = items.stream_of(point.entry_id), items.id_of(point.entry_id)
         self._dead.append(DeadLetter(stream, entry_id, point.index, point.reason, point.data))
+
+
+def _good(part: Decoded) -> int:
+    """Return the number of points that count for something."""
+    return len(part.X) if part.w is None else int(np.count_nonzero(part.w))
 
 
 def _edges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -228,8 +257,9 @@ def batches(
             batcher.note(gap)
         if until_idle and not items and not gaps:
             break
-        # As long as reads find more, it is not the feed that is slow.
-        if batcher.begun and not items and not until_idle and clock() - opened >= linger:
+        # As long as there is more to read, it is not the feed that is slow.
+        waited = reader.caught_up and not until_idle and clock() - opened >= linger
+        if batcher.begun and waited:
             yield batcher.flush()
     if until_idle and batcher.begun and not stopping():
         yield batcher.flush()

@@ -14,9 +14,11 @@ from streamclust.config.learning import (
     ForgettingByPower,
     ForgettingByTime,
     MixtureGiven,
+    NoForgetting,
     WarmUp,
 )
 from streamclust.config.model import GaussianMixtureSettings
+from streamclust.config.size import AUTO
 from streamclust.drift import Drift
 from streamclust.errors import ConfigError, DataError, FormatError
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
@@ -32,6 +34,17 @@ if TYPE_CHECKING:
     from streamclust.online import LearnerState
 
     Settings = KMeansSettings | GaussianMixtureSettings
+
+
+_LARGEST = 1 << 16
+"""Points that a batch may grow to: what a batch costs, whatever its size, is next to nothing then.
+"""
+
+_PAIRS = 1 << 22
+"""Points times components that a batch may grow to, so that it is learned in a moment."""
+
+_OF_HALF_LIFE = 64
+"""A batch is at most this part of a half-life, which fades it as one."""
 
 
 def make_family(settings: Settings) -> Family[Any]:
@@ -74,6 +87,23 @@ def make_drift(settings: DriftSettings) -> Drift | None:
     if settings.detector == "none":
         return None
     return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
+
+
+def largest_batch(settings: Settings) -> int:
+    """Return how many points a batch may grow to, as far as the settings tell; see `Batcher`.
+
+    It may not where its size is set, nor where it would matter how points are batched: where steps
+    (a power schedule) or losses (a drift detector) are counted, where a batch has one time that
+    fades it, and where points weigh what they like under a half-life.
+    """
+    forgetting, least = settings.forgetting, settings.batch.least
+    if settings.batch.size != AUTO or settings.drift.detector != "none":
+        return least
+    cadence = min(settings.commit.points, settings.publish.points)
+    most = min(_LARGEST, _PAIRS // settings.bounds[1], cadence)
+    if isinstance(forgetting, ForgettingByPoints) and settings.points.weight_field is None:
+        return max(least, min(most, int(forgetting.half_life / _OF_HALF_LIFE)))
+    return max(least, most) if isinstance(forgetting, NoForgetting) else least
 
 
 def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:

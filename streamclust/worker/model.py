@@ -22,7 +22,7 @@ from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batcher, batches
-from streamclust.worker.build import points_format
+from streamclust.worker.build import largest_batch, points_format
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning
 from streamclust.worker.memory import Memory
@@ -204,7 +204,15 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     reader = StreamReader(client, at.position, at.read, job.model.on_reset, largest)
     given = at.learner.stats
     spec = points_format(job.model.points, None if given is None else given.reference.shape[1])
-    batcher = Batcher(spec, at.layout, at.position, job.model.batch.size, at.read)
+    batcher = Batcher(
+        spec,
+        at.layout,
+        at.position,
+        job.model.batch.least,
+        at.read,
+        most=largest_batch(job.model),
+        learned=at.learner.points,
+    )
     linger = float(job.model.batch.linger)
     return lambda stopping: batches(
         reader, batcher, linger=linger, until_idle=job.until_idle, stopping=stopping

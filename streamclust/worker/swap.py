@@ -17,7 +17,7 @@ from streamclust.store.proposal import proposed, read_proposal, withdraw
 from streamclust.store.ranges import RangeReader
 from streamclust.store.source import Batcher, batches
 from streamclust.store.streams import order
-from streamclust.worker.build import points_format
+from streamclust.worker.build import largest_batch, points_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +99,14 @@ class Swap:
         spec = points_format(self._settings.points)
         after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
         reader = RangeReader(self._client, after, at.position)
-        batcher = Batcher(spec, at.layout, after, self._settings.batch.size)
+        batcher = Batcher(
+            spec,
+            at.layout,
+            after,
+            self._settings.batch.least,
+            most=largest_batch(self._settings),
+            learned=refit.learner.points,
+        )
         return batches(reader, batcher, linger=0.0, until_idle=True, stopping=self._stopping)
 
 

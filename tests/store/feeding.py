@@ -75,11 +75,13 @@ class Feed:
         size: int,
         position: dict[str, str] | None = None,
         layout: Layout | None = None,
+        grown: tuple[int, int] = (0, 0),
         **more: Any,
     ) -> Iterator[Batch]:
         position = position or self.start
         reader = StreamReader(self.server.client(max_reply=1 << 30, packed=True), position)
-        batcher = Batcher(self.spec, layout, position, size)
+        most, learned = grown
+        batcher = Batcher(self.spec, layout, position, size, most=most, learned=learned)
         return batches(reader, batcher, **{"linger": 0.0, **more})
 
     def drain(self, size: int, *where: Any) -> list[Batch]:

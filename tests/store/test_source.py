@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from streamclust.store import reader
 from streamclust.store.connect import Server
+from streamclust.store.layout import Layout
 from streamclust.store.points import encode
 from tests.store.feeding import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
 
@@ -77,6 +78,41 @@ def test_a_batch_is_made_of_whole_entries(feed: Feed) -> None:
     assert [len(batch.X) for batch in found] == [12, 33, 1]
     ids = [entry_id for _, entry_id in feed.added]
     assert [batch.position[feed.streams[0]] for batch in found] == [ids[1], ids[4], ids[5]]
+
+
+def test_batches_grow_with_what_was_learned_and_a_restart_cuts_them_alike(
+    server: Server, client: redis.Redis
+) -> None:
+    # Given points of which some can't be learned, and some weigh nothing
+    feed = a_feed(server, client, spec=SPECS["weighted"])
+    w, X = np.arange(1800) % 5 / 4, grid(1800)
+    X[::7] = np.nan
+    for flat in encode(X, LAYOUTS["weighted"], w, block=3):
+        feed.add(0, flat)
+    # When they are read in batches that may grow to 30
+    found = feed.drain(4, None, None, (30, 0))
+    # Then each is full at a 32nd of what was learned before, within bounds
+    learned = [0]
+    for batch in found:
+        assert batch.w is not None
+        taken, full = len(batch.X) + len(batch.dead), max(4, min(learned[-1] // 32, 30))
+        assert full <= taken < full + 3 or batch is found[-1]
+        learned.append(learned[-1] + int(np.count_nonzero(batch.w)))
+    assert learned[-1] == np.count_nonzero(w[~np.isnan(X[:, 0])])
+    assert max(len(batch.X) + len(batch.dead) for batch in found) == 30
+    # and wherever reading begins anew, the batches are the same
+    for n in range(1, len(found), 9):
+        at = found[n - 1]
+        again = feed.drain(4, at.position, at.layout, (30, learned[n]))
+        assert list(map(bits, again)) == list(map(bits, found[n:]))
+
+
+def test_batches_do_not_grow_beyond_what_memory_they_may_take(feed: Feed) -> None:
+    wide = Layout("float64", "f8", None, (), 1 << 18, strict=False)
+    for flat in encode(np.zeros((10, 1 << 18)), wide):
+        feed.add(0, flat)
+    found = feed.drain(1, None, wide, (1000, 10**9))
+    assert [len(batch.X) for batch in found] == [4, 4, 2]
 
 
 def test_the_time_is_that_of_the_newest_entry(feed: Feed) -> None:

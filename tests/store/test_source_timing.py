@@ -125,6 +125,19 @@ def test_a_slow_server_or_reader_cuts_no_batch_of_a_backlog(feed: Feed) -> None:
         ]
 
 
+def test_a_feed_that_never_pauses_fills_no_batch_for_longer_than_its_linger(feed: Feed) -> None:
+    # Given a feed that has a point for each read, but no more than that
+    clock = Clock()
+
+    def stopping() -> bool:
+        feed.add_points(grid(1, len(feed.added)))
+        clock.now += 0.4
+        return False
+
+    found = feed.batches(100, linger=1.0, clock=clock, stopping=stopping)
+    assert numbers([next(found), next(found)]) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
 def test_no_linger_gives_what_is_there(feed: Feed) -> None:
     feed.add_points(grid(3))
     found = feed.batches(10, linger=0.0, clock=Clock())

@@ -282,11 +282,14 @@ def blobs(n: int, seed: int = 0, D: int = 2) -> Points:
     return np.asarray(centres[:, None] + rng.normal(size=(n, D)))
 
 
-def add_blocks(client: redis.Redis, stream: str, X: Points, block: int = 30) -> None:
-    """Append points as raw float64 entries, `block` points in each."""
-    layout = Layout("float64", "f8", None, (), X.shape[1], strict=False)
+def add_blocks(
+    client: redis.Redis, stream: str, X: Points, block: int = 30, w: Points | None = None
+) -> None:
+    """Append points as raw float64 entries, `block` points in each, with their weights in `w`."""
+    weight_field = None if w is None else "w"
+    layout = Layout("float64", "f8", weight_field, (), X.shape[1], strict=False)
     with client.pipeline(transaction=False) as pipe:
-        for entry in encode(X, layout, block=block):
+        for entry in encode(X, layout, w, block):
             pipe.execute_command("XADD", stream, "*", *entry)  # type: ignore[no-untyped-call]
         pipe.execute()
 

@@ -18,6 +18,7 @@ from streamclust.store.layout import PointsFormat
 from streamclust.store.published import Model, encode_model
 from streamclust.worker.build import (
     first_state,
+    largest_batch,
     make_family,
     make_forgetting,
     make_learner,
@@ -54,6 +55,33 @@ def test_families() -> None:
     assert make_family(mixture()) == GaussianMixture(2, "full", 1e-6)
     settings = mixture(n_components=5, covariance_type="tied", reg_covar=0.01)
     assert make_family(settings) == GaussianMixture(5, "tied", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        (kmeans(), 65_536),
+        (kmeans(n_clusters=256), 16_384),
+        (kmeans(n_clusters=65_536), 4096),
+        (kmeans(batch={"size": 300}), 300),
+        (kmeans(commit={"points": 10_000}), 10_000),
+        (kmeans(publish={"points": 50}), 4096),
+        (kmeans(forgetting={"kind": "points", "half_life": 640_000}), 10_000),
+        (kmeans(forgetting={"kind": "points", "half_life": 500}), 4096),
+        (
+            kmeans(forgetting={"kind": "points", "half_life": 10**9}, points={"weight_field": "w"}),
+            4096,
+        ),
+        (kmeans(forgetting={"kind": "time", "half_life": "9s"}), 4096),
+        (mixture(forgetting={"kind": "power"}), 4096),
+        (mixture(drift={"detector": "page_hinkley"}), 4096),
+    ],
+    ids=str,
+)
+def test_batches_grow_where_it_makes_no_difference_how_points_are_batched(
+    settings: Settings, most: int
+) -> None:
+    assert largest_batch(settings) == most
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,33 @@ def test_killed_again_and_again_it_learns_each_point_once(
     )
 
 
+def test_killed_while_its_batches_grow_it_learns_what_an_undisturbed_one_does(
+    tmp_path: Path, namespace: str, valkey_url: str
+) -> None:
+    # Given a backlog that is long enough for batches to grow, and points that weigh nothing
+    stream = f"{namespace}-long"
+    X, w = blobs(360_000), np.arange(360_000) % 8 / 4.0
+    settings = kmeans(
+        stream,
+        batch={"linger": "30s"},
+        commit={"points": 30_000, "every": "1h"},
+        points={"weight_field": "w"},
+    )
+    site = Site(tmp_path, valkey_url, namespace).write({"m": settings})
+    # When a worker is killed behind the first two thirds of it, and another goes on
+    with site.client as client, Worker(site) as worker:
+        add_blocks(client, stream, X[:240_000], block=1000, w=w[:240_000])
+        worker.wait(lambda: site.committed("m") > 170_000)
+        worker.kill()
+        add_blocks(client, stream, X[240_000:], block=1000, w=w[240_000:])
+    site.drain()
+    # Then the state is that of an undisturbed run, to the last bit
+    quiet = Site(tmp_path, valkey_url, f"{namespace}-quiet").write({"m": settings})
+    quiet.drain()
+    assert site.state("m") == quiet.state("m")
+    assert site.committed("m") == 315_000
+
+
 def test_the_second_signal_ends_it_at_once(tmp_path: Path, namespace: str) -> None:
     # Given a worker that can't finish, because the server doesn't answer
     with own_server(tmp_path) as server:
