@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 
 # The same examples in each run, so that a failure is of the change that it was found with. Others
 # are drawn by `pytest --hypothesis-profile=default`.
-settings.register_profile("fixed", derandomize=True)
+settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 DEFAULT_SERVERS = ("valkey9", "redis6.2")
