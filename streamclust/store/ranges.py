@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.entries import from_reply
 from streamclust.store.points import decode
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES, MergingReader
-from streamclust.store.streams import BEGINNING, order
+from streamclust.store.streams import BEGINNING, newest_up_to, next_size, order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,8 @@ class RangeReader(MergingReader):
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XRANGE are taken raw, so it should have no other user.
+        Its replies to XRANGE are taken raw, so it should have no other user. An entry that is
+        larger than its replies may be is left out.
     after : mapping of str to str
         Stream -> ID of the last entry that is not wanted any more.
     until : mapping of str to str
@@ -49,14 +51,34 @@ class RangeReader(MergingReader):
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         for stream in streams:
-            first, last = self._position[stream], self._until[stream]
-            if order(first) >= order(last):
-                continue
-            entries: Any = self._client.xrange(stream, f"({first}", last, count=count)
-            if entries:
+            if entries := self._next(stream, count):
                 self._waiting[stream] = from_reply(stream, entries, None, None)
                 self._position[stream] = entries[-1][0].decode()
                 self._sized(entries)
+
+    def _next(self, stream: str, count: int) -> Any:
+        """Return the next entries, fewer and fewer until they fit into a reply."""
+        last = self._until[stream]
+        while order(self._position[stream]) < order(last):
+            try:
+                return self._client.xrange(stream, f"({self._position[stream]}", last, count=count)
+            except ReplyTooLargeError:
+                if count == 1:
+                    return self._next_that_fits(stream)
+                count = max(1, count // 8)
+        return []
+
+    def _next_that_fits(self, stream: str) -> Any:
+        """Return the next entry, and pass by what doesn't fit into a reply by itself."""
+        while True:
+            entry_id = next_size(self._client, stream, self._position[stream])[0].decode()
+            if not entry_id or order(entry_id) > order(self._until[stream]):
+                return []
+            try:
+                if found := self._client.xrange(stream, entry_id, entry_id):
+                    return found  # else it was trimmed since, and another is next
+            except ReplyTooLargeError:
+                self._position[stream] = entry_id
 
 
 def before(entry_id: str) -> str:
@@ -83,7 +105,8 @@ def before_last(
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XREVRANGE are taken raw, so it should have no other user.
+        Its replies to XREVRANGE are taken raw, so it should have no other user. An entry that is
+        larger than its replies may be has no points.
     until : mapping of str to str
         Stream -> ID of the last entry.
     n_points : int
@@ -107,7 +130,13 @@ def _tail(
     tail: list[tuple[tuple[int, int], int]] = []
     end, count, total = last, _FIRST_READ, 0
     while total < n_points:
-        reply: Any = client.xrevrange(stream, end, "-", count=count)
+        try:
+            reply: Any = client.xrevrange(stream, end, "-", count=count)
+        except ReplyTooLargeError:
+            if count == 1:
+                end = f"({newest_up_to(client, stream, end)}"
+            count = max(1, count // 8)
+            continue
         if not reply:
             break
         decoded = decode(reply, layout)

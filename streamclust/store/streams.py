@@ -53,6 +53,11 @@ for _, text in ipairs(found[1][2]) do size = size + #text + #tostring(#text) + 5
 return {found[1][1], size}
 """
 
+_NEWEST = """
+local found = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', 1)
+return found[1] and found[1][1] or '0-0'
+"""
+
 _NO_ENTRY = "18446744073709551615-18446744073709551615"
 """An ID that no entry has, to be told of the stream in any case."""
 
@@ -127,6 +132,15 @@ def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, i
     """Return the ID of the entry after `position`, and its bytes in a reply, without reading it."""
     answer: Any = client.eval(_NEXT, 1, stream, position)
     return answer[0], answer[1]
+
+
+def newest_up_to(client: redis.Redis, stream: str, end: str) -> str:
+    """Return the ID of the last entry up to `end`, without reading it; ``0-0`` if there is none.
+
+    `end` is given as for XREVRANGE.
+    """
+    answer: Any = client.eval(_NEWEST, 1, stream, end)
+    return bytes(answer).decode()
 
 
 def entries_read(client: redis.Redis, position: Mapping[str, str]) -> dict[str, int]:

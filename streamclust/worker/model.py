@@ -127,7 +127,7 @@ def _session(job: Job, lease: Lease, patience: Patience, memory: Memory) -> bool
     passing("loading")
     learning = _learning(job, lease, memory)
     heartbeat = _heartbeat(job, lease, learning)
-    swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
+    swap = _swap(job)
     with heartbeat:
         swap.look(learning)
         with ReadAhead(_feed(job, learning)) as feed:
@@ -178,10 +178,16 @@ def swap_in_place(job: Job) -> bool:
         if not lease.take():
             return False
         learning = _learning(job, lease, Memory())
-        swap = Swap(job.server.client(), job.keys, job.model, job.log, job.stop.is_set)
+        swap = _swap(job)
         with _heartbeat(job, lease, learning):
             swap.look(learning)
     return True
+
+
+def _swap(job: Job) -> Swap:
+    client = job.server.client()
+    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes)
+    return Swap(client, reader, job.keys, job.model, job.log, job.stop.is_set)
 
 
 def _wait_for(lease: Lease, job: Job) -> bool:

@@ -40,7 +40,8 @@ class Swap:
     Parameters
     ----------
     client : redis.Redis
-        For reading points; it should have no other user.
+    reader : redis.Redis
+        For the points; it should have no other user.
     keys : Keys
     settings : KMeansSettings or GaussianMixtureSettings
     log : structlog logger
@@ -51,12 +52,14 @@ class Swap:
     def __init__(
         self,
         client: redis.Redis,
+        reader: redis.Redis,
         keys: Keys,
         settings: Settings,
         log: FilteringBoundLogger,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
+        self._reader = reader
         self._keys = keys
         self._settings = settings
         self._log = log
@@ -98,7 +101,7 @@ class Swap:
         """Yield what was learned since the refit began, in batches."""
         spec = points_format(self._settings.points)
         after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
-        reader = RangeReader(self._client, after, at.position)
+        reader = RangeReader(self._reader, after, at.position)
         batcher = Batcher(
             spec,
             at.layout,

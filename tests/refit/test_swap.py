@@ -16,8 +16,9 @@ import pytest
 
 from streamclust.errors import BusyError, StoppedError
 from streamclust.failpoints import Instant
-from streamclust.refit.command import Watcher
+from streamclust.refit.command import Watcher, Which, score_live
 from streamclust.refit.delivery import load
+from streamclust.refit.span import Span
 from streamclust.store.lease import Lease
 from streamclust.worker.learning import Learning
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
@@ -249,6 +250,28 @@ def test_what_was_learned_meanwhile_is_learned_again_on_top(site: Site) -> None:
     drain(site)
     assert reasons(site).count("refit") == 1
     assert not waiting(site)
+
+
+def test_entries_that_the_worker_refused_for_their_size_are_left_out_here_too(site: Site) -> None:
+    # Given a model that has refused large entries, before and after a refit of it has begun
+    large = {"f8": bytes(16 * 70_000)}
+    drain(poor_site(site, blobs(300), batch={"size": 30, "max_entry_bytes": 1 << 20}))
+    for seed in (1, 2):
+        with site.client as client:
+            client.xadd(site.stream(), large)
+        feed(site, blobs(90, seed=seed))
+        drain(site)
+        if seed == 1:
+            propose = set_aside(site)
+    # When it is taken over Then what was learned is learned again, and nothing else
+    propose()
+    drain(site)
+    model = site.newest("m")
+    assert (model.reason, model.points) == ("refit", 480)
+    assert model.mass.sum() == pytest.approx(480, rel=1e-9)
+    # and a score is of the same points
+    with a_job(site) as (job, _):
+        assert score_live(job, Which(Span()))[1].points == 480
 
 
 def test_points_that_were_trimmed_meanwhile_are_said(site: Site) -> None:

@@ -10,6 +10,7 @@ import redis
 from numpy.testing import assert_array_equal
 
 from streamclust.arrays import Array
+from streamclust.store.connect import Server
 from streamclust.store.layout import Layout, PointsFormat
 from streamclust.store.points import encode
 from streamclust.store.ranges import RangeReader, before, before_last, end_of
@@ -83,6 +84,19 @@ def test_the_last_points_are_counted_back(client: redis.Redis, namespace: str, n
     after = before_last(client, until, n, LAYOUT)
     found = len(read(client, after, until, 100))
     assert min(n, 2 * 99 * 3) <= found < n + 3
+
+
+def test_what_is_too_large_for_a_reply_is_left_out(server: Server, namespace: str) -> None:
+    client, sizes = server.client(), {1: 1, 2: 20_000, 3: 1, 4: 20_000, 5: 20_000, 6: 5, 7: 20_000}
+    fill(client, namespace, {f"{t}-0": n for t, n in sizes.items()})
+    bounded = server.client(max_reply=100_000)
+    start, until = {namespace: "0-0"}, {namespace: "9-0"}
+    small = [1.0, 3.0, *5 * [6.0]]
+    assert list(read(bounded, start, until, 100)) == small
+    for n in range(1, 9):
+        after = before_last(bounded, until, n, LAYOUT)
+        found = list(read(bounded, after, until, 100))
+        assert found == small[-max(n, 5) :]
 
 
 def test_ids_before_and_at_the_end() -> None:
