@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.store.bounded import ReplyTooLargeError
+from streamclust.store.early import EarlyRead
 from streamclust.store.entries import NOTHING, from_reply, join
 from streamclust.store.gaps import Gap, StreamWatch
 from streamclust.store.packed import Packed
@@ -81,6 +82,11 @@ class MergingReader:
         """Whether all that was there has been read: replies had fewer entries than asked for."""
         return not self._behind and not any(self._waiting.values())
 
+    @property
+    def next_count(self) -> int:
+        """Entries that the next read should ask for."""
+        return max(1, min(READ_ENTRIES, int(READ_BYTES / max(self.entry_bytes, 1.0))))
+
     def take_gaps(self) -> list[Gap]:
         """Return what was found to be missing after all that has been read."""
         gaps, self._gaps = self._gaps, []
@@ -151,6 +157,7 @@ class StreamReader(MergingReader):
         self._largest = largest
         client.set_response_callback("XREAD", lambda reply, **_: reply)
         self._client = client
+        self._early = EarlyRead(client)
         read = read or {}
         self._watches = {
             stream: StreamWatch(
@@ -171,13 +178,21 @@ class StreamReader(MergingReader):
             (self._behind.add if full else self._behind.discard)(stream)
             if stream in found:
                 self._arrived(stream, found[stream])
+                # With more streams, what is merged depends on reads at one moment.
+                if full and len(self._watches) == 1:
+                    self._early.send(self._after(streams), self.next_count)
             elif gap := self._watches[stream].idle():
                 self._gaps.append(gap)
 
     def _xread(self, streams: Sequence[str], count: int, block_ms: int | None) -> dict[str, Found]:
-        wanted = {stream: self._watches[stream].position for stream in streams}
-        reply: Any = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
+        wanted = self._after(streams)
+        reply: Any = self._early.receive(wanted)
+        if not reply:
+            reply = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
         return {name.decode(): entries for name, entries in reply or ()}
+
+    def _after(self, streams: Sequence[str]) -> dict[str, str]:
+        return {stream: self._watches[stream].position for stream in streams}
 
     def _fill_less(self, stream: str, count: int) -> None:
         """Read fewer and fewer entries, until they fit into a reply; refuse one that doesn't."""

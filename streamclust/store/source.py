@@ -19,7 +19,6 @@ from streamclust.failpoints import passing
 from streamclust.store.commit import DeadLetter
 from streamclust.store.gaps import Gap
 from streamclust.store.points import DeadPoint, Decoded, detect_first
-from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -245,7 +244,7 @@ def batches(
     opened = clock()
     while not stopping():
         patience = None if until_idle else _patience(batcher.begun, opened + linger - clock())
-        items = reader.read(_next_read(reader.entry_bytes), patience)
+        items = reader.read(reader.next_count, patience)
         passing("reading" if items else "idle")
         if not batcher.begun:
             opened = clock()
@@ -271,7 +270,3 @@ def _patience(begun: bool, remaining: float) -> int | None:
         return _BLOCK_MS
     milliseconds = int(remaining * 1000)
     return min(milliseconds, _BLOCK_MS) if milliseconds > 0 else None
-
-
-def _next_read(entry_bytes: float) -> int:
-    return max(1, min(READ_ENTRIES, int(READ_BYTES / max(entry_bytes, 1.0))))

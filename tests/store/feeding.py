@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import redis
 
-from streamclust.store import reader, source
+from streamclust.store import reader
 from streamclust.store.connect import Server
 from streamclust.store.layout import Layout, PointsFormat
 from streamclust.store.points import encode
@@ -34,7 +34,7 @@ SPECS = {"weighted": PointsFormat(weight_field="w")}
 def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
     """Let reads ask for at most so many entries."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "READ_ENTRIES", entries)
+        patch.setattr(reader, "READ_ENTRIES", entries)
         patch.setattr(reader, "_FIRST_READ", first)
         yield
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from streamclust.store import reader
 from streamclust.store.connect import Server
+from streamclust.store.early import EarlyRead
 from streamclust.store.layout import Layout
 from streamclust.store.points import encode
 from tests.store.feeding import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
@@ -343,14 +344,19 @@ def test_weights_stay_with_their_points(server: Server, client: redis.Redis, see
 def asked(feed: Feed, read: Callable[[], object]) -> list[int]:
     """Return the COUNT of each XREAD that a call sends."""
     counts: list[int] = []
-    original = redis.Redis.xread
+    original, early = redis.Redis.xread, EarlyRead.send
 
     def spy(self: redis.Redis, streams: Any, count: int, block: int | None) -> Any:
         counts.append(count)
         return original(self, streams, count=count, block=block)
 
+    def spy_early(self: EarlyRead, wanted: Any, count: int) -> None:
+        counts.append(count)
+        early(self, wanted, count)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis.Redis, "xread", spy)
+        patch.setattr(EarlyRead, "send", spy_early)
         read()
     return counts
 

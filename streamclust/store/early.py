@@ -1,0 +1,56 @@
+"""A read that is under way while the entries before it are worked on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class EarlyRead:
+    """Sends one XREAD, which doesn't wait, ahead of the moment when its reply is wanted.
+
+    The connection is of the client's pool, and nobody else's meanwhile. A read changes nothing at
+    the server: a reply that was lost, or isn't wanted any more, is as good as never asked for.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        A cluster's, which follows redirections, sends nothing early.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._pool: Any = client.connection_pool if isinstance(client, redis.Redis) else None
+        self._connection: Any = None
+        self._wanted: Mapping[str, str] = {}
+
+    def send(self, wanted: Mapping[str, str], count: int) -> None:
+        """Ask for `count` entries of each stream after these IDs."""
+        if self._pool is None:
+            return
+        self._connection, self._wanted = self._pool.get_connection(), wanted
+        words = ("XREAD", "COUNT", count, "STREAMS", *wanted, *wanted.values())
+        with suppress(redis.ConnectionError):
+            self._connection.send_command(*words)
+            return
+        self._give_back()
+
+    def receive(self, wanted: Mapping[str, str]) -> Any:
+        """Return the reply to exactly this, if it was asked for; None also where it is lost."""
+        if self._connection is None:
+            return None
+        try:
+            with suppress(redis.ConnectionError):
+                reply = self._connection.read_response()
+                return reply if wanted == self._wanted else None
+        finally:
+            self._give_back()
+        return None
+
+    def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        self._pool.release(connection)
