@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -223,13 +224,14 @@ class _Encoder:
                 self._settle(share, coded, self._exchange.write(share))
             return False
         waits = _TURN_MS if self._job.until_idle else _BLOCK_MS
-        answer = self._exchange.go_on(share, model.version, None if share else waits)
+        settle = partial(self._settle, share, coded)
+        answer = self._exchange.go_on(share, settle, model.version, waits)
         self._follow(answer.model)
         self._tell_gap(answer.gap)
-        self._behind = answer.delivery is None
-        self._held = answer.delivery or self._held
-        self._settle(share, coded, answer.written)
-        return not (share or self._held or self._behind)
+        if not self._behind:
+            self._behind = answer.delivery is None
+            self._held = answer.delivery or self._held
+        return not (self._held or self._behind)
 
     def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, Share]:
         """Return the codes of entries, and what is to be written and acknowledged."""
@@ -250,14 +252,14 @@ class _Encoder:
         False if the wait for it was broken off; it is to be read again.
         """
         while written.entries is None:
-            if not self._turn_may_come(share, written.last):
-                self._behind, self._held = True, Delivery([])
+            if not self._turn_may_come(written.last):
+                self._behind = True
                 return False
             written = self._exchange.write(share)
         self._count(written.entries, coded)
         return True
 
-    def _turn_may_come(self, share: Share, last: str) -> bool:
+    def _turn_may_come(self, last: str) -> bool:
         """Wait for codes after `last`.
 
         False if the wait was broken off: by a request to stop, or because entries were taken over
@@ -267,7 +269,7 @@ class _Encoder:
             return False
         news: Any = self._client.xread({self._job.key: last}, count=1, block=_TURN_MS)
         if not news:
-            self._member.keep([entry_id for entry_id, _ in (*share, *self._held.entries)])
+            self._member.keep()
             return not self._take_over()
         return True
 

@@ -2,6 +2,7 @@
 
 Where one server has all keys, a script looks whose turn it is, writes the codes and acknowledges
 their entries at once; what is read next, and a newer version of the model, come with its answer.
+While that waits for entries, it is known already how the writing went.
 In a cluster the points, their group and the codes may be at different nodes: there the same is
 done step by step. A turn that has come stays, and no ID is written twice, so that the steps can't
 do more than the script does; what a crash leaves between them is found done.
@@ -9,8 +10,8 @@ do more than the script does; what a crash leaves between them is found done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -75,13 +76,15 @@ class Written(NamedTuple):
     last: str
 
 
+Settle: TypeAlias = Callable[[Written], bool]
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What came of a round.
+    """What a round has brought.
 
     Parameters
     ----------
-    written : Written
     gap : Gap or None
         What was trimmed before any member was given it.
     delivery : Delivery or None
@@ -91,7 +94,6 @@ class Answer:
         The newest version, if it is a newer one.
     """
 
-    written: Written
     gap: Gap | None
     delivery: Delivery | None
     model: Model | None
@@ -103,12 +105,14 @@ class Exchange(Protocol):
     def write(self, share: Share) -> Written:
         """Write the codes of entries and acknowledge these, if all before them is done."""
 
-    def go_on(self, share: Share, version: int, block_ms: int | None) -> Answer:
-        """Write a share, which may be empty, and read what comes next.
+    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
+        """Write a share, if it isn't empty, and read what comes next.
 
         Parameters
         ----------
         share : Share
+        settle : callable
+            Is told at once how the writing went; says whether the share is written by now.
         version : int
             Of the model that is known.
         block_ms : int or None
@@ -156,16 +160,19 @@ class _Together(_Exchange):
         reply: Any = self._client.eval(*self._round(share, b"")[1:])
         return self._written(reply)
 
-    def go_on(self, share: Share, version: int, block_ms: int | None) -> Answer:
+    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
         member = self._member
-        first, read, model = _sent_together(
-            member.client,
+        calls = (
             self._round(share, member.newest),
             member.new_call(block_ms),
             newer_call(self._keys, version),
         )
+        with _sent_together(member.client, calls) as replies:
+            first = _fine(next(replies))
+            if share:
+                settle(self._written(first))  # while the server waits for entries
+            read, model = replies
         return Answer(
-            self._written(_fine(first)),
             member.as_gap(first[2]),
             None if isinstance(read, ReplyTooLargeError) else member.delivered(_fine(read)),
             self._newer(model, version),
@@ -189,26 +196,41 @@ class _Together(_Exchange):
         return newest_of(_fine(reply), self._keys)
 
 
-def _sent_together(client: redis.Redis, *commands: tuple[Any, ...]) -> list[Any]:
-    """Return the replies to commands that are sent at once; an error stands for itself.
-
-    One that is too large ends the connection, and stands for those after it too.
-    """
-    pool, replies = client.connection_pool, list[Any]()
+@contextmanager
+def _sent_together(
+    client: redis.Redis, commands: Sequence[tuple[Any, ...]]
+) -> Iterator[Iterator[Any]]:
+    """Send commands at once, and give their replies as they come."""
+    pool = client.connection_pool
     connection = pool.get_connection()
     try:
         packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
         connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
-        for command in commands:
-            try:
-                replies.append(client.parse_response(connection, command[0]))  # type: ignore[no-untyped-call]
-            except redis.ResponseError as error:
-                replies.append(error)
-    except ReplyTooLargeError as error:
-        replies += [error] * (len(commands) - len(replies))
+        yield _replies(client, connection, [command[0] for command in commands])
+    except BaseException:  # some replies are still to come
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        raise
     finally:
         pool.release(connection)
-    return replies
+
+
+def _replies(client: redis.Redis, connection: Any, names: Sequence[str]) -> Iterator[Any]:
+    """Yield the replies to commands; an error stands for itself.
+
+    One that is too large ends the connection, and stands for those after it too.
+    """
+    too_large = None
+    for name in names:
+        if too_large is not None:
+            yield too_large
+            continue
+        try:
+            yield client.parse_response(connection, name)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            yield error
+        except ReplyTooLargeError as error:
+            too_large = error
+            yield error
 
 
 def _fine(reply: Any) -> Any:
@@ -232,11 +254,10 @@ class _Stepwise(_Exchange):
         member.done(ids)
         return Written(written, self._last)
 
-    def go_on(self, share: Share, version: int, block_ms: int | None) -> Answer:
-        written = self.write(share) if share else Written(0, self._last)
-        if written.entries is None:
-            return Answer(written, None, Delivery([]), None)
+    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
+        if share and not settle(self.write(share)):
+            return Answer(None, Delivery([]), None)
         gap, delivery = self._member.missing(), None
         with suppress(ReplyTooLargeError):
             delivery = self._member.read_new(block_ms)
-        return Answer(written, gap, delivery, newer(self._client, self._keys, version))
+        return Answer(gap, delivery, newer(self._client, self._keys, version))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _RELEASED_MS = 365 * 86_400_000
 """Idle time given to entries that are handed back: more than anybody waits for."""
 
-_RELEASED = 10_000
-"""Entries that are handed back at once; a member has far fewer."""
+_OWN = 10_000
+"""Entries that are handed back, or kept, at once; a member has far fewer."""
 
 _CLAIMED = 256
 """Entries that one XAUTOCLAIM looks for."""
@@ -272,13 +272,13 @@ class GroupMember:
             if cursor == b"0-0":
                 return taken, gone
 
-    def keep(self, ids: Sequence[bytes]) -> None:
+    def keep(self) -> None:
         """Show that this member still works on its entries."""
-        self._claim(ids, 0)
+        self._claim(self._own(_OWN), 0)
 
     def release(self) -> int:
         """Let others take what this member has at once; return how much that is."""
-        ids = self._own(_RELEASED)
+        ids = self._own(_OWN)
         self._claim(ids, _RELEASED_MS)
         return len(ids)
 

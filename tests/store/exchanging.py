@@ -10,7 +10,8 @@ import redis
 
 from streamclust.store.commit import Commit, commit
 from streamclust.store.connect import Server
-from streamclust.store.exchange import Answer, Exchange, Share, open_exchange
+from streamclust.store.exchange import Exchange, Share, Written, open_exchange
+from streamclust.store.gaps import Gap
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.published import encode_model
@@ -23,15 +24,34 @@ def share(entry_ids: Sequence[bytes], code: bytes = b"1") -> Share:
 
 
 @dataclass
+class Took:
+    """What a round has brought: how the writing went, and IDs of new entries."""
+
+    written: Written | None
+    gap: Gap | None
+    ids: list[bytes] | None
+    version: int | None
+
+
+@dataclass
 class Encoder:
     """One of several, which takes two entries at a time."""
 
     member: GroupMember
     exchange: Exchange
 
-    def takes(self, *codes: bytes) -> Answer:
+    def takes(self, *codes: bytes, version: int = 0, block_ms: int | None = None) -> Took:
         """Write the codes of these entries, and read on."""
-        return self.exchange.go_on(share(codes), 0, None)
+        told: list[Written] = []
+
+        def settle(written: Written) -> bool:
+            told.append(written)
+            return written.entries is not None
+
+        found = self.exchange.go_on(share(codes), settle, version, block_ms)
+        ids = None if found.delivery is None else found.delivery.ids
+        newest = None if found.model is None else found.model.version
+        return Took(told[0] if told else None, found.gap, ids, newest)
 
     def writes(self, *codes: bytes) -> int | None:
         """Write the codes of these entries; say how many were new."""
@@ -71,9 +91,3 @@ class Works:
     def pending(self) -> int:
         summary: Any = self.client.xpending(self.stream, self.keys.encoders)
         return int(summary["pending"])
-
-
-def given(answer: Answer) -> list[bytes]:
-    """IDs of the new entries of an answer."""
-    assert answer.delivery is not None
-    return answer.delivery.ids
