@@ -30,11 +30,14 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "K"), [("kmeans", 3), ("mixture", 3), ("kmeans", "auto")])
+@pytest.mark.parametrize(
+    ("kind", "K", "dtype"),
+    [("kmeans", 3, np.float32), ("mixture", 3, np.float64), ("kmeans", "auto", np.float64)],
+)
 def test_all_roads_lead_to_the_same_bits(
-    kind: str, K: Any, valkey_url: str, namespace: str, tmp_path: Path
+    kind: str, K: Any, dtype: Any, valkey_url: str, namespace: str, tmp_path: Path
 ) -> None:
-    X = blobs(30 * BATCH, D=4)
+    X = blobs(30 * BATCH, D=4).astype(dtype).astype(np.float64)
     batches = np.split(X, 30)
     site = Site(tmp_path, valkey_url, namespace)
     settings = (kmeans if kind == "kmeans" else mixture)(
@@ -42,7 +45,7 @@ def test_all_roads_lead_to_the_same_bits(
     )
     site.write({"m": settings})
     with site.client as client:
-        add_blocks(client, site.stream(), X, block=BATCH)
+        add_blocks(client, site.stream(), X.astype(dtype), block=BATCH)
     site.drain()
     roads = {
         "worker": site.newest("m").family.to_arrays(site.newest("m").params),

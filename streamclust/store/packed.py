@@ -72,13 +72,14 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
     def decode(self, layout: Layout) -> Decoded:
         """Return the good points, in order, and name the bad ones.
 
+        What is float32 need not become float64.
         Where an entry isn't perfect, it is read by Python, and more and more at once while there
         is no perfect one in between.
         """
         parts: list[Decoded] = []
         start, few = 0, 1
         while start < len(self):
-            found = wire.decode(self.rows[start:], layout)
+            found = wire.decode(self.rows[start:], layout, single=True)
             if found is not None:
                 parts.append(Decoded(found.X, found.w, found.counts))
                 start += len(found.counts)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import are_sane
+from streamclust.arrays import Points, are_sane
 from streamclust.errors import DataError
 from streamclust.store.codecs import CODECS
 from streamclust.store.codecs.common import (
@@ -81,7 +81,7 @@ class Decoded:
     Parameters
     ----------
     X
-        Points, (n, D), C order, all finite.
+        Points, (n, D), C order, all finite; those of format float32 may be such.
     w
         Their weights, (n,), finite and not negative; None without a weight field.
     counts
@@ -90,7 +90,7 @@ class Decoded:
         The rest, in the order of the stream.
     """
 
-    X: Array
+    X: Points
     w: Array | None
     counts: NDArray[np.int64]
     dead: tuple[DeadPoint, ...] = ()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Points
     from streamclust.store.entries import Entries
     from streamclust.store.points import Layout, PointsFormat
     from streamclust.store.reader import MergingReader
@@ -47,6 +47,7 @@ class Batch:
     Parameters
     ----------
     X : array of shape (N, D)
+        float32 in that format, else float64.
     w : array of shape (N,) or None
         Sample weights.
     position : dict of str to str
@@ -64,7 +65,7 @@ class Batch:
         What was missing in the streams.
     """
 
-    X: Array
+    X: Points
     w: Array | None
     position: dict[str, str]
     layout: Layout | None
@@ -180,10 +181,11 @@ class Batcher:
         gaps = tuple(self._gaps)
         self._parts, self._dead, self._gaps, self._read, self._begun = [], [], [], 0, False
         D = 0 if self._layout is None else self._layout.n_features
+        single = self._layout is not None and self._layout.format == "float32"
         weights = [part.w for part in parts if part.w is not None]
         self._learned += sum(_good(part) for part in parts)
         return Batch(
-            X=np.concatenate([part.X for part in parts]) if parts else np.empty((0, D)),
+            X=_joined([part.X for part in parts], D, np.float32 if single else np.float64),
             w=np.concatenate(weights) if weights else None,
             position=dict(self._position),
             layout=self._layout,
@@ -209,6 +211,14 @@ class Batcher:
         self._read += 1
         stream, entry_id = items.stream_of(point.entry_id), items.id_of(point.entry_id)
         self._dead.append(DeadLetter(stream, entry_id, point.index, point.reason, point.data))
+
+
+def _joined(parts: list[Points], D: int, dtype: type[Any]) -> Points:
+    """Return the points of all parts, which may be of either type."""
+    if len(parts) == 1:
+        return np.asarray(parts[0], dtype)
+    X = np.empty((sum(map(len, parts)), D), dtype)
+    return np.concatenate(parts, out=X, casting="same_kind") if parts else X
 
 
 def _good(part: Decoded) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.arrays import MAX_MAGNITUDE, Points
 from streamclust.errors import DataError
 from streamclust.store import points, wire
 from streamclust.store.codecs import CODECS, raw
@@ -153,7 +153,7 @@ def _check(case: _Case, rng: random.Random, tally: Tally) -> None:
     layout = got[-1].layout
     X, dead = _one_by_one(case, layout)
     found = np.concatenate([batch.X.reshape(len(batch.X), X.shape[1]) for batch in got])
-    assert found.tobytes() == X.tobytes(), "other points than one by one"
+    assert found.astype(np.float64).tobytes() == X.tobytes(), "other points than one by one"
     assert [letter for batch in got for letter in batch.dead] == dead, "other dead letters"
     assert got[-1].position == {_STREAM: f"{len(case.items)}-0"}
     if layout == case.layout:
@@ -185,8 +185,10 @@ def _batches(batcher: Batcher, items: Entries, rng: random.Random) -> Iterator[B
 
 
 def _check_batch(batch: Batch) -> None:
-    assert np.abs(batch.X).max(initial=0.0) <= MAX_MAGNITUDE, "a point that can't be learned"
-    assert batch.X.dtype == np.float64
+    most = float(np.abs(batch.X).max(initial=0.0))
+    assert most <= MAX_MAGNITUDE, "a point that can't be learned"
+    single = batch.layout is not None and batch.layout.format == "float32"
+    assert batch.X.dtype == (np.float32 if single else np.float64)
     if batch.w is not None:
         assert batch.w.shape == (len(batch.X),)
         assert 0.0 <= batch.w.min(initial=0.0) <= batch.w.max(initial=0.0) <= MAX_MAGNITUDE
@@ -202,7 +204,7 @@ def _one_by_one(case: _Case, layout: Layout | None) -> tuple[NDArray[np.float64]
     entries = list(case.items.numbered())
     found, early = detect_first(entries, case.spec)
     assert found == layout
-    rows: list[NDArray[np.float64]] = [np.empty((0, 1 if layout is None else layout.n_features))]
+    rows: list[Points] = [np.empty((0, 1 if layout is None else layout.n_features))]
     dead = list(early)
     for entry in entries[len(early) :]:
         assert layout is not None
@@ -218,7 +220,7 @@ def _one_by_one(case: _Case, layout: Layout | None) -> tuple[NDArray[np.float64]
         DeadLetter(_STREAM, f"{point.entry_id + 1}-0", point.index, point.reason, point.data)
         for point in dead
     ]
-    return np.concatenate(rows), letters
+    return np.concatenate(rows, dtype=np.float64), letters
 
 
 def _size(flat: Sequence[bytes], layout: Layout) -> int:

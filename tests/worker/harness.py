@@ -285,9 +285,11 @@ def blobs(n: int, seed: int = 0, D: int = 2) -> Points:
 def add_blocks(
     client: redis.Redis, stream: str, X: Points, block: int = 30, w: Points | None = None
 ) -> None:
-    """Append points as raw float64 entries, `block` points in each, with their weights in `w`."""
+    """Append points as raw entries of their type, `block` points in each, with weights `w`."""
     weight_field = None if w is None else "w"
-    layout = Layout("float64", "f8", weight_field, (), X.shape[1], strict=False)
+    field = "f4" if X.dtype == np.float32 else "f8"
+    name: Any = X.dtype.name
+    layout = Layout(name, field, weight_field, (), X.shape[1], strict=False)
     with client.pipeline(transaction=False) as pipe:
         for entry in encode(X, layout, w, block):
             pipe.execute_command("XADD", stream, "*", *entry)  # type: ignore[no-untyped-call]

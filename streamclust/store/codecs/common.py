@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.arrays import MAX_MAGNITUDE, Points
 from streamclust.errors import DataError
 from streamclust.store.layout import Layout
 
@@ -30,7 +30,7 @@ Name = TypeVar("Name", str, bytes)
 class Arrays(NamedTuple):
     """A chunk read at once: points, number of points an entry, weights."""
 
-    X: Array
+    X: Points
     counts: NDArray[np.int64]
     w: Array | None
 
