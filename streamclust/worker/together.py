@@ -24,7 +24,7 @@ _LOOK = 0.2
 _NEW_OBJECTS = 50_000
 """Containers made, less those gone, until the interpreter looks for cycles among them."""
 
-_HEAP = {-3: 1 << 20, -1: 1 << 22, -8: 2}
+_HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
 """Of glibc: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
 
 
@@ -87,10 +87,12 @@ def _spare_the_collector() -> None:
 
 
 def _keep_memory_flat() -> None:
-    """Let the C library give the memory of large arrays back as soon as they are freed.
+    """Let all threads share one heap, in which the memory of arrays is used again and again.
 
-    By default it learns from the first of them to keep ever larger ones in each thread's heap,
-    which grew for millions of points. Who sets one of its MALLOC_ variables knows better.
+    Points are read in one thread, learned in another and remembered in a third: with a heap for
+    each, what was freed in one was of no use in the others, and they grew for millions of points.
+    To map and unmap each array instead takes less memory, and a third more time. Who sets one of
+    the MALLOC_ variables knows better.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
