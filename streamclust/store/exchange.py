@@ -137,9 +137,16 @@ def open_exchange(
     keep : int
         about how many entries it keeps.
     """
-    in_cluster = isinstance(cast("object", client), ClusterClient)
-    kind: type[_Stepwise | _Together] = _Stepwise if in_cluster else _Together
+    kind: type[_Stepwise | _Together] = _Stepwise if _in_cluster(client) else _Together
     return kind(client, member, keys, codes, keep)
+
+
+def _in_cluster(client: redis.Redis) -> bool:
+    """Say whether a script may have keys of one slot only; also a node by itself wants that."""
+    if isinstance(cast("object", client), ClusterClient):
+        return True
+    info: Any = client.info("cluster")
+    return bool(info.get("cluster_enabled"))
 
 
 class _Exchange:

@@ -195,6 +195,22 @@ def test_encoders_take_turns_at_a_stream_of_another_slot(
     assert works.pending == 0
 
 
+def test_an_encoder_may_use_a_node_that_has_all_it_needs(cluster: Cluster, namespace: str) -> None:
+    # Given the address of one node, as of a cluster that has no other
+    keys = Keys(namespace, "m")
+    node = cluster.owner(keys.codes())
+    names = (f"{namespace}-{number}" for number in range(1000))
+    stream = next(name for name in names if cluster.owner(name) == node)
+    with open_server(Address(cluster.nodes[node].url)) as server:
+        works = Works(server, server.client(), keys, stream)
+        works.add(1, 2, 3)
+        one = works.encoder()
+        one.takes()
+        # Then slots are minded all the same
+        assert one.takes(b"1-0", b"2-0") == Took(Written(2, "0-0"), None, [b"3-0"], None)
+        assert works.codes == ["1-0", "2-0"]
+
+
 def test_the_worker_encodes_streams_of_other_slots(
     site: FleetSite, streams: tuple[str, str]
 ) -> None:
