@@ -298,10 +298,11 @@ and one that has just begun, from random points, where many components share eac
 Moments are taken from the pairs of a point and a component that have a share, above e^-40, which is
 far below the rounding of 1: where components lie apart that is a small part of all. A full step is
 then mostly the whitening of each point by each component, near what the processor can multiply.
-Where we win least: large tied, diagonal and spherical mixtures, which scikit-learn writes as matrix
-products of x and x^2. That loses the digits of data far from the origin; streamclust works with
-x - mu, component by component. The roofline counts what is left out, too: there a full mixture can
-lie above the limit.
+Diagonal and spherical ones (D from 9) find those pairs in float32, with a bound on what
+rounding can have done, and only those get a density, in float64. Where we win least: large
+mixtures that have just begun, which scikit-learn writes as matrix products of x and x^2. That
+loses the digits of data far from the origin; streamclust works with x - mu, component by
+component. The roofline counts what is left out, too: there a mixture can lie above the limit.
 
 ### Targets
 

@@ -122,6 +122,63 @@ def test_threads_change_no_bit(native_kernel: str, kind: CovarianceType, D: int)
             assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+@pytest.mark.parametrize("D", [9, 16, 45])
+def test_moments_keep_their_digits_where_components_lie_far_apart(
+    native_kernel: str, kind: CovarianceType, D: int, dtype: type[np.float64]
+) -> None:
+    # No tolerance that grows with the distance: a pair that were missed would show.
+    rng = np.random.default_rng(D)
+    means = (rng.integers(-50, 51, size=(11, D)) * 2.0**15).astype(np.float64)
+    means[1] = means[0] + 1.0  # these two share points, the others none
+    means[3:] += 1.0
+    sd = rng.choice([0.01, 1.0, 30.0], size=(11, D) if kind == "diag" else 11)
+    sd[:2] = 1.0
+    wide = sd if kind == "diag" else sd[:, None]
+    X = (means + wide * rng.normal(size=(31, 11, D))).reshape(-1, D).astype(dtype)
+    w = rng.random(len(X))
+    model = (np.log(np.full(11, 1 / 11)), means, sd)
+    found, score = kernels.mixture_step(X, w, *model, kind)
+    expected, right = twin.mixture_step(X, w, *model, kind)
+    assert score == pytest.approx(right, rel=1e-12)
+    assert_allclose(found.weight, expected.weight, rtol=1e-11)
+    assert_allclose(found.second, expected.second, rtol=1e-11)
+    assert_allclose(found.first, expected.first, atol=1e-9 * wide.max())
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+def test_all_kernels_agree_where_components_lie_apart_and_where_they_do_not(
+    native_kernel: str, kind: CovarianceType
+) -> None:
+    rng = np.random.default_rng(0)
+    log_weights, means, root = components(kind, 20, 17, rng, spread=6.0)
+    apart = means[rng.integers(0, 20, 600)] + rng.normal(size=(600, 17))
+    between = 0.1 * rng.normal(size=(600, 17))
+    far = 1e40 * rng.normal(size=(70, 17))
+    X = np.concatenate([apart, between, apart, far, apart])
+    agree(X[:-670], np.ones(len(X) - 670), (log_weights, means, root), kind)
+    agree(X, rng.random(len(X)), (log_weights, means, root), kind)
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+@pytest.mark.parametrize("size", [1e-150, 1e-100, 1e-39, 1e39, 1e100])
+def test_a_change_of_units_changes_nothing_else(
+    native_kernel: str, kind: CovarianceType, size: float
+) -> None:
+    rng = np.random.default_rng(0)
+    unit = 2.0 ** round(np.log2(size))
+    log_weights, means, root = components(kind, 20, 10, rng, spread=6.0)
+    X = means[rng.integers(0, 20, 300)] + rng.normal(size=(300, 10))
+    one, _ = kernels.mixture_step(X, np.ones(300), log_weights, means, root, kind)
+    two, _ = kernels.mixture_step(
+        unit * X, np.ones(300), log_weights, unit * means, unit * root, kind
+    )
+    assert_allclose(two.weight, one.weight, rtol=1e-12, atol=1e-15)
+    assert_allclose(two.first / unit, one.first, rtol=1e-12, atol=1e-12)
+    assert_allclose(two.second / unit / unit, one.second, rtol=1e-12, atol=1e-15)
+
+
 def test_the_native_exponential_is_good_to_an_ulp(native_kernel: str) -> None:
     # One feature, two components of which one has all the mass: the other's share is exp(-x^2/2).
     x = np.concatenate([np.linspace(0.0, 37.0, 4001), [38.0, 40.0, 1e3]])

@@ -1,16 +1,14 @@
-// Moments from the pairs of a point and a component that matter, and only those.
+// Moments of matrices from the pairs of a point and a component that matter, and only those.
 //
 // Where components lie apart, nearly all shares gamma_nk are nothing. Points that have a share in a
 // component are added up one by one, features across lanes.
 #pragma once
 
-#include "gaussians.hpp"
+#include "apart.hpp"
 
 namespace {
 
-constexpr double NEGLIGIBLE = 40.0;        // gamma < e^-40 = 4e-18, far below the rounding of 1
 constexpr double NEVER = 1e300;            // the same, where all pairs are to be taken
-constexpr int64_t FEWEST_FEATURES = 9;     // fewer leave too many lanes empty
 constexpr int64_t TOGETHER = 4 * DOUBLES;  // points that are added up at once
 
 struct Active {
@@ -28,9 +26,9 @@ struct Active {
 
     bool ok() const { return difference.ok() && scaled.ok() && second.ok(); }
 
-    bool worth() const { return g.D >= FEWEST_FEATURES && g.K > 1; }
+    bool worth() const { return g.matrix && g.D >= FEWEST_FEATURES && g.K > 1; }
 
-    int64_t cells() const { return worth() && g.matrix ? (g.shared ? 1 : g.K) * triangle : 0; }
+    int64_t cells() const { return worth() ? (g.shared ? 1 : g.K) * triangle : 0; }
 
     // Cell (i, j) of the second moments that were added up here.
     double cell(int64_t k, int64_t i, int64_t j) const {
@@ -40,19 +38,18 @@ struct Active {
     }
 
     // Add the points that have a share in component k to its moments: second in square blocks of
-    // DOUBLES rows of the lower triangle, or a diagonal.
+    // DOUBLES rows of the lower triangle.
     template <typename X>
-    void scatter(const X* x, const Tile& tile, int64_t k, double* first, double* diagonal) const {
+    void scatter(const X* x, const Tile& tile, int64_t k, double* first) const {
         int64_t list[PACK], n = 0;
         for (int64_t v = 0; v < VECTORS; ++v)
             for (unsigned lanes = mask(tile.row(tile.joint, k)[v] > 0.0); lanes; lanes &= lanes - 1)
                 list[n++] = v * DOUBLES + __builtin_ctz(lanes);
-        double* two = g.matrix ? second.data + (g.shared ? 0 : k * triangle) : diagonal;
+        double* two = second.data + (g.shared ? 0 : k * triangle);
         for (int64_t start = 0; start < n; start += TOGETHER) {
             const int64_t here = n - start < TOGETHER ? n - start : TOGETHER;
             subtract(x, tile.joint.data + k * PACK, k, list + start, here, (vdouble*)first);
-            if (g.matrix) add_matrix(here, (vdouble*)two);
-            else add_diagonal(here, (vdouble*)two);
+            add_matrix(here, (vdouble*)two);
         }
     }
 
@@ -86,12 +83,6 @@ struct Active {
             }
     }
 
-    void add_diagonal(int64_t n, vdouble* second) const {
-        const vdouble *row = (const vdouble*)difference.data, *factor = (const vdouble*)scaled.data;
-        for (int64_t p = 0; p < n; ++p)
-            for (int64_t b = 0; b < width / DOUBLES; ++b, ++row, ++factor)
-                second[b] = fma(*row, *factor, second[b]);
-    }
 };
 
 }  // namespace

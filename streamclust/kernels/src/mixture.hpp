@@ -68,17 +68,22 @@ bool mixture_step(const X* x, const double* w, int64_t N, const Gaussians& g, do
     Tile tile(g.K, g.D);
     Sums total(g);
     const Active active(g);
-    if (!tile.ok() || !total.ok() || !active.ok()) return false;
-    const double negligible = active.worth() ? NEGLIGIBLE : NEVER;
+    Apart apart(g);
+    bool whole = !apart.usable;
+    if (!tile.ok() || !total.ok() || !active.ok() || !apart.ok()) return false;
+    const double negligible = active.worth() || apart.usable ? NEGLIGIBLE : NEVER;
     *log_likelihood = 0.0;
     for (int64_t start = 0; start < N; start += PACK, x += PACK * g.D, w += PACK) {
-        tile.load(x, w, N - start < PACK ? N - start : PACK, g.D);
+        const int64_t n = N - start < PACK ? N - start : PACK;
+        if (!whole && apart.step(x, w, n, total, log_likelihood)) continue;
+        tile.load(x, w, n, g.D);
         log_joint(tile, g);
         const int64_t pairs = weigh(tile, g.K, negligible, total.weight.data, log_likelihood);
-        const bool few = active.worth() && pairs < g.K * PACK / (g.matrix ? 2 : 8);
+        const bool few = active.worth() && pairs < g.K * PACK / 2;
+        whole = !apart.usable || pairs > apart.most_pairs;
         for (int64_t k = 0; k < g.K; ++k) {
             double *one = total.first.data + k * total.width, *two = total.second_of(k);
-            if (few) active.scatter(x, tile, k, one, two);
+            if (few) active.scatter(x, tile, k, one);
             else if (g.matrix) scatter_matrix(tile, g, k, one, two);
             else scatter_diagonal(tile, g, k, one, two);
         }

@@ -121,6 +121,31 @@ inline unsigned mask(vlong which) {
 #endif
 }
 
+inline unsigned mask32(vint which) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)which);
+#elif defined(__AVX2__)
+    return (unsigned)_mm256_movemask_ps((__m256)which);
+#else
+    return (unsigned)(which[0] & 1 | which[1] & 2 | which[2] & 4 | which[3] & 8);
+#endif
+}
+
+// Write the numbers of the lanes that are set, counted from `first`. Returns how many they are; up to
+// FLOATS numbers are written over what follows them.
+inline int64_t write_lanes(unsigned lanes, int32_t first, int32_t* to) {
+#if defined(__AVX512F__)
+    const __m512i numbers = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i all = _mm512_add_epi32(numbers, _mm512_set1_epi32(first));
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32((__mmask16)lanes, all));
+    return __builtin_popcount(lanes);
+#else
+    int64_t n = 0;
+    for (; lanes; lanes &= lanes - 1) to[n++] = first + __builtin_ctz(lanes);
+    return n;
+#endif
+}
+
 // The least of four lanes, in each of them.
 inline vquad least_lane(vquad v) {
 #if defined(__clang__)
