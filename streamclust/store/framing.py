@@ -1,8 +1,8 @@
 """Replies of stream reads taken off a connection as they are, without an object for each text.
 
 A connection of redis-py's gives what it receives to a reader of hiredis. `Framing` stands in its
-place: it receives into a buffer that the reply then keeps, lets native code find the end of a
-reply of XREAD or XREADGROUP, and hands every other kind of reply to hiredis.
+place: it receives into a buffer, and lets native code find the end of a reply. One of XREAD or
+XREADGROUP keeps the buffer; every other kind is handed to hiredis.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Framing:
         self._hiredis = parser._reader
         self._limit = limit
         self._fed = 0  # bytes of this reply, as far as is known
-        self._by_hiredis = False  # has received a part of what comes next
+        self._by_hiredis = False  # all that comes, as native code can make nothing of it
         self._usual = _ROOM
         self._rows = _ENTRIES
         self._begin(b"")
@@ -80,14 +80,17 @@ class Framing:
         if self._fed > self._limit:
             raise too_large(self._limit)
         if self._by_hiredis:
-            self._hand_over()
+            self._hand_over(self._size)
         else:
             self._offer()
 
-    def _hand_over(self) -> None:
-        self._hiredis.feed(self._data.data[: self._size], 0, self._size)
-        self._size = 0
-        self._by_hiredis = True
+    def _hand_over(self, size: int) -> None:
+        """Give hiredis the first bytes of what is there."""
+        self._hiredis.feed(self._data.data[:size], 0, size)
+        rest = self._size - size
+        self._data[:rest] = self._data[size : self._size].copy()
+        self._size = rest
+        self._forget_scan()
         self._offer()
 
     def has_data(self) -> bool:
@@ -96,17 +99,17 @@ class Framing:
 
     def gets(self, *args: Any) -> Any:
         """Return the next reply if it is there as a whole; then the next one is counted."""
-        found = wire.ODD if self._by_hiredis else self._scan()
-        if found == wire.PART:
-            return NOT_ENOUGH_DATA
-        if found == wire.WHOLE:
-            return self._reply()
         if not self._by_hiredis:
-            self._hand_over()
-            self._forget_scan()
+            found = self._scan()
+            if found == wire.PART:
+                return NOT_ENOUGH_DATA
+            if found == wire.WHOLE:
+                return self._reply()
+            self._by_hiredis = found == wire.ODD
+            self._hand_over(self._size if self._by_hiredis else int(self._state[1]))
         reply = self._hiredis.gets(*args)
         if reply is not NOT_ENOUGH_DATA:
-            self._fed = 0
+            self._fed = self._size
             self._by_hiredis = bool(self._hiredis.has_data())
         return reply
 

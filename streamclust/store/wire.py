@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 BODY, SIZE, TEXTS = 2, 3, 4
 COLUMNS = 5
 
-PART, WHOLE, ODD, NO_ROOM = range(4)
+PART, WHOLE, ODD, NO_ROOM, OTHER = range(5)
 """What a scan finds: see src/resp.hpp."""
 
-SCAN = 7
-"""Numbers that a scan keeps between its calls; the last two count streams and entries."""
+SCAN = 8
+"""Numbers that a scan keeps between its calls: in second place how far it is; the last two count
+streams and entries."""
 
 _IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
 

@@ -62,6 +62,16 @@ def test_a_reply_may_be_cut_at_any_byte() -> None:
         assert all(isinstance(each, Packed) for _, each in reply)
 
 
+def test_a_reply_behind_another_kind_is_taken_as_it_is() -> None:
+    value = [[b"s", [[b"1-0", [b"x", b"1.5"]]]]]
+    line = Line()
+    line.receive(to_resp([1, [b"a", None], b"b"]) + b"+OK\r\n" + to_resp(value) + b":7\r\n$-1\r\n")
+    other, ok, reply, *rest = line.replies()
+    assert (other, ok, rest) == ([1, [b"a", None], b"b"], b"OK", [7, None])
+    assert isinstance(reply[0][1], Packed)
+    assert to_lists(reply) == value
+
+
 @LAW
 @given(streams, st.data())
 def test_a_damaged_reply_is_what_hiredis_makes_of_it(value: Any, data: st.DataObject) -> None:

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum Found { PART = 0, WHOLE = 1, ODD = 2, NO_ROOM = 3 };
+enum Found { PART = 0, WHOLE = 1, ODD = 2, NO_ROOM = 3, OTHER = 4 };
 
 struct Text {
     const char* at;
@@ -79,9 +79,10 @@ static inline bool read_id(Text id, uint64_t& milliseconds, uint64_t& sequence) 
     return read_id_part(p, end, sequence) && p == end;
 }
 
-// Where a scan has come to. All that is left of an array counts down to 0.
+// Where a scan has come to. All that is left of an array counts down to 0; `others` is what is left
+// of a reply of another kind.
 struct Scan {
-    int64_t begun, at, streams, entries, texts, n_streams, n_entries;
+    int64_t begun, at, others, streams, entries, texts, n_streams, n_entries;
 };
 
 // As Python reads it: places are counted from the beginning of the reply.
@@ -146,8 +147,49 @@ static inline Found scan_texts(Scan& scan, const char* data, const char*& p, con
     return found;
 }
 
-// Go on with a reply of which `size` bytes are there. ODD: it is of another kind.
-static inline Found scan_reply(Scan& scan, const char* data, int64_t size, Tables& out) {
+static inline Found skip_line(const char*& at, const char* end) {
+    for (const char* p = at; p < end; p++) {
+        p = (const char*)memchr(p, '\n', end - p);
+        if (p == nullptr) return PART;
+        if (p[-1] != '\r') continue;
+        at = p + 1;
+        return WHOLE;
+    }
+    return PART;
+}
+
+// Pass by a text, a line, or the head of an array, whose members are then to come.
+static inline Found skip_one(const char*& at, const char* end, int64_t& others) {
+    if (at == end) return PART;
+    if (*at == '+' || *at == '-' || *at == ':') return skip_line(at, end);
+    if (*at != '$' && *at != '*') return ODD;
+    const char* p = at;
+    int64_t number = 0;
+    const Found found = read_header(p, end, *at, number);
+    if (found != WHOLE) return found;
+    if (*at == '*') {
+        others += number > 0 ? number : 0;
+        if (others > (int64_t)1 << 60) return ODD;
+    } else if (number >= 0) {
+        Text text;
+        return read_text(at, end, text);
+    }
+    at = p;
+    return WHOLE;
+}
+
+static inline Found skip_reply(Scan& scan, const char* data, const char* end) {
+    const char* p = data + scan.at;
+    Found found = WHOLE;
+    while (scan.others && found == WHOLE) {
+        found = skip_one(p, end, scan.others);
+        if (found == WHOLE) scan.others--;
+        scan.at = p - data;
+    }
+    return found == WHOLE ? OTHER : found;
+}
+
+static inline Found scan_streams(Scan& scan, const char* data, int64_t size, Tables& out) {
     const char *p = data + scan.at, *end = data + size;
     Found found = WHOLE;
     if (!scan.begun) {
@@ -161,4 +203,16 @@ static inline Found scan_reply(Scan& scan, const char* data, int64_t size, Table
                                : scan_stream(scan, data, p, end, out);
     scan.at = p - data;
     return found;
+}
+
+// Go on with a reply of which `size` bytes are there. OTHER: that is the end of one of another kind.
+// ODD: it isn't one.
+static inline Found scan_reply(Scan& scan, const char* data, int64_t size, Tables& out) {
+    if (!scan.others) {
+        const Found found = scan_streams(scan, data, size, out);
+        if (found != ODD) return found;
+        scan = Scan();
+        scan.others = 1;
+    }
+    return skip_reply(scan, data, data + size);
 }
