@@ -9,15 +9,17 @@ import numpy as np
 
 from streamclust.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields, encode_points
-from streamclust.store.points import DeadPoint, Decoded, decode, detect_first
+from streamclust.store.entries import from_reply, names
+from streamclust.store.points import DeadPoint, Decoded, detect_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from streamclust.store.entries import Entries, Found
     from streamclust.store.layout import Layout
-    from streamclust.store.points import Entry, PointsFormat
+    from streamclust.store.points import PointsFormat
     from streamclust.store.published import Model
 
 
@@ -61,9 +63,9 @@ class Coder:
         self._names: Sequence[bytes] = ()
         self._places: list[int] = []
 
-    def __call__(self, entries: Sequence[Entry], model: Model) -> Coded:
-        """Return the codes of entries (ID, fields and values) under a model."""
-        decoded = self._decode([flat for _, flat in entries], model)
+    def __call__(self, entries: Found, model: Model) -> Coded:
+        """Return the codes of entries under a model."""
+        decoded = self._decode(from_reply("", entries, None, None), model)
         K = len(model.means)
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
         if len(model.ids):
@@ -74,7 +76,7 @@ class Coder:
         return Coded(self._blocks(entries, codes, decoded, model), len(codes), len(decoded.dead))
 
     def _blocks(
-        self, entries: Sequence[Entry], codes: Codes, decoded: Decoded, model: Model
+        self, entries: Found, codes: Codes, decoded: Decoded, model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
         """Return entries of codes, for blocks and for what has bad points too."""
         dead: dict[int, list[DeadPoint]] = {}
@@ -96,31 +98,31 @@ class Coder:
         flat = encode_fields(codes, model.version, _values(model), reason)
         return Coded([(entry_id, flat)], 0, 1)
 
-    def _decode(self, flats: Sequence[Sequence[bytes]], model: Model) -> Decoded:
+    def _decode(self, entries: Entries, model: Model) -> Decoded:
         """Return the points; entries are known by their place."""
         D = model.means.shape[1]
         if self._layout is not None and self._layout.n_features != D:
             self._layout = None
-        entries = list(enumerate(flats))
         dead: tuple[DeadPoint, ...] = ()
         if self._layout is None:
             features = self._spec.features or model.features
             spec = replace(self._spec, n_features=D, features=features)
-            self._layout, dead = detect_first(entries, spec)
+            self._layout, dead = detect_first(entries.numbered(), spec)
         nothing = np.zeros(len(dead), np.int64)
         if self._layout is None:
             return Decoded(np.empty((0, D)), None, nothing, dead)
-        rest = decode(entries[len(dead) :], self._layout)
+        rest = entries[len(dead) :].decode(self._layout)
+        later = (replace(point, entry_id=point.entry_id + len(dead)) for point in rest.dead)
         counts = np.concatenate([nothing, rest.counts])
-        return replace(rest, counts=counts, dead=(*dead, *rest.dead))
+        return replace(rest, counts=counts, dead=(*dead, *later))
 
     def _labelled(
-        self, entries: Sequence[Entry], coded: list[list[bytes]]
+        self, entries: Found, coded: list[list[bytes]]
     ) -> list[tuple[bytes, list[bytes]]]:
         """Return entries of codes: the IDs, the codes, and the labels that are repeated."""
-        pairs = zip(entries, coded, strict=True)
         if not self._labels:
-            return [(entry_id, fields) for (entry_id, _), fields in pairs]
+            return list(zip(names(entries), coded, strict=True))
+        pairs = zip(entries, coded, strict=True)
         return [(entry_id, fields + self._repeated(flat)) for (entry_id, flat), fields in pairs]
 
     def _repeated(self, flat: Sequence[bytes]) -> list[bytes]:

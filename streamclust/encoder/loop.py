@@ -149,7 +149,7 @@ class _Encoder:
         settings = job.model
         self._client = server.client()
         self._largest = settings.batch.max_entry_bytes
-        reader = server.client(max_reply=self._largest)
+        reader = server.client(max_reply=self._largest, packed=True)
         share = min(settings.batch.least, _SHARE)
         self._member = GroupMember(reader, job.stream, job.keys.encoders, share, name)
         self._exchange = open_exchange(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 Found = Packed | list[tuple[bytes, list[bytes]]]
 """Entries of one stream as a reply has them: packed, or as hiredis makes them."""
+
+
+_WEIGHED = 128
+"""Entries of a reply, at most, whose sizes tell those of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,3 +174,18 @@ def from_reply(stream: str, found: Found, read: int | None, gap: Gap | None) -> 
         np.full(n, -1) if read is None else np.arange(read - n + 1, read + 1),
         () if gap is None else ((0, gap),),
     )
+
+
+def names(found: Found) -> list[bytes]:
+    """Return the IDs of entries."""
+    return found.names() if isinstance(found, Packed) else [entry_id for entry_id, _ in found]
+
+
+def sizes(found: Found) -> tuple[float, int]:
+    """Return the bytes of the last entry, and about those of all."""
+    if isinstance(found, Packed):
+        return float(found[-1:].size), found.size
+    last = float(sum(map(len, found[-1][1])))
+    some = found[:: -(-len(found) // _WEIGHED)]
+    values = chain.from_iterable(flat for _, flat in some)
+    return last, sum(map(len, values)) * len(found) // len(some)

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.store.bounded import ReplyTooLargeError
+from streamclust.store.entries import names, sizes
 from streamclust.store.gaps import Gap
+from streamclust.store.packed import Packed
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 from streamclust.store.streams import LESS, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from streamclust.store.entries import Found
 
 _RELEASED_MS = 365 * 86_400_000
 """Idle time given to entries that are handed back: more than anybody waits for."""
@@ -78,7 +82,7 @@ class Delivery:
 
     Parameters
     ----------
-    entries : list of (ID, fields and values)
+    entries : Packed, or list of (ID, fields and values)
         In order.
     gone : tuple of bytes
         IDs of entries that were deleted or trimmed from the stream before they were done.
@@ -86,14 +90,14 @@ class Delivery:
         Whether it is one entry that is too large to be read, and so has no fields.
     """
 
-    entries: list[tuple[bytes, list[bytes]]]
+    entries: Found
     gone: tuple[bytes, ...] = ()
     too_large: bool = False
 
     @property
     def ids(self) -> list[bytes]:
         """IDs of the entries and of those that are gone, in order."""
-        ids = [entry_id for entry_id, _ in self.entries]
+        ids = names(self.entries)
         return sorted([*ids, *self.gone], key=order) if self.gone else ids
 
     def __bool__(self) -> bool:
@@ -210,14 +214,12 @@ class GroupMember:
 
     def delivered(self, reply: Any, *, new: bool = True) -> Delivery:
         """Return what the reply to a read holds."""
-        entries = [] if not reply else reply[0][1]
-        there = [(entry_id, flat) for entry_id, flat in entries if flat is not None]
+        there, gone = _parted([] if not reply else reply[0][1])
         if there:
-            size = float(sum(map(len, there[-1][1])))
-            self._entry_bytes = max(size, self._entry_bytes / 2.0)
+            self._entry_bytes = max(sizes(there)[0], self._entry_bytes / 2.0)
             if new:
                 self.newest = there[-1][0]
-        return Delivery(there, tuple(entry_id for entry_id, flat in entries if flat is None))
+        return Delivery(there, tuple(gone))
 
     def before(self, first: bytes, after: str) -> bool:
         """Say whether entries after `after` and before `first` are still pending."""
@@ -293,3 +295,12 @@ class GroupMember:
         known = list(ids)
         if known:
             self.client.xack(self.stream, self.group, *known)
+
+
+def _parted(entries: Found) -> tuple[Found, list[bytes]]:
+    """Return the entries that are there, and the IDs of those that are gone."""
+    if isinstance(entries, Packed):
+        gone = entries.gone
+        return entries[~gone], entries[gone].names()
+    there = [(entry_id, flat) for entry_id, flat in entries if flat is not None]
+    return there, [entry_id for entry_id, flat in entries if flat is None]

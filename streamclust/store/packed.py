@@ -61,6 +61,15 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         return self.rows[:, : wire.BODY].view(np.uint64)
 
     @property
+    def gone(self) -> NDArray[np.bool_]:
+        """Which entries were deleted before they were read by their group."""
+        return self.rows[:, wire.TEXTS] < 0
+
+    def names(self) -> list[bytes]:
+        """Return each ID as text."""
+        return [b"%d-%d" % (part, sequence) for part, sequence in self.ids.tolist()]
+
+    @property
     def size(self) -> int:
         """Bytes of fields and values in the replies."""
         return int(self.rows[:, wire.SIZE].sum())
@@ -89,7 +98,7 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
                 parts.append(_shifted(some, start))
                 start += len(some.counts)
                 few = min(2 * few, _MOST)
-        return parts[0] if len(parts) == 1 else join(parts)
+        return parts[0] if len(parts) == 1 else join(parts or [decode_flats([], layout)])
 
 
 def _shifted(decoded: Decoded, start: int) -> Decoded:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.early import EarlyRead
-from streamclust.store.entries import NOTHING, from_reply, join
+from streamclust.store.entries import NOTHING, from_reply, join, sizes
 from streamclust.store.gaps import Gap, StreamWatch
-from streamclust.store.packed import Packed
 from streamclust.store.streams import next_size
 
 if TYPE_CHECKING:
@@ -29,9 +27,6 @@ READ_BYTES = 4 << 20
 
 _FIRST_READ = 16
 """Entries of the first read, when nothing tells how large they are."""
-
-_WEIGHED = 128
-"""Entries of a reply, at most, whose sizes tell those of all."""
 
 _AROUND = 1024
 """Bytes of a reply that are not the entry's own, at most."""
@@ -97,7 +92,7 @@ class MergingReader:
         raise NotImplementedError
 
     def _sized(self, entries: Found) -> None:
-        last, all_of_them = _sizes(entries)
+        last, all_of_them = sizes(entries)
         self.entry_bytes = max(last, self.entry_bytes / 2.0)
         self._bytes += all_of_them
 
@@ -116,16 +111,6 @@ class MergingReader:
             places = np.flatnonzero(rest.streams == rest.names.index(stream))
             self._waiting[stream] = rest[places]
         return together[order[:stop]]
-
-
-def _sizes(entries: Found) -> tuple[float, int]:
-    """Return the bytes of the last entry, and about those of all."""
-    if isinstance(entries, Packed):
-        return float(entries[-1:].size), entries.size
-    last = float(sum(map(len, entries[-1][1])))
-    some = entries[:: -(-len(entries) // _WEIGHED)]
-    values = chain.from_iterable(flat for _, flat in some)
-    return last, sum(map(len, values)) * len(entries) // len(some)
 
 
 class StreamReader(MergingReader):

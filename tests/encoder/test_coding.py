@@ -1,0 +1,32 @@
+"""Codes are the same, however the entries were taken off the connection."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamclust.encoder.coding import Coder
+from streamclust.store.layout import Layout, PointsFormat
+from streamclust.store.points import encode
+from tests.encoder.desk import model_of
+from tests.store.replies import needs_native, packed
+
+pytestmark = needs_native
+
+
+@pytest.mark.parametrize("top", [1, 3])
+@pytest.mark.parametrize("block", [1, 4])
+def test_of_packed_entries_as_of_lists(block: int, top: int) -> None:
+    # Given points, labels, and bad entries at the beginning and later
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    X[13] = np.nan
+    flats = list(encode(X, Layout("json", "json", None, (), 2, strict=False), block=block))
+    flats = [[*flat, b"label", b"%d" % n] for n, flat in enumerate(flats)]
+    flats[0:0] = [[b"json", b"[1"], [b"x", b"1"]]
+    flats[7:7] = [[b"json", b"[1,2,3]"]]
+    entries = [(b"%d-%d" % (n, n % 3), flat) for n, flat in enumerate(flats, 1)]
+    # Then each entry has the same codes, reasons and labels
+    as_lists = Coder(PointsFormat(), top, ("label",))(entries, model_of(1))
+    assert Coder(PointsFormat(), top, ("label",))(packed(entries), model_of(1)) == as_lists
+    assert as_lists.bad == 3 + 1
+    assert [entry_id for entry_id, _ in as_lists.entries] == [entry_id for entry_id, _ in entries]
