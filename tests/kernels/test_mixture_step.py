@@ -195,6 +195,16 @@ def test_the_native_exponential_is_good_to_an_ulp(native_kernel: str) -> None:
         assert moments.weight[0] == pytest.approx(ratio / (1 + ratio), rel=1e-13, abs=1e-300)
 
 
+def test_the_native_logarithm_is_good_to_an_ulp_or_two(native_kernel: str) -> None:
+    # K components that are alike, with a density of 1 at the point: log p(x) = log K.
+    for K in (1, 2, 3, 5, 7, 11, 1000, 4095):
+        ones = np.ones((K, 1))
+        root = ones / np.sqrt(2.0 * np.pi)
+        model = (np.zeros(K), np.zeros((K, 1)), root)
+        _, score = kernels.mixture_step(np.zeros((1, 1)), np.ones(1), *model, "diag")
+        assert score == pytest.approx(np.log(K), rel=5e-16, abs=1e-15)
+
+
 @kinds
 def test_shapes_that_do_not_fit_never_reach_the_native_code(
     native_kernel: str, kind: CovarianceType

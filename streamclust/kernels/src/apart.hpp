@@ -200,7 +200,7 @@ struct Apart {
     // Turn log-densities into shares w gamma, and add up sum_n w_n log p(x_n).
     void weigh(const double* w, int64_t n, double* log_likelihood) {
         const int64_t pairs = begin.data[g.K];
-        alignas(64) double top[PACK], total[PACK], other[DOUBLES];
+        alignas(64) double top[PACK], total[PACK], weight[PACK], other[DOUBLES];
         for (int64_t p = 0; p < PACK; ++p) top[p] = -INFINITY, total[p] = 0.0;
         for (int64_t i = 0; i < pairs; ++i) {
             double& best = top[point.data[i]];
@@ -213,10 +213,15 @@ struct Apart {
             store(value.data + i, (vdouble)((vlong)exponential(less) & matters));
         }
         for (int64_t i = 0; i < pairs; ++i) total[point.data[i]] += value.data[i];
-        for (int64_t p = 0; p < n; ++p) {
-            *log_likelihood += w[p] * (top[p] + log(total[p]));
-            total[p] = w[p] / total[p];
+        for (int64_t p = 0; p < PACK; ++p) weight[p] = p < n ? w[p] : 0.0;
+        for (int64_t p = n; p < PACK; ++p) top[p] = 0.0, total[p] = 1.0;
+        vdouble score[DOUBLES] = {};
+        for (int64_t v = 0; v < VECTORS; ++v) {
+            vdouble &sum = ((vdouble*)total)[v], best = ((vdouble*)top)[v], here = ((vdouble*)weight)[v];
+            score[0] += here * (best + logarithm(sum));
+            sum = here / sum;
         }
+        *log_likelihood += sums(score)[0];
         for (int64_t i = 0; i < pairs; ++i) value.data[i] *= total[point.data[i]];
     }
 

@@ -95,6 +95,20 @@ inline vdouble exponential(vdouble x) {
     return x > -708.0 ? sum * (vdouble)scale : (vdouble){};
 }
 
+// The logarithm of x >= 1: x = 2^n m with m around 1, and 2 artanh((m - 1) / (m + 1)) as a series.
+inline vdouble logarithm(vdouble x) {
+    constexpr uint64_t ONE = 0x3ff0000000000000, HALF_ROOT = 0x3fe6a09e667f3bcd, MAGIC = 0x4338000000000000;
+    const vulong bits = (vulong)x, exponent = ((bits + (ONE - HALF_ROOT)) >> 52) - 1023;
+    const vdouble n = (vdouble)(exponent + MAGIC) - 0x1.8p52, m = (vdouble)(bits - (exponent << 52));
+    const vdouble s = (m - 1.0) / (m + 1.0), z = s * s;
+    vdouble sum = broadcast(1.0 / 19.0);
+    constexpr double factors[] = {1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0,
+                                  1.0 / 9.0,  1.0 / 7.0,  1.0 / 5.0,  1.0 / 3.0};
+    for (double factor : factors) sum = fma(sum, z, broadcast(factor));
+    const vdouble small = fma(n, broadcast(0x1.a39ef35793c76p-33), 2.0 * fma(s * z, sum, s));
+    return fma(n, broadcast(0x1.62e42fee00000p-1), small);
+}
+
 // One tile's points (D, PACK), their joint log-densities (K, PACK), and room for (x - mu).
 struct Tile {
     Buffer<double> points, joint, difference, scaled, w;

@@ -9,8 +9,8 @@ namespace {
 // Turn joint log-densities into w_n gamma_nk, 0 where they are less than the point's best by more
 // than `negligible`. Add to sum_n w_n log p(x_n), and return how many shares there are.
 int64_t weigh(const Tile& tile, int64_t K, double negligible, double* weight, double* log_likelihood) {
-    alignas(64) double total[PACK], top[PACK];
     int64_t pairs = 0;
+    vdouble score[DOUBLES] = {};
     for (int64_t v = 0; v < VECTORS; ++v) {
         vdouble most = tile.row(tile.joint, 0)[v], sum = {};
         for (int64_t k = 1; k < K; ++k) {
@@ -25,12 +25,11 @@ int64_t weigh(const Tile& tile, int64_t K, double negligible, double* weight, do
             sum += here;
             pairs += __builtin_popcount(lanes);
         }
-        vdouble factor = *((vdouble*)tile.w.data + v) / sum;
+        const vdouble w = ((vdouble*)tile.w.data)[v], factor = w / sum;
         for (int64_t k = 0; k < K; ++k) tile.row(tile.joint, k)[v] *= factor;
-        ((vdouble*)total)[v] = sum;
-        ((vdouble*)top)[v] = most;
+        score[0] += w * (most + logarithm(sum));
     }
-    for (int p = 0; p < PACK; ++p) *log_likelihood += tile.w.data[p] * (top[p] + log(total[p]));
+    *log_likelihood += sums(score)[0];
     for (int64_t k = 0; k < K; k += DOUBLES) {
         vdouble part[DOUBLES] = {};
         for (int64_t j = 0; j < DOUBLES && k + j < K; ++j)

@@ -33,6 +33,7 @@ typedef float vfloat __attribute__((vector_size(BYTES)));
 typedef int32_t vint __attribute__((vector_size(BYTES)));
 typedef double vdouble __attribute__((vector_size(BYTES)));
 typedef int64_t vlong __attribute__((vector_size(BYTES)));
+typedef uint64_t vulong __attribute__((vector_size(BYTES)));
 typedef double vquad __attribute__((vector_size(32)));  // four doubles on any target
 typedef int64_t vlong4 __attribute__((vector_size(32)));
 typedef float vfloat4 __attribute__((vector_size(16)));
