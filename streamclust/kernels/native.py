@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,9 +110,9 @@ class Native(native_seeding.NativeSeeding):
             functions[name] = function
         return functions
 
-    def _call(self, function: str, *arguments: NDArray[Any] | float) -> None:
+    def _call(self, function: str, *arguments: Any) -> None:
         """Call with the addresses of arrays, which the caller has made contiguous."""
-        values = [_address(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        values = [_address(a) if type(a) is np.ndarray else a for a in arguments]
         if self._functions[function](*values):
             raise MemoryError
 
@@ -165,11 +166,13 @@ class Native(native_seeding.NativeSeeding):
         if self.threads > 1 and len(X) * centroids.size > _WORTH_A_THREAD:
             return self._shared_step(X, w, centroids)
         X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
-        weight, first, inertia = np.zeros(len(C)), np.zeros(C.shape), np.zeros(1)
-        labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
-        arguments = (X, w, len(X), C, *C.shape, weight, first, inertia, labels, sqdist)
-        self._call("kmeans_step", _single(X), *arguments)
-        return ClusterSums(weight, first, float(inertia[0]), Assigned(labels, sqdist))
+        N, (K, D) = len(X), C.shape
+        weight, first, inertia = np.zeros(K), np.zeros((K, D)), ctypes.c_double()
+        labels, sqdist = np.empty(N, dtype=np.int64), np.empty(N)
+        arrays = map(_address, (X, w, C, weight, first, labels, sqdist))
+        arguments = _STEP.pack(_single(X), N, K, D, *arrays, ctypes.addressof(inertia))
+        self._call("kmeans_step", arguments)
+        return ClusterSums(weight, first, inertia.value, Assigned(labels, sqdist))
 
     def _shared_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
         assigned = self.assign(X, centroids)
@@ -278,23 +281,22 @@ def _gaussians(
     return K, D, matrix, shared, _doubles(log_weights), _doubles(means), _doubles(root)
 
 
-def _address(a: NDArray[Any]) -> int:
-    if a.flags.writeable and a.size:  # a fifth of the time of the other way, which any array has
-        return ctypes.addressof(ctypes.c_char.from_buffer(a.data))
-    return int(a.__array_interface__["data"][0])
+def _address(a: NDArray[Any], first_byte: Any = ctypes.c_char.from_buffer) -> int:
+    try:
+        return ctypes.addressof(first_byte(a))
+    except (TypeError, ValueError):  # it is read-only or empty: a way that takes five times as long
+        return int(a.__array_interface__["data"][0])
 
 
 def _single(X: Points) -> bool:
-    return X.dtype == np.float32
+    return X.dtype == _FLOAT
 
 
 def _points(X: Points, places: Array) -> Points:
     """Return `X` as C reads it: a wrong shape may not get as far as that."""
     if X.ndim != 2 or places.ndim != 2 or X.shape[1] != places.shape[1] or not len(places):
         raise ValueError(f"shapes {X.shape} and {places.shape} don't fit: expected (N, D), (K, D)")
-    if _single(X):
-        return np.ascontiguousarray(X, dtype=np.float32)
-    return np.ascontiguousarray(X, dtype=np.float64)
+    return np.ascontiguousarray(X, dtype=_FLOAT) if _single(X) else _doubles(X)
 
 
 def _weights(w: Array, n: int) -> Array:
@@ -304,8 +306,10 @@ def _weights(w: Array, n: int) -> Array:
 
 
 def _doubles(values: Array) -> Array:
-    return np.ascontiguousarray(values, dtype=np.float64)
+    return np.ascontiguousarray(values, dtype=_DOUBLE)
 
+
+_FLOAT, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 _BOOL, _SIZE, _REAL, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
@@ -316,7 +320,10 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
     "log_gaussians": (_BOOL, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
     "mixture_step": (_BOOL, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
-    "kmeans_step": (_BOOL, *2 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *5 * (_ARRAY,)),
+    "kmeans_step": (ctypes.c_char_p,),
     **native_seeding.ARGUMENTS,
 }
 """As in src/kernels.cpp."""
+
+_STEP = struct.Struct("12q")
+"""The arguments of a K-means step: one by one, ctypes takes longer than a small step does."""

@@ -6,11 +6,12 @@
 #include <stdio.h>
 #include <vector>
 
+#include "kmeans.hpp"
+
 typedef std::vector<double> Array;
 
 extern "C" {
-int kmeans_step_baseline(int, const void*, const double*, int64_t, const double*, int64_t, int64_t,
-                         double*, double*, double*, int64_t*, double*);
+int kmeans_step_baseline(const KmeansStep*);
 int mixture_step_baseline(int, const void*, const double*, int64_t, int64_t, int64_t, int, int,
                           const double*, const double*, const double*, double*, double*, double*,
                           double*);
@@ -32,8 +33,9 @@ static void kmeans(int64_t N, int64_t K, int64_t D, bool single) {
     const void* x = single ? (const void*)narrow.data() : (const void*)X.data();
     std::vector<int64_t> labels(N);
     Array sqdist(N), weight(K), first(K * D), inertia(1);
-    kmeans_step_baseline(single, x, w.data(), N, C.data(), K, D, weight.data(), first.data(),
-                         inertia.data(), labels.data(), sqdist.data());
+    const KmeansStep step = {single, N, K, D, x, w.data(), C.data(), weight.data(), first.data(),
+                             labels.data(), sqdist.data(), inertia.data()};
+    kmeans_step_baseline(&step);
     fwrite(labels.data(), 8, N, to);
     write(sqdist), write(weight), write(first), write(inertia);
 }

@@ -56,7 +56,8 @@ def compile_driver(compiler: list[str], folder: Path) -> Path:
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"{compiler[0]} is not installed")
     sources = [str(native.SOURCES / "kernels.cpp"), str(Path(__file__).with_name("driver.cpp"))]
-    command = [*compiler, *FLAGS, "-DTARGET=baseline", *sources, "-o", str(folder / "driver")]
+    flags = [*FLAGS, "-DTARGET=baseline", f"-I{native.SOURCES}"]
+    command = [*compiler, *flags, *sources, "-o", str(folder / "driver")]
     subprocess.run(command, check=True, capture_output=True)
     return folder / "driver"
 

@@ -44,15 +44,11 @@ EXPORT(accumulate)
     return 0;
 }
 
-EXPORT(kmeans_step)
-(int single, const void* x, const double* w, int64_t N, const double* C, int64_t K, int64_t D,
- double* weight, double* first, double* inertia, int64_t* labels, double* sqdist) {
-    Search search(C, K, D, single);
+EXPORT(kmeans_step)(const KmeansStep* step) {
+    Search search(step->C, step->K, step->D, step->single);
     if (!search.ok()) return 1;
-    if (single)
-        kmeans_step((const float*)x, w, N, search, weight, first, inertia, labels, sqdist);
-    else
-        kmeans_step((const double*)x, w, N, search, weight, first, inertia, labels, sqdist);
+    if (step->single) kmeans_step((const float*)step->x, *step, search);
+    else kmeans_step((const double*)step->x, *step, search);
     return 0;
 }
 

@@ -3,6 +3,16 @@
 
 #include "bytes.hpp"
 
+// A step's arguments, all 64 bits wide.
+struct KmeansStep {
+    int64_t single, N, K, D;
+    const void* x;
+    const double *w, *C;
+    double *weight, *first;
+    int64_t* labels;
+    double *sqdist, *inertia;
+};
+
 namespace {
 
 constexpr int64_t FEW = 8;       // points for which no codebook is worth making
@@ -136,21 +146,20 @@ void all_distances(const X* x, int64_t N, Codebook& book, double* out) {
 // Assign and accumulate while the points are in cache. The inertia is summed in eight lanes, point
 // n in lane n mod 8.
 template <typename X>
-void kmeans_step(const X* x, const double* w, int64_t N, Search& search, double* weight,
-                 double* first, double* inertia, int64_t* all_labels, double* all_sqdist) {
-    const Codebook& book = search.book;
+void kmeans_step(const X* x, const KmeansStep& step, Search& search) {
     double lanes[8] = {};
-    for (int64_t start = 0; start < N; start += CHUNK) {
-        const int64_t n = N - start < CHUNK ? N - start : CHUNK;
-        const X* here = x + start * book.D;
-        int64_t* labels = all_labels + start;
-        double* sqdist = all_sqdist + start;
+    for (int64_t start = 0; start < step.N; start += CHUNK) {
+        const int64_t n = step.N - start < CHUNK ? step.N - start : CHUNK;
+        const X* here = x + start * step.D;
+        const double* w = step.w + start;
+        int64_t* labels = step.labels + start;
+        double* sqdist = step.sqdist + start;
         kmeans_assign(here, n, search, labels, sqdist);
-        accumulate(here, w + start, labels, n, book.D, book.C, 0, book.K, weight, first);
-        for (int64_t i = 0; i < n; ++i) lanes[i % 8] += w[start + i] * sqdist[i];
+        accumulate(here, w, labels, n, step.D, step.C, 0, step.K, step.weight, step.first);
+        for (int64_t i = 0; i < n; ++i) lanes[i % 8] += w[i] * sqdist[i];
     }
-    *inertia = 0.0;
-    for (double lane : lanes) *inertia += lane;
+    *step.inertia = 0.0;
+    for (double lane : lanes) *step.inertia += lane;
 }
 
 }  // namespace

@@ -41,50 +41,71 @@ struct Codebook {
 
     void fill() {
         if (filled) return;
-        fill_exact();
-        if (groups > 1) fill_screen();
+        centre();
+        for (int64_t g = 0; g < groups; ++g) fill_group(g);
         filled = true;
     }
 
-    void fill_exact() {
-        for (int64_t g = 0; g < groups; ++g)
-            for (int64_t d = 0; d < D; ++d)
-                for (int64_t j = 0; j < GROUP; ++j) {
-                    const int64_t k = g * GROUP + j;
-                    exact.data[(g * D + d) * GROUP + j] = k < K ? C[k * D + d] : INFINITY;
-                }
+    void centre() {
+        double* mean = shift.data;
+        for (int64_t d = 0; d < D; ++d) mean[d] = 0.0;
+        int64_t k = 0;
+        for (const double* c = C; k + 4 <= K; k += 4, c += 4 * D)
+            for (int64_t d = 0; d < D; ++d) mean[d] += (c[d] + c[D + d]) + (c[2 * D + d] + c[3 * D + d]);
+        for (; k < K; ++k)
+            for (int64_t d = 0; d < D; ++d) mean[d] += C[k * D + d];
+        for (int64_t d = 0; d < D; ++d) mean[d] /= (double)K;
+        const double largest = farthest();
+        if (largest > 0.0 && largest < INFINITY) scale = ldexp(1.0, -ilogb(largest));
     }
 
-    void fill_screen() {
-        for (int64_t d = 0; d < D; ++d) shift.data[d] = 0.0;
-        for (int64_t k = 0; k < K; ++k)
-            for (int64_t d = 0; d < D; ++d) shift.data[d] += C[k * D + d];
-        for (int64_t d = 0; d < D; ++d) shift.data[d] /= (double)K;
+    // The largest difference from the mean, in any feature.
+    double farthest() const {
+        vdouble lanes = {};
         double largest = 0.0;
-        for (int64_t k = 0; k < K; ++k)
-            for (int64_t d = 0; d < D; ++d) {
-                const double size = fabs(C[k * D + d] - shift.data[d]);
-                largest = size > largest ? size : largest;
+        for (int64_t k = 0; k < K; ++k) {
+            const double* c = C + k * D;
+            int64_t d = 0;
+            for (; d + DOUBLES <= D; d += DOUBLES) {
+                const vdouble off = load(c + d) - load(shift.data + d);
+                lanes = most(lanes, most(off, -off));
             }
-        if (largest > 0.0 && largest < INFINITY) scale = ldexp(1.0, -ilogb(largest));
-        for (int64_t g = 0; g < groups; ++g) fill_group(g);
+            for (; d < D; ++d) {
+                const double off = fabs(c[d] - shift.data[d]);
+                largest = off > largest ? off : largest;
+            }
+        }
+        for (int i = 0; i < DOUBLES; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+        return largest;
     }
 
     void fill_group(int64_t g) {
-        const double* from = exact.data + g * D * GROUP;
-        float* to = screen.data + g * D * GROUP;
-        double sum[GROUP] = {};
-        for (int64_t d = 0; d < D; ++d)
-            for (int64_t j = 0; j < GROUP; ++j) {
-                const bool real = g * GROUP + j < K;
-                const double c = real ? (from[d * GROUP + j] - shift.data[d]) * scale : 0.0;
-                to[d * GROUP + j] = (float)(-2.0 * c);
-                sum[j] += c * c;
-            }
-        for (int64_t j = 0; j < GROUP; ++j) {
-            square.data[g * GROUP + j] = g * GROUP + j < K ? (float)sum[j] : INFINITY;
-            widest = fmax(widest, sqrt(sum[j]));
+        const int64_t there = K - g * GROUP;
+        const double* c[GROUP];
+        for (int64_t j = 0; j < GROUP; ++j) c[j] = C + (g * GROUP + (j < there ? j : 0)) * D;
+        vquad sum[GROUP] = {};
+        int64_t d = 0;
+        for (; d + GROUP <= D; d += GROUP) {
+            vquad rows[GROUP];
+            for (int j = 0; j < GROUP; ++j) rows[j] = load4(c[j] + d);
+            transpose4(rows);
+            for (int i = 0; i < GROUP; ++i) sum[i] += put(g, d + i, rows[i]);
         }
+        for (; d < D; ++d) sum[0] += put(g, d, (vquad){c[0][d], c[1][d], c[2][d], c[3][d]});
+        const vquad total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        for (int64_t j = 0; j < GROUP; ++j) {
+            square.data[g * GROUP + j] = j < there ? (float)total[j] : INFINITY;
+            widest = fmax(widest, sqrt(total[j]));
+            for (d = 0; d < D && j >= there; ++d) exact.data[(g * D + d) * GROUP + j] = INFINITY;
+        }
+    }
+
+    // Feature `d` of a group's centroids. Returns its squares, shifted and scaled.
+    vquad put(int64_t g, int64_t d, vquad c) {
+        *(vquad*)(exact.data + (g * D + d) * GROUP) = c;
+        c = (c - shift.data[d]) * scale;
+        *(vfloat4*)(screen.data + (g * D + d) * GROUP) = narrowed(-2.0 * c);
+        return c * c;
     }
 };
 
@@ -97,10 +118,19 @@ void transpose(const X* x, int64_t n, const Codebook& book, float* tile) {
     int64_t p = 0;
     for (; p + 4 <= n; p += 4) {
         const X* from = x + p * D;
-        for (int64_t d = 0; d < D; ++d) {
+        float* to = tile + p;
+        int64_t d = 0;
+        for (; d + 4 <= D; d += 4) {
+            vfloat4 rows[4];
+            for (int i = 0; i < 4; ++i)
+                rows[i] = narrowed((load4(from + i * D + d) - load4(shift + d)) * scale);
+            transpose4(rows);
+            for (int i = 0; i < 4; ++i) *(vfloat4*)(to + (d + i) * TILE) = rows[i];
+        }
+        for (; d < D; ++d) {
             vquad four = {(double)from[d], (double)from[D + d], (double)from[2 * D + d],
                           (double)from[3 * D + d]};
-            *(vfloat4*)(tile + d * TILE + p) = narrowed((four - shift[d]) * scale);
+            *(vfloat4*)(to + d * TILE) = narrowed((four - shift[d]) * scale);
         }
     }
     for (; p < n; ++p)

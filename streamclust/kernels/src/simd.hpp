@@ -40,6 +40,8 @@ typedef float vfloat4 __attribute__((vector_size(16)));
 
 typedef double loose_vdouble __attribute__((vector_size(BYTES), aligned(8)));  // anywhere
 typedef float loose_half __attribute__((vector_size(BYTES / 2), aligned(4)));
+typedef double loose_vquad __attribute__((vector_size(32), aligned(8)));
+typedef float loose_vfloat4 __attribute__((vector_size(16), aligned(4)));
 
 constexpr int FLOATS = BYTES / 4, DOUBLES = BYTES / 8;
 
@@ -47,14 +49,29 @@ inline vfloat broadcast(float value) { return value - (vfloat){}; }
 inline vdouble broadcast(double value) { return value - (vdouble){}; }
 
 inline vdouble load(const double* from) { return *(const loose_vdouble*)from; }
-inline vdouble load(const float* from) { return __builtin_convertvector(*(const loose_half*)from, vdouble); }
 inline void store(double* to, vdouble value) { *(loose_vdouble*)to = value; }
+inline vquad load4(const double* from) { return *(const loose_vquad*)from; }
+
+// By __builtin_convertvector GCC would convert both halves apart.
+#if defined(__AVX512F__)
+inline vdouble load(const float* from) { return _mm512_cvtps_pd(_mm256_loadu_ps(from)); }
+#elif defined(__AVX2__)
+inline vdouble load(const float* from) { return _mm256_cvtps_pd(_mm_loadu_ps(from)); }
+#else
+inline vdouble load(const float* from) { return __builtin_convertvector(*(const loose_half*)from, vdouble); }
+#endif
+#if defined(__AVX2__)
+inline vquad load4(const float* from) { return _mm256_cvtps_pd(_mm_loadu_ps(from)); }
+#else
+inline vquad load4(const float* from) { return __builtin_convertvector(*(const loose_vfloat4*)from, vquad); }
+#endif
 
 #if defined(__AVX512F__)
 inline vfloat fma(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
 inline vdouble fma(vdouble a, vdouble b, vdouble c) { return _mm512_fmadd_pd(a, b, c); }
 inline vfloat least(vfloat a, vfloat b) { return _mm512_min_ps(a, b); }
 inline vfloat most(vfloat a, vfloat b) { return _mm512_max_ps(a, b); }
+inline vdouble most(vdouble a, vdouble b) { return _mm512_max_pd(a, b); }
 inline vint where_less(vfloat a, vfloat b, vint yes, vint no) {
     return (vint)_mm512_mask_mov_epi32(
         (__m512i)no, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), (__m512i)yes);
@@ -64,6 +81,7 @@ inline vfloat fma(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c
 inline vdouble fma(vdouble a, vdouble b, vdouble c) { return _mm256_fmadd_pd(a, b, c); }
 inline vfloat least(vfloat a, vfloat b) { return _mm256_min_ps(a, b); }
 inline vfloat most(vfloat a, vfloat b) { return _mm256_max_ps(a, b); }
+inline vdouble most(vdouble a, vdouble b) { return _mm256_max_pd(a, b); }
 inline vint where_less(vfloat a, vfloat b, vint yes, vint no) { return a < b ? yes : no; }
 #else
 #if defined(__aarch64__)
@@ -75,6 +93,7 @@ inline vdouble fma(vdouble a, vdouble b, vdouble c) { return a * b + c; }
 #endif
 inline vfloat least(vfloat a, vfloat b) { return a < b ? a : b; }
 inline vfloat most(vfloat a, vfloat b) { return a > b ? a : b; }
+inline vdouble most(vdouble a, vdouble b) { return a > b ? a : b; }
 inline vint where_less(vfloat a, vfloat b, vint yes, vint no) { return a < b ? yes : no; }
 #endif
 
@@ -144,6 +163,23 @@ inline int64_t write_lanes(unsigned lanes, int32_t first, int32_t* to) {
     int64_t n = 0;
     for (; lanes; lanes &= lanes - 1) to[n++] = first + __builtin_ctz(lanes);
     return n;
+#endif
+}
+
+// Four rows become columns.
+template <typename V>
+inline void transpose4(V* v) {
+#if defined(__clang__)
+    const V a = __builtin_shufflevector(v[0], v[1], 0, 4, 2, 6), b = __builtin_shufflevector(v[0], v[1], 1, 5, 3, 7);
+    const V c = __builtin_shufflevector(v[2], v[3], 0, 4, 2, 6), d = __builtin_shufflevector(v[2], v[3], 1, 5, 3, 7);
+    v[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), v[1] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    v[2] = __builtin_shufflevector(a, c, 2, 3, 6, 7), v[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+#else
+    typedef decltype(v[0] == v[1]) I;
+    const V a = __builtin_shuffle(v[0], v[1], (I){0, 4, 2, 6}), b = __builtin_shuffle(v[0], v[1], (I){1, 5, 3, 7});
+    const V c = __builtin_shuffle(v[2], v[3], (I){0, 4, 2, 6}), d = __builtin_shuffle(v[2], v[3], (I){1, 5, 3, 7});
+    v[0] = __builtin_shuffle(a, c, (I){0, 1, 4, 5}), v[1] = __builtin_shuffle(b, d, (I){0, 1, 4, 5});
+    v[2] = __builtin_shuffle(a, c, (I){2, 3, 6, 7}), v[3] = __builtin_shuffle(b, d, (I){2, 3, 6, 7});
 #endif
 }
 
