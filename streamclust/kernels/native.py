@@ -296,7 +296,9 @@ def _points(X: Points, places: Array) -> Points:
     """Return `X` as C reads it: a wrong shape may not get as far as that."""
     if X.ndim != 2 or places.ndim != 2 or X.shape[1] != places.shape[1] or not len(places):
         raise ValueError(f"shapes {X.shape} and {places.shape} don't fit: expected (N, D), (K, D)")
-    return np.ascontiguousarray(X, dtype=_FLOAT) if _single(X) else _doubles(X)
+    if _single(X):
+        return np.ascontiguousarray(X, dtype=np.float32)
+    return np.ascontiguousarray(X, dtype=np.float64)
 
 
 def _weights(w: Array, n: int) -> Array:
