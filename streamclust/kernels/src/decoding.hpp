@@ -1,6 +1,8 @@
 // Points of stream entries, where an entry is perfect; all others are left to Python.
 #pragma once
 
+#include <float.h>
+
 #include "numbers.hpp"
 #include "resp.hpp"
 
@@ -111,15 +113,29 @@ static inline double raw_at(const char* p, int64_t i) {
     return (double)value;
 }
 
-template <typename T, typename To>
-static inline bool copy_raw(const char* p, int64_t n, double limit, To* out) {
+template <typename T>
+static inline bool copy_raw(const char* p, int64_t n, double limit, double* out) {
     int sane = 1;
     for (int64_t i = 0; i < n; i++) {
         const double value = raw_at<T>(p, i);
         sane &= is_sane(value, limit);
-        out[i] = (To)value;
+        out[i] = value;
     }
     return sane;
+}
+
+// The same where nothing is converted. Magnitudes are compared as integers, whose order is theirs.
+static inline bool copy_singles(const char* p, int64_t n, double limit, float* out) {
+    const float most = limit < FLT_MAX ? (float)limit : FLT_MAX;
+    int32_t last, odd = 0;
+    memcpy(&last, &most, sizeof last);
+    for (int64_t i = 0; i < n; i++) {
+        int32_t bits;
+        memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
+        odd |= (bits & INT32_MAX) > last;
+        memcpy(out + i, &bits, sizeof bits);
+    }
+    return !odd;
 }
 
 template <typename T>
@@ -129,7 +145,7 @@ static inline bool read_raw(Text text, const Plan& plan, Out& out) {
     const int64_t start = out.used * plan.D;
     out.used += n;
     if (sizeof(T) == 4 && plan.single)
-        return copy_raw<T>(text.at, n * plan.D, plan.limit, (float*)out.X + start);
+        return copy_singles(text.at, n * plan.D, plan.limit, (float*)out.X + start);
     return copy_raw<T>(text.at, n * plan.D, plan.limit, (double*)out.X + start);
 }
 
