@@ -107,12 +107,25 @@ def scan(
 
 def texts(rows: Rows) -> list[Any]:
     """Return a list of fields and values for each entry; None for one that is gone."""
-    rows = np.ascontiguousarray(rows)
+    found = iter([ctypes.string_at(at, size) for at, size in _spans(rows)])
     sizes = rows[:, TEXTS].tolist()
-    spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
-    _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
-    found = iter([ctypes.string_at(at, size) for at, size in spans.tolist()])
     return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
+
+
+def _names(row: Rows) -> tuple[bytes, ...] | None:
+    """Return the names of an entry's fields, whose values may be large; None if it is gone."""
+    if row[0, TEXTS] < 0:
+        return None
+    return tuple(ctypes.string_at(at, size) for at, size in _spans(row)[::2])
+
+
+def _spans(rows: Rows) -> list[list[int]]:
+    """Return address and size of each text, in turn."""
+    rows = np.ascontiguousarray(rows)
+    spans = np.empty((int(rows[:, TEXTS].clip(0).sum()), 2), np.int64)
+    _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
+    found: list[list[int]] = spans.tolist()
+    return found
 
 
 @dataclass(frozen=True)
@@ -155,8 +168,8 @@ def decode(rows: Rows, layout: Layout, *, single: bool = False) -> Arrays | None
 
     Points are float64; those of format float32 stay such if `single` is wished.
     """
-    [first] = texts(rows[:1])
-    plan = None if first is None else _plan(tuple(first[::2]), layout)
+    names = _names(rows[:1])
+    plan = None if names is None else _plan(names, layout)
     if plan is None:
         return None
     rows = np.ascontiguousarray(rows)
