@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from streamclust.store.entries import names
 from streamclust.store.streams import BEGINNING, StreamInfo, look, order, probe
 
 if TYPE_CHECKING:
@@ -144,16 +145,25 @@ class StreamWatch:
         self._said: set[str] = set()
         self._may_tell = True
 
-    def took(self, entries: Found) -> Gap | None:
-        """Go on to the last of `entries`, which came next; return what is missing before them."""
+    def took(self, entries: Found, found: StreamInfo | bool | None = None) -> Gap | None:
+        """Go on to the last of `entries`, which came next; return what is missing before them.
+
+        Parameters
+        ----------
+        entries : Found
+        found : StreamInfo or bool, optional
+            What `probe` says of the position after they were read, if it was asked already.
+        """
         gap = None
-        found = probe(self._client, self._stream, self.position)
+        if found is None:
+            found = probe(self._client, self._stream, self.position)
         if isinstance(found, StreamInfo) and found.trimmed_past(self.position):
             gap = self._missing(found, entries)
         elif found is False:
             self.read = None  # deleted since: what was read is all that is known
         self.read = None if self.read is None else self.read + len(entries)
-        self.position = entries[-1][0].decode()
+        [last] = names(entries[-1:])
+        self.position = last.decode()
         self._begun = True
         self._said.clear()
         return gap

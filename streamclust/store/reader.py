@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from streamclust.store.entries import Entries, Found
     from streamclust.store.gaps import OnReset
+    from streamclust.store.streams import StreamInfo
 
 READ_ENTRIES = 4096
 READ_BYTES = 4 << 20
@@ -153,7 +154,7 @@ class StreamReader(MergingReader):
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         try:
-            found = self._xread(streams, count, block_ms)
+            found, probes = self._xread(streams, count, block_ms)
         except ReplyTooLargeError:
             for stream in streams:
                 self._fill_less(stream, count)
@@ -162,19 +163,23 @@ class StreamReader(MergingReader):
             full = len(found.get(stream, ())) >= count
             (self._behind.add if full else self._behind.discard)(stream)
             if stream in found:
-                self._arrived(stream, found[stream])
+                self._arrived(stream, found[stream], probes.get(stream))
                 # With more streams, what is merged depends on reads at one moment.
                 if full and len(self._watches) == 1:
                     self._early.send(self._after(streams), self.next_count)
             elif gap := self._watches[stream].idle():
                 self._gaps.append(gap)
 
-    def _xread(self, streams: Sequence[str], count: int, block_ms: int | None) -> dict[str, Found]:
+    def _xread(
+        self, streams: Sequence[str], count: int, block_ms: int | None
+    ) -> tuple[dict[str, Found], dict[str, StreamInfo | bool]]:
+        """Return the entries of each stream that has some, and what is known of it after that."""
         wanted = self._after(streams)
-        reply: Any = self._early.receive(wanted)
+        reply, probes = self._early.receive(wanted)
         if not reply:
             reply = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
-        return {name.decode(): entries for name, entries in reply or ()}
+            probes = {}
+        return {name.decode(): entries for name, entries in reply or ()}, probes
 
     def _after(self, streams: Sequence[str]) -> dict[str, str]:
         return {stream: self._watches[stream].position for stream in streams}
@@ -185,8 +190,9 @@ class StreamReader(MergingReader):
         while count > 1:
             count = max(1, count // 8)
             with suppress(ReplyTooLargeError):
-                if entries := self._xread([stream], count, None).get(stream):
-                    self._arrived(stream, entries)
+                found, probes = self._xread([stream], count, None)
+                if stream in found:
+                    self._arrived(stream, found[stream], probes.get(stream))
                 return
         self._refuse(stream)
 
@@ -204,8 +210,8 @@ class StreamReader(MergingReader):
         end = watch.position
         self._gaps.append(Gap(stream, end, "refused", None, end, watch.read, reason))
 
-    def _arrived(self, stream: str, entries: Found) -> None:
+    def _arrived(self, stream: str, entries: Found, probed: StreamInfo | bool | None) -> None:
         watch = self._watches[stream]
-        gap = watch.took(entries)
+        gap = watch.took(entries, probed)
         self._waiting[stream] = from_reply(stream, entries, watch.read, gap)
         self._sized(entries)

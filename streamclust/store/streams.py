@@ -115,7 +115,16 @@ def probe(client: redis.Redis, stream: str, entry_id: str) -> StreamInfo | bool:
     As streams are trimmed from their old end only, an entry that is there says that nothing
     after it was trimmed.
     """
-    answer: Any = client.eval(_PROBE, 1, stream, entry_id)
+    return probed(client.eval(_PROBE, 1, stream, entry_id))
+
+
+def probe_command(stream: str, entry_id: str) -> tuple[str | int, ...]:
+    """Return the command whose answer `probed` reads."""
+    return "EVAL", _PROBE, 1, stream, entry_id
+
+
+def probed(answer: Any) -> StreamInfo | bool:
+    """Return what `probe` does, from the server's answer."""
     if isinstance(answer, bytes):
         return answer == b"THERE"
     length, last, added, first, deleted = answer

@@ -70,10 +70,11 @@ def test_a_reply_to_another_position_is_not_taken(feed: Feed) -> None:
     [stream] = feed.streams
     early = EarlyRead(feed.server.client())
     early.send({stream: "0-0"}, 10)
-    assert early.receive({stream: feed.added[2][1]}) is None
-    assert early.receive({stream: "0-0"}) is None  # it was thrown away
+    assert early.receive({stream: feed.added[2][1]}) == (None, {})
+    assert early.receive({stream: "0-0"}) == (None, {})  # it was thrown away
     early.send({stream: "0-0"}, 10)
-    assert len(early.receive({stream: "0-0"})[0][1]) == 5
+    [(_, entries)], _ = early.receive({stream: "0-0"})
+    assert len(entries) == 5
 
 
 def test_of_several_streams_nothing_is_read_early(server: Server, client: redis.Redis) -> None:
@@ -84,3 +85,33 @@ def test_of_several_streams_nothing_is_read_early(server: Server, client: redis.
         next(batches(reader, batcher, linger=0.0, until_idle=True))
         assert not under_way(reader)
         assert sum(map(len, numbers(rest(reader, batcher)))) == 30
+
+
+def test_what_is_trimmed_between_early_reads_is_missing_once(feed: Feed) -> None:
+    feed.add_points(grid(40))
+    [stream] = feed.streams
+    with read_sizes(10, first=10):
+        reader, batcher = start(feed)
+        found = batches(reader, batcher, linger=0.0, until_idle=True)
+        told = [next(found)]
+        assert under_way(reader)._parser.can_read(5.0)  # the next ten are on their way
+        feed.client.xtrim(stream, maxlen=5, approximate=False)
+        told += found
+    assert np.concatenate(numbers(told)).tolist() == [*range(20), *range(35, 40)]
+    [gap] = [gap for batch in told for gap in batch.gaps]
+    assert (gap.kind, gap.after) == ("trimmed", feed.added[19][1])
+    assert gap.entries in (15, None)  # servers before Redis 7 don't count
+
+
+def test_a_refused_early_read_leaves_no_reply_behind(feed: Feed) -> None:
+    feed.client.set("no stream", b"")
+    early = EarlyRead(feed.server.client())
+    early.send({"no stream": "0-0"}, 10)
+    with pytest.raises(redis.ResponseError):
+        early.receive({"no stream": "0-0"})
+    assert early.receive({"no stream": "0-0"}) == (None, {})
+    feed.add_points(grid(5))
+    [stream] = feed.streams
+    early.send({stream: "0-0"}, 10)
+    [(_, entries)], _ = early.receive({stream: "0-0"})
+    assert len(entries) == 5
