@@ -10,6 +10,8 @@ import numpy as np
 from streamclust.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields, encode_points
 from streamclust.store.entries import from_reply, names
+from streamclust.store.packed import Packed
+from streamclust.store.packed_codes import PackedCodes
 from streamclust.store.points import DeadPoint, Decoded, detect_first
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Coded:
 
     Parameters
     ----------
-    entries : list of (ID, fields and values)
+    entries : sequence of (ID, fields and values)
         Of the stream of codes.
     points : int
         Points that have a code.
@@ -37,7 +39,7 @@ class Coded:
         Points that have none.
     """
 
-    entries: list[tuple[bytes, list[bytes]]]
+    entries: Sequence[tuple[bytes, list[bytes]]]
     points: int
     bad: int
 
@@ -71,9 +73,18 @@ class Coder:
         if len(model.ids):
             codes = numbered(codes, model.ids)
         if codes.top is None and len(codes) == len(entries) and (decoded.counts == 1).all():
-            coded = self._labelled(entries, encode_points(codes, model.version))
-            return Coded(coded, len(codes), 0)
+            return Coded(self._points(entries, codes, model.version), len(codes), 0)
         return Coded(self._blocks(entries, codes, decoded, model), len(codes), len(decoded.dead))
+
+    def _points(
+        self, entries: Found, codes: Codes, version: int
+    ) -> Sequence[tuple[bytes, list[bytes]]]:
+        """Return entries of codes, for one point each."""
+        if isinstance(entries, Packed):
+            packed = PackedCodes.write(entries, codes, version, self._labels)
+            if packed is not None:
+                return packed
+        return self._labelled(entries, encode_points(codes, version))
 
     def _blocks(
         self, entries: Found, codes: Codes, decoded: Decoded, model: Model
@@ -122,8 +133,9 @@ class Coder:
         """Return entries of codes: the IDs, the codes, and the labels that are repeated."""
         if not self._labels:
             return list(zip(names(entries), coded, strict=True))
-        pairs = zip(entries, coded, strict=True)
-        return [(entry_id, fields + self._repeated(flat)) for (entry_id, flat), fields in pairs]
+        flats = entries.flats() if isinstance(entries, Packed) else [flat for _, flat in entries]
+        whole = [fields + self._repeated(flat) for fields, flat in zip(coded, flats, strict=True)]
+        return list(zip(names(entries), whole, strict=True))
 
     def _repeated(self, flat: Sequence[bytes]) -> list[bytes]:
         names = flat[::2]

@@ -20,10 +20,11 @@ from streamclust.store.codecs.common import Arrays
 from streamclust.store.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from streamclust.quantize import Codes
     from streamclust.store.layout import Layout
 
     Rows = NDArray[np.int64]
@@ -41,6 +42,10 @@ SCAN = 8
 streams and entries."""
 
 _IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
+_LABEL = 1
+
+_CODE_BYTES = 128
+"""Bytes of an entry's ID, code and distance as arguments, at most."""
 
 
 def available() -> bool:
@@ -57,6 +62,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
         *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
         *(_BYTES, ctypes.c_double, _NUMBER, *4 * (_ARRAY,)),
     ),
+    "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY),
 }
 """As in src/wire.cpp."""
 
@@ -146,12 +152,18 @@ def _plan(names: tuple[bytes, ...], layout: Layout) -> _Plan | None:
     unexpected = layout.strict and len(known) > len(wanted)
     if missing or unexpected or len(known) < len(names):
         return None
-    heads = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
-    return _Plan(
-        b"".join(heads),
-        np.array(list(map(len, heads)), np.int64),
-        np.array([wanted.get(name, _IGNORED) for name in names], np.int64),
-    )
+    return _named(names, [wanted.get(name, _IGNORED) for name in names])
+
+
+def _named(names: Sequence[bytes], roles: list[int]) -> _Plan:
+    heads = [as_argument(name) for name in names]
+    sizes = np.array(list(map(len, heads)), np.int64)
+    return _Plan(b"".join(heads), sizes, np.array(roles, np.int64))
+
+
+def as_argument(text: bytes) -> bytes:
+    """Return a text as it is in replies, and as an argument of a command."""
+    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 def _roles(layout: Layout) -> dict[bytes, int]:
@@ -196,3 +208,28 @@ def _room(rows: Rows, layout: Layout) -> int:
         return len(rows)
     number = RAW_DTYPE[layout.format].itemsize if layout.format in RAW_DTYPE else len("0,")
     return int(rows[:, SIZE].sum()) // (number * layout.n_features)
+
+
+@lru_cache(maxsize=64)
+def _repeated(names: tuple[bytes, ...], labels: frozenset[bytes]) -> _Plan:
+    return _named(names, [_LABEL if name in labels else _IGNORED for name in names])
+
+
+def write_codes(
+    rows: Rows, names: tuple[bytes, ...], codes: Codes, version: int, labels: frozenset[bytes]
+) -> bytes | None:
+    """Return ID, code, distance, version and labels of each entry as arguments of a command.
+
+    None where that is left to Python: where fields of an entry aren't called `names`, say.
+    """
+    plan, said = _repeated(names, labels), b"%d" % version
+    rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
+    distance = np.ascontiguousarray(codes.distance, np.float64)
+    room = len(rows) * (_CODE_BYTES + len(as_argument(said))) + int(rows[:, SIZE].sum())
+    out = np.empty(room, np.uint8)
+    size = _function("write_codes")(
+        *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
+        *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
+        *(index.ctypes.data, distance.ctypes.data, said, out.ctypes.data),
+    )
+    return None if size < 0 else out[:size].tobytes()

@@ -19,7 +19,7 @@ from streamclust.store.subscription import newer
 from streamclust.worker.build import points_format
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import redis
 
@@ -105,7 +105,7 @@ class OwnCodes:
             self._done[stream] = coded[-1][0].decode()
         return held
 
-    def _next(self, stream: str, end: str, model: Model) -> list[tuple[bytes, list[bytes]]]:
+    def _next(self, stream: str, end: str, model: Model) -> Sequence[tuple[bytes, list[bytes]]]:
         """Return the codes of the next entries up to `end`; none if there are no more."""
         coder, count = self._coder[stream], self._next_count
         while order(end) > order(self._done[stream]):

@@ -7,6 +7,7 @@ import pytest
 
 from streamclust.encoder.coding import Coder
 from streamclust.store.layout import Layout, PointsFormat
+from streamclust.store.packed_codes import PackedCodes
 from streamclust.store.points import encode
 from tests.encoder.desk import model_of
 from tests.store.replies import needs_native, packed
@@ -27,6 +28,23 @@ def test_of_packed_entries_as_of_lists(block: int, top: int) -> None:
     entries = [(b"%d-%d" % (n, n % 3), flat) for n, flat in enumerate(flats, 1)]
     # Then each entry has the same codes, reasons and labels
     as_lists = Coder(PointsFormat(), top, ("label",))(entries, model_of(1))
-    assert Coder(PointsFormat(), top, ("label",))(packed(entries), model_of(1)) == as_lists
+    as_packed = Coder(PointsFormat(), top, ("label",))(packed(entries), model_of(1))
+    assert as_packed == as_lists
     assert as_lists.bad == 3 + 1
     assert [entry_id for entry_id, _ in as_lists.entries] == [entry_id for entry_id, _ in entries]
+
+
+@pytest.mark.parametrize("labels", [(), ("label",)])
+def test_of_packed_points_that_are_all_good(labels: tuple[str, ...]) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    flats = encode(X, Layout("fields", None, None, ("x", "y"), 2, strict=False))
+    entries = [
+        (b"%d-0" % n, [b"label", b"%d" % (n % 3), *flat, b"other", b"1"])
+        for n, flat in enumerate(flats, 1)
+    ]
+    spec = PointsFormat(features=("x", "y"))
+    as_lists = Coder(spec, 1, labels)(entries, model_of(1))
+    as_packed = Coder(spec, 1, labels)(packed(entries), model_of(1))
+    assert isinstance(as_packed.entries, PackedCodes)
+    assert list(as_packed.entries) == as_lists.entries
+    assert as_packed.points == as_lists.points == 40

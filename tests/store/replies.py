@@ -11,7 +11,9 @@ import pytest
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 from streamclust.store import wire
+from streamclust.store.codecs.common import Arrays
 from streamclust.store.framing import Framing
+from streamclust.store.layout import Layout
 from streamclust.store.packed import Packed
 
 Entry = tuple[bytes, list[bytes]]
@@ -69,3 +71,9 @@ def packed(entries: Sequence[Entry]) -> Packed:
     [[(_, found)]] = line.replies()
     assert isinstance(found, Packed)
     return found
+
+
+def decoded(entries: Sequence[Entry], layout: Layout) -> Arrays | None:
+    """Return what native code reads of entries; their bytes last as long as the packed ones do."""
+    found = packed(entries)
+    return wire.decode(found.rows, layout)

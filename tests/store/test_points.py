@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError, FormatError
-from streamclust.store import points, wire
+from streamclust.store import points
 from streamclust.store.points import Decoded, Layout, decode, encode
-from tests.store.replies import needs_native, packed
+from tests.store.replies import decoded, needs_native, packed
 
 Array = NDArray[np.float64]
 Entries = list[tuple[bytes, list[bytes]]]
@@ -470,7 +470,7 @@ def test_perfect_entries_are_read_natively(layout: Layout, block: int) -> None:
     rng = np.random.default_rng(0)
     w = None if layout.weight_field is None else rng.random(31)
     written = _numbered(list(encode(rng.normal(size=(31, 2)), layout, w, block)))
-    found = wire.decode(packed(written).rows, layout)
+    found = decoded(written, layout)
     assert found is not None
     assert _same(Decoded(found.X, found.w, found.counts), decode(written, layout))
     # and again, with a bad one in between

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.store import wire
 from streamclust.store.layout import Layout
-from tests.store.replies import needs_native, packed
+from tests.store.replies import decoded, needs_native, packed
 
 pytestmark = needs_native
 
@@ -38,7 +38,7 @@ numbers = st.one_of(plain, halfway, doubles)
 
 
 def natively(flat: list[bytes], layout: Layout) -> float | None:
-    found = wire.decode(packed([(b"1-0", flat)]).rows, layout)
+    found = decoded([(b"1-0", flat)], layout)
     return None if found is None else float(found.X[0, 0])
 
 
@@ -77,7 +77,7 @@ def test_every_normal_float32_is_read_natively_and_exactly() -> None:
     patterns = np.random.default_rng(0).integers(2**23, 255 << 23, 10_000, dtype=np.uint32)
     values = patterns.view(np.float32).astype(float) * np.resize([1.0, -1.0], len(patterns))
     entries = [(b"1-0", [b"x", repr(value).encode()]) for value in values.tolist()]
-    found = wire.decode(packed(entries).rows, FIELDS)
+    found = decoded(entries, FIELDS)
     assert found is not None
     assert found.X[:, 0].tobytes() == values.tobytes()
 
@@ -121,16 +121,16 @@ def test_json_has_its_own_grammar(text: str) -> None:
 )
 def test_vectors_and_lists_of_vectors(text: bytes, rows: Any) -> None:
     layout = Layout("json", "json", None, (), 2, strict=False)
-    found = wire.decode(packed([(b"1-0", [b"json", text])]).rows, layout)
+    found = decoded([(b"1-0", [b"json", text])], layout)
     assert (found and found.X.tolist()) == rows
 
 
 def test_raw_points_may_stay_single() -> None:
     X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     layout = Layout("float32", "f4", None, (), 3, strict=False)
-    rows = packed([(b"1-0", [b"f4", X.tobytes(), b"d", b"3"])]).rows
+    entries = packed([(b"1-0", [b"f4", X.tobytes(), b"d", b"3"])])
     for single, dtype in ((False, np.float64), (True, np.float32)):
-        found = wire.decode(rows, layout, single=single)
+        found = wire.decode(entries.rows, layout, single=single)
         assert found is not None
         assert found.X.dtype == dtype
         assert found.X.tobytes() == X.astype(dtype).tobytes()
@@ -141,5 +141,5 @@ def test_what_could_not_be_squared_is_left_to_python(largest: float) -> None:
     layout = Layout("float64", "f8", "w", (), 1, strict=False)
     for x, w in ((largest, 1.0), (-largest, 1.0), (0.0, largest)):
         flat = [b"f8", struct.pack("d", x), b"w", struct.pack("d", w)]
-        found = wire.decode(packed([(b"1-0", flat)]).rows, layout)
+        found = decoded([(b"1-0", flat)], layout)
         assert (found is not None) == (largest == MAX_MAGNITUDE)

@@ -11,13 +11,18 @@ enum Format { FIELDS = 0, JSON = 1, FLOAT32 = 2, FLOAT64 = 3 };
 // What the value of a field is; from 0 on, in named fields, the number of a feature.
 enum Role { IGNORED = -1, WEIGHT = -2, BLOCK = -3, DIMENSION = -4 };
 
-// How all entries of a chunk look. A name is kept as a reply has it, "$2\r\nx0\r\n".
+// The fields that all entries of a chunk have. A name is kept as a reply has it, "$2\r\nx0\r\n".
+struct Names {
+    int64_t width;
+    const char* texts;
+    const int64_t* sizes;
+    const int64_t* roles;
+};
+
+// How all entries of a chunk look.
 struct Plan {
     Format format;
-    int64_t width;
-    const char* names;
-    const int64_t* name_sizes;
-    const int64_t* roles;
+    Names names;
     int64_t D;
     bool weighted, single;
     Text dimension;
@@ -188,11 +193,12 @@ static inline bool take_value(const char*& p, const char* end, const char* name,
 static inline bool decode_named(const char* p, const char* end, const Plan& plan, Out& out) {
     if (out.used == out.room) return false;
     double *row = (double*)out.X + out.used * plan.D, weight = 0.0;
-    const char* name = plan.names;
-    for (int64_t i = 0; i < plan.width; name += plan.name_sizes[i++]) {
-        const int64_t role = plan.roles[i];
+    const Names& names = plan.names;
+    const char* name = names.texts;
+    for (int64_t i = 0; i < names.width; name += names.sizes[i++]) {
+        const int64_t role = names.roles[i];
         Text text;
-        if (!take_value(p, end, name, plan.name_sizes[i], text)) return false;
+        if (!take_value(p, end, name, names.sizes[i], text)) return false;
         if (role == IGNORED) continue;
         double& to = role == WEIGHT ? weight : row[role];
         if (!read_field(text, to) || !is_sane(to, plan.limit)) return false;
@@ -207,11 +213,12 @@ static inline bool decode_named(const char* p, const char* end, const Plan& plan
 
 static inline bool decode_block(const char* p, const char* end, const Plan& plan, Out& out) {
     Text block = {nullptr, 0}, weights = {nullptr, 0};
-    const char* name = plan.names;
-    for (int64_t i = 0; i < plan.width; name += plan.name_sizes[i++]) {
-        const int64_t role = plan.roles[i];
+    const Names& names = plan.names;
+    const char* name = names.texts;
+    for (int64_t i = 0; i < names.width; name += names.sizes[i++]) {
+        const int64_t role = names.roles[i];
         Text text;
-        if (!take_value(p, end, name, plan.name_sizes[i], text)) return false;
+        if (!take_value(p, end, name, names.sizes[i], text)) return false;
         if (role == BLOCK) block = text;
         if (role == WEIGHT) weights = text;
         if (role == DIMENSION && (text.size != plan.dimension.size ||
@@ -229,7 +236,7 @@ static inline int64_t decode_rows(const EntryRow* rows, int64_t n, const Plan& p
     for (int64_t i = 0; i < n; i++) {
         const char *p = (const char*)rows[i].body, *end = p + rows[i].size;
         const int64_t before = out.used;
-        if (rows[i].texts != 2 * plan.width ||
+        if (rows[i].texts != 2 * plan.names.width ||
             !(plan.format == FIELDS ? decode_named(p, end, plan, out)
                                     : decode_block(p, end, plan, out))) {
             out.used = before;

@@ -1,6 +1,6 @@
-// Replies of stream reads and the points in them, as Python calls it; compiled once.
+// Replies of stream reads, the points in them, and their codes, as Python calls it; compiled once.
 
-#include "decoding.hpp"
+#include "coding.hpp"
 
 #define EXPORT(type) extern "C" __attribute__((visibility("default"))) type
 
@@ -22,8 +22,8 @@ decode_entries(const EntryRow* rows, int64_t n, int format, int64_t width, const
     if (format == FLOAT32 || format == FLOAT64) return 0;
 #endif
     const Text text = {dimension, (int64_t)strlen(dimension)};
-    const Plan plan = {(Format)format, width,           names,       name_sizes, roles,
-                       D,              weighted != 0,   single != 0, text,       limit};
+    const Names fields = {width, names, name_sizes, roles};
+    const Plan plan = {(Format)format, fields, D, weighted != 0, single != 0, text, limit};
     Out out = {X, w, room, 0};
     const int64_t taken = decode_rows(rows, n, plan, out, counts);
     *used = out.used;
@@ -44,4 +44,13 @@ cut_texts(const EntryRow* rows, int64_t n, int64_t* spans) {
         }
     }
     return found;
+}
+
+// Write the codes of entries of one point each as arguments of a command, which `out` has room for.
+EXPORT(int64_t)
+write_codes(const EntryRow* rows, int64_t n, int64_t width, const char* names,
+            const int64_t* name_sizes, const int64_t* roles, const int32_t* codes,
+            const double* distances, const char* version, char* out) {
+    const Text text = {version, (int64_t)strlen(version)};
+    return write_codes(rows, n, {width, names, name_sizes, roles}, codes, distances, text, out);
 }

@@ -1,0 +1,108 @@
+// Codes of entries of one point each, as the arguments of a command: IDs, codes, and labels.
+#pragma once
+
+#include <float.h>
+
+#include <charconv>
+
+#include "decoding.hpp"
+
+// What goes with a value of an entry: it is repeated among the codes.
+enum Repeated { LABEL = 1 };
+
+static inline char* write_bytes(char* to, const char* from, int64_t size) {
+    memcpy(to, from, size);
+    return to + size;
+}
+
+static inline char* write_integer(char* to, uint64_t value) {
+    char digits[20];
+    int64_t n = 0;
+    do digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (n > 0) *to++ = digits[--n];
+    return to;
+}
+
+// Write "$<size>\r\n<text>\r\n".
+static inline char* write_text(char* to, const char* text, int64_t size) {
+    *to++ = '$';
+    to = write_bytes(write_integer(to, (uint64_t)size), "\r\n", 2);
+    return write_bytes(write_bytes(to, text, size), "\r\n", 2);
+}
+
+static inline char* write_code(char* to, int32_t code) {
+    char text[12], *end = text;
+    if (code < 0) *end++ = '-';
+    end = write_integer(end, code < 0 ? 0 - (uint64_t)code : (uint64_t)code);
+    return write_text(to, text, end - text);
+}
+
+static inline char* write_id(char* to, const EntryRow& row) {
+    char text[41], *end = write_integer(text, row.milliseconds);
+    *end++ = '-';
+    end = write_integer(end, row.sequence);
+    return write_text(to, text, end - text);
+}
+
+#if defined(__cpp_lib_to_chars) && __cpp_lib_to_chars >= 201611L
+static const bool CAN_WRITE_NUMBERS = true;
+
+// The fewest digits that name this number, as Python's repr() has them; of finite ones from 0 up.
+static inline char* repr(char* to, double value) {
+    char text[32];
+    char* end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr;
+    const char* e = (const char*)memchr(text, 'e', end - text);
+    char digits[20] = {text[0]};
+    int64_t n = 1, exponent = 0;
+    for (const char* p = text + 2; p < e; p++) digits[n++] = *p;
+    for (const char* p = e + 2; p < end; p++) exponent = exponent * 10 + (*p - '0');
+    if (e[1] == '-') exponent = -exponent;
+    if (exponent < -4 || exponent >= 16) return write_bytes(to, text, end - text);
+    int64_t written = 0;
+    if (exponent < 0) {
+        to = write_bytes(to, "0.000", 1 - exponent);
+        return write_bytes(to, digits, n);
+    }
+    for (; written <= exponent; written++) *to++ = written < n ? digits[written] : '0';
+    *to++ = '.';
+    if (written >= n) *to++ = '0';
+    return written < n ? write_bytes(to, digits + written, n - written) : to;
+}
+#else
+static const bool CAN_WRITE_NUMBERS = false;
+
+static inline char* repr(char* to, double) { return to; }
+#endif
+
+static inline char* write_distance(char* to, double value) {
+    char text[32];
+    return write_text(to, text, repr(text, value) - text);
+}
+
+// Write the labels of an entry whose fields are as named; null if they are others.
+static inline char* write_labels(char* to, const EntryRow& row, const Names& names) {
+    if (row.texts != 2 * names.width) return nullptr;
+    const char *p = (const char*)row.body, *end = p + row.size, *name = names.texts;
+    for (int64_t i = 0; i < names.width; name += names.sizes[i++]) {
+        Text text;
+        if (!take_value(p, end, name, names.sizes[i], text)) return nullptr;
+        if (names.roles[i] == LABEL) to = write_text(to, text.at, text.size);
+    }
+    return to;
+}
+
+// Write each entry's ID, code, distance, version and labels; returns the bytes, or -1 where it
+// is left to Python: where an entry has other fields, say.
+static inline int64_t write_codes(const EntryRow* rows, int64_t n, const Names& names,
+                                  const int32_t* codes, const double* distances, Text version,
+                                  char* out) {
+    if (!CAN_WRITE_NUMBERS) return -1;
+    char* to = out;
+    for (int64_t i = 0; i < n && to != nullptr; i++) {
+        if (!(distances[i] <= DBL_MAX)) return -1;
+        to = write_distance(write_code(write_id(to, rows[i]), codes[i]), distances[i]);
+        to = write_labels(write_text(to, version.at, version.size), rows[i], names);
+    }
+    return to == nullptr ? -1 : to - out;
+}
