@@ -12,165 +12,11 @@
 // are many go by float32, and so do some of those that follow.
 #pragma once
 
-#include "nearest.hpp"
+#include "codes.hpp"
 
 #if defined(__AVX512VNNI__)
 
 namespace {
-
-constexpr int LANES = 16;                     // points of a vector, each with four codes
-constexpr int64_t STEP = 4;                   // features that are multiplied at once
-constexpr float FINEST = 127.0f;              // codes go from -127 to 127
-constexpr float EVERYTHING = 0x1p30f;         // a bound that rules out nothing
-constexpr float SLACK = 0x1p-20f;             // far more than rounding to float32 can do
-constexpr int64_t MOST_FEATURES = 4096;       // sums of more could overflow
-constexpr int64_t FEWEST_WORTH = 8;           // features, or centroids
-
-inline __mmask16 lanes_below(int64_t n) {
-    return n >= LANES ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
-}
-
-inline vdouble load8(const double* x, __mmask16 here) {
-    return _mm512_maskz_loadu_pd((__mmask8)here, x);
-}
-
-inline vdouble load8(const float* x, __mmask16 here) {
-    return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)here, x));
-}
-
-// What the codes of features are made with: (x - shift) * scale, in units of `unit`.
-struct Grid {
-    Buffer<double> shift;  // padded to 16 by 0
-    Buffer<float> narrow;  // the same, for float32 points exactly
-    double scale;
-
-    Grid(int64_t width) : shift(width), narrow(width), scale(1.0) {}
-
-    bool ok() const { return shift.ok() && narrow.ok(); }
-
-    // 16 features from d; 0 where there are fewer.
-    vfloat at(const double* x, int64_t d, __mmask16 here) const {
-        const vdouble* s = (const vdouble*)(shift.data + d);
-        const vdouble low = (load8(x + d, here) - s[0]) * scale;
-        const vdouble high = (load8(x + d + 8, here >> 8) - s[1]) * scale;
-        return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
-    }
-
-    vfloat at(const float* x, int64_t d, __mmask16 here) const {
-        const vfloat value = _mm512_maskz_loadu_ps(here, x + d);
-        return (value - *(const vfloat*)(narrow.data + d)) * (float)scale;
-    }
-};
-
-// Numbers rounded to codes, with sums of the squares of numbers and rests.
-struct Encoder {
-    float unit, inverse;
-    vfloat squares, rests;
-
-    explicit Encoder(float unit) : unit(unit), inverse(1.0f / unit), squares{}, rests{} {}
-
-    __m512i operator()(vfloat x) {
-        const vfloat reach = broadcast(FINEST);
-        const __m512i code = _mm512_cvtps_epi32(most(least(x * inverse, reach), -reach));
-        const vfloat rest = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(code), broadcast(unit), x);
-        squares = fma(x, x, squares);
-        rests = fma(rest, rest, rests);
-        return code;
-    }
-
-    void finish(float* square, float* rest) const {
-        const __m512 both = _mm512_shuffle_f32x4(squares, rests, 0x44) + _mm512_shuffle_f32x4(squares, rests, 0xee);
-        const __m512 four = both + _mm512_shuffle_f32x4(both, both, 0xb1);
-        const __m512 two = four + _mm512_permute_ps(four, 0x4e);
-        const __m512 one = two + _mm512_permute_ps(two, 0xb1);
-        *square = one[0], *rest = one[8];
-    }
-};
-
-// Four codes each of four steps, `stride` apart.
-inline void spread(__m128i code, int32_t* to, int64_t stride, int64_t steps) {
-    to[0] = _mm_cvtsi128_si32(code);
-    if (steps > 1) to[stride] = _mm_extract_epi32(code, 1);
-    if (steps > 2) to[2 * stride] = _mm_extract_epi32(code, 2);
-    if (steps > 3) to[3 * stride] = _mm_extract_epi32(code, 3);
-}
-
-// The codes of the centroids. `usable` tells whether there are any.
-struct Codes {
-    const double* C;
-    int64_t K, D, groups, steps, width;  // steps of four features; features padded to 16
-    bool usable;
-    Buffer<int8_t> code;      // (groups, width / STEP, GROUP, STEP)
-    Buffer<float> half;       // |c'|^2 / 2, padded by infinity
-    Buffer<int32_t> sum;      // 128 times the sum of the codes: those of points are 128 larger
-    Grid grid;                // shifted by the centroids' mean
-    float reach, unit, widest, rest;  // largest |c'_d|, a code's worth; largest |c'| and |r_c|
-
-    Codes(const double* C, int64_t K, int64_t D, bool single)
-        : C(C), K(K), D(D), groups(rounded_up(K, GROUP) / GROUP), steps(rounded_up(D, STEP) / STEP),
-          width(rounded_up(D, LANES)), usable(K > FEWEST_WORTH && D >= FEWEST_WORTH && D <= MOST_FEATURES),
-          code(usable ? groups * GROUP * width : 0), half(rounded_up(K, LANES)),
-          sum(rounded_up(K, LANES)), grid(width), reach(0), unit(0), widest(0), rest(0) {
-        if (!usable || !ok()) return;
-        const double largest = centre(single);
-        if (largest > 0.0 && largest < INFINITY) grid.scale = ldexp(1.0, -ilogb(largest));
-        reach = (float)(largest * grid.scale);
-        const double limit = single ? 0x1p120 : 0x1p1000;
-        usable = reach > 0.0f && reach < 4.0f && grid.scale < limit && grid.scale > 1.0 / limit;
-        unit = reach / FINEST;
-        if (usable) fill();
-    }
-
-    bool ok() const { return code.ok() && half.ok() && sum.ok() && grid.ok(); }
-
-    // Set the shift, and return the largest difference from it.
-    double centre(bool single) {
-        vdouble largest = {};
-        for (int64_t d = 0; d < width; d += 8) {
-            const __mmask16 here = lanes_below(D - d);
-            vdouble total = {}, low = load8(C + d, here), high = low;
-            for (int64_t k = 0; k < K; ++k) {
-                const vdouble c = load8(C + k * D + d, here);
-                total += c;
-                low = _mm512_min_pd(low, c);
-                high = _mm512_max_pd(high, c);
-            }
-            vdouble mean = total / (double)K;
-            const __m256 narrow = _mm512_cvtpd_ps(mean);
-            if (single) mean = _mm512_cvtps_pd(narrow);
-            *(__m256*)(grid.narrow.data + d) = narrow;
-            *(vdouble*)(grid.shift.data + d) = mean;
-            largest = _mm512_max_pd(largest, _mm512_max_pd(high - mean, mean - low));
-        }
-        return _mm512_reduce_max_pd(largest);
-    }
-
-    void fill() {
-        for (int64_t i = (groups - 1) * GROUP * width; i < groups * GROUP * width; i += 64)
-            _mm512_store_si512(code.data + i, _mm512_setzero_si512());
-        for (int64_t k = K; k < rounded_up(K, LANES); ++k) half.data[k] = INFINITY, sum.data[k] = 0;
-        for (int64_t k = 0; k < K; ++k) {
-            int32_t* to = (int32_t*)code.data + k / GROUP * GROUP * (width / STEP) + k % GROUP;
-            Encoder encode(unit);
-            vint total = {};
-            for (int64_t d = 0; d < width; d += LANES, to += 4 * GROUP) {
-                const __m512i codes = encode(grid.at(C + k * D, d, lanes_below(D - d)));
-                total += (vint)codes;
-                spread(_mm512_cvtepi32_epi8(codes), to, GROUP, 4);
-            }
-            float square, left;
-            encode.finish(&square, &left);
-            half.data[k] = 0.5f * square;
-            sum.data[k] = 128 * _mm512_reduce_add_epi32((__m512i)total);
-            widest = most_of(widest, square);
-            rest = most_of(rest, left);
-        }
-        widest = sqrtf(widest) * (1.0f + SLACK);
-        rest = sqrtf(rest) * (1.0f + SLACK) + SLACK * widest;
-    }
-
-    static float most_of(float a, float b) { return a > b ? a : b; }
-};
 
 // In every lane, add four products to `sum`. By the intrinsic, GCC copies every sum around.
 inline void add_products(__m512i& sum, __m512i points, __m512i centroid) {
@@ -215,7 +61,7 @@ struct CodedTile {
     int64_t most_pairs;       // more would take as long as float32
     float extent;             // how far codes reach: as the points that were seen last
     Buffer<uint8_t> rows;     // (TILE, width)
-    Buffer<int32_t> lanes;    // (steps, TILE), four codes each
+    Buffer<int32_t> lanes;    // (width / STEP, TILE), four codes each
     Buffer<int32_t> start;    // (K,): what sums of products start from
     Buffer<int32_t> score;    // (groups, TILE): the largest of each group
     Buffer<int32_t> point, centroid;  // pairs that remain
@@ -224,7 +70,7 @@ struct CodedTile {
 
     CodedTile(const Codes& codes)
         : codes(codes), most_pairs(codes.usable ? TILE + 5 * codes.K * codes.D / (codes.D + 50) : 0), extent(0),
-          rows(codes.usable ? TILE * codes.width : 0), lanes(codes.usable ? TILE * codes.steps : 0),
+          rows(codes.usable ? TILE * codes.width : 0), lanes(codes.usable ? TILE * codes.width / STEP : 0),
           start(codes.usable ? rounded_up(codes.K, LANES) : 0), score(codes.usable ? codes.groups * TILE : 0),
           point(most_pairs + GROUP * TILE), centroid(most_pairs + GROUP * TILE) {}
 
@@ -241,10 +87,11 @@ struct CodedTile {
 
     template <typename X>
     void look(const X* x, int64_t n) {
+        const Origin origin = codes.grid.origin();
         vfloat farthest = {};
         for (int64_t p = 0; p < n; ++p)
             for (int64_t d = 0; d < codes.width; d += LANES)
-                farthest = most(farthest, _mm512_abs_ps(codes.grid.at(x + p * codes.D, d, lanes_below(codes.D - d))));
+                farthest = most(farthest, _mm512_abs_ps(origin.at(x + p * codes.D, d, lanes_below(codes.D - d))));
         reach(_mm512_reduce_max_ps(farthest));
     }
 
@@ -256,16 +103,24 @@ struct CodedTile {
         const float unit = extent / FINEST;
         const __m128i middle = _mm_set1_epi8((char)128);
         vfloat farthest = {};
-        for (int64_t p = 0; p < n; ++p) {
-            Encoder encode(unit);
-            for (int64_t d = 0; d < width; d += LANES) {
-                const vfloat t = codes.grid.at(x + p * D, d, lanes_below(D - d));
-                farthest = most(farthest, _mm512_abs_ps(t));
-                const __m128i code = _mm_xor_si128(_mm512_cvtepi32_epi8(encode(t)), middle);
-                *(__m128i*)(rows.data + p * width + d) = code;
-                spread(code, lanes.data + d / STEP * TILE + p, TILE, codes.steps - d / STEP);
+        for (int64_t p = 0; p < n; p += 4) {
+            const X* row[4];
+            for (int i = 0; i < 4; ++i) row[i] = x + (p + i < n ? p + i : p) * D;
+            uint8_t* to = rows.data + p * width;
+            int32_t* lane = lanes.data + p;
+            Encoder encode(codes.grid, unit);
+            for (int64_t d = 0; d < width; d += LANES, lane += 4 * TILE) {
+                const __mmask16 here = lanes_below(D - d);
+                __m128i bytes[4];
+                for (int i = 0; i < 4; ++i) {
+                    bytes[i] = _mm_xor_si128(_mm512_cvtepi32_epi8(encode(i, row[i], d, here)), middle);
+                    *(__m128i*)(to + i * width + d) = bytes[i];
+                }
+                spread(bytes, lane, TILE);
             }
-            encode.finish(norm + p, rest + p);
+            *(__m128*)(norm + p) = sums4(encode.squares);
+            *(__m128*)(rest + p) = sums4(encode.rests);
+            farthest = most(farthest, encode.farthest);
         }
         reach(_mm512_reduce_max_ps(farthest));
         return unit;
@@ -355,12 +210,15 @@ inline void transpose8(vdouble* v) {
 template <typename X>
 vdouble distances8(const X* x, const Codes& codes, const int32_t* point, const int32_t* centroid) {
     const int64_t D = codes.D;
+    const X* from[8];
+    const double* to[8];
+    for (int i = 0; i < 8; ++i) from[i] = x + point[i] * D, to[i] = codes.C + centroid[i] * D;
     vdouble total = {};
     for (int64_t d = 0; d < D; d += 8) {
         const __mmask16 here = lanes_below(D - d);
         vdouble square[8];
         for (int i = 0; i < 8; ++i) {
-            const vdouble difference = load8(x + point[i] * D + d, here) - load8(codes.C + centroid[i] * D + d, here);
+            const vdouble difference = load8(from[i] + d, here) - load8(to[i] + d, here);
             square[i] = difference * difference;
         }
         transpose8(square);
