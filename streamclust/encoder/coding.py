@@ -11,7 +11,7 @@ from streamclust.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields, encode_points
 from streamclust.store.entries import from_reply, names
 from streamclust.store.packed import Packed
-from streamclust.store.packed_codes import PackedCodes
+from streamclust.store.packed_codes import pack_points
 from streamclust.store.points import DeadPoint, Decoded, detect_first
 
 if TYPE_CHECKING:
@@ -80,11 +80,13 @@ class Coder:
         self, entries: Found, codes: Codes, version: int
     ) -> Sequence[tuple[bytes, list[bytes]]]:
         """Return entries of codes, for one point each."""
+
+        def lists() -> list[tuple[bytes, list[bytes]]]:
+            return self._labelled(entries, encode_points(codes, version))
+
         if isinstance(entries, Packed):
-            packed = PackedCodes.write(entries, codes, version, self._labels)
-            if packed is not None:
-                return packed
-        return self._labelled(entries, encode_points(codes, version))
+            return pack_points(entries, codes, version, self._labels, lists)
+        return lists()
 
     def _blocks(
         self, entries: Found, codes: Codes, decoded: Decoded, model: Model

@@ -19,7 +19,6 @@ they came.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from streamclust.arrays import Array
 from streamclust.errors import FormatError, ServerError
 from streamclust.store.keys import CODE_FIELDS
+from streamclust.store.packed_codes import as_rows
 from streamclust.store.streams import LESS
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ NO_CODE = -1
 _INTEGERS = np.dtype("<i4")
 _NUMBERS = np.dtype("<f4")
 
-# Rows are written as `_rows` has them. As their IDs rise, all after one that is new are new.
+# As their IDs rise, all after one that is new are new.
 WRITER = (
     LESS
     + """
@@ -54,8 +54,9 @@ local function last_code(codes)
   if found ~= 'stream' then return nil, found end
   return named(redis.call('XINFO', 'STREAM', codes))['last-generated-id']
 end
-local function write(codes, last, keep, rows, i)
-  local written, is_new, ids = 0, false, {}
+local function first_id(rows) return rows[3 + tonumber(rows[2])] end
+local function write(codes, last, keep, rows)
+  local written, is_new, ids, i = 0, false, {}, 1
   while i <= #rows do
     local entries, width, row = tonumber(rows[i]), tonumber(rows[i + 1]), {}
     for field = 1, width do row[2 * field] = rows[i + 1 + field] end
@@ -69,9 +70,9 @@ local function write(codes, last, keep, rows, i)
       if is_new and width > 0 then
         written = written + 1
         if i <= #rows then
-          redis.call('XADD', codes, unpack(row))
+          redis.call('XADD', codes, unpack(row, 1, 2 * width + 1))
         else
-          redis.call('XADD', codes, 'MAXLEN', '~', keep, unpack(row))
+          redis.call('XADD', codes, 'MAXLEN', '~', keep, unpack(row, 1, 2 * width + 1))
         end
       end
     end
@@ -81,15 +82,14 @@ end
 """
 )
 """For scripts: the newest ID that `:codes` has had, or nil and the key's type if it is no stream;
-and the writing of rows, which are ``ARGV[i]`` and all that follows. The last one trims the
-stream."""
+and the writing of what `as_rows` has packed. The last one trims the stream."""
 
 WRITE_CODES = (
     WRITER
     + """
 local last, other = last_code(KEYS[1])
 if other then return other end
-local written = write(KEYS[1], last, ARGV[1], ARGV, 2)
+local written = write(KEYS[1], last, ARGV[1], cmsgpack.unpack(ARGV[2]))
 return written
 """
 )
@@ -215,23 +215,7 @@ def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool)
 
 def codes_call(key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int) -> CodesCall:
     """Return the arguments of the EVAL that `write_codes` sends, for a transaction."""
-    return (WRITE_CODES, 1, key, keep, *as_rows(entries))
-
-
-def as_rows(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[bytes | int]:
-    """Return entries as the scripts take them.
-
-    How many have the same fields, how many fields these are, their names; then each one's ID and
-    values; and so on. Names are sent, and taken apart by the server, once for many entries.
-    """
-    rows: list[bytes | int] = []
-    for names, same in groupby(entries, key=lambda entry: entry[1][::2]):
-        some = list(same)
-        rows += [len(some), len(names), *names]
-        for entry_id, flat in some:
-            rows.append(entry_id)
-            rows += flat[1::2]
-    return rows
+    return (WRITE_CODES, 1, key, keep, as_rows(entries))
 
 
 def write_codes(

@@ -19,9 +19,9 @@ import redis
 
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.cluster import ClusterClient
-from streamclust.store.codes import WRITER, as_rows, how_many, last_code, write_codes
+from streamclust.store.codes import WRITER, how_many, last_code, write_codes
 from streamclust.store.group import FIND_GAP, Delivery
-from streamclust.store.packed_codes import PackedCodes
+from streamclust.store.packed_codes import as_rows, ids_of
 from streamclust.store.subscription import newer, newer_call, newest_of
 
 if TYPE_CHECKING:
@@ -42,17 +42,17 @@ local codes, stream = KEYS[1], KEYS[2]
 local group, keep, newest = ARGV[1], ARGV[2], ARGV[3]
 local gap, last, written = {}, '', 0
 if newest ~= '' then gap = find_gap(stream, group, newest) end
-if #ARGV > 4 then
-  local other, pending
+if #ARGV > 3 then
+  local rows, other, pending = cmsgpack.unpack(ARGV[4]), nil, nil
   last, other = last_code(codes)
   if other then return {other, '', gap} end
-  pending = redis.pcall('XPENDING', stream, group, '(' .. last, '(' .. ARGV[4], 1)
+  pending = redis.pcall('XPENDING', stream, group, '(' .. last, '(' .. first_id(rows), 1)
   if pending.err then return pending end
   if #pending > 0 then
     written = -1
   else
     local ids
-    written, ids = write(codes, last, keep, ARGV, 5)
+    written, ids = write(codes, last, keep, rows)
     redis.call('XACK', stream, group, unpack(ids))
   end
 end
@@ -165,8 +165,8 @@ class _Together(_Exchange):
     """One script and one round trip; for one server."""
 
     def write(self, share: Share) -> Written:
-        with _sent_together(self._client, [self._round(share, b"")], share) as replies:
-            return self._written(_fine(next(replies)))
+        reply: Any = self._client.eval(*self._round(share, b"")[1:])
+        return self._written(reply)
 
     def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
         member = self._member
@@ -175,7 +175,7 @@ class _Together(_Exchange):
             member.new_call(block_ms),
             newer_call(self._keys, version),
         )
-        with _sent_together(member.client, calls, share) as replies:
+        with _sent_together(member.client, calls) as replies:
             first = _fine(next(replies))
             if share:
                 settle(self._written(first))  # while the server waits for entries
@@ -189,7 +189,7 @@ class _Together(_Exchange):
     def _round(self, share: Share, newest: bytes) -> tuple[Any, ...]:
         member = self._member
         call = ("EVAL", _ROUND, 2, self._codes, member.stream, member.group, self._keep, newest)
-        return (*call, _first_id(share)) if share else call
+        return (*call, as_rows(share)) if share else call
 
     def _written(self, reply: Any) -> Written:
         written, last, _ = reply
@@ -204,36 +204,22 @@ class _Together(_Exchange):
         return newest_of(_fine(reply), self._keys)
 
 
-def _first_id(share: Share) -> bytes:
-    return share.first if isinstance(share, PackedCodes) else share[0][0]
-
-
 @contextmanager
 def _sent_together(
-    client: redis.Redis, commands: Sequence[tuple[Any, ...]], share: Share
+    client: redis.Redis, commands: Sequence[tuple[Any, ...]]
 ) -> Iterator[Iterator[Any]]:
-    """Send commands at once, a share behind the first, and give their replies as they come."""
+    """Send commands at once, and give their replies as they come."""
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
-        first, *others = commands
-        packed = [_with_rows(connection, first, share), *connection.pack_commands(others)]  # type: ignore[no-untyped-call]
-        connection.send_packed_command([b"".join(packed)])  # type: ignore[no-untyped-call]
+        packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
+        connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
         yield _replies(client, connection, [command[0] for command in commands])
     except BaseException:  # some replies are still to come
         connection.disconnect()  # type: ignore[no-untyped-call]
         raise
     finally:
         pool.release(connection)
-
-
-def _with_rows(connection: Any, command: tuple[Any, ...], share: Share) -> bytes:
-    """Return a command that takes a share's rows as its last arguments."""
-    if not isinstance(share, PackedCodes):
-        return b"".join(connection.pack_command(*command, *as_rows(share)))
-    count, rows = share.rows
-    _, _, head = b"".join(connection.pack_command(*command)).partition(b"\r\n")
-    return b"*%d\r\n%b%b" % (len(command) + count, head, rows)
 
 
 def _replies(client: redis.Redis, connection: Any, names: Sequence[str]) -> Iterator[Any]:
@@ -267,7 +253,7 @@ class _Stepwise(_Exchange):
     _last = "0-0"  # all up to here have codes; maybe later ones too
 
     def write(self, share: Share) -> Written:
-        member, ids = self._member, [entry_id for entry_id, _ in share]
+        member, ids = self._member, ids_of(share)
         if member.before(ids[0], self._last):
             self._last = last_code(self._client, self._codes)
             if member.before(ids[0], self._last):

@@ -1,84 +1,125 @@
-"""Codes of entries as they go to the server; objects are made only where somebody looks at them."""
+"""Codes of entries as they go to the server: packed, so that nobody takes them apart on the way.
+
+They are one MessagePack array of texts. How many entries have the same fields, how many fields
+these are, their names; then each one's ID and values; and so on. Names are sent once for many
+entries, and the server needn't look at an argument for each text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, overload
-
-import numpy as np
 
 from streamclust.store import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streamclust.quantize import Codes
     from streamclust.store.packed import Packed
 
-_ENTRY = tuple[bytes, list[bytes]]
+Entry = tuple[bytes, list[bytes]]
+
 _NAMES = (b"code", b"distance", b"version")
 
 
-class PackedCodes(Sequence[_ENTRY]):
+class PackedCodes(Sequence[Entry]):
     """Codes of entries of one point each: a sequence of (ID, fields and values).
 
     Parameters
     ----------
-    names : sequence of bytes
-        Fields that each has.
-    count : int
-        How many entries there are.
-    first : bytes
-        ID of the first.
-    data : bytes
-        Each one's ID and values, as arguments of a command.
+    entries : Packed
+        Of the stream of points.
+    rows : bytes
+        As `as_rows` has them.
+    lists : callable
+        Makes the sequence, if somebody looks at it.
     """
 
-    def __init__(self, names: Sequence[bytes], count: int, first: bytes, data: bytes) -> None:
-        self.first = first
-        self._names = names
-        self._count = count
-        self._data = data
-
-    @classmethod
-    def write(
-        cls, entries: Packed, codes: Codes, version: int, labels: frozenset[bytes]
-    ) -> PackedCodes | None:
-        """Return the codes of entries; None where Python has to write them."""
-        first, flat = entries[0]
-        fields = tuple(flat[::2])
-        data = wire.write_codes(entries.rows, fields, codes, version, labels)
-        if data is None:
-            return None
-        repeated = (name for name in fields if name in labels)
-        return cls((*_NAMES, *repeated), len(entries), first, data)
-
-    @property
-    def rows(self) -> tuple[int, bytes]:
-        """Number and text of the arguments that `codes.as_rows` would make."""
-        names = self._names
-        head = [b"%d" % self._count, b"%d" % len(names), *names]
-        count = len(head) + self._count * (1 + len(names))
-        return count, b"".join(map(wire.as_argument, head)) + self._data
+    def __init__(self, entries: Packed, rows: bytes, lists: Callable[[], list[Entry]]) -> None:
+        self.entries = entries
+        self.rows = rows
+        self._lists = lists
 
     @cached_property
-    def _entries(self) -> list[_ENTRY]:
-        width, data = 1 + len(self._names), np.frombuffer(self._data, np.uint8)
-        row = np.array([[0, 0, data.ctypes.data, len(data), self._count * width]])
-        [texts] = wire.texts(row)
-        return [
-            (
-                texts[at],
-                [text for pair in zip(self._names, texts[at + 1 :], strict=False) for text in pair],
-            )
-            for at in range(0, len(texts), width)
-        ]
+    def _entries(self) -> list[Entry]:
+        return self._lists()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.entries)
 
     @overload
-    def __getitem__(self, part: int) -> _ENTRY: ...
+    def __getitem__(self, part: int) -> Entry: ...
     @overload
-    def __getitem__(self, part: slice) -> Sequence[_ENTRY]: ...
+    def __getitem__(self, part: slice) -> Sequence[Entry]: ...
     def __getitem__(self, part: Any) -> Any:
         return self._entries[part]
+
+
+def pack_points(
+    entries: Packed,
+    codes: Codes,
+    version: int,
+    labels: frozenset[bytes],
+    lists: Callable[[], list[Entry]],
+) -> Sequence[Entry]:
+    """Return the codes of entries of one point each, without `top`.
+
+    Parameters
+    ----------
+    entries : Packed
+        Of the stream of points.
+    codes : Codes
+        Of their points.
+    version : int
+        Of the model.
+    labels : set of bytes
+        Names of fields that are repeated.
+    lists : callable
+        Makes the same by Python; it does where native code can't.
+    """
+    names = tuple(entries[0][1][::2])
+    data = wire.write_codes(entries.rows, names, codes, version, labels)
+    if data is None:
+        return lists()
+    fields = (*_NAMES, *(name for name in names if name in labels))
+    n_texts = 2 + len(fields) + len(entries) * (1 + len(fields))
+    return PackedCodes(entries, _array(n_texts) + _head(len(entries), fields) + data, lists)
+
+
+def ids_of(entries: Sequence[Entry]) -> list[bytes]:
+    """Return the IDs."""
+    if isinstance(entries, PackedCodes):
+        return entries.entries.names()
+    return [entry_id for entry_id, _ in entries]
+
+
+def as_rows(entries: Sequence[Entry]) -> bytes:
+    """Return entries as the scripts take them."""
+    if isinstance(entries, PackedCodes):
+        return entries.rows
+    n_texts, parts = 0, []
+    for names, same in groupby(entries, key=lambda entry: entry[1][::2]):
+        some = list(same)
+        n_texts += 2 + len(names) + len(some) * (1 + len(names))
+        values = chain.from_iterable((entry_id, *flat[1::2]) for entry_id, flat in some)
+        parts += [_head(len(some), names), _texts(values)]
+    return _array(n_texts) + b"".join(parts)
+
+
+def _head(n: int, names: Sequence[bytes]) -> bytes:
+    return _texts((b"%d" % n, b"%d" % len(names), *names))
+
+
+def _array(n: int) -> bytes:
+    return b"\xdd" + n.to_bytes(4, "big")
+
+
+def _texts(values: Iterable[bytes]) -> bytes:
+    return b"".join(
+        (bytes((0xA0 | len(text),)) if len(text) < 32 else b"\xdb" + len(text).to_bytes(4, "big"))
+        + text
+        for text in values
+    )

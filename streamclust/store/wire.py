@@ -45,7 +45,7 @@ _IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
 _LABEL = 1
 
 _CODE_BYTES = 128
-"""Bytes of an entry's ID, code and distance as arguments, at most."""
+"""Bytes of an entry's ID, code, distance and version, at most."""
 
 
 def available() -> bool:
@@ -156,14 +156,9 @@ def _plan(names: tuple[bytes, ...], layout: Layout) -> _Plan | None:
 
 
 def _named(names: Sequence[bytes], roles: list[int]) -> _Plan:
-    heads = [as_argument(name) for name in names]
+    heads = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
     sizes = np.array(list(map(len, heads)), np.int64)
     return _Plan(b"".join(heads), sizes, np.array(roles, np.int64))
-
-
-def as_argument(text: bytes) -> bytes:
-    """Return a text as it is in replies, and as an argument of a command."""
-    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 def _roles(layout: Layout) -> dict[bytes, int]:
@@ -218,14 +213,14 @@ def _repeated(names: tuple[bytes, ...], labels: frozenset[bytes]) -> _Plan:
 def write_codes(
     rows: Rows, names: tuple[bytes, ...], codes: Codes, version: int, labels: frozenset[bytes]
 ) -> bytes | None:
-    """Return ID, code, distance, version and labels of each entry as arguments of a command.
+    """Return ID, code, distance, version and labels of each entry as MessagePack texts.
 
     None where that is left to Python: where fields of an entry aren't called `names`, say.
     """
     plan, said = _repeated(names, labels), b"%d" % version
     rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
     distance = np.ascontiguousarray(codes.distance, np.float64)
-    room = len(rows) * (_CODE_BYTES + len(as_argument(said))) + int(rows[:, SIZE].sum())
+    room = len(rows) * _CODE_BYTES + int(rows[:, SIZE].sum())
     out = np.empty(room, np.uint8)
     size = _function("write_codes")(
         *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.quantize import Codes
-from streamclust.store.codes import as_rows, encode_points
-from streamclust.store.packed_codes import PackedCodes
+from streamclust.store.codes import encode_points
+from streamclust.store.packed_codes import as_rows, pack_points
 from tests.store.replies import Entry, needs_native, packed
 
 pytestmark = needs_native
@@ -33,18 +33,21 @@ def entries_of(n: int) -> list[Entry]:
 def by_python(entries: list[Entry], codes: Codes, version: int) -> list[Entry]:
     fields = encode_points(codes, version)
     return [
-        (entry_id, [*own, *flat[2:4]])
+        (entry_id, [*own, *flat[flat.index(b"label") :][:2]])
         for (entry_id, flat), own in zip(entries, fields, strict=True)
     ]
+
+
+def natively(entries: list[Entry], codes: Codes, version: int = 1) -> bytes | None:
+    """Return what native code packs, with labels; None if it leaves that to Python."""
+    found = pack_points(packed(entries), codes, version, frozenset([b"label"]), list)
+    return as_rows(found) if found else None
 
 
 @given(st.lists(DISTANCES, min_size=1, max_size=25), st.integers(1, 2**62))
 def test_they_are_the_same(distances: list[float], version: int) -> None:
     entries, codes = entries_of(len(distances)), codes_of(distances)
-    found = PackedCodes.write(packed(entries), codes, version, frozenset([b"label"]))
-    assert found is not None
-    assert list(found) == by_python(entries, codes, version)
-    assert found.first == entries[0][0]
+    assert natively(entries, codes, version) == as_rows(by_python(entries, codes, version))
 
 
 @pytest.mark.parametrize("digits", range(1, 18))
@@ -52,26 +55,15 @@ def test_numbers_are_written_as_by_python(digits: int) -> None:
     # Given numbers of each size and so many digits, and their neighbours
     given = [float(f"{'9' * digits}e{exponent}") for exponent in range(-320, 290)]
     distances = [number for each in given for number in (each, np.nextafter(each, 0.0))]
-    entries, codes = [(b"1-0", [b"x", b"1"])] * len(distances), codes_of(distances)
-    found = PackedCodes.write(packed(entries), codes, 1, frozenset())
-    assert found is not None
-    assert [flat[3] for _, flat in found] == [repr(float(each)).encode() for each in distances]
-
-
-def test_rows_are_what_the_script_takes() -> None:
-    entries, codes = entries_of(5), codes_of([0.0, 0.5, 1e-5, 1e16, 123456.789])
-    found = PackedCodes.write(packed(entries), codes, 7, frozenset([b"label"]))
-    assert found is not None
-    rows = [b"%d" % row if isinstance(row, int) else row for row in as_rows(list(found))]
-    count, data = found.rows
-    assert (count, data) == (len(rows), b"".join(b"$%d\r\n%b\r\n" % (len(r), r) for r in rows))
+    flat = [b"label", b"long" * 64]
+    entries, codes = [(b"1-0", flat)] * len(distances), codes_of(distances)
+    assert natively(entries, codes) == as_rows(by_python(entries, codes, 1))
 
 
 @pytest.mark.parametrize("other", [[b"x", b"1"], [b"label", b"0", b"x", b"1", b"y", b"2"]])
 def test_entries_of_other_fields_are_left_to_python(other: list[bytes]) -> None:
-    entries = [*entries_of(2), (b"9999-0", other)]
-    assert PackedCodes.write(packed(entries), codes_of([1.0] * 3), 1, frozenset()) is None
+    assert natively([*entries_of(2), (b"9999-0", other)], codes_of([1.0] * 3)) is None
 
 
 def test_so_is_a_distance_that_is_no_number() -> None:
-    assert PackedCodes.write(packed(entries_of(1)), codes_of([np.inf]), 1, frozenset()) is None
+    assert natively(entries_of(1), codes_of([np.inf])) is None

@@ -1,4 +1,4 @@
-// Codes of entries of one point each, as the arguments of a command: IDs, codes, and labels.
+// Codes of entries of one point each, as MessagePack texts: IDs, codes, and labels.
 #pragma once
 
 #include <float.h>
@@ -24,11 +24,14 @@ static inline char* write_integer(char* to, uint64_t value) {
     return to;
 }
 
-// Write "$<size>\r\n<text>\r\n".
 static inline char* write_text(char* to, const char* text, int64_t size) {
-    *to++ = '$';
-    to = write_bytes(write_integer(to, (uint64_t)size), "\r\n", 2);
-    return write_bytes(write_bytes(to, text, size), "\r\n", 2);
+    if (size < 32) {
+        *to++ = (char)(0xa0 | size);
+    } else {
+        *to++ = (char)0xdb;
+        for (int shift = 24; shift >= 0; shift -= 8) *to++ = (char)(size >> shift);
+    }
+    return write_bytes(to, text, size);
 }
 
 static inline char* write_code(char* to, int32_t code) {

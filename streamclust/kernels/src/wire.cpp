@@ -46,7 +46,7 @@ cut_texts(const EntryRow* rows, int64_t n, int64_t* spans) {
     return found;
 }
 
-// Write the codes of entries of one point each as arguments of a command, which `out` has room for.
+// Write the codes of entries of one point each as MessagePack texts, which `out` has room for.
 EXPORT(int64_t)
 write_codes(const EntryRow* rows, int64_t n, int64_t width, const char* names,
             const int64_t* name_sizes, const int64_t* roles, const int32_t* codes,
