@@ -12,13 +12,14 @@ from streamclust.store.packed import Packed
 from streamclust.store.points import decode_flats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from streamclust.store.gaps import Gap
     from streamclust.store.layout import Layout
     from streamclust.store.points import Decoded
+    from streamclust.store.tray import Tray
 
 Found = Packed | list[tuple[bytes, list[bytes]]]
 """Entries of one stream as a reply has them: packed, or as hiredis makes them."""
@@ -106,6 +107,19 @@ class Entries:
         if isinstance(self.bodies, Packed):
             return self.bodies.decode(layout)
         return decode_flats(self.bodies.tolist(), layout)
+
+    def pieces(
+        self, layout: Layout, tray: Callable[[], Tray | None]
+    ) -> Iterator[tuple[Entries, Decoded]]:
+        """Yield the next entries and their points, which may lie where `tray` says."""
+        if not isinstance(self.bodies, Packed):
+            yield self, self.decode(layout)
+            return
+        start = 0
+        for piece in self.bodies.pieces(layout, tray):
+            stop = start + len(piece.counts)
+            yield self[start:stop], piece
+            start = stop
 
     def order(self) -> NDArray[np.intp]:
         """Return the places of the entries in the order of their IDs, then streams."""

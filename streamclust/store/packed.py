@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.store.layout import Layout
+    from streamclust.store.tray import Tray
 
 _MOST = 256
 """Entries, at most, that are read by Python at once where one isn't perfect."""
@@ -79,26 +80,39 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         return wire.texts(self.rows)
 
     def decode(self, layout: Layout) -> Decoded:
-        """Return the good points, in order, and name the bad ones.
+        """Return the good points, in order, and name the bad ones; see `pieces`."""
+        start, parts = 0, []
+        for piece in self.pieces(layout):
+            parts.append(_shifted(piece, start) if start else piece)
+            start += len(piece.counts)
+        return parts[0] if len(parts) == 1 else join(parts or [decode_flats([], layout)])
+
+    def pieces(
+        self, layout: Layout, tray: Callable[[], Tray | None] = lambda: None
+    ) -> Iterator[Decoded]:
+        """Yield the good points of the next entries, in order, and name the bad ones.
 
         What is float32 need not become float64.
         Where an entry isn't perfect, it is read by Python, and more and more at once while there
         is no perfect one in between.
+
+        Parameters
+        ----------
+        layout : Layout
+        tray : callable, optional
+            Returns where the next perfect points shall lie, which ends a piece when it is full.
         """
-        parts: list[Decoded] = []
         start, few = 0, 1
         while start < len(self):
-            found = wire.decode(self.rows[start:], layout, single=True)
+            found = wire.decode(self.rows[start:], layout, single=True, tray=tray())
             if found is not None:
-                parts.append(Decoded(found.X, found.w, found.counts))
-                start += len(found.counts)
+                piece = Decoded(found.X, found.w, found.counts)
                 few = 1
-            if start < len(self):
-                some = decode_flats(self[start : start + few].flats(), layout)
-                parts.append(_shifted(some, start))
-                start += len(some.counts)
+            else:
+                piece = decode_flats(self[start : start + few].flats(), layout)
                 few = min(2 * few, _MOST)
-        return parts[0] if len(parts) == 1 else join(parts or [decode_flats([], layout)])
+            start += len(piece.counts)
+            yield piece
 
 
 def _shifted(decoded: Decoded, start: int) -> Decoded:

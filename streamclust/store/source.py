@@ -19,6 +19,7 @@ from streamclust.failpoints import passing
 from streamclust.store.commit import DeadLetter
 from streamclust.store.gaps import Gap
 from streamclust.store.points import DeadPoint, Decoded, detect_first
+from streamclust.store.tray import Tray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -120,6 +121,7 @@ class Batcher:
         self._dead: list[DeadLetter] = []
         self._read = 0
         self._begun = False
+        self._tray: Tray | None = None
 
     @property
     def begun(self) -> bool:
@@ -151,7 +153,14 @@ class Batcher:
             yield skipped, Decoded(np.empty((0, 0)), None, np.zeros(len(dead), np.int64), dead)
             self._layout = layout
         if self._layout is not None and items:
-            yield items, items.decode(self._layout)
+            yield from items.pieces(self._layout, self._next)
+
+    def _next(self) -> Tray:
+        """Return where the points of this batch are to lie."""
+        if self._tray is None:
+            self._tray = Tray(self._full)
+        self._tray.wanted = self._full - self._read
+        return self._tray
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
         dead = np.array([point.entry_id for point in decoded.dead], np.intp)
@@ -179,13 +188,14 @@ class Batcher:
         """Return what has been gathered as a batch, full or not."""
         parts, dead = self._parts, tuple(self._dead)
         gaps = tuple(self._gaps)
+        tray, self._tray = self._tray, None
         self._parts, self._dead, self._gaps, self._read, self._begun = [], [], [], 0, False
         D = 0 if self._layout is None else self._layout.n_features
         single = self._layout is not None and self._layout.format == "float32"
         weights = [part.w for part in parts if part.w is not None]
         self._learned += sum(_good(part) for part in parts)
         return Batch(
-            X=_joined([part.X for part in parts], D, np.float32 if single else np.float64),
+            X=_joined([part.X for part in parts], tray, D, np.float32 if single else np.float64),
             w=np.concatenate(weights) if weights else None,
             position=dict(self._position),
             layout=self._layout,
@@ -213,11 +223,15 @@ class Batcher:
         self._dead.append(DeadLetter(stream, entry_id, point.index, point.reason, point.data))
 
 
-def _joined(parts: list[Points], D: int, dtype: type[Any]) -> Points:
-    """Return the points of all parts, which may be of either type."""
+def _joined(parts: list[Points], tray: Tray | None, D: int, dtype: type[Any]) -> Points:
+    """Return the points of all parts, which may be of either type, and may lie on a tray."""
+    n = sum(map(len, parts))
+    together = None if tray is None or not n else tray.points(n)
+    if together is not None:
+        return together
     if len(parts) == 1:
         return np.asarray(parts[0], dtype)
-    X = np.empty((sum(map(len, parts)), D), dtype)
+    X = np.empty((n, D), dtype)
     return np.concatenate(parts, out=X, casting="same_kind") if parts else X
 
 

@@ -18,6 +18,7 @@ from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.kernels import choice
 from streamclust.store.codecs.common import Arrays
 from streamclust.store.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
+from streamclust.store.tray import Tray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "cut_texts": (_ARRAY, _NUMBER, _ARRAY),
     "decode_entries": (
         *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
-        *(_BYTES, ctypes.c_double, _NUMBER, *4 * (_ARRAY,)),
+        *(_BYTES, ctypes.c_double, *2 * (_NUMBER,), *4 * (_ARRAY,)),
     ),
     "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY),
 }
@@ -113,22 +114,24 @@ def scan(
 
 def texts(rows: Rows) -> list[Any]:
     """Return a list of fields and values for each entry; None for one that is gone."""
-    found = iter([ctypes.string_at(at, size) for at, size in _spans(rows)])
     sizes = rows[:, TEXTS].tolist()
+    n = sum(max(size, 0) for size in sizes)
+    found = iter([ctypes.string_at(at, size) for at, size in _spans(rows, n)])
     return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
 
 
 def _names(row: Rows) -> tuple[bytes, ...] | None:
     """Return the names of an entry's fields, whose values may be large; None if it is gone."""
-    if row[0, TEXTS] < 0:
+    n = int(row[0, TEXTS])
+    if n < 0:
         return None
-    return tuple(ctypes.string_at(at, size) for at, size in _spans(row)[::2])
+    return tuple(ctypes.string_at(at, size) for at, size in _spans(row, n)[::2])
 
 
-def _spans(rows: Rows) -> list[list[int]]:
-    """Return address and size of each text, in turn."""
+def _spans(rows: Rows, n: int) -> list[list[int]]:
+    """Return address and size of each of `n` texts, in turn."""
     rows = np.ascontiguousarray(rows)
-    spans = np.empty((int(rows[:, TEXTS].clip(0).sum()), 2), np.int64)
+    spans = np.empty((n, 2), np.int64)
     _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
     found: list[list[int]] = spans.tolist()
     return found
@@ -170,39 +173,45 @@ def _roles(layout: Layout) -> dict[bytes, int]:
     return roles if layout.weight_key is None else {**roles, layout.weight_key: _WEIGHT}
 
 
-def decode(rows: Rows, layout: Layout, *, single: bool = False) -> Arrays | None:
+def decode(
+    rows: Rows, layout: Layout, *, single: bool = False, tray: Tray | None = None
+) -> Arrays | None:
     """Return what the first entries hold, as far as all are perfect; None if the first isn't.
 
-    Points are float64; those of format float32 stay such if `single` is wished.
+    Points are float64; those of format float32 stay such if `single` is wished. With a `tray` they
+    lie there, and entries are read until it has what is wanted.
     """
     names = _names(rows[:1])
     plan = None if names is None else _plan(names, layout)
     if plan is None:
         return None
     rows = np.ascontiguousarray(rows)
-    room, D = _room(rows, layout), layout.n_features
+    most, largest = _points(rows, layout)
+    tray, D = tray or Tray(most), layout.n_features
     single = single and layout.format == "float32"
-    X = np.empty((room, D), np.float32 if single else np.float64)
-    w = None if layout.weight_key is None else np.empty(room)
+    X = tray.room(most, largest, D, np.float32 if single else np.float64)
+    w = None if layout.weight_key is None else np.empty(len(X))
     counts, used = np.empty(len(rows), np.int64), ctypes.c_int64()
     taken = _function("decode_entries")(
         *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
         *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
         *(D, w is not None, single, str(D).encode(), MAX_MAGNITUDE),
-        *(room, X.ctypes.data, None if w is None else w.ctypes.data),
+        *(tray.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
         *(counts.ctypes.data, ctypes.addressof(used)),
     )
     if not taken:
         return None
+    tray.used += used.value
     return Arrays(X[: used.value], counts[:taken], None if w is None else w[: used.value])
 
 
-def _room(rows: Rows, layout: Layout) -> int:
-    """Return how many points the entries can hold at most."""
+def _points(rows: Rows, layout: Layout) -> tuple[int, int]:
+    """Return how many points all entries, and one of them, can hold at most."""
     if layout.format == "fields":
-        return len(rows)
+        return len(rows), 1
     number = RAW_DTYPE[layout.format].itemsize if layout.format in RAW_DTYPE else len("0,")
-    return int(rows[:, SIZE].sum()) // (number * layout.n_features)
+    sizes, point = rows[:, SIZE], number * layout.n_features
+    return int(sizes.sum()) // point, int(sizes.max()) // point
 
 
 @lru_cache(maxsize=64)

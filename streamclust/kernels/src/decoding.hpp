@@ -230,10 +230,11 @@ static inline bool decode_block(const char* p, const char* end, const Plan& plan
     return !plan.weighted || read_weights(weights, plan, out.used - before, out.w + before);
 }
 
-// Decode entries as long as they are perfect; return how many were.
-static inline int64_t decode_rows(const EntryRow* rows, int64_t n, const Plan& plan, Out& out,
-                                  int64_t* counts) {
+// Decode entries as long as they are perfect and points are wanted; return how many were.
+static inline int64_t decode_rows(const EntryRow* rows, int64_t n, const Plan& plan, int64_t wanted,
+                                  Out& out, int64_t* counts) {
     for (int64_t i = 0; i < n; i++) {
+        if (out.used >= wanted) return i;
         const char *p = (const char*)rows[i].body, *end = p + rows[i].size;
         const int64_t before = out.used;
         if (rows[i].texts != 2 * plan.names.width ||
