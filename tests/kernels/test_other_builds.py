@@ -52,6 +52,19 @@ def mixture_case(D: int, K: int, kind: CovarianceType) -> Case:
     return data, [*moments, np.array([score])]
 
 
+def searches_case(D: int, K: int) -> Case:
+    rng = np.random.default_rng((D, K))
+    X, w = rng.normal(size=(261, D)), rng.random(261)
+    uniform, draws = rng.random(1 + 3 * (K - 1)), rng.random(20)
+    chosen = twin.plusplus(X, w, K, uniform)
+    C = twin.swaps(X, w, X[chosen], draws)
+    labels = twin.assign(X, C).labels
+    weight = twin.cluster_moments(X, w, labels, C)[0] + 1e-3
+    head = np.array([len(X), K, D, 5], dtype=np.int64)
+    data = b"".join(a.tobytes() for a in (head, X, w, uniform, draws, labels, weight))
+    return data, [chosen, C, *twin.moves(X, w, labels, weight, C)]
+
+
 def compile_driver(compiler: list[str], folder: Path) -> Path:
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"{compiler[0]} is not installed")
@@ -88,11 +101,12 @@ def run(command: list[Any], cases: list[Case], folder: Path) -> list[list[Any]]:
 def test_another_build_gives_the_same(
     compiler: list[str], emulator: list[str], tmp_path: Path
 ) -> None:
-    """K-means bit for bit, mixtures to 1e-12."""
+    """K-means and its searches bit for bit, mixtures to 1e-12."""
     driver = compile_driver(compiler, tmp_path)
     if emulator and shutil.which(emulator[0]) is None:
         pytest.skip(f"{emulator[0]} is not installed")
     exact = [kmeans_case(D, K, single) for D, K in SHAPES for single in (False, True)]
+    exact += [searches_case(D, K) for D, K in SHAPES]
     close = [mixture_case(D, K, kind) for D, K in SHAPES for kind in KINDS]
     results = run([*emulator, driver], [*exact, *close], tmp_path)
     for (_, expected), found in zip(exact, results, strict=False):
