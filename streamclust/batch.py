@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from streamclust.arrays import as_points, as_sample_weight
 from streamclust.models.em import Climb, Data, InMemory, climb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from streamclust.models.family import Family
 
 P = TypeVar("P")
+
+Each = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
+"""What `map` is, for numbers."""
 
 
 def fit(
@@ -68,37 +73,52 @@ def fit(
         from streamclust.adapting import fit_adapting  # late: it builds on this module
 
         return fit_adapting(family, points, w, restarts, seeds)
-    begins = starts(family, points, w, restarts, seeds)
+    starting = begins(family, points, w, restarts, seeds)
     draws = (*seeds, restarts)
-    return best_of(family, begins, points, w, draws, tol=tol, max_iter=max_iter)
+    return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)
 
 
 def best_of(
     family: Family[P],
-    begins: Iterable[P],
+    starting: Sequence[Callable[[], P]],
     X: Array,
     w: Array,
     seed: tuple[int, ...],
     *,
     tol: float,
     max_iter: int,
+    each: Each = map,
 ) -> Climb[P]:
-    """Return where the best run from one of `begins` settles, after the family's moves.
+    """Return where the best run settles, after the family's moves.
 
-    The last of `seed` counts up from run to run.
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    starting : sequence of callable
+        Each returns the parameters that a run begins at.
+    X, w : arrays of shape (N, D) and (N,)
+    seed : tuple of int
+        The last counts up from run to run.
+    tol, max_iter : float and int
+        See `fit`.
+    each : callable, optional
+        Does what `map` does; the runs know nothing of each other.
     """
-    runs = []
-    for number, start in enumerate(begins):
-        data = InMemory(family, X, w, np.random.default_rng((*seed[:-1], seed[-1] + number)))
-        runs.append(settle(family, start, data, X, w, tol=tol, max_iter=max_iter))
-    best = min(runs, key=lambda run: run.loss)
-    return family.rearrange(best, data, X, w, tol=tol, max_iter=max_iter)
+
+    def run(number: int) -> tuple[Climb[P], Data[P]]:
+        rng = np.random.default_rng((*seed[:-1], seed[-1] + number))
+        data = InMemory(family, X, w, rng)
+        return settle(family, starting[number](), data, X, w, tol=tol, max_iter=max_iter), data
+
+    runs = list(each(run, range(len(starting))))
+    best = min((climbed for climbed, _ in runs), key=lambda climbed: climbed.loss)
+    return family.rearrange(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
 
 
-def starts(
+def begins(
     family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
-) -> Iterator[P]:
-    """Yield the parameters that runs begin at: the optimum where it is known, or seedings.
+) -> list[Callable[[], P]]:
+    """Return what returns the parameters that runs begin at: the known optimum, or seedings.
 
     Parameters
     ----------
@@ -111,10 +131,17 @@ def starts(
     """
     optimum = family.optimum(X, w)
     if optimum is not None:
-        yield optimum
-        return
-    for run in range(restarts):
-        yield family.init(X, w, np.random.default_rng((*seed, run)))
+        return [lambda: optimum]
+    draws = [np.random.default_rng((*seed, run)) for run in range(restarts)]
+    return [partial(family.init, X, w, rng) for rng in draws]
+
+
+def starts(
+    family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
+) -> Iterator[P]:
+    """Yield the parameters that runs begin at; see `begins`."""
+    for begin in begins(family, X, w, restarts, seed):
+        yield begin()
 
 
 def settle(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from streamclust.arrays import Array, Labels, Points
+    from streamclust.batch import Each
     from streamclust.drift import DriftState
     from streamclust.models.family import Family
     from streamclust.resolving import Pending
@@ -242,13 +243,19 @@ class StreamLearner(Generic[P]):
         """
         return self._renewal.adopt(state, params, stats)
 
-    def solve(self, pending: Pending[P]) -> Pending[P]:
+    def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return the `pending` of a state with its answer, which may take some time.
 
         `update` does it by itself where that was not done when the answer is due. It depends on
         `pending` alone: done before, in another thread, it changes nothing of what is learned.
+
+        Parameters
+        ----------
+        pending : Pending
+        each : callable, optional
+            Does what `map` does, with runs that know nothing of each other.
         """
-        return self._renewal.solve(pending)
+        return self._renewal.solve(pending, each)
 
     def published(self, state: LearnerState[P]) -> P | None:
         """Return the parameters to publish: of the averaged statistics, if the policy averages."""

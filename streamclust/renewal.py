@@ -26,6 +26,7 @@ from streamclust.stats import decay, reorder
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
+    from streamclust.batch import Each
     from streamclust.drift import Drift
     from streamclust.forgetting import Forgetting
     from streamclust.kernels import Assigned
@@ -189,11 +190,11 @@ class Renewal(Generic[P]):
             return False
         return state.surprise > SURPRISE * mass and state.unsolved > 0.5 * self.warm_up_points
 
-    def solve(self, pending: Pending[P]) -> Pending[P]:
+    def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return what is pending with its answer."""
         if pending.answer is not None:
             return pending
-        return replace(pending, answer=solve(self.family, pending.problem, self.reseeds))
+        return replace(pending, answer=solve(self.family, pending.problem, self.reseeds, each))
 
     def _judged(
         self, state: LearnerState[P], found: P | None, w: Array

@@ -8,17 +8,21 @@ parameters where it is better by more than the optimism of its own, smaller samp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from streamclust.adapting import adapt, is_better
-from streamclust.batch import best_of, starts
+from streamclust.batch import begins, best_of
 from streamclust.coreset import condense, effective_size
 from streamclust.errors import TooFewPointsError
 from streamclust.models.moves import sample_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.batch import Each
     from streamclust.coreset import Coreset
     from streamclust.models.family import Family
     from streamclust.stats import Stats
@@ -81,7 +85,7 @@ class Pending(Generic[P]):
     answer: Answer[P] | None = None
 
 
-def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
+def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = map) -> Answer[P]:
     """Return the best fit of the coreset.
 
     Parameters
@@ -90,20 +94,23 @@ def solve(family: Family[P], problem: Problem[P], restarts: int) -> Answer[P]:
     problem : Problem
     restarts : int
         Runs from fresh seeds.
+    each : callable, optional
+        See `best_of`.
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
     if family.fewest is not None:
         points = sample_of(problem.coreset, problem.live.means)  # type: ignore[attr-defined]
         return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
     sketch = _sketch(family, problem)
+    rng = np.random.default_rng((*seed, restarts))
+    nearby = partial(family.search, problem.live, sketch.X, sketch.w, rng)
+    starting: list[Callable[[], P]] = [nearby, *begins(family, sketch.X, sketch.w, restarts, seed)]
+    draws = (*seed, restarts + 1)
     try:
-        fresh = tuple(starts(family, sketch.X, sketch.w, restarts, seed))
+        best = best_of(family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, each=each)
+        return Answer(best.params)
     except TooFewPointsError:
         return Answer(None)
-    rng = np.random.default_rng((*seed, restarts))
-    nearby = family.search(problem.live, sketch.X, sketch.w, rng)
-    begins, draws = (nearby, *fresh), (*seed, restarts + 1)
-    return Answer(best_of(family, begins, X, w, draws, tol=_TOL, max_iter=_MAX_ITER).params)
 
 
 def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from streamclust.online import LearnerState, StreamLearner
     from streamclust.resolving import Pending, Problem
 
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 class Solver:
     """Works on what is pending, so that the answer is there when it is due.
 
+    Where it isn't, who has to wait takes over some of its runs.
     The thread is left behind when the worker leaves: whoever comes next solves the problem again,
     from the committed state.
 
@@ -26,19 +32,16 @@ class Solver:
     def __init__(self, learner: StreamLearner[Any]) -> None:
         self._learner = learner
         self._problem: Problem[Any] | None = None
-        self._future: Future[Pending[Any]] = Future()
+        self._solve = _Solve(learner)
 
     def begin(self, state: LearnerState[Any]) -> None:
         """Begin to solve what is pending, if it is new."""
         pending = state.pending
         if pending is None or pending.problem is self._problem:
             return
-        self._problem, self._future = pending.problem, Future()
+        self._problem, self._solve = pending.problem, _Solve(self._learner)
         name = f"{threading.current_thread().name} solver"
-        work = threading.Thread(
-            target=self._run, args=(pending, self._future), name=name, daemon=True
-        )
-        work.start()
+        threading.Thread(target=self._solve.run, args=(pending,), name=name, daemon=True).start()
 
     def answered(self, state: LearnerState[Any], points: int) -> LearnerState[Any]:
         """Return the state with the answer, for which is waited if so many points make it due."""
@@ -47,10 +50,43 @@ class Solver:
             return state
         if state.points + points < pending.due:
             return state
-        return replace(state, pending=replace(pending, answer=self._future.result().answer))
+        return replace(state, pending=replace(pending, answer=self._solve.result().answer))
 
-    def _run(self, pending: Pending[Any], future: Future[Pending[Any]]) -> None:
+
+class _Solve:
+    """One solve, whose runs are taken by its thread and by whoever waits for it."""
+
+    def __init__(self, learner: StreamLearner[Any]) -> None:
+        self._learner = learner
+        self._future: Future[Pending[Any]] = Future()
+        self._runs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def run(self, pending: Pending[Any]) -> None:
         try:
-            future.set_result(self._learner.solve(pending))
+            self._future.set_result(self._learner.solve(pending, self._map))
         except Exception as error:
-            future.set_exception(error)
+            self._future.set_exception(error)
+        self._runs.put(None)
+
+    def result(self) -> Pending[Any]:
+        """Help until there is nothing left to do; once only."""
+        while (work := self._runs.get()) is not None:
+            work()
+        return self._future.result()
+
+    def _map(self, function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
+        results: list[Future[Any]] = []
+        for number in numbers:
+            results.append(Future())
+            self._runs.put(partial(_fulfil, results[-1], function, number))
+        with suppress(queue.Empty):
+            while (work := self._runs.get_nowait()) is not None:
+                work()
+        return [result.result() for result in results]
+
+
+def _fulfil(future: Future[Any], function: Callable[[int], Any], number: int) -> None:
+    try:
+        future.set_result(function(number))
+    except Exception as error:
+        future.set_exception(error)
