@@ -21,7 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = "streamclust/kernels"
 FLAGS = shlex.split(
     "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno "
-    "-ffp-contract=off -w"
+    "-ffp-contract=off -w -Wno-psabi"
 )
 
 TARGETS = {"baseline": ""}
