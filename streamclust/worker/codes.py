@@ -8,11 +8,14 @@ codes land; of a long stretch all but the end may have landed before it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.codes import codes_call, last_code
+from streamclust.store.entries import names, sizes
+from streamclust.store.packed_codes import ids_of
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 from streamclust.store.streams import next_size, order
 from streamclust.store.subscription import newer
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.store.codes import CodesCall
+    from streamclust.store.entries import Found
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
     from streamclust.worker.build import Settings
@@ -49,6 +53,7 @@ class OwnCodes:
     ) -> None:
         self._client = client
         self._reader = reader
+        reader.set_response_callback("XREAD", lambda reply, **_: reply)
         self._keys = keys
         self._settings = settings
         spec, encode = points_format(settings.points), settings.encode
@@ -102,7 +107,7 @@ class OwnCodes:
             if held is not None:
                 self._client.eval(*held)
             held = codes_call(self._key[stream], coded, self._settings.encode.keep)
-            self._done[stream] = coded[-1][0].decode()
+            self._done[stream] = ids_of(coded)[-1].decode()
         return held
 
     def _next(self, stream: str, end: str, model: Model) -> Sequence[tuple[bytes, list[bytes]]]:
@@ -125,13 +130,12 @@ class OwnCodes:
     def _next_count(self) -> int:
         return max(1, min(READ_ENTRIES, int(READ_BYTES / max(self._entry_bytes, 1.0))))
 
-    def _read(self, stream: str, end: str, count: int) -> list[tuple[bytes, list[bytes]]]:
-        reply: Any = self._reader.xrange(stream, f"({self._done[stream]}", end, count=count)
-        entries = [
-            (entry_id, [text for pair in fields.items() for text in pair])
-            for entry_id, fields in reply
-        ]
+    def _read(self, stream: str, end: str, count: int) -> Found:
+        """Return the next entries up to `end`; the read itself may bring some after it."""
+        reply: Any = self._reader.xread({stream: self._done[stream]}, count=count)
+        entries: Found = reply[0][1] if reply else []
         if entries:
-            size = float(sum(map(len, entries[-1][1])))
-            self._entry_bytes = max(size, self._entry_bytes / 2.0)
+            self._entry_bytes = max(sizes(entries)[0], self._entry_bytes / 2.0)
+        if entries and order(names(entries[-1:])[0]) > order(end):
+            return entries[: bisect_right(names(entries), order(end), key=order)]
         return entries
