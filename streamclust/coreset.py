@@ -131,7 +131,7 @@ def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator
     order = _by_neighbourhood(coreset, labels, sqdist, means)
     picked = order[_ticked(probability[order], rng)]
     w = coreset.w[picked] / probability[picked]
-    return Coreset(coreset.X[picked], w * (coreset.mass / w.sum()))
+    return Coreset(coreset.X.take(picked, axis=0), w * (coreset.mass / w.sum()))
 
 
 def thin(
@@ -168,7 +168,7 @@ def thin(
     start = float(rng.random())
     picked, probability = kernels.sample(w, assigned, n_clusters, max(1.0, wanted), start)
     weight = w[picked] / probability
-    return Coreset(np.asarray(X[picked], np.float64), weight * (total / weight.sum()))
+    return Coreset(np.asarray(X.take(picked, axis=0), np.float64), weight * (total / weight.sum()))
 
 
 def _ticked(probability: Array, rng: np.random.Generator) -> Labels:
@@ -211,8 +211,10 @@ def _inclusion(share: Array, size: int) -> Array:
 def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Array) -> Labels:
     """Return an order of the points: by cluster, by direction from its mean, by distance."""
     widest = _widest(coreset, labels, means)
-    above = coreset.X[:, widest] > means[:, widest][labels]
-    direction = np.packbits(above, axis=1, bitorder="little")[:, 0]
+    above = np.zeros((len(labels), _STRATA), np.bool_)
+    middle = means.take(widest, axis=1).take(labels, axis=0)
+    np.greater(coreset.X.take(widest, axis=1), middle, out=above[:, : len(widest)])
+    direction = np.packbits(above.ravel(), bitorder="little")  # by rows it would be slower
     order = _sorted(_coarse(sqdist), 1 << 16)
     for key, size in ((direction, 1 << _STRATA), (labels, len(means))):
         order = order[_sorted(key[order], size)]
