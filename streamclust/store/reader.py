@@ -26,6 +26,9 @@ READ_ENTRIES = 4096
 READ_BYTES = 4 << 20
 """What one read asks of a stream at most: entries, and bytes as far as earlier entries tell."""
 
+_LEARNED_BYTES = 8 << 20
+"""Of a worker: larger reads take less time a byte, here and at the server."""
+
 _FIRST_READ = 16
 """Entries of the first read, when nothing tells how large they are."""
 
@@ -39,6 +42,8 @@ class MergingReader:
     Parameters
     ----------
     streams : iterable of str
+    read_bytes : int
+        What a read asks for at most, as far as earlier entries tell.
 
     Attributes
     ----------
@@ -46,10 +51,11 @@ class MergingReader:
         About the size of the largest entries of late, so that no read asks for too many.
     """
 
-    def __init__(self, streams: Iterable[str]) -> None:
+    def __init__(self, streams: Iterable[str], read_bytes: int = READ_BYTES) -> None:
         self._gaps: list[Gap] = []
         self._waiting = dict.fromkeys(streams, NOTHING)
-        self.entry_bytes = READ_BYTES / _FIRST_READ
+        self._read_bytes = read_bytes
+        self.entry_bytes = read_bytes / _FIRST_READ
         self._behind: set[str] = set()
         self._bytes = 0
 
@@ -61,7 +67,7 @@ class MergingReader:
         """
         parts: list[Entries] = []
         n = self._bytes = 0
-        while n < count and self._bytes < READ_BYTES and not self._gaps:
+        while n < count and self._bytes < self._read_bytes and not self._gaps:
             dry = [stream for stream, waiting in self._waiting.items() if not waiting]
             if dry:
                 nothing = len(dry) == len(self._waiting)
@@ -81,7 +87,7 @@ class MergingReader:
     @property
     def next_count(self) -> int:
         """Entries that the next read should ask for."""
-        return max(1, min(READ_ENTRIES, int(READ_BYTES / max(self.entry_bytes, 1.0))))
+        return max(1, min(READ_ENTRIES, int(self._read_bytes / max(self.entry_bytes, 1.0))))
 
     def take_gaps(self) -> list[Gap]:
         """Return what was found to be missing after all that has been read."""
@@ -139,7 +145,7 @@ class StreamReader(MergingReader):
         on_reset: OnReset = "wait",
         largest: int = 1 << 62,
     ) -> None:
-        super().__init__(position)
+        super().__init__(position, min(_LEARNED_BYTES, largest // 2))
         self._largest = largest
         client.set_response_callback("XREAD", lambda reply, **_: reply)
         self._client = client

@@ -376,4 +376,4 @@ def test_large_entries_are_read_few_at_a_time(feed: Feed, good: bool) -> None:
         feed.add(0, [b"f8", bytes(500_000), b"d", b"2" if good else b"3"])
     counts = asked(feed, lambda: feed.drain(100_000, None, LAYOUTS["float64"]))
     assert counts[0] == 16
-    assert set(counts[1:]) == {(4 << 20) // 500_004}
+    assert set(counts[1:]) == {(8 << 20) // 500_004}
