@@ -138,7 +138,7 @@ def _session(job: Job, lease: Lease, patience: Patience, memory: Memory) -> bool
 
 def _learning(job: Job, lease: Lease, memory: Memory) -> Learning:
     client = job.server.client()
-    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes)
+    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
     return Learning(
         job.name,
         job.model,
@@ -186,7 +186,7 @@ def swap_in_place(job: Job) -> bool:
 
 def _swap(job: Job) -> Swap:
     client = job.server.client()
-    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes)
+    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
     return Swap(client, reader, job.keys, job.model, job.log, job.stop.is_set)
 
 
