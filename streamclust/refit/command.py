@@ -261,7 +261,7 @@ def open_source(job: Job, which: Which, at: Checkpoint) -> Opened:
         return Opened(Checked(files, D, job.name), False)
     if which.from_coreset:
         return Opened(Remembered(at.learner, job.name), True)
-    client = job.server.client(max_reply=job.model.batch.max_entry_bytes)
+    client = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
     part = resolve(which.span, at, client)
     spec = points_format(job.model.points, D)
     stream = StreamRange(client, part.after, part.until, spec, at.layout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from streamclust.store.packed import Packed
 from streamclust.store.points import decode_flats
+from streamclust.store.streams import order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -193,6 +195,13 @@ def from_reply(stream: str, found: Found, read: int | None, gap: Gap | None) -> 
 def names(found: Found) -> list[bytes]:
     """Return the IDs of entries."""
     return found.names() if isinstance(found, Packed) else [entry_id for entry_id, _ in found]
+
+
+def up_to(found: Found, last: str) -> Found:
+    """Return the entries whose IDs don't come after `last`."""
+    if not found or order(names(found[-1:])[0]) <= order(last):
+        return found
+    return found[: bisect_right(names(found), order(last), key=order)]
 
 
 def sizes(found: Found) -> tuple[float, int]:

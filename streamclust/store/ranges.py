@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import from_reply
+from streamclust.store.entries import from_reply, names, up_to
 from streamclust.store.points import decode
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES, MergingReader
 from streamclust.store.streams import BEGINNING, newest_up_to, next_size, order
@@ -32,8 +32,8 @@ class RangeReader(MergingReader):
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XRANGE are taken raw, so it should have no other user. An entry that is
-        larger than its replies may be is left out.
+        Its replies to XREAD and XRANGE are taken raw, so it should have no other user. An entry
+        that is larger than its replies may be is left out.
     after : mapping of str to str
         Stream -> ID of the last entry that is not wanted any more.
     until : mapping of str to str
@@ -45,7 +45,8 @@ class RangeReader(MergingReader):
     ) -> None:
         self._position = {stream: after[stream] for stream in until if stream in after}
         super().__init__(self._position)
-        client.set_response_callback("XRANGE", lambda reply, **_: reply)
+        for command in ("XREAD", "XRANGE"):
+            client.set_response_callback(command, lambda reply, **_: reply)
         self._client = client
         self._until = dict(until)
 
@@ -53,7 +54,7 @@ class RangeReader(MergingReader):
         for stream in streams:
             if entries := self._next(stream, count):
                 self._waiting[stream] = from_reply(stream, entries, None, None)
-                self._position[stream] = entries[-1][0].decode()
+                self._position[stream] = names(entries[-1:])[0].decode()
                 self._sized(entries)
 
     def _next(self, stream: str, count: int) -> Any:
@@ -61,7 +62,8 @@ class RangeReader(MergingReader):
         last = self._until[stream]
         while order(self._position[stream]) < order(last):
             try:
-                return self._client.xrange(stream, f"({self._position[stream]}", last, count=count)
+                reply: Any = self._client.xread({stream: self._position[stream]}, count=count)
+                return up_to(reply[0][1], last) if reply else []
             except ReplyTooLargeError:
                 if count == 1:
                     return self._next_that_fits(stream)

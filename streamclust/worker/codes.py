@@ -8,13 +8,12 @@ codes land; of a long stretch all but the end may have landed before it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.codes import codes_call, last_code
-from streamclust.store.entries import names, sizes
+from streamclust.store.entries import sizes, up_to
 from streamclust.store.packed_codes import ids_of
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 from streamclust.store.streams import next_size, order
@@ -133,9 +132,8 @@ class OwnCodes:
     def _read(self, stream: str, end: str, count: int) -> Found:
         """Return the next entries up to `end`; the read itself may bring some after it."""
         reply: Any = self._reader.xread({stream: self._done[stream]}, count=count)
-        entries: Found = reply[0][1] if reply else []
-        if entries:
-            self._entry_bytes = max(sizes(entries)[0], self._entry_bytes / 2.0)
-        if entries and order(names(entries[-1:])[0]) > order(end):
-            return entries[: bisect_right(names(entries), order(end), key=order)]
-        return entries
+        if not reply:
+            return []
+        [(_, entries)] = reply
+        self._entry_bytes = max(sizes(entries)[0], self._entry_bytes / 2.0)
+        return up_to(entries, end)

@@ -111,7 +111,7 @@ def test_a_running_worker_takes_it_over_while_the_feed_goes_on(site: Site, kind:
     # Given a worker that is at work on a feed, with some bad points in it, without forgetting
     stream = site.stream()
     feed(site, blobs(600))
-    site.write({"m": kind(stream, **EAGER)})
+    site.write({"m": kind(stream, **{**EAGER, "publish": {"every": "200ms", "keep": 100_000}})})
     done = threading.Event()
 
     def more() -> None:

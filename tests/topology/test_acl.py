@@ -33,6 +33,7 @@ from tests.worker.harness import LIMIT, add_blocks, blobs, error_line, kmeans, r
 FILE = Path(__file__).parents[2] / "deploy" / "redis-acl.conf"
 KEYS = Keys("streamclust", "m")
 PASSWORD = "s3cr3t"
+BATCH = {"size": 30, "max_entry_bytes": 1 << 20}
 
 
 def rules_of() -> dict[str, str]:
@@ -77,7 +78,7 @@ class Place:
         trim = {"kind": "learned" if user == "trimmer" else "none"}
         encode = {"takeover": "100ms", "worker": user == "coder"}
         start = "1-0" if user == "coder" else "earliest"
-        model = kmeans("points", batch={"size": 30}, encode=encode, trim=trim, start=start)
+        model = kmeans("points", batch=BATCH, encode=encode, trim=trim, start=start)
         login = {"url": self.url, "username": user, "password": PASSWORD}
         file = self.folder / "config.yaml"
         file.write_text(yaml.safe_dump({"redis": login, "models": {"m": model}}))
@@ -179,16 +180,19 @@ def look(place: Place, user: str) -> None:
 
 
 def refit_anew(place: Place, user: str) -> None:
-    """Propose a refit of the last points, and swap it in."""
+    """Propose a refit of the last points, of which one is too large, and swap it in."""
     learned(place)
-    with place.admin as client:
+    with place.admin as client, open_server(place.login("boss")) as server:
+        client.xadd("points", {"f8": bytes(BATCH["max_entry_bytes"])})
+        add_blocks(client, "points", blobs(60), 30)
+        worker.run_model(job(worker.Job, place, "boss", server))
         client.script_flush()
     with open_server(place.login(user)) as server, translate("the server"):
-        request = Request(Which(Span(latest="30")), Plan(1), force=True)
+        request = Request(Which(Span(latest="90")), Plan(1), force=True)
         report = refit(job(worker.Job, place, user, server), request, Watcher())
-    assert report.points == 30
+    assert report.points == 90
     with place.admin as client:
-        assert client.xlen(KEYS.models) == 2
+        assert client.xlen(KEYS.models) == 3
         assert not client.exists(KEYS.lease, KEYS.health, KEYS.refitting, KEYS.proposal)
 
 
