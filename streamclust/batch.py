@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,9 @@ P = TypeVar("P")
 
 Each = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
 """What `map` is, for numbers."""
+
+_EQUAL = 1e-10
+"""Improvement that may be rounding: of equal runs the first is the best, on every processor."""
 
 
 def fit(
@@ -111,8 +114,12 @@ def best_of(
         return settle(family, starting[number](), data, X, w, tol=tol, max_iter=max_iter), data
 
     runs = list(each(run, range(len(starting))))
-    best = min((climbed for climbed, _ in runs), key=lambda climbed: climbed.loss)
+    best = reduce(partial(_better, family), (climbed for climbed, _ in runs))
     return family.rearrange(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
+
+
+def _better(family: Family[P], one: Climb[P], other: Climb[P]) -> Climb[P]:
+    return other if family.improvement(one.loss, other.loss) > _EQUAL else one
 
 
 def begins(
