@@ -4,10 +4,11 @@
 
 A point is one entry of named fields (D 8), the model K-means with K 64. First the capacity of each
 encoder is measured: a backlog, from the first code to the last. Then points are sent one by one at
-10 %, 50 % and 90 % of what both can do, and a subscriber that waits in XREAD notes when it sees each code: the
-time of sending travels along as a label. The peer is what one would write by hand with redis-py:
-XREADGROUP, decode, nearest centroid, a pipeline of XADD, XACK; in no order among several, and not
-exactly once. Server, encoder, sender and subscriber are processes of their own on this machine.
+10 %, 50 % and 90 % of what both can do, and a subscriber that waits in XREAD notes when it sees
+each code: the time of sending travels along as a label. The peer is what one would write by hand
+with redis-py: XREADGROUP, decode, nearest centroid, a pipeline of XADD, XACK; in no order among
+several, and not exactly once. Server, encoder, sender and subscriber are processes of their own on
+this machine.
 """
 
 from __future__ import annotations

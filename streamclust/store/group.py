@@ -218,7 +218,7 @@ class GroupMember:
         if there:
             self._entry_bytes = max(sizes(there)[0], self._entry_bytes / 2.0)
             if new:
-                self.newest = there[-1][0]
+                [self.newest] = names(there[-1:])
         return Delivery(there, tuple(gone))
 
     def before(self, first: bytes, after: str) -> bool:
@@ -301,6 +301,6 @@ def _parted(entries: Found) -> tuple[Found, list[bytes]]:
     """Return the entries that are there, and the IDs of those that are gone."""
     if isinstance(entries, Packed):
         gone = entries.gone
-        return entries[~gone], entries[gone].names()
+        return (entries[~gone], entries[gone].names()) if gone.any() else (entries, [])
     there = [(entry_id, flat) for entry_id, flat in entries if flat is not None]
     return there, [entry_id for entry_id, flat in entries if flat is None]

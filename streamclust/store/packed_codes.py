@@ -80,11 +80,11 @@ def pack_points(
     lists : callable
         Makes the same by Python; it does where native code can't.
     """
-    names = tuple(entries[0][1][::2])
-    data = wire.write_codes(entries.rows, names, codes, version, labels)
-    if data is None:
+    found = wire.write_codes(entries.rows, codes, version, labels)
+    if found is None:
         return lists()
-    fields = (*_NAMES, *(name for name in names if name in labels))
+    names, data = found
+    fields = (*_NAMES, *names)
     n_texts = 2 + len(fields) + len(entries) * (1 + len(fields))
     return PackedCodes(entries, _array(n_texts) + _head(len(entries), fields) + data, lists)
 

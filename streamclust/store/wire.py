@@ -21,7 +21,7 @@ from streamclust.store.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
 from streamclust.store.tray import Tray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -59,6 +59,7 @@ _NUMBER, _ARRAY, _FLAG, _BYTES = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int, 
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "scan_reply": (_ARRAY, _ARRAY, _NUMBER, *2 * (_ARRAY, _NUMBER)),
     "cut_texts": (_ARRAY, _NUMBER, _ARRAY),
+    "cut_names": (_ARRAY, _ARRAY),
     "decode_entries": (
         *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
         *(_BYTES, ctypes.c_double, *2 * (_NUMBER,), *4 * (_ARRAY,)),
@@ -114,27 +115,30 @@ def scan(
 
 def texts(rows: Rows) -> list[Any]:
     """Return a list of fields and values for each entry; None for one that is gone."""
+    rows = np.ascontiguousarray(rows)
     sizes = rows[:, TEXTS].tolist()
-    n = sum(max(size, 0) for size in sizes)
-    found = iter([ctypes.string_at(at, size) for at, size in _spans(rows, n)])
+    spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
+    _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
+    found = iter([ctypes.string_at(at, size) for at, size in spans.tolist()])
     return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
 
 
-def _names(row: Rows) -> tuple[bytes, ...] | None:
-    """Return the names of an entry's fields, whose values may be large; None if it is gone."""
-    n = int(row[0, TEXTS])
-    if n < 0:
-        return None
-    return tuple(ctypes.string_at(at, size) for at, size in _spans(row, n)[::2])
+def _heads(row: Rows) -> bytes:
+    """Return the names of an entry's fields as the reply has them; none if it is gone."""
+    out = np.empty(int(row[0, SIZE]), np.uint8)
+    size = _function("cut_names")(row.ctypes.data, out.ctypes.data)
+    return out[:size].tobytes()
 
 
-def _spans(rows: Rows, n: int) -> list[list[int]]:
-    """Return address and size of each of `n` texts, in turn."""
-    rows = np.ascontiguousarray(rows)
-    spans = np.empty((n, 2), np.int64)
-    _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
-    found: list[list[int]] = spans.tolist()
-    return found
+@lru_cache(maxsize=64)
+def _split(heads: bytes) -> tuple[bytes, ...]:
+    names, at = [], 0
+    while at < len(heads):
+        start = heads.index(b"\n", at) + 1
+        stop = start + int(heads[at + 1 : start])
+        names.append(heads[start:stop])
+        at = stop + len(b"\r\n")
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -147,21 +151,20 @@ class _Plan:
 
 
 @lru_cache(maxsize=64)
-def _plan(names: tuple[bytes, ...], layout: Layout) -> _Plan | None:
+def _plan(heads: bytes, layout: Layout) -> _Plan | None:
     """Return how to read entries of these fields; None where they can't be perfect."""
-    wanted = _roles(layout)
+    wanted, names = _roles(layout), _split(heads)
     known = dict.fromkeys(names)
     missing = {name for name, role in wanted.items() if role != _DIMENSION} - known.keys()
     unexpected = layout.strict and len(known) > len(wanted)
     if missing or unexpected or len(known) < len(names):
         return None
-    return _named(names, [wanted.get(name, _IGNORED) for name in names])
+    return _planned(heads, [wanted.get(name, _IGNORED) for name in names])
 
 
-def _named(names: Sequence[bytes], roles: list[int]) -> _Plan:
-    heads = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
-    sizes = np.array(list(map(len, heads)), np.int64)
-    return _Plan(b"".join(heads), sizes, np.array(roles, np.int64))
+def _planned(heads: bytes, roles: list[int]) -> _Plan:
+    sizes = [len(b"$%d\r\n%b\r\n" % (len(name), name)) for name in _split(heads)]
+    return _Plan(heads, np.array(sizes, np.int64), np.array(roles, np.int64))
 
 
 def _roles(layout: Layout) -> dict[bytes, int]:
@@ -181,8 +184,7 @@ def decode(
     Points are float64; those of format float32 stay such if `single` is wished. With a `tray` they
     lie there, and entries are read until it has what is wanted.
     """
-    names = _names(rows[:1])
-    plan = None if names is None else _plan(names, layout)
+    plan = _plan(_heads(rows[:1]), layout)
     if plan is None:
         return None
     rows = np.ascontiguousarray(rows)
@@ -215,25 +217,27 @@ def _points(rows: Rows, layout: Layout) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _repeated(names: tuple[bytes, ...], labels: frozenset[bytes]) -> _Plan:
-    return _named(names, [_LABEL if name in labels else _IGNORED for name in names])
+def _repeated(heads: bytes, labels: frozenset[bytes]) -> tuple[_Plan, tuple[bytes, ...]]:
+    """Return how to find the labels in entries of these fields, and which are there."""
+    names = _split(heads)
+    plan = _planned(heads, [_LABEL if name in labels else _IGNORED for name in names])
+    return plan, tuple(name for name in names if name in labels)
 
 
 def write_codes(
-    rows: Rows, names: tuple[bytes, ...], codes: Codes, version: int, labels: frozenset[bytes]
-) -> bytes | None:
-    """Return ID, code, distance, version and labels of each entry as MessagePack texts.
+    rows: Rows, codes: Codes, version: int, labels: frozenset[bytes]
+) -> tuple[tuple[bytes, ...], bytes] | None:
+    """Return the names of labels; and ID, code, distance, version and labels as MessagePack texts.
 
-    None where that is left to Python: where fields of an entry aren't called `names`, say.
+    None where that is left to Python: where entries have other fields than the first, say.
     """
-    plan, said = _repeated(names, labels), b"%d" % version
+    plan, names = _repeated(_heads(rows[:1]), labels)
     rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
     distance = np.ascontiguousarray(codes.distance, np.float64)
-    room = len(rows) * _CODE_BYTES + int(rows[:, SIZE].sum())
-    out = np.empty(room, np.uint8)
+    out = np.empty(len(rows) * _CODE_BYTES + int(rows[:, SIZE].sum()), np.uint8)
     size = _function("write_codes")(
         *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
         *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(index.ctypes.data, distance.ctypes.data, said, out.ctypes.data),
+        *(index.ctypes.data, distance.ctypes.data, b"%d" % version, out.ctypes.data),
     )
-    return None if size < 0 else out[:size].tobytes()
+    return None if size < 0 else (names, out[:size].tobytes())

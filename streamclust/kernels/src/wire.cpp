@@ -55,3 +55,16 @@ write_codes(const EntryRow* rows, int64_t n, int64_t width, const char* names,
     const Text text = {version, (int64_t)strlen(version)};
     return write_codes(rows, n, {width, names, name_sizes, roles}, codes, distances, text, out);
 }
+
+// Copy the names of an entry's fields as they are in the reply, "$2\r\nx0\r\n"; returns the bytes.
+EXPORT(int64_t) cut_names(const EntryRow* row, char* out) {
+    const char *p = (const char*)row->body, *end = p + row->size;
+    char* to = out;
+    for (int64_t k = 0; k < row->texts; k++) {
+        const char* from = p;
+        Text text;
+        if (read_text(p, end, text) != WHOLE) return -1;
+        if (k % 2 == 0) to = write_bytes(to, from, p - from);
+    }
+    return to - out;
+}
