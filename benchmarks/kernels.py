@@ -1,6 +1,6 @@
 """The numerical kernels beside what people would use instead, and beside the machine's limits.
 
-    python benchmarks/kernels.py [--repeat 7] [--out kernels.json] [--page]
+    python benchmarks/kernels.py [--repeat 7] [--out bench-output/kernels.json] [--page]
 
 One thread each, in turn, the best of several repetitions, in processor time (so that other
 programs take none of it). K-means: a step (assign and accumulate) of float32 points beside
@@ -395,7 +395,7 @@ def measure(repeat: int) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("kernels.json"))
+    parser.add_argument("--out", type=Path, default=Path("bench-output/kernels.json"))
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
