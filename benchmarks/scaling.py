@@ -133,7 +133,11 @@ def page(points: list[Curve], components: list[Curve], features: list[Curve]) ->
     feed = table(
         ["points of a feed (D 8, K 16)", *(f"{size:.0e}" for size in kmeans.sizes)],
         [
-            [name, *(f"{cost:.3g} s" for cost in curve.costs)]
+            [
+                name,
+                *(f"{cost:.3g} s" for cost in curve.costs),
+                *[""] * len(kmeans.sizes[len(curve.sizes) :]),
+            ]
             for name, curve in (("K-means", kmeans), ("full mixture", mixture))
         ],
     )
