@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.store.entries import Found
     from streamclust.store.layout import Layout
 
 _FIRST_READ = 16
@@ -62,8 +63,7 @@ class RangeReader(MergingReader):
         last = self._until[stream]
         while order(self._position[stream]) < order(last):
             try:
-                reply: Any = self._client.xread({stream: self._position[stream]}, count=count)
-                return up_to(reply[0][1], last) if reply else []
+                return read_up_to(self._client, stream, self._position[stream], last, count)
             except ReplyTooLargeError:
                 if count == 1:
                     return self._next_that_fits(stream)
@@ -81,6 +81,15 @@ class RangeReader(MergingReader):
                     return found  # else it was trimmed since, and another is next
             except ReplyTooLargeError:
                 self._position[stream] = entry_id
+
+
+def read_up_to(client: redis.Redis, stream: str, after: str, last: str, count: int) -> Found:
+    """Return the next entries of a stream, `count` at most, none of them after `last`.
+
+    They are read by XREAD, whose replies the client takes raw: packed, where it can.
+    """
+    reply: Any = client.xread({stream: after}, count=count)
+    return up_to(reply[0][1], last) if reply else []
 
 
 def before(entry_id: str) -> str:

@@ -8,13 +8,14 @@ codes land; of a long stretch all but the end may have landed before it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.codes import codes_call, last_code
-from streamclust.store.entries import sizes, up_to
+from streamclust.store.entries import sizes
 from streamclust.store.packed_codes import ids_of
+from streamclust.store.ranges import read_up_to
 from streamclust.store.reader import READ_BYTES, READ_ENTRIES
 from streamclust.store.streams import next_size, order
 from streamclust.store.subscription import newer
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
     from streamclust.worker.build import Settings
+
+_FEW = 16
+"""Entries that a read asks for at least, if they aren't large."""
 
 _TEMPORARY = "streamclust"
 """Group that is made and dropped, to make a stream without an entry."""
@@ -62,6 +66,7 @@ class OwnCodes:
         self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
         self._model = newer(client, keys, 0)
         self._entry_bytes = READ_BYTES / 16.0
+        self._most = READ_ENTRIES
 
     def begin(self, position: Mapping[str, str]) -> None:
         """Take note of where new streams begin: what is before has no codes."""
@@ -127,13 +132,13 @@ class OwnCodes:
 
     @property
     def _next_count(self) -> int:
-        return max(1, min(READ_ENTRIES, int(READ_BYTES / max(self._entry_bytes, 1.0))))
+        return max(1, min(self._most, int(READ_BYTES / max(self._entry_bytes, 1.0))))
 
     def _read(self, stream: str, end: str, count: int) -> Found:
-        """Return the next entries up to `end`; the read itself may bring some after it."""
-        reply: Any = self._reader.xread({stream: self._done[stream]}, count=count)
-        if not reply:
-            return []
-        [(_, entries)] = reply
-        self._entry_bytes = max(sizes(entries)[0], self._entry_bytes / 2.0)
-        return up_to(entries, end)
+        """Return the next entries up to `end`."""
+        entries = read_up_to(self._reader, stream, self._done[stream], end, count)
+        if entries:
+            self._entry_bytes = max(sizes(entries)[0], self._entry_bytes / 2.0)
+        # A read brings entries after `end` too, in vain: it asks for few where commits are short.
+        self._most = max(_FEW, min(READ_ENTRIES, 4 * len(entries)))
+        return entries
