@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 import redis
 
 from streamclust.client import Client
-from streamclust.store.connect import PASSING, translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -115,11 +114,9 @@ class AsyncClient:
             while True:
                 try:
                     models = await loop.run_in_executor(thread, follower.poll, _BLOCK_MS)
-                except PASSING as error:
+                except redis.RedisError as error:
                     await asyncio.sleep(follower.pause_after(error))
                     continue
-                except redis.RedisError as error:
-                    raise translated(error, client.label) from error
                 for model in models:
                     yield model
         finally:

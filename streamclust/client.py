@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import redis
 
 from streamclust.following import Follower
-from streamclust.store.connect import PASSING, Address, open_server, translate, translated
+from streamclust.store.connect import Address, open_server, translate, translated
 from streamclust.store.keys import Keys
 from streamclust.store.subscription import model_names, read_model
 
@@ -137,13 +137,11 @@ class Client:
             remaining = None if timeout is None else quiet_since + timeout - time.monotonic()
             try:
                 models = follower.poll(_patience(remaining))
-            except PASSING as error:
+            except redis.RedisError as error:
                 if remaining is not None and remaining <= 0.0:
                     raise translated(error, self._server.label) from error
                 time.sleep(_no_longer(follower.pause_after(error), remaining))
                 continue
-            except redis.RedisError as error:
-                raise translated(error, self._server.label) from error
             for model in models:
                 yield model
                 quiet_since = time.monotonic()

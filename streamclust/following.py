@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamclust.store.connect import translated
-from streamclust.store.subscription import follow
+from streamclust.store.faults import passes
+from streamclust.store.read_size import ReadSize
+from streamclust.store.subscription import VERSIONS, follow, newest_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +64,15 @@ class Follower:
         self._on_gap = on_gap or self._warn
         self._faults = 0
         self._looked = time.monotonic()
+        self._size = ReadSize(most=VERSIONS, on_less=_LOG.warning)
 
     def poll(self, block_ms: int | None) -> list[Model]:
         """Return the versions that came since the last call, waiting for the first of them."""
         if self._last is None or self._faults or time.monotonic() - self._looked > _LOOK_SECONDS:
             self._look()
-        models = list(follow(self._client, self._keys, self._last or 0, block_ms=block_ms))
+        models = list(
+            follow(self._client, self._keys, self._last or 0, block_ms=block_ms, size=self._size)
+        )
         for model in models:
             if self._last and model.version > self._last + 1:
                 self._on_gap(self._last + 1, model.version - 1)
@@ -86,7 +91,15 @@ class Follower:
         self._faults = 0
 
     def pause_after(self, error: redis.RedisError) -> float:
-        """Return how many seconds to wait before the next call, after this fault."""
+        """Return how many seconds to wait before the next call, after this fault.
+
+        Raises
+        ------
+        StreamclustError
+            If the fault is none that passes.
+        """
+        if not passes(error):
+            raise translated(error, self._label) from error
         if not self._faults:
             _LOG.warning("%s; trying again", translated(error, self._label))
         self._faults += 1
@@ -105,7 +118,7 @@ class Follower:
         self._last = max(newest - 1, 0)
 
     def _newest(self) -> int:
-        entries: Any = self._client.xrevrange(self._keys.models, count=1)
+        entries = newest_entry(self._client, self._keys)
         return int(entries[0][0].partition(b"-")[0]) if entries else 0
 
     def _warn(self, first: int, last: int) -> None:

@@ -102,6 +102,7 @@ def look(client: redis.Redis, settings: Settings, name: str) -> Row:
     from streamclust.store.health import read_health
     from streamclust.store.keys import Keys
     from streamclust.store.lag import lag
+    from streamclust.store.read_size import read_value
     from streamclust.store.subscription import dead_count, read_model
 
     keys = Keys(settings.namespace, name)
@@ -112,7 +113,7 @@ def look(client: redis.Redis, settings: Settings, name: str) -> Row:
     except UnknownModelError:
         if name not in settings.models and health is None:
             raise
-    state: Any = client.get(keys.state)
+    state: Any = read_value(client, keys.state, lambda: client.get(keys.state))
     at = Covered() if state is None else decode_covered(state, f"key {keys.state}")
     configured = settings.models[name].streams if name in settings.models else ()
     streams = tuple(at.position) or configured

@@ -22,9 +22,11 @@ from streamclust.store.exchange import open_exchange
 from streamclust.store.faults import passes
 from streamclust.store.gaps import gap_words
 from streamclust.store.group import Delivery, GroupMember, member_name
+from streamclust.store.read_size import ReadSize
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, read_model
 from streamclust.worker.build import points_format
+from streamclust.worker.log import warn_of_less
 from streamclust.worker.model import Job as ModelJob
 from streamclust.worker.patience import Patience
 
@@ -113,9 +115,14 @@ def run_encoder(job: Job) -> Tally:
     """
     patience = Patience(job.server.label, job.stop, job.log)
     tally, name = Tally(job.stream), member_name()
+    share = min(job.model.batch.least, _SHARE)
+    size = ReadSize(most=share, on_less=warn_of_less(job.log))
     while not job.stop.is_set():
         try:
-            with job.server.session() as server, _encoder(job, server, tally, name) as encoder:
+            with (
+                job.server.session() as server,
+                _encoder(job, server, tally, name, size) as encoder,
+            ):
                 if encoder.work(patience):
                     break
         except redis.RedisError as error:
@@ -128,9 +135,11 @@ def run_encoder(job: Job) -> Tally:
 
 
 @contextmanager
-def _encoder(job: Job, server: Server, tally: Tally, name: str) -> Iterator[_Encoder]:
+def _encoder(
+    job: Job, server: Server, tally: Tally, name: str, size: ReadSize
+) -> Iterator[_Encoder]:
     """Hand back in the end what isn't finished, unless the same encoder goes on in a moment."""
-    encoder, goes_on = _Encoder(job, server, tally, name), False
+    encoder, goes_on = _Encoder(job, server, tally, name, size), False
     try:
         yield encoder
     except redis.RedisError as error:
@@ -144,14 +153,13 @@ def _encoder(job: Job, server: Server, tally: Tally, name: str) -> Iterator[_Enc
 class _Encoder:
     """One session: what it knows of the server is of no use in the next one."""
 
-    def __init__(self, job: Job, server: Server, tally: Tally, name: str) -> None:
+    def __init__(self, job: Job, server: Server, tally: Tally, name: str, size: ReadSize) -> None:
         self._job = job
         settings = job.model
         self._client = server.client()
         self._largest = settings.batch.max_entry_bytes
         reader = server.client(max_reply=self._largest, packed=True)
-        share = min(settings.batch.least, _SHARE)
-        self._member = GroupMember(reader, job.stream, job.keys.encoders, share, name)
+        self._member = GroupMember(reader, job.stream, job.keys.encoders, size, name)
         self._exchange = open_exchange(
             self._client, self._member, job.keys, job.key, settings.encode.keep
         )

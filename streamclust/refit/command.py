@@ -18,6 +18,7 @@ from streamclust.refit.span import resolve
 from streamclust.scaling import learn_scaling
 from streamclust.store.checkpoint import Checkpoint
 from streamclust.worker.build import make_learner, points_format
+from streamclust.worker.log import warn_of_less
 from streamclust.worker.position import begin
 
 if TYPE_CHECKING:
@@ -264,7 +265,8 @@ def open_source(job: Job, which: Which, at: Checkpoint) -> Opened:
     client = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
     part = resolve(which.span, at, client)
     spec = points_format(job.model.points, D)
-    stream = StreamRange(client, part.after, part.until, spec, at.layout)
+    on_less = warn_of_less(job.log)
+    stream = StreamRange(client, part.after, part.until, spec, at.layout, on_less)
     return Opened(Checked(stream, D, job.name), part.whole)
 
 

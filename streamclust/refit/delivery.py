@@ -18,6 +18,7 @@ from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownM
 from streamclust.store.checkpoint import decode_checkpoint
 from streamclust.store.proposal import new_id, propose, proposed, withdraw
 from streamclust.store.published import SWAPS
+from streamclust.store.read_size import read_value
 from streamclust.store.subscription import follow
 from streamclust.worker.build import make_family
 from streamclust.worker.model import swap_in_place
@@ -62,7 +63,8 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
     UnknownModelError
         If no worker has begun with it.
     """
-    data: Any = client.get(job.keys.state)
+    state = job.keys.state
+    data: Any = read_value(client, state, lambda: client.get(state))
     if data is None:
         raise UnknownModelError(
             f"model {job.name!r} has learned nothing yet in namespace {job.keys.namespace!r}; "

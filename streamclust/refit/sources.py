@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.online import LearnerState
     from streamclust.store.layout import Layout, PointsFormat
+    from streamclust.store.read_size import OnLess
 
 _CHUNK = 8192
 """Points that are decoded at a time."""
@@ -61,6 +62,8 @@ class StreamRange:
     spec : PointsFormat
     layout : Layout or None
         The model's own, if it is known.
+    on_less : callable, optional
+        Given a sentence, whenever less is asked for because a reply was lost.
     """
 
     def __init__(
@@ -70,8 +73,9 @@ class StreamRange:
         until: Mapping[str, str],
         spec: PointsFormat,
         layout: Layout | None,
+        on_less: OnLess = lambda _: None,
     ) -> None:
-        self._client = client
+        self._client, self._on_less = client, on_less
         self._after, self._until = dict(after), dict(until)
         self._spec, self._layout = spec, layout
         self.label = "; ".join(
@@ -80,7 +84,7 @@ class StreamRange:
 
     def chunks(self) -> Iterator[Points]:
         """Yield all points; see `Source`."""
-        reader = RangeReader(self._client, self._after, self._until)
+        reader = RangeReader(self._client, self._after, self._until, self._on_less)
         batcher = Batcher(self._spec, self._layout, self._after, _CHUNK)
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             if len(batch.X):

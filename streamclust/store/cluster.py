@@ -24,6 +24,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from streamclust.store.wrong_type import is_wrong_type, with_key
+
 _SLICE_MS = 25
 """How long a read waits at one node for entries that may come at another."""
 
@@ -59,6 +61,17 @@ class ClusterClient(RedisCluster):
         try:
             return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]
         except (ClusterError, RedisClusterException) as error:
+            raise _lost(error) from error
+        except redis.ResponseError as error:
+            if is_wrong_type(error):
+                raise with_key(error, args, self.type) from error
+            raise
+
+    def node_of(self, key: Any) -> ClusterNode:
+        """Return the node that has a key."""
+        try:
+            return self.get_node_from_key(key)  # type: ignore[no-untyped-call]
+        except RedisClusterException as error:  # nobody has its slot now
             raise _lost(error) from error
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
@@ -100,7 +113,7 @@ class ClusterClient(RedisCluster):
         limits = (("COUNT", count), ("BLOCK", block))
         options = [part for pair in limits if pair[1] is not None for part in pair]
         # Named, so that redis-py need not ask a server where the keys in the command are.
-        node = self.get_node_from_key(next(iter(streams)))  # type: ignore[no-untyped-call]
+        node = self.node_of(next(iter(streams)))
         words = ("XREAD", *options, "STREAMS", *streams, *streams.values())
         return self.execute_command(*words, target_nodes=node) or []
 
@@ -134,7 +147,7 @@ class _Pipeline:
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send them, and once more those that the node has referred to another."""
         commands, self._commands = self._commands, []
-        node = self._cluster.get_node_from_key(commands[0][1])  # type: ignore[no-untyped-call]
+        node = self._cluster.node_of(commands[0][1])
         pipeline = self._cluster.get_redis_connection(node).pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -145,6 +158,8 @@ class _Pipeline:
     def _settled(self, command: tuple[Any, ...], reply: Any, raise_on_error: bool) -> Any:
         if isinstance(reply, AskError | TryAgainError):  # MOVED is an AskError too
             return self._cluster.execute_command(*command)
+        if is_wrong_type(reply):
+            reply = with_key(reply, command, self._cluster.type)
         if raise_on_error and isinstance(reply, redis.RedisError):
             raise reply
         return reply

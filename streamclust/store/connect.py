@@ -30,13 +30,13 @@ from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bound_replies
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
+from streamclust.store.faults import answered
 from streamclust.store.framing import frame_replies
 from streamclust.store.history import History, HistoryChangedError
+from streamclust.store.read_size import UnreadableError
+from streamclust.store.wrong_type import is_wrong_type, with_key
 
-__all__ = ["EMBEDDED", "PASSING", "Address", "Server", "open_server", "translate", "translated"]
-
-PASSING = (redis.ConnectionError, redis.TimeoutError)
-"""Faults that may pass: the server is away, restarts, or loads its data."""
+__all__ = ["EMBEDDED", "Address", "Server", "open_server", "translate", "translated"]
 
 _SENTINEL_TIMEOUT = 2.0
 """Seconds that a sentinel may take to answer; then the next one is asked."""
@@ -113,7 +113,7 @@ class Server:
         else:
             options["retry"] = Retry(NoBackoff(), 0)
             sentinel = self._endpoint.kind == "sentinel"
-            client = redis.Redis.from_pool(
+            client = _Client.from_pool(
                 self._sentinel_pool(options) if sentinel else ConnectionPool(**options)
             )
         self._clients.add(client)
@@ -173,8 +173,23 @@ class Server:
         self.close()
 
 
+class _Client(redis.Redis):
+    """A client whose errors of type WRONGTYPE name the key."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if is_wrong_type(error) and args[0] != "TYPE":
+                raise with_key(error, args, self.type) from error
+            raise
+
+
 def open_server(address: Address) -> Server:
     """Start or share the embedded server, or find the user's own with one PING.
+
+    A server that answers, but can't work now (it is busy with a script, loads its data, has lost
+    its primary), is found too.
 
     Raises
     ------
@@ -183,12 +198,29 @@ def open_server(address: Address) -> Server:
     ServerError
         If the server refuses, or can't be reached (``ServerUnreachableError``).
     """
+    server = find_server(address)
+    try:
+        with server.client() as client:
+            client.ping()
+    except redis.RedisError as error:
+        if not answered(error):
+            raise translated(error, server.label) from error
+    return server
+
+
+def find_server(address: Address) -> Server:
+    """Start or share the embedded server, or take the user's own as it is, without a connection.
+
+    Raises
+    ------
+    ConfigError
+        If the address can't be used.
+    ServerError
+        If the embedded server can't be started.
+    """
     if address.url == EMBEDDED:
         return _open_embedded(address.data_dir)
-    server = Server(read_address(address))
-    with translate(server.label), server.client() as client:
-        client.ping()
-    return server
+    return Server(read_address(address))
 
 
 def _open_embedded(data_dir: Path) -> Server:
@@ -237,6 +269,14 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         ServerError,
         "{label} doesn't permit this: {reason}; give that user the right, "
         "or name another one in redis.username",
+    ),
+    (
+        UnreadableError,
+        "",
+        ServerError,
+        "can't read {reason} from {label}: the connection is lost in the middle of each reply that "
+        "holds it; raise the server's client-output-buffer-limit for normal clients, or the limit "
+        "of a proxy before it, or remove it",
     ),
     (
         redis.BusyLoadingError,
@@ -319,7 +359,8 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         redis.ResponseError,
         "WRONGTYPE",
         ServerError,
-        "{label} answered: {reason}; does another program use the same key?",
+        "{label} answered: {reason}; does another program use the same key? Move it, or change "
+        "the name (namespace, models, streams)",
     ),
 )
 

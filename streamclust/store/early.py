@@ -59,9 +59,8 @@ class EarlyRead:
                 reply = self._connection.read_response()
                 probes = {stream: probed(self._connection.read_response()) for stream in wanted}
                 return (reply, probes) if wanted == self._wanted else (None, {})
-        except redis.ResponseError:
+        except redis.ResponseError:  # the same read, sent alone, meets it too, and names the key
             self._connection.disconnect()  # more replies may be to come
-            raise
         finally:
             self._give_back()
         return None, {}

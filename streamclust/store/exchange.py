@@ -23,6 +23,7 @@ from streamclust.store.codes import WRITER, how_many, last_code, write_codes
 from streamclust.store.group import FIND_GAP, Delivery
 from streamclust.store.packed_codes import as_rows, ids_of
 from streamclust.store.subscription import newer, newer_call, newest_of
+from streamclust.store.wrong_type import is_wrong_type, with_key
 
 if TYPE_CHECKING:
     from streamclust.store.gaps import Gap
@@ -214,7 +215,7 @@ def _sent_together(
     try:
         packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
         connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
-        yield _replies(client, connection, [command[0] for command in commands])
+        yield _replies(client, connection, commands)
     except BaseException:  # some replies are still to come
         connection.disconnect()  # type: ignore[no-untyped-call]
         raise
@@ -222,20 +223,22 @@ def _sent_together(
         pool.release(connection)
 
 
-def _replies(client: redis.Redis, connection: Any, names: Sequence[str]) -> Iterator[Any]:
+def _replies(
+    client: redis.Redis, connection: Any, commands: Sequence[tuple[Any, ...]]
+) -> Iterator[Any]:
     """Yield the replies to commands; an error stands for itself.
 
     One that is too large ends the connection, and stands for those after it too.
     """
     too_large = None
-    for name in names:
+    for command in commands:
         if too_large is not None:
             yield too_large
             continue
         try:
-            yield client.parse_response(connection, name)  # type: ignore[no-untyped-call]
+            yield client.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
         except redis.ResponseError as error:
-            yield error
+            yield with_key(error, command, client.type) if is_wrong_type(error) else error
         except ReplyTooLargeError as error:
             too_large = error
             yield error

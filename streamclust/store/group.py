@@ -11,18 +11,17 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import names, sizes
+from streamclust.store.entries import names
 from streamclust.store.gaps import Gap
 from streamclust.store.packed import Packed
-from streamclust.store.reader import READ_BYTES, READ_ENTRIES
-from streamclust.store.streams import LESS, order
+from streamclust.store.read_size import ReadSize
+from streamclust.store.streams import LESS, last_size, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,8 +116,8 @@ class GroupMember:
     client : redis.Redis
         Its replies are taken raw, so it should have no other user.
     stream, group : str
-    count : int
-        Entries that one read asks for at most.
+    size : ReadSize
+        How much a read asks for; of all the sessions of this member.
     name : str, optional
         The member's own, if it has one already.
 
@@ -129,15 +128,14 @@ class GroupMember:
     """
 
     def __init__(
-        self, client: redis.Redis, stream: str, group: str, count: int, name: str = ""
+        self, client: redis.Redis, stream: str, group: str, size: ReadSize, name: str = ""
     ) -> None:
         for command in ("XREADGROUP", "XPENDING", "XAUTOCLAIM"):
             client.set_response_callback(command, lambda reply, **_: reply)
         self.client = client
         self.stream = stream
         self.group = group
-        self._count = min(count, READ_ENTRIES)
-        self._entry_bytes = READ_BYTES / 16.0
+        self._size = size
         self.name = name or member_name()
         self.newest = b"0-0"
 
@@ -164,11 +162,11 @@ class GroupMember:
             If the client doesn't take so much at once. The entries are this member's own all the
             same.
         """
-        return self._read(">", self._next_count, block_ms)
+        return self._read(">", self._size.next_count, block_ms)
 
     def new_call(self, block_ms: int | None) -> tuple[str | int, ...]:
         """Return the command that `read_new` sends."""
-        return self._call(">", self._next_count, block_ms)
+        return self._call(">", self._size.next_count, block_ms)
 
     def missing(self) -> Gap | None:
         """Return what was trimmed before any member was given it; each gap to one member, once."""
@@ -182,20 +180,30 @@ class GroupMember:
         return Gap(self.stream, after.decode(), entries=count if count > 0 else None)
 
     def read_own(self) -> Delivery:
-        """Return the oldest entries that this member has but has not finished."""
-        count = self._next_count
-        while count > 1:
-            with suppress(ReplyTooLargeError):
-                return self._read("0", count, None)
-            count = max(1, count // 8)
+        """Return the oldest entries that this member has but has not finished.
+
+        Raises
+        ------
+        UnreadableError
+            If the connection is lost whenever one of them is read by itself.
+        """
         try:
-            return self._read("0", 1, None)
+            return self._size.read(
+                self.client,
+                lambda count: self._read("0", count, None),
+                self._size.next_count,
+                f"{self.stream} that this encoder has",
+                "0-0",
+                self._next_own,
+            )
         except ReplyTooLargeError:
             return Delivery([(entry_id, []) for entry_id in self._own(1)], too_large=True)
 
-    @property
-    def _next_count(self) -> int:
-        return max(1, min(self._count, int(READ_BYTES / max(self._entry_bytes, 1.0))))
+    def _next_own(self) -> tuple[bytes, int]:
+        """Return ID and bytes of the oldest entry that this member has."""
+        for entry_id in self._own(1):
+            return last_size(self.client, self.stream, entry_id.decode())
+        return b"", 0
 
     def _own(self, count: int) -> list[bytes]:
         own: Any = self.client.xpending_range(
@@ -216,7 +224,7 @@ class GroupMember:
         """Return what the reply to a read holds."""
         there, gone = _parted([] if not reply else reply[0][1])
         if there:
-            self._entry_bytes = max(sizes(there)[0], self._entry_bytes / 2.0)
+            self._size.took(there)
             if new:
                 [self.newest] = names(there[-1:])
         return Delivery(there, tuple(gone))

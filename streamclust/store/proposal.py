@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.read_size import read_value
 
 if TYPE_CHECKING:
     import redis
@@ -60,7 +62,8 @@ def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Check
     FormatError
         If it is damaged, or of a model with other hyperparameters.
     """
-    data: Any = client.hget(keys.proposal, "state")
+    ask = partial(client.hget, keys.proposal, "state")
+    data: Any = read_value(client, keys.proposal, ask)
     return None if data is None else decode_checkpoint(data, family, f"key {keys.proposal}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,22 +10,26 @@ import numpy as np
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.entries import from_reply, names, up_to
 from streamclust.store.points import decode
-from streamclust.store.reader import READ_BYTES, READ_ENTRIES, MergingReader
-from streamclust.store.streams import BEGINNING, newest_up_to, next_size, order
+from streamclust.store.read_size import ReadSize, read_whole
+from streamclust.store.reader import MergingReader
+from streamclust.store.streams import (
+    BEGINNING,
+    LARGEST,
+    before,
+    last_size,
+    newest_up_to,
+    next_size,
+    order,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import redis
 
     from streamclust.store.entries import Found
     from streamclust.store.layout import Layout
-
-_FIRST_READ = 16
-"""Entries of the first read backwards, when nothing tells how large they are."""
-
-_LARGEST = (1 << 64) - 1
-"""Largest part of an entry's ID."""
+    from streamclust.store.read_size import OnLess
 
 
 class RangeReader(MergingReader):
@@ -39,13 +44,24 @@ class RangeReader(MergingReader):
         Stream -> ID of the last entry that is not wanted any more.
     until : mapping of str to str
         Stream -> ID of the last entry that is.
+    on_less : callable, optional
+        Given a sentence, whenever less is asked for because a reply was lost.
+
+    Raises
+    ------
+    UnreadableError
+        When reading: if the connection is lost whenever one entry is read by itself.
     """
 
     def __init__(
-        self, client: redis.Redis, after: Mapping[str, str], until: Mapping[str, str]
+        self,
+        client: redis.Redis,
+        after: Mapping[str, str],
+        until: Mapping[str, str],
+        on_less: OnLess = lambda _: None,
     ) -> None:
         self._position = {stream: after[stream] for stream in until if stream in after}
-        super().__init__(self._position)
+        super().__init__(self._position, on_less=on_less)
         for command in ("XREAD", "XRANGE"):
             client.set_response_callback(command, lambda reply, **_: reply)
         self._client = client
@@ -56,19 +72,23 @@ class RangeReader(MergingReader):
             if entries := self._next(stream, count):
                 self._waiting[stream] = from_reply(stream, entries, None, None)
                 self._position[stream] = names(entries[-1:])[0].decode()
-                self._sized(entries)
+                self._bytes += self._size.took(entries)
 
     def _next(self, stream: str, count: int) -> Any:
         """Return the next entries, fewer and fewer until they fit into a reply."""
-        last = self._until[stream]
-        while order(self._position[stream]) < order(last):
-            try:
-                return read_up_to(self._client, stream, self._position[stream], last, count)
-            except ReplyTooLargeError:
-                if count == 1:
-                    return self._next_that_fits(stream)
-                count = max(1, count // 8)
-        return []
+        after, last = self._position[stream], self._until[stream]
+        if order(after) >= order(last):
+            return []
+        try:
+            return self._size.read(
+                self._client,
+                lambda count: read_up_to(self._client, stream, after, last, count),
+                count,
+                stream,
+                after,
+            )
+        except ReplyTooLargeError:
+            return self._next_that_fits(stream)
 
     def _next_that_fits(self, stream: str) -> Any:
         """Return the next entry, and pass by what doesn't fit into a reply by itself."""
@@ -76,8 +96,9 @@ class RangeReader(MergingReader):
             entry_id = next_size(self._client, stream, self._position[stream])[0].decode()
             if not entry_id or order(entry_id) > order(self._until[stream]):
                 return []
+            ask = partial(self._client.xrange, stream, entry_id, entry_id)
             try:
-                if found := self._client.xrange(stream, entry_id, entry_id):
+                if found := read_whole(self._client, ask):
                     return found  # else it was trimmed since, and another is next
             except ReplyTooLargeError:
                 self._position[stream] = entry_id
@@ -92,17 +113,9 @@ def read_up_to(client: redis.Redis, stream: str, after: str, last: str, count: i
     return up_to(reply[0][1], last) if reply else []
 
 
-def before(entry_id: str) -> str:
-    """Return the ID just before this one, so that reading after it begins with this one."""
-    milliseconds, sequence = order(entry_id)
-    if sequence:
-        return f"{milliseconds}-{sequence - 1}"
-    return f"{milliseconds - 1}-{_LARGEST}" if milliseconds else BEGINNING
-
-
 def end_of(entry_id: str) -> str:
     """Return the last ID of a millisecond that is given without its sequence number."""
-    return entry_id if "-" in entry_id else f"{entry_id}-{_LARGEST}"
+    return entry_id if "-" in entry_id else f"{entry_id}-{LARGEST}"
 
 
 def before_last(
@@ -139,14 +152,14 @@ def _tail(
 ) -> list[tuple[tuple[int, int], int]]:
     """Return ID and number of points of a stream's last entries, newest first."""
     tail: list[tuple[tuple[int, int], int]] = []
-    end, count, total = last, _FIRST_READ, 0
+    size, end, total = ReadSize(), last, 0
     while total < n_points:
+        ask: Callable[[int], Any] = partial(client.xrevrange, stream, end, "-")
+        find = partial(last_size, client, stream, end)
         try:
-            reply: Any = client.xrevrange(stream, end, "-", count=count)
+            reply: Any = size.read(client, ask, size.next_count, stream, end, find)
         except ReplyTooLargeError:
-            if count == 1:
-                end = f"({newest_up_to(client, stream, end)}"
-            count = max(1, count // 8)
+            end = f"({newest_up_to(client, stream, end)}"
             continue
         if not reply:
             break
@@ -154,6 +167,5 @@ def _tail(
         tail += zip((order(e) for e, _ in reply), decoded.counts.tolist(), strict=True)
         total += len(decoded.X)
         end = f"({reply[-1][0].decode()}"
-        largest = max(sum(map(len, flat)) for _, flat in reply)
-        count = max(1, min(READ_ENTRIES, READ_BYTES // max(largest, 1)))
+        size.took(reply)
     return tail

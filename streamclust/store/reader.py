@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.early import EarlyRead
-from streamclust.store.entries import NOTHING, from_reply, join, sizes
+from streamclust.store.entries import NOTHING, from_reply, join
 from streamclust.store.gaps import Gap, StreamWatch
+from streamclust.store.read_size import READ_BYTES, ReadSize, read_whole
 from streamclust.store.streams import next_size
 
 if TYPE_CHECKING:
@@ -20,17 +20,11 @@ if TYPE_CHECKING:
 
     from streamclust.store.entries import Entries, Found
     from streamclust.store.gaps import OnReset
+    from streamclust.store.read_size import OnLess
     from streamclust.store.streams import StreamInfo
-
-READ_ENTRIES = 4096
-READ_BYTES = 4 << 20
-"""What one read asks of a stream at most: entries, and bytes as far as earlier entries tell."""
 
 _LEARNED_BYTES = 8 << 20
 """Of a worker: larger reads take less time a byte, here and at the server."""
-
-_FIRST_READ = 16
-"""Entries of the first read, when nothing tells how large they are."""
 
 _AROUND = 1024
 """Bytes of a reply that are not the entry's own, at most."""
@@ -44,18 +38,20 @@ class MergingReader:
     streams : iterable of str
     read_bytes : int
         What a read asks for at most, as far as earlier entries tell.
-
-    Attributes
-    ----------
-    entry_bytes : float
-        About the size of the largest entries of late, so that no read asks for too many.
+    on_less : callable, optional
+        Given a sentence, whenever less is asked for because a reply was lost.
     """
 
-    def __init__(self, streams: Iterable[str], read_bytes: int = READ_BYTES) -> None:
+    def __init__(
+        self,
+        streams: Iterable[str],
+        read_bytes: int = READ_BYTES,
+        on_less: OnLess = lambda _: None,
+    ) -> None:
         self._gaps: list[Gap] = []
         self._waiting = dict.fromkeys(streams, NOTHING)
         self._read_bytes = read_bytes
-        self.entry_bytes = read_bytes / _FIRST_READ
+        self._size = ReadSize(read_bytes, on_less=on_less)
         self._behind: set[str] = set()
         self._bytes = 0
 
@@ -87,7 +83,7 @@ class MergingReader:
     @property
     def next_count(self) -> int:
         """Entries that the next read should ask for."""
-        return max(1, min(READ_ENTRIES, int(self._read_bytes / max(self.entry_bytes, 1.0))))
+        return self._size.next_count
 
     def take_gaps(self) -> list[Gap]:
         """Return what was found to be missing after all that has been read."""
@@ -97,11 +93,6 @@ class MergingReader:
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         """Add what comes next of these streams, about `count` entries each, to `_waiting`."""
         raise NotImplementedError
-
-    def _sized(self, entries: Found) -> None:
-        last, all_of_them = sizes(entries)
-        self.entry_bytes = max(last, self.entry_bytes / 2.0)
-        self._bytes += all_of_them
 
     def _merge(self) -> Entries:
         """Take entries in order until a stream is used up that may have more to come."""
@@ -135,6 +126,13 @@ class StreamReader(MergingReader):
         What to do when a stream was deleted and begun again: 'wait' for larger IDs, or 'restart'.
     largest : int
         Bytes of a reply that the client takes at most; an entry with more is refused.
+    on_less : callable, optional
+        Given a sentence, whenever less is asked for because a reply was lost.
+
+    Raises
+    ------
+    UnreadableError
+        When reading: if the connection is lost whenever one entry is read by itself.
     """
 
     def __init__(
@@ -144,8 +142,9 @@ class StreamReader(MergingReader):
         read: Mapping[str, int | None] | None = None,
         on_reset: OnReset = "wait",
         largest: int = 1 << 62,
+        on_less: OnLess = lambda _: None,
     ) -> None:
-        super().__init__(position, min(_LEARNED_BYTES, largest // 2))
+        super().__init__(position, min(_LEARNED_BYTES, largest // 2), on_less)
         self._largest = largest
         client.set_response_callback("XREAD", lambda reply, **_: reply)
         self._client = client
@@ -160,10 +159,13 @@ class StreamReader(MergingReader):
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         try:
-            found, probes = self._xread(streams, count, block_ms)
-        except ReplyTooLargeError:
+            found, probes = read_whole(self._client, lambda: self._xread(streams, count, block_ms))
+        except ReplyTooLargeError as error:
+            fewer = self._size.less(
+                count, error, ", ".join(streams), ", ".join(self._after(streams).values())
+            )
             for stream in streams:
-                self._fill_less(stream, count)
+                self._fill_less(stream, fewer)
             return
         for stream in streams:
             full = len(found.get(stream, ())) >= count
@@ -193,14 +195,20 @@ class StreamReader(MergingReader):
     def _fill_less(self, stream: str, count: int) -> None:
         """Read fewer and fewer entries, until they fit into a reply; refuse one that doesn't."""
         self._behind.add(stream)
-        while count > 1:
-            count = max(1, count // 8)
-            with suppress(ReplyTooLargeError):
-                found, probes = self._xread([stream], count, None)
-                if stream in found:
-                    self._arrived(stream, found[stream], probes.get(stream))
-                return
-        self._refuse(stream)
+        position = self._watches[stream].position
+        try:
+            found, probes = self._size.read(
+                self._client,
+                lambda count: self._xread([stream], count, None),
+                count,
+                stream,
+                position,
+            )
+        except ReplyTooLargeError:
+            self._refuse(stream)
+            return
+        if stream in found:
+            self._arrived(stream, found[stream], probes.get(stream))
 
     def _refuse(self, stream: str) -> None:
         """Pass the next entry by without reading it."""
@@ -208,7 +216,7 @@ class StreamReader(MergingReader):
         entry_id, size = next_size(self._client, stream, watch.position)
         if size < self._largest - _AROUND - len(stream):
             if entry_id:  # that one is gone, and another is next
-                self._fill_less(stream, 8)
+                self._fill_less(stream, 1)
             return
         if gap := watch.took([(entry_id, [])]):
             self._gaps.append(gap)
@@ -220,4 +228,4 @@ class StreamReader(MergingReader):
         watch = self._watches[stream]
         gap = watch.took(entries, probed)
         self._waiting[stream] = from_reply(stream, entries, watch.read, gap)
-        self._sized(entries)
+        self._bytes += self._size.took(entries)

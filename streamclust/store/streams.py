@@ -58,6 +58,9 @@ local found = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', 1)
 return found[1] and found[1][1] or '0-0'
 """
 
+LARGEST = (1 << 64) - 1
+"""Largest part of an entry's ID."""
+
 _NO_ENTRY = "18446744073709551615-18446744073709551615"
 """An ID that no entry has, to be told of the stream in any case."""
 
@@ -101,6 +104,14 @@ def order(entry_id: str | bytes) -> tuple[int, int]:
     text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     milliseconds, _, sequence = text.partition("-")
     return int(milliseconds), int(sequence or 0)
+
+
+def before(entry_id: str) -> str:
+    """Return the ID just before this one, so that reading after it begins with this one."""
+    milliseconds, sequence = order(entry_id)
+    if sequence:
+        return f"{milliseconds}-{sequence - 1}"
+    return f"{milliseconds - 1}-{LARGEST}" if milliseconds else BEGINNING
 
 
 def look(client: redis.Redis, stream: str) -> StreamInfo | None:
@@ -150,6 +161,11 @@ def newest_up_to(client: redis.Redis, stream: str, end: str) -> str:
     """
     answer: Any = client.eval(_NEWEST, 1, stream, end)
     return bytes(answer).decode()
+
+
+def last_size(client: redis.Redis, stream: str, end: str) -> tuple[bytes, int]:
+    """Return ID and bytes of the last entry up to `end`, without reading it."""
+    return next_size(client, stream, before(newest_up_to(client, stream, end)))
 
 
 def entries_read(client: redis.Redis, position: Mapping[str, str]) -> dict[str, int]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import UnknownModelError
 from streamclust.store.published import Model, decode_model
+from streamclust.store.read_size import ReadSize, read_value
+from streamclust.store.streams import last_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
     from streamclust.store.keys import Keys
+
+VERSIONS = 16
+"""Versions that one read asks for at most."""
 
 
 def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> Model:
@@ -24,17 +31,38 @@ def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> M
         If nothing has been published under this name, or that version is no longer kept.
     """
     if version is None:
-        entries: Any = client.xrevrange(keys.models, count=1)
+        entries = newest_entry(client, keys)
     else:
-        entries = client.xrange(keys.models, f"{version}-0", f"{version}-0")
+        ask = partial(client.xrange, keys.models, f"{version}-0", f"{version}-0")
+        entries = _read_entry(client, keys, ask, version)
     if not entries:
         raise UnknownModelError(_missing(client, keys, version))
     return _decode(entries[0], keys)
 
 
+def newest_entry(client: redis.Redis, keys: Keys) -> Any:
+    """Return the entry of the newest version, in a list; an empty one if there is none."""
+    return _read_entry(client, keys, partial(client.xrevrange, keys.models, count=1))
+
+
 def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
     """Return the newest version if it is newer than the version `than`."""
-    return newest_of(client.execute_command(*newer_call(keys, than)), keys)  # type: ignore[no-untyped-call]
+    ask = partial(client.execute_command, *newer_call(keys, than))
+    return newest_of(_read_entry(client, keys, ask), keys)
+
+
+def _read_entry(
+    client: redis.Redis, keys: Keys, ask: Callable[[], Any], version: int | None = None
+) -> Any:
+    """Return what `ask` reads, of one version or the newest."""
+
+    def describe() -> str:
+        end = "+" if version is None else f"{version}-0"
+        entry_id, size = last_size(client, keys.models, end)
+        return f"entry {entry_id.decode()} of {keys.models} ({size:,} bytes)"
+
+    which = "the newest entry" if version is None else f"entry {version}-0"
+    return read_value(client, f"{which} of {keys.models}", ask, describe)
 
 
 def newer_call(keys: Keys, than: int) -> tuple[str | int, ...]:
@@ -48,11 +76,29 @@ def newest_of(reply: Any, keys: Keys) -> Model | None:
 
 
 def follow(
-    client: redis.Redis, keys: Keys, after: int, *, block_ms: int | None = None
+    client: redis.Redis,
+    keys: Keys,
+    after: int,
+    *,
+    block_ms: int | None = None,
+    size: ReadSize | None = None,
 ) -> Iterator[Model]:
-    """Yield the versions after `after`, waiting up to `block_ms` for the first of them."""
-    reply: Any = client.xread({keys.models: f"{after}-0"}, count=16, block=block_ms)
+    """Yield the versions after `after`, waiting up to `block_ms` for the first of them.
+
+    A call may yield fewer than there are. With the `size` of earlier calls it asks for as many as
+    the replies could hold.
+    """
+    size = size or ReadSize(most=VERSIONS)
+    position = {keys.models: f"{after}-0"}
+    reply: Any = size.read(
+        client,
+        lambda count: client.xread(position, count=count, block=block_ms),  # type: ignore[arg-type]
+        size.next_count,
+        keys.models,
+        f"{after}-0",
+    )
     for _, entries in reply or ():
+        size.took([(entry_id, [*chain(*fields.items())]) for entry_id, fields in entries])
         for entry in entries:
             yield _decode(entry, keys)
 

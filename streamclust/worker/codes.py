@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.codes import codes_call, last_code
-from streamclust.store.entries import sizes
 from streamclust.store.packed_codes import ids_of
 from streamclust.store.ranges import read_up_to
-from streamclust.store.reader import READ_BYTES, READ_ENTRIES
+from streamclust.store.read_size import READ_BYTES, READ_ENTRIES, ReadSize
 from streamclust.store.streams import next_size, order
 from streamclust.store.subscription import newer
 from streamclust.worker.build import points_format
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from streamclust.store.entries import Found
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
+    from streamclust.store.read_size import OnLess
     from streamclust.worker.build import Settings
 
 _FEW = 16
@@ -49,10 +49,17 @@ class OwnCodes:
     settings : KMeansSettings or GaussianMixtureSettings
     reader : redis.Redis
         For the points. It takes replies of so many bytes at most as the settings have it.
+    on_less : callable, optional
+        Given a sentence, whenever less is asked for because a reply was lost.
     """
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, settings: Settings, reader: redis.Redis
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        settings: Settings,
+        reader: redis.Redis,
+        on_less: OnLess = lambda _: None,
     ) -> None:
         self._client = client
         self._reader = reader
@@ -65,8 +72,7 @@ class OwnCodes:
         self._coder = {stream: Coder(spec, encode.top, encode.labels) for stream in self._key}
         self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
         self._model = newer(client, keys, 0)
-        self._entry_bytes = READ_BYTES / 16.0
-        self._most = READ_ENTRIES
+        self._size = ReadSize(READ_BYTES, READ_ENTRIES, on_less)
 
     def begin(self, position: Mapping[str, str]) -> None:
         """Take note of where new streams begin: what is before has no codes."""
@@ -116,29 +122,31 @@ class OwnCodes:
 
     def _next(self, stream: str, end: str, model: Model) -> Sequence[tuple[bytes, list[bytes]]]:
         """Return the codes of the next entries up to `end`; none if there are no more."""
-        coder, count = self._coder[stream], self._next_count
-        while order(end) > order(self._done[stream]):
-            try:
-                entries = self._read(stream, end, count)
-            except ReplyTooLargeError:
-                entry_id, _ = next_size(self._client, stream, self._done[stream])
-                if count == 1 and entry_id and order(entry_id) <= order(end):
-                    most = self._settings.batch.max_entry_bytes
-                    return coder.refuse(entry_id, too_large(most), model).entries
-                count = max(1, count // 8)
-                continue
-            return coder(entries, model).entries if entries else []
-        return []
+        coder = self._coder[stream]
+        if order(end) <= order(self._done[stream]):
+            return []
+        try:
+            entries = self._read(stream, end)
+        except ReplyTooLargeError:
+            entry_id, _ = next_size(self._client, stream, self._done[stream])
+            if not entry_id or order(entry_id) > order(end):
+                return []  # it was trimmed, and what is too large comes later
+            most = self._settings.batch.max_entry_bytes
+            return coder.refuse(entry_id, too_large(most), model).entries
+        return coder(entries, model).entries if entries else []
 
-    @property
-    def _next_count(self) -> int:
-        return max(1, min(self._most, int(READ_BYTES / max(self._entry_bytes, 1.0))))
-
-    def _read(self, stream: str, end: str, count: int) -> Found:
+    def _read(self, stream: str, end: str) -> Found:
         """Return the next entries up to `end`."""
-        entries = read_up_to(self._reader, stream, self._done[stream], end, count)
+        after = self._done[stream]
+        entries = self._size.read(
+            self._reader,
+            lambda count: read_up_to(self._reader, stream, after, end, count),
+            self._size.next_count,
+            stream,
+            after,
+        )
         if entries:
-            self._entry_bytes = max(sizes(entries)[0], self._entry_bytes / 2.0)
+            self._size.took(entries)
         # A read brings entries after `end` too, in vain: it asks for few where commits are short.
-        self._most = max(_FEW, min(READ_ENTRIES, 4 * len(entries)))
+        self._size.most = max(_FEW, min(READ_ENTRIES, 4 * len(entries)))
         return entries

@@ -13,11 +13,13 @@ from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.proposal import reason_of, under_way
 from streamclust.store.published import SWAPS, Model, Reason, encode_model
+from streamclust.store.read_size import read_value
 from streamclust.store.streams import entries_read
 from streamclust.store.trimming import trim
 from streamclust.worker.build import first_state, make_learner
 from streamclust.worker.cadence import Cadence
 from streamclust.worker.codes import OwnCodes
+from streamclust.worker.log import warn_of_less
 from streamclust.worker.memory import Memory
 from streamclust.worker.position import begin, check_type, mirror
 from streamclust.worker.solver import Solver
@@ -97,7 +99,9 @@ class Learning:
         found = self._load()
         self._memory.compare(found, log)
         self._codes = (
-            OwnCodes(client, keys, settings, reader or client) if settings.encode.worker else None
+            OwnCodes(client, keys, settings, reader or client, warn_of_less(log))
+            if settings.encode.worker
+            else None
         )
         self._checkpoint = self._committed = found or self._new()
         self._solver = Solver(self._learner)
@@ -313,7 +317,8 @@ class Learning:
         return Checkpoint(learner=state, position=position, read=dict(read))
 
     def _load(self) -> Checkpoint | None:
-        data: Any = self._client.get(self._keys.state)
+        state = self._keys.state
+        data: Any = read_value(self._client, state, lambda: self._client.get(state))
         if data is None:
             return None
         found = decode_checkpoint(data, self._learner.family, f"key {self._keys.state}")

@@ -11,6 +11,8 @@ import structlog
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
 
+    from streamclust.store.read_size import OnLess
+
 
 def configure_log(level: str = "info", form: str = "auto") -> None:
     """Set the level, and the form: 'human', 'json', or 'auto' by whether stderr is a terminal."""
@@ -29,6 +31,11 @@ def command_log() -> FilteringBoundLogger:
         wrapper_class=_filter("warning"),
     )
     return log
+
+
+def warn_of_less(log: FilteringBoundLogger) -> OnLess:
+    """Return what logs that reads ask for less, since replies were lost."""
+    return lambda reason: log.warning("asking for less", reason=reason)
 
 
 def _filter(level: str) -> type[FilteringBoundLogger]:

@@ -25,6 +25,7 @@ from streamclust.store.source import Batcher, batches
 from streamclust.worker.build import largest_batch, points_format
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning
+from streamclust.worker.log import warn_of_less
 from streamclust.worker.memory import Memory
 from streamclust.worker.patience import Patience
 from streamclust.worker.readahead import ReadAhead
@@ -207,7 +208,9 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     at = learning.checkpoint
     largest = job.model.batch.max_entry_bytes
     client = job.server.client(max_reply=largest, packed=True)
-    reader = StreamReader(client, at.position, at.read, job.model.on_reset, largest)
+    reader = StreamReader(
+        client, at.position, at.read, job.model.on_reset, largest, warn_of_less(job.log)
+    )
     given = at.learner.stats
     spec = points_format(job.model.points, None if given is None else given.reference.shape[1])
     batcher = Batcher(

@@ -18,6 +18,7 @@ from streamclust.store.ranges import RangeReader
 from streamclust.store.source import Batcher, batches
 from streamclust.store.streams import order
 from streamclust.worker.build import largest_batch, points_format
+from streamclust.worker.log import warn_of_less
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ class Swap:
         """Yield what was learned since the refit began, in batches."""
         spec = points_format(self._settings.points)
         after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
-        reader = RangeReader(self._reader, after, at.position)
+        reader = RangeReader(self._reader, after, at.position, warn_of_less(self._log))
         batcher = Batcher(
             spec,
             at.layout,

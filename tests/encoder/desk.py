@@ -22,6 +22,7 @@ from streamclust.store.connect import Server
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.published import Model, encode_model
+from streamclust.store.read_size import ReadSize
 from tests.store.committing import take
 
 CENTROIDS = np.array([[-10.0, -10.0], [0.0, 0.0], [10.0, 10.0]])
@@ -97,7 +98,9 @@ class Desk:
 
     def sleeper(self) -> GroupMember:
         """A member of the encoders' group that takes entries and does nothing with them."""
-        member = GroupMember(self.server.client(), self.stream, self.keys.encoders, 10)
+        member = GroupMember(
+            self.server.client(), self.stream, self.keys.encoders, ReadSize(most=10)
+        )
         member.join("0")
         return member
 

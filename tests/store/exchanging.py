@@ -15,6 +15,7 @@ from streamclust.store.gaps import Gap
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.published import encode_model
+from streamclust.store.read_size import ReadSize
 from tests.store.committing import a_model, ids
 
 
@@ -69,7 +70,7 @@ class Works:
 
     def encoder(self, max_reply: int | None = None) -> Encoder:
         reader = self.server.client(max_reply=max_reply)
-        member = GroupMember(reader, self.stream, self.keys.encoders, 2)
+        member = GroupMember(reader, self.stream, self.keys.encoders, ReadSize(most=2))
         member.join("0")
         client = self.server.client()
         exchange = open_exchange(client, member, self.keys, self.keys.codes(), 1000)

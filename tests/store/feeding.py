@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import redis
 
-from streamclust.store import reader
+from streamclust.store import read_size
 from streamclust.store.connect import Server
 from streamclust.store.layout import Layout, PointsFormat
 from streamclust.store.points import encode
@@ -34,8 +34,8 @@ SPECS = {"weighted": PointsFormat(weight_field="w")}
 def read_sizes(entries: int, *, first: int = 16) -> Iterator[None]:
     """Let reads ask for at most so many entries."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "READ_ENTRIES", entries)
-        patch.setattr(reader, "_FIRST_READ", first)
+        patch.setattr(read_size, "READ_ENTRIES", entries)
+        patch.setattr(read_size, "FIRST_READ", first)
         yield
 
 

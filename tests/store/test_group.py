@@ -10,6 +10,7 @@ import redis
 
 from streamclust.store.connect import Server
 from streamclust.store.group import GroupMember
+from streamclust.store.read_size import ReadSize
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Feed:
     stream: str
 
     def member(self, count: int = 2) -> GroupMember:
-        member = GroupMember(self.server.client(), self.stream, "g", count)
+        member = GroupMember(self.server.client(), self.stream, "g", ReadSize(most=count))
         member.join("0")
         return member
 
@@ -189,7 +190,7 @@ def test_who_leaves_hands_back_at_once(feed: Feed) -> None:
 def test_a_group_is_made_once_and_goes_on(feed: Feed) -> None:
     feed.add(1)
     assert got(feed.member()) == [b"1-0"]
-    late = GroupMember(feed.server.client(), feed.stream, "g", 10)
+    late = GroupMember(feed.server.client(), feed.stream, "g", ReadSize(most=10))
     late.join("$")
     feed.add(2)
     assert got(late) == [b"2-0"]

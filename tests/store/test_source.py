@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamclust.store import reader
+from streamclust.store import read_size
 from streamclust.store.connect import Server
 from streamclust.store.early import EarlyRead
 from streamclust.store.layout import Layout
@@ -365,7 +365,7 @@ def test_small_entries_are_read_many_at_a_time(feed: Feed) -> None:
     feed.add_points(grid(3000))
     counts = asked(feed, lambda: feed.drain(100))
     assert counts[0] == 16
-    assert max(counts) == reader.READ_ENTRIES
+    assert max(counts) == read_size.READ_ENTRIES
     assert len(counts) < 20
 
 

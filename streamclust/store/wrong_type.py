@@ -1,0 +1,78 @@
+"""Which key an error of type WRONGTYPE is about: the server doesn't say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+_WORD = "WRONGTYPE"
+
+_TYPES = {
+    "state": "string",
+    "lease": "string",
+    "token": "string",
+    "health": "string",
+    "refitting": "string",
+    "proposal": "hash",
+}
+"""Types of a model's keys, by the name after the hash tag; all others, and the points', are streams."""
+
+
+def is_wrong_type(error: object) -> bool:
+    """Whether an error, of a command or of one in a script, is of this kind."""
+    return isinstance(error, redis.ResponseError) and _WORD in str(error)
+
+
+def with_key(
+    error: redis.ResponseError, command: Sequence[Any], type_of: Callable[[str], Any]
+) -> redis.ResponseError:
+    """Return the error with the key, its type and the type that was expected.
+
+    Parameters
+    ----------
+    error : redis.ResponseError
+        An answer of this kind, to
+    command : sequence
+        the command with its arguments.
+    type_of : callable
+        Returns the server's answer to TYPE.
+    """
+    keys = [_text(key) for key in keys_of(command)]
+    wrong = []
+    with suppress(redis.RedisError):  # not everybody may ask
+        for key in keys:
+            found, expected = _text(type_of(key)), expected_type(key)
+            if found not in ("none", expected):
+                wrong.append(f"key {key} holds a {found}, expected a {expected}")
+    return redis.ResponseError(f"{_WORD} {'; '.join(wrong) or _named(keys)}")
+
+
+def keys_of(command: Sequence[Any]) -> Iterable[Any]:
+    """Return the keys in a command, of those that streamclust sends."""
+    name = _text(command[0]).upper()
+    if name in ("EVAL", "EVALSHA"):
+        return command[3 : 3 + int(command[2])]
+    words = [_text(word).upper() for word in command]
+    if name in ("XREAD", "XREADGROUP") and "STREAMS" in words:
+        rest = command[words.index("STREAMS") + 1 :]
+        return rest[: len(rest) // 2]
+    if name in ("EXISTS", "DEL"):
+        return command[1:]
+    return command[2:3] if name in ("XGROUP", "XINFO", "MEMORY", "OBJECT") else command[1:2]
+
+
+def expected_type(key: str) -> str:
+    """Return the type of a key of a model, or of a points' stream."""
+    tag, _, name = key.partition("}:")
+    return _TYPES.get(name, "stream") if tag.startswith("{") else "stream"
+
+
+def _named(keys: Sequence[str]) -> str:
+    return f"one of the keys {', '.join(keys)}" if len(keys) > 1 else f"key {''.join(keys)}"
+
+
+def _text(word: Any) -> str:
+    return word.decode(errors="backslashreplace") if isinstance(word, bytes) else str(word)
