@@ -11,10 +11,12 @@ from typing import Protocol
 
 import redis
 
-from streamclust.errors import DataError
+from streamclust.errors import DataError, ServerError
 from streamclust.store.connect import translated
+from streamclust.store.faults import passes
 from streamclust.store.layout import DEFAULT_FIELD, EntryFormat, Layout
 from streamclust.store.points import encode
+from streamclust.store.wrong_type import is_wrong_type, with_key
 from streamclust.tables import Chunk
 
 PIPELINE_ENTRIES = 500
@@ -68,6 +70,7 @@ def ingest(
     rate: float | None = None,
     maxlen: int | None = None,
     on_progress: Callable[[int], object] | None = None,
+    on_refusal: Callable[[redis.RedisError], object] | None = None,
     stop: Stop | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] | None = None,
@@ -93,6 +96,10 @@ def ingest(
         About how many entries the stream keeps; None for all.
     on_progress
         Called after each pipeline with the number of points sent so far.
+    on_refusal
+        Called with the first fault of a pipeline, if all its faults are refusals that may pass (the
+        server is busy, out of memory, a replica, ...). When it returns, the entries that were
+        refused are sent again. Default: the fault ends ingestion.
     stop
         Once set, the pipeline under way is finished and nothing further is sent.
     clock, sleep
@@ -108,7 +115,7 @@ def ingest(
         When the server refuses or is lost; its text says how many went in before.
     """
     stop = stop or threading.Event()
-    sender = _Sender(client, stream, maxlen)
+    sender = _Sender(client, stream, maxlen, on_refusal)
     pace = _Pace(rate, clock, sleep or stop.wait)
     started = clock()
     try:
@@ -116,12 +123,14 @@ def ingest(
             pace.wait()
             if stop.is_set():
                 break
-            sender.send(batch)
+            sender.send(batch, stop)
             pace.count(sum(points for _, points in batch))
             if on_progress is not None:
                 on_progress(sender.report.points)
     except DataError as error:
         raise DataError(f"{error}{_so_far(sender.report)}") from error
+    except ServerError as error:
+        raise type(error)(f"{error}{_so_far(sender.report)}") from error
     except redis.RedisError as error:
         mended = translated(error, label)
         raise type(mended)(f"{mended}{_so_far(sender.report)}") from error
@@ -212,23 +221,56 @@ class _Pace:
 class _Sender:
     """Adds batches to the stream, and knows what the server has confirmed."""
 
-    def __init__(self, client: redis.Redis, stream: str, maxlen: int | None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        stream: str,
+        maxlen: int | None,
+        on_refusal: Callable[[redis.RedisError], object] | None,
+    ) -> None:
         self.report = IngestReport()
         self._client = client
+        self._on_refusal = on_refusal
         trim: list[str | int] = [] if maxlen is None else ["MAXLEN", "~", maxlen]
         self._command = ["XADD", stream, *trim, "*"]
 
-    def send(self, batch: list[Sized]) -> None:
-        """Add the entries; raise the server's first refusal once all others are counted."""
+    def send(self, batch: list[Sized], stop: Stop) -> None:
+        """Add the entries; those that are refused again and again, until `stop` is set.
+
+        Raises
+        ------
+        redis.RedisError
+            The server's first refusal that doesn't pass, once all others are counted.
+        """
+        while batch:
+            refused = self._send(batch)
+            faults = [fault for _, fault in refused]
+            if faults and (self._on_refusal is None or not all(map(passes, faults))):
+                raise next((each for each in faults if not passes(each)), faults[0])
+            if faults and self._on_refusal is not None:
+                self._on_refusal(faults[0])
+                if stop.is_set():
+                    return
+            batch = [entry for entry, _ in refused]
+
+    def _send(self, batch: list[Sized]) -> list[tuple[Sized, redis.RedisError]]:
+        """Add the entries; return those that were refused, and why."""
         pipeline = self._client.pipeline(transaction=False)
         for flat, _ in batch:
             pipeline.execute_command(*self._command, *flat)  # type: ignore[no-untyped-call]
         replies = pipeline.execute(raise_on_error=False)
         pairs = zip((points for _, points in batch), replies, strict=True)
         self._confirm([(points, reply) for points, reply in pairs if isinstance(reply, bytes)])
-        for reply in replies:
-            if isinstance(reply, redis.RedisError):
-                raise reply
+        return [
+            (entry, self._with_key(reply))
+            for entry, reply in zip(batch, replies, strict=True)
+            if isinstance(reply, redis.RedisError)
+        ]
+
+    def _with_key(self, reply: redis.RedisError) -> redis.RedisError:
+        if isinstance(reply, redis.ResponseError) and is_wrong_type(reply):
+            return with_key(reply, self._command, self._client.type)
+        return reply
 
     def _confirm(self, added: list[tuple[int, bytes]]) -> None:
         if added:

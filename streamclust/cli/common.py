@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import math
+import threading
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from streamclust.worker.model import Job
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+EXIT_INTERRUPTED = 130
+
+ONE_SHOT_WAIT = 30.0
+"""Seconds that a command which ends by itself waits for the server at the start, by default."""
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,21 +60,93 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+class _Wait(click.ParamType):
+    """A duration as in the settings, or `forever`; seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        from streamclust.config.values import parse_duration
+
+        if value == "forever":
+            return math.inf
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}, or forever", param, ctx)
+
+
+def wait_option(default: str) -> Callable[[F], F]:
+    """Add --wait-for-server; the command receives `wait`, in seconds: None if it isn't given.
+
+    `default` describes what the command does then.
+    """
+    return click.option(
+        "--wait-for-server",
+        "wait",
+        type=_Wait(),
+        metavar="TIME",
+        help="How long to wait at the start for a server that is away, loads its data, is busy or "
+        f"demoted: 30s, forever; 0 exits at once (code 3).  [default: {default}]",
+    )
+
+
+def daemon_wait(wait: float | None, until_idle: bool) -> float:
+    """Return how long a daemon waits at the start: for ever, unless it is to end by itself."""
+    if wait is not None:
+        return wait
+    return ONE_SHOT_WAIT if until_idle else math.inf
+
+
 @contextmanager
-def opened_server(settings: Settings) -> Iterator[Server]:
-    """Open the server of the settings; its faults inside become errors of one line."""
+def opened_server(
+    settings: Settings, wait: float | None = None, *, primary: bool = False
+) -> Iterator[Server]:
+    """Open the server of the settings; its faults inside become errors of one line.
+
+    With `wait`, wait so many seconds for one that can't be worked with yet (that is a replica, if
+    the `primary` is needed).
+    """
     from streamclust.store.connect import Address, open_server, translate
 
-    with open_server(Address(**_address(settings))) as server, translate(server.label):
+    address = Address(**_address(settings))
+    if wait is None:
+        with open_server(address) as server, translate(server.label):
+            yield server
+        return
+    from streamclust.worker.log import command_log
+    from streamclust.worker.patience import wait_for_server
+
+    with found_server(settings) as server:
+        try:
+            wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
+        except KeyboardInterrupt:
+            raise SystemExit(EXIT_INTERRUPTED) from None
         yield server
 
 
 @contextmanager
-def opened_client(settings: Settings) -> Iterator[Client]:
-    """Open the Python client on the server of the settings."""
+def found_server(settings: Settings) -> Iterator[Server]:
+    """Give the server of the settings without a connection, for those who wait for it themselves.
+
+    Its faults inside become errors of one line.
+    """
+    from streamclust.store.connect import Address, find_server, translate
+
+    with find_server(Address(**_address(settings))) as server, translate(server.label):
+        yield server
+
+
+@contextmanager
+def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Client]:
+    """Open the Python client on the server of the settings; wait for that so many seconds."""
     from streamclust.client import Client
 
-    with Client(**_address(settings), namespace=settings.namespace) as client:
+    with opened_server(settings, wait) if wait else nullcontext():
+        client = Client(**_address(settings), namespace=settings.namespace)
+    with client:
         yield client
 
 
@@ -85,10 +164,10 @@ def _address(settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def opened_job(settings: Settings, model: str) -> Iterator[Job]:
+def opened_job(
+    settings: Settings, model: str, wait: float | None = None, *, primary: bool = False
+) -> Iterator[Job]:
     """Open the server for work on one configured model, with a log of warnings only."""
-    import threading
-
     from streamclust.errors import ConfigError
     from streamclust.worker.log import command_log
     from streamclust.worker.model import Job
@@ -96,6 +175,6 @@ def opened_job(settings: Settings, model: str) -> Iterator[Job]:
     if model not in settings.models:
         known = ", ".join(sorted(settings.models)) or "none"
         raise ConfigError(f"model {model!r} isn't configured; these are: {known}")
-    with opened_server(settings) as server:
+    with opened_server(settings, wait, primary=primary) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_server, server_options
+from streamclust.cli.common import daemon_wait, found_server, server_options, wait_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("model")
 @server_options
 @click.option("--until-idle", is_flag=True, help="Encode what is there, and exit.")
+@wait_option("forever for the model's streams; 30s with --until-idle")
 @click.option("--file", "file", type=_FILE, metavar="FILE", help="Encode a file instead.")
 @click.option("--image", type=_FILE, metavar="FILE", help="Encode the pixels of a picture instead.")
 @click.option("--stdin", is_flag=True, help="Encode standard input instead.")
@@ -50,7 +51,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="White in the model's units, for --image: 255, or 1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
-def encode(settings: Settings, model: str, until_idle: bool, as_json: bool, **points: Any) -> None:
+def encode(
+    settings: Settings,
+    model: str,
+    until_idle: bool,
+    wait: float | None,
+    as_json: bool,
+    **points: Any,
+) -> None:
     """Write the code of each point of MODEL's streams to {namespace:MODEL}:codes.
 
     A code is the number of the nearest centroid, or of the most responsible component; with it go
@@ -74,7 +82,7 @@ def encode(settings: Settings, model: str, until_idle: bool, as_json: bool, **po
     """
     source = _source(points)
     if source is None:
-        _encode_streams(settings, model, until_idle, as_json)
+        _encode_streams(settings, model, until_idle, daemon_wait(wait, until_idle), as_json)
     else:
         from streamclust.cli.code_files import encode_points
 
@@ -93,11 +101,13 @@ def _source(points: dict[str, Any]) -> str | None:
     return given[0] if given else None
 
 
-def _encode_streams(settings: Settings, model: str, until_idle: bool, as_json: bool) -> None:
+def _encode_streams(
+    settings: Settings, model: str, until_idle: bool, wait: float, as_json: bool
+) -> None:
     from streamclust.encoder.daemon import encode_streams
 
-    with opened_server(settings) as server:
-        done = encode_streams(settings, server, model, until_idle=until_idle)
+    with found_server(settings) as server:
+        done = encode_streams(settings, server, model, wait=wait, until_idle=until_idle)
     if as_json:
         click.echo(_json(model, done))
     else:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from streamclust.cli.common import opened_server, server_options
+from streamclust.cli.common import (
+    EXIT_INTERRUPTED,
+    ONE_SHOT_WAIT,
+    opened_server,
+    server_options,
+    wait_option,
+)
 from streamclust.cli.progress import point_progress
 
 if TYPE_CHECKING:
@@ -27,7 +33,6 @@ FORMATS = ("fields", "json", "float32", "float64")
 KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
 CHUNK = 8192
-EXIT_INTERRUPTED = 130
 GLANCE_SECONDS = 0.05
 
 
@@ -77,6 +82,7 @@ GLANCE_SECONDS = 0.05
     help="Trim the stream to about so many entries.  [default: keep all]",
 )
 @server_options
+@wait_option("30s")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def ingest(
@@ -88,6 +94,7 @@ def ingest(
     block: int | None,
     rate: float | None,
     maxlen: int | None,
+    wait: float | None,
     as_json: bool,
     **table: Any,
 ) -> None:
@@ -97,6 +104,10 @@ def ingest(
     objects), NumPy's .npy and .npz, and Parquet. Columns without names are called x0, x1, and so
     on. Ctrl-C finishes what is under way and says how much went in.
 
+    Points that the server refuses for a while (it is busy, out of memory, demoted, ...) are sent
+    again, for as long as --wait-for-server says, behind those that were accepted meanwhile. When
+    the connection is lost, ingest ends: whether the last points arrived can't be known.
+
     \b
     Examples:
       streamclust ingest points.csv --stream points
@@ -105,10 +116,24 @@ def ingest(
       tail -f sensor.jsonl | streamclust ingest - --kind jsonl --stream points
     """
     from streamclust.ingest import ingest as send
+    from streamclust.worker.log import command_log
+    from streamclust.worker.patience import Patience
 
     block = block or DEFAULT_BLOCK[entry_format]
     chunks, total = _open_tables(block, **table)
-    with opened_server(settings) as server, CtrlC() as ctrl_c, point_progress(total) as on_progress:
+    wait = ONE_SHOT_WAIT if wait is None else wait
+    with (
+        opened_server(settings, wait) as server,
+        CtrlC() as ctrl_c,
+        point_progress(total) as on_progress,
+    ):
+        refused = "the server refuses points; trying again"
+        patience = Patience(server.label, ctrl_c, command_log(), refused, wait)
+
+        def on_sent(points: int) -> None:
+            patience.over()
+            on_progress(points)
+
         report = send(
             server.client(),
             stream,
@@ -118,7 +143,8 @@ def ingest(
             weight_field=table["weight_column"] or "w",
             rate=rate,
             maxlen=maxlen,
-            on_progress=on_progress,
+            on_progress=on_sent,
+            on_refusal=patience.wait,
             stop=ctrl_c,
             label=server.label,
         )

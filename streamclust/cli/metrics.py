@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_server, server_options
+from streamclust.cli.common import found_server, opened_server, server_options, wait_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import redis
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
     from streamclust.cli.status import Row
     from streamclust.config import Settings
+    from streamclust.store.connect import Server
 
 _GAUGES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
     "up": ("Whether a live worker has the model.", lambda row: row.health is not None),
@@ -82,8 +84,9 @@ class StatusCollector:
     type=click.IntRange(0, 65535),
     help="Serve them on this port until Ctrl-C, looked up at each scrape; 0 takes a free one.",
 )
+@wait_option("not at all; with --port it serves at once, and shows streamclust_server_up 0")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve them on.")
-def metrics(settings: Settings, port: int | None, host: str) -> None:
+def metrics(settings: Settings, port: int | None, host: str, wait: float | None) -> None:
     """Print what `status` shows in Prometheus' text format, or serve it.
 
     \b
@@ -95,18 +98,38 @@ def metrics(settings: Settings, port: int | None, host: str) -> None:
 
     from streamclust.cli.status import all_names, look
 
-    with opened_server(settings) as server:
-        client = server.client()
+    serve_at_once = port is not None and wait is None
+    with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:
+        if serve_at_once:
+            _refuse_what_stays(server)
+        clients: list[redis.Redis] = []
+
+        def look_up() -> list[Row]:
+            if not clients:  # one of a cluster can't be made while that is away
+                clients.append(server.client())
+            [client] = clients
+            return [look(client, settings, name) for name in all_names(client, settings)]
+
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(
-            StatusCollector(
-                lambda: [look(client, settings, name) for name in all_names(client, settings)]
-            )
-        )
+        registry.register(StatusCollector(look_up))
         if port is None:
             click.echo(generate_latest(registry).decode(), nl=False)
         else:
             _serve(registry, host, port)
+
+
+def _refuse_what_stays(server: Server) -> None:
+    """Raise a fault of the server at the start, unless it is one that may pass."""
+    import redis
+
+    from streamclust.store.faults import passes
+
+    try:
+        with server.client() as client:
+            client.ping()
+    except redis.RedisError as error:
+        if not passes(error):
+            raise
 
 
 def _serve(registry: CollectorRegistry, host: str, port: int) -> None:

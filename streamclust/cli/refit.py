@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, server_options
+from streamclust.cli.common import ONE_SHOT_WAIT, opened_job, server_options, wait_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,6 +115,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--wait",
+    "answer_within",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
@@ -122,6 +123,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="How long the worker may take to swap it in.",
 )
 @server_options
+@wait_option("30s")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def refit(
@@ -137,7 +139,8 @@ def refit(
     dry_run: bool,
     force: bool,
     keep_best: bool,
-    wait: float,
+    answer_within: float,
+    wait: float | None,
     as_json: bool,
 ) -> None:
     """Fit MODEL anew to the whole retained stream, and swap it into the live model.
@@ -170,7 +173,10 @@ def refit(
     from streamclust.refit.command import refit as run
     from streamclust.refit.runs import Plan
 
-    with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
+    opened = opened_job(
+        settings, model, ONE_SHOT_WAIT if wait is None else wait, primary=not dry_run
+    )
+    with opened as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
         tries = job.model.refit.restarts if restarts is None else restarts
         plan = Plan(tries, tol, max_iter, job.model.seed)
         request = Request(
@@ -180,7 +186,7 @@ def refit(
             dry_run=dry_run,
             force=force,
             keep_best=keep_best,
-            timeout=wait,
+            timeout=answer_within,
         )
         try:
             report = run(job, request, watch)

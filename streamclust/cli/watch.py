@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from math import isnan
 from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, server_options
+from streamclust.cli.common import opened_client, server_options, wait_option
 
 if TYPE_CHECKING:
     from streamclust.client import Client
@@ -25,6 +26,7 @@ _ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
 @click.option("--since", type=click.IntRange(min=0), help="Begin after this version; 0 for all.")
 @click.option("--count", type=click.IntRange(min=1), help="Exit after so many versions.")
 @click.option("--timeout", type=float, help="Exit when no version came for so many seconds.")
+@wait_option("as --timeout, else forever")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON a version.")
 @click.option("--arrays", is_flag=True, help="With --json: also centroids, weights, covariances.")
 def watch(
@@ -33,6 +35,7 @@ def watch(
     since: int | None,
     count: int | None,
     timeout: float | None,
+    wait: float | None,
     as_json: bool,
     arrays: bool,
 ) -> None:
@@ -51,8 +54,10 @@ def watch(
     if arrays and not as_json:
         raise click.UsageError("--arrays goes with --json")
     before: Model | None = None
+    if wait is None:
+        wait = math.inf if timeout is None else timeout
     try:
-        with opened_client(settings) as client:
+        with opened_client(settings, wait) as client:
             if not as_json:
                 _say_if_waiting(client, model)
             updates = client.updates(model, since=since, timeout=timeout)
@@ -68,12 +73,19 @@ def watch(
 
 
 def _say_if_waiting(client: Client, model: str) -> None:
-    from streamclust.errors import UnknownModelError
+    import redis
+
+    from streamclust.errors import ServerError, UnknownModelError
+    from streamclust.store.faults import passes
 
     try:
         client.model(model)
     except UnknownModelError:
         click.echo(f"waiting for the first version of {model!r}", err=True)
+    except ServerError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, redis.RedisError) and passes(cause)):
+            raise  # else the updates wait
 
 
 def header(model: Model) -> str:

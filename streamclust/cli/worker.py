@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_server, server_options
+from streamclust.cli.common import (
+    daemon_wait,
+    found_server,
+    opened_server,
+    server_options,
+    wait_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,11 +25,13 @@ if TYPE_CHECKING:
 @server_options
 @click.option("--until-idle", is_flag=True, help="Learn what is there, publish, and exit.")
 @click.option("--check", is_flag=True, help="Exit 0 if live workers have all models, else 1.")
-def worker(settings: Settings, until_idle: bool, check: bool) -> None:
+@wait_option("forever; 30s with --until-idle")
+def worker(settings: Settings, until_idle: bool, check: bool, wait: float | None) -> None:
     """Learn the models of the configuration from their streams, and publish them.
 
     Runs until Ctrl-C or SIGTERM: then it finishes the batch, commits, publishes and exits 0.
     A second signal ends it at once; nothing that was committed is lost either way.
+    While the server is away, loads its data, is busy or demoted, the worker waits for it.
 
     \b
     Examples:
@@ -38,8 +46,14 @@ def worker(settings: Settings, until_idle: bool, check: bool) -> None:
         return
     from streamclust.worker.daemon import run_worker
 
-    with opened_server(settings) as server:
-        run_worker(settings, server, until_idle=until_idle, beside=_beside(settings, until_idle))
+    with found_server(settings) as server:
+        run_worker(
+            settings,
+            server,
+            wait=daemon_wait(wait, until_idle),
+            until_idle=until_idle,
+            beside=_beside(settings, until_idle),
+        )
 
 
 def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | None:

@@ -14,6 +14,7 @@ from streamclust.encoder.loop import Job, Tally, run_encoder
 from streamclust.errors import ConfigError
 from streamclust.store.keys import Keys
 from streamclust.worker.log import configure_log
+from streamclust.worker.patience import wait_for_server
 from streamclust.worker.signals import stop_on_signals
 from streamclust.worker.together import run_together
 
@@ -25,16 +26,24 @@ if TYPE_CHECKING:
 
 
 def encode_streams(
-    settings: Settings, server: Server, name: str, *, until_idle: bool = False
+    settings: Settings,
+    server: Server,
+    name: str,
+    *,
+    wait: float = 0.0,
+    until_idle: bool = False,
 ) -> list[Tally]:
     """Encode the streams of a model until SIGTERM or Ctrl-C; return what was done for each.
+
+    At the start it waits up to `wait` seconds for a server that can't be worked with yet.
 
     Raises
     ------
     ConfigError
         If the settings don't have the model.
     StreamclustError
-        The first error that ended a stream; the others are brought to a clean end first.
+        If the server can't be used; else the first error that ended a stream; the others are
+        brought to a clean end first.
     """
     if name not in settings.models:
         known = ", ".join(settings.models) or "none"
@@ -45,6 +54,8 @@ def encode_streams(
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         jobs = encoder_jobs(settings, server, name, stop, until_idle, log)
         log.info("encoder started", server=server.label, streams=[job.stream for job in jobs])
+        if not wait_for_server(server, stop, log, wait):
+            return []
         with _short_pauses():
             return run_together(jobs, run_encoder, "encoder failed")
 

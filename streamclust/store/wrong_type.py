@@ -18,7 +18,7 @@ _TYPES = {
     "refitting": "string",
     "proposal": "hash",
 }
-"""Types of a model's keys, by the name after the hash tag; all others, and the points', are streams."""
+"""Types of a model's keys, by the name after the hash tag. All other keys are streams."""
 
 
 def is_wrong_type(error: object) -> bool:

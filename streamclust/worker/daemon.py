@@ -13,6 +13,7 @@ from streamclust.errors import ConfigError
 from streamclust.kernels import describe
 from streamclust.worker.log import configure_log
 from streamclust.worker.model import Job, run_model
+from streamclust.worker.patience import wait_for_server
 from streamclust.worker.signals import stop_on_signals
 from streamclust.worker.together import run_together, wait_for
 
@@ -31,6 +32,7 @@ def run_worker(
     settings: Settings,
     server: Server,
     *,
+    wait: float = 0.0,
     until_idle: bool = False,
     beside: Callable[[Job], None] | None = None,
 ) -> None:
@@ -40,6 +42,8 @@ def run_worker(
     ----------
     settings : Settings
     server : Server
+    wait : float, default=0.0
+        Seconds to wait at the start for a server that can't be worked with yet.
     until_idle : bool, default=False
         Return when all that is there is learned.
     beside : callable, optional
@@ -48,7 +52,8 @@ def run_worker(
     Raises
     ------
     StreamclustError
-        The first error that ended a model; the other models are brought to a clean end first.
+        If the server can't be used; else the first error that ended a model; the other models are
+        brought to a clean end first.
     """
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
@@ -66,10 +71,11 @@ def run_worker(
             for name in settings.models
         ]
         others = [] if beside is None else [_thread(beside, job) for job in jobs]
-        for thread in others:
-            thread.start()
         try:
-            run_together(jobs, run_model, "model failed")
+            if wait_for_server(server, stop, log, wait):
+                for thread in others:
+                    thread.start()
+                run_together(jobs, run_model, "model failed")
         finally:
             stop.set()
             wait_for(others)

@@ -271,7 +271,14 @@ def test_server_that_loads_its_data_is_said(tmp_path: Path) -> None:
     slowly = ["--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024"]
     with running(command + slowly, tmp_path) as process:
         wait_until(lambda: listens(port))
-        assert refusal(Address(url=url)) == f"{url} still loads its data; try again when it has"
+        # It can be reached: who may wait goes on from here, others are told so by what they ask
+        with (
+            open_server(Address(url=url)) as server,
+            pytest.raises(ServerUnreachableError) as failure,
+            translate(server.label),
+        ):
+            server.client().get("key1")
+        assert str(failure.value) == f"{url} still loads its data; try again when it has"
         process.kill()
 
 

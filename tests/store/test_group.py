@@ -155,7 +155,7 @@ def test_a_share_ends_where_another_member_s_begins(feed: Feed) -> None:
     dead, other, live = feed.member(), feed.member(), feed.member()
     got(dead), got(other), got(live)
     feed.client.xclaim(feed.stream, "g", live.name, 0, ["1-0", "2-0"])
-    live._count = 10
+    live._size.most = 10
     assert live.read_own().ids == [b"1-0", b"2-0", b"5-0", b"6-0"]
     assert live.unbroken(live.read_own()).ids == [b"1-0", b"2-0"]
     other.done([b"3-0", b"4-0"])
