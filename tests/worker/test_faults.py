@@ -45,7 +45,8 @@ EAGER: dict[str, Any] = {
 def test_an_unreachable_server_is_one_line(tmp_path: Path, namespace: str) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     Site(tmp_path, url, namespace).write({"m": kmeans("points")})
-    for arguments in (["worker"], ["status"], ["watch", "m"]):
+    at_once = ["--wait-for-server", "0"]
+    for arguments in (["worker", *at_once], ["status"], ["watch", "m", *at_once]):
         line = error_line(run(tmp_path, *arguments), 3)
         assert f"can't reach {url}: connection refused" in line
 

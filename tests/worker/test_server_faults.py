@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import redis
+from redis._parsers.base import BaseParser
+from redis.sentinel import MasterNotFoundError
 
 from streamclust.store.faults import passes
+from tests.limited import limited_replies
 from tests.proxy import Deed, Proxy, proxy_before
 from tests.waiting import wait_until
 from tests.worker.harness import (
@@ -19,6 +22,7 @@ from tests.worker.harness import (
     Points,
     Site,
     add_blocks,
+    add_entry,
     add_points,
     blobs,
     kmeans,
@@ -38,6 +42,7 @@ STEADY: dict[str, Any] = {  # nothing depends on how long things take
 }
 FILL = "for i = 1, 200000 do redis.call('SET', KEYS[1] .. i, 'x') end"
 LOST, BACK = "lost the server; trying again", "the server is back"
+LESS = "asking for less"
 
 
 def undisturbed(site: Site) -> Any:
@@ -76,14 +81,15 @@ def test_a_connection_cut_in_the_middle_changes_nothing(
         # When another one's commits, or reads, are cut off again and again
         proxy.set_trap(words, deed, after=after, times=3)
         worker = drain(behind)
-    # Then it ends with the same, to the last bit, and has said so once
+    # Then it ends with the same, to the last bit, and has said so: reads are tried again at once
     assert proxy.sprung == 3
     assert any_site.state("m") == expected
     assert [model.version for model in any_site.versions("m")] == list(
         range(1, any_site.newest("m").version + 1)
     )
     assert any_site.newest("m").mass.sum() == pytest.approx(N, abs=1e-6)
-    assert 1 <= len(worker.events(LOST)) <= 3
+    said = len(worker.events(LOST)) + len(worker.events(LESS))
+    assert 1 <= said <= 3
 
 
 def test_whether_a_commit_without_a_reply_has_landed_is_found_out(site: Site) -> None:
@@ -354,8 +360,78 @@ def test_a_server_that_is_busy_with_a_script(any_site: Site) -> None:
                 "Protocol error: LOADING is no command",
             )
         ),
-        (redis.exceptions.NoPermissionError("this user has no permissions"), False),
+        *(
+            (BaseParser.parse_error(text), True)  # redis-py may remove the code
+            for text in (
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+                "CLUSTERDOWN Hash slot not served",
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                "UNBLOCKED client unblocked via CLIENT UNBLOCK",
+                "LOADING Valkey is loading the dataset in memory",
+                "BUSY Valkey is busy running a script.",
+                "READONLY You can't write against a read only replica.",
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "MISCONF Errors writing to the AOF file: No space left on device",
+                "NOREPLICAS Not enough good replicas to write.",
+                "ERR max number of clients reached",
+            )
+        ),
+        *(
+            (BaseParser.parse_error(text), False)
+            for text in (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                "NOAUTH Authentication required.",
+                "NOPERM this user has no permissions to run the 'get' command",
+                "ERR invalid password",
+                "ERR value is not an integer or out of range",
+            )
+        ),
+        (
+            redis.ResponseError(
+                "Command # 2 (XADD s * x 1) of pipeline caused error: BUSY Redis is busy"
+            ),
+            True,
+        ),
+        (MasterNotFoundError("no master: AuthenticationError('WRONGPASS')"), False),
+        (MasterNotFoundError("no master found for 'm'"), True),
     ],
 )
 def test_which_faults_pass(error: redis.RedisError, expected: bool) -> None:
     assert passes(error) == expected
+
+
+# ---- replies that the server, or a proxy, cuts off
+
+
+def test_large_replies_that_are_cut_off_are_read_in_parts(any_site: Site) -> None:
+    site = any_site
+    model = {"encode": True, "init": {"kind": "warm_up", "points": 60}}
+    site.write({name: kmeans(site.stream(), **{**STEADY, **model}) for name in ("m", "quiet")})
+    with site.client as client:
+        for seed in range(8):
+            add_blocks(client, site.stream(), blobs(6000, seed=seed), block=2000)  # 32 kB each
+        drain(site, "quiet")
+        # Given a server that closes each connection with more than 64 KiB to be sent
+        with limited_replies(client, 1 << 16):
+            worker = drain(site)
+        codes = [client.xlen(site.keys(name).codes()) for name in ("m", "quiet")]
+    # Then the same is learned, bit for bit, and encoded, and what was asked is said
+    assert site.state("m") == site.state("quiet")
+    assert codes == [24, 24]
+    assert "entries of " + site.stream() in worker.says(LESS)["reason"]
+    assert worker.events(LOST) == []
+
+
+def test_an_entry_that_is_always_cut_off_is_named_until_it_can_be_read(site: Site) -> None:
+    site.write({"m": kmeans(site.stream(), commit={"every": "20ms"}, batch={"linger": "20ms"})})
+    with site.client as client:
+        add_blocks(client, site.stream(), blobs(300), block=30)
+        large = add_entry(client, site.stream(), f8=blobs(30_000).tobytes(), d="2")  # 480 kB
+        with limited_replies(client), InlineWorker(site) as worker:
+            line = worker.says(LOST)["error"]
+            assert f"can't read entry {large} of {site.stream()} (480,0" in line
+            assert "raise the server's client-output-buffer-limit" in line
+            # When the limit is raised Then it is learned
+            client.config_set("client-output-buffer-limit", "normal 0 0 0")
+            worker.wait(lambda: site.committed("m") == 30_300)
+    assert site.dead("m") == []
