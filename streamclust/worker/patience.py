@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE = 10.0
 """Cap of the pause before the next try to reach the server, in seconds."""
 
+_LONGEST_START_PAUSE = 1.0
+"""The same at the start, where servers and workers are often started together."""
+
 _STEADY = 1.0
 """Seconds without a fault after which the server counts as back."""
 
@@ -46,6 +49,8 @@ class Patience:
         The log's words for the first fault.
     limit : float
         Seconds after the first fault from which a fault is raised. Default: none.
+    longest : float
+        Cap of a pause, in seconds.
     """
 
     def __init__(
@@ -55,12 +60,14 @@ class Patience:
         log: FilteringBoundLogger,
         event: str = "lost the server; trying again",
         limit: float = math.inf,
+        longest: float = _LONGEST_PAUSE,
     ) -> None:
         self._label = label
         self._stop = stop
         self._log = log
         self._event = event
         self._limit = limit
+        self._longest = longest
         self._faults = 0
         self._tried = self._began = self._said = 0.0
         self._since = ""
@@ -81,7 +88,7 @@ class Patience:
             raise translated(error, self._label) from error
         self._report(error)
         self._faults += 1
-        pause = min(_LONGEST_PAUSE, 0.1 * 2.0 ** min(self._faults, 10))
+        pause = min(self._longest, 0.1 * 2.0 ** min(self._faults, 10))
         self._stop.wait(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311
         self._tried = time.monotonic()
 
@@ -139,7 +146,8 @@ def wait_for_server(
     StreamclustError
         If the fault is none that passes, or the time is over.
     """
-    patience = Patience(server.label, stop, log, "waiting for the server", limit)
+    event = "waiting for the server"
+    patience = Patience(server.label, stop, log, event, limit, _LONGEST_START_PAUSE)
     while not stop.is_set():
         try:
             if _reached(server, stop, primary):

@@ -12,6 +12,7 @@ from streamclust.encoder.loop import run_encoder
 from streamclust.errors import ServerError, UnknownModelError
 from streamclust.store.codes import write_codes
 from tests.encoder.desk import CENTROIDS, Desk
+from tests.limited import limited_replies
 from tests.waiting import wait_until
 from tests.worker.harness import add_blocks, add_points, blobs
 
@@ -306,3 +307,12 @@ def test_a_stream_of_another_type_is_said(desk: Desk) -> None:
     desk.publish(1)
     with pytest.raises(ServerError, match="WRONGTYPE"):
         desk.drain()
+
+
+def test_large_replies_that_are_cut_off_are_read_in_parts(desk: Desk) -> None:
+    desk.publish(1)
+    with desk.client as client:
+        add_blocks(client, desk.stream, blobs(36_000), block=3000)  # 48 kB each
+        with limited_replies(client, 1 << 17), desk.encoding():
+            wait_until(lambda: client.xlen(desk.keys.codes()) == 12)
+        assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
