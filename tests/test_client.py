@@ -378,11 +378,11 @@ def test_the_embedded_server_is_the_default(
 def demote(server: redis.Redis) -> None:
     """Make it a replica of a server that isn't there, which answers no reads either."""
     server.config_set("replica-serve-stale-data", "no")
-    server.execute_command("REPLICAOF", "127.0.0.1", 1)
+    server.replicaof("127.0.0.1", 1)
 
 
 def promote(server: redis.Redis) -> None:
-    server.execute_command("REPLICAOF", "NO", "ONE")
+    server.replicaof("NO", "ONE")
 
 
 @pytest.fixture(params=[get_binary_path(), REDIS_SERVER_PATH], ids=["valkey9", "redis6.2"])

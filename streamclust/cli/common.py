@@ -60,7 +60,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-class _Wait(click.ParamType):
+class _Wait(click.ParamType):  # type: ignore[type-arg]
     """A duration as in the settings, or `forever`; seconds."""
 
     name = "duration"

@@ -132,7 +132,8 @@ def ingest(
 
         def on_sent(points: int) -> None:
             patience.over()
-            on_progress(points)
+            if on_progress is not None:
+                on_progress(points)
 
         report = send(
             server.client(),

@@ -10,6 +10,7 @@ from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.refit.data import gather
 from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
 from streamclust.refit.medoids import search_medoids
+from streamclust.refit.persistence import Persistence
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
@@ -170,7 +171,7 @@ def refit(job: Job, request: Request, watcher: Watcher) -> Report:
 
 
 def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Report:
-    opened = open_source(job, request.which, at)
+    opened = open_source(job, request.which, at, watcher.stop)
     learner = make_learner(job.model)
     raw = gather(opened.source, request.plan.seed, on_points=watcher.on_points)
     points = raw.scaled(_scaling(learner, at, raw))
@@ -245,8 +246,12 @@ class Opened:
     whole: bool
 
 
-def open_source(job: Job, which: Which, at: Checkpoint) -> Opened:
+def open_source(
+    job: Job, which: Which, at: Checkpoint, stop: Callable[[], bool] = lambda: False
+) -> Opened:
     """Return the points that a model is to be refitted or scored on: of files, or its streams.
+
+    Reads of the streams are tried again after faults that pass, until `stop` holds.
 
     Raises
     ------
@@ -266,7 +271,8 @@ def open_source(job: Job, which: Which, at: Checkpoint) -> Opened:
     part = resolve(which.span, at, client)
     spec = points_format(job.model.points, D)
     on_less = warn_of_less(job.log)
-    stream = StreamRange(client, part.after, part.until, spec, at.layout, on_less)
+    on_fault = Persistence(job, stop)
+    stream = StreamRange(client, part.after, part.until, spec, at.layout, on_less, on_fault)
     return Opened(Checked(stream, D, job.name), part.whole)
 
 

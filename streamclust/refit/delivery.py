@@ -15,6 +15,7 @@ import redis
 from redis.exceptions import LockError
 
 from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
+from streamclust.refit.persistence import Persistence
 from streamclust.store.checkpoint import decode_checkpoint
 from streamclust.store.proposal import new_id, propose, proposed, withdraw
 from streamclust.store.published import SWAPS
@@ -151,10 +152,10 @@ def deliver(
     StoppedError
         If the user didn't want to wait; the proposal is withdrawn.
     """
-    client = job.server.client()
-    propose(client, job.keys, refit, make_family(job.model))
+    client, persistence = job.server.client(), Persistence(job, stop)
+    persistence.do(lambda: propose(client, job.keys, refit, make_family(job.model)))
     deadline, by_worker = time.monotonic() + timeout, True
-    while proposed(client, job.keys) == refit.refit:
+    while persistence.do(lambda: proposed(client, job.keys)) == refit.refit:
         if stop() and withdraw(client, job.keys, refit.refit):
             raise StoppedError("interrupted: the refit was withdrawn, nothing was changed")
         if time.monotonic() > deadline:
@@ -163,12 +164,13 @@ def deliver(
                 f"it stays in {job.keys.proposal} and goes in when a worker gets to it"
             )
         try:
-            by_worker = not swap_in_place(job)
+            by_worker = not persistence.do(lambda: swap_in_place(job))
         except LeaseLostError:  # a worker came meanwhile, and will do it
             by_worker = True
         if by_worker:
             time.sleep(_GLANCE)
-    return Delivered(_version(job, client, refit), by_worker)
+    version = persistence.do(lambda: _version(job, client, refit))
+    return Delivered(version, by_worker)
 
 
 def _version(job: Job, client: redis.Redis, refit: Checkpoint) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
 from streamclust.errors import DataError
-from streamclust.store.ranges import RangeReader
+from streamclust.store.ranges import RangeReader, raise_fault
 from streamclust.store.source import Batcher, batches
 from streamclust.tables import read_table
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.online import LearnerState
     from streamclust.store.layout import Layout, PointsFormat
+    from streamclust.store.ranges import OnFault
     from streamclust.store.read_size import OnLess
 
 _CHUNK = 8192
@@ -64,6 +65,8 @@ class StreamRange:
         The model's own, if it is known.
     on_less : callable, optional
         Given a sentence, whenever less is asked for because a reply was lost.
+    on_fault : callable, optional
+        Given each fault of a read, which is tried again when the call returns.
     """
 
     def __init__(
@@ -74,8 +77,9 @@ class StreamRange:
         spec: PointsFormat,
         layout: Layout | None,
         on_less: OnLess = lambda _: None,
+        on_fault: OnFault = raise_fault,
     ) -> None:
-        self._client, self._on_less = client, on_less
+        self._client, self._on_less, self._on_fault = client, on_less, on_fault
         self._after, self._until = dict(after), dict(until)
         self._spec, self._layout = spec, layout
         self.label = "; ".join(
@@ -84,7 +88,7 @@ class StreamRange:
 
     def chunks(self) -> Iterator[Points]:
         """Yield all points; see `Source`."""
-        reader = RangeReader(self._client, self._after, self._until, self._on_less)
+        reader = RangeReader(self._client, self._after, self._until, self._on_less, self._on_fault)
         batcher = Batcher(self._spec, self._layout, self._after, _CHUNK)
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             if len(batch.X):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from streamclust.config.values import parse_latest
 from streamclust.errors import ConfigError
-from streamclust.store.ranges import before, before_last, end_of
-from streamclust.store.streams import BEGINNING, order
+from streamclust.store.ranges import before_last, end_of
+from streamclust.store.streams import BEGINNING, before, order
 
 if TYPE_CHECKING:
     import redis

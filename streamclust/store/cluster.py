@@ -70,9 +70,10 @@ class ClusterClient(RedisCluster):
     def node_of(self, key: Any) -> ClusterNode:
         """Return the node that has a key."""
         try:
-            return self.get_node_from_key(key)  # type: ignore[no-untyped-call]
+            node: ClusterNode = self.get_node_from_key(key)  # type: ignore[no-untyped-call]
         except RedisClusterException as error:  # nobody has its slot now
             raise _lost(error) from error
+        return node
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Let `callback` make something of the nodes' raw replies to a command."""

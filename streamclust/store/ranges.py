@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import redis
 
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.entries import from_reply, names, up_to
@@ -25,11 +26,16 @@ from streamclust.store.streams import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import redis
-
     from streamclust.store.entries import Found
     from streamclust.store.layout import Layout
     from streamclust.store.read_size import OnLess
+
+    OnFault = Callable[[redis.RedisError], object]
+
+
+def raise_fault(error: redis.RedisError) -> None:
+    """Raise a fault of the server."""
+    raise error
 
 
 class RangeReader(MergingReader):
@@ -46,6 +52,9 @@ class RangeReader(MergingReader):
         Stream -> ID of the last entry that is.
     on_less : callable, optional
         Given a sentence, whenever less is asked for because a reply was lost.
+    on_fault : callable, optional
+        Given each fault of a read, which is tried again when the call returns. Default: the fault
+        is raised.
 
     Raises
     ------
@@ -59,6 +68,7 @@ class RangeReader(MergingReader):
         after: Mapping[str, str],
         until: Mapping[str, str],
         on_less: OnLess = lambda _: None,
+        on_fault: OnFault = raise_fault,
     ) -> None:
         self._position = {stream: after[stream] for stream in until if stream in after}
         super().__init__(self._position, on_less=on_less)
@@ -66,13 +76,21 @@ class RangeReader(MergingReader):
             client.set_response_callback(command, lambda reply, **_: reply)
         self._client = client
         self._until = dict(until)
+        self._on_fault = on_fault
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         for stream in streams:
-            if entries := self._next(stream, count):
+            if entries := self._persistently(stream, count):
                 self._waiting[stream] = from_reply(stream, entries, None, None)
                 self._position[stream] = names(entries[-1:])[0].decode()
                 self._bytes += self._size.took(entries)
+
+    def _persistently(self, stream: str, count: int) -> Any:
+        while True:
+            try:
+                return self._next(stream, count)
+            except redis.RedisError as error:
+                self._on_fault(error)
 
     def _next(self, stream: str, count: int) -> Any:
         """Return the next entries, fewer and fewer until they fit into a reply."""

@@ -17,6 +17,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from streamclust.cli import ingest as module
+from streamclust.cli.common import EXIT_INTERRUPTED
 from streamclust.cli.main import EXIT_ERROR, EXIT_USAGE, cli
 from streamclust.store.layout import ENTRY_FORMATS
 from streamclust.tables import KINDS, Kind
@@ -171,7 +172,7 @@ def test_ctrl_c_says_how_many_points_went_in(
     wait_until(lambda: client.xlen(namespace))
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == module.EXIT_INTERRUPTED
+    assert process.returncode == EXIT_INTERRUPTED
     assert stderr == ""
     sent = client.xlen(namespace)
     assert stdout.startswith(f"interrupted: {sent} point")
@@ -188,7 +189,7 @@ def test_ctrl_c_ends_the_wait_for_input(
         wait_until(lambda: client.xlen(namespace))
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (module.EXIT_INTERRUPTED, "")
+    assert (process.returncode, stderr) == (EXIT_INTERRUPTED, "")
     report = json.loads(stdout)
     assert (report["points"], report["interrupted"]) == (1, True)
 

@@ -13,9 +13,9 @@ from streamclust.arrays import Array
 from streamclust.store.connect import Server
 from streamclust.store.layout import Layout, PointsFormat
 from streamclust.store.points import encode
-from streamclust.store.ranges import RangeReader, before, before_last, end_of
+from streamclust.store.ranges import RangeReader, before_last, end_of
 from streamclust.store.source import Batcher, batches
-from streamclust.store.streams import order
+from streamclust.store.streams import before, order
 
 LAYOUT = Layout("float64", "f8", None, (), 1, strict=False)
 

@@ -176,7 +176,7 @@ def test_versions_are_read_in_smaller_parts(client: redis.Redis, keys: Keys) -> 
 
 
 def test_one_lost_connection_is_no_sign(client: redis.Redis, namespace: str) -> None:
-    asked = []
+    asked: list[int] = []
 
     def ask() -> bytes:
         asked.append(len(asked))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -51,7 +52,7 @@ def server(tmp_path: Path) -> Iterator[OwnServer]:
 @pytest.fixture
 def site(server: OwnServer, tmp_path: Path, namespace: str) -> Site:
     site = Site(tmp_path, server._login, namespace)
-    eager = {"commit": {"every": "20ms"}, "batch": {"linger": "20ms"}}
+    eager: dict[str, Any] = {"commit": {"every": "20ms"}, "batch": {"linger": "20ms"}}
     return site.write({"m": kmeans(site.stream(), **eager)})
 
 
@@ -136,7 +137,7 @@ def test_a_worker_that_starts_at_a_replica_waits_until_it_is_promoted(
 def test_metrics_are_served_while_the_server_is_away(server: OwnServer, site: Site) -> None:
     def up() -> str:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT) as page:
-            text = page.read().decode()
+            text: str = page.read().decode()
         return next(line for line in text.splitlines() if line.startswith("streamclust_server_up "))
 
     with Metrics(site, "--port", str(port := free_port())) as metrics:
