@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from streamclust.store.lease import Lease
 from streamclust.worker.learning import Learning
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
 from tests.refit.victim import die_at
+from tests.test_client import busy
 from tests.worker.harness import (
     Site,
     Worker,
@@ -436,3 +438,20 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(site: Site) -> None:
     assert site.newest("m").reason == "refit"
     with a_job(site) as (job, _):
         assert load(job, job.server.client()).learner.drift.drifts == len(said)
+
+
+def test_a_server_that_is_busy_for_a_while_is_waited_for(site: Site) -> None:
+    poor_site(site, blobs(20_000))
+    drain(site)
+    seen: list[int] = []
+
+    def on_points(count: int) -> None:
+        if not seen:  # the server runs a script when the next entries are read
+            scripts.enter_context(busy(client))
+            threading.Timer(0.5, scripts.close).start()
+        seen.append(count)
+
+    with site.client as client, ExitStack() as scripts:
+        report = refit(site, Watcher(on_points))
+    assert report.points == 20_000
+    assert report.delivered is not None
