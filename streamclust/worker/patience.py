@@ -12,6 +12,7 @@ import redis
 
 from streamclust.store.connect import translated
 from streamclust.store.faults import passes
+from streamclust.store.read_size import UnreadableError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -30,6 +31,9 @@ _STEADY = 1.0
 
 _REMINDER = 60.0
 """Seconds between two lines of the log that say what is waited for."""
+
+_UNREADABLE = "an entry can't be read; trying again"
+"""The log's words where the server answers, but for one reply."""
 
 _LOOK = 0.1
 """Seconds between looks for a request to stop, while a server is asked that may not answer."""
@@ -100,8 +104,9 @@ class Patience:
         elif now - self._said < _REMINDER:
             return
         self._said = now
+        event = self._event if self._faults == 0 else "still waiting for the server"
         self._log.warning(
-            self._event if self._faults == 0 else "still waiting for the server",
+            _UNREADABLE if isinstance(error, UnreadableError) else event,
             server=self._label,
             since=self._since,
             error=str(translated(error, self._label)),
