@@ -45,6 +45,12 @@ _SHARE = 1024
 _TURN_MS = 100
 """How long to wait for another's codes before looking whether that encoder still lives."""
 
+_LOOK_SECONDS = 1.0
+"""Time between looks whether the model was begun anew, and so has lower versions."""
+
+_LOOK_BYTES = 1 << 20
+"""A look brings the newest version whole. So it comes a second later for each such part of it."""
+
 _SAY_SECONDS = 10.0
 """Time between two lines of the log that say how far it is."""
 
@@ -156,12 +162,14 @@ class _Encoder:
             self._client, self._member, job.keys, job.key, settings.encode.keep
         )
         spec = points_format(settings.points)
-        self._coder = Coder(spec, settings.encode.top, settings.encode.labels)
+        encode = settings.encode
+        self._coder = Coder(spec, encode.top, encode.labels, job.stream, settings.scale)
         self._takeover_ms = int(settings.encode.takeover * 1000)
         self._model: Model | None = None
         self._held = Delivery([])  # read together with the last write
         self._behind = True
         self._said = self._looked = time.monotonic()
+        self._look_due = 0.0  # for a model that was begun anew
         self.tally = tally
 
     def work(self, patience: Patience) -> bool:
@@ -200,8 +208,29 @@ class _Encoder:
             self._job.log.info("encoding", version=self._model.version, codes=self._job.key)
 
     def _follow(self, found: Model | None) -> None:
-        if found is not None:
-            self._model, self.tally.version = found, found.version
+        """Go on with this version, if it isn't the known one."""
+        if found is None:
+            return
+        now, before = time.monotonic(), self._model
+        size = sum(array.nbytes for array in found.family.to_arrays(found.params).values())
+        self._look_due = now + _LOOK_SECONDS + size / _LOOK_BYTES
+        if before is not None and found.replaces(before):
+            self._job.log.warning(
+                "another model has this name now: it was begun anew, or the server lost versions",
+                version=found.version,
+                before=before.version,
+            )
+        elif before is not None and found.version == before.version:
+            return
+        self._coder.use(found)
+        self._model, self.tally.version = found, found.version
+
+    @property
+    def _known(self) -> int:
+        """The version that the server's newest one must exceed to be brought; 0 to have any."""
+        if self._model is None or time.monotonic() >= self._look_due:
+            return 0
+        return self._model.version
 
     def _catch_up(self, model: Model) -> None:
         """Finish the oldest of what this encoder has and has not finished, if there is any."""
@@ -209,8 +238,8 @@ class _Encoder:
         self._behind = bool(own)
         if own:
             delivery = self._member.unbroken(own)
-            model = newer(self._client, self._job.keys, model.version) or model
-            self._follow(model)
+            self._follow(newer(self._client, self._job.keys, self._known))
+            model = self._model or model
             coded, share = self._coded(delivery, model)
             if self._settle(share, coded, self._exchange.write(share)):
                 self._count_gone(len(delivery.gone))
@@ -225,7 +254,7 @@ class _Encoder:
             return False
         waits = _TURN_MS if self._job.until_idle else _BLOCK_MS
         settle = partial(self._settle, share, coded)
-        answer = self._exchange.go_on(share, settle, model.version, waits)
+        answer = self._exchange.go_on(share, settle, self._known, waits)
         self._follow(answer.model)
         self._tell_gap(answer.gap)
         if not self._behind:

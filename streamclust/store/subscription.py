@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from streamclust.errors import UnknownModelError
-from streamclust.store.published import Model, decode_model
+from streamclust.errors import FormatError, UnknownModelError
+from streamclust.store.published import LARGEST_ID, Model, decode_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> M
 
 
 def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
-    """Return the newest version if it is newer than the version `than`."""
+    """Return the newest version if it is newer than the version `than`; any is newer than 0."""
     return newest_of(client.execute_command(*newer_call(keys, than)), keys)  # type: ignore[no-untyped-call]
 
 
@@ -48,10 +49,10 @@ def newest_of(reply: Any, keys: Keys) -> Model | None:
 
 
 def follow(
-    client: redis.Redis, keys: Keys, after: int, *, block_ms: int | None = None
+    client: redis.Redis, keys: Keys, after: int, *, block_ms: int | None = None, count: int = 16
 ) -> Iterator[Model]:
-    """Yield the versions after `after`, waiting up to `block_ms` for the first of them."""
-    reply: Any = client.xread({keys.models: f"{after}-0"}, count=16, block=block_ms)
+    """Yield up to `count` versions after `after`, waiting up to `block_ms` for the first."""
+    reply: Any = client.xread({keys.models: f"{after}-0"}, count=count, block=block_ms)
     for _, entries in reply or ():
         for entry in entries:
             yield _decode(entry, keys)
@@ -74,8 +75,36 @@ def dead_count(client: redis.Redis, keys: Keys) -> int:
 
 
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
+    """Return the version that an entry holds: the one that its ID says.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged, or says that it is another one.
+    """
     entry_id, fields = entry
-    return decode_model(fields.get(b"payload", b""), f"{keys.models} entry {entry_id.decode()}")
+    where = f"{keys.models} entry {entry_id.decode()}"
+    model = decode_model(fields.get(b"payload", b""), where)
+    if entry_id != b"%d-0" % model.version:
+        raise FormatError(
+            f"{where} holds version {model.version}, but the ID of an entry is its version: "
+            f"remove it (XDEL {keys.models} {entry_id.decode()})"
+        )
+    return replace(model, model_id=model_id_of(fields, where))
+
+
+def model_id_of(fields: dict[bytes, bytes], where: str) -> int:
+    """Return the model ID that an entry of `:models` has; 0 if it has none.
+
+    Raises
+    ------
+    FormatError
+        If it is no such number; `where` is named.
+    """
+    text = fields.get(b"model_id", b"0")
+    if not (text.isdigit() and len(text) <= len(str(LARGEST_ID)) and int(text) <= LARGEST_ID):
+        raise FormatError(f"{where} holds model_id {text[:40]!r}, expected a number; remove it")
+    return int(text)
 
 
 def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:

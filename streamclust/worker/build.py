@@ -24,6 +24,8 @@ from streamclust.errors import ConfigError, DataError, FormatError
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online import StreamLearner
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint
+from streamclust.store.layout import check_columns
 from streamclust.store.points import PointsFormat
 from streamclust.store.published import decode_model
 
@@ -104,6 +106,37 @@ def largest_batch(settings: Settings) -> int:
     if isinstance(forgetting, ForgettingByPoints) and settings.points.weight_field is None:
         return max(least, min(most, int(forgetting.half_life / _OF_HALF_LIFE)))
     return max(least, most) if isinstance(forgetting, NoForgetting) else least
+
+
+def load_checkpoint(data: bytes, settings: Settings, where: str) -> Checkpoint:
+    """Return a committed state that the settings fit.
+
+    Parameters
+    ----------
+    data : bytes
+    settings : KMeansSettings or GaussianMixtureSettings
+    where : str
+        The key, for the error's text.
+
+    Raises
+    ------
+    FormatError
+        If the state is damaged, or the settings contradict what was learned: another family, other
+        features, another format, field or weight of the points, or another scale.
+    """
+    found = decode_checkpoint(data, make_family(settings), where)
+    spec, state = points_format(settings.points), found.learner
+    if found.layout is not None:
+        found = replace(found, layout=found.layout.under(spec, where))
+    elif state.stats is not None:  # from given parameters
+        check_columns((), state.stats.reference.shape[1], spec, where)
+    scale = "none" if state.scaling is None else state.scaling.kind
+    if state.params is not None and scale != settings.scale:
+        raise FormatError(
+            f"{where} was learned with scale {scale!r}, the config says {settings.scale!r}: "
+            "change it back, or give the model a new name"
+        )
+    return found
 
 
 def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:
