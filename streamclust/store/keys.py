@@ -83,7 +83,7 @@ class Keys:
 
     @property
     def proposal(self) -> str:
-        """Hash ``id``, ``state``. A refit that waits to be taken over: a checkpoint.
+        """Hash ``id``, ``state``, ``model_id``. A refit that waits to be taken over: a checkpoint.
 
         Written by ``refit``; read by the worker, which removes it in the commit that takes it over
         (or when it can't be used). Kept until then.

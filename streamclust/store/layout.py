@@ -193,11 +193,12 @@ def check_columns(
     FormatError
         If it does. `where` is named: a key, or a version of a model.
     """
-    wanted = spec.n_features or len(spec.features) or n_features
     if spec.features and features and spec.features != features:
         raise _changed("features", list(features), list(spec.features), where)
-    if wanted != n_features:
-        raise _changed("n_features", n_features, wanted, where)
+    if spec.features and len(spec.features) != n_features:
+        raise _changed("n_features", n_features, len(spec.features), where)
+    if spec.n_features not in (None, n_features):
+        raise _changed("n_features", n_features, spec.n_features, where)
 
 
 def _changed(name: str, learned: Any, wanted: Any, where: str) -> FormatError:

@@ -79,7 +79,7 @@ def whole(meta: Mapping[str, Any], name: str, *, least: int = 0) -> int:
     """
     value = meta[name]
     if type(value) is not int or not least <= value < _LARGEST:
-        raise ValueError(f"{name} is {_short(value)}, expected a whole number from {least} on")
+        raise ValueError(f"{name} is {_short(value)}, expected {least} to {_LARGEST - 1}")
     return value
 
 

@@ -42,7 +42,12 @@ def reason_of(refit: str) -> Reason:
 
 def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[Any]) -> None:
     """Put a refit (with an ID) where the model's worker finds it, in place of an older one."""
-    value = {"id": refit.refit, "state": encode_checkpoint(refit, family)}
+    model_id: Any = client.get(keys.id) or b"0"
+    value = {
+        "id": refit.refit,
+        "state": encode_checkpoint(refit, family),
+        "model_id": model_id,
+    }
     client.hset(keys.proposal, mapping=value)  # type: ignore[arg-type]
 
 
@@ -50,6 +55,12 @@ def proposed(client: redis.Redis, keys: Keys) -> str:
     """Return the ID of the refit that waits; empty if none does."""
     found: Any = client.hget(keys.proposal, "id")
     return "" if found is None else found.decode(errors="replace")
+
+
+def model_proposed_for(client: redis.Redis, keys: Keys) -> int:
+    """Return the ID of the model that the waiting refit is of; 0 if that isn't known."""
+    found: Any = client.hget(keys.proposal, "model_id")
+    return int(found or 0)
 
 
 def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Checkpoint | None:

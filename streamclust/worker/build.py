@@ -30,6 +30,8 @@ from streamclust.store.points import PointsFormat
 from streamclust.store.published import decode_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamclust.config.learning import DriftSettings, ForgettingSettings
     from streamclust.config.model import KMeansSettings, PointsSettings
     from streamclust.models import Family
@@ -146,7 +148,7 @@ def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> L
         return learner.init()
     try:
         if isinstance(init, FileGiven):
-            params = _from_file(init, learner.family)
+            params = _from_file(init, learner.family, settings.points.features)
         elif isinstance(init, CentroidsGiven | MixtureGiven):
             given = init.model_dump(exclude={"kind", "weight"})
             params = learner.family.from_arrays({k: np.array(v) for k, v in given.items()})
@@ -155,7 +157,7 @@ def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> L
     return learner.init(params, init.weight)
 
 
-def _from_file(init: FileGiven, family: Family[Any]) -> Any:
+def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) -> Any:
     try:
         model = decode_model(init.path.read_bytes(), str(init.path))
     except OSError as error:
@@ -169,6 +171,11 @@ def _from_file(init: FileGiven, family: Family[Any]) -> Any:
         found, wanted = (getattr(each, name, None) for each in (model.family, family))
         if found != wanted:
             raise DataError(f"{init.path} holds a model with {name} {found!r}; expected {wanted!r}")
+    if features and model.features and tuple(features) != model.features:
+        raise DataError(
+            f"{init.path} holds a model of the features {list(model.features)}; "
+            f"points.features names {list(features)}: give both the same names in the same order"
+        )
     arrays = model.family.to_arrays(model.params)
     if "scale" in arrays:
         raise DataError(f"{init.path} holds a model with scales of its own; expected one without")

@@ -122,6 +122,11 @@ class Learning:
         return self._checkpoint
 
     @property
+    def model_id(self) -> int:
+        """The model ID (see `Keys.id`); 0 before the first version."""
+        return self._model_id
+
+    @property
     def learner(self) -> StreamLearner[Any]:
         """What learns the batches."""
         return self._learner
