@@ -23,7 +23,7 @@ from streamclust.store.faults import passes
 from streamclust.store.gaps import gap_words
 from streamclust.store.group import Delivery, GroupMember, member_name
 from streamclust.store.streams import order
-from streamclust.store.subscription import newer, read_model
+from streamclust.store.subscription import newer, newest_but, read_model
 from streamclust.worker.build import points_format
 from streamclust.worker.model import Job as ModelJob
 from streamclust.worker.patience import Patience
@@ -169,7 +169,7 @@ class _Encoder:
         self._held = Delivery([])  # read together with the last write
         self._behind = True
         self._said = self._looked = time.monotonic()
-        self._look_due = 0.0  # for a model that was begun anew
+        self._look_due = self._looked + _LOOK_SECONDS  # for a model that was begun anew
         self.tally = tally
 
     def work(self, patience: Patience) -> bool:
@@ -180,6 +180,8 @@ class _Encoder:
             if self._model is None:
                 self._wait_for_model()
                 continue
+            if time.monotonic() >= self._look_due:
+                self._look(self._model)
             if self._behind:
                 self._catch_up(self._model)
             elif self._go_on(self._model) and self._nothing_left():
@@ -208,29 +210,26 @@ class _Encoder:
             self._job.log.info("encoding", version=self._model.version, codes=self._job.key)
 
     def _follow(self, found: Model | None) -> None:
-        """Go on with this version, if it isn't the known one."""
-        if found is None:
+        before = self._model
+        if found is None or found is before:
             return
-        now, before = time.monotonic(), self._model
-        size = sum(array.nbytes for array in found.family.to_arrays(found.params).values())
-        self._look_due = now + _LOOK_SECONDS + size / _LOOK_BYTES
         if before is not None and found.replaces(before):
             self._job.log.warning(
                 "another model has this name now: it was begun anew, or the server lost versions",
                 version=found.version,
                 before=before.version,
             )
-        elif before is not None and found.version == before.version:
-            return
         self._coder.use(found)
         self._model, self.tally.version = found, found.version
 
-    @property
-    def _known(self) -> int:
-        """The version that the server's newest one must exceed to be brought; 0 to have any."""
-        if self._model is None or time.monotonic() >= self._look_due:
-            return 0
-        return self._model.version
+    def _look(self, model: Model) -> None:
+        """Look whether the newest version is a lower one, of a model that was begun anew."""
+        found = newest_but(self._client, self._job.keys, model)
+        if found is not None and (found.version > model.version or found.replaces(model)):
+            self._follow(found)
+        model = self._model or model
+        size = sum(array.nbytes for array in model.family.to_arrays(model.params).values())
+        self._look_due = time.monotonic() + _LOOK_SECONDS + size / _LOOK_BYTES
 
     def _catch_up(self, model: Model) -> None:
         """Finish the oldest of what this encoder has and has not finished, if there is any."""
@@ -238,8 +237,8 @@ class _Encoder:
         self._behind = bool(own)
         if own:
             delivery = self._member.unbroken(own)
-            self._follow(newer(self._client, self._job.keys, self._known))
-            model = self._model or model
+            model = newer(self._client, self._job.keys, model.version) or model
+            self._follow(model)
             coded, share = self._coded(delivery, model)
             if self._settle(share, coded, self._exchange.write(share)):
                 self._count_gone(len(delivery.gone))
@@ -254,7 +253,7 @@ class _Encoder:
             return False
         waits = _TURN_MS if self._job.until_idle else _BLOCK_MS
         settle = partial(self._settle, share, coded)
-        answer = self._exchange.go_on(share, settle, self._known, waits)
+        answer = self._exchange.go_on(share, settle, model.version, waits)
         self._follow(answer.model)
         self._tell_gap(answer.gap)
         if not self._behind:

@@ -115,7 +115,7 @@ class Exchange(Protocol):
         settle : callable
             Is told at once how the writing went; says whether the share is written by now.
         version : int
-            Of the model that is known; 0 brings the newest version, whatever its number.
+            Of the model that is known.
         block_ms : int or None
             How long to wait for new entries.
         """

@@ -38,6 +38,20 @@ def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
     return newest_of(client.execute_command(*newer_call(keys, than)), keys)  # type: ignore[no-untyped-call]
 
 
+def newest_but(client: redis.Redis, keys: Keys, known: Model) -> Model | None:
+    """Return the newest version, whatever its number, unless it is sure to be the known one."""
+    entries: Any = client.xrevrange(keys.models, count=1)
+    if not entries:
+        return None
+    entry_id, fields = entries[0]
+    found = entry_id, model_id_of(fields, keys.models)
+    return (
+        None
+        if found == (b"%d-0" % known.version, known.model_id or -1)
+        else _decode(entries[0], keys)
+    )
+
+
 def newer_call(keys: Keys, than: int) -> tuple[str | int, ...]:
     """Return the command that `newer` sends."""
     return ("XREVRANGE", keys.models, "+", f"({than}-0", "COUNT", 1)
@@ -94,16 +108,36 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
 
 
 def model_id_of(fields: dict[bytes, bytes], where: str) -> int:
-    """Return the model ID that an entry of `:models` has; 0 if it has none.
+    """Return the model ID that an entry of `:models`, or a proposal, has; 0 if it has none.
 
     Raises
     ------
     FormatError
         If it is no such number; `where` is named.
     """
-    text = fields.get(b"model_id", b"0")
+    return _as_model_id(fields.get(b"model_id"), where)
+
+
+def read_model_id(client: redis.Redis, keys: Keys) -> int:
+    """Return the model ID that the key `:id` holds; 0 if there is none.
+
+    Raises
+    ------
+    FormatError
+        If the key holds something else.
+    """
+    found: Any = client.get(keys.id)
+    return _as_model_id(found, f"key {keys.id}")
+
+
+def _as_model_id(text: bytes | None, where: str) -> int:
+    if text is None:
+        return 0
     if not (text.isdigit() and len(text) <= len(str(LARGEST_ID)) and int(text) <= LARGEST_ID):
-        raise FormatError(f"{where} holds model_id {text[:40]!r}, expected a number; remove it")
+        raise FormatError(
+            f"{where} holds the model ID {text[:40]!r}, expected a number up to {LARGEST_ID}: "
+            "remove it"
+        )
     return int(text)
 
 

@@ -14,6 +14,7 @@ from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.proposal import reason_of, under_way
 from streamclust.store.published import LARGEST_ID, SWAPS, Model, Reason, encode_model
 from streamclust.store.streams import entries_read
+from streamclust.store.subscription import read_model_id
 from streamclust.store.trimming import trim
 from streamclust.worker.build import first_state, load_checkpoint, make_learner
 from streamclust.worker.cadence import Cadence
@@ -353,7 +354,7 @@ class Learning:
             return None
         found = load_checkpoint(data, self._settings, f"key {self._keys.state}")
         if found.version:
-            self._model_id = int(self._client.get(self._keys.id) or 0)  # type: ignore[arg-type]
+            self._model_id = read_model_id(self._client, self._keys)
         self._log.info("continuing", points=found.learner.points, version=found.version)
         return found
 

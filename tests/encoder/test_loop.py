@@ -447,8 +447,8 @@ def test_each_entry_of_codes_repeats_the_id(desk: Desk, block: int, label: bool,
     desk.encode = {"labels": ["key"] if label else [], "top": top}
     desk.publish(1, model_id=77)
     for n in range(4):
-        key: dict[str, Any] = {"key": f"k{n}"} if label else {}
-        desk.client.xadd(desk.stream, {"json": str([[n, n]] * block), **key})
+        fields: Any = {"json": str([[n, n]] * block)} | ({"key": f"k{n}"} if label else {})
+        desk.client.xadd(desk.stream, fields)
     desk.drain()
     assert [each.model_id for each in desk.codes()] == [77] * 4
     assert [bool(each.labels) for each in desk.codes()] == [label] * 4

@@ -15,7 +15,14 @@ from streamclust.store.connect import Server
 from streamclust.store.health import Health, encode_health, read_health
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
-from streamclust.store.subscription import dead_count, follow, model_names, newer, read_model
+from streamclust.store.subscription import (
+    dead_count,
+    follow,
+    model_names,
+    newer,
+    read_model,
+    read_model_id,
+)
 from tests.store.committing import letters, of_version
 from tests.waiting import wait_until
 
@@ -103,7 +110,7 @@ def test_an_entry_of_another_program_is_named(
 def test_a_version_is_what_the_id_of_its_entry_says(client: redis.Redis, published: Keys) -> None:
     # Given an entry whose payload is that of another version
     payload = of_version(1, 4).payload
-    client.xadd(published.models, {"payload": payload}, id="9-0")  # type: ignore[dict-item]
+    client.xadd(published.models, {"payload": payload}, id="9-0")
     # Then no reader takes it, and the reason says how to remove it
     readers: list[Callable[[], Any]] = [
         lambda: read_model(client, published),
@@ -123,8 +130,11 @@ def test_a_model_id_that_is_none_is_refused(
 ) -> None:
     fields: Any = {"payload": of_version(1, 9).payload, "model_id": model_id}
     client.xadd(published.models, fields, id="9-0")
-    with pytest.raises(FormatError, match=r"entry 9-0 holds model_id b'.*expected a number"):
+    with pytest.raises(FormatError, match=r"entry 9-0 holds the model ID b'.*expected a number"):
         read_model(client, published)
+    client.set(published.id, model_id)
+    with pytest.raises(FormatError, match=r"key .*:id holds the model ID b'.*expected a number"):
+        read_model_id(client, published)
 
 
 # ---- those to come
