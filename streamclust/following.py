@@ -29,8 +29,11 @@ _LOOK_SECONDS = 1.0
 The model may have been begun anew, with lower versions. A client may connect again to a server that
 lost its data without noticing either."""
 
-_LOOK_BYTES = 1 << 20
-"""A look brings the newest version whole. So it comes a second later for each such part of it."""
+_LOOK_BYTES = 1 << 18
+"""A look brings the newest version whole. So it comes a second later for each such part of it,"""
+
+_LONGEST_LOOK = 10.0
+"""and at the latest after so many seconds."""
 
 _LOG = logging.getLogger("streamclust")
 
@@ -143,7 +146,7 @@ class Follower:
             return 0, 0
         entry_id, fields = entries[0]
         size = len(fields.get(b"payload", b""))
-        self._look_seconds = _LOOK_SECONDS + size / _LOOK_BYTES
+        self._look_seconds = min(_LOOK_SECONDS + size / _LOOK_BYTES, _LONGEST_LOOK)
         where = f"{self._keys.models} entry {entry_id.decode()}"
         return int(entry_id.partition(b"-")[0]), model_id_of(fields, where)
 

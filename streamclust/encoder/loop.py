@@ -48,8 +48,11 @@ _TURN_MS = 100
 _LOOK_SECONDS = 1.0
 """Time between looks whether the model was begun anew, and so has lower versions."""
 
-_LOOK_BYTES = 1 << 20
-"""A look brings the newest version whole. So it comes a second later for each such part of it."""
+_LOOK_BYTES = 1 << 18
+"""A look brings the newest version whole. So it comes a second later for each such part of it,"""
+
+_LONGEST_LOOK = 10.0
+"""and at the latest after so many seconds."""
 
 _SAY_SECONDS = 10.0
 """Time between two lines of the log that say how far it is."""
@@ -229,7 +232,8 @@ class _Encoder:
             self._follow(found)
         model = self._model or model
         size = sum(array.nbytes for array in model.family.to_arrays(model.params).values())
-        self._look_due = time.monotonic() + _LOOK_SECONDS + size / _LOOK_BYTES
+        pause = min(_LOOK_SECONDS + size / _LOOK_BYTES, _LONGEST_LOOK)
+        self._look_due = time.monotonic() + pause
 
     def _catch_up(self, model: Model) -> None:
         """Finish the oldest of what this encoder has and has not finished, if there is any."""
