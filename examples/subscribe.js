@@ -19,24 +19,44 @@ function readSafetensors(buffer) {
   return { meta: JSON.parse(__metadata__.streamclust), arrays };
 }
 
+function valueOf(fields, name) {
+  const at = fields.findIndex((field, n) => n % 2 === 0 && field.equals(Buffer.from(name)));
+  return at < 0 ? undefined : fields[at + 1];
+}
+
+// Whether an entry is of a model that was begun anew: its versions count from 1 again.
+function isAnother([id, fields], last, modelId) {
+  const found = valueOf(fields, "model_id")?.toString();
+  return parseInt(id) < parseInt(last) || (found && modelId && found !== modelId);
+}
+
 async function main(url, model, namespace = "streamclust", since = "0") {
   const client = createClient({ url, RESP: 2 });
   client.on("error", (error) => console.error(error.message)); // it connects again by itself
   await client.connect();
   const asBuffers = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } };
   const key = `{${namespace}:${model}}:models`;
+  const send = (...command) => client.sendCommand(command, asBuffers).catch((error) => {
+    if (error instanceof ErrorReply) throw error;
+    return null; // the connection was lost: read again after the last version
+  });
   let last = `${since}-0`; // the ID of the last version that was read
+  let modelId; // tells apart models that had this name one after the other
   for (;;) {
-    const read = ["XREAD", "BLOCK", "5000", "COUNT", "16", "STREAMS", key, last];
-    const reply = await client.sendCommand(read, asBuffers).catch((error) => {
-      if (error instanceof ErrorReply) throw error;
-      return null; // the connection was lost: read again after the last version
-    });
+    const reply = await send("XREAD", "BLOCK", "5000", "COUNT", "16", "STREAMS", key, last);
     // [[key, [[id, [field, value, ...]], ...]]], or null if nothing came
-    for (const [id, fields] of reply?.[0][1] ?? []) {
+    const entries = reply?.[0][1] ?? [];
+    const newest = entries.length ? entries : await send("XREVRANGE", key, "+", "-", "COUNT", "1");
+    const seen = newest?.[0];
+    if (seen && isAnother(seen, last, modelId)) {
+      console.error(`${key}: another model has this name now; reading its versions from the first`);
+      [last, modelId] = ["0-0", undefined];
+      continue;
+    }
+    for (const [id, fields] of entries) {
       last = id.toString();
-      const payload = fields[fields.findIndex((field) => field.equals(Buffer.from("payload"))) + 1];
-      const { meta, arrays } = readSafetensors(payload);
+      modelId = valueOf(fields, "model_id")?.toString();
+      const { meta, arrays } = readSafetensors(valueOf(fields, "payload"));
       const { data, shape: [K, D] } = arrays.centroids ?? arrays.means;
       const means = Array.from({ length: K }, (_, k) => Array.from(data.subarray(k * D, k * D + D)));
       console.log(JSON.stringify({ version: meta.version, points: meta.points, means }));

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streamclust.store.connect import translated
 from streamclust.store.faults import passes
 from streamclust.store.read_size import ReadSize
-from streamclust.store.subscription import VERSIONS, follow, newest_entry
+from streamclust.store.subscription import VERSIONS, follow, model_id_of, newest_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE = 5.0
 """Cap of the pause before the next try to reach the server, in seconds."""
 
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
 """While nothing comes: time between looks whether the server still knows the newest version.
 
-A client may connect again to a server that lost its data without noticing either."""
+The model may have been begun anew, with lower versions. A client may connect again to a server that
+lost its data without noticing either."""
+
+_LOOK_BYTES = 1 << 18
+"""A look brings the newest version whole. So it comes a second later for each such part of it,"""
+
+_LONGEST_LOOK = 10.0
+"""and at the latest after so many seconds."""
 
 _LOG = logging.getLogger("streamclust")
 
@@ -61,31 +68,57 @@ class Follower:
         self._keys = keys
         self._label = label
         self._last = since
+        self._model_id = 0
         self._on_gap = on_gap or self._warn
         self._faults = 0
+        self._from_first = False  # a version that is missing before the next one is a gap
         self._looked = time.monotonic()
         self._size = ReadSize(most=VERSIONS, on_less=_LOG.warning)
+        self._look_seconds = _LOOK_SECONDS
 
     def poll(self, block_ms: int | None) -> list[Model]:
         """Return the versions that came since the last call, waiting for the first of them."""
-        if self._last is None or self._faults or time.monotonic() - self._looked > _LOOK_SECONDS:
+        looks = time.monotonic() - self._looked > self._look_seconds
+        if self._last is None or self._faults or looks:
             self._look()
-        models = list(
-            follow(self._client, self._keys, self._last or 0, block_ms=block_ms, size=self._size)
-        )
+        models = self._next(self._last or 0, block_ms)
+        if models and self._replaced(models[0]):
+            models = self._next(0)
         for model in models:
-            if self._last and model.version > self._last + 1:
-                self._on_gap(self._last + 1, model.version - 1)
-            self._last = model.version
+            first = 1 if self._from_first else self._last and self._last + 1
+            if first and model.version > first:
+                self._on_gap(first, model.version - 1)
+            self._last, self._from_first = model.version, False
+            self._model_id = model.model_id or self._model_id
             self._looked = time.monotonic()
         return models
 
+    def _replaced(self, model: Model) -> bool:
+        """Say so if a version is not the next one of the model that was read until now.
+
+        Then another model has the name, and has published more versions than were read of the
+        earlier one: all of its versions are read.
+        """
+        if not (self._last and self._model_id and model.model_id):
+            return False
+        if model.model_id == self._model_id:
+            return False
+        known = self._next(self._last - 1, most=1)
+        if known and (known[0].version, known[0].model_id) == (self._last, self._model_id):
+            return False  # both are in the stream, so none was missed
+        self._begin_again(model.version, after=0)
+        return True
+
     def _look(self) -> None:
         """Make sure that there is something to go on from; only that may take a large reply."""
-        newest = self._newest()
+        newest, model_id = self._newest()
         self._looked = time.monotonic()
-        if self._last is None or newest < self._last:
-            self._begin_with(newest)
+        same = bool(model_id) and model_id == self._model_id
+        other = bool(model_id and self._model_id) and not same
+        if self._last is None:
+            self._last = max(newest - 1, 0)
+        elif newest < self._last or (newest == self._last and other):
+            self._begin_again(newest, after=max(newest - 1, 0) if same else 0)
         if self._faults:
             _LOG.warning("%s is back", self._label)
         self._faults = 0
@@ -106,20 +139,34 @@ class Follower:
         longest = min(_LONGEST_PAUSE, 0.05 * 2.0 ** min(self._faults, 10))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
-    def _begin_with(self, newest: int) -> None:
-        if self._last is not None:
-            _LOG.warning(
-                "%s went back from version %d to %d: the server lost data, or the model was "
-                "begun anew; going on from there",
-                self._keys.models,
-                self._last,
-                newest,
-            )
-        self._last = max(newest - 1, 0)
+    def _begin_again(self, newest: int, after: int) -> None:
+        """Go on after another version than the last that was read; 0 for all that are there."""
+        _LOG.warning(
+            "%s went back from version %d to %d: the server lost data, or the model was "
+            "begun anew; going on from there",
+            self._keys.models,
+            self._last,
+            newest,
+        )
+        self._last, self._model_id, self._from_first = after, 0, not after
 
-    def _newest(self) -> int:
+    def _next(self, after: int, block_ms: int | None = None, most: int = VERSIONS) -> list[Model]:
+        """Return up to `most` versions after `after`."""
+        size = self._size
+        return list(
+            follow(self._client, self._keys, after, block_ms=block_ms, size=size, most=most)
+        )
+
+    def _newest(self) -> tuple[int, int]:
+        """Return the newest version and its model ID; 0 for what isn't there."""
         entries = newest_entry(self._client, self._keys)
-        return int(entries[0][0].partition(b"-")[0]) if entries else 0
+        if not entries:
+            return 0, 0
+        entry_id, fields = entries[0]
+        size = len(fields.get(b"payload", b""))
+        self._look_seconds = min(_LOOK_SECONDS + size / _LOOK_BYTES, _LONGEST_LOOK)
+        where = f"{self._keys.models} entry {entry_id.decode()}"
+        return int(entry_id.partition(b"-")[0]), model_id_of(fields, where)
 
     def _warn(self, first: int, last: int) -> None:
         _LOG.warning(

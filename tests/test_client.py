@@ -43,9 +43,14 @@ class Publisher:
         assert lease.take()
         self._token = lease.token
 
-    def publish(self, *versions: int) -> None:
+    def publish(self, *versions: int, model_id: int = 0) -> None:
         for version in versions:
-            commit(self._client, self.keys, of_version(self._token, version), keep=50)
+            what = of_version(self._token, version, model_id=model_id)
+            commit(self._client, self.keys, what, keep=50)
+
+    def forget(self) -> None:
+        """Delete the model."""
+        self._client.delete(self.keys.state, self.keys.models)
 
     def waits(self) -> bool:
         """Whether somebody waits for a version."""
@@ -541,3 +546,75 @@ def test_a_version_that_is_cut_off_is_named_and_waited_for(
     # and comes when the limit is raised
     follower.join(LIMIT)
     assert found == [*range(1, 32)]
+
+
+# ---- a model that is begun anew
+
+
+@pytest.mark.parametrize(
+    ("model_ids", "versions"),
+    [((3, 5), (1, 2)), ((3, 5), (1, 2, 3, 4)), ((3, 5), (1, 2, 3)), ((0, 0), (1, 2))],
+    ids=["lower", "higher", "equal", "lower, of before"],
+)
+def test_all_versions_of_a_model_that_was_begun_anew_are_given(
+    client: Client,
+    publisher: Publisher,
+    caplog: pytest.LogCaptureFixture,
+    model_ids: tuple[int, int],
+    versions: tuple[int, ...],
+) -> None:
+    # Given a subscriber that has read versions 1 to 3
+    publisher.publish(1, 2, 3, model_id=model_ids[0])
+    updates = client.updates("m", since=0, timeout=30.0)
+    assert [next(updates).version for _ in range(3)] == [1, 2, 3]
+    # When another model has the name Then all of its versions come, and that is said
+    publisher.forget()
+    publisher.publish(*versions, model_id=model_ids[1])
+    found = [next(updates) for _ in versions]
+    assert [model.version for model in found] == list(versions)
+    assert {model.model_id for model in found} == {model_ids[1]}
+    [said] = caplog.messages
+    assert f"went back from version 3 to {versions[-1]}" in said
+
+
+def test_a_model_that_was_deleted_is_waited_for(
+    client: Client, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher.publish(1, 2, 3)
+    updates = client.updates("m", since=0, timeout=30.0)
+    assert [next(updates).version for _ in range(3)] == [1, 2, 3]
+    publisher.forget()
+    found: list[int] = []
+    subscriber = threading.Thread(target=lambda: found.append(next(updates).version))
+    subscriber.start()
+    wait_until(lambda: "went back from version 3 to 0" in caplog.text)
+    publisher.publish(1)
+    subscriber.join(30.0)
+    assert found == [1]
+
+
+def test_versions_of_another_model_that_were_trimmed_are_a_gap(
+    client: Client, publisher: Publisher
+) -> None:
+    gaps: list[tuple[int, int]] = []
+    publisher.publish(1, 2, 3, model_id=2)
+    updates = client.updates("m", since=2, timeout=30.0, on_gap=lambda *gap: gaps.append(gap))
+    assert next(updates).version == 3
+    publisher.forget()
+    publisher.publish(*range(1, 61), model_id=4)
+    assert next(updates).version == 11
+    assert gaps == [(1, 10)]
+
+
+def test_versions_that_a_server_lost_are_given_again_from_the_newest(
+    client: Client, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a server that has lost version 3 of a model, and went on with it
+    publisher.publish(1, 2, 3, model_id=2)
+    updates = client.updates("m", since=0, timeout=30.0)
+    assert [next(updates).version for _ in range(3)] == [1, 2, 3]
+    publisher.forget()
+    publisher.publish(1, 2, model_id=2)
+    # Then only its newest version comes again
+    assert next(updates).version == 2
+    assert "went back from version 3 to 2" in caplog.text

@@ -50,8 +50,12 @@ def encode_points(
 ) -> None:
     """Encode a file, a picture or standard input, to a file or to standard output."""
     from streamclust.encoder.files import encode_chunks, encode_file
+    from streamclust.worker.build import points_format
 
     model = find_model(settings, name, version)
+    if name in settings.models:
+        own = settings.models[name]
+        model.check_settings(points_format(own.points), own.scale)
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
     else:

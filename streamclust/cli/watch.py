@@ -111,7 +111,9 @@ def row(model: Model, before: Model | None) -> str:
 
 
 def _moved(model: Model, before: Model | None) -> float | None:
-    if before is None or not (len(model.ids) or before.means.shape == model.means.shape):
+    if before is None or model.replaces(before):
+        return None
+    if not (len(model.ids) or before.means.shape == model.means.shape):
         return None
     return max((far for far in model.drift_from(before).tolist() if not isnan(far)), default=None)
 

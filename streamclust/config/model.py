@@ -225,7 +225,11 @@ class _Model(Section):
         description="Which learned entries the worker removes from the streams; never what a "
         "consumer group of the stream has not yet read and acknowledged.",
     )
-    points: PointsSettings = Field(default=PointsSettings(), description="How entries hold points.")
+    points: PointsSettings = Field(
+        default=PointsSettings(),
+        description="How entries hold points. Once points were learned, a change that gives "
+        "columns or weights another meaning is refused (see guarantees.md).",
+    )
     batch: BatchSettings = Field(default=BatchSettings(), description="When a batch is full.")
     commit: CommitSettings = Field(
         default=CommitSettings(), description="When the state is written."

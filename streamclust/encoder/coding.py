@@ -55,10 +55,25 @@ class Coder:
         Components told for each point; more than K means K.
     labels : sequence of str
         Fields that are repeated.
+    stream : str, optional
+        The stream of points. Entries of one that the model learns from are read as the model
+        learned them; the layout of others is detected.
+    scale : str, optional
+        The setting of the model; None doesn't check it.
     """
 
-    def __init__(self, spec: PointsFormat, top: int, labels: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spec: PointsFormat,
+        top: int,
+        labels: Sequence[str],
+        stream: str | None = None,
+        scale: str | None = None,
+    ) -> None:
         self._spec = spec
+        self._stream = stream
+        self._scale = scale
+        self._model: Model | None = None
         self._top = top
         self._labels = frozenset(label.encode() for label in labels)
         self._layout: Layout | None = None
@@ -66,26 +81,52 @@ class Coder:
         self._places: list[int] = []
 
     def __call__(self, entries: Found, model: Model) -> Coded:
-        """Return the codes of entries under a model."""
+        """Return the codes of entries under a model.
+
+        Raises
+        ------
+        FormatError
+            If the settings contradict what the model was learned with.
+        """
+        if model is not self._model:
+            self.use(model)
         decoded = self._decode(from_reply("", entries, None, None), model)
         K = len(model.means)
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
         if len(model.ids):
             codes = numbered(codes, model.ids)
         if codes.top is None and len(codes) == len(entries) and (decoded.counts == 1).all():
-            return Coded(self._points(entries, codes, model.version), len(codes), 0)
+            return Coded(self._points(entries, codes, model), len(codes), 0)
         return Coded(self._blocks(entries, codes, decoded, model), len(codes), len(decoded.dead))
 
+    def use(self, model: Model) -> None:
+        """Take another model, or version, for the entries that follow.
+
+        Raises
+        ------
+        FormatError
+            If the settings contradict what it was learned with.
+        """
+        scale = model.scale if self._scale is None else self._scale
+        learned = model.check_settings(self._spec, scale or "none", self._stream)
+        if learned is not None:
+            self._layout = replace(learned, strict=False)  # other fields change no code
+        elif self._model is None or model.replaces(self._model):
+            self._layout = None
+        self._model = model
+
     def _points(
-        self, entries: Found, codes: Codes, version: int
+        self, entries: Found, codes: Codes, model: Model
     ) -> Sequence[tuple[bytes, list[bytes]]]:
         """Return entries of codes, for one point each."""
 
         def lists() -> list[tuple[bytes, list[bytes]]]:
-            return self._labelled(entries, encode_points(codes, version))
+            return self._labelled(entries, encode_points(codes, model.version), model)
 
         if isinstance(entries, Packed):
-            return pack_points(entries, codes, version, self._labels, lists)
+            return pack_points(
+                entries, codes, model.version, self._labels, lists, model_id=model.code_id
+            )
         return lists()
 
     def _blocks(
@@ -101,7 +142,7 @@ class Coder:
             whole = _with_bad(part, [max(point.index, 0) for point in bad]) if bad else part
             reason = bad[0].reason if bad else None
             out.append(encode_fields(whole, model.version, _values(model), reason))
-        return self._labelled(entries, out)
+        return self._labelled(entries, out, model)
 
     def refuse(self, entry_id: bytes, reason: str, model: Model) -> Coded:
         """Return the code of an entry that isn't read: none, and why."""
@@ -109,7 +150,7 @@ class Coder:
         top = min(self._top, len(model.means))
         codes = _with_bad(quantize(model.family, model.params, nothing, top), [0])
         flat = encode_fields(codes, model.version, _values(model), reason)
-        return Coded([(entry_id, flat)], 0, 1)
+        return Coded([(entry_id, flat + _id_fields(model))], 0, 1)
 
     def _decode(self, entries: Entries, model: Model) -> Decoded:
         """Return the points; entries are known by their place."""
@@ -130,9 +171,11 @@ class Coder:
         return replace(rest, counts=counts, dead=(*dead, *later))
 
     def _labelled(
-        self, entries: Found, coded: list[list[bytes]]
+        self, entries: Found, coded: list[list[bytes]], model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
-        """Return entries of codes: the IDs, the codes, and the labels that are repeated."""
+        """Return entries of codes: the IDs, the codes, and what is repeated."""
+        if more := _id_fields(model):
+            coded = [fields + more for fields in coded]
         if not self._labels:
             return list(zip(names(entries), coded, strict=True))
         flats = entries.flats() if isinstance(entries, Packed) else [flat for _, flat in entries]
@@ -145,6 +188,11 @@ class Coder:
             self._names = names
             self._places = [2 * n for n, name in enumerate(names) if name in self._labels]
         return [text for place in self._places for text in flat[place : place + 2]]
+
+
+def _id_fields(model: Model) -> list[bytes]:
+    """Return the field that tells the codes of this model from those of an earlier one."""
+    return [b"model_id", b"%d" % model.code_id] if model.code_id else []
 
 
 def too_large(most: int) -> str:

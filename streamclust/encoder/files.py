@@ -104,6 +104,8 @@ def encode_file(
     if not n:
         raise DataError("there are no points to encode")
     header = Header(model.name, model.version, n, K, model.features, J / n, picture, peak)
+    if not codebook:
+        header = replace(header, model_id=model.model_id)
     data = to_bytes(header, packer.done(), model.means if codebook else None)
     _write_whole(out, data)
     report = FileReport(
@@ -134,7 +136,7 @@ def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, 
     Raises
     ------
     DataError
-        If the file can't be read.
+        If the file can't be read, or the model has been begun anew since.
     FormatError
         If it holds something else.
     """
@@ -144,7 +146,13 @@ def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, 
         raise DataError(f"can't read {path}: {error.strerror}") from None
     header, codes, codebook = from_bytes(data, str(path))
     if codebook is None:
-        codebook = find(header.model, header.version).means
+        model = find(header.model, header.version)
+        if model.model_id and header.model_id not in (0, model.model_id):
+            raise DataError(
+                f"{path} holds codes by an earlier model {header.model!r}, which was begun anew "
+                f"since: version {header.version} is another one now"
+            )
+        codebook = model.means
     return header, reconstruct(codebook, codes)
 
 

@@ -24,7 +24,7 @@ from streamclust.store.gaps import gap_words
 from streamclust.store.group import Delivery, GroupMember, member_name
 from streamclust.store.read_size import ReadSize
 from streamclust.store.streams import order
-from streamclust.store.subscription import newer, read_model
+from streamclust.store.subscription import newer, newest_but, read_model
 from streamclust.worker.build import points_format
 from streamclust.worker.log import warn_of_less
 from streamclust.worker.model import Job as ModelJob
@@ -46,6 +46,15 @@ _SHARE = 1024
 
 _TURN_MS = 100
 """How long to wait for another's codes before looking whether that encoder still lives."""
+
+_LOOK_SECONDS = 1.0
+"""Time between looks whether the model was begun anew, and so has lower versions."""
+
+_LOOK_BYTES = 1 << 18
+"""A look brings the newest version whole. So it comes a second later for each such part of it,"""
+
+_LONGEST_LOOK = 10.0
+"""and at the latest after so many seconds."""
 
 _SAY_SECONDS = 10.0
 """Time between two lines of the log that say how far it is."""
@@ -164,12 +173,14 @@ class _Encoder:
             self._client, self._member, job.keys, job.key, settings.encode.keep
         )
         spec = points_format(settings.points)
-        self._coder = Coder(spec, settings.encode.top, settings.encode.labels)
+        encode = settings.encode
+        self._coder = Coder(spec, encode.top, encode.labels, job.stream, settings.scale)
         self._takeover_ms = int(settings.encode.takeover * 1000)
         self._model: Model | None = None
         self._held = Delivery([])  # read together with the last write
         self._behind = True
         self._said = self._looked = time.monotonic()
+        self._look_due = self._looked + _LOOK_SECONDS  # for a model that was begun anew
         self.tally = tally
 
     def work(self, patience: Patience) -> bool:
@@ -180,6 +191,8 @@ class _Encoder:
             if self._model is None:
                 self._wait_for_model()
                 continue
+            if time.monotonic() >= self._look_due:
+                self._look(self._model)
             if self._behind:
                 self._catch_up(self._model)
             elif self._go_on(self._model) and self._nothing_left():
@@ -208,8 +221,27 @@ class _Encoder:
             self._job.log.info("encoding", version=self._model.version, codes=self._job.key)
 
     def _follow(self, found: Model | None) -> None:
-        if found is not None:
-            self._model, self.tally.version = found, found.version
+        before = self._model
+        if found is None or found is before:
+            return
+        if before is not None and found.replaces(before):
+            self._job.log.warning(
+                "another model has this name now: it was begun anew, or the server lost versions",
+                version=found.version,
+                before=before.version,
+            )
+        self._coder.use(found)
+        self._model, self.tally.version = found, found.version
+
+    def _look(self, model: Model) -> None:
+        """Look whether the newest version is a lower one, of a model that was begun anew."""
+        found = newest_but(self._client, self._job.keys, model)
+        if found is not None and (found.version > model.version or found.replaces(model)):
+            self._follow(found)
+        model = self._model or model
+        size = sum(array.nbytes for array in model.family.to_arrays(model.params).values())
+        pause = min(_LOOK_SECONDS + size / _LOOK_BYTES, _LONGEST_LOOK)
+        self._look_due = time.monotonic() + pause
 
     def _catch_up(self, model: Model) -> None:
         """Finish the oldest of what this encoder has and has not finished, if there is any."""

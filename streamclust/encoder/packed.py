@@ -45,6 +45,8 @@ class Header:
         Height, width and channels, if the points are the pixels of a picture, row by row.
     peak : float
         The value of white in such a picture, in the model's units.
+    model_id : int
+        Of the model, where the file names it instead of holding its centroids; 0 if not known.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Header:
     distortion: float = 0.0
     picture: tuple[int, int, int] | None = None
     peak: float = 255.0
+    model_id: int = 0
 
     @property
     def bits(self) -> int:
@@ -114,7 +117,10 @@ def to_bytes(header: Header, packed: NDArray[np.uint8], codebook: Array | None) 
     arrays: dict[str, NDArray[Any]] = {"codes": packed}
     if codebook is not None:
         arrays["codebook"] = codebook
-    return pack(FORMAT, arrays, asdict(header))
+    meta = asdict(header)
+    if not header.model_id:
+        del meta["model_id"]
+    return pack(FORMAT, arrays, meta)
 
 
 def from_bytes(data: bytes, where: str) -> tuple[Header, NDArray[np.int32], Array | None]:

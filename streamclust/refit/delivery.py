@@ -16,12 +16,11 @@ from redis.exceptions import LockError
 
 from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
 from streamclust.refit.persistence import Persistence
-from streamclust.store.checkpoint import decode_checkpoint
 from streamclust.store.proposal import new_id, propose, proposed, withdraw
 from streamclust.store.published import SWAPS
 from streamclust.store.read_size import read_value
 from streamclust.store.subscription import follow
-from streamclust.worker.build import make_family
+from streamclust.worker.build import load_checkpoint, make_family
 from streamclust.worker.model import swap_in_place
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
     ------
     UnknownModelError
         If no worker has begun with it.
+    FormatError
+        If the settings contradict what it has learned.
     """
     state = job.keys.state
     data: Any = read_value(client, state, lambda: client.get(state))
@@ -71,7 +72,7 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
             f"model {job.name!r} has learned nothing yet in namespace {job.keys.namespace!r}; "
             "let `streamclust worker` begin with it first"
         )
-    return decode_checkpoint(data, make_family(job.model), f"key {job.keys.state}")
+    return load_checkpoint(data, job.model, f"key {job.keys.state}")
 
 
 @contextmanager

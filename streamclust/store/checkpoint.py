@@ -18,7 +18,7 @@ from streamclust.scaling import Scaling
 from streamclust.stats import Stats
 from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
-from streamclust.store.payload import pack, unpack
+from streamclust.store.payload import pack, unpack, whole
 
 FORMAT = "streamclust.state/1"
 
@@ -173,14 +173,14 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             learner=learner,
             **_covered(meta),
             layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
-            version=int(meta["version"]),
+            version=whole(meta, "version"),
             published=int(meta["published"]),
             published_revivals=int(meta["published_revivals"]),
             published_resolves=int(meta["published_resolves"]),
             published_drifts=int(meta["published_drifts"]),
             published_resizes=int(meta["published_resizes"]),
             unpublished=int(meta["unpublished"]),
-            dead=int(meta["dead"]),
+            dead=whole(meta, "dead"),
             refit=str(meta["refit"]),
             left=Covered(**_covered(meta["left"])),
         )

@@ -13,7 +13,8 @@ the model's kind, their ``top_distance`` or ``top_responsibility``: text with sp
 ``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the model's. A point that can't
 be read has code -1 and distance NaN; `reason` says why (the first, in a block). An entry that
 can't be read as a whole counts as one such point. Fields that ``encode.labels`` names follow as
-they came.
+they came. Where an earlier model of the same name has codes in the stream, those of the later one
+have the field ``model_id`` too: versions of both have the same numbers.
 """
 
 from __future__ import annotations
@@ -54,13 +55,18 @@ local function last_code(codes)
   if found ~= 'stream' then return nil, found end
   return named(redis.call('XINFO', 'STREAM', codes))['last-generated-id']
 end
-local function first_id(rows) return rows[3 + tonumber(rows[2])] end
+local function first_id(rows) return rows[4 + tonumber(rows[2])] end
 local function write(codes, last, keep, rows)
   local written, is_new, ids, i = 0, false, {}, 1
   while i <= #rows do
     local entries, width, row = tonumber(rows[i]), tonumber(rows[i + 1]), {}
     for field = 1, width do row[2 * field] = rows[i + 1 + field] end
-    i = i + 2 + width
+    i = i + 3 + width
+    local last_place = 2 * width + 1
+    if rows[i - 1] ~= '0' then
+      row[last_place + 1], row[last_place + 2] = 'model_id', rows[i - 1]
+      last_place = last_place + 2
+    end
     for _ = 1, entries do
       row[1] = rows[i]
       for field = 1, width do row[2 * field + 1] = rows[i + field] end
@@ -70,9 +76,9 @@ local function write(codes, last, keep, rows)
       if is_new and width > 0 then
         written = written + 1
         if i <= #rows then
-          redis.call('XADD', codes, unpack(row, 1, 2 * width + 1))
+          redis.call('XADD', codes, unpack(row, 1, last_place))
         else
-          redis.call('XADD', codes, 'MAXLEN', '~', keep, unpack(row, 1, 2 * width + 1))
+          redis.call('XADD', codes, 'MAXLEN', '~', keep, unpack(row, 1, last_place))
         end
       end
     end
@@ -114,6 +120,8 @@ class CodedEntry:
         Why a code is -1.
     labels : dict of bytes to bytes
         What was repeated from the points' entry.
+    model_id : int
+        ID of the model, where an earlier one of the same name has codes in the stream; else 0.
     """
 
     entry_id: str
@@ -124,6 +132,7 @@ class CodedEntry:
     top_values: Array | None
     reason: str | None
     labels: dict[bytes, bytes]
+    model_id: int = 0
 
 
 def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -> list[bytes]:
@@ -204,6 +213,7 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
         values,
         None if reason is None else reason.decode(),
         {name: value for name, value in fields.items() if name.decode() not in CODE_FIELDS},
+        int(fields.get(b"model_id", 0)),
     )
 
 

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from streamclust.store.published import Model
 
 _SCRIPT = """
-local state, models, dead, token, proposal = unpack(KEYS)
+local state, models, dead, token, proposal, id = unpack(KEYS)
 local mine, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
-local first_dead, keep_dead, refit = tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local first_dead, keep_dead, refit, model_id = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
 
 local newest = redis.call('GET', token)
 if newest ~= mine then return 'FENCED ' .. tostring(newest) end
-local types = {[state]='string', [models]='stream', [dead]='stream', [proposal]='hash'}
+local types = {[state]='string', [models]='stream', [dead]='stream', [proposal]='hash',
+               [id]='string'}
 for key, wanted in pairs(types) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= wanted then return 'TYPE ' .. key .. ' ' .. found end
@@ -52,18 +53,23 @@ local function taken(key, number)
   end
 end
 if version ~= '0' and taken(models, version) then return 'STALE ' .. models .. ' ' .. version end
-if #ARGV > 10 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
+if #ARGV > 11 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
 
 if refit ~= '' and redis.call('HGET', proposal, 'id') == refit then
   redis.call('DEL', proposal)
 end
-for i = 11, #ARGV, 5 do
-  local id = string.format('%.0f-0', first_dead + (i - 11) / 5)
-  redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, id, 'stream', ARGV[i], 'id', ARGV[i + 1],
+for i = 12, #ARGV, 5 do
+  local number = string.format('%.0f-0', first_dead + (i - 12) / 5)
+  redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, number, 'stream', ARGV[i], 'id', ARGV[i + 1],
              'index', ARGV[i + 2], 'reason', ARGV[i + 3], 'data', ARGV[i + 4])
 end
 if version ~= '0' then
-  redis.call('XADD', models, 'MAXLEN', '=', keep, version .. '-0', 'payload', payload, 'time', now)
+  local entry = {'payload', payload, 'time', now}
+  if model_id ~= '0' then
+    entry[5], entry[6] = 'model_id', model_id
+  end
+  redis.call('XADD', models, 'MAXLEN', '=', keep, version .. '-0', unpack(entry))
+  if model_id ~= '0' then redis.call('SET', id, model_id) end
 end
 redis.call('SET', state, blob)
 if version ~= '0' then redis.call('PUBLISH', models, note) end
@@ -83,14 +89,14 @@ local function part(from, first, last)
   for i = first, last do found[#found + 1] = from[i] end
   return found
 end
-for i = 6, #KEYS do
+for i = 7, #KEYS do
   local found = redis.call('TYPE', KEYS[i]).ok
   if found ~= 'none' and found ~= 'stream' then return 'TYPE ' .. KEYS[i] .. ' ' .. found end
 end
 local stop = 1 + ARGV[1]
-local answer = commit(part(KEYS, 1, 5), part(ARGV, 2, stop))
+local answer = commit(part(KEYS, 1, 6), part(ARGV, 2, stop))
 if answer ~= 'OK' then return answer end
-for i = 6, #KEYS do
+for i = 7, #KEYS do
   local first = stop + 2
   stop = stop + 1 + ARGV[stop + 1]
   write({{KEYS[i]}}, part(ARGV, first, stop))
@@ -145,6 +151,8 @@ class Commit:
         Number of the first of them.
     refit : str
         ID of the proposed refit that is taken over, whose proposal goes.
+    model_id : int
+        The model ID; see `Keys.id`. 0 leaves it out.
     codes : sequence of tuple
         Codes to write in the same transaction; see `streamclust.store.codes.codes_call`.
     """
@@ -156,6 +164,7 @@ class Commit:
     dead: Sequence[DeadLetter] = ()
     first_dead: int = 1
     refit: str = ""
+    model_id: int = 0
     codes: Sequence[CodesCall] = ()
 
 
@@ -174,7 +183,7 @@ def commit(
     """
     _check_size(what)
     version = 0 if what.model is None else what.model.version
-    note = "" if what.model is None else json.dumps(what.model.summary(), sort_keys=True)
+    note = "" if what.model is None else _announcement(what.model, what.model_id)
     dead = what.dead[-min(keep_dead, _MOST_DEAD) :]
     letters = (
         part
@@ -185,7 +194,7 @@ def commit(
     answer = _evaluated(
         client,
         what.codes,
-        (keys.state, keys.models, keys.dead, keys.token, keys.proposal),
+        (keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id),
         what.token,
         what.state,
         version,
@@ -196,10 +205,15 @@ def commit(
         what.first_dead + len(what.dead) - len(dead),
         keep_dead,
         what.refit,
+        what.model_id,
         *letters,
     )
     _check(answer.decode())
     passing("landed")
+
+
+def _announcement(model: Model, model_id: int) -> str:
+    return json.dumps({**model.summary(), "model_id": model_id or None}, sort_keys=True)
 
 
 def _evaluated(

@@ -21,6 +21,7 @@ CODE_FIELDS = (
     "top_distance",
     "top_responsibility",
     "reason",
+    "model_id",
 )
 """Fields of `:codes` that have a meaning of their own; see `streamclust.store.codes`."""
 
@@ -53,11 +54,23 @@ class Keys:
     def models(self) -> str:
         """Stream. One entry a published version; the entry ID is the version (``42-0``).
 
-        Fields: ``payload`` (safetensors) and ``time`` (wall clock, ms). Written in the commit;
-        read by subscribers. Trimmed to `publish.keep` versions. The channel of the same name
-        announces each version as a line of JSON.
+        Fields: ``payload`` (safetensors), ``time`` (wall clock, ms) and ``model_id`` (see `id`).
+        Written in the commit; read by subscribers. Trimmed to `publish.keep` versions. The channel
+        of the same name announces each version as a line of JSON.
         """
         return self._key("models")
+
+    @property
+    def id(self) -> str:
+        """Integer. The model ID: a random number from 1 to 2^31 - 1, as text.
+
+        It is drawn for the first version of a new state, and stays until the state is deleted. So
+        it tells apart two models that had the same name one after the other, whose versions have
+        the same numbers. Written in the commit that publishes; read by the worker when it starts.
+        Each version repeats it. It is odd where `:codes` had codes of another model before: then
+        the codes repeat it too.
+        """
+        return self._key("id")
 
     @property
     def dead(self) -> str:
@@ -70,7 +83,7 @@ class Keys:
 
     @property
     def proposal(self) -> str:
-        """Hash ``id``, ``state``. A refit that waits to be taken over: a checkpoint.
+        """Hash ``id``, ``state``, ``model_id``. A refit that waits to be taken over: a checkpoint.
 
         Written by ``refit``; read by the worker, which removes it in the commit that takes it over
         (or when it can't be used). Kept until then.

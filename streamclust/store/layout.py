@@ -16,7 +16,7 @@ A raw block may carry its D in a companion field ``d`` (an ASCII integer), which
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -130,6 +130,46 @@ class Layout:
         """Return how a message calls a feature: its name, or its number."""
         return repr(self.features[index]) if self.features else str(index)
 
+    def under(self, spec: PointsFormat, where: str) -> Layout:
+        """Return the layout as the config may change it once points were learned.
+
+        The config may leave a value out, or name the one that was found. It may give names to
+        features that have none. What would give a column or a weight another meaning is refused.
+
+        Parameters
+        ----------
+        spec : PointsFormat
+            What the config says now.
+        where : str
+            What was learned, for the error's text: a key, or a version of a model.
+
+        Raises
+        ------
+        FormatError
+            If the config contradicts the layout.
+        """
+        named = spec.format != "auto" or bool(spec.features)
+        same_field = spec.field in (None, self.field) or (self.field is None and named)
+        checks: tuple[tuple[str, Any, Any, bool], ...] = (
+            ("format", self.format, spec.format, spec.format in ("auto", self.format)),
+            ("field", self.field, spec.field, same_field),
+            (
+                "weight_field",
+                self.weight_field,
+                spec.weight_field,
+                spec.weight_field == self.weight_field,
+            ),
+        )
+        for name, learned, wanted, fits in checks:
+            if not fits:
+                raise _changed(name, learned, wanted, where)
+        check_columns(self.features, self.n_features, spec, where)
+        return replace(
+            self,
+            features=self.features or spec.features,
+            strict=self.strict and not spec.features,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that JSON can hold."""
         return asdict(self) | {"features": list(self.features)}
@@ -141,3 +181,28 @@ class Layout:
             return cls(**{**stored, "features": tuple(stored["features"])})
         except (KeyError, TypeError) as error:
             raise FormatError(f"stored layout of points can't be read: {error}") from error
+
+
+def check_columns(
+    features: tuple[str, ...], n_features: int, spec: PointsFormat, where: str
+) -> None:
+    """Refuse a config that gives the columns of what was learned another number or other names.
+
+    Raises
+    ------
+    FormatError
+        If it does. `where` is named: a key, or a version of a model.
+    """
+    if spec.features and features and spec.features != features:
+        raise _changed("features", list(features), list(spec.features), where)
+    if spec.features and len(spec.features) != n_features:
+        raise _changed("n_features", n_features, len(spec.features), where)
+    if spec.n_features not in (None, n_features):
+        raise _changed("n_features", n_features, spec.n_features, where)
+
+
+def _changed(name: str, learned: Any, wanted: Any, where: str) -> FormatError:
+    return FormatError(
+        f"{where} was learned with points.{name} {learned!r}, the config says {wanted!r}: "
+        "change it back, or give the model a new name"
+    )

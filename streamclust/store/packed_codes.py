@@ -1,8 +1,9 @@
 """Codes of entries as they go to the server: packed, so that nobody takes them apart on the way.
 
 They are one MessagePack array of texts. How many entries have the same fields, how many fields
-these are, their names; then each one's ID and values; and so on. Names are sent once for many
-entries, and the server needn't look at an argument for each text.
+these are, their names, and the model ID that all of them repeat, or 0; then each one's ID and
+values; and so on. Names are sent once for many entries, and the server needn't look at an argument
+for each text.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def pack_points(
     version: int,
     labels: frozenset[bytes],
     lists: Callable[[], list[Entry]],
+    *,
+    model_id: int = 0,
 ) -> Sequence[Entry]:
     """Return the codes of entries of one point each, without `top`.
 
@@ -79,14 +82,17 @@ def pack_points(
         Names of fields that are repeated.
     lists : callable
         Makes the same by Python; it does where native code can't.
+    model_id : int
+        Each entry repeats it, unless it is 0.
     """
     found = wire.write_codes(entries.rows, codes, version, labels)
     if found is None:
         return lists()
     names, data = found
     fields = (*_NAMES, *names)
-    n_texts = 2 + len(fields) + len(entries) * (1 + len(fields))
-    return PackedCodes(entries, _array(n_texts) + _head(len(entries), fields) + data, lists)
+    n_texts = 3 + len(fields) + len(entries) * (1 + len(fields))
+    head = _head(len(entries), fields, model_id)
+    return PackedCodes(entries, _array(n_texts) + head + data, lists)
 
 
 def ids_of(entries: Sequence[Entry]) -> list[bytes]:
@@ -103,14 +109,14 @@ def as_rows(entries: Sequence[Entry]) -> bytes:
     n_texts, parts = 0, []
     for names, same in groupby(entries, key=lambda entry: entry[1][::2]):
         some = list(same)
-        n_texts += 2 + len(names) + len(some) * (1 + len(names))
+        n_texts += 3 + len(names) + len(some) * (1 + len(names))
         values = chain.from_iterable((entry_id, *flat[1::2]) for entry_id, flat in some)
         parts += [_head(len(some), names), _texts(values)]
     return _array(n_texts) + b"".join(parts)
 
 
-def _head(n: int, names: Sequence[bytes]) -> bytes:
-    return _texts((b"%d" % n, b"%d" % len(names), *names))
+def _head(n: int, names: Sequence[bytes], model_id: int = 0) -> bytes:
+    return _texts((b"%d" % n, b"%d" % len(names), *names, b"%d" % model_id))
 
 
 def _array(n: int) -> bytes:

@@ -23,6 +23,7 @@ from streamclust.errors import FormatError
 
 _ENTRY = "streamclust"
 _SUM = "crc32"
+_LARGEST = 1 << 53
 _DAMAGES = (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 
 
@@ -65,6 +66,27 @@ def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, NDArray[Any]],
             "use the version that wrote it, or move the key away"
         )
     return arrays, meta
+
+
+def whole(meta: Mapping[str, Any], name: str, *, least: int = 0) -> int:
+    """Return a whole number of the metadata.
+
+    Raises
+    ------
+    ValueError
+        If it is another thing, or not between `least` and 2^53 - 1. The server's scripts compare
+        numbers as doubles, which hold no more.
+    """
+    value = meta[name]
+    if type(value) is not int or not least <= value < _LARGEST:
+        raise ValueError(f"{name} is {_short(value)}, expected {least} to {_LARGEST - 1}")
+    return value
+
+
+def _short(value: Any) -> str:
+    """Return what a message shows of a value; a number may have thousands of digits."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _damaged(where: str, form: str, reason: str) -> str:

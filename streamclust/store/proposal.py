@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.read_size import read_value
+from streamclust.store.subscription import model_id_of, read_model_id
 
 if TYPE_CHECKING:
     import redis
@@ -44,7 +45,11 @@ def reason_of(refit: str) -> Reason:
 
 def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[Any]) -> None:
     """Put a refit (with an ID) where the model's worker finds it, in place of an older one."""
-    value = {"id": refit.refit, "state": encode_checkpoint(refit, family)}
+    value = {
+        "id": refit.refit,
+        "state": encode_checkpoint(refit, family),
+        "model_id": read_model_id(client, keys),
+    }
     client.hset(keys.proposal, mapping=value)  # type: ignore[arg-type]
 
 
@@ -52,6 +57,18 @@ def proposed(client: redis.Redis, keys: Keys) -> str:
     """Return the ID of the refit that waits; empty if none does."""
     found: Any = client.hget(keys.proposal, "id")
     return "" if found is None else found.decode(errors="replace")
+
+
+def model_proposed_for(client: redis.Redis, keys: Keys) -> int:
+    """Return the ID of the model that the waiting refit is of; 0 if that isn't known.
+
+    Raises
+    ------
+    FormatError
+        If it is no such number.
+    """
+    found: Any = client.hget(keys.proposal, "model_id")
+    return 0 if found is None else model_id_of({b"model_id": found}, f"key {keys.proposal}")
 
 
 def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Checkpoint | None:

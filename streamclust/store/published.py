@@ -11,12 +11,15 @@ from streamclust.arrays import Array, Labels, as_points
 from streamclust.errors import DataError, FormatError, StreamclustError
 from streamclust.models import FAMILIES, Family
 from streamclust.models.family import named_array
-from streamclust.store.payload import pack, unpack
+from streamclust.store.layout import Layout, check_columns
+from streamclust.store.payload import pack, unpack, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
+
+    from streamclust.store.layout import PointsFormat
 
 FORMAT = "streamclust.model/1"
 
@@ -27,6 +30,9 @@ Reason = Literal[
 after a fit of the coreset was taken over, because components were born or died (where K adapts, at
 once), because a drift was found, because a refit, or an older
 version, was taken over, or because the worker left."""
+
+LARGEST_ID = (1 << 31) - 1
+"""Largest model ID; see `Keys.id`. A server keeps such a number in few bytes."""
 
 SWAPS = ("refit", "rollback")
 """Reasons of versions that were proposed from outside."""
@@ -61,6 +67,12 @@ class Model:
         Names of the D features; empty if the feed has none.
     ids : array of int, shape (K,)
         Where K adapts: the component's numbers, which rise and stay with them for life. Else empty.
+    layout : Layout or None
+        How the entries that were learned hold their points; None if that isn't known.
+    scale : str or None
+        The setting `scale` that was learned with; None if that isn't known.
+    model_id : int
+        Tells apart models that had the same name one after the other; 0 if it isn't known.
     """
 
     name: str
@@ -75,6 +87,14 @@ class Model:
     time_ms: float | None
     features: tuple[str, ...] = ()
     ids: Labels = field(default_factory=lambda: np.empty(0, np.intp))
+    layout: Layout | None = None
+    scale: str | None = None
+    model_id: int = 0
+
+    @property
+    def code_id(self) -> int:
+        """The model ID that codes by this model repeat: 0 for none, see `Keys.id`."""
+        return self.model_id if self.model_id % 2 else 0
 
     @property
     def numbers(self) -> Labels:
@@ -134,6 +154,50 @@ class Model:
             raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
         return np.asarray(np.linalg.norm(self.means - other.means, axis=1))
 
+    def replaces(self, before: Model) -> bool:
+        """Return whether this is a version of another model than `before`, under the same name.
+
+        Then that model's keys were deleted and it was begun anew, or the server lost its newest
+        versions. `before` is a version that was read earlier.
+        """
+        if self.model_id and before.model_id and self.model_id != before.model_id:
+            return True
+        if self.version == before.version:
+            return not np.array_equal(self.means, before.means)
+        return self.version < before.version
+
+    def check_settings(
+        self, spec: PointsFormat, scale: str, stream: str | None = None
+    ) -> Layout | None:
+        """Refuse settings of points that contradict what this version was learned with.
+
+        Return the layout of the stream's entries, if the model has learned from that stream.
+
+        Parameters
+        ----------
+        spec : PointsFormat
+        scale : str
+            The setting of the model.
+        stream : str, optional
+            Where the points are from. The format of one that the model doesn't learn from, or of a
+            file, may differ; its columns may not.
+
+        Raises
+        ------
+        FormatError
+            If they do.
+        """
+        where = f"version {self.version} of {self.name!r}"
+        learned = self.layout is not None and stream in self.position
+        layout = self.layout.under(spec, where) if learned and self.layout is not None else None
+        check_columns(self.features, self.means.shape[1], spec, where)
+        if self.scale not in (None, scale):
+            raise FormatError(
+                f"{where} was learned with scale {self.scale!r}, the config says {scale!r}: "
+                "change it back, or give the model a new name"
+            )
+        return layout
+
     def to_sklearn(self) -> Any:
         """Return a fitted estimator of scikit-learn, whose `predict` equals this one's."""
         from streamclust.store.export import to_sklearn
@@ -167,6 +231,7 @@ class Model:
             "position": self.position,
             "time_ms": self.time_ms,
             "features": list(self.features),
+            "model_id": self.model_id or None,
         }
 
 
@@ -176,7 +241,13 @@ def encode_model(model: Model) -> bytes:
     if len(model.ids):
         arrays["ids"] = model.ids
     hyper = {**asdict(model.family), "kind": model.kind}  # type: ignore[call-overload]
-    return pack(FORMAT, arrays, {**model.summary(), "loss": model.loss, "family": hyper})
+    known = {
+        "layout": None if model.layout is None else model.layout.to_dict(),
+        "scale": model.scale,
+        "model_id": model.model_id or None,
+    }
+    meta = {**model.summary(), **known, "loss": model.loss, "family": hyper}
+    return pack(FORMAT, arrays, {k: v for k, v in meta.items() if v is not None or k not in known})
 
 
 def decode_model(data: bytes, where: str) -> Model:
@@ -192,17 +263,20 @@ def decode_model(data: bytes, where: str) -> Model:
         family = family_of(meta["family"])
         return Model(
             name=meta["model"],
-            version=int(meta["version"]),
+            version=whole(meta, "version", least=1),
             reason=meta["reason"],
             family=family,
             params=family.from_arrays(arrays),
             mass=named_array(arrays, "mass", (family.n_components,)),
             position=dict(meta["position"]),
-            points=int(meta["points"]),
+            points=whole(meta, "points"),
             loss=_number_or_none(meta["loss"]),
             time_ms=_number_or_none(meta["time_ms"]),
             features=tuple(map(str, meta["features"])),
             ids=_ids(arrays, family.n_components),
+            layout=None if meta.get("layout") is None else Layout.from_dict(meta["layout"]),
+            scale=None if meta.get("scale") is None else str(meta["scale"]),
+            model_id=whole(meta, "model_id") if meta.get("model_id") is not None else 0,
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None

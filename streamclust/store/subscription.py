@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from streamclust.errors import UnknownModelError
-from streamclust.store.published import Model, decode_model
+from streamclust.errors import FormatError, UnknownModelError
+from streamclust.store.published import LARGEST_ID, Model, decode_model
 from streamclust.store.read_size import ReadSize, read_value
 from streamclust.store.streams import last_size
 
@@ -46,7 +47,7 @@ def newest_entry(client: redis.Redis, keys: Keys) -> Any:
 
 
 def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
-    """Return the newest version if it is newer than the version `than`."""
+    """Return the newest version if it is newer than the version `than`; any is newer than 0."""
     ask = partial(client.execute_command, *newer_call(keys, than))
     return newest_of(_read_entry(client, keys, ask), keys)
 
@@ -63,6 +64,20 @@ def _read_entry(
 
     which = "the newest entry" if version is None else f"entry {version}-0"
     return read_value(client, f"{which} of {keys.models}", ask, describe)
+
+
+def newest_but(client: redis.Redis, keys: Keys, known: Model) -> Model | None:
+    """Return the newest version, whatever its number, unless it is sure to be the known one."""
+    entries = newest_entry(client, keys)
+    if not entries:
+        return None
+    entry_id, fields = entries[0]
+    found = entry_id, model_id_of(fields, keys.models)
+    return (
+        None
+        if found == (b"%d-0" % known.version, known.model_id or -1)
+        else _decode(entries[0], keys)
+    )
 
 
 def newer_call(keys: Keys, than: int) -> tuple[str | int, ...]:
@@ -82,8 +97,9 @@ def follow(
     *,
     block_ms: int | None = None,
     size: ReadSize | None = None,
+    most: int = VERSIONS,
 ) -> Iterator[Model]:
-    """Yield the versions after `after`, waiting up to `block_ms` for the first of them.
+    """Yield up to `most` versions after `after`, waiting up to `block_ms` for the first of them.
 
     A call may yield fewer than there are. With the `size` of earlier calls it asks for as many as
     the replies could hold.
@@ -93,7 +109,7 @@ def follow(
     reply: Any = size.read(
         client,
         lambda count: client.xread(position, count=count, block=block_ms),  # type: ignore[arg-type]
-        size.next_count,
+        min(size.next_count, most),
         keys.models,
         f"{after}-0",
     )
@@ -120,8 +136,56 @@ def dead_count(client: redis.Redis, keys: Keys) -> int:
 
 
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
+    """Return the version that an entry holds: the one that its ID says.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged, or says that it is another one.
+    """
     entry_id, fields = entry
-    return decode_model(fields.get(b"payload", b""), f"{keys.models} entry {entry_id.decode()}")
+    where = f"{keys.models} entry {entry_id.decode()}"
+    model = decode_model(fields.get(b"payload", b""), where)
+    if entry_id != b"%d-0" % model.version:
+        raise FormatError(
+            f"{where} holds version {model.version}, but the ID of an entry is its version: "
+            f"remove it (XDEL {keys.models} {entry_id.decode()})"
+        )
+    return replace(model, model_id=model_id_of(fields, where))
+
+
+def model_id_of(fields: dict[bytes, bytes], where: str) -> int:
+    """Return the model ID that an entry of `:models`, or a proposal, has; 0 if it has none.
+
+    Raises
+    ------
+    FormatError
+        If it is no such number; `where` is named.
+    """
+    return _as_model_id(fields.get(b"model_id"), where)
+
+
+def read_model_id(client: redis.Redis, keys: Keys) -> int:
+    """Return the model ID that the key `:id` holds; 0 if there is none.
+
+    Raises
+    ------
+    FormatError
+        If the key holds something else.
+    """
+    found: Any = client.get(keys.id)
+    return _as_model_id(found, f"key {keys.id}")
+
+
+def _as_model_id(text: bytes | None, where: str) -> int:
+    if text is None:
+        return 0
+    if not (text.isdigit() and len(text) <= len(str(LARGEST_ID)) and int(text) <= LARGEST_ID):
+        raise FormatError(
+            f"{where} holds the model ID {text[:40]!r}, expected a number up to {LARGEST_ID}: "
+            "remove it"
+        )
+    return int(text)
 
 
 def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:

@@ -24,10 +24,14 @@ from streamclust.errors import ConfigError, DataError, FormatError
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online import StreamLearner
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint
+from streamclust.store.layout import check_columns
 from streamclust.store.points import PointsFormat
 from streamclust.store.published import decode_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamclust.config.learning import DriftSettings, ForgettingSettings
     from streamclust.config.model import KMeansSettings, PointsSettings
     from streamclust.models import Family
@@ -106,6 +110,37 @@ def largest_batch(settings: Settings) -> int:
     return max(least, most) if isinstance(forgetting, NoForgetting) else least
 
 
+def load_checkpoint(data: bytes, settings: Settings, where: str) -> Checkpoint:
+    """Return a committed state that the settings fit.
+
+    Parameters
+    ----------
+    data : bytes
+    settings : KMeansSettings or GaussianMixtureSettings
+    where : str
+        The key, for the error's text.
+
+    Raises
+    ------
+    FormatError
+        If the state is damaged, or the settings contradict what was learned: another family, other
+        features, another format, field or weight of the points, or another scale.
+    """
+    found = decode_checkpoint(data, make_family(settings), where)
+    spec, state = points_format(settings.points), found.learner
+    if found.layout is not None:
+        found = replace(found, layout=found.layout.under(spec, where))
+    elif state.stats is not None:  # from given parameters
+        check_columns((), state.stats.reference.shape[1], spec, where)
+    scale = "none" if state.scaling is None else state.scaling.kind
+    if state.params is not None and scale != settings.scale:
+        raise FormatError(
+            f"{where} was learned with scale {scale!r}, the config says {settings.scale!r}: "
+            "change it back, or give the model a new name"
+        )
+    return found
+
+
 def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:
     """Return the state before the first point: empty, or from the parameters that were given."""
     init = settings.init
@@ -113,7 +148,7 @@ def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> L
         return learner.init()
     try:
         if isinstance(init, FileGiven):
-            params = _from_file(init, learner.family)
+            params = _from_file(init, learner.family, settings.points.features)
         elif isinstance(init, CentroidsGiven | MixtureGiven):
             given = init.model_dump(exclude={"kind", "weight"})
             params = learner.family.from_arrays({k: np.array(v) for k, v in given.items()})
@@ -122,7 +157,7 @@ def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> L
     return learner.init(params, init.weight)
 
 
-def _from_file(init: FileGiven, family: Family[Any]) -> Any:
+def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) -> Any:
     try:
         model = decode_model(init.path.read_bytes(), str(init.path))
     except OSError as error:
@@ -136,6 +171,11 @@ def _from_file(init: FileGiven, family: Family[Any]) -> Any:
         found, wanted = (getattr(each, name, None) for each in (model.family, family))
         if found != wanted:
             raise DataError(f"{init.path} holds a model with {name} {found!r}; expected {wanted!r}")
+    if features and model.features and tuple(features) != model.features:
+        raise DataError(
+            f"{init.path} holds a model of the features {list(model.features)}; "
+            f"points.features names {list(features)}: give both the same names in the same order"
+        )
     arrays = model.family.to_arrays(model.params)
     if "scale" in arrays:
         raise DataError(f"{init.path} holds a model with scales of its own; expected one without")

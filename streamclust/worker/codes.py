@@ -69,7 +69,10 @@ class OwnCodes:
         spec, encode = points_format(settings.points), settings.encode
         one = len(settings.streams) == 1
         self._key = {stream: keys.codes(None if one else stream) for stream in settings.streams}
-        self._coder = {stream: Coder(spec, encode.top, encode.labels) for stream in self._key}
+        self._coder = {
+            stream: Coder(spec, encode.top, encode.labels, stream, settings.scale)
+            for stream in self._key
+        }
         self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
         self._model = newer(client, keys, 0)
         self._size = ReadSize(READ_BYTES, READ_ENTRIES, on_less)

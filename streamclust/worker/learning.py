@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from streamclust.errors import FormatError
 from streamclust.failpoints import passing
-from streamclust.store.checkpoint import Checkpoint, Covered, decode_checkpoint, encode_checkpoint
+from streamclust.store.checkpoint import Checkpoint, Covered, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetter, commit
 from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.proposal import reason_of, under_way
-from streamclust.store.published import SWAPS, Model, Reason, encode_model
+from streamclust.store.published import LARGEST_ID, SWAPS, Model, Reason, encode_model
 from streamclust.store.read_size import read_value
 from streamclust.store.streams import entries_read
+from streamclust.store.subscription import read_model_id
 from streamclust.store.trimming import trim
-from streamclust.worker.build import first_state, make_learner
+from streamclust.worker.build import first_state, load_checkpoint, make_learner
 from streamclust.worker.cadence import Cadence
 from streamclust.worker.codes import OwnCodes
 from streamclust.worker.log import warn_of_less
@@ -92,6 +93,7 @@ class Learning:
         self._dead: list[DeadLetter] = []
         self._shown: Mapping[str, str] = {}
         self._said = ""
+        self._model_id = 0
         self._memory = memory or Memory()
         for stream in settings.streams:
             check_type(client, stream, "stream", f"models.{name}.streams")
@@ -123,6 +125,11 @@ class Learning:
     def checkpoint(self) -> Checkpoint:
         """Where learning is now; ahead of what is committed."""
         return self._checkpoint
+
+    @property
+    def model_id(self) -> int:
+        """The model ID (see `Keys.id`); 0 before the first version."""
+        return self._model_id
 
     @property
     def learner(self) -> StreamLearner[Any]:
@@ -210,10 +217,11 @@ class Learning:
         return self._checkpoint.learner.params is not None and (learned or self._first)
 
     def _commit(self, *, publish: bool, reason: Reason = "step") -> None:
-        after, model = self._checkpoint, None
+        after, model, model_id = self._checkpoint, None, self._model_id
         refit = after.refit if reason in SWAPS else ""
         if publish and (self._news or refit):
             model = self._model(reason)
+            model_id = model_id or self._new_id()
             after = replace(
                 after,
                 version=model.version,
@@ -234,11 +242,13 @@ class Learning:
             dead=tuple(self._dead),
             first_dead=after.dead - len(self._dead) + 1,
             refit=refit,
+            model_id=model_id,
             codes=() if self._codes is None else self._codes.up_to(after.position),
         )
         keep, keep_dead = self._settings.publish.keep, self._settings.dead.keep
         commit(self._client, self._keys, what, keep=keep, keep_dead=keep_dead)
-        self._landed(after, model)
+        self._model_id = model_id
+        self._landed(after, model and replace(model, model_id=model_id))
 
     def _landed(self, after: Checkpoint, model: Model | None) -> None:
         refused = after.dead - self._committed.dead
@@ -305,7 +315,33 @@ class Learning:
             time_ms=state.time_ms,
             features=() if layout is None else layout.features,
             ids=state.ids,
+            layout=layout,
+            scale=self._settings.scale,
         )
+
+    def _new_id(self) -> int:
+        """Draw a model ID; see `Keys.id`.
+
+        No random state of the learner is used, and the ID is no part of the state: so the state of
+        a model that learns the same points again has the same bytes.
+        """
+        drawn = 2 + 2 * secrets.randbelow((LARGEST_ID - 1) // 2)
+        if self._checkpoint.version == 0 and any(map(self._has_entries, self._code_keys)):
+            return drawn + 1
+        return drawn
+
+    @property
+    def _code_keys(self) -> Iterable[str]:
+        """Every key that may hold codes by this model."""
+        streams = {*self._settings.streams, *self._settings.encode.streams}
+        return self._keys.codes(), *map(self._keys.codes, sorted(streams))
+
+    def _has_entries(self, key: str) -> bool:
+        found: Any = self._client.type(key)
+        if found != b"stream":
+            return False
+        info: Any = self._client.xinfo_stream(key)
+        return bool(info["length"])
 
     def _new(self) -> Checkpoint:
         state = first_state(self._name, self._settings, self._learner)
@@ -321,14 +357,9 @@ class Learning:
         data: Any = read_value(self._client, state, lambda: self._client.get(state))
         if data is None:
             return None
-        found = decode_checkpoint(data, self._learner.family, f"key {self._keys.state}")
-        scaling = found.learner.scaling
-        scale = "none" if scaling is None else scaling.kind
-        if found.learner.params is not None and scale != self._settings.scale:
-            raise FormatError(
-                f"key {self._keys.state} was learned with scale {scale!r}, the config says "
-                f"{self._settings.scale!r}: change it back, or give the model a new name"
-            )
+        found = load_checkpoint(data, self._settings, f"key {self._keys.state}")
+        if found.version:
+            self._model_id = read_model_id(self._client, self._keys)
         self._log.info("continuing", points=found.learner.points, version=found.version)
         return found
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError, FormatError
 from streamclust.state import with_coreset_of
-from streamclust.store.proposal import proposed, read_proposal, withdraw
+from streamclust.store.proposal import model_proposed_for, proposed, read_proposal, withdraw
 from streamclust.store.ranges import RangeReader
 from streamclust.store.source import Batcher, batches
 from streamclust.store.streams import order
@@ -74,11 +74,17 @@ class Swap:
         try:
             found = read_proposal(self._client, self._keys, learning.learner.family)
             if found is not None and found.refit != learning.checkpoint.refit:
+                self._check_model(learning)
                 self._take(learning, found)
                 return
         except (FormatError, DataError) as error:
             self._log.error("refit refused", refit=refit, error=str(error))
         withdraw(self._client, self._keys, refit)
+
+    def _check_model(self, learning: Learning) -> None:
+        """Refuse a refit that was left behind by an earlier model of this name."""
+        if model_proposed_for(self._client, self._keys) not in (0, learning.model_id):
+            raise DataError("the refit is of an earlier model of this name, which was begun anew")
 
     def _take(self, learning: Learning, refit: Checkpoint) -> None:
         at = learning.checkpoint

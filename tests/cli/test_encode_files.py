@@ -10,8 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
+from streamclust.store.commit import Commit, commit
+from streamclust.store.published import encode_model
 from tests.encoder.desk import CENTROIDS, model_of
-from tests.worker.harness import blobs
+from tests.store.committing import take
+from tests.worker.harness import Site, blobs, kmeans
 
 
 @pytest.fixture
@@ -86,3 +89,26 @@ def test_decode_says_what_is_wrong(folder: Path) -> None:
     done = run("decode", "c.safetensors", "--out", "x.png")
     assert done.exit_code == 2
     assert "holds no picture" in done.stderr
+
+
+@pytest.fixture
+def site(tmp_path: Path, valkey_url: str, namespace: str) -> Site:
+    return Site(tmp_path, valkey_url, namespace)
+
+
+@pytest.mark.parametrize("source", [("--stdin",), ("--file", "points.npy")])
+def test_settings_that_do_not_fit_the_model_are_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch, source: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(site.folder)
+    np.save("points.npy", blobs(10))
+    model, keys = model_of(1, features=("x", "y")), site.keys("m")
+    with site.client as client:
+        commit(client, keys, Commit(take(client, keys), b"s", model, encode_model(model)))
+    site.write({"m": kmeans("points", points={"features": ["y", "x"]})})
+    done = run("encode", "m", *source, stdin="y,x\n9,10\n")
+    assert done.exit_code == 1
+    assert "was learned with points.features ['x', 'y'], the config says ['y', 'x']" in done.output
+    # but the format of a stream is nothing to a file
+    site.write({"m": kmeans("points", points={"features": ["x", "y"], "format": "json"})})
+    assert run("encode", "m", *source, stdin="x,y\n9,10\n").exit_code == 0

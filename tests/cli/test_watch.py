@@ -141,3 +141,26 @@ def test_a_reader_that_leaves_early_is_no_fault(learned: Site) -> None:
         watch.stdout.close()
         assert watch.stderr.read() == ""
         assert watch.wait(LIMIT) == 1
+
+
+def test_a_model_that_was_begun_anew_is_said(
+    tmp_path: Path, valkey_url: str, namespace: str
+) -> None:
+    # Given a watch that has shown a version of a model
+    site = Site(tmp_path, valkey_url, namespace)
+    site.write({"m": kmeans(site.stream())})
+    keys = site.keys("m")
+    with site.client as client, watching(site, "m") as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert watch.stderr.readline().startswith("waiting")
+        add_points(client, site.stream(), blobs(60))
+        site.drain()
+        assert watch.stdout.readline().startswith(" VERSION")
+        assert watch.stdout.readline().split()[0] == "1"
+        # When it is begun anew Then that is said, and its versions are shown
+        client.delete(keys.state, keys.models, keys.token)
+        site.drain()
+        assert "the model was begun anew" in watch.stderr.readline()
+        shown = watch.stdout.readline().split()
+    assert (shown[0], shown[5]) == ("1", "-")  # what has moved since another model says nothing

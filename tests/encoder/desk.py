@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,13 @@ from tests.store.committing import take
 CENTROIDS = np.array([[-10.0, -10.0], [0.0, 0.0], [10.0, 10.0]])
 
 
-def model_of(version: int, centroids: Any = CENTROIDS, features: tuple[str, ...] = ()) -> Model:
+def model_of(
+    version: int, centroids: Any = CENTROIDS, features: tuple[str, ...] = (), **more: Any
+) -> Model:
     K = len(centroids)
     params = KMeansParams(np.asarray(centroids, np.float64))
-    return Model("m", version, "step", KMeans(K), params, np.ones(K), {}, 100, 0.5, None, features)
+    model = Model("m", version, "step", KMeans(K), params, np.ones(K), {}, 100, 0.5, None, features)
+    return replace(model, **more)
 
 
 @dataclass
@@ -54,9 +57,15 @@ class Desk:
     def stream(self) -> str:
         return self.streams[0]
 
-    def publish(self, version: int, **how: Any) -> None:
+    def publish(self, version: int, *, model_id: int = 0, **how: Any) -> None:
         model = model_of(version, **how)
-        commit(self.client, self.keys, Commit(self._token, b"s", model, encode_model(model)))
+        what = Commit(self._token, b"s", model, encode_model(model), model_id=model_id)
+        commit(self.client, self.keys, what)
+
+    def begin_anew(self, version: int, **how: Any) -> None:
+        """Delete the model, and publish another one under its name."""
+        self.client.delete(self.keys.state, self.keys.models)
+        self.publish(version, **how)
 
     def jobs(self, stop: threading.Event, until_idle: bool = True) -> list[Any]:
         settings = {

@@ -140,3 +140,14 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't read the picture"):
         read_picture(tmp_path / "x.png", 3)
     assert list(tmp_path.iterdir()) == [tmp_path / "x.png"]
+
+
+def test_a_file_that_names_a_model_which_was_begun_anew_is_refused(tmp_path: Path) -> None:
+    path, first = tmp_path / "codes", model_of(4, model_id=6)
+    encode_file(first, [blobs(10)], path, codebook=False)
+    assert decode_file(path, lambda *_: first)[0].model_id == 6
+    with pytest.raises(DataError, match=r"codes by an earlier model 'm'.*version 4 is another"):
+        decode_file(path, lambda *_: model_of(4, model_id=8))
+    # and one with a codebook needs no model
+    encode_file(first, [blobs(10)], path)
+    assert decode_file(path, no_server)[0].model_id == 0

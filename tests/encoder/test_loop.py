@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from streamclust.encoder.loop import run_encoder
-from streamclust.errors import ServerError, UnknownModelError
+from streamclust.errors import FormatError, ServerError, UnknownModelError
 from streamclust.store.codes import write_codes
+from streamclust.store.layout import Layout
 from tests.encoder.desk import CENTROIDS, Desk
 from tests.limited import limited_replies
 from tests.waiting import wait_until
@@ -316,3 +319,146 @@ def test_large_replies_that_are_cut_off_are_read_in_parts(desk: Desk) -> None:
         with limited_replies(client, 1 << 17), desk.encoding():
             wait_until(lambda: client.xlen(desk.keys.codes()) == 12)
         assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+
+
+# ---- settings and streams that don't fit what was learned
+
+
+LEARNED = Layout("json", "json", None, ("x", "y"), 2, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"points": {"features": ["y", "x"]}}, "points.features"),
+        ({"points": {"features": ["x"]}}, "points.features"),
+        ({"points": {"n_features": 3}}, "points.n_features"),
+        ({"points": {"format": "float32"}}, "points.format"),
+        ({"points": {"weight_field": "w"}}, "points.weight_field"),
+        ({"scale": "standard"}, "scale"),
+    ],
+)
+def test_settings_that_change_the_meaning_of_points_are_refused(
+    desk: Desk, changed: dict[str, Any], text: str
+) -> None:
+    position = {desk.stream: "0-0"}
+    desk.publish(2, features=("x", "y"), position=position, layout=LEARNED, scale="none")
+    desk.client.xadd(desk.stream, {"json": "[1, 1]"})
+    desk.more = changed
+    with pytest.raises(FormatError, match=f"version 2 of 'm' was learned with {text} .*new name$"):
+        desk.drain()
+    assert not desk.client.exists(desk.keys.codes())
+    # Then another encoder, with the right settings, gives all entries their codes
+    desk.more = {"points": {"features": ["x", "y"], "format": "json"}}
+    assert desk.drain()[0].entries == 1
+
+
+def test_a_model_of_before_is_known_by_its_features(desk: Desk) -> None:
+    desk.publish(1, features=("x", "y"))
+    desk.more = {"points": {"features": ["y", "x"]}}
+    with pytest.raises(FormatError, match=r"points\.features"):
+        desk.drain()
+
+
+def test_entries_are_read_as_the_model_learned_them(desk: Desk) -> None:
+    # Given a stream of JSON that was learned, which holds named fields now
+    layout = replace(LEARNED, features=())
+    desk.publish(1, position={desk.stream: "0-0"}, layout=layout)
+    desk.client.xadd(desk.stream, {"b": "9", "a": "9"})
+    desk.client.xadd(desk.stream, {"json": "[9, 9]"})
+    desk.drain()
+    # Then nothing is taken for features that they are not
+    assert [each.code.tolist() for each in desk.codes()] == [[-1], [2]]
+
+
+def test_a_stream_that_is_only_encoded_may_have_another_format(desk: Desk) -> None:
+    desk.publish(1, position={"learned": "0-0"}, layout=LEARNED, features=("x", "y"))
+    desk.more = {"streams": ["learned"], "points": {"format": "fields"}}
+    desk.encode["streams"] = [desk.stream]
+    desk.client.xadd(desk.stream, {"y": "-9", "x": "-9"})
+    desk.drain()
+    assert [each.code.tolist() for each in desk.codes()] == [[0]]
+
+
+# ---- a model that is begun anew
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"version": 7, "model_id": 4}, {"version": 1, "model_id": 9}),
+        ({"version": 7, "model_id": 4}, {"version": 7, "model_id": 9}),
+        ({"version": 7, "model_id": 4}, {"version": 8, "model_id": 9}),
+        ({"version": 7}, {"version": 1}),
+        ({"version": 7}, {"version": 7}),
+    ],
+    ids=["lower", "equal", "higher", "lower, of before", "equal, of before"],
+)
+def test_a_model_that_was_begun_anew_is_noticed(
+    desk: Desk, first: dict[str, int], then: dict[str, int]
+) -> None:
+    # Given an encoder at work with a model
+    desk.publish(**first)
+    with capture_logs() as logged, desk.encoding():
+        add_points(desk.client, desk.stream, blobs(10))
+        wait_until(lambda: len(desk.codes()) == 10)
+        # When the model is begun anew Then the encoder says so
+        desk.begin_anew(**then, centroids=CENTROIDS[::-1])
+        event = "another model has this name now: it was begun anew, or the server lost versions"
+        wait_until(lambda: any(each["event"] == event for each in logged))
+        [said] = [each for each in logged if each["event"] == event]
+        # and codes with the new one, and readers can tell the two apart
+        add_points(desk.client, desk.stream, blobs(10))
+        wait_until(lambda: len(desk.codes()) == 20)
+    assert (said["version"], said["before"]) == (then["version"], 7)
+    found = desk.codes()
+    assert [each.version for each in found] == [7] * 10 + [then["version"]] * 10
+    assert [each.model_id for each in found] == [0] * 10 + [then.get("model_id", 0)] * 10
+    old, new = ([int(each.code[0]) for each in part] for part in (found[:10], found[10:]))
+    assert [2 - code for code in new] == old
+
+
+def test_until_another_model_has_a_version_the_last_one_is_used(desk: Desk) -> None:
+    desk.publish(7)
+    with desk.encoding():
+        add_points(desk.client, desk.stream, blobs(10))
+        wait_until(lambda: len(desk.codes()) == 10)
+        desk.client.delete(desk.keys.models, desk.keys.state)
+        add_points(desk.client, desk.stream, blobs(10))
+        wait_until(lambda: len(desk.codes()) == 20)
+    assert {each.version for each in desk.codes()} == {7}
+
+
+def test_another_model_whose_features_differ_ends_the_encoder(desk: Desk) -> None:
+    desk.more = {"points": {"features": ["x", "y"]}}
+    desk.publish(7, features=("x", "y"))
+    [job] = desk.jobs(threading.Event(), until_idle=False)
+    failures: list[Exception] = []
+
+    def encode() -> None:
+        try:
+            run_encoder(job)
+        except FormatError as error:
+            failures.append(error)
+
+    encoder = threading.Thread(target=encode)
+    encoder.start()
+    desk.client.xadd(desk.stream, {"x": "9", "y": "9"})
+    wait_until(lambda: len(desk.codes()) == 1)
+    desk.begin_anew(1, features=("y", "x"))
+    encoder.join(30.0)
+    assert "points.features ['y', 'x']" in str(failures[0])
+
+
+@pytest.mark.parametrize("block", [1, 3])
+@pytest.mark.parametrize("label", [False, True])
+@pytest.mark.parametrize("top", [1, 2])
+def test_each_entry_of_codes_repeats_the_id(desk: Desk, block: int, label: bool, top: int) -> None:
+    desk.encode = {"labels": ["key"] if label else [], "top": top}
+    desk.publish(1, model_id=77)
+    for n in range(4):
+        fields: Any = {"json": str([[n, n]] * block)} | ({"key": f"k{n}"} if label else {})
+        desk.client.xadd(desk.stream, fields)
+    desk.drain()
+    assert [each.model_id for each in desk.codes()] == [77] * 4
+    assert [bool(each.labels) for each in desk.codes()] == [label] * 4

@@ -85,6 +85,22 @@ def test_node_goes_on_after_a_version(
         assert json.loads(lines.readline())["version"] == 3
 
 
+def test_node_notices_a_model_that_was_begun_anew(
+    node_folder: Path, publisher: Publisher, valkey_url: str, namespace: str
+) -> None:
+    publisher.publish(1, 2, model_id=2)
+    command = ("node", "subscribe.js", valkey_url, "m", namespace)
+    with running(node_folder, *command) as lines:
+        found = [json.loads(lines.readline()) for _ in range(2)]
+        publisher.forget()
+        publisher.publish(1, 2, 3, model_id=4)  # the subscriber has read up to 2
+        found += [json.loads(lines.readline()) for _ in range(3)]
+        publisher.forget()
+        publisher.publish(1, model_id=6)
+        found.append(json.loads(lines.readline()))
+    assert [each["version"] for each in found] == [1, 2, 1, 2, 3, 1]
+
+
 def test_redis_cli_hears_each_version(
     tmp_path: Path, publisher: Publisher, valkey_url: str, namespace: str
 ) -> None:

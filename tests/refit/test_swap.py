@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamclust.errors import BusyError, StoppedError
+from streamclust.errors import BusyError, FormatError, StoppedError
 from streamclust.failpoints import Instant
-from streamclust.refit.command import Watcher, Which, score_live
+from streamclust.refit.command import Watcher, Which, score_live, select_live
 from streamclust.refit.delivery import load
+from streamclust.refit.rollback import rollback
+from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.lease import Lease
 from streamclust.worker.learning import Learning
@@ -455,3 +457,51 @@ def test_a_server_that_is_busy_for_a_while_is_waited_for(site: Site) -> None:
         report = refit(site, Watcher(on_points))
     assert report.points == 20_000
     assert report.delivered is not None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"points": {"n_features": 3}},
+        {"points": {"weight_field": "w"}},
+        {"points": {"format": "json"}},
+        {"scale": "robust"},
+    ],
+    ids=str,
+)
+def test_settings_that_change_the_meaning_of_points_are_refused(
+    site: Site, changed: dict[str, Any]
+) -> None:
+    feed(site, blobs(100))
+    drain(site.write({"m": kmeans(site.stream(), **EAGER)}))
+    before = site.state("m")
+    site.write({"m": kmeans(site.stream(), **{**EAGER, **changed})})
+    plan = Plan(restarts=1)
+    with a_job(site) as (job, _):
+        uses: list[Callable[[], Any]] = [
+            lambda: refit(site, force=True),
+            lambda: rollback(job, 1, 1.0),
+            lambda: score_live(job, Which(Span())),
+            lambda: select_live(job, Which(Span()), [2], plan, on_pass=print, stop=bool),
+        ]
+        for use in uses:
+            with pytest.raises(FormatError, match=r"was learned with .*give the model a new name"):
+                use()
+    assert site.state("m") == before
+
+
+def test_a_refit_of_an_earlier_model_is_refused(site: Site) -> None:
+    # Given a refit of files that waits, and a model that is begun anew meanwhile
+    feed(site, blobs(300))
+    drain(site.write({"m": kmeans(site.stream(), **EAGER)}))
+    held_lease(site)
+    with pytest.raises(BusyError):
+        refit(site, files=[save(site.folder / "x.csv", blobs(90))], force=True, timeout=0.0)
+    keys = site.keys("m")
+    with site.client as client:
+        client.delete(keys.lease, keys.token, keys.state, keys.models)
+    # Then the new one doesn't take it over
+    said = [each for each in drain(site) if each["event"] == "refit refused"]
+    assert "of an earlier model of this name" in said[0]["error"]
+    assert "refit" not in reasons(site)
+    assert not waiting(site)

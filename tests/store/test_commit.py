@@ -12,6 +12,7 @@ import redis
 from streamclust.store.commit import Commit, commit
 from streamclust.store.keys import Keys
 from streamclust.store.published import decode_model, encode_model
+from streamclust.store.subscription import read_model
 from tests.store.committing import a_model, ids, letters, of_version
 from tests.waiting import wait_until
 
@@ -134,3 +135,19 @@ def test_numbers_are_exact_beyond_what_fits_32_bits(
     commit(client, keys, of_version(token, large, dead=letters(2), first_dead=large))
     assert ids(client, keys.models) == [f"{large}-0"]
     assert ids(client, keys.dead) == [f"{large}-0", f"{large + 1}-0"]
+
+
+@pytest.mark.every_server
+def test_the_model_id_lands_with_a_version(client: redis.Redis, keys: Keys, token: int) -> None:
+    commit(client, keys, Commit(token, b"state", model_id=12))
+    assert not client.exists(keys.id)
+    with client.pubsub(ignore_subscribe_messages=True) as listener:  # type: ignore[no-untyped-call]
+        listener.subscribe(keys.models)
+        wait_until(lambda: client.pubsub_numsub(keys.models)[0][1] == 1)
+        commit(client, keys, of_version(token, 1, model_id=12, dead=letters(2)))
+        assert json.loads(heard(listener)["data"])["model_id"] == 12
+    assert client.get(keys.id) == b"12"
+    entries: Any = client.xrange(keys.models)
+    assert entries[0][1][b"model_id"] == b"12"
+    assert read_model(client, keys).model_id == 12
+    assert decode_model(entries[0][1][b"payload"], "m").model_id == 0

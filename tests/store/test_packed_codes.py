@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.quantize import Codes
-from streamclust.store.codes import encode_points
+from streamclust.store.codes import decode_fields, encode_points, write_codes
 from streamclust.store.packed_codes import as_rows, pack_points
 from tests.store.replies import Entry, needs_native, packed
 
@@ -67,3 +70,17 @@ def test_entries_of_other_fields_are_left_to_python(other: list[bytes]) -> None:
 
 def test_so_is_a_distance_that_is_no_number() -> None:
     assert natively(entries_of(1), codes_of([np.inf])) is None
+
+
+def test_a_model_id_is_written_with_each_entry(client: redis.Redis, namespace: str) -> None:
+    entries, codes = entries_of(5), codes_of([1.0] * 5)
+    found = pack_points(packed(entries), codes, 7, frozenset([b"label"]), list, model_id=2**31 - 1)
+    assert write_codes(client, namespace, found, 100) == 5
+    plain = [
+        (each, [*fields, b"model_id", b"2147483647"])
+        for each, fields in by_python(entries, codes, 7)
+    ]
+    assert write_codes(client, f"{namespace}-plain", plain, 100) == 5
+    written: Any = client.xrange(namespace)
+    assert written == client.xrange(f"{namespace}-plain")
+    assert decode_fields("1-0", {**written[0][1]}, namespace).model_id == 2**31 - 1

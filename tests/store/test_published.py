@@ -13,6 +13,7 @@ from safetensors.numpy import load
 
 from streamclust.errors import DataError, FormatError
 from streamclust.models import Family, GaussianMixture, KMeans
+from streamclust.store.layout import Layout, PointsFormat
 from streamclust.store.payload import pack, unpack
 from streamclust.store.published import FORMAT, Model, decode_model, encode_model, family_of
 from tests.strategies import FAMILIES, random_params
@@ -207,3 +208,69 @@ def test_bytes_of_another_format_are_refused() -> None:
 def test_hyperparameters_of_a_later_version_are_left_out() -> None:
     later = {"kind": "kmeans", "n_clusters": 3, "temperature": 0.5}
     assert family_of(later) == KMeans(3)
+
+
+# ---- what it was learned with
+
+
+LAYOUT = Layout("fields", None, None, ("r", "g", "b"), 3, strict=True)
+
+
+def test_how_it_was_learned_comes_back(model: Model) -> None:
+    before = replace(model, layout=LAYOUT, scale="robust", model_id=7)
+    found = decode_model(encode_model(before), WHERE)
+    assert (found.layout, found.scale, found.model_id) == (LAYOUT, "robust", 7)
+
+
+def test_a_version_of_before_tells_no_more_than_it_knows(model: Model) -> None:
+    arrays, meta = unpack(encode_model(model), FORMAT, WHERE)
+    assert not {"layout", "scale"} & meta.keys()
+    found = decode_model(pack(FORMAT, arrays, meta), WHERE)
+    assert (found.layout, found.scale, found.model_id) == (None, None, 0)
+    assert (
+        found.check_settings(PointsFormat("float32", weight_field="w"), "robust", "pixels") is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "scale", "text"),
+    [
+        (PointsFormat(features=("b", "g", "r")), "none", r"\['r', 'g', 'b'\].*\['b', 'g', 'r'\]"),
+        (PointsFormat(n_features=2), "none", "n_features 3, the config says 2"),
+        (PointsFormat("json"), "none", "format 'fields', the config says 'json'"),
+        (PointsFormat(), "robust", "scale 'none', the config says 'robust'"),
+    ],
+)
+def test_settings_that_contradict_it_are_refused(spec: PointsFormat, scale: str, text: str) -> None:
+    model = a_model(KMeans(2), layout=LAYOUT, scale="none")
+    with pytest.raises(FormatError, match=f"version 7 of 'palette' was learned with .*{text}"):
+        model.check_settings(spec, scale, "pixels")
+
+
+def test_a_stream_that_it_does_not_learn_from_may_have_another_format() -> None:
+    model = a_model(KMeans(2), layout=LAYOUT, scale="none")
+    assert model.check_settings(PointsFormat(), "none", "pixels") == LAYOUT
+    assert model.check_settings(PointsFormat("json"), "none", "elsewhere") is None
+    assert model.check_settings(PointsFormat("json"), "none") is None
+    with pytest.raises(FormatError, match="features"):
+        model.check_settings(PointsFormat("json", features=("b", "g", "r")), "none", "elsewhere")
+
+
+def test_a_version_of_another_model_of_the_same_name_is_known() -> None:
+    before = a_model(KMeans(2), model_id=4)
+    assert not replace(before).replaces(before)
+    assert not replace(before, version=8).replaces(before)
+    assert not replace(before, version=8, model_id=0).replaces(before)
+    assert replace(before, version=8, model_id=6).replaces(before)
+    assert replace(before, version=6).replaces(before)
+    moved = replace(before.params, centroids=before.means + 1.0)
+    assert replace(before, params=moved).replaces(before)
+
+
+@pytest.mark.parametrize("name", ["version", "points"])
+@pytest.mark.parametrize("number", [10**2000, 1 << 53, -1, 1.5, "1", True, None])
+def test_a_number_out_of_range_is_refused(name: str, number: Any) -> None:
+    arrays, meta = unpack(encode_model(a_model(KMeans(2))), FORMAT, WHERE)
+    with pytest.raises(FormatError, match=f"{name} is .* expected") as failure:
+        decode_model(pack(FORMAT, arrays, {**meta, name: number}), WHERE)
+    assert len(str(failure.value)) < 300

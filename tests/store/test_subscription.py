@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,14 @@ from streamclust.store.connect import Server
 from streamclust.store.health import Health, encode_health, read_health
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
-from streamclust.store.subscription import dead_count, follow, model_names, read_model
+from streamclust.store.subscription import (
+    dead_count,
+    follow,
+    model_names,
+    newer,
+    read_model,
+    read_model_id,
+)
 from tests.store.committing import letters, of_version
 from tests.waiting import wait_until
 
@@ -97,6 +105,36 @@ def test_an_entry_of_another_program_is_named(
     assert str(failure.value).startswith(f"{published.models} entry 9-0 does not hold")
     with pytest.raises(FormatError):
         list(follow(client, published, 5))
+
+
+def test_a_version_is_what_the_id_of_its_entry_says(client: redis.Redis, published: Keys) -> None:
+    # Given an entry whose payload is that of another version
+    payload = of_version(1, 4).payload
+    client.xadd(published.models, {"payload": payload}, id="9-0")
+    # Then no reader takes it, and the reason says how to remove it
+    readers: list[Callable[[], Any]] = [
+        lambda: read_model(client, published),
+        lambda: read_model(client, published, 9),
+        lambda: newer(client, published, 5),
+        lambda: list(follow(client, published, 5)),
+    ]
+    for reader in readers:
+        with pytest.raises(FormatError, match=r"entry 9-0 holds version 4.*XDEL .* 9-0\)$"):
+            reader()
+    assert read_model(client, published, 4).version == 4
+
+
+@pytest.mark.parametrize("model_id", [b"", b"x", b"-1", b"2147483648", b"9" * 5000])
+def test_a_model_id_that_is_none_is_refused(
+    client: redis.Redis, published: Keys, model_id: bytes
+) -> None:
+    fields: Any = {"payload": of_version(1, 9).payload, "model_id": model_id}
+    client.xadd(published.models, fields, id="9-0")
+    with pytest.raises(FormatError, match=r"entry 9-0 holds the model ID b'.*expected a number"):
+        read_model(client, published)
+    client.set(published.id, model_id)
+    with pytest.raises(FormatError, match=r"key .*:id holds the model ID b'.*expected a number"):
+        read_model_id(client, published)
 
 
 # ---- those to come

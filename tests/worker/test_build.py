@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,15 @@ def test_a_file_of_another_model_is_refused(
     with pytest.raises(ConfigError) as failure:
         from_file(path, mixture, covariance_type="diag")
     assert str(failure.value) == f"models.palette.init: {path} holds a model with {reason}"
+
+
+def test_a_file_of_other_features_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(encode_model(replace(saved(path, KMeans(2)), features=("x", "y"))))
+    assert params_of(from_file(path, kmeans)).centroids.shape == (2, 2)
+    assert params_of(from_file(path, kmeans, points={"features": ["x", "y"]})) is not None
+    with pytest.raises(ConfigError, match=r"of the features \['x', 'y'\]; .* \['y', 'x'\]"):
+        from_file(path, kmeans, points={"features": ["y", "x"]})
 
 
 def test_a_file_of_a_mixture_is_no_kmeans(tmp_path: Path) -> None:

@@ -150,3 +150,20 @@ def test_a_codes_key_of_another_type_is_said(site: Site) -> None:
     feed(site, 10)
     with pytest.raises(ServerError, match="WRONGTYPE"):
         drain(site)
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_codes_of_a_model_that_was_begun_anew_have_its_id(site: Site, top: int) -> None:
+    # Given codes of a model whose keys were deleted
+    site.write({"m": kmeans(site.stream(), encode={"worker": True, "top": top}, **EAGER)})
+    feed(site, 300)
+    drain(site)
+    keys = site.keys("m")
+    with site.client as client:
+        client.delete(keys.state, keys.models, keys.token)
+    # When another one is begun on more points Then its codes have its ID
+    feed(site, 300, seed=1)
+    drain(site)
+    found = codes(site)
+    assert [each.model_id for each in found] == [0] * 300 + [site.newest("m").model_id] * 300
+    assert found[-1].model_id > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -306,3 +307,105 @@ def test_a_state_that_was_deleted_overwrites_no_versions(desk: Desk) -> None:
     text = refused(desk, ServerError, init=GIVEN)
     assert text.startswith(f"{desk.keys.models} has had an entry 1-0 already")
     assert [model.version for model in desk.versions] == before
+
+
+# ---- settings that don't fit what was learned
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        (
+            {"points": {"features": ["y", "x"]}},
+            r"points.features ['x', 'y'], the config says ['y', 'x']",
+        ),
+        ({"points": {"features": ["x"]}}, "points.features ['x', 'y'], the config says ['x']"),
+        ({"points": {"n_features": 3}}, "points.n_features 2, the config says 3"),
+        ({"points": {"format": "json"}}, "points.format 'fields', the config says 'json'"),
+        ({"points": {"weight_field": "w"}}, "points.weight_field None, the config says 'w'"),
+        ({"scale": "robust"}, "scale 'none', the config says 'robust'"),
+    ],
+)
+def test_settings_that_change_the_meaning_of_points_are_refused(
+    desk: Desk, changed: dict[str, Any], text: str
+) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1, 60))
+    learning.leave()
+    said = refused(desk, FormatError, **changed)
+    assert text in said
+    assert said.endswith("change it back, or give the model a new name")
+
+
+def test_settings_that_name_what_was_found_are_taken(desk: Desk) -> None:
+    learning = desk.learning()
+    learning.learn(a_batch(1, 60))
+    learning.leave()
+    named = {"format": "fields", "features": ["x", "y"], "n_features": 2}
+    found = desk.learning(points=named).checkpoint.layout
+    assert found == replace(LAYOUT, strict=False)
+    assert desk.learning(points={"features": ["x", "y"]}).checkpoint.learner.points == 60
+
+
+def test_points_of_given_parameters_have_their_number_of_features(desk: Desk) -> None:
+    desk.learning(init=GIVEN)
+    text = refused(desk, FormatError, points={"features": ["a", "b", "c"]})
+    assert "points.n_features 2, the config says 3" in text
+
+
+# ---- the model ID
+
+
+def begin(desk: Desk) -> int:
+    """Learn until there is a version; return its model ID."""
+    learning = desk.learning()
+    learning.learn(a_batch(1, 60))
+    learning.leave()
+    assert learning.model_id
+    assert {model.model_id for model in desk.versions} == {learning.model_id}
+    return learning.model_id
+
+
+def test_a_model_keeps_its_id_as_long_as_its_state(desk: Desk) -> None:
+    first = begin(desk)
+    learning = desk.learning()
+    assert learning.model_id == first
+    learning.learn(a_batch(2, 60))
+    learning.leave()
+    assert [model.model_id for model in desk.versions] == [first, first]
+    # and one that is begun anew has another, though the key of the ID stayed
+    desk.client.delete(desk.keys.state, desk.keys.models, desk.keys.token)
+    assert begin(desk) != first
+
+
+def test_the_id_is_no_part_of_what_is_learned(desk: Desk) -> None:
+    before = begin(desk), desk.client.get(desk.keys.state), payloads(desk)
+    desk.client.delete(*dump(desk.client, desk.keys))
+    after = begin(desk), desk.client.get(desk.keys.state), payloads(desk)
+    assert after[0] != before[0]
+    assert after[1:] == before[1:]
+
+
+def payloads(desk: Desk) -> list[bytes]:
+    entries: Any = desk.client.xrange(desk.keys.models)
+    return [fields[b"payload"] for _, fields in entries]
+
+
+def test_a_model_of_before_is_given_an_id_with_its_next_version(desk: Desk) -> None:
+    begin(desk)
+    desk.client.delete(desk.keys.id)
+    learning = desk.learning()
+    learning.learn(a_batch(2, 60))
+    learning.leave()
+    assert desk.client.get(desk.keys.id) == b"%d" % learning.model_id
+
+
+@pytest.mark.parametrize("stream", [None, "points"])
+def test_codes_repeat_the_id_of_a_model_that_was_begun_anew(desk: Desk, stream: str | None) -> None:
+    first = begin(desk)
+    assert desk.versions[-1].code_id == 0
+    desk.client.xadd(desk.keys.codes(stream), {"code": "1"})
+    desk.client.delete(desk.keys.state, desk.keys.models)
+    assert desk.versions == []
+    second = begin(desk)
+    assert desk.versions[-1].code_id == second != first
