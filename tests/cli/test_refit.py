@@ -137,6 +137,7 @@ def test_medoids_are_points_of_the_data(site: Site) -> None:
     lines = invoke("refit", "m", "--method", "kmedoids").output.splitlines()
     assert lines[0] == "300 points, in memory; Euclidean distance per point:"
     assert lines[2].split()[0] == "medoids"
+    assert lines[2].endswith("  best of 4 runs")
     assert lines[-1].endswith(f"swapped in place, version {site.newest('m').version}")
     rows = {tuple(row) for row in X.tolist()}
     assert {tuple(row) for row in site.newest("m").means.tolist()} <= rows
