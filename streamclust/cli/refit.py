@@ -164,7 +164,7 @@ def refit(
       streamclust refit palette --last 5000 --method kmedoids
       streamclust refit palette --from-coreset           when the stream was trimmed
     """
-    from streamclust.cli.ingest import CtrlC
+    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.errors import StoppedError
     from streamclust.refit.command import Request
     from streamclust.refit.command import refit as run
