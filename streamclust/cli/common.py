@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import sys
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +53,18 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, settings=load_settings(config, flags), **kwargs)
 
     return wrapper
+
+
+def say(line: str) -> None:
+    """Write a line for people to stderr; one that nobody can read changes nothing else."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        # What the stream keeps back would fail again at the very end, and change the exit code.
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
 
 
 @contextmanager
