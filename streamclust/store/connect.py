@@ -50,7 +50,7 @@ class EmbeddedConnection(redis.Connection):
     """
 
     def __init__(self, *, embedded: EmbeddedServer, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options)  # type: ignore[no-untyped-call]
         self._embedded = embedded
         self._look_up()
 
@@ -65,7 +65,7 @@ class EmbeddedConnection(redis.Connection):
         """Connect; after a fault once more, when the server was looked after."""
         self._look_up()
         try:
-            super().connect()
+            super().connect()  # type: ignore[no-untyped-call]
         except HistoryChangedError:
             raise
         except PASSING as fault:
@@ -75,7 +75,7 @@ class EmbeddedConnection(redis.Connection):
                 raise NotRevivedError(str(error)) from error
             if not self._look_up() and isinstance(fault, redis.TimeoutError):
                 raise  # it hangs, and it would again
-            super().connect()
+            super().connect()  # type: ignore[no-untyped-call]
 
 
 _SENTINEL_TIMEOUT = 2.0
