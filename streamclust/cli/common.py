@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -60,11 +60,15 @@ def say(line: str) -> None:
     try:
         click.echo(line, err=True)
     except OSError:
-        # What the stream keeps back would fail again at the very end, and change the exit code.
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stderr.fileno())
-            os.close(nowhere)
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Give up what can't be written: it would fail again at the end, and change the exit code."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from streamclust.cli.common import say
+from streamclust.cli.common import discard, say
 from streamclust.errors import ConfigError, ServerError, StreamclustError
 from streamclust.version import __version__
 
@@ -117,6 +118,17 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output left, as `head` does
         sys.stderr.close()
         sys.exit(EXIT_ERROR)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
+            raise
+        say(f"error: can't write the output: {error.strerror}")
+        discard(sys.stdout)
+        sys.exit(EXIT_ERROR)
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            discard(sys.stderr)
 
 
 def _prepare_streams() -> None:
