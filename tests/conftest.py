@@ -9,6 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -95,6 +96,13 @@ def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes
             yield process
         finally:
             process.terminate()
+
+
+# A child that a test starts is to hear these, also where this run is to ignore them (`make test &`,
+# nohup): a signal with a handler has its default in the child, an ignored one stays ignored.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from streamclust.cli.common import opened_client
 from streamclust.cli.progress import point_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -49,9 +49,11 @@ def encode_points(
     peak: float,
 ) -> None:
     """Encode a file, a picture or standard input, to a file or to standard output."""
+    from streamclust.cli.ctrl_c import Wakeup
     from streamclust.encoder.files import encode_chunks, encode_file
     from streamclust.worker.build import points_format
 
+    wakeup = Wakeup()
     model = find_model(settings, name, version)
     if name in settings.models:
         own = settings.models[name]
@@ -59,12 +61,13 @@ def encode_points(
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
     else:
-        chunks, total, picture = _rows(file, kind, columns)
+        chunks, total, picture = _rows(file, kind, columns, wakeup.wait_for)
     try:
         if out is None:
-            _print(encode_chunks(model, chunks), model.ids)
+            with wakeup:
+                _print(encode_chunks(model, chunks), model.ids)
             return
-        with point_progress(total) as on_progress:
+        with wakeup, point_progress(total) as on_progress:
             report = encode_file(
                 model,
                 chunks,
@@ -96,12 +99,14 @@ def find_model(settings: Settings, name: str, version: int | None = None) -> Mod
     return model
 
 
-def _rows(file: Path | None, kind: Kind | None, columns: str | None) -> Points:
+def _rows(
+    file: Path | None, kind: Kind | None, columns: str | None, wait_for: Callable[[int], None]
+) -> Points:
     from streamclust.tables import count_rows, read_table
 
     path = "-" if file is None else str(file)
     names = None if columns is None else [column.strip() for column in columns.split(",")]
-    chunks = read_table(path, kind=kind, columns=names)
+    chunks = read_table(path, kind=kind, columns=names, wait_for=wait_for)
     total = None if file is None else count_rows(path, kind=kind)
     return (chunk.X for chunk in chunks), total, None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -98,6 +100,22 @@ def daemon_wait(wait: float | None, until_idle: bool) -> float:
     if wait is not None:
         return wait
     return ONE_SHOT_WAIT if until_idle else math.inf
+
+
+def say(line: str) -> None:
+    """Write a line for people to stderr; one that nobody can read changes nothing else."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Give up what can't be written: it would fail again at the end, and change the exit code."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +16,11 @@ from streamclust.cli.common import (
     server_options,
     wait_option,
 )
+from streamclust.cli.ctrl_c import CtrlC
 from streamclust.cli.progress import point_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+    from collections.abc import Callable, Iterator
 
     from streamclust.config import Settings
     from streamclust.ingest import IngestReport
@@ -33,7 +31,6 @@ FORMATS = ("fields", "json", "float32", "float64")
 KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
 CHUNK = 8192
-GLANCE_SECONDS = 0.05
 
 
 @click.command()
@@ -120,11 +117,12 @@ def ingest(
     from streamclust.worker.patience import Patience
 
     block = block or DEFAULT_BLOCK[entry_format]
-    chunks, total = _open_tables(block, **table)
+    ctrl_c = CtrlC()
+    chunks, total = _open_tables(block, ctrl_c.wait_for, **table)
     wait = ONE_SHOT_WAIT if wait is None else wait
     with (
         opened_server(settings, wait) as server,
-        CtrlC() as ctrl_c,
+        ctrl_c,
         point_progress(total) as on_progress,
     ):
         refused = "the server refuses points; trying again"
@@ -156,6 +154,7 @@ def ingest(
 
 def _open_tables(
     block: int,
+    wait_for: Callable[[int], None],
     files: tuple[str, ...],
     columns: str | None,
     weight_column: str | None,
@@ -171,60 +170,11 @@ def _open_tables(
         "weight_column": weight_column,
         "chunk": max(CHUNK // block, 1) * block,
         "key": key,
+        "wait_for": wait_for,
     }
     tables = [read_table(file, **options) for file in files]
     counts = [count for file in files if (count := count_rows(file, kind=kind)) is not None]
     return chain.from_iterable(tables), sum(counts) if len(counts) == len(files) else None
-
-
-class CtrlC:
-    """Turns Ctrl-C into a request to stop, which spares what is being sent; a second one forces.
-
-    While it waits for input there is nothing to spare, so the wait ends at once. No lock is taken:
-    a signal handler could wait for ever for one that its own thread holds.
-    """
-
-    def __init__(self) -> None:
-        self._set = False
-        self._reading = False
-        self._previous: Any = None
-
-    def __enter__(self) -> Self:
-        self._previous = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        again, self._set = self._set, True
-        if again or self._reading:
-            raise KeyboardInterrupt
-
-    def is_set(self) -> bool:
-        """Say whether Ctrl-C was pressed."""
-        return self._set
-
-    def wait(self, timeout: float) -> bool:
-        """Wait so many seconds, or until Ctrl-C."""
-        deadline = time.monotonic() + timeout
-        while not self._set and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, GLANCE_SECONDS))
-        return self._set
-
-    def guard(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Hand the chunks on until Ctrl-C."""
-        while not self._set and (chunk := self._next(chunks)) is not None:
-            yield chunk
-
-    def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
-        try:
-            self._reading = True
-            return next(chunks, None)
-        except KeyboardInterrupt:
-            return None
-        finally:
-            self._reading = False
 
 
 def _json(report: IngestReport, stream: str, interrupted: bool) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
+from streamclust.cli.common import discard, say
 from streamclust.errors import ConfigError, ServerError, StreamclustError
 from streamclust.version import __version__
 
@@ -54,7 +58,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except StreamclustError as error:
             for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
+                say(f"error: {line}")
             ctx.exit(_exit_code(error))
 
 
@@ -108,8 +112,38 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    _prepare_streams()
     try:
         cli()
     except BrokenPipeError:  # the reader of our output left, as `head` does
         sys.stderr.close()
         sys.exit(EXIT_ERROR)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
+            raise
+        say(f"error: can't write the output: {error.strerror}")
+        discard(sys.stdout)
+        sys.exit(EXIT_ERROR)
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            discard(sys.stderr)
+
+
+def _prepare_streams() -> None:
+    """See that standard input, output and error are there, and take any text.
+
+    Where one was closed at the start, a socket or a file would get its number, and receive what is
+    written to it. What a stream's encoding doesn't have is written as an escape.
+    """
+    for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, mode, encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

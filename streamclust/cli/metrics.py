@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import found_server, opened_server, server_options, wait_option
+from streamclust.cli.common import found_server, opened_server, say, server_options, wait_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -144,7 +144,7 @@ def _serve(registry: CollectorRegistry, host: str, port: int) -> None:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise ConfigError(f"--port: can't listen on {host}:{port}: {error.strerror}") from None
-    click.echo(f"http://{host}:{server.server_port}/metrics", err=True)
+    say(f"http://{host}:{server.server_port}/metrics")
     with stop_on_signals(stop):
         while not stop.wait(0.2):  # a signal that another thread was given wakes nobody
             pass

@@ -218,7 +218,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     Examples:
       streamclust models rollback palette 41
     """
-    from streamclust.cli.ingest import CtrlC
+    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.errors import StoppedError
     from streamclust.refit.rollback import rollback as run
 

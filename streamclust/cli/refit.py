@@ -167,7 +167,7 @@ def refit(
       streamclust refit palette --last 5000 --method kmedoids
       streamclust refit palette --from-coreset           when the stream was trimmed
     """
-    from streamclust.cli.ingest import CtrlC
+    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.errors import StoppedError
     from streamclust.refit.command import Request
     from streamclust.refit.command import refit as run
@@ -249,17 +249,15 @@ def _say(report: Report, model: str, dry_run: bool) -> None:
     click.echo(f"{report.points:,} points, {where}; {unit} per point:")
     click.echo(f"  {'live model':<16}{_loss(report.live_loss)}")
     for run in report.runs:
-        end = "converged" if run.converged else "not converged"
-        click.echo(
-            f"  {_start(run.start):<16}{_loss(run.loss)}  {run.iterations} iterations, {end}"
-        )
+        click.echo(f"  {_start(run.start):<16}{_loss(run.loss)}  {_end(run)}")
     click.echo(_verdict(report, model, dry_run))
 
 
 def _end(run: Run) -> str:
     if run.start == "medoids":
-        return f"best of {run.iterations} runs"
-    return f"{run.iterations} iterations, {'' if run.converged else 'not '}converged"
+        return "the only run" if run.iterations == 1 else f"best of {run.iterations} runs"
+    passes = f"{run.iterations} iteration{'' if run.iterations == 1 else 's'}"
+    return f"{passes}, {'' if run.converged else 'not '}converged"
 
 
 def _loss(loss: float | None) -> str:

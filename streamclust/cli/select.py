@@ -71,7 +71,7 @@ def select(
       streamclust select palette --k 8,16,32,64 --last 1e5
       streamclust select shuttle --k 2..20 --png elbow.png
     """
-    from streamclust.cli.ingest import CtrlC
+    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.refit.command import select_live
     from streamclust.refit.curves import check_plotting, draw
     from streamclust.refit.runs import Plan

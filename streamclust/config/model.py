@@ -213,7 +213,9 @@ class _Model(Section):
         description="Streams to read: one name, or a list of names (partitions of one feed)."
     )
     start: StartPosition = Field(
-        default="earliest", description="Where a new model begins to read; a known one continues."
+        default="earliest",
+        description="Where the reading of a stream begins that the model has not read before; of "
+        "another it continues. After a rename, set the last position under the old name.",
     )
     on_reset: Literal["wait", "restart"] = Field(
         default="wait",

@@ -16,7 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """Raises KeyboardInterrupt at the first signal; what comes after it is ignored.
 
-    Within `shielded` the first one waits until the block ends.
+    Within `shielded` the first one waits until the block ends. SIGINT and SIGHUP stay ignored where
+    the command was started so (by ``&`` in a script, or by nohup).
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,12 @@ class Interrupts:
         self._waiting = False
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        heard = [
+            number
+            for number in _SIGNALS
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -56,6 +56,10 @@ _LOOK_BYTES = 1 << 18
 _LONGEST_LOOK = 10.0
 """and at the latest after so many seconds."""
 
+_FORGOTTEN = 10
+"""Without a sign for so many times `takeover`, an encoder that has nothing unfinished is removed
+from the group."""
+
 _SAY_SECONDS = 10.0
 """Time between two lines of the log that say how far it is."""
 
@@ -187,6 +191,7 @@ class _Encoder:
         """Encode; say whether all is done."""
         start = self._job.model.start
         self._member.join(_START.get(start, start))
+        self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
         while self._held or not self._job.stop.is_set():
             if self._model is None:
                 self._wait_for_model()
@@ -334,8 +339,12 @@ class _Encoder:
             self._job.log.warning("gap: entries were gone before they had codes", count=gone)
 
     def _take_over(self) -> bool:
-        """Take what a dead encoder has left; say whether there was anything."""
+        """Take what a dead encoder has left; say whether there was anything.
+
+        Dead encoders that have nothing left are removed from the group.
+        """
         taken, gone = self._member.take_over(self._takeover_ms)
+        self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
         if taken:
             self.tally.taken_over += taken
             self._job.log.warning("took over what another encoder had left", entries=taken)

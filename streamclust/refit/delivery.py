@@ -16,6 +16,7 @@ from redis.exceptions import LockError
 
 from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
 from streamclust.refit.persistence import Persistence
+from streamclust.store.codecs.common import show
 from streamclust.store.proposal import new_id, propose, proposed, withdraw
 from streamclust.store.published import SWAPS
 from streamclust.store.read_size import read_value
@@ -88,7 +89,12 @@ def alone(client: redis.Redis, keys: Keys) -> Iterator[None]:
     mine = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     if not lock.acquire(token=mine):
         holder: Any = client.get(keys.refitting) or b"unknown:unknown:"
-        host, pid, _ = holder.decode(errors="replace").rsplit(":", 2)
+        host, *rest = holder.decode(errors="backslashreplace").rsplit(":", 2)
+        if len(rest) < 2:
+            raise BusyError(
+                f"key {keys.refitting} holds {show(holder)}, which no refit wrote; delete the key"
+            )
+        pid = rest[0]
         raise BusyError(
             f"another refit of {keys.model!r} is at work (process {pid} on {host}); wait for it, "
             f"or {_LOCK_SECONDS:.0f} s if it was killed"

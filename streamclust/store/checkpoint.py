@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from streamclust.drift import DriftState
 from streamclust.errors import FormatError
 from streamclust.models import Family
 from streamclust.online import LearnerState
+from streamclust.population import first
 from streamclust.resolving import Pending, Problem
 from streamclust.scaling import Scaling
 from streamclust.stats import Stats
@@ -99,6 +100,14 @@ _ARRAYS = (
     *("sample", "sample_weight", "best", "core", "core_weight", "fresh", "fresh_weight"),
     *("ids", "recent"),
 )
+_REQUIRED = {
+    "": ("family", "learner", "sums", "position", "layout", "version", "published", "dead"),
+    "learner": ("averaged", "steps", "points", "held", "time_ms", "revivals"),
+    "array": ("sample", "sample_weight"),
+}
+"""What the first version of this format wrote. A state without one of these is refused; every later
+field has a default, so that a state of an earlier version is read. A new field needs no entry here:
+its default is that of its dataclass, or `_filled` derives it from the statistics."""
 
 
 def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
@@ -157,17 +166,17 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
     """
     arrays, meta = unpack(data, FORMAT, where)
     _same_family(meta.get("family"), family, where)
+    _refuse_missing(arrays, meta, where)
     try:
-        plain: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-        plain |= {name: meta["learner"][name] for name in _PLAIN}
+        stats = _stats("stats", arrays, meta, family)
         learner = LearnerState(
             params=_params("params", arrays, family) if meta["sums"] else None,
-            stats=_stats("stats", arrays, meta, family),
+            stats=stats,
             average=_stats("average", arrays, meta, family),
             scaling=_scaling(arrays, meta),
             pending=_pending(arrays, meta, family),
-            drift=DriftState(**meta["drift"], memory=arrays["drift.memory"].tobytes()),
-            **plain,
+            drift=_drift(arrays, meta),
+            **_filled(arrays, meta, family, stats),
         )
         return Checkpoint(
             learner=learner,
@@ -175,14 +184,15 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
             version=whole(meta, "version"),
             published=int(meta["published"]),
-            published_revivals=int(meta["published_revivals"]),
-            published_resolves=int(meta["published_resolves"]),
-            published_drifts=int(meta["published_drifts"]),
-            published_resizes=int(meta["published_resizes"]),
-            unpublished=int(meta["unpublished"]),
+            # Without these, nothing of it counts as news.
+            published_revivals=int(meta.get("published_revivals", learner.revivals)),
+            published_resolves=int(meta.get("published_resolves", learner.resolves)),
+            published_drifts=int(meta.get("published_drifts", learner.drift.drifts)),
+            published_resizes=int(meta.get("published_resizes", learner.resizes)),
+            unpublished=int(meta.get("unpublished", 0)),
             dead=whole(meta, "dead"),
-            refit=str(meta["refit"]),
-            left=Covered(**_covered(meta["left"])),
+            refit=str(meta.get("refit", "")),
+            left=Covered(**_covered({"position": {}, **meta.get("left", {})})),
         )
     except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
@@ -206,9 +216,60 @@ def decode_covered(data: bytes, where: str) -> Covered:
 def _covered(meta: dict[str, Any]) -> dict[str, Any]:
     return {
         "position": dict(meta["position"]),
-        "read": dict(meta["read"]),
-        "lost": {stream: Lost(**lost) for stream, lost in meta["lost"].items()},
+        "read": dict(meta.get("read", {})),
+        "lost": {
+            stream: Lost(**_known(Lost, lost)) for stream, lost in meta.get("lost", {}).items()
+        },
     }
+
+
+def _known(kind: type[Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return what a dataclass has fields for; a later version may have written more."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in stored.items() if name in names}
+
+
+def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) -> None:
+    """Refuse a state that lacks a field without a default."""
+    for part, names in _REQUIRED.items():
+        found: Any = {"": meta, "array": arrays}.get(part, meta.get(part))
+        for name in names:
+            if not isinstance(found, dict) or name not in found:
+                raise FormatError(
+                    f"{where} holds a damaged state: it lacks the field "
+                    f"{f'{part} {name}'.strip()!r}; if another version of streamclust wrote it, "
+                    "use that version, or move it away"
+                )
+
+
+def _filled(
+    arrays: dict[str, Array], meta: dict[str, Any], family: Family[Any], stats: Stats | None
+) -> dict[str, Any]:
+    """Return the plain fields and arrays of a learner; where one is missing, its default.
+
+    Weighted points lack both parts if they lack one. Masses begin with those of now.
+    """
+    found: dict[str, Any] = {name: arrays[name] for name in _ARRAYS if name in arrays}
+    found |= {name: meta["learner"][name] for name in _PLAIN if name in meta["learner"]}
+    for points, weight in (("core", "core_weight"), ("fresh", "fresh_weight")):
+        if not {points, weight} <= found.keys():
+            found = {name: value for name, value in found.items() if name not in (points, weight)}
+    defaults: dict[str, Any] = {}
+    if stats is not None:
+        defaults = {"best": stats.weight, "best_total": stats.mass}
+        if family.fewest is not None:
+            defaults |= first(len(stats.weight))
+            defaults["next_id"] = 1 + int(max(found.get("ids", defaults["ids"]), default=-1))
+    empty = LearnerState[Any]()
+    return {
+        name: found.get(name, defaults.get(name, getattr(empty, name)))
+        for name in (*_PLAIN, *_ARRAYS)
+    }
+
+
+def _drift(arrays: dict[str, Array], meta: dict[str, Any]) -> DriftState:
+    memory = arrays.get("drift.memory", np.empty(0, np.uint8)).tobytes()
+    return replace(DriftState(**_known(DriftState, meta.get("drift", {}))), memory=memory)
 
 
 def _same_family(found: Any, family: Family[Any], where: str) -> None:
@@ -239,7 +300,7 @@ def _pending_plain(pending: Pending[Any]) -> dict[str, Any]:
 def _pending(
     arrays: dict[str, Array], meta: dict[str, Any], family: Family[Any]
 ) -> Pending[Any] | None:
-    plain = meta["pending"]
+    plain = meta.get("pending")
     if plain is None:
         return None
     coreset = Coreset(arrays["pending.core"], arrays["pending.core_weight"])
@@ -254,7 +315,7 @@ def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
 
 
 def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:
-    kind = meta["scaling"]
+    kind = meta.get("scaling", "none")
     if kind == "none":
         return None
     return Scaling(kind, arrays["scaling.center"], arrays["scaling.scale"])
@@ -279,9 +340,13 @@ def _stats_arrays(stats: Stats) -> dict[str, Array]:
 def _stats(
     name: str, arrays: dict[str, Array], meta: dict[str, Any], family: Family[Any]
 ) -> Stats | None:
-    if name not in meta["sums"]:
-        return None
     parts = _unprefixed(name, arrays)
+    if name not in meta["sums"]:
+        if parts:
+            raise FormatError(f"the arrays of {name} lack their field in sums")
+        return None
+    if (getattr(family, "covariance_type", None) is None) != ("second" not in parts):
+        raise FormatError(f"{name}.second doesn't suit the model's kind")
     objective, count = meta["sums"][name]
     return Stats(
         weight=parts["weight"],

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
+from streamclust.store.codecs.common import show
 from streamclust.store.codes import WRITE_CODES
 from streamclust.store.keys import VALUE_BYTES
 
@@ -208,7 +209,7 @@ def commit(
         what.model_id,
         *letters,
     )
-    _check(answer.decode())
+    _check(answer.decode(errors="backslashreplace"))
     passing("landed")
 
 
@@ -238,7 +239,8 @@ def _check(answer: str) -> None:
     if verdict == "FENCED":
         if detail == "false":  # there is no token any more
             raise LeaseLostError("the model's keys were deleted; wrote nothing")
-        raise LeaseLostError(f"another worker took the model over (token {detail}); wrote nothing")
+        newest = detail if detail.isdecimal() else show(detail)
+        raise LeaseLostError(f"another worker took the model over (token {newest}); wrote nothing")
     key, _, found = detail.rpartition(" ")
     if verdict == "TYPE":
         raise ServerError(f"key {key} holds a {found}, not what streamclust keeps there; move it")

@@ -30,13 +30,55 @@ from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bound_replies
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
-from streamclust.store.faults import answered
+from streamclust.store.faults import answered, passes
 from streamclust.store.framing import frame_replies
 from streamclust.store.history import History, HistoryChangedError
 from streamclust.store.read_size import UnreadableError
 from streamclust.store.wrong_type import is_wrong_type, with_key
 
 __all__ = ["EMBEDDED", "Address", "Server", "open_server", "translate", "translated"]
+
+
+class NotRevivedError(redis.ConnectionError):
+    """Raised when the embedded server is gone and can't be started again."""
+
+
+class EmbeddedConnection(redis.Connection):
+    """A connection to the embedded server, which is started again if nothing listens there.
+
+    Where it listens is looked up for each connection: it may be another port by then.
+    """
+
+    def __init__(self, *, embedded: EmbeddedServer, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._embedded = embedded
+        self._look_up()
+
+    def _look_up(self) -> bool:
+        """Take the server's address; say whether it is another one."""
+        before = (self.host, self.port, self.password)
+        self.host, self.port = self._embedded.host, self._embedded.port
+        self.password = self._embedded.password
+        return before != (self.host, self.port, self.password)
+
+    def connect(self) -> None:
+        """Connect; after a fault once more, when the server was looked after."""
+        self._look_up()
+        try:
+            super().connect()  # type: ignore[no-untyped-call]
+        except HistoryChangedError:
+            raise
+        except (redis.ConnectionError, redis.TimeoutError) as fault:
+            if not passes(fault):
+                raise
+            try:
+                self._embedded.revive()
+            except ServerError as error:
+                raise NotRevivedError(str(error)) from error
+            if not self._look_up() and isinstance(fault, redis.TimeoutError):
+                raise  # it hangs, and it would again
+            super().connect()  # type: ignore[no-untyped-call]
+
 
 _SENTINEL_TIMEOUT = 2.0
 """Seconds that a sentinel may take to answer; then the next one is asked."""
@@ -225,7 +267,7 @@ def find_server(address: Address) -> Server:
 
 def _open_embedded(data_dir: Path) -> Server:
     embedded = EmbeddedServer.acquire(data_dir)
-    options = {"host": embedded.host, "port": embedded.port, "password": embedded.password}
+    options = {"connection_class": EmbeddedConnection, "embedded": embedded}
     return Server(Endpoint(f"embedded ({embedded.data_dir})", options), embedded)
 
 
@@ -269,6 +311,14 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         ServerError,
         "{label} doesn't permit this: {reason}; give that user the right, "
         "or name another one in redis.username",
+    ),
+    (NotRevivedError, "", ServerUnreachableError, "{reason}"),
+    (
+        redis.ResponseError,
+        "MISCONF",
+        ServerError,
+        "{label} can't save its data, and so takes no writes: {reason}; free space on the disk of "
+        "its data folder, or see the server's own log",
     ),
     (
         UnreadableError,

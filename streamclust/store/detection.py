@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from streamclust.errors import DataError
+from streamclust.number_text import number_hint
 from streamclust.store.codecs import fields, json_text
 from streamclust.store.codecs.common import Flat, one_value, show
 from streamclust.store.layout import (
@@ -69,15 +70,17 @@ def _guess_from_names(values: dict[bytes, bytes]) -> tuple[EntryFormat, str | No
         return _guess_from_value(value, name_of(key))
     key = next(key for key, value in values.items() if not fields.is_number(value))
     raise DataError(
-        f"cannot tell the format: {show(key)} holds {show(values[key])}, not a number; "
-        f"{MEND}, or points.features to choose fields"
+        f"cannot tell the format: {show(key)} holds {show(values[key])}, not a number"
+        f"{number_hint(values[key])}; {MEND}, or points.features to choose fields"
     )
 
 
 def _guess_from_value(value: bytes, field: str) -> tuple[EntryFormat, str]:
     if value.lstrip()[:1] in (b"[", b"{"):
         return "json", field
-    raise DataError(f"cannot tell the format of field {field!r} from {show(value)}; {MEND}")
+    raise DataError(
+        f"cannot tell the format of field {field!r} from {show(value)}{number_hint(value)}; {MEND}"
+    )
 
 
 def name_of(key: bytes) -> str:

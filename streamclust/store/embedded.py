@@ -6,10 +6,13 @@ How it comes, stays and goes is told in ``streamclust.store.supervisor``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +55,7 @@ class EmbeddedServer:
         self.port = endpoint.port
         self.password = endpoint.password
         self._users: int | None = users
+        self._reviving = threading.Lock()
 
     @classmethod
     def acquire(cls, data_dir: Path) -> Self:
@@ -72,6 +76,34 @@ class EmbeddedServer:
         except BaseException:
             os.close(users)
             raise
+
+    def revive(self) -> None:
+        """See that the server runs, and where, after a connection to it was refused.
+
+        The supervisor starts a server again that died. Where both were killed, the first of their
+        users that notices starts a new supervisor; the server has another port if that of before
+        was taken meanwhile.
+
+        Raises
+        ------
+        ServerError
+            If it can't be started.
+        """
+        with self._reviving:
+            if self._users is None:  # this user has left
+                return
+            try:
+                self._users = _same_lock(self.data_dir / USERS_LOCK, self._users)
+                _ensure_supervisor(self.data_dir)
+            except OSError as error:
+                raise _failure(self.data_dir, _reason(error)) from error
+            endpoint = read_endpoint(self.data_dir)
+            if endpoint is not None:
+                self.host, self.port, self.password = (
+                    endpoint.host,
+                    endpoint.port,
+                    endpoint.password,
+                )
 
     def close(self) -> None:
         """Leave the server, which stops when no user is left. Closing twice is harmless."""
@@ -94,16 +126,35 @@ class EmbeddedServer:
         self.close()
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MEND_FULL = "free space on that disk, or set redis.data_dir to a folder on another one"
+_PROBE_BYTES = 1 << 16
+
+
 def _enter(data_dir: Path) -> tuple[Path, int]:
     try:
         folder = data_dir.expanduser().resolve()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder, open_lock(folder / USERS_LOCK)
     except OSError as error:
+        mend = _MEND_FULL if error.errno in _FULL else "name a folder that can be made and written"
         raise ConfigError(
-            f"redis.data_dir: can't use {str(data_dir)!r} ({error.strerror}); "
-            "name a folder that can be made and written"
+            f"redis.data_dir: can't use {str(data_dir)!r} ({error.strerror}); {mend}"
         ) from error
+
+
+def _same_lock(path: Path, users: int) -> int:
+    """Return the lock of the file at `path`: the one that is held, if that is still the same file.
+
+    Else the folder was deleted and made anew, and other users would not see this one.
+    """
+    found = open_lock(path)
+    if os.path.samestat(os.fstat(found), os.fstat(users)):
+        os.close(found)
+        return users
+    try_lock(found, fcntl.LOCK_SH)
+    os.close(users)
+    return found
 
 
 def _running(folder: Path) -> Endpoint:
@@ -143,7 +194,31 @@ def _is_supervised(folder: Path) -> bool:
 
 
 def _failure(folder: Path, reason: str) -> ServerError:
+    fault = _write_fault(folder)
+    if fault:  # then neither the server nor its log could say what the matter was
+        mend = _MEND_FULL if fault.errno in _FULL else "make the folder writable"
+        return ServerError(
+            f"can't start the embedded server in {folder}: nothing can be written there "
+            f"({_reason(fault)}); {mend}"
+        )
     return ServerError(
         f"can't start the embedded server in {folder}: {reason}; "
         f"see {folder / LOG_FILE}, or set redis.url to a server of your own"
     )
+
+
+def _write_fault(folder: Path) -> OSError | None:
+    """Return what prevents that a little is written to the folder, if anything does."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            written = file.write(bytes(_PROBE_BYTES))
+            if written < _PROBE_BYTES:
+                file.write(bytes(_PROBE_BYTES - written))  # raises what cut the first short
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

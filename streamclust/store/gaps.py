@@ -204,12 +204,16 @@ class StreamWatch:
                 self._may_tell = info.added is not None
 
     def _emptied(self, info: StreamInfo) -> Gap | None:
-        """All that came after the position is gone too."""
+        """All that came after the position is gone too.
+
+        Nothing is missing where the counts agree: those entries were counted as part of an earlier
+        gap, or the stream's last ID was moved without an entry.
+        """
         missing = None
-        if self.read is not None and info.added is not None and info.added > self.read:
+        if self.read is not None and info.added is not None and info.added >= self.read:
             missing = info.added - self.read
         gap = replace(self._gap(missing), position=info.last, read=info.added)
-        known = self._begun or missing is not None
+        known = self._begun if missing is None else missing > 0
         self.position, self.read = info.last, info.added
         return gap if known else None
 

@@ -72,6 +72,50 @@ end
 """For scripts: what a group was never given of a stream, of which `newest` was. Returns
 nothing, or the last ID that was given out and how many entries are missing; -1 if nobody knows."""
 
+# The server takes the count of a group that begins anywhere for unknown, also where it knows it.
+_JOIN = (
+    LESS
+    + """
+local stream, group, start = KEYS[1], ARGV[1], ARGV[2]
+local made = redis.pcall('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+if made.err then
+  if string.find(made.err, 'BUSYGROUP') then return 0 end
+  return made
+end
+local info, read = named(redis.call('XINFO', 'STREAM', stream)), nil
+local added, first, last = info['entries-added'], info['first-entry'], info['last-generated-id']
+if start == '$' then start = last end
+if added and not less(start, last) then
+  read = added
+elseif added and (not first or less(start, first[1])) then
+  read = added - info['length']
+end
+if read then
+  redis.call('XGROUP', 'SETID', stream, group, start, 'ENTRIESREAD', string.format('%.0f', read))
+end
+return 1
+"""
+)
+
+# XGROUP DELCONSUMER drops what is pending, so this looks first. An encoder that is deleted while it
+# sleeps becomes a consumer again by its next read.
+_REMOVE = """
+local stream, group, name, idle = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local consumers, removed = redis.pcall('XINFO', 'CONSUMERS', stream, group), 0
+if consumers.err then return consumers end
+for _, pairs_of in ipairs(consumers) do
+  local each = {}
+  for i = 1, #pairs_of, 2 do each[pairs_of[i]] = pairs_of[i + 1] end
+  local own = each['name'] == name
+  local wanted = (idle and not own and each['idle'] >= idle) or (own and not idle)
+  if wanted and each['pending'] == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', stream, group, each['name'])
+    removed = removed + 1
+  end
+end
+return removed
+"""
+
 _MISSING = FIND_GAP + "return find_gap(KEYS[1], ARGV[1], ARGV[2])"
 
 
@@ -141,17 +185,24 @@ class GroupMember:
 
     def join(self, start: str) -> None:
         """Make the group where it is missing, to begin after the ID `start` (``$``: the end)."""
-        try:
-            self.client.xgroup_create(self.stream, self.group, start, mkstream=True)
-        except redis.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+        self.client.eval(_JOIN, 1, self.stream, self.group, start)
 
     def leave(self) -> None:
         """Leave the group; what this member had not finished is there for others at once."""
-        if self.release():
-            return  # the server would drop these entries with the member
-        self.client.xgroup_delconsumer(self.stream, self.group, self.name)
+        self.release()
+        # A read that was broken off may still bring this member entries: looked at in one step.
+        self.client.eval(_REMOVE, 1, self.stream, self.group, self.name, "")
+
+    def remove_dead(self, idle_ms: int) -> int:
+        """Remove other members without a sign for `idle_ms` that have nothing unfinished.
+
+        Returns
+        -------
+        int
+            How many were removed.
+        """
+        removed: Any = self.client.eval(_REMOVE, 1, self.stream, self.group, self.name, idle_ms)
+        return int(removed)
 
     def read_new(self, block_ms: int | None) -> Delivery:
         """Return entries that nobody has had yet; wait up to `block_ms` for the first.

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import ServerError
+from streamclust.store.codecs.common import show
 
 if TYPE_CHECKING:
     import redis
 
     from streamclust.store.keys import Keys
 
+# What another program wrote under these keys is returned with its key. Lua's numbers hold a token
+# of 15 digits exactly.
 _TAKE = """
-local held = redis.call('GET', KEYS[1])
+for i = 1, 2 do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= 'string' then return {KEYS[i], '', found} end
+end
+local held, token = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
+if held and not string.match(held, '^%d+:.+$') then return {KEYS[1], held} end
+if token and not string.match(token, '^%d+$') or #(token or '') > 15 then
+  return {KEYS[2], token}
+end
 if held and string.match(held, ':(.*)$') ~= ARGV[1] then return 0 end
-local token = redis.call('INCRBY', KEYS[2], ARGV[3])
+token = string.format('%.0f', redis.call('INCRBY', KEYS[2], ARGV[3]))
 redis.call('SET', KEYS[1], token .. ':' .. ARGV[1], 'PX', ARGV[2])
-return token
+return tonumber(token)
 """
 
 _RENEW = """
@@ -64,8 +77,13 @@ class Lease:
 
         Taking one's own again, after a lost connection, gives a new token: what was sent under
         the old one and is still under way can't land any more.
+
+        Raises
+        ------
+        ServerError
+            If the key of the lease or of the token holds what no worker wrote.
         """
-        answer = self._client.eval(
+        answer: Any = self._client.eval(
             _TAKE,
             2,
             self._keys.lease,
@@ -74,8 +92,19 @@ class Lease:
             self._ttl_ms,
             1 + secrets.randbelow(_LARGEST_STEP),
         )
+        if isinstance(answer, list):
+            raise ServerError(self._foreign(*answer))
         self.token = int(answer)
         return self.token > 0
+
+    def _foreign(self, key: bytes, value: bytes, kind: bytes = b"") -> str:
+        name = key.decode(errors="backslashreplace")
+        found = f"a {kind.decode()}" if kind else show(value)
+        wanted = "a token and its owner" if name == self._keys.lease else "a whole number"
+        return (
+            f"key {name} holds {found}, expected {wanted}: another program wrote it. Stop the "
+            f"model's workers, delete the key, and start them again; the next one writes it anew"
+        )
 
     def renew(self, health: str = "", seconds: float = 0.0) -> bool:
         """Hold on to the lease; False if another worker has taken it, and nothing was written.

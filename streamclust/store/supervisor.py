@@ -15,8 +15,9 @@ file                 lock       held by
 
 ``server.json`` says where the server listens. It holds the password, so only its owner can read
 it. It is written before the server starts: a server that outlives its supervisor can always be
-reached, and the next supervisor adopts it. Two servers never write to one folder, since the
-second can't have ``server.lock``.
+reached, and the next supervisor adopts it. Where both were killed, a supervisor is started by the
+next user that comes, or that finds no server at its next connection. Two servers never write to one
+folder, since the second can't have ``server.lock``.
 """
 
 from __future__ import annotations
@@ -284,7 +285,7 @@ def _report_start(supervisor: Supervisor, report: TextIO) -> bool:
     with report:
         try:
             supervisor.start()
-        except ServerError as error:
+        except (ServerError, OSError) as error:
             report.write(str(error))
             return False
         report.write(_UP)

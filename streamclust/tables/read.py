@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -40,6 +42,7 @@ def read_table(
     weight_column: str | None = None,
     chunk: int = 8192,
     key: str | None = None,
+    wait_for: Callable[[int], None] | None = None,
 ) -> Iterator[Chunk]:
     """Return the rows of a table in chunks.
 
@@ -61,6 +64,9 @@ def read_table(
         Rows a chunk.
     key
         The name of the array in an .npz file that has several.
+    wait_for
+        Called with the file descriptor before each read of a pipe or a terminal; returns when there
+        is something to read, and may raise to end the wait.
 
     Raises
     ------
@@ -74,7 +80,7 @@ def read_table(
         raise DataError(f"key {key!r} names an array in an .npz file, and {path} is none")
     label = "stdin" if path == STDIN else str(path)
     chosen = None if columns is None else tuple(columns)
-    return _read(str(path), found, Request(label, chosen, weight_column, chunk, key))
+    return _read(str(path), found, Request(label, chosen, weight_column, chunk, key), wait_for)
 
 
 def _guess_kind(path: str | Path) -> Kind:
@@ -87,18 +93,56 @@ def _guess_kind(path: str | Path) -> Kind:
     raise DataError(f"can't tell what {path} holds; name its kind with --kind: {', '.join(KINDS)}")
 
 
-def _read(path: str, kind: Kind, request: Request) -> Iterator[Chunk]:
+def _read(
+    path: str, kind: Kind, request: Request, wait_for: Callable[[int], None] | None
+) -> Iterator[Chunk]:
     try:
         if kind in _FILES:
             yield from _FILES[kind](_real_file(path, kind), request)
-        elif path == STDIN:
-            stdin = cast(Readable, sys.stdin.buffer)
-            yield from _TEXTS[kind](Lines(stdin, request.label, live=True), request)
         else:
-            with Path(path).open("rb") as file:
-                yield from _TEXTS[kind](Lines(file, request.label, live=False), request)
+            with _opened(path, wait_for) as file:
+                lines = Lines(file, request.label, live=path == STDIN)
+                yield from _TEXTS[kind](lines, request)
     except OSError as error:
         raise _unreadable(request.label, error) from error
+
+
+@contextmanager
+def _opened(path: str, wait_for: Callable[[int], None] | None) -> Iterator[Readable]:
+    """Open a text; what may have to be waited for is read by `wait_for`, if there is such."""
+    if path == STDIN:
+        stdin = cast(Readable, sys.stdin.buffer)
+        try:
+            fd = sys.stdin.fileno()
+        except UnsupportedOperation:  # not of the system
+            fd = -1
+        yield stdin if wait_for is None or fd < 0 else _Waiting(fd, wait_for)
+    elif wait_for is not None and Path(path).is_fifo():
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # waits for no writer
+        try:
+            yield _Waiting(fd, wait_for)
+        finally:
+            os.close(fd)
+    else:
+        with Path(path).open("rb") as file:
+            yield file
+
+
+class _Waiting:
+    """A pipe or a terminal, whose reads wait by `wait_for`."""
+
+    def __init__(self, fd: int, wait_for: Callable[[int], None]) -> None:
+        self._fd = fd
+        self._wait_for = wait_for
+
+    def read1(self, size: int, /) -> bytes:
+        """Return up to so many bytes; none at the end."""
+        while True:
+            self._wait_for(self._fd)
+            try:
+                return os.read(self._fd, size)
+            except BlockingIOError:  # another process took it
+                continue
 
 
 def _unreadable(label: str, error: OSError) -> DataError:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
+from streamclust.number_text import json_hint, number_hint
 from streamclust.tables.chunk import Chunk, Request, Selection, default_names, make_chunk, select
 from streamclust.tables.lines import Lines
 
@@ -84,7 +85,9 @@ def _bad_text(batch: list[CsvRow], selection: Selection, request: Request) -> Da
         for name, index in zip(selection.names, selection.indexes, strict=True)
         if not _is_number(cells[index])
     )
-    return request.bad_cell(f"line {line}", name, f"{_short(repr(text))} is not a number")
+    return request.bad_cell(
+        f"line {line}", name, f"{_short(repr(text))} is not a number{number_hint(text)}"
+    )
 
 
 def _short(text: str) -> str:
@@ -120,7 +123,7 @@ def _parse(text: str, line: int, request: Request) -> Any:
     try:
         return _loads(text.strip())
     except json.JSONDecodeError as error:
-        problem = f"bad JSON: {error.msg} at character {error.pos}"
+        problem = f"bad JSON: {error.msg} at character {error.pos}{json_hint(text)}"
     except RecursionError:
         problem = "JSON is nested too deeply"
     raise DataError(f"{request.label} line {line}: {problem}; clean the file")
@@ -160,7 +163,8 @@ def _json_table(
     if set(map(type, values)) != {float}:
         place, value = next(pair for pair in enumerate(values) if type(pair[1]) is not float)
         row, column = divmod(place, len(keys))
-        problem = f"{_short(json.dumps(value))} is not a number"
+        hint = number_hint(value) if isinstance(value, str) else ""
+        problem = f"{_short(json.dumps(value))} is not a number{hint}"
         raise request.bad_cell(f"line {batch[row][0]}", selection.names[column], problem)
     return np.array(values).reshape(len(batch), len(keys))
 

@@ -14,7 +14,7 @@ from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.proposal import reason_of, under_way
 from streamclust.store.published import LARGEST_ID, SWAPS, Model, Reason, encode_model
 from streamclust.store.read_size import read_value
-from streamclust.store.streams import entries_read
+from streamclust.store.streams import entries_read, order, probe
 from streamclust.store.subscription import read_model_id
 from streamclust.store.trimming import trim
 from streamclust.worker.build import first_state, load_checkpoint, make_learner
@@ -371,6 +371,7 @@ class Learning:
         if self._codes is not None:
             self._codes.begin(begun)
         position |= begun
+        self._tell_begun(begun, {s: end for s, end in position.items() if s not in streams})
         read = {**at.left.read, **at.read, **entries_read(self._client, begun)}
         self._checkpoint = self._committed = replace(
             at,
@@ -382,6 +383,37 @@ class Learning:
             ),
         )
         return bool(begun)
+
+    def _tell_begun(self, begun: Mapping[str, str], retired: Mapping[str, str]) -> None:
+        """Say where new streams begin, and which could be old ones under another name.
+
+        RENAME keeps the IDs: such a stream has the entry at which the old one was left.
+        """
+        setting = f"models.{self._name}.start"
+        for stream, first in begun.items():
+            left = {s: end for s, end in retired.items() if order(first) < order(end)}
+            same = [s for s, end in left.items() if probe(self._client, stream, end) is True]
+            where = {"stream": stream, "position": first}
+            if same:
+                self._log.warning(
+                    "this stream looks like one that the config no longer names: points that were "
+                    "learned under the old name are learned again",
+                    **where,
+                    no_longer_configured={s: left[s] for s in same},
+                    mend=f"stop the worker and go back (streamclust models rollback); for a stream "
+                    f"that is renamed, set {setting} to its last position before the first start "
+                    f"under the new name, here {left[same[0]]}",
+                )
+            elif left:
+                self._log.warning(
+                    "a stream that the model has not read before is read from the configured start",
+                    **where,
+                    no_longer_configured=dict(left),
+                    mend=f"to begin elsewhere, set {setting} (earliest, latest or an ID) before "
+                    "the first start with a stream",
+                )
+            else:
+                self._log.info("new stream", **where)
 
     def _tell_gap(self, gap: Gap) -> None:
         event, told = gap_words(gap)

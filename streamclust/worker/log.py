@@ -1,33 +1,51 @@
-"""Structured logs on stderr: lines for a person on a terminal, JSON for everything else."""
+"""Structured logs on stderr: lines for a person on a terminal, JSON for everything else.
+
+No log ends a daemon or holds it up. A line that can't be written (the reader of a pipe has left,
+the disk is full, stderr is closed) is dropped. A pipe that nobody empties is waited for once, for a
+second; while it is full, further lines are dropped at once. The next line that can be written is
+followed by one that says how many were lost.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import select
 import sys
-from typing import TYPE_CHECKING
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from structlog.typing import FilteringBoundLogger, Processor
 
     from streamclust.store.read_size import OnLess
 
+_WAIT_SECONDS = 1.0
+"""How long a line waits for a reader that doesn't empty its pipe, once until it does."""
+
 
 def configure_log(level: str = "info", form: str = "auto") -> None:
     """Set the level, and the form: 'human', 'json', or 'auto' by whether stderr is a terminal."""
+    processors = _processors(form)
+    output = LogOutput(sys.stderr, processors)
     structlog.configure(
-        processors=_processors(form),
+        processors=processors,
         wrapper_class=_filter(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: output,
     )
 
 
 def command_log() -> FilteringBoundLogger:
     """Return a log for a command that isn't a daemon: what a person should know, and no more."""
+    processors = _processors("auto")
     log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=_processors("auto"),
+        LogOutput(sys.stderr, processors),
+        processors=processors,
         wrapper_class=_filter("warning"),
     )
     return log
@@ -38,18 +56,108 @@ def warn_of_less(log: FilteringBoundLogger) -> OnLess:
     return lambda reason: log.warning("asking for less", reason=reason)
 
 
+class LogOutput:
+    """Where rendered lines go; it raises nothing, whatever becomes of them.
+
+    Parameters
+    ----------
+    stream : TextIO or None
+        None where the process was started without one.
+    processors : sequence of structlog processors
+        They render the line that says how many were lost.
+    """
+
+    def __init__(self, stream: TextIO | None, processors: Sequence[Processor] = ()) -> None:
+        self._stream = stream
+        self._processors = processors
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._fd = _fd_of(stream)
+        self._lock = threading.Lock()
+        self._lost = 0
+        self._torn = False  # the last line was written in part
+        self._full = False  # nobody has emptied the pipe since a line waited for that
+
+    def msg(self, line: str) -> None:
+        """Write a line, or drop it."""
+        with self._lock:
+            if not self._write(line):
+                self._lost += 1
+            elif self._lost:
+                lost, self._lost = self._lost, 0
+                if not self._write(self._notice(lost)):
+                    self._lost = lost
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+    def _notice(self, lost: int) -> str:
+        text = "log lines could not be written before this one"
+        rendered: Any = {"event": text, "count": lost}
+        for processor in self._processors:
+            rendered = processor(None, "warning", rendered)
+        return str(rendered)
+
+    def _write(self, line: str) -> bool:
+        """Write straight to the file: what a stream would keep back could spoil the end, too."""
+        if self._stream is None:
+            return False
+        if self._fd is None:
+            return self._print(line)
+        data = f"{line}\n".encode(self._encoding, "backslashreplace")
+        begun = rest = (b"\n" + data) if self._torn else data
+        deadline = time.monotonic() + _WAIT_SECONDS
+        try:
+            while rest and self._is_ready(deadline):
+                rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]
+        except OSError:
+            pass
+        if len(rest) < len(begun):
+            self._torn = bool(rest)
+        return not rest
+
+    def _is_ready(self, deadline: float) -> bool:
+        """Whether so much as PIPE_BUF can be written, or fails, without a wait."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)  # type: ignore[arg-type]
+        left = 0.0 if self._full else max(deadline - time.monotonic(), 0.0)
+        self._full = not poll.poll(1000.0 * left)
+        return not self._full
+
+    def _print(self, line: str) -> bool:
+        try:
+            print(line, file=self._stream, flush=True)
+        except (OSError, ValueError):  # closed, or can't be encoded
+            return False
+        return True
+
+
+def _fd_of(stream: TextIO | None) -> int | None:
+    """Return the number of the stream's file; None if it has none."""
+    try:
+        return None if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        return None
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
 def _filter(level: str) -> type[FilteringBoundLogger]:
     return structlog.make_filtering_bound_logger(logging.getLevelName(level.upper()))
 
 
 def _processors(form: str) -> list[Processor]:
-    human = form == "human" or (form == "auto" and sys.stderr.isatty())
+    human = form == "human" or (form == "auto" and _is_terminal(sys.stderr))
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
     ]
     if human:
-        return [*processors, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [*processors, structlog.dev.ConsoleRenderer(colors=_is_terminal(sys.stderr))]
     return [
         *processors,
         structlog.processors.format_exc_info,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 from contextlib import contextmanager
@@ -18,14 +19,25 @@ _FORCED = 130
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set `stop`; the second one leaves at once."""
+    """Let SIGINT and SIGTERM set `stop`; the second one leaves at once.
+
+    A daemon that was started with SIGINT ignored (by ``&`` in a script) goes on ignoring it.
+    SIGTERM always counts. To set an event takes its lock, which the interrupted thread may hold: so
+    another thread sets it.
+    """
+    asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal asked
+        if asked:
             os._exit(_FORCED)
-        stop.set()
+        asked = True
+        _thread.start_new_thread(stop.set, ())
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        wanted.append(signal.SIGINT)
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from streamclust.store.commit import Commit, commit
 from streamclust.store.published import encode_model
 from tests.encoder.desk import CENTROIDS, model_of
 from tests.store.committing import take
-from tests.worker.harness import Site, blobs, kmeans
+from tests.worker.harness import LIMIT, STREAMCLUST, Site, blobs, kmeans
 
 
 @pytest.fixture
@@ -45,6 +47,21 @@ def test_there_and_back(folder: Path) -> None:
 def test_standard_input_gives_lines(folder: Path) -> None:
     done = run("encode", "m.safetensors", "--stdin", stdin="x,y\n9,10\n0,0\n")
     assert done.stdout == "code,distance\n2,1.0\n1,0.0\n"
+
+
+def test_ctrl_c_ends_the_wait_for_standard_input(folder: Path) -> None:
+    command = [STREAMCLUST, "encode", "m.safetensors", "--stdin"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("x,y\n9,10\n")
+        process.stdin.flush()
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == 130
+        assert (lines, process.stderr.read()) == (["code,distance\n", "2,1.0\n"], "")
 
 
 def test_a_picture_there_and_back(folder: Path) -> None:

@@ -194,18 +194,28 @@ def test_ctrl_c_ends_the_wait_for_input(
     assert (report["points"], report["interrupted"]) == (1, True)
 
 
-def test_a_second_ctrl_c_forces() -> None:
-    with module.CtrlC() as ctrl_c:
-        signal.raise_signal(signal.SIGINT)
-        assert ctrl_c.is_set()
-        assert ctrl_c.wait(3600)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+def test_ctrl_c_ends_the_wait_for_a_named_pipe(
+    start: Callable[..., subprocess.Popen[str]], client: redis.Redis, namespace: str
+) -> None:
+    os.mkfifo("points.csv")
+    process = start("points.csv", "--json")
+    # Given a writer that came and stays silent
+    with Path("points.csv").open("w") as feed:
+        feed.write("1,2\n3,4\n")
+        feed.flush()
+        # Then what comes later is waited for, until Ctrl-C
+        wait_until(lambda: _waits(process))
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (EXIT_INTERRUPTED, "")
+    assert json.loads(stdout)["interrupted"]
 
 
-def test_ctrl_c_is_given_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with module.CtrlC() as ctrl_c:
-        assert signal.getsignal(signal.SIGINT) != before
-        assert not ctrl_c.wait(0)
-    assert signal.getsignal(signal.SIGINT) == before
+def _waits(process: subprocess.Popen[str]) -> bool:
+    """Whether the command has begun to catch Ctrl-C, as the kernel knows."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    handler = int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1
+    files = Path(f"/proc/{process.pid}/fd")
+    fifo = Path("points.csv").resolve()
+    return bool(handler) and any(each.resolve() == fifo for each in files.iterdir())

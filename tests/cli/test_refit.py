@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_the_model_unless_the_best_so_far_is_asked_for(
     # Given Ctrl-C after the first passes
     drain(poor_site(site, blobs(300)))
     looks = iter(range(10_000))
-    monkeypatch.setattr("streamclust.cli.ingest.CtrlC.is_set", lambda _: next(looks) >= 3)
+    monkeypatch.setattr("streamclust.cli.ctrl_c.CtrlC.is_set", lambda _: next(looks) >= 3)
     before = site.newest("m").version
     done = invoke("refit", "m")
     assert done.exit_code == 130
@@ -137,6 +137,7 @@ def test_medoids_are_points_of_the_data(site: Site) -> None:
     lines = invoke("refit", "m", "--method", "kmedoids").output.splitlines()
     assert lines[0] == "300 points, in memory; Euclidean distance per point:"
     assert lines[2].split()[0] == "medoids"
+    assert lines[2].endswith("  best of 4 runs")
     assert lines[-1].endswith(f"swapped in place, version {site.newest('m').version}")
     rows = {tuple(row) for row in X.tolist()}
     assert {tuple(row) for row in site.newest("m").means.tolist()} <= rows

@@ -167,6 +167,29 @@ def test_what_a_dead_encoder_had_is_taken_over_in_order(desk: Desk) -> None:
     assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
 
 
+def test_dead_encoders_do_not_stay_in_the_group(desk: Desk) -> None:
+    # Given encoders that died, one of them with entries in hand
+    add_points(desk.client, desk.stream, blobs(60))
+    desk.publish(1)
+    members = [desk.sleeper() for _ in range(4)]
+    for member in members:
+        member.done(member.read_new(None).ids)
+    lost = members[0].read_new(None).ids
+    assert lost
+
+    def consumers() -> set[str]:
+        found: Any = desk.client.xinfo_consumers(desk.stream, desk.keys.encoders)
+        return {each["name"].decode() for each in found}
+
+    # When another one works Then it is soon the only member, and every entry has its codes
+    with desk.encoding():
+        wait_until(lambda: not consumers() & {member.name for member in members})
+        wait_until(lambda: pending(desk) == 0)
+    assert set(desk.ids(desk.keys.codes())) >= {entry_id.decode() for entry_id in lost}
+    # and who leaves in order leaves nothing
+    assert consumers() == set()
+
+
 def test_an_encoder_that_slept_finds_its_entries_done(desk: Desk) -> None:
     add_points(desk.client, desk.stream, blobs(40))
     desk.publish(1)

@@ -316,6 +316,10 @@ def test_two_refits_at_once(site: Site) -> None:
         client.set(site.keys("m").refitting, "elsewhere:42:abc", px=60_000)
     with pytest.raises(BusyError, match=r"another refit of 'm' .*process 42 on elsewhere"):
         refit(site)
+    with site.client as client:
+        client.set(site.keys("m").refitting, "by hand\x1b[2J")
+    with pytest.raises(BusyError, match=r"refitting holds 'by hand\\x1b.*delete the key"):
+        refit(site)
     # but a comparison disturbs nobody
     assert refit(site, dry_run=True).better
     # and a refit that is done is in nobody's way

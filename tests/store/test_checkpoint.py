@@ -264,12 +264,109 @@ def test_missing_metadata_are_refused(field: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["sample", "sample_weight", "best", "params.centroids", "stats.weight", "stats.reference"],
+    ["sample", "sample_weight", "params.centroids", "stats.weight", "stats.reference"],
 )
 def test_missing_arrays_are_refused(name: str) -> None:
     arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
     del arrays[name]
     refused(pack(FORMAT, arrays, meta))
+
+
+def full_state(family: Family[Any]) -> bytes:
+    """A state in which every field has something to lose."""
+    learner = StreamLearner(family, warm_up=WARM_UP, coreset=60, scale="standard")
+    state = learner.init()
+    for number in range(40):
+        state = step(learner, state, number % 6)
+        if state.pending is not None:
+            break
+    assert state.pending is not None
+    known: dict[str, Any] = {"read": {"points": 7}, "lost": {"points": Lost(1, 2, 3)}}
+    left = Covered({"gone": "5-0"}, {"gone": 12}, {"gone": Lost(1, 2, 3)})
+    return encode_checkpoint(
+        Checkpoint(state, POSITION, LAYOUT, 3, refit="17-ab", left=left, **known), family
+    )
+
+
+def without(part: Any, *path: str) -> Any:
+    """A copy of nested dicts without the field at this path."""
+    name, *rest = path
+    copy = dict(part)
+    if rest:
+        copy[name] = without(copy[name], *rest)
+    else:
+        del copy[name]
+    return copy
+
+
+def paths(part: Any) -> list[tuple[str, ...]]:
+    """The path of every field of nested dicts."""
+    if not isinstance(part, dict):
+        return []
+    return [path for name in part for path in ((name,), *((name, *p) for p in paths(part[name])))]
+
+
+ADAPTING = KMeans(5, fewest=2)
+
+
+@pytest.mark.parametrize("kind", [KMeans(3), GaussianMixture(3), ADAPTING], ids=str)
+def test_a_state_without_any_one_field_goes_on_or_names_the_field(kind: Family[Any]) -> None:
+    arrays, meta = unpack(full_state(kind), FORMAT, WHERE)
+    learner = StreamLearner(kind, warm_up=WARM_UP, coreset=60, scale="standard")
+    required = {
+        *("family", "learner", "sums", "position", "layout", "version", "published", "dead"),
+        *("averaged", "steps", "points", "held", "time_ms", "revivals", "sample", "sample_weight"),
+    }
+    taken = 0
+    smaller = [
+        (path, pack(FORMAT, arrays, without(meta, *path)))
+        for path in paths(meta)
+        if path[0] != "family" or len(path) == 1  # a setting that it lacks isn't compared
+    ]
+    smaller += [((name,), pack(FORMAT, without(arrays, name), meta)) for name in arrays]
+    for path, data in smaller:
+        try:
+            found = decode_checkpoint(data, kind, WHERE)
+        except FormatError as error:
+            # A part of what is itself required, or of a whole that makes no sense without it.
+            wholes = ("params.", "stats.", "pending", "scaling.", "layout", "sums")
+            assert path[-1] in required or path[0].startswith(wholes), path
+            assert path[-1].rpartition(".")[2] in str(error), (path, str(error))
+            continue
+        assert path[0] not in required or len(path) > 1, path
+        state = found.learner
+        for number in range(40, 44):
+            state = step(learner, state, number)
+        assert state.points > found.learner.points
+        taken += 1
+    assert taken > 30
+
+
+def test_a_state_without_the_fields_of_later_versions_goes_on_alike() -> None:
+    # What the first version of this format wrote, and a field of a version to come.
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    first = ("averaged", "steps", "points", "held", "time_ms", "revivals")
+    old = {name: meta[name] for name in ("family", "sums", "position", "layout", "version")}
+    old |= {name: meta[name] for name in ("published", "dead")}
+    old["learner"] = {name: meta["learner"][name] for name in first} | {"colour": "red"}
+    arrays = {
+        name: array
+        for name, array in arrays.items()
+        if name.startswith(("params.", "stats.", "sample"))
+    }
+    found = decode_checkpoint(pack(FORMAT, arrays, old), KMeans(3), WHERE).learner
+    whole = decode_checkpoint(learned(KMeans(3)), KMeans(3), WHERE).learner
+    assert found.best.tolist() == whole.stats.weight.tolist()  # type: ignore[union-attr]
+    learner = StreamLearner(KMeans(3), warm_up=WARM_UP)
+    one, other = (step(learner, state, 9) for state in (found, whole))
+    assert same(one.params, other.params)
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    arrays, meta = unpack(full_state(KMeans(3)), FORMAT, WHERE)
+    meta["drift"]["colour"] = meta["lost"]["points"]["colour"] = meta["left"]["colour"] = "red"
+    found = decode_checkpoint(pack(FORMAT, arrays, meta), KMeans(3), WHERE)
+    assert same(found, decode_checkpoint(full_state(KMeans(3)), KMeans(3), WHERE))
 
 
 def refused(data: bytes) -> None:

@@ -5,6 +5,7 @@ Users are real processes, and what is killed is killed by SIGKILL.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,10 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,17 +25,25 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streamclust.errors import ConfigError, ServerError
+from streamclust.errors import (
+    ConfigError,
+    ServerError,
+    ServerUnreachableError,
+    StreamclustError,
+)
+from streamclust.store.connect import Address, open_server, translate
 from streamclust.store.embedded import EmbeddedServer
 from streamclust.store.supervisor import (
     ENDPOINT_FILE,
     LOG_FILE,
     SERVER_LOCK,
     SUPERVISOR_LOCK,
+    USERS_LOCK,
     answers,
     is_held,
     open_lock,
     read_endpoint,
+    try_lock,
 )
 from tests.waiting import wait_until
 
@@ -220,6 +232,154 @@ def test_newcomer_mends_a_killed_supervisor_and_server(data_dir: Path) -> None:
         with EmbeddedServer.acquire(data_dir) as second:
             assert second.port == first.port
             assert connection.get("seen") == b"1"
+
+
+def test_a_user_that_stays_starts_a_killed_supervisor_and_server_again(data_dir: Path) -> None:
+    with open_server(Address("embedded", data_dir)) as server, server.session() as session:
+        live, other = server.client(), session.client()
+        live.set("seen", 1)
+        other.ping()
+        kill_both(data_dir)
+        # Then its next command does, by any of its clients
+        assert live.get("seen") == b"1"
+        # and a session doesn't take the server of now for that of before
+        with pytest.raises(redis.ConnectionError):
+            other.set("seen", 2)
+        with server.session() as after:
+            assert after.client().get("seen") == b"1"
+        # and of several clients at once, and of several threads, one does
+        kill_both(data_dir)
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(lambda _: server.client().get("seen"), range(6))) == [b"1"] * 6
+        assert (data_dir / LOG_FILE).read_text().count("Ready to accept connections") == 3
+    wait_until(lambda: stopped(data_dir))
+
+
+def test_a_user_that_stays_finds_the_server_on_another_port(data_dir: Path) -> None:
+    with open_server(Address("embedded", data_dir)) as server:
+        client = server.client()
+        client.set("seen", 1)
+        before = read_endpoint(data_dir)
+        assert before is not None
+        kill_both(data_dir)
+        with socket.create_server(("127.0.0.1", before.port)) as other:
+            closing = threading.Thread(target=close_all, args=(other,), daemon=True)
+            closing.start()
+            assert client.get("seen") == b"1"
+            after = read_endpoint(data_dir)
+            assert after is not None
+            assert after.port != before.port
+            other.shutdown(socket.SHUT_RDWR)
+            closing.join()
+
+
+def close_all(listener: socket.socket) -> None:
+    """Hang up on everybody, until the socket is closed."""
+    with suppress(OSError):
+        while True:
+            listener.accept()[0].close()
+
+
+def test_a_user_that_stays_says_that_its_folder_is_gone(data_dir: Path) -> None:
+    with open_server(Address("embedded", data_dir)) as server:
+        client = server.client()
+        client.ping()
+        kill_both(data_dir)
+        shutil.rmtree(data_dir)
+        words = rf"can't start the embedded server in {data_dir}: .*No such file or directory"
+        with pytest.raises(ServerUnreachableError, match=words), translate(server.label):
+            client.ping()
+        # and when the folder is there again, it uses it as every user does
+        data_dir.mkdir()
+        assert client.ping()
+        newcomer = open_lock(data_dir / USERS_LOCK)
+        assert not try_lock(newcomer, fcntl.LOCK_EX)
+        os.close(newcomer)
+
+
+def test_who_has_left_starts_nothing(data_dir: Path) -> None:
+    server = open_server(Address("embedded", data_dir))
+    client = server.client()
+    client.ping()
+    server.close()
+    wait_until(lambda: stopped(data_dir))
+    with pytest.raises(redis.ConnectionError):
+        client.ping()
+    assert stopped(data_dir)
+
+
+def kill_both(data_dir: Path) -> None:
+    """Kill the supervisor, so that it can't start the server again, and then the server."""
+    endpoint = read_endpoint(data_dir)
+    assert endpoint is not None
+    with redis.Redis(endpoint.host, endpoint.port, password=endpoint.password) as connection:
+        pid = int(connection.info("server")["process_id"])
+    kill_supervisor(data_dir)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not locked(data_dir, SERVER_LOCK))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", str(folder)]
+    if not sys.platform.startswith("linux") or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small disk can be mounted by root on Linux alone")
+    yield folder
+    wait_until(lambda: stopped(folder / "data"))
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room on the folder's disk; return the file that takes it."""
+    file = folder / "rest"
+    with suppress(OSError), file.open("ab", buffering=0) as rest:
+        while True:
+            rest.write(bytes(4096))
+    return file
+
+
+def test_a_full_disk_is_said_with_its_path(small_disk: Path) -> None:
+    data_dir = small_disk / "data"
+    words = r"No space left on device\); free space on that disk, or set redis\.data_dir to"
+    # Given a server that runs when its disk becomes full
+    with open_server(Address("embedded", data_dir)) as server:
+        client = server.client()
+        client.set("seen", 1)
+        rest = fill(small_disk)
+
+        def refused() -> str:
+            try:
+                with translate(server.label):
+                    client.set("more", bytes(8192))
+            except StreamclustError as error:
+                return str(error)
+            return ""
+
+        # Then what it refuses says so, with the folder, and passes when there is room
+        wait_until(refused)
+        assert refused().startswith(f"embedded ({data_dir}) can't save its data, and so takes no")
+        assert "No space left on device; free space on the disk of its data folder" in refused()
+        rest.unlink()
+        wait_until(lambda: not refused())
+        fill(small_disk)
+        # and a start that finds no room says so, again and again
+        kill_both(data_dir)
+        with pytest.raises(ServerUnreachableError, match=words), translate(server.label):
+            client.get("seen")
+        with pytest.raises(ServerError, match=rf"server in {data_dir}: nothing can be .*{words}"):
+            EmbeddedServer.acquire(data_dir)
+        # until there is some
+        rest.unlink()
+
+        def is_back() -> bool:
+            with suppress(redis.ConnectionError):  # the last try may still be ending
+                return bool(client.get("seen") == b"1")
+            return False
+
+        wait_until(is_back)
 
 
 def test_supervisor_asked_to_end_stops_the_server(data_dir: Path) -> None:

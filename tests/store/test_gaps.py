@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamclust.store.connect import Server
-from streamclust.store.gaps import Gap, Lost, OnReset
+from streamclust.store.gaps import Gap, Lost, OnReset, StreamWatch
 from streamclust.store.points import encode
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batch, Batcher, batches
@@ -224,6 +224,27 @@ def test_learned_and_lost_are_all_that_was_added(
         assert reading.lost == Lost(entries=missing)
     elif missing and reading.learned and reading.learned[0] == 0:
         assert reading.lost.unknown > 0
+
+
+def test_what_is_trimmed_between_a_read_and_the_look_after_it_is_counted_once(
+    reading: Reading,
+) -> None:
+    # Given entries that come, and go with all others, right after a read
+    watch = StreamWatch(reading.client, reading.stream, "0-0", 0, begun=True, on_reset="wait")
+    reading.add(3)
+    found: Any = reading.client.xrange(reading.stream)
+    reading.add(2)
+    reading.trim(0)
+    # When the read is taken in Then they may be counted as missing already, and so not again
+    gaps = [watch.took(found), watch.idle(), watch.idle()]
+    lost = sum((Lost().plus(gap) for gap in gaps if gap), Lost())
+    assert lost.entries == (2 if reading.counts else 0)
+    assert lost.unknown == (0 if reading.counts else 1)
+    assert watch.position == "5-0"
+    # and nothing is missing where only the stream's last ID was moved
+    reading.client.execute_command("XSETID", reading.stream, "9-0")  # type: ignore[no-untyped-call]
+    assert (watch.idle() is None) == reading.counts
+    assert watch.position == "9-0"
 
 
 # ---- a stream that was deleted

@@ -194,3 +194,67 @@ def test_a_group_is_made_once_and_goes_on(feed: Feed) -> None:
     late.join("$")
     feed.add(2)
     assert got(late) == [b"2-0"]
+
+
+def consumers(feed: Feed) -> set[str]:
+    found: Any = feed.client.xinfo_consumers(feed.stream, "g")
+    return {each["name"].decode() for each in found}
+
+
+def test_dead_members_are_removed_once_nothing_of_theirs_is_left(feed: Feed) -> None:
+    # Given two members that died, one of them with entries that it had not finished
+    feed.add(1, 2, 3, 4, 5, 6)
+    finished, unfinished, living = feed.member(), feed.member(), feed.member()
+    finished.done(got(finished))
+    left = got(unfinished)
+    living.done(got(living))
+    # When the group is looked after Then nothing goes that has entries, or was seen a moment ago
+    assert living.remove_dead(3_600_000) == 0
+    assert living.remove_dead(0) == 1
+    assert consumers(feed) == {unfinished.name, living.name}
+    assert feed.pending() == len(left) == 2
+    # and the other one goes when its entries were taken over
+    assert living.take_over(0) == (2, 0)
+    assert living.remove_dead(0) == 1
+    assert consumers(feed) == {living.name}
+    # and one that only slept reads on
+    feed.add(7)
+    assert got(finished) == [b"7-0"]
+    assert consumers(feed) == {living.name, finished.name}
+
+
+def test_who_leaves_keeps_what_a_broken_read_brought_it(feed: Feed) -> None:
+    # Given entries that come to a member between its last look and its end
+    feed.add(1)
+    member = feed.member()
+    feed.member()
+    release = member.release
+
+    def released_too_early() -> int:
+        number = release()
+        got(member)
+        return number
+
+    member.release = released_too_early  # type: ignore[method-assign]
+    member.leave()
+    assert feed.pending() == 1
+    assert consumers(feed) == {member.name}
+
+
+@pytest.mark.parametrize(("start", "missing"), [("$", 5), ("0", 8), ("3-0", 5), ("2-0", None)])
+def test_a_gap_has_a_size_wherever_the_server_knows_where_the_group_began(
+    feed: Feed, start: str, missing: int | None
+) -> None:
+    info: Any = feed.client.info("server")
+    counts = int(info["redis_version"].partition(".")[0]) >= 7
+    feed.add(1, 2, 3)
+    member = GroupMember(feed.server.client(), feed.stream, "g", ReadSize(most=10))
+    member.join(start)
+    feed.add(4, 5, 6, 7, 8)
+    feed.client.xtrim(feed.stream, maxlen=0, approximate=False)
+    gap = member.missing()
+    if start == "0":  # nothing was promised before the first read
+        assert gap is None
+    else:
+        assert gap is not None
+        assert gap.entries == (missing if counts else None)

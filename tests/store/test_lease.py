@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from streamclust.errors import LeaseLostError
+from streamclust.errors import LeaseLostError, ServerError
 from streamclust.store.commit import Commit, commit
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
@@ -216,3 +216,55 @@ def test_a_server_that_forgot_the_newest_token_does_not_give_it_away_twice(
                 commit(client, keys, Commit(before.token, b"old"))
         known.append(lease)
     assert client.exists(keys.state) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("seven", "'seven'"),
+        ("", "''"),
+        ("-99999999999", "'-99999999999'"),
+        ("1.5", "'1.5'"),
+        ("9" * 16, f"'{'9' * 16}'"),
+        (b"\xff\x1b[2J\n", r"'\\xff\x1b[2J\n'"),
+    ],
+)
+def test_a_token_that_no_worker_wrote_is_said(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease], value: str | bytes, shown: str
+) -> None:
+    client.set(keys.token, value)
+    lease = new()
+    with pytest.raises(ServerError) as failure:
+        lease.take()
+    assert str(failure.value) == (
+        f"key {keys.token} holds {shown}, expected a whole number: another program wrote it. Stop "
+        "the model's workers, delete the key, and start them again; the next one writes it anew"
+    )
+    assert not client.exists(keys.lease)
+    # and what it says helps
+    client.delete(keys.token)
+    assert lease.take()
+
+
+def test_a_lease_that_no_worker_wrote_is_said_and_not_waited_for(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease]
+) -> None:
+    client.set(keys.lease, "mine")
+    with pytest.raises(ServerError, match="lease holds 'mine', expected a token and its owner"):
+        new().take()
+    client.delete(keys.lease)
+    client.hset(keys.token, "a", "b")
+    with pytest.raises(ServerError, match="token holds a hash, expected a whole number"):
+        new().take()
+
+
+def test_a_token_that_becomes_text_under_a_worker_lets_nothing_be_written(
+    client: redis.Redis, keys: Keys, new: Callable[..., Lease]
+) -> None:
+    lease = new()
+    assert lease.take()
+    client.set(keys.token, b"\xff\x1b")
+    with pytest.raises(LeaseLostError, match=r"token '.*xff.*x1b'"):
+        commit(client, keys, Commit(lease.token, b"state"))
+    assert not lease.renew()
+    assert not client.exists(keys.state)

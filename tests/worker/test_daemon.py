@@ -6,6 +6,7 @@ Each worker is a process of its own, started as a user starts it.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from streamclust.store.connect import Address, open_server
+from streamclust.store.supervisor import read_endpoint
 from tests.worker.harness import (
     Site,
     Worker,
@@ -173,6 +175,32 @@ def test_an_embedded_server_outlives_ctrl_c_until_all_is_written(
         state = server.client().get(site.keys("m").state)
         assert state is not None
         assert b'\\"points\\":600' in state
+
+
+def test_a_worker_starts_its_embedded_server_again_when_that_and_its_supervisor_were_killed(
+    tmp_path: Path, namespace: str
+) -> None:
+    # Given a worker that has learned
+    data_dir = tmp_path / ".streamclust"
+    site = Site(tmp_path, "embedded", namespace).write({"m": kmeans("points")})
+    with Worker(site) as worker:
+        worker.says("new model")
+        with open_server(Address("embedded", data_dir)) as server:
+            add_blocks(server.client(), "points", blobs(300))
+            worker.says("published")
+            pid = int(server.client().info("server")["process_id"])
+        # When its supervisor and its server are killed Then it has another one, with its data
+        endpoint = read_endpoint(data_dir)
+        assert endpoint is not None
+        os.kill(endpoint.supervisor, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        worker.says("continuing")
+        # and learns on
+        with open_server(Address("embedded", data_dir)) as server:
+            add_blocks(server.client(), "points", blobs(300, seed=1))
+            worker.wait(lambda: any(e["points"] == 600 for e in worker.events("published")))
+        assert worker.leave() == 0
+    assert not worker.events("model failed")
 
 
 # ---- live

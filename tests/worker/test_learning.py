@@ -98,6 +98,55 @@ def test_a_stream_that_comes_back_is_not_learned_twice(desk: Desk) -> None:
     assert again.checkpoint.read == {"points": 12, desk.stream: 20}
 
 
+def test_a_renamed_stream_is_said_with_what_to_set(desk: Desk) -> None:
+    # Given a stream that was read up to 5-0, and is renamed
+    old, new = desk.stream, f"{desk.stream}-new"
+    for number in (4, 5, 6):
+        desk.client.xadd(old, {"x": 1, "y": 2}, id=f"{number}-0")
+    first = desk.learning(streams=[old])
+    first.learn(a_batch(5, position={old: "5-0"}))
+    first.leave()
+    desk.client.rename(old, new)
+    # When it is read from its beginning Then both names are said, and where to set the start
+    desk.learning(streams=[new])
+    [said] = [entry for entry in desk.logged.entries if "no longer names" in entry["event"]]
+    assert said["log_level"] == "warning"
+    assert (said["stream"], said["position"]) == (new, "0-0")
+    assert said["no_longer_configured"] == {old: "5-0"}
+    assert "set models.m.start to its last position" in said["mend"]
+    assert said["mend"].endswith("here 5-0")
+    # and once only: then it is a stream that was read
+    desk.learning(streams=[new])
+    assert len([entry for entry in desk.logged.entries if "no longer names" in entry["event"]]) == 1
+
+
+def test_a_renamed_stream_goes_on_where_it_was_with_that_start(desk: Desk) -> None:
+    first = desk.learning(streams=[desk.stream])
+    desk.client.xadd("renamed", {"x": 1}, id="5-0")
+    first.learn(a_batch(5, position={desk.stream: "5-0"}))
+    first.leave()
+    again = desk.learning(streams=["renamed"], start="5-0")
+    desk.client.delete("renamed")
+    assert again.checkpoint.position == {"renamed": "5-0"}
+    assert {entry["log_level"] for entry in desk.logged.entries} == {"info"}
+
+
+def test_a_new_stream_in_place_of_others_is_said_with_where_it_begins(desk: Desk) -> None:
+    first = desk.learning(streams=["points", "more"])
+    first.learn(a_batch(5, position={"points": "5-0", "more": "7-0"}))
+    first.leave()
+    desk.learning(streams=[desk.stream, "more"])
+    words = "a stream that the model has not read before is read from the configured start"
+    [said] = desk.said(words)
+    assert said["log_level"] == "warning"
+    assert said["no_longer_configured"] == {"points": "5-0"}
+    assert "set models.m.start (earliest, latest or an ID)" in said["mend"]
+    # but one that is added is no surprise
+    desk.learning(streams=[desk.stream, "more", "points", f"{desk.stream}-2"])
+    assert len(desk.said(words)) == 1
+    assert desk.said("new stream")[0]["stream"] == f"{desk.stream}-2"
+
+
 # ---- commits
 
 

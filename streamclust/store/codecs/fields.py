@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
+from streamclust.number_text import number_hint
 from streamclust.store.codecs.common import Array, Arrays, Codec, Columns, Flat, pick, show
 from streamclust.store.layout import Layout
 
@@ -63,14 +64,15 @@ def _row(texts: Sequence[bytes], layout: Layout) -> list[float]:
         return list(map(number, texts))
     except ValueError:
         bad = next(index for index, text in enumerate(texts) if not is_number(text))
-    raise DataError(f"{layout.features[bad]}={show(texts[bad])} is not a number")
+    text = texts[bad]
+    raise DataError(f"{layout.features[bad]}={show(text)} is not a number{number_hint(text)}")
 
 
 def _weight(text: bytes) -> float:
     try:
         return number(text)
     except ValueError:
-        raise DataError(f"weight {show(text)} is not a number") from None
+        raise DataError(f"weight {show(text)} is not a number{number_hint(text)}") from None
 
 
 def _excerpt(texts: Sequence[bytes], layout: Layout) -> bytes:

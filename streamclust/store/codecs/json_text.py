@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
+from streamclust.number_text import json_hint, number_hint
 from streamclust.store.codecs.common import (
     SHOWN,
     Array,
@@ -91,7 +92,9 @@ def parse(text: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"JSON is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise DataError(f"bad JSON: {error.msg} at character {error.pos}") from None
+        raise DataError(
+            f"bad JSON: {error.msg} at character {error.pos}{json_hint(text)}"
+        ) from None
 
 
 def points(text: bytes) -> list[Any]:
@@ -143,7 +146,10 @@ def row(point: Any, layout: Layout) -> list[float]:
         raise DataError(f"wrong length: {len(values)}, expected {layout.n_features}")
     for index, value in enumerate(values):
         if type(value) is not float:
-            raise DataError(f"{_show(value)} at feature {layout.feature(index)} is not a number")
+            hint = number_hint(value) if isinstance(value, str) else ""
+            raise DataError(
+                f"{_show(value)} at feature {layout.feature(index)} is not a number{hint}"
+            )
     return values
 
 
@@ -156,7 +162,8 @@ def _by_name(point: tuple[tuple[str, Any], ...], layout: Layout) -> list[Any]:
 
 def _weight(value: Any) -> float:
     if type(value) is not float:
-        raise DataError(f"weight {_show(value)} is not a number")
+        hint = number_hint(value) if isinstance(value, str) else ""
+        raise DataError(f"weight {_show(value)} is not a number{hint}")
     return value
 
 

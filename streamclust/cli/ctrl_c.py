@@ -1,0 +1,112 @@
+"""Ctrl-C for commands that have something to finish, or that wait for input.
+
+Python runs a signal's handler some time after the signal has come. So a signal that comes between a
+look at a flag and a blocking read interrupts nothing, nor does one that another thread was given.
+But the interpreter writes a byte to a pipe at once (``signal.set_wakeup_fd``), and a wait for input
+waits for that pipe too.
+
+A command that was started with SIGINT ignored (by ``&`` in a script) goes on ignoring it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+T = TypeVar("T")
+
+GLANCE_SECONDS = 0.05
+
+
+class Wakeup:
+    """Ends a wait for input at any signal that has a handler, in the main thread.
+
+    The handler decides what follows: with Python's own, `wait_for` raises KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self._wakes = self._woken = self._before = -1
+
+    def __enter__(self) -> Self:
+        self._woken, self._wakes = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(self._wakes, False)
+        self._before = signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._before)
+        os.close(self._wakes)
+        os.close(self._woken)
+
+    def wait_for(self, fd: int) -> None:
+        """Return when `fd` can be read without waiting, or is at its end."""
+        while True:
+            self._check()  # after the byte that a signal leaves, and before each wait
+            ready, _, _ = select.select([fd, self._woken], [], [])
+            if self._woken not in ready:
+                return
+            os.read(self._woken, 512)
+
+    def _check(self) -> None:
+        """Raise KeyboardInterrupt to end the wait."""
+
+
+class CtrlC(Wakeup):
+    """Turns Ctrl-C into a request to stop, which spares what is being sent; a second one forces.
+
+    While it waits for input there is nothing to spare, so the wait ends at once. No lock is taken:
+    a signal handler could wait for ever for one that its own thread holds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set = False
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._previous = signal.getsignal(signal.SIGINT)
+        if self._previous is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+        super().__exit__()
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        again, self._set = self._set, True
+        if again:
+            raise KeyboardInterrupt
+
+    def _check(self) -> None:
+        if self._set:
+            raise KeyboardInterrupt
+
+    def is_set(self) -> bool:
+        """Say whether Ctrl-C was pressed."""
+        return self._set
+
+    def wait(self, timeout: float) -> bool:
+        """Wait so many seconds, or until Ctrl-C."""
+        deadline = time.monotonic() + timeout
+        while not self._set and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, GLANCE_SECONDS))
+        return self._set
+
+    def guard(self, chunks: Iterator[T]) -> Iterator[T]:
+        """Hand the chunks on until Ctrl-C."""
+        while not self._set:
+            try:
+                chunk = next(chunks)
+            except (StopIteration, KeyboardInterrupt):
+                return
+            yield chunk
