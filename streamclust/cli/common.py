@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.console import Console
+
     from streamclust.client import Client
     from streamclust.config import Settings
     from streamclust.store.connect import Server
@@ -51,6 +53,13 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, settings=load_settings(config, flags), **kwargs)
 
     return wrapper
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that shows text as it is: `[red]` or `:tada:` in a name mean nothing."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, stderr=stderr)
 
 
 @contextmanager

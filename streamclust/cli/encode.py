@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli.common import opened_server, server_options
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,4 +120,5 @@ def _sentence(tally: Tally) -> str:
     more = "".join(
         f", {value:,} {words}" for name, words in notes.items() if (value := getattr(tally, name))
     )
-    return f"{tally.stream}: {tally.points:,} points in {tally.entries:,} entries encoded{more}"
+    done = f"{tally.points:,} points in {tally.entries:,} entries encoded"
+    return f"{printable(tally.stream)}: {done}{more}"

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from streamclust.errors import ConfigError, ServerError, StreamclustError
+from streamclust.text import printable
 from streamclust.version import __version__
 
 EXIT_ERROR = 1
@@ -53,9 +54,15 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except StreamclustError as error:
-            for line in str(error).splitlines():
+            for line in str(error).split("\n"):
                 click.echo(f"error: {line}", err=True)
             ctx.exit(_exit_code(error))
+        except MemoryError:
+            click.echo("error: out of memory; give it less data, or more memory", err=True)
+            ctx.exit(EXIT_ERROR)
+        except click.ClickException as error:
+            error.message = printable(error.message)
+            raise
 
 
 def _exit_code(error: StreamclustError) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.common import opened_server, server_options
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,7 @@ class StatusCollector:
                 for row in rows:
                     value = value_of(row)
                     if value is not None:
-                        family.add_metric([row.name], float(value))
+                        family.add_metric([printable(row.name)], float(value))
                 yield family
 
 

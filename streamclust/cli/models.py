@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, opened_job, server_options
+from streamclust.cli.common import opened_client, opened_job, plain_console, server_options
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +83,11 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
     if as_json:
         click.echo(found.to_json())
         return
-    from rich.console import Console
-
     from streamclust.cli.status import components_table
 
-    console = Console(markup=False)
+    console = plain_console()
     for name, value in found.summary().items():
-        console.print(f"{name:<17} {value}", highlight=False)
+        console.print(f"{name:<17} {printable(str(value))}", highlight=False)
     console.print()
     console.print(components_table(found))
 
@@ -134,7 +133,6 @@ def _difference(before: Model, after: Model) -> dict[str, object]:
 
 
 def _show_difference(before: Model, after: Model) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from streamclust.cli.words import number
@@ -145,11 +143,11 @@ def _show_difference(before: Model, after: Model) -> None:
         table.add_column(name, justify="right")
     for row in _rows(before, after):
         table.add_row(*row)
-    console = Console(markup=False)
+    console = plain_console()
     scores = " -> ".join(number(model.score) for model in (before, after))
     console.print(
-        f"{after.name} {versions[0]} -> {versions[1]}: {after.points - before.points:,} points, "
-        f"{after.score_name} {scores}",
+        f"{printable(after.name)} {versions[0]} -> {versions[1]}: "
+        f"{after.points - before.points:,} points, {after.score_name} {scores}",
         highlight=False,
     )
     console.print(table)

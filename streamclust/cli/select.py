@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, server_options
+from streamclust.cli.common import opened_job, plain_console, server_options
 from streamclust.cli.refit import data_options
 
 if TYPE_CHECKING:
@@ -119,7 +119,6 @@ def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path 
 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from streamclust.cli.words import number
@@ -138,7 +137,7 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
             number(each.silhouette),
             _marks(each.n_components, choice),
         )
-    Console(markup=False).print(table)
+    plain_console().print(table)
     if path is not None:
         click.echo(f"picture: {path}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.common import opened_client, server_options
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from streamclust.client import Client
@@ -91,7 +92,7 @@ def row(model: Model, before: Model | None) -> str:
         model.version,
         when,
         f"{model.points:,}",
-        model.reason,
+        printable(model.reason),
         number(model.score),
         number(_moved(model, before)),
         bars(model.mass.tolist()),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.common import opened_server, server_options
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def _check(settings: Settings) -> None:
             if health is None:
                 missing.append(name)
             else:
-                click.echo(f"{name}: alive, {health.phase}, {health.points:,} points")
+                click.echo(f"{name}: alive, {printable(health.phase)}, {health.points:,} points")
     for name in missing:
         click.echo(f"{name}: no live worker", err=True)
     if missing:

@@ -20,6 +20,7 @@ from streamclust.config.sources import (
 )
 from streamclust.config.strict_yaml import Keys
 from streamclust.errors import ConfigError
+from streamclust.text import printable
 
 DEFAULT_FILE = Path("config.yaml")
 
@@ -108,5 +109,5 @@ def _validated(layer: Layer, source: str) -> Settings:
     except ValidationError as error:
         lines += problems(error, layer, source)
     if lines:
-        raise ConfigError("\n".join(lines))
+        raise ConfigError("\n".join(map(printable, lines)))
     return settings

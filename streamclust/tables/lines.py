@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from streamclust.errors import DataError
 
 LINE_BYTES = 1 << 24
+BATCH_BYTES = 1 << 26
 READ_BYTES = 1 << 16
 
 T = TypeVar("T")
@@ -27,12 +28,15 @@ class Lines:
     ----------
     number
         The line that was read last, from 1.
+    bytes
+        Those that were read so far.
     drained
         The text comes live and no further line is ready: work off what there is before waiting.
     """
 
     def __init__(self, file: Readable, label: str, *, live: bool) -> None:
         self.number = 0
+        self.bytes = 0
         self.drained = False
         self._file = file
         self._label = label
@@ -47,14 +51,21 @@ class Lines:
 
     def _ready(self) -> Iterator[list[bytes]]:
         """Yield the whole lines of each read."""
-        tail = b""
+        tail: list[bytes] = []  # of a line of many reads, joined once
+        size = 0
         while data := self._file.read1(READ_BYTES):
-            *lines, tail = (tail + data).split(b"\n")
+            self.bytes += len(data)
+            lines = data.split(b"\n")
+            if len(lines) > 1:
+                lines[0] = b"".join((*tail, lines[0]))
+                tail, size = [], 0
+            tail.append(lines.pop())
+            size += len(tail[-1])
             yield lines
-            if len(tail) > LINE_BYTES:
+            if size > LINE_BYTES:
                 raise DataError(f"{self._label} line {self.number + 1} is too long; is it a text?")
-        if tail:
-            yield [tail]
+        if size:
+            yield [b"".join(tail)]
 
     def _decode(self, line: bytes) -> str:
         try:
@@ -67,14 +78,17 @@ class Lines:
     def batches(self, rows: Iterable[T | None], size: int) -> Iterator[list[T]]:
         """Gather rows made of these lines; None stands for a blank line.
 
-        A batch is short at the end, and where a live text is drained.
+        A batch is short at the end, where a live text is drained, and where the rows are so long
+        that it holds `BATCH_BYTES` of text.
         """
         batch: list[T] = []
+        most = self.bytes + BATCH_BYTES
         for row in rows:
             if row is not None:
                 batch.append(row)
-            if len(batch) == size or (batch and self.drained):
+            if len(batch) == size or (batch and (self.drained or self.bytes > most)):
                 yield batch
                 batch = []
+                most = self.bytes + BATCH_BYTES
         if batch:
             yield batch

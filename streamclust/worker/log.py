@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import TYPE_CHECKING
 
 import structlog
 
+from streamclust.text import printable
+
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger, Processor
+    from typing import TextIO
+
+    from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 
 
 def configure_log(level: str = "info", form: str = "auto") -> None:
@@ -42,9 +47,29 @@ def _processors(form: str) -> list[Processor]:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
     ]
     if human:
-        return [*processors, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [*processors, _printable_values, _console_renderer()]
     return [
         *processors,
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
+
+
+def _console_renderer() -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=_printable_traceback
+    )
+
+
+def _printable_traceback(output: TextIO, error: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    output.write("\n".join(map(printable, text.getvalue().split("\n"))))
+
+
+def _printable_values(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Make what a person sees printable; JSON escapes by itself, and `repr` what isn't text."""
+    return {
+        printable(name): printable(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }

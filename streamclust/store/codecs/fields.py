@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamclust.errors import DataError
 from streamclust.store.codecs.common import Array, Arrays, Codec, Columns, Flat, pick, show
 from streamclust.store.layout import Layout
+from streamclust.text import printable
 
 
 def number(text: bytes) -> float:
@@ -63,7 +64,7 @@ def _row(texts: Sequence[bytes], layout: Layout) -> list[float]:
         return list(map(number, texts))
     except ValueError:
         bad = next(index for index, text in enumerate(texts) if not is_number(text))
-    raise DataError(f"{layout.features[bad]}={show(texts[bad])} is not a number")
+    raise DataError(f"{printable(layout.features[bad])}={show(texts[bad])} is not a number")
 
 
 def _weight(text: bytes) -> float:
