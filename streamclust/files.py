@@ -113,7 +113,7 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     start = os.fsencode(target.name)[:_NAME_BYTES].decode(errors="ignore")
     part = target.with_name(f".{start}.{secrets.token_hex(8)}.part")
     try:
-        with open(part, "xb", opener=_without_links) as file:
+        with open(part, "x+b", opener=without_links) as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             yield file
@@ -126,7 +126,8 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def _without_links(path: str, flags: int) -> int:
+def without_links(path: str, flags: int) -> int:
+    """Open a file for writing, unless it is a symbolic link: an `opener` for `open`."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_client
+from streamclust.cli.common import opened_client, to_json
 from streamclust.cli.progress import point_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -50,7 +49,10 @@ def encode_points(
 ) -> None:
     """Encode a file, a picture or standard input, to a file or to standard output."""
     from streamclust.encoder.files import encode_chunks, encode_file
+    from streamclust.files import check_target
 
+    if out is not None:
+        check_target(out)
     model = find_model(settings, name, version)
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
@@ -72,24 +74,28 @@ def encode_points(
             )
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
-    click.echo(json.dumps(asdict(report)) if as_json else _sentence(report, out))
+    click.echo(to_json(asdict(report)) if as_json else _sentence(report, out))
 
 
 def find_model(settings: Settings, name: str, version: int | None = None) -> Model:
     """Return a published model, or the one in a .safetensors file."""
     if not name.endswith(".safetensors"):
-        with opened_client(settings) as client:
-            return client.model(name, version)
+        return published_model(settings, name, version)
     from streamclust.errors import DataError
+    from streamclust.files import read_whole
+    from streamclust.store.keys import VALUE_BYTES
     from streamclust.store.published import decode_model
 
-    try:
-        model = decode_model(Path(name).read_bytes(), name)
-    except OSError as error:
-        raise DataError(f"can't read {name}: {error.strerror}") from None
+    model = decode_model(read_whole(name, VALUE_BYTES), name)
     if version not in (None, model.version):
         raise DataError(f"{name} holds version {model.version}, not {version}")
     return model
+
+
+def published_model(settings: Settings, name: str, version: int | None = None) -> Model:
+    """Return a published model."""
+    with opened_client(settings) as client:
+        return client.model(name, version)
 
 
 def _rows(file: Path | None, kind: Kind | None, columns: str | None) -> Points:

@@ -72,20 +72,22 @@ def select(
       streamclust select shuttle --k 2..20 --png elbow.png
     """
     from streamclust.cli.ingest import CtrlC
+    from streamclust.files import check_target
     from streamclust.refit.command import select_live
     from streamclust.refit.curves import check_plotting, draw
     from streamclust.refit.runs import Plan
     from streamclust.refit.selection import choose, parse_numbers
 
     wanted = parse_numbers(numbers)
-    if not no_png:
+    path = None if no_png else png or Path(f"{model}-select.png")
+    if path is not None:
         check_plotting()
+        check_target(path)
     with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(len(wanted)) as on_pass:
         plan = Plan(restarts, seed=job.model.seed)
         scores = select_live(job, which, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set)
-    choice, path = choose(scores), None
-    if not no_png:
-        path = png or Path(f"{model}-select.png")
+    choice = choose(scores)
+    if path is not None:
         draw(scores, choice, f"{model}: {scores[0].points:,} points", path)
     (_print_json if as_json else _show)(model, scores, choice, path)
 

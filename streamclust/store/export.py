@@ -12,6 +12,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from streamclust.errors import DataError, MissingExtraError
+from streamclust.files import write_whole
 from streamclust.models import GaussianMixture
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ _WRITERS: dict[str, Callable[[Model], bytes]] = {
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Write the model to a file: .safetensors, .npz or .json.
+    """Write the model to a file: .safetensors, .npz or .json; see `streamclust.files.new_file`.
 
     Raises
     ------
@@ -147,8 +148,4 @@ def save(model: Model, path: str | Path) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in _WRITERS:
         raise DataError(f"can't write {path}: expected a name in {', '.join(_WRITERS)}")
-    data = _WRITERS[suffix](model)
-    try:
-        Path(path).write_bytes(data)
-    except OSError as error:
-        raise DataError(f"can't write {path}: {error.strerror}") from None
+    write_whole(path, _WRITERS[suffix](model))
