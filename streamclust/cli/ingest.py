@@ -106,6 +106,7 @@ def ingest(
     """
     from streamclust.ingest import ingest as send
 
+    _check_stream(stream, settings.namespace)
     block = block or DEFAULT_BLOCK[entry_format]
     chunks, total = _open_tables(block, **table)
     with opened_server(settings) as server, CtrlC() as ctrl_c, point_progress(total) as on_progress:
@@ -125,6 +126,18 @@ def ingest(
     click.echo((_json if as_json else _sentence)(report, stream, ctrl_c.is_set()))
     if ctrl_c.is_set():
         ctx.exit(EXIT_INTERRUPTED)
+
+
+def _check_stream(stream: str, namespace: str) -> None:
+    from streamclust.store.keys import is_own
+    from streamclust.text import has_control
+
+    if is_own(stream, namespace):
+        raise click.UsageError(
+            f"--stream {stream!r} is a key that streamclust writes; name another"
+        )
+    if has_control(stream):
+        raise click.UsageError(f"--stream {stream!r} has a control character; name another")
 
 
 def _open_tables(

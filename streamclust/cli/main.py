@@ -109,7 +109,8 @@ def cli() -> None:
       streamclust worker --config config.yaml               learn from it
       streamclust watch MODEL                               see the model change
 
-    Exit codes: 0 all is well, 1 an error, 2 wrong usage or settings, 3 the server.
+    Exit codes: 0 all is well, 1 an error, 2 wrong usage or settings, 3 the server,
+    130 Ctrl-C.
     """
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_job, server_options
+from streamclust.cli.common import opened_job, server_options, to_json
 from streamclust.cli.refit import data_options
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def score(
     with opened_job(settings, model) as job:
         label, found = score_live(job, which)
     if as_json:
-        click.echo(json.dumps({"model": model, "source": label, **asdict(found)}))
+        click.echo(to_json({"model": model, "source": label, **asdict(found)}))
     else:
         _show(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, plain_console, server_options
+from streamclust.cli.common import opened_job, plain_console, server_options, to_json
 from streamclust.cli.refit import data_options
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def _progress(total: int) -> Iterator[Callable[[int, Pass], None]]:
 def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
     whole: dict[str, Any] = {"model": model, "scores": [asdict(each) for each in scores]}
     whole |= {"choice": asdict(choice), "png": None if path is None else str(path)}
-    click.echo(json.dumps(whole))
+    click.echo(to_json(whole))
 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:

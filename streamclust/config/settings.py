@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from streamclust.config.model import ModelSettings
 from streamclust.config.section import Section
-from streamclust.config.values import Allowed, Name, PositiveDuration
+from streamclust.config.values import Allowed, FilePath, Name, UpToADay
 from streamclust.errors import ConfigError
 from streamclust.store.url import expand
 
@@ -39,7 +39,7 @@ class RedisSettings(Section):
         "same data_dir. redis+sentinel://host:26379,host:26379/service/0 asks sentinels for the "
         "primary; redis+cluster://host:6379,host:6379 is a cluster; rediss+… adds TLS.",
     )
-    data_dir: Path = Field(
+    data_dir: FilePath = Field(
         default=Path(".streamclust"),
         description="Directory of the embedded server; relative to the current directory.",
     )
@@ -49,7 +49,7 @@ class RedisSettings(Section):
         description="Password for the server; better given by STREAMCLUST_REDIS__PASSWORD or "
         "password_file.",
     )
-    password_file: Path | None = Field(
+    password_file: FilePath | None = Field(
         default=None,
         description="File that holds the password and nothing else; relative to the current "
         "directory.",
@@ -63,7 +63,7 @@ class RedisSettings(Section):
         description="Password for the sentinels; better given by "
         "STREAMCLUST_REDIS__SENTINEL_PASSWORD or sentinel_password_file.",
     )
-    sentinel_password_file: Path | None = Field(
+    sentinel_password_file: FilePath | None = Field(
         default=None,
         description="File that holds the sentinels' password and nothing else; relative to the "
         "current directory.",
@@ -157,17 +157,30 @@ def _names_a_server(parts: SplitResult) -> bool:
     return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and numbered
 
 
+_SHORTEST = 0.1
+"""Seconds of a lease or a sign of life, at least: it is renewed over the network."""
+
+
 class WorkerSettings(Section):
     """How workers take turns and show that they live."""
 
-    lease: PositiveDuration = Field(
+    lease: UpToADay = Field(
         default=10.0,
-        description="A lease lasts this long unless it is renewed; then another worker takes over.",
+        description="A lease lasts this long unless it is renewed; then another worker takes over. "
+        "100ms to 1d.",
     )
-    health_ttl: PositiveDuration = Field(
+    health_ttl: UpToADay = Field(
         default=15.0,
-        description="`streamclust worker --check` says dead after this long without a sign.",
+        description="`streamclust worker --check` says dead after this long without a sign. 100ms "
+        "to 1d.",
     )
+
+    @field_validator("lease", "health_ttl")
+    @classmethod
+    def _renewable(cls, seconds: float) -> float:
+        if seconds < _SHORTEST:
+            raise ValueError("expected at least 100ms: it couldn't be renewed in time")
+        return seconds
 
 
 class LogSettings(Section):

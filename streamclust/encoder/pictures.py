@@ -42,7 +42,7 @@ def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
         raise DataError(f"the model has {channels} features; a picture has 1 (grey) or 3 (RGB)")
     Image = _pillow()
     with open_regular(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
+        warnings.simplefilter("ignore")  # of sizes, which are checked here, and of damaged tags
         try:
             with Image.open(file, formats=_FORMATS) as picture:
                 _check_size(path, *picture.size)
