@@ -133,9 +133,7 @@ def _check_stream(stream: str, namespace: str) -> None:
     from streamclust.text import has_control
 
     if is_own(stream, namespace):
-        raise click.UsageError(
-            f"--stream {stream!r} is a key that streamclust writes; name another"
-        )
+        raise click.UsageError(f"--stream {stream!r} is a key of streamclust; name another")
     if has_control(stream):
         raise click.UsageError(f"--stream {stream!r} has a control character; name another")
 

@@ -124,7 +124,7 @@ class CoresetSettings(Section):
     points: Annotated[Integer, Field(ge=0)] | None = Field(
         default=None,
         description="Points kept, besides up to as many new ones; 0 keeps none. null means 8,000 "
-        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K.",
+        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K. The state holds them, in 512 MB.",
     )
     reseeds: Integer = Field(
         default=3,
@@ -141,7 +141,9 @@ class WarmUp(Section):
         default="warm_up", description="Cluster the first points in one go and start from that."
     )
     points: Count | None = Field(
-        default=None, description="Points to gather first; null means max(1000, 10 K)."
+        default=None,
+        description="Points to gather first; null means max(1000, 10 K). The state holds them, in "
+        "512 MB.",
     )
     restarts: Count = Field(
         default=4, le=1000, description="Seedings tried on the warm-up; the best one is kept."

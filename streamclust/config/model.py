@@ -96,10 +96,11 @@ class BatchSettings(Section):
         description="Points that make a batch full. auto takes 4,096, and more where a backlog is "
         "there to fill it: a 32nd of the points learned so far, up to 65,536, but at most a 64th "
         "of a half-life. Where steps, losses or time are counted (a power schedule, a drift "
-        "detector, a half-life in event time) it stays at 4,096.",
+        "detector, a half-life in event time) it stays at 4,096. At most 10,000,000.",
     )
     linger: Annotated[Duration, AfterValidator(up_to_a_day)] = Field(
-        default=0.2, description="Longest wait for a batch to fill; 0 learns what is there."
+        default=0.2,
+        description="Longest wait for a batch to fill; 0 learns what is there. At most 1d.",
     )
     max_entry_bytes: Annotated[Count, Field(ge=1 << 20)] = Field(
         default=1 << 24,
@@ -177,7 +178,8 @@ class EncodeSettings(Section):
     keep: Count = Field(default=100_000, le=10**12, description="Entries kept in :codes, about.")
     takeover: UpToADay = Field(
         default=10.0,
-        description="Entries of an encoder without a sign of life for so long go to another.",
+        description="Entries of an encoder without a sign of life for so long go to another. At "
+        "most 1d.",
     )
 
     @model_validator(mode="before")
