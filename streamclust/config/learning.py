@@ -124,7 +124,8 @@ class CoresetSettings(Section):
     points: Annotated[Integer, Field(ge=0)] | None = Field(
         default=None,
         description="Points kept, besides up to as many new ones; 0 keeps none. null means 8,000 "
-        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K. The state holds them, in 512 MB.",
+        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K. "
+        "The state holds them, in 512 MB.",
     )
     reseeds: Integer = Field(
         default=3,

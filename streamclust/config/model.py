@@ -433,7 +433,7 @@ def _check_points(name: str, value: int, held: int, D: int | None) -> None:
 
 
 def _features(D: int | None) -> str:
-    return f" with {D} features" if D else ""
+    return f" with {D} feature{'' if D == 1 else 's'}" if D else ""
 
 
 def _check_state(name: str, K: int, D: int | None, arrays: int) -> None:
