@@ -124,12 +124,16 @@ class RedisSettings(Section):
         return _read_secret("sentinel_password_file", file, self.sentinel_password)
 
 
+_SECRET_LENGTH = 1 << 16
+
+
 def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str | None:
     """Return the text of `file` (which the setting `key` names) or else the secret."""
     if file is None:
         return None if secret is None else secret.get_secret_value()
     try:
-        text = file.read_text(encoding="utf-8").strip("\r\n")
+        with file.open(encoding="utf-8") as opened:  # it may be a pipe
+            text = opened.read(_SECRET_LENGTH).strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"redis.{key}: can't read {file}: {reason}") from None
