@@ -61,7 +61,7 @@ class _Commands(click.Group):
             click.echo("error: out of memory; give it less data, or more memory", err=True)
             ctx.exit(EXIT_ERROR)
         except click.ClickException as error:
-            error.message = printable(error.message)
+            vars(error)["message"] = printable(error.message)
             raise
 
 

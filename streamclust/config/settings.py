@@ -133,10 +133,12 @@ def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str |
         return None if secret is None else secret.get_secret_value()
     try:
         with file.open(encoding="utf-8") as opened:  # it may be a pipe
-            text = opened.read(_SECRET_LENGTH).strip("\r\n")
+            text = opened.read(_SECRET_LENGTH + 1).strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"redis.{key}: can't read {file}: {reason}") from None
+    if len(text) > _SECRET_LENGTH:
+        raise ConfigError(f"redis.{key}: {file} has more than {_SECRET_LENGTH:,} characters")
     if not text:
         raise ConfigError(f"redis.{key}: {file} is empty")
     return text

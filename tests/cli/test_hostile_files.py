@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("points.csv").write_text("x,y\n1,2\n")
     encode("--file", "points.npy", "--out", "c.safetensors")
     header = asdict(Header(model="m", version=1, n=5_000_000_000, n_components=1))
-    arrays = {"codes": np.empty(0, np.uint8), "codebook": np.zeros((1, 1))}
+    arrays: dict[str, Any] = {"codes": np.empty(0, np.uint8), "codebook": np.zeros((1, 1))}
     Path("bomb.safetensors").write_bytes(pack(FORMAT, arrays, header))
     for suffix in ("npy", "npz", "csv", "jsonl", "parquet", "safetensors", "png"):
         Path(f"empty.{suffix}").touch()
