@@ -90,7 +90,10 @@ def test_codes_that_ask_for_the_memory(folder: Path) -> None:
 def test_files_that_may_not_be_read(folder: Path) -> None:
     for suffix in ("npy", "npz", "csv", "jsonl", "parquet"):
         done = encode("--file", f"secret.{suffix}")
-        assert "Permission denied" in refusal(done)
+        assert done.exit_code == 2
+        assert f"secret.{suffix}' is not readable" in done.stderr
+    done = command("encode", "secret.safetensors", "--file", "points.npy")
+    assert "can't read secret.safetensors: Permission denied" in refusal(done)
 
 
 def test_no_symbolic_link_is_written_through(folder: Path) -> None:
