@@ -7,7 +7,10 @@ spreadsheet's formula.
 
 from __future__ import annotations
 
+import json
 import re
+from math import isfinite
+from typing import Any
 
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -76,3 +79,25 @@ def csv_cell(text: str) -> str:
     ("'=1+1", 'x-1')
     """
     return printable(f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text)
+
+
+def exact_json(value: object) -> str:
+    """Return JSON text; numbers that JSON doesn't have, NaN and infinity, are null.
+
+    Examples
+    --------
+    >>> exact_json({"psnr": float("inf"), "model": "m"})
+    '{"psnr": null, "model": "m"}'
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -662,6 +662,17 @@ def test_many_columns_take_time_in_proportion(
     assert [len(chunk.X) for chunk in read_table(path, chunk=1000)] == [250, 50]
 
 
+def test_a_row_of_any_number_of_lines_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.tables.lines.LINE_BYTES", 1 << 18)
+    path = tmp_path / "t.csv"
+    path.write_text("x,note\n1," + '"a\n",' * 200_000)
+    assert _refusal(path, columns=["x"]).endswith("is in a row that is too long; close its quotes")
+    path.write_text("x,note\n" + '1,"a\nb"\n' * 100_000)
+    assert len(_whole(path, columns=["x"])[0]) == 100_000
+
+
 def test_long_lines_make_short_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamclust.tables.lines.BATCH_BYTES", 1 << 18)
     path = tmp_path / "notes.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.errors import ConfigError, DataError, UnknownModelError
-from streamclust.text import csv_cell, has_control, printable
+from streamclust.text import csv_cell, exact_json, has_control, printable
 from streamclust.worker.log import command_log
 
 
@@ -93,3 +94,9 @@ def test_logs_are_printable(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "[red]" in text
     assert all(line.isprintable() for line in text.split("\n"))
     assert len([line for line in text.split("\n") if line.startswith("forged")]) == 0
+
+
+def test_json_is_exact() -> None:
+    value = {"a": [1.5, float("nan"), (float("-inf"), None)], "b": "\x1b\ud800", "c": True}
+    assert json.loads(exact_json(value)) == {**value, "a": [1.5, None, [None, None]]}
+    assert exact_json([0.1, 1e300]) == "[0.1, 1e+300]"

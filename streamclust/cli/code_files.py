@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_client, to_json
+from streamclust.cli.common import opened_client
 from streamclust.cli.progress import point_progress
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ def encode_points(
             )
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
-    click.echo(to_json(asdict(report)) if as_json else _sentence(report, out))
+    click.echo(exact_json(asdict(report)) if as_json else _sentence(report, out))
 
 
 def find_model(settings: Settings, name: str, version: int | None = None) -> Model:

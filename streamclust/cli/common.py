@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from functools import wraps
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -62,19 +60,6 @@ def plain_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(markup=False, emoji=False, stderr=stderr)
-
-
-def to_json(value: object) -> str:
-    """Return JSON text; numbers that JSON doesn't have, NaN and infinity, are null."""
-    return json.dumps(_finite(value), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.code_files import EXIT_INTERRUPTED, published_model
-from streamclust.cli.common import server_options, to_json
+from streamclust.cli.common import server_options
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
@@ -59,6 +60,6 @@ def decode(settings: Settings, codes: Path, out: Path, as_json: bool) -> None:
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
-        click.echo(to_json({**asdict(header), "bits_per_point": header.bits}))
+        click.echo(exact_json({**asdict(header), "bits_per_point": header.bits}))
     else:
         click.echo(f"{header.n:,} points to {out}, distortion {header.distortion:.6g}")

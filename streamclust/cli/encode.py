@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli.common import opened_server, server_options
-from streamclust.text import printable
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +106,7 @@ def _encode_streams(settings: Settings, model: str, until_idle: bool, as_json: b
 
 
 def _json(model: str, done: Sequence[Tally]) -> str:
-    return json.dumps({"model": model, "streams": [asdict(tally) for tally in done]})
+    return exact_json({"model": model, "streams": [asdict(tally) for tally in done]})
 
 
 def _sentence(tally: Tally) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from dataclasses import asdict
@@ -13,6 +12,7 @@ import click
 
 from streamclust.cli.common import opened_server, server_options
 from streamclust.cli.progress import point_progress
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,7 +212,7 @@ class CtrlC:
 
 
 def _json(report: IngestReport, stream: str, interrupted: bool) -> str:
-    return json.dumps({"stream": stream, **asdict(report), "interrupted": interrupted})
+    return exact_json({"stream": stream, **asdict(report), "interrupted": interrupted})
 
 
 def _sentence(report: IngestReport, stream: str, interrupted: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.common import opened_client, opened_job, plain_console, server_options
-from streamclust.text import printable
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +56,7 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
         client.model(model)  # says which models there are, if not this one
         for version in client.updates(model, since=0, timeout=0):
             if as_json:
-                click.echo(json.dumps(version.summary()))
+                click.echo(exact_json(version.summary()))
                 continue
             if before is None:
                 click.echo(header(version))
@@ -112,7 +111,7 @@ def diff(settings: Settings, model: str, old: int, new: int | None, as_json: boo
     with opened_client(settings) as client:
         before, after = client.model(model, old), client.model(model, new)
     if as_json:
-        click.echo(json.dumps(_difference(before, after)))
+        click.echo(exact_json(_difference(before, after)))
     else:
         _show_difference(before, after)
 
@@ -227,7 +226,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
             click.echo(f"error: {error}", err=True)
             raise SystemExit(130) from None
     if as_json:
-        click.echo(json.dumps({"model": model, "back_to": version, **asdict(done)}))
+        click.echo(exact_json({"model": model, "back_to": version, **asdict(done)}))
     else:
         how = "taken over by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")

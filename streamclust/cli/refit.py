@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, server_options, to_json
+from streamclust.cli.common import opened_job, server_options
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,7 +188,7 @@ def refit(
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
     if as_json:
-        click.echo(to_json({"model": model, **asdict(report)}))
+        click.echo(exact_json({"model": model, **asdict(report)}))
     else:
         _say(report, model, dry_run)
     if report.stopped:

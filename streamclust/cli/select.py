@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, plain_console, server_options, to_json
+from streamclust.cli.common import opened_job, plain_console, server_options
 from streamclust.cli.refit import data_options
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,7 +117,7 @@ def _progress(total: int) -> Iterator[Callable[[int, Pass], None]]:
 def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
     whole: dict[str, Any] = {"model": model, "scores": [asdict(each) for each in scores]}
     whole |= {"choice": asdict(choice), "png": None if path is None else str(path)}
-    click.echo(to_json(whole))
+    click.echo(exact_json(whole))
 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli.common import opened_server, plain_console, server_options
-from streamclust.text import printable
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +85,7 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
         names = models or all_names(client, settings)
         rows = [look(client, settings, name) for name in names]
     if as_json:
-        click.echo(json.dumps([row.as_dict() for row in rows]))
+        click.echo(exact_json([row.as_dict() for row in rows]))
     else:
         _show(rows, detailed=len(models) == 1)
 

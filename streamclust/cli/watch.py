@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from math import isnan
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.common import opened_client, server_options
-from streamclust.text import printable
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from streamclust.client import Client
@@ -106,4 +105,4 @@ def _moved(model: Model, before: Model | None) -> float | None:
 
 
 def _as_json(model: Model, arrays: bool) -> str:
-    return model.to_json() if arrays else json.dumps(model.summary())
+    return model.to_json() if arrays else exact_json(model.summary())

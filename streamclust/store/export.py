@@ -14,6 +14,7 @@ from scipy.linalg import solve_triangular
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.files import write_whole
 from streamclust.models import GaussianMixture
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ def named_arrays(model: Model) -> dict[str, NDArray[Any]]:
 def to_json(model: Model) -> str:
     """Return the model's summary and arrays as JSON."""
     arrays = {name: array.tolist() for name, array in named_arrays(model).items()}
-    return json.dumps({**model.summary(), **arrays})
+    return exact_json({**model.summary(), **arrays})
 
 
 def to_npz(model: Model) -> bytes:

@@ -30,6 +30,8 @@ class Lines:
         The line that was read last, from 1.
     bytes
         Those that were read so far.
+    row_at
+        What `bytes` was when the last row of several lines ended; None where a line is a row.
     drained
         The text comes live and no further line is ready: work off what there is before waiting.
     """
@@ -37,6 +39,7 @@ class Lines:
     def __init__(self, file: Readable, label: str, *, live: bool) -> None:
         self.number = 0
         self.bytes = 0
+        self.row_at: int | None = None
         self.drained = False
         self._file = file
         self._label = label
@@ -55,6 +58,11 @@ class Lines:
         size = 0
         while data := self._file.read1(READ_BYTES):
             self.bytes += len(data)
+            if self.row_at is not None and self.bytes - self.row_at > LINE_BYTES + 2 * READ_BYTES:
+                raise DataError(
+                    f"{self._label} line {self.number + 1} is in a row that is too long; close "
+                    "its quotes"
+                )
             lines = data.split(b"\n")
             if len(lines) > 1:
                 lines[0] = b"".join((*tail, lines[0]))

@@ -49,7 +49,9 @@ def read_csv(lines: Lines, request: Request, delimiter: str) -> Iterator[Chunk]:
 
 def _csv_rows(lines: Lines, request: Request, delimiter: str) -> Iterator[CsvRow | None]:
     try:
+        lines.row_at = 0
         for cells in csv.reader(lines, delimiter=delimiter):
+            lines.row_at = lines.bytes
             blank = not "".join(cells).strip() and len(cells) <= 1
             yield None if blank else (lines.number, cells)
     except csv.Error as error:

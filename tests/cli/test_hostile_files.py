@@ -108,6 +108,17 @@ def test_no_symbolic_link_is_written_through(folder: Path) -> None:
     assert Path("link.npy").is_symlink()
 
 
+def test_the_demonstration_writes_through_no_link(folder: Path) -> None:
+    for name in ("report.json", "score.png", "config.yaml", "worker.log"):
+        out = folder / f"out-{name}"
+        out.mkdir()
+        (out / name).symlink_to(folder / "victim")
+        done = command("demo", "--out", str(out))
+        assert done.exit_code in (1, 2)
+        assert name in done.stderr or "can't write" in done.stderr
+        assert not (folder / "victim").exists()
+
+
 def test_an_output_takes_the_place_of_the_old_one_and_leaves_nothing_else(folder: Path) -> None:
     before = {path.name for path in folder.iterdir()}
     Path("out.npy").write_bytes(b"old")
