@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ from streamclust.encoder.packed import FORMAT, Header
 from streamclust.store.payload import pack
 from tests.encoder.desk import model_of
 from tests.waiting import wait_until
-from tests.worker.harness import STREAMCLUST, Site, blobs, environment, error_line, run
+from tests.worker.harness import Site, blobs, environment, error_line, run
 
 
 @pytest.fixture
@@ -143,18 +144,29 @@ def test_json_has_no_infinity(folder: Path) -> None:
     assert '"psnr": null' in done.stdout
 
 
+WITH_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests' parent ignores it
+from streamclust.cli.main import main
+main()
+"""
+
+
 def test_ctrl_c_leaves_no_file(folder: Path) -> None:
     """A FIFO that feeds points without an end stands for a long file."""
     before = {path.name for path in folder.iterdir()}
-    words = [STREAMCLUST, "encode", "m.safetensors", "--file", "fifo.csv", "--out", "o.safetensors"]
-    process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE)
-    with process:
-        feeds: list[int] = []
-        wait_until(lambda: feeds or opened_to_feed("fifo.csv", feeds))
-        os.write(feeds[0], b"x,y\n" + b"1,2\n" * 10_000)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-        os.close(feeds[0])
+    words = ["encode", "m.safetensors", "--file", "fifo.csv", "--out", "o.safetensors"]
+    command = [sys.executable, "-c", WITH_CTRL_C, *words]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
+        try:
+            feeds: list[int] = []
+            wait_until(lambda: feeds or opened_to_feed("fifo.csv", feeds))
+            os.write(feeds[0], b"x,y\n" + b"1,2\n" * 10_000)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+    os.close(feeds[0])
     assert {path.name for path in folder.iterdir()} == before
 
 
