@@ -6,13 +6,24 @@ what was got, and which knob to turn. The command line maps each class to an exi
 
 from __future__ import annotations
 
+from streamclust.text import printable
+
 
 class StreamclustError(Exception):
-    """Root of all errors below; its text is one clear line for a person."""
+    """Root of all errors below; its text is one clear line for a person.
+
+    Names in it that a producer chose can't do anything to a terminal: see `streamclust.text`.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(StreamclustError):
-    """Raised when the configuration has an unknown key or a bad value."""
+    """Raised when the configuration has an unknown key or a bad value; one line for each."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, Exception.__str__(self).split("\n")))
 
 
 class DataError(StreamclustError, ValueError):

@@ -8,6 +8,7 @@ import pytest
 
 from streamclust.config import load_settings
 from streamclust.errors import ConfigError
+from streamclust.store.keys import Keys, is_own
 
 FILE = """\
 models:
@@ -100,6 +101,137 @@ def model(**changes: str) -> str:
             model(streams="[x, 7]"),
             "c.yaml:1: models.m.streams.1: got 7; "
             "expected text (in quotes if it looks like a number)",
+        ),
+        *(
+            (
+                model(streams=name),
+                f"c.yaml:1: models.m.streams.0: got {shown}; a name can't have control characters; "
+                "rename it",
+            )
+            for name, shown in {
+                r'"a\nb"': r"'a\nb'",
+                r'"a\0"': r"'a\x00'",
+                r'["\e[2J"]': r"'\x1b[2J'",
+                r'["a\u202e"]': r"'a\u202e'",
+            }.items()
+        ),
+        (
+            model(points=r'{features: [x, "y\n"]}'),
+            r"c.yaml:1: models.m.points.features.1: got 'y\n'; a name can't have control "
+            "characters; rename it",
+        ),
+        (
+            model(points=r'{weight_field: "w\x85"}'),
+            r"c.yaml:1: models.m.points.weight_field: got 'w\x85'; a name can't have control "
+            "characters; rename it",
+        ),
+        (
+            model(encode=r'{labels: ["k\t"]}'),
+            r"c.yaml:1: models.m.encode.labels.0: got 'k\t'; a name can't have control "
+            "characters; rename it",
+        ),
+        (
+            r'models: {"m\nforged": {kind: kmeans, n_clusters: 2, streams: x}}',
+            r"c.yaml:1: models.m\nforged: got 'm\nforged'; expected text of letters, digits, _, . "
+            "and -",
+        ),
+        (
+            r'namespace: "a\0"',
+            r"c.yaml:1: namespace: got 'a\x00'; expected text of letters, digits, _, . and -",
+        ),
+        (
+            r'"a\nb": 3',
+            r"c.yaml:1: a\nb: unknown key; allowed: namespace, redis, worker, log, models",
+        ),
+        (
+            r'redis: {data_dir: "a\0b"}',
+            r"c.yaml:1: redis.data_dir: got 'a\x00b'; a path can't have a NUL; name another file",
+        ),
+        (
+            model(init=r'{kind: file, path: "a\0b"}'),
+            r"c.yaml:1: models.m.init.path: got 'a\x00b'; a path can't have a NUL; name another "
+            "file",
+        ),
+        *(
+            (
+                f"namespace: shop\n{model(streams=stream)}",
+                f"c.yaml:2: models.m.streams: {stream[1:-1]!r} is a key that streamclust writes; "
+                "name the stream that the producers write",
+            )
+            for stream in ('"{shop:m}:codes"', '"{shop:other}:state"', '"{shop:x}:codes:y"')
+        ),
+        (
+            model(encode='{streams: [x, "{streamclust:a}:dead"]}'),
+            "c.yaml:1: models.m.encode.streams: '{streamclust:a}:dead' is a key that streamclust "
+            "writes; name the stream that the producers write",
+        ),
+        *(
+            (
+                model(**size),
+                f"c.yaml:1: models.m: n_clusters 1000000000{features} makes a state of 22888 MB; "
+                "expected at most 512 MB, what one value of the server holds: take fewer of either",
+            )
+            for features, size in {
+                "": {"n_clusters": "1000000000"},
+                " with 1 feature": {"n_clusters": "1000000000", "points": "{n_features: 1}"},
+            }.items()
+        ),
+        (
+            model(n_clusters="auto", n_clusters_range="[2, 1000000000]"),
+            "c.yaml:1: models.m: n_clusters 1000000000 makes a state of 22888 MB; "
+            "expected at most 512 MB, what one value of the server holds: take fewer of either",
+        ),
+        (
+            "models: {m: {kind: gaussian_mixture, n_components: 1000000000, streams: x}}",
+            "c.yaml:1: models.m: n_components 1000000000 makes a state of 38146 MB; "
+            "expected at most 512 MB, what one value of the server holds: take fewer of either",
+        ),
+        (
+            model(init="{kind: warm_up, points: 1000000000}"),
+            "c.yaml:1: models.m: init.points is 1000000000; expected at most 33554432: the state "
+            "holds these points, and one value of the server holds 512 MB",
+        ),
+        (
+            model(init="{kind: warm_up, points: 1000000}", points="{n_features: 99}"),
+            "c.yaml:1: models.m: init.points is 1000000; expected at most 671088 with 99 features: "
+            "the state holds these points, and one value of the server holds 512 MB",
+        ),
+        (
+            model(coreset="{points: 1000000000}"),
+            "c.yaml:1: models.m: coreset.points is 1000000000; expected at most 16777216: the "
+            "state holds these points, and one value of the server holds 512 MB",
+        ),
+        (
+            model(publish="{keep: 1000000000}"),
+            "c.yaml:1: models.m.publish.keep: got 1000000000; expected an integer <= 1000000 and "
+            ">= 1",
+        ),
+        (
+            model(batch="{max_entry_bytes: 1000000000}"),
+            "c.yaml:1: models.m.batch.max_entry_bytes: got 1000000000; expected an integer <= "
+            "536870912 and >= 1 and >= 1048576",
+        ),
+        (
+            model(batch="{size: 1000000000}"),
+            "c.yaml:1: models.m.batch.size: got 1000000000; expected at most 10000000: a batch is "
+            "held in memory",
+        ),
+        (
+            model(batch="{linger: 400d}"),
+            "c.yaml:1: models.m.batch.linger: got '400d'; expected at most 1d",
+        ),
+        (
+            "worker: {lease: 300d}",
+            "c.yaml:1: worker.lease: got '300d'; expected at most 1d",
+        ),
+        (
+            "worker: {health_ttl: 1ms}",
+            "c.yaml:1: worker.health_ttl: got '1ms'; expected at least 100ms: it couldn't be "
+            "renewed in time",
+        ),
+        (
+            model(init="{kind: warm_up, restarts: 1000000}"),
+            "c.yaml:1: models.m.init.restarts: got 1000000; expected an integer <= 1000 and >= 1",
         ),
         (
             model(streams="[x, x]"),
@@ -329,3 +461,44 @@ def test_an_unreadable_file_is_told() -> None:
 def test_long_values_are_cut_short() -> None:
     (line,) = told(f"namespace: {'long ' * 100}")
     assert len(line) < 150
+
+
+def test_what_cannot_work_is_refused_wherever_it_is_set() -> None:
+    many, codes = "1000000000", "'{streamclust:m}:codes'"
+    [line] = told(model(), {"STREAMCLUST_MODELS__M__N_CLUSTERS": many})
+    assert line.startswith("c.yaml:1: models.m: n_clusters 1000000000 makes a state of ")
+    [line] = told(model(), {}, f"models.m.n_clusters={many}")
+    assert line.startswith("c.yaml:1: models.m: n_clusters 1000000000 makes a state of ")
+    [line] = told(model(), {"STREAMCLUST_MODELS__M__STREAMS": codes})
+    assert line.startswith("STREAMCLUST_MODELS__M__STREAMS: models.m.streams: ")
+    [line] = told(model(), {}, f"models.m.streams={codes}")
+    assert line.startswith("--set models.m.streams: models.m.streams: ")
+    [line] = told(model(), {}, "models.m.streams=a\nb")
+    assert line.startswith(r"--set models.m.streams: models.m.streams.0: got 'a\nb'; a name can't")
+    for line in told(model(), {}, "models.q\x1b[2J\n.n_clusters=3"):
+        assert line.isprintable()
+
+
+def test_streams_that_only_look_like_own_keys_are_accepted() -> None:
+    streams = ["{streamclust:m}:points", "{shop:m}:codes", "streamclust:m:codes", "é ü", "shared"]
+    Path("c.yaml").write_text(model(streams=str(streams)) + "\n")
+    assert list(load_settings(Path("c.yaml"), (), {}).models["m"].streams) == streams
+
+
+def test_every_key_of_a_model_is_known_as_its_own() -> None:
+    keys = Keys("shop", "m")
+    names = [name for name, member in vars(Keys).items() if isinstance(member, property)]
+    named = {name: getattr(keys, name) for name in names}
+    own = {name for name, key in named.items() if key.startswith("{")}
+    assert own == {name for name in own if is_own(named[name], "shop")}
+    assert own >= {"state", "models", "dead", "lease", "token", "health", "proposal", "refitting"}
+    assert is_own(keys.codes(), "shop")
+    assert is_own(keys.codes("a:b"), "shop")
+
+
+def test_a_file_without_an_end_is_no_configuration() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: has more than 33,554,432 bytes"):
+        load_settings(Path("/dev/zero"), (), {})
+    settings = load_settings(None, ("redis.password_file=/dev/zero",), {})
+    with pytest.raises(ConfigError, match="/dev/zero has more than 65,536 characters"):
+        settings.redis.read_password()

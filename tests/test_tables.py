@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.tables import KINDS, count_rows, read_table
+from streamclust.tables.chunk import Request as TableRequest
+from streamclust.tables.chunk import select
 from streamclust.tables.lines import Lines
 
 X = np.array([[1.5, 2.0, 1.0], [3.0, 4.25, 0.0], [5.0, 6.0, 2.5], [-7.0, 1e-300, 1.0]])
@@ -474,3 +478,240 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'streamclust\[parquet\]'"):
         list(read_table(path))
+
+
+# What a hostile file claims --------------------------------------------------------------------
+
+
+def _npy(shape: object, descr: str = "'<f8'", version: int = 1, data: bytes = b"") -> bytes:
+    head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    size = len(head).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes((version, 0)) + size + head + data
+
+
+def _npz(path: Path, *parts: bytes) -> None:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as member,
+    ):
+        for part in parts:
+            member.write(part)
+
+
+HUGE_HEADER = b"\x93NUMPY\x02\x00" + (0xFFFFFFF0).to_bytes(4, "little")
+UNREADABLE = "can't be read as numbers"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", UNREADABLE),
+        (b"\x93NUMPY", UNREADABLE),
+        (b"\x80\x04cos\nsystem\n.", UNREADABLE),
+        (HUGE_HEADER, UNREADABLE),
+        (_npy((2, 2), version=3), UNREADABLE),
+        (_npy("(" * 4000 + ")" * 4000), UNREADABLE),
+        (_npy("[" * 9000), UNREADABLE),
+        (_npy((2,), "'|O'", data=bytes(64)), UNREADABLE),
+        (_npy((2,), "('<f8', (3,))", data=bytes(64)), "save it as float32 or float64"),
+        (_npy((0, 10**9)), "has 1,000,000,000 columns; expected at most 1,048,576"),
+        (_npy((10**9, 3)), "24,000,000,000 bytes, but holds 0; it is damaged or cut off"),
+        (_npy((10**30, 3)), "but holds 0; it is damaged or cut off"),
+        (_npy((5, 5), data=bytes(10)), "200 bytes, but holds 10; it is damaged or cut off"),
+        (_npy((-1, 3)), "has shape (-1, 3), expected (points, features)"),
+        (_npy((-5, -5)), "has shape (-5, -5), expected (points, features)"),
+        (_npy((True, 2), data=bytes(64)), "has shape (True, 2), expected (points, features)"),
+        (_npy((10**18, 0)), "has no column of features"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_arrays_that_claim_what_they_do_not_hold(
+    data: bytes, message: str, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"data.{suffix}"
+    if suffix == "npy":
+        path.write_bytes(data)
+    else:
+        _npz(path, data)
+    if "damaged or cut off" in message and suffix == "npz":
+        message = UNREADABLE
+    refusal = _refusal(path)
+    assert refusal.startswith(f"data.{suffix}")
+    assert message in refusal
+    assert len(refusal) < 300
+
+
+def test_an_array_is_unpacked_chunk_by_chunk_in_either_order(tmp_path: Path) -> None:
+    table = np.arange(60.0).reshape(20, 3)
+    for order in ("C", "F"):
+        np.savez_compressed(tmp_path / "data.npz", a=np.asarray(table, order=order))
+        found = list(read_table(tmp_path / "data.npz", chunk=7))
+        assert [len(chunk.X) for chunk in found] == [7, 7, 6]
+        assert np.concatenate([chunk.X for chunk in found]).tolist() == table.tolist()
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "parquet"])
+def test_files_that_are_cut_off_or_overwritten_are_one_line(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"data.{suffix}"
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(300, 2))
+    WRITERS_OF_NOISE[suffix](path, table)
+    data = path.read_bytes()
+    for _ in range(60):
+        damaged = bytearray(data[: rng.integers(1, len(data) + 1)])
+        start = rng.integers(len(damaged))
+        damaged[start : start + 8] = rng.bytes(len(damaged[start : start + 8]))
+        path.write_bytes(damaged)
+        try:
+            rows = sum(len(chunk.X) for chunk in read_table(path))
+        except DataError as error:
+            assert "\n" not in str(error)
+        else:
+            assert rows <= 300
+
+
+WRITERS_OF_NOISE: dict[str, Callable[[Path, NDArray[Any]], object]] = {
+    "npy": np.save,
+    "npz": lambda path, table: np.savez_compressed(path, a=table),
+    "parquet": lambda path, table: pq.write_table(pa.table({"a": table[:, 0]}), path),
+}
+
+BOUNDED = """
+import resource, sys
+import numpy, pyarrow.parquet
+from streamclust.errors import DataError
+from streamclust.tables import count_rows, read_table
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)
+for path in sys.argv[1:]:
+    try:
+        print(path, sum(len(chunk.X) for chunk in read_table(path)))
+    except DataError as error:
+        print(error)
+    try:
+        count_rows(path)
+    except DataError:
+        pass
+"""
+
+
+def test_bombs_are_refused_within_half_a_gigabyte(tmp_path: Path) -> None:
+    _npz(tmp_path / "header.npz", HUGE_HEADER, *([b" " * (1 << 22)] * 128))
+    for name, head in {
+        "a.npy": HUGE_HEADER,
+        "a.csv": b"",
+        "a.jsonl": b"",
+        "a.parquet": b"",
+    }.items():
+        (tmp_path / name).write_bytes(head)
+        os.truncate(tmp_path / name, 5 << 30)
+    (tmp_path / "deep.jsonl").write_bytes(b"[" * 1_000_000)
+    (tmp_path / "cell.csv").write_bytes(b'a\n"' + b"1" * 1_000_000 + b'"\n')
+    (tmp_path / "wide.jsonl").write_bytes(b"[" + b",".join([b"1"] * 2_000_000) + b"]")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, *names],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = dict(zip(names, done.stdout.splitlines(), strict=True))
+    assert "field larger than field limit" in lines.pop("cell.csv")
+    assert "nested too deeply" in lines.pop("deep.jsonl")
+    assert "2,000,000 columns; expected at most" in lines.pop("wide.jsonl")
+    for name in ("a.csv", "a.jsonl"):
+        assert lines.pop(name) == f"{name} line 1 is too long; is it a text?"
+    assert all("can't be read as" in line for line in lines.values())
+
+
+def test_rows_out_of_proportion_to_the_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.files.SMALL_BYTES", 1 << 20)
+    table = np.zeros((1 << 19, 2))
+    np.savez_compressed(tmp_path / "rows.npz", a=table)
+    pq.write_table(pa.table({"a": table[:, 0]}), tmp_path / "rows.parquet")
+    assert "array 'a', would unpack to 8,388,608 bytes from" in _refusal(tmp_path / "rows.npz")
+    assert "rows.parquet would unpack to 4,194,304 bytes" in _refusal(tmp_path / "rows.parquet")
+    np.savez_compressed(tmp_path / "rows.npz", a=table[: 1 << 16])
+    assert len(_whole(tmp_path / "rows.npz")[0]) == 1 << 16
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_many_columns_take_time_in_proportion(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counted(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+    names = [Counted(f"c{index}") for index in range(2000)]
+    select(names, TableRequest("t"))
+    assert Counted.compared < 20 * len(names)
+    # and a chunk of a wide table has fewer rows
+    monkeypatch.setattr("streamclust.tables.chunk.MOST_CELLS", 1 << 14)
+    row = "[" + ",".join(["1"] * 64) + "]\n"
+    path = tmp_path / f"wide.{suffix}"
+    path.write_text((row if suffix == "jsonl" else row.strip("[]\n") + "\n") * 300)
+    assert [len(chunk.X) for chunk in read_table(path, chunk=1000)] == [250, 50]
+
+
+def test_a_row_of_any_number_of_lines_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.tables.lines.LINE_BYTES", 1 << 18)
+    path = tmp_path / "t.csv"
+    path.write_text("x,note\n1," + '"a\n",' * 200_000)
+    assert _refusal(path, columns=["x"]).endswith("is in a row that is too long; close its quotes")
+    path.write_text("x,note\n" + '1,"a\nb"\n' * 100_000)
+    assert len(_whole(path, columns=["x"])[0]) == 100_000
+
+
+def test_long_lines_make_short_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamclust.tables.lines.BATCH_BYTES", 1 << 18)
+    path = tmp_path / "notes.csv"
+    path.write_text("x,note\n" + ("1," + "n" * 10_000 + "\n") * 100)
+    sizes = [len(chunk.X) for chunk in read_table(path, columns=["x"])]
+    assert sum(sizes) == 100
+    assert max(sizes) < 40
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "a\x1b[31m,b\n1,2\n", "t.csv: the column name 'a\\x1b[31m' has a control char"),
+        ("t.tsv", "a\x00\tb\n1\t2\n", "t.tsv: the column name 'a\\x00' has a control character"),
+        ("t.csv", "a\u202eb\n1\n", "t.csv: the column name 'a\\u202eb' has a control character"),
+        ("t.jsonl", '{"a\\nb": 1}', "t.jsonl: the column name 'a\\nb' has a control character"),
+        ("t.csv", '"a\nb",c\n1,2\n', "t.csv line 1: a column name has a line end; rename the"),
+        ("t.csv", '\n\n"a\nb",c\n1,2\n', "t.csv line 3: a column name has a line end; rename the"),
+    ],
+)
+def test_control_characters_in_column_names(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    _text(tmp_path / name, text)
+    assert _refusal(tmp_path / name).startswith(message)
+
+
+def test_names_in_messages_are_short_and_printable(tmp_path: Path) -> None:
+    _text(tmp_path / "t.csv", "\x1b" * 5000 + ",b\n1,x\n")
+    refusal = _refusal(tmp_path / "t.csv", columns=["c"])
+    assert refusal.isprintable()
+    assert len(refusal) < 300
+
+
+def test_only_regular_files_are_mapped(tmp_path: Path) -> None:
+    for suffix in ("npy", "npz", "parquet"):
+        path = tmp_path / f"fifo.{suffix}"
+        os.mkfifo(path)
+        assert _refusal(path) == f"can't read fifo.{suffix}: it is a FIFO; name a regular file"
+        with pytest.raises(DataError):
+            count_rows(tmp_path, kind="npy")
+    assert _refusal("/dev/zero", kind="csv") == "zero line 1 is too long; is it a text?"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli.common import opened_client
 from streamclust.cli.progress import point_progress
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -51,8 +51,11 @@ def encode_points(
     """Encode a file, a picture or standard input, to a file or to standard output."""
     from streamclust.cli.ctrl_c import Wakeup
     from streamclust.encoder.files import encode_chunks, encode_file
+    from streamclust.files import check_target
     from streamclust.worker.build import points_format
 
+    if out is not None:
+        check_target(out)
     wakeup = Wakeup()
     model = find_model(settings, name, version)
     if name in settings.models:
@@ -79,24 +82,28 @@ def encode_points(
             )
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
-    click.echo(json.dumps(asdict(report)) if as_json else _sentence(report, out))
+    click.echo(exact_json(asdict(report)) if as_json else _sentence(report, out))
 
 
 def find_model(settings: Settings, name: str, version: int | None = None) -> Model:
     """Return a published model, or the one in a .safetensors file."""
     if not name.endswith(".safetensors"):
-        with opened_client(settings) as client:
-            return client.model(name, version)
+        return published_model(settings, name, version)
     from streamclust.errors import DataError
+    from streamclust.files import read_whole
+    from streamclust.store.keys import VALUE_BYTES
     from streamclust.store.published import decode_model
 
-    try:
-        model = decode_model(Path(name).read_bytes(), name)
-    except OSError as error:
-        raise DataError(f"can't read {name}: {error.strerror}") from None
+    model = decode_model(read_whole(name, VALUE_BYTES), name)
     if version not in (None, model.version):
         raise DataError(f"{name} holds version {model.version}, not {version}")
     return model
+
+
+def published_model(settings: Settings, name: str, version: int | None = None) -> Model:
+    """Return a published model."""
+    with opened_client(settings) as client:
+        return client.model(name, version)
 
 
 def _rows(

@@ -16,6 +16,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.console import Console
+
     from streamclust.client import Client
     from streamclust.config import Settings
     from streamclust.store.connect import Server
@@ -116,6 +118,13 @@ def discard(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that shows text as it is: `[red]` or `:tada:` in a name mean nothing."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, stderr=stderr)
 
 
 @contextmanager

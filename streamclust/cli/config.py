@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli.common import server_options
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
@@ -36,7 +37,7 @@ def check(settings: Settings, as_json: bool) -> None:
       streamclust config check -c prod.yaml --json
     """
     summary = _summary(settings)
-    click.echo(json.dumps(summary) if as_json else _sentence(summary))
+    click.echo(json.dumps(summary) if as_json else printable(_sentence(summary)))
 
 
 @config.command()

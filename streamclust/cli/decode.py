@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from streamclust.cli.code_files import EXIT_INTERRUPTED, published_model
 from streamclust.cli.common import server_options
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
@@ -29,25 +31,35 @@ if TYPE_CHECKING:
 def decode(settings: Settings, codes: Path, out: Path, as_json: bool) -> None:
     """Give back the points of a file that `streamclust encode` wrote, each as its centroid.
 
-    The server is asked only if the file names its model instead of holding the centroids.
+    The server is asked only if the file names its model instead of holding the centroids. FILE is
+    there whole or not at all; a symbolic link isn't followed. Points of more than 1 GiB and of more
+    than 4,096 times the file of codes are refused. In a CSV file a name that a spreadsheet would
+    take for a formula has a ' before it.
 
     \b
     Examples:
       streamclust decode codes.safetensors --out points.npy
       streamclust decode photo.safetensors --out photo.png
     """
-    from streamclust.cli.code_files import find_model
-    from streamclust.encoder.files import decode_file, write_points
-    from streamclust.encoder.pictures import write_picture
+    import numpy as np
 
-    header, X = decode_file(codes, lambda name, version: find_model(settings, name, version))
-    if out.suffix.lower() in (".npy", ".csv"):
-        write_points(out, X, header.features)
-    elif header.picture is not None:
-        write_picture(out, X, header.picture, header.peak)
-    else:
-        raise click.UsageError(f"{codes} holds no picture; name a .npy or .csv file in --out")
+    from streamclust.encoder.files import decode_parts, write_parts
+    from streamclust.encoder.pictures import as_pixels, write_pixels
+    from streamclust.files import check_target
+
+    check_target(out)
+    try:
+        header, D, parts = decode_parts(codes, partial(published_model, settings))
+        if out.suffix.lower() in (".npy", ".csv"):
+            write_parts(out, parts, (header.n, D), header.features)
+        elif header.picture is not None:
+            pixels = np.concatenate([as_pixels(part, header.peak) for part in parts])
+            write_pixels(out, pixels.reshape(header.picture))
+        else:
+            raise click.UsageError(f"{codes} holds no picture; name a .npy or .csv file in --out")
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
-        click.echo(json.dumps({**asdict(header), "bits_per_point": header.bits}))
+        click.echo(exact_json({**asdict(header), "bits_per_point": header.bits}))
     else:
         click.echo(f"{header.n:,} points to {out}, distortion {header.distortion:.6g}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli.common import daemon_wait, found_server, server_options, wait_option
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def _encode_streams(
 
 
 def _json(model: str, done: Sequence[Tally]) -> str:
-    return json.dumps({"model": model, "streams": [asdict(tally) for tally in done]})
+    return exact_json({"model": model, "streams": [asdict(tally) for tally in done]})
 
 
 def _sentence(tally: Tally) -> str:
@@ -129,4 +129,5 @@ def _sentence(tally: Tally) -> str:
     more = "".join(
         f", {value:,} {words}" for name, words in notes.items() if (value := getattr(tally, name))
     )
-    return f"{tally.stream}: {tally.points:,} points in {tally.entries:,} entries encoded{more}"
+    done = f"{tally.points:,} points in {tally.entries:,} entries encoded"
+    return f"{printable(tally.stream)}: {done}{more}"

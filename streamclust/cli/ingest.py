@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from streamclust.cli.common import (
 )
 from streamclust.cli.ctrl_c import CtrlC
 from streamclust.cli.progress import point_progress
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,6 +116,7 @@ def ingest(
     from streamclust.worker.log import command_log
     from streamclust.worker.patience import Patience
 
+    _check_stream(stream, settings.namespace)
     block = block or DEFAULT_BLOCK[entry_format]
     ctrl_c = CtrlC()
     chunks, total = _open_tables(block, ctrl_c.wait_for, **table)
@@ -152,6 +153,16 @@ def ingest(
         ctx.exit(EXIT_INTERRUPTED)
 
 
+def _check_stream(stream: str, namespace: str) -> None:
+    from streamclust.store.keys import is_own
+    from streamclust.text import has_control
+
+    if is_own(stream, namespace):
+        raise click.UsageError(f"--stream {stream!r} is a key of streamclust; name another")
+    if has_control(stream):
+        raise click.UsageError(f"--stream {stream!r} has a control character; name another")
+
+
 def _open_tables(
     block: int,
     wait_for: Callable[[int], None],
@@ -178,7 +189,7 @@ def _open_tables(
 
 
 def _json(report: IngestReport, stream: str, interrupted: bool) -> str:
-    return json.dumps({"stream": stream, **asdict(report), "interrupted": interrupted})
+    return exact_json({"stream": stream, **asdict(report), "interrupted": interrupted})
 
 
 def _sentence(report: IngestReport, stream: str, interrupted: bool) -> str:

@@ -13,6 +13,7 @@ import click
 
 from streamclust.cli.common import discard, say
 from streamclust.errors import ConfigError, ServerError, StreamclustError
+from streamclust.text import printable
 from streamclust.version import __version__
 
 EXIT_ERROR = 1
@@ -57,9 +58,15 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except StreamclustError as error:
-            for line in str(error).splitlines():
+            for line in str(error).split("\n"):
                 say(f"error: {line}")
             ctx.exit(_exit_code(error))
+        except MemoryError:
+            say("error: out of memory; give it less data, or more memory")
+            ctx.exit(EXIT_ERROR)
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message)
+            raise
 
 
 def _exit_code(error: StreamclustError) -> int:
@@ -106,7 +113,8 @@ def cli() -> None:
       streamclust worker --config config.yaml               learn from it
       streamclust watch MODEL                               see the model change
 
-    Exit codes: 0 all is well, 1 an error, 2 wrong usage or settings, 3 the server.
+    Exit codes: 0 all is well, 1 an error, 2 wrong usage or settings, 3 the server,
+    130 Ctrl-C.
     """
 
 

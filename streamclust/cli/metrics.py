@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.common import found_server, opened_server, say, server_options, wait_option
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,7 @@ class StatusCollector:
                 for row in rows:
                     value = value_of(row)
                     if value is not None:
-                        family.add_metric([row.name], float(value))
+                        family.add_metric([printable(row.name)], float(value))
                 yield family
 
 

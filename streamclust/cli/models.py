@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, opened_job, server_options
+from streamclust.cli.common import opened_client, opened_job, plain_console, server_options
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
         client.model(model)  # says which models there are, if not this one
         for version in client.updates(model, since=0, timeout=0):
             if as_json:
-                click.echo(json.dumps(version.summary()))
+                click.echo(exact_json(version.summary()))
                 continue
             if before is None:
                 click.echo(header(version))
@@ -82,13 +82,11 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
     if as_json:
         click.echo(found.to_json())
         return
-    from rich.console import Console
-
     from streamclust.cli.status import components_table
 
-    console = Console(markup=False)
+    console = plain_console()
     for name, value in found.summary().items():
-        console.print(f"{name:<17} {value}", highlight=False)
+        console.print(f"{name:<17} {printable(str(value))}", highlight=False)
     console.print()
     console.print(components_table(found))
 
@@ -113,7 +111,7 @@ def diff(settings: Settings, model: str, old: int, new: int | None, as_json: boo
     with opened_client(settings) as client:
         before, after = client.model(model, old), client.model(model, new)
     if as_json:
-        click.echo(json.dumps(_difference(before, after)))
+        click.echo(exact_json(_difference(before, after)))
     else:
         _show_difference(before, after)
 
@@ -134,7 +132,6 @@ def _difference(before: Model, after: Model) -> dict[str, object]:
 
 
 def _show_difference(before: Model, after: Model) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from streamclust.cli.words import number
@@ -145,11 +142,11 @@ def _show_difference(before: Model, after: Model) -> None:
         table.add_column(name, justify="right")
     for row in _rows(before, after):
         table.add_row(*row)
-    console = Console(markup=False)
+    console = plain_console()
     scores = " -> ".join(number(model.score) for model in (before, after))
     console.print(
-        f"{after.name} {versions[0]} -> {versions[1]}: {after.points - before.points:,} points, "
-        f"{after.score_name} {scores}",
+        f"{printable(after.name)} {versions[0]} -> {versions[1]}: "
+        f"{after.points - before.points:,} points, {after.score_name} {scores}",
         highlight=False,
     )
     console.print(table)
@@ -229,7 +226,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
             click.echo(f"error: {error}", err=True)
             raise SystemExit(130) from None
     if as_json:
-        click.echo(json.dumps({"model": model, "back_to": version, **asdict(done)}))
+        click.echo(exact_json({"model": model, "back_to": version, **asdict(done)}))
     else:
         how = "taken over by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli.common import ONE_SHOT_WAIT, opened_job, server_options, wait_option
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -194,7 +194,7 @@ def refit(
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
     if as_json:
-        click.echo(json.dumps({"model": model, **asdict(report)}))
+        click.echo(exact_json({"model": model, **asdict(report)}))
     else:
         _say(report, model, dry_run)
     if report.stopped:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from streamclust.cli.common import opened_job, server_options
 from streamclust.cli.refit import data_options
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
@@ -46,7 +46,7 @@ def score(
     with opened_job(settings, model) as job:
         label, found = score_live(job, which)
     if as_json:
-        click.echo(json.dumps({"model": model, "source": label, **asdict(found)}))
+        click.echo(exact_json({"model": model, "source": label, **asdict(found)}))
     else:
         _show(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, server_options
+from streamclust.cli.common import opened_job, plain_console, server_options
 from streamclust.cli.refit import data_options
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,20 +72,22 @@ def select(
       streamclust select shuttle --k 2..20 --png elbow.png
     """
     from streamclust.cli.ctrl_c import CtrlC
+    from streamclust.files import check_target
     from streamclust.refit.command import select_live
     from streamclust.refit.curves import check_plotting, draw
     from streamclust.refit.runs import Plan
     from streamclust.refit.selection import choose, parse_numbers
 
     wanted = parse_numbers(numbers)
-    if not no_png:
+    path = None if no_png else png or Path(f"{model}-select.png")
+    if path is not None:
         check_plotting()
+        check_target(path)
     with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(len(wanted)) as on_pass:
         plan = Plan(restarts, seed=job.model.seed)
         scores = select_live(job, which, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set)
-    choice, path = choose(scores), None
-    if not no_png:
-        path = png or Path(f"{model}-select.png")
+    choice = choose(scores)
+    if path is not None:
         draw(scores, choice, f"{model}: {scores[0].points:,} points", path)
     (_print_json if as_json else _show)(model, scores, choice, path)
 
@@ -115,11 +117,10 @@ def _progress(total: int) -> Iterator[Callable[[int, Pass], None]]:
 def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
     whole: dict[str, Any] = {"model": model, "scores": [asdict(each) for each in scores]}
     whole |= {"choice": asdict(choice), "png": None if path is None else str(path)}
-    click.echo(json.dumps(whole))
+    click.echo(exact_json(whole))
 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from streamclust.cli.words import number
@@ -138,7 +139,7 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
             number(each.silhouette),
             _marks(each.n_components, choice),
         )
-    Console(markup=False).print(table)
+    plain_console().print(table)
     if path is not None:
         click.echo(f"picture: {path}")
 

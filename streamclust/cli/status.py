@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_server, server_options
+from streamclust.cli.common import opened_server, plain_console, server_options
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from streamclust.store.gaps import Lost
     from streamclust.store.health import Health
     from streamclust.store.published import Model
+
+WIDEST_NAME = 100
+"""Characters of a name that are shown in a table."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
         names = models or all_names(client, settings)
         rows = [look(client, settings, name) for name in names]
     if as_json:
-        click.echo(json.dumps([row.as_dict() for row in rows]))
+        click.echo(exact_json([row.as_dict() for row in rows]))
     else:
         _show(rows, detailed=len(models) == 1)
 
@@ -123,14 +126,12 @@ def look(client: redis.Redis, settings: Settings, name: str) -> Row:
 
 
 def _show(rows: Sequence[Row], *, detailed: bool) -> None:
-    from rich.console import Console
-
-    console = Console(markup=False)
+    console = plain_console()
     if not rows:
         console.print("no models yet: describe one in config.yaml and run `streamclust worker`")
         return
     console.print(_models_table(rows))
-    kernels = sorted({row.health.kernels for row in rows if row.health is not None})
+    kernels = sorted({printable(row.health.kernels) for row in rows if row.health is not None})
     if kernels:
         console.print(f"kernels: {'; '.join(kernels)}")
     if detailed and rows[0].model is not None:
@@ -157,9 +158,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 
     model, health = row.model, row.health
     return (
-        row.name,
+        printable(row.name, WIDEST_NAME),
         "-" if model is None else _kind(model),
-        "none" if health is None else health.phase,
+        "none" if health is None else printable(health.phase),
         "-" if model is None else str(model.version),
         count(row.points, "-"),
         "-" if health is None else f"{health.rate:,.0f}",
@@ -193,7 +194,7 @@ def components_table(model: Model) -> Table:
     table.add_column("SHARE", justify="right")
     features = model.features or tuple(f"x{d}" for d in range(model.means.shape[1]))
     for feature in features[:8]:
-        table.add_column(feature, justify="right")
+        table.add_column(printable(feature, WIDEST_NAME), justify="right")
     total = float(model.mass.sum()) or 1.0
     for k, mass, mean in zip(model.numbers.tolist(), model.mass, model.means, strict=True):
         values = (number(float(value)) for value in mean[:8])

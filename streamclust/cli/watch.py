@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from math import isnan
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli.common import opened_client, server_options, wait_option
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from streamclust.client import Client
@@ -103,7 +103,7 @@ def row(model: Model, before: Model | None) -> str:
         model.version,
         when,
         f"{model.points:,}",
-        model.reason,
+        printable(model.reason),
         number(model.score),
         number(_moved(model, before)),
         bars(model.mass.tolist()),
@@ -119,4 +119,4 @@ def _moved(model: Model, before: Model | None) -> float | None:
 
 
 def _as_json(model: Model, arrays: bool) -> str:
-    return model.to_json() if arrays else json.dumps(model.summary())
+    return model.to_json() if arrays else exact_json(model.summary())

@@ -13,6 +13,7 @@ from streamclust.cli.common import (
     server_options,
     wait_option,
 )
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ def _check(settings: Settings) -> None:
             if health is None:
                 missing.append(name)
             else:
-                click.echo(f"{name}: alive, {health.phase}, {health.points:,} points")
+                click.echo(f"{name}: alive, {printable(health.phase)}, {health.points:,} points")
     for name in missing:
         click.echo(f"{name}: no live worker", err=True)
     if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import fsum, isfinite
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -12,6 +11,7 @@ from streamclust.config.section import Section
 from streamclust.config.values import (
     Allowed,
     Count,
+    FilePath,
     Integer,
     Matrix,
     Number,
@@ -124,10 +124,14 @@ class CoresetSettings(Section):
     points: Annotated[Integer, Field(ge=0)] | None = Field(
         default=None,
         description="Points kept, besides up to as many new ones; 0 keeps none. null means 8,000 "
-        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K.",
+        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K. "
+        "The state holds them, in 512 MB.",
     )
     reseeds: Integer = Field(
-        default=3, ge=0, description="Fresh seedings tried each time, besides the live model."
+        default=3,
+        ge=0,
+        le=1000,
+        description="Fresh seedings tried each time, besides the live model.",
     )
 
 
@@ -138,10 +142,12 @@ class WarmUp(Section):
         default="warm_up", description="Cluster the first points in one go and start from that."
     )
     points: Count | None = Field(
-        default=None, description="Points to gather first; null means max(1000, 10 K)."
+        default=None,
+        description="Points to gather first; null means max(1000, 10 K). The state holds them, in "
+        "512 MB.",
     )
     restarts: Count = Field(
-        default=4, description="Seedings tried on the warm-up; the best one is kept."
+        default=4, le=1000, description="Seedings tried on the warm-up; the best one is kept."
     )
 
 
@@ -191,7 +197,7 @@ class FileGiven(GivenStart):
     """Start from a published model in a file."""
 
     kind: Literal["file"] = Field(default="file", description="Start from a model in a file.")
-    path: Path = Field(
+    path: FilePath = Field(
         description="A .safetensors file of a model; relative to the current directory."
     )
 

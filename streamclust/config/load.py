@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from streamclust.config.problems import problems, stray_keys
+from streamclust.config.problems import own_streams, problems, stray_keys
 from streamclust.config.settings import Settings
 from streamclust.config.sources import (
     FILE_VARIABLE,
@@ -20,6 +20,7 @@ from streamclust.config.sources import (
 )
 from streamclust.config.strict_yaml import Keys
 from streamclust.errors import ConfigError
+from streamclust.text import printable
 
 DEFAULT_FILE = Path("config.yaml")
 
@@ -107,6 +108,8 @@ def _validated(layer: Layer, source: str) -> Settings:
         settings = Settings(**known)
     except ValidationError as error:
         lines += problems(error, layer, source)
+    else:
+        lines += own_streams(settings, layer, source)
     if lines:
-        raise ConfigError("\n".join(lines))
+        raise ConfigError("\n".join(map(printable, lines)))
     return settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from streamclust.config.learning import (
     CentroidsGiven,
@@ -31,7 +31,9 @@ from streamclust.config.values import (
     StartPosition,
     Streams,
     Text,
+    UpToADay,
     distinct,
+    up_to_a_day,
 )
 from streamclust.store.keys import CODE_FIELDS, VALUE_BYTES
 
@@ -82,6 +84,9 @@ class PointsSettings(Section):
 _LEAST = 4096
 """Points of a batch that may grow, at first."""
 
+_MOST = 10_000_000
+"""Points of a batch, at most."""
+
 
 class BatchSettings(Section):
     """When a batch is full."""
@@ -91,16 +96,25 @@ class BatchSettings(Section):
         description="Points that make a batch full. auto takes 4,096, and more where a backlog is "
         "there to fill it: a 32nd of the points learned so far, up to 65,536, but at most a 64th "
         "of a half-life. Where steps, losses or time are counted (a power schedule, a drift "
-        "detector, a half-life in event time) it stays at 4,096.",
+        "detector, a half-life in event time) it stays at 4,096. At most 10,000,000.",
     )
-    linger: Duration = Field(
-        default=0.2, description="Longest wait for a batch to fill; 0 learns what is there."
+    linger: Annotated[Duration, AfterValidator(up_to_a_day)] = Field(
+        default=0.2,
+        description="Longest wait for a batch to fill; 0 learns what is there. At most 1d.",
     )
     max_entry_bytes: Annotated[Count, Field(ge=1 << 20)] = Field(
         default=1 << 24,
+        le=VALUE_BYTES,
         description="Largest entry that is read, in bytes; a larger one is refused. It bounds the "
         "worker's memory.",
     )
+
+    @field_validator("size")
+    @classmethod
+    def _size_held_in_memory(cls, size: object) -> object:
+        if isinstance(size, int) and size > _MOST:
+            raise ValueError(f"expected at most {_MOST}: a batch is held in memory")
+        return size
 
     @property
     def least(self) -> int:
@@ -126,7 +140,7 @@ class PublishSettings(Section):
     every: PositiveDuration = Field(
         default=5.0, description="Publish a version after this much time."
     )
-    keep: Count = Field(default=100, description="Versions kept in :models.")
+    keep: Count = Field(default=100, le=1_000_000, description="Versions kept in :models.")
 
 
 class DeadSettings(Section):
@@ -152,17 +166,20 @@ class EncodeSettings(Section):
         description="Streams that `streamclust encode` reads; empty means the model's own.",
     )
     top: Count = Field(
-        default=1, description="Components told for each point, best first; more than 1 adds top."
+        default=1,
+        le=1000,
+        description="Components told for each point, best first; more than 1 adds top.",
     )
     labels: tuple[Text, ...] = Field(
         default=(),
         description="Fields of an entry that are repeated beside its codes, such as a key. With "
         "named fields, points.features must say which are the numbers.",
     )
-    keep: Count = Field(default=100_000, description="Entries kept in :codes, about.")
-    takeover: PositiveDuration = Field(
+    keep: Count = Field(default=100_000, le=10**12, description="Entries kept in :codes, about.")
+    takeover: UpToADay = Field(
         default=10.0,
-        description="Entries of an encoder without a sign of life for so long go to another.",
+        description="Entries of an encoder without a sign of life for so long go to another. At "
+        "most 1d.",
     )
 
     @model_validator(mode="before")
@@ -203,7 +220,10 @@ class RefitSettings(Section):
         "null means all that the streams retain.",
     )
     restarts: Integer = Field(
-        default=4, ge=0, description="Runs from fresh seeds, besides the one from the live model."
+        default=4,
+        ge=0,
+        le=1000,
+        description="Runs from fresh seeds, besides the one from the live model.",
     )
 
 
@@ -270,6 +290,13 @@ class _Model(Section):
     def _streams_distinct(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
         return distinct("streams", streams)
 
+    @model_validator(mode="after")
+    def _coreset_fits(self) -> Self:
+        kept = self.coreset.points
+        if kept is not None:
+            _check_points("coreset.points", kept, 2 * kept, self.points.dimension)
+        return self
+
     def _check_scale(self, init: object) -> None:
         if self.scale != "none" and not isinstance(init, WarmUp):
             raise ValueError(
@@ -311,7 +338,7 @@ class KMeansSettings(_Model):
     def _init_fits(self) -> Self:
         self._check_scale(self.init)
         if isinstance(self.init, WarmUp):
-            _check_sample(self.init, "n_clusters", self.bounds)
+            _check_sample(self.init, "n_clusters", self.bounds, self.points.dimension)
         if isinstance(self.init, CentroidsGiven):
             want = (_size_given(self.init.centroids, self.bounds), self.points.dimension)
             _check_shape("init.centroids", self.init.centroids, want)
@@ -344,7 +371,7 @@ class GaussianMixtureSettings(_Model):
     @model_validator(mode="after")
     def _state_fits(self) -> Self:
         D = self.points.dimension
-        second = 2 * (D or 0) if self.covariance_type == "full" else 2
+        second = 2 * (D or 1) if self.covariance_type == "full" else 2
         _check_state("n_components", self.bounds[1], D, 3 + second)
         return self
 
@@ -357,7 +384,7 @@ class GaussianMixtureSettings(_Model):
                 "take covariance_type diag"
             )
         if isinstance(self.init, WarmUp):
-            _check_sample(self.init, "n_components", self.bounds)
+            _check_sample(self.init, "n_components", self.bounds, self.points.dimension)
         if isinstance(self.init, MixtureGiven):
             self._check_given(self.init)
         return self
@@ -385,8 +412,10 @@ ModelSettings: TypeAlias = Annotated[
 ]
 
 
-def _check_sample(init: WarmUp, name: str, sizes: tuple[int | None, int]) -> None:
+def _check_sample(init: WarmUp, name: str, sizes: tuple[int | None, int], D: int | None) -> None:
     least, most = sizes
+    if init.points is not None:
+        _check_points("init.points", init.points, init.points, D)
     if init.points is not None and init.points < most:
         what = name if least is None else f"the most {name}"
         raise ValueError(f"init.points is {init.points}; expected at least {what}, {most}")
@@ -398,12 +427,30 @@ def _size_given(means: tuple[Any, ...], sizes: tuple[int | None, int]) -> int:
     return most if least is None else min(max(len(means), least), most)
 
 
+def _check_points(name: str, value: int, held: int, D: int | None) -> None:
+    """Refuse to keep so many points in the state: their D numbers and weights fit no server."""
+    size = 8 * (1 + (D or 1)) * held
+    if size > VALUE_BYTES:
+        most = value * VALUE_BYTES // size
+        raise ValueError(
+            f"{name} is {value}; expected at most {most}{_features(D)}: the state holds these "
+            f"points, and one value of the server holds {VALUE_BYTES >> 20} MB"
+        )
+
+
+def _features(D: int | None) -> str:
+    return f" with {D} feature{'' if D == 1 else 's'}" if D else ""
+
+
 def _check_state(name: str, K: int, D: int | None, arrays: int) -> None:
-    """Refuse a model whose state, so many arrays of K x D numbers, no server can hold."""
-    size = 8 * arrays * K * (D or 0)
+    """Refuse a model whose state, so many arrays of K x D numbers, no server can hold.
+
+    Without a D it is looked at as if there were one feature.
+    """
+    size = 8 * arrays * K * (D or 1)
     if size > VALUE_BYTES:
         raise ValueError(
-            f"{name} {K} with {D} features makes a state of {size >> 20} MB; expected at most "
+            f"{name} {K}{_features(D)} makes a state of {size >> 20} MB; expected at most "
             f"{VALUE_BYTES >> 20} MB, what one value of the server holds: take fewer of either"
         )
 

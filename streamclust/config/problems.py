@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 from streamclust.config.schema import ROOT, Type, allowed, is_secret, resolve, step
 from streamclust.config.sources import PREFIX, Layer
 from streamclust.config.values import Name
+from streamclust.store.keys import is_own
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
+    from streamclust.config.settings import Settings
+
 _NOT_A_SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _LONGEST = 60
+_ENCODED = ("encode", "streams")
 
 
 def stray_keys(layer: Layer) -> Iterator[str]:
@@ -38,6 +42,19 @@ def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]
             yield _without_kind(path, parents[-1], origin, layer)
         else:
             yield f"{origin}: {_place(path)}: {_told(details, path, parents[-1])}"
+
+
+def own_streams(settings: Settings, layer: Layer, source: str) -> Iterator[str]:
+    """Yield a line for each stream to read that is a key which streamclust writes."""
+    for name, model in settings.models.items():
+        for keys, streams in ((("streams",), model.streams), (_ENCODED, model.encode.streams)):
+            path = ("models", name, *keys)
+            for stream in streams:
+                if is_own(stream, settings.namespace):
+                    yield (
+                        f"{_origin(path, layer, source)}: {_place(path)}: {stream!r} is a key that "
+                        "streamclust writes; name the stream that the producers write"
+                    )
 
 
 def _walk(loc: Iterable[int | str]) -> tuple[tuple[str, ...], list[Type]]:

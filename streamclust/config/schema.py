@@ -126,12 +126,16 @@ def allowed(kind: Type) -> str:
     """Return what a type accepts, in words, such as "an integer >= 1"."""
     parts = [part for m in kind.metadata for part in getattr(m, "metadata", [m])]
     limits = [
-        f"{_BOUNDS[type(part)]} {getattr(part, type(part).__name__.lower()):g}"
+        f"{_BOUNDS[type(part)]} {_limit(getattr(part, type(part).__name__.lower()))}"
         for part in parts
         if type(part) in _BOUNDS
     ]
     text = f"{_words(kind)} {' and '.join(limits)}".strip()
     return f"{text}, or null" if kind.optional else text
+
+
+def _limit(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _words(kind: Type) -> str:

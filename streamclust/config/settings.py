@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from streamclust.config.model import ModelSettings
 from streamclust.config.section import Section
-from streamclust.config.values import Allowed, Name, PositiveDuration
+from streamclust.config.values import Allowed, FilePath, Name, UpToADay
 from streamclust.errors import ConfigError
 from streamclust.store.url import expand
 
@@ -39,7 +39,7 @@ class RedisSettings(Section):
         "same data_dir. redis+sentinel://host:26379,host:26379/service/0 asks sentinels for the "
         "primary; redis+cluster://host:6379,host:6379 is a cluster; rediss+… adds TLS.",
     )
-    data_dir: Path = Field(
+    data_dir: FilePath = Field(
         default=Path(".streamclust"),
         description="Directory of the embedded server; relative to the current directory.",
     )
@@ -49,7 +49,7 @@ class RedisSettings(Section):
         description="Password for the server; better given by STREAMCLUST_REDIS__PASSWORD or "
         "password_file.",
     )
-    password_file: Path | None = Field(
+    password_file: FilePath | None = Field(
         default=None,
         description="File that holds the password and nothing else; relative to the current "
         "directory.",
@@ -63,7 +63,7 @@ class RedisSettings(Section):
         description="Password for the sentinels; better given by "
         "STREAMCLUST_REDIS__SENTINEL_PASSWORD or sentinel_password_file.",
     )
-    sentinel_password_file: Path | None = Field(
+    sentinel_password_file: FilePath | None = Field(
         default=None,
         description="File that holds the sentinels' password and nothing else; relative to the "
         "current directory.",
@@ -124,15 +124,21 @@ class RedisSettings(Section):
         return _read_secret("sentinel_password_file", file, self.sentinel_password)
 
 
+_SECRET_LENGTH = 1 << 16
+
+
 def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str | None:
     """Return the text of `file` (which the setting `key` names) or else the secret."""
     if file is None:
         return None if secret is None else secret.get_secret_value()
     try:
-        text = file.read_text(encoding="utf-8").strip("\r\n")
+        with file.open(encoding="utf-8") as opened:  # it may be a pipe
+            text = opened.read(_SECRET_LENGTH + 1).strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"redis.{key}: can't read {file}: {reason}") from None
+    if len(text) > _SECRET_LENGTH:
+        raise ConfigError(f"redis.{key}: {file} has more than {_SECRET_LENGTH:,} characters")
     if not text:
         raise ConfigError(f"redis.{key}: {file} is empty")
     return text
@@ -157,17 +163,30 @@ def _names_a_server(parts: SplitResult) -> bool:
     return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and numbered
 
 
+_SHORTEST = 0.1
+"""Seconds of a lease or a sign of life, at least: it is renewed over the network."""
+
+
 class WorkerSettings(Section):
     """How workers take turns and show that they live."""
 
-    lease: PositiveDuration = Field(
+    lease: UpToADay = Field(
         default=10.0,
-        description="A lease lasts this long unless it is renewed; then another worker takes over.",
+        description="A lease lasts this long unless it is renewed; then another worker takes over. "
+        "100ms to 1d.",
     )
-    health_ttl: PositiveDuration = Field(
+    health_ttl: UpToADay = Field(
         default=15.0,
-        description="`streamclust worker --check` says dead after this long without a sign.",
+        description="`streamclust worker --check` says dead after this long without a sign. 100ms "
+        "to 1d.",
     )
+
+    @field_validator("lease", "health_ttl")
+    @classmethod
+    def _renewable(cls, seconds: float) -> float:
+        if seconds < _SHORTEST:
+            raise ValueError("expected at least 100ms: it couldn't be renewed in time")
+        return seconds
 
 
 class LogSettings(Section):

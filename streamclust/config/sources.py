@@ -12,6 +12,9 @@ from streamclust.config.schema import is_secret
 from streamclust.config.strict_yaml import Keys, parse, parse_with_lines
 from streamclust.errors import ConfigError
 
+MOST_BYTES = 1 << 25
+"""Bytes of a configuration file, at most."""
+
 PREFIX = "STREAMCLUST_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
 NO_SETTINGS = (FILE_VARIABLE, f"{PREFIX}KERNELS", f"{PREFIX}THREADS")
@@ -53,7 +56,11 @@ def read_file(path: Path) -> Layer:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:  # it may be a pipe
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ConfigError(f"{path}: has more than {MOST_BYTES:,} bytes; is it a YAML file?")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: there is no such file; name another with --config or {FILE_VARIABLE}"

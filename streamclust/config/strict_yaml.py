@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from streamclust.errors import ConfigError
+from streamclust.text import printable
 
 Keys: TypeAlias = tuple[str, ...]
 Lines: TypeAlias = dict[Keys, int]
@@ -88,7 +89,7 @@ def parse(name: str, text: str) -> Any:
 
 def _at(name: str, mark: yaml.Mark | None, problem: str) -> str:
     place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-    return f"{name}{place}: {problem}"
+    return printable(f"{name}{place}: {problem}")
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:

@@ -41,7 +41,7 @@ class TrimByLength(Section):
     kind: Literal["length"] = Field(
         default="length", description="Remove learned entries of streams that are too long."
     )
-    entries: Count = Field(description="Entries that are kept at least.")
+    entries: Count = Field(le=10**12, description="Entries that are kept at least.")
 
 
 TrimSettings: TypeAlias = Annotated[

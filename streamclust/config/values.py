@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
+
+from streamclust.text import has_control
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,25 @@ def _number(value: object) -> object:
     return value
 
 
+def _without_control(name: str) -> str:
+    if has_control(name):
+        raise ValueError("a name can't have control characters; rename it")
+    return name
+
+
+def _without_nul(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path can't have a NUL; name another file")
+    return path
+
+
+def up_to_a_day(seconds: float) -> float:
+    """Return an interval that keeps others waiting, if it is at most a day."""
+    if seconds > float(SECONDS["d"]):
+        raise ValueError("expected at most 1d")
+    return seconds
+
+
 def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -120,6 +142,7 @@ Duration = Annotated[
     Allowed(DURATION_WORDS),
 ]
 PositiveDuration = Annotated[Duration, Field(gt=0)]
+UpToADay = Annotated[PositiveDuration, AfterValidator(up_to_a_day)]
 Integer = Annotated[int, BeforeValidator(_number), Allowed("an integer")]
 Count = Annotated[Integer, Field(ge=1)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False), Allowed("a number")]
@@ -129,7 +152,8 @@ Name = Annotated[
     Field(pattern=r"\A[A-Za-z0-9_.-]+\z"),
     Allowed("text of letters, digits, _, . and -"),
 ]
-Text = Annotated[str, Field(min_length=1), Allowed(TEXT_WORDS)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_without_control), Allowed(TEXT_WORDS)]
+FilePath = Annotated[Path, AfterValidator(_without_nul)]
 Latest = Annotated[str, BeforeValidator(_latest), Allowed(LATEST_WORDS)]
 Streams = Annotated[
     tuple[Text, ...],

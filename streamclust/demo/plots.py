@@ -11,6 +11,7 @@ from streamclust.demo.pictures import psnr, quantize
 from streamclust.demo.plan import N_COLOURS
 from streamclust.demo.projection import ellipse, principal_axes
 from streamclust.demo.strips import by_luminance, component_colour
+from streamclust.files import new_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,8 @@ def draw(feeds: Feeds, learned: Learned, baselines: Baselines, out: Path) -> tup
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=_DPI)
+    with new_file(path) as file:
+        figure.savefig(file, dpi=_DPI)
     return path
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from streamclust.demo.pictures import psnr, quantize
+from streamclust.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,7 +186,7 @@ def _worker(learned: Learned) -> WorkerReport:
 
 def save_report(report: Report, path: Path) -> Path:
     """Write it as JSON; return the path."""
-    path.write_text(report.to_json() + "\n", encoding="utf-8")
+    write_whole(path, f"{report.to_json()}\n".encode())
     return path
 
 

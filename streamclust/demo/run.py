@@ -11,6 +11,7 @@ from streamclust.demo.learning import learn
 from streamclust.demo.report import Report, make_report, save_report
 from streamclust.demo.stage import CONFIG_FILE, LOG_FILE, open_stage
 from streamclust.errors import ConfigError
+from streamclust.files import check_target, without_links
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +66,10 @@ def run_demo(plan: Plan, out: Path, view: View, interrupts: Interrupts) -> Outco
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / LOG_FILE).touch()
+        with open(out / LOG_FILE, "ab", opener=without_links):
+            pass
+        for file in (out / REPORT_FILE, out / CONFIG_FILE, *out.glob("*.png")):
+            check_target(file)  # before the minute that it takes
     except OSError as error:
         raise ConfigError(
             f"--out: can't write to {out} ({error.strerror}); name a folder that can be written"

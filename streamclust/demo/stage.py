@@ -16,6 +16,7 @@ import yaml
 
 from streamclust.client import Client
 from streamclust.errors import StreamclustError
+from streamclust.files import without_links, write_whole
 from streamclust.store.connect import EMBEDDED, Address, open_server
 from streamclust.store.supervisor import LIMIT, SUPERVISOR_LOCK, is_held, open_lock, within
 
@@ -63,7 +64,7 @@ class WorkerProcess:
     def __init__(self, config: Path, data_dir: Path, log: Path) -> None:
         self._log = log
         flags = [f"--set=redis.url={EMBEDDED}", f"--set=redis.data_dir={data_dir}"]
-        with log.open("wb") as output:
+        with open(log, "wb", opener=without_links) as output:
             self._process = subprocess.Popen(  # noqa: S603 -- our own module
                 [sys.executable, "-m", "streamclust", "worker", f"--config={config}", *flags],
                 stdin=subprocess.DEVNULL,
@@ -145,7 +146,7 @@ def _enter(stack: ExitStack, plan: Plan, out: Path) -> Stage:
     server = stack.enter_context(open_server(Address(EMBEDDED, folder)))
     client = stack.enter_context(Client(EMBEDDED, data_dir=folder))
     config = out / CONFIG_FILE
-    config.write_text(yaml.safe_dump(plan.config(), sort_keys=False), encoding="utf-8")
+    write_whole(config, yaml.safe_dump(plan.config(), sort_keys=False).encode())
     worker = WorkerProcess(config, folder, out / LOG_FILE)
     stack.callback(worker.stop)
     return Stage(client, server.client(), worker)

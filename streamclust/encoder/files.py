@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import csv
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.encoder.packed import Header, Packer, bits_of, from_bytes, to_bytes
+from streamclust.encoder.packed import (
+    MOST_EXPANSION,
+    Header,
+    Packer,
+    bits_of,
+    check_codebook,
+    parse,
+    to_bytes,
+    unpack_codes,
+)
 from streamclust.encoder.pictures import psnr
-from streamclust.errors import DataError
+from streamclust.errors import DataError, FormatError
+from streamclust.files import check_expansion, new_file, read_whole, write_whole
 from streamclust.quantize import Codes, quantize, reconstruct
+from streamclust.text import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +33,12 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.store.published import Model
+
+MOST_BYTES = 1 << 30
+"""Bytes of codes in a file, 1 GiB: they are held in memory."""
+
+_PART_CELLS = 1 << 20
+"""Numbers that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,8 @@ def encode_file(
     for codes in encode_chunks(model, chunks):
         packer.add(codes.index)
         n += len(codes)
+        if n * bits_of(K) > 8 * MOST_BYTES:
+            raise DataError(f"more than {MOST_BYTES:,} bytes of codes; encode into several files")
         J += float(codes.distance @ codes.distance)
         if on_progress is not None:
             on_progress(n)
@@ -107,21 +127,11 @@ def encode_file(
     if not codebook:
         header = replace(header, model_id=model.model_id)
     data = to_bytes(header, packer.done(), model.means if codebook else None)
-    _write_whole(out, data)
+    write_whole(out, data)
     report = FileReport(
         model.name, model.version, n, K, header.bits, J / n, len(data), 4.0 * n * D / len(data)
     )
     return report if picture is None else replace(report, psnr=psnr(J / n, D, peak))
-
-
-def _write_whole(out: Path, data: bytes) -> None:
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(f"can't write {out}: {error.strerror}") from None
 
 
 def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, Array]:
@@ -138,13 +148,18 @@ def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, 
     DataError
         If the file can't be read, or the model has been begun anew since.
     FormatError
-        If it holds something else.
+        If it holds something else, or far more points than a file of its size should.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"can't read {path}: {error.strerror}") from None
-    header, codes, codebook = from_bytes(data, str(path))
+    header, _, parts = decode_parts(path, find)
+    return header, np.concatenate(list(parts))
+
+
+def decode_parts(
+    path: Path, find: Callable[[str, int], Model]
+) -> tuple[Header, int, Iterator[Array]]:
+    """Return the header, D, and the points in parts, each of shape (n, D); see `decode_file`."""
+    data = read_whole(path, 2 * MOST_BYTES)  # codes, and a codebook
+    header, packed, codebook = parse(data, str(path))
     if codebook is None:
         model = find(header.model, header.version)
         if model.model_id and header.model_id not in (0, model.model_id):
@@ -153,7 +168,21 @@ def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, 
                 f"since: version {header.version} is another one now"
             )
         codebook = model.means
-    return header, reconstruct(codebook, codes)
+        try:
+            check_codebook(codebook, header)
+            size = 8 * header.n * codebook.shape[1]
+            check_expansion(str(path), size, len(data), MOST_EXPANSION)
+        except ValueError as error:
+            raise FormatError(f"{path} doesn't fit model {header.model!r}: {error}") from None
+    return header, codebook.shape[1], _decoded(header, packed, codebook)
+
+
+def _decoded(header: Header, packed: NDArray[np.uint8], codebook: Array) -> Iterator[Array]:
+    rows = max(8, _PART_CELLS // (codebook.shape[1] + header.bits) // 8 * 8)  # whole bytes of codes
+    for start in range(0, header.n, rows):
+        n = min(rows, header.n - start)
+        part = packed[start * header.bits // 8 : -(-(start + n) * header.bits // 8)]
+        yield reconstruct(codebook, unpack_codes(part, header.bits, n))
 
 
 def write_points(out: Path, X: Array, features: tuple[str, ...]) -> None:
@@ -164,11 +193,26 @@ def write_points(out: Path, X: Array, features: tuple[str, ...]) -> None:
     DataError
         If the file can't be written.
     """
-    try:
+    write_parts(out, [X], X.shape, features)
+
+
+def write_parts(
+    out: Path, parts: Iterable[Array], shape: tuple[int, ...], features: tuple[str, ...]
+) -> None:
+    """Write points that come in parts, of `shape` (N, D) in all; see `write_points`.
+
+    In CSV the names of features are safe cells: see `streamclust.text.csv_cell`.
+    """
+    with new_file(out) as file:
         if out.suffix.lower() == ".npy":
-            np.save(out, X, allow_pickle=False)
+            head = {"descr": "<f8", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, head)
+            for part in parts:
+                file.write(np.ascontiguousarray(part, "<f8").tobytes())
         else:
-            names = features or tuple(f"x{d}" for d in range(X.shape[1]))
-            np.savetxt(out, X, fmt="%.17g", delimiter=",", header=",".join(names), comments="")
-    except OSError as error:
-        raise DataError(f"can't write {out}: {error.strerror}") from None
+            names = io.StringIO()
+            cells = map(csv_cell, features or tuple(f"x{d}" for d in range(shape[1])))
+            csv.writer(names, lineterminator="\n").writerow(cells)
+            file.write(names.getvalue().encode())
+            for part in parts:
+                np.savetxt(file, part, fmt="%.17g", delimiter=",")

@@ -7,20 +7,32 @@ Its JSON (see `streamclust.store.payload`) says what `Header` says.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+import re
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.errors import FormatError
+from streamclust.errors import DataError, FormatError
+from streamclust.files import check_expansion
 from streamclust.store.payload import pack, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
 
 FORMAT = "streamclust.codes/1"
+
+MOST_EXPANSION = 4096
+"""Where the points of a file are larger than 1 GiB: their bytes over the file's, at most."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_MOST_POINTS = 1 << 53
+_MOST_COMPONENTS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -131,17 +143,77 @@ def from_bytes(data: bytes, where: str) -> tuple[Header, NDArray[np.int32], Arra
     FormatError
         If the bytes are damaged or something else; `where` is named.
     """
+    header, packed, codebook = parse(data, where)
+    return header, unpack_codes(packed, header.bits, header.n), codebook
+
+
+def parse(data: bytes, where: str) -> tuple[Header, NDArray[np.uint8], Array | None]:
+    """Return the header, the packed codes and, if it is there, the codebook; all of them fit.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged or something else, or stand for far more points than a file of
+        this size should; `where` is named.
+    """
     arrays, meta = unpack(data, FORMAT, where)
     try:
-        picture = meta["picture"]
-        header = Header(
-            **{
-                **meta,
-                "features": tuple(meta["features"]),
-                "picture": None if picture is None else tuple(picture),
-            }
-        )
-        codes = unpack_codes(arrays["codes"], header.bits, header.n)
-        return header, codes, arrays.get("codebook")
-    except (LookupError, TypeError, ValueError) as error:
+        header = _header(meta)
+        packed = arrays["codes"]
+        if packed.dtype != np.uint8 or packed.shape != (-(-header.n * header.bits // 8),):
+            raise ValueError(
+                f"codes of type {packed.dtype}, shape {packed.shape}, for {header.n} points of "
+                f"{header.bits} bits"
+            )
+        codebook = arrays.get("codebook")
+        if codebook is not None:
+            check_codebook(codebook, header)
+        n_columns = 1 if codebook is None else codebook.shape[1]
+        check_expansion(where, 8 * header.n * n_columns, len(data), MOST_EXPANSION)
+    except DataError as error:
+        raise FormatError(str(error)) from None
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise FormatError(f"{where} holds damaged codes: {error!r}") from None
+    return header, packed, codebook
+
+
+def check_codebook(codebook: NDArray[Any], header: Header) -> None:
+    """Refuse a codebook that doesn't belong to a header.
+
+    Raises
+    ------
+    ValueError
+        If its shape isn't (K, D), it isn't finite float64, or it has another number of features.
+    """
+    K, D = header.n_components, len(header.features)
+    shape = codebook.shape
+    if len(shape) != 2 or shape[0] != K or not shape[1] or (D and shape[1] != D):
+        raise ValueError(f"codebook of shape {shape}; expected ({K}, {D or 'D'})")
+    if codebook.dtype != np.float64 or not np.isfinite(codebook).all():
+        raise ValueError(f"codebook of {codebook.dtype}; expected finite float64")
+
+
+def _header(meta: dict[str, Any]) -> Header:
+    """Return the header of a file that anybody may have written."""
+    header = Header(
+        model=_checked(meta["model"], str, lambda name: _NAME.fullmatch(name) is not None),
+        version=_checked(meta["version"], int, lambda version: version >= 1),
+        n=_checked(meta["n"], int, lambda n: 1 <= n <= _MOST_POINTS),
+        n_components=_checked(meta["n_components"], int, lambda K: 1 <= K <= _MOST_COMPONENTS),
+        features=tuple(_checked(name, str) for name in _checked(meta["features"], list)),
+        distortion=float(_checked(meta["distortion"], float, math.isfinite)),
+        peak=float(_checked(meta["peak"], float, lambda peak: 0 < peak < math.inf)),
+    )
+    if meta["picture"] is None:
+        return header
+    height, width, channels = (_checked(size, int) for size in meta["picture"])
+    if channels not in (1, 3) or height < 1 or height * width != header.n:
+        raise ValueError(f"a picture of {height} x {width} x {channels}, and {header.n} points")
+    return replace(header, picture=(height, width, channels))
+
+
+def _checked(value: Any, kind: type[Any], fits: Callable[[Any], bool] = lambda _: True) -> Any:
+    kinds = (int, float) if kind is float else (kind,)
+    if type(value) not in kinds or not fits(value):
+        raise ValueError(f"{str(value)[:40]!r} in the header")
+    return value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamclust.errors import DataError, MissingExtraError
+from streamclust.files import new_file, open_regular
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
 _MODES = {1: "L", 3: "RGB"}
 """How Pillow calls pictures of so many channels."""
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""Formats that are read; others start programs, or are seldom photographs."""
+
+MOST_PIXELS = 89_478_485
+"""Pixels of a picture that is read: where Pillow warns of a file made to fill the memory."""
 
 
 def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
@@ -33,12 +41,25 @@ def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
     if channels not in _MODES:
         raise DataError(f"the model has {channels} features; a picture has 1 (grey) or 3 (RGB)")
     Image = _pillow()
-    try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert(_MODES[channels]), np.uint8)
-    except (OSError, ValueError) as error:
-        raise DataError(f"can't read the picture {path}: {error}") from None
+    with open_regular(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes, which are checked here, and of damaged tags
+        try:
+            with Image.open(file, formats=_FORMATS) as picture:
+                _check_size(path, *picture.size)
+                pixels = np.asarray(picture.convert(_MODES[channels]), np.uint8)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # what Pillow's readers of formats may raise isn't documented
+            raise DataError(f"can't read the picture {path}: {error}") from None
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _check_size(path: str | Path, width: int, height: int) -> None:
+    if not 1 <= width * height <= MOST_PIXELS:
+        raise DataError(
+            f"can't read the picture {path}: it has {width:,} x {height:,} pixels; expected 1 to "
+            f"{MOST_PIXELS:,}"
+        )
 
 
 def write_picture(path: str | Path, X: Array, shape: tuple[int, int, int], peak: float) -> None:
@@ -49,11 +70,33 @@ def write_picture(path: str | Path, X: Array, shape: tuple[int, int, int], peak:
     DataError
         If it can't be written.
     """
+    write_pixels(path, as_pixels(X, peak).reshape(shape))
+
+
+def as_pixels(X: Array, peak: float) -> NDArray[np.uint8]:
+    """Return points as pixels of 0 to 255; `peak` is white."""
+    return np.clip(np.rint(X * (255.0 / peak)), 0, 255).astype(np.uint8)
+
+
+def write_pixels(path: str | Path, pixels: NDArray[np.uint8]) -> None:
+    """Write pixels, shape (height, width, channels), as a picture of the format of the suffix.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+    """
     Image = _pillow()
-    pixels = np.clip(np.rint(X * (255.0 / peak)), 0, 255).astype(np.uint8).reshape(shape)
+    form = Image.registered_extensions().get(Path(path).suffix.lower())
+    if form is None:
+        raise DataError(f"can't write the picture {path}: no such format; name a .png file")
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     try:
-        Image.fromarray(pixels[:, :, 0] if shape[2] == 1 else pixels).save(path)
-    except (OSError, ValueError) as error:
+        with new_file(path) as file:
+            picture.save(file, format=form)
+    except (ValueError, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"can't write the picture {path}: {error}") from None
 
 

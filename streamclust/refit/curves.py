@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError, MissingExtraError
+from streamclust.files import new_file
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +48,7 @@ def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> Non
     from matplotlib.figure import Figure
 
     figure = Figure((11.0, 3.8), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(printable(title), parse_math=False)
     left, middle, right = figure.subplots(1, 3)
     K = [each.n_components for each in scores]
     _curve(left, K, [each.inertia_per_point for each in scores], _BLUE, "J / n")
@@ -68,8 +70,9 @@ def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> Non
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     try:
-        figure.savefig(path, dpi=_DPI)
-    except (OSError, ValueError) as error:
+        with new_file(path) as file:
+            figure.savefig(file, dpi=_DPI, format=path.suffix.removeprefix(".").lower() or "png")
+    except ValueError as error:  # a format that isn't known
         raise DataError(f"can't write {path}: {error}") from None
 
 

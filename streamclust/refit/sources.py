@@ -11,6 +11,7 @@ import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
 from streamclust.errors import DataError
+from streamclust.files import open_regular
 from streamclust.store.ranges import RangeReader, raise_fault
 from streamclust.store.source import Batcher, batches
 from streamclust.tables import read_table
@@ -122,6 +123,7 @@ class Files:
                 yield points(chunk.X, chunk.w)
 
     def _find(self, path: Path, features: Sequence[str]) -> tuple[str, ...] | None:
+        open_regular(path).close()  # a FIFO can't be read again for the next pass
         first = next(iter(read_table(path, weight_column=self._weight, chunk=1)), None)
         there = () if first is None else first.names
         return tuple(features) if features and set(features) <= set(there) else None

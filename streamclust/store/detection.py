@@ -18,6 +18,7 @@ from streamclust.store.layout import (
     Layout,
     PointsFormat,
 )
+from streamclust.text import has_control
 
 MEND = "set points.format"
 
@@ -84,11 +85,14 @@ def _guess_from_value(value: bytes, field: str) -> tuple[EntryFormat, str]:
 
 
 def name_of(key: bytes) -> str:
-    """Return the name of a field as text."""
+    """Return the name of a field as text that may be the name of a feature."""
     try:
-        return key.decode()
+        name = key.decode()
     except UnicodeDecodeError:
         raise DataError(f"field name {show(key)} is not UTF-8; rename it") from None
+    if has_control(name):
+        raise DataError(f"field name {show(key)} has a control character; rename it")
+    return name
 
 
 def _fields_layout(flat: Flat, spec: PointsFormat) -> Layout:

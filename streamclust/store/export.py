@@ -12,7 +12,9 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from streamclust.errors import DataError, MissingExtraError
+from streamclust.files import write_whole
 from streamclust.models import GaussianMixture
+from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +110,7 @@ def named_arrays(model: Model) -> dict[str, NDArray[Any]]:
 def to_json(model: Model) -> str:
     """Return the model's summary and arrays as JSON."""
     arrays = {name: array.tolist() for name, array in named_arrays(model).items()}
-    return json.dumps({**model.summary(), **arrays})
+    return exact_json({**model.summary(), **arrays})
 
 
 def to_npz(model: Model) -> bytes:
@@ -137,7 +139,7 @@ _WRITERS: dict[str, Callable[[Model], bytes]] = {
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Write the model to a file: .safetensors, .npz or .json.
+    """Write the model to a file: .safetensors, .npz or .json; see `streamclust.files.new_file`.
 
     Raises
     ------
@@ -147,8 +149,4 @@ def save(model: Model, path: str | Path) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in _WRITERS:
         raise DataError(f"can't write {path}: expected a name in {', '.join(_WRITERS)}")
-    data = _WRITERS[suffix](model)
-    try:
-        Path(path).write_bytes(data)
-    except OSError as error:
-        raise DataError(f"can't write {path}: {error.strerror}") from None
+    write_whole(path, _WRITERS[suffix](model))

@@ -26,6 +26,21 @@ CODE_FIELDS = (
 """Fields of `:codes` that have a meaning of their own; see `streamclust.store.codes`."""
 
 
+_OWN = ("state", "models", "dead", "proposal", "refitting", "lease", "token", "health", "codes")
+
+
+def is_own(key: str, namespace: str) -> bool:
+    """Return whether a key is one of those that `Keys` names, of any model of a namespace.
+
+    Examples
+    --------
+    >>> is_own("{shop:palette}:codes", "shop"), is_own("{shop:palette}:points", "shop")
+    (True, False)
+    """
+    tag, separator, name = key.partition("}:")
+    return bool(separator) and tag.startswith(f"{{{namespace}:") and name.split(":")[0] in _OWN
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of one model.

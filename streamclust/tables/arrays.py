@@ -1,69 +1,206 @@
-"""Tables as NumPy files: .npy is mapped, an array of an .npz is loaded whole."""
+"""Tables as NumPy files: .npy is mapped, an array of an .npz file is unpacked chunk by chunk.
+
+What a header claims is checked before anything is read or allocated by it.
+"""
 
 from __future__ import annotations
 
+import lzma
+import os
 import zipfile
+import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
-from streamclust.tables.chunk import Chunk, Request, Where, default_names, make_chunk, select
+from streamclust.files import SMALL_BYTES, check_expansion, open_regular
+from streamclust.tables.chunk import (
+    Chunk,
+    Request,
+    Where,
+    default_names,
+    listed,
+    make_chunk,
+    select,
+)
+
+HEADER_BYTES = 10_000
+"""Longest header of an array: NumPy's own limit, which it applies only after reading the header."""
+
+MOST_EXPANSION = 256
+"""Where an array is larger than 1 GiB: its bytes over the compressed ones, at most."""
+
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
+_DAMAGES = (
+    ValueError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,  # a compression that isn't known
+    RuntimeError,  # an encrypted archive
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+class Header(NamedTuple):
+    """What an .npy file says of its array: shape, order and type of number."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def n(self) -> int:
+        """Rows; an array of one dimension is one column."""
+        return self.shape[0]
+
+    @property
+    def n_columns(self) -> int:
+        """Columns."""
+        return self.shape[1] if len(self.shape) == 2 else 1
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.n_columns * self.dtype.itemsize
 
 
 def read_array(path: str, request: Request) -> Iterator[Chunk]:
     """Yield the chunks of an .npy file or of one array of an .npz file."""
-    array = _columns(load(path, request), request)
-    selection = select(default_names(array.shape[1]), request)
-    dtype = np.float32 if array.dtype == np.float32 else np.float64
-    for start in range(0, len(array), request.chunk):
-        rows = array[start : start + request.chunk]
-        table = np.asarray(rows)[:, selection.indexes].astype(dtype)
-        yield make_chunk(table, selection, start + 1, request, _place(start))
+    with open_regular(path) as file:
+        is_archive = file.read(4) in _ARCHIVES
+        parts = _unpacked(file, request) if is_archive else _mapped(file, request)
+        selection, start = None, 0
+        for rows in parts:
+            if selection is None:
+                selection = select(default_names(rows.shape[1]), request)
+            dtype = np.float32 if rows.dtype == np.float32 else np.float64
+            if len(rows):
+                with np.errstate(over="ignore"):  # of long doubles: inf is refused
+                    table = rows[:, selection.indexes].astype(dtype)
+                yield make_chunk(table, selection, start + 1, request, _place(start))
+            start += len(rows)
 
 
 def _place(start: int) -> Where:
     return lambda row: f"row {start + row + 1}"
 
 
-def load(path: str, request: Request) -> NDArray[Any]:
-    """Return the array of a file; never by unpickling."""
+def read_header(file: IO[bytes], request: Request) -> Header:
+    """Return the header of an .npy file whose array is all there; the file stands at the array.
+
+    Raises
+    ------
+    DataError
+        If it is no array of numbers with rows and columns, or the file is too short for it.
+    """
+    file.seek(0)
+    header = _header(file, request, request.label)
+    there = os.fstat(file.fileno()).st_size - file.tell()
+    if header.n * header.row_bytes > there:
+        raise DataError(
+            f"{request.label} has shape {header.shape}, {header.n * header.row_bytes:,} bytes, but "
+            f"holds {there:,}; it is damaged or cut off"
+        )
+    return header
+
+
+def _header(file: IO[bytes], request: Request, label: str) -> Header:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _unreadable(request.label) from error
-    if isinstance(found, np.ndarray):
-        return found
-    with found:
-        return _member(found, request)
+        version = np.lib.format.read_magic(file)
+        head = file.read({(1, 0): 2, (2, 0): 4}[version])
+        if int.from_bytes(head, "little") > HEADER_BYTES:
+            raise ValueError("header too long")
+        file.seek(-len(head), os.SEEK_CUR)
+        if version == (1, 0):
+            header = Header(*np.lib.format.read_array_header_1_0(file))
+        else:
+            header = Header(*np.lib.format.read_array_header_2_0(file))
+    except Exception as error:  # what NumPy's parser of headers may raise isn't documented
+        raise _unreadable(label) from error
+    if header.dtype.hasobject:
+        raise _unreadable(label)  # without unpickling
+    if header.dtype.kind not in "fiu":
+        raise DataError(f"{label} holds {header.dtype}; save it as float32 or float64")
+    if len(header.shape) not in (1, 2) or not all(map(_is_size, header.shape)):
+        raise DataError(
+            f"{label} has shape {header.shape}, expected (points, features); "
+            "reshape the array to two dimensions"
+        )
+    request.rows(header.n_columns)  # or it says that there are too many columns
+    return header
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _unreadable(what: str) -> DataError:
     return DataError(f"{what} can't be read as numbers; save it by NumPy as float32 or float64")
 
 
-def _member(archive: Any, request: Request) -> NDArray[Any]:
-    names = archive.files
-    key = names[0] if request.key is None and len(names) == 1 else request.key
-    if key not in names:
-        asked = "which array?" if key is None else f"no array {key!r}."
-        raise DataError(f"{request.label}: {asked} Choose with --key: {', '.join(names)}")
+def _mapped(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
+    header = read_header(file, request)
+    shape = header.n, header.n_columns
+    if 0 in shape:  # nothing can't be mapped
+        yield np.empty((0, header.n_columns), header.dtype)
+        return
+    order: Literal["C", "F"] = "F" if header.fortran else "C"
+    yield from _parts(np.memmap(file, header.dtype, "r", file.tell(), shape, order), request)
+
+
+def _parts(array: NDArray[Any], request: Request) -> Iterator[NDArray[Any]]:
+    """Yield the rows in parts, at least one."""
+    step = request.rows(array.shape[1])
+    for start in range(0, max(len(array), 1), step):
+        yield np.asarray(array[start : start + step])
+
+
+def _unpacked(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
     try:
-        array: NDArray[Any] = archive[key]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _unreadable(f"{request.label}, array {key!r},") from error
-    return array
+        with zipfile.ZipFile(file) as archive:
+            info = _member(archive, request)
+            with archive.open(info) as member:
+                yield from _unpacked_rows(member, info, request)
+    except DataError:
+        raise
+    except _DAMAGES as error:
+        raise _unreadable(request.label) from error
 
 
-def _columns(array: NDArray[Any], request: Request) -> NDArray[Any]:
-    """Return a 2-D array of real numbers; a 1-D array is one column."""
-    if array.dtype.kind not in "fiu":
-        raise DataError(f"{request.label} holds {array.dtype}; save it as float32 or float64")
-    if array.ndim not in (1, 2):
-        raise DataError(
-            f"{request.label} has shape {array.shape}, expected (points, features); "
-            "reshape the array to two dimensions"
-        )
-    return array[:, None] if array.ndim == 1 else array
+def _member(archive: zipfile.ZipFile, request: Request) -> zipfile.ZipInfo:
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    names = list(members)
+    key = names[0] if request.key is None and len(names) == 1 else request.key
+    if key is None or key not in members:
+        asked = "which array?" if key is None else f"no array {key!r}."
+        raise DataError(f"{request.label}: {asked} Choose with --key: {listed(names)}")
+    return members[key]
+
+
+def _unpacked_rows(
+    member: IO[bytes], info: zipfile.ZipInfo, request: Request
+) -> Iterator[NDArray[Any]]:
+    name = info.filename.removesuffix(".npy")
+    label = f"{request.label}, array {name!r},"
+    header = _header(member, request, label)
+    size = header.n * header.row_bytes
+    if size != info.file_size - member.tell():
+        raise _unreadable(label)
+    check_expansion(label, size, info.compress_size, MOST_EXPANSION)
+    if header.fortran and header.n_columns > 1:  # a row is everywhere in it
+        if size > SMALL_BYTES:
+            raise DataError(f"{label} is too large in Fortran order; save it in C order or as .npy")
+        flat = np.frombuffer(member.read(), header.dtype)
+        yield from _parts(flat.reshape((header.n, header.n_columns), order="F"), request)
+        return
+    step = request.rows(header.n_columns)
+    for start in range(0, max(header.n, 1), step):
+        n = min(step, header.n - start)
+        data = member.read(n * header.row_bytes)
+        yield np.frombuffer(data, header.dtype).reshape(n, header.n_columns)

@@ -11,6 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
+from streamclust.text import has_control, printable
+
+SHOWN = 40
+"""Characters that messages show of a cell or a name."""
+
+MOST_COLUMNS = 1 << 20
+"""Columns that a table may have."""
+
+MOST_CELLS = 1 << 22
+"""Cells of a chunk, unless it has one row: a chunk of a wide table has fewer rows."""
 
 MEND = "choose columns with --columns or clean the file"
 
@@ -52,7 +62,7 @@ class Request:
     weight_column
         The column of the weights.
     chunk
-        Rows a chunk.
+        Rows a chunk, at most.
     key
         The name of the array in an .npz file.
     """
@@ -67,9 +77,27 @@ class Request:
         if self.chunk < 1:
             raise DataError(f"chunk is {self.chunk}, expected 1 or more")
 
+    def rows(self, n_columns: int) -> int:
+        """Return the rows of a chunk of so many columns: `chunk`, or a half, a quarter ... of it.
+
+        Raises
+        ------
+        DataError
+            If there are too many columns.
+        """
+        if n_columns > MOST_COLUMNS:
+            raise DataError(
+                f"{self.label} has {n_columns:,} columns; expected at most {MOST_COLUMNS:,}: "
+                "one row is one point"
+            )
+        rows = self.chunk
+        while rows > 1 and rows * n_columns > MOST_CELLS:
+            rows //= 2
+        return rows
+
     def bad_cell(self, where: str, column: str, problem: str) -> DataError:
         """Return the error that names a cell."""
-        return DataError(f"{self.label} {where}, column {column!r}: {problem}; {MEND}")
+        return DataError(f"{self.label} {where}, column {_short(column)}: {problem}; {MEND}")
 
 
 @dataclass(frozen=True)
@@ -96,22 +124,36 @@ def select(available: Sequence[str], request: Request) -> Selection:
     _check_names(wanted, available, request)
     if not features:
         raise DataError(f"{request.label} has no column of features")
-    return Selection(features, weight, tuple(map(list(available).index, wanted)))
+    places = {name: index for index, name in enumerate(available)}
+    return Selection(features, weight, tuple(places[name] for name in wanted))
 
 
 def _check_names(wanted: Sequence[str], available: Sequence[str], request: Request) -> None:
     there, asked = Counter(available), Counter(wanted)
     for name in wanted:
         if name not in there:
-            raise DataError(f"{request.label} has no column {name!r}; it has {_list(available)}")
+            raise DataError(f"{request.label} has no column {name!r}; it has {listed(available)}")
         if there[name] > 1:
-            raise DataError(f"{request.label} has {there[name]} columns {name!r}; rename them")
+            raise DataError(
+                f"{request.label} has {there[name]} columns {_short(name)}; rename them"
+            )
         if asked[name] > 1:
-            raise DataError(f"column {name!r} is asked for twice; name each column once")
+            raise DataError(f"column {_short(name)} is asked for twice; name each column once")
+        if has_control(name):
+            raise DataError(
+                f"{request.label}: the column name {_short(name)} has a control character; "
+                "rename the column"
+            )
 
 
-def _list(names: Sequence[str], limit: int = 12) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+def _short(name: str) -> str:
+    return repr(name[:SHOWN]) + ("..." if len(name) > SHOWN else "")
+
+
+def listed(names: Sequence[str], limit: int = 12) -> str:
+    """Return the first names for a message."""
+    shown = (printable(name, SHOWN) for name in names[:limit])
+    return ", ".join(shown) + (", ..." if len(names) > limit else "")
 
 
 def default_names(n_columns: int) -> tuple[str, ...]:

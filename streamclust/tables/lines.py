@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from streamclust.errors import DataError
 
 LINE_BYTES = 1 << 24
+BATCH_BYTES = 1 << 26
 READ_BYTES = 1 << 16
 
 T = TypeVar("T")
@@ -27,12 +28,18 @@ class Lines:
     ----------
     number
         The line that was read last, from 1.
+    bytes
+        Those that were read so far.
+    row_at
+        What `bytes` was when the last row of several lines ended; None where a line is a row.
     drained
         The text comes live and no further line is ready: work off what there is before waiting.
     """
 
     def __init__(self, file: Readable, label: str, *, live: bool) -> None:
         self.number = 0
+        self.bytes = 0
+        self.row_at: int | None = None
         self.drained = False
         self._file = file
         self._label = label
@@ -47,14 +54,26 @@ class Lines:
 
     def _ready(self) -> Iterator[list[bytes]]:
         """Yield the whole lines of each read."""
-        tail = b""
+        tail: list[bytes] = []  # of a line of many reads, joined once
+        size = 0
         while data := self._file.read1(READ_BYTES):
-            *lines, tail = (tail + data).split(b"\n")
+            self.bytes += len(data)
+            if self.row_at is not None and self.bytes - self.row_at > LINE_BYTES + 2 * READ_BYTES:
+                raise DataError(
+                    f"{self._label} line {self.number + 1} is in a row that is too long; close "
+                    "its quotes"
+                )
+            lines = data.split(b"\n")
+            if len(lines) > 1:
+                lines[0] = b"".join((*tail, lines[0]))
+                tail, size = [], 0
+            tail.append(lines.pop())
+            size += len(tail[-1])
             yield lines
-            if len(tail) > LINE_BYTES:
+            if size > LINE_BYTES:
                 raise DataError(f"{self._label} line {self.number + 1} is too long; is it a text?")
-        if tail:
-            yield [tail]
+        if size:
+            yield [b"".join(tail)]
 
     def _decode(self, line: bytes) -> str:
         try:
@@ -67,14 +86,17 @@ class Lines:
     def batches(self, rows: Iterable[T | None], size: int) -> Iterator[list[T]]:
         """Gather rows made of these lines; None stands for a blank line.
 
-        A batch is short at the end, and where a live text is drained.
+        A batch is short at the end, where a live text is drained, and where the rows are so long
+        that it holds `BATCH_BYTES` of text.
         """
         batch: list[T] = []
+        most = self.bytes + BATCH_BYTES
         for row in rows:
             if row is not None:
                 batch.append(row)
-            if len(batch) == size or (batch and self.drained):
+            if len(batch) == size or (batch and (self.drained or self.bytes > most)):
                 yield batch
                 batch = []
+                most = self.bytes + BATCH_BYTES
         if batch:
             yield batch

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError, MissingExtraError
+from streamclust.files import check_expansion, open_regular
 from streamclust.tables.chunk import Chunk, Request, Selection, Where, make_chunk, select
+
+MOST_EXPANSION = 256
+"""Where a table is larger than 1 GiB: its bytes over the file's, at most."""
+
+_BUFFER_BYTES = 1 << 16  # of each column, instead of a whole row group
 
 
 def read_parquet(path: str, request: Request) -> Iterator[Chunk]:
     """Yield the chunks of a Parquet file."""
-    with open_parquet(path, request) as file:
-        selection = select(file.schema_arrow.names, request)
-        dtype = _dtype(file.schema_arrow, selection, request)
+    with opened_parquet(path, request) as file:
+        schema = file.schema_arrow
+        names = schema.names
+        size = request.rows(len(names))
+        selection = select(names, request)
+        dtype = _dtype(schema, selection, request)
+        values = file.metadata.num_rows * len(selection.names)
+        check_expansion(request.label, 8 * values, Path(path).stat().st_size, MOST_EXPANSION)
         start = 0
-        for batch in file.iter_batches(request.chunk, columns=list(selection.names)):
+        for batch in file.iter_batches(size, columns=list(selection.names)):
             table = _table(batch, selection, dtype, start, request)
             yield make_chunk(table, selection, start + 1, request, _place(start))
             start += len(table)
 
 
-def open_parquet(path: str, request: Request) -> Any:
-    """Return an open Parquet file."""
+@contextmanager
+def opened_parquet(path: str, request: Request) -> Iterator[Any]:
+    """Open a Parquet file; what pyarrow finds wrong in the block becomes an error of one line."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -34,9 +48,16 @@ def open_parquet(path: str, request: Request) -> Any:
             f"{request.label}: Parquet needs pyarrow: pip install 'streamclust[parquet]'"
         ) from None
     try:
-        return ParquetFile(path)
-    except ArrowException as error:
-        raise DataError(f"{request.label} can't be read as Parquet: {error}") from error
+        with (
+            open_regular(path) as source,
+            ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file,
+        ):
+            yield file
+    except DataError:
+        raise
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{request.label} can't be read as Parquet: {reason}") from error
 
 
 def _dtype(schema: Any, selection: Selection, request: Request) -> type[np.floating[Any]]:

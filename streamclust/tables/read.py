@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from streamclust.errors import DataError
-from streamclust.tables.arrays import load, read_array
+from streamclust.files import cannot, open_regular
+from streamclust.tables.arrays import read_array, read_header
 from streamclust.tables.chunk import Chunk, Request
 from streamclust.tables.lines import Lines, Readable
-from streamclust.tables.parquet import open_parquet, read_parquet
+from streamclust.tables.parquet import opened_parquet, read_parquet
 from streamclust.tables.text import read_csv, read_json_lines
 
 Kind = Literal["csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet"]
@@ -46,9 +47,9 @@ def read_table(
 ) -> Iterator[Chunk]:
     """Return the rows of a table in chunks.
 
-    Text is read line by line, .npy is mapped, Parquet is read in batches; only an array in an .npz
-    file is loaded whole. Columns without names are called x0, x1, and so on. Lines on stdin are
-    handed on as they arrive, so that chunks can be short.
+    Text is read line by line, .npy is mapped, Parquet and .npz are read in batches. A chunk of a
+    table of more than 512 columns has fewer rows. Columns without names are called x0, x1, and so
+    on. Lines on stdin are handed on as they arrive, so that chunks can be short.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def read_table(
     weight_column
         The column of the weights.
     chunk
-        Rows a chunk.
+        Rows a chunk, at most.
     key
         The name of the array in an .npz file that has several.
     wait_for
@@ -104,7 +105,7 @@ def _read(
                 lines = Lines(file, request.label, live=path == STDIN)
                 yield from _TEXTS[kind](lines, request)
     except OSError as error:
-        raise _unreadable(request.label, error) from error
+        raise cannot("read", request.label, error) from error
 
 
 @contextmanager
@@ -145,10 +146,6 @@ class _Waiting:
                 continue
 
 
-def _unreadable(label: str, error: OSError) -> DataError:
-    return DataError(f"can't read {label}: {os.strerror(error.errno) if error.errno else error}")
-
-
 def _real_file(path: str, kind: Kind) -> str:
     if path == STDIN:
         raise DataError(f"{kind} can't be read from stdin; name a file")
@@ -161,10 +158,11 @@ def count_rows(path: str | Path, *, kind: Kind | None = None) -> int | None:
     request = Request(str(path))
     try:
         if found == "npy":
-            return sum(load(_real_file(str(path), found), request).shape[:1])
+            with open_regular(_real_file(str(path), found)) as file:
+                return read_header(file, request).n
         if found == "parquet":
-            with open_parquet(_real_file(str(path), found), request) as file:
+            with opened_parquet(_real_file(str(path), found), request) as file:
                 return int(file.metadata.num_rows)
     except OSError as error:
-        raise _unreadable(str(path), error) from error
+        raise cannot("read", path, error) from error
     return None

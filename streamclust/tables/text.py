@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError
 from streamclust.number_text import json_hint, number_hint
-from streamclust.tables.chunk import Chunk, Request, Selection, default_names, make_chunk, select
+from streamclust.tables.chunk import (
+    SHOWN,
+    Chunk,
+    Request,
+    Selection,
+    default_names,
+    make_chunk,
+    select,
+)
 from streamclust.tables.lines import Lines
-
-SHOWN = 40
 
 CsvRow = tuple[int, list[str]]  # its line, its cells
 JsonRow = tuple[int, Any]
@@ -25,21 +31,28 @@ JsonRow = tuple[int, Any]
 def read_csv(lines: Lines, request: Request, delimiter: str) -> Iterator[Chunk]:
     """Yield the chunks of delimited text; a first row that isn't all numbers is a header."""
     rows = _csv_rows(lines, request, delimiter)
-    first = next(filter(None, rows), None)
+    before, first = next(((n, row) for n, row in enumerate(rows) if row is not None), (0, None))
     if first is None:
         return
+    size = request.rows(len(first[1]))
     header = not all(map(_is_number, first[1]))
+    if header and lines.number > before + 1:
+        raise DataError(
+            f"{request.label} line {before + 1}: a column name has a line end; rename the column"
+        )
     names = [cell.strip() for cell in first[1]] if header else default_names(len(first[1]))
     selection = select(names, request)
     points = rows if header else chain([first], rows)
-    for batch in lines.batches(points, request.chunk):
+    for batch in lines.batches(points, size):
         _check_widths(batch, len(names), request)
         yield _chunk(batch, _csv_table(batch, selection, request), selection, request)
 
 
 def _csv_rows(lines: Lines, request: Request, delimiter: str) -> Iterator[CsvRow | None]:
     try:
+        lines.row_at = 0
         for cells in csv.reader(lines, delimiter=delimiter):
+            lines.row_at = lines.bytes
             blank = not "".join(cells).strip() and len(cells) <= 1
             yield None if blank else (lines.number, cells)
     except csv.Error as error:
@@ -108,7 +121,7 @@ def read_json_lines(lines: Lines, request: Request) -> Iterator[Chunk]:
     selection = select(names, request)
     keys = selection.names if isinstance(first[1], dict) else selection.indexes
     allowed = None if request.columns else set(names)
-    for batch in lines.batches(chain([first], rows), request.chunk):
+    for batch in lines.batches(chain([first], rows), request.rows(len(names))):
         for row in batch:
             _check_shape(row, first[1], allowed, request)
         yield _chunk(batch, _json_table(batch, keys, selection, request), selection, request)
@@ -131,10 +144,9 @@ def _parse(text: str, line: int, request: Request) -> Any:
 
 def _json_names(first: JsonRow, request: Request) -> tuple[str, ...]:
     line, doc = first
-    if isinstance(doc, dict):
-        return tuple(doc)
-    if isinstance(doc, list):
-        return default_names(len(doc))
+    if isinstance(doc, dict | list):
+        request.rows(len(doc))
+        return tuple(doc) if isinstance(doc, dict) else default_names(len(doc))
     raise DataError(f"{request.label} line {line} is no array and no object of numbers")
 
 

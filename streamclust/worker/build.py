@@ -21,10 +21,12 @@ from streamclust.config.model import GaussianMixtureSettings
 from streamclust.config.size import AUTO
 from streamclust.drift import Drift
 from streamclust.errors import ConfigError, DataError, FormatError
+from streamclust.files import read_whole
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online import StreamLearner
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint
+from streamclust.store.keys import VALUE_BYTES
 from streamclust.store.layout import check_columns
 from streamclust.store.points import PointsFormat
 from streamclust.store.published import decode_model
@@ -159,9 +161,7 @@ def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> L
 
 def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) -> Any:
     try:
-        model = decode_model(init.path.read_bytes(), str(init.path))
-    except OSError as error:
-        raise DataError(f"cannot read {init.path}: {error.strerror}") from None
+        model = decode_model(read_whole(init.path, VALUE_BYTES), str(init.path))
     except FormatError as error:
         raise DataError(str(error)) from None
     K = model.family.n_components

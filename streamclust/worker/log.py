@@ -8,6 +8,7 @@ followed by one that says how many were lost.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from streamclust.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from structlog.typing import FilteringBoundLogger, Processor
+    from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 
     from streamclust.store.read_size import OnLess
 
@@ -157,9 +160,29 @@ def _processors(form: str) -> list[Processor]:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
     ]
     if human:
-        return [*processors, structlog.dev.ConsoleRenderer(colors=_is_terminal(sys.stderr))]
+        return [*processors, _printable_values, _console_renderer()]
     return [
         *processors,
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
+
+
+def _console_renderer() -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=_is_terminal(sys.stderr), exception_formatter=_printable_traceback
+    )
+
+
+def _printable_traceback(output: TextIO, error: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    output.write("\n".join(map(printable, text.getvalue().split("\n"))))
+
+
+def _printable_values(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Make what a person sees printable; JSON escapes by itself, and `repr` what isn't text."""
+    return {
+        printable(name): printable(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }

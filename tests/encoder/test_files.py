@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from streamclust.encoder.files import decode_file, encode_file, write_points
-from streamclust.encoder.packed import Header, Packer, bits_of, from_bytes, to_bytes, unpack_codes
+from streamclust.encoder.files import decode_file, decode_parts, encode_file, write_points
+from streamclust.encoder.packed import (
+    FORMAT,
+    Header,
+    Packer,
+    bits_of,
+    from_bytes,
+    to_bytes,
+    unpack_codes,
+)
 from streamclust.encoder.pictures import psnr, read_picture, write_picture
 from streamclust.errors import DataError, FormatError
+from streamclust.store.payload import pack
 from streamclust.store.published import Model
 from tests.encoder.desk import model_of
 from tests.worker.harness import blobs
@@ -151,3 +163,176 @@ def test_a_file_that_names_a_model_which_was_begun_anew_is_refused(tmp_path: Pat
     # and one with a codebook needs no model
     encode_file(first, [blobs(10)], path)
     assert decode_file(path, no_server)[0].model_id == 0
+
+
+BOOK = np.zeros((4, 2))
+
+
+def file_of(header: dict[str, Any], codes: Any = None, codebook: Any = BOOK) -> bytes:
+    """A file of codes with a true checksum, whatever it says."""
+    plain = asdict(Header(model="m", version=1, n=3, n_components=4))
+    arrays = {"codes": np.zeros(1, np.uint8) if codes is None else codes}
+    if codebook is not None:
+        arrays["codebook"] = codebook
+    return pack(FORMAT, arrays, {**plain, **header})
+
+
+def test_a_file_of_one_component_cannot_ask_for_any_number_of_points(tmp_path: Path) -> None:
+    header = {"n": 5_000_000_000, "n_components": 1}
+    nothing = np.empty(0, np.uint8)
+    path = tmp_path / "codes"
+    for codebook in (np.zeros((1, 1)), None):
+        path.write_bytes(file_of(header, nothing, codebook))
+        assert path.stat().st_size < 1000
+        with pytest.raises(FormatError, match=r"would unpack to 40,000,000,000 bytes from \d{3};"):
+            decode_file(path, no_server)
+    # nor one whose codebook, found elsewhere, is wide
+    path.write_bytes(file_of({**header, "n": 10_000_000}, nothing, None))
+    with pytest.raises(FormatError, match="would unpack to 8,000,000,000 bytes"):
+        decode_file(path, lambda *_: model_of(1, np.zeros((1, 100))))
+    with pytest.raises(FormatError, match="doesn't fit model 'm'"):
+        decode_file(path, lambda *_: model_of(1, np.zeros((3, 1))))
+
+
+@pytest.mark.parametrize(
+    "codebook",
+    [
+        np.zeros((3, 2)),
+        np.zeros((5, 2)),
+        np.zeros(4),
+        np.zeros((4, 2, 2)),
+        np.zeros((4, 0)),
+        np.zeros((0, 10**9)),
+        np.full((4, 2), np.nan),
+        np.zeros((4, 2), np.float32),
+    ],
+    ids=lambda codebook: f"{codebook.dtype} {codebook.shape} {codebook.max(initial=0)}",
+)
+def test_a_codebook_that_does_not_fit_is_refused(codebook: Any) -> None:
+    with pytest.raises(FormatError, match=r"^f holds damaged codes: .*codebook of "):
+        from_bytes(file_of({}, codebook=codebook), "f")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"n": -1},
+        {"n": 0},
+        {"n": True},
+        {"n": 3.0},
+        {"n": 10**30},
+        {"n": float("inf")},
+        {"n_components": 0},
+        {"n_components": 10**12},
+        {"version": None},
+        {"model": 3},
+        {"model": "../m\x1b"},
+        {"model": "/dev/zero.safetensors"},
+        {"features": "xy"},
+        {"features": ["x"]},
+        {"features": [3, 4]},
+        {"distortion": float("nan")},
+        {"peak": 0},
+        {"peak": "255"},
+        {"picture": [1, 3]},
+        {"picture": [1, 3, 4]},
+        {"picture": [-1, -3, 1]},
+        {"picture": [1000, 1000, 3]},
+        {"picture": 3},
+    ],
+    ids=repr,
+)
+def test_a_header_that_makes_no_sense_is_refused(header: dict[str, Any]) -> None:
+    with pytest.raises(FormatError, match=r"^f holds damaged codes: "):
+        from_bytes(file_of(header), "f")
+
+
+@pytest.mark.parametrize("codes", [np.zeros(2, np.uint8), np.zeros((1, 1), np.uint8), np.zeros(1)])
+def test_codes_of_another_size_are_refused(codes: Any) -> None:
+    with pytest.raises(FormatError, match=r"^f holds damaged codes: "):
+        from_bytes(file_of({}, codes), "f")
+
+
+def test_points_are_decoded_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamclust.encoder.files._PART_CELLS", 100)
+    X = blobs(1000)
+    path = tmp_path / "codes"
+    for K in (1, 3):
+        model = model_of(4, np.arange(2.0 * K).reshape(K, 2))
+        encode_file(model, [X], path)
+        header, D, parts = decode_parts(path, no_server)
+        sizes = [len(part) for part in parts]
+        assert (header.n, D, sum(sizes)) == (1000, 2, 1000)
+        assert max(sizes) <= 48
+        np.testing.assert_array_equal(
+            decode_file(path, no_server)[1], model.means[model.predict(X)]
+        )
+
+
+def test_more_codes_than_can_be_decoded_are_not_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.encoder.files.MOST_BYTES", 100)
+    with pytest.raises(DataError, match="more than 100 bytes of codes; encode into several files"):
+        encode_file(model_of(4), [blobs(401)], tmp_path / "codes")
+    assert list(tmp_path.iterdir()) == []
+    encode_file(model_of(4), [blobs(400)], tmp_path / "codes")
+
+
+def test_names_in_csv_are_safe_cells_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    names = ("=1+1", "a,b", '"q"', "\x1b[31m", "-x", "@sum", "ok")
+    X = -np.arange(14.0).reshape(2, 7)
+    write_points(tmp_path / "x.csv", X, names)
+    with (tmp_path / "x.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["'=1+1", "a,b", '"q"', r"\x1b[31m", "'-x", "'@sum", "ok"]
+    assert [[float(cell) for cell in row] for row in rows] == X.tolist()
+
+
+def png(width: int, height: int) -> bytes:
+    """The head of a picture of this size, with no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        whole = kind + data
+        return len(data).to_bytes(4, "big") + whole + zlib.crc32(whole).to_bytes(4, "big")
+
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    parts = (chunk(b"IHDR", size + bytes((8, 2, 0, 0, 0))), chunk(b"IDAT", zlib.compress(b"")))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (png(60_000, 60_000), "exceeds limit"),
+        (png(13_000, 13_000), "it has 13,000 x 13,000 pixels; expected 1 to 89,478,485"),
+        (png(0, 5), ""),
+        (png(2**32 - 1, 1), ""),
+        (png(10, 10), ""),
+        (png(10, 10)[:30], ""),
+        (b"", ""),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot identify"),
+    ],
+)
+def test_pictures_that_claim_too_much_or_nothing(
+    data: bytes, message: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "p.png"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"can't read the picture") as caught:
+        read_picture(path, 3)
+    assert message in str(caught.value)
+    assert not recwarn.list
+
+
+def test_pictures_with_a_palette_are_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2, (5, 4)).astype(np.uint8)
+    picture = Image.fromarray(pixels, "P")
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / "p.png")
+    assert set(map(tuple, read_picture(tmp_path / "p.png", 3).reshape(-1, 3).tolist())) == {
+        (10, 20, 30),
+        (40, 50, 60),
+    }
+    with pytest.raises(DataError, match=r"no such format; name a \.png file"):
+        write_picture(tmp_path / "p.exe", np.zeros((20, 3)), (5, 4, 3), 255.0)

@@ -13,6 +13,7 @@ from streamclust.errors import DataError
 from streamclust.number_text import number_hint
 from streamclust.store.codecs.common import Array, Arrays, Codec, Columns, Flat, pick, show
 from streamclust.store.layout import Layout
+from streamclust.text import printable
 
 
 def number(text: bytes) -> float:
@@ -65,7 +66,8 @@ def _row(texts: Sequence[bytes], layout: Layout) -> list[float]:
     except ValueError:
         bad = next(index for index, text in enumerate(texts) if not is_number(text))
     text = texts[bad]
-    raise DataError(f"{layout.features[bad]}={show(text)} is not a number{number_hint(text)}")
+    name = printable(layout.features[bad])
+    raise DataError(f"{name}={show(text)} is not a number{number_hint(text)}")
 
 
 def _weight(text: bytes) -> float:

@@ -1,0 +1,103 @@
+"""Text that others chose, made safe to show: on a terminal, in a log, in a cell of a CSV file.
+
+The names of fields, labels, hosts, streams and models come from producers and from the server.
+Shown as they are, they could move the cursor, recolour the terminal, forge lines, or run as a
+spreadsheet's formula.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import isfinite
+from typing import Any
+
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
+    "\u2028\u2029"  # separators of lines and paragraphs
+    "\u202a-\u202e\u2066-\u2069"  # they reorder the text around them
+    "\ud800-\udfff]"  # lone surrogates: no text at all
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_BYTE = 0xDC00
+"""Added to a byte that isn't UTF-8 where Python decodes it as a lone surrogate (PEP 383)."""
+
+
+def printable(text: str | bytes, limit: int | None = None) -> str:
+    r"""Return text for a person to see: what can't be seen, or does more than be seen, is escaped.
+
+    Escaped are control characters (newline, tab, ESC, those of C1), bidirectional controls,
+    characters of zero width, spaces other than " ", lone surrogates, and bytes that aren't UTF-8:
+    all that `repr` escapes except quotes and backslashes. The result is one line.
+
+    Parameters
+    ----------
+    text : str or bytes
+    limit : int, optional
+        Characters of `text` that are shown at most; the rest becomes "...".
+
+    Examples
+    --------
+    >>> printable("a\x1b[31m\nb"), printable(b"caf\xe9"), printable("été")
+    ('a\\x1b[31m\\nb', 'caf\\xe9', 'été')
+    """
+    if isinstance(text, bytes):
+        text = text.decode(errors="surrogateescape")
+    if limit is not None and len(text) > limit:
+        text = text[:limit] + "..."
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    byte = ord(char) - _BYTE
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("unicode_escape").decode()
+
+
+def has_control(text: str) -> bool:
+    r"""Return whether a name holds what no name may: a control character or a lone surrogate.
+
+    Bidirectional controls and separators of lines count, too.
+
+    Examples
+    --------
+    >>> has_control("x\n"), has_control("température (°C)")
+    (True, False)
+    """
+    return _CONTROL.search(text) is not None
+
+
+def csv_cell(text: str) -> str:
+    r"""Return a text for a cell of a CSV file, which no spreadsheet takes for a formula.
+
+    Text that begins with =, +, -, @, a tab or a line end gets a ' before it, as spreadsheets do.
+
+    Examples
+    --------
+    >>> csv_cell("=1+1"), csv_cell("x-1")
+    ("'=1+1", 'x-1')
+    """
+    return printable(f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text)
+
+
+def exact_json(value: object) -> str:
+    """Return JSON text; numbers that JSON doesn't have, NaN and infinity, are null.
+
+    Examples
+    --------
+    >>> exact_json({"psnr": float("inf"), "model": "m"})
+    '{"psnr": null, "model": "m"}'
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
