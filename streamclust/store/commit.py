@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
 from streamclust.store.codes import WRITE_CODES
+from streamclust.store.dead import Dead, DeadPoint
 from streamclust.store.keys import VALUE_BYTES
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ end
 return answer
 """
 
-_MOST_DEAD = 100_000
+MOST_DEAD = 100_000
 """Dead letters that one commit writes at most; a server takes about a million arguments."""
 
 
@@ -123,6 +124,14 @@ class DeadLetter:
     index: int
     reason: str
     data: bytes
+
+
+class DeadLetters(Dead[DeadLetter]):
+    """Dead letters of points whose entries are known by (stream, ID)."""
+
+    def _made(self, point: DeadPoint) -> DeadLetter:
+        stream, entry_id = point.entry_id
+        return DeadLetter(stream, entry_id, point.index, point.reason, point.data)
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ def commit(
     _check_size(what)
     version = 0 if what.model is None else what.model.version
     note = "" if what.model is None else json.dumps(what.model.summary(), sort_keys=True)
-    dead = what.dead[-min(keep_dead, _MOST_DEAD) :]
+    dead = what.dead[-min(keep_dead, MOST_DEAD) :]
     letters = (
         part
         for letter in dead

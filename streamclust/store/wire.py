@@ -45,6 +45,9 @@ streams and entries."""
 _IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
 _LABEL = 1
 
+_SPANS = 4096
+"""Places of texts that are Python's numbers at the same time: these are larger than most texts."""
+
 _CODE_BYTES = 128
 """Bytes of an entry's ID, code, distance and version, at most."""
 
@@ -119,7 +122,8 @@ def texts(rows: Rows) -> list[Any]:
     sizes = rows[:, TEXTS].tolist()
     spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
     _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
-    found = iter([ctypes.string_at(at, size) for at, size in spans.tolist()])
+    parts = (spans[start : start + _SPANS].tolist() for start in range(0, len(spans), _SPANS))
+    found = (ctypes.string_at(at, size) for part in parts for at, size in part)
     return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
 
 
