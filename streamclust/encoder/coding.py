@@ -12,7 +12,7 @@ from streamclust.store.codes import NO_CODE, encode_fields, encode_points
 from streamclust.store.entries import from_reply, names
 from streamclust.store.packed import Packed
 from streamclust.store.packed_codes import pack_points
-from streamclust.store.points import DeadPoint, Decoded, detect_first
+from streamclust.store.points import DeadPoints, Decoded, detect_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,22 +133,22 @@ class Coder:
         self, entries: Found, codes: Codes, decoded: Decoded, model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
         """Return entries of codes, for blocks and for what has bad points too."""
-        dead: dict[int, list[DeadPoint]] = {}
-        for point in decoded.dead:
-            dead.setdefault(point.entry_id, []).append(point)
-        out = []
-        for number, part in enumerate(_parts(codes, decoded.counts)):
-            bad = dead.get(number, [])
-            whole = _with_bad(part, [max(point.index, 0) for point in bad]) if bad else part
-            reason = bad[0].reason if bad else None
+        out, start, places = [], 0, decoded.dead.places()
+        bad = decoded.dead.per_entry(len(entries)).tolist()
+        for part, count in zip(_parts(codes, decoded.counts), bad, strict=True):
+            whole, reason = part, None
+            if count:
+                whole = _with_bad(part, places[start : start + count])
+                reason = decoded.dead[start].reason
             out.append(encode_fields(whole, model.version, _values(model), reason))
+            start += count
         return self._labelled(entries, out, model)
 
     def refuse(self, entry_id: bytes, reason: str, model: Model) -> Coded:
         """Return the code of an entry that isn't read: none, and why."""
         nothing = np.empty((0, model.means.shape[1]))
         top = min(self._top, len(model.means))
-        codes = _with_bad(quantize(model.family, model.params, nothing, top), [0])
+        codes = _with_bad(quantize(model.family, model.params, nothing, top), np.zeros(1, np.int64))
         flat = encode_fields(codes, model.version, _values(model), reason)
         return Coded([(entry_id, flat + _id_fields(model))], 0, 1)
 
@@ -157,7 +157,7 @@ class Coder:
         D = model.means.shape[1]
         if self._layout is not None and self._layout.n_features != D:
             self._layout = None
-        dead: tuple[DeadPoint, ...] = ()
+        dead = DeadPoints()
         if self._layout is None:
             features = self._spec.features or model.features
             spec = replace(self._spec, n_features=D, features=features)
@@ -166,9 +166,9 @@ class Coder:
         if self._layout is None:
             return Decoded(np.empty((0, D)), None, nothing, dead)
         rest = entries[len(dead) :].decode(self._layout)
-        later = (replace(point, entry_id=point.entry_id + len(dead)) for point in rest.dead)
+        later = rest.dead.shifted(len(dead))
         counts = np.concatenate([nothing, rest.counts])
-        return replace(rest, counts=counts, dead=(*dead, *later))
+        return replace(rest, counts=counts, dead=DeadPoints([*dead.parts, *later.parts]))
 
     def _labelled(
         self, entries: Found, coded: list[list[bytes]], model: Model
@@ -213,11 +213,11 @@ def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:
         yield codes[start:stop]
 
 
-def _with_bad(codes: Codes, places: Sequence[int]) -> Codes:
+def _with_bad(codes: Codes, places: NDArray[np.int64]) -> Codes:
     """Return codes with -1 at the places, in an entry's block, of points that have none."""
     n = len(codes) + len(places)
     good = np.ones(n, bool)
-    good[list(places)] = False
+    good[places] = False
 
     def spread(values: NDArray[Any], missing: float) -> NDArray[Any]:
         out = np.full((n, *values.shape[1:]), missing, values.dtype)

@@ -32,6 +32,7 @@ class NativeSeeding:
         """See `streamclust.kernels.plusplus`."""
         X, w, uniform = _doubles(X), _doubles(w), _doubles(uniform)
         trials = (len(uniform) - 1) // (K - 1) if K > 1 else 1
+        _check(X.ndim == 2 and w.shape == (len(X),) and K > 0 and trials > 0 and len(uniform) > 0)
         chosen, found = np.empty(K, dtype=np.int64), np.zeros(1, dtype=np.int64)
         self._call("plusplus", X, w, *X.shape, K, trials, uniform, chosen, found)
         return chosen[: found[0]]
@@ -40,6 +41,7 @@ class NativeSeeding:
         """See `streamclust.kernels.swaps`."""
         X, w, uniform = _doubles(X), _doubles(w), _doubles(uniform)
         C = np.array(centroids, dtype=np.float64, order="C")
+        _check(_fit(X, w, C) and uniform.ndim == 1)
         self._call("swaps", X, w, *X.shape, C, len(C), uniform, len(uniform))
         return C
 
@@ -49,9 +51,28 @@ class NativeSeeding:
         """See `streamclust.kernels.moves`."""
         X, w, weight, C = map(_doubles, (X, w, weight, centroids))
         labels = np.ascontiguousarray(labels, dtype=np.int64)
+        _check(_fit(X, w, C) and labels.shape == w.shape and weight.shape == (len(C),))
+        _check(not len(w) or bool(0 <= labels.min() <= labels.max() < len(C)))
         gain, target = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
         self._call("moves", X, w, labels, len(X), C, *C.shape, weight, gain, target)
         return gain, target
+
+
+def _fit(X: Array, w: Array, C: Array) -> bool:
+    return (
+        X.ndim == C.ndim == 2
+        and X.shape[1:] == C.shape[1:]
+        and w.shape == X.shape[:1]
+        and len(C) > 0
+    )
+
+
+def _check(fits: bool) -> None:
+    """Refuse what would lead native code outside of its arrays."""
+    if not fits:
+        raise ValueError(
+            "shapes of points, weights and centroids don't fit, or a label is no cluster"
+        )
 
 
 def _doubles(values: Array) -> Array:

@@ -90,7 +90,7 @@ class StreamRange:
     def chunks(self) -> Iterator[Points]:
         """Yield all points; see `Source`."""
         reader = RangeReader(self._client, self._after, self._until, self._on_less, self._on_fault)
-        batcher = Batcher(self._spec, self._layout, self._after, _CHUNK)
+        batcher = Batcher(self._spec, self._layout, self._after, _CHUNK, keep_dead=0)
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             if len(batch.X):
                 yield points(batch.X, batch.w)

@@ -20,6 +20,7 @@ from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
 from streamclust.store.codecs.common import show
 from streamclust.store.codes import WRITE_CODES
+from streamclust.store.dead import Dead, DeadPoint
 from streamclust.store.keys import VALUE_BYTES
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ end
 return answer
 """
 
-_MOST_DEAD = 100_000
+MOST_DEAD = 100_000
 """Dead letters that one commit writes at most; a server takes about a million arguments."""
 
 
@@ -130,6 +131,14 @@ class DeadLetter:
     index: int
     reason: str
     data: bytes
+
+
+class DeadLetters(Dead[DeadLetter]):
+    """Dead letters of points whose entries are known by (stream, ID)."""
+
+    def _made(self, point: DeadPoint) -> DeadLetter:
+        stream, entry_id = point.entry_id
+        return DeadLetter(stream, entry_id, point.index, point.reason, point.data)
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ def commit(
     _check_size(what)
     version = 0 if what.model is None else what.model.version
     note = "" if what.model is None else _announcement(what.model, what.model_id)
-    dead = what.dead[-min(keep_dead, _MOST_DEAD) :]
+    dead = what.dead[-min(keep_dead, MOST_DEAD) :]
     letters = (
         part
         for letter in dead

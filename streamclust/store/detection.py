@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from streamclust.errors import DataError
 from streamclust.number_text import number_hint
@@ -111,15 +110,8 @@ def _json_layout(flat: Flat, spec: PointsFormat) -> Layout:
     n_features = spec.n_features or len(spec.features)
     if not n_features:
         text = one_value(flat, (spec.field or DEFAULT_FIELD["json"]).encode())
-        n_features = _vector_length(json_text.points(text))
+        n_features = json_text.vector_length(text)
     return _block_layout("json", n_features, spec)
-
-
-def _vector_length(points: list[Any]) -> int:
-    """Return the length of the first vector of numbers, or of anything like it."""
-    vectors = [point for point in points if isinstance(point, list) and point]
-    good = (len(vector) for vector in vectors if set(map(type, vector)) == {float})
-    return next(good, len(vectors[0]) if vectors else 1)
 
 
 def _raw_layout(found: EntryFormat) -> Callable[[Flat, PointsFormat], Layout]:

@@ -116,5 +116,4 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
 
 
 def _shifted(decoded: Decoded, start: int) -> Decoded:
-    dead = tuple(replace(point, entry_id=point.entry_id + start) for point in decoded.dead)
-    return replace(decoded, dead=dead)
+    return replace(decoded, dead=decoded.dead.shifted(start))

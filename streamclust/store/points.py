@@ -9,7 +9,7 @@ ID is anything that lets the caller know the entry again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,17 @@ from streamclust.store.codecs.common import (
     Array,
     Columns,
     Flat,
-    check_finite,
-    check_weight,
+    Judge,
+    read_point,
 )
+from streamclust.store.dead import EXCERPT_BYTES, DeadBlock, DeadPoint, DeadPoints
 from streamclust.store.detection import guess_layout
 from streamclust.store.layout import Layout, PointsFormat
 
 __all__ = [
+    "EXCERPT_BYTES",
     "DeadPoint",
+    "DeadPoints",
     "Decoded",
     "Entry",
     "Layout",
@@ -44,34 +47,10 @@ __all__ = [
     "join",
 ]
 
-EXCERPT_BYTES = 1024
 PARTS = 8  # a chunk that isn't perfect is cut into so many parts, and so on,
 FEW = 16  # until so few entries are left that reading each point by point is as fast
-LARGE = 1 << 20  # bytes of an entry that is not read point by point as long as it can be cut
 
 Entry = tuple[Any, Flat]
-
-
-@dataclass(frozen=True)
-class DeadPoint:
-    """A point, or an entry, that could not be learned.
-
-    Parameters
-    ----------
-    entry_id
-        The entry that held it, as the caller named it.
-    index
-        Its place in the entry; -1 when the entry as a whole made no sense.
-    reason
-        What is wrong with it.
-    data
-        The offending bytes or text, cut at 1 KiB.
-    """
-
-    entry_id: Any
-    index: int
-    reason: str
-    data: bytes
 
 
 @dataclass(frozen=True)
@@ -87,13 +66,13 @@ class Decoded:
     counts
         How many good points each entry gave, (n_entries,).
     dead
-        The rest, in the order of the stream.
+        The rest, in the order of the stream; made into objects when somebody looks.
     """
 
     X: Points
     w: Array | None
     counts: NDArray[np.int64]
-    dead: tuple[DeadPoint, ...] = ()
+    dead: DeadPoints = field(default_factory=DeadPoints)
 
 
 def detect(flat: Flat, spec: PointsFormat) -> Layout:
@@ -111,23 +90,23 @@ def detect(flat: Flat, spec: PointsFormat) -> Layout:
     return layout
 
 
-def detect_first(
-    entries: Iterable[Entry], spec: PointsFormat
-) -> tuple[Layout | None, tuple[DeadPoint, ...]]:
+def detect_first(entries: Iterable[Entry], spec: PointsFormat) -> tuple[Layout | None, DeadPoints]:
     """Return the layout by the first entry that has a good point, and the bad ones before it."""
     dead: list[DeadPoint] = []
     for entry_id, flat in entries:
         try:
-            return detect(flat, spec), tuple(dead)
+            return detect(flat, spec), DeadPoints(dead)
         except DataError as error:
             dead.append(dead_entry(entry_id, flat, str(error)))
-    return None, tuple(dead)
+    return None, DeadPoints(dead)
 
 
 def dead_entry(entry_id: Any, flat: Flat, reason: str) -> DeadPoint:
     """Return a whole entry as a dead point."""
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    data = b" ".join(b"%b=%b" % (name, value[:EXCERPT_BYTES]) for name, value in pairs)
+    pairs = zip(flat[:EXCERPT_BYTES:2], flat[1:EXCERPT_BYTES:2], strict=True)
+    data = b" ".join(
+        b"%b=%b" % (name[:EXCERPT_BYTES], value[:EXCERPT_BYTES]) for name, value in pairs
+    )
     return DeadPoint(entry_id, -1, reason, data[:EXCERPT_BYTES])
 
 
@@ -147,30 +126,36 @@ def decode_flats(flats: Sequence[Flat], layout: Layout) -> Decoded:
 
 
 def _decode_in_parts(entries: Sequence[Entry], layout: Layout) -> Decoded:
-    large = any(sum(map(len, flat)) > LARGE for _, flat in entries)
-    if large and len(entries) == 1:
-        return _decode_in_pieces(*entries[0], layout)
-    if len(entries) <= FEW and not large:
-        return _decode_carefully(entries, layout)
-    step = 1 if len(entries) <= FEW else max(FEW, -(-len(entries) // PARTS))
+    if len(entries) <= FEW:
+        judge = CODECS[layout.format].judge
+        if judge is None or not entries:
+            return _decode_carefully(entries, layout)
+        return join([_decode_block(entry_id, flat, layout, judge) for entry_id, flat in entries])
+    step = max(FEW, -(-len(entries) // PARTS))
     starts = range(0, len(entries), step)
     return join([decode(entries[start : start + step], layout) for start in starts])
 
 
-def _decode_in_pieces(entry_id: Any, flat: Flat, layout: Layout) -> Decoded:
-    """Decode a large entry, so that a bad point costs the care of its piece, not of all."""
-    pieces = CODECS[layout.format].pieces(flat, layout)
-    if len(pieces) < 2:
-        return _decode_carefully([(entry_id, flat)], layout)
-    parts = []
-    read = 0
-    for piece in pieces:
-        part = decode([(entry_id, piece)], layout)
-        dead = tuple(replace(point, index=point.index + read) for point in part.dead)
-        parts.append(replace(part, dead=dead))
-        read += len(part.X) + len(dead)
-    joined = join(parts)
-    return replace(joined, counts=joined.counts.sum(keepdims=True))
+def _decode_block(entry_id: Any, flat: Flat, layout: Layout, judge: Judge) -> Decoded:
+    """Decode an entry by whole arrays, so that bad points cost little more than good ones."""
+    codec = CODECS[layout.format]
+    try:
+        X, w, bad, at = judge(_not_empty(flat), layout)
+    except DataError as error:
+        dead = [dead_entry(entry_id, flat, str(error))]
+        w = None if layout.weight_key is None else np.empty(0)
+        nothing = np.empty((0, layout.n_features))
+        return Decoded(nothing, w, np.zeros(1, np.int64), DeadPoints(dead))
+
+    def explain(places: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
+        for point, weight in at(places):
+            try:
+                read_point(codec, point, weight, layout)
+            except DataError as error:
+                yield str(error), codec.excerpt(point, layout)
+
+    blocks = [DeadBlock(entry_id, bad, explain, sum(map(len, flat)))] if len(bad) else []
+    return Decoded(X, w, np.array([len(X)]), DeadPoints(blocks))
 
 
 def join(parts: list[Decoded]) -> Decoded:
@@ -180,7 +165,7 @@ def join(parts: list[Decoded]) -> Decoded:
         np.concatenate([part.X for part in parts]),
         np.concatenate(weights) if weights else None,
         np.concatenate([part.counts for part in parts]),
-        tuple(point for part in parts for point in part.dead),
+        DeadPoints(point for part in parts for point in part.dead.parts),
     )
 
 
@@ -228,7 +213,7 @@ def _decode_carefully(entries: Sequence[Entry], layout: Layout) -> Decoded:
         np.array(rows, np.float64).reshape(-1, layout.n_features),
         None if layout.weight_key is None else np.array(weights, np.float64),
         np.array(counts, np.int64),
-        tuple(dead),
+        DeadPoints(dead),
     )
 
 
@@ -241,12 +226,10 @@ def _judge(
         points = codec.split(_not_empty(flat), layout)
     except DataError as error:
         return [], [dead_entry(entry_id, flat, str(error))]
-    unweighted = layout.weight_key is None
     good, dead = [], []
     for index, (point, weight) in enumerate(points):
         try:
-            row = check_finite(codec.row(point, layout), layout)
-            good.append((row, 1.0 if unweighted else check_weight(codec.weight(weight))))
+            good.append(read_point(codec, point, weight, layout))
         except DataError as error:
             excerpt = codec.excerpt(point, layout)[:EXCERPT_BYTES]
             dead.append(DeadPoint(entry_id, index, str(error), excerpt))

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.failpoints import passing
-from streamclust.store.commit import DeadLetter
+from streamclust.store.commit import MOST_DEAD, DeadLetters
+from streamclust.store.dead import DeadBlock, DeadPoint
 from streamclust.store.gaps import Gap
-from streamclust.store.points import DeadPoint, Decoded, detect_first
+from streamclust.store.points import DeadPoints, Decoded, detect_first
 from streamclust.store.tray import Tray
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _SHARE = 32
 
 _NUMBERS = 1 << 20
 """Numbers, points times features, that a batch grows to at most: 8 MiB."""
+
+_LETTER_BYTES = 256
+"""Bytes of an entry per dead letter that may stay in memory until the letter is written."""
 
 _BLOCK_MS = 250
 """How long a read may wait for the first entry, so that a request to stop is seen."""
@@ -55,8 +59,8 @@ class Batch:
         Stream -> ID of the last entry in this batch or before it.
     layout : Layout or None
         None while no good entry has been seen.
-    dead : tuple of DeadLetter
-        What could not be learned.
+    dead : sequence of DeadLetter
+        What could not be learned; the newest, if these are many.
     time_ms : float
         Newest time among the entries' IDs.
     read : dict of str to (int or None)
@@ -64,16 +68,24 @@ class Batch:
         was read of may be left out.
     gaps : tuple of Gap
         What was missing in the streams.
+    older_dead : int
+        Points that could not be learned and are older than `dead`: these are counted only.
     """
 
     X: Points
     w: Array | None
     position: dict[str, str]
     layout: Layout | None
-    dead: tuple[DeadLetter, ...]
+    dead: DeadLetters
     time_ms: float
     read: dict[str, int | None] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
+    older_dead: int = 0
+
+    @property
+    def refused(self) -> int:
+        """Number of points that could not be learned."""
+        return len(self.dead) + self.older_dead
 
 
 class Batcher:
@@ -96,6 +108,8 @@ class Batcher:
         that is more than `size`, as long as it holds no more than 2^20 numbers.
     learned : int, optional
         Points, of positive weight, that were learned up to the position.
+    keep_dead : int, optional
+        Dead letters per batch at most: the newest ones. By default what a commit writes at most.
     """
 
     def __init__(
@@ -108,6 +122,7 @@ class Batcher:
         *,
         most: int = 0,
         learned: int = 0,
+        keep_dead: int = MOST_DEAD,
     ) -> None:
         self._spec = spec
         self._layout = layout
@@ -118,7 +133,9 @@ class Batcher:
         self._most = most
         self._learned = learned
         self._parts: list[Decoded] = []
-        self._dead: list[DeadLetter] = []
+        self._dead: list[DeadPoint | DeadBlock] = []
+        self._keep_dead = keep_dead
+        self._refused = 0
         self._read = 0
         self._begun = False
         self._tray: Tray | None = None
@@ -132,8 +149,9 @@ class Batcher:
         """Take in what is missing, or was refused, after the entries that were fed."""
         self._begun = True
         if gap.kind == "refused":
-            self._dead.append(DeadLetter(gap.stream, gap.after, -1, gap.reason, b""))
+            self._dead.append(DeadPoint((gap.stream, gap.after), -1, gap.reason, b""))
             self._read += 1
+            self._refused += 1
         else:
             self._gaps.append(gap)
         if gap.position is not None:
@@ -163,17 +181,14 @@ class Batcher:
         return self._tray
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
-        dead = np.array([point.entry_id for point in decoded.dead], np.intp)
-        rows = _edges(decoded.counts)
-        read = _edges(decoded.counts + np.bincount(dead, minlength=len(items)))
+        rows, dead = _edges(decoded.counts), _edges(decoded.dead.per_entry(len(items)))
+        read = rows + dead
         start = 0
         while start < len(items):
             wanted = read[start] + self._full - self._read
             stop = int(np.searchsorted(read, wanted, side="left"))
             self._take(items[start:stop], _part(decoded, rows, start, stop))
-            for point in decoded.dead:
-                if start <= point.entry_id < stop:
-                    self._bury(items, point)
+            self._bury(items, decoded.dead[dead[start] : dead[min(stop, len(items))]])
             start = stop
             if stop <= len(items):
                 yield self.flush()
@@ -186,10 +201,12 @@ class Batcher:
 
     def flush(self) -> Batch:
         """Return what has been gathered as a batch, full or not."""
-        parts, dead = self._parts, tuple(self._dead)
+        parts, dead = self._parts, DeadLetters(self._dead).newest(self._keep_dead)
         gaps = tuple(self._gaps)
         tray, self._tray = self._tray, None
-        self._parts, self._dead, self._gaps, self._read, self._begun = [], [], [], 0, False
+        refused = self._refused
+        self._parts, self._dead, self._gaps, self._begun = [], [], [], False
+        self._read = self._refused = 0
         D = 0 if self._layout is None else self._layout.n_features
         single = self._layout is not None and self._layout.format == "float32"
         weights = [part.w for part in parts if part.w is not None]
@@ -203,6 +220,7 @@ class Batcher:
             time_ms=float(max(int(end.partition("-")[0]) for end in self._position.values())),
             read=dict(self._counts),
             gaps=gaps,
+            older_dead=refused - len(dead),
         )
 
     def _take(self, items: Entries, part: Decoded) -> None:
@@ -216,11 +234,17 @@ class Batcher:
         if len(part.X):
             self._parts.append(part)
 
-    def _bury(self, items: Entries, point: DeadPoint) -> None:
-        """Take note of a bad point, whose entry is known by its number."""
-        self._read += 1
-        stream, entry_id = items.stream_of(point.entry_id), items.id_of(point.entry_id)
-        self._dead.append(DeadLetter(stream, entry_id, point.index, point.reason, point.data))
+    def _bury(self, items: Entries, dead: DeadPoints) -> None:
+        """Count bad points, and make letters of the newest; their entries are known by number."""
+        self._read += len(dead)
+        self._refused += len(dead)
+        for part in dead.newest(self._keep_dead).parts:
+            place = part.entry_id
+            named = replace(part, entry_id=(items.stream_of(place), items.id_of(place)))
+            if isinstance(named, DeadBlock) and named.nbytes > _LETTER_BYTES * len(named.index):
+                self._dead += named.points()  # a few letters must not keep a large entry
+            else:
+                self._dead.append(named)
 
 
 def _joined(parts: list[Points], tray: Tray | None, D: int, dtype: type[Any]) -> Points:
@@ -248,7 +272,7 @@ def _part(decoded: Decoded, edges: NDArray[np.int64], start: int, stop: int) -> 
     """Return the points that the entries `start` to `stop` gave."""
     rows = slice(int(edges[start]), int(edges[min(stop, len(edges) - 1)]))
     w = None if decoded.w is None else decoded.w[rows]
-    return replace(decoded, X=decoded.X[rows], w=w, dead=())
+    return replace(decoded, X=decoded.X[rows], w=w, dead=DeadPoints())
 
 
 def batches(

@@ -45,8 +45,15 @@ streams and entries."""
 _IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
 _LABEL = 1
 
+_SPANS = 4096
+"""Places of texts that are Python's numbers at the same time: these are larger than most texts."""
+
 _CODE_BYTES = 128
-"""Bytes of an entry's ID, code, distance and version, at most."""
+"""Bytes of an entry's ID, code and distance at most, and of what is before the version; native
+code has a bound of its own, and writes nothing beyond the room."""
+
+_NO_ROOM = -2
+"""What native code returns where the room may be too small."""
 
 
 def available() -> bool:
@@ -58,13 +65,13 @@ _NUMBER, _ARRAY, _FLAG, _BYTES = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int, 
 
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "scan_reply": (_ARRAY, _ARRAY, _NUMBER, *2 * (_ARRAY, _NUMBER)),
-    "cut_texts": (_ARRAY, _NUMBER, _ARRAY),
-    "cut_names": (_ARRAY, _ARRAY),
+    "cut_texts": (_ARRAY, _NUMBER, _ARRAY, _NUMBER),
+    "cut_names": (_ARRAY, _ARRAY, _NUMBER),
     "decode_entries": (
         *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
         *(_BYTES, ctypes.c_double, *2 * (_NUMBER,), *4 * (_ARRAY,)),
     ),
-    "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY),
+    "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY, _NUMBER),
 }
 """As in src/wire.cpp."""
 
@@ -118,16 +125,23 @@ def texts(rows: Rows) -> list[Any]:
     rows = np.ascontiguousarray(rows)
     sizes = rows[:, TEXTS].tolist()
     spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
-    _function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data)
-    found = iter([ctypes.string_at(at, size) for at, size in spans.tolist()])
+    _checked(_function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data, spans.size))
+    parts = (spans[start : start + _SPANS].tolist() for start in range(0, len(spans), _SPANS))
+    found = (ctypes.string_at(at, size) for part in parts for at, size in part)
     return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
 
 
 def _heads(row: Rows) -> bytes:
     """Return the names of an entry's fields as the reply has them; none if it is gone."""
     out = np.empty(int(row[0, SIZE]), np.uint8)
-    size = _function("cut_names")(row.ctypes.data, out.ctypes.data)
+    size = _checked(_function("cut_names")(row.ctypes.data, out.ctypes.data, len(out)))
     return out[:size].tobytes()
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise AssertionError("entries are not what their rows say: these are not of a scan")
+    return result
 
 
 @lru_cache(maxsize=64)
@@ -234,10 +248,16 @@ def write_codes(
     plan, names = _repeated(_heads(rows[:1]), labels)
     rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
     distance = np.ascontiguousarray(codes.distance, np.float64)
-    out = np.empty(len(rows) * _CODE_BYTES + int(rows[:, SIZE].sum()), np.uint8)
+    if not len(rows) == len(index) == len(distance):
+        raise ValueError(f"{len(index)} codes for {len(rows)} entries")
+    said = b"%d" % version
+    room = len(rows) * (_CODE_BYTES + len(said)) + int(rows[:, SIZE].sum())
+    out = np.empty(room, np.uint8)
     size = _function("write_codes")(
         *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
         *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(index.ctypes.data, distance.ctypes.data, b"%d" % version, out.ctypes.data),
+        *(index.ctypes.data, distance.ctypes.data, said, out.ctypes.data, room),
     )
+    if size == _NO_ROOM:
+        raise AssertionError(f"{room} bytes may be too few for the codes of {len(rows)} entries")
     return None if size < 0 else (names, out[:size].tobytes())

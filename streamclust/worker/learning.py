@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.failpoints import passing
 from streamclust.store.checkpoint import Checkpoint, Covered, encode_checkpoint
-from streamclust.store.commit import Commit, DeadLetter, commit
+from streamclust.store.commit import Commit, DeadLetters, commit
 from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.proposal import reason_of, under_way
 from streamclust.store.published import LARGEST_ID, SWAPS, Model, Reason, encode_model
@@ -90,7 +90,7 @@ class Learning:
         self._log = log
         self._learner = make_learner(settings)
         self._commits = Cadence(settings.commit.points, float(settings.commit.every), clock)
-        self._dead: list[DeadLetter] = []
+        self._dead = DeadLetters()
         self._shown: Mapping[str, str] = {}
         self._said = ""
         self._model_id = 0
@@ -163,12 +163,13 @@ class Learning:
             read=batch.read,
             lost=_more_lost(self._checkpoint.lost, batch.gaps),
             layout=batch.layout,
-            dead=self._checkpoint.dead + len(batch.dead),
+            dead=self._checkpoint.dead + batch.refused,
         )
-        self._dead = [*self._dead, *batch.dead][-self._settings.dead.keep :]
+        letters = DeadLetters([*self._dead.parts, *batch.dead.parts])
+        self._dead = letters.newest(self._settings.dead.keep)
         for gap in batch.gaps:
             self._tell_gap(gap)
-        taken = len(batch.X) + len(batch.dead)
+        taken = len(batch.X) + batch.refused
         self._commits.count(max(taken, 1))
         self._publishes.count(max(taken, 1))
         self.tick()
@@ -258,7 +259,7 @@ class Learning:
         self._memory.landed(after)
         if self._codes is not None:
             self._codes.landed(after.position, model)
-        self._dead = []
+        self._dead = DeadLetters()
         self._commits.reset()
         if model is not None:
             score = {model.score_name: None if model.score is None else round(model.score, 6)}

@@ -221,6 +221,7 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
         at.read,
         most=largest_batch(job.model),
         learned=at.learner.points,
+        keep_dead=job.model.dead.keep,
     )
     linger = float(job.model.batch.linger)
     return lambda stopping: batches(

@@ -116,6 +116,7 @@ class Swap:
             self._settings.batch.least,
             most=largest_batch(self._settings),
             learned=refit.learner.points,
+            keep_dead=0,
         )
         return batches(reader, batcher, linger=0.0, until_idle=True, stopping=self._stopping)
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import MAX_MAGNITUDE, Points
 from streamclust.errors import DataError
-from streamclust.store import points, wire
-from streamclust.store.codecs import CODECS, raw
+from streamclust.store import wire
+from streamclust.store.codecs import CODECS, json_text, raw
 from streamclust.store.commit import DeadLetter
 from streamclust.store.entries import Entries, from_reply
 from streamclust.store.layout import DEFAULT_FIELD, ENTRY_FORMATS, EntryFormat, Layout
@@ -146,7 +146,7 @@ def _damaged(flat: list[bytes], rng: random.Random) -> list[bytes]:
 
 def _check(case: _Case, rng: random.Random, tally: Tally) -> None:
     batcher = Batcher(case.spec, None, {_STREAM: "0-0"}, rng.choice((1, 7, 64, 1000)))
-    with _large_from(rng.choice((points.LARGE, points.LARGE, 50))):
+    with _pieces_of(rng.choice((None, None, 50))):
         got = list(_batches(batcher, case.items, rng))
     for batch in got:
         _check_batch(batch)
@@ -165,12 +165,13 @@ def _check(case: _Case, rng: random.Random, tally: Tally) -> None:
 
 
 @contextmanager
-def _large_from(size: int) -> Iterator[None]:
-    """Let entries be large from so many bytes on, and cut them into pieces of that size."""
+def _pieces_of(size: int | None) -> Iterator[None]:
+    """Judge blocks in pieces of that size, as large ones are."""
     with pytest.MonkeyPatch.context() as patch:
-        if size != points.LARGE:
-            patch.setattr(points, "LARGE", size)
+        if size is not None:
             patch.setattr(raw, "_PIECE", size)
+            patch.setattr(json_text, "_PIECE", size)
+            patch.setattr(json_text, "_AT_ONCE", size)
         yield
 
 

@@ -14,7 +14,8 @@ from structlog.testing import LogCapture
 from streamclust.config import GaussianMixtureSettings, KMeansSettings, ModelSettings
 from streamclust.models import KMeans
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint
-from streamclust.store.commit import DeadLetter
+from streamclust.store.commit import DeadLetters
+from streamclust.store.dead import DeadPoint
 from streamclust.store.keys import Keys
 from streamclust.store.layout import Layout
 from streamclust.store.lease import Lease
@@ -36,14 +37,14 @@ def a_batch(number: int, n: int = 30, **changes: Any) -> Batch:
     """The batch that ends with the entry `number`: two blobs, the same on every call."""
     rng = np.random.default_rng(number)
     X = rng.normal(size=(n, 2)) + rng.choice([0.0, 5.0], (n, 1))
-    batch = Batch(X, None, {"points": f"{number}-0"}, LAYOUT, (), 1000.0 * number)
+    batch = Batch(X, None, {"points": f"{number}-0"}, LAYOUT, DeadLetters(), 1000.0 * number)
     return replace(batch, **changes)
 
 
 def bad_batch(number: int, count: int, stream: str = "points") -> Batch:
     """A batch with nothing to learn."""
-    letter = DeadLetter(stream, f"{number}-0", -1, "no point", b"x")
-    return a_batch(number, 0, dead=(letter,) * count, position={stream: f"{number}-0"})
+    letter = DeadPoint((stream, f"{number}-0"), -1, "no point", b"x")
+    return a_batch(number, 0, dead=DeadLetters([letter] * count), position={stream: f"{number}-0"})
 
 
 @dataclass

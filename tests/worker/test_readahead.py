@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from streamclust.store.commit import DeadLetters
 from streamclust.store.source import Batch
 from streamclust.worker.readahead import _AHEAD, ReadAhead
 from tests.waiting import wait_until
@@ -18,7 +19,7 @@ Stopping = Callable[[], bool]
 
 def a_batch(number: int) -> Batch:
     X = np.full((1, 1), float(number))
-    return Batch(X, None, {"points": f"{number}-0"}, None, (), float(number))
+    return Batch(X, None, {"points": f"{number}-0"}, None, DeadLetters(), float(number))
 
 
 def number_of(batch: Batch | None) -> int | None:

@@ -95,15 +95,24 @@ static inline char* write_labels(char* to, const EntryRow& row, const Names& nam
     return to;
 }
 
-// Write each entry's ID, code, distance, version and labels; returns the bytes, or -1 where it
-// is left to Python: where an entry has other fields, say.
+// Bytes of an entry's ID, code and distance at most: their texts, and what is before each.
+static const int64_t NUMBERS_MOST = (5 + 41) + (1 + 11) + (1 + 31);
+
+// Bytes of an entry at most, besides the version's text. A label takes less room here than in the
+// entry, where at least 6 bytes are around its text.
+static inline int64_t most_of(const EntryRow& row) { return NUMBERS_MOST + 5 + row.size; }
+
+// Write each entry's ID, code, distance, version and labels into `room` bytes; returns the bytes,
+// -1 where it is left to Python (where an entry has other fields, say), or -2 if the room may not
+// be enough.
 static inline int64_t write_codes(const EntryRow* rows, int64_t n, const Names& names,
                                   const int32_t* codes, const double* distances, Text version,
-                                  char* out) {
+                                  char* out, int64_t room) {
     if (!CAN_WRITE_NUMBERS) return -1;
-    char* to = out;
+    char *to = out, *const end = out + room;
     for (int64_t i = 0; i < n && to != nullptr; i++) {
-        if (!(distances[i] <= DBL_MAX)) return -1;
+        if (!(distances[i] <= DBL_MAX) || __builtin_signbit(distances[i])) return -1;
+        if (end - to - most_of(rows[i]) < version.size) return -2;
         to = write_distance(write_code(write_id(to, rows[i]), codes[i]), distances[i]);
         to = write_labels(write_text(to, version.at, version.size), rows[i], names);
     }

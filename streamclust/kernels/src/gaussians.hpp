@@ -24,21 +24,23 @@ struct Gaussians {
     int64_t size;         // cells of one whitener
     const double* means;
     Buffer<double> whitener, constant;  // and log weight - log det L - D/2 log 2 pi, of shape (K,)
+    bool ready;
 
     Gaussians(int64_t K, int64_t D, bool matrix, bool shared, const double* log_weights,
               const double* means, const double* root)
         : K(K), D(D), matrix(matrix), shared(shared), size(matrix ? packed(D) : D), means(means),
-          whitener((shared ? 1 : K) * size), constant(K) {
+          whitener((shared ? 1 : K) * size), constant(K), ready(false) {
         Buffer<double> inverse(matrix ? D * D : 1);
-        if (!inverse.ok() || !ok()) return;
+        if (!inverse.ok() || !whitener.ok() || !constant.ok()) return;
         double log_det = 0.0;
         for (int64_t k = 0; k < K; ++k) {
             if (!k || !shared) log_det = prepare(root + k * (matrix ? D * D : D), k, inverse.data);
             constant.data[k] = log_weights[k] - log_det - 0.5 * (double)D * LOG_2PI;
         }
+        ready = true;
     }
 
-    bool ok() const { return whitener.ok() && constant.ok(); }
+    bool ok() const { return ready; }
 
     const double* whitener_of(int64_t k) const { return whitener.data + (shared ? 0 : k * size); }
 

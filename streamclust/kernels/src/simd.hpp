@@ -197,12 +197,13 @@ inline vquad least_lane(vquad v) {
     return other < v ? other : v;
 }
 
-// The number of the first lane that is true; one of them is.
+// The number of the first lane that is true; 0 if none is.
 inline int64_t first_true(vlong4 mask) {
 #if defined(__AVX2__)
-    return __builtin_ctz((unsigned)_mm256_movemask_pd((__m256d)mask));
+    return __builtin_ctz((unsigned)_mm256_movemask_pd((__m256d)mask) | 1u << 4) & 3;
 #else
-    return 3 + (mask[0] * 3 | ~mask[0] & (mask[1] * 2 | ~mask[1] & mask[2]));
+    const int64_t none = ~(mask[0] | mask[1] | mask[2] | mask[3]);
+    return 3 + (mask[0] * 3 | ~mask[0] & (mask[1] * 2 | ~mask[1] & mask[2]) | none & -3);
 #endif
 }
 
@@ -216,11 +217,17 @@ struct Buffer {
     void* memory;  // from malloc: aligned_alloc takes four times as long
     T* data;
     explicit Buffer(int64_t n)
-        : memory(malloc((size_t)n * sizeof(T) + 127)), data((T*)(((uintptr_t)memory + 63) & ~(uintptr_t)63)) {}
+        : memory(allocated(n)), data((T*)(((uintptr_t)memory + 63) & ~(uintptr_t)63)) {}
     ~Buffer() { free(memory); }
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
     bool ok() const { return memory != nullptr; }
+
+    static void* allocated(int64_t n) {
+        size_t size;
+        const bool too_many = n < 0 || __builtin_mul_overflow((size_t)n, sizeof(T), &size);
+        return too_many || size > SIZE_MAX - 127 ? nullptr : malloc(size + 127);
+    }
 };
 
 }  // namespace

@@ -31,15 +31,16 @@ decode_entries(const EntryRow* rows, int64_t n, int format, int64_t width, const
     return taken;
 }
 
-// Cut the texts of entries: place and size of each, in turn.
+// Cut the texts of entries: place and size of each, in turn. Returns how many numbers these are, -1
+// if the entries aren't what the rows say, or if there isn't `room` for as many.
 EXPORT(int64_t)
-cut_texts(const EntryRow* rows, int64_t n, int64_t* spans) {
+cut_texts(const EntryRow* rows, int64_t n, int64_t* spans, int64_t room) {
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++) {
         const char *p = (const char*)rows[i].body, *end = p + rows[i].size;
         for (int64_t k = 0; k < rows[i].texts; k++) {
             Text text;
-            if (read_text(p, end, text) != WHOLE) return -1;
+            if (found + 2 > room || read_text(p, end, text) != WHOLE) return -1;
             spans[found++] = (int64_t)text.at;
             spans[found++] = text.size;
         }
@@ -47,24 +48,28 @@ cut_texts(const EntryRow* rows, int64_t n, int64_t* spans) {
     return found;
 }
 
-// Write the codes of entries of one point each as MessagePack texts, which `out` has room for.
+// Write the codes of entries of one point each as MessagePack texts, see coding.hpp.
 EXPORT(int64_t)
 write_codes(const EntryRow* rows, int64_t n, int64_t width, const char* names,
             const int64_t* name_sizes, const int64_t* roles, const int32_t* codes,
-            const double* distances, const char* version, char* out) {
+            const double* distances, const char* version, char* out, int64_t room) {
     const Text text = {version, (int64_t)strlen(version)};
-    return write_codes(rows, n, {width, names, name_sizes, roles}, codes, distances, text, out);
+    const Names fields = {width, names, name_sizes, roles};
+    return write_codes(rows, n, fields, codes, distances, text, out, room);
 }
 
-// Copy the names of an entry's fields as they are in the reply, "$2\r\nx0\r\n"; returns the bytes.
-EXPORT(int64_t) cut_names(const EntryRow* row, char* out) {
+// Copy the names of an entry's fields as they are in the reply, "$2\r\nx0\r\n"; returns the bytes, -1
+// if the entry isn't what the row says, or if there isn't `room` for as many.
+EXPORT(int64_t) cut_names(const EntryRow* row, char* out, int64_t room) {
     const char *p = (const char*)row->body, *end = p + row->size;
     char* to = out;
     for (int64_t k = 0; k < row->texts; k++) {
         const char* from = p;
         Text text;
         if (read_text(p, end, text) != WHOLE) return -1;
-        if (k % 2 == 0) to = write_bytes(to, from, p - from);
+        if (k % 2) continue;
+        if (p - from > out + room - to) return -1;
+        to = write_bytes(to, from, p - from);
     }
     return to - out;
 }

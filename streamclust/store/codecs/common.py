@@ -8,7 +8,7 @@ name each flaw by a `DataError`. Both ways agree on every perfect chunk.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -35,6 +35,28 @@ class Arrays(NamedTuple):
     w: Array | None
 
 
+class Judged(NamedTuple):
+    """The points of one entry, judged by whole arrays.
+
+    Attributes
+    ----------
+    X, w
+        The good points, in order, and their weights; w is None without a weight field.
+    bad
+        Places of the others in the entry, ascending.
+    at
+        Returns the (point, weight) pairs at these places as they stand; see `Codec.split`.
+    """
+
+    X: Points
+    w: Array | None
+    bad: NDArray[np.int64]
+    at: Callable[[NDArray[np.int64]], Iterable[tuple[Any, Any]]]
+
+
+Judge = Callable[[Flat, Layout], Judged]
+
+
 class Codec(NamedTuple):
     """How one kind of entry is read and written.
 
@@ -50,9 +72,9 @@ class Codec(NamedTuple):
         A point as it stands to bytes that a person can find it by.
     encode
         Points, weights, layout and block to entries.
-    pieces
-        One entry to entries that hold a piece of its block each, in order; itself if it can't be
-        cut, or not before it is parsed.
+    judge
+        One entry to what `split`, `row` and `weight` make of it, in a time and a memory that are
+        small multiples of its size, whatever it holds. None where an entry is one point.
     """
 
     arrays: Callable[[Columns, Layout], Arrays]
@@ -61,7 +83,7 @@ class Codec(NamedTuple):
     weight: Callable[[Any], float]
     excerpt: Callable[[Any, Layout], bytes]
     encode: Callable[[NDArray[Any], NDArray[Any] | None, Layout, int], Iterator[list[bytes]]]
-    pieces: Callable[[Flat, Layout], Sequence[Flat]] = lambda flat, _layout: [flat]
+    judge: Judge | None = None
 
 
 def show(value: bytes | str) -> str:
@@ -118,6 +140,12 @@ def check_weight(weight: float) -> float:
     if weight > MAX_MAGNITUDE:
         raise DataError(f"weight is too large: {weight:g}")
     return weight
+
+
+def read_point(codec: Codec, point: Any, weight: Any, layout: Layout) -> tuple[list[float], float]:
+    """Return the row and the weight of a point as it stands; say what is wrong with it."""
+    row = check_finite(codec.row(point, layout), layout)
+    return row, 1.0 if layout.weight_key is None else check_weight(codec.weight(weight))
 
 
 def blocks(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from itertools import chain
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError
 from streamclust.number_text import json_hint, number_hint
 from streamclust.store.codecs.common import (
@@ -19,6 +22,7 @@ from streamclust.store.codecs.common import (
     Codec,
     Columns,
     Flat,
+    Judged,
     blocks,
     check_weight,
     one_value,
@@ -26,9 +30,27 @@ from streamclust.store.codecs.common import (
 )
 from streamclust.store.layout import Layout
 
+_At = Callable[[NDArray[np.int64]], Iterable[Any]]
+
 # Integers are read as floats: a huge one is inf and not a crash, and true can't pass for 1.
 # Objects are tuples of pairs: a key that is there twice is seen.
-_loads = json.JSONDecoder(parse_int=float, object_pairs_hook=tuple).decode
+_DECODER = json.JSONDecoder(parse_int=float, object_pairs_hook=tuple)
+_loads = _DECODER.decode
+_skip_blanks = json.decoder.WHITESPACE.match  # type: ignore[attr-defined]
+
+_AT_ONCE = 1 << 20
+"""Bytes of JSON that are parsed at once: as objects they take up to 40 times as much."""
+
+_PIECE = 1 << 16
+"""Characters of a block that are parsed at once."""
+
+_LARGEST = 1 << 20
+"""Characters of a point at most, besides those that its features may need."""
+
+_A_FEATURE = 256
+
+_EXCERPT_VALUES = 1024
+"""Values of a point that are more than enough for an excerpt of it."""
 
 
 def _load_all(texts: list[bytes]) -> list[Any]:
@@ -61,6 +83,8 @@ def _flat_numbers(rows: Iterable[list[Any]]) -> Array:
 
 
 def _arrays(columns: Columns, layout: Layout) -> Arrays:
+    if sum(map(len, columns[layout.field_key])) > _AT_ONCE:
+        raise ValueError("too many to be parsed at once")
     docs = _load_all(columns[layout.field_key])
     parts = [doc if type(doc[0]) is list else [doc] for doc in docs]
     rows = list(chain.from_iterable(parts))
@@ -74,7 +98,10 @@ def _arrays(columns: Columns, layout: Layout) -> Arrays:
 def _weight_array(columns: Columns, counts: list[int], layout: Layout) -> Array | None:
     if layout.weight_key is None:
         return None
-    docs = _load_all(columns[layout.weight_key])
+    texts = columns[layout.weight_key]
+    if sum(map(len, texts)) > _AT_ONCE:
+        raise ValueError("too many to be parsed at once")
+    docs = _load_all(texts)
     parts = [
         doc if type(doc) is list else [doc] * count for doc, count in zip(docs, counts, strict=True)
     ]
@@ -85,16 +112,140 @@ def _weight_array(columns: Columns, counts: list[int], layout: Layout) -> Array 
 
 def parse(text: bytes) -> Any:
     """Return parsed JSON: numbers are floats, objects are tuples of pairs."""
+    return _parsed(_as_text(text))
+
+
+def _as_text(text: bytes) -> str:
     try:
-        return _loads(text.decode())
-    except RecursionError:
-        raise DataError("JSON is nested too deeply") from None
+        return text.decode()
     except UnicodeDecodeError as error:
         raise DataError(f"JSON is not UTF-8 at byte {error.start}") from None
+
+
+def _parsed(text: str, offset: int = 0) -> Any:
+    """Parse a part of a text, which begins at the character `offset`."""
+    try:
+        return _loads(text)
+    except RecursionError:
+        raise DataError("JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
+        place = f"at character {error.pos + offset}"
+        raise DataError(f"bad JSON: {error.msg} {place}{json_hint(text)}") from None
+
+
+class _Array:
+    """The values of a JSON array, parsed piece by piece: never are all of them there.
+
+    Parameters
+    ----------
+    text : str
+    start : int
+        Where the first value is looked for.
+    largest : int
+        Characters of a value at most.
+    """
+
+    def __init__(self, text: str, start: int, largest: int) -> None:
+        self.n = 0
+        self._text = text
+        self._start = start
+        self._largest = largest
+        self._firsts: list[int] = []
+        self._spans: list[tuple[int, int | None]] = []
+
+    @classmethod
+    def of(cls, text: bytes, n_features: int) -> _Array | None:
+        """Return the array that a text is; None if it is another value, which isn't large."""
+        whole, largest = _as_text(text), _LARGEST + _A_FEATURE * n_features
+        start = _skip_blanks(whole, 0).end()
+        if whole[start : start + 1] == "[":
+            return cls(whole, start + 1, largest)
+        if len(whole) > largest:
+            raise DataError(
+                f"JSON has {len(whole)} characters for one point; the limit is {largest}"
+            )
+        return None
+
+    def pieces(self) -> Iterator[list[Any]]:
+        """Yield the values, some at a time.
+
+        Raises
+        ------
+        DataError
+            If the text isn't JSON, or one value is too large.
+        """
+        place: int | None = self._start
+        while place is not None:
+            begin = place
+            values, stop, place = self._next(begin)
+            self._firsts.append(self.n)
+            self._spans.append((begin, stop))
+            self.n += len(values)
+            yield values
+
+    def values(self, places: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield the values at these places, which ascend; all pieces have been read before."""
+        piece, values = -1, []
+        for place in places.tolist():
+            wanted = bisect_right(self._firsts, place) - 1
+            if wanted != piece:
+                piece, (begin, stop) = wanted, self._spans[wanted]
+                values = self._between(begin, stop)
+            yield values[place - self._firsts[piece]]
+
+    def _between(self, begin: int, stop: int | None) -> list[Any]:
+        end = "" if stop is None else "]"
+        values: list[Any] = _parsed(f"[{self._text[begin:stop]}{end}", begin - 1)
+        return values
+
+    def _next(self, begin: int) -> tuple[list[Any], int | None, int | None]:
+        """Return the next values, where they end, and where others begin; None at the end."""
+        if len(self._text) - begin <= _PIECE:
+            return self._last(begin)
+        for mark in ("],", "},", ","):
+            comma = self._text.rfind(mark, begin, begin + _PIECE) + len(mark) - 1
+            if comma < begin:
+                continue
+            try:
+                values = self._between(begin, comma)
+            except DataError:  # the comma is within a value, or the JSON is bad
+                continue
+            if values:
+                return values, comma, comma + 1
+        return self._one_by_one(begin)
+
+    def _one_by_one(self, begin: int) -> tuple[list[Any], int | None, int | None]:
+        """Take a piece of values by looking for the end of each, the last of which may be long."""
+        window = self._text[begin : begin + self._largest]
+        values: list[Any] = []
+        stop = place = 0
+        ends = False
+        while place < _PIECE and not ends:
+            try:
+                value, end = _DECODER.scan_once(window, _skip_blanks(window, place).end())
+            except (StopIteration, ValueError, RecursionError):
+                break
+            end = _skip_blanks(window, end).end()
+            ends = window[end : end + 1] not in ("", ",")
+            if window[end : end + 1] == ",":
+                values.append(value)
+                stop, place = end, end + 1
+            elif not ends:
+                break
+        if values:
+            return values, begin + stop, begin + place
+        if ends or begin + len(window) == len(self._text):
+            return self._last(begin)
         raise DataError(
-            f"bad JSON: {error.msg} at character {error.pos}{json_hint(text)}"
-        ) from None
+            f"JSON at character {begin} is bad, or a point of more than {self._largest} characters"
+        )
+
+    def _last(self, begin: int) -> tuple[list[Any], int | None, int | None]:
+        """Return the values up to the end of the array, with which the text ends too."""
+        values = self._between(begin, None)
+        if not values and self._spans:  # a comma before the end: the parser says what it expects
+            self._between(self._spans[-1][0], None)
+        return values, None, None
 
 
 def points(text: bytes) -> list[Any]:
@@ -110,6 +261,9 @@ def points(text: bytes) -> list[Any]:
 
 
 def _dump(value: Any) -> str:
+    """Return JSON of a value, or of more of its beginning than is shown."""
+    if isinstance(value, list):
+        value = value[:_EXCERPT_VALUES]
     try:
         return json.dumps(dict(value) if isinstance(value, tuple) else value)
     except RecursionError:
@@ -135,6 +289,112 @@ def _weights(flat: Flat, n: int, layout: Layout) -> list[Any]:
     if len(doc) != n:
         raise DataError(f"wrong number of weights: {len(doc)}, expected {n}")
     return doc
+
+
+def vector_length(text: bytes) -> int:
+    """Return the length of the first vector of numbers in a text, or of anything like it."""
+    array = _Array.of(text, 0)
+    if array is None:
+        points(text)  # says what is wrong with anything but an object
+        return 1
+    length, nested = 0, False
+    for values in array.pieces():
+        nested = nested or any(isinstance(value, list | tuple) for value in values)
+        vectors = [value for value in values if isinstance(value, list) and value]
+        good = next((len(v) for v in vectors if set(map(type, v)) == {float}), 0)
+        if good:
+            return good
+        length = length or (len(vectors[0]) if vectors else 0)
+    if not array.n:
+        raise DataError("empty vector")
+    return length or (1 if nested else array.n)
+
+
+def _judge(flat: Flat, layout: Layout) -> Judged:
+    good, X, points_at = _judge_points(one_value(flat, layout.field_key), layout)
+    if layout.weight_key is None:
+        return Judged(X, None, np.flatnonzero(~good), lambda at: zip(points_at(at), repeat(None)))
+    w, weights_at = _judge_weights(one_value(flat, layout.weight_key), len(good))
+    sane = (w >= 0) & (w <= MAX_MAGNITUDE)
+    X, good = X[sane[good]], good & sane
+    bad = np.flatnonzero(~good)
+    return Judged(X, w[good], bad, lambda at: zip(points_at(at), weights_at(at), strict=True))
+
+
+def _judge_points(text: bytes, layout: Layout) -> tuple[NDArray[np.bool_], Array, _At]:
+    """Return which points are good, their rows, and how to find the others again."""
+    array = _Array.of(text, layout.n_features)
+    if array is None:
+        return *_rows(points(text), layout), lambda _: points(text)
+    judged: list[tuple[NDArray[np.bool_], Array]] = []
+    head: list[Any] = []
+    nested, most = False, max(layout.n_features, _EXCERPT_VALUES)
+    for values in array.pieces():
+        judged.append(_rows(values, layout))
+        nested = nested or not {list, tuple}.isdisjoint(map(type, values))
+        head += values[: most - len(head)]
+    if not array.n:
+        raise DataError("empty vector")
+    if nested:
+        return *map(np.concatenate, zip(*judged, strict=True)), array.values  # type: ignore[return-value]
+    vector = head if len(head) == array.n else _Beginning(head, array.n)
+    return *_rows([vector], layout), lambda _: [vector]
+
+
+class _Beginning(list[Any]):
+    """The first values of a vector that has `n`."""
+
+    def __init__(self, values: list[Any], n: int) -> None:
+        super().__init__(values)
+        self._n = n
+
+    def __len__(self) -> int:
+        return self._n
+
+
+def _judge_weights(text: bytes, n: int) -> tuple[Array, _At]:
+    """Return the weights of n points, NaN where one isn't a number, and how to find them again."""
+    array = _Array.of(text, 0)
+    if array is None:
+        weight = check_weight(_weight(parse(text)))
+        return np.full(n, weight), lambda at: [weight] * len(at)
+    w = np.concatenate([_numbers(values) for values in array.pieces()])
+    if len(w) != n:
+        raise DataError(f"wrong number of weights: {len(w)}, expected {n}")
+    return w, array.values
+
+
+def _numbers(values: list[Any]) -> Array:
+    return np.array([value if type(value) is float else math.nan for value in values])
+
+
+def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:
+    """Return which of the values are good points, and their rows."""
+    D, rows, kinds = layout.n_features, values, set(map(type, values))
+    lengths = set(map(len, values)) if kinds == {list} else {D}
+    if kinds.isdisjoint({list, tuple}) or D not in lengths:
+        return np.zeros(len(values), np.bool_), np.empty((0, D))
+    if kinds != {list} or len(lengths) > 1:
+        rows = [_row_of(value, layout) for value in values]
+    if set(map(type, chain.from_iterable(rows))) != {float}:
+        rows = [row if set(map(type, row)) == {float} else () for row in rows]
+    good = np.fromiter(map(bool, rows), np.bool_, len(rows))
+    X = np.array(list(chain.from_iterable(rows)), np.float64).reshape(-1, D)
+    sane = (np.abs(X) <= MAX_MAGNITUDE).all(axis=1)
+    good[good] = sane
+    return good, X[sane]
+
+
+def _row_of(value: Any, layout: Layout) -> Sequence[Any]:
+    """Return the values of a vector of D values, or of an object that has these; else none."""
+    if type(value) is list:
+        return value if len(value) == layout.n_features else ()
+    if type(value) is not tuple or len(value) < layout.n_features:
+        return ()
+    try:
+        return row(value, layout)
+    except DataError:
+        return ()
 
 
 def row(point: Any, layout: Layout) -> list[float]:
@@ -186,4 +446,4 @@ def _compact(values: NDArray[Any], block: int) -> bytes:
     return json.dumps(shown.tolist(), separators=(",", ":")).encode()
 
 
-CODEC = Codec(_arrays, _split, row, _weight, _excerpt, _encode)
+CODEC = Codec(_arrays, _split, row, _weight, _excerpt, _encode, _judge)

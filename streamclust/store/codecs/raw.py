@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError
 from streamclust.store.codecs.common import (
     Array,
@@ -15,6 +16,7 @@ from streamclust.store.codecs.common import (
     Codec,
     Columns,
     Flat,
+    Judged,
     blocks,
     check_weight,
     one_value,
@@ -25,7 +27,7 @@ from streamclust.store.layout import DIMENSION_FIELD, RAW_DTYPE, Layout
 DIMENSION_KEY = DIMENSION_FIELD.encode()
 
 _PIECE = 1 << 16
-"""Bytes of a piece of a block."""
+"""Bytes of a block that are judged at once."""
 
 
 def _floats(values: Iterable[bytes], layout: Layout) -> Array:
@@ -109,23 +111,36 @@ def _weights(value: bytes, n: int, layout: Layout) -> Sequence[float | None]:
     return weights if len(weights) == n else weights * n
 
 
-def _pieces(flat: Flat, layout: Layout) -> list[Flat]:
-    try:
-        value, weights = _checked(flat, layout)
-    except DataError:
-        return [flat]
-    size, itemsize = _point_size(layout), RAW_DTYPE[layout.format].itemsize
+def _judge(flat: Flat, layout: Layout) -> Judged:
+    value, weights = _checked(flat, layout)
+    size, D, dtype = _point_size(layout), layout.n_features, RAW_DTYPE[layout.format]
+    n, w = -(-len(value) // size), _floats([weights], layout)
+    good, parts = np.zeros(n, bool), [np.empty((0, D), dtype)]
     count = max(1, _PIECE // size)
-    each = len(weights) > itemsize
-    pieces: list[Flat] = []
-    for start in range(0, -(-len(value) // size), count):
-        stop = start + count
-        piece = [layout.field_key, value[start * size : stop * size]]
-        if layout.weight_key is not None:
-            part = weights[start * itemsize : stop * itemsize] if each else weights
-            piece += [layout.weight_key, part]
-        pieces.append(piece)
-    return pieces
+    for start in range(0, len(value) // size, count):
+        rows = slice(start, min(start + count, len(value) // size))
+        X = np.frombuffer(value, dtype, (rows.stop - start) * D, start * size).reshape(-1, D)
+        good[rows] = _are_sane(X).all(axis=1)
+        if len(w) == n:
+            good[rows] &= (w[rows] >= 0) & (w[rows] <= MAX_MAGNITUDE)
+        parts.append(X[good[rows]])
+    each = w if len(w) == n else np.broadcast_to(w, n) if len(w) else None
+
+    def at(places: NDArray[np.int64]) -> Iterator[tuple[bytes, float | None]]:
+        for place in places.tolist():
+            weight = None if each is None else float(each[place])
+            yield value[place * size : (place + 1) * size], weight
+
+    X = np.concatenate(parts, dtype=np.float64)
+    return Judged(X, None if each is None else each[good], np.flatnonzero(~good), at)
+
+
+def _are_sane(X: NDArray[Any]) -> NDArray[np.bool_]:
+    if X.dtype.itemsize == np.dtype(np.float32).itemsize:
+        return np.isfinite(X)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        sane: NDArray[np.bool_] = np.abs(X) <= MAX_MAGNITUDE
+    return sane
 
 
 def _row(point: bytes, layout: Layout) -> list[float]:
@@ -162,4 +177,4 @@ def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return cast
 
 
-CODEC = Codec(_arrays, _split, _row, float, _excerpt, _encode, _pieces)
+CODEC = Codec(_arrays, _split, _row, float, _excerpt, _encode, _judge)
