@@ -78,7 +78,8 @@ def written(draw: st.DrawFn) -> tuple[Layout, int, Array, Array | None]:
     n = draw(st.integers(0, 12))
     values = single if layout.format == "float32" else finite
     X = draw(hnp.arrays(np.float64, (n, D), elements=values))
-    positive = st.floats(0, 2**100, width=32 if layout.format == "float32" else 64)
+    width = 32 if layout.format == "float32" else 64
+    positive = st.just(0.0) | st.floats(2.0**-100, 2.0**100, width=width)
     weighted = layout.weight_field is not None
     w = draw(hnp.arrays(np.float64, n, elements=positive)) if weighted else None
     features = tuple(f"x{i}" for i in range(D)) if layout.features else ()
