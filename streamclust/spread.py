@@ -27,7 +27,7 @@ _MARGIN = 1.5
 _PASSES = 200
 """Of the fixed-point iteration, at most."""
 
-_PRECISION = 1e-9
+_PRECISION = 1e-6
 """Relative change of all variances at which the iteration ends."""
 
 _BLOCK = 256
@@ -38,11 +38,11 @@ _CELLS = 1 << 16
 
 _FEW = 64
 
-_OF_A_BATCH = 16
+_OF_A_BATCH = 32
 """Points of a batch that a block takes, at most, so that a block is never one moment alone."""
 
-_STEP = 0.25
-"""Share of the way to a block's variance, in its logarithm: a memory of about four blocks."""
+_STEP = 0.5
+"""Share of the way to a block's variance, in its logarithm: a memory of about two blocks."""
 
 
 def robust_variance(X: Points, w: Array) -> Array:
@@ -122,10 +122,10 @@ class Spread:
     def observe(self, X: Points, w: Array) -> Spread:
         """Return the spread after a batch of points (N, D) with weights (N,).
 
-        A block that is complete moves the logarithm of each variance a quarter of the way to its
-        own. So no point sets the scale, a pause changes nothing, and a change of units by 1,000
-        is followed to within 10 % in some 20 blocks of 256 points. A feature that doesn't vary
-        in a block keeps its variance.
+        A block of 256 points, at most 32 of each batch, that is complete moves the logarithm of
+        each variance half of the way to its own. So no point sets the scale, a pause changes
+        nothing, and a change of units by 1,000 is followed to within 10 % in 8 blocks. A feature
+        that doesn't vary in a block keeps its variance.
         """
         if len(X) > _OF_A_BATCH:
             rows = (np.arange(_OF_A_BATCH) * len(X)) // _OF_A_BATCH

@@ -34,6 +34,9 @@ _ROUNDING = 1e-12
 """Share of a component's own variance, as its floor, that rounding leaves a positive definite
 matrix; far below any floor that is meant."""
 
+_MOVED = 64.0 * float(np.finfo(np.float64).eps)
+"""Share of the square of a mean's move, for each feature, that moments lose as they move along."""
+
 _FEWEST = 10.0
 
 
@@ -169,8 +172,9 @@ class GaussianMixture:
         floor is.
 
         The floor is a share of `params.spread`, or of the variance of the statistics where that is
-        not known. Where a component is so wide that this floor would be lost in rounding, as with
-        a far point in it, the floor of that component is 1e-12 of its own variance.
+        not known. Where rounding could have cost a component more than this floor, because it is
+        very wide or its mean has moved very far, as with a far point in it, its floor is as high as
+        what rounding may have cost.
         """
         return self._m_step(stats, params, np.ones(len(stats.weight)))
 
@@ -193,8 +197,11 @@ class GaussianMixture:
         if others < total < 2.0 * others:
             raw = raw.copy()
             raw[equal] = second[~equal].sum(axis=0) / others
-        if self.reg_covar > 0.0 and (wide := _ROUNDING * own > floor).any():
-            floor = np.where(wide, _ROUNDING * own, floor)
+        if self.reg_covar > 0.0:
+            moved = means - stats.reference
+            lost = np.maximum(_ROUNDING * own, _MOVED * means.shape[1] * moved * moved)
+            if (lost > floor).any():
+                floor = np.maximum(floor, lost)
         if (share != 1.0).any():
             floor = share[:, None] * floor
         covariances = self._covariance.add_floor(raw, floor)
