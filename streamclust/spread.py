@@ -128,15 +128,14 @@ class Spread:
         that doesn't vary in a block keeps its variance.
         """
         if len(X) > _OF_A_BATCH:
-            rows = (np.arange(_OF_A_BATCH) * len(X)) // _OF_A_BATCH
-            X, w = X[rows], w[rows]
+            chosen = (np.arange(_OF_A_BATCH) * len(X)) // _OF_A_BATCH
+            X, w = X[chosen], w[chosen]
+        rows, w = np.array(X, np.float64), np.array(w)  # copies: a batch is its caller's
         if len(self.w):
-            X, w = np.concatenate([self.X, X]), np.concatenate([self.w, w])
-        else:
-            X = np.array(X, np.float64)  # a copy: the batch is its caller's
-        if len(w) < _block(X.shape[1]):
-            return replace(self, X=X, w=w)
-        found = robust_variance(X, w)
+            rows, w = np.concatenate([self.X, rows]), np.concatenate([self.w, w])
+        if len(w) < _block(rows.shape[1]):
+            return replace(self, X=rows, w=w)
+        found = robust_variance(rows, w)
         seen = np.where(found > 0.0, found, self.variance)
         variance = np.exp((1.0 - _STEP) * np.log(self.variance) + _STEP * np.log(seen))
         return Spread(np.where(found > 0.0, variance, self.variance))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
@@ -43,6 +44,12 @@ SENTINELS = [2147483647.0, -999999.0, 1e30, 1e90]
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
 
+def learned(state: LearnerState[Any]) -> Any:
+    """The parameters of a learner that has started."""
+    assert state.params is not None
+    return state.params
+
+
 def deviations(params: MixtureParams) -> Array:
     """Standard deviations of each component, (K, D), or of all, (1, D)."""
     covariances, kind = params.covariances, params.covariance_type
@@ -77,9 +84,9 @@ def test_a_slow_feed_keeps_the_shape_that_it_had(kind: CovarianceType, pause: fl
             state, worst = after_pauses(learner, pause, seed)
             assert worst < 30.0
             assert state.revivals == 0
-            assert (deviations(state.params) > 0.2).all()
-            assert (deviations(state.params) < 5.0).all()
-            assert (state.params.weights > 1e-3).all()
+            assert (deviations(learned(state)) > 0.2).all()
+            assert (deviations(learned(state)) < 5.0).all()
+            assert (learned(state).weights > 1e-3).all()
 
 
 @kinds
@@ -90,12 +97,12 @@ def test_what_was_learned_slowly_is_forgotten_as_soon_as_there_are_points(
     state, _ = after_pauses(learner, HOUR, 0)
     X, _ = blobs(250, CENTRES, seed=7)
     after, _ = learner.update(state, X, time_ms=50 * HOUR)
-    batch = learner.family.e_step(state.params, X, np.ones(len(X)))
-    plain = learner.family.m_step(
-        batch, learner.family.with_spread(state.params, after.spread.variance)
-    )  # type: ignore[union-attr]
-    assert_allclose(after.params.means, plain.means, rtol=1e-12)
-    assert_allclose(after.params.covariances, plain.covariances, rtol=1e-12)
+    assert after.spread is not None
+    batch = learner.family.e_step(learned(state), X, np.ones(len(X)))
+    floored = learner.family.with_spread(learned(state), after.spread.variance)
+    plain: MixtureParams = learner.family.m_step(batch, floored)
+    assert_allclose(learned(after).means, plain.means, rtol=1e-12)
+    assert_allclose(learned(after).covariances, plain.covariances, rtol=1e-12)
 
 
 @kinds
@@ -139,12 +146,12 @@ def test_one_sentinel_leaves_components_as_narrow_as_the_data(
     X[place, :2] = sentinel
     learner = StreamLearner(mixture_of(kind, 5), forgetting, warm_up=500, reseeds=1)
     state, _ = learn(learner, X, 250)
-    narrow = deviations(state.params).max(axis=1)
+    narrow = deviations(learned(state)).max(axis=1)
     assert np.count_nonzero(narrow < 1.3) >= min(4, len(narrow))
     assert state.spread is not None
     assert (state.spread.variance < 60.0).all()
     fresh, _ = blobs(100, CENTRES, seed=4)
-    assert learner.family.loss(learner.family.e_step(state.params, fresh, np.ones(400))) < 6.2
+    assert learner.family.loss(learner.family.e_step(learned(state), fresh, np.ones(400))) < 6.2
 
 
 @kinds
@@ -173,9 +180,9 @@ def test_units_change_nothing_but_units(
         learner = StreamLearner(mixture_of(kind, 5), forgetting, warm_up=500)
         state = learner.init()
         cuts = [0, 500, 900, *range(903, 960, 3)]
-        for k, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for k, (start, stop) in enumerate(pairwise(cuts)):
             state, _ = learner.update(state, factor * X[start:stop], time_ms=k * HOUR)
-        ends.append(state.params)
+        ends.append(learned(state))
     assert_allclose(ends[1].means, unit * ends[0].means, rtol=1e-6, atol=1e-6 * unit)
     assert_allclose(
         ends[1].covariances, unit**2 * ends[0].covariances, rtol=1e-4, atol=1e-9 * unit**2
@@ -191,9 +198,9 @@ def test_a_shift_by_1e8_changes_nothing_but_the_means(kind: CovarianceType) -> N
         learner = StreamLearner(mixture_of(kind, 4), HalfLifeTime(10.0), warm_up=500)
         state = learner.init()
         cuts = [0, 500, 900, *range(903, 960, 3)]
-        for k, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for k, (start, stop) in enumerate(pairwise(cuts)):
             state, _ = learner.update(state, X[start:stop] + shift, time_ms=k * HOUR)
-        ends.append(state.params)
+        ends.append(learned(state))
     assert_allclose(ends[1].means - 1e8, ends[0].means, atol=1e-5)
     assert_allclose(ends[1].covariances, ends[0].covariances, atol=1e-5)
 
@@ -241,7 +248,7 @@ def test_only_ratios_of_weights_count(name: str, weight: float, forgetting: Forg
             part = slice(start, start + 60)
             state, _ = learner.update(state, X[part], w[part], time_ms=k * HOUR)
         ends.append(state)
-    assert_allclose(ends[1].params.means, ends[0].params.means, rtol=1e-9, atol=1e-9)
+    assert_allclose(learned(ends[1]).means, learned(ends[0]).means, rtol=1e-9, atol=1e-9)
     assert_allclose(running(ends[1]).weight, weight * running(ends[0]).weight, rtol=1e-9)
 
 
@@ -260,12 +267,11 @@ def test_no_component_is_given_new_work_because_a_pause_emptied_all() -> None:
     X, _ = blobs(400, CENTRES, seed=5)
     learner = StreamLearner(KMeans(4), HalfLifeTime(10.0))
     state, _ = learner.update(learner.init(), X[:1200], time_ms=0.0)
-    before = np.sort(state.params.centroids[:, 0]) if state.params is not None else None
+    before = np.sort(learned(state).centroids[:, 0])
     for k in range(4):  # points of one cluster alone
         state, _ = learner.update(state, X[4 * k : 4 * k + 1], time_ms=(k + 1) * 1e6 * HOUR)
     assert state.revivals == 0
-    assert state.params is not None
-    assert_allclose(np.sort(state.params.centroids[:, 0]), before, atol=3.0)
+    assert_allclose(np.sort(learned(state).centroids[:, 0]), before, atol=3.0)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag"])
@@ -282,7 +288,7 @@ def test_a_batch_that_cannot_be_learned_leaves_the_state_usable(kind: Covariance
         learner.update(state, flat)
     after, info = learner.update(state, X[400:800])
     assert info.phase == "learning"
-    assert np.isfinite(after.params.means).all()
+    assert np.isfinite(learned(after).means).all()
 
 
 def test_a_warm_up_that_cannot_be_learned_says_so() -> None:

@@ -310,4 +310,5 @@ def test_a_state_from_before_the_spread_was_remembered_goes_on() -> None:
         X = batch(number)[:1]
         older, _ = learner.update(older, X, time_ms=1e9 * number)
     assert older.spread is not None
+    assert older.params is not None
     assert np.linalg.eigvalsh(older.params.covariances).min() > 1e-3
