@@ -21,6 +21,9 @@ Labels = NDArray[np.intp]
 MAX_MAGNITUDE = 1e100
 """Largest |x| and largest sample weight: a weighted sum of squares of any real size is finite."""
 
+MIN_WEIGHT = 1e-100
+"""Smallest sample weight besides 0: sums of smaller ones would lose digits, or be 0."""
+
 
 def are_sane(values: NDArray[np.floating]) -> bool:
     """Return whether all values are numbers of a magnitude up to `MAX_MAGNITUDE`."""
@@ -75,7 +78,7 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
     Raises
     ------
     DataError
-        If the shape isn't (n,) or a weight is negative, NaN or beyond 1e100.
+        If the shape isn't (n,) or a weight is NaN, or neither 0 nor from 1e-100 to 1e100.
     """
     if w is None:
         return np.ones(n)
@@ -87,7 +90,20 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
         raise DataError(f"sample weights have shape {weights.shape}; expected ({n},)")
     if n and not (weights.min() >= 0.0 and weights.max() <= MAX_MAGNITUDE):
         raise DataError(f"sample weights must be numbers from 0 to {MAX_MAGNITUDE:g}")
+    if n and not are_weights(weights):
+        smallest = weights[weights > 0.0].min()
+        raise DataError(
+            f"sample weight {smallest:g} is too small; multiply all weights by one number, so that "
+            f"each is 0 or at least {MIN_WEIGHT:g}"
+        )
     return weights
+
+
+def are_weights(w: Array) -> bool:
+    """Return whether all numbers of a non-empty array are weights: 0, or 1e-100 to 1e100."""
+    if not w.max() <= MAX_MAGNITUDE:
+        return False
+    return bool(w.min() >= MIN_WEIGHT or ((w == 0.0) | (w >= MIN_WEIGHT)).all())
 
 
 def distinct_points(X: Array, w: Array) -> tuple[Array, Array]:

@@ -30,6 +30,10 @@ class DataError(StreamclustError, ValueError):
     """Raised when points or parameters have the wrong shape, dtype or values."""
 
 
+class UnlearnableError(DataError):
+    """Raised when good points can't be learned by a model; the state before them stays usable."""
+
+
 class TooFewPointsError(DataError):
     """Raised when there are fewer distinct points than components."""
 

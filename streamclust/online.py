@@ -10,6 +10,7 @@ parameters that it had no part in, before it is learned.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,15 +20,19 @@ import numpy as np
 from streamclust.arrays import as_points_as_given, as_sample_weight, distinct_points
 from streamclust.batch import fit
 from streamclust.drift import Drift
-from streamclust.errors import TooFewPointsError
+from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.forgetting import Forgetting, Step
+from streamclust.models.family import usable
 from streamclust.population import absent, buried, first, recent
 from streamclust.renewal import Renewal, published, sampled
 from streamclust.scaling import ScalingKind, learn_scaling
+from streamclust.spread import Spread
 from streamclust.state import Info, LearnerState, Phase, without_coreset
 from streamclust.stats import Stats, decay, merge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, NDArray
 
     from streamclust.arrays import Array, Labels, Points
@@ -159,6 +164,10 @@ class StreamLearner(Generic[P]):
         ------
         DataError
             If the points have the wrong shape or hold NaN or infinity.
+        UnlearnableError
+            If the points are good but no parameters follow from them and `state`: with a reg_covar
+            of 0 or near it a covariance may be singular. `state` stays usable: leave the points
+            out and go on from it.
         """
         points = as_points_as_given(X, self._n_features(state))
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
@@ -181,6 +190,11 @@ class StreamLearner(Generic[P]):
         w : array of shape (N,), optional
             Sample weights.
         time_ms : float, optional
+
+        Raises
+        ------
+        UnlearnableError
+            See `update`.
         """
         if w is None:
             w = np.ones(len(X))
@@ -195,8 +209,17 @@ class StreamLearner(Generic[P]):
             state = self._gather(state, X, w, time_ms)
             if len(state.sample) < self.warm_up_points:
                 return state, Info("warming", len(X), reason=self._wanting(state))
-            return self.start(state)
-        return self._learn(state, state.params, state.stats, X, w, time_ms)
+            with _whole_or_not(len(X)):
+                return self.start(state)
+        step = Step(
+            number=state.steps + 1,
+            weight=float(w.sum()),
+            running=state.stats.mass,
+            elapsed_ms=_elapsed(state.time_ms, time_ms),
+        )
+        lam = self.forgetting.factor(step)
+        with _whole_or_not(len(X)):
+            return self._learn(state, state.params, state.stats, X, w, time_ms, step, lam)
 
     def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
         """Leave the warm-up with the sample as it is, if it has K distinct points.
@@ -224,6 +247,7 @@ class StreamLearner(Generic[P]):
             sample=empty.sample,
             sample_weight=empty.sample_weight,
             scaling=scaling,
+            spread=self._first_spread(best.params),
             patience=self._renewal.patience(len(sample)),
             solved_loss=best.loss,
             **self._first(self.family.size(best.params)),
@@ -292,6 +316,10 @@ class StreamLearner(Generic[P]):
         loss = self.family.loss(state.stats)
         return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
 
+    def _first_spread(self, params: P) -> Spread | None:
+        variance = self.family.spread(params)
+        return None if variance is None else Spread(variance)
+
     def _effort(self, sample: Array) -> tuple[int, int]:
         """Return how many runs on the sample, and passes in each, a large K leaves time for."""
         passes = _EFFORT // max(1, sample.size * self.family.n_components)
@@ -323,27 +351,33 @@ class StreamLearner(Generic[P]):
         X: Points,
         w: Array,
         time_ms: float | None,
+        step: Step,
+        lam: float,
     ) -> tuple[LearnerState[P], Info]:
         batch, assigned = self.family.assigning_e_step(params, X, w)
-        step = Step(
-            number=state.steps + 1,
-            weight=batch.count,
-            running=running.mass,
-            elapsed_ms=_elapsed(state.time_ms, time_ms),
-        )
         watched, drifted = self._watch(state.drift, batch)
-        lam = self.forgetting.factor(step)
         if drifted and self.drift is not None:
             lam *= self.drift.kept
         stats = merge(batch, decay(running, lam))
+        spread = state.spread or self._first_spread(params)
+        if spread is not None:
+            spread = spread.observe(X, w)
+        forgotten = state.forgotten + max(1.0 - lam, 0.0) * running.mass
         held = state.held
         revived: tuple[int, ...] = ()
         unit = batch.count / len(X)
+        if not len(state.best):
+            state = replace(state, best=_first_best(running, stats, unit))
         dying = self._dying(state, stats, unit)
         if held >= self.forgetting.hold:
             if self.family.fewest is None:
                 stats, revived = self._revive(state, stats, dying, X, w)
-            params = self.family.m_step(stats, params)
+            if spread is not None:
+                params = self.family.with_spread(params, spread.variance)
+            needed = unit * self.family.points_for_shape(X.shape[1])
+            prior = np.full(len(stats.weight), min(forgotten, needed))
+            prior[list(revived)] = 0.0
+            params = self.family.map_step(stats, params, prior)
         else:
             held += batch.count
         before, loss = state.ids, self.family.loss(batch)
@@ -361,6 +395,8 @@ class StreamLearner(Generic[P]):
             drift=watched,
             unsolved=state.unsolved + len(X),
             surprise=self._renewal.surprise(state, loss, batch.count, lam),
+            spread=spread,
+            forgotten=forgotten,
         )
         size = batch.count / (lam * step.running + batch.count)
         state = self._averaged(state, stats, restart=bool(revived) or drifted)
@@ -369,6 +405,11 @@ class StreamLearner(Generic[P]):
         state = self._renewal.remember(state, X, w, assigned, lam)
         state = self._without_absent(state, batch, dying, unit, lam)
         state, resolved = self._renewal.improved(state, X, w, drifted)
+        if not (np.isfinite(loss) and usable(state.params)):
+            raise DataError(
+                "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
+                "or scale the points"
+            )
         info = Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
         return self._told(before, state, info)
 
@@ -413,10 +454,8 @@ class StreamLearner(Generic[P]):
         half-life in event time, where all components fade alike, kills none of them; nor is one
         judged before it could have been expected to get some points, each of weight `unit`.
         """
-        dying = ~stats.alive
-        if not len(state.best):
-            return dying
-        expected = min(stats.mass / state.best_total, 1.0) * state.best
+        dying = ~stats.alive & ~(state.best > 0.0)
+        expected = stats.mass / max(state.best_total, stats.mass) * state.best
         low = stats.weight < self.fade * expected
         if low.any():
             some, none = _SOME * unit, stats.weight < _NOTHING * unit
@@ -451,8 +490,26 @@ class StreamLearner(Generic[P]):
         return replace(state, average=average, averaged=n)
 
 
+@contextmanager
+def _whole_or_not(n: int) -> Iterator[None]:
+    """Turn what a batch of `n` good points makes impossible into an `UnlearnableError`."""
+    try:
+        yield
+    except (DataError, ArithmeticError, np.linalg.LinAlgError) as error:
+        raise UnlearnableError(f"a batch of {n} points can't be learned: {error}") from error
+
+
+def _first_best(running: Stats, stats: Stats, unit: float) -> Array:
+    """Return the largest masses, (K,), before the first step that led from `running` to `stats`.
+
+    Of a component of which a pause before that step has left nothing it is its former share.
+    """
+    share = running.weight / (running.mass or 1.0)
+    return np.where(stats.weight < _NOTHING * unit, stats.mass * share, stats.weight)
+
+
 def _best(before: Array, weight: Array, revived: tuple[int, ...]) -> Array:
-    best = np.maximum(before, weight) if len(before) else weight.copy()
+    best = np.maximum(before, weight)
     if revived:
         best[list(revived)] = weight[list(revived)]
     return best

@@ -17,7 +17,8 @@ from streamclust.adapting import is_better
 from streamclust.batch import fit
 from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
 from streamclust.drift import DriftState
-from streamclust.errors import TooFewPointsError
+from streamclust.errors import DataError
+from streamclust.models.family import usable
 from streamclust.models.moves import Sample
 from streamclust.population import first, succeeded
 from streamclust.resolving import Pending, Problem, judge, solve
@@ -137,7 +138,7 @@ class Renewal(Generic[P]):
         try:
             seed = (self.seed, state.steps)
             best = fit(self.family, sample, sample_weight, restarts=self.restarts, seed=seed)
-        except TooFewPointsError:
+        except DataError:  # too few points, or so few that a covariance is singular
             return state
         if self._beats(params, best, Coreset(sample, sample_weight)):
             return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
@@ -209,6 +210,9 @@ class Renewal(Generic[P]):
             return state, False
         core, mass = state.coreset, stats.mass
         better = None if found is None else judge(self.family, params, core, mass, found)
+        if found is not None and better is not None:
+            found = self.family.m_step(better, found)
+            better = better if usable(found) else None
         patience = self.patience(mass / float(w.mean()))
         state = replace(state, pending=None, surprise=0.0)
         if found is None or better is None:
@@ -216,7 +220,7 @@ class Renewal(Generic[P]):
             if self.family.fewest is None:  # else K is looked at as regularly as before
                 patience = max(patience, 2.0 * state.patience)
             return replace(state, patience=patience, solved_loss=loss), False
-        after = self.adopt(state, self.family.m_step(better, found), better)
+        after = self.adopt(state, found, better)
         after = replace(after, drift=state.drift, resolves=state.resolves + 1)
         return replace(after, patience=patience, solved_loss=self.family.loss(better)), True
 
@@ -249,6 +253,8 @@ class Renewal(Generic[P]):
             params, stats = self.family.reorder(params, order), reorder(stats, order)
             share = state.stats.mass / stats.mass
             stats = decay(stats, min(1.0, share))
+            if state.spread is not None:
+                params = self.family.with_spread(params, state.spread.variance)
             objective, count = state.stats.objective, state.stats.count
         total = stats.mass
         averages = self.forgetting.average

@@ -16,7 +16,7 @@ import numpy as np
 from streamclust.adapting import adapt, is_better
 from streamclust.batch import begins, best_of
 from streamclust.coreset import condense, effective_size
-from streamclust.errors import TooFewPointsError
+from streamclust.errors import DataError
 from streamclust.models.moves import sample_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
     if family.fewest is not None:
         points = sample_of(problem.coreset, problem.live.means)  # type: ignore[attr-defined]
-        return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
+        try:
+            return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
+        except DataError:
+            return Answer(None)
     sketch = _sketch(family, problem)
     rng = np.random.default_rng((*seed, restarts))
     nearby = partial(family.search, problem.live, sketch.X, sketch.w, rng)
@@ -109,7 +112,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     try:
         best = best_of(family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, each=each)
         return Answer(best.params)
-    except TooFewPointsError:
+    except DataError:  # too few points, or so few that a covariance is singular
         return Answer(None)
 
 

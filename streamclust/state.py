@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
     from streamclust.resolving import Pending
     from streamclust.scaling import Scaling
+    from streamclust.spread import Spread
     from streamclust.stats import Stats
 
 P = TypeVar("P")
@@ -82,6 +83,12 @@ class LearnerState(Generic[P]):
         Masses that forget faster, where K adapts; else empty.
     resizes : int
         How often components were born or died.
+    spread : Spread or None
+        The remembered variance of each feature, which floors of covariances are a share of; None
+        for K-means.
+    forgotten : float
+        Weight of all points that forgetting has taken from the statistics: up to this, the live
+        parameters are worth more points than the statistics are.
     """
 
     params: P | None = None
@@ -114,6 +121,8 @@ class LearnerState(Generic[P]):
     next_id: int = 0
     recent: Array = field(default_factory=lambda: np.empty(0))
     resizes: int = 0
+    spread: Spread | None = None
+    forgotten: float = 0.0
 
     @property
     def numbers(self) -> Labels:
@@ -173,8 +182,11 @@ def without_coreset(state: LearnerState[P]) -> LearnerState[P]:
 
 
 def with_coreset_of(other: LearnerState[P], state: LearnerState[P]) -> LearnerState[P]:
-    """Return the state with the coreset of another, and what was learned since it was solved."""
-    return replace(state, **_parts(other, (*_CORESET, *_SOLVING)))
+    """Return the state with the coreset of another, and what was learned since it was solved.
+
+    The remembered spread is of the same points, and comes with it.
+    """
+    return replace(state, **_parts(other, (*_CORESET, *_SOLVING, "spread", "forgotten")))
 
 
 _CORESET = ("core", "core_weight", "fresh", "fresh_weight")

@@ -29,7 +29,11 @@ class Covariance(Protocol):
         """Return each component's variance by feature, shape (K, D)."""
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
-        """Return `covariances` with `floor` (D,) added to every diagonal."""
+        """Return `covariances` with a floor added to their diagonals.
+
+        `floor` is (D,), or (K, D) where components have floors of their own; a tied covariance
+        takes the average of those.
+        """
 
     def root(self, covariances: Array) -> Array:
         """Return lower Cholesky factors, or standard deviations."""
@@ -67,6 +71,10 @@ def _safe(weight: Array, covariances: Array, otherwise: Array) -> Array:
 
 def _divisor(weight: Array, ndim: int) -> Array:
     return np.where(weight > 0.0, weight, 1.0).reshape(-1, *[1] * (ndim - 1))
+
+
+def _diagonal(floor: Array) -> Array:
+    return floor[..., None] * np.eye(floor.shape[-1])
 
 
 def _widest_axis(covariance: Array) -> Array:
@@ -129,7 +137,7 @@ class _Full:
         return np.asarray(np.einsum("kdd->kd", covariances))
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return covariances + np.diag(floor)
+        return covariances + _diagonal(floor)
 
     def root(self, covariances: Array) -> Array:
         return _cholesky(covariances)
@@ -168,7 +176,7 @@ class _Tied:
         return np.broadcast_to(np.diagonal(covariances), (K, D))
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return covariances + np.diag(floor)
+        return covariances + _diagonal(np.atleast_2d(floor).mean(axis=0))
 
     def root(self, covariances: Array) -> Array:
         return _cholesky(covariances)
@@ -243,7 +251,7 @@ class _Spherical:
         return np.broadcast_to(covariances[:, None], (K, D))
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return covariances + float(floor.mean())
+        return np.asarray(covariances + floor.mean(axis=-1))
 
     def root(self, covariances: Array) -> Array:
         return _deviations(covariances)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -70,6 +70,22 @@ class Family(Protocol[P]):
 
     def m_step(self, stats: Stats, params: P) -> P:
         """Return the parameters that `stats` imply; a component of no mass keeps its own."""
+
+    def map_step(self, stats: Stats, params: P, prior: Array) -> P:
+        """Return the m-step with the last parameters as the prior of what has too few points.
+
+        `prior` (K,) is the weight that a component is brought to. A family without shapes has no
+        such prior.
+        """
+
+    def points_for_shape(self, n_features: int) -> float:
+        """Return how many points a component has to be worth to have a shape; 0 if it has none."""
+
+    def spread(self, params: P) -> Array | None:
+        """Return the variance of each feature, (D,), that a floor is a share of; None without."""
+
+    def with_spread(self, params: P, spread: Array) -> P:
+        """Return parameters whose next m-step has a floor that is a share of `spread` (D,)."""
 
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
@@ -145,6 +161,18 @@ def check_range(name: str, most: int, fewest: int | None) -> None:
         raise DataError(f"{name} is {most}; expected at least 1")
     if fewest is not None and not 1 <= fewest <= most:
         raise DataError(f"fewest is {fewest}; expected 1 to {name}, which is {most}")
+
+
+def usable(params: Any) -> bool:
+    """Return whether points can be scored under parameters of either family.
+
+    It isn't so where a covariance is singular, or a sum was too large for a number.
+    """
+    try:
+        root = getattr(params, "root", params.means)
+    except DataError:
+        return False
+    return bool(np.isfinite(params.means).all() and np.isfinite(root).all())
 
 
 def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...]) -> Array:

@@ -18,7 +18,8 @@ from streamclust.models.family import check_range, named_array
 from streamclust.models.kmeans import KMeans
 from streamclust.models.reviving import split
 from streamclust.models.split_merge import rearrange
-from streamclust.stats import Stats, recentre
+from streamclust.spread import positive, robust_variance
+from streamclust.stats import Stats, merge, recentre
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from streamclust.models.moves import Move, Sample
     from streamclust.scaling import Scaling
     from streamclust.stats import CovarianceType
+
+_ROUNDING = 1e-12
+"""Share of a component's own variance, as its floor, that rounding leaves a positive definite
+matrix; far below any floor that is meant."""
+
+_MOVED = 64.0 * float(np.finfo(np.float64).eps)
+"""Share of the square of a mean's move, for each feature, that moments lose as they move along."""
+
+_FEWEST = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +52,16 @@ class MixtureParams:
     covariances : array
         full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
     covariance_type : {'full', 'tied', 'diag', 'spherical'}
+    spread : array of shape (D,), optional
+        The variance of each feature that the floor of the next m-step is a share of. It is part of
+        the learner's state and not of a published model.
     """
 
     weights: Array
     means: Array
     covariances: Array
     covariance_type: CovarianceType
+    spread: Array | None = None
 
     @cached_property
     def root(self) -> Array:
@@ -75,7 +89,8 @@ class GaussianMixture:
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
         Added to each variance, in units of that feature's variance over all data, so that a
-        change of units changes nothing else. A feature that never varies is given the average
+        change of units changes nothing else. A few far points don't count in that variance
+        (`streamclust.spread.robust_variance`). A feature that never varies is given the average
         variance of the features; if nothing varies, 1.
     """
 
@@ -113,15 +128,21 @@ class GaussianMixture:
         kmeans = KMeans(self.n_components)
         start = kmeans.init(X, w, rng)
         clusters = climb(kmeans, start, InMemory(kmeans, X, w, rng)).params
-        return self.of_labels(X, w, kmeans.predict(clusters, X), clusters.centroids)
+        spread = positive(robust_variance(X, w))
+        return self.of_labels(X, w, kmeans.predict(clusters, X), clusters.centroids, spread)
 
-    def of_labels(self, X: Array, w: Array, labels: Labels, means: Array) -> MixtureParams:
-        """Return the mixture of labelled points; `means` (K, D) where there are none."""
+    def of_labels(
+        self, X: Array, w: Array, labels: Labels, means: Array, spread: Array | None
+    ) -> MixtureParams:
+        """Return the mixture of labelled points; `means` (K, D) where there are none.
+
+        `spread` (D,) is the variance of each feature that the floor is a share of.
+        """
         weighted = np.zeros((len(X), len(means)))
         weighted[np.arange(len(X)), labels] = w
         moments = kernels.mixture_moments(X, weighted, means, self.covariance_type)
         nothing = np.zeros(self._covariance.shape(*means.shape))
-        unknown = MixtureParams(np.zeros(len(means)), means, nothing, self.covariance_type)
+        unknown = MixtureParams(np.zeros(len(means)), means, nothing, self.covariance_type, spread)
         return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
 
     def e_step(self, params: MixtureParams, X: Points, w: Array) -> Stats:
@@ -149,7 +170,16 @@ class GaussianMixture:
         more variance of its own than the floor. It takes the covariance that the others have on
         average, if they have most of the mass: else it would be the more likely the lower the
         floor is.
+
+        The floor is a share of `params.spread`, or of the variance of the statistics where that is
+        not known. Where rounding could have cost a component more than this floor, because it is
+        very wide or its mean has moved very far, as with a far point in it, its floor is as high as
+        what rounding may have cost.
         """
+        return self._m_step(stats, params, np.ones(len(stats.weight)))
+
+    def _m_step(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
+        """Return the same, with a share (K,) of the floor for each component."""
         weight = np.where(stats.alive, stats.weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:
@@ -157,26 +187,97 @@ class GaussianMixture:
         means = stats.averages(otherwise=params.means)
         second = _second_about(stats, means)
         raw = self._covariance.estimate(second, weight, params.covariances)
-        floor = self.reg_covar * self._scale(weight, means, second)
+        spread = params.spread
+        if spread is None:
+            spread = self._variance(weight, means, second)
+        floor = self.reg_covar * spread
         own = self._covariance.variances(raw, *means.shape)
         equal = (own <= floor).all(axis=1)
         others = float(weight[~equal].sum())
         if others < total < 2.0 * others:
             raw = raw.copy()
             raw[equal] = second[~equal].sum(axis=0) / others
+        if self.reg_covar > 0.0:
+            moved = means - stats.reference
+            lost = np.maximum(_ROUNDING * own, _MOVED * means.shape[1] * moved * moved)
+            if (lost > floor).any():
+                floor = np.maximum(floor, lost)
+        if (share != 1.0).any():
+            floor = share[:, None] * floor
+        covariances = self._covariance.add_floor(raw, floor)
         return MixtureParams(
-            weight / total, means, self._covariance.add_floor(raw, floor), self.covariance_type
+            weight / total, means, covariances, self.covariance_type, params.spread
         )
 
-    def _scale(self, weight: Array, means: Array, second: Array) -> Array:
+    def map_step(self, stats: Stats, params: MixtureParams, prior: Array) -> MixtureParams:
+        """Return the parameters of maximum posterior density, with the last ones as the prior.
+
+        That is the m-step of the statistics and of as many points of the last parameters as bring
+        each component to the weight `prior`. With the prior's weight nu_k = prior_k - n_k, a
+        component of weight n_k, mean m_k and scatter S_k about it gets (Gauvain & Lee 1994; the
+        prior is the normal inverse Wishart one of Fraley & Raftery 2007)
+
+            mu_k    = (n_k m_k + nu_k mu'_k) / (n_k + nu_k)
+            Sigma_k = (S_k + nu_k Sigma'_k + n_k nu_k / (n_k + nu_k) d d^T) / (n_k + nu_k)
+
+        with d = m_k - mu'_k. The mixing weights get as many points as all components together
+        lack. A component that has the weight `prior` has no prior at all: nu_k = 0.
+
+        Parameters
+        ----------
+        stats : Stats
+        params : MixtureParams
+            The last parameters, mu', Sigma' and pi'.
+        prior : array of shape (K,)
+            Weight that each component is brought to.
+        """
+        lacking = prior - stats.weight
+        if not (lacking > 0.0).any():
+            return self.m_step(stats, params)
+        lacking = np.maximum(lacking, 0.0)
+        last = kernels.Moments(
+            lacking,
+            np.zeros_like(params.means),
+            self._covariance.moment(params.covariances, lacking),
+        )
+        both = merge(self._stats(last, params.means, 0.0, 0.0), stats)
+        # The last covariances have their floor already.
+        share = stats.weight / both.weight
+        if self.covariance_type == "tied":
+            share = np.full(len(lacking), stats.mass / both.mass)
+        found = self._m_step(both, params, share)
+        weights = stats.weight + max(float(prior.sum()) - stats.mass, 0.0) * params.weights
+        return replace(found, weights=weights / weights.sum())
+
+    def points_for_shape(self, n_features: int) -> float:
+        """Return how many points a component has to be worth for its shape to be its own.
+
+        Twice the D + 1 that a full covariance needs (D + K of all components for a tied one), and
+        at least 10, which leave a variance of Gaussian points a standard error of 45 %.
+        """
+        needed: float = self.points_needed(n_features)
+        if self.covariance_type == "tied":
+            needed = (n_features + self.n_components) / self.n_components
+        return max(_FEWEST, 2.0 * needed)
+
+    def spread(self, params: MixtureParams) -> Array | None:
+        """Return the variance of each feature that the floor is a share of, shape (D,)."""
+        if params.spread is not None:
+            return params.spread
+        second = self._covariance.moment(params.covariances, params.weights)
+        return self._variance(params.weights, params.means, second)
+
+    def with_spread(self, params: MixtureParams, spread: Array) -> MixtureParams:
+        """Return parameters whose next m-step has a floor that is a share of `spread` (D,)."""
+        return params if params.spread is spread else replace(params, spread=spread)
+
+    def _variance(self, weight: Array, means: Array, second: Array) -> Array:
         """Return each feature's variance over all data, shape (D,); see `reg_covar`."""
         total = weight.sum()
         offset = means - means[weight.argmax()]  # exactly 0 where a feature never varies
         between = offset - (weight @ offset) / total
         spread = self._covariance.inner_variance(second, means.shape[1]) + weight @ between**2
-        variance = np.maximum(spread, 0.0) / total
-        average = float(variance.mean()) or 1.0
-        return np.where(variance > 0.0, variance, average)
+        return positive(np.maximum(spread, 0.0) / total)
 
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
@@ -252,8 +353,11 @@ class GaussianMixture:
             kept = np.delete(covariances, dropped, axis=0)
             covariances = np.concatenate([kept, *(move.add.covariances for move in moves)])
         weights = np.concatenate(parts)
-        return MixtureParams(
-            weights / weights.sum(), np.concatenate(means), covariances, self.covariance_type
+        return replace(
+            params,
+            weights=weights / weights.sum(),
+            means=np.concatenate(means),
+            covariances=covariances,
         )
 
     def optimum(self, X: Array, w: Array) -> MixtureParams | None:
@@ -268,7 +372,7 @@ class GaussianMixture:
         weights = params.weights[order]
         if len(order) < len(params.weights):
             weights = weights / weights.sum()
-        return MixtureParams(weights, params.means[order], covariances, self.covariance_type)
+        return replace(params, weights=weights, means=params.means[order], covariances=covariances)
 
     def match(self, params: MixtureParams, onto: MixtureParams) -> Labels:
         """Return the order that moves the means of `onto` least, features at equal spread."""

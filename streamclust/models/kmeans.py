@@ -107,6 +107,22 @@ class KMeans:
         """Move each centroid to its cluster's average; one of no mass stays where it is."""
         return KMeansParams(stats.averages(otherwise=params.centroids))
 
+    def map_step(self, stats: Stats, params: KMeansParams, prior: Array) -> KMeansParams:
+        """Return the m-step: a centroid needs no more than one point."""
+        return self.m_step(stats, params)
+
+    def points_for_shape(self, n_features: int) -> float:
+        """Return 0: a centroid has no shape."""
+        return 0.0
+
+    def spread(self, params: KMeansParams) -> Array | None:
+        """Return None: there is no floor."""
+        return None
+
+    def with_spread(self, params: KMeansParams, spread: Array) -> KMeansParams:
+        """Return `params`: there is no floor."""
+        return params
+
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:

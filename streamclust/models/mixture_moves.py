@@ -63,7 +63,7 @@ def splits(
         if mass.sum() < 2.0 * needed:
             continue
         whole = kernels.log_gaussians(X, *_one(params, k), family.covariance_type)[:, 0]
-        halves = _halves(family, X, mass)
+        halves = _halves(family, X, mass, params.spread)
         if halves is None:
             continue
         gain = float(mass @ (family.with_components(2).score_points(halves, X) - whole))
@@ -77,14 +77,16 @@ def _one(params: MixtureParams, k: int) -> tuple[Array, Array]:
     return params.means[[k]], root
 
 
-def _halves(family: GaussianMixture, X: Array, mass: Array) -> MixtureParams | None:
+def _halves(
+    family: GaussianMixture, X: Array, mass: Array, spread: Array | None
+) -> MixtureParams | None:
     """Return two components where EM rests from a cut across the widest axis."""
     two = family.with_components(2)
     scale = np.sqrt(np.einsum("n,nd->d", mass, (X - X.mean(axis=0)) ** 2))
     scale = np.where(scale > 0.0, scale, 1.0)
     means = cut(X / scale, mass)
     labels = kernels.assign(X / scale, means).labels
-    start = two.of_labels(X, mass, labels, means * scale)
+    start = two.of_labels(X, mass, labels, means * scale, spread)
     run = climb(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
     return run.params if run.stats.alive.all() else None
 

@@ -16,6 +16,7 @@ from streamclust.online import LearnerState
 from streamclust.population import first
 from streamclust.resolving import Pending, Problem
 from streamclust.scaling import Scaling
+from streamclust.spread import Spread
 from streamclust.stats import Stats
 from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
@@ -115,13 +116,15 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
     learner = checkpoint.learner
     arrays = {name: getattr(learner, name) for name in _ARRAYS}
     if learner.params is not None:
-        arrays |= _prefixed("params", family.to_arrays(learner.params))
+        arrays |= _params_arrays("params", learner.params, family)
     if learner.scaling is not None:
         arrays |= {"scaling.center": learner.scaling.center, "scaling.scale": learner.scaling.scale}
     if learner.pending is not None:
         problem = learner.pending.problem
-        arrays |= _prefixed("pending.live", family.to_arrays(problem.live))
+        arrays |= _params_arrays("pending.live", problem.live, family)
         arrays |= {"pending.core": problem.coreset.X, "pending.core_weight": problem.coreset.w}
+    if learner.spread is not None:
+        arrays |= _prefixed("spread", vars(learner.spread))
     drift = asdict(learner.drift)
     arrays["drift.memory"] = np.frombuffer(drift.pop("memory"), np.uint8)
     for name, stats in (("stats", learner.stats), ("average", learner.average)):
@@ -129,7 +132,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
             arrays |= _prefixed(name, _stats_arrays(stats))
     meta = {
         "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
-        "learner": {name: getattr(learner, name) for name in _PLAIN},
+        "learner": {name: getattr(learner, name) for name in (*_PLAIN, "forgotten")},
         "pending": None if learner.pending is None else _pending_plain(learner.pending),
         "drift": drift,
         "scaling": "none" if learner.scaling is None else learner.scaling.kind,
@@ -175,6 +178,9 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             average=_stats("average", arrays, meta, family),
             scaling=_scaling(arrays, meta),
             pending=_pending(arrays, meta, family),
+            spread=_spread(arrays),
+            # an older state doesn't have it: its parameters are worth all points
+            forgotten=float(meta["learner"].get("forgotten", meta["learner"]["points"])),
             drift=_drift(arrays, meta),
             **_filled(arrays, meta, family, stats),
         )
@@ -308,10 +314,22 @@ def _pending(
     return Pending(plain["due"], Problem(live, coreset, tuple(plain["seed"])))
 
 
+def _params_arrays(name: str, params: Any, family: Family[Any]) -> dict[str, Array]:
+    """Return the published arrays, and the spread if the parameters have one."""
+    spread = getattr(params, "spread", None)
+    extra = {} if spread is None else {"spread": spread}
+    return _prefixed(name, {**family.to_arrays(params), **extra})
+
+
 def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
     """Return parameters to the last bit, where `from_arrays` normalises weights anew."""
     parts = _unprefixed(name, arrays)
     return replace(family.from_arrays(parts), **parts)
+
+
+def _spread(arrays: dict[str, Array]) -> Spread | None:
+    parts = _unprefixed("spread", arrays)
+    return Spread(**parts) if parts else None
 
 
 def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:

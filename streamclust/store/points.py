@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Points, are_sane
+from streamclust.arrays import Points, are_sane, are_weights
 from streamclust.errors import DataError
 from streamclust.store.codecs import CODECS
 from streamclust.store.codecs.common import (
@@ -62,7 +62,7 @@ class Decoded:
     X
         Points, (n, D), C order, all finite; those of format float32 may be such.
     w
-        Their weights, (n,), finite and not negative; None without a weight field.
+        Their weights, (n,), each 0 or from 1e-100 to 1e100; None without a weight field.
     counts
         How many good points each entry gave, (n_entries,).
     dead
@@ -195,7 +195,7 @@ def _columns(flats: Sequence[Flat]) -> Columns:
 
 
 def _are_weights(w: Array | None) -> bool:
-    return w is None or (are_sane(w) and bool((w >= 0).all()))
+    return w is None or not len(w) or are_weights(w)
 
 
 def _decode_carefully(entries: Sequence[Entry], layout: Layout) -> Decoded:

@@ -389,3 +389,23 @@ def test_every_number_that_is_damaged_is_found() -> None:
         except FormatError:
             continue
         assert same(found, decode_checkpoint(data, family, WHERE))
+
+
+def test_a_state_from_before_the_spread_was_remembered_goes_on() -> None:
+    family = GaussianMixture(3)
+    learner = StreamLearner(family, HalfLifeTime(3.0), warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(8):
+        state = step(learner, state, number)
+    arrays, meta = unpack(encode_checkpoint(Checkpoint(learner=state), family), FORMAT, WHERE)
+    kept = {name: array for name, array in arrays.items() if "spread" not in name}
+    del meta["learner"]["forgotten"]
+    older = decode_checkpoint(pack(FORMAT, kept, meta), family, WHERE).learner
+    assert older.spread is None
+    assert older.forgotten == older.points
+    for number in range(8, 12):  # after a pause, and one point at a time
+        X = batch(number)[:1]
+        older, _ = learner.update(older, X, time_ms=1e9 * number)
+    assert older.spread is not None
+    assert older.params is not None
+    assert np.linalg.eigvalsh(older.params.covariances).min() > 1e-3

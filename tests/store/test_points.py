@@ -78,7 +78,9 @@ def written(draw: st.DrawFn) -> tuple[Layout, int, Array, Array | None]:
     n = draw(st.integers(0, 12))
     values = single if layout.format == "float32" else finite
     X = draw(hnp.arrays(np.float64, (n, D), elements=values))
-    positive = st.floats(0, 2**100, width=32 if layout.format == "float32" else 64)
+    least, most = 2.0**-100, 2.0**100
+    weights = st.floats(least, most, width=32 if layout.format == "float32" else 64)
+    positive = st.just(0.0) | weights
     weighted = layout.weight_field is not None
     w = draw(hnp.arrays(np.float64, n, elements=positive)) if weighted else None
     features = tuple(f"x{i}" for i in range(D)) if layout.features else ()
@@ -344,6 +346,12 @@ def test_a_signalling_nan_is_dead_like_any_other() -> None:
         (JSON, [b"json", b"[1,2]", b"w", b"[true]"], 0, "weight true is not a number"),
         (JSON, [b"json", b"[1,2]", b"w", b"[1,2]"], -1, "wrong number of weights: 2, expected 1"),
         (JSON, [b"json", b"[1,2]", b"w", b"1e999"], -1, "weight is not finite: inf"),
+        (
+            JSON,
+            [b"json", b"[1,2]", b"w", b"1e-300"],
+            -1,
+            "weight is too small: 1e-300; send 0 or at least 1e-100",
+        ),
         (F4, [b"f4", bytes(8), b"w", struct.pack("<f", -1)], 0, "weight is negative: -1"),
         (F4, [b"f4", bytes(16), b"w", struct.pack("<f", -1)], -1, "weight is negative: -1"),
         (

@@ -39,7 +39,10 @@ static inline bool is_sane(double value, double limit) {
     return value <= limit && value >= -limit;  // not where it is NaN
 }
 
-static inline bool is_weight(double value, double limit) { return value >= 0 && value <= limit; }
+// A weight is 0, or from 1 / limit to limit.
+static inline bool is_weight(double value, double limit) {
+    return value == 0 || (value >= 1 / limit && value <= limit);
+}
 
 static inline const char* skip_blanks(const char* p, const char* end) {
     while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) p++;

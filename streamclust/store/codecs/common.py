@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import MAX_MAGNITUDE, Points
+from streamclust.arrays import MAX_MAGNITUDE, MIN_WEIGHT, Points
 from streamclust.errors import DataError
 from streamclust.store.layout import Layout
 
@@ -139,6 +139,8 @@ def check_weight(weight: float) -> float:
         raise DataError(f"weight is negative: {weight:g}")
     if weight > MAX_MAGNITUDE:
         raise DataError(f"weight is too large: {weight:g}")
+    if 0 < weight < MIN_WEIGHT:
+        raise DataError(f"weight is too small: {weight:g}; send 0 or at least {MIN_WEIGHT:g}")
     return weight
 
 
