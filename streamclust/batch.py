@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from streamclust.arrays import as_points, as_sample_weight
+from streamclust.arrays import as_points, as_sample_weight, square_unit
 from streamclust.models.em import Climb, Data, InMemory, climb
+from streamclust.models.kmeans import KMeans, KMeansParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,6 +73,24 @@ def fit(
     points = as_points(X)
     w = as_sample_weight(sample_weight, len(points))
     points, w = points[w > 0.0], w[w > 0.0]
+    family.check_spread(points)
+    unit = square_unit(points)
+    if unit == 1.0 or not isinstance(family, KMeans):
+        return _fit(family, points, w, restarts, tol, max_iter, seed)
+    run = _fit(family, points / unit, w, restarts, tol, max_iter, seed)
+    return _in_units(run, unit)
+
+
+def _fit(
+    family: Family[P],
+    points: Array,
+    w: Array,
+    restarts: int,
+    tol: float,
+    max_iter: int,
+    seed: int | tuple[int, ...],
+) -> Climb[P]:
+    """Do what `fit` does with points of positive weight whose squares don't underflow."""
     seeds = tuple(np.atleast_1d(seed).tolist())
     if family.fewest is not None:
         from streamclust.adapting import fit_adapting  # late: it builds on this module
@@ -79,6 +99,19 @@ def fit(
     starting = begins(family, points, w, restarts, seeds)
     draws = (*seeds, restarts)
     return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)
+
+
+def _in_units(run: Climb[Any], unit: float) -> Climb[Any]:
+    """Return a run of K-means on points that were divided by `unit` in the data's units."""
+    centroids = run.params.centroids * unit
+    stats = replace(
+        run.stats,
+        first=run.stats.first * unit,
+        reference=centroids,
+        objective=run.stats.objective * unit * unit,
+    )
+    history = tuple(loss * unit * unit for loss in run.history)
+    return replace(run, params=KMeansParams(centroids), stats=stats, history=history)
 
 
 def best_of(

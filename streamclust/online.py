@@ -205,6 +205,7 @@ class StreamLearner(Generic[P]):
         weights added up, so that the sample stays bounded.
         """
         raw, w = state.sample, state.sample_weight
+        self.family.check_spread(raw)
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
         try:

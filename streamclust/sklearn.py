@@ -309,7 +309,7 @@ class StreamingKMeans(
     def transform(self, X: ArrayLike) -> Array:
         """Return each point's distance to each centroid, shape (N, K)."""
         params = self._params
-        return np.sqrt(self._family().squared_distances(params, self._validated(X)))
+        return self._family().distances(params, self._validated(X))
 
     def score(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None

@@ -96,6 +96,9 @@ class Family(Protocol[P]):
         In the units of `improvement`.
         """
 
+    def check_spread(self, X: Array) -> None:
+        """Refuse points (N, D) that lie so close that the parameters of a fit would underflow."""
+
     def optimum(self, X: Array, w: Array) -> P | None:
         """Return the parameters of the global optimum, where there is a way to know it."""
 

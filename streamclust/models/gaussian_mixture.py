@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from streamclust.scaling import Scaling
     from streamclust.stats import CovarianceType
 
+_SMALLEST_SPREAD = 1e-140
+"""Largest range of a feature from which on covariances, and their floors, are normal numbers."""
+
 
 @dataclass(frozen=True, eq=False)
 class MixtureParams:
@@ -255,6 +258,22 @@ class GaussianMixture:
         return MixtureParams(
             weights / weights.sum(), np.concatenate(means), covariances, self.covariance_type
         )
+
+    def check_spread(self, X: Array) -> None:
+        """Refuse points whose covariances would underflow.
+
+        Raises
+        ------
+        DataError
+            If points differ, but in no feature by more than 1e-140.
+        """
+        spread = float(np.ptp(X, axis=0).max()) if X.size else 0.0
+        if 0.0 < spread < _SMALLEST_SPREAD:
+            raise DataError(
+                f"the points of a mixture lie within {spread:.3g} of each other; covariances are "
+                f"squares of that, and below {_SMALLEST_SPREAD:g} they are too small for float64: "
+                "multiply the points by a power of ten"
+            )
 
     def optimum(self, X: Array, w: Array) -> MixtureParams | None:
         """Return None: nobody knows it."""

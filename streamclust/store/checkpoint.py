@@ -255,7 +255,7 @@ def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
 
 def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:
     kind = meta["scaling"]
-    if kind == "none":
+    if "scaling.scale" not in arrays:
         return None
     return Scaling(kind, arrays["scaling.center"], arrays["scaling.scale"])
 
