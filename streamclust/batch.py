@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, square_unit
+from streamclust.hyperparameters import as_integer, as_number
 from streamclust.models.em import Climb, Data, InMemory, climb
 from streamclust.models.kmeans import KMeans, KMeansParams
 
@@ -70,14 +71,17 @@ def fit(
     TooFewPointsError
         If there are fewer distinct points than components.
     """
+    restarts, max_iter = as_integer("restarts", restarts, 1), as_integer("max_iter", max_iter, 1)
+    tol = as_number("tol", tol, "a number, at least 0")
+    seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))
     points = as_points(X)
     w = as_sample_weight(sample_weight, len(points))
     points, w = points[w > 0.0], w[w > 0.0]
     family.check_spread(points)
     unit = square_unit(points)
-    if unit == 1.0 or not isinstance(family, KMeans):
-        return _fit(family, points, w, restarts, tol, max_iter, seed)
-    run = _fit(family, points / unit, w, restarts, tol, max_iter, seed)
+    if unit == 1.0 or family.kind != KMeans.kind:
+        return _fit(family, points, w, restarts, tol, max_iter, seeds)
+    run = _fit(family, points / unit, w, restarts, tol, max_iter, seeds)
     return _in_units(run, unit)
 
 
@@ -88,10 +92,9 @@ def _fit(
     restarts: int,
     tol: float,
     max_iter: int,
-    seed: int | tuple[int, ...],
+    seeds: tuple[int, ...],
 ) -> Climb[P]:
     """Do what `fit` does with points of positive weight whose squares don't underflow."""
-    seeds = tuple(np.atleast_1d(seed).tolist())
     if family.fewest is not None:
         from streamclust.adapting import fit_adapting  # late: it builds on this module
 

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 from streamclust.arrays import square_unit
 from streamclust.errors import DataError, MissingExtraError, TooFewPointsError
+from streamclust.hyperparameters import as_integer
 from streamclust.kernels import assign
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) 
         raise MissingExtraError(
             "K-medoids needs the package kmedoids: pip install 'streamclust[kmedoids]'"
         ) from None
+    n_clusters = as_integer("n_clusters", n_clusters, 1)
+    restarts, seed = as_integer("restarts", restarts), as_integer("seed", seed)
     if len(X) > MOST:
         raise DataError(
             f"K-medoids takes the distances of all pairs, of at most {MOST:,} points; got "

@@ -17,6 +17,9 @@ ScalingKind = Literal["none", "standard", "robust"]
 _QUARTILES = 2.0 * 0.6744897501960817
 """Interquartile range of a standard normal."""
 
+_HEADROOM = 2.0**300
+"""Small points are brought to the inverse of this, so that later ones may be much larger."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
@@ -60,8 +63,8 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     """
     largest = np.abs(X).max(axis=0, initial=0.0)
     if kind == "none":
-        unit = _power_of_two(largest.max(initial=0.0))
-        return None if unit == 1.0 else Scaling(kind, 0.0 * largest, np.full(X.shape[1], unit))
+        unit = _power_of_two(largest.max(initial=0.0)) * _HEADROOM
+        return None if unit >= 1.0 else Scaling(kind, 0.0 * largest, np.full(X.shape[1], unit))
     unit = _power_of_two(largest)
     X = X / unit
     center = np.average(X, axis=0, weights=w)

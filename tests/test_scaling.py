@@ -245,7 +245,7 @@ def test_a_stream_is_learned_alike_at_any_scale(family: Any, scale: Any, unit: f
             state, _ = learner.update(state, factor * batch)
             data = encode_checkpoint(Checkpoint(learner=state), family)
             state = decode_checkpoint(data, family, "the state").learner
-        params = learner.in_units(state)
+        params: Any = learner.in_units(state)
         labels = family.predict(params, factor * clusters(500, 2))
         found.append((params.centroids / factor, labels, state.drift.drifts))
     plain, other = found

@@ -11,9 +11,10 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import square_unit
 from streamclust.errors import DataError
+from streamclust.hyperparameters import store
 from streamclust.matching import match
 from streamclust.models import kmeans_moves
-from streamclust.models.family import check_range, named_array
+from streamclust.models.family import as_range, named_array
 from streamclust.models.moves import Move
 from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
@@ -74,7 +75,8 @@ class KMeans:
     objective: ClassVar[str] = "inertia"
 
     def __post_init__(self) -> None:
-        check_range("n_clusters", self.n_clusters, self.fewest)
+        n_clusters, fewest = as_range("n_clusters", self.n_clusters, self.fewest)
+        store(self, n_clusters=n_clusters, fewest=fewest)
 
     @property
     def n_components(self) -> int:
