@@ -24,6 +24,15 @@ MAX_MAGNITUDE = 1e100
 MIN_WEIGHT = 1e-100
 """Smallest sample weight besides 0: sums of smaller ones would lose digits, or be 0."""
 
+SMALL = 2.0**-400
+"""Numbers from this on have differences of at least 2^-452, whose squares don't underflow."""
+
+_LARGE_EXPONENT = 300
+"""Power of two up to which numbers are brought where small ones are among them."""
+
+SMALLEST_EXPONENT = -1000
+"""Power of two of the smallest unit: its inverse is a number too."""
+
 
 def are_sane(values: NDArray[np.floating]) -> bool:
     """Return whether all values are numbers of a magnitude up to `MAX_MAGNITUDE`."""
@@ -70,6 +79,20 @@ def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None) -> NDArray[
     if not are_sane(points):
         raise DataError(f"X holds NaN, infinity or a magnitude beyond {MAX_MAGNITUDE:g}; drop them")
     return points
+
+
+def square_unit(*arrays: Points) -> float:
+    """Return the power of two to divide by, so that squares of differences don't underflow.
+
+    It is 1.0 where no number is so small. Dividing by it is exact, so all else stays the same.
+    """
+    sizes = [np.abs(array) for array in arrays]
+    for size in sizes:
+        if size.min(initial=SMALL) < SMALL and size.min(initial=SMALL, where=size > 0.0) < SMALL:
+            exponent = max(int(np.frexp(each.max(initial=0.0))[1]) for each in sizes)
+            exponent = min(max(exponent - _LARGE_EXPONENT, SMALLEST_EXPONENT), 0)
+            return float(np.ldexp(1.0, exponent))
+    return 1.0
 
 
 def as_sample_weight(w: ArrayLike | None, n: int) -> Array:

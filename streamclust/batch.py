@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from streamclust.arrays import as_points, as_sample_weight
+from streamclust.arrays import as_points, as_sample_weight, square_unit
+from streamclust.hyperparameters import as_integer, as_number
 from streamclust.models.em import Climb, Data, InMemory, climb
+from streamclust.models.kmeans import KMeans, KMeansParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,10 +71,30 @@ def fit(
     TooFewPointsError
         If there are fewer distinct points than components.
     """
+    restarts, max_iter = as_integer("restarts", restarts, 1), as_integer("max_iter", max_iter, 1)
+    tol = as_number("tol", tol, "a number, at least 0")
+    seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))
     points = as_points(X)
     w = as_sample_weight(sample_weight, len(points))
     points, w = points[w > 0.0], w[w > 0.0]
-    seeds = tuple(np.atleast_1d(seed).tolist())
+    family.check_spread(points)
+    unit = square_unit(points)
+    if unit == 1.0 or family.kind != KMeans.kind:
+        return _fit(family, points, w, restarts, tol, max_iter, seeds)
+    run = _fit(family, points / unit, w, restarts, tol, max_iter, seeds)
+    return _in_units(run, unit)
+
+
+def _fit(
+    family: Family[P],
+    points: Array,
+    w: Array,
+    restarts: int,
+    tol: float,
+    max_iter: int,
+    seeds: tuple[int, ...],
+) -> Climb[P]:
+    """Do what `fit` does with points of positive weight whose squares don't underflow."""
     if family.fewest is not None:
         from streamclust.adapting import fit_adapting  # late: it builds on this module
 
@@ -79,6 +102,19 @@ def fit(
     starting = begins(family, points, w, restarts, seeds)
     draws = (*seeds, restarts)
     return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)
+
+
+def _in_units(run: Climb[Any], unit: float) -> Climb[Any]:
+    """Return a run of K-means on points that were divided by `unit` in the data's units."""
+    centroids = run.params.centroids * unit
+    stats = replace(
+        run.stats,
+        first=run.stats.first * unit,
+        reference=centroids,
+        objective=run.stats.objective * unit * unit,
+    )
+    history = tuple(loss * unit * unit for loss in run.history)
+    return replace(run, params=KMeansParams(centroids), stats=stats, history=history)
 
 
 def best_of(

@@ -15,11 +15,12 @@ that are explained better than usual are none either.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from streamclust.errors import DataError
+from streamclust.hyperparameters import as_number, check_choice, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,13 +104,13 @@ class Drift:
     delta: float = 0.002
 
     def __post_init__(self) -> None:
-        if self.detector not in _DETECTORS:
-            raise DataError(f"detector is {self.detector!r}; expected {', '.join(_DETECTORS)}")
-        if not self.threshold > 0.0 or not 0.0 < self.delta < 1.0:
-            raise DataError(
-                f"threshold is {self.threshold} and delta {self.delta}; "
-                "expected a positive number, and one between 0 and 1"
-            )
+        check_choice("detector", self.detector, _DETECTORS)
+        check_choice("on_drift", self.on_drift, get_args(OnDrift))
+        threshold = as_number("threshold", self.threshold, "a positive number", positive=True)
+        delta = as_number("delta", self.delta, "a number between 0 and 1", positive=True)
+        if delta >= 1.0:
+            raise DataError(f"delta is {delta}; expected a number between 0 and 1")
+        store(self, threshold=threshold, delta=delta)
 
     @property
     def kept(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from streamclust.drift import Drift
 from streamclust.errors import DataError, FormatError
 from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.hyperparameters import as_integer
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.payload import pack, unpack
 
@@ -93,14 +94,21 @@ def sizes(name: str, size: int | str, bounds: tuple[int, int]) -> tuple[int, int
     Raises
     ------
     DataError
-        If `size` is another text.
+        If `size` is another text or no integer, or if the bounds aren't 1 <= least <= most.
     """
-    if size == "auto":
-        least, most = bounds
-        return most, least
-    if isinstance(size, str):
+    if isinstance(size, str) and size != "auto":
         raise DataError(f"{name} is {size!r}; expected a number, or 'auto'")
-    return size, None
+    if not isinstance(size, str):
+        return as_integer(name, size, 1), None
+    try:
+        least, most = (as_integer(f"{name}_range", each, 1) for each in bounds)
+    except (TypeError, ValueError):
+        least, most = 1, 0
+    if least > most:
+        raise DataError(
+            f"{name}_range is {bounds!r}; expected two integers, the least and the most"
+        )
+    return most, least
 
 
 def _name(cls: type) -> str:

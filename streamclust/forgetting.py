@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamclust.errors import DataError
+from streamclust.hyperparameters import as_flag, as_number, store
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class HalfLife(Forgetting):
     points: float
 
     def __post_init__(self) -> None:
-        _positive("half-life in points", self.points)
+        store(self, points=_half_life("points", self.points))
 
     def factor(self, step: Step) -> float:
         """Return 2^(-m / points)."""
@@ -75,7 +76,7 @@ class HalfLifeTime(Forgetting):
     seconds: float
 
     def __post_init__(self) -> None:
-        _positive("half-life in seconds", self.seconds)
+        store(self, seconds=_half_life("seconds", self.seconds))
 
     def factor(self, step: Step) -> float:
         """Return 2^(-elapsed / seconds); time that runs backwards forgets nothing."""
@@ -108,10 +109,16 @@ class PowerSchedule(Forgetting):
     average: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.5 < self.kappa <= 1.0:
-            raise DataError(f"kappa is {self.kappa}; expected 0.5 < kappa <= 1")
-        if not self.t0 >= 0.0 or not self.hold >= 0.0:
-            raise DataError(f"t0 is {self.t0} and hold {self.hold}; expected at least 0")
+        kappa = as_number("kappa", self.kappa, "0.5 < kappa <= 1")
+        if not 0.5 < kappa <= 1.0:
+            raise DataError(f"kappa is {kappa}; expected 0.5 < kappa <= 1")
+        store(
+            self,
+            kappa=kappa,
+            t0=as_number("t0", self.t0, "a number, at least 0"),
+            hold=as_number("hold", self.hold, "a number, at least 0"),
+            average=as_flag("average", self.average),
+        )
 
     def factor(self, step: Step) -> float:
         """Return the lam that makes m / (lam n + m) equal to gamma_t."""
@@ -121,6 +128,5 @@ class PowerSchedule(Forgetting):
         return float(step.weight * (1.0 - gamma) / (gamma * step.running))
 
 
-def _positive(name: str, value: float) -> None:
-    if not 0.0 < value < float("inf"):
-        raise DataError(f"{name} is {value}; expected a positive number")
+def _half_life(field: str, value: float) -> float:
+    return as_number(f"{field} (half-life in {field})", value, "a positive number", positive=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamclust.arrays import square_unit
 from streamclust.kernels import squared_distances
 
 if TYPE_CHECKING:
@@ -63,5 +64,7 @@ def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
     """
     from scipy.optimize import linear_sum_assignment  # late: it takes long to import
 
-    distance = np.sqrt(squared_distances(onto / scale, means / scale))
+    onto, means = onto / scale, means / scale
+    unit = square_unit(onto, means)
+    distance = np.sqrt(squared_distances(onto / unit, means / unit))
     return np.asarray(linear_sum_assignment(distance)[1], dtype=np.intp)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from streamclust.arrays import square_unit
 from streamclust.errors import DataError, MissingExtraError, TooFewPointsError
+from streamclust.hyperparameters import as_integer
 from streamclust.kernels import assign
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) 
         raise MissingExtraError(
             "K-medoids needs the package kmedoids: pip install 'streamclust[kmedoids]'"
         ) from None
+    n_clusters = as_integer("n_clusters", n_clusters, 1)
+    restarts, seed = as_integer("restarts", restarts), as_integer("seed", seed)
     if len(X) > MOST:
         raise DataError(
             f"K-medoids takes the distances of all pairs, of at most {MOST:,} points; got "
@@ -63,7 +67,8 @@ def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) 
             f"{distinct} distinct points are too few for {n_clusters} components; "
             "give more points or fewer components"
         )
-    distances = cdist(X, X)
+    scaled = X / square_unit(X)
+    distances = cdist(scaled, scaled)
     runs = (
         fasterpam(distances, n_clusters, random_state=seed + run, n_cpu=1)
         for run in range(max(restarts, 1))
@@ -74,4 +79,6 @@ def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) 
 
 def mean_distance(X: Array, w: Array, centres: Array) -> float:
     """Return the weighted mean of the Euclidean distances to the nearest centre."""
-    return float((w * np.sqrt(assign(X, centres).sqdist)).sum() / w.sum())
+    unit = square_unit(X, centres)
+    distance = unit * np.sqrt(assign(X / unit, centres / unit).sqdist)
+    return float((w * distance).sum() / w.sum())

@@ -10,6 +10,8 @@ solved by divide and conquer in O(N log N), O(K N log N) in all, with no random 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,8 @@ from streamclust.errors import TooFewPointsError
 EXACT_CELLS = 1 << 21
 """Distinct values times clusters up to which the answer is exact; a few seconds' work."""
 
-_Long = NDArray[np.longdouble]
+_RANGE_EXPONENT = 450
+"""Power of two that the range of the values is brought to."""
 
 
 def optimal_centroids(x: Array, w: Array, n_clusters: int) -> Array:
@@ -61,9 +64,15 @@ def _distinct(x: Array, w: Array) -> tuple[Array, Array]:
 
 
 def _binned(x: Array, w: Array, bins: int) -> tuple[Array, Array]:
+    """Gather ascending values into bins: most edges at equal ranks, others in the widest gaps.
+
+    So a value far from its neighbours never shares a bin with them.
+    """
     if len(x) <= bins:
         return x, w
-    edges = np.linspace(0, len(x), bins + 1).astype(np.intp)
+    wide = max(1, bins // 16)
+    ranks = np.linspace(0, len(x), bins - wide + 1).astype(np.intp)
+    edges = np.union1d(ranks, 1 + np.argpartition(np.diff(x), -wide)[-wide:])
     return _averages(x, w, edges), np.add.reduceat(w, edges[:-1])
 
 
@@ -79,48 +88,120 @@ def _averages(x: Array, w: Array, edges: Labels) -> Array:
 def _partition(x: Array, w: Array, K: int) -> Labels:
     """Return the edges (K + 1,) of the best intervals of `x`, which ascends without repeats."""
     n = len(x)
-    sums = _Sums(x, w)
-    cost = np.full(n + 1, np.inf, dtype=np.longdouble)
-    cost[0] = 0.0
-    splits = np.empty((K, n + 1), dtype=np.int32)
-    for k in range(1, K + 1):
-        cost, splits[k - 1] = _layer(sums, cost, k)
-    edges = np.empty(K + 1, dtype=np.intp)
-    edges[K] = n
-    for k in range(K, 0, -1):
-        edges[k - 1] = splits[k - 1, edges[k]]
-    return edges
+    if K == 1:
+        return np.array([0, n])
+    intervals = _Intervals(x, w, inner=K > 2)
+    cost, splits = intervals.heads, []
+    for k in range(2, K):
+        cost, split = _layer(intervals, cost, k)
+        splits.append(split)
+    edges = [n, int((cost[:-1] + intervals.tails).argmin())]
+    for split in reversed(splits):
+        edges.append(int(split[edges[-1]]))
+    return np.array([*edges, 0])[::-1]
 
 
-class _Sums:
-    """Running sums of 1, x and x^2, centred and scaled: what costs are differences of."""
+class _Runs(NamedTuple):
+    """One run of neighbouring values for each value, which is one of the run's two ends.
 
-    def __init__(self, x: Array, w: Array) -> None:
-        # Powers of two, so that a change of units changes nothing else.
-        share = w / 2.0 ** np.floor(np.log2(w.max()))
-        offset = x - x[0]
-        centred = offset - (share @ offset) / share.sum()
-        size = float(np.abs(centred).max()) or 1.0
-        unit = (centred / 2.0 ** np.floor(np.log2(size))).astype(np.longdouble)
-        self.n = len(x)
-        self._sums = tuple(
-            np.concatenate([[np.longdouble(0.0)], np.cumsum(term, dtype=np.longdouble)])
-            for term in (share.astype(np.longdouble), share * unit, share * unit * unit)
-        )
+    Parameters
+    ----------
+    weight : array of shape (n,)
+    offset : array of shape (n,)
+        Distance of the run's mean from its other end.
+    cost : array of shape (n,)
+        Sum of w (x - mean)^2.
+    """
 
-    def cost(self, j: Labels, i: Labels) -> _Long:
+    weight: Array
+    offset: Array
+    cost: Array
+
+    def at(self, index: Any) -> _Runs:
+        return _Runs(self.weight[index], self.offset[index], self.cost[index])
+
+
+class _Intervals:
+    """The cost of every interval of ascending values, to a few units in the last place.
+
+    A difference of running sums would lose the cost of a narrow cluster in the squares of values
+    far away. So costs are only ever added: two neighbouring runs, of weights a and b and with means
+    a distance d apart, have the cost of both and d^2 a b / (a + b) (Chan, Golub & LeVeque 1983),
+    where d is a sum of distances. For each level l the values lie in blocks of 2^l, and a value
+    has the run from itself to the middle of its block. An interval is two such runs, at the level
+    of the highest bit in which the indices of its ends differ.
+
+    Parameters
+    ----------
+    x, w : arrays of shape (n,)
+        Ascending values without repeats, and positive weights.
+    inner : bool
+        Whether `cost` will be asked for; without it, an array of n log n numbers is spared.
+    """
+
+    def __init__(self, x: Array, w: Array, *, inner: bool) -> None:
+        # Powers of two, so that a change of units changes nothing else. No square overflows, and
+        # none underflows of gaps down to 2^-980 of the range.
+        self._x = np.ldexp(x, _RANGE_EXPONENT - np.frexp(x[-1] - x[0])[1])
+        share, none = np.ldexp(w, -np.frexp(w.max())[1]), np.zeros(len(x))
+        heads = tails = _Runs(share, none, none)  # from the begin of a block, and to its end
+        n, depth = len(x), (len(x) - 1).bit_length()
+        self._levels = _Runs(*np.ones((3, depth + 1 if inner else 0, n)))
+        for level in range(depth):
+            if inner:
+                second_half = (np.arange(n) >> level & 1).astype(np.bool_)
+                for part, *ends in zip(self._levels, heads, tails, strict=True):
+                    part[level + 1] = np.where(second_half, *ends)
+            heads, tails = self._doubled(heads, tails, 1 << level)
+        self.heads = np.concatenate([[np.inf], heads.cost])
+        self.tails = tails.cost
+
+    def _doubled(self, heads: _Runs, tails: _Runs, half: int) -> tuple[_Runs, _Runs]:
+        """Return the runs of blocks of twice the size `half`."""
+        n = len(self._x)
+        index = np.arange(n)
+        middle = (index & -2 * half) + half
+        first = np.flatnonzero((index < middle) & (middle < n))
+        second = np.flatnonzero(index >= middle)
+        new_heads, new_tails = (_Runs(*(part.copy() for part in runs)) for runs in (heads, tails))
+
+        m = middle[second]
+        weight, apart, cost = self._union(tails.at(m - half), m, heads.at(second))
+        offset = heads.offset[m - 1] + apart * (heads.weight[second] / weight)
+        for part, value in zip(new_heads, (weight, offset, cost), strict=True):
+            part[second] = value
+
+        m = middle[first]
+        last = np.minimum(m + half, n) - 1
+        weight, apart, cost = self._union(tails.at(first), m, heads.at(last))
+        offset = tails.offset[m] + apart * (tails.weight[first] / weight)
+        for part, value in zip(new_tails, (weight, offset, cost), strict=True):
+            part[first] = value
+        return new_heads, new_tails
+
+    def _union(self, left: _Runs, middle: Labels, right: _Runs) -> tuple[Array, Array, Array]:
+        """Return weight, distance of the means, and cost of runs that meet before `middle`."""
+        weight = left.weight + right.weight
+        apart = left.offset + (self._x[middle] - self._x[middle - 1]) + right.offset
+        between = apart * apart * left.weight * (right.weight / weight)
+        return weight, apart, left.cost + right.cost + between
+
+    def cost(self, j: Labels, i: Labels) -> Array:
         """Return the cost of one cluster of the values j to i - 1."""
-        weight, first, second = (total[i] - total[j] for total in self._sums)
-        return np.asarray(np.maximum(second - first * first / weight, 0.0))
+        last = i - 1
+        level = np.frexp(j ^ last)[1]
+        middle = last >> np.maximum(level - 1, 0) << np.maximum(level - 1, 0)
+        left, right = self._levels.at((level, j)), self._levels.at((level, last))
+        return np.where(level > 0, self._union(left, middle, right)[2], 0.0)  # one value: level 0
 
 
-def _layer(sums: _Sums, before: _Long, k: int) -> tuple[_Long, NDArray[np.int32]]:
+def _layer(intervals: _Intervals, before: Array, k: int) -> tuple[Array, NDArray[np.int32]]:
     """Return F_k and where its last cluster begins, from F_(k-1), for all i at once.
 
     Level by level of the recursion: a midpoint's choice lies between those of its neighbours.
     """
-    n = sums.n
-    cost = np.full(n + 1, np.inf, dtype=np.longdouble)
+    n = len(before) - 1
+    cost = np.full(n + 1, np.inf)
     split = np.full(n + 1, k - 1, dtype=np.int32)
     step = 1 << max(n - k, 0).bit_length()
     while step:
@@ -129,18 +210,18 @@ def _layer(sums: _Sums, before: _Long, k: int) -> tuple[_Long, NDArray[np.int32]
             above = at + step
             low = split[at - step].astype(np.intp)
             high = np.where(above <= n, split[np.minimum(above, n)], at - 1)
-            _choose(sums, before, at, low, np.minimum(high, at - 1), cost, split)
+            _choose(intervals, before, at, low, np.minimum(high, at - 1), cost, split)
         step >>= 1
     return cost, split
 
 
 def _choose(
-    sums: _Sums,
-    before: _Long,
+    intervals: _Intervals,
+    before: Array,
     at: Labels,
     low: Labels,
     high: Labels,
-    cost: _Long,
+    cost: Array,
     split: NDArray[np.int32],
 ) -> None:
     """Set `cost` and `split` (OUT) of each `at`: the best j of those from `low` to `high`."""
@@ -148,7 +229,7 @@ def _choose(
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     owner = np.repeat(np.arange(len(at)), lengths)
     j = np.arange(len(owner)) + (low - starts)[owner]
-    total = before[j] + sums.cost(j, at[owner])
+    total = before[j] + intervals.cost(j, at[owner])
     least = np.minimum.reduceat(total, starts)
     hits = np.flatnonzero(total == least[owner])
     first = hits[np.searchsorted(owner[hits], np.arange(len(at)))]

@@ -10,18 +10,25 @@ parameters that it had no part in, before it is learned.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 import numpy as np
 
-from streamclust.arrays import as_points_as_given, as_sample_weight, distinct_points
+from streamclust.arrays import (
+    MAX_MAGNITUDE,
+    as_points_as_given,
+    as_sample_weight,
+    distinct_points,
+)
 from streamclust.batch import fit
 from streamclust.drift import Drift
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.forgetting import Forgetting, Step
+from streamclust.hyperparameters import as_integer, as_number, check_choice, store
 from streamclust.models.family import usable
 from streamclust.population import absent, buried, first, recent
 from streamclust.renewal import Renewal, published, sampled
@@ -116,6 +123,27 @@ class StreamLearner(Generic[P]):
     coreset: int | None = None
     reseeds: int = 3
 
+    def __post_init__(self) -> None:
+        if not hasattr(self.family, "e_step"):
+            raise DataError(f"family is {self.family!r}; expected a KMeans or a GaussianMixture")
+        if not isinstance(self.forgetting, Forgetting):
+            raise DataError(f"forgetting is {self.forgetting!r}; expected a Forgetting")
+        if not isinstance(self.drift, Drift | None):
+            raise DataError(f"drift is {self.drift!r}; expected a Drift or None")
+        check_choice("scale", self.scale, get_args(ScalingKind))
+        fade = as_number("fade", self.fade, "a number from 0 to 1")
+        if fade > 1.0:
+            raise DataError(f"fade is {fade}; expected a number from 0 to 1")
+        store(
+            self,
+            warm_up=None if self.warm_up is None else as_integer("warm_up", self.warm_up, 1),
+            restarts=as_integer("restarts", self.restarts, 1),
+            seed=as_integer("seed", self.seed),
+            fade=fade,
+            coreset=None if self.coreset is None else as_integer("coreset", self.coreset),
+            reseeds=as_integer("reseeds", self.reseeds),
+        )
+
     @property
     def warm_up_points(self) -> int:
         """Points gathered before the start."""
@@ -130,12 +158,48 @@ class StreamLearner(Generic[P]):
             Start from these instead of a warm-up sample.
         weight : float, default=1.0
             How many points each given component counts for, on average.
+
+        Raises
+        ------
+        DataError
+            If the parameters are of another family, number of components or shape, or hold what no
+            model can have; or if the weight isn't a number from 0 to 1e100.
         """
+        expected = f"a number from 0 to {MAX_MAGNITUDE:g}"
+        weight = as_number("weight", weight, expected)
+        if weight > MAX_MAGNITUDE:
+            raise DataError(f"weight is {weight:g}; expected {expected}")
         if params is None:
             return LearnerState()
-        stats = self.family.prior_stats(params, weight)
-        who = self._first(self.family.size(params))
-        return LearnerState(params=params, stats=stats, patience=self.warm_up_points, **who)
+        valid = self._given(params)
+        stats = self.family.prior_stats(valid, weight)
+        who = self._first(self.family.size(valid))
+        return LearnerState(params=valid, stats=stats, patience=self.warm_up_points, **who)
+
+    def _given(self, params: Any) -> Any:
+        """Return parameters that were given, or say what is wrong with them."""
+        family, kind = self.family, getattr(self.family, "covariance_type", None)
+        try:
+            arrays, found = family.to_arrays(params), getattr(params, "covariance_type", None)
+        except AttributeError:
+            name = type(params).__name__
+            raise DataError(f"params is a {name}; expected those of a {family.kind}") from None
+        if found != kind:
+            raise DataError(f"params has covariance_type {found!r}; expected {kind!r}")
+        if "scale" in arrays:
+            raise DataError("params has a scale; expected centroids of points that aren't scaled")
+        params = family.from_arrays(arrays)
+        K = family.size(params)
+        if family.fewest is not None and not family.fewest <= K <= family.n_components:
+            bounds = f"{family.fewest} to {family.n_components}"
+            raise DataError(f"params has {K} components; expected {bounds}")
+        for name, array in arrays.items():
+            most = MAX_MAGNITUDE**2 if name == "covariances" else MAX_MAGNITUDE
+            if float(np.abs(array).max()) > most:
+                raise DataError(f"{name} holds a magnitude beyond {most:g}")
+        if "weights" in arrays and not (arrays["weights"] > 0.0).all():
+            raise DataError(f"weights holds {arrays['weights'].min():g}; expected positive numbers")
+        return params
 
     def _first(self, K: int) -> dict[str, Any]:
         return {} if self.family.fewest is None else first(K)
@@ -163,12 +227,14 @@ class StreamLearner(Generic[P]):
         Raises
         ------
         DataError
-            If the points have the wrong shape or hold NaN or infinity.
+            If the points have the wrong shape or hold NaN or infinity, or `time_ms` is no number.
         UnlearnableError
             If the points are good but no parameters follow from them and `state`: with a reg_covar
             of 0 or near it a covariance may be singular. `state` stays usable: leave the points
             out and go on from it.
         """
+        if time_ms is not None and not math.isfinite(time_ms):
+            raise DataError(f"time_ms is {time_ms}; expected a finite number")
         points = as_points_as_given(X, self._n_features(state))
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
@@ -228,6 +294,7 @@ class StreamLearner(Generic[P]):
         weights added up, so that the sample stays bounded.
         """
         raw, w = state.sample, state.sample_weight
+        self.family.check_spread(raw)
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
         try:

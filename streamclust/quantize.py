@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, as_points
+from streamclust.arrays import Array, as_points, square_unit
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.models import Family
+
+_UNDERFLOW = 2.0**-900
+"""Squared distance from which on none has underflowed."""
 
 _TILE_CELLS = 1 << 20
 """Distances or responsibilities that are held at a time for the `top` components."""
@@ -113,7 +116,13 @@ def reconstruct(codebook: Array, index: ArrayLike) -> Array:
 
 def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
     difference = X - means[index]
-    return np.asarray(np.sqrt(np.einsum("nd,nd->n", difference, difference)))
+    square = np.einsum("nd,nd->n", difference, difference)
+    if square.min(initial=1.0) < _UNDERFLOW:  # 0, or distances whose squares underflow
+        unit = square_unit(difference)
+        difference /= unit
+        square = np.einsum("nd,nd->n", difference, difference)
+        return np.asarray(unit * np.sqrt(square))
+    return np.asarray(np.sqrt(square))
 
 
 def _best(family: Family[Any], params: Any, X: Array, top: int) -> tuple[NDArray[np.int32], Array]:
@@ -122,7 +131,7 @@ def _best(family: Family[Any], params: Any, X: Array, top: int) -> tuple[NDArray
         values = family.responsibilities(params, X)
         order = np.argsort(-values, axis=1, kind="stable")[:, :top]
     elif isinstance(family, KMeans):
-        values = np.sqrt(family.squared_distances(params, X))
+        values = family.distances(params, X)
         order = np.argsort(values, axis=1, kind="stable")[:, :top]
         order = _first(order, family.predict(params, X))  # the exact argmin, also in a near tie
     return order.astype(np.int32), np.take_along_axis(values, order, axis=1)

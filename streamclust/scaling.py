@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -17,6 +17,9 @@ ScalingKind = Literal["none", "standard", "robust"]
 _QUARTILES = 2.0 * 0.6744897501960817
 """Interquartile range of a standard normal."""
 
+_HEADROOM = 2.0**300
+"""Small points are brought to the inverse of this, so that later ones may be much larger."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
@@ -24,9 +27,10 @@ class Scaling:
 
     Parameters
     ----------
-    kind : {'standard', 'robust'}
+    kind : {'none', 'standard', 'robust'}
         How: mean and standard deviation, or median and interquartile range over 1.349, which is a
-        Gaussian's standard deviation and doesn't look at outliers.
+        Gaussian's standard deviation and doesn't look at outliers. With 'none', all features have
+        one scale, a power of two: see `learn_scaling`.
     center, scale : arrays of shape (D,)
         In the data's units; `scale` is positive.
     """
@@ -51,13 +55,18 @@ class Scaling:
 
 
 def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
-    """Learn from weighted points, shapes (N, D) and (N,); None for kind 'none'.
+    """Learn from weighted points, shapes (N, D) and (N,); None for kind 'none', as a rule.
 
     A feature whose quartiles are equal is scaled by its standard deviation; one that doesn't vary
-    by the others' average, or by 1 if none does.
+    by the others' average, or by 1 if none does. With kind 'none', points whose magnitude is below
+    2^-400 (4e-121) are divided by a power of two, because the squares of their distances underflow.
     """
+    largest = np.abs(X).max(axis=0, initial=0.0)
     if kind == "none":
-        return None
+        unit = _power_of_two(largest.max(initial=0.0)) * _HEADROOM
+        return None if unit >= 1.0 else Scaling(kind, 0.0 * largest, np.full(X.shape[1], unit))
+    unit = _power_of_two(largest)
+    X = X / unit
     center = np.average(X, axis=0, weights=w)
     deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=w))
     deviation[np.ptp(X, axis=0) == 0.0] = 0.0  # the mean of equal numbers may be rounded
@@ -65,9 +74,17 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     if kind == "robust":
         low, center, high = (_quantile(X, w, q) for q in (0.25, 0.5, 0.75))
         scale = np.where(high > low, (high - low) / _QUARTILES, deviation)
+    center, scale = center * unit, scale * unit
     varies = scale > 0.0
     usual = float(scale[varies].mean()) if varies.any() else 1.0
     return Scaling(kind, center, np.where(varies, scale, usual))
+
+
+def _power_of_two(magnitude: Array) -> Array:
+    """Return the power of two that brings a small magnitude to 1; 1 for any other."""
+    small = (magnitude > 0.0) & (magnitude < SMALL)
+    exponent = np.maximum(np.frexp(magnitude)[1], SMALLEST_EXPONENT)
+    return np.where(small, np.ldexp(1.0, exponent), 1.0)
 
 
 def _quantile(X: Array, w: Array, q: float) -> Array:

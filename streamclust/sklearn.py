@@ -16,6 +16,7 @@ from streamclust.arrays import as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.estimator import Estimator, sizes
 from streamclust.forgetting import Forgetting
+from streamclust.hyperparameters import as_integer
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online import StreamLearner
 
@@ -70,7 +71,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
             self._family(),
             forgetting,
             self.warm_up,
-            self.n_init,
+            as_integer("n_init", self.n_init, 1),
             self._seed,
             self.fade,
             scale=self.scale,
@@ -195,7 +196,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         given = self.random_state
         if not isinstance(given, Integral):
             given = check_random_state(given).randint(2**31 - 1)
-        self._seed = int(given)
+        self._seed = as_integer("random_state", given)
 
     def _validated(self, X: ArrayLike, *, reset: bool = False) -> Array:
         points: Array = validate_data(self, X, dtype=np.float64, order="C", reset=reset)
@@ -309,7 +310,7 @@ class StreamingKMeans(
     def transform(self, X: ArrayLike) -> Array:
         """Return each point's distance to each centroid, shape (N, K)."""
         params = self._params
-        return np.sqrt(self._family().squared_distances(params, self._validated(X)))
+        return self._family().distances(params, self._validated(X))
 
     def score(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import combinations, pairwise
 
 import hypothesis.strategies as st
@@ -64,6 +65,40 @@ def test_other_units_and_doubled_points_change_nothing_else(
     assert inertia(x, w, twice) == pytest.approx(inertia(x, w, plain), rel=1e-12)
 
 
+def exact_cost(x: Array, w: Array) -> Fraction:
+    """`cost` in rational numbers."""
+    values, shares = [[Fraction(each) for each in array.tolist()] for array in (x, w)]
+    zero = Fraction(0)
+    mean = sum((v * s for v, s in zip(values, shares, strict=True)), zero) / sum(shares, zero)
+    return sum((s * (v - mean) ** 2 for v, s in zip(values, shares, strict=True)), zero)
+
+
+PLACES = [0.0, 1.0, 1e8, 1e14, -1e14, 1e30, -1e60, 1e99, 1e-60]
+STEPS = [1.0, 0.0, 1.0 / 64.0, 1e-60, 1e84]
+WEIGHTS = [1.0, 1.0, 2.0, 0.3, 1e-30, 1e30]
+
+
+@given(data=st.data(), n=st.integers(1, 8))
+@laws
+def test_it_is_the_optimum_however_far_apart_the_values_are(data: st.DataObject, n: int) -> None:
+    places = data.draw(st.lists(st.sampled_from(PLACES), min_size=n, max_size=n))
+    steps = data.draw(st.lists(st.sampled_from(STEPS), min_size=n, max_size=n))
+    counts = data.draw(st.lists(st.integers(-9, 9), min_size=n, max_size=n))
+    x = np.unique(np.array(places) + np.array(steps) * np.array(counts))
+    w = np.array(data.draw(st.lists(st.sampled_from(WEIGHTS), min_size=len(x), max_size=len(x))))
+    K = data.draw(st.integers(1, len(x)))
+    cuts = combinations(range(1, len(x)), K - 1)
+    costs = {(a, b): exact_cost(x[a:b], w[a:b]) for a, b in combinations(range(len(x) + 1), 2)}
+    found, *others = (
+        sum(costs[pair] for pair in pairwise(edges))
+        for edges in (
+            one_dimensional._partition(x, w, K).tolist(),
+            *((0, *cut, len(x)) for cut in cuts),
+        )
+    )
+    assert found <= min(others) * (1 + Fraction(1, 10**12))
+
+
 @pytest.mark.parametrize("K", [1, 2, 7, 31])
 def test_it_agrees_with_ckmeans_1d_dp(K: int) -> None:
     ckwrap = pytest.importorskip("ckwrap")
@@ -77,6 +112,22 @@ def test_far_from_the_origin_nothing_is_lost() -> None:
     x = np.concatenate([np.arange(5.0), 100.0 + np.arange(5.0)])
     here = optimal_centroids(x, np.ones(10), 4)
     assert_array_equal(optimal_centroids(x + 2.0**40, np.ones(10), 4), here + 2.0**40)
+
+
+@pytest.mark.parametrize("far", [1e14, -1e14, 1e60])
+def test_one_value_far_away_costs_nothing_but_a_cluster(far: float) -> None:
+    X = np.array([*range(3), *range(10, 13), *range(20, 23), far])[:, None]
+    best = fit(KMeans(4), X)
+    assert best.stats.objective == pytest.approx(6.0, abs=1e-12)
+    assert_allclose(np.sort(best.params.centroids, axis=None), np.sort([1.0, 11.0, 21.0, far]))
+
+
+def test_narrow_clusters_at_several_far_places_are_told_apart() -> None:
+    narrow = np.array([0.0, 1.0, 10.0, 11.0])
+    x = np.concatenate([narrow, narrow + 1e14, narrow - 1e14, narrow + 2.0**46])
+    centroids = optimal_centroids(x, np.ones(len(x)), 8)
+    expected = np.array([[place + 0.5, place + 10.5] for place in (-1e14, 0.0, 2.0**46, 1e14)])
+    assert_array_equal(centroids, expected.ravel())
 
 
 @pytest.mark.parametrize("extreme", [1e-100, 1e100])
@@ -93,6 +144,12 @@ def test_beyond_the_limit_it_is_the_optimum_of_bins(monkeypatch: pytest.MonkeyPa
     binned = inertia(x, np.ones(3000), optimal_centroids(x, np.ones(3000), 5))
     assert exact < binned < 1.01 * exact
     assert fit(KMeans(5), x[:, None], tol=0.0).stats.objective == pytest.approx(exact, rel=1e-9)
+
+
+def test_a_bin_never_joins_a_far_value_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_dimensional, "EXACT_CELLS", 320)
+    x = np.append(np.random.default_rng(0).normal(size=3000), 1e9)
+    assert optimal_centroids(x, np.ones(3001), 2)[1] == 1e9
 
 
 def test_too_few_distinct_values_are_refused_with_both_numbers() -> None:

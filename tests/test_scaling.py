@@ -6,14 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
-from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner
+from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
+from streamclust.drift import Drift
 from streamclust.errors import DataError
+from streamclust.medoids import fit_medoids, mean_distance
 from streamclust.models import KMeansParams
 from streamclust.quantize import quantize
 from streamclust.scaling import learn_scaling
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.published import Model
+from tests.strategies import COVARIANCE_TYPES, mixture_of
 
 UNITS = np.array([1e-3, 1.0, 1e4])
 
@@ -181,3 +186,96 @@ def test_spherical_covariances_refuse_several_scales() -> None:
     learner, state = learned(GaussianMixture(3, "spherical"), "standard")
     with pytest.raises(DataError, match="take diag"):
         learner.in_units(state)
+
+
+# ---- points so small, or so large, that squares of their distances are at the edge of float64
+
+
+TINY, SMALL, HUGE = 2.0**-664, 2.0**-400, 2.0**322  # 1e-200, 4e-121, 9e96
+
+
+def clusters(n: int, D: int) -> Any:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, D)) + rng.choice([0.0, 20.0, 40.0], size=(n, 1))
+
+
+@pytest.mark.parametrize("unit", [TINY, SMALL, HUGE])
+@pytest.mark.parametrize("D", [1, 2])
+def test_kmeans_finds_the_same_clusters_at_any_scale(D: int, unit: float) -> None:
+    X, family = clusters(300, D), KMeans(3)
+    plain, other = fit(family, X), fit(family, unit * X)
+    assert_array_equal(other.params.centroids, unit * plain.params.centroids)
+    assert_array_equal(family.predict(other.params, unit * X), family.predict(plain.params, X))
+    stats = family.e_step(other.params, unit * X, np.ones(300))
+    assert_array_equal(stats.weight, plain.stats.weight)
+    centroids = family.m_step(stats, other.params).centroids
+    assert_allclose(centroids, other.params.centroids, rtol=1e-12)
+    for top in (1, 2):
+        expected, found = (
+            quantize(family, plain.params, X, top=top),
+            quantize(family, other.params, unit * X, top=top),
+        )
+        assert_array_equal(found.index, expected.index)
+        assert_array_equal(found.distance, unit * expected.distance)
+
+
+def test_small_points_beside_large_ones_are_told_apart() -> None:
+    X = np.array([0.0, 1.0, 2.0, 10.0, 11.0, 12.0])
+    best = fit(KMeans(3), np.append(TINY * X, 1.0)[:, None])
+    assert_array_equal(np.sort(best.params.centroids, axis=None), [TINY, 11 * TINY, 1.0])
+
+
+@pytest.mark.parametrize("unit", [TINY, HUGE])
+@pytest.mark.parametrize(
+    ("family", "scale"),
+    [
+        *((KMeans(3), scale) for scale in ("none", "standard", "robust")),
+        (KMeans(5, fewest=2), "none"),
+    ],
+    ids=str,
+)
+def test_a_stream_is_learned_alike_at_any_scale(family: Any, scale: Any, unit: float) -> None:
+    found = []
+    for factor in (1.0, unit):
+        learner = StreamLearner(
+            family, HalfLife(300), warm_up=100, scale=scale, drift=Drift(on_drift="resolve")
+        )
+        state = learner.init()
+        for batch in np.split(np.concatenate([clusters(500, 2), clusters(500, 2) + 90.0]), 40):
+            state, _ = learner.update(state, factor * batch)
+            data = encode_checkpoint(Checkpoint(learner=state), family)
+            state = decode_checkpoint(data, family, "the state").learner
+        params: Any = learner.in_units(state)
+        labels = family.predict(params, factor * clusters(500, 2))
+        found.append((params.centroids / factor, labels, state.drift.drifts))
+    plain, other = found
+    assert_allclose(other[0], plain[0], rtol=1e-9)
+    assert_array_equal(other[1], plain[1])
+    assert other[2] == plain[2] > 0
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_a_mixture_of_points_whose_squares_underflow_is_refused(covariance_type: Any) -> None:
+    X, family = clusters(300, 2), mixture_of(covariance_type, 3)
+    with pytest.raises(DataError, match=r"within .*e-199 of each other.*multiply the points"):
+        fit(family, TINY * X)
+    learner = StreamLearner(family, warm_up=100)
+    with pytest.raises(DataError, match=r"within .*e-199 of each other"):
+        learner.update(learner.init(), TINY * X)
+    # from there on, and up to the largest numbers, it is the same mixture
+    plain = fit(family, X).params
+    for unit in (2.0**-464, HUGE):
+        other = fit(family, unit * X).params
+        assert_allclose(other.means / unit, plain.means, rtol=1e-9)
+        assert_allclose(other.covariances / unit / unit, plain.covariances, rtol=1e-9)
+    # and points that are all equal are no smaller than others
+    fit(mixture_of(covariance_type, 1), np.full((5, 2), TINY))
+
+
+@pytest.mark.parametrize("unit", [TINY, HUGE])
+def test_medoids_are_the_same_at_any_scale(unit: float) -> None:
+    X = clusters(100, 2)
+    medoids = fit_medoids(X, 3)
+    assert_array_equal(fit_medoids(unit * X, 3), unit * medoids)
+    expected = mean_distance(X, np.ones(100), medoids)
+    assert mean_distance(unit * X, np.ones(100), unit * medoids) / unit == pytest.approx(expected)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from streamclust.errors import DataError
+from streamclust.hyperparameters import as_integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -112,6 +114,9 @@ class Family(Protocol[P]):
         In the units of `improvement`.
         """
 
+    def check_spread(self, X: Array) -> None:
+        """Refuse points (N, D) that lie so close that the parameters of a fit would underflow."""
+
     def optimum(self, X: Array, w: Array) -> P | None:
         """Return the parameters of the global optimum, where there is a way to know it."""
 
@@ -149,18 +154,20 @@ class Family(Protocol[P]):
         """Return validated parameters; the inverse of `to_arrays`."""
 
 
-def check_range(name: str, most: int, fewest: int | None) -> None:
-    """Refuse a number of components, or a range of them, that can't be.
+def as_range(name: str, most: int, fewest: int | None) -> tuple[int, int | None]:
+    """Return a number of components, or a range of them, as ints.
 
     Raises
     ------
     DataError
-        If it isn't 1 <= fewest <= most.
+        If they aren't integers with 1 <= fewest <= most.
     """
-    if most < 1:
-        raise DataError(f"{name} is {most}; expected at least 1")
-    if fewest is not None and not 1 <= fewest <= most:
+    most = as_integer(name, most, 1)
+    if fewest is None:
+        return most, None
+    if not 1 <= (least := as_integer("fewest", fewest, -sys.maxsize)) <= most:
         raise DataError(f"fewest is {fewest}; expected 1 to {name}, which is {most}")
+    return most, least
 
 
 def usable(params: Any) -> bool:
@@ -179,13 +186,18 @@ def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None,
     """Return `arrays[name]` as finite float64 of `shape` (None fits any size), or say why not."""
     if name not in arrays:
         raise DataError(f"{name} is missing; got {', '.join(sorted(arrays)) or 'nothing'}")
-    value = np.asarray(arrays[name], dtype=np.float64)
+    try:
+        value = np.asarray(arrays[name], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} isn't an array of numbers: {error}") from None
     fits = value.ndim == len(shape) and all(
         want is None or want == got for want, got in zip(shape, value.shape, strict=True)
     )
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise DataError(f"{name} has shape {value.shape}; expected ({wanted})")
+    if not value.size:
+        raise DataError(f"{name} has shape {value.shape}; expected some numbers")
     if not np.isfinite(value).all():
         raise DataError(f"{name} holds NaN or infinity")
     return value

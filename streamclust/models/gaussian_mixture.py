@@ -10,11 +10,12 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.errors import DataError
+from streamclust.hyperparameters import as_number, check_choice, store
 from streamclust.matching import match
 from streamclust.models import mixture_moves
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.em import InMemory, climb
-from streamclust.models.family import check_range, named_array
+from streamclust.models.family import as_range, named_array
 from streamclust.models.kmeans import KMeans
 from streamclust.models.reviving import split
 from streamclust.models.split_merge import rearrange
@@ -38,6 +39,9 @@ _MOVED = 64.0 * float(np.finfo(np.float64).eps)
 """Share of the square of a mean's move, for each feature, that moments lose as they move along."""
 
 _FEWEST = 10.0
+
+_SMALLEST_SPREAD = 1e-140
+"""Largest range of a feature from which on covariances, and their floors, are normal numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +107,10 @@ class GaussianMixture:
     objective: ClassVar[str] = "log_likelihood"
 
     def __post_init__(self) -> None:
-        check_range("n_components", self.n_components, self.fewest)
-        if self.covariance_type not in COVARIANCES:
-            raise DataError(
-                f"covariance_type is {self.covariance_type!r}; expected {', '.join(COVARIANCES)}"
-            )
-        if not self.reg_covar >= 0.0:
-            raise DataError(f"reg_covar is {self.reg_covar}; expected at least 0")
+        n_components, fewest = as_range("n_components", self.n_components, self.fewest)
+        check_choice("covariance_type", self.covariance_type, COVARIANCES)
+        reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
+        store(self, n_components=n_components, fewest=fewest, reg_covar=reg_covar)
 
     def with_components(self, K: int) -> GaussianMixture:
         """Return the same mixture with a fixed K."""
@@ -360,6 +361,22 @@ class GaussianMixture:
             covariances=covariances,
         )
 
+    def check_spread(self, X: Array) -> None:
+        """Refuse points whose covariances would underflow.
+
+        Raises
+        ------
+        DataError
+            If points differ, but in no feature by more than 1e-140.
+        """
+        spread = float(np.ptp(X, axis=0).max()) if X.size else 0.0
+        if 0.0 < spread < _SMALLEST_SPREAD:
+            raise DataError(
+                f"the points of a mixture lie within {spread:.3g} of each other; covariances are "
+                f"squares of that, and below {_SMALLEST_SPREAD:g} they are too small for float64: "
+                "multiply the points by a power of ten"
+            )
+
     def optimum(self, X: Array, w: Array) -> MixtureParams | None:
         """Return None: nobody knows it."""
         return None
@@ -481,7 +498,10 @@ class GaussianMixture:
         if self.covariance_type in ("full", "tied"):
             covariances = symmetric(covariances)
         params = MixtureParams(weights / weights.sum(), means, covariances, self.covariance_type)
-        _ = params.root  # refuses a covariance that isn't positive definite
+        try:
+            _ = params.root
+        except DataError as error:
+            raise DataError(f"covariances: {error}") from None
         return params
 
 

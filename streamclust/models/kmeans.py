@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from streamclust import kernels
+from streamclust.arrays import square_unit
 from streamclust.errors import DataError
+from streamclust.hyperparameters import store
 from streamclust.matching import match
 from streamclust.models import kmeans_moves
-from streamclust.models.family import check_range, named_array
+from streamclust.models.family import as_range, named_array
 from streamclust.models.moves import Move
 from streamclust.models.moving import hartigan
 from streamclust.models.reviving import reseed
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from streamclust.models.em import Climb, Data
     from streamclust.models.moves import Sample
     from streamclust.scaling import Scaling
+
+_UNDERFLOW = 2.0**-800
+"""Average squared distance below which single ones may have underflowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,11 @@ class KMeansParams:
     def means(self) -> Array:
         """The centroids, under the name that a mixture has for them."""
         return self.centroids
+
+    @cached_property
+    def unit(self) -> float:
+        """What centroids are divided by to be compared; see `streamclust.arrays.square_unit`."""
+        return square_unit(self.centroids)
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,8 @@ class KMeans:
     objective: ClassVar[str] = "inertia"
 
     def __post_init__(self) -> None:
-        check_range("n_clusters", self.n_clusters, self.fewest)
+        n_clusters, fewest = as_range("n_clusters", self.n_clusters, self.fewest)
+        store(self, n_clusters=n_clusters, fewest=fewest)
 
     @property
     def n_components(self) -> int:
@@ -91,7 +103,10 @@ class KMeans:
         self, params: KMeansParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
         """Return the same, and the assignments."""
+        count = float(w.sum())
         sums = kernels.kmeans_step(X, w, params.centroids)
+        if sums.inertia < _UNDERFLOW * count:
+            sums = _step_of_small(X, w, params.centroids, sums)
         stats = Stats(
             weight=sums.weight,
             first=sums.first,
@@ -99,7 +114,7 @@ class KMeans:
             reference=params.centroids,
             covariance_type=None,
             objective=sums.inertia,
-            count=float(w.sum()),
+            count=count,
         )
         return stats, sums.assigned
 
@@ -182,6 +197,9 @@ class KMeans:
         kept = np.delete(params.centroids, [k for move in moves for k in move.drop], axis=0)
         return KMeansParams(np.concatenate([kept, *(move.add.centroids for move in moves)]))
 
+    def check_spread(self, X: Array) -> None:
+        """Accept all points; see `KMeansParams.unit`."""
+
     def optimum(self, X: Array, w: Array) -> KMeansParams | None:
         """Return the best centroids in one dimension; see `streamclust.one_dimensional`."""
         if X.shape[1] != 1 or not len(X):
@@ -227,15 +245,22 @@ class KMeans:
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""
-        return kernels.assign(*_scaled(params, X)).labels
+        return kernels.assign(*_comparable(params, X)[:2]).labels
 
     def score_points(self, params: KMeansParams, X: Array) -> Array:
         """Return the squared distance to the nearest centroid, shape (N,)."""
-        return kernels.assign(*_scaled(params, X)).sqdist
+        X, centroids, unit = _comparable(params, X)
+        return kernels.assign(X, centroids).sqdist * unit * unit
 
     def squared_distances(self, params: KMeansParams, X: Array) -> Array:
         """Return the squared distance to each centroid, shape (N, K)."""
-        return kernels.squared_distances(*_scaled(params, X))
+        X, centroids, unit = _comparable(params, X)
+        return kernels.squared_distances(X, centroids) * unit * unit
+
+    def distances(self, params: KMeansParams, X: Array) -> Array:
+        """Return the distance to each centroid, shape (N, K)."""
+        X, centroids, unit = _comparable(params, X)
+        return np.sqrt(kernels.squared_distances(X, centroids)) * unit
 
     def to_arrays(self, params: KMeansParams) -> dict[str, Array]:
         """Return {'centroids': (K, D)}, and 'scale': (D,) if there is one."""
@@ -258,9 +283,27 @@ def _move(move: Move[Array]) -> Move[KMeansParams]:
     return Move(move.drop, KMeansParams(move.add), move.change)
 
 
-def _scaled(params: KMeansParams, X: Array) -> tuple[Array, Array]:
-    """Return points and centroids in the units in which distances are meant."""
-    if params.scale is None:
-        return X, params.centroids
-    center = params.centroids.mean(axis=0)
-    return (X - center) / params.scale, (params.centroids - center) / params.scale
+def _comparable(params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
+    """Return points and centroids in the units in which distances are meant, over a power of two.
+
+    That is 1.0 unless centroids are so small that squares of distances underflow.
+    """
+    if params.scale is not None:
+        center = params.centroids.mean(axis=0)
+        return (X - center) / params.scale, (params.centroids - center) / params.scale, 1.0
+    if params.unit == 1.0:
+        return X, params.centroids, 1.0
+    unit = square_unit(X, params.centroids)
+    return X / unit, params.centroids / unit, unit
+
+
+def _step_of_small(
+    X: Points, w: Array, centroids: Array, sums: kernels.ClusterSums
+) -> kernels.ClusterSums:
+    """Return the sums without underflow, or `sums` where there was none."""
+    unit = square_unit(X, centroids)
+    if unit == 1.0:
+        return sums
+    weight, first, inertia, (labels, sqdist) = kernels.kmeans_step(X / unit, w, centroids / unit)
+    assigned = kernels.Assigned(labels, sqdist * unit * unit)
+    return kernels.ClusterSums(weight, first * unit, inertia * unit * unit, assigned)

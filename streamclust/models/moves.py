@@ -91,10 +91,12 @@ def cut(X: Array, w: Array) -> Array:
     """
     mean = np.einsum("n,nd->d", w, X) / w.sum()
     offset = X - mean
+    offset = np.ldexp(offset, -np.frexp(np.abs(offset).max())[1])  # squares of squares are taken
+    share = np.ldexp(w, -np.frexp(w.max())[1])
     axis = np.zeros(X.shape[1])
-    axis[np.einsum("n,nd->d", w, offset**2).argmax()] = 1.0
+    axis[np.einsum("n,nd->d", share, offset**2).argmax()] = 1.0
     for _ in range(_POWERS):
-        axis = np.einsum("n,nd->d", w * np.einsum("nd,d->n", offset, axis), offset)
+        axis = np.einsum("n,nd->d", share * np.einsum("nd,d->n", offset, axis), offset)
         length = float(np.linalg.norm(axis))
         if length == 0.0:
             return np.stack([mean, mean])

@@ -333,10 +333,9 @@ def _spread(arrays: dict[str, Array]) -> Spread | None:
 
 
 def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:
-    kind = meta.get("scaling", "none")
-    if kind == "none":
+    if "scaling.scale" not in arrays:
         return None
-    return Scaling(kind, arrays["scaling.center"], arrays["scaling.scale"])
+    return Scaling(meta.get("scaling", "none"), arrays["scaling.center"], arrays["scaling.scale"])
 
 
 def _prefixed(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

@@ -154,9 +154,9 @@ def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> L
         elif isinstance(init, CentroidsGiven | MixtureGiven):
             given = init.model_dump(exclude={"kind", "weight"})
             params = learner.family.from_arrays({k: np.array(v) for k, v in given.items()})
+        return learner.init(params, init.weight)
     except DataError as error:
         raise ConfigError(f"models.{name}.init: {error}") from None
-    return learner.init(params, init.weight)
 
 
 def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) -> Any:
