@@ -43,6 +43,21 @@ class LeaseLostError(StreamclustError):
     """Raised when another worker has taken the model over, so that nothing may be written."""
 
 
+class ModelsFailedError(StreamclustError):
+    """Raised when a worker has ended while models were failed; has a line for each of them.
+
+    Parameters
+    ----------
+    failures : dict of str to StreamclustError
+        The reasons, by the model's name.
+    """
+
+    def __init__(self, failures: dict[str, StreamclustError]) -> None:
+        lines = (f"model {name!r} failed: {error}" for name, error in failures.items())
+        super().__init__("\n".join(lines))
+        self.failures = failures
+
+
 class MissingExtraError(StreamclustError, ImportError):
     """Raised when an optional library is needed and isn't installed."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from streamclust.errors import ConfigError, ServerError, StreamclustError
+from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
 from streamclust.version import __version__
 
 EXIT_ERROR = 1
@@ -59,6 +59,8 @@ class _Commands(click.Group):
 
 
 def _exit_code(error: StreamclustError) -> int:
+    if isinstance(error, ModelsFailedError):
+        error = next(iter(error.failures.values()))
     if isinstance(error, ConfigError):
         return EXIT_USAGE
     return EXIT_SERVER if isinstance(error, ServerError) else EXIT_ERROR

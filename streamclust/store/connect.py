@@ -25,6 +25,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from streamclust.errors import ServerError, ServerUnreachableError, StreamclustError
+from streamclust.limits import explained, is_out_of_files
 from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bound_replies
@@ -209,6 +210,8 @@ def translate(label: str) -> Iterator[None]:
 def translated(error: redis.RedisError, label: str) -> StreamclustError:
     """Say in one line what went wrong at the server called ``label``, and what to do."""
     reason = _reason(error)
+    if is_out_of_files(error):
+        return ServerUnreachableError(f"can't connect to {label}: {explained(error)}")
     for kind, words, result, template in _TEXTS:
         if isinstance(error, kind) and words in f"{reason} {error}":
             return result(template.format(label=label, reason=reason))

@@ -62,7 +62,8 @@ def model_names(client: redis.Redis, namespace: str) -> list[str]:
     start = f"{{{namespace}:"
     found = set()
     for key in client.scan_iter(match=f"{start}*}}:*", count=1000):
-        name, _, _ = key.decode().removeprefix(start).partition("}:")
+        text = key.decode(errors="backslashreplace")  # another program may choose any bytes
+        name, _, _ = text.removeprefix(start).partition("}:")
         found.add(name)
     return sorted(found)
 

@@ -6,14 +6,16 @@ import ctypes
 import gc
 import os
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
+
+import structlog
 
 from streamclust.errors import StreamclustError
 from streamclust.worker.model import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 Result = TypeVar("Result")
@@ -68,12 +70,48 @@ def run_together(
             job.stop.set()
 
     threads = [threading.Thread(target=guarded, args=(job,), name=job.name) for job in jobs]
-    for thread in threads:
-        thread.start()
-    wait_for(threads)
+    with _errors_of_threads_logged():
+        started = _started(threads, jobs, failures)
+        wait_for(started)
     if failures:
         raise failures[0]
     return results
+
+
+def _started(
+    threads: Sequence[threading.Thread], jobs: Sequence[Job], failures: list[Exception]
+) -> list[threading.Thread]:
+    """Start all threads; if the system refuses one, ask the others to leave."""
+    for number, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError as error:
+            reason = (
+                f"{error}: the system allows no more threads for this process or user; raise the "
+                "limit (`ulimit -u`, systemd's TasksMax=, a container's pids limit)"
+            )
+            failures.append(StreamclustError(reason))
+            for job in jobs:
+                job.stop.set()
+            return list(threads[:number])
+    return list(threads)
+
+
+@contextmanager
+def _errors_of_threads_logged() -> Iterator[None]:
+    """Log what ends any other thread, as lines of the log."""
+
+    def log(ended: threading.ExceptHookArgs) -> None:
+        error = ended.exc_value
+        if error is not None and not isinstance(error, SystemExit):
+            name = None if ended.thread is None else ended.thread.name
+            structlog.get_logger().error("a thread ended", thread=name, exc_info=error)
+
+    before, threading.excepthook = threading.excepthook, log
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _spare_the_collector() -> None:
