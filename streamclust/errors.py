@@ -31,6 +31,10 @@ class ServerError(StreamclustError):
     """Raised when the server refuses or can't be used: password, rights, wrong type of key."""
 
 
+class NotPermittedError(ServerError):
+    """Raised when the user of the server lacks a right."""
+
+
 class ServerUnreachableError(ServerError):
     """Raised when no connection to the server can be made."""
 
@@ -48,14 +52,19 @@ class ModelsFailedError(StreamclustError):
 
     Parameters
     ----------
-    failures : dict of str to StreamclustError
+    failures : dict of str to Exception
         The reasons, by the model's name.
     """
 
-    def __init__(self, failures: dict[str, StreamclustError]) -> None:
-        lines = (f"model {name!r} failed: {error}" for name, error in failures.items())
-        super().__init__("\n".join(lines))
-        self.failures = failures
+    def __init__(self, failures: dict[str, Exception]) -> None:
+        self.failures = dict(sorted(failures.items()))
+        super().__init__("\n".join(map(_line, self.failures, self.failures.values())))
+
+
+def _line(name: str, error: Exception) -> str:
+    if isinstance(error, StreamclustError):
+        return f"model {name!r} failed: {error}"
+    return f"model {name!r} failed: unexpected error: {error!r}; the log has more"
 
 
 class MissingExtraError(StreamclustError, ImportError):

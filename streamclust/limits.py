@@ -30,9 +30,11 @@ def raise_open_files(wanted: int) -> int:
 
 def is_out_of_files(error: BaseException | None) -> bool:
     """Say whether an error, or one that it came from, is that no more files may be opened."""
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
         if isinstance(error, OSError) and error.errno in _FILES:
             return True
+        seen.append(error)
         error = error.__cause__ or error.__context__
     return False
 

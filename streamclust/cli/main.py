@@ -60,7 +60,8 @@ class _Commands(click.Group):
 
 def _exit_code(error: StreamclustError) -> int:
     if isinstance(error, ModelsFailedError):
-        error = next(iter(error.failures.values()))
+        first = next(iter(error.failures.values()))
+        return _exit_code(first) if isinstance(first, StreamclustError) else EXIT_ERROR
     if isinstance(error, ConfigError):
         return EXIT_USAGE
     return EXIT_SERVER if isinstance(error, ServerError) else EXIT_ERROR

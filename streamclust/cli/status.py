@@ -194,7 +194,8 @@ def _attempt(read: Callable[[], T], key: str) -> tuple[T | None, str]:
     """Return what `read` does, or None and the reason why it can't, which names the key."""
     import redis
 
-    from streamclust.errors import StreamclustError, UnknownModelError
+    from streamclust.errors import NotPermittedError, StreamclustError, UnknownModelError
+    from streamclust.store.connect import translated
     from streamclust.store.faults import passes
 
     try:
@@ -204,8 +205,8 @@ def _attempt(read: Callable[[], T], key: str) -> tuple[T | None, str]:
     except StreamclustError as error:
         return None, str(error)
     except redis.RedisError as error:
-        if passes(error):  # a fault of the server, not of this key
-            raise
+        if passes(error) or isinstance(translated(error, ""), NotPermittedError):
+            raise  # a fault of the server, or of the user's rights, and not of this key
         reason = str(error).removeprefix("WRONGTYPE ")
         return None, f"key {key} can't be read: {reason}"
     except Exception as error:

@@ -24,7 +24,12 @@ from redis.exceptions import MovedError, NoPermissionError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from streamclust.errors import ServerError, ServerUnreachableError, StreamclustError
+from streamclust.errors import (
+    NotPermittedError,
+    ServerError,
+    ServerUnreachableError,
+    StreamclustError,
+)
 from streamclust.limits import explained, is_out_of_files
 from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
@@ -230,14 +235,14 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
     (
         NoPermissionError,
         "",
-        ServerError,
+        NotPermittedError,
         "{label} doesn't permit this: {reason}; give that user the right, "
         "or name another one in redis.username",
     ),
     (
         redis.ResponseError,
         "ACL failure in script",
-        ServerError,
+        NotPermittedError,
         "{label} doesn't permit this: {reason}; give that user the right, "
         "or name another one in redis.username",
     ),

@@ -70,7 +70,7 @@ def run_worker(
     sys.setswitchinterval(_SWITCH)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
-    stop, failures = threading.Event(), {}
+    stop, failed = threading.Event(), {}
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)
@@ -84,14 +84,15 @@ def run_worker(
         for thread in others:
             thread.start()
         try:
-            ended = run_together(jobs, lambda job: (job.name, run_model(job)), "model failed")
-            failures = {name: failure for name, failure in sorted(ended) if failure is not None}
+            fail_fast = settings.worker.fail_fast
+            run_together(jobs, run_model, "model failed", stop_others=fail_fast)
+        except ModelsFailedError as error:
+            failed = {"failed": list(error.failures)}
+            raise
         finally:
             stop.set()
             wait_for(others)
-            log.info("worker stopped", **({"failed": list(failures)} if failures else {}))
-    if failures:
-        raise ModelsFailedError(failures)
+            log.info("worker stopped", **failed)
 
 
 def _check_open_files(models: int, log: FilteringBoundLogger) -> None:

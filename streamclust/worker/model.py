@@ -28,7 +28,7 @@ from streamclust.worker.build import largest_batch, make_learner, points_format
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Learning, load_checkpoint
 from streamclust.worker.memory import Memory
-from streamclust.worker.parking import Parking
+from streamclust.worker.parking import Parking, clear
 from streamclust.worker.patience import Patience
 from streamclust.worker.readahead import ReadAhead
 from streamclust.worker.swap import Swap
@@ -86,22 +86,17 @@ class Job:
         return Keys(self.settings.namespace, self.name)
 
 
-def run_model(job: Job) -> StreamclustError | None:
+def run_model(job: Job) -> None:
     """Work on one model until the job says stop or, with `until_idle`, all is learned.
 
-    A model that can't go on is parked: tried again after pauses that grow; with `until_idle` it
-    isn't tried again.
-
-    Returns
-    -------
-    StreamclustError or None
-        Why the model was failed in the end, if it was.
+    A model that can't go on is parked: tried again after pauses that grow. With `until_idle` or
+    `worker.fail_fast` it isn't tried again.
 
     Raises
     ------
     StreamclustError
-        With `worker.fail_fast`: if the server can't be used at all, or what it holds doesn't fit
-        the settings.
+        If the server can't be used at all, or what it holds doesn't fit the settings, and that was
+        still so in the end.
     """
     patience = Patience(job.server.label, job.stop, job.log)
     memory, owner = Memory(), secrets.token_hex(8)
@@ -111,13 +106,15 @@ def run_model(job: Job) -> StreamclustError | None:
             if _try(job, owner, patience, memory, parking):
                 break
         except Exception as error:
-            if job.settings.worker.fail_fast:
-                raise
+            if job.until_idle or job.settings.worker.fail_fast:
+                failure = clear(error, job.server.label)
+                if failure is error:
+                    raise
+                raise failure from error
             parking.fail(error)
-            if job.until_idle:
-                break
             parking.wait(memory)
-    return parking.failure
+    if parking.failure is not None:
+        raise parking.failure
 
 
 def _try(job: Job, owner: str, patience: Patience, memory: Memory, parking: Parking) -> bool:

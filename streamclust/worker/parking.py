@@ -35,6 +35,22 @@ _STEADY = 1.0
 as recovered."""
 
 
+def clear(error: Exception, label: str) -> Exception:
+    """Return an error in clear words, as far as it is of a kind that is expected.
+
+    Parameters
+    ----------
+    error : Exception
+    label : str
+        The server's name for people.
+    """
+    if isinstance(error, redis.RedisError):
+        return translated(error, label)
+    if isinstance(error, OSError | MemoryError):
+        return StreamclustError(explained(error))
+    return error
+
+
 class Parking:
     """Why a model can't go on, from session to session.
 
@@ -62,26 +78,15 @@ class Parking:
         """Return the reason as text; empty without one."""
         return "" if self.failure is None else str(self.failure)
 
-    def fail(self, error: Exception) -> StreamclustError:
+    def fail(self, error: Exception) -> None:
         """Record why the model can't go on; log it, once per reason."""
-        before, self.failure = self.reason, self._clear(error)
-        self._resumed = None
-        if self.reason == before:
-            return self.failure
-        if isinstance(error, StreamclustError | redis.RedisError | OSError):
-            self._job.log.error("model failed", error=self.reason)
-        else:
-            self._job.log.error("model failed", error=self.reason, exc_info=error)
-        return self.failure
-
-    def _clear(self, error: Exception) -> StreamclustError:
-        if isinstance(error, StreamclustError):
-            return error
-        if isinstance(error, redis.RedisError):
-            return translated(error, self._job.server.label)
-        if isinstance(error, OSError | MemoryError):
-            return StreamclustError(explained(error))
-        return StreamclustError(f"unexpected error: {error!r}")
+        before, found = self.reason, clear(error, self._job.server.label)
+        trace = {}
+        if not isinstance(found, StreamclustError):
+            found, trace = StreamclustError(f"unexpected error: {error!r}"), {"exc_info": error}
+        self.failure, self._resumed = found, None
+        if self.reason != before:
+            self._job.log.error("model failed; trying again", error=self.reason, **trace)
 
     def wait(self, memory: Memory) -> None:
         """Pause before the next try, and report the model as failed meanwhile."""

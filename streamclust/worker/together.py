@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from streamclust.errors import StreamclustError
+from streamclust.errors import ModelsFailedError, StreamclustError
 from streamclust.worker.model import Job
 
 if TYPE_CHECKING:
@@ -31,17 +31,23 @@ _HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
 
 
 def run_together(
-    jobs: Sequence[AnyJob], work: Callable[[AnyJob], Result], failed: str
+    jobs: Sequence[AnyJob],
+    work: Callable[[AnyJob], Result],
+    failed: str,
+    *,
+    stop_others: bool = True,
 ) -> list[Result]:
     """Work on each job in a thread of its own until all have ended.
 
     Parameters
     ----------
     jobs : sequence of Job
-        An error that ends one sets the `stop` of its job, which they should have in common.
+        They should have their `stop` in common.
     work : callable
     failed : str
         The log's event for a job that ended with a `StreamclustError`.
+    stop_others : bool, default=True
+        Whether an error that ends one job stops the others.
 
     Returns
     -------
@@ -52,11 +58,13 @@ def run_together(
     ------
     Exception
         The first that ended a job, after all have ended.
+    ModelsFailedError
+        Instead of it, where the others were not stopped.
     """
     _spare_the_collector()
     _keep_memory_flat()
     results: list[Result] = []
-    failures: list[Exception] = []
+    failures: dict[str, Exception] = {}
 
     def guarded(job: AnyJob) -> None:
         try:
@@ -66,20 +74,23 @@ def run_together(
                 job.log.error(failed, error=str(error))
             else:
                 job.log.exception("unexpected error")
-            failures.append(error)
-            job.stop.set()
+            failures.setdefault(job.name, error)
+            if stop_others:
+                job.stop.set()
 
     threads = [threading.Thread(target=guarded, args=(job,), name=job.name) for job in jobs]
     with _errors_of_threads_logged():
         started = _started(threads, jobs, failures)
         wait_for(started)
+    if failures and stop_others:
+        raise next(iter(failures.values()))
     if failures:
-        raise failures[0]
+        raise ModelsFailedError(failures)
     return results
 
 
 def _started(
-    threads: Sequence[threading.Thread], jobs: Sequence[Job], failures: list[Exception]
+    threads: Sequence[threading.Thread], jobs: Sequence[Job], failures: dict[str, Exception]
 ) -> list[threading.Thread]:
     """Start all threads; if the system refuses one, ask the others to leave."""
     for number, thread in enumerate(threads):
@@ -90,7 +101,7 @@ def _started(
                 f"{error}: the system allows no more threads for this process or user; raise the "
                 "limit (`ulimit -u`, systemd's TasksMax=, a container's pids limit)"
             )
-            failures.append(StreamclustError(reason))
+            failures[jobs[number].name] = StreamclustError(reason)
             for job in jobs:
                 job.stop.set()
             return list(threads[:number])
