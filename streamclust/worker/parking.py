@@ -35,6 +35,12 @@ _STEADY = 1.0
 as recovered."""
 
 
+def pause(tries: int) -> float:
+    """Return the seconds before the next try, after so many in vain."""
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tries, 10))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311
+
+
 def clear(error: Exception, label: str) -> Exception:
     """Return an error in clear words, as far as it is of a kind that is expected.
 
@@ -90,11 +96,9 @@ class Parking:
 
     def wait(self, memory: Memory) -> None:
         """Pause before the next try, and report the model as failed meanwhile."""
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._tries, 10))
-        pause *= random.uniform(0.5, 1.0)  # noqa: S311
-        self._tries += 1
         settings = self._job.settings.worker
-        until, period = time.monotonic() + pause, float(settings.health_ttl) / 3.0
+        until, period = time.monotonic() + pause(self._tries), float(settings.health_ttl) / 3.0
+        self._tries += 1
         while (left := until - time.monotonic()) > 0.0 and not self._job.stop.is_set():
             self._report(memory, float(settings.health_ttl))
             self._job.stop.wait(min(left, period))
