@@ -210,7 +210,9 @@ class Learning:
             # It may be the fit of the coreset that fails, which can be done without.
             state = replace(state, pending=None)
             after, info = self._learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
-            self._log.warning("clustering anew failed", error=str(error))
+            self._log.warning(
+                "a fit of the coreset failed; learning goes on without it", error=str(error)
+            )
         self._solver.begin(after)
         self._tell(info, after.points)
         return after
