@@ -27,6 +27,21 @@ class FormatError(StreamclustError):
     """Raised when stored bytes (a model, a state, a file) can't be read as what they should be."""
 
 
+class DamagedVersionError(FormatError):
+    """Raised when a published version can't be read; those after it may.
+
+    Parameters
+    ----------
+    reason : str
+    version : int
+        Its number, by the ID of its entry.
+    """
+
+    def __init__(self, reason: str, version: int) -> None:
+        super().__init__(reason)
+        self.version = version
+
+
 class ServerError(StreamclustError):
     """Raised when the server refuses or can't be used: password, rights, wrong type of key."""
 

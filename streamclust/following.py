@@ -7,6 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+from streamclust.errors import DamagedVersionError
 from streamclust.store.connect import translated
 from streamclust.store.subscription import follow
 
@@ -64,10 +65,22 @@ class Follower:
         self._looked = time.monotonic()
 
     def poll(self, block_ms: int | None) -> list[Model]:
-        """Return the versions that came since the last call, waiting for the first of them."""
+        """Return the versions that came since the last call, waiting for the first of them.
+
+        Raises
+        ------
+        DamagedVersionError
+            If the first can't be read.
+        """
         if self._last is None or self._faults or time.monotonic() - self._looked > _LOOK_SECONDS:
             self._look()
-        models = list(follow(self._client, self._keys, self._last or 0, block_ms=block_ms))
+        models: list[Model] = []
+        try:
+            for model in follow(self._client, self._keys, self._last or 0, block_ms=block_ms):
+                models.append(model)
+        except DamagedVersionError:
+            if not models:
+                raise  # else the next call does
         for model in models:
             if self._last and model.version > self._last + 1:
                 self._on_gap(self._last + 1, model.version - 1)

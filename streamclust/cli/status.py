@@ -176,7 +176,7 @@ def look(client: redis.Redis, settings: Settings, name: str) -> Row:
     if at is not None:
         lost, streams = sum(at.lost.values(), Lost()), tuple(at.position) or configured
         if streams:
-            behind = attempt(lambda: lag(client, streams, at.position, at.read), str(streams))
+            behind = attempt(lambda: lag(client, streams, at.position, at.read), ", ".join(streams))
     dead = attempt(lambda: dead_count(client, keys), keys.dead)
     return Row(name, model, health, behind, lost, dead, tuple(troubles))
 

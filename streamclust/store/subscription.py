@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamclust.errors import UnknownModelError
+from streamclust.errors import DamagedVersionError, FormatError, UnknownModelError
 from streamclust.store.published import Model, decode_model
+from streamclust.store.streams import order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,13 @@ def newest_of(reply: Any, keys: Keys) -> Model | None:
 def follow(
     client: redis.Redis, keys: Keys, after: int, *, block_ms: int | None = None
 ) -> Iterator[Model]:
-    """Yield the versions after `after`, waiting up to `block_ms` for the first of them."""
+    """Yield the versions after `after`, waiting up to `block_ms` for the first of them.
+
+    Raises
+    ------
+    DamagedVersionError
+        At one that can't be read; those before it have been yielded.
+    """
     reply: Any = client.xread({keys.models: f"{after}-0"}, count=16, block=block_ms)
     for _, entries in reply or ():
         for entry in entries:
@@ -76,7 +83,10 @@ def dead_count(client: redis.Redis, keys: Keys) -> int:
 
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
     entry_id, fields = entry
-    return decode_model(fields.get(b"payload", b""), f"{keys.models} entry {entry_id.decode()}")
+    try:
+        return decode_model(fields.get(b"payload", b""), f"{keys.models} entry {entry_id.decode()}")
+    except FormatError as error:
+        raise DamagedVersionError(str(error), order(entry_id)[0]) from None
 
 
 def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
