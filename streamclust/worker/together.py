@@ -36,6 +36,7 @@ def run_together(
     failed: str,
     *,
     stop_others: bool = True,
+    look: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """Work on each job in a thread of its own until all have ended.
 
@@ -48,6 +49,8 @@ def run_together(
         The log's event for a job that ended with a `StreamclustError`.
     stop_others : bool, default=True
         Whether an error that ends one job stops the others.
+    look : callable, optional
+        Called several times per second, in the main thread, while jobs are at work.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def run_together(
     threads = [threading.Thread(target=guarded, args=(job,), name=job.name) for job in jobs]
     with _errors_of_threads_logged():
         started = _started(threads, jobs, failures)
-        wait_for(started)
+        wait_for(started, look)
     if failures and stop_others:
         raise next(iter(failures.values()))
     if failures:
@@ -150,8 +153,9 @@ def _keep_memory_flat() -> None:
             ctypes.CDLL(None).mallopt(option, value)
 
 
-def wait_for(threads: Iterable[threading.Thread]) -> None:
+def wait_for(threads: Iterable[threading.Thread], look: Callable[[], None] = lambda: None) -> None:
     """Return when all threads have ended; signals are heard meanwhile."""
     for thread in threads:
         while thread.is_alive():  # a signal that another thread was given wakes nobody
+            look()
             thread.join(_LOOK)
