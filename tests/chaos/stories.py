@@ -63,7 +63,7 @@ def hung(folder: Path, url: str, instant: str, rng: random.Random) -> list[str]:
         hangs.wait(lambda: bool(client.exists(site.keys(MODEL).lease)))
         standby = Victim(site.folder, until_idle=False, log="standby.log")
         stack.callback(standby.kill)
-        standby.wait(lambda: bool(standby.events("standing by: another worker has the model")))
+        standby.says("standing by: another worker has the model")
         token = client.get(site.keys(MODEL).token)
         add_blocks(client, prefix, blobs(POINTS), BATCH // 2)
         hangs.wait(lambda: hangs.board.held)
@@ -79,7 +79,7 @@ def hung(folder: Path, url: str, instant: str, rng: random.Random) -> list[str]:
         # The thread that hung comes to itself, and has lost the model.
         before = [client.dump(key) for key in written(site)]
         hangs.board.release()
-        hangs.wait(lambda: bool(hangs.events("lost the model")))
+        hangs.says("lost the model")
         if [client.dump(key) for key in written(site)] != before:
             wrong.append(f"{instant}: it wrote after it had lost the model")
     return wrong + differences(folder, url, models, site)
@@ -134,7 +134,7 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
         for log in ("second.log", "third.log"):
             worker = start(log)
             worker.wait(lambda: phase(client, site, bad) == "failed")
-            worker.wait(lambda worker=worker: bool(worker.events("model failed; trying again")))
+            worker.says("model failed; trying again")
             if log == "second.log":
                 worker.kill()
         healthy = set(models) - {bad}
@@ -147,7 +147,7 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
         # What was wrong is put right.
         client.rename(f"{key}-kept", key)
         feed({bad} if kind == "stream" else (), 100)
-        worker.wait(lambda: bool(worker.events("the model has recovered")))
+        worker.says("the model has recovered")
         worker.wait(lambda: site.committed(bad) == POINTS)
         if {event["model"] for event in worker.events("the model has recovered")} != {bad}:
             wrong.append("a model has recovered that had not failed")

@@ -203,6 +203,10 @@ class Victim:
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
+    def says(self, event: str) -> None:
+        """Wait for a line of the log."""
+        self.wait(lambda: bool(self.events(event)))
+
     def kill(self) -> bool:
         """Kill it, from outside and without a warning; say whether it was still there."""
         if self.exited():
