@@ -79,7 +79,12 @@ class ModelsFailedError(StreamclustError):
 def _line(name: str, error: Exception) -> str:
     if isinstance(error, StreamclustError):
         return f"model {name!r} failed: {error}"
-    return f"model {name!r} failed: unexpected error: {error!r}; the log has more"
+    return f"model {name!r} failed: {unexpected(error)}; the log has more"
+
+
+def unexpected(error: Exception) -> str:
+    """Return words for an error that nobody foresaw, which may hold bytes of any size."""
+    return f"unexpected error: {repr(error)[:300]}"
 
 
 class MissingExtraError(StreamclustError, ImportError):

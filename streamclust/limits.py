@@ -39,13 +39,24 @@ def is_out_of_files(error: BaseException | None) -> bool:
     return False
 
 
+def is_out_of_threads(error: BaseException) -> bool:
+    """Say whether an error is that the system lets this process start no more threads."""
+    return isinstance(error, RuntimeError) and "start new thread" in str(error)
+
+
 def explained(error: BaseException) -> str:
-    """Return the reason of an error of the system; for too many open files, with the limit."""
+    """Return the reason of an error of the system; for a limit, with how to raise it."""
     if is_out_of_files(error):
         return (
             f"too many open files: this process may have {open_files()} files and connections "
             "open (RLIMIT_NOFILE); raise the limit with `ulimit -n` or systemd's LimitNOFILE=, or "
             "learn fewer models per worker"
+        )
+    if is_out_of_threads(error):
+        return (
+            "too many threads: the system allows no more for this process or user; raise the limit "
+            "(`ulimit -u`, systemd's TasksMax=, a container's pids limit), or learn fewer models "
+            "per worker"
         )
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

@@ -49,6 +49,7 @@ class Row:
             "phase": self.phase,
             "reason": self.reason or None,
             "points_seen": self.points,
+            "progress_age": None if health is None else health.progress_age,
             "kernels": None if health is None else health.kernels,
             "drifts": None if health is None else health.drifts,
             "rate": None if health is None else health.rate,

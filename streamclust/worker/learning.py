@@ -238,7 +238,7 @@ class Learning:
                 end,
                 -1,
                 f"batch of {n} points, the entries after {before.get(stream, '0-0')} up to {end}: "
-                f"can't be learned: {error}",
+                f"can't be learned: {str(error)[:300]}",
                 b"",
             )
             for stream, end in batch.position.items()

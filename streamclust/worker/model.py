@@ -256,9 +256,10 @@ def _wait_for(lease: Lease, job: Job, parking: Parking) -> bool:
 
 def _look_at_state(job: Job, parking: Parking) -> bool:
     """Say at once what would keep this standby from going on; False if there is no state yet."""
-    client = job.server.client()
+    learner = make_learner(job.model)
     try:
-        found = load_checkpoint(job.name, job.model, client, job.keys, make_learner(job.model))
+        with job.server.client() as client:
+            found = load_checkpoint(job.name, job.model, client, job.keys, learner)
     except StreamclustError as error:
         job.log.error("this worker could not take the model over", error=str(error))
         return True

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from streamclust.errors import StreamclustError
+from streamclust.errors import StreamclustError, unexpected
 from streamclust.kernels import describe
-from streamclust.limits import explained
+from streamclust.limits import explained, is_out_of_threads
 from streamclust.store.connect import translated
 from streamclust.store.health import FAILED, Health, encode_health
 from streamclust.store.lease import Lease
@@ -52,7 +52,7 @@ def clear(error: Exception, label: str) -> Exception:
     """
     if isinstance(error, redis.RedisError):
         return translated(error, label)
-    if isinstance(error, OSError | MemoryError):
+    if isinstance(error, OSError | MemoryError) or is_out_of_threads(error):
         return StreamclustError(explained(error))
     return error
 
@@ -89,7 +89,7 @@ class Parking:
         before, found = self.reason, clear(error, self._job.server.label)
         trace = {}
         if not isinstance(found, StreamclustError):
-            found, trace = StreamclustError(f"unexpected error: {error!r}"), {"exc_info": error}
+            found, trace = StreamclustError(unexpected(error)), {"exc_info": error}
         self.failure, self._resumed = found, None
         if self.reason != before:
             self._job.log.error("model failed; trying again", error=self.reason, **trace)

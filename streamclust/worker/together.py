@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from streamclust.errors import ModelsFailedError, StreamclustError
+from streamclust.limits import explained
 from streamclust.worker.model import Job
 
 if TYPE_CHECKING:
@@ -100,11 +101,7 @@ def _started(
         try:
             thread.start()
         except RuntimeError as error:
-            reason = (
-                f"{error}: the system allows no more threads for this process or user; raise the "
-                "limit (`ulimit -u`, systemd's TasksMax=, a container's pids limit)"
-            )
-            failures[jobs[number].name] = StreamclustError(reason)
+            failures[jobs[number].name] = StreamclustError(explained(error))
             for job in jobs:
                 job.stop.set()
             return list(threads[:number])

@@ -17,12 +17,13 @@ import pytest
 from streamclust.errors import BusyError, StoppedError
 from streamclust.failpoints import Instant
 from streamclust.refit.command import Watcher, Which, score_live
-from streamclust.refit.delivery import load
+from streamclust.refit.delivery import alone, load
 from streamclust.refit.span import Span
 from streamclust.store.lease import Lease
 from streamclust.worker.learning import Learning
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
 from tests.refit.victim import die_at
+from tests.waiting import wait_until
 from tests.worker.harness import (
     Site,
     Worker,
@@ -436,3 +437,19 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(site: Site) -> None:
     assert site.newest("m").reason == "refit"
     with a_job(site) as (job, _):
         assert load(job, job.server.client()).learner.drift.drifts == len(said)
+
+
+def test_a_refit_that_hangs_keeps_others_out_no_longer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.refit.delivery._LOCK_SECONDS", 0.3)
+    key, moving = site.keys("m").refitting, True
+    with site.client as client, alone(client, site.keys("m"), lambda: moving):
+        # Given a refit that makes progress, and so renews its lock
+        left = [int(client.pttl(key))]
+        wait_until(lambda: left.append(int(client.pttl(key))) or left[-1] > left[-2] > 0)
+        # When it makes none any more Then the lock lapses
+        moving = False
+        wait_until(lambda: not client.exists(key))
+        with alone(client, site.keys("m")):
+            assert client.exists(key)
