@@ -446,8 +446,13 @@ def test_a_refit_that_hangs_keeps_others_out_no_longer(
     key, moving = site.keys("m").refitting, True
     with site.client as client, alone(client, site.keys("m"), lambda: moving):
         # Given a refit that makes progress, and so renews its lock
-        left = [int(client.pttl(key))]
-        wait_until(lambda: left.append(int(client.pttl(key))) or left[-1] > left[-2] > 0)
+        left: list[int] = []
+
+        def renewed() -> bool:
+            left.append(int(client.pttl(key)))
+            return len(left) > 1 and 0 < left[-2] < left[-1]
+
+        wait_until(renewed)
         # When it makes none any more Then the lock lapses
         moving = False
         wait_until(lambda: not client.exists(key))

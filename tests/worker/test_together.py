@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -17,7 +17,7 @@ from streamclust.worker.together import run_together
 
 def jobs(logged: LogCapture, *names: str) -> list[Any]:
     log = structlog.wrap_logger(structlog.PrintLogger(), [logged], structlog.BoundLogger)
-    stop, nothing = threading.Event(), Any
+    stop, nothing = threading.Event(), cast("Any", None)
     return [Job(name, nothing, nothing, stop, False, log.bind(model=name)) for name in names]
 
 
