@@ -42,8 +42,27 @@ class FormatError(StreamclustError):
     """Raised when stored bytes (a model, a state, a file) can't be read as what they should be."""
 
 
+class DamagedVersionError(FormatError):
+    """Raised when a published version can't be read; those after it may.
+
+    Parameters
+    ----------
+    reason : str
+    version : int
+        Its number, by the ID of its entry.
+    """
+
+    def __init__(self, reason: str, version: int) -> None:
+        super().__init__(reason)
+        self.version = version
+
+
 class ServerError(StreamclustError):
     """Raised when the server refuses or can't be used: password, rights, wrong type of key."""
+
+
+class NotPermittedError(ServerError):
+    """Raised when the user of the server lacks a right."""
 
 
 class ServerUnreachableError(ServerError):
@@ -56,6 +75,31 @@ class UnknownModelError(StreamclustError, LookupError):
 
 class LeaseLostError(StreamclustError):
     """Raised when another worker has taken the model over, so that nothing may be written."""
+
+
+class ModelsFailedError(StreamclustError):
+    """Raised when a worker has ended while models were failed; has a line for each of them.
+
+    Parameters
+    ----------
+    failures : dict of str to Exception
+        The reasons, by the model's name.
+    """
+
+    def __init__(self, failures: dict[str, Exception]) -> None:
+        self.failures = dict(sorted(failures.items()))
+        super().__init__("\n".join(map(_line, self.failures, self.failures.values())))
+
+
+def _line(name: str, error: Exception) -> str:
+    if isinstance(error, StreamclustError):
+        return f"model {name!r} failed: {error}"
+    return f"model {name!r} failed: {unexpected(error)}; the log has more"
+
+
+def unexpected(error: Exception) -> str:
+    """Return words for an error that nobody foresaw, which may hold bytes of any size."""
+    return f"unexpected error: {repr(error)[:300]}"
 
 
 class MissingExtraError(StreamclustError, ImportError):

@@ -7,6 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from streamclust.errors import DamagedVersionError
 from streamclust.store.connect import translated
 from streamclust.store.faults import passes
 from streamclust.store.read_size import ReadSize
@@ -77,7 +78,13 @@ class Follower:
         self._look_seconds = _LOOK_SECONDS
 
     def poll(self, block_ms: int | None) -> list[Model]:
-        """Return the versions that came since the last call, waiting for the first of them."""
+        """Return the versions that came since the last call, waiting for the first of them.
+
+        Raises
+        ------
+        DamagedVersionError
+            If the first can't be read.
+        """
         looks = time.monotonic() - self._looked > self._look_seconds
         if self._last is None or self._faults or looks:
             self._look()
@@ -152,10 +159,16 @@ class Follower:
 
     def _next(self, after: int, block_ms: int | None = None, most: int = VERSIONS) -> list[Model]:
         """Return up to `most` versions after `after`."""
-        size = self._size
-        return list(
-            follow(self._client, self._keys, after, block_ms=block_ms, size=size, most=most)
-        )
+        found: list[Model] = []
+        try:
+            for model in follow(
+                self._client, self._keys, after, block_ms=block_ms, size=self._size, most=most
+            ):
+                found.append(model)
+        except DamagedVersionError:
+            if not found:
+                raise  # else the next call does
+        return found
 
     def _newest(self) -> tuple[int, int]:
         """Return the newest version and its model ID; 0 for what isn't there."""

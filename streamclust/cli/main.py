@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from streamclust.cli.common import discard, say
-from streamclust.errors import ConfigError, ServerError, StreamclustError
+from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
 from streamclust.text import printable
 from streamclust.version import __version__
 
@@ -70,6 +70,9 @@ class _Commands(click.Group):
 
 
 def _exit_code(error: StreamclustError) -> int:
+    if isinstance(error, ModelsFailedError):
+        first = next(iter(error.failures.values()))
+        return _exit_code(first) if isinstance(first, StreamclustError) else EXIT_ERROR
     if isinstance(error, ConfigError):
         return EXIT_USAGE
     return EXIT_SERVER if isinstance(error, ServerError) else EXIT_ERROR

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from streamclust.store.connect import Server
 
 _GAUGES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
-    "up": ("Whether a live worker has the model.", lambda row: row.health is not None),
+    "up": ("Whether a live worker has the model and makes progress.", lambda row: row.alive),
+    "failed": (
+        "Whether the model is failed, stalled or damaged; `streamclust status` has the reason.",
+        lambda row: row.failed,
+    ),
     "lag_entries": ("Stream entries still to be learned.", lambda row: row.lag),
     "version": (
         "Newest published version.",
@@ -42,8 +46,14 @@ _GAUGES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
 _COUNTERS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
     "points": ("Points learned.", lambda row: row.points),
     "dead_points": ("Points refused.", lambda row: row.dead),
-    "lost_entries": ("Entries gone before they were read.", lambda row: row.lost.entries),
-    "gaps_of_unknown_size": ("Gaps that the server has no size for.", lambda row: row.lost.unknown),
+    "lost_entries": (
+        "Entries gone before they were read.",
+        lambda row: row.lost.entries if row.lost else None,
+    ),
+    "gaps_of_unknown_size": (
+        "Gaps that the server has no size for.",
+        lambda row: row.lost.unknown if row.lost else None,
+    ),
     "drifts": (
         "Drifts found.",
         lambda row: None if row.health is None else row.health.drifts,

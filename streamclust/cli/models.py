@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
@@ -49,12 +50,17 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
       streamclust models list palette
       streamclust models list palette --json | jq 'select(.reason == "reseed")'
     """
-    from streamclust.cli.watch import header, row
+    from streamclust.cli.watch import damaged, each_version, header, row
+    from streamclust.errors import DamagedVersionError
 
     before: Model | None = None
     with opened_client(settings) as client:
-        client.model(model)  # says which models there are, if not this one
-        for version in client.updates(model, since=0, timeout=0):
+        with suppress(DamagedVersionError):
+            client.model(model)  # says which models there are, if not this one
+        for version in each_version(client, model, 0, 0.0):
+            if isinstance(version, DamagedVersionError):
+                click.echo(damaged(model, version, as_json))
+                continue
             if as_json:
                 click.echo(exact_json(version.summary()))
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,7 +11,7 @@ from streamclust.cli.common import opened_server, plain_console, server_options
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import redis
     from rich.table import Table
@@ -25,16 +25,23 @@ WIDEST_NAME = 100
 """Characters of a name that are shown in a table."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Row:
-    """What is known of one model; None where there is nothing to know yet."""
+    """What is known of one model; None where there is nothing to know yet.
+
+    `troubles` has a line for each part that can't be read.
+    """
 
     name: str
     model: Model | None
     health: Health | None
     lag: int | None
-    lost: Lost
-    dead: int
+    lost: Lost | None
+    dead: int | None
+    troubles: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -42,24 +49,51 @@ class Row:
         return {
             "model": self.name,
             "worker": None if health is None else f"{health.host}:{health.pid}",
-            "phase": "stopped" if health is None else health.phase,
+            "phase": self.phase,
+            "reason": self.reason or None,
             "points_seen": self.points,
+            "progress_age": None if health is None else health.progress_age,
             "kernels": None if health is None else health.kernels,
             "drifts": None if health is None else health.drifts,
             "rate": None if health is None else health.rate,
             "dead": self.dead,
             "lag": self.lag,
-            "lost": asdict(self.lost),
+            "lost": None if self.lost is None else asdict(self.lost),
             "published": None if self.model is None else self.model.summary(),
             "weight_per_cluster": None if self.model is None else self.model.mass.tolist(),
         }
 
     @property
     def points(self) -> int | None:
-        """Points learned, by the live worker's word or else the newest version's."""
-        if self.health is not None:
+        """Points learned, by the live worker's report or else the newest version's."""
+        if self.health is not None and (self.health.alive or self.model is None):
             return self.health.points
         return None if self.model is None else self.model.points
+
+    @property
+    def alive(self) -> bool:
+        """Whether a live worker has the model and makes progress."""
+        return self.health is not None and self.health.alive
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model is failed, stalled or damaged."""
+        return bool(self.troubles) or not (self.health is None or self.health.alive)
+
+    @property
+    def phase(self) -> str:
+        """What the worker reports; without one 'stopped', or 'damaged' if a key can't be read."""
+        if self.health is not None:
+            return self.health.phase
+        return "damaged" if self.troubles else "stopped"
+
+    @property
+    def reason(self) -> str:
+        """Why the model isn't as it should be; empty if it is."""
+        if self.health is None and self.model is None and not self.troubles:
+            return "never published"
+        reported = "" if self.health is None else self.health.reason
+        return "; ".join(dict.fromkeys(filter(None, (reported, *self.troubles))))
 
 
 @click.command()
@@ -72,6 +106,9 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     LAG is the number of stream entries still to be learned; "?" where the server can't tell.
     LOST is the number of entries that were gone before they could be read; "+?" if there were more
     of which the server can't tell the number.
+    WORKER is the phase that a live worker reports. "failed" is a model that it can't go on with,
+    "stalled" one without progress, "damaged" one that has no worker and a key that can't be read.
+    The reasons are below the table.
     With one model named, its components are listed too.
 
     \b
@@ -98,31 +135,87 @@ def all_names(client: redis.Redis, settings: Settings) -> Sequence[str]:
 
 
 def look(client: redis.Redis, settings: Settings, name: str) -> Row:
-    """Gather what the server has on a model."""
+    """Gather what the server has on a model; what can't be read becomes a trouble of its row.
+
+    Raises
+    ------
+    UnknownModelError
+        If neither the settings nor the server know the model.
+    redis.RedisError
+        If the server itself can't be used.
+    """
     from streamclust.errors import UnknownModelError
     from streamclust.store.checkpoint import Covered, decode_covered
     from streamclust.store.gaps import Lost
-    from streamclust.store.health import read_health
     from streamclust.store.keys import Keys
     from streamclust.store.lag import lag
     from streamclust.store.read_size import read_value
-    from streamclust.store.subscription import dead_count, read_model
+    from streamclust.store.subscription import dead_count, model_names, read_model
 
     keys = Keys(settings.namespace, name)
-    health = read_health(client, keys)
+    configured = settings.models[name].streams if name in settings.models else ()
+    troubles: list[str] = []
+
+    def attempt(read: Callable[[], Any], key: str) -> Any:
+        value, trouble = _attempt(read, key)
+        troubles.extend(filter(None, [trouble]))
+        return value
+
+    def covered() -> Covered:
+        state: Any = read_value(client, keys.state, lambda: client.get(keys.state))
+        return Covered() if state is None else decode_covered(state, f"key {keys.state}")
+
+    health, trouble = health_of(client, settings, name)
+    troubles += filter(None, [trouble])
     model: Model | None = None
     try:
-        model = read_model(client, keys)
+        model = attempt(lambda: read_model(client, keys), keys.models)
     except UnknownModelError:
-        if name not in settings.models and health is None:
+        known = name in settings.models or health is not None
+        if not known and name not in model_names(client, settings.namespace):
             raise
-    state: Any = read_value(client, keys.state, lambda: client.get(keys.state))
-    at = Covered() if state is None else decode_covered(state, f"key {keys.state}")
-    configured = settings.models[name].streams if name in settings.models else ()
-    streams = tuple(at.position) or configured
-    behind = lag(client, streams, at.position, at.read) if streams else None
-    lost = sum(at.lost.values(), Lost())
-    return Row(name, model, health, behind, lost, dead_count(client, keys))
+        if "\\x" in name:
+            troubles.append("the name isn't UTF-8, so its keys can't be read")
+    at = attempt(covered, keys.state)
+    lost = behind = None
+    if at is not None:
+        lost, streams = sum(at.lost.values(), Lost()), tuple(at.position) or configured
+        if streams:
+            behind = attempt(lambda: lag(client, streams, at.position, at.read), ", ".join(streams))
+    dead = attempt(lambda: dead_count(client, keys), keys.dead)
+    return Row(name, model, health, behind, lost, dead, tuple(troubles))
+
+
+def health_of(client: redis.Redis, settings: Settings, name: str) -> tuple[Health | None, str]:
+    """Return what the live worker of a model reports, and why that can't be read, if so."""
+    from streamclust.store.health import read_health
+    from streamclust.store.keys import Keys
+
+    keys = Keys(settings.namespace, name)
+    return _attempt(lambda: read_health(client, keys), keys.health)
+
+
+def _attempt(read: Callable[[], T], key: str) -> tuple[T | None, str]:
+    """Return what `read` does, or None and the reason why it can't, which names the key."""
+    import redis
+
+    from streamclust.errors import NotPermittedError, StreamclustError, UnknownModelError
+    from streamclust.store.connect import translated
+    from streamclust.store.faults import passes
+
+    try:
+        return read(), ""
+    except UnknownModelError:
+        raise
+    except StreamclustError as error:
+        return None, str(error)
+    except redis.RedisError as error:
+        if passes(error) or isinstance(translated(error, ""), NotPermittedError):
+            raise  # a fault of the server, or of the user's rights, and not of this key
+        reason = str(error).removeprefix("WRONGTYPE ")
+        return None, f"key {key} can't be read: {reason}"
+    except Exception as error:
+        return None, f"key {key} holds what can't be read: {error!r}"
 
 
 def _show(rows: Sequence[Row], *, detailed: bool) -> None:
@@ -131,7 +224,11 @@ def _show(rows: Sequence[Row], *, detailed: bool) -> None:
         console.print("no models yet: describe one in config.yaml and run `streamclust worker`")
         return
     console.print(_models_table(rows))
-    kernels = sorted({printable(row.health.kernels) for row in rows if row.health is not None})
+    for row in rows:
+        if row.reason:
+            click.echo(printable(f"{row.name}: {row.phase}: {row.reason}"))
+    known = (row.health.kernels for row in rows if row.health and row.health.kernels)
+    kernels = sorted(set(map(printable, known)))
     if kernels:
         console.print(f"kernels: {'; '.join(kernels)}")
     if detailed and rows[0].model is not None:
@@ -160,7 +257,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         printable(row.name, WIDEST_NAME),
         "-" if model is None else _kind(model),
-        "none" if health is None else printable(health.phase),
+        "none" if row.phase == "stopped" else printable(row.phase),
         "-" if model is None else str(model.version),
         count(row.points, "-"),
         "-" if health is None else f"{health.rate:,.0f}",
@@ -172,9 +269,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _lost(lost: Lost) -> str:
+def _lost(lost: Lost | None) -> str:
     from streamclust.cli.words import count
 
+    if lost is None:
+        return "?"
     return count(lost.entries) + ("+?" if lost.unknown else "")
 
 

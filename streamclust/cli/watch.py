@@ -13,8 +13,11 @@ from streamclust.cli.common import opened_client, server_options, wait_option
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamclust.client import Client
     from streamclust.config import Settings
+    from streamclust.errors import DamagedVersionError
     from streamclust.store.published import Model
 
 _ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
@@ -51,6 +54,8 @@ def watch(
       streamclust watch shuttle --json | jq .log_likelihood
       streamclust watch palette --json --arrays --count 1  the newest centroids
     """
+    from streamclust.errors import DamagedVersionError
+
     if arrays and not as_json:
         raise click.UsageError("--arrays goes with --json")
     before: Model | None = None
@@ -60,8 +65,12 @@ def watch(
         with opened_client(settings, wait) as client:
             if not as_json:
                 _say_if_waiting(client, model)
-            updates = client.updates(model, since=since, timeout=timeout)
-            for number, update in enumerate(updates, start=1):
+            number = 0
+            for update in each_version(client, model, since, timeout):
+                if isinstance(update, DamagedVersionError):
+                    click.echo(damaged(model, update, as_json))
+                    continue
+                number += 1
                 if not as_json and number == 1:
                     click.echo(header(update))
                 click.echo(_as_json(update, arrays) if as_json else row(update, before))
@@ -72,14 +81,39 @@ def watch(
         raise SystemExit(130) from None
 
 
+def each_version(
+    client: Client, model: str, since: int | None, timeout: float | None
+) -> Iterator[Model | DamagedVersionError]:
+    """Yield what `Client.updates` does, and go on after a version that can't be read."""
+    from streamclust.errors import DamagedVersionError
+
+    while True:
+        try:
+            yield from client.updates(model, since=since, timeout=timeout)
+        except DamagedVersionError as error:
+            since = error.version
+            yield error
+        else:
+            return
+
+
+def damaged(model: str, error: DamagedVersionError, as_json: bool) -> str:
+    """Return a line for a version that can't be read."""
+    if as_json:
+        return exact_json({"model": model, "version": error.version, "error": str(error)})
+    return printable(f"{error.version:>8}  damaged: {error}")
+
+
 def _say_if_waiting(client: Client, model: str) -> None:
     import redis
 
-    from streamclust.errors import ServerError, UnknownModelError
+    from streamclust.errors import DamagedVersionError, ServerError, UnknownModelError
     from streamclust.store.faults import passes
 
     try:
         client.model(model)
+    except DamagedVersionError:
+        pass  # it has its line
     except UnknownModelError:
         click.echo(f"waiting for the first version of {model!r}", err=True)
     except ServerError as error:
@@ -113,7 +147,9 @@ def row(model: Model, before: Model | None) -> str:
 def _moved(model: Model, before: Model | None) -> float | None:
     if before is None or model.replaces(before):
         return None
-    if not (len(model.ids) or before.means.shape == model.means.shape):
+    if before.means.shape[1] != model.means.shape[1]:
+        return None
+    if before.means.shape != model.means.shape and not (len(before.ids) and len(model.ids)):
         return None
     return max((far for far in model.drift_from(before).tolist() if not isnan(far)), default=None)
 

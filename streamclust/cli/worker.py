@@ -25,14 +25,22 @@ if TYPE_CHECKING:
 @click.command()
 @server_options
 @click.option("--until-idle", is_flag=True, help="Learn what is there, publish, and exit.")
+@click.option("--fail-fast", is_flag=True, help="End the worker as soon as one model can't go on.")
 @click.option("--check", is_flag=True, help="Exit 0 if live workers have all models, else 1.")
 @wait_option("forever; 30s with --until-idle")
-def worker(settings: Settings, until_idle: bool, check: bool, wait: float | None) -> None:
+def worker(
+    settings: Settings, until_idle: bool, fail_fast: bool, check: bool, wait: float | None
+) -> None:
     """Learn the models of the configuration from their streams, and publish them.
 
     Runs until Ctrl-C or SIGTERM: then it finishes the batch, commits, publishes and exits 0.
     A second signal ends it at once; nothing that was committed is lost either way.
     While the server is away, loads its data, is busy or demoted, the worker waits for it.
+
+    A model that can't go on (a key of another type, a state that is damaged or doesn't fit the
+    settings) is failed: that is logged, shown by `status`, and tried again after pauses from 0.5 s
+    to 60 s; with --until-idle it isn't tried again. The other models go on. If models are failed in
+    the end, the worker exits with the code of the first of them, by name: 1, 2 or 3.
 
     \b
     Examples:
@@ -47,6 +55,9 @@ def worker(settings: Settings, until_idle: bool, check: bool, wait: float | None
         return
     from streamclust.worker.daemon import run_worker
 
+    if fail_fast:
+        section = settings.worker.model_copy(update={"fail_fast": True})
+        settings = settings.model_copy(update={"worker": section})
     with found_server(settings) as server:
         run_worker(
             settings,
@@ -68,22 +79,23 @@ def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | Non
 
 
 def _check(settings: Settings) -> None:
+    from streamclust.cli.status import health_of
     from streamclust.errors import ConfigError
-    from streamclust.store.health import read_health
-    from streamclust.store.keys import Keys
 
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
-    missing = []
+    troubles = []
     with opened_server(settings) as server:
         client = server.client()
         for name in settings.models:
-            health = read_health(client, Keys(settings.namespace, name))
-            if health is None:
-                missing.append(name)
-            else:
+            health, trouble = health_of(client, settings, name)
+            if health is not None and health.alive:
                 click.echo(f"{name}: alive, {printable(health.phase)}, {health.points:,} points")
-    for name in missing:
-        click.echo(f"{name}: no live worker", err=True)
-    if missing:
+            elif health is not None:
+                troubles.append(f"{name}: {health.phase}: {health.reason}")
+            else:
+                troubles.append(f"{name}: {trouble or 'no live worker'}")
+    for line in troubles:
+        click.echo(printable(line), err=True)
+    if troubles:
         raise SystemExit(1)

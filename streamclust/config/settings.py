@@ -180,8 +180,19 @@ class WorkerSettings(Section):
         description="`streamclust worker --check` says dead after this long without a sign. 100ms "
         "to 1d.",
     )
+    stall: UpToADay = Field(
+        default=600.0,
+        description="A model whose threads make no progress for this long, while entries wait, "
+        "loses its lease, and another worker takes over. It must be longer than the longest single "
+        "step takes, such as the fit at the end of a large warm-up. 100ms to 1d.",
+    )
+    fail_fast: bool = Field(
+        default=False,
+        description="Whether the whole worker ends when one model can't go on. Otherwise that "
+        "model is tried again after 0.5 s to 60 s, and the others go on.",
+    )
 
-    @field_validator("lease", "health_ttl")
+    @field_validator("lease", "health_ttl", "stall")
     @classmethod
     def _renewable(cls, seconds: float) -> float:
         if seconds < _SHORTEST:

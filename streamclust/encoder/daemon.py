@@ -19,7 +19,7 @@ from streamclust.worker.signals import stop_on_signals
 from streamclust.worker.together import run_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from streamclust.config import Settings
     from streamclust.store.connect import Server
@@ -57,7 +57,36 @@ def encode_streams(
         if not wait_for_server(server, stop, log, wait):
             return []
         with _short_pauses():
-            return run_together(jobs, run_encoder, "encoder failed")
+            watch = StallWatch(jobs, float(settings.worker.stall))
+            return run_together(jobs, run_encoder, "encoder failed", look=watch.look)
+
+
+class StallWatch:
+    """Logs which encoders make no progress. Others take over the entries that such a one holds.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    stall : float
+        Seconds without progress.
+    """
+
+    def __init__(self, jobs: Sequence[Job], stall: float) -> None:
+        self._jobs = jobs
+        self._stall = stall
+        self._stalled: set[str] = set()
+
+    def look(self) -> None:
+        """Log what has changed since the last look."""
+        for job in self._jobs:
+            _, age = job.activity.slowest()
+            if age > self._stall and job.stream not in self._stalled:
+                self._stalled.add(job.stream)
+                reason = f"the encoder has made no progress for {age:.0f} s (worker.stall)"
+                job.log.error("stalled; other encoders take its entries over", error=reason)
+            elif age <= self._stall and job.stream in self._stalled:
+                self._stalled.remove(job.stream)
+                job.log.info("the encoder makes progress again")
 
 
 @contextmanager

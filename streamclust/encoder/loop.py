@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from streamclust.encoder.coding import Coded, Coder, too_large
+from streamclust.failpoints import passing
 from streamclust.store.exchange import open_exchange
 from streamclust.store.faults import passes
 from streamclust.store.gaps import gap_words
@@ -25,6 +26,7 @@ from streamclust.store.group import Delivery, GroupMember, member_name
 from streamclust.store.read_size import ReadSize
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, newest_but, read_model
+from streamclust.worker.activity import Activity
 from streamclust.worker.build import points_format
 from streamclust.worker.log import warn_of_less
 from streamclust.worker.model import Job as ModelJob
@@ -76,10 +78,13 @@ class Job(ModelJob):
         The stream of points.
     key : str
         The stream of codes.
+    activity : Activity
+        Where the loop records its progress.
     """
 
     stream: str
     key: str
+    activity: Activity = field(default_factory=Activity)
 
 
 @dataclass
@@ -131,6 +136,7 @@ def run_encoder(job: Job) -> Tally:
     share = min(job.model.batch.least, _SHARE)
     size = ReadSize(most=share, on_less=warn_of_less(job.log))
     while not job.stop.is_set():
+        job.activity.moved()
         try:
             with (
                 job.server.session() as server,
@@ -193,6 +199,7 @@ class _Encoder:
         self._member.join(_START.get(start, start))
         self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
         while self._held or not self._job.stop.is_set():
+            self._job.activity.moved()
             if self._model is None:
                 self._wait_for_model()
                 continue
@@ -220,6 +227,7 @@ class _Encoder:
         if self._model is None:
             self._job.log.info("waiting for the first version of the model")
         while self._model is None and not self._job.stop.is_set():
+            self._job.activity.moved()
             client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
             self._follow(newer(client, keys, 0))
         if self._model is not None:
@@ -280,6 +288,7 @@ class _Encoder:
 
     def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, Share]:
         """Return the codes of entries, and what is to be written and acknowledged."""
+        passing("coding")
         if delivery.too_large:
             coded = self._coder.refuse(delivery.ids[0], too_large(self._largest), model)
         elif delivery.entries:
@@ -310,6 +319,7 @@ class _Encoder:
         False if the wait was broken off: by a request to stop, or because entries were taken over
         that come first.
         """
+        self._job.activity.moved()
         if self._job.stop.is_set():
             return False
         news: Any = self._client.xread({self._job.key: last}, count=1, block=_TURN_MS)

@@ -18,6 +18,7 @@ from streamclust.refit.sources import Checked, Files, Remembered, StreamRange
 from streamclust.refit.span import resolve
 from streamclust.scaling import learn_scaling
 from streamclust.store.checkpoint import Checkpoint
+from streamclust.worker.activity import Activity
 from streamclust.worker.build import make_learner, points_format
 from streamclust.worker.log import warn_of_less
 from streamclust.worker.position import begin
@@ -166,8 +167,22 @@ def refit(job: Job, request: Request, watcher: Watcher) -> Report:
     # What was read at a primary that has been replaced must not be proposed to the next one.
     with job.server.session() as server:
         job, client = replace(job, server=server), server.client()
-        with alone(client, job.keys):
-            return _refit(job, request, watcher, load(job, client))
+        activity, stall = Activity(), float(job.settings.worker.stall)
+        with alone(client, job.keys, lambda: activity.slowest()[1] <= stall):
+            return _refit(job, request, _noting(watcher, activity), load(job, client))
+
+
+def _noting(watcher: Watcher, activity: Activity) -> Watcher:
+    """Return a watcher that records progress too: one that hangs must not keep others out."""
+
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            activity.moved()
+            return call(*arguments)
+
+        return noted
+
+    return Watcher(noting(watcher.on_points), noting(watcher.on_pass), noting(watcher.stop))
 
 
 def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Report:

@@ -77,8 +77,10 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
 
 
 @contextmanager
-def alone(client: redis.Redis, keys: Keys) -> Iterator[None]:
-    """Keep other refits of the model out for the block.
+def alone(
+    client: redis.Redis, keys: Keys, alive: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """Keep other refits of the model out for the block, as long as this one is `alive`.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def alone(client: redis.Redis, keys: Keys) -> Iterator[None]:
             f"or {_LOCK_SECONDS:.0f} s if it was killed"
         )
     done = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(lock, done), name="lock", daemon=True)
+    renewing = threading.Thread(target=_renew, args=(lock, done, alive), name="lock", daemon=True)
     renewing.start()
     try:
         yield
@@ -111,16 +113,17 @@ def alone(client: redis.Redis, keys: Keys) -> Iterator[None]:
             lock.release()
 
 
-def _renew(lock: Any, done: threading.Event) -> None:
+def _renew(lock: Any, done: threading.Event, alive: Callable[[], bool]) -> None:
     while not done.wait(_LOCK_SECONDS / 3.0):
         with _faults_ignored():
-            lock.reacquire()
+            if alive():
+                lock.reacquire()
 
 
 @contextmanager
 def _faults_ignored() -> Iterator[None]:
     """Go on without the lock: the commit is what decides, and the lock lapses by itself."""
-    with suppress(redis.RedisError, LockError):
+    with suppress(redis.RedisError, LockError, OSError):
         yield
 
 

@@ -54,7 +54,11 @@ def _is_ours(job: Job) -> bool:
         health = read_health(job.server.client(), job.keys)
     except (FormatError, redis.RedisError):
         return False
-    return health is not None and (health.host, health.pid) == (socket.gethostname(), os.getpid())
+    return (
+        health is not None
+        and health.alive
+        and (health.host, health.pid) == (socket.gethostname(), os.getpid())
+    )
 
 
 def _attempt(job: Job) -> None:

@@ -24,7 +24,13 @@ from redis.exceptions import MovedError, NoPermissionError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from streamclust.errors import ServerError, ServerUnreachableError, StreamclustError
+from streamclust.errors import (
+    NotPermittedError,
+    ServerError,
+    ServerUnreachableError,
+    StreamclustError,
+)
+from streamclust.limits import explained, is_out_of_files
 from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bound_replies
@@ -283,6 +289,8 @@ def translate(label: str) -> Iterator[None]:
 def translated(error: redis.RedisError, label: str) -> StreamclustError:
     """Say in one line what went wrong at the server called ``label``, and what to do."""
     reason = _reason(error)
+    if is_out_of_files(error):
+        return ServerUnreachableError(f"can't connect to {label}: {explained(error)}")
     for kind, words, result, template in _TEXTS:
         if isinstance(error, kind) and words in f"{reason} {error}":
             return result(template.format(label=label, reason=reason))
@@ -301,14 +309,14 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
     (
         NoPermissionError,
         "",
-        ServerError,
+        NotPermittedError,
         "{label} doesn't permit this: {reason}; give that user the right, "
         "or name another one in redis.username",
     ),
     (
         redis.ResponseError,
         "ACL failure in script",
-        ServerError,
+        NotPermittedError,
         "{label} doesn't permit this: {reason}; give that user the right, "
         "or name another one in redis.username",
     ),

@@ -131,9 +131,11 @@ class Keys:
 
     @property
     def health(self) -> str:
-        """String with a time to live. JSON: what the worker is doing.
+        """String with a time to live. JSON: what the worker is doing; see `store.health`.
 
-        Written by the worker every few seconds; read by ``status`` and ``worker --check``.
+        Written by the worker every few seconds, also by one that can't go on with the model, as
+        long as no other has the lease; read by ``status`` and ``worker --check``. Readers leave out
+        fields that they don't know, and have a default for those that are missing.
         """
         return self._key("health")
 

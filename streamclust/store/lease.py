@@ -44,6 +44,16 @@ if redis.call('GET', KEYS[1]) ~= ARGV[2] .. ':' .. ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
 
+# TYPE comes first: another program's key may stand where the lease should.
+_REPORT = """
+if redis.call('TYPE', KEYS[1]).ok == 'string' then
+  local held = redis.call('GET', KEYS[1])
+  if string.match(held, ':(.*)$') ~= ARGV[1] then return 0 end
+end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
 _LARGEST_STEP = 1 << 24
 """Tokens grow by random steps, so that a server that lost the newest ones (a failover, a restart
 without persistence) doesn't give a token away for the second time."""
@@ -124,6 +134,15 @@ class Lease:
             health,
             int(seconds * 1000),
         )
+        return bool(answer)
+
+    def report(self, health: str, seconds: float) -> bool:
+        """Write the health key without the lease; False if another worker holds that.
+
+        For a worker that can't go on with the model, and so leaves the lease to others.
+        """
+        keys, ms = self._keys, int(seconds * 1000)
+        answer = self._client.eval(_REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
         return bool(answer)
 
     def drop(self) -> None:

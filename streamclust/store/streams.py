@@ -148,6 +148,12 @@ def probed(answer: Any) -> StreamInfo | bool:
     )
 
 
+def any_after(client: redis.Redis, position: Mapping[str, str]) -> bool:
+    """Say whether a stream has an entry after its position, as far as the newest IDs tell."""
+    found = ((look(client, stream), end) for stream, end in position.items())
+    return any(info and info.length and order(info.last) > order(end) for info, end in found)
+
+
 def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, int]:
     """Return the ID of the entry after `position`, and its bytes in a reply, without reading it."""
     answer: Any = client.eval(_NEXT, 1, stream, position)

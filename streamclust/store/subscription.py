@@ -7,10 +7,10 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from streamclust.errors import FormatError, UnknownModelError
+from streamclust.errors import DamagedVersionError, FormatError, UnknownModelError
 from streamclust.store.published import LARGEST_ID, Model, decode_model
 from streamclust.store.read_size import ReadSize, read_value
-from streamclust.store.streams import last_size
+from streamclust.store.streams import last_size, order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,6 +103,11 @@ def follow(
 
     A call may yield fewer than there are. With the `size` of earlier calls it asks for as many as
     the replies could hold.
+
+    Raises
+    ------
+    DamagedVersionError
+        At one that can't be read; those before it have been yielded.
     """
     size = size or ReadSize(most=VERSIONS)
     position = {keys.models: f"{after}-0"}
@@ -124,7 +129,8 @@ def model_names(client: redis.Redis, namespace: str) -> list[str]:
     start = f"{{{namespace}:"
     found = set()
     for key in client.scan_iter(match=f"{start}*}}:*", count=1000):
-        name, _, _ = key.decode().removeprefix(start).partition("}:")
+        text = key.decode(errors="backslashreplace")  # another program may choose any bytes
+        name, _, _ = text.removeprefix(start).partition("}:")
         found.add(name)
     return sorted(found)
 
@@ -140,18 +146,21 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
 
     Raises
     ------
-    FormatError
+    DamagedVersionError
         If it is damaged, or says that it is another one.
     """
     entry_id, fields = entry
     where = f"{keys.models} entry {entry_id.decode()}"
-    model = decode_model(fields.get(b"payload", b""), where)
-    if entry_id != b"%d-0" % model.version:
-        raise FormatError(
-            f"{where} holds version {model.version}, but the ID of an entry is its version: "
-            f"remove it (XDEL {keys.models} {entry_id.decode()})"
-        )
-    return replace(model, model_id=model_id_of(fields, where))
+    try:
+        model = decode_model(fields.get(b"payload", b""), where)
+        if entry_id != b"%d-0" % model.version:
+            raise FormatError(
+                f"{where} holds version {model.version}, but the ID of an entry is its version: "
+                f"remove it (XDEL {keys.models} {entry_id.decode()})"
+            )
+        return replace(model, model_id=model_id_of(fields, where))
+    except FormatError as error:
+        raise DamagedVersionError(str(error), order(entry_id)[0]) from None
 
 
 def model_id_of(fields: dict[bytes, bytes], where: str) -> int:

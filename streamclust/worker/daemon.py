@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 from threadpoolctl import threadpool_limits
 
-from streamclust.errors import ConfigError
+from streamclust.errors import ConfigError, ModelsFailedError
 from streamclust.kernels import describe
+from streamclust.limits import raise_open_files
 from streamclust.worker.log import configure_log
 from streamclust.worker.model import Job, run_model
 from streamclust.worker.patience import wait_for_server
@@ -20,12 +21,22 @@ from streamclust.worker.together import run_together, wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from structlog.typing import FilteringBoundLogger
+
     from streamclust.config import Settings
     from streamclust.store.connect import Server
 
 _SWITCH = 1e-4
 """Seconds after which the interpreter lets another thread on. With its default, 5 ms, the learning
 thread would wait so long for the decoding one each time that a kernel gives the lock back."""
+
+
+_FILES, _FILES_OF_A_MODEL = 64, 8
+"""Open files of a worker, and of each of its models, at most: connections, and now and then a file.
+"""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
+"""Seconds before the refit schedule begins again after an error."""
 
 
 def run_worker(
@@ -51,9 +62,11 @@ def run_worker(
 
     Raises
     ------
+    ModelsFailedError
+        If models are failed in the end.
     StreamclustError
-        If the server can't be used; else the first error that ended a model; the other models are
-        brought to a clean end first.
+        If the server can't be used; with `worker.fail_fast` also the first error that ended a
+        model, after the other models have been brought to a clean end.
     """
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
@@ -61,11 +74,12 @@ def run_worker(
     sys.setswitchinterval(_SWITCH)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
-    stop = threading.Event()
+    stop, failed = threading.Event(), {}
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)
         log.info("worker started", server=server.label, models=models, kernels=kernels)
+        _check_open_files(len(models), log)
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
             for name in settings.models
@@ -75,12 +89,42 @@ def run_worker(
             if wait_for_server(server, stop, log, wait):
                 for thread in others:
                     thread.start()
-                run_together(jobs, run_model, "model failed")
+                fail_fast = settings.worker.fail_fast
+                run_together(jobs, run_model, "model failed", stop_others=fail_fast)
+        except ModelsFailedError as error:
+            failed = {"failed": list(error.failures)}
+            raise
         finally:
             stop.set()
             wait_for(others)
-            log.info("worker stopped")
+            log.info("worker stopped", **failed)
+
+
+def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
+    """Raise the limit of open files to what so many models take; say if that can't be."""
+    wanted = _FILES + models * _FILES_OF_A_MODEL
+    limit = raise_open_files(wanted)
+    if limit < wanted:
+        log.warning(
+            "the limit of open files is too low for all models",
+            limit=limit,
+            wanted=wanted,
+            remedy="raise RLIMIT_NOFILE: `ulimit -n`, or systemd's LimitNOFILE=",
+        )
 
 
 def _thread(beside: Callable[[Job], None], job: Job) -> threading.Thread:
-    return threading.Thread(target=beside, args=(job,), name=f"beside {job.name}")
+    def restarted() -> None:
+        """Begin again after an unexpected error: the thread must not end in silence."""
+        pause = _FIRST_PAUSE
+        while not job.stop.is_set():
+            try:
+                beside(job)
+            except Exception:
+                job.log.exception("unexpected error in the refit schedule; it begins again")
+            else:
+                return
+            job.stop.wait(pause)
+            pause = min(2.0 * pause, _LONGEST_PAUSE)
+
+    return threading.Thread(target=restarted, name=f"beside {job.name}")

@@ -1,4 +1,4 @@
-"""Signs of life from a thread of its own, so that a long computation can't cost the lease."""
+"""Signs of life from a thread of its own: a long computation keeps the lease, a hang loses it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ from typing import TYPE_CHECKING, Self
 
 import redis
 
+from streamclust.errors import LeaseLostError
 from streamclust.kernels import describe
-from streamclust.store.health import Health, encode_health
+from streamclust.store.faults import passes
+from streamclust.store.health import FAILED, STALLED, Health, encode_health
 from streamclust.store.proposal import proposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from structlog.typing import FilteringBoundLogger
+
     from streamclust.store.keys import Keys
     from streamclust.store.lease import Lease
+    from streamclust.worker.activity import Activity
     from streamclust.worker.learning import Progress
 
 
 class Heartbeat:
     """Renews the lease and the health key, three times within the shorter of their lives.
+
+    When a thread of the session makes no progress for `stall` seconds while entries wait, the
+    lease is no longer renewed, so that a standby takes the model over.
 
     Parameters
     ----------
@@ -36,11 +44,18 @@ class Heartbeat:
         How long each lasts.
     progress : callable
         Returns the Progress to show.
+    activity : Activity
+        When the session's threads last made progress.
+    stall : float
+        Seconds.
+    entries_wait : callable
+        Given a client, says whether the streams have entries that are not committed.
+    failure : callable
+        Returns why the model failed, as long as it has not recovered; else an empty text.
+    log : structlog logger
 
     Attributes
     ----------
-    lost : bool
-        Whether another worker has taken the lease.
     refit : bool
         Whether a refit waits to be taken over.
     """
@@ -53,6 +68,12 @@ class Heartbeat:
         lease_seconds: float,
         health_seconds: float,
         progress: Callable[[], Progress],
+        *,
+        activity: Activity,
+        stall: float,
+        entries_wait: Callable[[redis.Redis], bool],
+        failure: Callable[[], str],
+        log: FilteringBoundLogger,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -60,14 +81,20 @@ class Heartbeat:
         self._health_seconds = health_seconds
         self._period = min(lease_seconds, health_seconds) / 3.0
         self._progress = progress
+        self._activity = activity
+        self._stall = stall
+        self._entries_wait = entries_wait
+        self._failure = failure
+        self._log = log
         self._before = (progress().points, time.monotonic())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-        self.lost = False
+        self._stalled = ""
+        self._end: Exception | None = None
         self.refit = False
 
     def __enter__(self) -> Self:
-        self.lost = not self._say()
+        self.beat()
         self._thread.start()
         return self
 
@@ -80,23 +107,56 @@ class Heartbeat:
         self._stop.set()
         self._thread.join()
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._period) and not self.lost:
-            try:
-                self.lost = not self._say()
-                self.refit = bool(proposed(self._client, self._keys))
-            except redis.RedisError:
-                continue  # the model's own loop meets the same fault, and deals with it
+    def check(self) -> None:
+        """Raise what ended the right to learn, or the heartbeat itself, if anything did.
 
-    def _say(self) -> bool:
-        """Renew the lease and the health key; False if another worker has the model."""
+        Raises
+        ------
+        LeaseLostError
+            If another worker has taken the lease, or it was not renewed because of a stall.
+        Exception
+            Any other error that ended the heartbeat's thread.
+        """
+        if self._end is not None:
+            raise self._end
+        if self._stalled:
+            raise LeaseLostError(f"{self._stalled}; the lease was not renewed")
+
+    def _run(self) -> None:
+        while self._end is None and not self._stop.wait(self._period):
+            try:
+                self.beat()
+                self.refit = bool(proposed(self._client, self._keys))
+            except redis.RedisError as error:
+                if not passes(error):  # else the model's own loop meets it, and pauses
+                    self._end = error
+            except Exception as error:
+                self._end = error
+
+    def beat(self) -> None:
+        """Renew the lease and the health key, unless the session stalls."""
+        thread, age = self._activity.slowest()
+        if not self._stalled and age > self._stall and self._entries_wait(self._client):
+            self._stalled = f"the {thread} has made no progress for {age:.0f} s (worker.stall)"
+            self._log.error("stalled; another worker may take the model over", error=self._stalled)
+        health = encode_health(self._health(age))
+        if self._stalled:
+            self._lease.report(health, self._health_seconds)
+        elif not self._lease.renew(health, self._health_seconds):
+            self._end = LeaseLostError(
+                "another worker took the model over while this one slept, or its keys were deleted"
+            )
+
+    def _health(self, age: float) -> Health:
         progress, now = self._progress(), time.monotonic()
         points, then = self._before
         self._before = (progress.points, now)
-        health = Health(
+        reason = self._stalled or self._failure()
+        state = STALLED if self._stalled else FAILED
+        return Health(
             pid=os.getpid(),
             host=socket.gethostname(),
-            phase=progress.phase,
+            phase=state if reason else progress.phase,
             points=progress.points,
             rate=round((progress.points - points) / max(now - then, 1e-9), 1),
             version=progress.version,
@@ -107,5 +167,6 @@ class Heartbeat:
             loss=progress.loss,
             time=time.time(),
             kernels=describe(),
+            reason=reason,
+            progress_age=round(age, 1),
         )
-        return self._lease.renew(encode_health(health), self._health_seconds)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from streamclust.errors import DataError
 from streamclust.failpoints import passing
 from streamclust.store.checkpoint import Checkpoint, Covered, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetters, commit
+from streamclust.store.dead import DeadPoint
 from streamclust.store.gaps import Gap, Lost, gap_words
 from streamclust.store.proposal import reason_of, under_way
 from streamclust.store.published import LARGEST_ID, SWAPS, Model, Reason, encode_model
@@ -34,7 +37,18 @@ if TYPE_CHECKING:
     from streamclust.online import Info, LearnerState, StreamLearner
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
+    from streamclust.worker.activity import Activity
     from streamclust.worker.build import Settings
+
+_NUMERICAL = (ArithmeticError, ValueError)  # DataError and LinAlgError are the latter
+"""What a batch raises that can't be learned; anything else is no trouble of the batch."""
+
+_SET_ASIDE = 10
+"""Batches in a row that may be set aside. When more can't be learned, it is the model that can't go
+on: it is parked, and its points stay where they are."""
+
+_REASONS = 20
+"""Kinds of reasons that are logged, for which batches were set aside."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Learning:
         Of the worker's earlier sessions.
     reader : redis.Redis, optional
         For the points that are encoded; else `client`.
+    activity : Activity, optional
+        Where progress is recorded.
     """
 
     def __init__(
@@ -81,6 +97,7 @@ class Learning:
         clock: Callable[[], float] = time.monotonic,
         memory: Memory | None = None,
         reader: redis.Redis | None = None,
+        activity: Activity | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -95,10 +112,11 @@ class Learning:
         self._said = ""
         self._model_id = 0
         self._memory = memory or Memory()
-        for stream in settings.streams:
-            check_type(client, stream, "stream", f"models.{name}.streams")
-        check_type(client, keys.state, "string", "namespace")
-        found = self._load()
+        found = read_checkpoint(name, settings, client, keys)
+        if found is not None:
+            if found.version:
+                self._model_id = read_model_id(client, keys)
+            log.info("continuing", points=found.learner.points, version=found.version)
         self._memory.compare(found, log)
         self._codes = (
             OwnCodes(client, keys, settings, reader or client, warn_of_less(log))
@@ -106,7 +124,7 @@ class Learning:
             else None
         )
         self._checkpoint = self._committed = found or self._new()
-        self._solver = Solver(self._learner)
+        self._solver = Solver(self._learner, activity)
         self._solver.begin(self._checkpoint.learner)
         self._publishes = Cadence(
             settings.publish.points,
@@ -132,6 +150,16 @@ class Learning:
         return self._model_id
 
     @property
+    def committed(self) -> Checkpoint:
+        """What the server has."""
+        return self._committed
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was learned is committed."""
+        return self._checkpoint is self._committed
+
+    @property
     def learner(self) -> StreamLearner[Any]:
         """What learns the batches."""
         return self._learner
@@ -148,14 +176,26 @@ class Learning:
         return Progress(phase, state.points, at.dead, at.version, loss, lost, drifts)
 
     def learn(self, batch: Batch) -> None:
-        """Score and learn a batch; commit and publish if that is due."""
+        """Score and learn a batch; commit and publish if that is due.
+
+        A batch that the numerics can't learn is set aside: its points count as refused, and
+        `:dead` has the reason.
+
+        Raises
+        ------
+        DataError
+            If the last ones before it could not be learned either.
+        """
         passing("computing")
-        state = self._checkpoint.learner
+        state, dead = self._checkpoint.learner, batch.refused
+        set_aside = False
         if len(batch.X):
-            state = self._solver.answered(state, len(batch.X))
-            state, info = self._learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
-            self._solver.begin(state)
-            self._tell(info, state.points)
+            try:
+                state = self._learned(state, batch)
+                self._memory.set_aside = 0
+            except _NUMERICAL as error:
+                dead += len(batch.X)
+                batch, set_aside = self._set_aside(batch, error), True
         self._checkpoint = replace(
             self._checkpoint,
             learner=state,
@@ -163,16 +203,68 @@ class Learning:
             read=batch.read,
             lost=_more_lost(self._checkpoint.lost, batch.gaps),
             layout=batch.layout,
-            dead=self._checkpoint.dead + batch.refused,
+            dead=self._checkpoint.dead + dead,
         )
         letters = DeadLetters([*self._dead.parts, *batch.dead.parts])
         self._dead = letters.newest(self._settings.dead.keep)
         for gap in batch.gaps:
             self._tell_gap(gap)
-        taken = len(batch.X) + batch.refused
+        taken = len(batch.X) + dead
         self._commits.count(max(taken, 1))
         self._publishes.count(max(taken, 1))
+        if set_aside:
+            self._commit(publish=False)
         self.tick()
+
+    def _learned(self, state: LearnerState[Any], batch: Batch) -> LearnerState[Any]:
+        try:
+            state = self._solver.answered(state, len(batch.X))
+            after, info = self._learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
+        except _NUMERICAL as error:
+            if state.pending is None:
+                raise
+            # It may be the fit of the coreset that fails, which can be done without.
+            state = replace(state, pending=None)
+            after, info = self._learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
+            self._log.warning(
+                "a fit of the coreset failed; learning goes on without it", error=str(error)
+            )
+        self._solver.begin(after)
+        self._tell(info, after.points)
+        return after
+
+    def _set_aside(self, batch: Batch, error: Exception) -> Batch:
+        """Return a batch without points: in their place, one dead letter per stream with the range.
+
+        What came before is committed first, so that the numbers of dead letters depend on no
+        cadence.
+        """
+        self._memory.set_aside += 1
+        if self._memory.set_aside > _SET_ASIDE:
+            raise DataError(
+                f"{_SET_ASIDE} batches in a row could not be learned, and the next can't either: "
+                f"{error}; the points from here on are left in the streams"
+            ) from error
+        if not self.settled:
+            self._commit(publish=False)
+        before, n = self._checkpoint.position, len(batch.X)
+        letters = [
+            DeadPoint(
+                (stream, end),
+                -1,
+                f"batch of {n} points, the entries after {before.get(stream, '0-0')} up to {end}: "
+                f"can't be learned: {str(error)[:300]}",
+                b"",
+            )
+            for stream, end in batch.position.items()
+            if end != before.get(stream)
+        ]
+        kind = f"{type(error).__name__}: {re.sub('[0-9]+', '#', str(error))}"
+        if kind not in self._memory.reasons and len(self._memory.reasons) < _REASONS:
+            self._memory.reasons.add(kind)
+            self._log.warning("a batch can't be learned", points=n, reason=str(error))
+        dead = DeadLetters([*batch.dead.parts, *letters[-n:]])
+        return replace(batch, X=batch.X[:0], w=None, dead=dead)
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""
@@ -353,17 +445,6 @@ class Learning:
         read = entries_read(self._client, position)
         return Checkpoint(learner=state, position=position, read=dict(read))
 
-    def _load(self) -> Checkpoint | None:
-        state = self._keys.state
-        data: Any = read_value(self._client, state, lambda: self._client.get(state))
-        if data is None:
-            return None
-        found = load_checkpoint(data, self._settings, f"key {self._keys.state}")
-        if found.version:
-            self._model_id = read_model_id(self._client, self._keys)
-        self._log.info("continuing", points=found.learner.points, version=found.version)
-        return found
-
     def _add_streams(self) -> bool:
         """Take the streams from the settings; say whether there are new ones."""
         at, streams = self._checkpoint, self._settings.streams
@@ -436,6 +517,25 @@ class Learning:
         if info.phase == "warming" and info.reason != self._said and "distinct" in info.reason:
             self._said = info.reason
             self._log.warning("warming up", reason=info.reason)
+
+
+def read_checkpoint(
+    name: str, settings: Settings, client: redis.Redis, keys: Keys
+) -> Checkpoint | None:
+    """Return the committed state of a model; None if there is none.
+
+    Raises
+    ------
+    ServerError
+        If a stream or the state is a key of another type.
+    FormatError
+        If the state is damaged, or doesn't fit the settings.
+    """
+    for stream in settings.streams:
+        check_type(client, stream, "stream", f"models.{name}.streams")
+    check_type(client, keys.state, "string", "namespace")
+    data: Any = read_value(client, keys.state, lambda: client.get(keys.state))
+    return None if data is None else load_checkpoint(data, settings, f"key {keys.state}")
 
 
 def _more_lost(lost: Mapping[str, Lost], gaps: Iterable[Gap]) -> dict[str, Lost]:

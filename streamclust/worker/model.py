@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from streamclust.errors import LeaseLostError
+from streamclust.errors import LeaseLostError, StreamclustError
 from streamclust.failpoints import passing
 from streamclust.store.faults import passes
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batcher, batches
+from streamclust.store.streams import any_after
+from streamclust.worker.activity import Activity
 from streamclust.worker.build import largest_batch, points_format
 from streamclust.worker.heartbeat import Heartbeat
-from streamclust.worker.learning import Learning
+from streamclust.worker.learning import Learning, read_checkpoint
 from streamclust.worker.log import warn_of_less
 from streamclust.worker.memory import Memory
+from streamclust.worker.parking import Parking, clear
 from streamclust.worker.patience import Patience
 from streamclust.worker.readahead import ReadAhead
 from streamclust.worker.swap import Swap
@@ -87,22 +90,44 @@ class Job:
 def run_model(job: Job) -> None:
     """Work on one model until the job says stop or, with `until_idle`, all is learned.
 
+    A model that can't go on is parked: tried again after pauses that grow. With `until_idle` or
+    `worker.fail_fast` it isn't tried again.
+
     Raises
     ------
     StreamclustError
-        If the server can't be used at all, or what it holds doesn't fit the settings.
+        If the server can't be used at all, or what it holds doesn't fit the settings, and that was
+        still so in the end.
     """
     patience = Patience(job.server.label, job.stop, job.log)
     memory, owner = Memory(), secrets.token_hex(8)
+    parking = Parking(job, owner)
     while not job.stop.is_set():
         try:
-            with job.server.session() as server, _lease(job, server, owner) as lease:
-                if _session(replace(job, server=server), lease, patience, memory):
-                    return
-        except redis.RedisError as error:
-            patience.wait(error)
-        except LeaseLostError as error:
-            job.log.error("lost the model", error=str(error))
+            if _try(job, owner, patience, memory, parking):
+                break
+        except Exception as error:
+            if job.until_idle or job.settings.worker.fail_fast:
+                failure = clear(error, job.server.label)
+                if failure is error:
+                    raise
+                raise failure from error
+            parking.fail(error)
+            parking.wait(memory)
+    if parking.failure is not None:
+        raise parking.failure
+
+
+def _try(job: Job, owner: str, patience: Patience, memory: Memory, parking: Parking) -> bool:
+    """Work for one session; say whether all is learned."""
+    try:
+        with job.server.session() as server, _lease(job, server, owner) as lease:
+            return _session(replace(job, server=server), lease, patience, memory, parking)
+    except redis.RedisError as error:
+        patience.wait(error)
+    except LeaseLostError as error:
+        job.log.error("lost the model", error=str(error))
+    return False
 
 
 @contextmanager
@@ -121,23 +146,30 @@ def _lease(job: Job, server: Server, owner: str = "") -> Iterator[Lease]:
                 lease.drop()
 
 
-def _session(job: Job, lease: Lease, patience: Patience, memory: Memory) -> bool:
+def _session(job: Job, lease: Lease, patience: Patience, memory: Memory, parking: Parking) -> bool:
     """Learn under one lease until there is no more to do; say whether the feed was drained."""
-    if not _wait_for(lease, job):
+    if not _wait_for(lease, job, parking):
         return False
     passing("loading")
-    learning = _learning(job, lease, memory)
-    heartbeat = _heartbeat(job, lease, learning)
-    swap = _swap(job)
+    activity = Activity()
+    learning = _learning(job, lease, memory, activity)
+    heartbeat = _heartbeat(job, lease, learning, activity, lambda: parking.reason)
+    swap = _swap(job, activity)
     with heartbeat:
         swap.look(learning)
-        with ReadAhead(_feed(job, learning)) as feed:
-            drained = _learn(job, learning, heartbeat, feed, swap, patience)
+        with ReadAhead(_feed(job, learning), activity) as feed:
+            for _ in _batches(job, learning, heartbeat, feed, swap):
+                activity.moved()
+                patience.going_well()
+                parking.going_well(learning)
+            drained = not job.stop.is_set()
+            if drained:
+                learning.begin_now()
     learning.leave()
     return drained
 
 
-def _learning(job: Job, lease: Lease, memory: Memory) -> Learning:
+def _learning(job: Job, lease: Lease, memory: Memory, activity: Activity) -> Learning:
     client = job.server.client()
     reader = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
     return Learning(
@@ -149,17 +181,30 @@ def _learning(job: Job, lease: Lease, memory: Memory) -> Learning:
         job.log,
         memory=memory,
         reader=reader,
+        activity=activity,
     )
 
 
-def _heartbeat(job: Job, lease: Lease, learning: Learning) -> Heartbeat:
+def _heartbeat(
+    job: Job,
+    lease: Lease,
+    learning: Learning,
+    activity: Activity,
+    failure: Callable[[], str] = str,
+) -> Heartbeat:
+    settings = job.settings.worker
     return Heartbeat(
         job.server.client(),
         job.keys,
         lease,
-        float(job.settings.worker.lease),
-        float(job.settings.worker.health_ttl),
+        float(settings.lease),
+        float(settings.health_ttl),
         lambda: learning.progress,
+        activity=activity,
+        stall=float(settings.stall),
+        entries_wait=lambda client: any_after(client, learning.committed.position),
+        failure=failure,
+        log=job.log,
     )
 
 
@@ -178,29 +223,50 @@ def swap_in_place(job: Job) -> bool:
     with _lease(job, job.server) as lease:
         if not lease.take():
             return False
-        learning = _learning(job, lease, Memory())
-        swap = _swap(job)
-        with _heartbeat(job, lease, learning):
+        activity = Activity()
+        learning = _learning(job, lease, Memory(), activity)
+        swap = _swap(job, activity)
+        with _heartbeat(job, lease, learning, activity):
             swap.look(learning)
     return True
 
 
-def _swap(job: Job) -> Swap:
+def _swap(job: Job, activity: Activity) -> Swap:
     client = job.server.client()
     reader = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
-    return Swap(client, reader, job.keys, job.model, job.log, job.stop.is_set)
+
+    def stopping() -> bool:  # asked before each read of what was learned since
+        activity.moved()
+        return job.stop.is_set()
+
+    return Swap(client, reader, job.keys, job.model, job.log, stopping)
 
 
-def _wait_for(lease: Lease, job: Job) -> bool:
+def _wait_for(lease: Lease, job: Job, parking: Parking) -> bool:
     """Take the lease, if need be as a standby for the worker that has it."""
-    said = False
+    said = looked = False
     while not lease.take():
         if not said:
             job.log.info("standing by: another worker has the model")
             said = True
+        looked = looked or _look_at_state(job, parking)
         if job.stop.wait(min(float(job.settings.worker.lease) / 4.0, _STANDBY)):
             return False
     return True
+
+
+def _look_at_state(job: Job, parking: Parking) -> bool:
+    """Say at once what would keep this standby from going on; False if there is no state yet."""
+    try:
+        with job.server.client() as client:
+            found = read_checkpoint(job.name, job.model, client, job.keys)
+    except StreamclustError as error:
+        job.log.error("this worker could not take the model over", error=str(error))
+        return True
+    if parking.failure is not None:
+        parking.forget()
+        job.log.info("another worker learns the model, which this one could do too")
+    return found is not None
 
 
 def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterator[Batch]]:
@@ -229,20 +295,12 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     )
 
 
-def _learn(
-    job: Job,
-    learning: Learning,
-    heartbeat: Heartbeat,
-    feed: ReadAhead,
-    swap: Swap,
-    patience: Patience,
-) -> bool:
-    """Learn batches as they come; True when the feed ended, False when told to stop."""
+def _batches(
+    job: Job, learning: Learning, heartbeat: Heartbeat, feed: ReadAhead, swap: Swap
+) -> Iterator[None]:
+    """Learn batches as they come, and yield after each; end with the feed, or when told to stop."""
     for batch in feed.ticks(_TICK):
-        if heartbeat.lost:
-            raise LeaseLostError(
-                "another worker took the model over while this one slept, or its keys were deleted"
-            )
+        heartbeat.check()
         if heartbeat.refit:
             heartbeat.refit = False
             swap.look(learning)
@@ -250,8 +308,6 @@ def _learn(
             learning.tick()
         else:
             learning.learn(batch)
-        patience.going_well()
+        yield
         if job.stop.is_set():
-            return False
-    learning.begin_now()
-    return True
+            return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from streamclust.failpoints import passing
 from streamclust.store.points import EXCERPT_BYTES
 from streamclust.store.source import Batch
+from streamclust.worker.activity import READER, Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,11 +39,19 @@ class ReadAhead:
     Parameters
     ----------
     make : callable
-        Given `stopping`, returns the iterator; it must end soon after `stopping()` holds.
+        Given `stopping`, returns the iterator; it must end soon after `stopping()` holds, which it
+        asks before each read.
+    activity : Activity, optional
+        Where the reader records its progress.
     """
 
-    def __init__(self, make: Callable[[Callable[[], bool]], Iterator[Batch]]) -> None:
+    def __init__(
+        self,
+        make: Callable[[Callable[[], bool]], Iterator[Batch]],
+        activity: Activity | None = None,
+    ) -> None:
         self._make = make
+        self._activity = activity or Activity()
         self._stop = threading.Event()
         self._read = self._taken = 0  # bytes, each counted by one of the two threads
         self._queue: queue.Queue[Batch | BaseException | _End] = queue.Queue(maxsize=_AHEAD)
@@ -85,19 +94,25 @@ class ReadAhead:
     def _run(self) -> None:
         last: BaseException | _End = _End()
         try:
-            for batch in self._make(self._stop.is_set):
+            for batch in self._make(self._stopping):
                 held = _held(batch)
                 while self._read > self._taken and self._read + held - self._taken > _AHEAD_BYTES:
                     if self._stop.wait(_LOOK):
                         return
+                    self._activity.moved(READER)
                 self._read += held
                 self._put(batch)
         except Exception as error:
             last = error
         self._put(last)
+        self._activity.ended(READER)
+
+    def _stopping(self) -> bool:
+        self._activity.moved(READER)
+        return self._stop.is_set()
 
     def _put(self, item: Batch | BaseException | _End) -> None:
-        while not self._stop.is_set():
+        while not self._stopping():
             try:
                 self._queue.put(item, timeout=0.1)
             except queue.Full:

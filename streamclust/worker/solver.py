@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from streamclust.worker.activity import Activity
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -27,10 +29,13 @@ class Solver:
     Parameters
     ----------
     learner : StreamLearner
+    activity : Activity, optional
+        Where the learning thread records each run that it executes.
     """
 
-    def __init__(self, learner: StreamLearner[Any]) -> None:
+    def __init__(self, learner: StreamLearner[Any], activity: Activity | None = None) -> None:
         self._learner = learner
+        self._moved = (activity or Activity()).moved
         self._problem: Problem[Any] | None = None
         self._solve = _Solve(learner)
 
@@ -50,7 +55,9 @@ class Solver:
             return state
         if state.points + points < pending.due:
             return state
-        return replace(state, pending=replace(pending, answer=self._solve.result().answer))
+        return replace(
+            state, pending=replace(pending, answer=self._solve.result(self._moved).answer)
+        )
 
 
 class _Solve:
@@ -68,10 +75,11 @@ class _Solve:
             self._future.set_exception(error)
         self._runs.put(None)
 
-    def result(self) -> Pending[Any]:
+    def result(self, moved: Callable[[], None]) -> Pending[Any]:
         """Help until there is nothing left to do; once only."""
         while (work := self._runs.get()) is not None:
             work()
+            moved()
         return self._future.result()
 
     def _map(self, function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:

@@ -6,14 +6,17 @@ import ctypes
 import gc
 import os
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from streamclust.errors import StreamclustError
+import structlog
+
+from streamclust.errors import ModelsFailedError, StreamclustError
+from streamclust.limits import explained
 from streamclust.worker.model import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 Result = TypeVar("Result")
@@ -29,17 +32,26 @@ _HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
 
 
 def run_together(
-    jobs: Sequence[AnyJob], work: Callable[[AnyJob], Result], failed: str
+    jobs: Sequence[AnyJob],
+    work: Callable[[AnyJob], Result],
+    failed: str,
+    *,
+    stop_others: bool = True,
+    look: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """Work on each job in a thread of its own until all have ended.
 
     Parameters
     ----------
     jobs : sequence of Job
-        An error that ends one sets the `stop` of its job, which they should have in common.
+        They should have their `stop` in common.
     work : callable
     failed : str
         The log's event for a job that ended with a `StreamclustError`.
+    stop_others : bool, default=True
+        Whether an error that ends one job stops the others.
+    look : callable, optional
+        Called several times per second, in the main thread, while jobs are at work.
 
     Returns
     -------
@@ -50,11 +62,13 @@ def run_together(
     ------
     Exception
         The first that ended a job, after all have ended.
+    ModelsFailedError
+        Instead of it, where the others were not stopped.
     """
     _spare_the_collector()
     _keep_memory_flat()
     results: list[Result] = []
-    failures: list[Exception] = []
+    failures: dict[str, Exception] = {}
 
     def guarded(job: AnyJob) -> None:
         try:
@@ -64,16 +78,51 @@ def run_together(
                 job.log.error(failed, error=str(error))
             else:
                 job.log.exception("unexpected error")
-            failures.append(error)
-            job.stop.set()
+            failures.setdefault(job.name, error)
+            if stop_others:
+                job.stop.set()
 
     threads = [threading.Thread(target=guarded, args=(job,), name=job.name) for job in jobs]
-    for thread in threads:
-        thread.start()
-    wait_for(threads)
+    with _errors_of_threads_logged():
+        started = _started(threads, jobs, failures)
+        wait_for(started, look)
+    if failures and stop_others:
+        raise next(iter(failures.values()))
     if failures:
-        raise failures[0]
+        raise ModelsFailedError(failures)
     return results
+
+
+def _started(
+    threads: Sequence[threading.Thread], jobs: Sequence[Job], failures: dict[str, Exception]
+) -> list[threading.Thread]:
+    """Start all threads; if the system refuses one, ask the others to leave."""
+    for number, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError as error:
+            failures[jobs[number].name] = StreamclustError(explained(error))
+            for job in jobs:
+                job.stop.set()
+            return list(threads[:number])
+    return list(threads)
+
+
+@contextmanager
+def _errors_of_threads_logged() -> Iterator[None]:
+    """Log what ends any other thread, as lines of the log."""
+
+    def log(ended: threading.ExceptHookArgs) -> None:
+        error = ended.exc_value
+        if error is not None and not isinstance(error, SystemExit):
+            name = None if ended.thread is None else ended.thread.name
+            structlog.get_logger().error("a thread ended", thread=name, exc_info=error)
+
+    before, threading.excepthook = threading.excepthook, log
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _spare_the_collector() -> None:
@@ -101,8 +150,9 @@ def _keep_memory_flat() -> None:
             ctypes.CDLL(None).mallopt(option, value)
 
 
-def wait_for(threads: Iterable[threading.Thread]) -> None:
+def wait_for(threads: Iterable[threading.Thread], look: Callable[[], None] = lambda: None) -> None:
     """Return when all threads have ended; signals are heard meanwhile."""
     for thread in threads:
         while thread.is_alive():  # a signal that another thread was given wakes nobody
+            look()
             thread.join(_LOOK)

@@ -26,3 +26,11 @@ def test_thirty_kills_change_no_byte() -> None:
     for phases in result["phases"].values():
         assert sum(phases.values()) == result["kills"]
         assert all(phases.values()), phases
+
+
+def test_a_hung_thread_and_a_parked_model_harm_nobody_else() -> None:
+    command = [sys.executable, "-m", "tests.chaos.stories", "--times", "1", "--seed", "1"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -6,6 +6,7 @@ on it is ``streamclust worker``. What it shows stands in memory that it shares w
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
@@ -89,11 +90,15 @@ class Board:
     def held(self) -> bool:
         return self._bytes[_HELD] == 1
 
-    def hold(self) -> NoReturn:
-        """Stay here until the end."""
+    def hold(self) -> None:
+        """Stay here until the end, or until released."""
         self._bytes[_HELD] = 1
-        while True:
-            time.sleep(LIMIT)
+        while self._bytes[_HELD] == 1:
+            time.sleep(0.01)
+
+    def release(self) -> None:
+        """Let the thread that is held go on."""
+        self._bytes[_HELD] = 2
 
     def phase(self, model: str) -> str:
         mine = self.read(model)
@@ -154,14 +159,22 @@ class Victim:
     Parameters
     ----------
     folder : Path
-        With the config.yaml; the log comes here too.
+        With the config.yaml; the log comes here too, under the name `log`.
     target : Target, optional
     until_idle : bool
     """
 
-    def __init__(self, folder: Path, target: Target | None = None, *, until_idle: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        target: Target | None = None,
+        *,
+        until_idle: bool,
+        log: str = "worker.log",
+    ) -> None:
         self.board = Board()
-        self.log = folder / "worker.log"
+        self.log = folder / log
+        self.log.touch()
         self._code: int | None = None
         self._pid = os.fork()
         if self._pid == 0:
@@ -183,6 +196,16 @@ class Victim:
             time.sleep(0.0005)
         if self._code not in (None, 0):
             raise AssertionError(f"it left with {self._code}; its log ends:\n{self._tail()}")
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's lines of this kind."""
+        whole = self.log.read_text(errors="replace").rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def says(self, event: str) -> None:
+        """Wait for a line of the log."""
+        self.wait(lambda: bool(self.events(event)))
 
     def kill(self) -> bool:
         """Kill it, from outside and without a warning; say whether it was still there."""

@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
+import structlog
+from structlog.testing import LogCapture, capture_logs
 
+from streamclust import failpoints
+from streamclust.encoder.daemon import StallWatch
 from streamclust.encoder.loop import run_encoder
 from streamclust.errors import FormatError, ServerError, UnknownModelError
 from streamclust.store.codes import write_codes
 from streamclust.store.layout import Layout
+from streamclust.worker.activity import Activity
 from tests.encoder.desk import CENTROIDS, Desk
 from tests.limited import limited_replies
 from tests.waiting import wait_until
 from tests.worker.harness import add_blocks, add_points, blobs
+from tests.worker.test_cadence import Clock
 
 
 def nearest(X: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> list[int]:
@@ -485,3 +490,50 @@ def test_each_entry_of_codes_repeats_the_id(desk: Desk, block: int, label: bool,
     desk.drain()
     assert [each.model_id for each in desk.codes()] == [77] * 4
     assert [bool(each.labels) for each in desk.codes()] == [label] * 4
+
+
+def test_entries_of_an_encoder_that_hangs_go_to_another(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an encoder that hangs with entries in its hands
+    hung, go_on = threading.Event(), threading.Event()
+
+    def hang(instant: str) -> None:
+        held = desk.client.xpending(desk.stream, desk.keys.encoders)["pending"]
+        if instant == "coding" and held and not hung.is_set():
+            hung.set()
+            go_on.wait(30.0)
+
+    desk.publish(1)
+    add_points(desk.client, desk.stream, blobs(60))
+    monkeypatch.setattr(failpoints, "_watcher", hang)
+    with desk.encoding():
+        wait_until(hung.is_set)
+        # When another one comes Then it takes them over, and does the rest
+        [tally] = desk.drain()
+        assert tally.taken_over > 0
+        assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+        # and the first changes nothing when it comes to itself
+        go_on.set()
+        wait_until(lambda: not desk.client.xpending(desk.stream, desk.keys.encoders)["pending"])
+    assert desk.ids(desk.keys.codes()) == desk.ids(desk.stream)
+
+
+def test_an_encoder_without_progress_is_named_in_the_log(desk: Desk) -> None:
+    clock, logged = Clock(), LogCapture()
+    log = structlog.wrap_logger(structlog.PrintLogger(), [logged], structlog.BoundLogger)
+    [job] = desk.jobs(threading.Event())
+    job = replace(job, activity=Activity(clock), log=log)
+    watch = StallWatch([job], 600.0)
+    for seconds in (600.0, 1.0, 5.0):
+        clock.now += seconds
+        watch.look()
+    job.activity.moved()
+    watch.look()
+    assert [(entry["event"], entry.get("error")) for entry in logged.entries] == [
+        (
+            "stalled; other encoders take its entries over",
+            "the encoder has made no progress for 601 s (worker.stall)",
+        ),
+        ("the encoder makes progress again", None),
+    ]

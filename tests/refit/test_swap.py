@@ -18,7 +18,7 @@ import pytest
 from streamclust.errors import BusyError, FormatError, StoppedError
 from streamclust.failpoints import Instant
 from streamclust.refit.command import Watcher, Which, score_live, select_live
-from streamclust.refit.delivery import load
+from streamclust.refit.delivery import alone, load
 from streamclust.refit.rollback import rollback
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
@@ -27,6 +27,7 @@ from streamclust.worker.learning import Learning
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
 from tests.refit.victim import die_at
 from tests.test_client import busy
+from tests.waiting import wait_until
 from tests.worker.harness import (
     Site,
     Worker,
@@ -509,3 +510,24 @@ def test_a_refit_of_an_earlier_model_is_refused(site: Site) -> None:
     assert "of an earlier model of this name" in said[0]["error"]
     assert "refit" not in reasons(site)
     assert not waiting(site)
+
+
+def test_a_refit_that_hangs_keeps_others_out_no_longer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamclust.refit.delivery._LOCK_SECONDS", 0.3)
+    key, moving = site.keys("m").refitting, True
+    with site.client as client, alone(client, site.keys("m"), lambda: moving):
+        # Given a refit that makes progress, and so renews its lock
+        left: list[int] = []
+
+        def renewed() -> bool:
+            left.append(int(client.pttl(key)))
+            return len(left) > 1 and 0 < left[-2] < left[-1]
+
+        wait_until(renewed)
+        # When it makes none any more Then the lock lapses
+        moving = False
+        wait_until(lambda: not client.exists(key))
+        with alone(client, site.keys("m")):
+            assert client.exists(key)

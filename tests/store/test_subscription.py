@@ -226,10 +226,28 @@ def test_the_health_comes_back(client: redis.Redis, keys: Keys) -> None:
     assert read_health(client, keys) == HEALTH
 
 
-@pytest.mark.parametrize("words", ["", "no", "[]", "{}", "5", '{"pid": 1, "mood": "good"}'])
-def test_the_health_of_another_version_is_refused(
-    client: redis.Redis, keys: Keys, words: str
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("{}", Health()),
+        ('{"pid": 1, "mood": "good", "phase": "dreaming"}', Health(pid=1, phase="dreaming")),
+        (
+            '{"pid": "x", "host": null, "points": 1e99, "rate": NaN, "loss": 1e400, "dead": true, '
+            '"version": -1, "lost": [], "points": 3, "reason": {"a": 1}}',
+            Health(points=3),
+        ),
+        ('{"points": 1' + "0" * 400 + "}", Health()),
+    ],
+)
+def test_the_health_of_another_version_can_be_read(
+    client: redis.Redis, keys: Keys, words: str, found: Health
 ) -> None:
+    client.set(keys.health, words)
+    assert read_health(client, keys) == found
+
+
+@pytest.mark.parametrize("words", ["", "no", "[]", "5", b"\xff", "[" * 100_000])
+def test_what_is_no_health_is_refused(client: redis.Redis, keys: Keys, words: str | bytes) -> None:
     client.set(keys.health, words)
     with pytest.raises(FormatError) as failure:
         read_health(client, keys)

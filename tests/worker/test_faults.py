@@ -75,7 +75,7 @@ def test_a_key_of_another_type_is_named_and_left_alone(site: Site) -> None:
             # Given a key that another program uses
             client.rpush(key, "mine")
             # When the worker is started Then it says which key that is
-            line = error_line(run(site.folder, "worker"), 3)
+            line = error_line(run(site.folder, "worker", "--fail-fast"), 3)
             assert f"key {key} holds a list" in line
             assert client.lrange(key, 0, -1) == [b"mine"]
             client.delete(key)
@@ -87,8 +87,9 @@ def test_a_state_of_another_model_is_refused_with_what_to_do(site: Site) -> None
     stream = site.stream()
     site.write({"m": kmeans(stream)}).drain()
     site.write({"m": kmeans(stream, K=4)})
-    line = error_line(run(site.folder, "worker"), 1)
-    assert "learned with n_clusters 3, the config says 4" in line
+    for option in ("--fail-fast", "--until-idle"):
+        line = error_line(run(site.folder, "worker", option), 1)
+        assert "learned with n_clusters 3, the config says 4" in line
 
 
 def test_a_state_of_a_newer_version_is_refused_and_kept(site: Site) -> None:
@@ -112,12 +113,13 @@ def test_a_state_of_a_newer_version_is_refused_and_kept(site: Site) -> None:
         assert [model.version for model in site.versions("m")] == [1]
 
 
-def test_one_model_that_fails_brings_the_others_to_a_clean_end(site: Site) -> None:
+def test_with_fail_fast_one_model_that_fails_brings_the_others_to_a_clean_end(site: Site) -> None:
     # Given a worker with a model that learns
     good, bad = site.stream("good"), site.stream("bad")
     with site.client as client:
         add_blocks(client, good, blobs(600))
-        site.write({"good": kmeans(good, **EAGER), "bad": kmeans(bad)})
+        worker_settings = {"lease": "1s", "health_ttl": "1s", "fail_fast": True}
+        site.write({"good": kmeans(good, **EAGER), "bad": kmeans(bad)}, worker=worker_settings)
         with Worker(site) as worker:
             worker.wait(lambda: site.committed("good") == 600)
             # When the stream of another becomes something else

@@ -1,0 +1,134 @@
+"""A model that can't go on is parked: reported, and tried again after pauses that grow."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import redis
+
+from streamclust.errors import StreamclustError, unexpected
+from streamclust.kernels import describe
+from streamclust.limits import explained, is_out_of_threads
+from streamclust.store.connect import translated
+from streamclust.store.health import FAILED, Health, encode_health
+from streamclust.store.lease import Lease
+
+if TYPE_CHECKING:
+    from streamclust.worker.learning import Learning
+    from streamclust.worker.memory import Memory
+    from streamclust.worker.model import Job
+
+_FIRST_PAUSE = 0.5
+"""Seconds before the first new try; each further one waits twice as long, down to half of it at
+random, so that models that failed together don't come back together."""
+
+_LONGEST_PAUSE = 60.0
+"""Cap of the pause, in seconds."""
+
+_STEADY = 1.0
+"""Seconds without a failure, and with all that was learned committed, after which a model counts
+as recovered."""
+
+
+def pause(tries: int) -> float:
+    """Return the seconds before the next try, after so many in vain."""
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tries, 10))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def clear(error: Exception, label: str) -> Exception:
+    """Return an error in clear words, as far as it is of a kind that is expected.
+
+    Parameters
+    ----------
+    error : Exception
+    label : str
+        The server's name for people.
+    """
+    if isinstance(error, redis.RedisError):
+        return translated(error, label)
+    if isinstance(error, OSError | MemoryError) or is_out_of_threads(error):
+        return StreamclustError(explained(error))
+    return error
+
+
+class Parking:
+    """Why a model can't go on, from session to session.
+
+    Parameters
+    ----------
+    job : Job
+    owner : str
+        The worker's name in leases.
+
+    Attributes
+    ----------
+    failure : StreamclustError or None
+        The newest reason, as long as the model has not recovered.
+    """
+
+    def __init__(self, job: Job, owner: str) -> None:
+        self._job = job
+        self._owner = owner
+        self._tries = 0
+        self._resumed: float | None = None
+        self.failure: StreamclustError | None = None
+
+    @property
+    def reason(self) -> str:
+        """Return the reason as text; empty without one."""
+        return "" if self.failure is None else str(self.failure)
+
+    def fail(self, error: Exception) -> None:
+        """Record why the model can't go on; log it, once per reason."""
+        before, found = self.reason, clear(error, self._job.server.label)
+        trace = {}
+        if not isinstance(found, StreamclustError):
+            found, trace = StreamclustError(unexpected(error)), {"exc_info": error}
+        self.failure, self._resumed = found, None
+        if self.reason != before:
+            self._job.log.error("model failed; trying again", error=self.reason, **trace)
+
+    def wait(self, memory: Memory) -> None:
+        """Pause before the next try, and report the model as failed meanwhile."""
+        settings = self._job.settings.worker
+        until, period = time.monotonic() + pause(self._tries), float(settings.health_ttl) / 3.0
+        self._tries += 1
+        while (left := until - time.monotonic()) > 0.0 and not self._job.stop.is_set():
+            self._report(memory, float(settings.health_ttl))
+            self._job.stop.wait(min(left, period))
+
+    def _report(self, memory: Memory, seconds: float) -> None:
+        health = Health(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            phase=FAILED,
+            points=memory.points,
+            version=memory.version,
+            time=time.time(),
+            kernels=describe(),
+            reason=self.reason,
+        )
+        # A server that can't be told has been named in the log already.
+        with suppress(redis.RedisError, OSError), self._job.server.client() as client:
+            Lease(client, self._job.keys, 1.0, self._owner).report(encode_health(health), seconds)
+
+    def going_well(self, learning: Learning) -> None:
+        """Record that there is no failure; when that has lasted, the model has recovered."""
+        if self.failure is None:
+            return
+        now = time.monotonic()
+        if self._resumed is None:
+            self._resumed = now
+        if now - self._resumed >= _STEADY and learning.settled:
+            self._job.log.info("the model has recovered", after=self.reason)
+            self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: the reason has gone."""
+        self.failure, self._resumed, self._tries = None, None, 0
