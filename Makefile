@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
-.PHONY: help demo test servers chaos soak bench quality lint format docs clean
+.PHONY: help demo test sanitize servers chaos soak bench quality lint format docs clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in de
 
 test: lint ## lint, types, and every test against real servers
 	$(BIN)/pytest
+
+sanitize: $(VENV)/.dev ## native code under AddressSanitizer and UBSan: its tests, and two minutes of fuzz
+	$(BIN)/python -m tests.sanitize
 
 chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entries that nobody meant
 	$(BIN)/python -m tests.chaos --kills 1000

@@ -13,7 +13,9 @@ import shlex
 import subprocess
 import sysconfig
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -49,17 +51,25 @@ class CustomBuildHook(BuildHookInterface):
         build_data["tag"] = f"py3-none-{system}"
 
 
-def build(sources: Path, library: Path) -> None:
-    """Compile `sources` to `library`, which is replaced at once when all went well."""
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
+def build(
+    sources: Path,
+    library: Path,
+    more: Sequence[str] = (),
+    targets: Mapping[str, str] = MappingProxyType(TARGETS),
+) -> None:
+    """Compile `sources` to `library`, which is replaced at once when all went well.
+
+    `more` are flags for the compiler and the linker, as for a library that checks itself.
+    """
+    compiler = [*shlex.split(os.environ.get("CXX", "c++")), *FLAGS, *more]
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-        objects = [f"{folder}/{name}.o" for name in (*TARGETS, "wire", "targets")]
-        for (name, flags), to in zip(TARGETS.items(), objects, strict=False):
+        objects = [f"{folder}/{name}.o" for name in (*targets, "wire", "targets")]
+        for (name, flags), to in zip(targets.items(), objects, strict=False):
             macro = f"-DTARGET={name}"
-            run([*compiler, *FLAGS, *flags.split(), macro, "-c", sources / "kernels.cpp", "-o", to])
-        run([*compiler, *FLAGS, "-c", sources / "wire.cpp", "-o", objects[-2]])
+            run([*compiler, *flags.split(), macro, "-c", sources / "kernels.cpp", "-o", to])
+        run([*compiler, "-c", sources / "wire.cpp", "-o", objects[-2]])
         stamp = f'-DSOURCES="{sources_hash(sources)}"'
-        run([*compiler, *FLAGS, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
+        run([*compiler, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
         run([*compiler, "-shared", *objects, "-o", f"{folder}/library"])
         Path(folder, "library").replace(library)
 

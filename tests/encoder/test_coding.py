@@ -48,3 +48,21 @@ def test_of_packed_points_that_are_all_good(labels: tuple[str, ...]) -> None:
     assert isinstance(as_packed.entries, PackedCodes)
     assert list(as_packed.entries) == as_lists.entries
     assert as_packed.points == as_lists.points == 40
+
+
+def test_bad_points_of_a_block_have_no_code_in_their_places() -> None:
+    # Given a good entry, then a block of which every third point is NaN, and one of nothing else
+    X = np.random.default_rng(0).normal(size=(300_000, 2))
+    X[::3] = np.nan
+    bad = np.full_like(X, np.nan)
+    flats = [[b"f8", each.tobytes(), b"d", b"2"] for each in (X[1:2], X, bad)]
+    coded = Coder(PointsFormat(), 1, ())(
+        packed([(b"%d-0" % n, flat) for n, flat in enumerate(flats, 1)]), model_of(1)
+    )
+    # Then counts and places are exact, and the reason is that of the first
+    assert (coded.points, coded.bad) == (1 + 200_000, 100_000 + 300_000)
+    for (_, flat), values in zip(coded.entries[1:], (X, bad), strict=True):
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        codes = np.frombuffer(fields[b"code"], "<i4")
+        assert ((codes == -1) == np.isnan(values[:, 0])).all()
+        assert fields[b"reason"] == b"not finite: nan at feature 0"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.fuzz.arrays import fuzz_kernels
 from tests.fuzz.payloads import fuzz_payloads
 from tests.fuzz.points import fuzz_points
+from tests.fuzz.replies import fuzz_replies
 from tests.fuzz.settings import fuzz_settings
+from tests.store.replies import needs_native
 
 SEED = 1
 
@@ -28,3 +31,16 @@ def test_settings_are_valid_or_refused_with_a_reason(tmp_path: Path) -> None:
     *_, tally = fuzz_settings(100, SEED, tmp_path)
     assert tally["valid"] + tally["refused"] == 100
     assert tally["valid"] > 0
+
+
+@needs_native
+def test_replies_are_read_as_by_hiredis_and_python() -> None:
+    *_, tally = fuzz_replies(300, SEED)
+    assert tally["whole"] > 50
+    assert tally["entries"] > tally["coded"] > 50
+
+
+@needs_native
+def test_kernels_stay_within_their_arrays() -> None:
+    *_, tally = fuzz_kernels(30, SEED)
+    assert tally["calls"] >= 30

@@ -246,3 +246,22 @@ def test_the_same_learning_gives_the_same_bits_whatever_threads_blas_has() -> No
     assert [run.returncode for run in runs] == [0, 0]
     assert len(one) == 10
     assert one == two
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize(("N", "K", "D"), [(1, 1, 1), (9, 5, 2), (40, 6, 1), (100, 33, 16)])
+def test_a_label_names_a_cluster_whatever_the_numbers_are(
+    native_kernel: str, N: int, K: int, D: int, odd: float
+) -> None:
+    rng = np.random.default_rng((N, K, D))
+    X, C = rng.normal(size=(N, D)), rng.normal(size=(K, D))
+    for points, centroids in (
+        (np.full_like(X, odd), C),
+        (X, np.full_like(C, odd)),
+        (np.where(rng.random(X.shape) < 0.3, odd, X), np.where(rng.random(C.shape) < 0.3, odd, C)),
+    ):
+        for found in (
+            kernels.assign(points, centroids),
+            kernels.kmeans_step(points, np.ones(N), centroids).assigned,
+        ):
+            assert set(found.labels.tolist()) <= set(range(K))

@@ -62,6 +62,31 @@ class Line:
         return found
 
 
+class Bare:
+    """hiredis alone."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+
+    def receive(self, data: bytes) -> None:
+        self._reader.feed(data)
+
+    def replies(self) -> list[Any]:
+        found = []
+        while (reply := self._reader.gets()) is not False:
+            found.append(reply)
+        return found
+
+
+def outcome(line: Line | Bare, raw: bytes) -> Any:
+    """Return the replies, or that the connection has to be given up."""
+    line.receive(raw)
+    try:
+        return repr(to_lists(line.replies()))
+    except (hiredis.ProtocolError, TypeError):  # a map whose key is a list
+        return "given up"
+
+
 def packed(entries: Sequence[Entry]) -> Packed:
     """Return entries as they would come from a server."""
     if not entries:

@@ -6,14 +6,13 @@ import gc
 import tracemalloc
 from typing import Any
 
-import hiredis
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.packed import Packed
-from tests.store.replies import Line, needs_native, to_lists, to_resp
+from tests.store.replies import Bare, Line, needs_native, outcome, to_lists, to_resp
 
 pytestmark = needs_native
 
@@ -79,31 +78,6 @@ def test_a_damaged_reply_is_what_hiredis_makes_of_it(value: Any, data: st.DataOb
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.sampled_from(b"*$:-0129\r\nx"))
     assert outcome(Line(), bytes(raw)) == outcome(Bare(), bytes(raw))
-
-
-class Bare:
-    """hiredis alone."""
-
-    def __init__(self) -> None:
-        self._reader = hiredis.Reader()
-
-    def receive(self, data: bytes) -> None:
-        self._reader.feed(data)
-
-    def replies(self) -> list[Any]:
-        found = []
-        while (reply := self._reader.gets()) is not False:
-            found.append(reply)
-        return found
-
-
-def outcome(line: Line | Bare, raw: bytes) -> Any:
-    """Return the replies, or that the connection has to be given up."""
-    line.receive(raw)
-    try:
-        return repr(to_lists(line.replies()))
-    except hiredis.ProtocolError:
-        return "given up"
 
 
 @pytest.mark.parametrize("value", [[[b"s", [[b"1-0", [b"x", b"1" * 3000]]]]], b"1" * 3000])

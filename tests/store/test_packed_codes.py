@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.quantize import Codes
+from streamclust.store import wire
 from streamclust.store.codes import decode_fields, encode_points, write_codes
 from streamclust.store.packed_codes import as_rows, pack_points
 from tests.store.replies import Entry, needs_native, packed
@@ -84,3 +85,27 @@ def test_a_model_id_is_written_with_each_entry(client: redis.Redis, namespace: s
     written: Any = client.xrange(namespace)
     assert written == client.xrange(f"{namespace}-plain")
     assert decode_fields("1-0", {**written[0][1]}, namespace).model_id == 2**31 - 1
+
+
+@pytest.mark.parametrize("distance", [-1.5, -0.0, -np.inf, np.nan])
+def test_so_is_one_that_no_distance_is(distance: float) -> None:
+    assert natively(entries_of(3), codes_of([1.0, 2.0, distance])) is None
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**64 - 1, 10**40, 10**2000])
+def test_a_version_may_have_any_length(version: int) -> None:
+    codes = codes_of([1.7976931348623157e308, 5e-324, 0.1] * 70)
+    entries = [(b"%d-%d" % (2**64 - 1, 2**64 - 1), [b"label", b"l" * size]) for size in range(210)]
+    assert natively(entries, codes, version) == as_rows(by_python(entries, codes, version))
+
+
+def test_nothing_is_written_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a caller who gives less room than is needed
+    monkeypatch.setattr(wire, "_CODE_BYTES", 1)
+    with pytest.raises(AssertionError, match="bytes may be too few for the codes of 50 entries"):
+        natively(entries_of(50), codes_of([0.1] * 50), 10**30)
+
+
+def test_codes_and_entries_must_be_as_many() -> None:
+    with pytest.raises(ValueError, match="2 codes for 3 entries"):
+        natively(entries_of(3), codes_of([1.0, 2.0]))

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError, FormatError
 from streamclust.store import points
+from streamclust.store.codecs import json_text, raw
+from streamclust.store.layout import RAW_DTYPE
 from streamclust.store.points import Decoded, Layout, decode, encode
-from tests.store.replies import decoded, needs_native, packed
+from tests.store.replies import decoded, needs_native, packed, to_resp
 
 Array = NDArray[np.float64]
 Entries = list[tuple[bytes, list[bytes]]]
@@ -588,6 +590,144 @@ def test_flaws_of_a_large_block_cost_little_and_no_more_than_themselves(weight: 
         assert found.w is not None
         assert found.w.tobytes() == np.delete(np.broadcast_to(w, len(X)), dead).tobytes()
     assert peak < 6 * len(flat[1])
+
+
+def _raw(values: Any, layout: Layout) -> list[bytes]:
+    return [layout.field_key, np.asarray(values).astype(RAW_DTYPE[layout.format]).tobytes()]
+
+
+def _json(part: bytes, size: int = 1 << 21) -> list[bytes]:
+    """Return an entry of a list that repeats its values up to a size."""
+    return [b"json", b"[" + b",".join([part] * (size // (len(part) + 1))) + b"]"]
+
+
+N_BAD = 1 << 19
+ONE = replace(F4, n_features=1)
+BAD_BLOCKS = {
+    "nan": (_raw(np.full(N_BAD, np.nan), ONE), ONE, 0),
+    "inf": (_raw(np.full(N_BAD, -np.inf), F8), F8, 0),
+    "too large": (_raw(np.full(N_BAD, 1e101), F8), F8, 0),
+    "alternating": (_raw(np.where(np.arange(N_BAD) % 2, np.nan, 1.0), ONE), ONE, N_BAD // 2),
+    "bad weights": (
+        [*_raw(np.ones(N_BAD), ONE), b"w", np.full(N_BAD, -1, "<f4").tobytes()],
+        replace(ONE, weight_field="w"),
+        0,
+    ),
+    "empty vectors": (_json(b"[]"), JSON, 0),
+    "empty objects": (_json(b"{}"), JSON, 0),
+    "other names": (_json(b'{"ab":1}'), JSON, 0),
+    "nulls": (_json(b"null"), JSON, 0),
+    "vectors of nulls": (_json(b"[null,null]"), JSON, 0),
+    "one long vector": (_json(b"1"), JSON, 0),
+    "wrong lengths": (_json(b"[1,2,3]"), JSON, 0),
+    "one long vector in a list": ([b"json", b"[" + _json(b"1")[1] + b"]"], JSON, 0),
+    "empty ones in one vector": ([b"json", b"[" + _json(b"[]")[1] + b"]"], JSON, 0),
+    "vectors and numbers": (_json(b"[1,2],3"), JSON, (1 << 21) // 8),
+    "deep": ([b"json", b"[" * (1 << 21)], JSON, 0),
+    "one object": (
+        [b"json", b"{" + b",".join(b'"%d":1' % n for n in range(1 << 18)) + b"}"],
+        JSON,
+        0,
+    ),
+    "many fields": ([b for n in range(1 << 18) for b in (b"%d" % n, b"x")], FIELDS, 0),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_BLOCKS)
+def test_memory_is_a_small_multiple_of_an_entry_whatever_is_wrong_with_it(kind: str) -> None:
+    flat, layout, good = BAD_BLOCKS[kind]
+    tracemalloc.start()
+    found = _one(flat, layout)
+    last = found.dead.newest(10)
+    reasons = [point.reason for point in last]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.X) == found.counts.sum() == good
+    assert found.dead
+    assert all(len(reason) < 300 for reason in reasons)
+    assert peak < 16 * len(to_resp(flat))
+
+
+def _agree(flat: list[bytes], layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Decoded:
+    """Read an entry in pieces of a few characters, and see that it is as if read whole."""
+    careful = points._decode_carefully([(b"1-0", flat)], layout)
+    for size in (1, 2, 5, 12, 40):
+        with monkeypatch.context() as patch:
+            for codec in (json_text, raw):
+                patch.setattr(codec, "_PIECE", size)
+            patch.setattr(json_text, "_AT_ONCE", 0)
+            found = _one(flat, layout)
+        assert _same(found, careful), size
+    return careful
+
+
+@pytest.mark.parametrize(
+    ("text", "good", "dead"),
+    [
+        (b"[[1,2],[3,4],[5,6]]", 3, []),
+        (b" [ [1,2] , [3,4] ] ", 2, []),
+        (b'[[1,2],{"x":3,"y":4},[5],6,null,"],[",[7,8]]', 3, [2, 3, 4, 5]),
+        (b'["a,b","],","},",[1,2]]', 1, [0, 1, 2]),
+        (b"[[1,[2,3]],[[1,2],[3,4]],[5,6]]", 1, [0, 1]),
+        (b"[[1,2],3,4,[5,6]]", 2, [1, 2]),
+        (b"[1,2]", 1, []),
+        (b"[1,2,3]", 0, [0]),
+        (b"[1,null]", 0, [0]),
+        (b"[]", 0, [-1]),
+        (b"[ ]", 0, [-1]),
+        (b"[[1,2],]", 0, [-1]),
+        (b"[[1,2],,[3,4]]", 0, [-1]),
+        (b"[,[1,2]]", 0, [-1]),
+        (b"[[1,2] [3,4]]", 0, [-1]),
+        (b"[[1,2],[3,4]", 0, [-1]),
+        (b"[[1,2],[3,4]]]", 0, [-1]),
+        (b"[[1,2],[3,4]],5", 0, [-1]),
+        (b"[[1,2],[3,4", 0, [-1]),
+        (b'[[1,2],"x', 0, [-1]),
+        (b"[[1,2],nul]", 0, [-1]),
+        (b"[[1,2],\xff]", 0, [-1]),
+        (b'[[1,2],{"x":1,"x":2,"y":3}]', 1, [1]),
+    ],
+)
+def test_json_in_pieces_is_json(
+    text: bytes, good: int, dead: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _agree([b"json", text], JSON, monkeypatch)
+    assert (len(found.X), [point.index for point in found.dead]) == (good, dead)
+
+
+@pytest.mark.parametrize(
+    ("weights", "good", "dead"),
+    [
+        (b"[1,2,3]", 2, [1]),
+        (b"2", 2, [1]),
+        (b"[1,2]", 0, [-1]),
+        (b"[1,2,3,4]", 0, [-1]),
+        (b"[]", 0, [-1]),
+        (b"-1", 0, [-1]),
+        (b"[-1,1,null]", 0, [0, 1, 2]),
+        (b"[1e101,1,[1]]", 0, [0, 1, 2]),
+        (b"[1,1,1,]", 0, [-1]),
+        (b"null", 0, [-1]),
+    ],
+)
+def test_so_are_weights(
+    weights: bytes, good: int, dead: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = replace(JSON, weight_field="w")
+    flat = [b"json", b"[[1,2],[3],[5,6]]", b"w", weights]
+    found = _agree(flat, layout, monkeypatch)
+    assert (len(found.X), [point.index for point in found.dead]) == (good, dead)
+
+
+def test_a_point_of_json_that_is_too_large_costs_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_text, "_LARGEST", 1000)
+    monkeypatch.setattr(json_text, "_PIECE", 100)
+    long = b"[" + b"1," * 1000 + b"1]"
+    for text in (b"[[1,2]," + long + b"]", b"[" + long + b",[1,2]]"):
+        [point] = _one([b"json", text], JSON).dead
+        assert point.index == -1
+        assert "a point of more than 1512 characters" in point.reason
 
 
 def test_one_bad_entry_among_many() -> None:

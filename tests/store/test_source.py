@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from streamclust.store import read_size
 from streamclust.store.connect import Server
 from streamclust.store.early import EarlyRead
+from streamclust.store.entries import from_reply
 from streamclust.store.layout import Layout
 from streamclust.store.points import encode
+from streamclust.store.source import Batcher
 from tests.store.feeding import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
 
 AGAINST_A_SERVER = settings(
@@ -207,6 +209,27 @@ def test_an_endless_row_of_bad_entries_needs_no_memory(feed: Feed) -> None:
     for _ in range(500):
         feed.add(0, BAD)
     assert {len(batch.dead) for batch in feed.drain(20)} == {20}
+
+
+def test_all_bad_points_are_counted_and_the_newest_become_letters() -> None:
+    # Given blocks with good and bad points, at most five letters per batch
+    X = grid(40)
+    X[::2] = np.nan
+    flats = list(encode(X, LAYOUTS["float64"], block=8))
+    items = from_reply("s", [(b"%d-0" % n, flat) for n, flat in enumerate(flats, 1)], None, None)
+    batcher = Batcher(ANY, LAYOUTS["float64"], {"s": "0-0"}, 16, keep_dead=5)
+    # When they are read
+    *full, last = [*batcher.feed(items), batcher.flush()]
+    # Then the numbers are exact, and the letters are the last ones
+    assert [(len(batch.X), batch.refused, len(batch.dead)) for batch in full] == [(8, 8, 5)] * 2
+    assert (len(last.X), last.refused) == (4, 4)
+    assert [(letter.entry_id, letter.index) for letter in full[0].dead] == [
+        ("1-0", 6),
+        ("2-0", 0),
+        ("2-0", 2),
+        ("2-0", 4),
+        ("2-0", 6),
+    ]
 
 
 def test_the_layout_of_before_a_restart_holds(feed: Feed) -> None:

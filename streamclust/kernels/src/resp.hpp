@@ -30,7 +30,7 @@ static inline Found read_header(const char*& at, const char* end, char kind, int
     }
     if (p == end) return PART;
     if (*p == '-' && p == first) return PART;
-    if (p == first || *p != '\r') return ODD;
+    if (p == first || *p != '\r' || (*first == '0' && p - first > 1)) return ODD;
     if (end - p < 2) return PART;
     if (p[1] != '\n') return ODD;
     number = value;
