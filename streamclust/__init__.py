@@ -12,38 +12,38 @@ from typing import TYPE_CHECKING, Any
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
-    from streamclust.async_client import AsyncClient as AsyncClient
-    from streamclust.batch import fit as fit
-    from streamclust.client import Client as Client
+    from streamclust.client.async_client import AsyncClient as AsyncClient
+    from streamclust.client.client import Client as Client
     from streamclust.errors import StreamclustError as StreamclustError
-    from streamclust.forgetting import Forgetting as Forgetting
-    from streamclust.forgetting import HalfLife as HalfLife
-    from streamclust.forgetting import HalfLifeTime as HalfLifeTime
-    from streamclust.forgetting import PowerSchedule as PowerSchedule
+    from streamclust.fitting.restarts import fit as fit
     from streamclust.models import GaussianMixture as GaussianMixture
     from streamclust.models import KMeans as KMeans
     from streamclust.models import KMeansParams as KMeansParams
     from streamclust.models import MixtureParams as MixtureParams
-    from streamclust.online import StreamLearner as StreamLearner
-    from streamclust.stats import Stats as Stats
+    from streamclust.models.stats import Stats as Stats
+    from streamclust.online.forgetting import Forgetting as Forgetting
+    from streamclust.online.forgetting import HalfLife as HalfLife
+    from streamclust.online.forgetting import HalfLifeTime as HalfLifeTime
+    from streamclust.online.forgetting import PowerSchedule as PowerSchedule
+    from streamclust.online.learner import StreamLearner as StreamLearner
     from streamclust.store.published import Model as Model
 
 _HOMES = {
-    "AsyncClient": "streamclust.async_client",
-    "Client": "streamclust.client",
-    "Forgetting": "streamclust.forgetting",
+    "AsyncClient": "streamclust.client.async_client",
+    "Client": "streamclust.client.client",
+    "Forgetting": "streamclust.online.forgetting",
     "GaussianMixture": "streamclust.models",
-    "HalfLife": "streamclust.forgetting",
-    "HalfLifeTime": "streamclust.forgetting",
+    "HalfLife": "streamclust.online.forgetting",
+    "HalfLifeTime": "streamclust.online.forgetting",
     "KMeans": "streamclust.models",
     "Model": "streamclust.store.published",
     "KMeansParams": "streamclust.models",
     "MixtureParams": "streamclust.models",
-    "PowerSchedule": "streamclust.forgetting",
-    "Stats": "streamclust.stats",
-    "StreamLearner": "streamclust.online",
+    "PowerSchedule": "streamclust.online.forgetting",
+    "Stats": "streamclust.models.stats",
+    "StreamLearner": "streamclust.online.learner",
     "StreamclustError": "streamclust.errors",
-    "fit": "streamclust.batch",
+    "fit": "streamclust.fitting.restarts",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604

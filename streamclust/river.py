@@ -13,10 +13,10 @@ import narwhals as nw
 import numpy as np
 from river import base
 
-from streamclust.estimator import Estimator, sizes
-from streamclust.forgetting import Forgetting
+from streamclust._estimator import Estimator, sizes
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.online import StreamLearner
+from streamclust.online.forgetting import Forgetting
+from streamclust.online.learner import StreamLearner
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
-    from streamclust.drift import Drift
     from streamclust.models import Family
-    from streamclust.scaling import ScalingKind
-    from streamclust.stats import CovarianceType
+    from streamclust.models.scaling import ScalingKind
+    from streamclust.models.stats import CovarianceType
+    from streamclust.online.drift import Drift
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from streamclust._estimator import Estimator, sizes
 from streamclust.arrays import as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
-from streamclust.estimator import Estimator, sizes
-from streamclust.forgetting import Forgetting
 from streamclust.hyperparameters import as_integer
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.online import StreamLearner
+from streamclust.online.forgetting import Forgetting
+from streamclust.online.learner import StreamLearner
 
 try:
     from sklearn.base import (
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array, Labels
-    from streamclust.drift import Drift
     from streamclust.models import Family
-    from streamclust.scaling import ScalingKind
-    from streamclust.state import LearnerState
-    from streamclust.stats import CovarianceType
+    from streamclust.models.scaling import ScalingKind
+    from streamclust.models.stats import CovarianceType
+    from streamclust.online.drift import Drift
+    from streamclust.online.state import LearnerState
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
 

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from streamclust.arrays import Array, Labels, Points
 from streamclust.models import Family, GaussianMixture, KMeans
-from streamclust.online import Info, LearnerState, StreamLearner
-from streamclust.stats import CovarianceType, Stats, recentre
+from streamclust.models.stats import CovarianceType, Stats, recentre
+from streamclust.online.learner import Info, LearnerState, StreamLearner
 
 COVARIANCE_TYPES: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
 FAMILIES = ("kmeans", *COVARIANCE_TYPES)

@@ -21,9 +21,9 @@ from streamclust import (
     river,
     sklearn,
 )
-from streamclust.drift import Drift
 from streamclust.errors import DataError
-from streamclust.medoids import fit_medoids
+from streamclust.fitting.medoids import fit_medoids
+from streamclust.online.drift import Drift
 from tests.strategies import COVARIANCE_TYPES, mixture_of, random_covariances
 
 X = np.arange(12.0).reshape(6, 2)

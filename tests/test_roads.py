@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, river, sklearn
-from streamclust.drift import Drift
+from streamclust.online.drift import Drift
 from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
 
 BATCH = 64

@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from streamclust import HalfLife, PowerSchedule, fit
-from streamclust.drift import Drift
 from streamclust.errors import DataError, FormatError
 from streamclust.models import GaussianMixture, KMeans
+from streamclust.online.drift import Drift
 from streamclust.sklearn import StreamingGaussianMixture, StreamingKMeans
 
 NOT_HERE = {"check_array_api_input"}

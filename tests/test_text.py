@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamclust.errors import ConfigError, DataError, UnknownModelError
+from streamclust.runtime.log import command_log
 from streamclust.text import csv_cell, exact_json, has_control, printable
-from streamclust.worker.log import command_log
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_logs_are_printable(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output.isatty = lambda: False  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stderr", output)
     monkeypatch.setattr(
-        "streamclust.worker.log._processors",
-        lambda _, real=sys.modules["streamclust.worker.log"]._processors: real(form),
+        "streamclust.runtime.log._processors",
+        lambda _, real=sys.modules["streamclust.runtime.log"]._processors: real(form),
     )
     log = command_log().bind(host="h\x1b[2J\nforged", raw=b"\x1b\xff")
     try:

@@ -52,7 +52,7 @@ def encode_points(
     from streamclust.cli.ctrl_c import Wakeup
     from streamclust.encoder.files import encode_chunks, encode_file
     from streamclust.files import check_target
-    from streamclust.worker.build import points_format
+    from streamclust.runtime.assemble import points_format
 
     if out is not None:
         check_target(out)

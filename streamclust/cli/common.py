@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from streamclust.client import Client
+    from streamclust.client.client import Client
     from streamclust.config import Settings
     from streamclust.store.connect import Server
-    from streamclust.worker.model import Job
+    from streamclust.worker.session import Job
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -143,8 +143,8 @@ def opened_server(
         with open_server(address) as server, translate(server.label):
             yield server
         return
-    from streamclust.worker.log import command_log
-    from streamclust.worker.patience import wait_for_server
+    from streamclust.runtime.backoff import wait_for_server
+    from streamclust.runtime.log import command_log
 
     with found_server(settings) as server:
         try:
@@ -169,7 +169,7 @@ def found_server(settings: Settings) -> Iterator[Server]:
 @contextmanager
 def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Client]:
     """Open the Python client on the server of the settings; wait for that so many seconds."""
-    from streamclust.client import Client
+    from streamclust.client.client import Client
 
     with opened_server(settings, wait) if wait else nullcontext():
         client = Client(**_address(settings), namespace=settings.namespace)
@@ -196,8 +196,8 @@ def opened_job(
 ) -> Iterator[Job]:
     """Open the server for work on one configured model, with a log of warnings only."""
     from streamclust.errors import ConfigError
-    from streamclust.worker.log import command_log
-    from streamclust.worker.model import Job
+    from streamclust.runtime.log import command_log
+    from streamclust.worker.session import Job
 
     if model not in settings.models:
         known = ", ".join(sorted(settings.models)) or "none"

@@ -22,8 +22,8 @@ from streamclust.text import exact_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.client.ingest import IngestReport
     from streamclust.config import Settings
-    from streamclust.ingest import IngestReport
     from streamclust.store.layout import EntryFormat
     from streamclust.tables import Chunk, Kind
 
@@ -112,9 +112,9 @@ def ingest(
       streamclust ingest embeddings.npy --stream vectors --format float32 --block 256
       tail -f sensor.jsonl | streamclust ingest - --kind jsonl --stream points
     """
-    from streamclust.ingest import ingest as send
-    from streamclust.worker.log import command_log
-    from streamclust.worker.patience import Patience
+    from streamclust.client.ingest import ingest as send
+    from streamclust.runtime.backoff import Patience
+    from streamclust.runtime.log import command_log
 
     _check_stream(stream, settings.namespace)
     block = block or DEFAULT_BLOCK[entry_format]

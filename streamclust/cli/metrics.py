@@ -148,7 +148,7 @@ def _serve(registry: CollectorRegistry, host: str, port: int) -> None:
     from prometheus_client import start_http_server
 
     from streamclust.errors import ConfigError
-    from streamclust.worker.signals import stop_on_signals
+    from streamclust.runtime.signals import stop_on_signals
 
     stop = threading.Event()
     try:

@@ -15,7 +15,7 @@ from streamclust.text import exact_json, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamclust.client import Client
+    from streamclust.client.client import Client
     from streamclust.config import Settings
     from streamclust.errors import DamagedVersionError
     from streamclust.store.published import Model

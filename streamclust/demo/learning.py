@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streamclust.client.ingest import ingest
 from streamclust.demo.plan import PALETTE, PIXELS, SHUTTLE
 from streamclust.demo.track import Track
 from streamclust.errors import StreamclustError
-from streamclust.ingest import ingest
 from streamclust.tables import Chunk
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from streamclust.client import Client
+from streamclust.client.client import Client
 from streamclust.errors import StreamclustError
 from streamclust.files import without_links, write_whole
 from streamclust.store.connect import EMBEDDED, Address, open_server

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.client import Client
+    from streamclust.client.client import Client
     from streamclust.store.published import Model
 
 _PATIENCE = 0.25

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.quantize import Codes, numbered, quantize
+from streamclust.models.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields, encode_points
 from streamclust.store.entries import from_reply, names
 from streamclust.store.packed import Packed

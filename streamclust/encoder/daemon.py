@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from streamclust.encoder.loop import Job, Tally, run_encoder
 from streamclust.errors import ConfigError
+from streamclust.runtime.backoff import wait_for_server
+from streamclust.runtime.log import configure_log
+from streamclust.runtime.signals import stop_on_signals
+from streamclust.runtime.threads import run_together
 from streamclust.store.keys import Keys
-from streamclust.worker.log import configure_log
-from streamclust.worker.patience import wait_for_server
-from streamclust.worker.signals import stop_on_signals
-from streamclust.worker.together import run_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

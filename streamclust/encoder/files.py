@@ -23,7 +23,7 @@ from streamclust.encoder.packed import (
 from streamclust.encoder.pictures import psnr
 from streamclust.errors import DataError, FormatError
 from streamclust.files import check_expansion, new_file, read_whole, write_whole
-from streamclust.quantize import Codes, quantize, reconstruct
+from streamclust.models.quantize import Codes, quantize, reconstruct
 from streamclust.text import csv_cell
 
 if TYPE_CHECKING:

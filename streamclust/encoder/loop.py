@@ -19,6 +19,10 @@ import redis
 
 from streamclust.encoder.coding import Coded, Coder, too_large
 from streamclust.failpoints import passing
+from streamclust.runtime.activity import Activity
+from streamclust.runtime.assemble import points_format
+from streamclust.runtime.backoff import Patience
+from streamclust.runtime.log import warn_of_less
 from streamclust.store.exchange import open_exchange
 from streamclust.store.faults import passes
 from streamclust.store.gaps import gap_words
@@ -26,11 +30,7 @@ from streamclust.store.group import Delivery, GroupMember, member_name
 from streamclust.store.read_size import ReadSize
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, newest_but, read_model
-from streamclust.worker.activity import Activity
-from streamclust.worker.build import points_format
-from streamclust.worker.log import warn_of_less
-from streamclust.worker.model import Job as ModelJob
-from streamclust.worker.patience import Patience
+from streamclust.worker.session import Job as ModelJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

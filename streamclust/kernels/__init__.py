@@ -15,7 +15,7 @@ from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.stats import CovarianceType
+    from streamclust.models.stats import CovarianceType
 
 __all__ = [
     "Assigned",
@@ -83,9 +83,9 @@ def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: fl
     """Draw about `size` points, at least one, by their sensitivity; all kernels draw the same.
 
     A point's chance is min(1, tau s_n), with s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i, its
-    share of its cluster's weight plus that of the cost (see `streamclust.coreset`), and tau such
-    that the chances add up to `size`, or less where some are certain. The sample is systematic:
-    chances lie in a row, and a grid picks where it falls.
+    share of its cluster's weight plus that of the cost (see `streamclust.models.coreset`), and tau
+    such that the chances add up to `size`, or less where some are certain. The sample is
+    systematic: chances lie in a row, and a grid picks where it falls.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.stats import CovarianceType
+    from streamclust.models.stats import CovarianceType
 
 SOURCES = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "_native.so"

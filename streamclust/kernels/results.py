@@ -31,7 +31,7 @@ class Sampled(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Moments about a reference; see `streamclust.stats.Stats`."""
+    """Moments about a reference; see `streamclust.models.stats.Stats`."""
 
     weight: Array
     first: Array

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.stats import CovarianceType
+    from streamclust.models.stats import CovarianceType
 
 _TILE_CELLS = 1 << 18
 """Distances or densities that are held at a time: 2 MiB, so that a tile stays in cache."""

@@ -10,7 +10,7 @@ from streamclust.errors import DataError
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array
-    from streamclust.stats import CovarianceType
+    from streamclust.models.stats import CovarianceType
 
 
 class Covariance(Protocol):

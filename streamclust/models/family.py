@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from streamclust.arrays import Array, Labels, Points
+    from streamclust.fitting.em import Climb, Data
+    from streamclust.fitting.moves import Move, Sample
     from streamclust.kernels import Assigned
-    from streamclust.models.em import Climb, Data
-    from streamclust.models.moves import Move, Sample
-    from streamclust.scaling import Scaling
-    from streamclust.stats import Stats
+    from streamclust.models.scaling import Scaling
+    from streamclust.models.stats import Stats
 
 P = TypeVar("P")
 
@@ -53,7 +53,7 @@ class Family(Protocol[P]):
         """Return the BIC by which K is chosen; lower is better."""
 
     def splits(self, params: P, points: Sample) -> Sequence[Move[P]]:
-        """Return moves to one component more; see `streamclust.models.moves`."""
+        """Return moves to one component more; see `streamclust.fitting.moves`."""
 
     def merges(self, params: P, points: Sample) -> Sequence[Move[P]]:
         """Return moves to one component less."""

@@ -10,26 +10,26 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.errors import DataError
+from streamclust.fitting import mixture_moves
+from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.split_merge import rearrange
 from streamclust.hyperparameters import as_number, check_choice, store
-from streamclust.matching import match
-from streamclust.models import mixture_moves
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
-from streamclust.models.em import InMemory, climb
 from streamclust.models.family import as_range, named_array
 from streamclust.models.kmeans import KMeans
-from streamclust.models.reviving import split
-from streamclust.models.split_merge import rearrange
-from streamclust.spread import positive, robust_variance
-from streamclust.stats import Stats, merge, recentre
+from streamclust.models.matching import match
+from streamclust.models.revive import split
+from streamclust.models.spread import positive, robust_variance
+from streamclust.models.stats import Stats, merge, recentre
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.models.em import Climb, Data
-    from streamclust.models.moves import Move, Sample
-    from streamclust.scaling import Scaling
-    from streamclust.stats import CovarianceType
+    from streamclust.fitting.em import Climb, Data
+    from streamclust.fitting.moves import Move, Sample
+    from streamclust.models.scaling import Scaling
+    from streamclust.models.stats import CovarianceType
 
 _ROUNDING = 1e-12
 """Share of a component's own variance, as its floor, that rounding leaves a positive definite
@@ -89,13 +89,14 @@ class GaussianMixture:
     n_components : int
         Number of components K, at least 1.
     fewest : int, optional
-        Let K adapt to the stream, from this number to `n_components`; see `streamclust.adapting`.
+        Let K adapt to the stream, from this number to `n_components`; see
+        `streamclust.fitting.choose_k`.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
         Added to each variance, in units of that feature's variance over all data, so that a
         change of units changes nothing else. A few far points don't count in that variance
-        (`streamclust.spread.robust_variance`). A feature that never varies is given the average
-        variance of the features; if nothing varies, 1.
+        (`streamclust.models.spread.robust_variance`). A feature that never varies is given the
+        average variance of the features; if nothing varies, 1.
     """
 
     n_components: int
@@ -313,7 +314,7 @@ class GaussianMixture:
         tol: float,
         max_iter: int,
     ) -> Climb[MixtureParams]:
-        """Split and merge components; see `streamclust.models.split_merge.rearrange`."""
+        """Split and merge components; see `streamclust.fitting.split_merge.rearrange`."""
         return rearrange(self, run, data, X, w, tol=tol, max_iter=max_iter)
 
     def search(
@@ -331,7 +332,7 @@ class GaussianMixture:
         return (self.n_components * (n_features + 1) - 1 + covariances) / n
 
     def bic(self, params: MixtureParams, points: Sample) -> float:
-        """Return the BIC; see `streamclust.models.mixture_moves`."""
+        """Return the BIC; see `streamclust.fitting.mixture_moves`."""
         return mixture_moves.bic(self, params, points)
 
     def splits(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:

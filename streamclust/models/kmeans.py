@@ -11,24 +11,24 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import square_unit
 from streamclust.errors import DataError
+from streamclust.fitting import kmeans_moves
+from streamclust.fitting.hartigan import hartigan
+from streamclust.fitting.moves import Move
+from streamclust.fitting.one_dimensional import optimal_centroids
+from streamclust.fitting.seeding import is_large, local_search, seed_centroids
 from streamclust.hyperparameters import store
-from streamclust.matching import match
-from streamclust.models import kmeans_moves
 from streamclust.models.family import as_range, named_array
-from streamclust.models.moves import Move
-from streamclust.models.moving import hartigan
-from streamclust.models.reviving import reseed
-from streamclust.one_dimensional import optimal_centroids
-from streamclust.seeding import is_large, local_search, seed_centroids
-from streamclust.stats import Stats
+from streamclust.models.matching import match
+from streamclust.models.revive import reseed
+from streamclust.models.stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.models.em import Climb, Data
-    from streamclust.models.moves import Sample
-    from streamclust.scaling import Scaling
+    from streamclust.fitting.em import Climb, Data
+    from streamclust.fitting.moves import Sample
+    from streamclust.models.scaling import Scaling
 
 _UNDERFLOW = 2.0**-800
 """Average squared distance below which single ones may have underflowed."""
@@ -65,7 +65,8 @@ class KMeans:
     n_clusters : int
         Number of centroids K, at least 1.
     fewest : int, optional
-        Let K adapt to the stream, from this number to `n_clusters`; see `streamclust.adapting`.
+        Let K adapt to the stream, from this number to `n_clusters`; see
+        `streamclust.fitting.choose_k`.
     """
 
     n_clusters: int
@@ -141,11 +142,11 @@ class KMeans:
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:
-        """Reseed dying clusters on the batch; see `streamclust.models.reviving.reseed`."""
+        """Reseed dying clusters on the batch; see `streamclust.models.revive.reseed`."""
         return reseed(stats, dying, X, w, rng)
 
     def escape(self, params: KMeansParams, X: Array, w: Array) -> KMeansParams | None:
-        """Move single points, unless K is too large; see `streamclust.models.moving.hartigan`."""
+        """Move single points, unless K is too large; see `streamclust.fitting.hartigan.hartigan`."""
         K = len(params.centroids)
         if K == 1 or is_large(X, K):
             return None
@@ -168,7 +169,7 @@ class KMeans:
     def search(
         self, params: KMeansParams, X: Array, w: Array, rng: np.random.Generator
     ) -> KMeansParams:
-        """Swap centroids for points; see `streamclust.seeding.local_search`."""
+        """Swap centroids for points; see `streamclust.fitting.seeding.local_search`."""
         if len(params.centroids) == 1:
             return params
         return KMeansParams(local_search(X, w, params.centroids, rng))
@@ -181,7 +182,7 @@ class KMeans:
         return 2.0 * self.n_clusters / n
 
     def bic(self, params: KMeansParams, points: Sample) -> float:
-        """Return the BIC of round Gaussians; see `streamclust.models.kmeans_moves`."""
+        """Return the BIC of round Gaussians; see `streamclust.fitting.kmeans_moves`."""
         return kmeans_moves.bic(params.centroids, points)
 
     def splits(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
@@ -201,7 +202,7 @@ class KMeans:
         """Accept all points; see `KMeansParams.unit`."""
 
     def optimum(self, X: Array, w: Array) -> KMeansParams | None:
-        """Return the best centroids in one dimension; see `streamclust.one_dimensional`."""
+        """Return the best centroids in one dimension; see `streamclust.fitting.one_dimensional`."""
         if X.shape[1] != 1 or not len(X):
             return None
         return KMeansParams(optimal_centroids(X[:, 0], w, self.n_clusters)[:, None])

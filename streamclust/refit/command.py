@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from streamclust.batch import fit
 from streamclust.errors import StoppedError, UnknownModelError
+from streamclust.fitting.restarts import fit
+from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
 from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
 from streamclust.refit.medoids import search_medoids
@@ -16,27 +17,26 @@ from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
 from streamclust.refit.sources import Checked, Files, Remembered, StreamRange
 from streamclust.refit.span import resolve
-from streamclust.scaling import learn_scaling
+from streamclust.runtime.activity import Activity
+from streamclust.runtime.assemble import make_learner, points_format
+from streamclust.runtime.log import warn_of_less
 from streamclust.store.checkpoint import Checkpoint
-from streamclust.worker.activity import Activity
-from streamclust.worker.build import make_learner, points_format
-from streamclust.worker.log import warn_of_less
-from streamclust.worker.position import begin
+from streamclust.store.position import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from streamclust.models.family import Family
-    from streamclust.online import StreamLearner
+    from streamclust.models.scaling import Scaling
+    from streamclust.online.learner import StreamLearner
     from streamclust.refit.data import Gathered
     from streamclust.refit.delivery import Delivered
     from streamclust.refit.runs import Found, Pass, Plan, Run
     from streamclust.refit.scoring import Score
     from streamclust.refit.sources import Source
     from streamclust.refit.span import Span
-    from streamclust.scaling import Scaling
-    from streamclust.worker.model import Job
+    from streamclust.worker.session import Job
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.errors import StoppedError, TooFewPointsError
+from streamclust.models.stats import merge
 from streamclust.refit.sources import Points
-from streamclust.stats import merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.arrays import Array
     from streamclust.models.family import Family
+    from streamclust.models.scaling import Scaling
+    from streamclust.models.stats import Stats
     from streamclust.refit.sources import Source
-    from streamclust.scaling import Scaling
-    from streamclust.stats import Stats
 
 IN_MEMORY = 1 << 28
 """Bytes of points that are kept, 256 MiB; more are read again in each pass."""

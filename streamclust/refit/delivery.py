@@ -16,22 +16,22 @@ from redis.exceptions import LockError
 
 from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
 from streamclust.refit.persistence import Persistence
+from streamclust.runtime.assemble import load_checkpoint, make_family
 from streamclust.store.codecs.common import show
 from streamclust.store.proposal import new_id, propose, proposed, withdraw
 from streamclust.store.published import SWAPS
 from streamclust.store.read_size import read_value
 from streamclust.store.subscription import follow
-from streamclust.worker.build import load_checkpoint, make_family
-from streamclust.worker.model import swap_in_place
+from streamclust.worker.session import swap_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.models.scaling import Scaling
     from streamclust.refit.runs import Found
-    from streamclust.scaling import Scaling
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
-    from streamclust.worker.model import Job
+    from streamclust.worker.session import Job
 
 _LOCK_SECONDS = 30.0
 """Life of the lock that keeps a second refit out, after the first one was killed."""

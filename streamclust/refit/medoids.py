@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import ConfigError, DataError
-from streamclust.medoids import fit_medoids, mean_distance
+from streamclust.fitting.medoids import fit_medoids, mean_distance
 from streamclust.models import KMeans, KMeansParams
 from streamclust.refit.runs import Found, Run
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 import redis
 
 from streamclust.errors import StoppedError
+from streamclust.runtime.backoff import Patience
 from streamclust.store.history import HistoryChangedError
-from streamclust.worker.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.worker.model import Job
+    from streamclust.worker.session import Job
 
 T = TypeVar("T")
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError
 from streamclust.models import KMeansParams
+from streamclust.models.scaling import Scaling
 from streamclust.refit.delivery import alone, deliver, load
-from streamclust.scaling import Scaling
+from streamclust.runtime.assemble import make_family
 from streamclust.store.proposal import new_id
 from streamclust.store.subscription import read_model
-from streamclust.worker.build import make_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamclust.models import Family
+    from streamclust.models.stats import Stats
     from streamclust.refit.delivery import Delivered
-    from streamclust.stats import Stats
     from streamclust.store.published import Model
-    from streamclust.worker.model import Job
+    from streamclust.worker.session import Job
 
 
 def rollback(

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.batch import settle, starts
 from streamclust.errors import StoppedError
-from streamclust.models.em import climb
+from streamclust.fitting.em import climb
+from streamclust.fitting.restarts import settle, starts
 from streamclust.refit.data import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamclust.models.em import Climb
+    from streamclust.fitting.em import Climb
     from streamclust.models.family import Family
+    from streamclust.models.stats import Stats
     from streamclust.refit.data import Gathered
-    from streamclust.stats import Stats
 
 LIVE = "live"
 """Name of the run that begins at the live model."""

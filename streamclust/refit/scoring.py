@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.criteria import (
+from streamclust.models import GaussianMixture, KMeans, KMeansParams
+from streamclust.models.criteria import (
     criteria,
     kmeans_log_likelihood,
     kmeans_parameters,
     mixture_parameters,
     silhouette,
 )
-from streamclust.models import GaussianMixture, KMeans, KMeansParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamclust.models.family import Family
+    from streamclust.models.stats import Stats
     from streamclust.refit.data import Gathered
-    from streamclust.stats import Stats
 
 SILHOUETTE_POINTS = 2000
 """Points that the silhouette is of, at most: it takes the square of that many distances."""

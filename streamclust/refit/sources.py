@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
-    from streamclust.online import LearnerState
+    from streamclust.online.learner import LearnerState
     from streamclust.store.layout import Layout, PointsFormat
     from streamclust.store.ranges import OnFault
     from streamclust.store.read_size import OnLess

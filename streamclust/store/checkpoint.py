@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from streamclust.arrays import Array
-from streamclust.coreset import Coreset
-from streamclust.drift import DriftState
 from streamclust.errors import FormatError
 from streamclust.models import Family
-from streamclust.online import LearnerState
-from streamclust.population import first
-from streamclust.resolving import Pending, Problem
-from streamclust.scaling import Scaling
-from streamclust.spread import Spread
-from streamclust.stats import Stats
+from streamclust.models.coreset import Coreset
+from streamclust.models.scaling import Scaling
+from streamclust.models.spread import Spread
+from streamclust.models.stats import Stats
+from streamclust.online.components import first
+from streamclust.online.drift import DriftState
+from streamclust.online.learner import LearnerState
+from streamclust.online.resolving import Pending, Problem
 from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
 from streamclust.store.payload import pack, unpack, whole

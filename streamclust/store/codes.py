@@ -35,7 +35,7 @@ from streamclust.store.streams import LESS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streamclust.quantize import Codes
+    from streamclust.models.quantize import Codes
 
 CodesCall: TypeAlias = tuple[Any, ...]
 

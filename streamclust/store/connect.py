@@ -30,7 +30,7 @@ from streamclust.errors import (
     ServerUnreachableError,
     StreamclustError,
 )
-from streamclust.limits import explained, is_out_of_files
+from streamclust.runtime.limits import explained, is_out_of_files
 from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bound_replies

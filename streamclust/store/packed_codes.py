@@ -18,7 +18,7 @@ from streamclust.store import wire
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streamclust.quantize import Codes
+    from streamclust.models.quantize import Codes
     from streamclust.store.packed import Packed
 
 Entry = tuple[bytes, list[bytes]]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.quantize import Codes
+    from streamclust.models.quantize import Codes
     from streamclust.store.layout import Layout
 
     Rows = NDArray[np.int64]

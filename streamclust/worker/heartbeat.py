@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from streamclust.runtime.activity import Activity
     from streamclust.store.keys import Keys
     from streamclust.store.lease import Lease
-    from streamclust.worker.activity import Activity
     from streamclust.worker.learning import Progress
 
 

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError
 from streamclust.failpoints import passing
+from streamclust.runtime.assemble import first_state, load_checkpoint, make_learner
+from streamclust.runtime.log import warn_of_less
 from streamclust.store.checkpoint import Checkpoint, Covered, encode_checkpoint
 from streamclust.store.commit import Commit, DeadLetters, commit
 from streamclust.store.dead import DeadPoint
 from streamclust.store.gaps import Gap, Lost, gap_words
+from streamclust.store.position import begin, check_type, mirror
 from streamclust.store.proposal import reason_of, under_way
 from streamclust.store.published import LARGEST_ID, SWAPS, Model, Reason, encode_model
 from streamclust.store.read_size import read_value
 from streamclust.store.streams import entries_read, order, probe
 from streamclust.store.subscription import read_model_id
 from streamclust.store.trimming import trim
-from streamclust.worker.build import first_state, load_checkpoint, make_learner
-from streamclust.worker.cadence import Cadence
-from streamclust.worker.codes import OwnCodes
-from streamclust.worker.log import warn_of_less
-from streamclust.worker.memory import Memory
-from streamclust.worker.position import begin, check_type, mirror
+from streamclust.worker.due import Cadence
+from streamclust.worker.lost_commits import Memory
+from streamclust.worker.own_codes import OwnCodes
 from streamclust.worker.solver import Solver
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     import redis
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.online import Info, LearnerState, StreamLearner
+    from streamclust.online.learner import Info, LearnerState, StreamLearner
+    from streamclust.runtime.activity import Activity
+    from streamclust.runtime.assemble import Settings
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
-    from streamclust.worker.activity import Activity
-    from streamclust.worker.build import Settings
 
 _NUMERICAL = (ArithmeticError, ValueError)  # DataError and LinAlgError are the latter
 """What a batch raises that can't be learned; anything else is no trouble of the batch."""

@@ -13,15 +13,15 @@ import redis
 
 from streamclust.errors import StreamclustError, unexpected
 from streamclust.kernels import describe
-from streamclust.limits import explained, is_out_of_threads
+from streamclust.runtime.limits import explained, is_out_of_threads
 from streamclust.store.connect import translated
 from streamclust.store.health import FAILED, Health, encode_health
 from streamclust.store.lease import Lease
 
 if TYPE_CHECKING:
     from streamclust.worker.learning import Learning
-    from streamclust.worker.memory import Memory
-    from streamclust.worker.model import Job
+    from streamclust.worker.lost_commits import Memory
+    from streamclust.worker.session import Job
 
 _FIRST_PAUSE = 0.5
 """Seconds before the first new try; each further one waits twice as long, down to half of it at

@@ -10,13 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from streamclust.worker.activity import Activity
+from streamclust.runtime.activity import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from streamclust.online import LearnerState, StreamLearner
-    from streamclust.resolving import Pending, Problem
+    from streamclust.online.learner import LearnerState, StreamLearner
+    from streamclust.online.resolving import Pending, Problem
 
 
 class Solver:

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DataError, FormatError
-from streamclust.state import with_coreset_of
+from streamclust.online.state import with_coreset_of
+from streamclust.runtime.assemble import largest_batch, points_format
+from streamclust.runtime.log import warn_of_less
 from streamclust.store.proposal import model_proposed_for, proposed, read_proposal, withdraw
 from streamclust.store.ranges import RangeReader
 from streamclust.store.source import Batcher, batches
 from streamclust.store.streams import order
-from streamclust.worker.build import largest_batch, points_format
-from streamclust.worker.log import warn_of_less
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import redis
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.online import LearnerState, StreamLearner
-    from streamclust.scaling import Scaling
+    from streamclust.models.scaling import Scaling
+    from streamclust.online.learner import LearnerState, StreamLearner
+    from streamclust.runtime.assemble import Settings
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
-    from streamclust.worker.build import Settings
     from streamclust.worker.learning import Learning
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamclust.client import Client
+from streamclust.client.client import Client
 from streamclust.demo.track import Seen, Track
 from streamclust.models import KMeans, KMeansParams
 from streamclust.store.published import Model

@@ -15,14 +15,14 @@ from streamclust import failpoints
 from streamclust.encoder.daemon import StallWatch
 from streamclust.encoder.loop import run_encoder
 from streamclust.errors import FormatError, ServerError, UnknownModelError
+from streamclust.runtime.activity import Activity
 from streamclust.store.codes import write_codes
 from streamclust.store.layout import Layout
-from streamclust.worker.activity import Activity
 from tests.encoder.desk import CENTROIDS, Desk
 from tests.limited import limited_replies
 from tests.waiting import wait_until
 from tests.worker.harness import add_blocks, add_points, blobs
-from tests.worker.test_cadence import Clock
+from tests.worker.test_due import Clock
 
 
 def nearest(X: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> list[int]:

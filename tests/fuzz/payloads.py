@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 from streamclust.errors import FormatError
-from streamclust.forgetting import PowerSchedule
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.online import LearnerState, StreamLearner
+from streamclust.online.forgetting import PowerSchedule
+from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.store import checkpoint, published
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.payload import pack, unpack

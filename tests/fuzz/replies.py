@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from streamclust.quantize import Codes
+from streamclust.models.quantize import Codes
 from streamclust.store import wire
 from streamclust.store.codes import encode_points
 from streamclust.store.layout import DEFAULT_FIELD, ENTRY_FORMATS, Layout

@@ -19,7 +19,7 @@ from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
-from streamclust.stats import CovarianceType
+from streamclust.models.stats import CovarianceType
 from tests.numerics import strict_floats
 from tests.strategies import COVARIANCE_TYPES, laws, matrix, random_covariances
 

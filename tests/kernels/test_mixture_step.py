@@ -10,7 +10,7 @@ from streamclust import kernels
 from streamclust.arrays import Array, Points
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
-from streamclust.stats import CovarianceType
+from streamclust.models.stats import CovarianceType
 from tests.kernels.test_kernels import SIZES
 from tests.numerics import strict_floats
 from tests.strategies import COVARIANCE_TYPES, random_covariances

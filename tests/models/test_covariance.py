@@ -14,7 +14,7 @@ from streamclust.arrays import Array
 from streamclust.errors import DataError
 from streamclust.kernels import mixture_moments
 from streamclust.models.covariance import COVARIANCES, HALF_NORMAL, symmetric
-from streamclust.stats import CovarianceType
+from streamclust.models.stats import CovarianceType
 from tests.strategies import COVARIANCE_TYPES, laws, random_covariances
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)

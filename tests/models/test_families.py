@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from streamclust.errors import DataError
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.models.family import named_array
-from streamclust.stats import merge, zero
+from streamclust.models.stats import merge, zero
 from tests.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,

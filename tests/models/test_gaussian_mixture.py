@@ -17,9 +17,9 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from streamclust.arrays import Array
 from streamclust.errors import DataError
+from streamclust.fitting.em import InMemory, climb
 from streamclust.models import GaussianMixture, MixtureParams
-from streamclust.models.em import InMemory, climb
-from streamclust.stats import CovarianceType
+from streamclust.models.stats import CovarianceType
 from tests.strategies import (
     COVARIANCE_TYPES,
     blobs,

@@ -16,9 +16,9 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from streamclust import HalfLife, StreamLearner
 from streamclust.arrays import Array
 from streamclust.errors import DataError
+from streamclust.fitting.em import InMemory, climb
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
-from streamclust.models.em import InMemory, climb
-from streamclust.stats import Stats, decay, merge
+from streamclust.models.stats import Stats, decay, merge
 from tests.strategies import blobs, floats, laws, matrix, weights
 
 

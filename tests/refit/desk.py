@@ -18,7 +18,7 @@ from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.connect import Address, open_server
 from streamclust.store.proposal import proposed
-from streamclust.worker.model import Job, run_model
+from streamclust.worker.session import Job, run_model
 from tests.worker.harness import Points, Site, add_blocks, kmeans
 
 EAGER: dict[str, Any] = {

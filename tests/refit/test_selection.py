@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from streamclust import GaussianMixture, KMeans
-from streamclust.batch import fit
 from streamclust.errors import ConfigError, StoppedError
+from streamclust.fitting.restarts import fit
+from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan
 from streamclust.refit.scoring import Score, score
 from streamclust.refit.selection import Choice, choose, parse_numbers, select
-from streamclust.scaling import learn_scaling
 from tests.numerics import strict_floats
 from tests.refit.test_search import Table, a_table, by_chunks
 from tests.strategies import FAMILIES, blobs, family_of

@@ -24,9 +24,9 @@ from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.lease import Lease
 from streamclust.worker.learning import Learning
+from tests.client.test_client import busy
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
 from tests.refit.victim import die_at
-from tests.test_client import busy
 from tests.waiting import wait_until
 from tests.worker.harness import (
     Site,

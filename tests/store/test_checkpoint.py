@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamclust.errors import FormatError
-from streamclust.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.models import Family, GaussianMixture, KMeans
-from streamclust.online import LearnerState, StreamLearner
+from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.store.checkpoint import (
     FORMAT,
     Checkpoint,

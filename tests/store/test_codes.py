@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from streamclust.errors import FormatError, ServerError
-from streamclust.quantize import Codes
+from streamclust.models.quantize import Codes
 from streamclust.store.codes import decode_fields, encode_fields, last_code, write_codes
 from streamclust.store.keys import Keys
 from tests.store.committing import ids

@@ -13,7 +13,7 @@ import pytest
 from streamclust.arrays import Array
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.stats import CovarianceType
+from streamclust.models.stats import CovarianceType
 from streamclust.store.export import named_arrays, to_npz
 from streamclust.store.published import Model, decode_model
 

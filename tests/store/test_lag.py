@@ -9,8 +9,8 @@ import redis
 
 from streamclust.store import lag as module
 from streamclust.store.lag import lag
+from streamclust.store.position import mirror
 from streamclust.store.streams import entries_read
-from streamclust.worker.position import mirror
 
 pytestmark = pytest.mark.every_server
 

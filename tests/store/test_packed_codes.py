@@ -10,7 +10,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamclust.quantize import Codes
+from streamclust.models.quantize import Codes
 from streamclust.store import wire
 from streamclust.store.codes import decode_fields, encode_points, write_codes
 from streamclust.store.packed_codes import as_rows, pack_points

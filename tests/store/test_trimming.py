@@ -9,9 +9,9 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamclust.store.position import mirror
 from streamclust.store.streams import order
 from streamclust.store.trimming import trim
-from streamclust.worker.position import mirror
 
 NODE = 100
 """Entries in one node of a stream; only whole nodes are removed."""

@@ -18,7 +18,7 @@ from streamclust.cli.main import cli
 from streamclust.config import load_settings
 from streamclust.errors import ServerUnreachableError
 from streamclust.store.connect import Address, open_server
-from streamclust.worker.model import Job, run_model
+from streamclust.worker.session import Job, run_model
 from tests.worker.harness import LIMIT, Points, Site, add_blocks, blobs, kmeans
 
 BLOCK = 30

@@ -16,11 +16,11 @@ import yaml
 from click.testing import CliRunner
 
 from streamclust.cli.main import cli
-from streamclust.client import Client
+from streamclust.client.client import Client
+from streamclust.client.ingest import ingest
 from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
 from streamclust.errors import ServerError, StreamclustError
-from streamclust.ingest import ingest
 from streamclust.refit.command import Request, Watcher, Which, refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span

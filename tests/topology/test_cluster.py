@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from streamclust.client.ingest import ingest
 from streamclust.errors import BusyError, ServerError, ServerUnreachableError
-from streamclust.ingest import ingest
 from streamclust.refit.command import Which
 from streamclust.refit.span import Span
 from streamclust.store.connect import Address, Server, open_server, translate

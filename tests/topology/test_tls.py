@@ -11,8 +11,8 @@ import pytest
 import redis
 import trustme
 
+from streamclust.client.ingest import ingest
 from streamclust.errors import ServerUnreachableError
-from streamclust.ingest import ingest
 from streamclust.store.connect import Address, open_server
 from streamclust.tables import Chunk
 from tests.conftest import debian_redis, free_port, running

@@ -23,7 +23,7 @@ from streamclust.store.published import Model
 from streamclust.store.source import Batch
 from streamclust.store.subscription import follow
 from streamclust.worker.learning import Learning
-from tests.worker.test_cadence import Clock
+from tests.worker.test_due import Clock
 
 Settings = KMeansSettings | GaussianMixtureSettings
 ADAPTER: TypeAdapter[Settings] = TypeAdapter(ModelSettings)

@@ -15,15 +15,15 @@ import structlog
 from structlog.testing import LogCapture
 
 from streamclust.errors import LeaseLostError
+from streamclust.runtime.activity import LOOP, READER, Activity
 from streamclust.store.gaps import Lost
 from streamclust.store.health import Health, read_health
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
-from streamclust.worker.activity import LOOP, READER, Activity
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.learning import Progress
 from tests.waiting import wait_until
-from tests.worker.test_cadence import Clock
+from tests.worker.test_due import Clock
 
 STALL = 600.0
 STALLED = "stalled; another worker may take the model over"

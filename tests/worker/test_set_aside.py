@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from streamclust.errors import DataError
-from streamclust.online import StreamLearner
+from streamclust.online.learner import StreamLearner
 from streamclust.store.connect import Address, open_server
-from streamclust.worker.memory import Memory
+from streamclust.worker.lost_commits import Memory
 from tests.worker.desk import GIVEN, Desk, a_batch, bad_batch
 from tests.worker.harness import Site, add_blocks, blobs, kmeans
 from tests.worker.inline import InlineWorker

@@ -1,0 +1,145 @@
+"""What the faces for scikit-learn and river share: one learner, its state, and both as bytes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from streamclust.errors import DataError, FormatError
+from streamclust.hyperparameters import as_integer
+from streamclust.online.drift import Drift
+from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.payload import pack, unpack
+
+if TYPE_CHECKING:
+    from streamclust.online.learner import LearnerState, StreamLearner
+
+FORMAT = "streamclust.estimator/1"
+
+_POLICIES = {policy.__name__: policy for policy in (Forgetting, HalfLife, HalfLifeTime)}
+_POLICIES[PowerSchedule.__name__] = PowerSchedule
+
+
+class Estimator:
+    """The base of every face; a face says how its arguments make a learner.
+
+    All that an instance has are its constructor's arguments under their own names, `_state` once
+    it has learned something, and what else it remembers of the data. So its bytes are those.
+    """
+
+    _state: LearnerState[Any]
+
+    def _learner(self) -> StreamLearner[Any]:
+        """Return the learner that the constructor's arguments describe."""
+        raise NotImplementedError
+
+    def to_bytes(self) -> bytes:
+        """Return the estimator with all that it has learned, as safetensors bytes; no pickle.
+
+        Raises
+        ------
+        DataError
+            If an argument of the constructor can't be written, such as a random state object.
+        """
+        rest = dict(vars(self))
+        arguments = {name: rest.pop(name) for name in signature(type(self)).parameters}
+        state: LearnerState[Any] | None = rest.pop("_state", None)
+        arrays = {
+            name: rest.pop(name)
+            for name, value in list(rest.items())
+            if isinstance(value, np.ndarray) and value.dtype != object
+        }
+        arrays = {f"attribute.{name}": array for name, array in arrays.items()}
+        if state is not None:
+            data = encode_checkpoint(Checkpoint(learner=state), self._learner().family)
+            arrays["state"] = np.frombuffer(data, np.uint8)
+        meta = {
+            "class": _name(type(self)),
+            "arguments": {name: _to_plain(name, value) for name, value in arguments.items()},
+            "attributes": {name: _to_plain(name, value) for name, value in rest.items()},
+        }
+        return pack(FORMAT, arrays, meta)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the estimator that `to_bytes` wrote; it goes on learning where that one was.
+
+        Raises
+        ------
+        FormatError
+            If the bytes are damaged, or of another class.
+        """
+        arrays, meta = unpack(data, FORMAT, "the estimator's bytes")
+        if meta["class"] != _name(cls):
+            raise FormatError(f"the bytes hold a {meta['class']}; expected a {_name(cls)}")
+        made = cls(**{name: _from_plain(value) for name, value in meta["arguments"].items()})
+        for name, value in meta["attributes"].items():
+            setattr(made, name, _from_plain(value))
+        state = arrays.pop("state", None)
+        for name, array in arrays.items():
+            setattr(made, name.removeprefix("attribute."), array)
+        if state is not None:
+            family = made._learner().family
+            made._state = decode_checkpoint(state.tobytes(), family, "the estimator").learner
+        return made
+
+
+def sizes(name: str, size: int | str, bounds: tuple[int, int]) -> tuple[int, int | None]:
+    """Return the number of components and None, or for 'auto' the most and the least.
+
+    Raises
+    ------
+    DataError
+        If `size` is another text or no integer, or if the bounds aren't 1 <= least <= most.
+    """
+    if isinstance(size, str) and size != "auto":
+        raise DataError(f"{name} is {size!r}; expected a number, or 'auto'")
+    if not isinstance(size, str):
+        return as_integer(name, size, 1), None
+    try:
+        least, most = (as_integer(f"{name}_range", each, 1) for each in bounds)
+    except (TypeError, ValueError):
+        least, most = 1, 0
+    if least > most:
+        raise DataError(
+            f"{name}_range is {bounds!r}; expected two integers, the least and the most"
+        )
+    return most, least
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _to_plain(name: str, value: Any) -> Any:
+    """Return what JSON can hold; tuples, arrays of names, and policies carry a tag."""
+    if isinstance(value, Forgetting):
+        return {"policy": type(value).__name__, **asdict(value)}
+    if isinstance(value, Drift):
+        return {"drift": asdict(value)}
+    if isinstance(value, tuple):
+        return {"tuple": list(value)}
+    if isinstance(value, np.ndarray):
+        return {"names": value.tolist()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise DataError(f"{name} is a {type(value).__name__}, which can't be saved; give a number")
+
+
+def _from_plain(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "policy" in value:
+        fields = dict(value)
+        return _POLICIES[fields.pop("policy")](**fields)
+    if "drift" in value:
+        return Drift(**value["drift"])
+    if "tuple" in value:
+        return tuple(value["tuple"])
+    return np.array(value["names"], dtype=object)

@@ -1,0 +1,123 @@
+"""The Python client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Self
+
+import redis
+
+from streamclust.client.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from types import TracebackType
+
+    from streamclust.client.follower import OnGap
+    from streamclust.store.published import Model
+
+_BLOCK_MS = 500
+
+
+class AsyncClient:
+    """Reads the models that workers publish, without blocking the event loop.
+
+    The work is done by `streamclust.Client`, in threads: so every kind of server that it knows
+    can be used. A subscription has a thread of its own while it lasts.
+
+    Parameters
+    ----------
+    url : str, default='embedded'
+    **options
+        Those of `streamclust.Client`.
+
+    Examples
+    --------
+    >>> from streamclust import AsyncClient
+    >>> async def main() -> None:
+    ...     async with AsyncClient("redis://localhost:6379") as client:
+    ...         print((await client.model("palette")).means)
+    ...         async for model in client.updates("palette", since=0):
+    ...             print(model.version)
+    """
+
+    def __init__(self, url: str = "embedded", **options: Any) -> None:
+        self._url = url
+        self._options = options
+        self._opened: Client | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises
+        ------
+        ServerError
+            If the server can't be reached or refuses.
+        """
+        self._opened = await asyncio.to_thread(lambda: Client(self._url, **self._options))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self._client.close)
+
+    @property
+    def _client(self) -> Client:
+        if self._opened is None:
+            raise RuntimeError("the client isn't open; use it in `async with`")
+        return self._opened
+
+    async def names(self) -> list[str]:
+        """Return the names of all models in the namespace."""
+        return await asyncio.to_thread(self._client.names)
+
+    async def model(self, name: str, version: int | None = None) -> Model:
+        """Return the newest version of a model, or a given one that is still kept.
+
+        Raises
+        ------
+        UnknownModelError
+            If there is none.
+        """
+        return await asyncio.to_thread(self._client.model, name, version)
+
+    async def updates(
+        self, name: str, *, since: int | None = None, on_gap: OnGap | None = None
+    ) -> AsyncGenerator[Model]:
+        """Yield each version once, oldest first, and wait for the next, through lost connections.
+
+        Parameters
+        ----------
+        name : str
+        since : int, optional
+            Yield the kept versions after this one first; 0 for all. Default: begin with the
+            newest.
+        on_gap : callable, optional
+            Called with the first and the last number of versions that were trimmed away before
+            they could be read. Default: a warning is logged.
+
+        Raises
+        ------
+        ServerError
+            If the server refuses.
+        """
+        client = self._client
+        follower = client.follower(name, since, on_gap)
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, "streamclust-updates")
+        try:
+            while True:
+                try:
+                    models = await loop.run_in_executor(thread, follower.poll, _BLOCK_MS)
+                except redis.RedisError as error:
+                    await asyncio.sleep(follower.pause_after(error))
+                    continue
+                for model in models:
+                    yield model
+        finally:
+            thread.shutdown(wait=False)

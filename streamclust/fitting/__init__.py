@@ -1,0 +1,1 @@
+"""From points to the best parameters: EM, restarts, searches, the choice of K."""

@@ -1,0 +1,99 @@
+"""The batch loop: Lloyd's algorithm and EM are the same few lines over an e-step/m-step pair.
+
+Where the sum of e-steps comes from is the `Data`'s business: arrays in memory here, chunks of a
+stream or many machines elsewhere. The loop sees statistics only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array
+    from streamclust.models.family import Family
+    from streamclust.models.stats import Stats
+
+P = TypeVar("P")
+P_contra = TypeVar("P_contra", contravariant=True)
+
+
+class Data(Protocol[P_contra]):
+    """Points that are somewhere; what EM needs of them."""
+
+    def e_step(self, params: P_contra) -> Stats:
+        """Return the sum of the e-steps over all points."""
+
+    def revive(self, stats: Stats) -> Stats:
+        """Give components without mass new work; return `stats` itself if there is none."""
+
+
+@dataclass(frozen=True)
+class InMemory(Generic[P]):
+    """Weighted points in one array of shape (N, D)."""
+
+    family: Family[P]
+    X: Array
+    w: Array
+    rng: np.random.Generator
+
+    def e_step(self, params: P) -> Stats:
+        """Return the e-step of all points."""
+        return self.family.e_step(params, self.X, self.w)
+
+    def revive(self, stats: Stats) -> Stats:
+        """Revive by the family's own rule."""
+        dying = np.flatnonzero(~stats.alive).tolist()
+        return self.family.revive(stats, dying, self.X, self.w, self.rng)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Climb(Generic[P]):
+    """Where a run of the loop ended.
+
+    Parameters
+    ----------
+    params : KMeansParams or MixtureParams
+        Parameters after the last m-step.
+    stats : Stats
+        Statistics of the data under `params`.
+    history : tuple of float
+        Loss before each m-step and after the last one; for K-means it never rises, nor for a
+        mixture whose reg_covar is 0, as long as no component shrinks to a point.
+    converged : bool
+        Whether the loss stopped improving by more than `tol` within `max_iter` iterations.
+    """
+
+    params: P
+    stats: Stats
+    history: tuple[float, ...]
+    converged: bool
+
+    @property
+    def loss(self) -> float:
+        """J / N, or the negative log-likelihood per point, under `params`."""
+        return self.history[-1]
+
+
+def climb(
+    family: Family[P], params: P, data: Data[P], *, tol: float = 1e-5, max_iter: int = 300
+) -> Climb[P]:
+    """Alternate e-step and m-step from `params` until the loss improves by no more than `tol`.
+
+    `tol` is a share of J for K-means and nats per point for a mixture. The loop goes on while a
+    component without mass can be given new work.
+    """
+    stats = data.e_step(params)
+    history = [family.loss(stats)]
+    converged = False
+    while len(history) <= max_iter:
+        working = stats if stats.alive.all() else data.revive(stats)
+        if converged and working is stats:
+            break
+        params = family.m_step(working, params)
+        stats = data.e_step(params)
+        history.append(family.loss(stats))
+        converged = family.improvement(history[-2], history[-1]) <= tol
+    return Climb(params, stats, tuple(history), converged)

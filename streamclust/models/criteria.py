@@ -1,0 +1,105 @@
+"""How good a model is, in the usual figures: J, log-likelihood, AIC, BIC, silhouette."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array, Labels
+    from streamclust.models.stats import Stats
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """A model's log-likelihood, and what it is worth given its number of free parameters.
+
+    Parameters
+    ----------
+    log_likelihood : float
+        Of all points, in nats.
+    parameters : int
+    aic, bic : float
+        -2 L + 2 p (Akaike 1974) and -2 L + p log n (Schwarz 1978); lower is better.
+    """
+
+    log_likelihood: float
+    parameters: int
+    aic: float
+    bic: float
+
+
+def criteria(log_likelihood: float, parameters: int, n: float) -> Criteria:
+    """Return both criteria of a log-likelihood of `n` points (their total weight)."""
+    twice = -2.0 * log_likelihood
+    return Criteria(
+        log_likelihood,
+        parameters,
+        aic=twice + 2.0 * parameters,
+        bic=twice + parameters * float(np.log(n)),
+    )
+
+
+def kmeans_log_likelihood(stats: Stats) -> float:
+    """Return the log-likelihood of hard-assigned points under equal spherical Gaussians.
+
+    The variance is its maximum-likelihood estimate J / (n D), the mixing weights are the clusters'
+    shares (the classification likelihood; Celeux & Govaert 1992). It is infinite where J is 0.
+
+    Parameters
+    ----------
+    stats : Stats
+        Of K-means, under its centroids.
+    """
+    n, D = stats.count, stats.first.shape[1]
+    if not stats.objective > 0.0:
+        return float("inf")
+    variance = stats.objective / (n * D)
+    weight = stats.weight[stats.weight > 0.0]
+    entropy = float((weight * np.log(weight / n)).sum())
+    return float(entropy - 0.5 * n * D * (np.log(2.0 * np.pi * variance) + 1.0))
+
+
+def kmeans_parameters(K: int, D: int) -> int:
+    """Return the free parameters of that model: centroids, shares, one variance."""
+    return K * D + (K - 1) + 1
+
+
+def mixture_parameters(K: int, D: int, covariance_type: str) -> int:
+    """Return the free parameters of a Gaussian mixture."""
+    matrix = D * (D + 1) // 2
+    covariances = {"full": K * matrix, "tied": matrix, "diag": K * D, "spherical": K}
+    return (K - 1) + K * D + covariances[covariance_type]
+
+
+def silhouette(X: Array, labels: Labels) -> float | None:
+    """Return the mean silhouette (b - a) / max(a, b) of points (Rousseeuw 1987).
+
+    a is a point's mean Euclidean distance to the others of its cluster, b that to the points of
+    the nearest other cluster; a point alone in its cluster counts 0. It takes N^2 distances,
+    so give it a sample.
+
+    Returns
+    -------
+    float or None
+        From -1 to 1, higher is better; None with fewer than two clusters that have points.
+    """
+    from scipy.spatial.distance import cdist  # late: a worker has no use for it
+
+    present, own = np.unique(labels, return_inverse=True)
+    if len(present) < 2:
+        return None
+    member = np.eye(len(present))[own]
+    sizes = member.sum(axis=0)
+    sums = cdist(X, X) @ member
+    at = np.arange(len(X))
+    others = np.maximum(sizes[own] - 1.0, 1.0)
+    a = sums[at, own] / others
+    means = sums / sizes
+    means[at, own] = np.inf
+    b = means.min(axis=1)
+    larger = np.maximum(a, b)
+    known = (sizes[own] > 1.0) & (larger > 0.0)
+    return float(np.where(known, (b - a) / np.where(known, larger, 1.0), 0.0).mean())

@@ -1,0 +1,1 @@
+"""The streaming step: score, forget, merge, revive, m-step, average, remember, recluster."""

@@ -1,0 +1,594 @@
+"""Learning from a stream: one learner for both families.
+
+    running <- lam * running + e_step(params, batch);   params <- m_step(running)
+
+with lam from the forgetting policy. It is the statistics that are interpolated, never the means
+and covariances (Cappe & Moulines 2009, equation 11; Liang & Klein 2009; Sculley 2010 is the
+K-means case). A stepwise update promises no monotone likelihood. Each batch is scored under the
+parameters that it had no part in, before it is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+
+import numpy as np
+
+from streamclust.arrays import (
+    MAX_MAGNITUDE,
+    as_points_as_given,
+    as_sample_weight,
+    distinct_points,
+)
+from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
+from streamclust.fitting.restarts import fit
+from streamclust.hyperparameters import as_integer, as_number, check_choice, store
+from streamclust.models.family import usable
+from streamclust.models.scaling import ScalingKind, learn_scaling
+from streamclust.models.spread import Spread
+from streamclust.models.stats import Stats, decay, merge
+from streamclust.online.components import absent, buried, first, recent
+from streamclust.online.drift import Drift
+from streamclust.online.forgetting import Forgetting, Step
+from streamclust.online.recluster import Renewal, published, sampled
+from streamclust.online.state import Info, LearnerState, Phase, without_coreset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from streamclust.arrays import Array, Labels, Points
+    from streamclust.fitting.restarts import Each
+    from streamclust.models.family import Family
+    from streamclust.online.drift import DriftState
+    from streamclust.online.resolving import Pending
+
+__all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
+
+P = TypeVar("P")
+
+_SOME = 5.0
+"""Average points that are expected before their absence means something: e^-5 is below 1 %."""
+
+_NOTHING = 0.01
+"""Average points that are none: a component left with less has faded, whatever it could expect,
+where there are some for each."""
+
+_EFFORT = 1 << 38
+"""Products of coordinates, N K D a pass, that the start may take: less than a minute's work."""
+
+_A_RUN = 50
+"""Passes that a run from one seeding takes at most, as a rule."""
+
+_MAX_PASSES = 300
+"""Passes of a run at most."""
+
+
+@dataclass(frozen=True)
+class StreamLearner(Generic[P]):
+    """Online K-means or stepwise EM, by family.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+        With `fewest`, its K adapts to the stream (`streamclust.fitting.choose_k`), and components
+        have numbers for life (`LearnerState.ids`).
+    forgetting : Forgetting, optional
+        None, by half-life in points or event time, or a power schedule. Default: none.
+    warm_up : int, optional
+        Points gathered before the start. Default: 1,000 or 10 K, whichever is more.
+    restarts : int, default=4
+        Runs on the warm-up sample, the best of which is the start.
+    fade : float, default=0.1
+        A component is dying, and is given new work, when forgetting has left it less than this
+        share of the largest mass that it has had, while the others have kept theirs.
+    coreset : int, optional
+        Points of the coreset, besides up to as many new ones (4,096 at most); 0 keeps none, and
+        nothing is ever re-solved. Default: see `coreset.default_size`.
+    reseeds : int, default=3
+        Runs from fresh seeds when the coreset is solved, besides the one from the live parameters.
+    seed : int, default=0
+        The same feed in the same batches with the same seed gives the same bits.
+    scale : {'none', 'standard', 'robust'}, default='none'
+        Bring all features to one scale, as the warm-up sample has it. Losses are then in scaled
+        units; `in_units` returns parameters in the data's.
+    drift : Drift, optional
+        How drift is found, and what is done then. Default: it isn't looked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamclust import HalfLife, KMeans, StreamLearner
+    >>> learner = StreamLearner(KMeans(2), HalfLife(points=500), warm_up=10)
+    >>> state = learner.init()
+    >>> for batch in np.random.default_rng(0).normal([[-5.0], [5.0]], size=(100, 2, 1)):
+    ...     state, info = learner.update(state, batch)
+    >>> sorted(state.params.centroids.round().ravel().tolist())
+    [-5.0, 5.0]
+    """
+
+    family: Family[P]
+    forgetting: Forgetting = field(default_factory=Forgetting)
+    warm_up: int | None = None
+    restarts: int = 4
+    seed: int = 0
+    fade: float = 0.1
+    scale: ScalingKind = "none"
+    drift: Drift | None = None
+    coreset: int | None = None
+    reseeds: int = 3
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.family, "e_step"):
+            raise DataError(f"family is {self.family!r}; expected a KMeans or a GaussianMixture")
+        if not isinstance(self.forgetting, Forgetting):
+            raise DataError(f"forgetting is {self.forgetting!r}; expected a Forgetting")
+        if not isinstance(self.drift, Drift | None):
+            raise DataError(f"drift is {self.drift!r}; expected a Drift or None")
+        check_choice("scale", self.scale, get_args(ScalingKind))
+        fade = as_number("fade", self.fade, "a number from 0 to 1")
+        if fade > 1.0:
+            raise DataError(f"fade is {fade}; expected a number from 0 to 1")
+        store(
+            self,
+            warm_up=None if self.warm_up is None else as_integer("warm_up", self.warm_up, 1),
+            restarts=as_integer("restarts", self.restarts, 1),
+            seed=as_integer("seed", self.seed),
+            fade=fade,
+            coreset=None if self.coreset is None else as_integer("coreset", self.coreset),
+            reseeds=as_integer("reseeds", self.reseeds),
+        )
+
+    @property
+    def warm_up_points(self) -> int:
+        """Points gathered before the start."""
+        return self.warm_up or max(1000, 10 * self.family.n_components)
+
+    def init(self, params: P | None = None, weight: float = 1.0) -> LearnerState[P]:
+        """Return the state before the first point.
+
+        Parameters
+        ----------
+        params : KMeansParams or MixtureParams, optional
+            Start from these instead of a warm-up sample.
+        weight : float, default=1.0
+            How many points each given component counts for, on average.
+
+        Raises
+        ------
+        DataError
+            If the parameters are of another family, number of components or shape, or hold what no
+            model can have; or if the weight isn't a number from 0 to 1e100.
+        """
+        expected = f"a number from 0 to {MAX_MAGNITUDE:g}"
+        weight = as_number("weight", weight, expected)
+        if weight > MAX_MAGNITUDE:
+            raise DataError(f"weight is {weight:g}; expected {expected}")
+        if params is None:
+            return LearnerState()
+        valid = self._given(params)
+        stats = self.family.prior_stats(valid, weight)
+        who = self._first(self.family.size(valid))
+        return LearnerState(params=valid, stats=stats, patience=self.warm_up_points, **who)
+
+    def _given(self, params: Any) -> Any:
+        """Return parameters that were given, or say what is wrong with them."""
+        family, kind = self.family, getattr(self.family, "covariance_type", None)
+        try:
+            arrays, found = family.to_arrays(params), getattr(params, "covariance_type", None)
+        except AttributeError:
+            name = type(params).__name__
+            raise DataError(f"params is a {name}; expected those of a {family.kind}") from None
+        if found != kind:
+            raise DataError(f"params has covariance_type {found!r}; expected {kind!r}")
+        if "scale" in arrays:
+            raise DataError("params has a scale; expected centroids of points that aren't scaled")
+        params = family.from_arrays(arrays)
+        K = family.size(params)
+        if family.fewest is not None and not family.fewest <= K <= family.n_components:
+            bounds = f"{family.fewest} to {family.n_components}"
+            raise DataError(f"params has {K} components; expected {bounds}")
+        for name, array in arrays.items():
+            most = MAX_MAGNITUDE**2 if name == "covariances" else MAX_MAGNITUDE
+            if float(np.abs(array).max()) > most:
+                raise DataError(f"{name} holds a magnitude beyond {most:g}")
+        if "weights" in arrays and not (arrays["weights"] > 0.0).all():
+            raise DataError(f"weights holds {arrays['weights'].min():g}; expected positive numbers")
+        return params
+
+    def _first(self, K: int) -> dict[str, Any]:
+        return {} if self.family.fewest is None else first(K)
+
+    def update(
+        self,
+        state: LearnerState[P],
+        X: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        time_ms: float | None = None,
+    ) -> tuple[LearnerState[P], Info]:
+        """Score a batch, then learn it. `state` itself is left as it was.
+
+        Parameters
+        ----------
+        state : LearnerState
+        X : array-like of shape (N, D)
+            An empty batch changes nothing. What is float32 need not be converted.
+        sample_weight : array-like of shape (N,), optional
+            Weight 2 is the point twice, weight 0 no point.
+        time_ms : float, optional
+            Event time of the batch in milliseconds; needed for a half-life in event time.
+
+        Raises
+        ------
+        DataError
+            If the points have the wrong shape or hold NaN or infinity, or `time_ms` is no number.
+        UnlearnableError
+            If the points are good but no parameters follow from them and `state`: with a reg_covar
+            of 0 or near it a covariance may be singular. `state` stays usable: leave the points
+            out and go on from it.
+        """
+        if time_ms is not None and not math.isfinite(time_ms):
+            raise DataError(f"time_ms is {time_ms}; expected a finite number")
+        points = as_points_as_given(X, self._n_features(state))
+        w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
+        return self.learn(state, points, w, time_ms=time_ms)
+
+    def learn(
+        self,
+        state: LearnerState[P],
+        X: Points,
+        w: Array | None = None,
+        *,
+        time_ms: float | None = None,
+    ) -> tuple[LearnerState[P], Info]:
+        """Do what `update` does with arrays that it would not refuse, without a look at them.
+
+        Parameters
+        ----------
+        state : LearnerState
+        X : array of shape (N, D), float64 or float32
+        w : array of shape (N,), optional
+            Sample weights.
+        time_ms : float, optional
+
+        Raises
+        ------
+        UnlearnableError
+            See `update`.
+        """
+        if w is None:
+            w = np.ones(len(X))
+        elif not w.all():
+            X, w = X[w > 0.0], w[w > 0.0]
+        if state.scaling is not None:
+            X = state.scaling.apply(X)
+        phase: Phase = "learning" if state.params is not None else "warming"
+        if len(X) == 0:
+            return state, Info(phase, 0)
+        if state.params is None or state.stats is None:
+            state = self._gather(state, X, w, time_ms)
+            if len(state.sample) < self.warm_up_points:
+                return state, Info("warming", len(X), reason=self._wanting(state))
+            with _whole_or_not(len(X)):
+                return self.start(state)
+        step = Step(
+            number=state.steps + 1,
+            weight=float(w.sum()),
+            running=state.stats.mass,
+            elapsed_ms=_elapsed(state.time_ms, time_ms),
+        )
+        lam = self.forgetting.factor(step)
+        with _whole_or_not(len(X)):
+            return self._learn(state, state.params, state.stats, X, w, time_ms, step, lam)
+
+    def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
+        """Leave the warm-up with the sample as it is, if it has K distinct points.
+
+        With fewer, the learner goes on gathering: equal points are kept as one, with their
+        weights added up, so that the sample stays bounded.
+        """
+        raw, w = state.sample, state.sample_weight
+        self.family.check_spread(raw)
+        scaling = learn_scaling(self.scale, raw, w)
+        sample = raw if scaling is None else scaling.apply(raw)
+        try:
+            restarts, passes = self._effort(sample)
+            best = fit(self.family, sample, w, restarts=restarts, max_iter=passes, seed=self.seed)
+        except TooFewPointsError as error:
+            distinct, weight = distinct_points(raw, w)
+            state = replace(state, sample=distinct, sample_weight=weight)
+            return state, Info("warming", len(sample), reason=str(error))
+        # The sample's own score is in-sample: it must not pass for a prequential one.
+        stats = replace(best.stats, objective=0.0, count=0.0)
+        empty = LearnerState[P]()
+        state = replace(
+            state,
+            params=self.family.m_step(stats, best.params),
+            stats=stats,
+            sample=empty.sample,
+            sample_weight=empty.sample_weight,
+            scaling=scaling,
+            spread=self._first_spread(best.params),
+            patience=self._renewal.patience(len(sample)),
+            solved_loss=best.loss,
+            **self._first(self.family.size(best.params)),
+        )
+        assigned = self.family.assigning_e_step(best.params, sample, w)[1]
+        return self._renewal.remember(state, sample, w, assigned), Info("started", len(sample))
+
+    def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
+        """Return `state` with a refit in place of its own; see `streamclust.online.recluster`.
+
+        Parameters
+        ----------
+        state : LearnerState
+        params : KMeansParams or MixtureParams
+        stats : Stats
+            Of the refit's data under `params`.
+        """
+        return self._renewal.adopt(state, params, stats)
+
+    def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
+        """Return the `pending` of a state with its answer, which may take some time.
+
+        `update` does it by itself where that was not done when the answer is due. It depends on
+        `pending` alone: done before, in another thread, it changes nothing of what is learned.
+
+        Parameters
+        ----------
+        pending : Pending
+        each : callable, optional
+            Does what `map` does, with runs that know nothing of each other.
+        """
+        return self._renewal.solve(pending, each)
+
+    def published(self, state: LearnerState[P]) -> P | None:
+        """Return the parameters to publish: of the averaged statistics, if the policy averages."""
+        return published(self.family, state)
+
+    @cached_property
+    def _renewal(self) -> Renewal[P]:
+        return Renewal(
+            self.family,
+            self.forgetting,
+            drift=self.drift,
+            size=self.coreset,
+            warm_up_points=self.warm_up_points,
+            restarts=self.restarts,
+            reseeds=self.reseeds,
+            seed=self.seed,
+        )
+
+    def in_units(self, state: LearnerState[P]) -> P | None:
+        """Return `published` in the data's units."""
+        params = self.published(state)
+        if params is None or state.scaling is None:
+            return params
+        return self.family.in_units(params, state.scaling)
+
+    def loss(self, state: LearnerState[P]) -> float | None:
+        """Return the prequential loss of the parameters that `in_units` returns.
+
+        That is the inertia per point in scaled units, or the negative log-likelihood per point in
+        the data's; None before the first point was scored.
+        """
+        if state.stats is None or state.stats.count == 0.0:
+            return None
+        loss = self.family.loss(state.stats)
+        return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
+
+    def _first_spread(self, params: P) -> Spread | None:
+        variance = self.family.spread(params)
+        return None if variance is None else Spread(variance)
+
+    def _effort(self, sample: Array) -> tuple[int, int]:
+        """Return how many runs on the sample, and passes in each, a large K leaves time for."""
+        passes = _EFFORT // max(1, sample.size * self.family.n_components)
+        restarts = min(self.restarts, passes // _A_RUN)
+        return max(1, restarts), max(1, min(_MAX_PASSES, passes))
+
+    def _n_features(self, state: LearnerState[P]) -> int | None:
+        if state.stats is not None:
+            return int(state.stats.reference.shape[1])
+        return state.sample.shape[1] if len(state.sample) else None
+
+    def _wanting(self, state: LearnerState[P]) -> str:
+        return f"{len(state.sample)} of {self.warm_up_points} warm-up points"
+
+    def _gather(
+        self, state: LearnerState[P], X: Points, w: Array, time_ms: float | None
+    ) -> LearnerState[P]:
+        return replace(
+            sampled(state, X, w),
+            points=state.points + len(X),
+            time_ms=_latest(state.time_ms, time_ms),
+        )
+
+    def _learn(
+        self,
+        state: LearnerState[P],
+        params: P,
+        running: Stats,
+        X: Points,
+        w: Array,
+        time_ms: float | None,
+        step: Step,
+        lam: float,
+    ) -> tuple[LearnerState[P], Info]:
+        batch, assigned = self.family.assigning_e_step(params, X, w)
+        watched, drifted = self._watch(state.drift, batch)
+        if drifted and self.drift is not None:
+            lam *= self.drift.kept
+        stats = merge(batch, decay(running, lam))
+        spread = state.spread or self._first_spread(params)
+        if spread is not None:
+            spread = spread.observe(X, w)
+        forgotten = state.forgotten + max(1.0 - lam, 0.0) * running.mass
+        held = state.held
+        revived: tuple[int, ...] = ()
+        unit = batch.count / len(X)
+        if not len(state.best):
+            state = replace(state, best=_first_best(running, stats, unit))
+        dying = self._dying(state, stats, unit)
+        if held >= self.forgetting.hold:
+            if self.family.fewest is None:
+                stats, revived = self._revive(state, stats, dying, X, w)
+            if spread is not None:
+                params = self.family.with_spread(params, spread.variance)
+            needed = unit * self.family.points_for_shape(X.shape[1])
+            prior = np.full(len(stats.weight), min(forgotten, needed))
+            prior[list(revived)] = 0.0
+            params = self.family.map_step(stats, params, prior)
+        else:
+            held += batch.count
+        before, loss = state.ids, self.family.loss(batch)
+        state = replace(
+            state,
+            params=params,
+            stats=stats,
+            steps=step.number,
+            points=state.points + len(X),
+            held=held,
+            time_ms=_latest(state.time_ms, time_ms),
+            revivals=state.revivals + len(revived),
+            best=_best(state.best, stats.weight, revived),
+            best_total=max(state.best_total, stats.mass),
+            drift=watched,
+            unsolved=state.unsolved + len(X),
+            surprise=self._renewal.surprise(state, loss, batch.count, lam),
+            spread=spread,
+            forgotten=forgotten,
+        )
+        size = batch.count / (lam * step.running + batch.count)
+        state = self._averaged(state, stats, restart=bool(revived) or drifted)
+        if drifted and self.drift is not None and self.drift.kept < 1.0:
+            state = without_coreset(state)  # far away, even a hundredth would draw a centroid
+        state = self._renewal.remember(state, X, w, assigned, lam)
+        state = self._without_absent(state, batch, dying, unit, lam)
+        state, resolved = self._renewal.improved(state, X, w, drifted)
+        if not (np.isfinite(loss) and usable(state.params)):
+            raise DataError(
+                "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
+                "or scale the points"
+            )
+        info = Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
+        return self._told(before, state, info)
+
+    def _without_absent(
+        self,
+        state: LearnerState[P],
+        batch: Stats,
+        dying: NDArray[np.bool_],
+        unit: float,
+        lam: float,
+    ) -> LearnerState[P]:
+        """Let components die, where K adapts: who is dying, and who gets no more points."""
+        if self.family.fewest is None or state.stats is None:
+            return state
+        weight, recently = state.stats.weight, recent(state, batch.weight, lam)
+        gone = absent(weight, recently, self.fade, unit)
+        state = replace(state, recent=recently)
+        return buried(self.family, state, dying | gone)
+
+    def _told(
+        self, before: Labels, state: LearnerState[P], info: Info
+    ) -> tuple[LearnerState[P], Info]:
+        """Say which components were born and died in a step, and count that they were."""
+        if state.ids is before:
+            return state, info
+        born, died = np.setdiff1d(state.ids, before), np.setdiff1d(before, state.ids)
+        if len(born) + len(died):
+            state = replace(state, resizes=state.resizes + 1)
+            info = replace(info, born=tuple(born.tolist()), died=tuple(died.tolist()))
+        return state, info
+
+    def _watch(self, state: DriftState, batch: Stats) -> tuple[DriftState, bool]:
+        if self.drift is None:
+            return state, False
+        loss = self.family.loss(batch)
+        return self.drift.watch(state, loss, batch.count, self.family.improvement)
+
+    def _dying(self, state: LearnerState[P], stats: Stats, unit: float) -> NDArray[np.bool_]:
+        """Return which components, (K,), forgetting has all but emptied.
+
+        The total mass is compared in the same way, so that a feed that slows down under a
+        half-life in event time, where all components fade alike, kills none of them; nor is one
+        judged before it could have been expected to get some points, each of weight `unit`.
+        """
+        dying = ~stats.alive & ~(state.best > 0.0)
+        expected = stats.mass / max(state.best_total, stats.mass) * state.best
+        low = stats.weight < self.fade * expected
+        if low.any():
+            some, none = _SOME * unit, stats.weight < _NOTHING * unit
+            known = (expected > some) | (none & (stats.mass > some * len(none)))
+            dying |= low & known
+        return dying
+
+    def _revive(
+        self,
+        state: LearnerState[P],
+        stats: Stats,
+        dying: NDArray[np.bool_],
+        X: Points,
+        w: Array,
+    ) -> tuple[Stats, tuple[int, ...]]:
+        """Give new work to dying components."""
+        if not dying.any():
+            return stats, ()
+        rng = np.random.default_rng((self.seed, state.steps))
+        points = np.asarray(X, np.float64)
+        return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
+
+    def _averaged(self, state: LearnerState[P], stats: Stats, restart: bool) -> LearnerState[P]:
+        """Take one more step into the Polyak-Ruppert average, or begin it anew."""
+        if not self.forgetting.average or state.held < self.forgetting.hold:
+            return state
+        share = decay(stats, 1.0 / stats.mass)
+        if restart or state.average is None:
+            return replace(state, average=share, averaged=1)
+        n = state.averaged + 1
+        average = merge(decay(share, 1.0 / n), decay(state.average, (n - 1.0) / n))
+        return replace(state, average=average, averaged=n)
+
+
+@contextmanager
+def _whole_or_not(n: int) -> Iterator[None]:
+    """Turn what a batch of `n` good points makes impossible into an `UnlearnableError`."""
+    try:
+        yield
+    except (DataError, ArithmeticError, np.linalg.LinAlgError) as error:
+        raise UnlearnableError(f"a batch of {n} points can't be learned: {error}") from error
+
+
+def _first_best(running: Stats, stats: Stats, unit: float) -> Array:
+    """Return the largest masses, (K,), before the first step that led from `running` to `stats`.
+
+    Of a component of which a pause before that step has left nothing it is its former share.
+    """
+    share = running.weight / (running.mass or 1.0)
+    return np.where(stats.weight < _NOTHING * unit, stats.mass * share, stats.weight)
+
+
+def _best(before: Array, weight: Array, revived: tuple[int, ...]) -> Array:
+    best = np.maximum(before, weight)
+    if revived:
+        best[list(revived)] = weight[list(revived)]
+    return best
+
+
+def _latest(before: float | None, now: float | None) -> float | None:
+    if before is None or now is None:
+        return now if before is None else before
+    return max(before, now)
+
+
+def _elapsed(before: float | None, now: float | None) -> float | None:
+    if now is None:
+        return None
+    return 0.0 if before is None else now - before

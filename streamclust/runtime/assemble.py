@@ -1,0 +1,188 @@
+"""From settings to the objects that learn: the one place that knows both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.config.learning import (
+    CentroidsGiven,
+    FileGiven,
+    ForgettingByPoints,
+    ForgettingByPower,
+    ForgettingByTime,
+    MixtureGiven,
+    NoForgetting,
+    WarmUp,
+)
+from streamclust.config.model import GaussianMixtureSettings
+from streamclust.config.size import AUTO
+from streamclust.errors import ConfigError, DataError, FormatError
+from streamclust.files import read_whole
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.online.drift import Drift
+from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.online.learner import StreamLearner
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint
+from streamclust.store.keys import VALUE_BYTES
+from streamclust.store.layout import check_columns
+from streamclust.store.points import PointsFormat
+from streamclust.store.published import decode_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamclust.config.learning import DriftSettings, ForgettingSettings
+    from streamclust.config.model import KMeansSettings, PointsSettings
+    from streamclust.models import Family
+    from streamclust.online.learner import LearnerState
+
+    Settings = KMeansSettings | GaussianMixtureSettings
+
+
+_LARGEST = 1 << 16
+"""Points that a batch may grow to: what a batch costs, whatever its size, is next to nothing then.
+"""
+
+_PAIRS = 1 << 22
+"""Points times components that a batch may grow to, so that it is learned in a moment."""
+
+_OF_HALF_LIFE = 64
+"""A batch is at most this part of a half-life, which fades it as one."""
+
+
+def make_family(settings: Settings) -> Family[Any]:
+    """Return the family with its hyperparameters."""
+    fewest, most = settings.bounds
+    if isinstance(settings, GaussianMixtureSettings):
+        return GaussianMixture(most, settings.covariance_type, settings.reg_covar, fewest)
+    return KMeans(most, fewest)
+
+
+def make_learner(settings: Settings) -> StreamLearner[Any]:
+    """Return the streaming learner."""
+    learner = StreamLearner(
+        make_family(settings),
+        make_forgetting(settings.forgetting),
+        seed=settings.seed,
+        scale=settings.scale,
+        drift=make_drift(settings.drift),
+        coreset=settings.coreset.points,
+        reseeds=settings.coreset.reseeds,
+    )
+    if isinstance(settings.init, WarmUp):
+        return replace(learner, warm_up=settings.init.points, restarts=settings.init.restarts)
+    return learner
+
+
+def make_forgetting(settings: ForgettingSettings) -> Forgetting:
+    """Return the forgetting policy."""
+    if isinstance(settings, ForgettingByPoints):
+        return HalfLife(settings.half_life)
+    if isinstance(settings, ForgettingByTime):
+        return HalfLifeTime(float(settings.half_life))
+    if isinstance(settings, ForgettingByPower):
+        return PowerSchedule(settings.kappa, settings.t0, settings.hold, settings.average)
+    return Forgetting()
+
+
+def make_drift(settings: DriftSettings) -> Drift | None:
+    """Return how drift is found, if it is to be."""
+    if settings.detector == "none":
+        return None
+    return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
+
+
+def largest_batch(settings: Settings) -> int:
+    """Return how many points a batch may grow to, as far as the settings tell; see `Batcher`.
+
+    It may not where its size is set, nor where it would matter how points are batched: where steps
+    (a power schedule) or losses (a drift detector) are counted, where a batch has one time that
+    fades it, and where points weigh what they like under a half-life.
+    """
+    forgetting, least = settings.forgetting, settings.batch.least
+    if settings.batch.size != AUTO or settings.drift.detector != "none":
+        return least
+    cadence = min(settings.commit.points, settings.publish.points)
+    most = min(_LARGEST, _PAIRS // settings.bounds[1], cadence)
+    if isinstance(forgetting, ForgettingByPoints) and settings.points.weight_field is None:
+        return max(least, min(most, int(forgetting.half_life / _OF_HALF_LIFE)))
+    return max(least, most) if isinstance(forgetting, NoForgetting) else least
+
+
+def load_checkpoint(data: bytes, settings: Settings, where: str) -> Checkpoint:
+    """Return a committed state that the settings fit.
+
+    Parameters
+    ----------
+    data : bytes
+    settings : KMeansSettings or GaussianMixtureSettings
+    where : str
+        The key, for the error's text.
+
+    Raises
+    ------
+    FormatError
+        If the state is damaged, or the settings contradict what was learned: another family, other
+        features, another format, field or weight of the points, or another scale.
+    """
+    found = decode_checkpoint(data, make_family(settings), where)
+    spec, state = points_format(settings.points), found.learner
+    if found.layout is not None:
+        found = replace(found, layout=found.layout.under(spec, where))
+    elif state.stats is not None:  # from given parameters
+        check_columns((), state.stats.reference.shape[1], spec, where)
+    scale = "none" if state.scaling is None else state.scaling.kind
+    if state.params is not None and scale != settings.scale:
+        raise FormatError(
+            f"{where} was learned with scale {scale!r}, the config says {settings.scale!r}: "
+            "change it back, or give the model a new name"
+        )
+    return found
+
+
+def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:
+    """Return the state before the first point: empty, or from the parameters that were given."""
+    init = settings.init
+    if isinstance(init, WarmUp):
+        return learner.init()
+    try:
+        if isinstance(init, FileGiven):
+            params = _from_file(init, learner.family, settings.points.features)
+        elif isinstance(init, CentroidsGiven | MixtureGiven):
+            given = init.model_dump(exclude={"kind", "weight"})
+            params = learner.family.from_arrays({k: np.array(v) for k, v in given.items()})
+        return learner.init(params, init.weight)
+    except DataError as error:
+        raise ConfigError(f"models.{name}.init: {error}") from None
+
+
+def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) -> Any:
+    try:
+        model = decode_model(read_whole(init.path, VALUE_BYTES), str(init.path))
+    except FormatError as error:
+        raise DataError(str(error)) from None
+    K = model.family.n_components
+    if family.fewest is not None and family.fewest <= K <= family.n_components:
+        family = family.with_components(K)
+    for name in ("kind", "n_components", "covariance_type"):
+        found, wanted = (getattr(each, name, None) for each in (model.family, family))
+        if found != wanted:
+            raise DataError(f"{init.path} holds a model with {name} {found!r}; expected {wanted!r}")
+    if features and model.features and tuple(features) != model.features:
+        raise DataError(
+            f"{init.path} holds a model of the features {list(model.features)}; "
+            f"points.features names {list(features)}: give both the same names in the same order"
+        )
+    arrays = model.family.to_arrays(model.params)
+    if "scale" in arrays:
+        raise DataError(f"{init.path} holds a model with scales of its own; expected one without")
+    return family.from_arrays(arrays)
+
+
+def points_format(settings: PointsSettings, n_features: int | None = None) -> PointsFormat:
+    """Return what the settings say of the entries; `n_features` is the D of given parameters."""
+    said = PointsFormat(**settings.model_dump())
+    return replace(said, n_features=said.n_features or n_features)

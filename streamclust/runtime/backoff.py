@@ -1,0 +1,187 @@
+"""Growing pauses while the server is away."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import redis
+
+from streamclust.store.connect import translated
+from streamclust.store.faults import passes
+from streamclust.store.read_size import UnreadableError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from streamclust.client.ingest import Stop
+    from streamclust.store.connect import Server
+
+_LONGEST_PAUSE = 10.0
+"""Cap of the pause before the next try to reach the server, in seconds."""
+
+_LONGEST_START_PAUSE = 1.0
+"""The same at the start, where servers and workers are often started together."""
+
+_STEADY = 1.0
+"""Seconds without a fault after which the server counts as back."""
+
+_REMINDER = 60.0
+"""Seconds between two lines of the log that say what is waited for."""
+
+_UNREADABLE = "an entry can't be read; trying again"
+"""The log's words where the server answers, but for one reply."""
+
+_LOOK = 0.1
+"""Seconds between looks for a request to stop, while a server is asked that may not answer."""
+
+
+class Patience:
+    """Pauses before each next try, longer and longer; said once a minute, and when it is over.
+
+    Parameters
+    ----------
+    label : str
+        The server's name for people.
+    stop : threading.Event
+        Ends a pause.
+    log : structlog logger
+    event : str
+        The log's words for the first fault.
+    limit : float
+        Seconds after the first fault from which a fault is raised. Default: none.
+    longest : float
+        Cap of a pause, in seconds.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        stop: Stop,
+        log: FilteringBoundLogger,
+        event: str = "lost the server; trying again",
+        limit: float = math.inf,
+        longest: float = _LONGEST_PAUSE,
+    ) -> None:
+        self._label = label
+        self._stop = stop
+        self._log = log
+        self._event = event
+        self._limit = limit
+        self._longest = longest
+        self._faults = 0
+        self._tried = self._began = self._said = 0.0
+        self._since = ""
+
+    def wait(self, error: redis.RedisError) -> None:
+        """Pause after a fault.
+
+        Raises
+        ------
+        StreamclustError
+            If the fault is none that passes, or the time is over.
+        """
+        now = time.monotonic()
+        if self._faults == 0:
+            self._began = now
+        remaining = self._began + self._limit - now
+        if remaining <= 0.0 or not passes(error):
+            raise translated(error, self._label) from error
+        self._report(error)
+        self._faults += 1
+        pause = min(self._longest, 0.1 * 2.0 ** min(self._faults, 10))
+        self._stop.wait(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311
+        self._tried = time.monotonic()
+
+    def _report(self, error: redis.RedisError) -> None:
+        """Log the first fault, and from time to time that it lasts."""
+        now = time.monotonic()
+        if self._faults == 0:
+            self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        elif now - self._said < _REMINDER:
+            return
+        self._said = now
+        event = self._event if self._faults == 0 else "still waiting for the server"
+        self._log.warning(
+            _UNREADABLE if isinstance(error, UnreadableError) else event,
+            server=self._label,
+            since=self._since,
+            error=str(translated(error, self._label)),
+        )
+
+    def going_well(self) -> None:
+        """Take note that there is no fault; when that has lasted, the server is back."""
+        if self._faults and time.monotonic() - self._tried >= _STEADY:
+            self.over()
+
+    def over(self) -> None:
+        """Say that the server is back, if it was away."""
+        if self._faults:
+            seconds = round(time.monotonic() - self._began, 1)
+            self._log.info("the server is back", server=self._label, seconds=seconds)
+            self._faults = 0
+
+
+def wait_for_server(
+    server: Server,
+    stop: threading.Event,
+    log: FilteringBoundLogger,
+    limit: float,
+    *,
+    primary: bool = True,
+) -> bool:
+    """Wait until the server can be worked with; False if told to stop before.
+
+    Parameters
+    ----------
+    server : Server
+    stop : threading.Event
+    log : structlog logger
+    limit : float
+        Seconds to wait while the server is away, loads, is busy or (where a `primary` is needed) a
+        replica. 0 raises the first fault.
+    primary : bool, default=True
+        Whether a replica won't do.
+
+    Raises
+    ------
+    StreamclustError
+        If the fault is none that passes, or the time is over.
+    """
+    event = "waiting for the server"
+    patience = Patience(server.label, stop, log, event, limit, _LONGEST_START_PAUSE)
+    while not stop.is_set():
+        try:
+            if _reached(server, stop, primary):
+                patience.over()
+                return True
+        except redis.RedisError as error:
+            patience.wait(error)
+    return False
+
+
+def _reached(server: Server, stop: threading.Event, primary: bool) -> bool:
+    """Ask the server in a thread of its own, as no signal ends a wait for an answer."""
+    errors: list[redis.RedisError] = []
+
+    def ask() -> None:
+        try:
+            if primary:
+                with server.session() as session, session.client() as client:
+                    client.ping()
+            else:
+                with server.client() as client:
+                    client.ping()
+        except redis.RedisError as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=ask, name="waiting for the server", daemon=True)
+    asking.start()
+    while asking.is_alive() and not stop.is_set():
+        asking.join(_LOOK)
+    if errors:
+        raise errors[0]
+    return not asking.is_alive()

@@ -1,0 +1,158 @@
+"""The jobs of a daemon, a thread each: one that fails brings the others to a clean end."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from streamclust.errors import ModelsFailedError, StreamclustError
+from streamclust.runtime.limits import explained
+from streamclust.worker.session import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+Result = TypeVar("Result")
+
+_LOOK = 0.2
+"""Seconds between looks for a signal."""
+
+_NEW_OBJECTS = 50_000
+"""Containers made, less those gone, until the interpreter looks for cycles among them."""
+
+_HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
+"""Of glibc: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
+
+
+def run_together(
+    jobs: Sequence[AnyJob],
+    work: Callable[[AnyJob], Result],
+    failed: str,
+    *,
+    stop_others: bool = True,
+    look: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    """Work on each job in a thread of its own until all have ended.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        They should have their `stop` in common.
+    work : callable
+    failed : str
+        The log's event for a job that ended with a `StreamclustError`.
+    stop_others : bool, default=True
+        Whether an error that ends one job stops the others.
+    look : callable, optional
+        Called several times per second, in the main thread, while jobs are at work.
+
+    Returns
+    -------
+    list
+        What `work` returned, in the order in which the jobs ended.
+
+    Raises
+    ------
+    Exception
+        The first that ended a job, after all have ended.
+    ModelsFailedError
+        Instead of it, where the others were not stopped.
+    """
+    _spare_the_collector()
+    _keep_memory_flat()
+    results: list[Result] = []
+    failures: dict[str, Exception] = {}
+
+    def guarded(job: AnyJob) -> None:
+        try:
+            results.append(work(job))
+        except Exception as error:
+            if isinstance(error, StreamclustError):
+                job.log.error(failed, error=str(error))
+            else:
+                job.log.exception("unexpected error")
+            failures.setdefault(job.name, error)
+            if stop_others:
+                job.stop.set()
+
+    threads = [threading.Thread(target=guarded, args=(job,), name=job.name) for job in jobs]
+    with _errors_of_threads_logged():
+        started = _started(threads, jobs, failures)
+        wait_for(started, look)
+    if failures and stop_others:
+        raise next(iter(failures.values()))
+    if failures:
+        raise ModelsFailedError(failures)
+    return results
+
+
+def _started(
+    threads: Sequence[threading.Thread], jobs: Sequence[Job], failures: dict[str, Exception]
+) -> list[threading.Thread]:
+    """Start all threads; if the system refuses one, ask the others to leave."""
+    for number, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError as error:
+            failures[jobs[number].name] = StreamclustError(explained(error))
+            for job in jobs:
+                job.stop.set()
+            return list(threads[:number])
+    return list(threads)
+
+
+@contextmanager
+def _errors_of_threads_logged() -> Iterator[None]:
+    """Log what ends any other thread, as lines of the log."""
+
+    def log(ended: threading.ExceptHookArgs) -> None:
+        error = ended.exc_value
+        if error is not None and not isinstance(error, SystemExit):
+            name = None if ended.thread is None else ended.thread.name
+            structlog.get_logger().error("a thread ended", thread=name, exc_info=error)
+
+    before, threading.excepthook = threading.excepthook, log
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _spare_the_collector() -> None:
+    """Look for cyclic garbage seldom, and never among what was imported.
+
+    A read brings thousands of lists, none of them in a cycle: to look at them again and again took
+    longer than to make them, and to look at everything held a batch up for tens of milliseconds.
+    """
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
+
+
+def _keep_memory_flat() -> None:
+    """Let all threads share one heap, in which the memory of arrays is used again and again.
+
+    Points are read in one thread, learned in another and remembered in a third: with a heap for
+    each, what was freed in one was of no use in the others, and they grew for millions of points.
+    To map and unmap each array instead takes less memory, and a third more time. Who sets one of
+    the MALLOC_ variables knows better.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with suppress(OSError, AttributeError):  # only glibc has this
+        for option, value in _HEAP.items():
+            ctypes.CDLL(None).mallopt(option, value)
+
+
+def wait_for(threads: Iterable[threading.Thread], look: Callable[[], None] = lambda: None) -> None:
+    """Return when all threads have ended; signals are heard meanwhile."""
+    for thread in threads:
+        while thread.is_alive():  # a signal that another thread was given wakes nobody
+            look()
+            thread.join(_LOOK)

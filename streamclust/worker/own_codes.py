@@ -1,0 +1,155 @@
+"""The worker's own codes: of what it has learned, in the transaction that commits it.
+
+The entries between the newest codes and the position are read again when a commit is due. So there
+is one way for all: the steady feed, the warm-up (which has no model yet), and what a setting that
+was switched on finds behind it. Of a commit that is refused no
+codes land; of a long stretch all but the end may have landed before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamclust.encoder.coding import Coder, too_large
+from streamclust.runtime.assemble import points_format
+from streamclust.store.bounded import ReplyTooLargeError
+from streamclust.store.codes import codes_call, last_code
+from streamclust.store.packed_codes import ids_of
+from streamclust.store.ranges import read_up_to
+from streamclust.store.read_size import READ_BYTES, READ_ENTRIES, ReadSize
+from streamclust.store.streams import next_size, order
+from streamclust.store.subscription import newer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from streamclust.runtime.assemble import Settings
+    from streamclust.store.codes import CodesCall
+    from streamclust.store.entries import Found
+    from streamclust.store.keys import Keys
+    from streamclust.store.published import Model
+    from streamclust.store.read_size import OnLess
+
+_FEW = 16
+"""Entries that a read asks for at least, if they aren't large."""
+
+_TEMPORARY = "streamclust"
+"""Group that is made and dropped, to make a stream without an entry."""
+
+
+class OwnCodes:
+    """Gives the entries of a model's streams their codes.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    keys : Keys
+    settings : KMeansSettings or GaussianMixtureSettings
+    reader : redis.Redis
+        For the points. It takes replies of so many bytes at most as the settings have it.
+    on_less : callable, optional
+        Given a sentence, whenever less is asked for because a reply was lost.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        settings: Settings,
+        reader: redis.Redis,
+        on_less: OnLess = lambda _: None,
+    ) -> None:
+        self._client = client
+        self._reader = reader
+        reader.set_response_callback("XREAD", lambda reply, **_: reply)
+        self._keys = keys
+        self._settings = settings
+        spec, encode = points_format(settings.points), settings.encode
+        one = len(settings.streams) == 1
+        self._key = {stream: keys.codes(None if one else stream) for stream in settings.streams}
+        self._coder = {
+            stream: Coder(spec, encode.top, encode.labels, stream, settings.scale)
+            for stream in self._key
+        }
+        self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
+        self._model = newer(client, keys, 0)
+        self._size = ReadSize(READ_BYTES, READ_ENTRIES, on_less)
+
+    def begin(self, position: Mapping[str, str]) -> None:
+        """Take note of where new streams begin: what is before has no codes."""
+        for stream, start in position.items():
+            key = self._key[stream]
+            if order(start) > order(self._done[stream]):
+                self._client.xgroup_create(key, _TEMPORARY, "$", mkstream=True)
+                self._client.xgroup_destroy(key, _TEMPORARY)
+                self._client.execute_command("XSETID", key, start)  # type: ignore[no-untyped-call]
+                self._done[stream] = start
+
+    def up_to(self, position: Mapping[str, str]) -> list[CodesCall]:
+        """Return what a commit at `position` has to write, under the newest published version.
+
+        Of a long stretch all but the end is written at once.
+        """
+        if self._model is None:
+            return []
+        ends = [self._last_piece(stream, end, self._model) for stream, end in position.items()]
+        return [call for call in ends if call is not None]
+
+    def landed(self, position: Mapping[str, str], model: Model | None) -> None:
+        """Take note of a commit; after the first version, catch up with the warm-up."""
+        if self._model is not None:
+            self._done.update(position)
+        first = self._model is None
+        self._model = model or self._model
+        if first and model is not None:
+            self.catch_up(position)
+
+    def catch_up(self, position: Mapping[str, str]) -> None:
+        """Write all codes up to a committed position."""
+        for call in self.up_to(position):
+            self._client.eval(*call)
+        if self._model is not None:
+            self._done.update(position)
+
+    def _last_piece(self, stream: str, end: str, model: Model) -> CodesCall | None:
+        """Return the codes up to `end`; if they are many, write all but the last piece."""
+        held: CodesCall | None = None
+        while coded := self._next(stream, end, model):
+            if held is not None:
+                self._client.eval(*held)
+            held = codes_call(self._key[stream], coded, self._settings.encode.keep)
+            self._done[stream] = ids_of(coded)[-1].decode()
+        return held
+
+    def _next(self, stream: str, end: str, model: Model) -> Sequence[tuple[bytes, list[bytes]]]:
+        """Return the codes of the next entries up to `end`; none if there are no more."""
+        coder = self._coder[stream]
+        if order(end) <= order(self._done[stream]):
+            return []
+        try:
+            entries = self._read(stream, end)
+        except ReplyTooLargeError:
+            entry_id, _ = next_size(self._client, stream, self._done[stream])
+            if not entry_id or order(entry_id) > order(end):
+                return []  # it was trimmed, and what is too large comes later
+            most = self._settings.batch.max_entry_bytes
+            return coder.refuse(entry_id, too_large(most), model).entries
+        return coder(entries, model).entries if entries else []
+
+    def _read(self, stream: str, end: str) -> Found:
+        """Return the next entries up to `end`."""
+        after = self._done[stream]
+        entries = self._size.read(
+            self._reader,
+            lambda count: read_up_to(self._reader, stream, after, end, count),
+            self._size.next_count,
+            stream,
+            after,
+        )
+        if entries:
+            self._size.took(entries)
+        # A read brings entries after `end` too, in vain: it asks for few where commits are short.
+        self._size.most = max(_FEW, min(READ_ENTRIES, 4 * len(entries)))
+        return entries

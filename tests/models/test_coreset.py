@@ -1,0 +1,190 @@
+"""Coresets: their algebra, and that costs on them are those on the stream."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_allclose
+
+from streamclust import kernels
+from streamclust.arrays import Array
+from streamclust.models.coreset import (
+    Coreset,
+    condense,
+    default_size,
+    effective_size,
+    fade,
+    join,
+    thin,
+)
+from tests.numerics import strict_floats
+from tests.strategies import blobs, laws
+
+__all__ = ["strict_floats"]
+
+CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+
+
+def coreset_of(seed: int, n: int, D: int = 2) -> Coreset:
+    """Points with weights of all sizes."""
+    rng = np.random.default_rng(seed)
+    return Coreset(rng.normal(size=(n, D)), rng.uniform(0.1, 4.0, n))
+
+
+def same(a: Coreset, b: Coreset) -> bool:
+    """Whether two hold the same points with the same weights, to within rounding."""
+    return a.X.tolist() == b.X.tolist() and np.allclose(a.w, b.w, rtol=1e-14)
+
+
+def cost(coreset: Coreset, means: Array) -> float:
+    """J of any centroids."""
+    return float(coreset.w @ kernels.assign(coreset.X, means).sqdist)
+
+
+sizes = st.integers(0, 20)
+
+
+@given(a=sizes, b=sizes, c=sizes, seed=st.integers(0, 999))
+@laws
+def test_joining_associates_and_has_a_zero(a: int, b: int, c: int, seed: int) -> None:
+    A, B, C = (coreset_of(seed + i, n) for i, n in enumerate((a, b, c)))
+    assert same(join(join(A, B), C), join(A, join(B, C)))
+    assert same(join(A, Coreset()), A)
+    assert same(join(Coreset(), A), A)
+    assert join(A, B).mass == pytest.approx(A.mass + B.mass)
+
+
+@given(n=sizes, m=sizes, seed=st.integers(0, 999), a=st.floats(0.01, 2.0), b=st.floats(0.01, 2.0))
+@laws
+def test_fading_composes_and_distributes_over_joining(
+    n: int, m: int, seed: int, a: float, b: float
+) -> None:
+    A, B = coreset_of(seed, n), coreset_of(seed + 1, m)
+    assert same(fade(fade(A, a), b), fade(A, a * b))
+    assert same(fade(join(A, B), a), join(fade(A, a), fade(B, a)))
+    assert same(fade(A, 1.0), A)
+
+
+def test_what_has_faded_to_nothing_is_left_out() -> None:
+    old, new = coreset_of(0, 5), coreset_of(1, 7)
+    assert same(join(fade(old, 2.0**-60), new), new)
+    assert len(fade(old, 0.0).w) == 0
+    assert len(fade(fade(old, 1e-300), 1e-300).w) == 0
+
+
+@given(n=st.integers(1, 60), size=st.integers(1, 60), seed=st.integers(0, 10**6))
+@laws
+def test_condensing_keeps_the_mass_and_no_more_than_size_points(
+    n: int, size: int, seed: int
+) -> None:
+    full = coreset_of(seed, n)
+    small = condense(full, full.X[:3], size, np.random.default_rng(seed))
+    assert len(small.X) == len(small.w) == min(n, size)
+    assert small.mass == pytest.approx(full.mass)
+    assert (small.w > 0.0).all()
+    assert {tuple(x) for x in small.X.tolist()} <= {tuple(x) for x in full.X.tolist()}
+
+
+def test_what_fits_stays_as_it_is() -> None:
+    full = coreset_of(0, 30)
+    assert condense(full, full.X[:2], 30, np.random.default_rng(0)) is full
+
+
+def test_points_that_all_lie_on_centroids_are_condensed_too() -> None:
+    X = np.repeat(CENTRES, 100, axis=0)
+    small = condense(Coreset(X, np.ones(300)), CENTRES, 60, np.random.default_rng(0))
+    assert small.mass == pytest.approx(300.0)
+    _, mass = np.unique(small.X, axis=0, return_inverse=True)
+    assert_allclose(np.bincount(mass.ravel(), weights=small.w), 100.0, rtol=0.06)
+
+
+def test_a_far_outlier_is_always_kept() -> None:
+    X = np.concatenate([blobs(300, CENTRES)[0], [[1e4, 1e4]]])
+    for seed in range(20):
+        small = condense(Coreset(X, np.ones(901)), CENTRES, 50, np.random.default_rng(seed))
+        assert [1e4, 1e4] in small.X.tolist()
+
+
+def test_costs_are_right_on_average_for_any_centroids() -> None:
+    X, _ = blobs(400, CENTRES)
+    full = Coreset(X, np.random.default_rng(0).uniform(0.5, 2.0, len(X)))
+    others = np.random.default_rng(1).normal(4.0, 4.0, size=(5, 3, 2))
+    found = np.array(
+        [
+            [cost(small, means) for means in others]
+            for seed in range(60)
+            for small in [condense(full, CENTRES, 100, np.random.default_rng(seed))]
+        ]
+    )
+    exact = np.array([cost(full, means) for means in others])
+    error = found.mean(axis=0) - exact
+    assert (np.abs(error) < 4.0 * found.std(axis=0) / np.sqrt(60) + 0.002 * exact).all()
+    assert (found.std(axis=0) < 0.04 * exact).all()
+
+
+def test_merging_and_reducing_for_long_keeps_the_costs() -> None:
+    X, _ = blobs(4000, CENTRES, seed=3)
+    rng, core = np.random.default_rng(0), Coreset()
+    for batch in np.array_split(np.random.default_rng(1).permutation(X), 40):
+        core = condense(join(core, Coreset(batch, np.ones(len(batch)))), CENTRES, 500, rng)
+    assert len(core.X) <= 500
+    for means in np.random.default_rng(2).normal(4.0, 4.0, size=(5, 3, 2)):
+        assert cost(core, means) == pytest.approx(cost(Coreset(X, np.ones(len(X))), means), rel=0.1)
+
+
+def test_a_batch_is_thinned_as_the_stream_behind_it_grows() -> None:
+    X, _ = blobs(400, CENTRES)
+    batch = Coreset(X, np.ones(1200))
+
+    def kept(mass: float, seed: int = 0) -> Coreset:
+        assigned = kernels.assign(X, CENTRES)
+        return thin(X, batch.w, assigned, mass, 3, 100, np.random.default_rng(seed))
+
+    assert kept(0.0).mass == pytest.approx(1200.0)
+    assert kept(1e6).mass == pytest.approx(1200.0)
+    sizes = [len(kept(mass).X) for mass in (0.0, 1200.0, 8400.0, 1e12)]
+    assert sizes == pytest.approx([400, 200, 50, 1], rel=0.1)  # less what is kept for certain
+    # and what is kept of many batches costs what all of them do, under any centroids
+    thinned = [kept(3e4, seed) for seed in range(300)]
+    for means in np.random.default_rng(1).normal(4.0, 4.0, size=(3, 3, 2)):
+        found = np.mean([cost(each, means) for each in thinned])
+        assert found == pytest.approx(cost(batch, means), rel=0.02)
+
+
+def test_the_same_generator_gives_the_same_points() -> None:
+    full = coreset_of(0, 200)
+    one, same_, other = (
+        condense(full, full.X[:4], 50, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert one.X.tobytes() == same_.X.tobytes()
+    assert one.X.tobytes() != other.X.tobytes()
+
+
+def test_other_units_condense_to_the_same_points() -> None:
+    full = coreset_of(5, 300)
+    here = condense(full, full.X[:4], 50, np.random.default_rng(1))
+    scaled = Coreset(full.X * 1024.0, full.w)
+    there = condense(scaled, scaled.X[:4], 50, np.random.default_rng(1))
+    assert there.X.tolist() == (here.X * 1024.0).tolist()
+    assert_allclose(there.w, here.w, rtol=1e-12)
+
+
+def test_the_effective_size_is_that_of_the_points_that_still_say_something() -> None:
+    X, _ = blobs(1000, CENTRES)
+    full = Coreset(X, np.ones(len(X)))
+    assert effective_size(full, CENTRES) == pytest.approx(3000.0)
+    faded = Coreset(X, 2.0 ** (-np.arange(3000) / 100.0)[::-1])
+    assert effective_size(faded, CENTRES) == pytest.approx(2.0 * faded.mass, rel=0.15)
+    small = condense(full, CENTRES, 300, np.random.default_rng(0))
+    assert 240.0 < effective_size(small, CENTRES) <= 300.0
+
+
+def test_the_default_size_follows_the_components_within_bounds() -> None:
+    assert default_size(3, 2) == 8000
+    assert default_size(200, 2) == 20_000
+    assert default_size(10, 784) == 1337
+    assert default_size(500, 3) == 22_369  # what a pass may cost
+    assert default_size(4096, 3) == 0
+    assert default_size(100, 784) == 0  # 13 points a cluster would say little

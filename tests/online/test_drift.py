@@ -1,0 +1,163 @@
+"""Drift: found where there is one, not where there is none, and the same after a restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
+from streamclust.errors import DataError
+from streamclust.online.drift import Drift, DriftState
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from tests.store.test_checkpoint import same
+
+DETECTORS = ["page_hinkley", "adwin"]
+MEANS = np.array([[0.0, 0.0], [8.0, 1.0], [-5.0, 9.0]])
+
+
+def batch(number: int, moved: float = 0.0, n: int = 100) -> Any:
+    rng = np.random.default_rng(number)
+    return rng.normal(size=(n, 2)) + MEANS[rng.integers(0, 3, n)] + moved
+
+
+def watched(policy: Drift, losses: Any, weight: float = 1000.0) -> list[int]:
+    """Return the batches at which a drift was found."""
+    state, found = DriftState(), []
+    for number, loss in enumerate(losses):
+        state, drifted = policy.watch(state, float(loss), weight, KMeans(1).improvement)
+        found += [number] if drifted else []
+    assert state.drifts == len(found)
+    return found
+
+
+def losses(n: int, jump: float = 1.0, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    return jump * (1.0 + 0.03 * rng.normal(size=n))
+
+
+# ---- the detectors
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("draw", ["normal", "exponential", "lognormal"])
+def test_no_alarm_where_nothing_changes(detector: Any, draw: str) -> None:
+    values = getattr(np.random.default_rng(0), draw)(size=5000)
+    values = 20.0 + values if draw == "normal" else values
+    assert watched(Drift(detector), values, 1.0) == []
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("jump", [2.0, 100.0])
+def test_a_jump_is_found_once_and_soon(detector: Any, jump: float) -> None:
+    found = watched(Drift(detector), [*losses(100), *losses(200, jump, 1)])
+    assert len(found) == 1
+    assert 100 < found[0] < (108 if detector == "page_hinkley" else 150)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_what_gets_better_is_no_drift(detector: Any) -> None:
+    assert watched(Drift(detector), [*losses(100), *losses(200, 0.2)]) == []
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_an_odd_batch_is_no_drift(detector: Any) -> None:
+    values = losses(400)
+    values[[150, 151, 300]] = 1e6
+    assert watched(Drift(detector), values) == []
+
+
+def test_a_change_that_matters_to_nobody_is_none_however_sure() -> None:
+    tiny = [*losses(100), *(1.004 * losses(900, seed=1))]
+    assert watched(Drift(), tiny, 1e9) == []
+
+
+def test_a_lower_threshold_is_quicker() -> None:
+    values = [*losses(100), *losses(100, 1.2, 1)]
+    assert watched(Drift(threshold=5.0), values)[0] < watched(Drift(), values)[0]
+
+
+def test_equal_losses_are_no_trouble() -> None:
+    assert watched(Drift(), np.zeros(50)) == []
+    assert watched(Drift(), np.full(50, 2.0)) == []
+
+
+@pytest.mark.parametrize(
+    "bad", [{"detector": "none"}, {"threshold": 0.0}, {"delta": 1.0}, {"delta": float("nan")}]
+)
+def test_bad_settings_are_named(bad: Any) -> None:
+    with pytest.raises(DataError, match=next(iter(bad))):
+        Drift(**bad)
+
+
+# ---- the learner
+
+
+def run(learner: StreamLearner[Any], numbers: Any, state: Any = None, moved: float = 0.0) -> Any:
+    state = learner.init() if state is None else state
+    found = []
+    for number in numbers:
+        state, info = learner.update(state, batch(number, moved))
+        found += [number] if info.drifted else []
+    return state, found
+
+
+@pytest.mark.parametrize("family", [KMeans(3), GaussianMixture(3, "diag")], ids=["k", "mixture"])
+def test_what_is_done_at_a_drift_brings_the_model_back_within_a_half_life(family: Any) -> None:
+    # Given models with a half-life of 50 batches, and a jump
+    loss = {}
+    for on_drift in ("announce", "forget", "resolve"):
+        policy: Any = Drift(on_drift=on_drift)
+        learner = StreamLearner(family, HalfLife(5000), warm_up=1000, drift=policy)
+        state, found = run(learner, range(100))
+        assert found == []
+        state, found = run(learner, range(100, 150), state, moved=30.0)
+        assert len(found) == 1
+        assert found[0] < 110
+        assert state.drift.drifts == 1
+        # When a half-life has gone
+        test, ones = batch(1000, 30.0, 5000), np.ones(5000)
+        loss[on_drift] = family.loss(family.e_step(state.params, test, ones))
+    # Then the one that was fitted anew is as good as one that never knew another world
+    oracle = fit(family, test)
+    assert loss["resolve"] < oracle.loss + 0.02 * abs(oracle.loss)
+    assert not state.gathering
+    assert loss["resolve"] <= loss["forget"] < loss["announce"]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_units_don_t_matter(detector: Any) -> None:
+    learner = StreamLearner(KMeans(3), HalfLife(5000), warm_up=300, drift=Drift(detector))
+    ends = []
+    for unit in (1.0, 2.0**40):
+        state = learner.init()
+        for number in range(120):
+            state, info = learner.update(state, unit * batch(number, 30.0 * (number > 60)))
+            if info.drifted:
+                ends.append(number)
+    assert len(ends) == 2
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_restart_anywhere_changes_no_bit(detector: Any) -> None:
+    policy: Any = Drift(detector, "resolve")
+    learner = StreamLearner(KMeans(3), HalfLife(20000), warm_up=500, drift=policy)
+    quiet = restarted = learner.init()
+    for number in range(180):
+        X = batch(number, 30.0 * (number > 100))
+        quiet, _ = learner.update(quiet, X)
+        data = encode_checkpoint(Checkpoint(learner=restarted), learner.family)
+        restarted = decode_checkpoint(data, learner.family, "here").learner
+        restarted, _ = learner.update(restarted, X)
+    assert quiet.drift.drifts == 1
+    assert same(restarted, quiet)
+
+
+def test_a_refit_ends_the_suspicion() -> None:
+    learner = StreamLearner(KMeans(3), HalfLife(3000), warm_up=300, drift=Drift())
+    state, _ = run(learner, range(40))
+    state = replace(state, drift=replace(state.drift, drifts=2))
+    assert learner.adopt(state, state.params, state.stats).drift == DriftState(2)

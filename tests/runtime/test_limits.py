@@ -1,0 +1,94 @@
+"""The limit of open files: named where it is hit, raised where that is possible."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from streamclust.runtime.limits import explained, is_out_of_files, open_files, raise_open_files
+from streamclust.store.connect import translated
+from tests.waiting import wait_until
+from tests.worker.harness import LIMIT, STREAMCLUST, Site, environment, kmeans
+
+MODELS = 12
+
+
+def test_a_soft_limit_is_raised_as_far_as_the_hard_one_and_never_lowered() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = min(soft, 512)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+    try:
+        assert raise_open_files(low - 100) == open_files() == low
+        assert raise_open_files(low + 1) == open_files() == low + 1
+        if hard != resource.RLIM_INFINITY:
+            assert raise_open_files(hard + 1) == open_files() == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_an_error_from_too_many_files_is_found_through_others(number: int) -> None:
+    def lost() -> redis.ConnectionError:
+        try:
+            try:
+                raise OSError(number, "Too many open files")
+            except OSError as error:
+                raise redis.ConnectionError("Error 24 connecting") from error
+        except redis.ConnectionError as error:
+            return error
+
+    assert is_out_of_files(lost())
+    assert "RLIMIT_NOFILE" in str(translated(lost(), "redis://here"))
+    assert f"may have {open_files()} files" in explained(lost())
+    assert not is_out_of_files(OSError(errno.ENOSPC, "No space left on device"))
+    assert explained(OSError(errno.ENOSPC, "No space left")) == "no space left"
+    loop = ValueError("a")
+    loop.__cause__ = loop
+    assert not is_out_of_files(loop)
+
+
+def test_models_that_find_no_files_are_parked_beside_those_that_did(
+    tmp_path: Path, valkey_url: str, namespace: str
+) -> None:
+    # Given a worker whose limit is too low for its models
+    site = Site(tmp_path, valkey_url, namespace)
+    site.write({f"m{number}": kmeans(site.stream(str(number))) for number in range(MODELS)})
+    log = tmp_path / "worker.log"
+
+    def events(event: str) -> list[dict[str, Any]]:
+        lines = log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        assert not any(line.startswith("Traceback") for line in lines)
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [line for line in found if line["event"] == event]
+
+    with log.open("w") as out:
+        worker = subprocess.Popen(
+            [STREAMCLUST, "worker"],
+            cwd=tmp_path,
+            env=environment(),
+            stderr=out,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),  # noqa: PLW1509
+        )
+    try:
+        # Then it says so at the start, and some have failed with that reason
+        wait_until(lambda: events("model failed; trying again"), LIMIT)
+        [warning] = events("the limit of open files is too low for all models")
+        assert warning["limit"] == 40
+        for failed in events("model failed; trying again"):
+            assert "this process may have 40 files and connections open" in failed["error"]
+        # while others are learned, and all leave in order
+        with site.client as client:
+            keys = [site.keys(f"m{number}").state for number in range(MODELS)]
+            wait_until(lambda: client.exists(*keys), LIMIT)
+        worker.terminate()
+        assert worker.wait(LIMIT) in (1, 3)
+    finally:
+        worker.kill()
+        worker.wait()
