@@ -223,7 +223,9 @@ class GaussianMixture:
             Sigma_k = (S_k + nu_k Sigma'_k + n_k nu_k / (n_k + nu_k) d d^T) / (n_k + nu_k)
 
         with d = m_k - mu'_k. The mixing weights get as many points as all components together
-        lack. A component that has the weight `prior` has no prior at all: nu_k = 0.
+        lack. A component that has the weight `prior` has no prior at all: nu_k = 0. Points that
+        lie no farther from the last mean than the floor, such as duplicates, say nothing about a
+        shape: a component of too few points keeps its covariance for them.
 
         Parameters
         ----------
@@ -248,6 +250,14 @@ class GaussianMixture:
         if self.covariance_type == "tied":
             share = np.full(len(lacking), stats.mass / both.mass)
         found = self._m_step(both, params, share)
+        if self.covariance_type != "tied" and params.spread is not None:
+            about = self._covariance.estimate(
+                _second_about(stats, params.means), stats.weight, params.covariances
+            )
+            floor = self.reg_covar * params.spread
+            same = (self._covariance.variances(about, *params.means.shape) <= floor).all(axis=1)
+            same &= lacking > 0.0
+            found.covariances[same] = params.covariances[same]
         weights = stats.weight + max(float(prior.sum()) - stats.mass, 0.0) * params.weights
         return replace(found, weights=weights / weights.sum())
 

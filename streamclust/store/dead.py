@@ -146,6 +146,8 @@ class DeadPoints(Dead[DeadPoint]):
     def per_entry(self, n: int) -> NDArray[np.int64]:
         """Return how many each of `n` entries has, which are known by their numbers."""
         counts = np.zeros(n, np.int64)
+        if not self.parts:
+            return counts
         found: Counter[int] = Counter()
         for part in self.parts:
             found[part.entry_id] += _size(part)

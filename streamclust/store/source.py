@@ -41,6 +41,8 @@ _NUMBERS = 1 << 20
 _LETTER_BYTES = 256
 """Bytes of an entry per dead letter that may stay in memory until the letter is written."""
 
+_NO_LETTERS, _NO_POINTS = DeadLetters(), DeadPoints()
+
 _BLOCK_MS = 250
 """How long a read may wait for the first entry, so that a request to stop is seen."""
 
@@ -188,7 +190,9 @@ class Batcher:
             wanted = read[start] + self._full - self._read
             stop = int(np.searchsorted(read, wanted, side="left"))
             self._take(items[start:stop], _part(decoded, rows, start, stop))
-            self._bury(items, decoded.dead[dead[start] : dead[min(stop, len(items))]])
+            last = min(stop, len(items))
+            if dead[last] > dead[start]:
+                self._bury(items, decoded.dead[dead[start] : dead[last]])
             start = stop
             if stop <= len(items):
                 yield self.flush()
@@ -201,7 +205,9 @@ class Batcher:
 
     def flush(self) -> Batch:
         """Return what has been gathered as a batch, full or not."""
-        parts, dead = self._parts, DeadLetters(self._dead).newest(self._keep_dead)
+        parts, dead = self._parts, _NO_LETTERS
+        if self._dead:
+            dead = DeadLetters(self._dead).newest(self._keep_dead)
         gaps = tuple(self._gaps)
         tray, self._tray = self._tray, None
         refused = self._refused
@@ -272,7 +278,7 @@ def _part(decoded: Decoded, edges: NDArray[np.int64], start: int, stop: int) -> 
     """Return the points that the entries `start` to `stop` gave."""
     rows = slice(int(edges[start]), int(edges[min(stop, len(edges) - 1)]))
     w = None if decoded.w is None else decoded.w[rows]
-    return replace(decoded, X=decoded.X[rows], w=w, dead=DeadPoints())
+    return replace(decoded, X=decoded.X[rows], w=w, dead=_NO_POINTS)
 
 
 def batches(

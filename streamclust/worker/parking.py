@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 60.0
 
 _STEADY = 1.0
 """Seconds without a failure, and with all that was learned committed, after which a model counts
-as recovered."""
+as recovered. Where commits are rare, the longest pause without a failure is enough."""
 
 
 def pause(tries: int) -> float:
@@ -125,7 +125,8 @@ class Parking:
         now = time.monotonic()
         if self._resumed is None:
             self._resumed = now
-        if now - self._resumed >= _STEADY and learning.settled:
+        steady = now - self._resumed
+        if (steady >= _STEADY and learning.settled) or steady >= _LONGEST_PAUSE:
             self._job.log.info("the model has recovered", after=self.reason)
             self.forget()
 

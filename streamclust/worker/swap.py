@@ -77,7 +77,7 @@ class Swap:
                 self._check_model(learning)
                 self._take(learning, found)
                 return
-        except (FormatError, DataError) as error:
+        except (FormatError, ValueError, ArithmeticError) as error:  # also what the numerics raise
             self._log.error("refit refused", refit=refit, error=str(error))
         withdraw(self._client, self._keys, refit)
 

@@ -343,6 +343,28 @@ def test_a_worker_refuses_what_does_not_fit_and_goes_on(site: Site) -> None:
     assert "refit" not in reasons(site)
 
 
+def test_a_refit_that_the_numerics_cannot_take_over_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a refit that waits, and whose statistics can't be used
+    drain(poor_site(site, blobs(300)))
+    held_lease(site)
+    with pytest.raises(BusyError):
+        refit(site, timeout=0.0)
+    free_lease(site)
+
+    def fails(*_: Any) -> None:
+        raise np.linalg.LinAlgError("no factor")
+
+    monkeypatch.setattr(Learning, "adopt", fails)
+    feed(site, blobs(30))
+    # When a worker comes Then it refuses the refit, and goes on
+    [refused] = [each for each in drain(site) if each["event"] == "refit refused"]
+    assert refused["error"] == "no factor"
+    assert not waiting(site)
+    assert site.committed("m") == 330
+
+
 def test_a_refit_of_points_that_the_model_has_yet_to_learn_is_refused(site: Site) -> None:
     # Given a refit that waits, and a state of before it, from a backup
     drain(poor_site(site, blobs(300)))

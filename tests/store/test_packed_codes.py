@@ -103,7 +103,7 @@ def test_nothing_is_written_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> 
     # Given a caller who gives less room than is needed
     monkeypatch.setattr(wire, "_CODE_BYTES", 1)
     with pytest.raises(AssertionError, match="bytes may be too few for the codes of 50 entries"):
-        natively(entries_of(50), codes_of([0.1] * 50), 10**30)
+        natively([(b"1-0", [b"x", b"1"])] * 50, codes_of([0.1] * 50), 10**30)
 
 
 def test_codes_and_entries_must_be_as_many() -> None:

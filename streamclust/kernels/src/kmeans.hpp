@@ -111,7 +111,7 @@ void kmeans_assign(const X* x, int64_t N, Search& search, int64_t* labels, doubl
         const int64_t n = N - start < TILE ? N - start : TILE;
         search.nearest(x + start * search.book.D, n, nearest);
         for (int64_t p = 0; p < n; ++p) {
-            const int64_t label = nearest[p].label;  // among NaN it may be one of the padding
+            const int64_t label = nearest[p].label;  // among NaN it may name one of the padding
             labels[start + p] = label < search.book.K ? label : 0;
             sqdist[start + p] = nearest[p].sqdist;
         }

@@ -197,13 +197,12 @@ inline vquad least_lane(vquad v) {
     return other < v ? other : v;
 }
 
-// The number of the first lane that is true; 0 if none is.
+// The number of the first lane that is true; 3 if none is, as among NaN.
 inline int64_t first_true(vlong4 mask) {
 #if defined(__AVX2__)
-    return __builtin_ctz((unsigned)_mm256_movemask_pd((__m256d)mask) | 1u << 4) & 3;
+    return __builtin_ctz((unsigned)_mm256_movemask_pd((__m256d)mask) | 1u << 3);
 #else
-    const int64_t none = ~(mask[0] | mask[1] | mask[2] | mask[3]);
-    return 3 + (mask[0] * 3 | ~mask[0] & (mask[1] * 2 | ~mask[1] & mask[2]) | none & -3);
+    return 3 + (mask[0] * 3 | ~mask[0] & (mask[1] * 2 | ~mask[1] & mask[2]));
 #endif
 }
 

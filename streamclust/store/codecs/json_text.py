@@ -36,6 +36,7 @@ _At = Callable[[NDArray[np.int64]], Iterable[Any]]
 # Objects are tuples of pairs: a key that is there twice is seen.
 _DECODER = json.JSONDecoder(parse_int=float, object_pairs_hook=tuple)
 _loads = _DECODER.decode
+_scan_one = _DECODER.scan_once  # type: ignore[attr-defined]
 _skip_blanks = json.decoder.WHITESPACE.match  # type: ignore[attr-defined]
 
 _AT_ONCE = 1 << 20
@@ -222,7 +223,7 @@ class _Array:
         ends = False
         while place < _PIECE and not ends:
             try:
-                value, end = _DECODER.scan_once(window, _skip_blanks(window, place).end())
+                value, end = _scan_one(window, _skip_blanks(window, place).end())
             except (StopIteration, ValueError, RecursionError):
                 break
             end = _skip_blanks(window, end).end()

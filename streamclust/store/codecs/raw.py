@@ -136,11 +136,9 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
 
 
 def _are_sane(X: NDArray[Any]) -> NDArray[np.bool_]:
-    if X.dtype.itemsize == np.dtype(np.float32).itemsize:
-        return np.isfinite(X)
+    most = min(MAX_MAGNITUDE, float(np.finfo(X.dtype).max))
     with np.errstate(invalid="ignore"):  # a signalling NaN
-        sane: NDArray[np.bool_] = np.abs(X) <= MAX_MAGNITUDE
-    return sane
+        return np.less_equal(np.abs(X), X.dtype.type(most))
 
 
 def _row(point: bytes, layout: Layout) -> list[float]:
