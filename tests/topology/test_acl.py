@@ -27,7 +27,7 @@ from streamclust.refit.span import Span
 from streamclust.store.connect import Address, Server, open_server, translate
 from streamclust.store.keys import Keys
 from streamclust.tables import Chunk
-from streamclust.worker import model as worker
+from streamclust.worker import session as worker
 from tests.worker.harness import LIMIT, add_blocks, blobs, error_line, kmeans, run
 
 FILE = Path(__file__).parents[2] / "deploy" / "redis-acl.conf"
