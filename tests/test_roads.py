@@ -90,7 +90,7 @@ def by_river(kind: str, K: Any, batches: list[Any]) -> Any:
 def test_neither_library_is_imported_before_its_face_is() -> None:
     code = (
         "import sys, streamclust.worker.daemon; assert 'scipy' not in sys.modules;"
-        "import streamclust, streamclust.client.client, streamclust.worker.daemon, streamclust.demo;"
+        "import streamclust, streamclust.client, streamclust.worker.daemon, streamclust.demo;"
         "streamclust.StreamLearner(streamclust.KMeans(2)).init();"
         "assert not {'sklearn', 'river', 'pandas'} & set(sys.modules)"
     )

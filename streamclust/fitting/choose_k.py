@@ -18,12 +18,13 @@ from streamclust.errors import TooFewPointsError
 from streamclust.fitting.em import Climb, InMemory
 from streamclust.fitting.moves import Sample
 from streamclust.fitting.restarts import settle, starts
+from streamclust.fitting.search import search_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streamclust.arrays import Array
-    from streamclust.fitting.moves import Move
+    from streamclust.fitting.moves import Move, Search
     from streamclust.models.family import Family
 
 P = TypeVar("P")
@@ -112,7 +113,8 @@ def is_better(family: Family[P], live: P, found: P, points: Sample) -> bool:
     """
     if not _bounded(family, family.size(live)):
         return True
-    return family.bic(live, points) - family.bic(found, points) > EVIDENCE
+    search = search_of(family)
+    return search.bic(live, points) - search.bic(found, points) > EVIDENCE
 
 
 def _bounded(family: Family[Any], K: int) -> bool:
@@ -132,6 +134,10 @@ class _Search(Generic[P]):
     family: Family[P]
     points: Sample
     rng: np.random.Generator
+
+    @property
+    def moves(self) -> Search[P]:
+        return search_of(self.family)
 
     def ladder(self, seed: tuple[int, ...]) -> P:
         """Return the best of fresh fits with the smallest K, twice as many, ..., the largest.
@@ -154,7 +160,7 @@ class _Search(Generic[P]):
         """Move from `start` until nothing gains, neither in K nor by random swaps."""
         best = self._moved(self._settled(start))
         for _ in range(_SEARCHES):
-            swapped = self.family.search(best.params, self.points.X, self.points.w, self.rng)
+            swapped = self.moves.perturb(best.params, self.points.X, self.points.w, self.rng)
             if swapped is best.params:
                 break
             trial = self._moved(self._settled(swapped))
@@ -167,13 +173,13 @@ class _Search(Generic[P]):
         family, points = self.family.with_components(self.family.size(start)), self.points
         data = InMemory(family, points.X, points.w, self.rng)
         run = settle(family, start, data, points.X, points.w, tol=_TOL, max_iter=_MAX_ITER)
-        return Adapted(run.params, family.bic(run.params, points))
+        return Adapted(run.params, search_of(family).bic(run.params, points))
 
     def _moved(self, best: Adapted[P]) -> Adapted[P]:
         """Split and merge in turn until neither gains."""
         while True:
-            split = self._best_of(best, self.family.splits(best.params, self.points))
-            after = self._best_of(split, self.family.merges(split.params, self.points))
+            split = self._best_of(best, self.moves.propose_splits(best.params, self.points))
+            after = self._best_of(split, self.moves.propose_merges(split.params, self.points))
             if after is best:
                 return best
             best = after
@@ -181,7 +187,7 @@ class _Search(Generic[P]):
     def _best_of(self, best: Adapted[P], moves: Sequence[Move[P]]) -> Adapted[P]:
         """Make the moves that promise to gain, all at once, half of them, ...; or `best` itself."""
         for chosen in self._sets(best.params, moves):
-            trial = self._settled(self.family.exchanged(best.params, chosen))
+            trial = self._settled(self.moves.apply(best.params, chosen))
             if trial.bic < best.bic:
                 return trial
         return best

@@ -7,16 +7,20 @@ the whole solution to its optimum before it decides.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from streamclust.models.coreset import Coreset, effective_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamclust.arrays import Array
+    from streamclust.fitting.em import Climb, Data
 
 P = TypeVar("P")
 
@@ -69,6 +73,66 @@ class Move(Generic[P]):
     drop: tuple[int, ...]
     add: P
     change: float
+
+
+class Search(ABC, Generic[P]):
+    """The moves of one family. A move that a family lacks keeps its default, which does nothing.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    """
+
+    def __init__(self, family: Any) -> None:
+        self.family = family
+
+    @abstractmethod
+    def init(self, X: Array, w: Array, rng: np.random.Generator) -> P:
+        """Return parameters to start from: one run of greedy k-means++ and LS++."""
+
+    def exact_optimum(self, X: Array, w: Array) -> P | None:
+        """Return the global optimum where an algorithm for it is known, else None."""
+        return None
+
+    def leave_optimum(self, params: P, X: Array, w: Array) -> P | None:
+        """Return better parameters than a local optimum of the batch loop, None if there are none.
+
+        The batch loop continues from them.
+        """
+        return None
+
+    def split_merge(
+        self, run: Climb[P], data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
+    ) -> Climb[P]:
+        """Return a better run than `run`, by moves of several components, or `run` itself."""
+        return run
+
+    def perturb(self, params: P, X: Array, w: Array, rng: np.random.Generator) -> P:
+        """Return parameters near `params` that are no worse on the points, by random moves."""
+        return params
+
+    @abstractmethod
+    def optimism(self, n: float, n_features: int) -> float:
+        """Return how much better a fit of `n` points looks on them than on as many others.
+
+        In the units of `Family.improvement`.
+        """
+
+    @abstractmethod
+    def bic(self, params: P, points: Sample) -> float:
+        """Return the BIC by which K is chosen; lower is better."""
+
+    @abstractmethod
+    def propose_splits(self, params: P, points: Sample) -> Sequence[Move[P]]:
+        """Return moves to one component more."""
+
+    @abstractmethod
+    def propose_merges(self, params: P, points: Sample) -> Sequence[Move[P]]:
+        """Return moves to one component fewer."""
+
+    @abstractmethod
+    def apply(self, params: P, moves: Sequence[Move[P]]) -> P:
+        """Return the parameters after moves that share no component; new ones come last."""
 
 
 def sample_of(coreset: Coreset, means: Array) -> Sample:

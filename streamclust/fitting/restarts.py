@@ -11,6 +11,7 @@ import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, square_unit
 from streamclust.fitting.em import Climb, Data, InMemory, climb
+from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import as_integer, as_number
 from streamclust.models.kmeans import KMeans, KMeansParams
 
@@ -151,7 +152,7 @@ def best_of(
 
     runs = list(each(run, range(len(starting))))
     best = reduce(partial(_better, family), (climbed for climbed, _ in runs))
-    return family.rearrange(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
+    return search_of(family).split_merge(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
 
 
 def _better(family: Family[P], one: Climb[P], other: Climb[P]) -> Climb[P]:
@@ -172,11 +173,12 @@ def begins(
         Number of seedings.
     seed : tuple of int
     """
-    optimum = family.optimum(X, w)
+    search = search_of(family)
+    optimum = search.exact_optimum(X, w)
     if optimum is not None:
         return [lambda: optimum]
     draws = [np.random.default_rng((*seed, run)) for run in range(restarts)]
-    return [partial(family.init, X, w, rng) for rng in draws]
+    return [partial(search.init, X, w, rng) for rng in draws]
 
 
 def starts(
@@ -194,9 +196,10 @@ def settle(
 
     `data` sums the e-steps of the points `X`, `w`; `max_iter` bounds its passes to each optimum.
     """
+    search = search_of(family)
     best = climb(family, start, data, tol=tol, max_iter=max_iter)
     gain = np.inf
-    while gain > tol and (start_again := family.escape(best.params, X, w)) is not None:
+    while gain > tol and (start_again := search.leave_optimum(best.params, X, w)) is not None:
         run = climb(family, start_again, data, tol=tol, max_iter=max_iter)
         gain = family.improvement(best.loss, run.loss)
         best = run if gain > 0.0 else best

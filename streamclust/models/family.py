@@ -11,11 +11,9 @@ from streamclust.errors import DataError
 from streamclust.hyperparameters import as_integer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.fitting.em import Climb, Data
-    from streamclust.fitting.moves import Move, Sample
     from streamclust.kernels import Assigned
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
@@ -48,21 +46,6 @@ class Family(Protocol[P]):
 
     def size(self, params: P) -> int:
         """Return the number of components that parameters have."""
-
-    def bic(self, params: P, points: Sample) -> float:
-        """Return the BIC by which K is chosen; lower is better."""
-
-    def splits(self, params: P, points: Sample) -> Sequence[Move[P]]:
-        """Return moves to one component more; see `streamclust.fitting.moves`."""
-
-    def merges(self, params: P, points: Sample) -> Sequence[Move[P]]:
-        """Return moves to one component less."""
-
-    def exchanged(self, params: P, moves: Sequence[Move[P]]) -> P:
-        """Return the parameters after moves that share no component; new ones come last."""
-
-    def init(self, X: Array, w: Array, rng: np.random.Generator) -> P:
-        """Choose parameters to start from, by one run of greedy k-means++ and LS++."""
 
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
@@ -97,28 +80,8 @@ class Family(Protocol[P]):
         The batch `X`, `w` must already be part of `stats`, under its present reference.
         """
 
-    def escape(self, params: P, X: Array, w: Array) -> P | None:
-        """Return parameters from which the batch loop goes on from an optimum, None without any."""
-
-    def rearrange(
-        self, run: Climb[P], data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
-    ) -> Climb[P]:
-        """Return a better run than the best of all, by moves of several components, or `run`."""
-
-    def search(self, params: P, X: Array, w: Array, rng: np.random.Generator) -> P:
-        """Return a start near `params` that is no worse on the points, by random moves."""
-
-    def optimism(self, n: float, n_features: int) -> float:
-        """Return how much better a fit of `n` points looks on them than on as many others.
-
-        In the units of `improvement`.
-        """
-
     def check_spread(self, X: Array) -> None:
         """Refuse points (N, D) that lie so close that the parameters of a fit would underflow."""
-
-    def optimum(self, X: Array, w: Array) -> P | None:
-        """Return the parameters of the global optimum, where there is a way to know it."""
 
     def reorder(self, params: P, order: Labels) -> P:
         """Return the parameters with component `order[k]` as component k; others are left out."""

@@ -10,24 +10,18 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.errors import DataError
-from streamclust.fitting import mixture_moves
-from streamclust.fitting.em import InMemory, climb
-from streamclust.fitting.split_merge import rearrange
 from streamclust.hyperparameters import as_number, check_choice, store
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array
-from streamclust.models.kmeans import KMeans
 from streamclust.models.matching import match
 from streamclust.models.revive import split
-from streamclust.models.spread import positive, robust_variance
+from streamclust.models.spread import positive
 from streamclust.models.stats import Stats, merge, recentre
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.fitting.em import Climb, Data
-    from streamclust.fitting.moves import Move, Sample
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import CovarianceType
 
@@ -124,14 +118,6 @@ class GaussianMixture:
     @property
     def _covariance(self) -> Covariance:
         return COVARIANCES[self.covariance_type]
-
-    def init(self, X: Array, w: Array, rng: np.random.Generator) -> MixtureParams:
-        """Return the mixture of the clusters that one run of K-means finds."""
-        kmeans = KMeans(self.n_components)
-        start = kmeans.init(X, w, rng)
-        clusters = climb(kmeans, start, InMemory(kmeans, X, w, rng)).params
-        spread = positive(robust_variance(X, w))
-        return self.of_labels(X, w, kmeans.predict(clusters, X), clusters.centroids, spread)
 
     def of_labels(
         self, X: Array, w: Array, labels: Labels, means: Array, spread: Array | None
@@ -301,77 +287,6 @@ class GaussianMixture:
         """Return how many points a covariance needs, so as not to be singular without its floor."""
         return n_features + 1 if self.covariance_type == "full" else 2
 
-    def products(self, X: Array) -> float:
-        """Return how many products of coordinates an e-step of `X`, shape (N, D), takes.
-
-        An exponential counts for 32.
-        """
-        N, D = X.shape
-        wide = D if self.covariance_type in ("full", "tied") else 1
-        return float(N * self.n_components * (D * wide + 32))
-
-    def escape(self, params: MixtureParams, X: Array, w: Array) -> MixtureParams | None:
-        """Return None: only several components together know a way; see `rearrange`."""
-        return None
-
-    def rearrange(
-        self,
-        run: Climb[MixtureParams],
-        data: Data[MixtureParams],
-        X: Array,
-        w: Array,
-        *,
-        tol: float,
-        max_iter: int,
-    ) -> Climb[MixtureParams]:
-        """Split and merge components; see `streamclust.fitting.split_merge.rearrange`."""
-        return rearrange(self, run, data, X, w, tol=tol, max_iter=max_iter)
-
-    def search(
-        self, params: MixtureParams, X: Array, w: Array, rng: np.random.Generator
-    ) -> MixtureParams:
-        """Return `params`: no random move is known."""
-        return params
-
-    def optimism(self, n: float, n_features: int) -> float:
-        """Return p / n nats for p free parameters (Akaike 1973)."""
-        shape = self._covariance.shape(self.n_components, n_features)
-        covariances = float(np.prod(shape))
-        if self.covariance_type in ("full", "tied"):  # they are symmetric
-            covariances *= 0.5 * (n_features + 1) / n_features
-        return (self.n_components * (n_features + 1) - 1 + covariances) / n
-
-    def bic(self, params: MixtureParams, points: Sample) -> float:
-        """Return the BIC; see `streamclust.fitting.mixture_moves`."""
-        return mixture_moves.bic(self, params, points)
-
-    def splits(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
-        """Return components cut in two."""
-        return mixture_moves.splits(self, params, points)
-
-    def merges(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
-        """Return pairs of components that become one."""
-        return mixture_moves.merges(self, params, points)
-
-    def exchanged(
-        self, params: MixtureParams, moves: Sequence[Move[MixtureParams]]
-    ) -> MixtureParams:
-        """Return the parameters after moves; new components come last."""
-        dropped = [k for move in moves for k in move.drop]
-        parts = [np.delete(params.weights, dropped), *(move.add.weights for move in moves)]
-        means = [np.delete(params.means, dropped, axis=0), *(move.add.means for move in moves)]
-        covariances = params.covariances
-        if self.covariance_type != "tied":
-            kept = np.delete(covariances, dropped, axis=0)
-            covariances = np.concatenate([kept, *(move.add.covariances for move in moves)])
-        weights = np.concatenate(parts)
-        return replace(
-            params,
-            weights=weights / weights.sum(),
-            means=np.concatenate(means),
-            covariances=covariances,
-        )
-
     def check_spread(self, X: Array) -> None:
         """Refuse points whose covariances would underflow.
 
@@ -387,10 +302,6 @@ class GaussianMixture:
                 f"squares of that, and below {_SMALLEST_SPREAD:g} they are too small for float64: "
                 "multiply the points by a power of ten"
             )
-
-    def optimum(self, X: Array, w: Array) -> MixtureParams | None:
-        """Return None: nobody knows it."""
-        return None
 
     def reorder(self, params: MixtureParams, order: Labels) -> MixtureParams:
         """Return weights, means and covariances in another order."""

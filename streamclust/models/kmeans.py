@@ -11,11 +11,6 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import square_unit
 from streamclust.errors import DataError
-from streamclust.fitting import kmeans_moves
-from streamclust.fitting.hartigan import hartigan
-from streamclust.fitting.moves import Move
-from streamclust.fitting.one_dimensional import optimal_centroids
-from streamclust.fitting.seeding import is_large, local_search, seed_centroids
 from streamclust.hyperparameters import store
 from streamclust.models.family import as_range, named_array
 from streamclust.models.matching import match
@@ -23,11 +18,9 @@ from streamclust.models.revive import reseed
 from streamclust.models.stats import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from streamclust.arrays import Array, Labels, Points
-    from streamclust.fitting.em import Climb, Data
-    from streamclust.fitting.moves import Sample
     from streamclust.models.scaling import Scaling
 
 _UNDERFLOW = 2.0**-800
@@ -92,10 +85,6 @@ class KMeans:
         """Return the number of centroids."""
         return len(params.centroids)
 
-    def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
-        """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
-        return KMeansParams(seed_centroids(X, w, self.n_clusters, rng))
-
     def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
         """Assign each point to its nearest centroid; return counts and sums about it."""
         return self.assigning_e_step(params, X, w)[0]
@@ -145,67 +134,8 @@ class KMeans:
         """Reseed dying clusters on the batch; see `streamclust.models.revive.reseed`."""
         return reseed(stats, dying, X, w, rng)
 
-    def escape(self, params: KMeansParams, X: Array, w: Array) -> KMeansParams | None:
-        """Move single points, unless K is too large; see `streamclust.fitting.hartigan.hartigan`."""
-        K = len(params.centroids)
-        if K == 1 or is_large(X, K):
-            return None
-        centroids = hartigan(X, w, params.centroids)
-        return None if centroids is None else KMeansParams(centroids)
-
-    def rearrange(
-        self,
-        run: Climb[KMeansParams],
-        data: Data[KMeansParams],
-        X: Array,
-        w: Array,
-        *,
-        tol: float,
-        max_iter: int,
-    ) -> Climb[KMeansParams]:
-        """Return `run`: single points have moved already, see `escape`."""
-        return run
-
-    def search(
-        self, params: KMeansParams, X: Array, w: Array, rng: np.random.Generator
-    ) -> KMeansParams:
-        """Swap centroids for points; see `streamclust.fitting.seeding.local_search`."""
-        if len(params.centroids) == 1:
-            return params
-        return KMeansParams(local_search(X, w, params.centroids, rng))
-
-    def optimism(self, n: float, n_features: int) -> float:
-        """Return 2 K / n: each centroid is off by its cluster's variance over its points.
-
-        J is lower by a share K / n of itself on the points of the fit, and higher on others.
-        """
-        return 2.0 * self.n_clusters / n
-
-    def bic(self, params: KMeansParams, points: Sample) -> float:
-        """Return the BIC of round Gaussians; see `streamclust.fitting.kmeans_moves`."""
-        return kmeans_moves.bic(params.centroids, points)
-
-    def splits(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
-        """Return clusters cut in two."""
-        return [_move(each) for each in kmeans_moves.splits(params.centroids, points)]
-
-    def merges(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
-        """Return pairs of clusters that become one."""
-        return [_move(each) for each in kmeans_moves.merges(params.centroids, points)]
-
-    def exchanged(self, params: KMeansParams, moves: Sequence[Move[KMeansParams]]) -> KMeansParams:
-        """Return the centroids after moves; new ones come last."""
-        kept = np.delete(params.centroids, [k for move in moves for k in move.drop], axis=0)
-        return KMeansParams(np.concatenate([kept, *(move.add.centroids for move in moves)]))
-
     def check_spread(self, X: Array) -> None:
         """Accept all points; see `KMeansParams.unit`."""
-
-    def optimum(self, X: Array, w: Array) -> KMeansParams | None:
-        """Return the best centroids in one dimension; see `streamclust.fitting.one_dimensional`."""
-        if X.shape[1] != 1 or not len(X):
-            return None
-        return KMeansParams(optimal_centroids(X[:, 0], w, self.n_clusters)[:, None])
 
     def reorder(self, params: KMeansParams, order: Labels) -> KMeansParams:
         """Return the centroids in another order."""
@@ -278,10 +208,6 @@ class KMeans:
         if not (scale > 0.0).all():
             raise DataError("scale holds a number that isn't positive")
         return KMeansParams(centroids, scale)
-
-
-def _move(move: Move[Array]) -> Move[KMeansParams]:
-    return Move(move.drop, KMeansParams(move.add), move.change)
 
 
 def _comparable(params: KMeansParams, X: Array) -> tuple[Array, Array, float]:

@@ -17,6 +17,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.choose_k import adapt, is_better
 from streamclust.fitting.moves import sample_of
 from streamclust.fitting.restarts import begins, best_of
+from streamclust.fitting.search import search_of
 from streamclust.models.coreset import condense, effective_size
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
             return Answer(None)
     sketch = _sketch(family, problem)
     rng = np.random.default_rng((*seed, restarts))
-    nearby = partial(family.search, problem.live, sketch.X, sketch.w, rng)
+    nearby = partial(search_of(family).perturb, problem.live, sketch.X, sketch.w, rng)
     starting: list[Callable[[], P]] = [nearby, *begins(family, sketch.X, sketch.w, restarts, seed)]
     draws = (*seed, restarts + 1)
     try:
@@ -160,4 +161,5 @@ def _optimism(family: Family[P], n_features: int, n: float, mass: float) -> floa
     The live model has seen those points, and more, `mass` in all: what is left over is the
     difference of the two samples' optimism.
     """
-    return max(0.0, family.optimism(n, n_features) - family.optimism(mass, n_features))
+    optimism = search_of(family).optimism
+    return max(0.0, optimism(n, n_features) - optimism(mass, n_features))

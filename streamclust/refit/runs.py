@@ -10,6 +10,7 @@ import numpy as np
 from streamclust.errors import StoppedError
 from streamclust.fitting.em import climb
 from streamclust.fitting.restarts import settle, starts
+from streamclust.fitting.search import search_of
 from streamclust.refit.data import Watched
 
 if TYPE_CHECKING:
@@ -226,4 +227,4 @@ def _rearranged(family: Family[Any], run: Climb[Any], data: Watched, plan: Plan)
     if not data.points.whole:
         return run
     X, w = data.points.sample
-    return family.rearrange(run, data, X, w, tol=plan.tol, max_iter=plan.max_iter)
+    return search_of(family).split_merge(run, data, X, w, tol=plan.tol, max_iter=plan.max_iter)

@@ -11,7 +11,7 @@ import pytest
 import redis
 from numpy.typing import NDArray
 
-from streamclust.client.client import ingest as module
+from streamclust.client import ingest as module
 from streamclust.client.ingest import IngestReport, ingest
 from streamclust.errors import DataError, ServerError, ServerUnreachableError
 from streamclust.store.points import Entry, PointsFormat, decode, detect

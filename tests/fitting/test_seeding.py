@@ -16,6 +16,7 @@ from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.errors import TooFewPointsError
 from streamclust.fitting import seeding
+from streamclust.fitting.search import search_of
 from streamclust.fitting.seeding import in_rounds, kmeans_plusplus, local_search, seed_centroids
 from streamclust.models.kmeans import KMeans
 from tests.numerics import strict_floats
@@ -211,9 +212,9 @@ def test_a_large_codebook_is_seeded_in_memory_that_is_linear(
     rng = np.random.default_rng(0)
     X, K = rng.normal(size=(20_000, 3)), 2000
     tracemalloc.start()
-    params = KMeans(K).init(X, np.ones(len(X)), rng)
+    params = search_of(KMeans(K)).init(X, np.ones(len(X)), rng)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert distinct(params.centroids) == K
     assert peak < len(X) * K * 8 / 20
-    assert KMeans(K).escape(params, X, np.ones(len(X))) is None
+    assert search_of(KMeans(K)).leave_optimum(params, X, np.ones(len(X))) is None

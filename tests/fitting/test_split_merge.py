@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from streamclust import Forgetting, GaussianMixture, HalfLife, StreamLearner, fit
 from streamclust.arrays import Array
 from streamclust.fitting.em import Climb, InMemory, climb
+from streamclust.fitting.search import search_of
 from streamclust.models.covariance import COVARIANCES
 from streamclust.models.gaussian_mixture import MixtureParams
 from streamclust.models.revive import relocate
@@ -38,7 +39,7 @@ def moved(
     """Where the moves lead from there."""
     w = np.ones(len(X)) if w is None else w
     data = InMemory(family, X, w, np.random.default_rng(0))
-    return family.rearrange(run, data, X, w, tol=1e-6, max_iter=100)
+    return search_of(family).split_merge(run, data, X, w, tol=1e-6, max_iter=100)
 
 
 @kinds
@@ -48,7 +49,7 @@ def test_two_components_on_one_blob_and_one_on_two_are_put_right(kind: Covarianc
     start = MixtureParams(
         np.full(4, 0.25),
         np.array([[-0.5, 0.0], [0.5, 0.0], [4.5, 4.5], [9.0, 9.0]]),
-        family.init(X, np.ones(len(X)), np.random.default_rng(0)).covariances,
+        search_of(family).init(X, np.ones(len(X)), np.random.default_rng(0)).covariances,
         kind,
     )
     stuck = climbed(family, start, X)
@@ -152,7 +153,7 @@ def test_where_all_points_are_few_places_each_has_its_component() -> None:
 def test_weight_two_is_the_point_twice_for_moves_too(kind: CovarianceType) -> None:
     X, _ = blobs(60, CENTRES, seed=7)
     family, twice = mixture_of(kind, 4), np.concatenate([X, X])
-    start = family.init(X, np.ones(len(X)), np.random.default_rng(3))
+    start = search_of(family).init(X, np.ones(len(X)), np.random.default_rng(3))
     doubled = climb(
         family, start, InMemory(family, X, np.full(len(X), 2.0), np.random.default_rng(0))
     )

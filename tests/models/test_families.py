@@ -54,7 +54,7 @@ def test_both_families_have_the_same_verbs_with_the_same_arguments(verb: str) ->
 
 
 def test_the_verbs_of_the_algebra_are_among_them() -> None:
-    assert {"init", "e_step", "m_step", "revive", "prior_stats", "loss"} <= set(VERBS)
+    assert {"e_step", "m_step", "revive", "prior_stats", "loss"} <= set(VERBS)
 
 
 @pytest.mark.parametrize("attribute", ["kind", "objective"])

@@ -18,6 +18,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from streamclust.arrays import Array
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, MixtureParams
 from streamclust.models.stats import CovarianceType
 from tests.strategies import (
@@ -214,7 +215,7 @@ def test_covariances_that_leave_are_symmetric_positive_definite(kind: Covariance
     X = rng.integers(-2, 3, size=(40, 4)).astype(float)
     X[:, 3] = X[:, 2]  # a copy: without a floor nothing here is positive definite
     family = GaussianMixture(5, kind)
-    params = family.init(X, np.ones(40), rng)
+    params = search_of(family).init(X, np.ones(40), rng)
     for _ in range(20):
         params = family.m_step(family.e_step(params, X, np.ones(40)), params)
         if kind in ("full", "tied"):
@@ -232,7 +233,7 @@ def test_the_floor_is_relative_to_the_variance_of_the_data(
     # Two clusters without any spread of their own, 2 apart: the variance over all data is 1.
     X = unit * np.repeat([[-1.0, -1.0], [1.0, 1.0]], 10, axis=0)
     family = GaussianMixture(2, kind, reg_covar=1e-3)
-    params = family.init(X, np.ones(20), np.random.default_rng(0))
+    params = search_of(family).init(X, np.ones(20), np.random.default_rng(0))
     roots = (
         np.linalg.eigvalsh(params.covariances) if kind in ("full", "tied") else params.covariances
     )

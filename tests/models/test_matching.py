@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
+from streamclust.fitting.search import search_of
 from streamclust.models.matching import match
 from tests.numerics import strict_floats
 from tests.strategies import FAMILIES, blobs, family_of, laws
@@ -35,7 +36,7 @@ def test_a_family_in_another_order_is_found_again(name: str) -> None:
     rng = np.random.default_rng(1)
     X, _ = blobs(30, rng.normal(size=(4, 3)) * 9.0)
     family = family_of(name, 4)
-    params = family.init(X, np.ones(len(X)), rng)
+    params = search_of(family).init(X, np.ones(len(X)), rng)
     order = np.array([2, 0, 3, 1])
     shuffled = family.reorder(params, order)
     assert_array_equal(order[family.match(shuffled, params)], np.arange(4))
@@ -51,8 +52,8 @@ def test_units_of_the_features_do_not_decide_for_a_mixture() -> None:
     rng = np.random.default_rng(0)
     family = family_of("diag", 2)
     X = rng.normal(size=(400, 2)) + np.repeat([[0.0, 0.0], [20.0, 0.0]], 200, axis=0)
-    params = family.init(X * [1.0, 1e6], np.ones(400), rng)
+    params = search_of(family).init(X * [1.0, 1e6], np.ones(400), rng)
     Y = X + np.array([0.0, 0.3])
-    other = family.init(Y[::-1] * [1.0, 1e6], np.ones(400), np.random.default_rng(3))
+    other = search_of(family).init(Y[::-1] * [1.0, 1e6], np.ones(400), np.random.default_rng(3))
     matched = family.reorder(other, family.match(other, params))
     assert_allclose(matched.means[:, 0], params.means[:, 0], atol=1.0)

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 from streamclust import HalfLife, KMeans, StreamLearner
 from streamclust.arrays import Labels
+from streamclust.fitting.search import search_of
 from streamclust.models.matching import continued
 from streamclust.online.components import absent
 from streamclust.online.state import LearnerState
@@ -105,7 +106,7 @@ def test_a_refit_with_another_number_of_components_is_taken_over(name: str) -> N
     before = places_of(state)
     X, _ = blobs(500, PLACES[[5, 3, 2, 0, 4]], seed=9)
     family = learner.family.with_components(5)
-    params = family.init(X, np.ones(len(X)), np.random.default_rng(0))
+    params = search_of(family).init(X, np.ones(len(X)), np.random.default_rng(0))
     after = places_of(learner.adopt(state, params, family.e_step(params, X, np.ones(len(X)))))
     assert {n: p for n, p in after.items() if n < 4} == {n: p for n, p in before.items() if p != 1}
     assert {p for n, p in after.items() if n >= 4} == {4, 5}

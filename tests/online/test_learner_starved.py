@@ -22,6 +22,7 @@ from streamclust import (
 from streamclust.arrays import Array
 from streamclust.errors import DataError, UnlearnableError
 from streamclust.fitting.restarts import fit
+from streamclust.fitting.search import search_of
 from streamclust.models import MixtureParams
 from streamclust.models.stats import CovarianceType
 from streamclust.online.state import LearnerState
@@ -113,7 +114,7 @@ def test_components_of_enough_points_have_no_prior(
 ) -> None:
     X, _ = blobs(data.draw(st.integers(20, 60)), CENTRES, seed=data.draw(st.integers(0, 99)))
     family = mixture_of(kind, 4)
-    params = family.init(X, np.ones(len(X)), np.random.default_rng(0))
+    params = search_of(family).init(X, np.ones(len(X)), np.random.default_rng(0))
     stats = family.e_step(params, X, np.ones(len(X)))
     plain = family.m_step(stats, params)
     topped = family.map_step(stats, params, np.full(4, stats.weight.min()))
@@ -126,7 +127,7 @@ def test_components_of_enough_points_have_no_prior(
 def test_without_points_the_prior_is_the_answer(kind: CovarianceType) -> None:
     X, _ = blobs(30, CENTRES)
     family = mixture_of(kind, 4, reg_covar=0.1)
-    params = family.init(X, np.ones(len(X)), np.random.default_rng(0))
+    params = search_of(family).init(X, np.ones(len(X)), np.random.default_rng(0))
     nothing = family.e_step(params, X[:1], np.full(1, 1e-90))
     kept = family.map_step(nothing, params, np.full(4, 10.0))
     for wanted, got in zip(

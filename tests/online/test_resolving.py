@@ -13,6 +13,7 @@ from streamclust import Forgetting, HalfLife, KMeans, PowerSchedule, StreamLearn
 from streamclust.arrays import Array
 from streamclust.fitting.em import InMemory, climb
 from streamclust.fitting.restarts import fit
+from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
 from streamclust.models.stats import reorder
 from streamclust.online.resolving import Problem, judge, solve
@@ -207,4 +208,6 @@ def test_optimism_is_the_gap_between_the_points_of_a_fit_and_others(name: str) -
         here = family.loss(family.e_step(run.params, part, np.ones(n)))
         gaps.append(family.improvement(fresh, here))
     error = float(np.std(gaps)) / 7.0
-    assert np.mean(gaps) == pytest.approx(family.optimism(n, 3), rel=0.1, abs=3.0 * error)
+    assert np.mean(gaps) == pytest.approx(
+        search_of(family).optimism(n, 3), rel=0.1, abs=3.0 * error
+    )

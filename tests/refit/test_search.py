@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris
 from streamclust import KMeans, KMeansParams
 from streamclust.arrays import Array
 from streamclust.errors import DataError, StoppedError, TooFewPointsError
+from streamclust.fitting.search import search_of
 from streamclust.refit.data import Gathered, gather
 from streamclust.refit.runs import Pass, Plan, search
 from streamclust.refit.sources import Checked, Points, points
@@ -94,7 +95,7 @@ def test_the_sample_is_uniform() -> None:
 def test_chunks_add_up_to_the_whole(name: str) -> None:
     table, family = a_table(), family_of(name, 3)
     whole, chunked = gather(table, 0), by_chunks(table)
-    params = family.init(*whole.sample, np.random.default_rng(0))
+    params = search_of(family).init(*whole.sample, np.random.default_rng(0))
     a, b = (each.e_step(family, params, lambda: False) for each in (whole, chunked))
     assert_allclose(b.weight, a.weight)
     assert_allclose(b.first, a.first, atol=1e-9)
@@ -107,7 +108,7 @@ def test_chunks_add_up_to_the_whole(name: str) -> None:
 def test_it_beats_or_equals_the_live_model_and_says_by_what(name: str) -> None:
     family, whole = family_of(name, 3), gather(a_table(), 0)
     X, w = whole.sample
-    live = family.init(X[:40], w[:40], np.random.default_rng(0))
+    live = search_of(family).init(X[:40], w[:40], np.random.default_rng(0))
     found = search(family, whole, live, Plan(restarts=0))
     assert [run.start for run in found.runs] == ["live"]
     assert found.live_loss is not None

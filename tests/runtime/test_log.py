@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import structlog
 
+from streamclust.runtime import log as module
 from streamclust.runtime.log import LogOutput, configure_log
-from streamclust.worker import log as module
 from tests.waiting import wait_until
 from tests.worker.harness import (
     LIMIT,

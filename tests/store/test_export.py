@@ -12,6 +12,7 @@ import pytest
 
 from streamclust.arrays import Array
 from streamclust.errors import DataError
+from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.stats import CovarianceType
 from streamclust.store.export import named_arrays, to_npz
@@ -25,7 +26,7 @@ X = np.random.default_rng(0).normal(size=(400, 3)) @ np.array(
 
 def model_of(family: Any, points: Array = X) -> Model:
     w = np.ones(len(points))
-    params = family.init(points, w, np.random.default_rng(1))
+    params = search_of(family).init(points, w, np.random.default_rng(1))
     stats = family.e_step(params, points, w)
     params = family.m_step(stats, params)
     return Model("m", 7, "step", family, params, stats.weight, {"s": "1-0"}, 400, 0.5, 1.0, ())

@@ -1,0 +1,157 @@
+"""How better centroids are looked for: seeding, swaps, moves of single points, another K.
+
+Where K adapts, each cluster is a round Gaussian with a variance of its own: the classification
+likelihood of X-means (Pelleg & Moore 2000), with one variance per cluster instead of one for all,
+because clusters differ in size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamclust import kernels
+from streamclust.fitting.hartigan import hartigan
+from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
+from streamclust.fitting.one_dimensional import optimal_centroids
+from streamclust.fitting.seeding import is_large, local_search, seed_centroids
+from streamclust.models.kmeans import KMeans, KMeansParams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamclust.arrays import Array, Labels
+
+_FLOOR = 1e-6
+"""Least variance of a cluster, as a share of that of all points: equal points are no evidence."""
+
+_PASSES = 20
+"""Of Lloyd's algorithm on the halves of one cluster."""
+
+
+class KMeansSearch(Search[KMeansParams]):
+    """The moves of K-means."""
+
+    family: KMeans
+
+    def init(self, X: Array, w: Array, rng: np.random.Generator) -> KMeansParams:
+        """Return centroids drawn by greedy k-means++ and improved by swaps (LS++)."""
+        return KMeansParams(seed_centroids(X, w, self.family.n_clusters, rng))
+
+    def exact_optimum(self, X: Array, w: Array) -> KMeansParams | None:
+        """Return the best centroids in one dimension; see `streamclust.fitting.one_dimensional`."""
+        if X.shape[1] != 1 or not len(X):
+            return None
+        return KMeansParams(optimal_centroids(X[:, 0], w, self.family.n_clusters)[:, None])
+
+    def leave_optimum(self, params: KMeansParams, X: Array, w: Array) -> KMeansParams | None:
+        """Move single points, unless K is too large; see `streamclust.fitting.hartigan`."""
+        K = len(params.centroids)
+        if K == 1 or is_large(X, K):
+            return None
+        centroids = hartigan(X, w, params.centroids)
+        return None if centroids is None else KMeansParams(centroids)
+
+    def perturb(
+        self, params: KMeansParams, X: Array, w: Array, rng: np.random.Generator
+    ) -> KMeansParams:
+        """Swap centroids for points; see `streamclust.fitting.seeding.local_search`."""
+        if len(params.centroids) == 1:
+            return params
+        return KMeansParams(local_search(X, w, params.centroids, rng))
+
+    def optimism(self, n: float, n_features: int) -> float:
+        """Return 2 K / n: each centroid is off by its cluster's variance over its points.
+
+        J is lower by a share K / n of itself on the points of the fit, and higher on others.
+        """
+        return 2.0 * self.family.n_clusters / n
+
+    def bic(self, params: KMeansParams, points: Sample) -> float:
+        """Return -2 L + p log n of hard-assigned points, each cluster with a variance of its own.
+
+        p is K (D + 2) - 1: centroids, variances, shares. A cluster of fewer points than
+        parameters, D + 2, is worse than any fit is good.
+        """
+        K, D = params.centroids.shape
+        mass, inertia, _ = _clusters(params.centroids, points.X, points.mass)
+        thin = THIN * int((mass < D + 2.0).sum())
+        misfit = float(_misfit(mass, inertia, points).sum())
+        return float(thin + misfit + (K * (D + 2) - 1) * np.log(points.n))
+
+    def propose_splits(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
+        """Return clusters cut in two, both halves settled on the cluster's own points."""
+        K, D = params.centroids.shape
+        mass, inertia, labels = _clusters(params.centroids, points.X, points.mass)
+        whole, price = _misfit(mass, inertia, points), (D + 2.0) * np.log(points.n)
+        order = np.argsort(labels, kind="stable")
+        ends = np.searchsorted(labels[order], np.arange(K + 1))
+        moves = []
+        for k in range(K):
+            rows = order[ends[k] : ends[k + 1]]
+            if mass[k] < 2.0 * (D + 2.0):
+                continue
+            halves = _halves(points.X[rows], points.mass[rows])
+            parts, spreads, _ = _clusters(halves, points.X[rows], points.mass[rows])
+            if parts.min() >= D + 2.0:
+                change = _misfit(parts, spreads, points).sum() - whole[k] + price
+                moves.append(Move((k,), KMeansParams(halves), float(change)))
+        return moves
+
+    def propose_merges(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
+        """Return each cluster merged with the one that it differs from the least."""
+        centroids = params.centroids
+        D = centroids.shape[1]
+        mass, inertia, _ = _clusters(centroids, points.X, points.mass)
+        apart, price = _misfit(mass, inertia, points), (D + 2.0) * np.log(points.n)
+        both = mass[:, None] + mass
+        between = mass[:, None] * mass / both * kernels.squared_distances(centroids, centroids)
+        together = _misfit(both, inertia[:, None] + inertia + between, points)
+        change = together - apart[:, None] - apart - price
+        return [
+            Move(
+                (i, j),
+                KMeansParams((mass[[i, j]] @ centroids[[i, j]] / both[i, j])[None]),
+                float(change[i, j]),
+            )
+            for i, j in partners(change)
+        ]
+
+    def apply(self, params: KMeansParams, moves: Sequence[Move[KMeansParams]]) -> KMeansParams:
+        """Return the centroids after moves; new ones come last."""
+        kept = np.delete(params.centroids, [k for move in moves for k in move.drop], axis=0)
+        return KMeansParams(np.concatenate([kept, *(move.add.centroids for move in moves)]))
+
+
+def _halves(X: Array, w: Array) -> Array:
+    """Return two centroids where Lloyd's algorithm rests from a cut across the widest axis."""
+    centroids = cut(X, w)
+    for _ in range(_PASSES):
+        sums = kernels.kmeans_step(X, w, centroids)
+        if not sums.weight.min() > 0.0 or not sums.first.any():
+            break
+        centroids = centroids + sums.first / sums.weight[:, None]
+    return centroids
+
+
+def _clusters(centroids: Array, X: Array, mass: Array) -> tuple[Array, Array, Labels]:
+    """Return the mass and the inertia of each cluster, (K,), and the points' labels, (M,)."""
+    labels, sqdist = kernels.assign(X, centroids)
+    K = len(centroids)
+    weight, inertia = (
+        np.bincount(labels, each, minlength=K).astype(np.float64)  # also where there is no point
+        for each in (mass, mass * sqdist)
+    )
+    return weight, inertia, labels
+
+
+def _misfit(mass: Array, inertia: Array, points: Sample) -> Array:
+    """Return -2 L of clusters of the given mass and inertia, with their unbiased variances."""
+    D = points.X.shape[1]
+    unbiased = inertia / (D * np.maximum(mass - 1.0, 1.0))
+    floor = max(_FLOOR * points.variance, np.finfo(float).tiny)
+    variance = np.maximum(unbiased, floor)
+    share = np.maximum(mass, np.finfo(float).tiny) / points.n
+    each = D * np.log(2.0 * np.pi * variance) - 2.0 * np.log(share)
+    return np.asarray(mass * each + inertia / variance)

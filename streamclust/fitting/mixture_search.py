@@ -1,0 +1,168 @@
+"""How better mixtures are looked for: the start from K-means, split-and-merge, another K.
+
+Where K adapts, a component is cut by EM for two on the points that it is responsible for, whose
+gain is a lower bound of what all points gain; a merged one keeps both moments. Both are the moves
+of split-and-merge EM (Ueda, Nakano, Ghahramani & Hinton 2000), one at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamclust import kernels
+from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.kmeans_search import KMeansSearch
+from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
+from streamclust.fitting.split_merge import likeness, rearrange
+from streamclust.models.criteria import mixture_parameters
+from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
+from streamclust.models.kmeans import KMeans
+from streamclust.models.revive import joined
+from streamclust.models.spread import positive, robust_variance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamclust.arrays import Array
+    from streamclust.fitting.em import Climb, Data
+
+_PASSES = 20
+"""Of EM on the halves of one component."""
+
+_NEGLIGIBLE = 1e-3
+"""Responsibility below which a point has no part in how a component is cut."""
+
+
+class MixtureSearch(Search[MixtureParams]):
+    """The moves of a Gaussian mixture."""
+
+    family: GaussianMixture
+
+    def init(self, X: Array, w: Array, rng: np.random.Generator) -> MixtureParams:
+        """Return the mixture of the clusters that one run of K-means finds."""
+        kmeans = KMeans(self.family.n_components)
+        start = KMeansSearch(kmeans).init(X, w, rng)
+        clusters = climb(kmeans, start, InMemory(kmeans, X, w, rng)).params
+        labels, spread = kmeans.predict(clusters, X), positive(robust_variance(X, w))
+        return self.family.of_labels(X, w, labels, clusters.centroids, spread)
+
+    def split_merge(
+        self,
+        run: Climb[MixtureParams],
+        data: Data[MixtureParams],
+        X: Array,
+        w: Array,
+        *,
+        tol: float,
+        max_iter: int,
+    ) -> Climb[MixtureParams]:
+        """Split and merge components; see `streamclust.fitting.split_merge.rearrange`."""
+        return rearrange(self.family, run, data, X, w, tol=tol, max_iter=max_iter)
+
+    def optimism(self, n: float, n_features: int) -> float:
+        """Return p / n nats for p free parameters (Akaike 1973)."""
+        family = self.family
+        return mixture_parameters(family.n_components, n_features, family.covariance_type) / n
+
+    def bic(self, params: MixtureParams, points: Sample) -> float:
+        """Return -2 L + p log n.
+
+        A component of fewer points than parameters is worse than any fit is good: its likelihood
+        is no evidence.
+        """
+        K, D = params.means.shape
+        stats = self.family.e_step(params, points.X, points.mass)
+        thin = THIN * int((stats.weight < _parameters(self.family, D)).sum())
+        p = mixture_parameters(K, D, self.family.covariance_type)
+        return float(thin - 2.0 * stats.objective + p * np.log(points.n))
+
+    def propose_splits(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
+        """Return components cut in two, both halves settled on the component's own points."""
+        family, needed = self.family, _parameters(self.family, params.means.shape[1])
+        price = needed * np.log(points.n)
+        responsibilities = family.responsibilities(params, points.X)
+        moves = []
+        for k, own in enumerate(responsibilities.T):
+            rows = own > _NEGLIGIBLE
+            X, mass = points.X[rows], points.mass[rows] * own[rows]
+            if mass.sum() < 2.0 * needed:
+                continue
+            whole = kernels.log_gaussians(X, *_one(params, k), family.covariance_type)[:, 0]
+            halves = _halves(family, X, mass, params.spread)
+            if halves is None:
+                continue
+            gain = float(mass @ (family.with_components(2).score_points(halves, X) - whole))
+            add = replace(halves, weights=params.weights[k] * halves.weights)
+            moves.append(Move((k,), add, -2.0 * gain + price))
+        return moves
+
+    def propose_merges(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
+        """Return each component merged with the one whose responsibilities are the most alike."""
+        family = self.family
+        joint = family.log_joint(params, points.X)
+        responsibilities = kernels.normalise(joint)[0]
+        price = _parameters(family, params.means.shape[1]) * np.log(points.n)
+        stats = family.prior_stats(params, 1.0)
+        moves = []
+        for i, j in partners(-likeness(responsibilities, points.mass)):
+            merged = _component(family.m_step(joined(stats, j, i), params), i)
+            both = points.mass * (responsibilities[:, i] + responsibilities[:, j])
+            one = family.with_components(1).log_joint(merged, points.X)[:, 0]
+            two = np.logaddexp(joint[:, i], joint[:, j])
+            used = both > 0.0
+            gain = float(both[used] @ (one[used] - two[used]))
+            moves.append(Move((i, j), merged, -2.0 * gain - price))
+        return moves
+
+    def apply(self, params: MixtureParams, moves: Sequence[Move[MixtureParams]]) -> MixtureParams:
+        """Return the parameters after moves; new components come last."""
+        dropped = [k for move in moves for k in move.drop]
+        parts = [np.delete(params.weights, dropped), *(move.add.weights for move in moves)]
+        means = [np.delete(params.means, dropped, axis=0), *(move.add.means for move in moves)]
+        covariances = params.covariances
+        if self.family.covariance_type != "tied":
+            kept = np.delete(covariances, dropped, axis=0)
+            covariances = np.concatenate([kept, *(move.add.covariances for move in moves)])
+        weights = np.concatenate(parts)
+        return replace(
+            params,
+            weights=weights / weights.sum(),
+            means=np.concatenate(means),
+            covariances=covariances,
+        )
+
+
+def _parameters(family: GaussianMixture, D: int) -> int:
+    """Return the parameters that one component more takes."""
+    two, one = (mixture_parameters(K, D, family.covariance_type) for K in (2, 1))
+    return two - one
+
+
+def _one(params: MixtureParams, k: int) -> tuple[Array, Array]:
+    root = params.root if params.covariance_type == "tied" else params.root[[k]]
+    return params.means[[k]], root
+
+
+def _halves(
+    family: GaussianMixture, X: Array, mass: Array, spread: Array | None
+) -> MixtureParams | None:
+    """Return two components where EM rests from a cut across the widest axis."""
+    two = family.with_components(2)
+    scale = np.sqrt(np.einsum("n,nd->d", mass, (X - X.mean(axis=0)) ** 2))
+    scale = np.where(scale > 0.0, scale, 1.0)
+    means = cut(X / scale, mass)
+    labels = kernels.assign(X / scale, means).labels
+    start = two.of_labels(X, mass, labels, means * scale, spread)
+    run = climb(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
+    return run.params if run.stats.alive.all() else None
+
+
+def _component(params: MixtureParams, k: int) -> MixtureParams:
+    tied = params.covariance_type == "tied"
+    covariances = params.covariances if tied else params.covariances[[k]]
+    return replace(
+        params, weights=params.weights[[k]], means=params.means[[k]], covariances=covariances
+    )

@@ -1,0 +1,42 @@
+"""How better parameters of each family are looked for: one class per family, one table of them.
+
+`streamclust.models.family.Family` is the algebra of statistics. What only a search needs is here:
+where runs start, how a run leaves a local optimum, and which components to split or merge.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamclust.errors import DataError
+from streamclust.fitting.kmeans_search import KMeansSearch
+from streamclust.fitting.mixture_search import MixtureSearch
+from streamclust.models.gaussian_mixture import GaussianMixture
+from streamclust.models.kmeans import KMeans
+
+if TYPE_CHECKING:
+    from streamclust.fitting.moves import Search
+    from streamclust.models.family import Family
+
+P = TypeVar("P")
+
+SEARCHES: dict[str, type[Search[Any]]] = {
+    KMeans.kind: KMeansSearch,
+    GaussianMixture.kind: MixtureSearch,
+}
+"""Kind of a family -> its search."""
+
+
+def search_of(family: Family[P]) -> Search[P]:
+    """Return the search of a family.
+
+    Raises
+    ------
+    DataError
+        If the table has none for the family's kind.
+    """
+    try:
+        return SEARCHES[family.kind](family)
+    except KeyError:
+        known = ", ".join(sorted(SEARCHES))
+        raise DataError(f"no search is known for kind {family.kind!r}; known: {known}") from None
