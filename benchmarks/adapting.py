@@ -77,36 +77,40 @@ def steady(K: int, D: int, kind: str, seed: int) -> int:
 
 
 PAGE = """\
-# K that adapts
+# K that adapts to the stream
 
-<!-- Written by benchmarks/adapting.py; change that instead. -->
+<!-- Written by benchmarks/adapting.py. Change that file instead. -->
 
-With `n_clusters: auto` (mixtures: `n_components: auto`) and a range, components are born and die as
-the stream asks for it; how is in [architecture.md](architecture.md#k-that-adapts). The figures are
-of one run of `python benchmarks/adapting.py` (part of `make quality`).
+Set `n_clusters: auto` (mixtures: `n_components: auto`) and a range. The worker then adds, merges
+and removes components while it learns. [architecture.md](architecture.md#k-that-adapts) explains
+how. All figures are from one run of `python benchmarks/adapting.py` (part of `make quality`).
 
 ## Streams that change
 
-Those of [drift.md](drift.md), for one half-life longer: {half_life:,} points a half-life, batches
-of {batch}, a change after {change:,} points. K-means with K from 2 to 50; true K is 6 unless said.
-K found with {seeds} seeds, just before the change, half of a half-life after it, one, and two; and
-how many of the components of the first {half_life:,} points are still there at the end, under the
-same number.
+The streams are those of [drift.md](drift.md), with one more half-life at the end. The half-life is
+{half_life:,} points, a batch has {batch} points, and the stream changes after {change:,} points.
+K-means may use K from 2 to 50. The true K is 6 unless the table says otherwise. The columns show
+the K that was found with {seeds} seeds: just before the change, and half a half-life, one
+half-life and two half-lives after it. The last column counts the components of the first
+{half_life:,} points that still exist at the end, under the same number.
 
 {changing}
 
-`forget` is the setting `on_drift: forget` of the detector `page_hinkley`. With a half-life alone
-the old clusters of a jump are there until they die, after some two thirds of a half-life without
-points; until then both are counted. Where it loses: while a stream turns, what is remembered of
-each cluster is an arc, and more round clusters than there are fit that better; and concepts that
-change places faster than they are forgotten are all there at once.
+`forget` is the setting `on_drift: forget` with the detector `page_hinkley`. With the half-life
+alone, the old clusters of a jump get no more points and die after about two thirds of a half-life.
+Until then K counts the old and the new clusters.
 
-## Streams that don't
+Two weaknesses are visible. While a stream rotates, the remembered points of each cluster form an
+arc, and more round clusters than the true number fit an arc better. Concepts that alternate faster
+than they are forgotten are all present at once.
 
-K round clusters in D dimensions, centres at least six standard deviations apart, unequal weights
-(1 to 3) and widths (0.7 to 1); 20,000 points, one pass, K from 2 to 60; {seeds} seeds. Mixtures
-have full covariances, in 16 dimensions diagonal ones: a full one there makes 153 parameters a
-component, about as many as each of 50 clusters has points in the coreset, and BIC takes fewer.
+## Streams that do not change
+
+The data are K round clusters in D dimensions. The centres are at least six standard deviations
+apart; the weights (1 to 3) and the widths (0.7 to 1) differ. One pass over 20,000 points, K from 2
+to 60, {seeds} seeds. Mixtures have full covariances, except in 16 dimensions, where they are
+diagonal: a full covariance would have 153 parameters per component there. That is about the number
+of points that each of 50 clusters has in the coreset, so BIC would choose fewer components.
 
 {steady}
 """

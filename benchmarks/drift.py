@@ -252,7 +252,7 @@ def page(
         rows = [[label, *(at(curves[name][label], when) for name in curves)] for label in labels]
         halves.append(table(["", *curves], rows))
     counts = table(
-        ["model", "detector", "points a batch", "alarms in 1,000,000 points"],
+        ["model", "detector", "points per batch", "alarms in 1,000,000 points"],
         [[kind, detector, str(batch), str(found)] for kind, detector, batch, found in alarms],
     )
     return PAGE.format(seeds=seeds, half=halves[0], whole=halves[1], counts=counts)
@@ -261,37 +261,40 @@ def page(
 PAGE = """\
 # Drift
 
-<!-- Written by benchmarks/drift.py; change that instead. -->
+<!-- Written by benchmarks/drift.py. Change that file instead. -->
 
-`python benchmarks/drift.py` (part of `make quality`) feeds streams of known truth to streamclust
-and its peers: six clusters in four dimensions, a half-life of 5,000 points for all that have one,
-batches of 250. The figures are the inertia on fresh points of the current concept over an
-oracle's, which was fitted to that concept alone (1 is perfect; median of the seeds, here
-{seeds}). The change comes after 15,000 points; the rotation is by 90 degrees and ends there,
-having begun at 5,000; recurring concepts change places every 5,000 points.
+`python benchmarks/drift.py` (part of `make quality`) feeds streams with a known truth to
+streamclust and to its peers. Each stream has six clusters in four dimensions. The half-life is
+5,000 points for every learner that has one, and a batch has 250 points. A figure is the inertia on
+new points of the current concept, divided by the inertia of a model that was fitted to that
+concept alone: 1 is perfect. It is the median of {seeds} seeds.
 
-![Inertia over the oracle's, over time](pictures/drift.png)
+The stream changes after 15,000 points. The gradual rotation is by 90 degrees: it begins at 5,000
+points and ends at 15,000. Recurring concepts alternate every 5,000 points.
+
+![Inertia divided by the best possible inertia, over time](pictures/drift.png)
 
 One half-life after the change:
 
 {whole}
 
-Half of that:
+Half a half-life after the change:
 
 {half}
 
-The detector is `page_hinkley` at its defaults. scikit-learn's `partial_fit` doesn't forget.
-river's `KMeans` moves a centre by the step that halves a cluster's past in the same number of
-points, `DBSTREAM` has a fading of 1 / half-life a point, and as many clusters as it finds.
-`CluStream` takes minutes a stream: it has one seed, or is left out with `--skip`.
+The detector is `page_hinkley` with its defaults. scikit-learn's `partial_fit` does not forget.
+river's `KMeans` moves a centre by the step that halves a cluster's past in 5,000 points.
+`DBSTREAM` fades by 1 / half-life per point and chooses its own number of clusters. `CluStream`
+needs minutes per stream, so it has one seed, or is left out with `--skip`.
 
-Where it loses: while the stream turns, a fit to the points since an alarm is old when it is made,
-so `resolve` and `forget` trail until it stands still. `page_hinkley` doesn't see a cluster that
-goes, because nothing is explained worse. `DBSTREAM` is below 1 where it has more than six clusters.
+Three weaknesses are visible. While the stream rotates, a fit to the points since the alarm is
+already old when it is finished, so `resolve` and `forget` lag until the rotation ends.
+`page_hinkley` does not detect that a cluster disappears, because no point has a higher loss.
+`DBSTREAM` is below 1 where it uses more than six clusters.
 
 ## False alarms
 
-A million points of one concept, detectors at their defaults:
+One million points of one concept, detectors with their defaults:
 
 {counts}
 """

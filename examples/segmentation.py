@@ -69,7 +69,7 @@ def mean_colours(picture: Picture, segments: Segments) -> Picture:
 
 
 def draw(picture: Picture, segments: Segments, certainty: NDArray[np.float64]) -> Figure:
-    """Return the picture, its segments, and where the mixture is in doubt."""
+    """Return the picture, its segments, and the largest responsibility of each pixel."""
     from matplotlib.figure import Figure
 
     figure = Figure((13.0, 3.6), layout="constrained")
