@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ Points = NDArray[np.float64] | NDArray[np.float32]
 
 Labels = NDArray[np.intp]
 """Component numbers, 0 to K - 1."""
+
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
+"""Shapes of a mixture's covariances: (K, D, D), (D, D), (K, D), (K,)."""
 
 MAX_MAGNITUDE = 1e100
 """Largest |x| and largest sample weight: a weighted sum of squares of any real size is finite."""

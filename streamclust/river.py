@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
     from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, CovarianceType
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
-    from streamclust.models.stats import CovarianceType
     from streamclust.online.drift import Drift
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]

@@ -40,10 +40,9 @@ if TYPE_CHECKING:
     from numpy.random import RandomState
     from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array, Labels
+    from streamclust.arrays import Array, CovarianceType, Labels
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
-    from streamclust.models.stats import CovarianceType
     from streamclust.online.drift import Drift
     from streamclust.online.state import LearnerState
 

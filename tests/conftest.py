@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
 import redis
 from hypothesis import settings
@@ -49,6 +50,19 @@ LONG = (
     "test_online_feeds.py",
 )
 """Files that take longest, and so come first: none is left to run alone at the end."""
+
+
+@pytest.fixture(autouse=True)
+def strict_floats(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let NumPy raise on a division by zero and on an invalid operation.
+
+    A test of another library's arithmetic is marked `lenient_floats`.
+    """
+    if request.node.get_closest_marker("lenient_floats"):
+        yield
+        return
+    with np.errstate(divide="raise", invalid="raise"):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from numpy.typing import ArrayLike
 
-from streamclust.arrays import Array, Labels, Points
+from streamclust.arrays import Array, CovarianceType, Labels, Points
 from streamclust.models import Family, GaussianMixture, KMeans
-from streamclust.models.stats import CovarianceType, Stats, recentre
+from streamclust.models.stats import Stats, recentre
 from streamclust.online.learner import Info, LearnerState, StreamLearner
 
 COVARIANCE_TYPES: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")

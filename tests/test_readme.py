@@ -25,6 +25,7 @@ def test_every_command_of_the_readme_runs_in_an_empty_folder(tmp_path: Path) -> 
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
         assert result.returncode == 0, f"{block}\n{result.stdout}{result.stderr}"
 

@@ -14,8 +14,7 @@ from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array, Labels, Points
-    from streamclust.models.stats import CovarianceType
+    from streamclust.arrays import Array, CovarianceType, Labels, Points
 
 __all__ = [
     "Assigned",

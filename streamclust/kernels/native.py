@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, Labels, Points
-    from streamclust.models.stats import CovarianceType
+    from streamclust.arrays import Array, CovarianceType, Labels, Points
 
 SOURCES = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "_native.so"

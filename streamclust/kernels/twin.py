@@ -19,8 +19,7 @@ from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamclust.arrays import Array, Labels, Points
-    from streamclust.models.stats import CovarianceType
+    from streamclust.arrays import Array, CovarianceType, Labels, Points
 
 _TILE_CELLS = 1 << 18
 """Distances or densities that are held at a time: 2 MiB, so that a tile stays in cache."""

@@ -9,8 +9,7 @@ import numpy as np
 from streamclust.errors import DataError
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array
-    from streamclust.models.stats import CovarianceType
+    from streamclust.arrays import Array, CovarianceType
 
 
 class Covariance(Protocol):

@@ -21,9 +21,8 @@ from streamclust.models.stats import Stats, merge, recentre
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import Array, Labels, Points
+    from streamclust.arrays import Array, CovarianceType, Labels, Points
     from streamclust.models.scaling import Scaling
-    from streamclust.models.stats import CovarianceType
 
 _ROUNDING = 1e-12
 """Share of a component's own variance, as its floor, that rounding leaves a positive definite

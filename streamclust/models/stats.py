@@ -18,20 +18,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, Labels
+from streamclust.arrays import Array, CovarianceType, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _VANISHED = 1e-200
 """A mass that has decayed below this is no mass; quotients of subnormal numbers mean nothing."""
-
-CovarianceType = Literal["full", "tied", "diag", "spherical"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,7 @@ from streamclust.fitting.moves import Sample, cut
 from streamclust.fitting.restarts import fit
 from streamclust.fitting.search import search_of
 from streamclust.models.criteria import criteria, mixture_parameters
-from tests.numerics import strict_floats
 from tests.strategies import FAMILIES, blobs, family_of, mixture_of
-
-__all__ = ["strict_floats"]
 
 families = pytest.mark.parametrize("name", FAMILIES)
 THREE = 12.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

@@ -11,10 +11,7 @@ from streamclust import KMeans, kernels
 from streamclust.arrays import Array, Labels
 from streamclust.fitting.em import InMemory, climb
 from streamclust.fitting.hartigan import hartigan
-from tests.numerics import strict_floats
 from tests.strategies import laws, weights
-
-__all__ = ["strict_floats"]
 
 
 def inertia_of(X: Array, w: Array, labels: Labels) -> float:

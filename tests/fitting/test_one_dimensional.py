@@ -18,10 +18,7 @@ from streamclust.errors import TooFewPointsError
 from streamclust.fitting import one_dimensional
 from streamclust.fitting.one_dimensional import optimal_centroids
 from streamclust.fitting.restarts import fit
-from tests.numerics import strict_floats
 from tests.strategies import laws, weights
-
-__all__ = ["strict_floats"]
 
 
 def inertia(x: Array, w: Array, centroids: Array) -> float:

@@ -18,7 +18,6 @@ from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.em import Climb, InMemory, climb
 from streamclust.fitting.restarts import fit
 from streamclust.models import GaussianMixture
-from tests.numerics import strict_floats
 from tests.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
@@ -29,8 +28,6 @@ from tests.strategies import (
     random_params,
     same_partition,
 )
-
-__all__ = ["strict_floats"]
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
 families = pytest.mark.parametrize("name", FAMILIES)

@@ -19,11 +19,7 @@ from streamclust.fitting import seeding
 from streamclust.fitting.search import search_of
 from streamclust.fitting.seeding import in_rounds, kmeans_plusplus, local_search, seed_centroids
 from streamclust.models.kmeans import KMeans
-from tests.numerics import strict_floats
 from tests.strategies import blobs, laws, weights
-
-__all__ = ["strict_floats"]
-
 
 Seeding = Callable[[Array, Array, int, np.random.Generator], Array]
 

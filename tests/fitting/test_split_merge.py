@@ -7,17 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, GaussianMixture, HalfLife, StreamLearner, fit
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.fitting.em import Climb, InMemory, climb
 from streamclust.fitting.search import search_of
 from streamclust.models.covariance import COVARIANCES
 from streamclust.models.gaussian_mixture import MixtureParams
 from streamclust.models.revive import relocate
-from streamclust.models.stats import CovarianceType, recentre
-from tests.numerics import strict_floats
+from streamclust.models.stats import recentre
 from tests.strategies import COVARIANCE_TYPES, blobs, learn, mixture_of
-
-__all__ = ["strict_floats"]
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])

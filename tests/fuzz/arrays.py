@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from streamclust import kernels
+from streamclust.arrays import CovarianceType
 from streamclust.kernels import choice
 from streamclust.kernels.native import Native
 from streamclust.kernels.results import Assigned
-from streamclust.models.stats import CovarianceType
 
 _KINDS: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
 _ODD = (np.nan, np.inf, -np.inf, 1e300, -1e200, 1e-310, 0.0, 3e38)

@@ -16,14 +16,10 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from streamclust import kernels
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
-from streamclust.models.stats import CovarianceType
-from tests.numerics import strict_floats
 from tests.strategies import COVARIANCE_TYPES, laws, matrix, random_covariances
-
-__all__ = ["strict_floats"]
 
 SIZES = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65, 97)
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)

@@ -12,9 +12,6 @@ from streamclust import kernels
 from streamclust.arrays import Array, Points
 from streamclust.kernels import twin
 from tests.kernels.test_kernels import SIZES, exact_square
-from tests.numerics import strict_floats
-
-__all__ = ["strict_floats"]
 
 DTYPES = (np.float64, np.float32)
 

@@ -7,15 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust import kernels
-from streamclust.arrays import Array, Points
+from streamclust.arrays import Array, CovarianceType, Points
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
-from streamclust.models.stats import CovarianceType
 from tests.kernels.test_kernels import SIZES
-from tests.numerics import strict_floats
 from tests.strategies import COVARIANCE_TYPES, random_covariances
-
-__all__ = ["strict_floats"]
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 

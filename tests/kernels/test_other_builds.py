@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from streamclust.arrays import CovarianceType
 from streamclust.kernels import native, twin
 from streamclust.models.covariance import COVARIANCES
-from streamclust.models.stats import CovarianceType
 from tests.strategies import random_covariances
 
 SHAPES = [(1, 2), (2, 7), (3, 33), (5, 8), (9, 2), (16, 33), (33, 7)]

@@ -10,9 +10,6 @@ from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.kernels import Assigned, twin
 from tests.kernels.test_kernels import SIZES
-from tests.numerics import strict_floats
-
-__all__ = ["strict_floats"]
 
 
 def batch(n: int, K: int, seed: int = 0) -> tuple[Array, Assigned]:

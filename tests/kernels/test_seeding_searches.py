@@ -10,9 +10,6 @@ from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.kernels import twin, twin_seeding
 from tests.kernels.test_kernels import SIZES
-from tests.numerics import strict_floats
-
-__all__ = ["strict_floats"]
 
 
 def agree(X: Array, w: Array, K: int, rng: np.random.Generator) -> None:

@@ -19,10 +19,7 @@ from streamclust.models.coreset import (
     join,
     thin,
 )
-from tests.numerics import strict_floats
 from tests.strategies import blobs, laws
-
-__all__ = ["strict_floats"]
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
 

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.kernels import mixture_moments
 from streamclust.models.covariance import COVARIANCES, HALF_NORMAL, symmetric
-from streamclust.models.stats import CovarianceType
 from tests.strategies import COVARIANCE_TYPES, laws, random_covariances
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)

@@ -17,10 +17,7 @@ from streamclust.models.criteria import (
     mixture_parameters,
     silhouette,
 )
-from tests.numerics import strict_floats
 from tests.strategies import COVARIANCE_TYPES, blobs
-
-__all__ = ["strict_floats"]
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

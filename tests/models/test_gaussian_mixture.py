@@ -15,12 +15,11 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, climb
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, MixtureParams
-from streamclust.models.stats import CovarianceType
 from tests.strategies import (
     COVARIANCE_TYPES,
     blobs,

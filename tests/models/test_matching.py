@@ -12,10 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust.fitting.search import search_of
 from streamclust.models.matching import match
-from tests.numerics import strict_floats
 from tests.strategies import FAMILIES, blobs, family_of, laws
-
-__all__ = ["strict_floats"]
 
 
 @given(seed=st.integers(0, 999), K=st.integers(1, 5))

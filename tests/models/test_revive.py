@@ -10,11 +10,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
 from streamclust import kernels
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.models import KMeans, KMeansParams
 from streamclust.models.covariance import COVARIANCES
 from streamclust.models.revive import reseed, split
-from streamclust.models.stats import CovarianceType, Stats, decay, merge, recentre, zero
+from streamclust.models.stats import Stats, decay, merge, recentre, zero
 from tests.strategies import (
     COVARIANCE_TYPES,
     REACH,

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import mixture_moments
-from streamclust.models.stats import CovarianceType, Stats, decay, merge, recentre, zero
-from tests.numerics import strict_floats
+from streamclust.models.stats import Stats, decay, merge, recentre, zero
 from tests.strategies import (
     COVARIANCE_TYPES,
     assert_same_stats,
@@ -20,8 +19,6 @@ from tests.strategies import (
     matrix,
     statistics,
 )
-
-__all__ = ["strict_floats"]
 
 K, D = 3, 2
 kinds = pytest.mark.parametrize("kind", [None, *COVARIANCE_TYPES])

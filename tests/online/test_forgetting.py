@@ -18,10 +18,7 @@ from streamclust.models import GaussianMixture, MixtureParams
 from streamclust.models.stats import decay, merge
 from streamclust.online.forgetting import Step
 from streamclust.online.learner import LearnerState
-from tests.numerics import strict_floats
 from tests.strategies import FAMILIES, assert_same_stats, family_of, floats, laws, random_params
-
-__all__ = ["strict_floats"]
 
 CENTRES = np.array([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0]])
 families = pytest.mark.parametrize("name", FAMILIES)

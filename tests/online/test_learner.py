@@ -17,7 +17,6 @@ from streamclust.fitting.restarts import fit
 from streamclust.models.stats import merge
 from streamclust.online.drift import Drift
 from streamclust.online.state import LearnerState
-from tests.numerics import strict_floats
 from tests.strategies import (
     FAMILIES,
     assert_same_stats,
@@ -29,8 +28,6 @@ from tests.strategies import (
     running,
     same_partition,
 )
-
-__all__ = ["strict_floats"]
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
 families = pytest.mark.parametrize("name", FAMILIES)

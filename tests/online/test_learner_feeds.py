@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust import HalfLife, HalfLifeTime, StreamLearner
-from tests.numerics import strict_floats
 from tests.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
@@ -20,8 +19,6 @@ from tests.strategies import (
     running,
     same_partition,
 )
-
-__all__ = ["strict_floats"]
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
 families = pytest.mark.parametrize("name", FAMILIES)

@@ -19,14 +19,12 @@ from streamclust import (
     KMeans,
     StreamLearner,
 )
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError, UnlearnableError
 from streamclust.fitting.restarts import fit
 from streamclust.fitting.search import search_of
 from streamclust.models import MixtureParams
-from streamclust.models.stats import CovarianceType
 from streamclust.online.state import LearnerState
-from tests.numerics import strict_floats
 from tests.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
@@ -36,8 +34,6 @@ from tests.strategies import (
     mixture_of,
     running,
 )
-
-__all__ = ["strict_floats"]
 
 CENTRES = np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 5.0], [0.0, 10.0, -5.0], [10.0, 10.0, 0.0]])
 HOUR = 3.6e6

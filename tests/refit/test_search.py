@@ -18,10 +18,7 @@ from streamclust.fitting.search import search_of
 from streamclust.refit.data import Gathered, gather
 from streamclust.refit.runs import Pass, Plan, search
 from streamclust.refit.sources import Checked, Points, points
-from tests.numerics import strict_floats
 from tests.strategies import FAMILIES, family_of
-
-__all__ = ["strict_floats"]
 
 
 @dataclass

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamclust.arrays import Array
+from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.models.stats import CovarianceType
 from streamclust.store.export import named_arrays, to_npz
 from streamclust.store.published import Model, decode_model
 
