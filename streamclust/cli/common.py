@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from streamclust.client.client import Client
     from streamclust.config import Settings
+    from streamclust.runtime.job import Job
     from streamclust.store.connect import Server
-    from streamclust.worker.session import Job
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -196,8 +196,8 @@ def opened_job(
 ) -> Iterator[Job]:
     """Open the server for work on one configured model, with a log of warnings only."""
     from streamclust.errors import ConfigError
+    from streamclust.runtime.job import Job
     from streamclust.runtime.log import command_log
-    from streamclust.worker.session import Job
 
     if model not in settings.models:
         known = ", ".join(sorted(settings.models)) or "none"

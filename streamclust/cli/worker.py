@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamclust.config import Settings
-    from streamclust.worker.session import Job
+    from streamclust.runtime.job import Job
 
 
 @click.command()

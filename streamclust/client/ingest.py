@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import redis
 
@@ -19,22 +19,15 @@ from streamclust.store.points import encode
 from streamclust.store.wrong_type import is_wrong_type, with_key
 from streamclust.tables import Chunk
 
+if TYPE_CHECKING:
+    from streamclust.runtime.signals import Stop
+
 PIPELINE_ENTRIES = 500
 PIPELINE_BYTES = 1 << 20
 PIPELINE_SECONDS = 0.1  # with a rate, a pipeline holds the points of so much time
 CATCH_UP_SECONDS = 1.0  # with a rate, so much lost time is made up for
 
 Sized = tuple[list[bytes], int]  # an entry, and how many points it holds
-
-
-class Stop(Protocol):
-    """What can end ingestion early; a `threading.Event` is one."""
-
-    def is_set(self) -> bool:
-        """Say whether to stop."""
-
-    def wait(self, timeout: float, /) -> bool:
-        """Wait so many seconds, or until it is set."""
 
 
 @dataclass(frozen=True)

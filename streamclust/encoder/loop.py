@@ -22,6 +22,7 @@ from streamclust.failpoints import passing
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import points_format
 from streamclust.runtime.backoff import Patience
+from streamclust.runtime.job import Job as ModelJob
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.exchange import open_exchange
 from streamclust.store.faults import passes
@@ -30,7 +31,6 @@ from streamclust.store.group import Delivery, GroupMember, member_name
 from streamclust.store.read_size import ReadSize
 from streamclust.store.streams import order
 from streamclust.store.subscription import newer, newest_but, read_model
-from streamclust.worker.session import Job as ModelJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

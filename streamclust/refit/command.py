@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from streamclust.refit.scoring import Score
     from streamclust.refit.sources import Source
     from streamclust.refit.span import Span
-    from streamclust.worker.session import Job
+    from streamclust.runtime.job import Job
 
 
 @dataclass(frozen=True)

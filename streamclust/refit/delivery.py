@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from streamclust.models.scaling import Scaling
     from streamclust.refit.runs import Found
+    from streamclust.runtime.job import Job
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
-    from streamclust.worker.session import Job
 
 _LOCK_SECONDS = 30.0
 """Life of the lock that keeps a second refit out, after the first one was killed."""

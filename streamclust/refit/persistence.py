@@ -15,7 +15,7 @@ from streamclust.store.history import HistoryChangedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.worker.session import Job
+    from streamclust.runtime.job import Job
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from streamclust.models import Family
     from streamclust.models.stats import Stats
     from streamclust.refit.delivery import Delivered
+    from streamclust.runtime.job import Job
     from streamclust.store.published import Model
-    from streamclust.worker.session import Job
 
 
 def rollback(

@@ -18,7 +18,7 @@ from streamclust.store.health import read_health
 
 if TYPE_CHECKING:
     from streamclust.refit.command import Report
-    from streamclust.worker.session import Job
+    from streamclust.runtime.job import Job
 
 _LOOK = 1.0
 """Seconds between looks for whether this worker has the model, at most."""

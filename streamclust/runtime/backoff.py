@@ -17,7 +17,7 @@ from streamclust.store.read_size import UnreadableError
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.client.ingest import Stop
+    from streamclust.runtime.signals import Stop
     from streamclust.store.connect import Server
 
 _LONGEST_PAUSE = 10.0

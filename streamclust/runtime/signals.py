@@ -6,7 +6,7 @@ import _thread
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import threading
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
 _FORCED = 130
 """Exit code after a second signal."""
+
+
+class Stop(Protocol):
+    """A request to stop; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Return whether to stop."""
+
+    def wait(self, timeout: float, /) -> bool:
+        """Wait so many seconds, or until it is set; return whether it is set."""
 
 
 @contextmanager

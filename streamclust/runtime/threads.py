@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from streamclust.errors import ModelsFailedError, StreamclustError
-from streamclust.runtime.limits import explained
-from streamclust.worker.session import Job
+from streamclust.runtime.job import Job
+from streamclust.system_limits import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

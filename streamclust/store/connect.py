@@ -30,7 +30,6 @@ from streamclust.errors import (
     ServerUnreachableError,
     StreamclustError,
 )
-from streamclust.runtime.limits import explained, is_out_of_files
 from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
 from streamclust.store.bounded import bound_replies
@@ -41,6 +40,7 @@ from streamclust.store.framing import frame_replies
 from streamclust.store.history import History, HistoryChangedError
 from streamclust.store.read_size import UnreadableError
 from streamclust.store.wrong_type import is_wrong_type, with_key
+from streamclust.system_limits import explained, is_out_of_files
 
 __all__ = ["EMBEDDED", "Address", "Server", "open_server", "translate", "translated"]
 

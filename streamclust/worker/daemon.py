@@ -12,11 +12,12 @@ from threadpoolctl import threadpool_limits
 from streamclust.errors import ConfigError, ModelsFailedError
 from streamclust.kernels import describe
 from streamclust.runtime.backoff import wait_for_server
-from streamclust.runtime.limits import raise_open_files
+from streamclust.runtime.job import Job
 from streamclust.runtime.log import configure_log
 from streamclust.runtime.signals import stop_on_signals
 from streamclust.runtime.threads import run_together, wait_for
-from streamclust.worker.session import Job, run_model
+from streamclust.system_limits import raise_open_files
+from streamclust.worker.session import run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

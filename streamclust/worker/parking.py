@@ -13,15 +13,15 @@ import redis
 
 from streamclust.errors import StreamclustError, unexpected
 from streamclust.kernels import describe
-from streamclust.runtime.limits import explained, is_out_of_threads
 from streamclust.store.connect import translated
 from streamclust.store.health import FAILED, Health, encode_health
 from streamclust.store.lease import Lease
+from streamclust.system_limits import explained, is_out_of_threads
 
 if TYPE_CHECKING:
+    from streamclust.runtime.job import Job
     from streamclust.worker.learning import Learning
     from streamclust.worker.lost_commits import Memory
-    from streamclust.worker.session import Job
 
 _FIRST_PAUSE = 0.5
 """Seconds before the first new try; each further one waits twice as long, down to half of it at

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import redis
@@ -22,7 +22,6 @@ from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.backoff import Patience
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.faults import passes
-from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batcher, batches
@@ -35,13 +34,9 @@ from streamclust.worker.readahead import ReadAhead
 from streamclust.worker.swap import Swap
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
 
-    from structlog.typing import FilteringBoundLogger
-
-    from streamclust.config import Settings as AllSettings
-    from streamclust.runtime.assemble import Settings
+    from streamclust.runtime.job import Job
     from streamclust.store.connect import Server
     from streamclust.store.source import Batch
 
@@ -50,41 +45,6 @@ _TICK = 0.1
 
 _STANDBY = 1.0
 """Seconds between a standby's looks at the lease, at most: it may be given back early."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a model's worker needs to know.
-
-    Parameters
-    ----------
-    name : str
-    settings : Settings
-        Of the whole worker.
-    server : Server
-    stop : threading.Event
-        Set when the worker is to finish its batch and leave.
-    until_idle : bool
-        Leave when all that is there is learned.
-    log : structlog logger
-    """
-
-    name: str
-    settings: AllSettings
-    server: Server
-    stop: threading.Event
-    until_idle: bool
-    log: FilteringBoundLogger
-
-    @property
-    def model(self) -> Settings:
-        """The settings of this model."""
-        return self.settings.models[self.name]
-
-    @property
-    def keys(self) -> Keys:
-        """The keys of this model."""
-        return Keys(self.settings.namespace, self.name)
 
 
 def run_model(job: Job) -> None:

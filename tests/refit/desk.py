@@ -16,9 +16,10 @@ from streamclust.refit.command import Report, Request, Watcher, Which
 from streamclust.refit.command import refit as run_refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
+from streamclust.runtime.job import Job
 from streamclust.store.connect import Address, open_server
 from streamclust.store.proposal import proposed
-from streamclust.worker.session import Job, run_model
+from streamclust.worker.session import run_model
 from tests.worker.harness import Points, Site, add_blocks, kmeans
 
 EAGER: dict[str, Any] = {

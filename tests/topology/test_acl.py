@@ -24,6 +24,7 @@ from streamclust.errors import ServerError, StreamclustError
 from streamclust.refit.command import Request, Watcher, Which, refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
+from streamclust.runtime.job import Job
 from streamclust.store.connect import Address, Server, open_server, translate
 from streamclust.store.keys import Keys
 from streamclust.tables import Chunk
@@ -115,7 +116,7 @@ def learn(place: Place, user: str, times: int = 2) -> None:
     """Begin a model, and go on with it."""
     for version in range(1, times + 1):
         with open_server(place.login(user)) as server:
-            worker.run_model(job(worker.Job, place, user, server))
+            worker.run_model(job(Job, place, user, server))
         with place.admin as client:
             groups: Any = client.xinfo_groups("points")
             stream: Any = client.xinfo_stream("points")
@@ -185,11 +186,11 @@ def refit_anew(place: Place, user: str) -> None:
     with place.admin as client, open_server(place.login("boss")) as server:
         client.xadd("points", {"f8": bytes(BATCH["max_entry_bytes"])})
         add_blocks(client, "points", blobs(60), 30)
-        worker.run_model(job(worker.Job, place, "boss", server))
+        worker.run_model(job(Job, place, "boss", server))
         client.script_flush()
     with open_server(place.login(user)) as server, translate("the server"):
         request = Request(Which(Span(latest="90")), Plan(1), force=True)
-        report = refit(job(worker.Job, place, user, server), request, Watcher())
+        report = refit(job(Job, place, user, server), request, Watcher())
     assert report.points == 90
     with place.admin as client:
         assert client.xlen(KEYS.models) == 3

@@ -10,9 +10,9 @@ import structlog
 from structlog.testing import LogCapture, capture_logs
 
 from streamclust.errors import ModelsFailedError, ServerError
+from streamclust.runtime.job import Job
 from streamclust.runtime.threads import run_together
 from streamclust.worker.daemon import _thread
-from streamclust.worker.session import Job
 
 
 def jobs(logged: LogCapture, *names: str) -> list[Any]:

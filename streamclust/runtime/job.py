@@ -1,0 +1,52 @@
+"""A job: one model of the settings, and the server to work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamclust.store.keys import Keys
+
+if TYPE_CHECKING:
+    import threading
+
+    from structlog.typing import FilteringBoundLogger
+
+    from streamclust.config import Settings as AllSettings
+    from streamclust.runtime.assemble import Settings
+    from streamclust.store.connect import Server
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a model's worker needs to know.
+
+    Parameters
+    ----------
+    name : str
+    settings : Settings
+        Of the whole worker.
+    server : Server
+    stop : threading.Event
+        Set when the worker is to finish its batch and leave.
+    until_idle : bool
+        Leave when all that is there is learned.
+    log : structlog logger
+    """
+
+    name: str
+    settings: AllSettings
+    server: Server
+    stop: threading.Event
+    until_idle: bool
+    log: FilteringBoundLogger
+
+    @property
+    def model(self) -> Settings:
+        """The settings of this model."""
+        return self.settings.models[self.name]
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of this model."""
+        return Keys(self.settings.namespace, self.name)
