@@ -138,7 +138,8 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
 def _are_sane(X: NDArray[Any]) -> NDArray[np.bool_]:
     most = min(MAX_MAGNITUDE, float(np.finfo(X.dtype).max))
     with np.errstate(invalid="ignore"):  # a signalling NaN
-        return np.asarray(np.abs(X) <= X.dtype.type(most))
+        sane: NDArray[np.bool_] = np.abs(X) <= X.dtype.type(most)
+    return sane
 
 
 def _row(point: bytes, layout: Layout) -> list[float]:
