@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from streamclust.adapting import is_better
+from streamclust.averaging import Averaging
 from streamclust.batch import fit
 from streamclust.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
 from streamclust.drift import DriftState
@@ -265,6 +266,7 @@ class Renewal(Generic[P]):
             stats=replace(stats, objective=objective, count=count),
             average=decay(stats, 1.0 / total) if averages else None,
             averaged=int(averages),
+            averaging=Averaging(),
             sample=empty.sample,
             sample_weight=empty.sample_weight,
             best=stats.weight,

@@ -117,6 +117,12 @@ class Family(Protocol[P]):
     def check_spread(self, X: Array) -> None:
         """Refuse points (N, D) that lie so close that the parameters of a fit would underflow."""
 
+    def excess(self, params: P, other: P, stats: Stats) -> float:
+        """Return how much nearby `other` loses to `params` on the points that these fit.
+
+        In the units of `improvement`; to second order. `stats` are of such points.
+        """
+
     def optimum(self, X: Array, w: Array) -> P | None:
         """Return the parameters of the global optimum, where there is a way to know it."""
 

@@ -340,6 +340,16 @@ class GaussianMixture:
             covariances *= 0.5 * (n_features + 1) / n_features
         return (self.n_components * (n_features + 1) - 1 + covariances) / n
 
+    def excess(self, params: MixtureParams, other: MixtureParams, stats: Stats) -> float:
+        """Return sum_k pi_k KL(N_k || N'_k) + KL(pi || pi') to second order, by single features."""
+        shape = params.means.shape
+        one, two = (self._covariance.variances(p.covariances, *shape) for p in (params, other))
+        variance, weight = 0.5 * (one + two), 0.5 * (params.weights + other.weights)
+        moved = (params.means - other.means) ** 2 / variance + 0.5 * ((one - two) / variance) ** 2
+        shares = (params.weights - other.weights) ** 2
+        np.divide(shares, weight, out=shares, where=weight > 0.0)
+        return 0.5 * float(weight @ moved.sum(axis=1) + shares.sum())
+
     def bic(self, params: MixtureParams, points: Sample) -> float:
         """Return the BIC; see `streamclust.models.mixture_moves`."""
         return mixture_moves.bic(self, params, points)

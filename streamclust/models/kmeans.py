@@ -180,6 +180,12 @@ class KMeans:
         """
         return 2.0 * self.n_clusters / n
 
+    def excess(self, params: KMeansParams, other: KMeansParams, stats: Stats) -> float:
+        """Return sum_k n_k ||u_k - u'_k||^2 as a share of J."""
+        moved = ((params.centroids - other.centroids) ** 2).sum(axis=1)
+        cost, loss = float(stats.weight @ moved) / stats.mass, self.loss(stats)
+        return cost / loss if loss > 0.0 else cost
+
     def bic(self, params: KMeansParams, points: Sample) -> float:
         """Return the BIC of round Gaussians; see `streamclust.models.kmeans_moves`."""
         return kmeans_moves.bic(params.centroids, points)
