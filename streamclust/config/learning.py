@@ -61,7 +61,9 @@ class ForgettingByPower(Section):
         default=0.0, ge=0, description="Points learned before the parameters first move."
     )
     average: bool = Field(
-        default=False, description="Publish the average over all steps; steadier for a small kappa."
+        default=False,
+        description="Publish the average over all steps but those of a rough start; steadier for a "
+        "small kappa.",
     )
 
 

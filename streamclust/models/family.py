@@ -83,6 +83,12 @@ class Family(Protocol[P]):
     def check_spread(self, X: Array) -> None:
         """Refuse points (N, D) that lie so close that the parameters of a fit would underflow."""
 
+    def excess(self, params: P, other: P, stats: Stats) -> float:
+        """Return how much nearby `other` loses to `params` on the points that these fit.
+
+        In the units of `improvement`; to second order. `stats` are of such points.
+        """
+
     def reorder(self, params: P, order: Labels) -> P:
         """Return the parameters with component `order[k]` as component k; others are left out."""
 

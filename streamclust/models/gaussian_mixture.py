@@ -286,6 +286,16 @@ class GaussianMixture:
         """Return how many points a covariance needs, so as not to be singular without its floor."""
         return n_features + 1 if self.covariance_type == "full" else 2
 
+    def excess(self, params: MixtureParams, other: MixtureParams, stats: Stats) -> float:
+        """Return sum_k pi_k KL(N_k || N'_k) + KL(pi || pi') to second order, by single features."""
+        shape = params.means.shape
+        one, two = (self._covariance.variances(p.covariances, *shape) for p in (params, other))
+        variance, weight = 0.5 * (one + two), 0.5 * (params.weights + other.weights)
+        moved = (params.means - other.means) ** 2 / variance + 0.5 * ((one - two) / variance) ** 2
+        shares = (params.weights - other.weights) ** 2
+        np.divide(shares, weight, out=shares, where=weight > 0.0)
+        return 0.5 * float(weight @ moved.sum(axis=1) + shares.sum())
+
     def check_spread(self, X: Array) -> None:
         """Refuse points whose covariances would underflow.
 

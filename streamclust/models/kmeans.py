@@ -137,6 +137,12 @@ class KMeans:
     def check_spread(self, X: Array) -> None:
         """Accept all points; see `KMeansParams.unit`."""
 
+    def excess(self, params: KMeansParams, other: KMeansParams, stats: Stats) -> float:
+        """Return sum_k n_k ||u_k - u'_k||^2 as a share of J."""
+        moved = ((params.centroids - other.centroids) ** 2).sum(axis=1)
+        cost, loss = float(stats.weight @ moved) / stats.mass, self.loss(stats)
+        return cost / loss if loss > 0.0 else cost
+
     def reorder(self, params: KMeansParams, order: Labels) -> KMeansParams:
         """Return the centroids in another order."""
         return KMeansParams(params.centroids[order], params.scale)

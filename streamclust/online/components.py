@@ -71,7 +71,7 @@ def buried(family: Family[P], state: LearnerState[P], dying: NDArray[np.bool_]) 
     gone = lightest[: max(0, min(int(dying.sum()), room))]
     if not len(gone):
         return state
-    kept = np.setdiff1d(np.arange(len(dying)), gone)
+    kept, tail = np.setdiff1d(np.arange(len(dying)), gone), state.averaging.tail
     core = _without(family, params, Coreset(state.core, state.core_weight), gone)
     fresh = _without(family, params, Coreset(state.fresh, state.fresh_weight), gone)
     return replace(
@@ -79,6 +79,7 @@ def buried(family: Family[P], state: LearnerState[P], dying: NDArray[np.bool_]) 
         params=family.reorder(params, kept),
         stats=reorder(stats, kept),
         average=None if state.average is None else reorder(state.average, kept),
+        averaging=replace(state.averaging, tail=None if tail is None else reorder(tail, kept)),
         best=state.best[kept],
         best_total=state.best_total - float(stats.weight[gone].sum()),
         ids=state.ids[kept],

@@ -100,7 +100,8 @@ class PowerSchedule(Forgetting):
         the start (Cappe & Moulines hold for 20 points).
     average : bool
         Publish the Polyak-Ruppert average of the normalised statistics. It brings the error from
-        several times the batch answer's to near it, whatever kappa is.
+        several times the batch answer's to near it, whatever kappa is. Steps of a rough start are
+        left out; see `streamclust.online.averaging`.
     """
 
     kappa: float = 0.6

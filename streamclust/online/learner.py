@@ -31,6 +31,7 @@ from streamclust.models.family import usable
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats, decay, merge
+from streamclust.online.averaging import averaged
 from streamclust.online.components import absent, buried, first, recent
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
@@ -466,7 +467,9 @@ class StreamLearner(Generic[P]):
             forgotten=forgotten,
         )
         size = batch.count / (lam * step.running + batch.count)
-        state = self._averaged(state, stats, restart=bool(revived) or drifted)
+        if self.forgetting.average and held >= self.forgetting.hold:
+            restart = bool(revived) or drifted
+            state = averaged(self.family, state, batch.count, restart)
         if drifted and self.drift is not None and self.drift.kept < 1.0:
             state = without_coreset(state)  # far away, even a hundredth would draw a centroid
         state = self._renewal.remember(state, X, w, assigned, lam)
@@ -544,17 +547,6 @@ class StreamLearner(Generic[P]):
         rng = np.random.default_rng((self.seed, state.steps))
         points = np.asarray(X, np.float64)
         return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
-
-    def _averaged(self, state: LearnerState[P], stats: Stats, restart: bool) -> LearnerState[P]:
-        """Take one more step into the Polyak-Ruppert average, or begin it anew."""
-        if not self.forgetting.average or state.held < self.forgetting.hold:
-            return state
-        share = decay(stats, 1.0 / stats.mass)
-        if restart or state.average is None:
-            return replace(state, average=share, averaged=1)
-        n = state.averaged + 1
-        average = merge(decay(share, 1.0 / n), decay(state.average, (n - 1.0) / n))
-        return replace(state, average=average, averaged=n)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from streamclust.fitting.restarts import fit
 from streamclust.models.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
+from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, succeeded
 from streamclust.online.drift import DriftState
 from streamclust.online.resolving import Pending, Problem, judge, solve
@@ -266,6 +267,7 @@ class Renewal(Generic[P]):
             stats=replace(stats, objective=objective, count=count),
             average=decay(stats, 1.0 / total) if averages else None,
             averaged=int(averages),
+            averaging=Averaging(),
             sample=empty.sample,
             sample_weight=empty.sample_weight,
             best=stats.weight,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import numpy as np
 
 from streamclust.models.coreset import Coreset, join
+from streamclust.online.averaging import Averaging
 from streamclust.online.drift import DriftState
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class LearnerState(Generic[P]):
         Polyak-Ruppert average of the normalised statistics, if the policy asks for it.
     averaged : int
         Steps that `average` covers.
+    averaging : Averaging
+        What decides where `average` begins.
     sample, sample_weight : arrays of shape (M, D) and (M,)
         The warm-up sample so far, or what came since a drift; else empty.
     steps : int
@@ -95,6 +98,7 @@ class LearnerState(Generic[P]):
     stats: Stats | None = None
     average: Stats | None = None
     averaged: int = 0
+    averaging: Averaging = field(default_factory=Averaging)
     sample: Array = field(default_factory=lambda: np.empty((0, 0)))
     sample_weight: Array = field(default_factory=lambda: np.empty(0))
     steps: int = 0

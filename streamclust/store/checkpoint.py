@@ -14,6 +14,7 @@ from streamclust.models.coreset import Coreset
 from streamclust.models.scaling import Scaling
 from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats
+from streamclust.online.averaging import Averaging
 from streamclust.online.components import first
 from streamclust.online.drift import DriftState
 from streamclust.online.learner import LearnerState
@@ -127,20 +128,19 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         arrays |= _prefixed("spread", vars(learner.spread))
     drift = asdict(learner.drift)
     arrays["drift.memory"] = np.frombuffer(drift.pop("memory"), np.uint8)
-    for name, stats in (("stats", learner.stats), ("average", learner.average)):
-        if stats is not None:
-            arrays |= _prefixed(name, _stats_arrays(stats))
+    averaging = asdict(replace(learner.averaging, tail=None))
+    kept = {"stats": learner.stats, "average": learner.average, "tail": learner.averaging.tail}
+    sums = {name: stats for name, stats in kept.items() if stats is not None}
+    for name, stats in sums.items():
+        arrays |= _prefixed(name, _stats_arrays(stats))
     meta = {
         "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
         "learner": {name: getattr(learner, name) for name in (*_PLAIN, "forgotten")},
         "pending": None if learner.pending is None else _pending_plain(learner.pending),
         "drift": drift,
         "scaling": "none" if learner.scaling is None else learner.scaling.kind,
-        "sums": {
-            name: [stats.objective, stats.count]
-            for name, stats in (("stats", learner.stats), ("average", learner.average))
-            if stats is not None
-        },
+        "averaging": averaging,
+        "sums": {name: [stats.objective, stats.count] for name, stats in sums.items()},
         "position": checkpoint.position,
         "read": checkpoint.read,
         "lost": {stream: asdict(lost) for stream, lost in checkpoint.lost.items()},
@@ -176,6 +176,7 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             params=_params("params", arrays, family) if meta["sums"] else None,
             stats=stats,
             average=_stats("average", arrays, meta, family),
+            averaging=_averaging(arrays, meta, family),
             scaling=_scaling(arrays, meta),
             pending=_pending(arrays, meta, family),
             spread=_spread(arrays),
@@ -297,6 +298,12 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
                 f"{where} was learned with {name} {found[name]!r}, the config says {wanted!r}: "
                 "change it back, or give the model a new name"
             )
+
+
+def _averaging(arrays: dict[str, Array], meta: dict[str, Any], family: Family[Any]) -> Averaging:
+    """Return what decides where the average begins; an older state doesn't have it."""
+    plain = {**meta.get("averaging", {}), "tail": None}
+    return replace(Averaging(**plain), tail=_stats("tail", arrays, meta, family))
 
 
 def _pending_plain(pending: Pending[Any]) -> dict[str, Any]:

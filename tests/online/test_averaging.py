@@ -1,0 +1,141 @@
+"""Where the Polyak-Ruppert average begins: at the first step, or after those of a rough start."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from streamclust import GaussianMixture, KMeans, KMeansParams, MixtureParams, PowerSchedule
+from streamclust.arrays import Array
+from streamclust.fitting.restarts import fit
+from streamclust.models.family import Family
+from streamclust.models.stats import Stats, decay, merge
+from streamclust.online.averaging import Averaging
+from streamclust.online.learner import StreamLearner
+from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+
+MIXTURE = GaussianMixture(2)
+MEANS = np.array([[2.036, 54.479], [4.290, 79.968]])
+COVARIANCES = np.array([[[0.069, 0.435], [0.435, 33.70]], [[0.170, 0.940], [0.940, 36.05]]])
+TRUTH = MixtureParams(np.array([0.356, 0.644]), MEANS, COVARIANCES, "full")
+
+
+def geyser() -> Array:
+    """272 points like those of the Old Faithful data."""
+    return MIXTURE.sample(TRUTH, 272, np.random.default_rng(7))[0]
+
+
+def wide(means: list[list[float]]) -> MixtureParams:
+    """A start with the covariance of all points."""
+    both = np.stack([np.cov(geyser().T)] * 2)
+    return MixtureParams(np.full(2, 0.5), np.array(means), both, "full")
+
+
+def learn(
+    family: Family[Any], start: Any, batches: Any, kappa: float = 0.7
+) -> tuple[StreamLearner[Any], Any, Stats]:
+    """Return the learner, its last state, and the plain mean of the normalised statistics."""
+    learner = StreamLearner(family, PowerSchedule(kappa=kappa, average=True), coreset=0)
+    state, mean = learner.init(start), None
+    for n, batch in enumerate(batches, 1):
+        state, _ = learner.update(state, batch)
+        assert state.stats is not None
+        share = decay(state.stats, 1.0 / state.stats.mass)
+        mean = share if mean is None else merge(decay(share, 1 / n), decay(mean, 1 - 1 / n))
+    assert mean is not None
+    return learner, state, mean
+
+
+def passes(X: Array, n: int) -> Any:
+    """Batches of 10, in another order in each pass."""
+    rng = np.random.default_rng(0)
+    for _ in range(n):
+        yield from np.array_split(X[rng.permutation(len(X))], len(X) // 10)
+
+
+@pytest.mark.parametrize("kappa", [0.6, 0.7])
+@pytest.mark.parametrize(
+    "means", [[[1.0, 40.0], [6.0, 100.0]], [[3.0, 65.0], [4.0, 75.0]]], ids=str
+)
+def test_from_a_rough_start_the_average_is_as_good_as_from_a_good_one(
+    means: list[list[float]], kappa: float
+) -> None:
+    X, ones = geyser(), np.ones(272)
+    best = fit(MIXTURE, X, tol=1e-12)
+
+    def nats(params: Any) -> float:
+        """Log-likelihood below the optimum."""
+        return best.stats.objective - MIXTURE.e_step(params, X, ones).objective
+
+    learner, state, mean = learn(MIXTURE, wide(means), passes(X, 20), kappa)
+    published, whole = nats(learner.published(state)), nats(MIXTURE.m_step(mean, state.params))
+    assert published < 0.15
+    assert whole > 1.0
+    assert state.averaging.rough
+    last = []  # steps of one more pass
+    for batch in passes(X, 1):
+        state, _ = learner.update(state, batch)
+        last.append(nats(state.params))
+    assert nats(learner.published(state)) < 0.5 * np.mean(last)
+    learner, state, mean = learn(MIXTURE, best.params, passes(X, 20), kappa)
+    assert nats(learner.published(state)) < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["kmeans", "full"])
+def test_from_a_good_start_it_is_the_average_of_all_steps(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    centres = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    X = centres[rng.integers(3, size=6000)] + rng.normal(size=(6000, 2))
+    family: Family[Any] = KMeans(3) if name == "kmeans" else GaussianMixture(3)
+    start = fit(family, X).params
+    _, state, mean = learn(family, start, X.reshape(-1, 10, 2))
+    assert state.averaged == 600
+    assert not state.averaging.rough
+    assert state.average is not None
+    assert_allclose(state.average.averages(mean.reference), mean.averages(mean.reference))
+
+
+def test_rough_centroids_are_left_out_too() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    X = centres[rng.integers(3, size=6000)] + rng.normal(size=(6000, 2))
+    best = fit(KMeans(3), X).params.centroids
+    learner, state, mean = learn(KMeans(3), KMeansParams(centres + 5.0), X.reshape(-1, 10, 2))
+
+    def error(params: Any) -> float:
+        distance = ((params.centroids[:, None] - best) ** 2).sum(axis=2)
+        return float(distance.min(axis=1).sum())
+
+    published = error(learner.published(state))
+    assert published < 0.2 * error(KMeans(3).m_step(mean, state.params))
+
+
+@pytest.mark.parametrize("stop", [5, 40, 300])
+def test_it_goes_on_from_a_checkpoint_to_the_last_bit(stop: int) -> None:
+    batches = list(passes(geyser(), 12))
+    learner, whole, _ = learn(MIXTURE, wide([[3.0, 65.0], [4.0, 75.0]]), batches)
+    _, state, _ = learn(MIXTURE, wide([[3.0, 65.0], [4.0, 75.0]]), batches[:stop])
+    data = encode_checkpoint(Checkpoint(learner=state), MIXTURE)
+    state = decode_checkpoint(data, MIXTURE, "the state").learner
+    for batch in batches[stop:]:
+        state, _ = learner.update(state, batch)
+    ends = [learner.published(each) for each in (whole, state)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert ends[0].covariances.tobytes() == ends[1].covariances.tobytes()
+    first, second = (replace(each.averaging, tail=None) for each in (whole, state))
+    assert asdict(first) == asdict(second)
+
+
+def test_a_state_from_before_goes_on_with_its_average() -> None:
+    batches = list(passes(geyser(), 4))
+    learner, state, _ = learn(MIXTURE, fit(MIXTURE, geyser()).params, batches[:50])
+    state = replace(state, averaging=Averaging())  # as it is read where the state has none
+    for batch in batches[50:]:
+        state, _ = learner.update(state, batch)
+    assert state.averaged == len(batches)
