@@ -1,0 +1,5 @@
+"""The folder and server that the tests of the worker have."""
+
+from tests.worker.conftest import site
+
+__all__ = ["site"]
