@@ -36,7 +36,7 @@ from streamclust.online.components import absent, buried, first, recent
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import Renewal, published, sampled
-from streamclust.online.state import Info, LearnerState, Phase, without_coreset
+from streamclust.online.state import Info, LearnerState, Phase, changed, without_coreset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -435,21 +435,24 @@ class StreamLearner(Generic[P]):
         revived: tuple[int, ...] = ()
         unit = batch.count / len(X)
         if not len(state.best):
-            state = replace(state, best=_first_best(running, stats, unit))
+            state = changed(state, best=_first_best(running, stats, unit))
         dying = self._dying(state, stats, unit)
         if held >= self.forgetting.hold:
             if self.family.fewest is None:
                 stats, revived = self._revive(state, stats, dying, X, w)
             if spread is not None:
                 params = self.family.with_spread(params, spread.variance)
-            needed = unit * self.family.points_for_shape(X.shape[1])
-            prior = np.full(len(stats.weight), min(forgotten, needed))
-            prior[list(revived)] = 0.0
-            params = self.family.map_step(stats, params, prior)
+            worth = min(forgotten, unit * self.family.points_for_shape(X.shape[1]))
+            if worth > 0.0:
+                prior = np.full(len(stats.weight), worth)
+                prior[list(revived)] = 0.0
+                params = self.family.map_step(stats, params, prior)
+            else:
+                params = self.family.m_step(stats, params)
         else:
             held += batch.count
         before, loss = state.ids, self.family.loss(batch)
-        state = replace(
+        state = changed(
             state,
             params=params,
             stats=stats,
@@ -496,7 +499,7 @@ class StreamLearner(Generic[P]):
             return state
         weight, recently = state.stats.weight, recent(state, batch.weight, lam)
         gone = absent(weight, recently, self.fade, unit)
-        state = replace(state, recent=recently)
+        state = changed(state, recent=recently)
         return buried(self.family, state, dying | gone)
 
     def _told(

@@ -25,7 +25,7 @@ from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, succeeded
 from streamclust.online.drift import DriftState
 from streamclust.online.resolving import Pending, Problem, judge, solve
-from streamclust.online.state import LearnerState, without_coreset
+from streamclust.online.state import LearnerState, changed, without_coreset
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -95,7 +95,7 @@ class Renewal(Generic[P]):
         if len(fresh.X) >= min(size, CHUNK):
             means = state.stats.averages(state.stats.reference)
             core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
-        return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
+        return changed(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
 
     def _size(self, n_features: int) -> int:
         return (
