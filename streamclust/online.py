@@ -32,7 +32,7 @@ from streamclust.hyperparameters import as_integer, as_number, check_choice, sto
 from streamclust.population import absent, buried, first, recent
 from streamclust.renewal import Renewal, published, sampled
 from streamclust.scaling import ScalingKind, learn_scaling
-from streamclust.state import Info, LearnerState, Phase, without_coreset
+from streamclust.state import Info, LearnerState, Phase, cut, fallen, without_coreset
 from streamclust.stats import Stats, decay, merge
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ class StreamLearner(Generic[P]):
         stats : Stats
             Of the refit's data under `params`.
         """
-        return self._renewal.adopt(state, params, stats)
+        return fallen(self._renewal.adopt(state, params, stats), state)
 
     def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return the `pending` of a state with its answer, which may take some time.
@@ -403,6 +403,7 @@ class StreamLearner(Generic[P]):
         lam = self.forgetting.factor(step)
         if drifted and self.drift is not None:
             lam *= self.drift.kept
+            state = cut(state, self.drift.kept, drifted=True)
         stats = merge(batch, decay(running, lam))
         held = state.held
         revived: tuple[int, ...] = ()

@@ -22,7 +22,7 @@ from streamclust.errors import TooFewPointsError
 from streamclust.models.moves import Sample
 from streamclust.population import first, succeeded
 from streamclust.resolving import Pending, Problem, judge, solve
-from streamclust.state import LearnerState, without_coreset
+from streamclust.state import LearnerState, fallen, without_coreset
 from streamclust.stats import decay, reorder
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ class Renewal(Generic[P]):
         except TooFewPointsError:
             return state
         if self._beats(params, best, Coreset(sample, sample_weight)):
-            return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+            after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+            return fallen(after, state)
         return state
 
     def _beats(self, live: P, found: Climb[P], points: Coreset) -> bool:

@@ -16,6 +16,7 @@ from streamclust.models import Family
 from streamclust.online import LearnerState
 from streamclust.resolving import Pending, Problem
 from streamclust.scaling import Scaling
+from streamclust.state import Fall
 from streamclust.stats import Stats
 from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
@@ -123,7 +124,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         arrays |= _prefixed(name, _stats_arrays(stats))
     meta = {
         "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
-        "learner": {name: getattr(learner, name) for name in _PLAIN},
+        "learner": {name: getattr(learner, name) for name in (*_PLAIN, "falls", "n_falls")},
         "pending": None if learner.pending is None else _pending_plain(learner.pending),
         "drift": drift,
         "scaling": "none" if learner.scaling is None else learner.scaling.kind,
@@ -160,6 +161,8 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
     try:
         plain: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         plain |= {name: meta["learner"][name] for name in _PLAIN}
+        plain["falls"] = tuple(Fall(*fall) for fall in meta["learner"].get("falls", ()))
+        plain["n_falls"] = int(meta["learner"].get("n_falls", 0))
         learner = LearnerState(
             params=_params("params", arrays, family) if meta["sums"] else None,
             stats=_stats("stats", arrays, meta, family),
