@@ -26,3 +26,12 @@ def test_thirty_kills_change_no_byte() -> None:
     for phases in result["phases"].values():
         assert sum(phases.values()) == result["kills"]
         assert all(phases.values()), phases
+
+
+def test_refits_and_rollbacks_under_kills_count_each_point_once() -> None:
+    command = [sys.executable, "-m", "tests.chaos.refits", "--kills", "3", "--seed", "4"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "that of a single pass" in done.stdout
