@@ -35,7 +35,7 @@ from streamclust.population import absent, buried, first, recent
 from streamclust.renewal import Renewal, published, sampled
 from streamclust.scaling import ScalingKind, learn_scaling
 from streamclust.spread import Spread
-from streamclust.state import Info, LearnerState, Phase, without_coreset
+from streamclust.state import Info, LearnerState, Phase, cut, fallen, without_coreset
 from streamclust.stats import Stats, decay, merge
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ class StreamLearner(Generic[P]):
         stats : Stats
             Of the refit's data under `params`.
         """
-        return self._renewal.adopt(state, params, stats)
+        return fallen(self._renewal.adopt(state, params, stats), state)
 
     def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return the `pending` of a state with its answer, which may take some time.
@@ -426,6 +426,7 @@ class StreamLearner(Generic[P]):
         watched, drifted = self._watch(state.drift, batch)
         if drifted and self.drift is not None:
             lam *= self.drift.kept
+            state = cut(state, self.drift.kept, drifted=True)
         stats = merge(batch, decay(running, lam))
         spread = state.spread or self._first_spread(params)
         if spread is not None:

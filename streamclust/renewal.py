@@ -23,7 +23,7 @@ from streamclust.models.family import usable
 from streamclust.models.moves import Sample
 from streamclust.population import first, succeeded
 from streamclust.resolving import Pending, Problem, judge, solve
-from streamclust.state import LearnerState, without_coreset
+from streamclust.state import LearnerState, fallen, without_coreset
 from streamclust.stats import decay, reorder
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class Renewal(Generic[P]):
         except DataError:  # too few points, or so few that a covariance is singular
             return state
         if self._beats(params, best, Coreset(sample, sample_weight)):
-            return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+            after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+            return fallen(after, state)
         return state
 
     def _beats(self, live: P, found: Climb[P], points: Coreset) -> bool:
