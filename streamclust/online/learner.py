@@ -11,7 +11,6 @@ parameters that it had no part in, before it is learned.
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
@@ -47,8 +46,6 @@ from streamclust.online.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import ArrayLike, NDArray
 
     from streamclust.arrays import Array, Labels, Points
@@ -284,8 +281,10 @@ class StreamLearner(Generic[P]):
             state = self._gather(state, X, w, time_ms)
             if len(state.sample) < self.warm_up_points:
                 return state, Info("warming", len(X), reason=self._wanting(state))
-            with _whole_or_not(len(X)):
+            try:
                 return self.start(state)
+            except _NUMERICAL as error:
+                raise _unlearnable(len(X), error) from error
         step = Step(
             number=state.steps + 1,
             weight=float(w.sum()),
@@ -293,8 +292,10 @@ class StreamLearner(Generic[P]):
             elapsed_ms=_elapsed(state.time_ms, time_ms),
         )
         lam = self.forgetting.factor(step)  # a missing time is the caller's fault, not the batch's
-        with _whole_or_not(len(X)):
+        try:
             return self._step(state, state.params, state.stats, X, w, time_ms, step, lam)
+        except _NUMERICAL as error:
+            raise _unlearnable(len(X), error) from error
 
     def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
         """Leave the warm-up with the sample as it is, if it has K distinct points.
@@ -587,13 +588,12 @@ def _check(loss: float, state: LearnerState[Any]) -> None:
         )
 
 
-@contextmanager
-def _whole_or_not(n: int) -> Iterator[None]:
-    """Turn what a batch of `n` good points makes impossible into an `UnlearnableError`."""
-    try:
-        yield
-    except (DataError, ArithmeticError, np.linalg.LinAlgError) as error:
-        raise UnlearnableError(f"a batch of {n} points can't be learned: {error}") from error
+_NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
+"""Errors of a step or a start that the arithmetic of good points can cause."""
+
+
+def _unlearnable(n: int, error: Exception) -> UnlearnableError:
+    return UnlearnableError(f"a batch of {n} points can't be learned: {error}")
 
 
 def _first_best(running: Stats, stats: Stats, unit: float) -> Array:
