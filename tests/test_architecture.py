@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACE = re.compile(r"`([\w./-]+\.py)(?::([A-Za-z_]\w*(?:\.\w+)?))?`")
 PATH = re.compile(r"(?<![\w./{-])(?:tests|streamclust|benchmarks|deploy|examples)/[\w./-]*\w")
 SOURCE = re.compile(r"`([\w-]+(?:/[\w-]+)*/(?:[\w-]+\.(?:hpp|cpp))?)`")
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)]*))?\)")
 
 
 def located(path: str) -> Path | None:
@@ -50,6 +50,15 @@ def is_defined(file: Path, name: str) -> bool:
     return isinstance(found, ast.ClassDef) and member in defined(found.body)
 
 
+def leads(page: Path, link: str, anchor: str) -> bool:
+    """Return whether a link of a page leads to a file, and to a heading of it."""
+    target = page.parent / link
+    if not target.exists() or not anchor:
+        return target.exists()
+    headings = re.findall(r"^#+ +(.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+    return anchor in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_and_names_of_a_page_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -67,7 +76,9 @@ def test_files_and_names_of_a_page_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     links = LINK.findall(page.read_text(encoding="utf-8"))
-    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    missing = [
+        link for link, anchor in links if "://" not in link and not leads(page, link, anchor)
+    ]
     assert not missing
 
 
@@ -85,6 +96,6 @@ def test_the_life_of_a_batch_names_a_function_in_each_step() -> None:
 
 
 def test_every_internal_page_is_linked_from_the_architecture() -> None:
-    links = {Path(link).name for link in LINK.findall(ARCHITECTURE.read_text(encoding="utf-8"))}
+    links = {Path(link).name for link, _ in LINK.findall(ARCHITECTURE.read_text(encoding="utf-8"))}
     pages = {page.name for page in (ROOT / "docs" / "internals").glob("*.md")}
     assert pages and pages <= links
