@@ -261,7 +261,8 @@ def report(results: Row) -> str:
 `python benchmarks/kernels.py --page` wrote this section from one run with one thread per program.
 The tables have ratios first, then million points per second of processor time, the best of
 {results["repeat"]} interleaved repetitions. The median repetition took {noise:.2f}
-times as long as the best; {results["load"][0]:.1f} programs were running on {os.cpu_count()} processors.
+times as long as the best; {results["load"][0]:.1f} programs were running on {os.cpu_count()}
+processors.
 
 {results["machine"]}.
 
