@@ -82,8 +82,9 @@ PAGE = """\
 <!-- Written by benchmarks/adapting.py. Change that file instead. -->
 
 Set `n_clusters: auto` (mixtures: `n_components: auto`) and a range. The worker then adds, merges
-and removes components while it learns. [architecture.md](architecture.md#k-that-adapts) explains
-how. All figures are from one run of `python benchmarks/adapting.py` (part of `make quality`).
+and removes components while it learns, as
+[internals/components.md](internals/components.md#k-that-adapts) explains. All figures
+are from one run of `python benchmarks/adapting.py` (part of `make quality`).
 
 ## Streams that change
 

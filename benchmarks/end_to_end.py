@@ -398,33 +398,33 @@ def page(report: dict[str, Any]) -> str:
 The server runs on the same machine; {os.getloadavg()[0]:.1f} programs were running on
 {os.cpu_count()} processors at the end.
 
-A worker on a filled stream (K-means, K {K}, D {D}), its commits, versions and warm-up included,
-beside processes that only read and decode the same stream: with redis-py and hiredis, COUNT 1,024
-(64 for blocks); with four times the COUNT; and with hiredis on a bare socket, the next read sent
-before this one is decoded.
+The table compares a worker on a filled stream (K-means, K {K}, D {D}; commits, versions and warm-up
+included) with processes that only read and decode the same stream: with redis-py and hiredis, COUNT
+1,024 (64 for blocks); with four times the COUNT; and with hiredis on a bare socket, where the next
+read is sent before the current reply is decoded.
 
 {table(["entries", *header.split("|")], rows)}
 
-What limits the bare readers: for named fields and JSON, turning text into numbers, one Python
-call a number or an entry; for single raw points, hiredis, which makes an object for each field.
-They read as one would: redis-py's lists, and `streamclust.store.points.decode` on them. The worker
-does neither: native code finds the entries in the bytes of the reply and decodes them there,
-without objects and without the interpreter's lock. What limits it: the server, for named fields;
-else the learning thread, and the fits of the coreset beside it: three threads and the server share
-{os.cpu_count()} processors. The fits of a stream that has just begun are waited for; there are as
-many each time that it doubles, so that their share falls: blocks are measured on
+The bare readers use redis-py's lists and `streamclust.store.points.decode`. For named fields and
+JSON, the conversion of text to numbers limits them, with one Python call per number or per entry.
+For single raw points, hiredis limits them, which makes an object per field. The worker makes no
+objects: native code finds the entries in the bytes of the reply and decodes them there, without the
+interpreter lock. For named fields, the server limits the worker; otherwise the learner thread and
+the fits of the coreset do, because three threads and the server share {os.cpu_count()} processors.
+At the start of a stream the worker waits for these fits. Their number is the same for each doubling
+of the stream, so their share of the time falls. Blocks are measured on
 {sizes[0]:.0f} M and {sizes[1]:.0f} M points.
 
 {table(["entries", "ingest, of a bare pipeline", "points/s: ingest", "bare pipeline"], ingested)}
 
-A bare pipeline is the loop that one would write: `pipe.xadd(stream, dict)`, executed every 500
+A bare pipeline is a simple loop: `pipe.xadd(stream, dict)`, executed every 500
 entries.
 
-Start-up, the best of several: `streamclust --help` {1000 * start["help"]:.0f} ms; a worker from its
-start to its first read {1000 * start["worker_to_first_read"]:.0f} ms. Its imports, by
-`python -X importtime`, in ms: {imported}.
+Start-up, the best of several runs: `streamclust --help` takes {1000 * start["help"]:.0f} ms; a
+worker reads first {1000 * start["worker_to_first_read"]:.0f} ms after its start. Its imports in ms,
+measured by `python -X importtime`: {imported}.
 
-Resident size of the worker: {", ".join(f"{mib:.0f} MiB after {n / 1e6:.1f} M" for n, mib in kept)}
+Resident memory of a worker: {", ".join(f"{mib:.0f} MiB after {n / 1e6:.1f} M" for n, mib in kept)}
 points.
 
 ![Memory of a worker](pictures/memory.png)

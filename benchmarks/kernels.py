@@ -130,7 +130,7 @@ def forced(name: str, task: Callable[[], object]) -> Callable[[], object]:
 
 
 def mixture(kind: Any, D: int, K: int, repeat: int) -> Row:
-    """Take steps of a mixture that fits, as a stream's does, and of one that has just begun."""
+    """Take steps of a mixture that fits, as a stream's does, and of one that has just started."""
     N = 40_960 if D * K < 500 else 16_384
     X, _ = blobs(D, K, N, 2.0)
     w = np.ones(N)
@@ -217,8 +217,8 @@ def kmeans_table(rows: list[Row], peaks: Row) -> str:
 
 
 def mixture_table(rows: list[Row]) -> str:
-    header = ["covariance, D, K", "x scikit-learn", "x the same, just begun", "streamclust",
-              "scikit-learn", "just begun", "scikit-learn"]  # fmt: skip
+    header = ["covariance, D, K", "x scikit-learn", "x the same, just started", "streamclust",
+              "scikit-learn", "just started", "scikit-learn"]  # fmt: skip
     body = []
     for row in rows:
         r, names = row["rates"], ("streamclust", "sklearn", "streamclust early", "sklearn early")
@@ -258,22 +258,23 @@ def report(results: Row) -> str:
     return f"""\
 ## Kernels
 
-`python benchmarks/kernels.py --page` wrote this section: one thread each, one run, ratios
-first, then million points a second of processor time, the best of {results["repeat"]}
-interleaved repetitions. The median repetition took {noise:.2f} times the best;
-{results["load"][0]:.1f} programs were running on {os.cpu_count()} processors.
+`python benchmarks/kernels.py --page` wrote this section from one run with one thread per program.
+The tables have ratios first, then million points per second of processor time, the best of
+{results["repeat"]} interleaved repetitions. The median repetition took {noise:.2f}
+times as long as the best; {results["load"][0]:.1f} programs were running on {os.cpu_count()}
+processors.
 
 {results["machine"]}.
 
 In this run a matrix product reached {peaks["sgemm"]:.0f} GFLOP/s in float32 and
 {peaks["dgemm"]:.0f} in float64, and copying large arrays {peaks["bandwidth"]:.0f} GB/s (read
-and written). "Of the limit" is the share of what these allow (the roofline below). Only
-multiplications and additions that the result needs are counted; comparing, exponentials, and
-deciding again in float64 come on top.
+and written). "Of the limit" is the fraction of the speed that these limits allow (the roofline
+below). It counts only multiplications and additions that the result needs; it doesn't count
+comparisons, exponentials, and second comparisons in float64.
 
 ### K-means: a step on float32 points
 
-Assign and accumulate; labels are the exact float64 argmin, sums are float64. faiss
+A step assigns points and sums them; labels are the exact float64 argmin, sums are float64. faiss
 (`IndexFlatL2`) only assigns, in float32. scikit-learn is `MiniBatchKMeans.partial_fit`.
 
 {kmeans_table(results["kmeans"], peaks)}
@@ -281,33 +282,36 @@ Assign and accumulate; labels are the exact float64 argmin, sums are float64. fa
 river's K-means learns one point at a time: streamclust in batches of 1,024 is
 {river["streamclust"] / river["river"]:,.0f} times as fast (D 2, K 8).
 
-"Of the limit" may exceed 100%: that limit is a float32 product with every centroid, which is
-what scikit-learn and faiss hand to BLAS at D 64 and more. Where the processor multiplies bytes
-(`avx512vnni`, four times as many an instruction), the step first rules out centroids by products
-of 8-bit codes with a proven bound on their error, and compares the few that are left in float64:
-same labels, fewer float operations than are counted. Where bytes rule out little (points nearly
-tied among many centroids, as flat patches of a picture are) it goes by float32 as before.
+"Of the limit" may exceed 100%. The limit is a float32 product with every centroid, which
+scikit-learn and faiss compute with BLAS at D 64 and more. Where the processor multiplies bytes
+(`avx512vnni`, four times as many per instruction), the step first rules out centroids by products
+of 8-bit codes with a proven bound on their error, and compares the remaining few in float64. The
+labels are the same, with fewer float operations than are counted. Where bytes rule out few
+centroids (points nearly tied among many centroids, such as flat patches of a picture), the step
+uses float32.
 
 ### Gaussian mixtures: an EM step in float64
 
-scikit-learn's step is its `_e_step` and `_m_step`; streamclust's gives the same moments to
-1e-9. Two models of the same points: one that fits, as the model of a stream does nearly always,
-and one that has just begun, from random points, where many components share each point.
+scikit-learn's step is its `_e_step` and `_m_step`; streamclust's step gives the same moments to
+1e-9. The table has two models of the same points. The first fits the points, as the model of a
+stream nearly always does. The second has just started from random points, so many components share
+each point ("just started").
 
 {mixture_table(results["mixture"])}
 
-Moments are taken from the pairs of a point and a component that have a share, above e^-40, which is
-far below the rounding of 1: where components lie apart that is a small part of all. A full step is
-then mostly the whitening of each point by each component, near what the processor can multiply.
-Diagonal and spherical ones (D from 9) find those pairs in float32, with a bound on what
-rounding can have done, and only those get a density, in float64. Where we win least: large
-mixtures that have just begun, which scikit-learn writes as matrix products of x and x^2. That
-loses the digits of data far from the origin; streamclust works with x - mu, component by
-component. The roofline counts what is left out, too: there a mixture can lie above the limit.
+Moments are computed from pairs of a point and a component with a responsibility above e^-40, which
+is far below the rounding of 1. Where components lie apart, these are a small part of all pairs. A
+step with full covariances is then mostly the whitening of each point by each component, near the
+limit of the processor's multiplications. Steps with diagonal and spherical covariances (D from 9)
+find these pairs in float32, with a bound on the rounding error; only these pairs get a density, in
+float64. The gain is smallest for large mixtures that have just started. scikit-learn writes these
+as matrix products of x and x^2, which loses digits of data far from the origin; streamclust
+computes with x - mu, component by component. The roofline also counts the pairs that are left out.
+So a mixture can lie above the limit there.
 
 ### Targets
 
-How many times as fast as the NumPy twin:
+Speed of each target, relative to the NumPy version:
 
 {target_table(results["kmeans"] + results["mixture"][:8])}
 
@@ -315,9 +319,9 @@ How many times as fast as the NumPy twin:
 
 ### Large codebooks
 
-Time grows as N K D, memory as K D: a step may hold the codebook once more in float32, once in
-float64 (in the order of the lanes) and once in bytes, and a tile of points with its scores (64
-bytes a centroid). No array of N times K is ever made.
+Time grows as N K D, memory as K D. A step may hold one more copy of the codebook in float32, one in
+float64 (in the order of the lanes) and one in bytes, and a tile of points with its scores (64
+bytes per centroid). No step allocates an array of N times K.
 
 {large_table(results["large"], peaks)}
 """
@@ -329,8 +333,8 @@ def elsewhere(results: Row) -> str:
     return f"""\
 ## Kernels: {results["kernels"]}
 
-The same on a processor that can't run `{BEST}`, where `python benchmarks/kernels.py --page`
-writes this section. {results["machine"]}.
+The same tables from a processor without `{BEST}`. `python benchmarks/kernels.py --page`
+writes this section on such a processor. {results["machine"]}.
 
 A matrix product reached {peaks["sgemm"]:.0f} GFLOP/s in float32 and
 {peaks["dgemm"]:.0f} in float64, and copying large arrays {peaks["bandwidth"]:.0f} GB/s.

@@ -245,17 +245,18 @@ def page(report: dict[str, Any]) -> str:
     return f"""
 ## Latency of codes
 
-`python benchmarks/latency.py --page` wrote this section. From `XADD` of one point (named fields,
-D {D}) to its code (K {K}) seen by a subscriber that waits in `XREAD`, beside the loop that one
-would write: XREADGROUP, decode, nearest centroid, a pipeline of XADD, XACK; in no order,
-and not exactly once. Of a backlog, `streamclust encode` does {best[OURS] / best[PLAIN]:.1f} times
-as much: {best[OURS]:,.0f} and {best[PLAIN]:,.0f} points/s. Load is a share of the lesser. Server,
+`python benchmarks/latency.py --page` wrote this section. The latency is the time from `XADD` of one
+point (named fields, D {D}) until a subscriber that waits in `XREAD` receives its code (K {K}). The
+table compares `streamclust encode` with a simple loop ("bare"): XREADGROUP, decode, nearest
+centroid, a pipeline of XADD, XACK; without order and without exactly-once. On a backlog,
+`streamclust encode` is {best[OURS] / best[PLAIN]:.1f} times as fast:
+{best[OURS]:,.0f} and {best[PLAIN]:,.0f} points/s. Load is a fraction of the lower rate. Server,
 encoder, sender and subscriber shared {os.cpu_count()} processors ({processor()}).
 
 {table(header.split("|"), body)}
 
-An encoder takes what is there, 1,024 entries at most, and never waits for more. A worker with
-`encode: true` waits for a batch to fill, `batch.linger` at most.
+An encoder processes the entries that are there, at most 1,024, and never waits for more. A worker
+with `encode: true` waits until a batch is full, for `batch.linger` at most.
 """
 
 

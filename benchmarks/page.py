@@ -14,6 +14,8 @@ _TITLE = """\
 # Performance
 
 <!-- Written by `make bench`; change the benchmarks instead. -->
+
+Terms are in the [glossary](glossary.md).
 """
 
 

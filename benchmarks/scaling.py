@@ -149,7 +149,7 @@ def page(points: list[Curve], components: list[Curve], features: list[Curve]) ->
         [f"{D:,}", f"{b / a:.1f}x", f"{a:.3g}", f"{b:.3g}"]
         for D, a, b in zip(wide.sizes, wide.costs, features[1].costs, strict=True)
     ]
-    header = ["x scikit-learn", "streamclust, us a point", "scikit-learn"]
+    header = ["x scikit-learn", "streamclust, us per point", "scikit-learn"]
     return f"""
 ## How cost grows
 
@@ -158,18 +158,18 @@ def page(points: list[Curve], components: list[Curve], features: list[Curve]) ->
 
 {feed}
 
-The law is N K D. From the last but one size to the last the slope is {kmeans.slope(2):.2f} for
-K-means and {mixture.slope(2):.2f} for a mixture: the state doesn't grow, so a step costs as much at
-the end as at the beginning, and the fits of warm-up and coreset, of which there are ever fewer,
-weigh less and less.
+The cost grows as N K D. Between the last two sizes the slope is {kmeans.slope(2):.2f} for
+K-means and {mixture.slope(2):.2f} for a mixture. The state doesn't grow, so a step costs as much at
+the end as at the beginning. The fits of warm-up and coreset become less frequent, so their share of
+the time falls.
 
 {table(["K (D 16)", *header], rows)}
 
 {table(["D (K 64)", *header], more)}
 
-With K the slope is {ours.slope():.2f} and with D {wide.slope():.2f} over the last four sizes. The
-law breaks below: at small K D a batch costs its fixed part (calls, checks, the m-step), so that
-four times the components are nearly free.
+The slope in K is {ours.slope():.2f} and in D {wide.slope():.2f} over the last four sizes. At small
+K D, the fixed costs of a batch dominate (calls, checks, the m-step), so four times the
+components cost little more.
 
 ![Cost against points, components and features](pictures/scaling.png)
 """

@@ -95,12 +95,12 @@ def page(version: str, rates: dict[int, tuple[float, float]]) -> str:
     return f"""
 ## Beside Spark
 
-`python benchmarks/spark.py --page` wrote this section: K-means, K {K}, D {D}, points a second of
-the clock, one thread each. Spark {version}'s `StreamingKMeansModel.update` through PySpark, on data
-that it holds in memory; its wait for a batch and its reading are left out. Ours is a whole step of
-the learner, with its coreset.
+`python benchmarks/spark.py --page` wrote this section: K-means, K {K}, D {D}, points per second of
+wall-clock time, one thread each. Spark {version}'s `StreamingKMeansModel.update` runs through
+PySpark, on data in memory; its wait for a batch and its reading are not included. streamclust's
+figure is a whole step of the learner, with its coreset.
 
-{table(["points a batch", "x Spark", "streamclust, points/s", "Spark"], rows)}
+{table(["points per batch", "x Spark", "streamclust, points/s", "Spark"], rows)}
 """
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields, encode_points
 from streamclust.store.entries import from_reply, names
@@ -202,7 +204,11 @@ def too_large(most: int) -> str:
 
 def _values(model: Model) -> str:
     """Return the name of the field that goes with ``top``."""
-    return "top_distance" if model.kind == "kmeans" else "top_responsibility"
+    return by_kind(TOP_VALUES, model.kind, "TOP_VALUES")
+
+
+TOP_VALUES = {KMeans.kind: "top_distance", GaussianMixture.kind: "top_responsibility"}
+"""Kind of a family -> the field of `:codes` that holds the values of the `top` components."""
 
 
 def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
 
 P = TypeVar("P")
+T = TypeVar("T")
 
 
 class Family(Protocol[P]):
     """A mixture that is learned through additive sufficient statistics.
 
     Implementations are frozen dataclasses of hyperparameters; parameters are frozen dataclasses
-    of arrays (`P`). Nothing here keeps points: `m_step` sees statistics only.
+    of arrays (`P`) with an array or property `means` of shape (K, D). No method keeps points:
+    `m_step` sees statistics only. "Adding a family" in docs/architecture.md lists all places that
+    a new family needs.
     """
 
     kind: ClassVar[str]
@@ -121,6 +124,29 @@ class Family(Protocol[P]):
 
     def from_arrays(self, arrays: Mapping[str, Array]) -> P:
         """Return validated parameters; the inverse of `to_arrays`."""
+
+
+def by_kind(table: Mapping[str, T], kind: str, name: str) -> T:
+    """Return the entry of a family in a table with one entry per kind.
+
+    Parameters
+    ----------
+    table : mapping of str to object
+    kind : str
+        `Family.kind`.
+    name : str
+        Name of the table, for the error's text.
+
+    Raises
+    ------
+    DataError
+        If the table has no entry for this kind.
+    """
+    try:
+        return table[kind]
+    except KeyError:
+        known = ", ".join(sorted(table))
+        raise DataError(f"kind {kind!r} has no entry in {name}; known kinds: {known}") from None
 
 
 def as_range(name: str, most: int, fewest: int | None) -> tuple[int, int | None]:

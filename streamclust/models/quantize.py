@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from streamclust.arrays import Array, as_points, square_unit
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.family import by_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
 
-    from streamclust.models import Family
+    from streamclust.models import Family, KMeansParams, MixtureParams
 
 _UNDERFLOW = 2.0**-900
 """Squared distance from which on none has underflowed."""
@@ -127,14 +130,23 @@ def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
 
 def _best(family: Family[Any], params: Any, X: Array, top: int) -> tuple[NDArray[np.int32], Array]:
     """Return the best components of each point, best first, and their values."""
-    if isinstance(family, GaussianMixture):
-        values = family.responsibilities(params, X)
-        order = np.argsort(-values, axis=1, kind="stable")[:, :top]
-    elif isinstance(family, KMeans):
-        values = family.distances(params, X)
-        order = np.argsort(values, axis=1, kind="stable")[:, :top]
-        order = _first(order, family.predict(params, X))  # the exact argmin, also in a near tie
+    order, values = by_kind(RANKINGS, family.kind, "RANKINGS")(family, params, X, top)
     return order.astype(np.int32), np.take_along_axis(values, order, axis=1)
+
+
+def _nearest(
+    family: KMeans, params: KMeansParams, X: Array, top: int
+) -> tuple[NDArray[np.intp], Array]:
+    values = family.distances(params, X)
+    order = np.argsort(values, axis=1, kind="stable")[:, :top]
+    return _first(order, family.predict(params, X)), values  # the exact argmin, also in a near tie
+
+
+def _most_responsible(
+    family: GaussianMixture, params: MixtureParams, X: Array, top: int
+) -> tuple[NDArray[np.intp], Array]:
+    values = family.responsibilities(params, X)
+    return np.argsort(-values, axis=1, kind="stable")[:, :top], values
 
 
 def _first(order: NDArray[np.intp], best: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -143,3 +155,10 @@ def _first(order: NDArray[np.intp], best: NDArray[np.intp]) -> NDArray[np.intp]:
     place = np.argsort(rest, axis=1, kind="stable")
     moved = np.take_along_axis(order, place, axis=1)
     return np.column_stack([best, moved[:, : order.shape[1] - 1]])
+
+
+RANKINGS: dict[str, Callable[[Any, Any, Array, int], tuple[NDArray[np.intp], Array]]] = {
+    KMeans.kind: _nearest,
+    GaussianMixture.kind: _most_responsible,
+}
+"""Kind of a family -> the `top` best components of points, (N, top), and values of all, (N, K)."""

@@ -1,8 +1,8 @@
 """What becomes of dying components. Mass is moved, never made or lost.
 
 K-means *reseeds* on a point of the batch; a mixture *splits* its widest component. Both leave
-the total weight and the total moments as they were; `docs/architecture.md` says what else was
-measured.
+the total weight and the total moments as they were; `docs/internals/components.md` compares
+them with other rules.
 """
 
 from __future__ import annotations

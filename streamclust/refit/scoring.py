@@ -15,6 +15,7 @@ from streamclust.models.criteria import (
     mixture_parameters,
     silhouette,
 )
+from streamclust.models.family import by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,12 +88,13 @@ def score(
     stop : callable, optional
         Whether to raise `StoppedError`.
     """
+    log_likelihood, n_parameters = by_kind(LIKELIHOODS, family.kind, "LIKELIHOODS")
     K, D = params.means.shape
     nearest = points.e_step(KMeans(K), KMeansParams(params.means), stop)
     volume = 0.0 if points.scaling is None else points.scaling.log_volume
-    total = _log_likelihood(family, params, points, nearest, stop) - volume * points.weight
+    total = log_likelihood(family, params, points, nearest, stop) - volume * points.weight
     known = np.isfinite(total)
-    found = criteria(total, _parameters(family, K, D), points.weight)
+    found = criteria(total, n_parameters(family, K, D), points.weight)
     X = _some(points, seed)
     return Score(
         n_components=K,
@@ -109,22 +111,27 @@ def score(
     )
 
 
-def _log_likelihood(
+def _mixture_log_likelihood(
     family: Family[Any],
     params: Any,
     points: Gathered,
     nearest: Stats,
     stop: Callable[[], bool],
 ) -> float:
-    if isinstance(family, GaussianMixture):
-        return points.e_step(family, params, stop).objective
-    return kmeans_log_likelihood(nearest)
+    return points.e_step(family, params, stop).objective
 
 
-def _parameters(family: Family[Any], K: int, D: int) -> int:
-    if isinstance(family, GaussianMixture):
-        return mixture_parameters(K, D, family.covariance_type)
-    return kmeans_parameters(K, D)
+LIKELIHOODS: dict[str, tuple[Callable[..., float], Callable[..., int]]] = {
+    KMeans.kind: (
+        lambda _family, _params, _points, nearest, _stop: kmeans_log_likelihood(nearest),
+        lambda _family, K, D: kmeans_parameters(K, D),
+    ),
+    GaussianMixture.kind: (
+        _mixture_log_likelihood,
+        lambda family, K, D: mixture_parameters(K, D, family.covariance_type),
+    ),
+}
+"""Kind of a family -> log-likelihood of all points, and number of free parameters."""
 
 
 def _some(points: Gathered, seed: int) -> Any:

@@ -17,11 +17,11 @@ from streamclust.config.learning import (
     NoForgetting,
     WarmUp,
 )
-from streamclust.config.model import GaussianMixtureSettings
 from streamclust.config.size import AUTO
 from streamclust.errors import ConfigError, DataError, FormatError
 from streamclust.files import read_whole
 from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.family import by_kind
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import StreamLearner
@@ -32,10 +32,14 @@ from streamclust.store.points import PointsFormat
 from streamclust.store.published import decode_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamclust.config.learning import DriftSettings, ForgettingSettings
-    from streamclust.config.model import KMeansSettings, PointsSettings
+    from streamclust.config.model import (
+        GaussianMixtureSettings,
+        KMeansSettings,
+        PointsSettings,
+    )
     from streamclust.models import Family
     from streamclust.online.learner import LearnerState
 
@@ -55,10 +59,24 @@ _OF_HALF_LIFE = 64
 
 def make_family(settings: Settings) -> Family[Any]:
     """Return the family with its hyperparameters."""
+    return by_kind(MAKERS, settings.kind, "MAKERS")(settings)
+
+
+def _make_kmeans(settings: KMeansSettings) -> KMeans:
     fewest, most = settings.bounds
-    if isinstance(settings, GaussianMixtureSettings):
-        return GaussianMixture(most, settings.covariance_type, settings.reg_covar, fewest)
     return KMeans(most, fewest)
+
+
+def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
+    fewest, most = settings.bounds
+    return GaussianMixture(most, settings.covariance_type, settings.reg_covar, fewest)
+
+
+MAKERS: dict[str, Callable[[Any], Family[Any]]] = {
+    KMeans.kind: _make_kmeans,
+    GaussianMixture.kind: _make_mixture,
+}
+"""Kind of a family -> the function that makes it from the settings of a model."""
 
 
 def make_learner(settings: Settings) -> StreamLearner[Any]:

@@ -13,7 +13,8 @@ from scipy.linalg import solve_triangular
 
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.files import write_whole
-from streamclust.models import GaussianMixture
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.family import by_kind
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -37,18 +38,18 @@ def to_sklearn(model: Model) -> Any:
         If scikit-learn isn't installed.
     """
     try:
-        if isinstance(model.family, GaussianMixture):
-            return _sklearn_mixture(model.family, model.params)
-        if model.params.scale is not None:
-            return _sklearn_scaled(model.params)
-        return _sklearn_kmeans(model.means)
+        return by_kind(SKLEARN, model.kind, "SKLEARN")(model.family, model.params)
     except ImportError as error:
         raise MissingExtraError(
             "to_sklearn needs scikit-learn: pip install scikit-learn"
         ) from error
 
 
-def _sklearn_kmeans(centroids: Array) -> Any:
+def _sklearn_kmeans(_family: KMeans, params: KMeansParams) -> Any:
+    return _sklearn_plain(params.centroids) if params.scale is None else _sklearn_scaled(params)
+
+
+def _sklearn_plain(centroids: Array) -> Any:
     from sklearn.cluster import KMeans
 
     fitted = KMeans(len(centroids), init=centroids, n_init=1, max_iter=1)
@@ -66,7 +67,7 @@ def _sklearn_scaled(params: KMeansParams) -> Any:
     scaler = StandardScaler().fit(params.centroids)
     scaler.mean_, scaler.scale_ = params.centroids.mean(axis=0), params.scale
     scaler.var_ = scaler.scale_**2
-    return make_pipeline(scaler, _sklearn_kmeans(scaler.transform(params.centroids)))
+    return make_pipeline(scaler, _sklearn_plain(scaler.transform(params.centroids)))
 
 
 def _sklearn_mixture(family: GaussianMixture, params: MixtureParams) -> Any:
@@ -84,6 +85,13 @@ def _sklearn_mixture(family: GaussianMixture, params: MixtureParams) -> Any:
     fitted.n_features_in_ = params.means.shape[1]
     fitted.converged_, fitted.n_iter_, fitted.lower_bound_ = True, 0, -np.inf
     return fitted
+
+
+SKLEARN: dict[str, Callable[[Any, Any], Any]] = {
+    KMeans.kind: _sklearn_kmeans,
+    GaussianMixture.kind: _sklearn_mixture,
+}
+"""Kind of a family -> the function that makes a fitted model of scikit-learn."""
 
 
 def _is_matrix(params: MixtureParams) -> bool:

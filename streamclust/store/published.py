@@ -10,7 +10,7 @@ import numpy as np
 from streamclust.arrays import Array, Labels, as_points
 from streamclust.errors import DataError, FormatError, StreamclustError
 from streamclust.models import FAMILIES, Family
-from streamclust.models.family import named_array
+from streamclust.models.family import by_kind, named_array
 from streamclust.store.layout import Layout, check_columns
 from streamclust.store.payload import pack, unpack, whole
 
@@ -295,7 +295,7 @@ def _number_or_none(value: Any) -> float | None:
 
 def family_of(hyper: dict[str, Any]) -> Family[Any]:
     """Return the family that ``{'kind': ..., hyperparameters}`` describe."""
-    family = FAMILIES[hyper["kind"]]
+    family = by_kind(FAMILIES, hyper["kind"], "FAMILIES")
     known = {field.name for field in fields(family)}
     made: Family[Any] = family(**{name: hyper[name] for name in hyper if name in known})
     return made

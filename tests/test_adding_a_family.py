@@ -1,0 +1,73 @@
+"""A third family: each table has an entry per family, and an unknown kind is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import pytest
+
+from streamclust.config.model import ModelSettings
+from streamclust.encoder.coding import TOP_VALUES
+from streamclust.errors import DataError
+from streamclust.fitting.search import SEARCHES, search_of
+from streamclust.models import FAMILIES
+from streamclust.models.kmeans import KMeansParams
+from streamclust.models.quantize import RANKINGS, quantize
+from streamclust.refit.data import gather
+from streamclust.refit.scoring import LIKELIHOODS, score
+from streamclust.refit.sources import Points, points
+from streamclust.runtime.assemble import MAKERS, make_family
+from streamclust.store.export import SKLEARN, to_sklearn
+from streamclust.store.published import family_of
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """A family that no table knows."""
+
+    kind: ClassVar[str] = "poisson"
+    n_components: int = 1
+    fewest: int | None = None
+
+
+PARAMS = KMeansParams(np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("table", [MAKERS, SEARCHES, RANKINGS, LIKELIHOODS, SKLEARN, TOP_VALUES])
+def test_each_table_has_an_entry_per_family(table: Mapping[str, Any]) -> None:
+    assert set(table) == set(FAMILIES)
+
+
+def test_the_settings_have_a_section_per_family() -> None:
+    union, _ = get_args(ModelSettings)
+    assert {each.model_fields["kind"].default for each in get_args(union)} == set(FAMILIES)
+
+
+class ThreePoints:
+    """A source of three points."""
+
+    label = "three points"
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield the points."""
+        yield points(np.zeros((3, 1)), None)
+
+
+CALLS: dict[str, Callable[[], Any]] = {
+    "make_family": lambda: make_family(SimpleNamespace(kind="poisson")),  # type: ignore[arg-type]
+    "search_of": lambda: search_of(Poisson()),  # type: ignore[arg-type]
+    "quantize": lambda: quantize(Poisson(), PARAMS, [[1.0]], top=2),  # type: ignore[arg-type]
+    "score": lambda: score(Poisson(), PARAMS, gather(ThreePoints(), 0)),  # type: ignore[arg-type]
+    "to_sklearn": lambda: to_sklearn(SimpleNamespace(kind="poisson")),  # type: ignore[arg-type]
+    "family_of": lambda: family_of({"kind": "poisson"}),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_unknown_kind_is_refused_by_name(name: str) -> None:
+    with pytest.raises(DataError, match="kind 'poisson'"):
+        CALLS[name]()
