@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import server_options
+from streamclust.cli._options import server_options
 from streamclust.text import printable
 
 if TYPE_CHECKING:

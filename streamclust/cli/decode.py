@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.code_files import EXIT_INTERRUPTED, published_model
-from streamclust.cli.common import server_options
+from streamclust.cli._code_files import published_model
+from streamclust.cli._options import server_options
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from streamclust.demo.run import Outcome
-
-EXIT_INTERRUPTED = 130
 
 
 @click.command()

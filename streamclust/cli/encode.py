@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import daemon_wait, found_server, server_options, wait_option
+from streamclust.cli._options import TABLE_KINDS, daemon_wait, server_options, wait_option
+from streamclust.cli._server import found_server
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.encoder.loop import Tally
 
-KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -35,7 +35,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="File of packed codes (.safetensors).  [default: lines of CSV on standard output]",
 )
-@click.option("--kind", type=click.Choice(KINDS), help="What FILE holds.  [default: by its suffix]")
+@click.option(
+    "--kind", type=click.Choice(TABLE_KINDS), help="What FILE holds.  [default: by its suffix]"
+)
 @click.option("--columns", metavar="A,B", help="Columns of FILE to use, in order.  [default: all]")
 @click.option("--version", type=click.IntRange(min=1), help="Version of MODEL.  [default: newest]")
 @click.option(
@@ -84,7 +86,7 @@ def encode(
     if source is None:
         _encode_streams(settings, model, until_idle, daemon_wait(wait, until_idle), as_json)
     else:
-        from streamclust.cli.code_files import encode_points
+        from streamclust.cli._code_files import encode_points
 
         encode_points(settings, model, source, as_json, **points)
 

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import (
-    EXIT_INTERRUPTED,
-    ONE_SHOT_WAIT,
-    opened_server,
-    server_options,
-    wait_option,
-)
-from streamclust.cli.ctrl_c import CtrlC
-from streamclust.cli.progress import point_progress
+from streamclust.cli._options import ONE_SHOT_WAIT, TABLE_KINDS, server_options, wait_option
+from streamclust.cli._progress import point_progress
+from streamclust.cli._server import opened_server
+from streamclust.cli._signals import CtrlC
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
     from streamclust.tables import Chunk, Kind
 
 FORMATS = ("fields", "json", "float32", "float64")
-KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
 CHUNK = 8192
 
@@ -68,7 +63,7 @@ CHUNK = 8192
 @click.option("--weight-column", metavar="NAME", help="Column of weights; also the entry's field.")
 @click.option(
     "--kind",
-    type=click.Choice(KINDS),
+    type=click.Choice(TABLE_KINDS),
     help="What the files hold.  [default: as their suffix says; csv on standard input]",
 )
 @click.option("--key", metavar="NAME", help="Array in an .npz file that has several.")

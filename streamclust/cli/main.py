@@ -11,14 +11,11 @@ from typing import Any
 
 import click
 
-from streamclust.cli.common import discard, say
+from streamclust.cli._render import discard, say
+from streamclust.cli.exit_codes import EXIT_CODES, EXIT_ERROR, EXIT_SERVER, EXIT_USAGE
 from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
 from streamclust.text import printable
 from streamclust.version import __version__
-
-EXIT_ERROR = 1
-EXIT_USAGE = 2
-EXIT_SERVER = 3
 
 _COMMANDS = {
     "worker": "Learn models from streams of points, and publish them.",
@@ -53,6 +50,10 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(f"{code:>3}", text) for code, text in EXIT_CODES.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -115,9 +116,6 @@ def cli() -> None:
       streamclust ingest points.csv --stream points         fill a stream
       streamclust worker --config config.yaml               learn from it
       streamclust watch MODEL                               see the model change
-
-    Exit codes: 0 all is well, 1 an error, 2 wrong usage or settings, 3 the server,
-    130 Ctrl-C.
     """
 
 

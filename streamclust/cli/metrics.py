@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import found_server, opened_server, say, server_options, wait_option
+from streamclust.cli._options import server_options, wait_option
+from streamclust.cli._render import say
+from streamclust.cli._server import found_server, opened_server, read_overviews
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-    from streamclust.cli.status import Row
     from streamclust.config import Settings
     from streamclust.store.connect import Server
+    from streamclust.store.overview import Overview
 
-_GAUGES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
+_GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
     "up": ("Whether a live worker has the model and makes progress.", lambda row: row.alive),
     "failed": (
         "Whether the model is failed, stalled or damaged; `streamclust status` has the reason.",
@@ -43,7 +45,7 @@ _GAUGES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
     ),
 }
 
-_COUNTERS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
+_COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
     "points": ("Points learned.", lambda row: row.points),
     "dead_points": ("Points refused.", lambda row: row.dead),
     "lost_entries": (
@@ -65,7 +67,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
 class StatusCollector:
     """Gives Prometheus what `status` shows, looked up anew at each scrape."""
 
-    look_up: Callable[[], Sequence[Row]]
+    look_up: Callable[[], Sequence[Overview]]
 
     def collect(self) -> Iterator[Metric]:
         """Yield a family a figure; a model that has none yet is left out."""
@@ -107,19 +109,17 @@ def metrics(settings: Settings, port: int | None, host: str, wait: float | None)
     """
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from streamclust.cli.status import all_names, look
-
     serve_at_once = port is not None and wait is None
     with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:
         if serve_at_once:
             _refuse_what_stays(server)
         clients: list[redis.Redis] = []
 
-        def look_up() -> list[Row]:
+        def look_up() -> list[Overview]:
             if not clients:  # one of a cluster can't be made while that is away
                 clients.append(server.client())
             [client] = clients
-            return [look(client, settings, name) for name in all_names(client, settings)]
+            return read_overviews(client, settings)
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(StatusCollector(look_up))

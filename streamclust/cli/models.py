@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, opened_job, plain_console, server_options
+from streamclust.cli._options import server_options
+from streamclust.cli._render import (
+    components_table,
+    damaged_row,
+    number,
+    plain_console,
+    plain_table,
+    version_header,
+    version_row,
+)
+from streamclust.cli._server import each_version, opened_client, opened_job
+from streamclust.cli._signals import CtrlC
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -50,7 +62,6 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
       streamclust models list palette
       streamclust models list palette --json | jq 'select(.reason == "reseed")'
     """
-    from streamclust.cli.watch import damaged, each_version, header, row
     from streamclust.errors import DamagedVersionError
 
     before: Model | None = None
@@ -59,14 +70,14 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
             client.model(model)  # says which models there are, if not this one
         for version in each_version(client, model, 0, 0.0):
             if isinstance(version, DamagedVersionError):
-                click.echo(damaged(model, version, as_json))
+                click.echo(damaged_row(model, version, as_json))
                 continue
             if as_json:
                 click.echo(exact_json(version.summary()))
                 continue
             if before is None:
-                click.echo(header(version))
-            click.echo(row(version, before))
+                click.echo(version_header(version))
+            click.echo(version_row(version, before))
             before = version
 
 
@@ -88,8 +99,6 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
     if as_json:
         click.echo(found.to_json())
         return
-    from streamclust.cli.status import components_table
-
     console = plain_console()
     for name, value in found.summary().items():
         console.print(f"{name:<17} {printable(str(value))}", highlight=False)
@@ -138,11 +147,7 @@ def _difference(before: Model, after: Model) -> dict[str, object]:
 
 
 def _show_difference(before: Model, after: Model) -> None:
-    from rich.table import Table
-
-    from streamclust.cli.words import number
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     versions = before.version, after.version
     for name in ("#", "MOVED", *(f"WEIGHT {version}" for version in versions), "CHANGE"):
         table.add_column(name, justify="right")
@@ -160,8 +165,6 @@ def _show_difference(before: Model, after: Model) -> None:
 
 def _rows(before: Model, after: Model) -> Iterator[tuple[str, ...]]:
     """Yield a row for each component of either version."""
-    from streamclust.cli.words import number
-
     moved = dict(zip(after.numbers.tolist(), after.drift_from(before).tolist(), strict=True))
     old, new = (
         dict(zip(m.numbers.tolist(), m.mass.tolist(), strict=True)) for m in (before, after)
@@ -221,7 +224,6 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     Examples:
       streamclust models rollback palette 41
     """
-    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.errors import StoppedError
     from streamclust.refit.rollback import rollback as run
 
@@ -230,7 +232,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
             done = run(job, version, wait, ctrl_c.is_set)
         except StoppedError as error:
             click.echo(f"error: {error}", err=True)
-            raise SystemExit(130) from None
+            raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
         click.echo(exact_json({"model": model, "back_to": version, **asdict(done)}))
     else:

@@ -4,83 +4,22 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import ONE_SHOT_WAIT, opened_job, server_options, wait_option
+from streamclust.cli._options import ONE_SHOT_WAIT, data_options, server_options, wait_option
+from streamclust.cli._server import opened_job
+from streamclust.cli._signals import CtrlC
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from streamclust.config import Settings
     from streamclust.refit.command import Report, Watcher, Which
     from streamclust.refit.runs import Pass, Run
-
-EXIT_INTERRUPTED = 130
-
-
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which points; the command receives `which`."""
-
-    @click.option(
-        "--from",
-        "first",
-        metavar="ID|TIME",
-        help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest]",
-    )
-    @click.option(
-        "--to",
-        "last",
-        metavar="ID|TIME",
-        help="Last entry.  [default: the newest that the model has learned]",
-    )
-    @click.option(
-        "--last",
-        "latest",
-        metavar="TIME|N",
-        help="The last so much event time (1h) or so many points (1e6).",
-    )
-    @click.option(
-        "--data",
-        "files",
-        multiple=True,
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
-    )
-    @click.option("--weight-column", metavar="NAME", help="Column of weights in the files.")
-    @click.option(
-        "--from-coreset",
-        is_flag=True,
-        help="The weighted points that the model itself keeps, also of entries long trimmed.",
-    )
-    @wraps(command)
-    def wrapper(
-        *args: Any,
-        first: str | None,
-        last: str | None,
-        latest: str | None,
-        files: tuple[Path, ...],
-        weight_column: str | None,
-        from_coreset: bool,
-        **kwargs: Any,
-    ) -> Any:
-        from streamclust.refit.command import Which
-        from streamclust.refit.span import Span
-
-        if files and (first or last or latest):
-            raise click.UsageError("--data goes without --from, --to and --last: files have no IDs")
-        if first and latest:
-            raise click.UsageError("--from and --last both say where to begin; give one")
-        if from_coreset and (files or first or last or latest):
-            raise click.UsageError("--from-coreset stands alone: it is of all that was learned")
-        which = Which(Span(first, last, latest), files, weight_column, from_coreset)
-        return command(*args, which=which, **kwargs)
-
-    return wrapper
 
 
 @click.command()
@@ -167,7 +106,6 @@ def refit(
       streamclust refit palette --last 5000 --method kmedoids
       streamclust refit palette --from-coreset           when the stream was trimmed
     """
-    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.errors import StoppedError
     from streamclust.refit.command import Request
     from streamclust.refit.command import refit as run

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_job, server_options
-from streamclust.cli.refit import data_options
+from streamclust.cli._options import data_options, server_options
+from streamclust.cli._render import number
+from streamclust.cli._server import opened_job
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def score(
 
 
 def _show(found: Score) -> None:
-    from streamclust.cli.words import number
-
     inertia, likelihood = number(found.inertia, 7), number(found.log_likelihood, 7)
     rows = (
         ("points", f"{found.points:,}"),

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, plain_console, server_options
-from streamclust.cli.refit import data_options
+from streamclust.cli._options import data_options, server_options
+from streamclust.cli._render import number, plain_console, plain_table
+from streamclust.cli._server import opened_job
+from streamclust.cli._signals import CtrlC
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -71,7 +73,6 @@ def select(
       streamclust select palette --k 8,16,32,64 --last 1e5
       streamclust select shuttle --k 2..20 --png elbow.png
     """
-    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.files import check_target
     from streamclust.refit.command import select_live
     from streamclust.refit.curves import check_plotting, draw
@@ -121,11 +122,7 @@ def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path 
 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
-    from rich.table import Table
-
-    from streamclust.cli.words import number
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     for name in ("K", "J/N", "LOG-LIK/N", "AIC", "BIC", "SILHOUETTE"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("BEST BY", no_wrap=True)

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import (
-    daemon_wait,
-    found_server,
-    opened_server,
-    server_options,
-    wait_option,
-)
+from streamclust.cli._options import daemon_wait, server_options, wait_option
+from streamclust.cli._render import say
+from streamclust.cli._server import found_server, opened_server
+from streamclust.cli.exit_codes import EXIT_ERROR
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -79,8 +76,9 @@ def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | Non
 
 
 def _check(settings: Settings) -> None:
-    from streamclust.cli.status import health_of
     from streamclust.errors import ConfigError
+    from streamclust.store.keys import Keys
+    from streamclust.store.overview import health_of
 
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
@@ -88,7 +86,7 @@ def _check(settings: Settings) -> None:
     with opened_server(settings) as server:
         client = server.client()
         for name in settings.models:
-            health, trouble = health_of(client, settings, name)
+            health, trouble = health_of(client, Keys(settings.namespace, name))
             if health is not None and health.alive:
                 click.echo(f"{name}: alive, {printable(health.phase)}, {health.points:,} points")
             elif health is not None:
@@ -96,6 +94,6 @@ def _check(settings: Settings) -> None:
             else:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
     for line in troubles:
-        click.echo(printable(line), err=True)
+        say(printable(line))
     if troubles:
-        raise SystemExit(1)
+        raise SystemExit(EXIT_ERROR)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from streamclust.cli.main import EXIT_USAGE, cli
+from streamclust.cli.exit_codes import EXIT_USAGE
+from streamclust.cli.main import cli
 from streamclust.config import load_settings
 
 ROOT = Path(__file__).parent.parent.parent

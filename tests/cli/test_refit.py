@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_the_model_unless_the_best_so_far_is_asked_for(
     # Given Ctrl-C after the first passes
     drain(poor_site(site, blobs(300)))
     looks = iter(range(10_000))
-    monkeypatch.setattr("streamclust.cli.ctrl_c.CtrlC.is_set", lambda _: next(looks) >= 3)
+    monkeypatch.setattr("streamclust.cli._signals.CtrlC.is_set", lambda _: next(looks) >= 3)
     before = site.newest("m").version
     done = invoke("refit", "m")
     assert done.exit_code == 130

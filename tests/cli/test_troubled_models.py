@@ -58,7 +58,7 @@ TROUBLES: dict[str, tuple[Trouble, str]] = {
     "newer-state": (of_format(STATE, "streamclust.state/9"), "streamclust.state/9"),
     "odd-position": (
         lambda c, k: c.set(k.state, with_position(c.get(k.state), "sideways")),
-        "can't be read",
+        "can't be decoded",
     ),
     "truncated-model": (lambda c, k: publish(c, k, newest(c, k)[:-9]), "does not hold a"),
     "no-payload": (lambda c, k: c.xadd(k.models, {"other": "x"}, id="99-0"), "does not hold a"),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_client
-from streamclust.cli.progress import point_progress
+from streamclust.cli._progress import point_progress
+from streamclust.cli._server import opened_client
+from streamclust.cli._signals import Wakeup
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from streamclust.encoder.files import FileReport
     from streamclust.store.published import Model
     from streamclust.tables import Kind
-
-EXIT_INTERRUPTED = 130
 
 _BAND = 1 << 16
 """Pixels that are encoded at a time."""
@@ -49,7 +49,6 @@ def encode_points(
     peak: float,
 ) -> None:
     """Encode a file, a picture or standard input, to a file or to standard output."""
-    from streamclust.cli.ctrl_c import Wakeup
     from streamclust.encoder.files import encode_chunks, encode_file
     from streamclust.files import check_target
     from streamclust.runtime.assemble import points_format

@@ -1,0 +1,131 @@
+"""Output that several commands share: lines, numbers and tables for people."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from math import isnan
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from streamclust.text import exact_json, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from streamclust.errors import DamagedVersionError
+    from streamclust.store.published import Model
+
+WIDEST_NAME = 100
+"""Characters of a name that are shown in a table."""
+
+_VERSION_ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def bars(values: Sequence[float], width: int = 24) -> str:
+    """Return a small bar for each value, in order, against the largest; cut at `width`."""
+    top = max(values, default=0.0)
+    if top <= 0.0:
+        return ""
+    steps = [round(value / top * (len(_LEVELS) - 1)) for value in values[:width]]
+    return "".join(_LEVELS[step] for step in steps) + ("…" if len(values) > width else "")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a measured value with so many significant digits, or a dash."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def count(value: int | None, unknown: str = "?") -> str:
+    """Return a count with thousands set off."""
+    return unknown if value is None else f"{value:,}"
+
+
+def say(line: str) -> None:
+    """Write a line for people to stderr; one that nobody can read changes nothing else."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Give up what can't be written: it would fail again at the end, and change the exit code."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that shows text as it is: `[red]` or `:tada:` in a name mean nothing."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, stderr=stderr)
+
+
+def plain_table(**options: Any) -> Table:
+    """Return a table without lines; `options` are rich's."""
+    from rich.table import Table
+
+    return Table(box=None, header_style="bold", pad_edge=False, **options)
+
+
+def version_header(model: Model) -> str:
+    """Return the line above the rows of versions."""
+    score = model.score_name.replace("_", " ").upper()
+    return _VERSION_ROW.format("VERSION", "TIME", "POINTS", "REASON", score, "MOVED", "WEIGHTS")
+
+
+def version_row(model: Model, before: Model | None) -> str:
+    """Return a version as a person reads it, and how far it is from the one before."""
+    when = "" if model.time_ms is None else time.strftime("%X", time.localtime(model.time_ms / 1e3))
+    return _VERSION_ROW.format(
+        model.version,
+        when,
+        f"{model.points:,}",
+        printable(model.reason),
+        number(model.score),
+        number(_moved(model, before)),
+        bars(model.mass.tolist()),
+    )
+
+
+def _moved(model: Model, before: Model | None) -> float | None:
+    if before is None or model.replaces(before):
+        return None
+    if before.means.shape[1] != model.means.shape[1]:
+        return None
+    if before.means.shape != model.means.shape and not (len(before.ids) and len(model.ids)):
+        return None
+    return max((far for far in model.drift_from(before).tolist() if not isnan(far)), default=None)
+
+
+def damaged_row(model: str, error: DamagedVersionError, as_json: bool) -> str:
+    """Return a line for a version that can't be read."""
+    if as_json:
+        return exact_json({"model": model, "version": error.version, "error": str(error)})
+    return printable(f"{error.version:>8}  damaged: {error}")
+
+
+def components_table(model: Model) -> Table:
+    """Return the weight, the share and the place of each component."""
+    table = plain_table()
+    table.add_column("#", justify="right")
+    table.add_column("WEIGHT", justify="right")
+    table.add_column("SHARE", justify="right")
+    features = model.features or tuple(f"x{d}" for d in range(model.means.shape[1]))
+    for feature in features[:8]:
+        table.add_column(printable(feature, WIDEST_NAME), justify="right")
+    total = float(model.mass.sum()) or 1.0
+    for k, mass, mean in zip(model.numbers.tolist(), model.mass, model.means, strict=True):
+        values = (number(float(value)) for value in mean[:8])
+        table.add_row(str(k), f"{mass:,.1f}", f"{mass / total:.2%}", *values)
+    return table
