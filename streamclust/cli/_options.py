@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 ONE_SHOT_WAIT = 30.0
-"""Seconds that a command which ends by itself waits for the server at the start, by default."""
+"""Default wait for the server at the start, in seconds, of commands that end by themselves."""
 
 TABLE_KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 """The kinds of `streamclust.tables`, which takes too long to import for the help."""
@@ -28,15 +28,15 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--config",
         "-c",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Configuration file.  [default: config.yaml, if there is one]",
+        help="Settings file.  [default: config.yaml if it exists]",
     )
-    @click.option("--redis-url", metavar="URL", help="Server to use; same as --set redis.url=URL.")
+    @click.option("--redis-url", metavar="URL", help="Redis server; same as --set redis.url=URL.")
     @click.option(
         "--set",
         "overrides",
         metavar="KEY=VALUE",
         multiple=True,
-        help="Override a setting, such as models.palette.n_clusters=32. Repeatable.",
+        help="Override a setting: models.machines.n_clusters=5. Repeatable.",
     )
     @wraps(command)
     def wrapper(
@@ -55,7 +55,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Wait(click.ParamType):  # type: ignore[type-arg]
-    """A duration as in the settings, or `forever`; seconds."""
+    """A duration as in the settings, or `forever`; the value is in seconds."""
 
     name = "duration"
 
@@ -69,64 +69,67 @@ class _Wait(click.ParamType):  # type: ignore[type-arg]
         try:
             return parse_duration(value)
         except ValueError as error:
-            self.fail(f"{value!r}: {error}, or forever", param, ctx)
+            self.fail(f"got {value!r}; {error}, or forever", param, ctx)
 
 
 def wait_option(default: str) -> Callable[[F], F]:
-    """Add --wait-for-server; the command receives `wait`, in seconds: None if it isn't given.
+    """Add --wait-for-server; the command receives `wait` in seconds, or None if it isn't given.
 
-    `default` describes what the command does then.
+    `default` describes the default in the help.
     """
     return click.option(
         "--wait-for-server",
         "wait",
         type=_Wait(),
         metavar="TIME",
-        help="How long to wait at the start for a server that is away, loads its data, is busy or "
-        f"demoted: 30s, forever; 0 exits at once (code 3).  [default: {default}]",
+        help="Maximum wait for the server at the start: 30s, 5m, forever; 0 doesn't wait (exit "
+        f"code 3).  [default: {default}]",
     )
 
 
 def daemon_wait(wait: float | None, until_idle: bool) -> float:
-    """Return how long a daemon waits at the start: for ever, unless it is to end by itself."""
+    """Return how long a daemon waits at the start: forever, except with --until-idle."""
     if wait is not None:
         return wait
     return ONE_SHOT_WAIT if until_idle else math.inf
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which points; the command receives `which`."""
+    """Add the options that select points; the command receives `which`."""
 
     @click.option(
         "--from",
         "first",
         metavar="ID|TIME",
-        help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest]",
+        help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest entry]",
     )
     @click.option(
         "--to",
         "last",
         metavar="ID|TIME",
-        help="Last entry.  [default: the newest that the model has learned]",
+        help="Last entry: an ID or a time.  [default: the last entry that the model has learned]",
     )
     @click.option(
         "--last",
         "latest",
         metavar="TIME|N",
-        help="The last so much event time (1h) or so many points (1e6).",
+        help="Only the most recent points: a duration (1h) or a number of points (1e6).",
     )
     @click.option(
         "--data",
         "files",
         multiple=True,
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
+        help="Read a file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
     )
-    @click.option("--weight-column", metavar="NAME", help="Column of weights in the files.")
+    @click.option(
+        "--weight-column", metavar="NAME", help="Column of the files that holds the weights."
+    )
     @click.option(
         "--from-coreset",
         is_flag=True,
-        help="The weighted points that the model itself keeps, also of entries long trimmed.",
+        help="Use the coreset: weighted points in the model's state that stand for all learned "
+        "points, including trimmed entries.",
     )
     @wraps(command)
     def wrapper(
@@ -143,11 +146,15 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from streamclust.refit.span import Span
 
         if files and (first or last or latest):
-            raise click.UsageError("--data goes without --from, --to and --last: files have no IDs")
+            raise click.UsageError(
+                "--data can't be combined with --from, --to or --last: files have no entry IDs"
+            )
         if first and latest:
-            raise click.UsageError("--from and --last both say where to begin; give one")
+            raise click.UsageError("--from and --last both set the first entry; give only one")
         if from_coreset and (files or first or last or latest):
-            raise click.UsageError("--from-coreset stands alone: it is of all that was learned")
+            raise click.UsageError(
+                "--from-coreset can't be combined with --data, --from, --to or --last"
+            )
         which = Which(Span(first, last, latest), files, weight_column, from_coreset)
         return command(*args, which=which, **kwargs)
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from streamclust.store.published import Model
 
 WIDEST_NAME = 100
-"""Characters of a name that are shown in a table."""
+"""Maximum number of characters of a name in a table."""
 
 _VERSION_ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def bars(values: Sequence[float], width: int = 24) -> str:
-    """Return a small bar for each value, in order, against the largest; cut at `width`."""
+    """Return a bar for each value, relative to the largest, for the first `width` values."""
     top = max(values, default=0.0)
     if top <= 0.0:
         return ""
@@ -39,17 +39,17 @@ def bars(values: Sequence[float], width: int = 24) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a measured value with so many significant digits, or a dash."""
+    """Return a value with `digits` significant digits, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def count(value: int | None, unknown: str = "?") -> str:
-    """Return a count with thousands set off."""
+    """Return a count with commas between thousands."""
     return unknown if value is None else f"{value:,}"
 
 
 def say(line: str) -> None:
-    """Write a line for people to stderr; one that nobody can read changes nothing else."""
+    """Write a line to stderr; a closed stderr isn't an error."""
     try:
         click.echo(line, err=True)
     except OSError:
@@ -57,7 +57,7 @@ def say(line: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Give up what can't be written: it would fail again at the end, and change the exit code."""
+    """Discard output that can't be written: it would fail again at exit and change the code."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -65,7 +65,7 @@ def discard(stream: TextIO) -> None:
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """Return a console that shows text as it is: `[red]` or `:tada:` in a name mean nothing."""
+    """Return a console that shows text unchanged: `[red]` or `:tada:` in a name mean nothing."""
     from rich.console import Console
 
     return Console(markup=False, emoji=False, stderr=stderr)
@@ -79,13 +79,13 @@ def plain_table(**options: Any) -> Table:
 
 
 def version_header(model: Model) -> str:
-    """Return the line above the rows of versions."""
+    """Return the header of the rows of versions."""
     score = model.score_name.replace("_", " ").upper()
     return _VERSION_ROW.format("VERSION", "TIME", "POINTS", "REASON", score, "MOVED", "WEIGHTS")
 
 
 def version_row(model: Model, before: Model | None) -> str:
-    """Return a version as a person reads it, and how far it is from the one before."""
+    """Return the row of a version, with the largest move of a component since `before`."""
     when = "" if model.time_ms is None else time.strftime("%X", time.localtime(model.time_ms / 1e3))
     return _VERSION_ROW.format(
         model.version,
@@ -109,14 +109,14 @@ def _moved(model: Model, before: Model | None) -> float | None:
 
 
 def damaged_row(model: str, error: DamagedVersionError, as_json: bool) -> str:
-    """Return a line for a version that can't be read."""
+    """Return the row of a version that can't be read."""
     if as_json:
         return exact_json({"model": model, "version": error.version, "error": str(error)})
     return printable(f"{error.version:>8}  damaged: {error}")
 
 
 def components_table(model: Model) -> Table:
-    """Return the weight, the share and the place of each component."""
+    """Return a table of the weight, the share and the centroid or mean of each component."""
     table = plain_table()
     table.add_column("#", justify="right")
     table.add_column("WEIGHT", justify="right")

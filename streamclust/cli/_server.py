@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 def opened_server(
     settings: Settings, wait: float | None = None, *, primary: bool = False
 ) -> Iterator[Server]:
-    """Open the server of the settings; its faults inside become errors of one line.
+    """Open the server of the settings; inside, faults of the server become errors of one line.
 
-    With `wait`, wait so many seconds for one that can't be worked with yet (that is a replica, if
-    the `primary` is needed).
+    With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
+    replica isn't ready.
     """
     from streamclust.store.connect import Address, open_server, translate
 
@@ -51,9 +52,9 @@ def opened_server(
 
 @contextmanager
 def found_server(settings: Settings) -> Iterator[Server]:
-    """Give the server of the settings without a connection, for those who wait for it themselves.
+    """Give the server of the settings without a connection, for a caller that waits by itself.
 
-    Its faults inside become errors of one line.
+    Inside, faults of the server become errors of one line.
     """
     from streamclust.store.connect import Address, find_server, translate
 
@@ -63,7 +64,7 @@ def found_server(settings: Settings) -> Iterator[Server]:
 
 @contextmanager
 def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Client]:
-    """Open the Python client on the server of the settings; wait for that so many seconds."""
+    """Open the Python client; wait up to `wait` seconds for the server."""
     from streamclust.client.client import Client
 
     with opened_server(settings, wait) if wait else nullcontext():
@@ -73,7 +74,7 @@ def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Cli
 
 
 def _address(settings: Settings) -> dict[str, Any]:
-    """Return which server the settings name."""
+    """Return the address of the server as keyword arguments."""
     redis = settings.redis
     return {
         "url": redis.url,
@@ -89,23 +90,34 @@ def _address(settings: Settings) -> dict[str, Any]:
 def opened_job(
     settings: Settings, model: str, wait: float | None = None, *, primary: bool = False
 ) -> Iterator[Job]:
-    """Open the server for work on one configured model, with a log of warnings only."""
+    """Open the server for a job on one configured model; the log has only warnings."""
     from streamclust.errors import ConfigError
     from streamclust.runtime.job import Job
     from streamclust.runtime.log import command_log
 
     if model not in settings.models:
-        known = ", ".join(sorted(settings.models)) or "none"
-        raise ConfigError(f"model {model!r} isn't configured; these are: {known}")
+        raise ConfigError(_not_configured(model, sorted(settings.models)))
     with opened_server(settings, wait, primary=primary) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
 
 
+def _not_configured(model: str, known: list[str]) -> str:
+    near = get_close_matches(model, known, n=1)
+    if near:
+        return f"model {model!r} isn't configured; did you mean {near[0]!r}?"
+    return (
+        f"model {model!r} isn't configured; configured models: {', '.join(known)}"
+        if known
+        else f"model {model!r} isn't configured; describe it in config.yaml, or name a file of "
+        "settings with --config"
+    )
+
+
 def each_version(
     client: Client, model: str, since: int | None, timeout: float | None
 ) -> Iterator[Model | DamagedVersionError]:
-    """Yield what `Client.updates` does, and go on after a version that can't be read."""
+    """Yield the updates of a model; a version that can't be read is yielded as its error."""
     from streamclust.errors import DamagedVersionError
 
     while True:
@@ -121,7 +133,7 @@ def each_version(
 def read_overviews(
     client: redis.Redis, settings: Settings, names: Sequence[str] = ()
 ) -> list[Overview]:
-    """Return the overviews of these models; of all that are configured or exist by default."""
+    """Return the overviews of these models. Default: all that are configured or exist."""
     from streamclust.store import overview
 
     configured = {name: model.streams for name, model in settings.models.items()}

@@ -29,18 +29,18 @@ def score(
     which: Which,
     as_json: bool,
 ) -> None:
-    """Score MODEL as it is now on points of its stream, or of files.
+    """Print figures of MODEL, in its current state, on points of its stream or of files.
 
-    Prints J (the sum of squared distances to the nearest centroid), the log-likelihood, AIC and
-    BIC, and the silhouette of up to 2,000 points. K-means counts as equal spherical Gaussians for
-    its likelihood. On points that the model has learned from, all of these flatter it: the score
-    that `status` shows is out of sample.
+    J is the sum of squared distances to the nearest centroid. For log-likelihood, AIC and BIC,
+    K-means counts as a mixture of equal spherical Gaussians. The silhouette is of up to 2,000
+    points. On points that the model has learned, all figures are too good; the score of `status` is
+    out of sample.
 
     \b
     Examples:
-      streamclust score palette                     all that the stream still holds
-      streamclust score palette --last 1h
-      streamclust score shuttle --data test.parquet --json
+      streamclust score machines                     all entries of the stream
+      streamclust score machines --last 1h
+      streamclust score machines --data test.csv --json
     """
     from streamclust.refit.command import score_live
 

@@ -33,22 +33,28 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("models", nargs=-1)
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="JSON, with the weight of each cluster.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON with the weight of each component."
+)
 def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     """Show MODELS (default: all of the namespace) and the workers that learn them.
 
-    LAG is the number of stream entries still to be learned; "?" where the server can't tell.
-    LOST is the number of entries that were gone before they could be read; "+?" if there were more
-    of which the server can't tell the number.
-    WORKER is the phase that a live worker reports. "failed" is a model that it can't go on with,
-    "stalled" one without progress, "damaged" one that has no worker and a key that can't be read.
-    The reasons are below the table.
-    With one model named, its components are listed too.
+    \b
+    WORKER  phase of the live worker; none: no worker; failed: the worker retries
+            the model; stalled: no progress; damaged: no worker, and a key of the
+            model can't be read. The reasons are below the table.
+    VER     newest version
+    LAG     entries not learned yet; "?" if the server doesn't know
+    LOST    entries removed before they were read; "+?": at least this many
+    DEAD    points in the dead-letter stream
+    SCORE   inertia or log-likelihood per point, out of sample
+
+    With one model named, the command also shows its components.
 
     \b
     Examples:
       streamclust status
-      streamclust status palette
+      streamclust status machines
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
     with opened_server(settings) as server:
@@ -62,7 +68,7 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
 def _show(rows: Sequence[Overview], *, detailed: bool) -> None:
     console = plain_console()
     if not rows:
-        console.print("no models yet: describe one in config.yaml and run `streamclust worker`")
+        console.print("no models yet: describe one in config.yaml, then run `streamclust worker`")
         return
     console.print(_models_table(rows))
     for row in rows:

@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @server_options
-@click.option("--since", type=click.IntRange(min=0), help="Begin after this version; 0 for all.")
-@click.option("--count", type=click.IntRange(min=1), help="Exit after so many versions.")
-@click.option("--timeout", type=float, help="Exit when no version came for so many seconds.")
-@wait_option("as --timeout, else forever")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON a version.")
-@click.option("--arrays", is_flag=True, help="With --json: also centroids, weights, covariances.")
+@click.option(
+    "--since",
+    type=click.IntRange(min=0),
+    help="Start after this version; 0 shows all stored ones.  [default: start with the newest]",
+)
+@click.option("--count", type=click.IntRange(min=1), help="Exit after this many versions.")
+@click.option("--timeout", type=float, help="Exit if no version arrives for this many seconds.")
+@wait_option("--timeout if given, else forever")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per version.")
+@click.option(
+    "--arrays",
+    is_flag=True,
+    help="With --json: include centroids, or weights, means and covariances.",
+)
 def watch(
     model: str,
     settings: Settings,
@@ -38,22 +46,23 @@ def watch(
     as_json: bool,
     arrays: bool,
 ) -> None:
-    """Follow the updates of MODEL as they are published; Ctrl-C ends it.
+    """Show each version of MODEL when it is published, until Ctrl-C.
 
-    The score is out of sample: each point is scored before it is learned. MOVED is how far the
-    component that moved most went since the version before. WEIGHTS has a bar a component.
+    The score is out of sample: the worker scores each point before it learns the point. MOVED is
+    the largest distance that a component moved since the previous version. WEIGHTS has one bar per
+    component.
 
     \b
     Examples:
-      streamclust watch palette
-      streamclust watch palette --since 0                  every kept version first
-      streamclust watch shuttle --json | jq .log_likelihood
-      streamclust watch palette --json --arrays --count 1  the newest centroids
+      streamclust watch machines
+      streamclust watch machines --since 0                  all stored versions first
+      streamclust watch machines --json | jq .inertia
+      streamclust watch machines --json --arrays --count 1  the newest centroids
     """
     from streamclust.errors import DamagedVersionError
 
     if arrays and not as_json:
-        raise click.UsageError("--arrays goes with --json")
+        raise click.UsageError("--arrays needs --json")
     before: Model | None = None
     if wait is None:
         wait = math.inf if timeout is None else timeout
@@ -86,7 +95,7 @@ def _say_if_waiting(client: Client, model: str) -> None:
     try:
         client.model(model)
     except DamagedVersionError:
-        pass  # it has its line
+        pass  # `each_version` reports it
     except UnknownModelError:
         click.echo(f"waiting for the first version of {model!r}", err=True)
     except ServerError as error:

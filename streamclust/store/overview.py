@@ -196,6 +196,6 @@ def _attempt(read: Callable[[], T], key: str) -> tuple[T | None, str]:
         if passes(error) or isinstance(translated(error, ""), NotPermittedError):
             raise
         reason = str(error).removeprefix("WRONGTYPE ")
-        return None, f"key {key} can't be read: {reason}"
+        return None, reason if key in reason else f"key {key} can't be read: {reason}"
     except Exception as error:
         return None, f"key {key} can't be decoded: {error!r}"

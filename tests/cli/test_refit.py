@@ -83,7 +83,7 @@ def test_columns_of_a_file_are_found_by_the_names_of_features(site: Site) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nobody"], 2, "model 'nobody' isn't configured; these are: m, new"),
+        (["nobody"], 2, "model 'nobody' isn't configured; configured models: m, new"),
         (["new"], 1, "model 'new' has learned nothing yet in namespace"),
         (["m", "--from", "2100-01-01"], 1, "no points in stream"),
         (["m", "--to", "0-1"], 1, "no points in stream"),

@@ -67,7 +67,7 @@ def test_a_selection_draws_its_picture(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["score", "nobody"], 2, "model 'nobody' isn't configured; these are: m"),
+        (["score", "nobody"], 2, "model 'nobody' isn't configured; configured models: m"),
         (["score", "m"], 1, "model 'm' has learned nothing yet"),
         (["select", "m", "--k", "20..2"], 2, "--k '20..2': expected a range such as 2..20"),
         (["select", "m", "--k", "400"], 1, "90 distinct points are too few for 400 components"),
