@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from streamclust.cli._render import say
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,7 +51,10 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from streamclust.config import load_settings
 
         flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
-        return command(*args, settings=load_settings(config, flags), **kwargs)
+        settings = load_settings(config, flags)
+        for line in settings.warnings:
+            say(f"warning: {line}")
+        return command(*args, settings=settings, **kwargs)
 
     return wrapper
 

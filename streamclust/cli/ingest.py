@@ -85,6 +85,7 @@ CHUNK = 8192
 @click.pass_context
 def ingest(
     ctx: click.Context,
+    /,
     settings: Settings,
     stream: str,
     entry_format: EntryFormat,

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from streamclust import cli as cli_package
 from streamclust import kernels
+from streamclust.cli import main as cli_main
 from streamclust.cli.exit_codes import EXIT_CODES
 from streamclust.cli.main import cli
 from streamclust.version import __version__
@@ -158,3 +159,13 @@ def test_the_help_explains_every_exit_code() -> None:
     text = CliRunner().invoke(cli, ["--help"]).output
     for code, meaning in EXIT_CODES.items():
         assert f"{code:>5}  {meaning.split(':')[0].rstrip('.')}" in text
+
+
+def test_the_page_has_every_command_and_exit_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for name in COMMANDS:
+        text = cli_main._COMMANDS[name]
+        assert f"| `{name}` | {text} |" in rows
+    for code, meaning in EXIT_CODES.items():
+        assert f"| {code} | {meaning} |" in rows

@@ -55,7 +55,7 @@ def test_a_selection_draws_its_picture(site: Site) -> None:
     lines = done.output.splitlines()
     assert lines[0].split()[:3] == ["K", "J/N", "LOG-LIK/N"]
     assert lines[3].endswith("silhouette")
-    assert lines[-1] == "picture: m-select.png"
+    assert lines[-1] == "chart: m-select.png"
     assert max(map(len, lines)) <= 80
     assert (site.folder / "m-select.png").read_bytes().startswith(b"\x89PNG")
     # and JSON without a picture
