@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from streamclust.text import exact_json, printable
+from streamclust.text import BAR_LEVELS, exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,6 @@ WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
 
 _VERSION_ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
-_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def bars(values: Sequence[float], width: int = 24) -> str:
@@ -34,8 +33,8 @@ def bars(values: Sequence[float], width: int = 24) -> str:
     top = max(values, default=0.0)
     if top <= 0.0:
         return ""
-    steps = [round(value / top * (len(_LEVELS) - 1)) for value in values[:width]]
-    return "".join(_LEVELS[step] for step in steps) + ("…" if len(values) > width else "")
+    steps = [round(value / top * (len(BAR_LEVELS) - 1)) for value in values[:width]]
+    return "".join(BAR_LEVELS[step] for step in steps) + ("…" if len(values) > width else "")
 
 
 def number(value: float | None, digits: int = 4) -> str:
