@@ -55,6 +55,11 @@ def model(**changes: str) -> str:
             "_env_file: x",
             "c.yaml:1: _env_file: unknown key; allowed: namespace, redis, worker, log, models",
         ),
+        (
+            "models: {m: {kind: gmm, n_components: 3, streams: x}}",
+            "c.yaml:1: models.m.kind: got 'gmm'; expected kmeans | gaussian_mixture; did you mean "
+            "gaussian_mixture?",
+        ),
         ("worker: 3", "c.yaml:1: worker: got one value; expected keys with values"),
         ("worker: [3]", "c.yaml:1: worker: got a list; expected keys with values"),
         ("models: [x]", "c.yaml:1: models: got a list; expected keys with values"),

@@ -14,16 +14,19 @@ import click
 from streamclust.text import BAR_LEVELS, exact_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from streamclust.errors import DamagedVersionError
     from streamclust.store.published import Model
 
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
+
+MOST_FEATURES = 8
+"""Maximum number of features in a table."""
 
 _VERSION_ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
 
@@ -114,17 +117,51 @@ def damaged_row(model: str, error: DamagedVersionError, as_json: bool) -> str:
     return printable(f"{error.version:>8}  damaged: {error}")
 
 
-def components_table(model: Model) -> Table:
-    """Return a table of the weight, the share and the centroid or mean of each component."""
+def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
+    """Print a table without cutting a cell, and return the number of columns left out.
+
+    Parameters
+    ----------
+    table : Table
+    optional : iterable of Column
+        Columns to leave out, in this order, while the table is wider than the terminal.
+    """
+    console, before = plain_console(), len(table.columns)
+    for column in optional:
+        if _width(table, console) <= console.width:
+            break
+        table.columns.remove(column)
+        for index, kept in enumerate(table.columns):
+            kept._index = index
+    console.width = max(console.width, _width(table, console))
+    console.print(table)
+    return before - len(table.columns)
+
+
+def _width(table: Table, console: Console) -> int:
+    """Return the width that the table needs to show every cell whole."""
+    from rich.measure import Measurement
+
+    return Measurement.get(console, console.options.update(max_width=1 << 16), table).maximum
+
+
+def print_components(model: Model) -> None:
+    """Print the weight, the share and the centroid or mean of each component.
+
+    Features that don't fit the terminal are counted below the table.
+    """
+    D = model.means.shape[1]
+    names = [printable(name, WIDEST_NAME) for name in model.features or map("x{}".format, range(D))]
+    shown = names[:MOST_FEATURES]
     table = plain_table()
-    table.add_column("#", justify="right")
-    table.add_column("WEIGHT", justify="right")
-    table.add_column("SHARE", justify="right")
-    features = model.features or tuple(f"x{d}" for d in range(model.means.shape[1]))
-    for feature in features[:8]:
-        table.add_column(printable(feature, WIDEST_NAME), justify="right")
+    for header in ("#", "WEIGHT", "SHARE", *shown):
+        table.add_column(header, justify="right", no_wrap=True)
     total = float(model.mass.sum()) or 1.0
     for k, mass, mean in zip(model.numbers.tolist(), model.mass, model.means, strict=True):
-        values = (number(float(value)) for value in mean[:8])
+        values = (number(float(value)) for value in mean[:MOST_FEATURES])
         table.add_row(str(k), f"{mass:,.1f}", f"{mass / total:.2%}", *values)
-    return table
+    hidden = D - len(shown) + print_table(table, table.columns[:3:-1])
+    if hidden:
+        click.echo(
+            f"+{hidden:,} more feature{'' if hidden == 1 else 's'}; `models show --json` has all"
+        )

@@ -12,11 +12,12 @@ import click
 
 from streamclust.cli._options import server_options
 from streamclust.cli._render import (
-    components_table,
     damaged_row,
     number,
     plain_console,
     plain_table,
+    print_components,
+    print_table,
     version_header,
     version_row,
 )
@@ -103,7 +104,7 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
     for name, value in found.summary().items():
         console.print(f"{name:<17} {printable(str(value))}", highlight=False)
     console.print()
-    console.print(components_table(found))
+    print_components(found)
 
 
 @models.command(short_help="Show how components moved between two versions.")
@@ -152,7 +153,7 @@ def _show_difference(before: Model, after: Model) -> None:
     table = plain_table()
     versions = before.version, after.version
     for name in ("#", "MOVED", *(f"WEIGHT {version}" for version in versions), "CHANGE"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in _rows(before, after):
         table.add_row(*row)
     console = plain_console()
@@ -162,7 +163,7 @@ def _show_difference(before: Model, after: Model) -> None:
         f"{after.points - before.points:,} points, {after.score_name} {scores}",
         highlight=False,
     )
-    console.print(table)
+    print_table(table)
 
 
 def _rows(before: Model, after: Model) -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import data_options, server_options
-from streamclust.cli._render import number, plain_console, plain_table
+from streamclust.cli._render import number, plain_table, print_table
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.text import exact_json
@@ -136,7 +136,7 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
             number(each.silhouette),
             _marks(each.n_components, choice),
         )
-    plain_console().print(table)
+    print_table(table)
     if path is not None:
         click.echo(f"chart: {path}")
 

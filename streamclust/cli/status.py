@@ -10,11 +10,12 @@ from streamclust.cli._options import server_options
 from streamclust.cli._render import (
     WIDEST_NAME,
     bars,
-    components_table,
     count,
     number,
     plain_console,
     plain_table,
+    print_components,
+    print_table,
 )
 from streamclust.cli._server import opened_server, read_overviews
 from streamclust.text import exact_json, printable
@@ -70,7 +71,9 @@ def _show(rows: Sequence[Overview], *, detailed: bool) -> None:
     if not rows:
         console.print("no models yet: describe one in config.yaml, then run `streamclust worker`")
         return
-    console.print(_models_table(rows))
+    table = _models_table(rows)
+    columns = {column.header: column for column in table.columns}
+    print_table(table, [columns[name] for name in ("WEIGHTS", "KIND", "RATE/S")])
     for row in rows:
         if row.reason:
             click.echo(printable(f"{row.name}: {row.phase}: {row.reason}"))
@@ -80,7 +83,7 @@ def _show(rows: Sequence[Overview], *, detailed: bool) -> None:
         console.print(f"kernels: {'; '.join(kernels)}")
     if detailed and rows[0].model is not None:
         console.print()
-        console.print(components_table(rows[0].model))
+        print_components(rows[0].model)
 
 
 def _models_table(rows: Sequence[Overview]) -> Table:
@@ -89,7 +92,7 @@ def _models_table(rows: Sequence[Overview]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("WEIGHTS", no_wrap=True, overflow="crop")
+    table.add_column("WEIGHTS", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     return table

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NOT_A_SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _LONGEST = 60
+_OTHER_NAMES = {"gmm": "gaussian_mixture", "mixture": "gaussian_mixture", "em": "gaussian_mixture"}
+"""Values by other usual names, which the spelling alone doesn't suggest."""
 _ENCODED = ("encode", "streams")
 
 
@@ -125,7 +127,8 @@ def _problem(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
 
 
 def _near(word: str, known: Sequence[str]) -> str:
-    return next(iter(get_close_matches(word.lower(), known, n=1)), "")
+    other = _OTHER_NAMES.get(word.lower(), "")
+    return other if other in known else next(iter(get_close_matches(word.lower(), known, n=1)), "")
 
 
 def _form(value: object) -> str:
