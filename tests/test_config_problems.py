@@ -288,7 +288,7 @@ def model(**changes: str) -> str:
         ),
         (
             model(n_clusters="auto", init="{kind: warm_up, points: 30}"),
-            "c.yaml:1: models.m: init.points is 30; expected at least the most n_clusters, 50",
+            "c.yaml:1: models.m: init.points is 30; expected at least the maximum of n_clusters, 50",
         ),
         (
             "models: {a b: {kind: kmeans, n_clusters: 1, streams: x}}",

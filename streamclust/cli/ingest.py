@@ -102,7 +102,7 @@ def ingest(
     Parquet. In CSV a first row that isn't all numbers is a header. Columns without names are called
     x0, x1, and so on.
 
-    Ctrl-C ends the command: it finishes what is being sent and reports the number of points.
+    Ctrl-C ends the command: it finishes the current write and reports the number of points.
 
     If the server refuses points for a while (busy, out of memory, a replica), ingest retries them
     for the time of --wait-for-server. Retried points may follow points that were accepted later. If

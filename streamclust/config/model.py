@@ -304,9 +304,9 @@ class _Model(Section):
 
     @model_validator(mode="after")
     def _coreset_fits(self) -> Self:
-        kept = self.coreset.points
-        if kept is not None:
-            _check_points("coreset.points", kept, 2 * kept, self.points.dimension)
+        points = self.coreset.points
+        if points is not None:
+            _check_points("coreset.points", points, 2 * points, self.points.dimension)
         return self
 
     def _check_scale(self, init: object) -> None:
@@ -426,8 +426,8 @@ def _check_sample(init: WarmUp, name: str, sizes: tuple[int | None, int], D: int
     if init.points is not None:
         _check_points("init.points", init.points, init.points, D)
     if init.points is not None and init.points < most:
-        what = name if least is None else f"the most {name}"
-        raise ValueError(f"init.points is {init.points}; expected at least {what}, {most}")
+        limit = name if least is None else f"the maximum of {name}"
+        raise ValueError(f"init.points is {init.points}; expected at least {limit}, {most}")
 
 
 def _size_given(means: tuple[Any, ...], sizes: tuple[int | None, int]) -> int:

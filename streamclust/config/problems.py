@@ -110,15 +110,15 @@ def _without_kind(path: tuple[str, ...], choice: Type, origin: str, layer: Layer
 
 
 def _problem(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
-    value, what = details["input"], details["type"]
-    if what == "missing":
+    value, error = details["input"], details["type"]
+    if error == "missing":
         return f"missing; expected {allowed(kind)}"
-    if what == "value_error":
+    if error == "value_error":
         reason = str(details["ctx"]["error"])
         return reason if isinstance(value, dict | list) else f"got {_shown(path, value)}; {reason}"
-    if what in _NOT_A_SECTION:
+    if error in _NOT_A_SECTION:
         return f"got {_form(value)}; expected keys with values"
-    if what == "union_tag_invalid":
+    if error == "union_tag_invalid":
         value = details["ctx"]["tag"]
     expected = " | ".join(kind.kinds) or allowed(kind)
     near = _near(str(value), expected.split(" | ")) if " | " in expected else ""
