@@ -1,4 +1,4 @@
-"""What each setting accepts; test_config_load.py has the file, the environment and flags."""
+"""What each setting accepts; test_load.py has the file, the environment and flags."""
 
 from __future__ import annotations
 

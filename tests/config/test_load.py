@@ -12,7 +12,7 @@ from streamclust.config import Settings, load_settings
 from streamclust.config.show import as_yaml
 from streamclust.errors import ConfigError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILE = """\
 redis:
   url: redis://cache:6379
