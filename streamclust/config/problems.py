@@ -117,13 +117,26 @@ def _problem(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
         reason = str(details["ctx"]["error"])
         return reason if isinstance(value, dict | list) else f"got {_shown(path, value)}; {reason}"
     if error in _NOT_A_SECTION:
-        return f"got {_form(value)}; expected keys with values"
+        key = _key_of(value, kind)
+        if not key:
+            return f"got {_form(value)}; expected keys with values"
+        return f"got {value!r}; expected keys with values; write {path[-1]}: {{{key}: {value}}}"
     if error == "union_tag_invalid":
         value = details["ctx"]["tag"]
     expected = " | ".join(kind.kinds) or allowed(kind)
     near = _near(str(value), expected.split(" | ")) if " | " in expected else ""
     hint = f"; did you mean {near}?" if near else ""
     return f"got {_shown(path, value)}; expected {expected}{hint}"
+
+
+def _key_of(value: object, section: Type) -> str:
+    """Return the key of the section that accepts this word, or ""."""
+    if not isinstance(value, str):
+        return ""
+    if value in section.kinds:
+        return "kind"
+    keys = ((key, step(section, key)) for key in section.keys)
+    return next((key for key, kind in keys if kind and value in allowed(kind).split(" | ")), "")
 
 
 def _near(word: str, known: Sequence[str]) -> str:

@@ -60,6 +60,16 @@ def model(**changes: str) -> str:
             "c.yaml:1: models.m.kind: got 'gmm'; expected kmeans | gaussian_mixture; did you mean "
             "gaussian_mixture?",
         ),
+        (
+            model(drift="page_hinkley"),
+            "c.yaml:1: models.m.drift: got 'page_hinkley'; expected keys with values; write "
+            "drift: {detector: page_hinkley}",
+        ),
+        (
+            model(forgetting="none"),
+            "c.yaml:1: models.m.forgetting: got 'none'; expected keys with values; write "
+            "forgetting: {kind: none}",
+        ),
         ("worker: 3", "c.yaml:1: worker: got one value; expected keys with values"),
         ("worker: [3]", "c.yaml:1: worker: got a list; expected keys with values"),
         ("models: [x]", "c.yaml:1: models: got a list; expected keys with values"),
@@ -288,7 +298,8 @@ def model(**changes: str) -> str:
         ),
         (
             model(n_clusters="auto", init="{kind: warm_up, points: 30}"),
-            "c.yaml:1: models.m: init.points is 30; expected at least the maximum of n_clusters, 50",
+            "c.yaml:1: models.m: init.points is 30; expected at least the maximum of "
+            "n_clusters, 50",
         ),
         (
             "models: {a b: {kind: kmeans, n_clusters: 1, streams: x}}",
@@ -386,7 +397,7 @@ def test_a_section_given_as_text_is_told_even_if_its_keys_are_given_too() -> Non
     (line,) = told(FILE, environ)
     assert line.startswith("STREAMCLUST_REDIS")
     (line,) = told("log: debug", {"STREAMCLUST_LOG__LEVEL": "info"})
-    assert line.endswith("log: got one value; expected keys with values")
+    assert line.endswith("log: got 'debug'; expected keys with values; write log: {level: debug}")
 
 
 @pytest.mark.parametrize(
