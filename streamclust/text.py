@@ -12,6 +12,9 @@ import re
 from math import isfinite
 from typing import Any
 
+BAR_LEVELS = "▁▂▃▄▅▆▇█"
+"""Characters for bars, from low to high."""
+
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
     "\u2028\u2029"  # separators of lines and paragraphs

@@ -19,9 +19,9 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         "__main__",
+        "streamclust.cli._progress",
         "streamclust.cli.encode",
         "streamclust.cli.metrics",
-        "streamclust.cli.progress",
         "streamclust.cli.status",
         "streamclust.cli.watch",
         "streamclust.cli.worker",

@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes streamclust's commands in your shell.
+    """Print the script that completes streamclust's commands and options in your shell.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``streamclust config``: checks, shows and explains the settings."""
+"""``streamclust config``: check, show and explain the settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import server_options
+from streamclust.cli._options import server_options
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def config() -> None:
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
 def check(settings: Settings, as_json: bool) -> None:
-    """Say whether the settings are valid, and which models they have.
+    """Check the settings, and list their models. Exit code 2 if the settings are wrong.
 
     \b
     Examples:
@@ -43,9 +43,11 @@ def check(settings: Settings, as_json: bool) -> None:
 @config.command()
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
-@click.option("--describe", is_flag=True, help="Say beside each key what it means.")
+@click.option("--describe", is_flag=True, help="Add the meaning of each key as a comment.")
 def show(settings: Settings, as_json: bool, describe: bool) -> None:
-    """Print the settings in force, with the password masked.
+    """Print the settings in use: the file, the environment and the flags, or the defaults.
+
+    Passwords are masked.
 
     \b
     Examples:
@@ -62,7 +64,7 @@ def show(settings: Settings, as_json: bool, describe: bool) -> None:
 
 @config.command()
 def reference() -> None:
-    """Print the Markdown page that explains every setting.
+    """Print the Markdown page that explains each setting.
 
     \b
     Example:
@@ -91,5 +93,5 @@ def _sentence(summary: dict[str, Any]) -> str:
     return (
         f"{summary['file']} is valid: {found}"
         if summary["file"]
-        else f"valid without a file: {found}"
+        else f"the settings are valid (no file): {found}"
     )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.code_files import EXIT_INTERRUPTED, published_model
-from streamclust.cli.common import server_options
+from streamclust.cli._code_files import published_model
+from streamclust.cli._options import server_options
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where the points go: .npy, .csv, or a picture such as .png.",
+    help="Output file: .npy, .csv, or a picture such as .png.",
 )
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def decode(settings: Settings, codes: Path, out: Path, as_json: bool) -> None:
-    """Give back the points of a file that `streamclust encode` wrote, each as its centroid.
+    """Restore the points of CODES, a file that `streamclust encode` wrote, each as its centroid.
 
-    The server is asked only if the file names its model instead of holding the centroids. FILE is
-    there whole or not at all; a symbolic link isn't followed. Points of more than 1 GiB and of more
-    than 4,096 times the file of codes are refused. In a CSV file a name that a spreadsheet would
-    take for a formula has a ' before it.
+    The command needs the server only if CODES has the name of the model instead of the centroids.
+    The output file is written completely or not at all. A symbolic link isn't followed. An output
+    over 1 GiB that is also over 4,096 times the size of CODES is refused. In a CSV file, a name
+    that a spreadsheet would read as a formula gets the prefix '.
 
     \b
     Examples:
@@ -56,7 +57,9 @@ def decode(settings: Settings, codes: Path, out: Path, as_json: bool) -> None:
             pixels = np.concatenate([as_pixels(part, header.peak) for part in parts])
             write_pixels(out, pixels.reshape(header.picture))
         else:
-            raise click.UsageError(f"{codes} holds no picture; name a .npy or .csv file in --out")
+            raise click.UsageError(
+                f"--out {out}: {codes} holds no picture; name a .npy or .csv file"
+            )
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from streamclust.demo.run import Outcome
-
-EXIT_INTERRUPTED = 130
 
 
 @click.command()
@@ -21,18 +21,23 @@ EXIT_INTERRUPTED = 130
     type=click.Path(path_type=Path, file_okay=False),
     default="demo-output",
     show_default=True,
-    help="Folder for the pictures, the report and the worker's log.",
+    help="Folder for the charts, the report and the worker's log.",
 )
-@click.option("--quick", is_flag=True, help="Fewer points: some seconds instead of a minute.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; no live view.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of it all.")
+@click.option("--quick", is_flag=True, help="Use fewer points: seconds instead of one minute.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the report as JSON, without the live view."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed."
+)
 def demo(out: Path, quick: bool, as_json: bool, seed: int) -> None:
-    """Watch a worker learn from two real feeds, and compare it with scikit-learn.
+    """Watch a worker learn from two real feeds, and compare the results with scikit-learn.
 
-    Starts a server and a worker of its own. The worker learns a palette of 64 colours from the
-    pixels of a photograph, then, without being told, of another one; and a mixture of 10 Gaussians
-    from the sensors of a space shuttle. The pictures and the report are left in demo-output/; the
-    server, its data and the worker are gone at the end. Needs pip install 'streamclust[demo]'.
+    The demo starts its own server and worker. The worker learns a palette of 64 colours from the
+    pixels of a photograph. Then the pixels of a second photograph arrive, without any notice to the
+    worker. It also learns a mixture of 10 Gaussians from the sensors of a space shuttle. Charts and
+    report are written to the output folder. At the end the server, its data and the worker are
+    removed. The demo needs pip install 'streamclust[demo]'.
 
     \b
     Examples:
@@ -57,7 +62,9 @@ def demo(out: Path, quick: bool, as_json: bool, seed: int) -> None:
             outcome = run_demo(plan, out, view, interrupts)
             _show(outcome, console, as_json)
     except KeyboardInterrupt:
-        click.echo("stopped; the worker, the server and its data are gone", err=True)
+        click.echo(
+            "stopped; the worker and the server have ended, and their data is deleted", err=True
+        )
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import daemon_wait, found_server, server_options, wait_option
+from streamclust.cli._options import TABLE_KINDS, daemon_wait, server_options, wait_option
+from streamclust.cli._server import found_server
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -17,40 +18,47 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.encoder.loop import Tally
 
-KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.argument("model")
 @server_options
-@click.option("--until-idle", is_flag=True, help="Encode what is there, and exit.")
-@wait_option("forever for the model's streams; 30s with --until-idle")
-@click.option("--file", "file", type=_FILE, metavar="FILE", help="Encode a file instead.")
-@click.option("--image", type=_FILE, metavar="FILE", help="Encode the pixels of a picture instead.")
-@click.option("--stdin", is_flag=True, help="Encode standard input instead.")
+@click.option("--until-idle", is_flag=True, help="Encode all entries of the streams, and exit.")
+@wait_option("forever; 30s with --until-idle")
+@click.option("--file", "file", type=_FILE, metavar="FILE", help="Encode the points of a file.")
+@click.option("--image", type=_FILE, metavar="FILE", help="Encode the pixels of a picture.")
+@click.option("--stdin", is_flag=True, help="Encode points from standard input.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="File of packed codes (.safetensors).  [default: lines of CSV on standard output]",
+    help="Output file of packed codes (.safetensors).  [default: CSV on standard output]",
 )
-@click.option("--kind", type=click.Choice(KINDS), help="What FILE holds.  [default: by its suffix]")
-@click.option("--columns", metavar="A,B", help="Columns of FILE to use, in order.  [default: all]")
-@click.option("--version", type=click.IntRange(min=1), help="Version of MODEL.  [default: newest]")
+@click.option(
+    "--kind", type=click.Choice(TABLE_KINDS), help="Format of FILE.  [default: from its suffix]"
+)
+@click.option(
+    "--columns",
+    metavar="A,B",
+    help="Columns of FILE, in the order of the features.  [default: all]",
+)
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Version of MODEL.  [default: the newest]"
+)
 @click.option(
     "--codebook/--no-codebook",
     default=True,
-    help="Keep the centroids in the packed file, or only the model's name.  [default: keep]",
+    help="Store the centroids in the output file, or only the model name.  [default: --codebook]",
 )
 @click.option(
     "--peak",
     type=click.FloatRange(min=0, min_open=True),
     default=255.0,
     show_default=True,
-    help="White in the model's units, for --image: 255, or 1.",
+    help="Value of white in the units of the model, for --image: 255 or 1.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def encode(
     settings: Settings,
     model: str,
@@ -59,45 +67,44 @@ def encode(
     as_json: bool,
     **points: Any,
 ) -> None:
-    """Write the code of each point of MODEL's streams to {namespace:MODEL}:codes.
+    """Write the code of each point of MODEL's streams to the stream {namespace:MODEL}:codes.
 
-    A code is the number of the nearest centroid, or of the most responsible component; with it go
-    the distance and the version of the model. The entry of the codes has the ID of the points'
-    entry, so each is there once, whatever is killed. Any number of encoders share the work: start
-    as many as are needed. New versions of the model are followed; before the first one, encoders
-    wait, and then encode all that they were given. Ctrl-C or SIGTERM ends it cleanly.
+    A code is the number of the nearest centroid, or of the component with the highest
+    responsibility. Each code has the distance and the version of the model. An entry of codes has
+    the ID of the entry of points, so each entry is encoded exactly once, even after a crash.
+    Several encoders share the work: start as many as you need. Encoders follow new versions of the
+    model, and wait for the first one. Ctrl-C or SIGTERM ends an encoder cleanly.
 
-    With --file, --image or --stdin it encodes those points instead, with the newest version of
-    MODEL (or with a model in a .safetensors file), into a file of ceil(log2 K) bits a point;
-    `streamclust decode` gives the points back, each as its centroid.
+    With --file, --image or --stdin, encode those points instead, with the newest version of MODEL;
+    MODEL may also be a .safetensors file of a model. An output file has ceil(log2 K) bits per
+    point. `streamclust decode` restores each point as its centroid.
 
     \b
     Examples:
-      streamclust encode palette                   until Ctrl-C; start several to go faster
-      streamclust encode palette --until-idle      encode what is there, and exit
-      streamclust encode palette --set models.palette.encode.top=3
-      streamclust encode palette --image photo.png --out photo.safetensors
-      streamclust encode m.safetensors --file points.npy --out codes.safetensors
-      tail -f points.csv | streamclust encode palette --stdin
+      streamclust encode machines                    until Ctrl-C
+      streamclust encode machines --until-idle       encode all entries and exit
+      streamclust encode machines --file points.csv --out codes.safetensors
+      tail -f points.csv | streamclust encode machines --stdin
     """
     source = _source(points)
     if source is None:
         _encode_streams(settings, model, until_idle, daemon_wait(wait, until_idle), as_json)
     else:
-        from streamclust.cli.code_files import encode_points
+        from streamclust.cli._code_files import encode_points
 
         encode_points(settings, model, source, as_json, **points)
 
 
 def _source(points: dict[str, Any]) -> str | None:
-    """Return which option says where the points are, or None for the model's streams."""
+    """Return the option that names the points, or None for the streams of the model."""
     given = [name for name in ("file", "image", "stdin") if points[name]]
     if len(given) > 1:
-        raise click.UsageError("give one of --file, --image and --stdin")
+        names = " and ".join(f"--{name}" for name in given)
+        raise click.UsageError(f"{names} can't be combined; give one")
     if not given and points["out"] is not None:
-        raise click.UsageError("--out goes with --file, --image or --stdin")
+        raise click.UsageError("--out needs --file, --image or --stdin")
     if given == ["image"] and points["out"] is None:
-        raise click.UsageError("--image needs --out")
+        raise click.UsageError("--image needs --out FILE")
     return given[0] if given else None
 
 

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import (
-    EXIT_INTERRUPTED,
-    ONE_SHOT_WAIT,
-    opened_server,
-    server_options,
-    wait_option,
-)
-from streamclust.cli.ctrl_c import CtrlC
-from streamclust.cli.progress import point_progress
+from streamclust.cli._options import ONE_SHOT_WAIT, TABLE_KINDS, server_options, wait_option
+from streamclust.cli._progress import point_progress
+from streamclust.cli._server import opened_server
+from streamclust.cli._signals import CtrlC
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
     from streamclust.tables import Chunk, Kind
 
 FORMATS = ("fields", "json", "float32", "float64")
-KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
 CHUNK = 8192
 
@@ -41,42 +36,48 @@ CHUNK = 8192
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     metavar="FILES...",
 )
-@click.option("--stream", required=True, metavar="KEY", help="The stream to fill.")
+@click.option("--stream", required=True, metavar="KEY", help="Stream that gets the points.")
 @click.option(
     "--format",
     "entry_format",
     type=click.Choice(FORMATS),
     default="fields",
     show_default=True,
-    help="How an entry holds points: named fields, a JSON array, or raw little-endian bytes.",
+    help="Format of an entry: named fields, a JSON array, or raw little-endian numbers.",
 )
 @click.option(
     "--block",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Points an entry.  [default: 1; 1024 for float32 and float64]",
+    help="Points per entry.  [default: 1; 1024 for float32 and float64]",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="Points a second.  [default: as fast as the server takes them]",
+    help="Points per second.  [default: no limit]",
 )
 @click.option(
-    "--columns", metavar="A,B", help="Columns to send, in order.  [default: all but the weights]"
+    "--columns", metavar="A,B", help="Columns to send, in order.  [default: all except the weights]"
 )
-@click.option("--weight-column", metavar="NAME", help="Column of weights; also the entry's field.")
+@click.option(
+    "--weight-column",
+    metavar="NAME",
+    help="Column of weights; also the name of the entry's weight field.",
+)
 @click.option(
     "--kind",
-    type=click.Choice(KINDS),
-    help="What the files hold.  [default: as their suffix says; csv on standard input]",
+    type=click.Choice(TABLE_KINDS),
+    help="Format of the files.  [default: from the suffix; csv for standard input]",
 )
-@click.option("--key", metavar="NAME", help="Array in an .npz file that has several.")
+@click.option(
+    "--key", metavar="NAME", help="Name of the array to read, if an .npz file has several."
+)
 @click.option(
     "--maxlen",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Trim the stream to about so many entries.  [default: keep all]",
+    help="Trim the stream to approximately N entries.  [default: no trimming]",
 )
 @server_options
 @wait_option("30s")
@@ -95,22 +96,24 @@ def ingest(
     as_json: bool,
     **table: Any,
 ) -> None:
-    """Send points from FILES (or "-", standard input) into a stream.
+    """Send points from FILES (or "-", standard input) to a stream.
 
-    Reads CSV and TSV (a first row that isn't all numbers is a header), JSON lines (arrays or
-    objects), NumPy's .npy and .npz, and Parquet. Columns without names are called x0, x1, and so
-    on. Ctrl-C finishes what is under way and says how much went in.
+    The command reads CSV and TSV, JSON lines (arrays or objects), NumPy's .npy and .npz, and
+    Parquet. In CSV a first row that isn't all numbers is a header. Columns without names are called
+    x0, x1, and so on.
 
-    Points that the server refuses for a while (it is busy, out of memory, demoted, ...) are sent
-    again, for as long as --wait-for-server says, behind those that were accepted meanwhile. When
-    the connection is lost, ingest ends: whether the last points arrived can't be known.
+    Ctrl-C ends the command: it finishes the current write and reports the number of points.
+
+    If the server refuses points for a while (busy, out of memory, a replica), ingest retries them
+    for the time of --wait-for-server. Retried points may follow points that were accepted later. If
+    the connection is lost, ingest ends with code 3: whether the last points arrived is unknown.
 
     \b
     Examples:
       streamclust ingest points.csv --stream points
-      streamclust ingest points.csv --stream points --columns x,y --weight-column n
-      streamclust ingest embeddings.npy --stream vectors --format float32 --block 256
-      tail -f sensor.jsonl | streamclust ingest - --kind jsonl --stream points
+      streamclust ingest points.csv --stream points --columns temperature,load
+      streamclust ingest points.npy --stream points --format float32 --block 256
+      tail -f points.jsonl | streamclust ingest - --kind jsonl --stream points
     """
     from streamclust.client.ingest import ingest as send
     from streamclust.runtime.backoff import Patience
@@ -158,9 +161,11 @@ def _check_stream(stream: str, namespace: str) -> None:
     from streamclust.text import has_control
 
     if is_own(stream, namespace):
-        raise click.UsageError(f"--stream {stream!r} is a key of streamclust; name another")
+        raise click.UsageError(
+            f"--stream {stream!r} is a key that streamclust writes; name another stream"
+        )
     if has_control(stream):
-        raise click.UsageError(f"--stream {stream!r} has a control character; name another")
+        raise click.UsageError(f"--stream {stream!r} has a control character; name another stream")
 
 
 def _open_tables(
@@ -172,7 +177,7 @@ def _open_tables(
     kind: Kind | None,
     key: str | None,
 ) -> tuple[Iterator[Chunk], int | None]:
-    """Return the chunks of all files, cut so that blocks are full, and their number of rows."""
+    """Return the chunks of all files, cut into full blocks, and the number of rows if known."""
     from streamclust.tables import count_rows, read_table
 
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""``streamclust``: the group of all commands, and what becomes of errors."""
+"""``streamclust``: the group of all commands, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -6,40 +6,49 @@ import errno
 import io
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
 
-from streamclust.cli.common import discard, say
+from streamclust.cli._render import discard, say
+from streamclust.cli.exit_codes import EXIT_CODES, EXIT_ERROR, EXIT_SERVER, EXIT_USAGE
 from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
 from streamclust.text import printable
 from streamclust.version import __version__
 
-EXIT_ERROR = 1
-EXIT_USAGE = 2
-EXIT_SERVER = 3
-
 _COMMANDS = {
-    "worker": "Learn models from streams of points, and publish them.",
-    "encode": "Write the code of each point of a stream, or of a file.",
-    "decode": "Give back the points of a file that `encode` wrote.",
-    "ingest": "Send points from files or standard input into a stream.",
-    "watch": "Follow a model's updates as they are published.",
-    "models": "List, show, compare, export the versions of a model; go back to one.",
-    "refit": "Fit a model anew to all retained points, and swap it in.",
-    "score": "Figures of a model on its points: J, log-likelihood, AIC, BIC, silhouette.",
-    "select": "Try numbers of components, and draw the elbow and the BIC.",
-    "status": "Show models, workers and what is still to learn.",
-    "metrics": "What `status` shows, for Prometheus.",
-    "demo": "Learn from two real feeds, live, and draw the results.",
+    "worker": "Learn models from streams and publish them.",
+    "encode": "Write the code of each point of a stream or file.",
+    "decode": "Restore the points of a file that `encode` wrote.",
+    "ingest": "Send points from files or standard input to a stream.",
+    "watch": "Follow the versions of a model as they are published.",
+    "models": "List, show, compare, export or roll back versions.",
+    "refit": "Fit a model again to all stored points.",
+    "score": "Print J, log-likelihood, AIC, BIC and silhouette.",
+    "select": "Compare numbers of components on your points.",
+    "status": "Show models, workers and unread entries.",
+    "metrics": "Print or serve the figures of `status` for Prometheus.",
+    "demo": "Learn from two real feeds and draw the results.",
     "config": "Check, show and explain the settings.",
-    "completion": "Print the script that completes commands in your shell.",
+    "completion": "Print the completion script for your shell.",
 }
 
 
 class _Commands(click.Group):
-    """Imports a command when it is run or asked for help, so that starting costs nothing."""
+    """Imports a command only when it runs or shows its help, so that a start is fast."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0].lower(), _COMMANDS, n=1)
+            if not near or "Did you mean" in error.message:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -54,6 +63,10 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(f"{code:>3}", text) for code, text in EXIT_CODES.items()])
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -62,7 +75,7 @@ class _Commands(click.Group):
                 say(f"error: {line}")
             ctx.exit(_exit_code(error))
         except MemoryError:
-            say("error: out of memory; give it less data, or more memory")
+            say("error: out of memory; use less data or a machine with more memory")
             ctx.exit(EXIT_ERROR)
         except click.ClickException as error:
             vars(error)["message"] = printable(error.message)
@@ -100,24 +113,21 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Show the version and the kernels in use, and exit.",
+    help="Show the version and the numerical kernels in use, and exit.",
 )
 def cli() -> None:
-    """Streaming online clustering over Redis streams.
+    """Cluster live feeds from Redis streams.
 
-    A worker reads points from a stream, learns K-means or a Gaussian mixture, and publishes
-    versioned models that other programs follow.
+    A worker reads points from streams, learns K-means or a Gaussian mixture, and publishes
+    versioned models. Other programs follow the models.
 
     \b
-    Try it:
-      streamclust demo                                      a minute, real data, pictures
-    Use it:
-      streamclust ingest points.csv --stream points         fill a stream
-      streamclust worker --config config.yaml               learn from it
-      streamclust watch MODEL                               see the model change
-
-    Exit codes: 0 all is well, 1 an error, 2 wrong usage or settings, 3 the server,
-    130 Ctrl-C.
+    Try streamclust:
+      streamclust demo                               one minute, real data, pictures
+    Use your own data (config.yaml describes the model `machines`):
+      streamclust ingest points.csv --stream points  fill a stream
+      streamclust worker --until-idle                learn all entries and exit
+      streamclust status                             show the result
     """
 
 
@@ -126,7 +136,7 @@ def main() -> None:
     _prepare_streams()
     try:
         cli()
-    except BrokenPipeError:  # the reader of our output left, as `head` does
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         sys.stderr.close()
         sys.exit(EXIT_ERROR)
     except OSError as error:
@@ -143,10 +153,10 @@ def main() -> None:
 
 
 def _prepare_streams() -> None:
-    """See that standard input, output and error are there, and take any text.
+    """Make sure that standard input, output and error are open and accept any text.
 
-    Where one was closed at the start, a socket or a file would get its number, and receive what is
-    written to it. What a stream's encoding doesn't have is written as an escape.
+    If one of them was closed at the start, a socket or a file would get its number and receive its
+    output. Characters that the encoding of a stream doesn't have are written as escapes.
     """
     for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import found_server, opened_server, say, server_options, wait_option
+from streamclust.cli._options import server_options, wait_option
+from streamclust.cli._render import say
+from streamclust.cli._server import found_server, opened_server, read_overviews
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -18,17 +20,17 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-    from streamclust.cli.status import Row
     from streamclust.config import Settings
     from streamclust.store.connect import Server
+    from streamclust.store.overview import Overview
 
-_GAUGES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
-    "up": ("Whether a live worker has the model and makes progress.", lambda row: row.alive),
+_GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
+    "up": ("Whether a live worker learns the model and makes progress.", lambda row: row.alive),
     "failed": (
         "Whether the model is failed, stalled or damaged; `streamclust status` has the reason.",
         lambda row: row.failed,
     ),
-    "lag_entries": ("Stream entries still to be learned.", lambda row: row.lag),
+    "lag_entries": ("Stream entries that are not learned yet.", lambda row: row.lag),
     "version": (
         "Newest published version.",
         lambda row: None if row.model is None else row.model.version,
@@ -38,24 +40,24 @@ _GAUGES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
         lambda row: None if row.model is None else row.model.score,
     ),
     "effective_weight_points": (
-        "Points behind the model, after forgetting.",
+        "Total weight of the points in the model, after forgetting.",
         lambda row: None if row.model is None else float(row.model.mass.sum()),
     ),
 }
 
-_COUNTERS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
+_COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
     "points": ("Points learned.", lambda row: row.points),
-    "dead_points": ("Points refused.", lambda row: row.dead),
+    "dead_points": ("Points in the dead-letter stream.", lambda row: row.dead),
     "lost_entries": (
-        "Entries gone before they were read.",
+        "Entries removed before they were read.",
         lambda row: row.lost.entries if row.lost else None,
     ),
     "gaps_of_unknown_size": (
-        "Gaps that the server has no size for.",
+        "Gaps whose number of lost entries is unknown.",
         lambda row: row.lost.unknown if row.lost else None,
     ),
     "drifts": (
-        "Drifts found.",
+        "Drifts detected.",
         lambda row: None if row.health is None else row.health.drifts,
     ),
 }
@@ -63,12 +65,12 @@ _COUNTERS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
 
 @dataclass(frozen=True)
 class StatusCollector:
-    """Gives Prometheus what `status` shows, looked up anew at each scrape."""
+    """Gives Prometheus the figures of `status`, read again at each scrape."""
 
-    look_up: Callable[[], Sequence[Row]]
+    look_up: Callable[[], Sequence[Overview]]
 
     def collect(self) -> Iterator[Metric]:
-        """Yield a family a figure; a model that has none yet is left out."""
+        """Yield one metric family per figure; models without a value are left out."""
         import redis
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
@@ -93,33 +95,35 @@ class StatusCollector:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Serve them on this port until Ctrl-C, looked up at each scrape; 0 takes a free one.",
+    help="Serve over HTTP on this port until Ctrl-C; 0 chooses a free port.",
 )
-@wait_option("not at all; with --port it serves at once, and shows streamclust_server_up 0")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve them on.")
+@wait_option("no wait; with --port, streamclust_server_up is 0 until then")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on, with --port."
+)
 def metrics(settings: Settings, port: int | None, host: str, wait: float | None) -> None:
-    """Print what `status` shows in Prometheus' text format, or serve it.
+    """Print the figures of `status` in Prometheus' text format, or serve them over HTTP.
+
+    The command reads the figures again at each scrape.
 
     \b
     Examples:
-      streamclust metrics                            once, for a textfile collector
-      streamclust metrics --port 9464 --host 0.0.0.0 for Prometheus to scrape
+      streamclust metrics                              once, for a textfile collector
+      streamclust metrics --port 9464 --host 0.0.0.0   for Prometheus to scrape
     """
     from prometheus_client import CollectorRegistry, generate_latest
-
-    from streamclust.cli.status import all_names, look
 
     serve_at_once = port is not None and wait is None
     with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:
         if serve_at_once:
-            _refuse_what_stays(server)
+            _raise_permanent_fault(server)
         clients: list[redis.Redis] = []
 
-        def look_up() -> list[Row]:
-            if not clients:  # one of a cluster can't be made while that is away
+        def look_up() -> list[Overview]:
+            if not clients:  # a client of a cluster can't be made while the cluster is down
                 clients.append(server.client())
             [client] = clients
-            return [look(client, settings, name) for name in all_names(client, settings)]
+            return read_overviews(client, settings)
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(StatusCollector(look_up))
@@ -129,8 +133,8 @@ def metrics(settings: Settings, port: int | None, host: str, wait: float | None)
             _serve(registry, host, port)
 
 
-def _refuse_what_stays(server: Server) -> None:
-    """Raise a fault of the server at the start, unless it is one that may pass."""
+def _raise_permanent_fault(server: Server) -> None:
+    """Raise a permanent fault of the server at the start, such as a wrong password."""
     import redis
 
     from streamclust.store.faults import passes
@@ -157,7 +161,7 @@ def _serve(registry: CollectorRegistry, host: str, port: int) -> None:
         raise ConfigError(f"--port: can't listen on {host}:{port}: {error.strerror}") from None
     with stop_on_signals(stop):
         say(f"http://{host}:{server.server_port}/metrics")
-        while not stop.wait(0.2):  # a signal that another thread was given wakes nobody
+        while not stop.wait(0.2):  # a signal to another thread doesn't end the wait
             pass
     server.shutdown()
     thread.join()

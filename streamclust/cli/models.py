@@ -1,4 +1,4 @@
-"""``streamclust models``: the versions of a model that the server keeps."""
+"""``streamclust models``: the stored versions of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, opened_job, plain_console, server_options
+from streamclust.cli._options import server_options
+from streamclust.cli._render import (
+    damaged_row,
+    number,
+    plain_console,
+    plain_table,
+    print_components,
+    print_table,
+    version_header,
+    version_row,
+)
+from streamclust.cli._server import each_version, opened_client, opened_job
+from streamclust.cli._signals import CtrlC
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -24,95 +37,94 @@ _VERSION = click.IntRange(min=1)
 
 @click.group()
 def models() -> None:
-    """List, show, compare and export the versions of a model, or go back to one.
+    """List, show, compare, export and roll back the stored versions of a model.
 
-    The server keeps the newest `publish.keep` versions.
+    The server stores the newest `publish.keep` versions (default: 100).
 
     \b
     Examples:
-      streamclust models list palette
-      streamclust models diff palette 41 42
-      streamclust models export palette palette.npz
+      streamclust models list machines
+      streamclust models diff machines 1 2
+      streamclust models export machines machines.npz
     """
 
 
-@models.command(name="list", short_help="List the versions that are kept.")
+@models.command(name="list", short_help="List the stored versions.")
 @click.argument("model")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON a version.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per version.")
 def list_versions(settings: Settings, model: str, as_json: bool) -> None:
-    """List the versions of MODEL that are kept, oldest first.
+    """List the stored versions of MODEL, oldest first.
 
-    MOVED is how far the component that moved most went since the version before.
+    MOVED is the largest distance that a component moved since the previous version.
 
     \b
     Examples:
-      streamclust models list palette
-      streamclust models list palette --json | jq 'select(.reason == "reseed")'
+      streamclust models list machines
+      streamclust models list machines --json | jq 'select(.reason == "refit")'
     """
-    from streamclust.cli.watch import damaged, each_version, header, row
     from streamclust.errors import DamagedVersionError
 
     before: Model | None = None
     with opened_client(settings) as client:
         with suppress(DamagedVersionError):
-            client.model(model)  # says which models there are, if not this one
+            client.model(model)  # an unknown model is an error that lists the known ones
         for version in each_version(client, model, 0, 0.0):
             if isinstance(version, DamagedVersionError):
-                click.echo(damaged(model, version, as_json))
+                click.echo(damaged_row(model, version, as_json))
                 continue
             if as_json:
                 click.echo(exact_json(version.summary()))
                 continue
             if before is None:
-                click.echo(header(version))
-            click.echo(row(version, before))
+                click.echo(version_header(version))
+            click.echo(version_row(version, before))
             before = version
 
 
-@models.command(short_help="Show a version and its components.")
+@models.command(short_help="Show one version and its components.")
 @click.argument("model")
 @click.argument("version", type=_VERSION, required=False)
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="JSON, with all arrays.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all arrays.")
 def show(settings: Settings, model: str, version: int | None, as_json: bool) -> None:
     """Show VERSION of MODEL (default: the newest) and its components.
 
     \b
     Examples:
-      streamclust models show palette
-      streamclust models show palette 41 --json | jq .centroids
+      streamclust models show machines
+      streamclust models show machines 1 --json | jq .centroids
     """
     with opened_client(settings) as client:
         found = client.model(model, version)
     if as_json:
         click.echo(found.to_json())
         return
-    from streamclust.cli.status import components_table
-
     console = plain_console()
     for name, value in found.summary().items():
         console.print(f"{name:<17} {printable(str(value))}", highlight=False)
     console.print()
-    console.print(components_table(found))
+    print_components(found)
 
 
-@models.command(short_help="Show how components moved between versions.")
+@models.command(short_help="Show how components moved between two versions.")
 @click.argument("model")
 @click.argument("old", type=_VERSION)
 @click.argument("new", type=_VERSION, required=False)
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="JSON, with the drift of each component.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON with the distance of each component."
+)
 def diff(settings: Settings, model: str, old: int, new: int | None, as_json: bool) -> None:
-    """Show how each component of MODEL has moved from version OLD to NEW (default: the newest).
+    """Show how far each component of MODEL moved from version OLD to NEW (default: the newest).
 
-    MOVED is the Euclidean distance between the two centroids or means, in units of the data. Where
-    K adapts, components that only one of the versions has are `born` or `died`.
+    MOVED is the Euclidean distance between the two centroids or means, in the units of the data. If
+    K adapts, a component that only NEW has is `born`, and one that only OLD has is `died`.
 
     \b
     Examples:
-      streamclust models diff palette 41 42
-      streamclust models diff palette 1 --json | jq '.moved | max'
+      streamclust models diff machines 1 2
+      streamclust models diff machines 1 --json | jq '.moved | max'
     """
     with opened_client(settings) as client:
         before, after = client.model(model, old), client.model(model, new)
@@ -138,14 +150,10 @@ def _difference(before: Model, after: Model) -> dict[str, object]:
 
 
 def _show_difference(before: Model, after: Model) -> None:
-    from rich.table import Table
-
-    from streamclust.cli.words import number
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     versions = before.version, after.version
     for name in ("#", "MOVED", *(f"WEIGHT {version}" for version in versions), "CHANGE"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in _rows(before, after):
         table.add_row(*row)
     console = plain_console()
@@ -155,13 +163,11 @@ def _show_difference(before: Model, after: Model) -> None:
         f"{after.points - before.points:,} points, {after.score_name} {scores}",
         highlight=False,
     )
-    console.print(table)
+    print_table(table)
 
 
 def _rows(before: Model, after: Model) -> Iterator[tuple[str, ...]]:
     """Yield a row for each component of either version."""
-    from streamclust.cli.words import number
-
     moved = dict(zip(after.numbers.tolist(), after.drift_from(before).tolist(), strict=True))
     old, new = (
         dict(zip(m.numbers.tolist(), m.mass.tolist(), strict=True)) for m in (before, after)
@@ -182,23 +188,23 @@ def _rows(before: Model, after: Model) -> Iterator[tuple[str, ...]]:
 @click.argument("version", type=_VERSION, required=False)
 @server_options
 def export(settings: Settings, model: str, out: Path, version: int | None) -> None:
-    """Write VERSION of MODEL (default: the newest) to OUT: .safetensors, .npz or .json.
+    """Write VERSION of MODEL (default: the newest) to the file OUT: .safetensors, .npz or .json.
 
-    A .safetensors file can be what another model starts from (`init.path`), and what
-    `streamclust encode` uses without a server.
+    Another model can start from a .safetensors file (setting `init.path`), and `streamclust encode`
+    can use the file without a server.
 
     \b
     Examples:
-      streamclust models export palette palette.npz
-      streamclust models export palette palette-41.safetensors 41
+      streamclust models export machines machines.npz
+      streamclust models export machines machines-1.safetensors 1
     """
     with opened_client(settings) as client:
         found = client.model(model, version)
     found.save(out)
-    click.echo(f"version {found.version} of {model} to {out}")
+    click.echo(f"wrote version {found.version} of {model} to {out}")
 
 
-@models.command(short_help="Go back to an older version.")
+@models.command(short_help="Return to an older version.")
 @click.argument("model")
 @click.argument("version", type=_VERSION)
 @server_options
@@ -208,20 +214,20 @@ def export(settings: Settings, model: str, out: Path, version: int | None) -> No
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long the worker may take to answer.",
+    help="Maximum wait for the worker's answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def rollback(settings: Settings, model: str, version: int, wait: float, as_json: bool) -> None:
-    """Go back to VERSION of MODEL: publish it again, as a new version, and learn on from there.
+    """Return to VERSION of MODEL: publish it again as a new version, and continue from there.
 
-    A running worker takes it over between two batches; without one the state is swapped in place.
-    What was learned since then counts no more, and no point is learned again.
+    A running worker applies it between two batches. Without a worker the command changes the stored
+    state itself. The model loses what it learned after VERSION; no point is learned again.
 
     \b
     Examples:
-      streamclust models rollback palette 41
+      streamclust models rollback machines 1
+      streamclust models rollback machines 1 --json
     """
-    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.errors import StoppedError
     from streamclust.refit.rollback import rollback as run
 
@@ -230,9 +236,9 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
             done = run(job, version, wait, ctrl_c.is_set)
         except StoppedError as error:
             click.echo(f"error: {error}", err=True)
-            raise SystemExit(130) from None
+            raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
         click.echo(exact_json({"model": model, "back_to": version, **asdict(done)}))
     else:
-        how = "taken over by its worker" if done.by_worker else "in place"
+        how = "by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")

@@ -4,83 +4,22 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import ONE_SHOT_WAIT, opened_job, server_options, wait_option
+from streamclust.cli._options import ONE_SHOT_WAIT, data_options, server_options, wait_option
+from streamclust.cli._server import opened_job
+from streamclust.cli._signals import CtrlC
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from streamclust.config import Settings
     from streamclust.refit.command import Report, Watcher, Which
     from streamclust.refit.runs import Pass, Run
-
-EXIT_INTERRUPTED = 130
-
-
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which points; the command receives `which`."""
-
-    @click.option(
-        "--from",
-        "first",
-        metavar="ID|TIME",
-        help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest]",
-    )
-    @click.option(
-        "--to",
-        "last",
-        metavar="ID|TIME",
-        help="Last entry.  [default: the newest that the model has learned]",
-    )
-    @click.option(
-        "--last",
-        "latest",
-        metavar="TIME|N",
-        help="The last so much event time (1h) or so many points (1e6).",
-    )
-    @click.option(
-        "--data",
-        "files",
-        multiple=True,
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
-    )
-    @click.option("--weight-column", metavar="NAME", help="Column of weights in the files.")
-    @click.option(
-        "--from-coreset",
-        is_flag=True,
-        help="The weighted points that the model itself keeps, also of entries long trimmed.",
-    )
-    @wraps(command)
-    def wrapper(
-        *args: Any,
-        first: str | None,
-        last: str | None,
-        latest: str | None,
-        files: tuple[Path, ...],
-        weight_column: str | None,
-        from_coreset: bool,
-        **kwargs: Any,
-    ) -> Any:
-        from streamclust.refit.command import Which
-        from streamclust.refit.span import Span
-
-        if files and (first or last or latest):
-            raise click.UsageError("--data goes without --from, --to and --last: files have no IDs")
-        if first and latest:
-            raise click.UsageError("--from and --last both say where to begin; give one")
-        if from_coreset and (files or first or last or latest):
-            raise click.UsageError("--from-coreset stands alone: it is of all that was learned")
-        which = Which(Span(first, last, latest), files, weight_column, from_coreset)
-        return command(*args, which=which, **kwargs)
-
-    return wrapper
 
 
 @click.command()
@@ -89,29 +28,34 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--restarts",
     type=click.IntRange(min=0),
-    help="Runs from fresh seeds, besides the one from the live model.  [default: as configured]",
+    help="Fits from new starts, besides the fit from the live model.  [default: refit.restarts]",
 )
 @click.option(
     "--method",
     type=click.Choice(("batch", "kmedoids")),
     default="batch",
     show_default=True,
-    help="Lloyd or EM; or K-medoids, whose centroids are points: at most 5,000, kind kmeans.",
+    help="batch is Lloyd's algorithm or EM; kmedoids chooses points of the data as centroids, for "
+    "kind kmeans and at most 5,000 points.",
 )
 @click.option(
     "--tol",
     type=click.FloatRange(min=0),
     default=1e-6,
     show_default=True,
-    help="A run has converged when it gains no more: a share of J, or nats per point.",
+    help="Convergence: minimum gain per iteration, as a fraction of J or in nats per point.",
 )
 @click.option(
-    "--max-iter", type=click.IntRange(min=1), default=300, show_default=True, help="Of each run."
+    "--max-iter",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    help="Maximum iterations per fit.",
 )
-@click.option("--dry-run", is_flag=True, help="Compare with the live model, and change nothing.")
-@click.option("--force", is_flag=True, help="Swap it in also if it is no better.")
+@click.option("--dry-run", is_flag=True, help="Only compare with the live model; change nothing.")
+@click.option("--force", is_flag=True, help="Swap in the result even if it isn't better.")
 @click.option(
-    "--keep-best", is_flag=True, help="After Ctrl-C go on with the best so far, not with nothing."
+    "--keep-best", is_flag=True, help="On Ctrl-C, use the best fit so far instead of none."
 )
 @click.option(
     "--wait",
@@ -120,7 +64,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long the worker may take to swap it in.",
+    help="Maximum wait for the worker to apply the result.",
 )
 @server_options
 @wait_option("30s")
@@ -128,7 +72,6 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_context
 def refit(
     ctx: click.Context,
-    /,
     settings: Settings,
     model: str,
     which: Which,
@@ -143,31 +86,30 @@ def refit(
     wait: float | None,
     as_json: bool,
 ) -> None:
-    """Fit MODEL anew to the whole retained stream, and swap it into the live model.
+    """Fit MODEL again to all stored points, and swap the result into the live model.
 
-    Runs Lloyd's algorithm (K-means) or EM (mixtures) to convergence over the points that the stream
-    still holds, or over files: from the live model, and from fresh seeds. The best run is swapped
-    in if it beats the live model on the same points. A running worker takes it over between two
-    batches and learns on top what has arrived meanwhile; without one the state is swapped in place.
-    Components keep their numbers. K-means in one dimension gets the global optimum.
+    The command runs Lloyd's algorithm (K-means) or EM (mixtures) until it converges, over the
+    entries that the stream still holds, or over files. It fits from the live model and from new
+    starts. K-means in one dimension finds the global optimum. The best fit replaces the live model
+    if it is better on the same points. Components keep their numbers.
 
-    K-medoids is compared by the mean distance to the nearest centre, which is seldom less for
-    points of the data than for centroids: to have it, use --force. The stream goes on by K-means.
+    A running worker applies the result between two batches, then adds the points that arrived
+    meanwhile. Without a worker the command changes the stored state itself.
 
-    Up to 256 MiB of points are kept in memory; more are read again for each pass, and seeded from
-    a sample.
+    Up to 256 MiB of points are held in memory. More points are read again for each iteration, and
+    new starts come from a sample.
+
+    K-medoids compares the mean distance to the nearest centre. Points of the data are rarely better
+    centres than centroids, so kmedoids usually needs --force. After that, the model continues to
+    learn by K-means.
 
     \b
     Examples:
-      streamclust refit palette                          all that the stream still holds
-      streamclust refit palette --last 1h --dry-run      would it be better?
-      streamclust refit palette --last 1e6 --restarts 10
-      streamclust refit palette --from 2026-05-01 --to 2026-05-02T12:00
-      streamclust refit palette --data a.parquet --data b.npy
-      streamclust refit palette --last 5000 --method kmedoids
-      streamclust refit palette --from-coreset           when the stream was trimmed
+      streamclust refit machines                     all entries of the stream
+      streamclust refit machines --last 1h --dry-run compare only
+      streamclust refit machines --from 2026-05-01 --to 2026-05-02T12:00
+      streamclust refit machines --data points.csv
     """
-    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.errors import StoppedError
     from streamclust.refit.command import Request
     from streamclust.refit.command import refit as run
@@ -196,7 +138,7 @@ def refit(
     if as_json:
         click.echo(exact_json({"model": model, **asdict(report)}))
     else:
-        _say(report, model, dry_run)
+        _show(report, model, dry_run)
     if report.stopped:
         ctx.exit(EXIT_INTERRUPTED)
 
@@ -218,7 +160,7 @@ def _progress(stop: Any) -> Iterator[Watcher]:
         task, words = bar.add_task("reading", total=None), ["reading"]
 
         def on_points(count: int) -> None:
-            bar.update(task, description=f"{words[-1]}; at {count:,}")
+            bar.update(task, description=f"{words[-1]}; {count:,} points read")
 
         def on_pass(step: Pass) -> None:
             words[:] = [_pass_words(step)]
@@ -233,7 +175,7 @@ def _pass_words(step: Pass) -> str:
 
 def _start(name: str) -> str:
     names = {"live": "from live model", "medoids": "medoids"}
-    return names.get(name, f"from seeds {name}")
+    return names.get(name, f"restart {name}")
 
 
 _LOSSES = {
@@ -243,9 +185,9 @@ _LOSSES = {
 }
 
 
-def _say(report: Report, model: str, dry_run: bool) -> None:
+def _show(report: Report, model: str, dry_run: bool) -> None:
     unit = _LOSSES[report.objective]
-    where = "in memory" if report.in_memory else "read again for each pass"
+    where = "in memory" if report.in_memory else "read again for each iteration"
     click.echo(f"{report.points:,} points, {where}; {unit} per point:")
     click.echo(f"  {'live model':<16}{_loss(report.live_loss)}")
     for run in report.runs:
@@ -265,21 +207,21 @@ def _loss(loss: float | None) -> str:
 
 
 def _verdict(report: Report, model: str, dry_run: bool) -> str:
-    begun = "interrupted; " if report.stopped else ""
+    prefix = "interrupted; " if report.stopped else ""
     how_much = _gain(report)
     if report.delivered is None:
-        left = "is left as it was" + ("" if dry_run else " (--force swaps all the same)")
-        return f"{begun}the refit is {how_much}: {model} {left}"
-    how = "taken over by the worker" if report.delivered.by_worker else "swapped in place"
-    on_top = "" if report.on_top else ", at the model's present position"
-    return f"{begun}the refit is {how_much}: {how}{on_top}, version {report.delivered.version}"
+        hint = "" if dry_run else " (use --force to swap in the refit anyway)"
+        return f"{prefix}the refit is {how_much}: {model} is unchanged{hint}"
+    how = "applied by the worker" if report.delivered.by_worker else "swapped in place"
+    where = "" if report.on_top else ", at the current position of the model"
+    return f"{prefix}the refit is {how_much}: {how}{where}, version {report.delivered.version}"
 
 
 def _gain(report: Report) -> str:
     if report.live_loss is None:
         return "the first model"
     if not report.better:
-        return "no better than the live model"
+        return "not better than the live model"
     if report.live_loss > 0.0 and report.loss >= 0.0:
         return f"{1.0 - report.loss / report.live_loss:.3%} better"
     return f"{report.live_loss - report.loss:.4g} better"

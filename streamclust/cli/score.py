@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_job, server_options
-from streamclust.cli.refit import data_options
+from streamclust.cli._options import data_options, server_options
+from streamclust.cli._render import number
+from streamclust.cli._server import opened_job
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -28,18 +29,18 @@ def score(
     which: Which,
     as_json: bool,
 ) -> None:
-    """Score MODEL as it is now on points of its stream, or of files.
+    """Print figures of MODEL, in its current state, on points of its stream or of files.
 
-    Prints J (the sum of squared distances to the nearest centroid), the log-likelihood, AIC and
-    BIC, and the silhouette of up to 2,000 points. K-means counts as equal spherical Gaussians for
-    its likelihood. On points that the model has learned from, all of these flatter it: the score
-    that `status` shows is out of sample.
+    J is the sum of squared distances to the nearest centroid. For log-likelihood, AIC and BIC,
+    K-means counts as a mixture of equal spherical Gaussians. The silhouette is of up to 2,000
+    points. On points that the model has learned, all figures are too good; the score of `status` is
+    out of sample.
 
     \b
     Examples:
-      streamclust score palette                     all that the stream still holds
-      streamclust score palette --last 1h
-      streamclust score shuttle --data test.parquet --json
+      streamclust score machines                     all entries of the stream
+      streamclust score machines --last 1h
+      streamclust score machines --data test.csv --json
     """
     from streamclust.refit.command import score_live
 
@@ -52,8 +53,6 @@ def score(
 
 
 def _show(found: Score) -> None:
-    from streamclust.cli.words import number
-
     inertia, likelihood = number(found.inertia, 7), number(found.log_likelihood, 7)
     rows = (
         ("points", f"{found.points:,}"),

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_job, plain_console, server_options
-from streamclust.cli.refit import data_options
+from streamclust.cli._options import data_options, server_options
+from streamclust.cli._render import number, plain_table, print_table
+from streamclust.cli._server import opened_job
+from streamclust.cli._signals import CtrlC
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     default="2..12",
     show_default=True,
     metavar="A..B",
-    help="Numbers of components to try: a range, or a list such as 2,4,8.",
+    help="Numbers of components to compare: a range, or a list such as 2,4,8.",
 )
 @data_options
 @click.option(
@@ -39,14 +41,14 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
-    help="Runs from fresh seeds for each number; the best one counts.",
+    help="Fits per number from different starts; the best one counts.",
 )
 @click.option(
     "--png",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File of the picture.  [default: MODEL-select.png]",
+    help="File for the chart.  [default: MODEL-select.png]",
 )
-@click.option("--no-png", is_flag=True, help="Draw no picture.")
+@click.option("--no-png", is_flag=True, help="Draw no chart.")
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def select(
@@ -59,19 +61,18 @@ def select(
     no_png: bool,
     as_json: bool,
 ) -> None:
-    """Find the number of components that suits the points of MODEL's stream, or of files.
+    """Compare numbers of components on the points of MODEL's stream or of files.
 
-    Fits a model of MODEL's kind for each number and compares them: by the elbow of J, the lowest
-    BIC and the highest silhouette. Nothing is changed; the model need not have begun. The picture
-    needs matplotlib.
+    The command fits a model of MODEL's kind for each number and marks the best by three rules: the
+    elbow of J, the lowest BIC, and the highest silhouette. It changes nothing, and MODEL needs no
+    published version. The chart needs matplotlib.
 
     \b
     Examples:
-      streamclust select palette                      K = 2 to 12, all that the stream still holds
-      streamclust select palette --k 8,16,32,64 --last 1e5
-      streamclust select shuttle --k 2..20 --png elbow.png
+      streamclust select machines                    K from 2 to 12, all entries
+      streamclust select machines --k 8,16,32,64 --last 1e5
+      streamclust select machines --k 2..20 --png elbow.png
     """
-    from streamclust.cli.ctrl_c import CtrlC
     from streamclust.files import check_target
     from streamclust.refit.command import select_live
     from streamclust.refit.curves import check_plotting, draw
@@ -121,11 +122,7 @@ def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path 
 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
-    from rich.table import Table
-
-    from streamclust.cli.words import number
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     for name in ("K", "J/N", "LOG-LIK/N", "AIC", "BIC", "SILHOUETTE"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("BEST BY", no_wrap=True)
@@ -139,9 +136,9 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
             number(each.silhouette),
             _marks(each.n_components, choice),
         )
-    plain_console().print(table)
+    print_table(table)
     if path is not None:
-        click.echo(f"picture: {path}")
+        click.echo(f"chart: {path}")
 
 
 def _marks(K: int, choice: Choice) -> str:

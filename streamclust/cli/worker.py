@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import (
-    daemon_wait,
-    found_server,
-    opened_server,
-    server_options,
-    wait_option,
-)
+from streamclust.cli._options import daemon_wait, server_options, wait_option
+from streamclust.cli._render import say
+from streamclust.cli._server import found_server, opened_server
+from streamclust.cli.exit_codes import EXIT_ERROR
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -24,31 +21,34 @@ if TYPE_CHECKING:
 
 @click.command()
 @server_options
-@click.option("--until-idle", is_flag=True, help="Learn what is there, publish, and exit.")
-@click.option("--fail-fast", is_flag=True, help="End the worker as soon as one model can't go on.")
-@click.option("--check", is_flag=True, help="Exit 0 if live workers have all models, else 1.")
+@click.option(
+    "--until-idle", is_flag=True, help="Learn all entries of the streams, publish, and exit."
+)
+@click.option("--fail-fast", is_flag=True, help="Exit as soon as one model fails.")
+@click.option(
+    "--check", is_flag=True, help="Don't learn: exit 0 if live workers learn all models, else 1."
+)
 @wait_option("forever; 30s with --until-idle")
 def worker(
     settings: Settings, until_idle: bool, fail_fast: bool, check: bool, wait: float | None
 ) -> None:
-    """Learn the models of the configuration from their streams, and publish them.
+    """Learn the configured models from their streams, and publish versions of the models.
 
-    Runs until Ctrl-C or SIGTERM: then it finishes the batch, commits, publishes and exits 0.
-    A second signal ends it at once; nothing that was committed is lost either way.
-    While the server is away, loads its data, is busy or demoted, the worker waits for it.
+    The worker runs until Ctrl-C or SIGTERM. Then it finishes the batch, commits, publishes and
+    exits with code 0. A second signal ends the worker at once; committed data isn't lost. If the
+    server fails, the worker waits until the server is back.
 
-    A model that can't go on (a key of another type, a state that is damaged or doesn't fit the
-    settings) is failed: that is logged, shown by `status`, and tried again after pauses from 0.5 s
-    to 60 s; with --until-idle it isn't tried again. The other models go on. If models are failed in
-    the end, the worker exits with the code of the first of them, by name: 1, 2 or 3.
+    A model fails if its key has the wrong type, or if its state is damaged or doesn't match the
+    settings. The worker logs the reason and retries the model after 0.5 s to 60 s; `status` shows
+    the reason. The other models continue. With --until-idle a failed model isn't retried. If models
+    are still failed at the end, the exit code is that of the first failed model by name: 1, 2 or 3.
 
     \b
     Examples:
-      streamclust worker                          the models in ./config.yaml
+      streamclust worker                             models of ./config.yaml
+      streamclust worker --until-idle                learn all entries and exit
       streamclust worker -c prod.yaml --redis-url redis://db:6379/0
-      streamclust worker --until-idle             from cron: drain the stream and exit
-      streamclust worker --check                  for health probes
-      streamclust worker --set models.palette.n_clusters=32
+      streamclust worker --check                     for health probes
     """
     if check:
         _check(settings)
@@ -69,7 +69,7 @@ def worker(
 
 
 def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | None:
-    """Return what refits by the clock, if that is asked for."""
+    """Return the function for scheduled refits, or None if no model has `refit.every`."""
     scheduled = any(model.refit.every is not None for model in settings.models.values())
     if until_idle or not scheduled:
         return None
@@ -79,16 +79,17 @@ def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | Non
 
 
 def _check(settings: Settings) -> None:
-    from streamclust.cli.status import health_of
     from streamclust.errors import ConfigError
+    from streamclust.store.keys import Keys
+    from streamclust.store.overview import health_of
 
     if not settings.models:
-        raise ConfigError("models: none is configured; describe at least one in config.yaml")
+        raise ConfigError("models: no model is configured; describe at least one in config.yaml")
     troubles = []
     with opened_server(settings) as server:
         client = server.client()
         for name in settings.models:
-            health, trouble = health_of(client, settings, name)
+            health, trouble = health_of(client, Keys(settings.namespace, name))
             if health is not None and health.alive:
                 click.echo(f"{name}: alive, {printable(health.phase)}, {health.points:,} points")
             elif health is not None:
@@ -96,6 +97,6 @@ def _check(settings: Settings) -> None:
             else:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
     for line in troubles:
-        click.echo(printable(line), err=True)
+        say(printable(line))
     if troubles:
-        raise SystemExit(1)
+        raise SystemExit(EXIT_ERROR)

@@ -1,4 +1,4 @@
-"""Settings of how a model forgets, and of what it starts from."""
+"""Settings of forgetting, drift, coreset and start of a model."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from streamclust.config.values import (
 
 
 class NoForgetting(Section):
-    """Every point counts alike for ever."""
+    """All points have the same weight."""
 
-    kind: Literal["none"] = Field(
-        default="none", description="Never forget: all points count alike."
-    )
+    kind: Literal["none"] = Field(default="none", description="All points have the same weight.")
 
 
 class ForgettingByPoints(Section):
-    """A point counts half after so many further points."""
+    """The weight of a point halves after `half_life` further points."""
 
-    kind: Literal["points"] = Field(default="points", description="Forget as points arrive.")
+    kind: Literal["points"] = Field(
+        default="points", description="Points decay with the number of later points."
+    )
     half_life: PositiveNumber = Field(
-        description="A point counts half after this many further points (by weight). One far "
-        "outlier can hold a centroid for up to 50 half-lives; see architecture.md, One far outlier."
+        description="The weight of a point halves after this many further points (by weight). One "
+        "far outlier can hold a centroid for up to 50 half-lives: see docs/internals/outlier.md."
     )
 
 
 class ForgettingByTime(Section):
-    """A point counts half after so much event time."""
+    """The weight of a point halves after `half_life` of event time."""
 
-    kind: Literal["time"] = Field(default="time", description="Forget as event time passes.")
+    kind: Literal["time"] = Field(default="time", description="Points decay with event time.")
     half_life: PositiveDuration = Field(
-        description="A point counts half after this much time, by the IDs of the entries."
+        description="The weight of a point halves after this much time, by the IDs of the entries."
     )
 
 
@@ -52,19 +52,22 @@ class ForgettingByPower(Section):
     """Robbins-Monro steps (t + t0)^-kappa."""
 
     kind: Literal["power"] = Field(
-        default="power", description="Step t moves by (t + t0)^-kappa towards the batch."
+        default="power", description="Robbins-Monro steps: step t has the size (t + t0)^-kappa."
     )
     kappa: Number = Field(
-        default=0.6, gt=0.5, le=1, description="Exponent; 1 averages all, less follows faster."
+        default=0.6,
+        gt=0.5,
+        le=1,
+        description="Exponent. 1 averages all batches; smaller values follow changes faster.",
     )
-    t0: Number = Field(default=2.0, ge=0, description="Steps counted as done before the first.")
+    t0: Number = Field(default=2.0, ge=0, description="Offset of the step number.")
     hold: Number = Field(
-        default=0.0, ge=0, description="Points learned before the parameters first move."
+        default=0.0, ge=0, description="Points to learn before the first change of the parameters."
     )
     average: bool = Field(
         default=False,
-        description="Publish the average over all steps but those of a rough start; steadier for a "
-        "small kappa.",
+        description="Whether to publish the average over the steps (Polyak-Ruppert), without the "
+        "steps of a rough start. The average is more stable if kappa is small.",
     )
 
 
@@ -75,25 +78,26 @@ ForgettingSettings: TypeAlias = Annotated[
 
 
 class DriftSettings(Section):
-    """How drift is found in the score of each batch, and what is done then."""
+    """How drift is detected in the scores of the batches, and the reaction."""
 
     detector: Literal["none", "page_hinkley", "adwin"] = Field(
         default="none",
-        description="What looks for drift: page_hinkley is quick, adwin has a bound on its false "
+        description="Drift detector. page_hinkley is fast; adwin limits the probability of false "
         "alarms.",
     )
-    on_drift: Literal["announce", "forget", "resolve"] = Field(
+    on_drift: Literal["announce", "forget", "recluster"] = Field(
         default="announce",
-        description="A drift is always logged, counted and published (reason drift); forget also "
-        "leaves the past a hundredth of its weight; resolve does that, and fits anew when as many "
-        "new points are there as the warm-up takes.",
+        description="Reaction to drift. Each drift is logged, counted and published (reason "
+        "drift). forget also multiplies the weight of old points by 0.01. recluster does the same, "
+        "and clusters the coreset again after as many new points as the warm-up needs.",
     )
     threshold: PositiveNumber = Field(
         default=30.0,
-        description="Alarm of page_hinkley, in standard deviations of a batch's score summed up.",
+        description="Threshold of page_hinkley: the cumulative excess of the score, in standard "
+        "deviations of a batch score, at which drift is reported.",
     )
     delta: Number = Field(
-        default=0.002, gt=0, lt=1, description="Chance of a false alarm of adwin, by its bound."
+        default=0.002, gt=0, lt=1, description="Maximum probability of a false alarm of adwin."
     )
 
 
@@ -122,67 +126,71 @@ Nested = Annotated[
 
 
 class CoresetSettings(Section):
-    """Weighted points that stand for the stream, and are clustered anew now and then."""
+    """A small set of weighted points that stands for all learned points."""
 
     points: Annotated[Integer, Field(ge=0)] | None = Field(
         default=None,
-        description="Points kept, besides up to as many new ones; 0 keeps none. null means 8,000 "
-        "or 100 K, whichever is more, but fewer in many dimensions, and none for a very large K. "
-        "The state holds them, in 512 MB.",
+        description="Points in the coreset; up to as many recent points are stored beside it. 0: "
+        "no coreset. null: the larger of 8,000 and 100 x K, but fewer in many dimensions and none "
+        "for a very large K. The state must stay below 512 MB.",
     )
-    reseeds: Integer = Field(
+    restarts: Integer = Field(
         default=3,
         ge=0,
         le=1000,
-        description="Fresh seedings tried each time, besides the live model.",
+        description="Fits from new starts at each reclustering, besides the fit from the live "
+        "model.",
     )
 
 
 class WarmUp(Section):
-    """Start from the first points of the stream."""
+    """Start from a fit to the first points of the stream."""
 
     kind: Literal["warm_up"] = Field(
-        default="warm_up", description="Cluster the first points in one go and start from that."
+        default="warm_up",
+        description="Fit the first points in one batch, and start from the result.",
     )
     points: Count | None = Field(
         default=None,
-        description="Points to gather first; null means max(1000, 10 K). The state holds them, in "
-        "512 MB.",
+        description="Points of the warm-up. null: max(1000, 10 x K). The state must stay below 512 "
+        "MB.",
     )
     restarts: Count = Field(
-        default=4, le=1000, description="Seedings tried on the warm-up; the best one is kept."
+        default=4,
+        le=1000,
+        description="Fits of the warm-up from different starts; the best one is used.",
     )
 
 
 class GivenStart(Section):
-    """What every start from known parameters has."""
+    """The setting that all starts from known parameters have."""
 
     weight: PositiveNumber = Field(
-        default=1.0, description="Points that each given component counts for."
+        default=1.0, description="Weight of each given component, in points."
     )
 
 
 class CentroidsGiven(GivenStart):
-    """Start K-means from the centroids that stand in the settings."""
+    """Start K-means from centroids in the settings."""
 
     kind: Literal["parameters"] = Field(
-        default="parameters", description="Start from given parameters."
+        default="parameters", description="Start from the given parameters."
     )
-    centroids: Matrix = Field(description="Centroids of kmeans, one list of D numbers each.")
+    centroids: Matrix = Field(description="Centroids of kmeans: K lists of D numbers.")
 
 
 class MixtureGiven(GivenStart):
-    """Start a mixture from the parameters that stand in the settings."""
+    """Start a mixture from parameters in the settings."""
 
     kind: Literal["parameters"] = Field(
-        default="parameters", description="Start from given parameters."
+        default="parameters", description="Start from the given parameters."
     )
     weights: Vector = Field(
-        description="Weights of gaussian_mixture: K positive numbers, their sum 1 within 1e-6."
+        description="Weights of gaussian_mixture: K positive numbers with the sum 1 (within 1e-6)."
     )
-    means: Matrix = Field(description="Means of gaussian_mixture, one list of D numbers each.")
+    means: Matrix = Field(description="Means of gaussian_mixture: K lists of D numbers.")
     covariances: Nested = Field(
-        description="Covariances of gaussian_mixture, in the shape of its covariance_type."
+        description="Covariances of gaussian_mixture; the form depends on covariance_type."
     )
 
     @field_validator("weights")
@@ -201,7 +209,7 @@ class FileGiven(GivenStart):
 
     kind: Literal["file"] = Field(default="file", description="Start from a model in a file.")
     path: FilePath = Field(
-        description="A .safetensors file of a model; relative to the current directory."
+        description="A .safetensors file of a model, relative to the current directory."
     )
 
 

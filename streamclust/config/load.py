@@ -1,4 +1,4 @@
-"""Loading: the file, under the environment, under the flags; then every problem in one error."""
+"""Load the settings: flags over environment over file; one error lists all problems."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from streamclust.config.problems import own_streams, problems, stray_keys
+from streamclust.config.renamed import with_new_names
 from streamclust.config.settings import Settings
 from streamclust.config.sources import (
     FILE_VARIABLE,
@@ -30,17 +31,17 @@ def load_settings(
     overrides: Mapping[str, str] | Iterable[str] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Return the settings: flags before environment, environment before the file.
+    """Return the settings: flags override the environment, and the environment the file.
 
     Parameters
     ----------
     path : Path, optional
-        The file; without it the one that STREAMCLUST_CONFIG names, else ./config.yaml if there
-        is one, else none.
+        The file. Default: the file in STREAMCLUST_CONFIG, else ./config.yaml if it exists, else
+        none.
     overrides : mapping or iterable of str
         Values by dotted path (``{"log.level": "debug"}``), or texts like ``log.level=debug``.
     environ : mapping
-        Variables; those that begin with STREAMCLUST_ are settings.
+        Variables. Names that begin with STREAMCLUST_ are settings.
 
     Raises
     ------
@@ -51,9 +52,11 @@ def load_settings(
     below = read_file(file) if file else Layer()
     middle = read_environment(environ, below.model_names)
     known = tuple(dict.fromkeys(below.model_names + middle.model_names))
-    layers = (below, middle, read_flags(overrides, known))
+    given = map(with_new_names, (below, middle, read_flags(overrides, known)))
+    layers, warnings = zip(*given, strict=True)
     settings = _validated(_stack(layers), str(file) if file else "settings")
     settings._file = file
+    settings._warnings = tuple(printable(line) for lines in warnings for line in lines)
     return settings
 
 
@@ -75,23 +78,23 @@ def _stack(layers: Iterable[Layer]) -> Layer:
 
 
 def merge(below: Any, above: Any, path: Keys = ()) -> Any:
-    """Lay one tree of values over another.
+    """Merge two trees of values; `above` has priority.
 
-    Mappings merge; everything else is replaced. So is the `forgetting` or `init` of a model when
-    its `kind` changes, since its other keys belong to the old kind.
+    Mappings are merged; other values are replaced. If the `kind` of a model's `forgetting` or
+    `init` changes, the whole section is replaced, since its other keys belong to the old kind.
     """
     below, above = _as_section(below, path), _as_section(above, path)
     if not isinstance(above, dict) or below is None:
         return above
     if not isinstance(below, dict):
-        return below  # a value where a section belongs: it stays, so that it is refused
+        return below  # not a section: unchanged, so that validation refuses it
     if _kind_changes(below, above) and len(path) == 3 and path[2] in ("forgetting", "init"):
         return above
     return below | {key: merge(below.get(key), above[key], (*path, key)) for key in above}
 
 
 def _as_section(value: Any, path: Keys) -> Any:
-    """Return what ``encode: true`` of a model stands for, so that other layers can add to it."""
+    """Return ``encode: true`` of a model as a section, so that other layers can add to it."""
     if len(path) == 3 and path[2] == "encode" and value in (True, False, "true", "false"):
         return {"worker": value}
     return value

@@ -1,4 +1,4 @@
-"""Settings of one model: what it is, what it reads, and when it commits and publishes."""
+"""Settings of one model: its kind, its streams, and when it commits and publishes."""
 
 from __future__ import annotations
 
@@ -39,26 +39,28 @@ from streamclust.store.keys import CODE_FIELDS, VALUE_BYTES
 
 
 class PointsSettings(Section):
-    """How points stand in the entries of a stream."""
+    """Format of the points in the entries of a stream."""
 
     format: Literal["auto", "fields", "json", "float32", "float64"] = Field(
         default="auto",
-        description="How an entry holds its points: named fields, JSON, or raw little-endian "
-        "numbers; auto looks at the first entry.",
+        description="Format of an entry: named fields, JSON, or raw little-endian numbers. auto "
+        "detects the format from the first entry.",
     )
     field: Text | None = Field(
         default=None,
-        description="Field of the entry that holds the JSON or the raw numbers; null finds it.",
+        description="Field of the entry that holds the JSON or the raw numbers. null detects the "
+        "field.",
     )
     weight_field: Text | None = Field(
-        default=None, description="Field of the entry that holds the weight; null means weight 1."
+        default=None,
+        description="Field of the entry that holds the weight. null: each point has weight 1.",
     )
     features: tuple[Text, ...] = Field(
         default=(),
-        description="Names of the features, in order; empty takes those of the first entry.",
+        description="Names of the features, in order. Empty: the names in the first entry.",
     )
     n_features: Count | None = Field(
-        default=None, description="Numbers in a point (D); null takes that of the first entry."
+        default=None, description="Numbers per point (D). null: as in the first entry."
     )
 
     @field_validator("features")
@@ -71,42 +73,42 @@ class PointsSettings(Section):
         if self.features and self.n_features not in (None, len(self.features)):
             raise ValueError(
                 f"n_features is {self.n_features} but features names {len(self.features)}; "
-                "mend one, or leave n_features out"
+                "correct one of them, or remove n_features"
             )
         return self
 
     @property
     def dimension(self) -> int | None:
-        """Return D as far as the settings tell it."""
+        """Return D if the settings determine it, else None."""
         return len(self.features) or self.n_features
 
 
 _LEAST = 4096
-"""Points of a batch that may grow, at first."""
+"""Initial size of a batch whose size is auto."""
 
 _MOST = 10_000_000
-"""Points of a batch, at most."""
+"""Maximum size of a batch."""
 
 
 class BatchSettings(Section):
-    """When a batch is full."""
+    """Size of a batch, and how long to wait for it."""
 
     size: Size = Field(
         default=AUTO,
-        description="Points that make a batch full. auto takes 4,096, and more where a backlog is "
-        "there to fill it: a 32nd of the points learned so far, up to 65,536, but at most a 64th "
-        "of a half-life. Where steps, losses or time are counted (a power schedule, a drift "
-        "detector, a half-life in event time) it stays at 4,096. At most 10,000,000.",
+        description="Points per batch. auto: points_learned / 32, clamped to 4,096..65,536, and at "
+        "most half_life / 64; a batch grows only while unread entries wait. With a power schedule, "
+        "a drift detector or a half-life in event time, auto is always 4,096. At most 10,000,000.",
     )
     linger: Annotated[Duration, AfterValidator(up_to_a_day)] = Field(
         default=0.2,
-        description="Longest wait for a batch to fill; 0 learns what is there. At most 1d.",
+        description="Maximum wait for a full batch. 0: learn the available points at once. At most "
+        "1d.",
     )
     max_entry_bytes: Annotated[Count, Field(ge=1 << 20)] = Field(
         default=1 << 24,
         le=VALUE_BYTES,
-        description="Largest entry that is read, in bytes; a larger one is refused. It bounds the "
-        "worker's memory.",
+        description="Maximum size of an entry in bytes. Larger entries go to the dead-letter "
+        "stream. This limits the memory of the worker.",
     )
 
     @field_validator("size")
@@ -118,12 +120,12 @@ class BatchSettings(Section):
 
     @property
     def least(self) -> int:
-        """Return the points that make a batch full where it doesn't grow."""
+        """Return the size of a batch that doesn't grow."""
         return self.size if isinstance(self.size, int) else _LEAST
 
 
 class CommitSettings(Section):
-    """When the state is written; whichever comes first."""
+    """When the state is committed: after `points` or `every`, whichever comes first."""
 
     points: Count = Field(default=1_000_000, description="Commit the state after this many points.")
     every: PositiveDuration = Field(
@@ -132,7 +134,7 @@ class CommitSettings(Section):
 
 
 class PublishSettings(Section):
-    """When a version of the model is published; whichever comes first."""
+    """When a version is published: after `points` or `every`, whichever comes first."""
 
     points: Count = Field(
         default=1_000_000, description="Publish a version after this many points."
@@ -140,45 +142,47 @@ class PublishSettings(Section):
     every: PositiveDuration = Field(
         default=5.0, description="Publish a version after this much time."
     )
-    keep: Count = Field(default=100, le=1_000_000, description="Versions kept in :models.")
+    keep: Count = Field(default=100, le=1_000_000, description="Versions stored in :models.")
 
 
 class DeadSettings(Section):
-    """What becomes of points that can't be learned."""
+    """The dead-letter stream of points that can't be learned."""
 
     keep: Count = Field(
         default=10_000,
-        le=100_000,  # what one commit can write, so that how often one comes makes no difference
-        description="Entries kept in :dead, each with its reason.",
+        le=100_000,  # the maximum of one commit, so that the interval of commits doesn't matter
+        description="Entries stored in :dead, each with the reason.",
     )
 
 
 class EncodeSettings(Section):
-    """What encoders write of each entry, and where from; `true` stands for `worker: true`."""
+    """What encoders read and write; `encode: true` stands for `encode: {worker: true}`."""
 
     worker: bool = Field(
         default=False,
-        description="Whether the worker itself writes the codes of what it learns, with its "
-        "commits; `encode: true` says the same.",
+        description="Whether the worker writes the codes of the points that it learns, with each "
+        "commit. `encode: true` is the short form.",
     )
     streams: tuple[Text, ...] = Field(
         default=(),
-        description="Streams that `streamclust encode` reads; empty means the model's own.",
+        description="Streams that `streamclust encode` reads. Empty: the streams of the model.",
     )
     top: Count = Field(
         default=1,
         le=1000,
-        description="Components told for each point, best first; more than 1 adds top.",
+        description="Components to report per point, best first. More than 1 adds the field top.",
     )
     labels: tuple[Text, ...] = Field(
         default=(),
-        description="Fields of an entry that are repeated beside its codes, such as a key. With "
-        "named fields, points.features must say which are the numbers.",
+        description="Fields of an entry to copy to its entry of codes, such as a key. With the "
+        "format fields, points.features must name the features.",
     )
-    keep: Count = Field(default=100_000, le=10**12, description="Entries kept in :codes, about.")
+    keep: Count = Field(
+        default=100_000, le=10**12, description="Approximate number of entries stored in :codes."
+    )
     takeover: UpToADay = Field(
         default=10.0,
-        description="Entries of an encoder without a sign of life for so long go to another. At "
+        description="If an encoder is silent for this long, its entries go to another encoder. At "
         "most 1d.",
     )
 
@@ -195,7 +199,10 @@ class EncodeSettings(Section):
     @model_validator(mode="after")
     def _worker_reads_its_own(self) -> Self:
         if self.worker and self.streams:
-            raise ValueError("the worker encodes what it learns; leave out worker or streams")
+            raise ValueError(
+                "worker and streams are both set, but the worker encodes the streams that it "
+                "learns; remove one"
+            )
         return self
 
     @field_validator("labels")
@@ -203,27 +210,29 @@ class EncodeSettings(Section):
     def _labels_free(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         taken = sorted(set(labels) & set(CODE_FIELDS))
         if taken:
-            raise ValueError(f"{taken[0]!r} has a meaning in :codes; rename that field of the feed")
+            raise ValueError(
+                f"{taken[0]!r} is a reserved field of :codes; rename the field in the feed"
+            )
         return distinct("labels", labels)
 
 
 class RefitSettings(Section):
-    """Fits of all retained points, beside the stream; see `streamclust refit`."""
+    """Scheduled refits to the stored points; see `streamclust refit`."""
 
     every: PositiveDuration | None = Field(
         default=None,
-        description="Refit the model this often while a worker runs; null never does.",
+        description="Interval of refits while a worker runs. null: never.",
     )
     last: Latest | None = Field(
         default=None,
-        description="What a scheduled refit is of: the last so much event time or so many points; "
-        "null means all that the streams retain.",
+        description="Points of a scheduled refit: the most recent, as a duration or a number. "
+        "null: all entries that the streams hold.",
     )
     restarts: Integer = Field(
         default=4,
         ge=0,
         le=1000,
-        description="Runs from fresh seeds, besides the one from the live model.",
+        description="Fits from new starts, besides the fit from the live model.",
     )
 
 
@@ -234,56 +243,59 @@ class _Model(Section):
     )
     start: StartPosition = Field(
         default="earliest",
-        description="Where the reading of a stream begins that the model has not read before; of "
-        "another it continues. After a rename, set the last position under the old name.",
+        description="Where the model starts in a stream that it hasn't read before. In other "
+        "streams it continues. After you rename a stream, set the last position of the old name.",
     )
     on_reset: Literal["wait", "restart"] = Field(
         default="wait",
-        description="When a stream was deleted and begun again with smaller IDs: wait says so and "
-        "reads nothing until they are larger; restart reads it from its beginning.",
+        description="If a stream was deleted and created again with smaller IDs: wait logs this "
+        "and reads nothing until the IDs are larger; restart reads from the first entry.",
     )
     trim: TrimSettings = Field(
         default=NoTrimming(),
-        description="Which learned entries the worker removes from the streams; never what a "
-        "consumer group of the stream has not yet read and acknowledged.",
+        description="Which learned entries the worker removes from the streams. It never removes "
+        "entries that a consumer group of the stream has not read and acknowledged.",
     )
     points: PointsSettings = Field(
         default=PointsSettings(),
-        description="How entries hold points. Once points were learned, a change that gives "
-        "columns or weights another meaning is refused (see guarantees.md).",
+        description="Format of the points. After points were learned, a change of the meaning of "
+        "columns or weights is refused (see guarantees.md).",
     )
-    batch: BatchSettings = Field(default=BatchSettings(), description="When a batch is full.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(), description="Size of a batch, and how long to wait for it."
+    )
     commit: CommitSettings = Field(
-        default=CommitSettings(), description="When the state is written."
+        default=CommitSettings(),
+        description="The state is committed after `points` or `every`, whichever comes first.",
     )
     publish: PublishSettings = Field(
-        default=PublishSettings(), description="When a version comes out."
+        default=PublishSettings(),
+        description="A version is published after `points` or `every`, whichever comes first.",
     )
-    dead: DeadSettings = Field(
-        default=DeadSettings(), description="What becomes of refused points."
-    )
+    dead: DeadSettings = Field(default=DeadSettings(), description="The dead-letter stream.")
     encode: EncodeSettings = Field(
-        default=EncodeSettings(), description="What encoders write of each entry."
+        default=EncodeSettings(), description="What encoders read and write."
     )
     forgetting: ForgettingSettings = Field(
-        default=NoForgetting(), description="How old points lose their weight."
+        default=NoForgetting(), description="How old points decay."
     )
     refit: RefitSettings = Field(
-        default=RefitSettings(), description="Fits of all retained points, beside the stream."
+        default=RefitSettings(), description="Scheduled refits to the stored points."
     )
     drift: DriftSettings = Field(
-        default=DriftSettings(), description="How drift is found, and what is done then."
+        default=DriftSettings(), description="How drift is detected, and the reaction."
     )
     scale: Literal["none", "standard", "robust"] = Field(
         default="none",
-        description="Bring features to one scale, learned in the warm-up: by mean and standard "
-        "deviation, or by median and quartiles; what is published stays in the feed's units.",
+        description="Scale of the features, learned in the warm-up. standard: by mean and standard "
+        "deviation. robust: by median and quartiles. Published models are in the original units.",
     )
     coreset: CoresetSettings = Field(
         default=CoresetSettings(),
-        description="Weighted points that stand for the stream, clustered anew now and then.",
+        description="A coreset: a small set of weighted points that stands for all learned points. "
+        "The worker reclusters it from time to time.",
     )
-    seed: Integer = Field(default=0, ge=0, description="Seed of all random choices.")
+    seed: Integer = Field(default=0, ge=0, description="Random seed.")
 
     @field_validator("streams")
     @classmethod
@@ -292,16 +304,16 @@ class _Model(Section):
 
     @model_validator(mode="after")
     def _coreset_fits(self) -> Self:
-        kept = self.coreset.points
-        if kept is not None:
-            _check_points("coreset.points", kept, 2 * kept, self.points.dimension)
+        points = self.coreset.points
+        if points is not None:
+            _check_points("coreset.points", points, 2 * points, self.points.dimension)
         return self
 
     def _check_scale(self, init: object) -> None:
         if self.scale != "none" and not isinstance(init, WarmUp):
             raise ValueError(
-                f"scale is {self.scale}, but there is no warm-up to learn it in; "
-                "leave init out, or scale"
+                f"scale is {self.scale}, but init has no warm-up to learn the scale; "
+                "remove init or scale"
             )
 
 
@@ -309,15 +321,13 @@ class KMeansSettings(_Model):
     """A model of kind kmeans."""
 
     kind: Literal["kmeans"] = Field(
-        default="kmeans", description="K centroids; a point belongs to the nearest."
+        default="kmeans", description="K centroids; each point belongs to the nearest centroid."
     )
-    n_clusters: Size = Field(
-        description="Number of clusters (K) of kmeans; auto lets it adapt to the stream."
-    )
+    n_clusters: Size = Field(description="Number of clusters (K). auto: K adapts to the stream.")
     n_clusters_range: SizeRange | None = Field(
-        default=None, description="Bounds of n_clusters: auto; null means [2, 50]."
+        default=None, description="Minimum and maximum for n_clusters: auto. null: [2, 50]."
     )
-    init: KMeansInit = Field(default=WarmUp(), description="What a new model starts from.")
+    init: KMeansInit = Field(default=WarmUp(), description="How a new model starts.")
 
     @property
     def n_components(self) -> object:
@@ -350,23 +360,22 @@ class GaussianMixtureSettings(_Model):
 
     kind: Literal["gaussian_mixture"] = Field(
         default="gaussian_mixture",
-        description="Weights, means and covariances; a point belongs to each in part.",
+        description="Weights, means and covariances; each point belongs to each component in part.",
     )
     n_components: Size = Field(
-        description="Number of components (K) of gaussian_mixture; auto lets it adapt to the "
-        "stream."
+        description="Number of components (K). auto: K adapts to the stream."
     )
     n_components_range: SizeRange | None = Field(
-        default=None, description="Bounds of n_components: auto; null means [2, 50]."
+        default=None, description="Minimum and maximum for n_components: auto. null: [2, 50]."
     )
     covariance_type: Literal["full", "tied", "diag", "spherical"] = Field(
-        default="full", description="Shape of the covariances of gaussian_mixture."
+        default="full", description="Form of the covariances."
     )
     reg_covar: PositiveNumber = Field(
         default=1e-6,
-        description="Floor of the variances of gaussian_mixture, as a fraction of the data's own.",
+        description="Minimum variance, as a fraction of the variance of the data.",
     )
-    init: MixtureInit = Field(default=WarmUp(), description="What a new model starts from.")
+    init: MixtureInit = Field(default=WarmUp(), description="How a new model starts.")
 
     @model_validator(mode="after")
     def _state_fits(self) -> Self:
@@ -380,8 +389,8 @@ class GaussianMixtureSettings(_Model):
         self._check_scale(self.init)
         if self.scale != "none" and self.covariance_type == "spherical":
             raise ValueError(
-                f"scale is {self.scale}, under which spherical covariances don't stay spherical; "
-                "take covariance_type diag"
+                f"scale is {self.scale}, which doesn't keep spherical covariances spherical; "
+                "use covariance_type diag"
             )
         if isinstance(self.init, WarmUp):
             _check_sample(self.init, "n_components", self.bounds, self.points.dimension)
@@ -417,8 +426,8 @@ def _check_sample(init: WarmUp, name: str, sizes: tuple[int | None, int], D: int
     if init.points is not None:
         _check_points("init.points", init.points, init.points, D)
     if init.points is not None and init.points < most:
-        what = name if least is None else f"the most {name}"
-        raise ValueError(f"init.points is {init.points}; expected at least {what}, {most}")
+        limit = name if least is None else f"the maximum of {name}"
+        raise ValueError(f"init.points is {init.points}; expected at least {limit}, {most}")
 
 
 def _size_given(means: tuple[Any, ...], sizes: tuple[int | None, int]) -> int:
@@ -428,13 +437,13 @@ def _size_given(means: tuple[Any, ...], sizes: tuple[int | None, int]) -> int:
 
 
 def _check_points(name: str, value: int, held: int, D: int | None) -> None:
-    """Refuse to keep so many points in the state: their D numbers and weights fit no server."""
+    """Refuse `held` points in the state if their numbers and weights are too large to store."""
     size = 8 * (1 + (D or 1)) * held
     if size > VALUE_BYTES:
         most = value * VALUE_BYTES // size
         raise ValueError(
             f"{name} is {value}; expected at most {most}{_features(D)}: the state holds these "
-            f"points, and one value of the server holds {VALUE_BYTES >> 20} MB"
+            f"points, and one value in Redis holds {VALUE_BYTES >> 20} MB"
         )
 
 
@@ -443,22 +452,22 @@ def _features(D: int | None) -> str:
 
 
 def _check_state(name: str, K: int, D: int | None, arrays: int) -> None:
-    """Refuse a model whose state, so many arrays of K x D numbers, no server can hold.
+    """Refuse a model whose state, `arrays` arrays of K x D numbers, is too large to store.
 
-    Without a D it is looked at as if there were one feature.
+    If D is unknown, it counts as 1.
     """
     size = 8 * arrays * K * (D or 1)
     if size > VALUE_BYTES:
         raise ValueError(
             f"{name} {K}{_features(D)} makes a state of {size >> 20} MB; expected at most "
-            f"{VALUE_BYTES >> 20} MB, what one value of the server holds: take fewer of either"
+            f"{VALUE_BYTES >> 20} MB, the limit of one value in Redis; reduce one of them"
         )
 
 
 def _check_shape(name: str, value: object, want: tuple[int | None, ...]) -> None:
     got = shape(value)
     if got is None:
-        raise ValueError(f"{name} is ragged; expected lists of one length")
+        raise ValueError(f"{name} has lists of different lengths; expected equal lengths")
     if len(got) != len(want) or any(w not in (None, g) for w, g in zip(want, got, strict=True)):
         raise ValueError(f"{name} is {_by(got)}; expected {_by(want)}")
 

@@ -1,4 +1,4 @@
-"""Says what is wrong with settings: one line a problem, with its place, its value and the mend."""
+"""Messages for wrong settings: one line per problem, with place, value and remedy."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NOT_A_SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _LONGEST = 60
+_OTHER_NAMES = {"gmm": "gaussian_mixture", "mixture": "gaussian_mixture", "em": "gaussian_mixture"}
+"""Values by other usual names, which the spelling alone doesn't suggest."""
 _ENCODED = ("encode", "streams")
 
 
@@ -30,7 +32,7 @@ def stray_keys(layer: Layer) -> Iterator[str]:
 
 
 def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]:
-    """Yield a line for each thing that pydantic found; `source` is named if nothing better is."""
+    """Yield a line for each error of pydantic; `source` is the place if no better one is known."""
     for details in error.errors(include_url=False):
         path, parents = _walk(details["loc"])
         if details["type"] == "union_tag_invalid":
@@ -41,11 +43,11 @@ def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]
         elif details["type"] == "union_tag_not_found":
             yield _without_kind(path, parents[-1], origin, layer)
         else:
-            yield f"{origin}: {_place(path)}: {_told(details, path, parents[-1])}"
+            yield f"{origin}: {_place(path)}: {_problem(details, path, parents[-1])}"
 
 
 def own_streams(settings: Settings, layer: Layer, source: str) -> Iterator[str]:
-    """Yield a line for each stream to read that is a key which streamclust writes."""
+    """Yield a line for each input stream that is a key of streamclust."""
     for name, model in settings.models.items():
         for keys, streams in ((("streams",), model.streams), (_ENCODED, model.encode.streams)):
             path = ("models", name, *keys)
@@ -53,12 +55,12 @@ def own_streams(settings: Settings, layer: Layer, source: str) -> Iterator[str]:
                 if is_own(stream, settings.namespace):
                     yield (
                         f"{_origin(path, layer, source)}: {_place(path)}: {stream!r} is a key that "
-                        "streamclust writes; name the stream that the producers write"
+                        "streamclust writes; name the stream that your producers write"
                     )
 
 
 def _walk(loc: Iterable[int | str]) -> tuple[tuple[str, ...], list[Type]]:
-    """Return the path of keys without the kinds that pydantic puts in, and the types on the way."""
+    """Return the path of keys, without the kinds that pydantic inserts, and the type of each."""
     path: list[str] = []
     types = [ROOT]
     for part in loc:
@@ -73,7 +75,7 @@ def _walk(loc: Iterable[int | str]) -> tuple[tuple[str, ...], list[Type]]:
 
 
 def _origin(path: tuple[str, ...], layer: Layer, source: str) -> str:
-    """Return where the value at `path` was given, or its nearest relative."""
+    """Return the file and line, variable or flag of the value at `path`, or of the nearest one."""
 
     def nearness(other: tuple[str, ...]) -> tuple[int, int]:
         shared = next(
@@ -93,39 +95,53 @@ def _unknown(path: tuple[str, ...], parent: Type, origin: str) -> str:
         parts[len(path) - 1] = near.upper()
         other = f"did you mean {PREFIX}{'__'.join(parts)}?"
         return f"{origin}: unknown variable; {other if near else 'see `streamclust config show`'}"
-    mend = f"did you mean {near}? " if near else ""
+    hint = f"did you mean {near}? " if near else ""
     known = ", ".join(parent.keys)
-    return f"{origin}: {_place(path)}: unknown key; {mend}allowed: {known}"
+    return f"{origin}: {_place(path)}: unknown key; {hint}allowed: {known}"
 
 
 def _without_kind(path: tuple[str, ...], choice: Type, origin: str, layer: Layer) -> str:
     kinds = " | ".join(choice.kinds)
     if path[0] == "models" and len(path) == 2 and path not in layer.origins:
         near = _near(path[1], [name for name in layer.model_names if name != path[1]])
-        mend = f"did you mean {near}?" if near else f"a new one needs a kind: {kinds}"
-        return f"{origin}: {_place(path)}: unknown model; {mend}"
+        hint = f"did you mean {near}?" if near else f"a new model needs a kind: {kinds}"
+        return f"{origin}: {_place(path)}: unknown model; {hint}"
     return f"{origin}: {_place(path)}.kind: missing; expected {kinds}"
 
 
-def _told(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
-    value, what = details["input"], details["type"]
-    if what == "missing":
+def _problem(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
+    value, error = details["input"], details["type"]
+    if error == "missing":
         return f"missing; expected {allowed(kind)}"
-    if what == "value_error":
-        told = str(details["ctx"]["error"])
-        return told if isinstance(value, dict | list) else f"got {_shown(path, value)}; {told}"
-    if what in _NOT_A_SECTION:
-        return f"got {_form(value)}; expected keys with values"
-    if what == "union_tag_invalid":
+    if error == "value_error":
+        reason = str(details["ctx"]["error"])
+        return reason if isinstance(value, dict | list) else f"got {_shown(path, value)}; {reason}"
+    if error in _NOT_A_SECTION:
+        key = _key_of(value, kind)
+        if not key:
+            return f"got {_form(value)}; expected keys with values"
+        return f"got {value!r}; expected keys with values; write {path[-1]}: {{{key}: {value}}}"
+    if error == "union_tag_invalid":
         value = details["ctx"]["tag"]
     expected = " | ".join(kind.kinds) or allowed(kind)
     near = _near(str(value), expected.split(" | ")) if " | " in expected else ""
-    mend = f"; did you mean {near}?" if near else ""
-    return f"got {_shown(path, value)}; expected {expected}{mend}"
+    hint = f"; did you mean {near}?" if near else ""
+    return f"got {_shown(path, value)}; expected {expected}{hint}"
+
+
+def _key_of(value: object, section: Type) -> str:
+    """Return the key of the section that accepts this word, or ""."""
+    if not isinstance(value, str):
+        return ""
+    if value in section.kinds:
+        return "kind"
+    keys = ((key, step(section, key)) for key in section.keys)
+    return next((key for key, kind in keys if kind and value in allowed(kind).split(" | ")), "")
 
 
 def _near(word: str, known: Sequence[str]) -> str:
-    return next(iter(get_close_matches(word.lower(), known, n=1)), "")
+    other = _OTHER_NAMES.get(word.lower(), "")
+    return other if other in known else next(iter(get_close_matches(word.lower(), known, n=1)), "")
 
 
 def _form(value: object) -> str:
@@ -135,7 +151,7 @@ def _form(value: object) -> str:
 
 
 def _shown(path: Sequence[str], value: object) -> str:
-    """Return `value` for a message: short, and without what may be a password."""
+    """Return `value` for a message: short, and without a possible password."""
     if isinstance(value, dict | list | tuple):
         return _form(value)
     if is_secret(path):
@@ -154,7 +170,7 @@ def _shortened(text: str) -> str:
 
 
 def _without_password(text: str) -> str:
-    """Return `text` without what would hold the password if it were the URL of a server."""
+    """Return `text` without the parts that hold the password if it is the URL of a server."""
     if "@" not in text and "://" not in text:
         return text
     _, at, host = text.rpartition("@")

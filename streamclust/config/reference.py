@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from streamclust.config.schema import ROOT, allowed, field_type, kind_of
 
 NAME = "<name>"
-"""Stands for the name of a model in the path of a setting."""
+"""Placeholder for the name of a model in the path of a setting."""
 Found: TypeAlias = tuple[type[BaseModel], FieldInfo]
 
 
@@ -24,15 +24,15 @@ class Setting:
     Parameters
     ----------
     path : str
-        Such as ``models.<name>.batch.size``.
+        For example ``models.<name>.batch.size``.
     kinds : str
-        The kinds that have this key, if not all have it.
+        The kinds that have this key; empty if all have it.
     allowed : str
-        What it accepts.
+        The values that it accepts.
     default : str
-        As a file would hold it, or "required".
+        The default as in a file, or "required".
     description : str
-        What it means, with its unit.
+        The meaning, with the unit.
     """
 
     path: str
@@ -49,11 +49,11 @@ class Group:
     Parameters
     ----------
     path : str
-        Such as ``models.<name>.batch``; empty for the top.
+        For example ``models.<name>.batch``; empty for the top level.
     description : str
-        What the section is for.
+        The purpose of the section.
     settings : tuple of Setting
-        Its keys; the sections in it are groups of their own.
+        The keys. Sections inside are separate groups.
     """
 
     path: str
@@ -63,7 +63,7 @@ class Group:
 
 def groups() -> Iterator[Group]:
     """Yield every section, outer ones first."""
-    yield from _groups(ROOT.sections, (), "For everything.", None)
+    yield from _groups(ROOT.sections, (), "These settings apply to all models.", None)
 
 
 def _groups(
@@ -88,7 +88,7 @@ def _groups(
 
 
 def _below(found: Sequence[Found]) -> list[type[BaseModel]]:
-    """Return the classes of the sections that a key may hold."""
+    """Return the sections that a key may hold."""
     types = [field_type(field) for _, field in found]
     return list(dict.fromkeys(s for t in types for s in (t.item or t).sections))
 
@@ -120,7 +120,7 @@ def _kind_row(path: tuple[str, ...], found: Sequence[Found], default: Any) -> Se
 
 
 def _default(field: FieldInfo) -> str:
-    """Return the default as a file would hold it."""
+    """Return the default as in a file."""
     default: Any = field.default
     if default is PydanticUndefined:
         return "required"
@@ -157,39 +157,41 @@ def _row(path: str, setting: Setting) -> str:
 _INTRODUCTION = """\
 # Configuration
 
-<!-- Written by `streamclust config reference`; change the settings' own descriptions instead. -->
+<!-- Written by `streamclust config reference`; edit the descriptions of the settings instead. -->
 
-Settings come from a YAML file, then from the environment, then from flags; the later one wins.
+Settings come from a YAML file, the environment and flags. The environment overrides the file, and
+flags override both.
 
-* **File**: `--config FILE`, else the file that `STREAMCLUST_CONFIG` names, else `config.yaml` in
-  the current directory, else the defaults below. The top of the repository has a commented
-  `config.yaml` to begin with.
-* **Environment**: `STREAMCLUST_` and the path of the key, in capitals, with two underscores
-  between its parts: `STREAMCLUST_MODELS__PALETTE__N_CLUSTERS=32`. The name of a model matches in
-  any case, with `_` for `-` and `.`. An empty variable counts as not set.
-* **Flags**: `--set models.palette.n_clusters=32`, as often as needed, and `--redis-url URL`.
+* **File**: `--config FILE`, else the file in `STREAMCLUST_CONFIG`, else `config.yaml` in the
+  current directory, else the defaults below.
+* **Environment**: `STREAMCLUST_` and the path of the key in capitals, with two underscores between
+  the parts: `STREAMCLUST_MODELS__MACHINES__N_CLUSTERS=5`. The name of a model matches in uppercase
+  or lowercase, and with `_` for `-` and `.`. An empty variable counts as not set.
+* **Flags**: `--set models.machines.n_clusters=5` (repeatable), and `--redis-url URL`.
 
-In variables and flags a value that begins with `[`, `{` or a quote is read as YAML or JSON, so
-`--set 'models.palette.streams=[a, b]'` gives a list and `null` gives nothing. Sections merge key
-by key; but a `forgetting` or `init` whose `kind` is changed is replaced as a whole.
+In variables and flags, a value that begins with `[`, `{` or a quote is read as YAML or JSON:
+`--set 'models.machines.streams=[a, b]'` sets a list. `null` removes a value. Sections are merged
+key by key. If the `kind` of a `forgetting` or an `init` changes, the whole section is replaced.
 
-Unknown keys, unknown variables and bad values are refused, each with its place, its value and what
-is allowed. `streamclust config check` says whether all is well; `streamclust config show` prints
-what is in force, with the password masked.
+Unknown keys, unknown variables and wrong values are errors. Each error names the place, the value
+and the allowed values. `streamclust config check` checks the settings. `streamclust config show`
+prints the settings in use, with passwords masked.
 
-`STREAMCLUST_KERNELS` (`avx512vnni`, `avx512`, `avx2`, `baseline`, `numpy`) asks for other numerical
-kernels than the best that this machine can run, and `STREAMCLUST_THREADS` (default 1) for more
-threads in them; `streamclust --version` says which are in use. What is learned
-doesn't depend on the threads.
+`STREAMCLUST_KERNELS` (`avx512vnni`, `avx512`, `avx2`, `baseline` or `numpy`) chooses the numerical
+kernels; the default is the best that the machine supports. `STREAMCLUST_THREADS` (default 1) sets
+the number of threads in the kernels. The learned model doesn't depend on the threads.
+`streamclust --version` shows the kernels in use.
 
 **Durations** are texts such as `200ms`, `10s`, `5m`, `6h` or `1d`, or a number of seconds.
 
-**Relative paths** (`redis.data_dir`, `redis.password_file`, `init.path`) count from the current
-directory, not from the file.
+**Relative paths** (`redis.data_dir`, `redis.password_file`, `init.path`) are relative to the
+current directory, not to the file.
 
-**Passwords** belong in `STREAMCLUST_REDIS__PASSWORD` or in a file that `redis.password_file` names.
-One in a URL works too; it is moved out of the URL at once and not shown.
+**Passwords**: use `STREAMCLUST_REDIS__PASSWORD`, or a file that `redis.password_file` names. A
+password in a URL also works; it is removed from the URL at once and never shown.
 
-**YAML** is read strictly: a key may stand only once, only `true` and `false` are booleans, and
-text that looks like a number needs quotes.\
+**YAML** is read strictly: a key can't occur twice, only `true` and `false` are booleans, and text
+that looks like a number needs quotes.
+
+**Old names** of settings are read for one release, with a warning that names the new name.\
 """

@@ -1,4 +1,4 @@
-"""What the declared settings say of themselves: which keys there are, and what each accepts."""
+"""The declared settings by path: the keys, and the values that each key accepts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _WORDS = {bool: "true or false", str: TEXT_WORDS, SecretStr: TEXT_WORDS, Path: "
 
 @dataclass(frozen=True)
 class Type:
-    """A type with what its annotations add, free of ``Annotated`` and ``| None``.
+    """A type and its annotations, without ``Annotated`` and ``| None``.
 
     Parameters
     ----------
     base : object
         The bare type.
     metadata : tuple
-        What the annotations add, the innermost first.
+        The annotations, innermost first.
     optional : bool
         Whether null is accepted.
     """
@@ -39,7 +39,7 @@ class Type:
 
     @property
     def section(self) -> type[BaseModel] | None:
-        """Return the class if this is a section with keys of its own."""
+        """Return the class if this is a section, else None."""
         is_section = isinstance(self.base, type) and issubclass(self.base, BaseModel)
         return self.base if is_section else None
 
@@ -52,14 +52,14 @@ class Type:
 
     @property
     def item(self) -> Type | None:
-        """Return the type of what is in a mapping from names, or in a list."""
+        """Return the type of the items of a mapping or a list, else None."""
         if get_origin(self.base) is Mapping:
             return resolve(get_args(self.base)[1])
         return resolve(get_args(self.base)[0]) if get_origin(self.base) is tuple else None
 
     @property
     def sections(self) -> tuple[type[BaseModel], ...]:
-        """Return all classes of sections that a value may have."""
+        """Return all sections that a value may be."""
         return (self.section,) if self.section else tuple(self.kinds.values())
 
     @property
@@ -69,13 +69,13 @@ class Type:
 
 
 def kind_of(section: type[BaseModel]) -> str:
-    """Return the `kind` that chooses this section, or "" if nothing has to choose."""
+    """Return the `kind` of this section, or "" if the section has no kind."""
     field = section.model_fields.get("kind")
     return str(get_args(field.annotation)[0]) if field else ""
 
 
 def resolve(annotation: Any, metadata: Sequence[Any] = ()) -> Type:
-    """Return the type that `annotation` stands for."""
+    """Return the type of an annotation."""
     if get_origin(annotation) is Annotated:
         inner, *outer = get_args(annotation)
         return resolve(inner, (*outer, *metadata))
@@ -123,12 +123,16 @@ def is_secret(path: Sequence[str]) -> bool:
 
 
 def allowed(kind: Type) -> str:
-    """Return what a type accepts, in words, such as "an integer >= 1"."""
+    """Return in words the values that a type accepts, such as "an integer >= 1".
+
+    Of two bounds of one kind the outer annotation counts.
+    """
     parts = [part for m in kind.metadata for part in getattr(m, "metadata", [m])]
+    bounds = {type(part): part for part in parts}
     limits = [
-        f"{_BOUNDS[type(part)]} {_limit(getattr(part, type(part).__name__.lower()))}"
-        for part in parts
-        if type(part) in _BOUNDS
+        f"{word} {_limit(getattr(bounds[bound], bound.__name__.lower()))}"
+        for bound, word in _BOUNDS.items()
+        if bound in bounds
     ]
     text = f"{_words(kind)} {' and '.join(limits)}".strip()
     return f"{text}, or null" if kind.optional else text

@@ -1,4 +1,4 @@
-"""All settings: declared here and below once; file, environment, flags and docs follow."""
+"""All settings, declared once: file, environment, flags and docs are derived from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streamclust.config.model import ModelSettings
 from streamclust.config.section import Section
@@ -35,37 +34,36 @@ class RedisSettings(Section):
 
     url: Annotated[str, Allowed(URL_WORDS)] = Field(
         default="embedded",
-        description="The server. embedded runs one of its own, shared by all commands with the "
-        "same data_dir. redis+sentinel://host:26379,host:26379/service/0 asks sentinels for the "
-        "primary; redis+cluster://host:6379,host:6379 is a cluster; rediss+… adds TLS.",
+        description="The server. embedded starts a server that all commands with the same data_dir "
+        "share. redis+sentinel://host:26379,host:26379/service/0 asks sentinels for the primary. "
+        "redis+cluster://host:6379,host:6379 is a cluster. rediss+sentinel and rediss+cluster use "
+        "TLS.",
     )
     data_dir: FilePath = Field(
         default=Path(".streamclust"),
-        description="Directory of the embedded server; relative to the current directory.",
+        description="Data directory of the embedded server, relative to the current directory.",
     )
     username: str | None = Field(default=None, description="User name for the server.")
     password: SecretStr | None = Field(
         default=None,
-        description="Password for the server; better given by STREAMCLUST_REDIS__PASSWORD or "
+        description="Password for the server. Better: use STREAMCLUST_REDIS__PASSWORD or "
         "password_file.",
     )
     password_file: FilePath | None = Field(
         default=None,
-        description="File that holds the password and nothing else; relative to the current "
+        description="File that holds only the password; the path is relative to the current "
         "directory.",
     )
 
-    sentinel_username: str | None = Field(
-        default=None, description="User name for the sentinels, which know other users."
-    )
+    sentinel_username: str | None = Field(default=None, description="User name for the sentinels.")
     sentinel_password: SecretStr | None = Field(
         default=None,
-        description="Password for the sentinels; better given by "
+        description="Password for the sentinels. Better: use "
         "STREAMCLUST_REDIS__SENTINEL_PASSWORD or sentinel_password_file.",
     )
     sentinel_password_file: FilePath | None = Field(
         default=None,
-        description="File that holds the sentinels' password and nothing else; relative to the "
+        description="File that holds only the sentinels' password; the path is relative to the "
         "current directory.",
     )
 
@@ -83,7 +81,7 @@ class RedisSettings(Section):
         found = {"username": unquote(user) or None, "password": unquote(password) or None}
         if any(data.get(key) is not None for key in ("username", "password", "password_file")):
             raise ValueError(
-                "url holds a user or password and so does another key; give them once, "
+                "url has a user or password, and so has another key; set them only once, "
                 "as username and password"
             )
         return data | found | {"url": data["url"].replace(f"{userinfo}@", "", 1)}
@@ -99,10 +97,10 @@ class RedisSettings(Section):
     @model_validator(mode="after")
     def _one_password(self) -> Self:
         if self.password is not None and self.password_file is not None:
-            raise ValueError("password and password_file are both set; leave one out")
+            raise ValueError("password and password_file are both set; remove one")
         if self.sentinel_password is not None and self.sentinel_password_file is not None:
             raise ValueError(
-                "sentinel_password and sentinel_password_file are both set; leave one out"
+                "sentinel_password and sentinel_password_file are both set; remove one"
             )
         return self
 
@@ -164,51 +162,51 @@ def _names_a_server(parts: SplitResult) -> bool:
 
 
 _SHORTEST = 0.1
-"""Seconds of a lease or a sign of life, at least: it is renewed over the network."""
+"""Minimum seconds of a lease or a health report, which are renewed over the network."""
 
 
 class WorkerSettings(Section):
-    """How workers take turns and show that they live."""
+    """How workers share models and report their health."""
 
     lease: UpToADay = Field(
         default=10.0,
-        description="A lease lasts this long unless it is renewed; then another worker takes over. "
-        "100ms to 1d.",
+        description="How long a lease lasts without renewal. Then another worker takes over the "
+        "model. 100ms to 1d.",
     )
     health_ttl: UpToADay = Field(
         default=15.0,
-        description="`streamclust worker --check` says dead after this long without a sign. 100ms "
-        "to 1d.",
+        description="How long a health report is valid. Then `streamclust worker --check` finds no "
+        "live worker. 100ms to 1d.",
     )
     stall: UpToADay = Field(
         default=600.0,
-        description="A model whose threads make no progress for this long, while entries wait, "
-        "loses its lease, and another worker takes over. It must be longer than the longest single "
-        "step takes, such as the fit at the end of a large warm-up. 100ms to 1d.",
+        description="If a model makes no progress for this long while entries wait, it loses its "
+        "lease and another worker takes over. Set it longer than the longest single step, such as "
+        "the fit at the end of a large warm-up. 100ms to 1d.",
     )
     fail_fast: bool = Field(
         default=False,
-        description="Whether the whole worker ends when one model can't go on. Otherwise that "
-        "model is tried again after 0.5 s to 60 s, and the others go on.",
+        description="Whether the worker exits when one model fails. Otherwise the worker retries "
+        "that model after 0.5 s to 60 s, and the other models continue.",
     )
 
     @field_validator("lease", "health_ttl", "stall")
     @classmethod
     def _renewable(cls, seconds: float) -> float:
         if seconds < _SHORTEST:
-            raise ValueError("expected at least 100ms: it couldn't be renewed in time")
+            raise ValueError("expected at least 100ms, since it is renewed over the network")
         return seconds
 
 
 class LogSettings(Section):
-    """What is logged, and how it looks."""
+    """Level and format of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least important messages to log."
+        default="info", description="Minimum log level."
     )
     format: Literal["auto", "human", "json"] = Field(
         default="auto",
-        description="Look of the log; auto is human on a terminal and JSON elsewhere.",
+        description="Format of the log. auto: human on a terminal, json elsewhere.",
     )
 
 
@@ -216,46 +214,34 @@ def _none_is_empty(value: object) -> object:
     return {} if value is None else value
 
 
-class Settings(BaseSettings):
-    """All settings; made by `load_settings` from the file, the environment and the flags."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        env_prefix="STREAMCLUST_",
-        env_nested_delimiter="__",
-    )
+class Settings(Section):
+    """All settings; `load_settings` makes them from the file, the environment and the flags."""
 
     namespace: Name = Field(
         default="streamclust",
-        description="First part of all keys: {namespace:model}:state and so on.",
+        description="First part of all keys, such as {namespace:model}:state.",
     )
     redis: RedisSettings = Field(default=RedisSettings(), description="The server.")
-    worker: WorkerSettings = Field(default=WorkerSettings(), description="How workers take turns.")
-    log: LogSettings = Field(default=LogSettings(), description="What is logged.")
+    worker: WorkerSettings = Field(
+        default=WorkerSettings(), description="How workers share models and report their health."
+    )
+    log: LogSettings = Field(default=LogSettings(), description="Level and format of the log.")
     models: Annotated[Mapping[Name, ModelSettings], BeforeValidator(_none_is_empty)] = Field(
         default={}, description="The models, by name."
     )
 
     _file: Path | None = PrivateAttr(default=None)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take arguments only: `load_settings` gathers the rest, to say where a value is from."""
-        return (init_settings,)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def file(self) -> Path | None:
         """Return the file that was read, or None."""
         return self._file
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return a line for each setting that was given under an old name."""
+        return self._warnings
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values as a file would hold them; durations as text, secrets masked."""

@@ -12,9 +12,9 @@ from streamclust.config.settings import Settings
 
 
 def as_yaml(settings: Settings, *, describe: bool = False) -> str:
-    """Return all settings in force as a file would hold them, the password masked.
+    """Return all settings in use as a YAML file, with passwords masked.
 
-    With `describe`, each key has what it means as a comment.
+    With `describe`, each key has its meaning as a comment.
     """
     if describe:
         return "\n".join(_described(settings, settings.to_dict(), "")) + "\n"
@@ -24,7 +24,7 @@ def as_yaml(settings: Settings, *, describe: bool = False) -> str:
 
 
 def _described(section: Any, plain: dict[str, Any], pad: str) -> Iterator[str]:
-    """Yield lines for a section, or for the models by name, and its values as plain ones."""
+    """Yield the lines of a section; `plain` has its values as plain types."""
     fields = type(section).model_fields if isinstance(section, BaseModel) else {}
     for key, value in plain.items():
         comment = f"# {fields[key].description}" if key in fields else ""

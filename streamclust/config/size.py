@@ -1,4 +1,4 @@
-"""How many components a model has: a number, or `auto` and a range."""
+"""Number of components of a model: a number, or `auto` and a range."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def parse_size(value: object) -> object:
 
 Size: TypeAlias = Annotated[object, BeforeValidator(parse_size), Allowed(_WORDS)]
 SizeRange: TypeAlias = Annotated[
-    tuple[Count, Count], Allowed("a list of two integers, the least and the most")
+    tuple[Count, Count], Allowed("a list of two integers, the minimum and the maximum")
 ]
 
 
 def bounds(name: str, size: object, given: tuple[int, int] | None) -> tuple[int | None, int]:
-    """Return the least number of components, None if it is fixed, and the most.
+    """Return the minimum number of components (None if fixed) and the maximum.
 
     Parameters
     ----------
     name : str
-        Of the setting of `size`, such as ``n_clusters``; the range's has ``_range`` behind it.
+        Key of `size`, such as ``n_clusters``; the key of the range has the suffix ``_range``.
     size : int or 'auto'
     given : tuple of int or None
         The range.
@@ -51,15 +51,15 @@ def bounds(name: str, size: object, given: tuple[int, int] | None) -> tuple[int 
     Raises
     ------
     ValueError
-        If the two don't go together.
+        If size and range contradict each other.
     """
     if isinstance(size, int):
         if given is not None:
             raise ValueError(
-                f"{name}_range goes with {name}: auto, and that is {size}; leave one out"
+                f"{name}_range needs {name}: auto, but {name} is {size}; remove one of them"
             )
         return None, size
     least, most = given or _DEFAULT
     if least > most:
-        raise ValueError(f"{name}_range is [{least}, {most}]; expected the least first")
+        raise ValueError(f"{name}_range is [{least}, {most}]; expected the minimum first")
     return least, most

@@ -13,24 +13,24 @@ from streamclust.config.strict_yaml import Keys, parse, parse_with_lines
 from streamclust.errors import ConfigError
 
 MOST_BYTES = 1 << 25
-"""Bytes of a configuration file, at most."""
+"""Maximum size of a configuration file."""
 
 PREFIX = "STREAMCLUST_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
 NO_SETTINGS = (FILE_VARIABLE, f"{PREFIX}KERNELS", f"{PREFIX}THREADS")
-"""Variables that others read: the last two, `streamclust.kernels`."""
+"""Variables that aren't settings; `streamclust.kernels` reads the last two."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings of one source, and where each of them was given.
+    """Settings of one source, with the place of each.
 
     Parameters
     ----------
     values : dict
         Nested plain values.
     origins : dict
-        For the path of a value: the line of the file, the variable or the flag.
+        The line of the file, the variable or the flag, by the path of the value.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Layer:
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """Return the names of the models that this layer speaks of."""
+        """Return the names of the models in this layer."""
         models = self.values.get("models")
         return tuple(models) if isinstance(models, dict) else ()
 
@@ -63,12 +63,12 @@ def _read_text(path: Path) -> str:
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: there is no such file; name another with --config or {FILE_VARIABLE}"
+            f"{path}: the file doesn't exist; name another with --config or {FILE_VARIABLE}"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: can't be read: it isn't UTF-8 text") from None
+        raise ConfigError(f"{path}: can't be read: not UTF-8 text; save it as UTF-8") from None
 
 
 def read_environment(environ: Mapping[str, str], model_names: Sequence[str]) -> Layer:
@@ -98,7 +98,7 @@ def _keys_of_variable(variable: str, model_names: Sequence[str]) -> Keys:
     meant = [name for name in model_names if _plain(name) == keys[1]]
     if len(meant) > 1:
         raise ConfigError(
-            f"{variable}: could mean the models {' and '.join(meant)}; use --set instead"
+            f"{variable}: matches the models {' and '.join(meant)}; use --set instead"
         )
     return (keys[0], meant[0] if meant else keys[1], *keys[2:])
 
@@ -132,7 +132,7 @@ def _layer(given: Iterable[tuple[str, Keys, str]]) -> Layer:
 
 
 def _value(origin: str, keys: Keys, text: str) -> Any:
-    """Return what a text means: YAML where it must be, else the text for pydantic to convert."""
+    """Return the value of a text: YAML for lists, mappings and quotes, else the text itself."""
     if text in ("null", "~"):
         return None
     if text.startswith(("[", "{", '"', "'")) and not is_secret(keys):
@@ -143,7 +143,7 @@ def _value(origin: str, keys: Keys, text: str) -> Any:
 def _put(tree: dict[str, Any], keys: Keys, value: Any) -> None:
     for key in keys[:-1]:
         inner = tree.setdefault(key, {})
-        if not isinstance(inner, dict):  # stays as it is, so that it is refused
+        if not isinstance(inner, dict):  # unchanged, so that validation refuses it
             return
         tree = inner
     tree[keys[-1]] = value

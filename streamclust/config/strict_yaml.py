@@ -1,8 +1,8 @@
-"""YAML without its traps: a key once, keys are text, only true and false are booleans.
+"""Strict YAML: unique keys, keys are text, only true and false are booleans.
 
 The plain scalars are those of YAML 1.2: ``1e-6`` is a number; ``no``, ``12:30`` and ``007`` are
 text.
-Messages give the line and column, and never quote what stands there: it may be a password.
+Messages give the line and column, and never quote the text: it may be a password.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Keys: TypeAlias = tuple[str, ...]
 Lines: TypeAlias = dict[Keys, int]
 _TAG = "tag:yaml.org,2002:"
 _MOST_VALUES = 10_000_000
-"""Nested aliases can make any number of values of a few lines."""
+"""Maximum number of values: nested aliases can expand a few lines without limit."""
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", "~nN\0"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -45,12 +45,12 @@ for _name, (_pattern, _first) in _SCALARS.items():
 
 
 def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
-    """Return the value of a YAML text, and the line on which each path of keys stands.
+    """Return the value of a YAML text, and the line of each path of keys.
 
     Parameters
     ----------
     name : str
-        What the errors call the text: a file, a variable, a flag.
+        Name of the text in errors: a file, a variable or a flag.
     text : str
         One YAML document.
     """
@@ -61,7 +61,7 @@ def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
             return None, {}
         lines = dict(_keyed(name, node, (), (), set()))
         if _size(node, {}) > _MOST_VALUES:
-            raise ConfigError(f"{name}: aliases repeat too much; write out what is meant")
+            raise ConfigError(f"{name}: aliases expand to too many values; write the values out")
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_at(name, error.problem_mark, _problem(error))) from None
@@ -73,7 +73,7 @@ def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
-    """Return how many values a node stands for, with what aliases repeat."""
+    """Return the number of values of a node, with expanded aliases."""
     if id(node) not in known:
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()
         items = node.value if isinstance(node, yaml.SequenceNode) else ()
@@ -83,7 +83,7 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def parse(name: str, text: str) -> Any:
-    """Return the value of a YAML text; `name` is what the errors call it."""
+    """Return the value of a YAML text; `name` is its name in errors."""
     return parse_with_lines(name, text)[0]
 
 
@@ -93,20 +93,20 @@ def _at(name: str, mark: yaml.Mark | None, problem: str) -> str:
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
-    told = " ".join(part for part in (error.context, error.problem) if part)
-    if not re.search(r"\b(alias|anchor|tag)\b", told):
-        return f"not YAML: {told}"
-    told = re.sub(r"""(['"]).*\1""", "...", told)
-    return f"not YAML: {told}; put text that begins with *, & or ! in quotes"
+    problem = " ".join(part for part in (error.context, error.problem) if part)
+    if not re.search(r"\b(alias|anchor|tag)\b", problem):
+        return f"not YAML: {problem}"
+    problem = re.sub(r"""(['"]).*\1""", "...", problem)
+    return f"not YAML: {problem}; put text that begins with *, & or ! in quotes"
 
 
 def _keyed(
     name: str, node: yaml.Node, path: Keys, above: tuple[int, ...], seen: set[int]
 ) -> Iterator[tuple[Keys, int]]:
-    """Make all keys text, refuse those that occur twice, and yield where each stands.
+    """Make all keys text, refuse duplicates, and yield the line of each key.
 
-    `above` has the nodes that this one is in, and `seen` those that were done: an alias stands
-    where it was first.
+    `above` has the nodes around this one. `seen` has the finished nodes: the line of an alias is
+    that of its anchor.
     """
     if id(node) in above:
         raise ConfigError(_at(name, node.start_mark, "an anchor can't hold an alias of itself"))
@@ -139,6 +139,6 @@ def _check_key(name: str, key: yaml.Node, known: set[str]) -> None:
     if not isinstance(key, yaml.ScalarNode):
         raise ConfigError(_at(name, key.start_mark, "a list or mapping can't be a key"))
     if key.value in known:
-        raise ConfigError(_at(name, key.start_mark, f"the key {key.value} is there twice"))
+        raise ConfigError(_at(name, key.start_mark, f"duplicate key {key.value}; remove one"))
     known.add(key.value)
     key.tag = f"{_TAG}str"

@@ -1,4 +1,4 @@
-"""Settings of which learned entries are removed from the points' streams."""
+"""Settings of the removal of learned entries from the streams."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from streamclust.config.values import Count, PositiveDuration
 
 
 class NoTrimming(Section):
-    """Leave the streams to whoever writes them."""
+    """Remove no entries."""
 
-    kind: Literal["none"] = Field(
-        default="none", description="Remove nothing: others may read the streams too."
-    )
+    kind: Literal["none"] = Field(default="none", description="Remove nothing.")
 
 
 class TrimLearned(Section):
-    """Remove whatever is learned."""
+    """Remove entries after they are learned."""
 
     kind: Literal["learned"] = Field(
         default="learned", description="Remove entries as soon as they are learned and committed."
@@ -27,21 +25,21 @@ class TrimLearned(Section):
 
 
 class TrimByAge(Section):
-    """Remove learned entries that are old."""
+    """Remove old learned entries."""
 
     kind: Literal["age"] = Field(
-        default="age", description="Remove learned entries after a while, by their IDs."
+        default="age", description="Remove learned entries older than `age`, by their IDs."
     )
-    age: PositiveDuration = Field(description="How long learned entries are kept.")
+    age: PositiveDuration = Field(description="Minimum age of the entries to remove.")
 
 
 class TrimByLength(Section):
-    """Remove learned entries of a stream that is long."""
+    """Remove learned entries of a stream that is too long."""
 
     kind: Literal["length"] = Field(
-        default="length", description="Remove learned entries of streams that are too long."
+        default="length", description="Remove learned entries if a stream has more than `entries`."
     )
-    entries: Count = Field(le=10**12, description="Entries that are kept at least.")
+    entries: Count = Field(le=10**12, description="Minimum number of entries to keep.")
 
 
 TrimSettings: TypeAlias = Annotated[

@@ -1,4 +1,4 @@
-"""The kinds of plain value that settings are made of, each with the words for what is allowed."""
+"""The types of plain values in settings, each with a description of the allowed values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamclust.text import has_control
 
 @dataclass(frozen=True)
 class Allowed:
-    """Says in words what a type accepts; read by the error messages and by the reference.
+    """The values that a type accepts, in words, for error messages and the reference.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>ms|s|m|h|d)?
 
 
 def parse_duration(value: object) -> float:
-    """Return the seconds that `value` means: a text such as ``200ms``, or a number of seconds.
+    """Return the seconds of a duration: a text such as ``200ms``, or a number of seconds.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def _plain(value: float | str) -> str:
 
 
 def parse_latest(text: str) -> tuple[int | None, float]:
-    """Return the number of points that `text` asks for, or None and the seconds.
+    """Return the number of points and 0, or None and the number of seconds.
 
     Examples
     --------
@@ -114,18 +114,18 @@ def _number(value: object) -> object:
 
 def _without_control(name: str) -> str:
     if has_control(name):
-        raise ValueError("a name can't have control characters; rename it")
+        raise ValueError("expected a name without control characters")
     return name
 
 
 def _without_nul(path: Path) -> Path:
     if "\0" in str(path):
-        raise ValueError("a path can't have a NUL; name another file")
+        raise ValueError("expected a path without a NUL character")
     return path
 
 
 def up_to_a_day(seconds: float) -> float:
-    """Return an interval that keeps others waiting, if it is at most a day."""
+    """Return `seconds` if it is at most one day."""
     if seconds > float(SECONDS["d"]):
         raise ValueError("expected at most 1d")
     return seconds
@@ -171,8 +171,8 @@ Matrix = Annotated[tuple[Vector, ...], Field(min_length=1), Allowed("a list of l
 
 
 def distinct(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `values`, or say which one occurs twice in the list `name`."""
+    """Return `values` if no value occurs twice; `name` is the key for the error."""
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
-        raise ValueError(f"{name} has {twice[0]!r} twice; name each once")
+        raise ValueError(f"{name} has {twice[0]!r} twice; remove one")
     return values

@@ -1,4 +1,4 @@
-"""What scikit-learn makes of the same data when it may keep all of it and read it many times."""
+"""scikit-learn's full-batch fits to the same data, for comparison."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BatchPalette:
     inertia : float
         Per pixel.
     passes : int
-        Lloyd iterations; the seeding's own passes come on top.
+        Lloyd iterations, without the passes of the seeding.
     seconds : float
     """
 
@@ -53,7 +53,7 @@ class BatchMixture:
     log_likelihood : float
         Per point, in nats, in the units of the data.
     passes : int
-        EM iterations; those of its K-means start come on top.
+        EM iterations, without those of the K-means start.
     seconds : float
     """
 
@@ -69,9 +69,9 @@ class Baselines:
     Parameters
     ----------
     palettes : dict of str to BatchPalette
-        By the picture's name.
+        By the name of the picture.
     mixtures : tuple of BatchMixture
-        One a seed.
+        One per seed.
     """
 
     palettes: dict[str, BatchPalette]
@@ -79,13 +79,13 @@ class Baselines:
 
     @property
     def log_likelihood(self) -> float:
-        """The median of the mixtures'."""
+        """Median log-likelihood of the mixtures."""
         return median(mixture.log_likelihood for mixture in self.mixtures)
 
 
 def fit_baselines(plan: Plan, feeds: Feeds, view: View) -> Baselines:
-    """Fit them all, and say so."""
-    view.say("For comparison, scikit-learn's full-batch fits to the same points:")
+    """Run all fits, and show each."""
+    view.say("For comparison: scikit-learn's full-batch fits to the same points")
     palettes = {}
     for feed in feeds.pixels:
         with view.working(f"KMeans on {len(feed.X):,} pixels of {feed.name}"):
@@ -114,8 +114,9 @@ def batch_palette(X: Array, seed: int) -> BatchPalette:
 def batch_mixture(X: Array, seed: int) -> BatchMixture:
     """Fit scikit-learn's GaussianMixture once.
 
-    Its `reg_covar` is in units of the data, ours relative to each feature's variance. So it is
-    given standardised features, and its log-likelihood is taken back to the data's own units.
+    scikit-learn's `reg_covar` is in units of the data, ours is relative to each feature's variance.
+    So the fit is on standardised features, and the log-likelihood is converted back to the units of
+    the data.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -133,9 +134,9 @@ def batch_mixture(X: Array, seed: int) -> BatchMixture:
 
 @contextmanager
 def _quiet_and_on_one_thread() -> Iterator[None]:
-    """Spare the user scikit-learn's warnings, and it the contention of BLAS threads.
+    """Hide scikit-learn's warnings, and use one BLAS thread.
 
-    On blocks as narrow as these one thread is the faster, and by far on a busy machine.
+    On such narrow blocks one thread is faster, especially on a busy machine.
     """
     from threadpoolctl import threadpool_limits
 

@@ -24,20 +24,20 @@ PIXELS_PER_ENTRY = 500
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Points in the order in which they are sent.
+    """Points in the order of sending.
 
     Parameters
     ----------
     name : str
-        For people.
+        Name for people.
     stream : str
     features : tuple of str
     X : array of shape (N, D)
     format : str
     block : int
-        Points an entry.
+        Points per entry.
     rate : float
-        Points a second.
+        Points per second.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Feeds:
     Parameters
     ----------
     pictures : dict of str to Picture
-        By name, in the order in which they are sent.
+        By name, in the order of sending.
     pixels : tuple of Feed
-        One a picture, one after the other.
+        One per picture, in this order.
     shuttle : Feed
     """
 
@@ -68,7 +68,7 @@ class Feeds:
 
 
 def require_extras() -> None:
-    """Raise MissingExtraError unless what the demonstration needs is installed."""
+    """Raise MissingExtraError if scikit-learn or matplotlib is missing."""
     missing = [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]
     if missing:
         names = " and ".join(missing).replace("sklearn", "scikit-learn")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: one KeyboardInterrupt, and never in the middle of tidying up."""
+"""Ctrl-C, SIGTERM and SIGHUP: one KeyboardInterrupt, and never during the clean-up."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Raises KeyboardInterrupt at the first signal; what comes after it is ignored.
+    """Raises KeyboardInterrupt at the first signal, and ignores later ones.
 
-    Within `shielded` the first one waits until the block ends. SIGINT and SIGHUP stay ignored where
-    the command was started so (by ``&`` in a script, or by nohup).
+    Within `shielded` the first signal takes effect at the end of the block. SIGINT and SIGHUP stay
+    ignored if the command was started so (by ``&`` in a script, or by nohup).
+
+    The module imports nothing heavy: it protects the imports of the other modules too.
     """
 
     def __init__(self) -> None:
@@ -41,7 +43,7 @@ class Interrupts:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Put signals off until the block ends."""
+        """Delay signals until the end of the block."""
         self._shields += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""What the demonstration feeds, how fast, and into which models."""
+"""The feeds, rates and models of the demonstration."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes and rates; the defaults feed all of the data in some 22 seconds.
+    """Sizes and rates; with the defaults, all data is sent in about 22 seconds.
 
     Parameters
     ----------
     seed : int
-        Of the order of the points, the models' starts, and scikit-learn's.
+        Seed of the order of the points, of the models, and of scikit-learn.
     pixels : int
-        Of each picture.
+        Pixels of each picture.
     rows : int
-        Of the Shuttle data.
+        Rows of the Shuttle data.
     pixel_rate : float
-        Pixels a second. The rows are spread over the same time.
+        Pixels per second. The rows are sent in the same time.
     half_life : float
-        Of the palette, in pixels.
+        Half-life of the palette, in pixels.
     batch_fits : int
-        Of scikit-learn's mixture, from different seeds; the median is compared.
+        Number of fits of scikit-learn's mixture, from different seeds; the median is compared.
     """
 
     seed: int = 0
@@ -49,11 +49,11 @@ class Plan:
 
     @property
     def row_rate(self) -> float:
-        """Rows a second, so that both feeds end together."""
+        """Rows per second, so that both feeds end at the same time."""
         return self.rows * self.pixel_rate / (2 * self.pixels)
 
     def config(self) -> dict[str, Any]:
-        """Return the worker's settings, but for the server."""
+        """Return the settings of the worker, without the server."""
         return {
             "log": {"format": "json"},
             "models": {PALETTE: self._palette(), SHUTTLE: self._mixture()},
@@ -86,7 +86,7 @@ class Plan:
 
 
 def quick_plan(seed: int = 0) -> Plan:
-    """Return a plan of a few seconds: fewer points, faster, forgotten sooner."""
+    """Return a plan of a few seconds: fewer points, a higher rate, a shorter half-life."""
     return Plan(
         seed=seed,
         pixels=60_000,

@@ -1,4 +1,4 @@
-"""The pictures that are left: originals and few colours, palettes, ellipses, scores."""
+"""The charts: pictures in few colours, palettes, ellipses, scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from streamclust.demo.pictures import psnr, quantize
 from streamclust.demo.plan import N_COLOURS
 from streamclust.demo.projection import ellipse, principal_axes
-from streamclust.demo.strips import by_luminance, component_colour
+from streamclust.demo.terminal_charts import by_luminance, component_colour
 from streamclust.files import new_file
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamclust.demo.feeds import Feeds
     from streamclust.demo.learning import Learned
     from streamclust.demo.projection import Projection
-    from streamclust.demo.track import Track
+    from streamclust.demo.recorder import Recorder
     from streamclust.store.published import Model
 
 _DPI = 120
@@ -86,7 +86,7 @@ def draw_palettes(ends: list[tuple[str, Model]]) -> Figure:
     for axes, (name, model) in zip(np.atleast_1d(panels), ends, strict=True):
         _draw_swatches(axes, model)
         axes.set_title(f"Palette after {name} (version {model.version})")
-    figure.supxlabel("area: share of the pixels of late; order: dark to light", fontsize=10)
+    figure.supxlabel("area: share of recent pixels; order: dark to light", fontsize=10)
     return figure
 
 
@@ -100,7 +100,7 @@ def _draw_swatches(axes: Axes, model: Model) -> None:
         corner = (column + 0.5 - side / 2, -row - 0.5 - side / 2)
         fill = np.clip(colour / 255.0, 0.0, 1.0)
         swatch = Rectangle(corner, side, side, facecolor=fill, edgecolor=_GREY, linewidth=0.5)
-        axes.add_patch(swatch)  # with an outline: white is seen on white
+        axes.add_patch(swatch)  # with an outline, so that white is visible
     axes.set(xlim=(0, _COLUMNS), ylim=(-len(order) / _COLUMNS, 0), aspect="equal")
     axes.set_axis_off()
 
@@ -136,13 +136,15 @@ def _draw_ellipses(axes: Axes, projection: Projection, model: Model) -> None:
         axes.add_patch(
             Ellipse(means[number], width, height, angle=angle, fill=False, zorder=3, **style)
         )
-    axes.plot([], [], color=_GREY, label="2 sigma of a component; line width: its weight")
-    axes.scatter([], [], s=16, color=_GREY, label=f"{_SAMPLE:,} readings, by likeliest component")
+    axes.plot([], [], color=_GREY, label="component at 2 sigma; line width: weight")
+    axes.scatter(
+        [], [], s=16, color=_GREY, label=f"{_SAMPLE:,} readings, coloured by likeliest component"
+    )
     axes.legend(loc="best", framealpha=0.9)
 
 
 def _frame(axes: Axes, points: Array) -> None:
-    """Show all but the outermost points."""
+    """Set the limits to the middle 99 % of the points, with a margin."""
     low, high = np.percentile(points, [0.5, 99.5], axis=0)
     margin = 0.15 * (high - low)
     axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
@@ -158,23 +160,23 @@ def draw_scores(feeds: Feeds, learned: Learned, baselines: Baselines) -> Figure:
     return figure
 
 
-def _draw_palette_score(axes: Axes, feeds: Feeds, track: Track, baselines: Baselines) -> None:
-    points, scores = track.scores()
+def _draw_palette_score(axes: Axes, feeds: Feeds, recorder: Recorder, baselines: Baselines) -> None:
+    points, scores = recorder.scores()
     axes.plot(points, scores, color=_BLUE, label="stream: each pixel scored before it is learned")
     edges = np.cumsum([0, *(len(feed.X) for feed in feeds.pixels)])
-    label = "scikit-learn, fitted to that picture alone"
+    label = "scikit-learn, full-batch fit to that picture"
     for feed, (start, end) in zip(feeds.pixels, pairwise(edges), strict=True):
         batch = baselines.palettes[feed.name].inertia
         axes.hlines(batch, start, end, color=_ORANGE, linestyles="dashed", label=label)
-        label = ""  # once is enough for the legend
-    axes.axvline(edges[1], color=_GREY, linestyle="dotted", label="the flower begins")
+        label = ""  # one entry in the legend
+    axes.axvline(edges[1], color=_GREY, linestyle="dotted", label="flower.jpg starts")
     axes.set(title="palette", xlabel="pixels learned", ylabel="inertia per pixel")
     axes.set_ylim(bottom=0.0)
     _finish(axes)
 
 
-def _draw_mixture_score(axes: Axes, track: Track, baselines: Baselines) -> None:
-    points, scores = track.scores()
+def _draw_mixture_score(axes: Axes, recorder: Recorder, baselines: Baselines) -> None:
+    points, scores = recorder.scores()
     axes.plot(points, scores, color=_BLUE, label="stream: each reading scored before it is learned")
     fits = [mixture.log_likelihood for mixture in baselines.mixtures]
     label = f"scikit-learn, full-batch fits: {len(fits)}"
@@ -190,9 +192,11 @@ def _draw_mixture_score(axes: Axes, track: Track, baselines: Baselines) -> None:
 
 
 def _below(scores: list[float], bottom: float) -> str:
-    """Return the title, which tells of what lies below the picture."""
+    """Return the title, with a note about scores below the chart."""
     lowest = min(scores)
-    return "shuttle" + (f" (the first scores, from {lowest:,.0f}, lie below)" * (lowest < bottom))
+    return "shuttle" + (
+        f" (first scores, from {lowest:,.0f}, are below the chart)" * (lowest < bottom)
+    )
 
 
 def _finish(axes: Axes) -> None:

@@ -20,7 +20,7 @@ class Projection:
     centre : array of shape (D,)
     A : array of shape (2, D)
     share : array of shape (2,)
-        Of the variance that each axis explains.
+        Share of the variance that each axis explains.
     """
 
     centre: Array
@@ -47,8 +47,8 @@ class Ellipse(NamedTuple):
 def principal_axes(X: Array) -> Projection:
     """Return the projection on the two principal axes of the points' bulk.
 
-    Each feature is divided by the standard deviation of its middle 98 %, and only points that lie
-    there in every feature have a say: a few wild readings would turn the axes to themselves.
+    Each feature is divided by the standard deviation of its middle 98 %. Only points within the
+    middle 98 % of every feature count, since a few extreme readings would determine the axes.
     """
     low, high = np.percentile(X, [1.0, 99.0], axis=0)
     within = (low <= X) & (high >= X)

@@ -1,4 +1,4 @@
-"""The figures in the end: the stream's one pass beside scikit-learn's many."""
+"""The final figures: one pass over the stream, beside scikit-learn's full-batch fits."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class PaletteReport:
     ----------
     picture : str
     pixels, version : int
-        The version is the one that had just learned the last of these pixels.
+        `version` had just learned the last of these pixels.
     inertia, batch_inertia : float
         Per pixel: the stream's, and scikit-learn's.
     inertia_ratio : float
-        Below 1 the stream's is the better one.
+        Below 1 the stream's is better.
     psnr_db, batch_psnr_db : float
         Of the whole picture in 64 colours.
     batch_passes : int
@@ -63,9 +63,9 @@ class MixtureReport:
     batch_log_likelihood : float
         The median of scikit-learn's fits.
     gap : float
-        Above 0 the stream's is the better one.
+        Above 0 the stream's is better.
     batch_log_likelihoods, batch_passes, batch_seconds : tuple
-        One a fit.
+        One per fit.
     """
 
     points: int
@@ -87,11 +87,11 @@ class WorkerReport:
     points : int
         Of both feeds.
     seconds : float
-        From the first point sent to the last one learned and published.
+        From the first point sent to the publication of the last one.
     points_per_second : float
-        Held down by the rate of the feeds.
+        Limited by the rate of the feeds.
     cpu_seconds : float
-        That the worker used in all, its start included.
+        Total processor time of the worker, including its start.
     versions : dict of str to int
         Published, by model.
     exit_code : int
@@ -107,7 +107,7 @@ class WorkerReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it.
+    """All figures.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ class Report:
     worker: WorkerReport
 
     def to_json(self) -> str:
-        """Return it for machines."""
+        """Return the report as JSON."""
         return json.dumps(asdict(self), indent=2)
 
 
 def make_report(plan: Plan, feeds: Feeds, learned: Learned, baselines: Baselines) -> Report:
-    """Compare what was learned with scikit-learn's fits."""
+    """Compare the learned models with scikit-learn's fits."""
     return Report(
         plan.seed,
         tuple(_palette(feed, feeds, learned, baselines) for feed in feeds.pixels),
@@ -172,29 +172,34 @@ def _mixture(feed: Feed, learned: Learned, baselines: Baselines) -> MixtureRepor
 
 
 def _worker(learned: Learned) -> WorkerReport:
-    tracks = (learned.palette, learned.shuttle)
-    points = sum(track.learned for track in tracks)
+    recorders = (learned.palette, learned.shuttle)
+    points = sum(recorder.learned for recorder in recorders)
     return WorkerReport(
         points=points,
         seconds=learned.seconds,
         points_per_second=points / learned.seconds,
         cpu_seconds=learned.worker.cpu_seconds,
-        versions={track.name: len(track.versions) for track in tracks},
+        versions={recorder.name: len(recorder.versions) for recorder in recorders},
         exit_code=learned.worker.exit_code,
     )
 
 
 def save_report(report: Report, path: Path) -> Path:
-    """Write it as JSON; return the path."""
+    """Write the report as JSON; return the path."""
     write_whole(path, f"{report.to_json()}\n".encode())
     return path
 
 
 def as_table(report: Report) -> Table:
-    """Return the figures for a person."""
-    table = Table(title="One pass over a stream, beside scikit-learn's full-batch fits")
+    """Return the figures as a table."""
+    fits = len(report.mixture.batch_passes)
+    median_of = "" if fits == 1 else f"; Shuttle: median of {fits} fits"
+    table = Table(
+        title="One pass over a stream, beside scikit-learn's full-batch fits",
+        caption=f"scikit-learn: n_init=1{median_of}",
+    )
     table.add_column("on the same data", no_wrap=True)
-    for name in ("stream", "scikit-learn", "stream against it"):
+    for name in ("stream", "scikit-learn", "comparison"):
         table.add_column(name, justify="right")
     for palette in report.palettes:
         table.add_row(
@@ -229,17 +234,17 @@ def _add_mixture(table: Table, mixture: MixtureReport) -> None:
 
 
 def remarks(report: Report) -> list[str]:
-    """Return in sentences what the table leaves out."""
+    """Return sentences about the figures that the table doesn't have."""
     worker = report.worker
-    versions = " and ".join(f"{n:,} of {name}" for name, n in worker.versions.items())
+    versions = " and ".join(f"{n:,} versions of {name}" for name, n in worker.versions.items())
     return [
         f"The worker learned {worker.points:,} points in {worker.seconds:.1f} s "
         f"({worker.points_per_second:,.0f}/s, as fast as they were sent), used "
         f"{worker.cpu_seconds:.1f} s of processor time, published {versions}, and exited "
-        f"{worker.exit_code}.",
-        f"Both feeds were shuffled (seed {report.seed}); the sensor readings went in unscaled.",
-        "scikit-learn: KMeans with one start, for each picture alone. GaussianMixture with one "
-        "start, on standardised readings, its score taken back to their own units; "
+        f"with code {worker.exit_code}.",
+        f"Both feeds were shuffled (seed {report.seed}); the sensor readings are unscaled.",
+        "scikit-learn: KMeans with n_init=1 for each picture alone. GaussianMixture with n_init=1 "
+        "on standardised readings, the score converted back to the original units; "
         + _which_mixtures(report.mixture),
     ]
 
@@ -247,4 +252,4 @@ def remarks(report: Report) -> list[str]:
 def _which_mixtures(mixture: MixtureReport) -> str:
     fits = ", ".join(f"{x:.2f}" for x in mixture.batch_log_likelihoods)
     which = f"the median of {fits}" if len(mixture.batch_passes) > 1 else "one fit"
-    return f"{which}. EM ends in one of many optima: other seeds give other gaps."
+    return f"{which}. EM finds one of many local optima: other seeds give other gaps."

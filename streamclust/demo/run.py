@@ -1,4 +1,4 @@
-"""The demonstration from its first line to its last picture."""
+"""The whole demonstration: feed, learn, compare, draw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamclust.demo.baseline import fit_baselines
 from streamclust.demo.feeds import load_feeds, require_extras
 from streamclust.demo.learning import learn
 from streamclust.demo.report import Report, make_report, save_report
-from streamclust.demo.stage import CONFIG_FILE, LOG_FILE, open_stage
+from streamclust.demo.sandbox import CONFIG_FILE, LOG_FILE, open_sandbox
 from streamclust.errors import ConfigError
 from streamclust.files import check_target, without_links
 
@@ -25,13 +25,13 @@ REPORT_FILE = "report.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is left of the demonstration.
+    """The results of the demonstration.
 
     Parameters
     ----------
     report : Report
     files : tuple of Path
-        All that were written.
+        All files that were written.
     """
 
     report: Report
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def run_demo(plan: Plan, out: Path, view: View, interrupts: Interrupts) -> Outcome:
-    """Feed, learn, compare and draw; the files go to `out`.
+    """Feed, learn, compare and draw; write the files to `out`.
 
     Raises
     ------
@@ -49,10 +49,10 @@ def run_demo(plan: Plan, out: Path, view: View, interrupts: Interrupts) -> Outco
     require_extras()
     _make_folder(out)
     view.say("Starting a server and a worker process")
-    with open_stage(plan, out, interrupts) as stage:
-        view.say("Loading and shuffling scikit-learn's two photographs and river's Shuttle data")
+    with open_sandbox(plan, out, interrupts) as sandbox:
+        view.say("Loading two photographs (scikit-learn) and the Shuttle data (river)")
         feeds = load_feeds(plan)
-        learned = learn(stage, feeds, view)
+        learned = learn(sandbox, feeds, view)
     baselines = fit_baselines(plan, feeds, view)
     report = make_report(plan, feeds, learned, baselines)
     with view.working("Drawing the pictures"):
@@ -69,8 +69,8 @@ def _make_folder(out: Path) -> None:
         with open(out / LOG_FILE, "ab", opener=without_links):
             pass
         for file in (out / REPORT_FILE, out / CONFIG_FILE, *out.glob("*.png")):
-            check_target(file)  # before the minute that it takes
+            check_target(file)  # before the long part
     except OSError as error:
         raise ConfigError(
-            f"--out: can't write to {out} ({error.strerror}); name a folder that can be written"
+            f"--out: can't write to {out} ({error.strerror}); name a writable folder"
         ) from None

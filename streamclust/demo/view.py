@@ -1,4 +1,4 @@
-"""What is seen while the demonstration runs: live on a terminal, else plain lines."""
+"""The view of the running demonstration: live on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamclust.demo.plan import TITLES
-from streamclust.demo.strips import colour_strip, spark, weight_bars
+from streamclust.demo.terminal_charts import colour_strip, spark, weight_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from streamclust.demo.learning import Lesson
-    from streamclust.demo.track import Track
+    from streamclust.demo.recorder import Recorder
 
     Show = Callable[[Lesson], None]
 
 _LINE_SECONDS = 2.0
-"""How often plain lines tell of the progress."""
+"""Seconds between two plain lines of progress."""
 
 _WIDEST = 110
 SCORES = {"inertia": "inertia per pixel", "log_likelihood": "log-likelihood per point"}
 
 
 class View(Protocol):
-    """What the demonstration tells its user."""
+    """Shows the steps and the progress of the demonstration."""
 
     def say(self, text: str) -> None:
-        """Say what comes next."""
+        """Announce the next step."""
 
     def working(self, text: str) -> AbstractContextManager[None]:
-        """Say what is going on for as long as the block lasts, and how long it took."""
+        """Show a step during the block, and its duration at the end."""
 
     def live(self) -> AbstractContextManager[Show]:
-        """Give a function that shows how learning goes."""
+        """Give a function that shows the progress of learning."""
 
 
 class PlainView:
@@ -66,15 +66,15 @@ class PlainView:
 
     @contextmanager
     def live(self) -> Iterator[Show]:
-        """Print a line a model every few seconds."""
+        """Print one line per model every few seconds."""
         due = time.monotonic()
 
         def show(lesson: Lesson) -> None:
             nonlocal due
             if time.monotonic() >= due:
                 due += _LINE_SECONDS
-                for track in (lesson.palette, lesson.shuttle):
-                    self.say(f"  {track.name} ({track.feeding}): {facts(track)}, {score(track)}")
+                for model in (lesson.palette, lesson.shuttle):
+                    self.say(f"  {model.name} ({model.feeding}): {facts(model)}, {score(model)}")
 
         yield show
 
@@ -99,14 +99,14 @@ class LiveView:
 
     @contextmanager
     def live(self) -> Iterator[Show]:
-        """Redraw a panel a model."""
+        """Redraw one panel per model."""
         width = min(self._console.width, _WIDEST)
         with Live(console=self._console, auto_refresh=False) as display:
             yield lambda lesson: display.update(frame(lesson, width), refresh=True)
 
 
 def frame(lesson: Lesson, width: int) -> RenderableType:
-    """Return the picture of this moment."""
+    """Return the current picture."""
     palette = lesson.palette.newest
     mixture = lesson.shuttle.newest
     inner = width - 4
@@ -119,30 +119,32 @@ def frame(lesson: Lesson, width: int) -> RenderableType:
     )
 
 
-def _panel(track: Track, strip: RenderableType, width: int) -> Panel:
+def _panel(recorder: Recorder, strip: RenderableType, width: int) -> Panel:
     inner = width - 4
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
-        Text(f"{track.feeding:<10}", style="bold"),
-        ProgressBar(track.total, track.learned, width=inner - 16),
-        f"{track.learned / track.total:4.0%}",
+        Text(f"{recorder.feeding:<10}", style="bold"),
+        ProgressBar(recorder.total, recorder.learned, width=inner - 16),
+        f"{recorder.learned / recorder.total:4.0%}",
     )
-    curve = spark(*track.scores(), track.total, inner)
-    lines = (bar, Text(facts(track)), Text(score(track)), Text(curve, style="yellow"), strip)
-    return Panel(Group(*lines), title=TITLES[track.name], title_align="left", width=width)
+    curve = spark(*recorder.scores(), recorder.total, inner)
+    lines = (bar, Text(facts(recorder)), Text(score(recorder)), Text(curve, style="yellow"), strip)
+    return Panel(Group(*lines), title=TITLES[recorder.name], title_align="left", width=width)
 
 
-def facts(track: Track) -> str:
+def facts(recorder: Recorder) -> str:
     """Return version, points, rate and lag in words."""
-    if track.newest is None:
-        return f"waiting for the first version ({track.sent:,} points sent)"
-    version = track.newest.version
-    return f"version {version}, {track.learned:,} points, {track.rate:,.0f}/s, lag {track.lag:,}"
+    if recorder.newest is None:
+        return f"waiting for the first version ({recorder.sent:,} points sent)"
+    return (
+        f"version {recorder.newest.version}, {recorder.learned:,} points, "
+        f"{recorder.rate:,.0f}/s, lag {recorder.lag:,}"
+    )
 
 
-def score(track: Track) -> str:
+def score(recorder: Recorder) -> str:
     """Return the newest prequential score in words."""
-    model = track.newest
+    model = recorder.newest
     if model is None or model.score is None:
         return "no score yet"
     return f"{SCORES[model.score_name]} {model.score:,.2f} (scored before learning)"

@@ -88,7 +88,7 @@ def make_learner(settings: Settings) -> StreamLearner[Any]:
         scale=settings.scale,
         drift=make_drift(settings.drift),
         coreset=settings.coreset.points,
-        reseeds=settings.coreset.reseeds,
+        reseeds=settings.coreset.restarts,
     )
     if isinstance(settings.init, WarmUp):
         return replace(learner, warm_up=settings.init.points, restarts=settings.init.restarts)
@@ -110,7 +110,8 @@ def make_drift(settings: DriftSettings) -> Drift | None:
     """Return how drift is found, if it is to be."""
     if settings.detector == "none":
         return None
-    return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
+    on_drift = "resolve" if settings.on_drift == "recluster" else settings.on_drift
+    return Drift(settings.detector, on_drift, settings.threshold, settings.delta)
 
 
 def largest_batch(settings: Settings) -> int:

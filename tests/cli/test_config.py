@@ -9,7 +9,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from streamclust.cli.main import EXIT_USAGE, cli
+from streamclust.cli.exit_codes import EXIT_USAGE
+from streamclust.cli.main import cli
 from streamclust.config import load_settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,7 +36,7 @@ def test_check_says_which_models_there_are() -> None:
 
 
 def test_check_counts_one_model_and_none() -> None:
-    assert config("check").stdout == "valid without a file: no models\n"
+    assert config("check").stdout == "the settings are valid (no file): no models\n"
     Path("config.yaml").write_text(FILE)
     assert config("check").stdout == (
         "config.yaml is valid: 1 model (palette: kmeans, K 64, streams a b)\n"
@@ -88,7 +89,7 @@ def test_show_masks_the_password_of_a_url() -> None:
 def test_show_describes_each_key_if_asked() -> None:
     plain, described = config("show").stdout, config("show", "--describe").stdout
     assert yaml.safe_load(plain) == yaml.safe_load(described)
-    assert "# Least important messages to log." in described
+    assert "# Minimum log level." in described
     assert "#" not in plain
 
 

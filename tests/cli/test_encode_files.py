@@ -35,7 +35,7 @@ def run(*arguments: str, stdin: str | None = None) -> Result:
 def test_there_and_back(folder: Path) -> None:
     done = run("encode", "m.safetensors", "--file", "points.npy", "--out", "c.safetensors")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("100 points to c.safetensors: 2 bits a point, ")
+    assert done.stdout.startswith("100 points to c.safetensors: 2 bits per point, ")
     done = run("decode", "c.safetensors", "--out", "back.npy", "--json")
     assert json.loads(done.stdout)["bits_per_point"] == 2
     nearest = np.linalg.norm(blobs(100)[:, None] - CENTROIDS, axis=2).argmin(axis=1)
@@ -83,11 +83,11 @@ def test_a_picture_there_and_back(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["--stdin", "--file", "points.npy"], 2, "give one of --file, --image and --stdin"),
-        (["--out", "c"], 2, "--out goes with --file"),
+        (["--stdin", "--file", "points.npy"], 2, "--file and --stdin can't be combined"),
+        (["--out", "c"], 2, "--out needs --file"),
         (["--image", "points.npy"], 2, "--image needs --out"),
         (["--file", "nowhere"], 2, "does not exist"),
-        (["--stdin", "--version", "9"], 1, "holds version 4, not 9"),
+        (["--stdin", "--version", "9"], 1, "--version 9: m.safetensors holds version 4"),
         (["--image", "points.npy", "--out", "c"], 1, "a picture has 1 (grey) or 3"),
     ],
 )

@@ -17,8 +17,9 @@ import redis
 from click.testing import CliRunner, Result
 
 from streamclust.cli import ingest as module
-from streamclust.cli.common import EXIT_INTERRUPTED
-from streamclust.cli.main import EXIT_ERROR, EXIT_USAGE, cli
+from streamclust.cli._options import TABLE_KINDS
+from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
+from streamclust.cli.main import cli
 from streamclust.store.layout import ENTRY_FORMATS
 from streamclust.tables import KINDS, Kind
 from tests.waiting import wait_until
@@ -130,7 +131,7 @@ def test_wrong_usage(run: Callable[..., Result], arguments: tuple[str, ...]) -> 
 def test_the_choices_are_the_library_s() -> None:
     assert module.FORMATS == ENTRY_FORMATS
     assert set(module.DEFAULT_BLOCK) == set(ENTRY_FORMATS)
-    assert module.KINDS == KINDS == get_args(Kind)
+    assert TABLE_KINDS == KINDS == get_args(Kind)
 
 
 def test_help_shows_how() -> None:

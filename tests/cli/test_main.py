@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from streamclust import cli as cli_package
 from streamclust import kernels
+from streamclust.cli import main as cli_main
+from streamclust.cli.exit_codes import EXIT_CODES
 from streamclust.cli.main import cli
 from streamclust.version import __version__
 from tests.worker.harness import STREAMCLUST, environment
@@ -137,3 +141,31 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "error: can't write the output: No space left on device\n"
+
+
+def test_commands_dont_import_commands() -> None:
+    folder = Path(cli_package.__file__).parent
+    commands = {f"streamclust.cli.{name}" for name in COMMANDS}
+    imported = {
+        f"{path.stem} imports {node.module}"
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in commands
+    }
+    assert not imported
+
+
+def test_the_help_explains_every_exit_code() -> None:
+    text = CliRunner().invoke(cli, ["--help"]).output
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code:>5}  {meaning.split(':')[0].rstrip('.')}" in text
+
+
+def test_the_page_has_every_command_and_exit_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for name in COMMANDS:
+        text = cli_main._COMMANDS[name]
+        assert f"| `{name}` | {text} |" in rows
+    for code, meaning in EXIT_CODES.items():
+        assert f"| {code} | {meaning} |" in rows

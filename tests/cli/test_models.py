@@ -62,7 +62,7 @@ def test_diff_is_the_drift_of_each_component(learned: Site) -> None:
 
 def test_export(learned: Site, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
-    assert told("export", "km", str(out), "3") == f"version 3 of km to {out}\n"
+    assert told("export", "km", str(out), "3") == f"wrote version 3 of km to {out}\n"
     found = decode_model(out.read_bytes(), "file")
     assert found.version == 3
     np.testing.assert_array_equal(found.means, learned.versions("km")[2].means)

@@ -32,18 +32,18 @@ def test_a_person_sees_all_runs_and_the_verdict(site: Site) -> None:
     assert [line.split()[:2] for line in lines[1:5]] == [
         ["live", "model"],
         ["from", "live"],
-        ["from", "seeds"],
-        ["from", "seeds"],
+        ["restart", "1"],
+        ["restart", "2"],
     ]
     assert lines[-1].startswith("the refit is ")
-    assert lines[-1].endswith("% better: m is left as it was")
+    assert lines[-1].endswith("% better: m is unchanged")
     version = site.newest("m").version
     done = invoke("refit", "m")
     assert done.output.splitlines()[-1].endswith(f"better: swapped in place, version {version + 1}")
     again = invoke("refit", "m").output.splitlines()[-1]
     assert again == (
-        "the refit is no better than the live model: m is left as it was "
-        "(--force swaps all the same)"
+        "the refit is not better than the live model: m is unchanged "
+        "(use --force to swap in the refit anyway)"
     )
 
 
@@ -83,15 +83,15 @@ def test_columns_of_a_file_are_found_by_the_names_of_features(site: Site) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nobody"], 2, "model 'nobody' isn't configured; these are: m, new"),
+        (["nobody"], 2, "model 'nobody' isn't configured; configured models: m, new"),
         (["new"], 1, "model 'new' has learned nothing yet in namespace"),
         (["m", "--from", "2100-01-01"], 1, "no points in stream"),
         (["m", "--to", "0-1"], 1, "no points in stream"),
         (["m", "--last", "often"], 2, "--last 'often': expected a duration (90s, 5m, 6h, 1d) or"),
         (["m", "--from", "noon"], 2, "--from 'noon': expected an entry ID such as"),
         (["m", "--to", "7-x"], 2, "--to '7-x': expected an entry ID such as"),
-        (["m", "--from", "1-1", "--last", "1h"], 2, "--from and --last both say where to begin"),
-        (["m", "--last", "1h", "--data", "config.yaml"], 2, "--data goes without --from, --to"),
+        (["m", "--from", "1-1", "--last", "1h"], 2, "--from and --last both set the first"),
+        (["m", "--last", "1h", "--data", "config.yaml"], 2, "--data can't be combined with"),
         (["m", "--data", "wide.csv"], 1, "wide.csv has 3 features, model 'm' has 2"),
         (["m", "--data", "few.csv"], 1, "2 distinct points are too few for 3 components"),
         (["m", "--data", "none.csv"], 2, "does not exist"),
@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_the_model_unless_the_best_so_far_is_asked_for(
     # Given Ctrl-C after the first passes
     drain(poor_site(site, blobs(300)))
     looks = iter(range(10_000))
-    monkeypatch.setattr("streamclust.cli.ctrl_c.CtrlC.is_set", lambda _: next(looks) >= 3)
+    monkeypatch.setattr("streamclust.cli._signals.CtrlC.is_set", lambda _: next(looks) >= 3)
     before = site.newest("m").version
     done = invoke("refit", "m")
     assert done.exit_code == 130

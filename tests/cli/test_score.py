@@ -55,7 +55,7 @@ def test_a_selection_draws_its_picture(site: Site) -> None:
     lines = done.output.splitlines()
     assert lines[0].split()[:3] == ["K", "J/N", "LOG-LIK/N"]
     assert lines[3].endswith("silhouette")
-    assert lines[-1] == "picture: m-select.png"
+    assert lines[-1] == "chart: m-select.png"
     assert max(map(len, lines)) <= 80
     assert (site.folder / "m-select.png").read_bytes().startswith(b"\x89PNG")
     # and JSON without a picture
@@ -67,7 +67,7 @@ def test_a_selection_draws_its_picture(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["score", "nobody"], 2, "model 'nobody' isn't configured; these are: m"),
+        (["score", "nobody"], 2, "model 'nobody' isn't configured; configured models: m"),
         (["score", "m"], 1, "model 'm' has learned nothing yet"),
         (["select", "m", "--k", "20..2"], 2, "--k '20..2': expected a range such as 2..20"),
         (["select", "m", "--k", "400"], 1, "90 distinct points are too few for 400 components"),

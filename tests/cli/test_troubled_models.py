@@ -58,16 +58,16 @@ TROUBLES: dict[str, tuple[Trouble, str]] = {
     "newer-state": (of_format(STATE, "streamclust.state/9"), "streamclust.state/9"),
     "odd-position": (
         lambda c, k: c.set(k.state, with_position(c.get(k.state), "sideways")),
-        "can't be read",
+        "can't be decoded",
     ),
     "truncated-model": (lambda c, k: publish(c, k, newest(c, k)[:-9]), "does not hold a"),
     "no-payload": (lambda c, k: c.xadd(k.models, {"other": "x"}, id="99-0"), "does not hold a"),
     "newer-model": (of_format(MODEL, "streamclust.model/9"), "streamclust.model/9"),
     "odd-health": (lambda c, k: c.set(k.health, b"\xff{"), "holds no worker's report"),
-    "list-health": (other_type("health"), "holds a list, expected a string"),
-    "list-state": (other_type("state"), "holds a list, expected a s"),
-    "list-models": (other_type("models"), "holds a list, expected a s"),
-    "list-dead": (other_type("dead"), "holds a list, expected a s"),
+    "list-health": (other_type("health"), "holds a list"),
+    "list-state": (other_type("state"), "holds a list"),
+    "list-models": (other_type("models"), "holds a list"),
+    "list-dead": (other_type("dead"), "holds a list"),
 }
 
 

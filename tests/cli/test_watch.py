@@ -97,7 +97,7 @@ def test_a_person_sees_a_table(learned: Site) -> None:
 def test_arrays_need_json(learned: Site) -> None:
     done = run(learned.folder, "watch", "km", "--arrays")
     assert done.returncode == 2
-    assert "--arrays goes with --json" in done.stderr
+    assert "--arrays needs --json" in done.stderr
 
 
 def test_it_waits_for_a_model_and_ends_with_ctrl_c(

@@ -189,7 +189,7 @@ def test_an_interrupt_leaves_nothing_behind(
         process.send_signal(number)
         _, messages = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
-    assert messages == "stopped; the worker, the server and its data are gone\n"
+    assert messages == "stopped; the worker and the server have ended, and their data is deleted\n"
     assert list((tmp_path / "tmp").iterdir()) == []
     assert processes(tmp_path) == []
 

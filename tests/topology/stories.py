@@ -13,7 +13,7 @@ import redis
 import structlog
 from click.testing import CliRunner
 
-from streamclust.cli.common import opened_server
+from streamclust.cli._server import opened_server
 from streamclust.cli.main import cli
 from streamclust.config import load_settings
 from streamclust.errors import ServerUnreachableError

@@ -1,4 +1,4 @@
-"""What was seen of a model while it learned: every version, and when it came."""
+"""Records the versions of a model while the worker learns, with the time of each."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ if TYPE_CHECKING:
     from streamclust.client.client import Client
     from streamclust.store.published import Model
 
-_PATIENCE = 0.25
-"""Seconds to wait for a version before looking whether to stop."""
+_WAIT_SECONDS = 0.25
+"""Seconds to wait for a version before the next check whether to stop."""
 
 _RATE_SECONDS = 2.0
-"""The rate is that of so much time."""
+"""Time window of the rate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A version, and the second (of a monotonic clock) at which it came."""
+    """A version, and the time of its arrival by a monotonic clock."""
 
     model: Model
     at: float
 
 
 @dataclass(eq=False)
-class Track:
-    """The versions of one model, and what its feed has sent.
+class Recorder:
+    """The versions of one model, and the progress of its feed.
 
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     stream : str
     total : int
-        Points that the feed will send in all.
+        Total points of the feed.
     feeding : str
-        What the feed sends just now.
+        The part of the feed that is being sent.
     sent : int
-        Points that are in the stream.
+        Points sent so far.
     versions : list of Seen
-        All so far, oldest first.
+        Oldest first.
     """
 
     name: str
@@ -54,32 +54,32 @@ class Track:
     versions: list[Seen] = field(default_factory=list)
 
     def follow(self, client: Client, stopping: Callable[[], bool]) -> None:
-        """Take in each version as it is published, until `stopping()` holds."""
+        """Record each version when it is published, until `stopping()` is true."""
         while not stopping():
             since = self.newest.version if self.newest else 0
-            for model in client.updates(self.name, since=since, timeout=_PATIENCE):
+            for model in client.updates(self.name, since=since, timeout=_WAIT_SECONDS):
                 self.versions.append(Seen(model, time.monotonic()))
                 if stopping():
                     return
 
     @property
     def newest(self) -> Model | None:
-        """The newest version; None before the first."""
+        """Newest version; None before the first."""
         return self.versions[-1].model if self.versions else None
 
     @property
     def learned(self) -> int:
-        """Points behind the newest version."""
+        """Points that the newest version has learned."""
         return self.newest.points if self.newest else 0
 
     @property
     def lag(self) -> int:
-        """Points that were sent and aren't in a published version yet."""
+        """Points that were sent but aren't in a published version yet."""
         return max(0, self.sent - self.learned)
 
     @property
     def rate(self) -> float:
-        """Points learned a second, of late."""
+        """Recent points per second."""
         if len(self.versions) < 2:
             return 0.0
         last = self.versions[-1]
@@ -89,7 +89,7 @@ class Track:
         return (last.model.points - first.model.points) / seconds if seconds else 0.0
 
     def at(self, entry_id: str) -> Model | None:
-        """Return the newest version that has learned up to exactly this entry, if there is one."""
+        """Return the newest version whose last learned entry is this one, or None."""
         for seen in reversed(self.versions):
             if seen.model.position.get(self.stream) == entry_id:
                 return seen.model

@@ -1,4 +1,4 @@
-"""A server of the demonstration's own in a temporary folder, and a real worker process."""
+"""The demonstration's own server, in a temporary folder, and a real worker process."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.yaml"
 LOG_FILE = "worker.log"
-_PATIENCE = 30.0
-"""Seconds that the worker may take to finish its batch and leave."""
+_STOP_SECONDS = 30.0
+"""Maximum wait for the worker to finish its batch and exit."""
 
 
 @dataclass(frozen=True)
 class WorkerEnd:
-    """How the worker left.
+    """The exit of the worker.
 
     Parameters
     ----------
     exit_code : int
     cpu_seconds : float
-        Processor time that it used in all.
+        Total processor time.
     """
 
     exit_code: int
@@ -50,15 +50,15 @@ class WorkerEnd:
 
 
 class WorkerProcess:
-    """A ``streamclust worker`` of the plan's models, in a process of its own.
+    """A ``streamclust worker`` of the plan's models, in its own process.
 
     Parameters
     ----------
     config : Path
     data_dir : Path
-        Of the embedded server.
+        Data directory of the embedded server.
     log : Path
-        Takes what the worker writes.
+        File for the output of the worker.
     """
 
     def __init__(self, config: Path, data_dir: Path, log: Path) -> None:
@@ -71,7 +71,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
                 env=_plain_environment(),
-                start_new_session=True,  # Ctrl-C in the terminal is for the demonstration alone
+                start_new_session=True,  # Ctrl-C in the terminal doesn't reach the worker
             )
 
     def check(self) -> None:
@@ -81,12 +81,12 @@ class WorkerProcess:
             raise StreamclustError(f"the worker ended with exit code {code}; see {self._log}")
 
     def stop(self) -> WorkerEnd:
-        """Send SIGTERM and wait for the end; kill what doesn't end. Stopping twice is harmless."""
+        """Send SIGTERM and wait; kill the worker if it doesn't end. A second call is harmless."""
         before = _cpu_seconds_of_children()
         if self._process.poll() is None:
             self._process.terminate()
         try:
-            code = self._process.wait(_PATIENCE)
+            code = self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
@@ -94,7 +94,7 @@ class WorkerProcess:
 
 
 def _plain_environment() -> dict[str, str]:
-    """Return the environment without settings, which would go before those of the plan."""
+    """Return the environment without settings, which would override those of the plan."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith("STREAMCLUST_")
     }
@@ -107,15 +107,15 @@ def _cpu_seconds_of_children() -> float:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What is running.
+class Sandbox:
+    """The running server and worker.
 
     Parameters
     ----------
     client : Client
-        To follow the models with.
+        For following the models.
     server : redis.Redis
-        To send the points with.
+        For sending the points.
     worker : WorkerProcess
     """
 
@@ -125,7 +125,7 @@ class Stage:
 
 
 @contextmanager
-def open_stage(plan: Plan, out: Path, interrupts: Interrupts) -> Iterator[Stage]:
+def open_sandbox(plan: Plan, out: Path, interrupts: Interrupts) -> Iterator[Sandbox]:
     """Start the server and the worker; at the end, stop both and remove the data.
 
     The worker's settings and log stay in `out`.
@@ -133,14 +133,14 @@ def open_stage(plan: Plan, out: Path, interrupts: Interrupts) -> Iterator[Stage]
     stack = ExitStack()
     try:
         with interrupts.shielded():
-            stage = _enter(stack, plan, out)
-        yield stage
+            sandbox = _enter(stack, plan, out)
+        yield sandbox
     finally:
         with interrupts.shielded():
             stack.close()
 
 
-def _enter(stack: ExitStack, plan: Plan, out: Path) -> Stage:
+def _enter(stack: ExitStack, plan: Plan, out: Path) -> Sandbox:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamclust-demo-")))
     stack.callback(_wait_for_server_to_end, folder)
     server = stack.enter_context(open_server(Address(EMBEDDED, folder)))
@@ -149,11 +149,11 @@ def _enter(stack: ExitStack, plan: Plan, out: Path) -> Stage:
     write_whole(config, yaml.safe_dump(plan.config(), sort_keys=False).encode())
     worker = WorkerProcess(config, folder, out / LOG_FILE)
     stack.callback(worker.stop)
-    return Stage(client, server.client(), worker)
+    return Sandbox(client, server.client(), worker)
 
 
 def _wait_for_server_to_end(folder: Path) -> None:
-    """Wait for the server that its last user has left: it writes to the folder until it ends."""
+    """Wait until the unused server ends: until then it writes to the folder."""
     lock = open_lock(folder / SUPERVISOR_LOCK)
     try:
         within(LIMIT, lambda: not is_held(lock))

@@ -1,4 +1,4 @@
-"""What each setting accepts; test_config_load.py has the file, the environment and flags."""
+"""What each setting accepts; test_load.py has the file, the environment and flags."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_given_covariances_have_the_shape_of_their_type(given_type: str, wanted_
         ({"weights": [1.0]}, "init.weights is 1; expected 2"),
         ({"means": [[0, 0], [1, 1]]}, "init.covariances is 2; expected 2 x 2"),
         ({"means": [[0, 0, 0]]}, "init.means is 1 x 3; expected 2 x 3"),
-        ({"means": [[0, 0, 0], [1, 1]]}, "init.means is ragged"),
+        ({"means": [[0, 0, 0], [1, 1]]}, "init.means has lists of different lengths"),
         ({"covariances": [1, "a"]}, "expected finite numbers"),
     ],
     ids=repr,

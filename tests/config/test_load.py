@@ -12,7 +12,7 @@ from streamclust.config import Settings, load_settings
 from streamclust.config.show import as_yaml
 from streamclust.errors import ConfigError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILE = """\
 redis:
   url: redis://cache:6379
@@ -153,7 +153,7 @@ def test_names_that_fall_together_in_a_variable_are_told(load: Load) -> None:
     text = f"models: {{a-b: {model}, a.b: {model}}}"
     (line,) = told(load, {"STREAMCLUST_MODELS__A_B__SEED": "1"}, text=text)
     assert line == (
-        "STREAMCLUST_MODELS__A_B__SEED: could mean the models a-b and a.b; use --set instead"
+        "STREAMCLUST_MODELS__A_B__SEED: matches the models a-b and a.b; use --set instead"
     )
 
 
@@ -204,3 +204,45 @@ def test_encode_true_is_a_section_that_other_layers_add_to(tmp_path: Path) -> No
     encode = load_settings(file, (), top).models["m"].encode
     assert (encode.worker, encode.top) == (True, 2)
     assert not load_settings(file, ["models.m.encode=false"], top).models["m"].encode.worker
+
+
+OLD_NAMES = """\
+models:
+  a: &a
+    kind: kmeans
+    n_clusters: 2
+    streams: [points]
+    coreset: {points: 100, reseeds: 7}
+    drift: {detector: adwin, on_drift: resolve}
+  b:
+    <<: *a
+    coreset: {restarts: 5}
+"""
+
+
+def test_old_names_are_read_with_a_line_that_names_the_new_one(load: Load) -> None:
+    settings = load(text=OLD_NAMES)
+    a, b = settings.models["a"], settings.models["b"]
+    assert (a.coreset.restarts, b.coreset.restarts) == (7, 5)
+    assert a.drift.on_drift == b.drift.on_drift == "recluster"
+    assert [line for line in settings.warnings if "models.a." in line] == [
+        "settings.yaml:6: models.a.coreset.reseeds: reseeds is now called restarts; "
+        "the next release refuses it",
+        "settings.yaml:7: models.a.drift.on_drift: resolve is now called recluster; "
+        "the next release refuses it",
+    ]
+    assert load().warnings == ()
+
+
+def test_old_names_keep_their_layer(load: Load) -> None:
+    flags = ["models.a.coreset.reseeds=1", "models.b.coreset.reseeds=2"]
+    settings = load(text=OLD_NAMES, flags=flags)
+    assert [model.coreset.restarts for model in settings.models.values()] == [1, 2]
+    assert any("--set models.b.coreset.reseeds: models.b" in line for line in settings.warnings)
+
+
+def test_errors_name_the_place_of_an_old_name(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"settings.yaml:6: models.a.coreset.restarts: got -1"):
+        load(text=OLD_NAMES.replace("reseeds: 7", "reseeds: -1"))
+    with pytest.raises(ConfigError, match=r"coreset.reseeds: unknown key"):
+        load(text=OLD_NAMES.replace("reseeds: 7", "reseeds: 7, restarts: 7"))

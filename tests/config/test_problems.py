@@ -55,6 +55,21 @@ def model(**changes: str) -> str:
             "_env_file: x",
             "c.yaml:1: _env_file: unknown key; allowed: namespace, redis, worker, log, models",
         ),
+        (
+            "models: {m: {kind: gmm, n_components: 3, streams: x}}",
+            "c.yaml:1: models.m.kind: got 'gmm'; expected kmeans | gaussian_mixture; did you mean "
+            "gaussian_mixture?",
+        ),
+        (
+            model(drift="page_hinkley"),
+            "c.yaml:1: models.m.drift: got 'page_hinkley'; expected keys with values; write "
+            "drift: {detector: page_hinkley}",
+        ),
+        (
+            model(forgetting="none"),
+            "c.yaml:1: models.m.forgetting: got 'none'; expected keys with values; write "
+            "forgetting: {kind: none}",
+        ),
         ("worker: 3", "c.yaml:1: worker: got one value; expected keys with values"),
         ("worker: [3]", "c.yaml:1: worker: got a list; expected keys with values"),
         ("models: [x]", "c.yaml:1: models: got a list; expected keys with values"),
@@ -105,8 +120,8 @@ def model(**changes: str) -> str:
         *(
             (
                 model(streams=name),
-                f"c.yaml:1: models.m.streams.0: got {shown}; a name can't have control characters; "
-                "rename it",
+                f"c.yaml:1: models.m.streams.0: got {shown}; expected a name without control "
+                f"characters",
             )
             for name, shown in {
                 r'"a\nb"': r"'a\nb'",
@@ -117,18 +132,18 @@ def model(**changes: str) -> str:
         ),
         (
             model(points=r'{features: [x, "y\n"]}'),
-            r"c.yaml:1: models.m.points.features.1: got 'y\n'; a name can't have control "
-            "characters; rename it",
+            r"c.yaml:1: models.m.points.features.1: got 'y\n'; expected a name without "
+            r"control characters",
         ),
         (
             model(points=r'{weight_field: "w\x85"}'),
-            r"c.yaml:1: models.m.points.weight_field: got 'w\x85'; a name can't have control "
-            "characters; rename it",
+            r"c.yaml:1: models.m.points.weight_field: got 'w\x85'; expected a name without "
+            r"control characters",
         ),
         (
             model(encode=r'{labels: ["k\t"]}'),
-            r"c.yaml:1: models.m.encode.labels.0: got 'k\t'; a name can't have control "
-            "characters; rename it",
+            r"c.yaml:1: models.m.encode.labels.0: got 'k\t'; expected a name without control "
+            r"characters",
         ),
         (
             r'models: {"m\nforged": {kind: kmeans, n_clusters: 2, streams: x}}',
@@ -145,31 +160,30 @@ def model(**changes: str) -> str:
         ),
         (
             r'redis: {data_dir: "a\0b"}',
-            r"c.yaml:1: redis.data_dir: got 'a\x00b'; a path can't have a NUL; name another file",
+            r"c.yaml:1: redis.data_dir: got 'a\x00b'; expected a path without a NUL character",
         ),
         (
             model(init=r'{kind: file, path: "a\0b"}'),
-            r"c.yaml:1: models.m.init.path: got 'a\x00b'; a path can't have a NUL; name another "
-            "file",
+            r"c.yaml:1: models.m.init.path: got 'a\x00b'; expected a path without a NUL character",
         ),
         *(
             (
                 f"namespace: shop\n{model(streams=stream)}",
                 f"c.yaml:2: models.m.streams: {stream[1:-1]!r} is a key that streamclust writes; "
-                "name the stream that the producers write",
+                "name the stream that your producers write",
             )
             for stream in ('"{shop:m}:codes"', '"{shop:other}:state"', '"{shop:x}:codes:y"')
         ),
         (
             model(encode='{streams: [x, "{streamclust:a}:dead"]}'),
             "c.yaml:1: models.m.encode.streams: '{streamclust:a}:dead' is a key that streamclust "
-            "writes; name the stream that the producers write",
+            "writes; name the stream that your producers write",
         ),
         *(
             (
                 model(**size),
                 f"c.yaml:1: models.m: n_clusters 1000000000{features} makes a state of 22888 MB; "
-                "expected at most 512 MB, what one value of the server holds: take fewer of either",
+                "expected at most 512 MB, the limit of one value in Redis; reduce one of them",
             )
             for features, size in {
                 "": {"n_clusters": "1000000000"},
@@ -179,37 +193,37 @@ def model(**changes: str) -> str:
         (
             model(n_clusters="auto", n_clusters_range="[2, 1000000000]"),
             "c.yaml:1: models.m: n_clusters 1000000000 makes a state of 22888 MB; "
-            "expected at most 512 MB, what one value of the server holds: take fewer of either",
+            "expected at most 512 MB, the limit of one value in Redis; reduce one of them",
         ),
         (
             "models: {m: {kind: gaussian_mixture, n_components: 1000000000, streams: x}}",
             "c.yaml:1: models.m: n_components 1000000000 makes a state of 38146 MB; "
-            "expected at most 512 MB, what one value of the server holds: take fewer of either",
+            "expected at most 512 MB, the limit of one value in Redis; reduce one of them",
         ),
         (
             model(init="{kind: warm_up, points: 1000000000}"),
             "c.yaml:1: models.m: init.points is 1000000000; expected at most 33554432: the state "
-            "holds these points, and one value of the server holds 512 MB",
+            "holds these points, and one value in Redis holds 512 MB",
         ),
         (
             model(init="{kind: warm_up, points: 1000000}", points="{n_features: 99}"),
             "c.yaml:1: models.m: init.points is 1000000; expected at most 671088 with 99 features: "
-            "the state holds these points, and one value of the server holds 512 MB",
+            "the state holds these points, and one value in Redis holds 512 MB",
         ),
         (
             model(coreset="{points: 1000000000}"),
             "c.yaml:1: models.m: coreset.points is 1000000000; expected at most 16777216: the "
-            "state holds these points, and one value of the server holds 512 MB",
+            "state holds these points, and one value in Redis holds 512 MB",
         ),
         (
             model(publish="{keep: 1000000000}"),
-            "c.yaml:1: models.m.publish.keep: got 1000000000; expected an integer <= 1000000 and "
-            ">= 1",
+            "c.yaml:1: models.m.publish.keep: got 1000000000; expected an integer >= 1 "
+            "and <= 1000000",
         ),
         (
             model(batch="{max_entry_bytes: 1000000000}"),
-            "c.yaml:1: models.m.batch.max_entry_bytes: got 1000000000; expected an integer <= "
-            "536870912 and >= 1 and >= 1048576",
+            "c.yaml:1: models.m.batch.max_entry_bytes: got 1000000000; expected an integer >= "
+            "1048576 and <= 536870912",
         ),
         (
             model(batch="{size: 1000000000}"),
@@ -226,27 +240,27 @@ def model(**changes: str) -> str:
         ),
         (
             "worker: {health_ttl: 1ms}",
-            "c.yaml:1: worker.health_ttl: got '1ms'; expected at least 100ms: it couldn't be "
-            "renewed in time",
+            "c.yaml:1: worker.health_ttl: got '1ms'; expected at least 100ms, since it is "
+            "renewed over the network",
         ),
         (
             model(init="{kind: warm_up, restarts: 1000000}"),
-            "c.yaml:1: models.m.init.restarts: got 1000000; expected an integer <= 1000 and >= 1",
+            "c.yaml:1: models.m.init.restarts: got 1000000; expected an integer >= 1 and <= 1000",
         ),
         (
             model(streams="[x, x]"),
-            "c.yaml:1: models.m.streams: streams has 'x' twice; name each once",
+            "c.yaml:1: models.m.streams: streams has 'x' twice; remove one",
         ),
         (
             model(scale="standard", init="{kind: file, path: x}"),
-            "c.yaml:1: models.m: scale is standard, but there is no warm-up to learn it in; "
-            "leave init out, or scale",
+            "c.yaml:1: models.m: scale is standard, but init has no warm-up to learn the "
+            "scale; remove init or scale",
         ),
         (
             "models: {m: {kind: gaussian_mixture, n_components: 2, streams: x, scale: robust, "
             "covariance_type: spherical}}",
-            "c.yaml:1: models.m: scale is robust, under which spherical covariances don't stay "
-            "spherical; take covariance_type diag",
+            "c.yaml:1: models.m: scale is robust, which doesn't keep spherical covariances "
+            "spherical; use covariance_type diag",
         ),
         (
             model(forgetting="{half_life: 3}"),
@@ -267,16 +281,16 @@ def model(**changes: str) -> str:
         (
             model(points="{n_features: 8000000}"),
             "c.yaml:1: models.m: n_clusters 4 with 8000000 features makes a state of 732 MB; "
-            "expected at most 512 MB, what one value of the server holds: take fewer of either",
+            "expected at most 512 MB, the limit of one value in Redis; reduce one of them",
         ),
         (
             model(n_clusters_range="[2, 9]"),
-            "c.yaml:1: models.m: n_clusters_range goes with n_clusters: auto, and that is 4; "
-            "leave one out",
+            "c.yaml:1: models.m: n_clusters_range needs n_clusters: auto, but n_clusters is "
+            "4; remove one of them",
         ),
         (
             model(n_clusters="auto", n_clusters_range="[9, 2]"),
-            "c.yaml:1: models.m: n_clusters_range is [9, 2]; expected the least first",
+            "c.yaml:1: models.m: n_clusters_range is [9, 2]; expected the minimum first",
         ),
         (
             model(n_clusters="auto", n_clusters_range="[9]"),
@@ -284,7 +298,8 @@ def model(**changes: str) -> str:
         ),
         (
             model(n_clusters="auto", init="{kind: warm_up, points: 30}"),
-            "c.yaml:1: models.m: init.points is 30; expected at least the most n_clusters, 50",
+            "c.yaml:1: models.m: init.points is 30; expected at least the maximum of "
+            "n_clusters, 50",
         ),
         (
             "models: {a b: {kind: kmeans, n_clusters: 1, streams: x}}",
@@ -382,7 +397,7 @@ def test_a_section_given_as_text_is_told_even_if_its_keys_are_given_too() -> Non
     (line,) = told(FILE, environ)
     assert line.startswith("STREAMCLUST_REDIS")
     (line,) = told("log: debug", {"STREAMCLUST_LOG__LEVEL": "info"})
-    assert line.endswith("log: got one value; expected keys with values")
+    assert line.endswith("log: got 'debug'; expected keys with values; write log: {level: debug}")
 
 
 @pytest.mark.parametrize(
@@ -418,8 +433,8 @@ def test_a_mistake_in_a_flag_names_the_flag(flag: str, line: str) -> None:
         ("# a comment\n", "c.yaml: the file is empty; expected settings, such as models: ..."),
         ("- a\n- b", "c.yaml: expected keys with values at the top, got a list"),
         ("hello", "c.yaml: expected keys with values at the top, got one value"),
-        ("log:\n  level: info\n  level: debug", "c.yaml:3:3: the key level is there twice"),
-        ("log: {level: info}\nlog: {}", "c.yaml:2:1: the key log is there twice"),
+        ("log:\n  level: info\n  level: debug", "c.yaml:3:3: duplicate key level; remove one"),
+        ("log: {level: info}\nlog: {}", "c.yaml:2:1: duplicate key log; remove one"),
         ("[a, b]: 1", "c.yaml:1:1: a list or mapping can't be a key"),
         ("a: 1\n---\nb: 2", "c.yaml:2:1: not YAML: expected a single document in the stream but"),
         ("log: {level: info", "c.yaml:1:18: not YAML: while parsing a flow mapping"),
@@ -430,7 +445,7 @@ def test_a_mistake_in_a_flag_names_the_flag(flag: str, line: str) -> None:
             "\n".join(
                 ["a0: &a0 [1]", *(f"a{i + 1}: &a{i + 1} [{f'*a{i},' * 9}]" for i in range(9))]
             ),
-            "c.yaml: aliases repeat too much",
+            "c.yaml: aliases expand to too many values",
         ),
         ("a: !!python/name:os.system x", "c.yaml:1:4: not YAML: could not determine"),
         ("a: \x07", "c.yaml: not YAML: special characters are not allowed"),
@@ -444,9 +459,9 @@ def test_a_file_that_is_not_yaml_is_told_with_line_and_column(text: str, line: s
 
 
 def test_a_missing_file_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"^none\.yaml: there is no such file; name another"):
+    with pytest.raises(ConfigError, match=r"^none\.yaml: the file doesn't exist; name another"):
         load_settings(Path("none.yaml"), (), {})
-    with pytest.raises(ConfigError, match=r"^none\.yaml: there is no such file"):
+    with pytest.raises(ConfigError, match=r"^none\.yaml: the file doesn't exist"):
         load_settings(None, (), {"STREAMCLUST_CONFIG": "none.yaml"})
 
 
@@ -454,7 +469,9 @@ def test_an_unreadable_file_is_told() -> None:
     with pytest.raises(ConfigError, match=r"^\.: can't be read: Is a directory$"):
         load_settings(Path(), (), {})
     Path("latin.yaml").write_bytes(b"namespace: caf\xe9")
-    with pytest.raises(ConfigError, match=r"^latin\.yaml: can't be read: it isn't UTF-8 text$"):
+    with pytest.raises(
+        ConfigError, match=r"^latin\.yaml: can't be read: not UTF-8 text; save it as UTF-8$"
+    ):
         load_settings(Path("latin.yaml"), (), {})
 
 
@@ -474,7 +491,9 @@ def test_what_cannot_work_is_refused_wherever_it_is_set() -> None:
     [line] = told(model(), {}, f"models.m.streams={codes}")
     assert line.startswith("--set models.m.streams: models.m.streams: ")
     [line] = told(model(), {}, "models.m.streams=a\nb")
-    assert line.startswith(r"--set models.m.streams: models.m.streams.0: got 'a\nb'; a name can't")
+    assert line.startswith(
+        r"--set models.m.streams: models.m.streams.0: got 'a\nb'; expected a name"
+    )
     for line in told(model(), {}, "models.q\x1b[2J\n.n_clusters=3"):
         assert line.isprintable()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamclust.cli.ctrl_c import CtrlC, Wakeup
+from streamclust.cli._signals import CtrlC, Wakeup
 
 
 @pytest.fixture

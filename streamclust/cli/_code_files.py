@@ -1,4 +1,4 @@
-"""Points in files to codes in files, and back: what ``encode`` and ``decode`` share."""
+"""Points in files to codes in files: the parts that ``encode`` and ``decode`` share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import opened_client
-from streamclust.cli.progress import point_progress
+from streamclust.cli._progress import point_progress
+from streamclust.cli._server import opened_client
+from streamclust.cli._signals import Wakeup
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
     from streamclust.store.published import Model
     from streamclust.tables import Kind
 
-EXIT_INTERRUPTED = 130
-
 _BAND = 1 << 16
-"""Pixels that are encoded at a time."""
+"""Number of pixels per chunk."""
 
 Points = tuple["Iterator[NDArray[np.floating]]", "int | None", "tuple[int, int, int] | None"]
 
@@ -49,7 +49,6 @@ def encode_points(
     peak: float,
 ) -> None:
     """Encode a file, a picture or standard input, to a file or to standard output."""
-    from streamclust.cli.ctrl_c import Wakeup
     from streamclust.encoder.files import encode_chunks, encode_file
     from streamclust.files import check_target
     from streamclust.runtime.assemble import points_format
@@ -86,7 +85,7 @@ def encode_points(
 
 
 def find_model(settings: Settings, name: str, version: int | None = None) -> Model:
-    """Return a published model, or the one in a .safetensors file."""
+    """Return a published model, or the model in a .safetensors file."""
     if not name.endswith(".safetensors"):
         return published_model(settings, name, version)
     from streamclust.errors import DataError
@@ -96,7 +95,9 @@ def find_model(settings: Settings, name: str, version: int | None = None) -> Mod
 
     model = decode_model(read_whole(name, VALUE_BYTES), name)
     if version not in (None, model.version):
-        raise DataError(f"{name} holds version {model.version}, not {version}")
+        raise DataError(
+            f"--version {version}: {name} holds version {model.version}; leave --version out"
+        )
     return model
 
 
@@ -129,7 +130,7 @@ def _pixels(image: Path, channels: int, peak: float) -> Points:
 
 
 def _print(parts: Iterator[Any], ids: Labels) -> None:
-    """Write a line of CSV a point, as soon as it is there."""
+    """Write one line of CSV per point, as soon as the point is encoded."""
     click.echo("code,distance")
     for codes in parts:
         index = ids[codes.index] if len(ids) else codes.index
@@ -140,7 +141,7 @@ def _print(parts: Iterator[Any], ids: Labels) -> None:
 def _sentence(report: FileReport, out: Path) -> str:
     quality = "" if report.psnr is None else f", PSNR {report.psnr:.2f} dB"
     return (
-        f"{report.points:,} points to {out}: {report.bits_per_point} bits a point, "
+        f"{report.points:,} points to {out}: {report.bits_per_point} bits per point, "
         f"{report.file_bytes:,} bytes (1/{report.ratio:.1f} of float32), "
         f"distortion {report.distortion:.6g}{quality}"
     )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from streamclust.config import Settings
 from streamclust.config.reference import groups, markdown
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "configuration.md"
 
 

@@ -1,4 +1,4 @@
-"""Pictures made of characters: a curve, a strip of colours, bars."""
+"""Charts made of characters: a curve, a strip of colours, bars."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
+from streamclust.text import BAR_LEVELS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.arrays import Array, Labels
 
-LEVELS = "▁▂▃▄▅▆▇█"
 _COMPONENT_COLOURS = (
     "#1f77b4",
     "#ff7f0e",
@@ -31,21 +32,20 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
 def spark(points: Sequence[int], values: Sequence[float], total: int, width: int) -> str:
-    """Return the values as a curve over 0 to `total` points: what is to come is left blank.
+    """Return the values as a curve over 0 to `total` points; future points are blank.
 
-    Values beyond the middle 96 % are drawn as the least or the greatest of those; a column
-    without a value repeats the one before.
+    Values outside the middle 96 % are clipped. A column without a value repeats the previous one.
     """
     if not values:
         return ""
     low, high = np.percentile(values, [2, 98])
     span = high - low or 1.0
     columns = np.minimum(np.asarray(points) * width // total, width - 1)
-    heights = np.clip((np.asarray(values) - low) / span, 0.0, 1.0) * (len(LEVELS) - 1)
+    heights = np.clip((np.asarray(values) - low) / span, 0.0, 1.0) * (len(BAR_LEVELS) - 1)
     cells = [" "] * int(columns[0])
     for column in range(columns[0], columns[-1] + 1):
         here = heights[columns == column]
-        cells.append(LEVELS[round(float(here.mean()))] if len(here) else cells[-1])
+        cells.append(BAR_LEVELS[round(float(here.mean()))] if len(here) else cells[-1])
     return "".join(cells)
 
 
@@ -65,17 +65,17 @@ def by_luminance(colours: Array) -> Labels:
 
 
 def weight_bars(weights: Array, width: int) -> Text:
-    """Return a bar for each weight, in order, its height against the largest."""
-    steps = np.round(weights / weights.max() * (len(LEVELS) - 1)).astype(int)
+    """Return a bar for each weight, with a height relative to the largest weight."""
+    steps = np.round(weights / weights.max() * (len(BAR_LEVELS) - 1)).astype(int)
     bars = Text()
     for number, step in enumerate(steps):
-        bars.append(LEVELS[step] * (width // len(weights) - 1), component_colour(number))
+        bars.append(BAR_LEVELS[step] * (width // len(weights) - 1), component_colour(number))
         bars.append(" ")
     return bars
 
 
 def component_colour(number: int) -> str:
-    """Return a component's colour, here and in the pictures."""
+    """Return the colour of a component, on the terminal and in the charts."""
     return _COMPONENT_COLOURS[number % len(_COMPONENT_COLOURS)]
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work, on stderr, and only on a terminal."""
+"""Progress bars on stderr, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def point_progress(total: int | None) -> Iterator[Callable[[int], None] | None]:
-    """Show a bar, or a count where the total is unknown, on a terminal."""
+    """Show a bar on a terminal, or only a count if the total is unknown."""
     from rich.console import Console
 
     console = Console(stderr=True)

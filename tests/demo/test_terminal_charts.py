@@ -6,7 +6,7 @@ from rich.color_triplet import ColorTriplet
 from rich.console import Console
 from rich.text import Text
 
-from streamclust.demo.strips import by_luminance, colour_strip, spark, weight_bars
+from streamclust.demo.terminal_charts import by_luminance, colour_strip, spark, weight_bars
 
 
 def colours_of(strip: Text) -> list[ColorTriplet]:

@@ -1,11 +1,11 @@
-"""Ctrl-C for commands that have something to finish, or that wait for input.
+"""Ctrl-C for commands that finish a step first, or that wait for input.
 
-Python runs a signal's handler some time after the signal has come. So a signal that comes between a
-look at a flag and a blocking read interrupts nothing, nor does one that another thread was given.
-But the interpreter writes a byte to a pipe at once (``signal.set_wakeup_fd``), and a wait for input
-waits for that pipe too.
+Python runs a signal's handler some time after the signal arrives. So a signal that arrives between
+the check of a flag and a blocking read doesn't interrupt the read, and neither does a signal that
+another thread receives. But the interpreter writes a byte to a pipe at once
+(``signal.set_wakeup_fd``), and a wait for input also waits for that pipe.
 
-A command that was started with SIGINT ignored (by ``&`` in a script) goes on ignoring it.
+A command that was started with SIGINT ignored (by ``&`` in a script) continues to ignore SIGINT.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ GLANCE_SECONDS = 0.05
 
 
 class Wakeup:
-    """Ends a wait for input at any signal that has a handler, in the main thread.
+    """Ends a wait for input in the main thread at any signal that has a handler.
 
-    The handler decides what follows: with Python's own, `wait_for` raises KeyboardInterrupt.
+    The handler decides what happens: with Python's own, `wait_for` raises KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
@@ -47,9 +47,9 @@ class Wakeup:
         os.close(self._woken)
 
     def wait_for(self, fd: int) -> None:
-        """Return when `fd` can be read without waiting, or is at its end."""
+        """Return when `fd` can be read without waiting or is at its end."""
         while True:
-            self._check()  # after the byte that a signal leaves, and before each wait
+            self._check()  # after the byte of a signal, and before each wait
             ready, _, _ = select.select([fd, self._woken], [], [])
             if self._woken not in ready:
                 return
@@ -60,10 +60,10 @@ class Wakeup:
 
 
 class CtrlC(Wakeup):
-    """Turns Ctrl-C into a request to stop, which spares what is being sent; a second one forces.
+    """Turns the first Ctrl-C into a request to stop; the second one raises KeyboardInterrupt.
 
-    While it waits for input there is nothing to spare, so the wait ends at once. No lock is taken:
-    a signal handler could wait for ever for one that its own thread holds.
+    A wait for input ends at once, since no work is in progress. The handler takes no lock: it could
+    wait forever for a lock that its own thread holds.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class CtrlC(Wakeup):
             raise KeyboardInterrupt
 
     def is_set(self) -> bool:
-        """Say whether Ctrl-C was pressed."""
+        """Return whether Ctrl-C was pressed."""
         return self._set
 
     def wait(self, timeout: float) -> bool:
@@ -103,7 +103,7 @@ class CtrlC(Wakeup):
         return self._set
 
     def guard(self, chunks: Iterator[T]) -> Iterator[T]:
-        """Hand the chunks on until Ctrl-C."""
+        """Yield the chunks until Ctrl-C."""
         while not self._set:
             try:
                 chunk = next(chunks)

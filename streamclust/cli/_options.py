@@ -1,0 +1,166 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from streamclust.cli._render import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+ONE_SHOT_WAIT = 30.0
+"""Default wait for the server at the start, in seconds, of commands that end by themselves."""
+
+TABLE_KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
+"""The kinds of `streamclust.tables`, which takes too long to import for the help."""
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --config, --redis-url and --set; the command receives `settings`."""
+
+    @click.option(
+        "--config",
+        "-c",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings file.  [default: config.yaml if it exists]",
+    )
+    @click.option("--redis-url", metavar="URL", help="Redis server; same as --set redis.url=URL.")
+    @click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override a setting: models.machines.n_clusters=5. Repeatable.",
+    )
+    @wraps(command)
+    def wrapper(
+        *args: Any,
+        config: Path | None,
+        redis_url: str | None,
+        overrides: tuple[str, ...],
+        **kwargs: Any,
+    ) -> Any:
+        from streamclust.config import load_settings
+
+        flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
+        settings = load_settings(config, flags)
+        for line in settings.warnings:
+            say(f"warning: {line}")
+        return command(*args, settings=settings, **kwargs)
+
+    return wrapper
+
+
+class _Wait(click.ParamType):  # type: ignore[type-arg]
+    """A duration as in the settings, or `forever`; the value is in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        from streamclust.config.values import parse_duration
+
+        if value == "forever":
+            return math.inf
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(f"got {value!r}; {error}, or forever", param, ctx)
+
+
+def wait_option(default: str) -> Callable[[F], F]:
+    """Add --wait-for-server; the command receives `wait` in seconds, or None if it isn't given.
+
+    `default` describes the default in the help.
+    """
+    return click.option(
+        "--wait-for-server",
+        "wait",
+        type=_Wait(),
+        metavar="TIME",
+        help="Maximum wait for the server at the start: 30s, 5m, forever; 0 doesn't wait (exit "
+        f"code 3).  [default: {default}]",
+    )
+
+
+def daemon_wait(wait: float | None, until_idle: bool) -> float:
+    """Return how long a daemon waits at the start: forever, except with --until-idle."""
+    if wait is not None:
+        return wait
+    return ONE_SHOT_WAIT if until_idle else math.inf
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that select points; the command receives `which`."""
+
+    @click.option(
+        "--from",
+        "first",
+        metavar="ID|TIME",
+        help="First entry: an ID, or a time such as 2026-05-01T12:00.  [default: the oldest entry]",
+    )
+    @click.option(
+        "--to",
+        "last",
+        metavar="ID|TIME",
+        help="Last entry: an ID or a time.  [default: the last entry that the model has learned]",
+    )
+    @click.option(
+        "--last",
+        "latest",
+        metavar="TIME|N",
+        help="Only the most recent points: a duration (1h) or a number of points (1e6).",
+    )
+    @click.option(
+        "--data",
+        "files",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Read a file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
+    )
+    @click.option(
+        "--weight-column", metavar="NAME", help="Column of the files that holds the weights."
+    )
+    @click.option(
+        "--from-coreset",
+        is_flag=True,
+        help="Use the coreset: weighted points in the model's state that stand for all learned "
+        "points, including trimmed entries.",
+    )
+    @wraps(command)
+    def wrapper(
+        *args: Any,
+        first: str | None,
+        last: str | None,
+        latest: str | None,
+        files: tuple[Path, ...],
+        weight_column: str | None,
+        from_coreset: bool,
+        **kwargs: Any,
+    ) -> Any:
+        from streamclust.refit.command import Which
+        from streamclust.refit.span import Span
+
+        if files and (first or last or latest):
+            raise click.UsageError(
+                "--data can't be combined with --from, --to or --last: files have no entry IDs"
+            )
+        if first and latest:
+            raise click.UsageError("--from and --last both set the first entry; give only one")
+        if from_coreset and (files or first or last or latest):
+            raise click.UsageError(
+                "--from-coreset can't be combined with --data, --from, --to or --last"
+            )
+        which = Which(Span(first, last, latest), files, weight_column, from_coreset)
+        return command(*args, which=which, **kwargs)
+
+    return wrapper
