@@ -90,6 +90,9 @@ class ModelsFailedError(StreamclustError):
         self.failures = dict(sorted(failures.items()))
         super().__init__("\n".join(map(_line, self.failures, self.failures.values())))
 
+    def __str__(self) -> str:
+        return "\n".join(map(printable, Exception.__str__(self).split("\n")))
+
 
 def _line(name: str, error: Exception) -> str:
     if isinstance(error, StreamclustError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.config import Settings
-    from streamclust.refit.command import Report, Watcher, Which
+    from streamclust.refit.command import Callbacks, Report, Selection
     from streamclust.refit.runs import Pass, Run
 
 EXIT_INTERRUPTED = 130
@@ -68,7 +68,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from_coreset: bool,
         **kwargs: Any,
     ) -> Any:
-        from streamclust.refit.command import Which
+        from streamclust.refit.command import Selection
         from streamclust.refit.span import Span
 
         if files and (first or last or latest):
@@ -77,7 +77,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("--from and --last both say where to begin; give one")
         if from_coreset and (files or first or last or latest):
             raise click.UsageError("--from-coreset stands alone: it is of all that was learned")
-        which = Which(Span(first, last, latest), files, weight_column, from_coreset)
+        which = Selection(Span(first, last, latest), files, weight_column, from_coreset)
         return command(*args, which=which, **kwargs)
 
     return wrapper
@@ -131,7 +131,7 @@ def refit(
     /,
     settings: Settings,
     model: str,
-    which: Which,
+    which: Selection,
     restarts: int | None,
     method: str,
     tol: float,
@@ -202,16 +202,16 @@ def refit(
 
 
 @contextmanager
-def _progress(stop: Any) -> Iterator[Watcher]:
+def _progress(stop: Any) -> Iterator[Callbacks]:
     """Show each pass on a terminal."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from streamclust.refit.command import Watcher
+    from streamclust.refit.command import Callbacks
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Watcher(stop=stop)
+        yield Callbacks(stop=stop)
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -224,7 +224,7 @@ def _progress(stop: Any) -> Iterator[Watcher]:
             words[:] = [_pass_words(step)]
             bar.update(task, description=words[-1])
 
-        yield Watcher(on_points, on_pass, stop)
+        yield Callbacks(on_points, on_pass, stop)
 
 
 def _pass_words(step: Pass) -> str:

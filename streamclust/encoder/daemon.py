@@ -53,12 +53,12 @@ def encode_streams(
     stop = threading.Event()
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         jobs = encoder_jobs(settings, server, name, stop, until_idle, log)
-        log.info("encoder started", server=server.label, streams=[job.stream for job in jobs])
+        log.info("encoder_started", server=server.label, streams=[job.stream for job in jobs])
         if not wait_for_server(server, stop, log, wait):
             return []
         with _short_pauses():
             watch = StallWatch(jobs, float(settings.worker.stall))
-            return run_together(jobs, run_encoder, "encoder failed", look=watch.look)
+            return run_together(jobs, run_encoder, "encoder_failed", look=watch.look)
 
 
 class StallWatch:
@@ -83,10 +83,10 @@ class StallWatch:
             if age > self._stall and job.stream not in self._stalled:
                 self._stalled.add(job.stream)
                 reason = f"the encoder has made no progress for {age:.0f} s (worker.stall)"
-                job.log.error("stalled; other encoders take its entries over", error=reason)
+                job.log.error("encoder_stalled", error=reason)
             elif age <= self._stall and job.stream in self._stalled:
                 self._stalled.remove(job.stream)
-                job.log.info("the encoder makes progress again")
+                job.log.info("encoder_resumed")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from streamclust.encoder.coding import Coded, Coder, too_large
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import points_format
-from streamclust.runtime.backoff import Patience
+from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job as ModelJob
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.exchange import open_exchange
@@ -131,7 +131,7 @@ def run_encoder(job: Job) -> Tally:
     StreamclustError
         If the server can't be used at all, or with `until_idle` if there is no model.
     """
-    patience = Patience(job.server.label, job.stop, job.log)
+    backoff = Backoff(job.server.label, job.stop, job.log)
     tally, name = Tally(job.stream), member_name()
     share = min(job.model.batch.least, _SHARE)
     size = ReadSize(most=share, on_less=warn_of_less(job.log))
@@ -142,14 +142,14 @@ def run_encoder(job: Job) -> Tally:
                 job.server.session() as server,
                 _encoder(job, server, tally, name, size) as encoder,
             ):
-                if encoder.work(patience):
+                if encoder.work(backoff):
                     break
         except redis.RedisError as error:
             if str(error).startswith("NOGROUP"):
-                job.log.warning("the stream, or its group, was deleted; joining again")
+                job.log.warning("group_lost")
             else:
-                patience.wait(error)
-    job.log.info("encoder leaves", **asdict(tally))
+                backoff.wait(error)
+    job.log.info("encoder_stopped", **asdict(tally))
     return tally
 
 
@@ -193,7 +193,7 @@ class _Encoder:
         self._look_due = self._looked + _LOOK_SECONDS  # for a model that was begun anew
         self.tally = tally
 
-    def work(self, patience: Patience) -> bool:
+    def work(self, backoff: Backoff) -> bool:
         """Encode; say whether all is done."""
         start = self._job.model.start
         self._member.join(_START.get(start, start))
@@ -209,7 +209,7 @@ class _Encoder:
                 self._catch_up(self._model)
             elif self._go_on(self._model) and self._nothing_left():
                 return True
-            patience.going_well()
+            backoff.going_well()
             self._say()
         return False
 
@@ -225,13 +225,13 @@ class _Encoder:
             read_model(client, keys)  # says what is missing
         self._follow(newer(client, keys, 0))
         if self._model is None:
-            self._job.log.info("waiting for the first version of the model")
+            self._job.log.info("model_awaited")
         while self._model is None and not self._job.stop.is_set():
             self._job.activity.moved()
             client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
             self._follow(newer(client, keys, 0))
         if self._model is not None:
-            self._job.log.info("encoding", version=self._model.version, codes=self._job.key)
+            self._job.log.info("encoding_started", version=self._model.version, codes=self._job.key)
 
     def _follow(self, found: Model | None) -> None:
         before = self._model
@@ -239,9 +239,7 @@ class _Encoder:
             return
         if before is not None and found.replaces(before):
             self._job.log.warning(
-                "another model has this name now: it was begun anew, or the server lost versions",
-                version=found.version,
-                before=before.version,
+                "model_replaced", version=found.version, previous_version=before.version
             )
         self._coder.use(found)
         self._model, self.tally.version = found, found.version
@@ -346,7 +344,7 @@ class _Encoder:
     def _count_gone(self, gone: int) -> None:
         if gone:
             self.tally.gone += gone
-            self._job.log.warning("gap: entries were gone before they had codes", count=gone)
+            self._job.log.warning("gap_detected", entries=gone)
 
     def _take_over(self) -> bool:
         """Take what a dead encoder has left; say whether there was anything.
@@ -357,7 +355,7 @@ class _Encoder:
         self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
         if taken:
             self.tally.taken_over += taken
-            self._job.log.warning("took over what another encoder had left", entries=taken)
+            self._job.log.warning("entries_taken_over", entries=taken)
         self._count_gone(gone)
         return bool(taken or gone)
 
@@ -375,4 +373,4 @@ class _Encoder:
         now = time.monotonic()
         if now - self._said >= _SAY_SECONDS:
             self._said = now
-            self._job.log.info("encoded", **asdict(self.tally))
+            self._job.log.info("entries_encoded", **asdict(self.tally))

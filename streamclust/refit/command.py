@@ -9,13 +9,13 @@ from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.fitting.restarts import fit
 from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
-from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
+from streamclust.refit.delivery import checkpoint_of, deliver, load, refit_lock
 from streamclust.refit.medoids import search_medoids
 from streamclust.refit.persistence import Persistence
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
-from streamclust.refit.sources import Checked, Files, Remembered, StreamRange
+from streamclust.refit.sources import Checked, CoresetSource, Files, StreamRange
 from streamclust.refit.span import resolve
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_learner, points_format
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import StreamLearner
-    from streamclust.refit.data import Gathered
-    from streamclust.refit.delivery import Delivered
-    from streamclust.refit.runs import Found, Pass, Plan, Run
+    from streamclust.refit.data import Dataset
+    from streamclust.refit.delivery import Handover
+    from streamclust.refit.runs import Pass, Plan, Run, SearchResult
     from streamclust.refit.scoring import Score
     from streamclust.refit.sources import Source
     from streamclust.refit.span import Span
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Which:
+class Selection:
     """Which points: a part of the model's streams, or files.
 
     Parameters
@@ -67,7 +67,7 @@ class Request:
 
     Parameters
     ----------
-    which : Which
+    selection : Selection
     plan : Plan
     medoids : bool
         By K-medoids instead of Lloyd or EM.
@@ -81,7 +81,7 @@ class Request:
         Seconds to wait for the worker.
     """
 
-    which: Which
+    selection: Selection
     plan: Plan
     medoids: bool = False
     dry_run: bool = False
@@ -112,7 +112,7 @@ class Report:
     stopped : bool
     on_top : bool
         Whether what the model learned since the refit began is learned on top of it.
-    delivered : Delivered or None
+    delivered : Handover or None
         None if the model was left as it was.
     """
 
@@ -126,11 +126,11 @@ class Report:
     runs: tuple[Run, ...]
     stopped: bool
     on_top: bool
-    delivered: Delivered | None
+    delivered: Handover | None
 
 
 @dataclass(frozen=True)
-class Watcher:
+class Callbacks:
     """Who wants to see how it goes, and may stop it.
 
     Parameters
@@ -148,7 +148,7 @@ class Watcher:
     stop: Callable[[], bool] = lambda: False
 
 
-def refit(job: Job, request: Request, watcher: Watcher) -> Report:
+def refit(job: Job, request: Request, callbacks: Callbacks) -> Report:
     """Fit a model anew to the retained stream or to files, and swap it in if it is better.
 
     Raises
@@ -163,17 +163,17 @@ def refit(job: Job, request: Request, watcher: Watcher) -> Report:
         If it was stopped and `keep_best` is off, or there was no result yet.
     """
     if request.dry_run:
-        return _refit(job, request, watcher, load(job, job.server.client()))
+        return _refit(job, request, callbacks, load(job, job.server.client()))
     # What was read at a primary that has been replaced must not be proposed to the next one.
     with job.server.session() as server:
         job, client = replace(job, server=server), server.client()
         activity, stall = Activity(), float(job.settings.worker.stall)
-        with alone(client, job.keys, lambda: activity.slowest()[1] <= stall):
-            return _refit(job, request, _noting(watcher, activity), load(job, client))
+        with refit_lock(client, job.keys, lambda: activity.slowest()[1] <= stall):
+            return _refit(job, request, _noting(callbacks, activity), load(job, client))
 
 
-def _noting(watcher: Watcher, activity: Activity) -> Watcher:
-    """Return a watcher that records progress too: one that hangs must not keep others out."""
+def _noting(callbacks: Callbacks, activity: Activity) -> Callbacks:
+    """Return a callbacks that records progress too: one that hangs must not keep others out."""
 
     def noting(call: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
@@ -182,13 +182,13 @@ def _noting(watcher: Watcher, activity: Activity) -> Watcher:
 
         return noted
 
-    return Watcher(noting(watcher.on_points), noting(watcher.on_pass), noting(watcher.stop))
+    return Callbacks(noting(callbacks.on_points), noting(callbacks.on_pass), noting(callbacks.stop))
 
 
-def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Report:
-    opened = open_source(job, request.which, at, watcher.stop)
+def _refit(job: Job, request: Request, callbacks: Callbacks, at: Checkpoint) -> Report:
+    opened = open_source(job, request.selection, at, callbacks.stop)
     learner = make_learner(job.model)
-    raw = gather(opened.source, request.plan.seed, on_points=watcher.on_points)
+    raw = gather(opened.source, request.plan.seed, on_points=callbacks.on_points)
     points = raw.scaled(_scaling(learner, at, raw))
     live = learner.published(at.learner)
     family = _sized(learner.family, live, points, request.plan)
@@ -196,7 +196,7 @@ def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Repo
         found = search_medoids(family, points, live, request.plan)
     else:
         found = search(
-            family, points, live, request.plan, on_pass=watcher.on_pass, stop=watcher.stop
+            family, points, live, request.plan, on_pass=callbacks.on_pass, stop=callbacks.stop
         )
     if found.stopped and not request.keep_best:
         raise StoppedError("interrupted; nothing was changed")
@@ -204,12 +204,12 @@ def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Repo
     if request.dry_run or not (report.better or request.force):
         return report
     # A stop that was asked for is done with; another one is the terminal's.
-    stop = (lambda: False) if found.stopped else watcher.stop
+    stop = (lambda: False) if found.stopped else callbacks.stop
     proposal = checkpoint_of(found, at, points.scaling, whole=opened.whole)
     return replace(report, delivered=deliver(job, proposal, request.timeout, stop))
 
 
-def _sized(family: Family[Any], live: Any | None, points: Gathered, plan: Plan) -> Family[Any]:
+def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -> Family[Any]:
     """Return the family with the number of components that the model has now, if it adapts.
 
     Of one that is still warming up it is what suits a sample of the points.
@@ -222,7 +222,7 @@ def _sized(family: Family[Any], live: Any | None, points: Gathered, plan: Plan) 
     return family.with_components(family.size(live))
 
 
-def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Gathered) -> Scaling | None:
+def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Dataset) -> Scaling | None:
     """Return the model's own scales; those of the points if it is still warming up."""
     if at.learner.params is not None:
         return at.learner.scaling
@@ -230,7 +230,7 @@ def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Gathered) -> S
 
 
 def _report(
-    opened: Opened, points: Gathered, found: Found, request: Request, family: Family[Any]
+    opened: Opened, points: Dataset, found: SearchResult, request: Request, family: Family[Any]
 ) -> Report:
     def in_units(loss: float) -> float:
         if points.scaling is None or request.medoids:
@@ -262,7 +262,7 @@ class Opened:
 
 
 def open_source(
-    job: Job, which: Which, at: Checkpoint, stop: Callable[[], bool] = lambda: False
+    job: Job, selection: Selection, at: Checkpoint, stop: Callable[[], bool] = lambda: False
 ) -> Opened:
     """Return the points that a model is to be refitted or scored on: of files, or its streams.
 
@@ -276,14 +276,14 @@ def open_source(
         If a file can't be read.
     """
     D = n_features(at)
-    if which.files:
+    if selection.files:
         features = () if at.layout is None else at.layout.features
-        files = Files(which.files, features, which.weight_column)
+        files = Files(selection.files, features, selection.weight_column)
         return Opened(Checked(files, D, job.name), False)
-    if which.from_coreset:
-        return Opened(Remembered(at.learner, job.name), True)
+    if selection.from_coreset:
+        return Opened(CoresetSource(at.learner, job.name), True)
     client = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
-    part = resolve(which.span, at, client)
+    part = resolve(selection.span, at, client)
     spec = points_format(job.model.points, D)
     on_less = warn_of_less(job.log)
     on_fault = Persistence(job, stop)
@@ -298,7 +298,7 @@ def n_features(at: Checkpoint) -> int | None:
     return None if at.layout is None else at.layout.n_features
 
 
-def score_live(job: Job, which: Which) -> tuple[str, Score]:
+def score_live(job: Job, selection: Selection) -> tuple[str, Score]:
     """Return the source's name, and the figures of the live model on it.
 
     Raises
@@ -315,14 +315,14 @@ def score_live(job: Job, which: Which) -> tuple[str, Score]:
         raise UnknownModelError(
             f"model {job.name!r} is still warming up: there is nothing to score"
         )
-    source = open_source(job, which, at).source
+    source = open_source(job, selection, at).source
     points = gather(source, job.model.seed).scaled(at.learner.scaling)
     return source.label, score(learner.family, live, points, seed=job.model.seed)
 
 
 def select_live(
     job: Job,
-    which: Which,
+    selection: Selection,
     numbers: Sequence[int],
     plan: Plan,
     *,
@@ -339,7 +339,7 @@ def select_live(
     except UnknownModelError:
         at = Checkpoint(position=begin(client, job.model.streams, "latest"))
     learner = make_learner(job.model)
-    source = open_source(job, which, at).source
+    source = open_source(job, selection, at).source
     raw = gather(source, plan.seed)
     points = raw.scaled(_scaling(learner, at, raw))
     return list(select(learner.family, points, numbers, plan, on_pass=on_pass, stop=stop))

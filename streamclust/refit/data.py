@@ -29,7 +29,7 @@ SAMPLE = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
+class Dataset:
     """What the first pass over a source tells.
 
     Parameters
@@ -64,7 +64,7 @@ class Gathered:
         chunks = (self.sample,) if self.whole else self._chunks()
         return reduce(merge, (_e_step(family, params, chunk, stop) for chunk in chunks))
 
-    def scaled(self, scaling: Scaling | None) -> Gathered:
+    def scaled(self, scaling: Scaling | None) -> Dataset:
         """Return the points in the units that the model learns in."""
         if scaling is None:
             return self
@@ -92,7 +92,7 @@ def gather(
     in_memory: int = IN_MEMORY,
     sample: int = SAMPLE,
     on_points: Callable[[int], None] = lambda _: None,
-) -> Gathered:
+) -> Dataset:
     """Read a source once; keep its points, or a uniform sample if they are too many.
 
     Each point is given a random number, and those with the smallest ones are the sample.
@@ -117,7 +117,7 @@ def gather(
         raise TooFewPointsError(f"no points in {source.label}")
     kept = held if whole else [_smallest(held, sample)]
     sampled = _joined([chunk for chunk, _ in kept])
-    return Gathered(source, sampled, count, weight, on_points=on_points)
+    return Dataset(source, sampled, count, weight, on_points=on_points)
 
 
 def _smallest(held: list[tuple[Points, Array]], n: int) -> tuple[Points, Array]:
@@ -137,13 +137,13 @@ def _joined(chunks: list[Points]) -> Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class Observed:
     """`Data` for the batch loop that tells of each pass and can be stopped within one.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
-    points : Gathered
+    points : Dataset
     rng : numpy.random.Generator
         For reviving components without points.
     on_pass : callable
@@ -153,7 +153,7 @@ class Watched:
     """
 
     family: Family[Any]
-    points: Gathered
+    points: Dataset
     rng: np.random.Generator
     on_pass: Callable[[Any, Stats], None]
     stop: Callable[[], bool]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.models.scaling import Scaling
-    from streamclust.refit.runs import Found
+    from streamclust.refit.runs import SearchResult
     from streamclust.runtime.job import Job
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
@@ -41,7 +41,7 @@ _GLANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Delivered:
+class Handover:
     """How a refit went in.
 
     Parameters
@@ -77,7 +77,7 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
 
 
 @contextmanager
-def alone(
+def refit_lock(
     client: redis.Redis, keys: Keys, alive: Callable[[], bool] = lambda: True
 ) -> Iterator[None]:
     """Keep other refits of the model out for the block, as long as this one is `alive`.
@@ -128,13 +128,13 @@ def _faults_ignored() -> Iterator[None]:
 
 
 def checkpoint_of(
-    found: Found, at: Checkpoint, scaling: Scaling | None, *, whole: bool
+    found: SearchResult, at: Checkpoint, scaling: Scaling | None, *, whole: bool
 ) -> Checkpoint:
     """Return the refit as it is proposed.
 
     Parameters
     ----------
-    found : Found
+    found : SearchResult
     at : Checkpoint
         Of the model, when the refit began.
     scaling : Scaling or None
@@ -150,7 +150,7 @@ def checkpoint_of(
 
 def deliver(
     job: Job, refit: Checkpoint, timeout: float, stop: Callable[[], bool] = lambda: False
-) -> Delivered:
+) -> Handover:
     """Propose a refit; return when the worker has taken it over, or do so where none runs.
 
     A worker that vanishes before it has is not waited for longer than its lease lasts.
@@ -180,7 +180,7 @@ def deliver(
         if by_worker:
             time.sleep(_GLANCE)
     version = persistence.do(lambda: _version(job, client, refit))
-    return Delivered(version, by_worker)
+    return Handover(version, by_worker)
 
 
 def _version(job: Job, client: redis.Redis, refit: Checkpoint) -> int:

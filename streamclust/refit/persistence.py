@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import redis
 
 from streamclust.errors import StoppedError
-from streamclust.runtime.backoff import Patience
+from streamclust.runtime.backoff import Backoff
 from streamclust.store.history import HistoryChangedError
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ class Persistence:
 
     def __init__(self, job: Job, stop: Callable[[], bool]) -> None:
         self._stop = _Stop(lambda: stop() or job.stop.is_set())
-        self._patience = Patience(job.server.label, self._stop, job.log, limit=_LIMIT)
+        self._backoff = Backoff(job.server.label, self._stop, job.log, limit=_LIMIT)
 
     def __call__(self, error: redis.RedisError) -> None:
         """Wait, so that what met the fault can be tried again."""
         if isinstance(error, HistoryChangedError):
             raise error
-        self._patience.going_well()  # a fault of long ago doesn't count
-        self._patience.wait(error)
+        self._backoff.going_well()  # a fault of long ago doesn't count
+        self._backoff.wait(error)
         if self._stop.is_set():
             raise StoppedError("interrupted; nothing was changed")
 

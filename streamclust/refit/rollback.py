@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import DataError
 from streamclust.models import KMeansParams
 from streamclust.models.scaling import Scaling
-from streamclust.refit.delivery import alone, deliver, load
+from streamclust.refit.delivery import deliver, load, refit_lock
 from streamclust.runtime.assemble import make_family
 from streamclust.store.proposal import new_id
 from streamclust.store.subscription import read_model
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from streamclust.models import Family
     from streamclust.models.stats import Stats
-    from streamclust.refit.delivery import Delivered
+    from streamclust.refit.delivery import Handover
     from streamclust.runtime.job import Job
     from streamclust.store.published import Model
 
 
 def rollback(
     job: Job, version: int, timeout: float, stop: Callable[[], bool] = lambda: False
-) -> Delivered:
+) -> Handover:
     """Publish an older version again, as a new one, and go on learning from it.
 
     Its components weigh what they weighed then, against each other; together they weigh no more
@@ -46,9 +46,9 @@ def rollback(
         return _rollback(replace(job, server=server), version, timeout, stop)
 
 
-def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) -> Delivered:
+def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) -> Handover:
     client, family = job.server.client(), make_family(job.model)
-    with alone(client, job.keys):
+    with refit_lock(client, job.keys):
         at = load(job, client)
         old = read_model(client, job.keys, version)
         _check(old, family)

@@ -11,7 +11,7 @@ from streamclust.errors import StoppedError
 from streamclust.fitting.em import climb
 from streamclust.fitting.restarts import settle, starts
 from streamclust.fitting.search import search_of
-from streamclust.refit.data import Watched
+from streamclust.refit.data import Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamclust.fitting.em import Climb
     from streamclust.models.family import Family
     from streamclust.models.stats import Stats
-    from streamclust.refit.data import Gathered
+    from streamclust.refit.data import Dataset
 
 LIVE = "live"
 """Name of the run that begins at the live model."""
@@ -92,7 +92,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What the runs came to.
 
     Parameters
@@ -153,19 +153,19 @@ class _Best:
 
 def search(
     family: Family[Any],
-    points: Gathered,
+    points: Dataset,
     live: Any | None,
     plan: Plan,
     *,
     on_pass: Callable[[Pass], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
-) -> Found:
+) -> SearchResult:
     """Return the best of all runs over the same points.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
-    points : Gathered
+    points : Dataset
     live : KMeansParams or MixtureParams or None
         Where the first run begins.
     plan : Plan
@@ -189,12 +189,12 @@ def search(
         for number, (name, start) in enumerate(_starts(family, points, live, plan)):
             best.begin(name)
             rng = np.random.default_rng((plan.seed, 2, number))
-            run = _climb(family, start, Watched(family, points, rng, best.see, stop), plan)
+            run = _climb(family, start, Observed(family, points, rng, best.see, stop), plan)
             ends.append(run)
             runs.append(Run(name, run.loss, len(run.history) - 1, run.converged))
         best.begin(MOVES)
         rng = np.random.default_rng((plan.seed, 3))
-        watched = Watched(family, points, rng, best.tell, stop)
+        watched = Observed(family, points, rng, best.tell, stop)
         best_run = min(ends, key=lambda run: run.loss)
         moved = _rearranged(family, best_run, watched, plan)
         if moved is not best_run:
@@ -203,11 +203,13 @@ def search(
         stopped = True
     if best.stats is None:
         raise StoppedError("interrupted before there was a result; nothing was changed")
-    return Found(best.params, best.stats, best.loss, best.first.get(LIVE), tuple(runs), stopped)
+    return SearchResult(
+        best.params, best.stats, best.loss, best.first.get(LIVE), tuple(runs), stopped
+    )
 
 
 def _starts(
-    family: Family[Any], points: Gathered, live: Any | None, plan: Plan
+    family: Family[Any], points: Dataset, live: Any | None, plan: Plan
 ) -> Iterator[tuple[str, Any]]:
     if live is not None:
         yield LIVE, live
@@ -216,14 +218,14 @@ def _starts(
         yield str(number), start
 
 
-def _climb(family: Family[Any], start: Any, data: Watched, plan: Plan) -> Climb[Any]:
+def _climb(family: Family[Any], start: Any, data: Observed, plan: Plan) -> Climb[Any]:
     if not data.points.whole:
         return climb(family, start, data, tol=plan.tol, max_iter=plan.max_iter)
     X, w = data.points.sample
     return settle(family, start, data, X, w, tol=plan.tol, max_iter=plan.max_iter)
 
 
-def _rearranged(family: Family[Any], run: Climb[Any], data: Watched, plan: Plan) -> Climb[Any]:
+def _rearranged(family: Family[Any], run: Climb[Any], data: Observed, plan: Plan) -> Climb[Any]:
     if not data.points.whole:
         return run
     X, w = data.points.sample

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import FormatError, StoppedError, StreamclustError
-from streamclust.refit.command import Request, Watcher, Which, refit
+from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
@@ -64,21 +64,21 @@ def _is_ours(job: Job) -> bool:
 def _attempt(job: Job) -> None:
     settings = job.model.refit
     plan = Plan(settings.restarts, seed=job.model.seed)
-    request = Request(Which(Span(latest=settings.last)), plan)
+    request = Request(Selection(Span(latest=settings.last)), plan)
     began = time.monotonic()
     try:
-        report = refit(job, request, Watcher(stop=job.stop.is_set))
+        report = refit(job, request, Callbacks(stop=job.stop.is_set))
     except StoppedError:
         return
     except (StreamclustError, redis.RedisError) as error:
-        job.log.warning("refit failed", error=str(error))
+        job.log.warning("refit_failed", error=str(error))
         return
     _tell(job, report, time.monotonic() - began)
 
 
 def _tell(job: Job, report: Report, seconds: float) -> None:
     job.log.info(
-        "refitted",
+        "refit_finished",
         points=report.points,
         loss=round(report.loss, 6),
         live_loss=None if report.live_loss is None else round(report.live_loss, 6),

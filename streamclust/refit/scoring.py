@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from streamclust.models.family import Family
     from streamclust.models.stats import Stats
-    from streamclust.refit.data import Gathered
+    from streamclust.refit.data import Dataset
 
 SILHOUETTE_POINTS = 2000
 """Points that the silhouette is of, at most: it takes the square of that many distances."""
@@ -69,7 +69,7 @@ class Score:
 def score(
     family: Family[Any],
     params: Any,
-    points: Gathered,
+    points: Dataset,
     *,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
@@ -81,7 +81,7 @@ def score(
     family : KMeans or GaussianMixture
     params : KMeansParams or MixtureParams
         In the units of the points.
-    points : Gathered
+    points : Dataset
     seed : int, default=0
         Of the sample for the silhouette.
     stop : callable, optional
@@ -112,7 +112,7 @@ def score(
 def _log_likelihood(
     family: Family[Any],
     params: Any,
-    points: Gathered,
+    points: Dataset,
     nearest: Stats,
     stop: Callable[[], bool],
 ) -> float:
@@ -127,7 +127,7 @@ def _parameters(family: Family[Any], K: int, D: int) -> int:
     return kmeans_parameters(K, D)
 
 
-def _some(points: Gathered, seed: int) -> Any:
+def _some(points: Dataset, seed: int) -> Any:
     X = points.sample.X
     if len(X) <= SILHOUETTE_POINTS:
         return X

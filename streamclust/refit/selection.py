@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from streamclust.models.family import Family
-    from streamclust.refit.data import Gathered
+    from streamclust.refit.data import Dataset
     from streamclust.refit.runs import Pass, Plan
     from streamclust.refit.scoring import Score
 
@@ -64,7 +64,7 @@ def parse_numbers(text: str) -> tuple[int, ...]:
 
 def select(
     family: Family[Any],
-    points: Gathered,
+    points: Dataset,
     numbers: Sequence[int],
     plan: Plan,
     *,
@@ -77,7 +77,7 @@ def select(
     ----------
     family : KMeans or GaussianMixture
         Its own number doesn't matter.
-    points : Gathered
+    points : Dataset
     numbers : sequence of int
     plan : Plan
         Of each fit.

@@ -129,7 +129,7 @@ class Files:
         return tuple(features) if features and set(features) <= set(there) else None
 
 
-class Remembered:
+class CoresetSource:
     """The coreset of a model: weighted points that stand for all that it has learned.
 
     Parameters

@@ -35,12 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.config.learning import DriftSettings, ForgettingSettings
-    from streamclust.config.model import KMeansSettings, PointsSettings
+    from streamclust.config.model import ModelSettings, PointsSettings
     from streamclust.models import Family
     from streamclust.online.learner import LearnerState
-
-    Settings = KMeansSettings | GaussianMixtureSettings
-
 
 _LARGEST = 1 << 16
 """Points that a batch may grow to: what a batch costs, whatever its size, is next to nothing then.
@@ -53,7 +50,7 @@ _OF_HALF_LIFE = 64
 """A batch is at most this part of a half-life, which fades it as one."""
 
 
-def make_family(settings: Settings) -> Family[Any]:
+def make_family(settings: ModelSettings) -> Family[Any]:
     """Return the family with its hyperparameters."""
     fewest, most = settings.bounds
     if isinstance(settings, GaussianMixtureSettings):
@@ -61,7 +58,7 @@ def make_family(settings: Settings) -> Family[Any]:
     return KMeans(most, fewest)
 
 
-def make_learner(settings: Settings) -> StreamLearner[Any]:
+def make_learner(settings: ModelSettings) -> StreamLearner[Any]:
     """Return the streaming learner."""
     learner = StreamLearner(
         make_family(settings),
@@ -95,7 +92,7 @@ def make_drift(settings: DriftSettings) -> Drift | None:
     return Drift(settings.detector, settings.on_drift, settings.threshold, settings.delta)
 
 
-def largest_batch(settings: Settings) -> int:
+def largest_batch(settings: ModelSettings) -> int:
     """Return how many points a batch may grow to, as far as the settings tell; see `Batcher`.
 
     It may not where its size is set, nor where it would matter how points are batched: where steps
@@ -112,7 +109,7 @@ def largest_batch(settings: Settings) -> int:
     return max(least, most) if isinstance(forgetting, NoForgetting) else least
 
 
-def load_checkpoint(data: bytes, settings: Settings, where: str) -> Checkpoint:
+def load_checkpoint(data: bytes, settings: ModelSettings, where: str) -> Checkpoint:
     """Return a committed state that the settings fit.
 
     Parameters
@@ -143,7 +140,9 @@ def load_checkpoint(data: bytes, settings: Settings, where: str) -> Checkpoint:
     return found
 
 
-def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:
+def first_state(
+    name: str, settings: ModelSettings, learner: StreamLearner[Any]
+) -> LearnerState[Any]:
     """Return the state before the first point: empty, or from the parameters that were given."""
     init = settings.init
     if isinstance(init, WarmUp):

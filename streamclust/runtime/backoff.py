@@ -32,14 +32,14 @@ _STEADY = 1.0
 _REMINDER = 60.0
 """Seconds between two lines of the log that say what is waited for."""
 
-_UNREADABLE = "an entry can't be read; trying again"
+_UNREADABLE = "entry_unreadable"
 """The log's words where the server answers, but for one reply."""
 
 _LOOK = 0.1
 """Seconds between looks for a request to stop, while a server is asked that may not answer."""
 
 
-class Patience:
+class Backoff:
     """Pauses before each next try, longer and longer; said once a minute, and when it is over.
 
     Parameters
@@ -62,7 +62,7 @@ class Patience:
         label: str,
         stop: Stop,
         log: FilteringBoundLogger,
-        event: str = "lost the server; trying again",
+        event: str = "server_lost",
         limit: float = math.inf,
         longest: float = _LONGEST_PAUSE,
     ) -> None:
@@ -104,7 +104,7 @@ class Patience:
         elif now - self._said < _REMINDER:
             return
         self._said = now
-        event = self._event if self._faults == 0 else "still waiting for the server"
+        event = self._event if self._faults == 0 else "server_still_unavailable"
         self._log.warning(
             _UNREADABLE if isinstance(error, UnreadableError) else event,
             server=self._label,
@@ -121,7 +121,7 @@ class Patience:
         """Say that the server is back, if it was away."""
         if self._faults:
             seconds = round(time.monotonic() - self._began, 1)
-            self._log.info("the server is back", server=self._label, seconds=seconds)
+            self._log.info("server_back", server=self._label, seconds=seconds)
             self._faults = 0
 
 
@@ -151,15 +151,14 @@ def wait_for_server(
     StreamclustError
         If the fault is none that passes, or the time is over.
     """
-    event = "waiting for the server"
-    patience = Patience(server.label, stop, log, event, limit, _LONGEST_START_PAUSE)
+    backoff = Backoff(server.label, stop, log, "server_unavailable", limit, _LONGEST_START_PAUSE)
     while not stop.is_set():
         try:
             if _reached(server, stop, primary):
-                patience.over()
+                backoff.over()
                 return True
         except redis.RedisError as error:
-            patience.wait(error)
+            backoff.wait(error)
     return False
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.config import Settings as AllSettings
-    from streamclust.runtime.assemble import Settings
+    from streamclust.config import Settings
+    from streamclust.config.model import ModelSettings
     from streamclust.store.connect import Server
 
 
@@ -35,14 +35,14 @@ class Job:
     """
 
     name: str
-    settings: AllSettings
+    settings: Settings
     server: Server
     stop: threading.Event
     until_idle: bool
     log: FilteringBoundLogger
 
     @property
-    def model(self) -> Settings:
+    def model(self) -> ModelSettings:
         """The settings of this model."""
         return self.settings.models[self.name]
 

@@ -56,7 +56,7 @@ def command_log() -> FilteringBoundLogger:
 
 def warn_of_less(log: FilteringBoundLogger) -> OnLess:
     """Return what logs that reads ask for less, since replies were lost."""
-    return lambda reason: log.warning("asking for less", reason=reason)
+    return lambda reason: log.warning("read_size_reduced", reason=reason)
 
 
 class LogOutput:
@@ -94,7 +94,7 @@ class LogOutput:
     fatal = failure = err = error = critical = exception = msg
 
     def _notice(self, lost: int) -> str:
-        text = "log lines could not be written before this one"
+        text = "log_lines_lost"
         rendered: Any = {"event": text, "count": lost}
         for processor in self._processors:
             rendered = processor(None, "warning", rendered)

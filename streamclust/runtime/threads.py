@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from streamclust.errors import ModelsFailedError, StreamclustError
+from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
 from streamclust.runtime.job import Job
 from streamclust.system_limits import explained
 
@@ -34,7 +34,7 @@ _HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
 def run_together(
     jobs: Sequence[AnyJob],
     work: Callable[[AnyJob], Result],
-    failed: str,
+    event: str,
     *,
     stop_others: bool = True,
     look: Callable[[], None] = lambda: None,
@@ -46,8 +46,8 @@ def run_together(
     jobs : sequence of Job
         They should have their `stop` in common.
     work : callable
-    failed : str
-        The log's event for a job that ended with a `StreamclustError`.
+    event : str
+        The log event of a job that ended with an error.
     stop_others : bool, default=True
         Whether an error that ends one job stops the others.
     look : callable, optional
@@ -75,9 +75,9 @@ def run_together(
             results.append(work(job))
         except Exception as error:
             if isinstance(error, StreamclustError):
-                job.log.error(failed, error=str(error))
+                job.log.error(event, error=str(error), retrying=False)
             else:
-                job.log.exception("unexpected error")
+                job.log.exception(event, error=unexpected(error), retrying=False)
             failures.setdefault(job.name, error)
             if stop_others:
                 job.stop.set()
@@ -116,7 +116,7 @@ def _errors_of_threads_logged() -> Iterator[None]:
         error = ended.exc_value
         if error is not None and not isinstance(error, SystemExit):
             name = None if ended.thread is None else ended.thread.name
-            structlog.get_logger().error("a thread ended", thread=name, exc_info=error)
+            structlog.get_logger().error("thread_failed", thread=name, exc_info=error)
 
     before, threading.excepthook = threading.excepthook, log
     try:

@@ -79,7 +79,7 @@ def run_worker(
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)
-        log.info("worker started", server=server.label, models=models, kernels=kernels)
+        log.info("worker_started", server=server.label, models=models, kernels=kernels)
         _check_open_files(len(models), log)
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
@@ -91,14 +91,14 @@ def run_worker(
                 for thread in others:
                     thread.start()
                 fail_fast = settings.worker.fail_fast
-                run_together(jobs, run_model, "model failed", stop_others=fail_fast)
+                run_together(jobs, run_model, "model_failed", stop_others=fail_fast)
         except ModelsFailedError as error:
             failed = {"failed": list(error.failures)}
             raise
         finally:
             stop.set()
             wait_for(others)
-            log.info("worker stopped", **failed)
+            log.info("worker_stopped", **failed)
 
 
 def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
@@ -107,7 +107,7 @@ def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
     limit = raise_open_files(wanted)
     if limit < wanted:
         log.warning(
-            "the limit of open files is too low for all models",
+            "open_files_limited",
             limit=limit,
             wanted=wanted,
             remedy="raise RLIMIT_NOFILE: `ulimit -n`, or systemd's LimitNOFILE=",
@@ -122,7 +122,7 @@ def _thread(beside: Callable[[Job], None], job: Job) -> threading.Thread:
             try:
                 beside(job)
             except Exception:
-                job.log.exception("unexpected error in the refit schedule; it begins again")
+                job.log.exception("refit_schedule_failed")
             else:
                 return
             job.stop.wait(pause)

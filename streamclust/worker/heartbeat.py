@@ -138,7 +138,7 @@ class Heartbeat:
         thread, age = self._activity.slowest()
         if not self._stalled and age > self._stall and self._entries_wait(self._client):
             self._stalled = f"the {thread} has made no progress for {age:.0f} s (worker.stall)"
-            self._log.error("stalled; another worker may take the model over", error=self._stalled)
+            self._log.error("model_stalled", error=self._stalled)
         health = encode_health(self._health(age))
         if self._stalled:
             self._lease.report(health, self._health_seconds)

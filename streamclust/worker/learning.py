@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     import redis
     from structlog.typing import FilteringBoundLogger
 
+    from streamclust.config.model import ModelSettings
     from streamclust.online.learner import Info, LearnerState, StreamLearner
     from streamclust.runtime.activity import Activity
-    from streamclust.runtime.assemble import Settings
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
 
@@ -89,7 +89,7 @@ class Learning:
     def __init__(
         self,
         name: str,
-        settings: Settings,
+        settings: ModelSettings,
         client: redis.Redis,
         keys: Keys,
         token: int,
@@ -116,7 +116,7 @@ class Learning:
         if found is not None:
             if found.version:
                 self._model_id = read_model_id(client, keys)
-            log.info("continuing", points=found.learner.points, version=found.version)
+            log.info("model_resumed", points=found.learner.points, version=found.version)
         self._memory.compare(found, log)
         self._codes = (
             OwnCodes(client, keys, settings, reader or client, warn_of_less(log))
@@ -226,9 +226,7 @@ class Learning:
             # It may be the fit of the coreset that fails, which can be done without.
             state = replace(state, pending=None)
             after, info = self._learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
-            self._log.warning(
-                "a fit of the coreset failed; learning goes on without it", error=str(error)
-            )
+            self._log.warning("recluster_failed", error=str(error))
         self._solver.begin(after)
         self._tell(info, after.points)
         return after
@@ -262,7 +260,7 @@ class Learning:
         kind = f"{type(error).__name__}: {re.sub('[0-9]+', '#', str(error))}"
         if kind not in self._memory.reasons and len(self._memory.reasons) < _REASONS:
             self._memory.reasons.add(kind)
-            self._log.warning("a batch can't be learned", points=n, reason=str(error))
+            self._log.warning("batch_rejected", points=n, reason=str(error))
         dead = DeadLetters([*batch.dead.parts, *letters[-n:]])
         return replace(batch, X=batch.X[:0], w=None, dead=dead)
 
@@ -285,6 +283,7 @@ class Learning:
         """Go on from a refit, which covers all that was learned so far: commit and publish it."""
         self._checkpoint = replace(self._checkpoint, learner=state, refit=refit)
         self._commit(publish=True, reason=reason_of(refit))
+        self._log.info("refit_adopted", refit=refit, version=self._committed.version)
 
     def leave(self) -> None:
         """Commit and publish what isn't yet."""
@@ -346,7 +345,7 @@ class Learning:
     def _landed(self, after: Checkpoint, model: Model | None) -> None:
         refused = after.dead - self._committed.dead
         if refused:
-            self._log.warning("points refused", count=refused, last_reason=self._dead[-1].reason)
+            self._log.warning("points_rejected", count=refused, last_reason=self._dead[-1].reason)
         self._checkpoint = self._committed = after
         self._memory.landed(after)
         if self._codes is not None:
@@ -356,7 +355,7 @@ class Learning:
         if model is not None:
             score = {model.score_name: None if model.score is None else round(model.score, 6)}
             self._log.info(
-                "published",
+                "model_published",
                 version=model.version,
                 points=model.points,
                 reason=model.reason,
@@ -439,7 +438,7 @@ class Learning:
     def _new(self) -> Checkpoint:
         state = first_state(self._name, self._settings, self._learner)
         position = begin(self._client, self._settings.streams, self._settings.start)
-        self._log.info("new model", position=position)
+        self._log.info("model_created", position=position)
         if self._codes is not None:
             self._codes.begin(position)
         read = entries_read(self._client, position)
@@ -478,24 +477,23 @@ class Learning:
             where = {"stream": stream, "position": first}
             if same:
                 self._log.warning(
-                    "this stream looks like one that the config no longer names: points that were "
-                    "learned under the old name are learned again",
+                    "stream_rename_suspected",
                     **where,
                     no_longer_configured={s: left[s] for s in same},
-                    mend=f"stop the worker and go back (streamclust models rollback); for a stream "
-                    f"that is renamed, set {setting} to its last position before the first start "
+                    remedy="stop the worker and go back (streamclust models rollback); for a "
+                    f"renamed stream, set {setting} to its last position before the first start "
                     f"under the new name, here {left[same[0]]}",
                 )
             elif left:
                 self._log.warning(
-                    "a stream that the model has not read before is read from the configured start",
+                    "stream_added",
                     **where,
                     no_longer_configured=dict(left),
-                    mend=f"to begin elsewhere, set {setting} (earliest, latest or an ID) before "
+                    remedy=f"to begin elsewhere, set {setting} (earliest, latest or an ID) before "
                     "the first start with a stream",
                 )
             else:
-                self._log.info("new stream", **where)
+                self._log.info("stream_added", **where)
 
     def _tell_gap(self, gap: Gap) -> None:
         event, told = gap_words(gap)
@@ -503,24 +501,24 @@ class Learning:
 
     def _tell(self, info: Info, points: int) -> None:
         if info.phase == "started":
-            self._log.info("warm-up done", points=info.points)
+            self._log.info("warm_up_finished", points=info.points)
         if info.drifted:
-            self._log.warning("drift", points=points)
+            self._log.warning("drift_detected", points=points)
         if info.born or info.died:
             born, died = list(info.born), list(info.died)
             K = len(self._checkpoint.learner.ids) + len(born) - len(died)
-            self._log.info("components changed", born=born, died=died, n_components=K)
+            self._log.info("components_changed", born=born, died=died, n_components=K)
         if info.resolved:
-            self._log.info("clustered anew", points=points)
+            self._log.info("model_reclustered", points=points)
         if info.revived:
-            self._log.info("components revived", components=list(info.revived))
+            self._log.info("components_revived", components=list(info.revived))
         if info.phase == "warming" and info.reason != self._said and "distinct" in info.reason:
             self._said = info.reason
-            self._log.warning("warming up", reason=info.reason)
+            self._log.warning("warm_up_delayed", reason=info.reason)
 
 
 def read_checkpoint(
-    name: str, settings: Settings, client: redis.Redis, keys: Keys
+    name: str, settings: ModelSettings, client: redis.Redis, keys: Keys
 ) -> Checkpoint | None:
     """Return the committed state of a model; None if there is none.
 

@@ -46,10 +46,10 @@ class Memory:
         if (points, version) >= (self.points, self.version):
             return
         log.error(
-            "the server lost commits that it had confirmed; going on from what it has",
+            "commits_lost",
             confirmed_points=self.points,
             points=points,
             confirmed_version=self.version,
             version=version,
-            mend="use appendfsync always, or a replica, if that must not happen",
+            remedy="use appendfsync always, or a replica, if that must not happen",
         )

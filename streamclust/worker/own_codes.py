@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.runtime.assemble import Settings
+    from streamclust.config.model import ModelSettings
     from streamclust.store.codes import CodesCall
     from streamclust.store.entries import Found
     from streamclust.store.keys import Keys
@@ -57,7 +57,7 @@ class OwnCodes:
         self,
         client: redis.Redis,
         keys: Keys,
-        settings: Settings,
+        settings: ModelSettings,
         reader: redis.Redis,
         on_less: OnLess = lambda _: None,
     ) -> None:

@@ -92,7 +92,7 @@ class Parking:
             found, trace = StreamclustError(unexpected(error)), {"exc_info": error}
         self.failure, self._resumed = found, None
         if self.reason != before:
-            self._job.log.error("model failed; trying again", error=self.reason, **trace)
+            self._job.log.error("model_failed", error=self.reason, retrying=True, **trace)
 
     def wait(self, memory: Memory) -> None:
         """Pause before the next try, and report the model as failed meanwhile."""
@@ -127,7 +127,7 @@ class Parking:
             self._resumed = now
         steady = now - self._resumed
         if (steady >= _STEADY and learning.settled) or steady >= _LONGEST_PAUSE:
-            self._job.log.info("the model has recovered", after=self.reason)
+            self._job.log.info("model_recovered", after=self.reason)
             self.forget()
 
     def forget(self) -> None:

@@ -19,7 +19,7 @@ from streamclust.errors import LeaseLostError, StreamclustError
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import largest_batch, points_format
-from streamclust.runtime.backoff import Patience
+from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.faults import passes
 from streamclust.store.lease import Lease
@@ -59,12 +59,12 @@ def run_model(job: Job) -> None:
         If the server can't be used at all, or what it holds doesn't fit the settings, and that was
         still so in the end.
     """
-    patience = Patience(job.server.label, job.stop, job.log)
+    backoff = Backoff(job.server.label, job.stop, job.log)
     memory, owner = Memory(), secrets.token_hex(8)
     parking = Parking(job, owner)
     while not job.stop.is_set():
         try:
-            if _try(job, owner, patience, memory, parking):
+            if _try(job, owner, backoff, memory, parking):
                 break
         except Exception as error:
             if job.until_idle or job.settings.worker.fail_fast:
@@ -78,15 +78,15 @@ def run_model(job: Job) -> None:
         raise parking.failure
 
 
-def _try(job: Job, owner: str, patience: Patience, memory: Memory, parking: Parking) -> bool:
+def _try(job: Job, owner: str, backoff: Backoff, memory: Memory, parking: Parking) -> bool:
     """Work for one session; say whether all is learned."""
     try:
         with job.server.session() as server, _lease(job, server, owner) as lease:
-            return _session(replace(job, server=server), lease, patience, memory, parking)
+            return _session(replace(job, server=server), lease, backoff, memory, parking)
     except redis.RedisError as error:
-        patience.wait(error)
+        backoff.wait(error)
     except LeaseLostError as error:
-        job.log.error("lost the model", error=str(error))
+        job.log.error("lease_lost", error=str(error))
     return False
 
 
@@ -106,7 +106,7 @@ def _lease(job: Job, server: Server, owner: str = "") -> Iterator[Lease]:
                 lease.drop()
 
 
-def _session(job: Job, lease: Lease, patience: Patience, memory: Memory, parking: Parking) -> bool:
+def _session(job: Job, lease: Lease, backoff: Backoff, memory: Memory, parking: Parking) -> bool:
     """Learn under one lease until there is no more to do; say whether the feed was drained."""
     if not _wait_for(lease, job, parking):
         return False
@@ -120,7 +120,7 @@ def _session(job: Job, lease: Lease, patience: Patience, memory: Memory, parking
         with ReadAhead(_feed(job, learning), activity) as feed:
             for _ in _batches(job, learning, heartbeat, feed, swap):
                 activity.moved()
-                patience.going_well()
+                backoff.going_well()
                 parking.going_well(learning)
             drained = not job.stop.is_set()
             if drained:
@@ -207,7 +207,7 @@ def _wait_for(lease: Lease, job: Job, parking: Parking) -> bool:
     said = looked = False
     while not lease.take():
         if not said:
-            job.log.info("standing by: another worker has the model")
+            job.log.info("standby_started")
             said = True
         looked = looked or _look_at_state(job, parking)
         if job.stop.wait(min(float(job.settings.worker.lease) / 4.0, _STANDBY)):
@@ -221,11 +221,11 @@ def _look_at_state(job: Job, parking: Parking) -> bool:
         with job.server.client() as client:
             found = read_checkpoint(job.name, job.model, client, job.keys)
     except StreamclustError as error:
-        job.log.error("this worker could not take the model over", error=str(error))
+        job.log.error("standby_failed", error=str(error))
         return True
     if parking.failure is not None:
         parking.forget()
-        job.log.info("another worker learns the model, which this one could do too")
+        job.log.info("standby_recovered")
     return found is not None
 
 

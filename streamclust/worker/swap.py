@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import redis
     from structlog.typing import FilteringBoundLogger
 
+    from streamclust.config.model import ModelSettings
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import LearnerState, StreamLearner
-    from streamclust.runtime.assemble import Settings
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
@@ -55,7 +55,7 @@ class Swap:
         client: redis.Redis,
         reader: redis.Redis,
         keys: Keys,
-        settings: Settings,
+        settings: ModelSettings,
         log: FilteringBoundLogger,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -78,7 +78,7 @@ class Swap:
                 self._take(learning, found)
                 return
         except (FormatError, ValueError, ArithmeticError) as error:  # also what the numerics raise
-            self._log.error("refit refused", refit=refit, error=str(error))
+            self._log.error("refit_refused", refit=refit, error=str(error))
         withdraw(self._client, self._keys, refit)
 
     def _check_model(self, learning: Learning) -> None:
@@ -101,7 +101,7 @@ class Swap:
             return
         missing = at.learner.points - state.points
         if missing:
-            self._log.warning("points were trimmed that a refit should have learned", count=missing)
+            self._log.warning("refit_points_lost", count=missing)
         learning.adopt(_with_score_of(at.learner, state), refit.refit)
 
     def _since(self, refit: Checkpoint, at: Checkpoint) -> Iterator[Batch]:

@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 from tests.worker.test_due import Clock
 
 STALL = 600.0
-STALLED = "stalled; another worker may take the model over"
+STALLED = "model_stalled"
 PROGRESS = Progress("learning", 90, 0, 1, None, Lost(), 0)
 
 

@@ -17,7 +17,7 @@ from tests.worker.harness import Site, add_blocks, blobs, kmeans
 from tests.worker.inline import InlineWorker
 
 POISON = 12345.0
-CANNOT = "a batch can't be learned"
+CANNOT = "batch_rejected"
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_fit_of_the_coreset_that_fails_costs_no_batch(
     # Then all points are learned, and the failure is said
     assert desk.committed().learner.points == 119 * 60
     assert desk.committed().dead == 0
-    failed = desk.said("a fit of the coreset failed; learning goes on without it")
+    failed = desk.said("recluster_failed")
     assert failed[0]["error"] == "no factor"
 
 
