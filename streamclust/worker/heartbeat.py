@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.activity import Activity
     from streamclust.store.keys import Keys
     from streamclust.store.lease import Lease
-    from streamclust.worker.learning import Progress
+    from streamclust.worker.model_worker import Progress
 
 
 class Heartbeat:

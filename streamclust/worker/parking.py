@@ -20,8 +20,8 @@ from streamclust.system_limits import explained, is_out_of_threads
 
 if TYPE_CHECKING:
     from streamclust.runtime.job import Job
-    from streamclust.worker.learning import Learning
-    from streamclust.worker.lost_commits import Memory
+    from streamclust.worker.lost_commits import LostCommits
+    from streamclust.worker.model_worker import ModelWorker
 
 _FIRST_PAUSE = 0.5
 """Seconds before the first new try; each further one waits twice as long, down to half of it at
@@ -94,22 +94,22 @@ class Parking:
         if self.reason != before:
             self._job.log.error("model_failed", error=self.reason, retrying=True, **trace)
 
-    def wait(self, memory: Memory) -> None:
+    def wait(self, lost_commits: LostCommits) -> None:
         """Pause before the next try, and report the model as failed meanwhile."""
         settings = self._job.settings.worker
         until, period = time.monotonic() + pause(self._tries), float(settings.health_ttl) / 3.0
         self._tries += 1
         while (left := until - time.monotonic()) > 0.0 and not self._job.stop.is_set():
-            self._report(memory, float(settings.health_ttl))
+            self._report(lost_commits, float(settings.health_ttl))
             self._job.stop.wait(min(left, period))
 
-    def _report(self, memory: Memory, seconds: float) -> None:
+    def _report(self, lost_commits: LostCommits, seconds: float) -> None:
         health = Health(
             pid=os.getpid(),
             host=socket.gethostname(),
             phase=FAILED,
-            points=memory.points,
-            version=memory.version,
+            points=lost_commits.points,
+            version=lost_commits.version,
             time=time.time(),
             kernels=describe(),
             reason=self.reason,
@@ -118,7 +118,7 @@ class Parking:
         with suppress(redis.RedisError, OSError), self._job.server.client() as client:
             Lease(client, self._job.keys, 1.0, self._owner).report(encode_health(health), seconds)
 
-    def going_well(self, learning: Learning) -> None:
+    def going_well(self, worker: ModelWorker) -> None:
         """Record that there is no failure; when that has lasted, the model has recovered."""
         if self.failure is None:
             return
@@ -126,7 +126,7 @@ class Parking:
         if self._resumed is None:
             self._resumed = now
         steady = now - self._resumed
-        if (steady >= _STEADY and learning.settled) or steady >= _LONGEST_PAUSE:
+        if (steady >= _STEADY and worker.settled) or steady >= _LONGEST_PAUSE:
             self._job.log.info("model_recovered", after=self.reason)
             self.forget()
 

@@ -1,9 +1,10 @@
-"""Taking a refit over between two batches, without losing or repeating a point.
+"""Adopting a refit between two batches, without losing or repeating a point.
 
-The refit covers the stream up to the position where it began. What the model has learned since is
-read again and learned on top of it; then all lands in one commit, at the model's own position. The
-position never goes back, so nothing is counted, refused or published twice, and a crash at any
-instruction leaves the old state and the proposal, or the new state.
+A refit covers the stream up to the position where the refit started. The worker reads the points
+that the model has learned since then again, and learns them on top of the refit. One commit writes
+the result, at the model's own position. The position never goes back: nothing is counted, rejected
+or published twice, and a crash at any instruction leaves the old state and the proposal, or the new
+state.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ if TYPE_CHECKING:
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
-    from streamclust.worker.learning import Learning
+    from streamclust.worker.model_worker import ModelWorker
 
 
 class Swap:
-    """Takes proposed refits of one model over.
+    """Adopts proposed refits of one model.
 
     Parameters
     ----------
     client : redis.Redis
     reader : redis.Redis
-        For the points; it should have no other user.
+        Reads the points. No other object may use it.
     keys : Keys
     settings : KMeansSettings or GaussianMixtureSettings
     log : structlog logger
     stopping : callable
-        Whether to leave the refit to the next worker.
+        Returns whether the refit is left to the next worker.
     """
 
     def __init__(
@@ -66,35 +67,37 @@ class Swap:
         self._log = log
         self._stopping = stopping
 
-    def look(self, learning: Learning) -> None:
-        """Take over what is proposed, if anything is; refuse what doesn't fit the model."""
+    def adopt_proposal(self, worker: ModelWorker) -> None:
+        """Adopt the proposed refit, if there is one; refuse a refit that doesn't fit the model."""
         refit = proposed(self._client, self._keys)
         if not refit:
             return
         try:
-            found = read_proposal(self._client, self._keys, learning.learner.family)
-            if found is not None and found.refit != learning.checkpoint.refit:
-                self._check_model(learning)
-                self._take(learning, found)
+            found = read_proposal(self._client, self._keys, worker.learner.family)
+            if found is not None and found.refit != worker.checkpoint.refit:
+                self._check_model(worker)
+                self._adopt(worker, found)
                 return
-        except (FormatError, ValueError, ArithmeticError) as error:  # also what the numerics raise
+        except (FormatError, ValueError, ArithmeticError) as error:  # also errors of the numerics
             self._log.error("refit_refused", refit=refit, error=str(error))
         withdraw(self._client, self._keys, refit)
 
-    def _check_model(self, learning: Learning) -> None:
-        """Refuse a refit that was left behind by an earlier model of this name."""
-        if model_proposed_for(self._client, self._keys) not in (0, learning.model_id):
-            raise DataError("the refit is of an earlier model of this name, which was begun anew")
+    def _check_model(self, worker: ModelWorker) -> None:
+        """Refuse a refit of an earlier model of this name."""
+        if model_proposed_for(self._client, self._keys) not in (0, worker.model_id):
+            raise DataError(
+                "the refit is of an earlier model of this name, which was created again since"
+            )
 
-    def _take(self, learning: Learning, refit: Checkpoint) -> None:
-        at = learning.checkpoint
+    def _adopt(self, worker: ModelWorker, refit: Checkpoint) -> None:
+        at = worker.checkpoint
         if not refit.position:
-            learning.adopt(_adopted(learning.learner, at.learner, refit), refit.refit)
+            worker.adopt(_with_refit(worker.learner, at.learner, refit), refit.refit)
             return
         _check_reach(refit, at)
         then = replace(at.learner, **_clock(refit.learner))
-        state = _adopted(learning.learner, then, refit)
-        again = replace(learning.learner, coreset=0)  # these points are in the coreset
+        state = _with_refit(worker.learner, then, refit)
+        again = replace(worker.learner, coreset=0)  # these points are in the coreset
         for batch in self._since(refit, at):
             state, _ = again.update(state, batch.X, batch.w, time_ms=batch.time_ms)
         if self._stopping():
@@ -102,10 +105,10 @@ class Swap:
         missing = at.learner.points - state.points
         if missing:
             self._log.warning("refit_points_lost", count=missing)
-        learning.adopt(_with_score_of(at.learner, state), refit.refit)
+        worker.adopt(_with_score_of(at.learner, state), refit.refit)
 
     def _since(self, refit: Checkpoint, at: Checkpoint) -> Iterator[Batch]:
-        """Yield what was learned since the refit began, in batches."""
+        """Yield the points that the model has learned since the refit started, in batches."""
         spec = points_format(self._settings.points)
         after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
         reader = RangeReader(self._reader, after, at.position, warn_of_less(self._log))
@@ -122,13 +125,13 @@ class Swap:
 
 
 def _check_reach(refit: Checkpoint, at: Checkpoint) -> None:
-    """Refuse a refit of points that the model has yet to learn: it would learn them twice."""
+    """Refuse a refit of points that the model will learn later: they would be learned twice."""
     for stream, end in refit.position.items():
         if order(end) > order(at.position.get(stream, end)):
             raise DataError(f"the refit covers more of stream {stream} than the model has learned")
 
 
-def _adopted(
+def _with_refit(
     learner: StreamLearner[Any], live: LearnerState[Any], refit: Checkpoint
 ) -> LearnerState[Any]:
     params, stats = refit.learner.params, refit.learner.stats
@@ -138,7 +141,9 @@ def _adopted(
     if live.params is None:
         live = replace(live, scaling=refit.learner.scaling)
     elif not _equal(live.scaling, refit.learner.scaling):
-        raise DataError("the refit has other scales than the model, which has begun since")
+        raise DataError(
+            "the refit has other scales than the model, which has left its warm-up since"
+        )
     return learner.adopt(live, params, stats)
 
 
@@ -160,12 +165,12 @@ def _equal(a: Scaling | None, b: Scaling | None) -> bool:
 
 
 def _clock(state: LearnerState[Any]) -> dict[str, Any]:
-    """Return how far the model was when the refit began."""
+    """Return the counts and the time of the state when the refit started."""
     return {name: getattr(state, name) for name in ("steps", "points", "held", "time_ms")}
 
 
 def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> LearnerState[Any]:
-    """Return `state` with counts, score and coreset of `live`: no point is taken in twice."""
+    """Return `state` with counts, score and coreset of `live`, so that no point counts twice."""
     stats = state.stats
     if stats is not None and live.stats is not None:
         stats = replace(stats, objective=live.stats.objective, count=live.stats.count)

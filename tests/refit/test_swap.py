@@ -23,7 +23,8 @@ from streamclust.refit.rollback import rollback
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.lease import Lease
-from streamclust.worker.learning import Learning
+from streamclust.worker.context import ModelContext
+from streamclust.worker.model_worker import ModelWorker, open_model_worker
 from tests.client.test_client import busy
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
 from tests.refit.victim import die_at
@@ -356,7 +357,7 @@ def test_a_refit_that_the_numerics_cannot_take_over_is_refused(
     def fails(*_: Any) -> None:
         raise np.linalg.LinAlgError("no factor")
 
-    monkeypatch.setattr(Learning, "adopt", fails)
+    monkeypatch.setattr(ModelWorker, "adopt", fails)
     feed(site, blobs(30))
     # When a worker comes Then it refuses the refit, and goes on
     [refused] = [each for each in drain(site) if each["event"] == "refit_refused"]
@@ -439,7 +440,8 @@ def test_a_model_that_is_warming_up_gets_its_scale_from_the_refit(site: Site) ->
         client = job.server.client()
         lease = Lease(client, job.keys, 60.0)
         assert lease.take()
-        learning = Learning("m", job.model, client, job.keys, lease.token, job.log)
+        context = ModelContext("m", job.model, client, job.keys, job.log)
+        learning = open_model_worker(context, lease.token)
         lease.drop()
         assert learning.checkpoint.learner.params is None
     report = refit(site, files=[save(site.folder / "x.csv", blobs(300) * np.array([1.0, 1e3]))])

@@ -21,7 +21,7 @@ from streamclust.store.health import Health, read_health
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.worker.heartbeat import Heartbeat
-from streamclust.worker.learning import Progress
+from streamclust.worker.model_worker import Progress
 from tests.waiting import wait_until
 from tests.worker.test_due import Clock
 

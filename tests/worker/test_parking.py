@@ -196,12 +196,12 @@ def test_a_standby_says_at_once_what_would_not_fit(site: Site) -> None:
 def test_an_error_that_nobody_expected_parks_the_model_too(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamclust.worker import learning
+    from streamclust.worker import commits
 
     def broken(*_: object) -> None:
         raise KeyError("no such thing")
 
-    monkeypatch.setattr(learning, "encode_checkpoint", broken)
+    monkeypatch.setattr(commits, "encode_checkpoint", broken)
     site.write({"m": kmeans(site.stream(), **EAGER)})
     with InlineWorker(site) as worker:
         failed = worker.says(FAILED)

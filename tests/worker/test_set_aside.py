@@ -11,7 +11,7 @@ import pytest
 from streamclust.errors import DataError
 from streamclust.online.learner import StreamLearner
 from streamclust.store.connect import Address, open_server
-from streamclust.worker.lost_commits import Memory
+from streamclust.worker.rejected_batches import RejectedBatches
 from tests.worker.desk import GIVEN, Desk, a_batch, bad_batch
 from tests.worker.harness import Site, add_blocks, blobs, kmeans
 from tests.worker.inline import InlineWorker
@@ -178,11 +178,11 @@ def test_a_worker_goes_on_after_it(site: Site) -> None:
     assert b"not positive definite" in letter[b"reason"]
 
 
-def test_a_memory_outlives_a_session(desk: Desk) -> None:
-    memory = Memory()
-    assert memory.set_aside == 0
-    memory.set_aside = 10
+def test_the_count_of_rejected_batches_outlives_a_session(desk: Desk) -> None:
+    rejected = RejectedBatches()
+    assert rejected.in_a_row == 0
+    rejected.in_a_row = 10
     learning = desk.learning(init=GIVEN)
-    learning._memory = memory
+    learning._rejected = rejected
     with pytest.raises(DataError, match="in a row"):
         learning.learn(poison(1))
