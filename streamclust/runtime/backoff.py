@@ -1,4 +1,4 @@
-"""Growing pauses while the server is away."""
+"""Growing pauses while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
     from streamclust.store.connect import Server
 
 _LONGEST_PAUSE = 10.0
-"""Cap of the pause before the next try to reach the server, in seconds."""
+"""Maximum pause before the next try to reach the server, in seconds."""
 
 _LONGEST_START_PAUSE = 1.0
-"""The same at the start, where servers and workers are often started together."""
+"""Maximum pause at the start, because servers and workers are often started together."""
 
 _STEADY = 1.0
 """Seconds without a fault after which the server counts as back."""
 
 _REMINDER = 60.0
-"""Seconds between two lines of the log that say what is waited for."""
+"""Seconds between two log lines while the server is unavailable."""
 
 _UNREADABLE = "entry_unreadable"
-"""The log's words where the server answers, but for one reply."""
+"""The log event where the server answers, but one reply is cut off."""
 
 _LOOK = 0.1
-"""Seconds between looks for a request to stop, while a server is asked that may not answer."""
+"""Seconds between checks for a request to stop, while a server may not answer."""
 
 
 class Backoff:
-    """Pauses before each next try, longer and longer; said once a minute, and when it is over.
+    """Pauses before each retry; the pauses grow. Logs the fault once per minute, and its end.
 
     Parameters
     ----------
     label : str
-        The server's name for people.
+        The server's name in messages.
     stop : threading.Event
         Ends a pause.
     log : structlog logger
     event : str
-        The log's words for the first fault.
+        The log event of the first fault.
     limit : float
         Seconds after the first fault from which a fault is raised. Default: none.
     longest : float
-        Cap of a pause, in seconds.
+        Maximum pause, in seconds.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Backoff:
         Raises
         ------
         StreamclustError
-            If the fault is none that passes, or the time is over.
+            If the fault doesn't pass by itself, or `limit` is over.
         """
         now = time.monotonic()
         if self._faults == 0:
@@ -97,7 +97,7 @@ class Backoff:
         self._tried = time.monotonic()
 
     def _report(self, error: redis.RedisError) -> None:
-        """Log the first fault, and from time to time that it lasts."""
+        """Log the first fault, and once per minute that the fault lasts."""
         now = time.monotonic()
         if self._faults == 0:
             self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -113,12 +113,12 @@ class Backoff:
         )
 
     def going_well(self) -> None:
-        """Take note that there is no fault; when that has lasted, the server is back."""
+        """Record that the server works; after `_STEADY` seconds, it is back."""
         if self._faults and time.monotonic() - self._tried >= _STEADY:
             self.over()
 
     def over(self) -> None:
-        """Say that the server is back, if it was away."""
+        """Log that the server is back, if it was unavailable."""
         if self._faults:
             seconds = round(time.monotonic() - self._began, 1)
             self._log.info("server_back", server=self._label, seconds=seconds)
@@ -133,7 +133,7 @@ def wait_for_server(
     *,
     primary: bool = True,
 ) -> bool:
-    """Wait until the server can be worked with; False if told to stop before.
+    """Wait until the server can be used; return False if `stop` is set before.
 
     Parameters
     ----------
@@ -141,15 +141,15 @@ def wait_for_server(
     stop : threading.Event
     log : structlog logger
     limit : float
-        Seconds to wait while the server is away, loads, is busy or (where a `primary` is needed) a
-        replica. 0 raises the first fault.
+        Seconds to wait while the server is unavailable, loads its data, is busy, or is a replica
+        where a `primary` is needed. 0 raises the first fault.
     primary : bool, default=True
-        Whether a replica won't do.
+        Whether a primary is needed.
 
     Raises
     ------
     StreamclustError
-        If the fault is none that passes, or the time is over.
+        If the fault doesn't pass by itself, or `limit` is over.
     """
     backoff = Backoff(server.label, stop, log, "server_unavailable", limit, _LONGEST_START_PAUSE)
     while not stop.is_set():
@@ -163,7 +163,7 @@ def wait_for_server(
 
 
 def _reached(server: Server, stop: threading.Event, primary: bool) -> bool:
-    """Ask the server in a thread of its own, as no signal ends a wait for an answer."""
+    """Ping the server in a thread of its own, because no signal ends a wait for an answer."""
     errors: list[redis.RedisError] = []
 
     def ask() -> None:
@@ -177,7 +177,7 @@ def _reached(server: Server, stop: threading.Event, primary: bool) -> bool:
         except redis.RedisError as error:
             errors.append(error)
 
-    asking = threading.Thread(target=ask, name="waiting for the server", daemon=True)
+    asking = threading.Thread(target=ask, name="ping", daemon=True)
     asking.start()
     while asking.is_alive() and not stop.is_set():
         asking.join(_LOOK)

@@ -1,4 +1,4 @@
-"""A job: one model of the settings, and the server to work with."""
+"""A job: one model of the settings, and the server that holds it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What a model's worker needs to know.
+    """One model to work on.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class Job:
         Of the whole worker.
     server : Server
     stop : threading.Event
-        Set when the worker is to finish its batch and leave.
+        Set to make the worker finish its batch and leave.
     until_idle : bool
-        Leave when all that is there is learned.
+        Whether to leave when all points of the streams are learned.
     log : structlog logger
     """
 
