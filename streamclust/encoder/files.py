@@ -164,8 +164,8 @@ def decode_parts(
         model = find(header.model, header.version)
         if model.model_id and header.model_id not in (0, model.model_id):
             raise DataError(
-                f"{path} holds codes by an earlier model {header.model!r}, which was begun anew "
-                f"since: version {header.version} is another one now"
+                f"{path} holds codes by an earlier model {header.model!r}, which was created "
+                f"again since: version {header.version} is another one now"
             )
         codebook = model.means
         try:

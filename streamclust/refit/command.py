@@ -1,4 +1,4 @@
-"""A refit from beginning to end: read, search, compare, and hand over."""
+"""A refit from start to end: read the points, search, compare, and deliver the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
 from streamclust.refit.delivery import checkpoint_of, deliver, load, refit_lock
 from streamclust.refit.medoids import search_medoids
-from streamclust.refit.persistence import Persistence
+from streamclust.refit.retries import Retries
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which points: a part of the model's streams, or files.
+    """The points of a refit: a part of the model's streams, files, or the coreset.
 
     Parameters
     ----------
     span : Span
-        Part of the streams; of no use with files.
+        The part of the streams; ignored with files.
     files : sequence of Path
-        Instead of the streams.
+        Files to read instead of the streams.
     weight_column : str or None
         Of the files.
     from_coreset : bool
-        The model's own coreset instead.
+        Whether the points are the model's own coreset.
     """
 
     span: Span
@@ -63,20 +63,20 @@ class Selection:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be refitted, and on what.
+    """The points and the options of a refit.
 
     Parameters
     ----------
     selection : Selection
     plan : Plan
     medoids : bool
-        By K-medoids instead of Lloyd or EM.
+        Whether to fit by K-medoids instead of Lloyd or EM.
     dry_run : bool
-        Compare only.
+        Whether to compare only, and leave the model unchanged.
     force : bool
-        Swap also what is no better.
+        Whether to deliver also a refit that is no better.
     keep_best : bool
-        When stopped, go on with the best so far.
+        Whether to continue with the best result so far after a stop.
     timeout : float
         Seconds to wait for the worker.
     """
@@ -92,28 +92,28 @@ class Request:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it.
+    """The result of a refit.
 
     Parameters
     ----------
     source : str
-        Where the points were from.
+        The source of the points.
     objective : str
-        What the losses are of: 'inertia', 'log_likelihood' (its negative), or 'distance'.
+        The kind of the losses: 'inertia', 'log_likelihood' (its negative), or 'distance'.
     points : int
     in_memory : bool
-        Whether they were kept, or read again for each pass.
+        Whether the points were kept in memory; else they were read again for each pass.
     live_loss, loss : float or None, float
-        Per point of the live model and of the refit, on the same points. K-means that scales its
-        features has them in scaled units.
+        Loss per point of the live model and of the refit, on the same points. For K-means that
+        scales its features, the losses are in scaled units.
     better : bool
-        Whether the refit's is lower.
+        Whether the loss of the refit is lower.
     runs : tuple of Run
     stopped : bool
     on_top : bool
-        Whether what the model learned since the refit began is learned on top of it.
+        Whether the worker learns the points since the start of the refit on top of the refit.
     delivered : Handover or None
-        None if the model was left as it was.
+        None if the model is unchanged.
     """
 
     source: str
@@ -131,16 +131,16 @@ class Report:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who wants to see how it goes, and may stop it.
+    """Functions that a refit calls to report progress, and to ask whether to stop.
 
     Parameters
     ----------
     on_points : callable
-        Given the points read so far.
+        Given the number of points read so far.
     on_pass : callable
-        Given each pass over them.
+        Given each pass over the points.
     stop : callable
-        Whether to stop.
+        Returns whether to stop.
     """
 
     on_points: Callable[[int], None] = lambda _: None
@@ -149,7 +149,7 @@ class Callbacks:
 
 
 def refit(job: Job, request: Request, callbacks: Callbacks) -> Report:
-    """Fit a model anew to the retained stream or to files, and swap it in if it is better.
+    """Refit a model to the retained stream or to files, and deliver the refit if it is better.
 
     Raises
     ------
@@ -158,31 +158,33 @@ def refit(job: Job, request: Request, callbacks: Callbacks) -> Report:
     TooFewPointsError
         If there are no points, or fewer distinct ones than components.
     BusyError
-        If another refit is at work, or the worker doesn't answer.
+        If another refit is running, or the worker doesn't answer.
     StoppedError
-        If it was stopped and `keep_best` is off, or there was no result yet.
+        If the refit was stopped, and `keep_best` is off or there was no result yet.
     """
     if request.dry_run:
         return _refit(job, request, callbacks, load(job, job.server.client()))
-    # What was read at a primary that has been replaced must not be proposed to the next one.
+    # A refit of points of a replaced primary must not be proposed to the next primary.
     with job.server.session() as server:
         job, client = replace(job, server=server), server.client()
         activity, stall = Activity(), float(job.settings.worker.stall)
         with refit_lock(client, job.keys, lambda: activity.slowest()[1] <= stall):
-            return _refit(job, request, _noting(callbacks, activity), load(job, client))
+            return _refit(job, request, _recording(callbacks, activity), load(job, client))
 
 
-def _noting(callbacks: Callbacks, activity: Activity) -> Callbacks:
-    """Return a callbacks that records progress too: one that hangs must not keep others out."""
+def _recording(callbacks: Callbacks, activity: Activity) -> Callbacks:
+    """Return callbacks that also record progress: a refit that hangs must not block others."""
 
-    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*arguments: Any) -> Any:
+    def recording(call: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(*arguments: Any) -> Any:
             activity.moved()
             return call(*arguments)
 
-        return noted
+        return recorded
 
-    return Callbacks(noting(callbacks.on_points), noting(callbacks.on_pass), noting(callbacks.stop))
+    return Callbacks(
+        recording(callbacks.on_points), recording(callbacks.on_pass), recording(callbacks.stop)
+    )
 
 
 def _refit(job: Job, request: Request, callbacks: Callbacks, at: Checkpoint) -> Report:
@@ -203,16 +205,16 @@ def _refit(job: Job, request: Request, callbacks: Callbacks, at: Checkpoint) -> 
     report = _report(opened, points, found, request, family)
     if request.dry_run or not (report.better or request.force):
         return report
-    # A stop that was asked for is done with; another one is the terminal's.
+    # The refit has handled this stop; the delivery doesn't stop for it again.
     stop = (lambda: False) if found.stopped else callbacks.stop
     proposal = checkpoint_of(found, at, points.scaling, whole=opened.whole)
     return replace(report, delivered=deliver(job, proposal, request.timeout, stop))
 
 
 def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -> Family[Any]:
-    """Return the family with the number of components that the model has now, if it adapts.
+    """Return the family with the current number of components, if K adapts.
 
-    Of one that is still warming up it is what suits a sample of the points.
+    During the warm-up, K is the number that suits a sample of the points.
     """
     if family.fewest is None:
         return family
@@ -223,7 +225,7 @@ def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -
 
 
 def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Dataset) -> Scaling | None:
-    """Return the model's own scales; those of the points if it is still warming up."""
+    """Return the model's own scales; during the warm-up, those of the points."""
     if at.learner.params is not None:
         return at.learner.scaling
     return learn_scaling(learner.scale, points.sample.X, points.sample.w)
@@ -255,7 +257,7 @@ def _report(
 
 @dataclass(frozen=True)
 class Opened:
-    """A source, and whether it ends where the model has learned up to."""
+    """A source, and whether it ends at the model's own position."""
 
     source: Source
     whole: bool
@@ -264,9 +266,9 @@ class Opened:
 def open_source(
     job: Job, selection: Selection, at: Checkpoint, stop: Callable[[], bool] = lambda: False
 ) -> Opened:
-    """Return the points that a model is to be refitted or scored on: of files, or its streams.
+    """Return the source of points to refit or score a model on, and whether more can be learned.
 
-    Reads of the streams are tried again after faults that pass, until `stop` holds.
+    Reads of the streams are retried after faults that pass, until `stop` returns True.
 
     Raises
     ------
@@ -286,25 +288,25 @@ def open_source(
     part = resolve(selection.span, at, client)
     spec = points_format(job.model.points, D)
     on_less = warn_of_less(job.log)
-    on_fault = Persistence(job, stop)
+    on_fault = Retries(job, stop)
     stream = StreamRange(client, part.after, part.until, spec, at.layout, on_less, on_fault)
     return Opened(Checked(stream, D, job.name), part.whole)
 
 
 def n_features(at: Checkpoint) -> int | None:
-    """Return the model's number of features, if it knows it yet."""
+    """Return the model's number of features; None before the first point."""
     if at.learner.stats is not None:
         return int(at.learner.stats.reference.shape[1])
     return None if at.layout is None else at.layout.n_features
 
 
 def score_live(job: Job, selection: Selection) -> tuple[str, Score]:
-    """Return the source's name, and the figures of the live model on it.
+    """Return the source's name, and the score of the live model on its points.
 
     Raises
     ------
     UnknownModelError
-        If the model has no state yet, or has not left its warm-up.
+        If the model has no state yet, or is warming up.
     TooFewPointsError
         If there are no points.
     """
@@ -331,7 +333,7 @@ def select_live(
 ) -> list[Score]:
     """Return the score of the best fit for each number of components.
 
-    The model need not have begun: then all is taken that its streams hold.
+    Without a state of the model, the points are all retained entries of its streams.
     """
     client = job.server.client()
     try:

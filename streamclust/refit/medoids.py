@@ -1,4 +1,4 @@
-"""A refit by K-medoids: judged by its own objective, the mean Euclidean distance."""
+"""A refit by K-medoids, compared by its own objective: the mean Euclidean distance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def search_medoids(
     ConfigError
         If the model is not of kind kmeans.
     DataError
-        If there are too many points, or weighted ones.
+        If there are too many points, or points of different weights.
     TooFewPointsError
         If there are fewer distinct points than clusters.
     """

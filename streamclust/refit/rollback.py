@@ -1,4 +1,4 @@
-"""Back to an older version: its parameters take the place of the live ones, as a refit's would."""
+"""Rolls a model back to an older version: its parameters replace the live ones, as in a refit."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 def rollback(
     job: Job, version: int, timeout: float, stop: Callable[[], bool] = lambda: False
 ) -> Handover:
-    """Publish an older version again, as a new one, and go on learning from it.
+    """Publish an older version again, under a new number, and continue learning from it.
 
-    Its components weigh what they weighed then, against each other; together they weigh no more
-    than the live model does. What was learned since counts no more.
+    The components have the relative weights of the older version, and together no more weight than
+    the live model. The points learned since then no longer count.
 
     Raises
     ------
     UnknownModelError
-        If the version isn't kept, or the model has no state yet.
+        If the version is no longer stored, or the model has no state yet.
     DataError
         If the version is of another kind or size than the model is now.
     BusyError
-        If a refit is at work, or the worker doesn't answer within `timeout` seconds.
+        If a refit is running, or the worker doesn't answer within `timeout` seconds.
     StoppedError
-        If the user didn't want to wait.
+        If the user stopped the wait.
     """
     with job.server.session() as server:
         return _rollback(replace(job, server=server), version, timeout, stop)
@@ -81,7 +81,7 @@ def _as_learned(old: Model, family: Family[Any], scaling: Scaling | None) -> Any
 
 
 def _stats(old: Model, family: Family[Any], params: Any) -> Stats:
-    """Return statistics whose m-step is `params`, with the mass of then."""
+    """Return statistics whose m-step is `params`, with the mass of the older version."""
     stats = family.prior_stats(params, float(old.mass.sum()) / len(old.mass))
     if isinstance(params, KMeansParams):
         return replace(stats, weight=old.mass)  # its first moments are 0, whatever the weights

@@ -1,4 +1,4 @@
-"""Refits by the clock, in a thread beside the one that learns the stream."""
+"""Scheduled refits, in a second thread beside the thread that learns the stream."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
 
 _LOOK = 1.0
-"""Seconds between looks for whether this worker has the model, at most."""
+"""Maximum seconds between checks whether this worker has the model."""
 
 
 def keep_refitting(job: Job) -> None:
-    """Refit the model as often as its settings say, until the job stops.
+    """Refit the model at the interval of its settings, until the job stops.
 
-    Only the worker that has the model does, not its standbys. The time counts from the newest refit
-    that was taken over, or from now; an attempt that fails is logged and tried again next time.
+    Only the worker that has the lease refits, not its standbys. The interval starts at the newest
+    adopted refit, or now. A failed refit is logged, and the next one runs an interval later.
     """
     every = job.model.refit.every
     if every is None:
@@ -41,7 +41,7 @@ def keep_refitting(job: Job) -> None:
 
 
 def _newest(job: Job) -> float:
-    """Return when the newest refit was made, in seconds since the epoch; now without one."""
+    """Return the time of the newest refit, in seconds since the epoch; now without a refit."""
     try:
         name = load(job, job.server.client()).refit
         return int(name.partition("-")[0]) / 1000.0

@@ -1,4 +1,4 @@
-"""Figures of a model over a range of its stream or over files, in as many passes as needed."""
+"""Scores of a model on a range of its stream or on files, in as many passes as needed."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from streamclust.refit.data import Dataset
 
 SILHOUETTE_POINTS = 2000
-"""Points that the silhouette is of, at most: it takes the square of that many distances."""
+"""Maximum points of the silhouette, which takes a number of distances that is their square."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model is worth on some points.
+    """The scores of a model on a set of points.
 
     Parameters
     ----------
     n_components : int
     points : int
     weight : float
-        Their total weight, the n of the criteria.
+        Total weight of the points, the n of the criteria.
     inertia : float
         J: the sum of squared distances to the nearest centroid or mean. In scaled units where the
         model scales its features, as is the silhouette.
@@ -74,7 +74,7 @@ def score(
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Score:
-    """Return all figures of a model.
+    """Return all scores of a model.
 
     Parameters
     ----------

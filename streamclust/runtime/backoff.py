@@ -73,7 +73,7 @@ class Backoff:
         self._limit = limit
         self._longest = longest
         self._faults = 0
-        self._tried = self._began = self._said = 0.0
+        self._tried = self._began = self._logged = 0.0
         self._since = ""
 
     def wait(self, error: redis.RedisError) -> None:
@@ -101,9 +101,9 @@ class Backoff:
         now = time.monotonic()
         if self._faults == 0:
             self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        elif now - self._said < _REMINDER:
+        elif now - self._logged < _REMINDER:
             return
-        self._said = now
+        self._logged = now
         event = self._event if self._faults == 0 else "server_still_unavailable"
         self._log.warning(
             _UNREADABLE if isinstance(error, UnreadableError) else event,

@@ -107,14 +107,14 @@ class LogOutput:
         if self._fd is None:
             return self._print(line)
         data = f"{line}\n".encode(self._encoding, "backslashreplace")
-        begun = rest = (b"\n" + data) if self._torn else data
+        whole = rest = (b"\n" + data) if self._torn else data
         deadline = time.monotonic() + _WAIT_SECONDS
         try:
             while rest and self._is_ready(deadline):
                 rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]
         except OSError:
             pass
-        if len(rest) < len(begun):
+        if len(rest) < len(whole):
             self._torn = bool(rest)
         return not rest
 
