@@ -129,7 +129,12 @@ def are_weights(w: Array) -> bool:
     """Return whether all numbers of a non-empty array are weights: 0, or 1e-100 to 1e100."""
     if not w.max() <= MAX_MAGNITUDE:
         return False
-    return bool(w.min() >= MIN_WEIGHT or ((w == 0.0) | (w >= MIN_WEIGHT)).all())
+    return bool(w.min() >= MIN_WEIGHT or is_weight(w).all())
+
+
+def is_weight(w: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which numbers are weights: 0, or 1e-100 to 1e100."""
+    return np.asarray((w == 0.0) | ((w >= MIN_WEIGHT) & (w <= MAX_MAGNITUDE)))
 
 
 def distinct_points(X: Array, w: Array) -> tuple[Array, Array]:

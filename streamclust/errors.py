@@ -19,11 +19,15 @@ class StreamclustError(Exception):
         return printable(super().__str__())
 
 
+def _printable_lines(error: Exception) -> str:
+    return "\n".join(map(printable, Exception.__str__(error).split("\n")))
+
+
 class ConfigError(StreamclustError):
     """Raised when the configuration has an unknown key or a bad value; one line for each."""
 
     def __str__(self) -> str:
-        return "\n".join(map(printable, Exception.__str__(self).split("\n")))
+        return _printable_lines(self)
 
 
 class DataError(StreamclustError, ValueError):
@@ -91,7 +95,7 @@ class ModelsFailedError(StreamclustError):
         super().__init__("\n".join(map(_line, self.failures, self.failures.values())))
 
     def __str__(self) -> str:
-        return "\n".join(map(printable, Exception.__str__(self).split("\n")))
+        return _printable_lines(self)
 
 
 def _line(name: str, error: Exception) -> str:

@@ -155,8 +155,8 @@ def _serve(registry: CollectorRegistry, host: str, port: int) -> None:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise ConfigError(f"--port: can't listen on {host}:{port}: {error.strerror}") from None
-    say(f"http://{host}:{server.server_port}/metrics")
     with stop_on_signals(stop):
+        say(f"http://{host}:{server.server_port}/metrics")
         while not stop.wait(0.2):  # a signal that another thread was given wakes nobody
             pass
     server.shutdown()

@@ -213,7 +213,7 @@ def _attempt(read: Callable[[], T], key: str) -> tuple[T | None, str]:
         if passes(error) or isinstance(translated(error, ""), NotPermittedError):
             raise  # a fault of the server, or of the user's rights, and not of this key
         reason = str(error).removeprefix("WRONGTYPE ")
-        return None, f"key {key} can't be read: {reason}"
+        return None, reason if key in reason else f"key {key} can't be read: {reason}"
     except Exception as error:
         return None, f"key {key} holds what can't be read: {error!r}"
 

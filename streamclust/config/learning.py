@@ -34,7 +34,8 @@ class ForgettingByPoints(Section):
 
     kind: Literal["points"] = Field(default="points", description="Forget as points arrive.")
     half_life: PositiveNumber = Field(
-        description="A point counts half after this many further points (by weight)."
+        description="A point counts half after this many further points (by weight). One far "
+        "outlier can hold a centroid for up to 50 half-lives; see architecture.md, One far outlier."
     )
 
 

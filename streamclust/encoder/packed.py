@@ -203,7 +203,7 @@ def _header(meta: dict[str, Any]) -> Header:
         features=tuple(_checked(name, str) for name in _checked(meta["features"], list)),
         distortion=float(_checked(meta["distortion"], float, math.isfinite)),
         peak=float(_checked(meta["peak"], float, lambda peak: 0 < peak < math.inf)),
-        model_id=_checked(meta.get("model_id", 0), int, lambda model_id: model_id >= 0),
+        model_id=_checked(meta.get("model_id", 0), int, lambda number: number >= 0),
     )
     if meta["picture"] is None:
         return header

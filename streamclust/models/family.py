@@ -145,10 +145,10 @@ def usable(params: Any) -> bool:
     It isn't so where a covariance is singular, or a sum was too large for a number.
     """
     try:
-        root = getattr(params, "root", params.means)
+        root = getattr(params, "root", None)
     except DataError:
         return False
-    return bool(np.isfinite(params.means).all() and np.isfinite(root).all())
+    return bool(np.isfinite(params.means).all() and (root is None or np.isfinite(root).all()))
 
 
 def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...]) -> Array:

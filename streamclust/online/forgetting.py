@@ -129,5 +129,27 @@ class PowerSchedule(Forgetting):
         return float(step.weight * (1.0 - gamma) / (gamma * step.running))
 
 
+@dataclass(frozen=True)
+class Cut(Forgetting):
+    """A policy that leaves only a share of what `policy` leaves: a step at which drift is found."""
+
+    policy: Forgetting
+    share: float
+
+    @property
+    def hold(self) -> float:
+        """Of `policy`."""
+        return self.policy.hold
+
+    @property
+    def average(self) -> bool:
+        """Of `policy`."""
+        return self.policy.average
+
+    def factor(self, step: Step) -> float:
+        """Return the share of the policy's own factor."""
+        return self.share * self.policy.factor(step)
+
+
 def _half_life(field: str, value: float) -> float:
     return as_number(f"{field} (half-life in {field})", value, "a positive number", positive=True)

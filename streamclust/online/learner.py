@@ -36,7 +36,15 @@ from streamclust.online.components import absent, buried, first, recent
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import Renewal, published, sampled
-from streamclust.online.state import Info, LearnerState, Phase, without_coreset
+from streamclust.online.state import (
+    Info,
+    LearnerState,
+    Phase,
+    changed,
+    cut,
+    fallen,
+    without_coreset,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,9 +292,9 @@ class StreamLearner(Generic[P]):
             running=state.stats.mass,
             elapsed_ms=_elapsed(state.time_ms, time_ms),
         )
-        lam = self.forgetting.factor(step)
+        lam = self.forgetting.factor(step)  # a missing time is the caller's fault, not the batch's
         with _whole_or_not(len(X)):
-            return self._learn(state, state.params, state.stats, X, w, time_ms, step, lam)
+            return self._step(state, state.params, state.stats, X, w, time_ms, step, lam)
 
     def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
         """Leave the warm-up with the sample as it is, if it has K distinct points.
@@ -333,7 +341,7 @@ class StreamLearner(Generic[P]):
         stats : Stats
             Of the refit's data under `params`.
         """
-        return self._renewal.adopt(state, params, stats)
+        return fallen(self._renewal.adopt(state, params, stats), state)
 
     def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return the `pending` of a state with its answer, which may take some time.
@@ -411,7 +419,7 @@ class StreamLearner(Generic[P]):
             time_ms=_latest(state.time_ms, time_ms),
         )
 
-    def _learn(
+    def _step(
         self,
         state: LearnerState[P],
         params: P,
@@ -422,40 +430,42 @@ class StreamLearner(Generic[P]):
         step: Step,
         lam: float,
     ) -> tuple[LearnerState[P], Info]:
+        """Score, forget, merge, revive, m-step, average, remember, recluster: one streaming step.
+
+        `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
+        of the forgetting policy for this `step`.
+        """
+        # Score: the batch had no part in these parameters.
         batch, assigned = self.family.assigning_e_step(params, X, w)
+        loss, unit, ids = self.family.loss(batch), batch.count / len(X), state.ids
         watched, drifted = self._watch(state.drift, batch)
+        # Forget: one factor for all statistics.
         if drifted and self.drift is not None:
             lam *= self.drift.kept
+            state = cut(state, self.drift.kept, drifted=True)
+        forgotten = state.forgotten + max(1.0 - lam, 0.0) * running.mass
+        # Merge.
         stats = merge(batch, decay(running, lam))
         spread = state.spread or self._first_spread(params)
         if spread is not None:
             spread = spread.observe(X, w)
-        forgotten = state.forgotten + max(1.0 - lam, 0.0) * running.mass
-        held = state.held
-        revived: tuple[int, ...] = ()
-        unit = batch.count / len(X)
+        # Revive components that forgetting has all but emptied; then the m-step.
         if not len(state.best):
-            state = replace(state, best=_first_best(running, stats, unit))
-        dying = self._dying(state, stats, unit)
-        if held >= self.forgetting.hold:
+            state = changed(state, best=_first_best(running, stats, unit))
+        dying, holds = self._dying(state, stats, unit), state.held < self.forgetting.hold
+        revived: tuple[int, ...] = ()
+        if not holds:
             if self.family.fewest is None:
                 stats, revived = self._revive(state, stats, dying, X, w)
-            if spread is not None:
-                params = self.family.with_spread(params, spread.variance)
-            needed = unit * self.family.points_for_shape(X.shape[1])
-            prior = np.full(len(stats.weight), min(forgotten, needed))
-            prior[list(revived)] = 0.0
-            params = self.family.map_step(stats, params, prior)
-        else:
-            held += batch.count
-        before, loss = state.ids, self.family.loss(batch)
-        state = replace(
+            worth = min(forgotten, unit * self.family.points_for_shape(X.shape[1]))
+            params = self._m_step(params, stats, spread, worth, revived)
+        state = changed(
             state,
             params=params,
             stats=stats,
             steps=step.number,
             points=state.points + len(X),
-            held=held,
+            held=state.held + batch.count if holds else state.held,
             time_ms=_latest(state.time_ms, time_ms),
             revivals=state.revivals + len(revived),
             best=_best(state.best, stats.weight, revived),
@@ -466,22 +476,41 @@ class StreamLearner(Generic[P]):
             spread=spread,
             forgotten=forgotten,
         )
-        size = batch.count / (lam * step.running + batch.count)
-        if self.forgetting.average and held >= self.forgetting.hold:
-            restart = bool(revived) or drifted
-            state = averaged(self.family, state, batch.count, restart)
+        # Average.
+        if self.forgetting.average and state.held >= self.forgetting.hold:
+            state = averaged(self.family, state, batch.count, bool(revived) or drifted)
+        # Remember points in the coreset; after a drift even a hundredth of the past would draw it.
         if drifted and self.drift is not None and self.drift.kept < 1.0:
-            state = without_coreset(state)  # far away, even a hundredth would draw a centroid
+            state = without_coreset(state)
         state = self._renewal.remember(state, X, w, assigned, lam)
         state = self._without_absent(state, batch, dying, unit, lam)
+        # Recluster, if it is time.
         state, resolved = self._renewal.improved(state, X, w, drifted)
-        if not (np.isfinite(loss) and usable(state.params)):
-            raise DataError(
-                "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
-                "or scale the points"
-            )
+        _check(loss, state)
+        size = batch.count / (lam * step.running + batch.count)
         info = Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
-        return self._told(before, state, info)
+        return self._told(ids, state, info)
+
+    def _m_step(
+        self,
+        params: P,
+        stats: Stats,
+        spread: Spread | None,
+        worth: float,
+        revived: tuple[int, ...],
+    ) -> P:
+        """Return the parameters that follow from statistics, and from the last ones as a prior.
+
+        `worth` is the weight in points up to which the prior fills a component; those revived have
+        no past.
+        """
+        if spread is not None:
+            params = self.family.with_spread(params, spread.variance)
+        if not worth > 0.0:
+            return self.family.m_step(stats, params)
+        prior = np.full(len(stats.weight), worth)
+        prior[list(revived)] = 0.0
+        return self.family.map_step(stats, params, prior)
 
     def _without_absent(
         self,
@@ -496,7 +525,7 @@ class StreamLearner(Generic[P]):
             return state
         weight, recently = state.stats.weight, recent(state, batch.weight, lam)
         gone = absent(weight, recently, self.fade, unit)
-        state = replace(state, recent=recently)
+        state = changed(state, recent=recently)
         return buried(self.family, state, dying | gone)
 
     def _told(
@@ -547,6 +576,15 @@ class StreamLearner(Generic[P]):
         rng = np.random.default_rng((self.seed, state.steps))
         points = np.asarray(X, np.float64)
         return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
+
+
+def _check(loss: float, state: LearnerState[Any]) -> None:
+    """Refuse a step after which points can't be scored."""
+    if not (math.isfinite(loss) and usable(state.params)):
+        raise DataError(
+            "a covariance would be singular, or a sum too large for a number; raise reg_covar, or "
+            "scale the points"
+        )
 
 
 @contextmanager

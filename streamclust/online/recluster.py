@@ -25,7 +25,7 @@ from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, succeeded
 from streamclust.online.drift import DriftState
 from streamclust.online.resolving import Pending, Problem, judge, solve
-from streamclust.online.state import LearnerState, without_coreset
+from streamclust.online.state import LearnerState, changed, fallen, without_coreset
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -95,7 +95,7 @@ class Renewal(Generic[P]):
         if len(fresh.X) >= min(size, CHUNK):
             means = state.stats.averages(state.stats.reference)
             core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
-        return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
+        return changed(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
 
     def _size(self, n_features: int) -> int:
         return (
@@ -143,7 +143,8 @@ class Renewal(Generic[P]):
         except DataError:  # too few points, or so few that a covariance is singular
             return state
         if self._beats(params, best, Coreset(sample, sample_weight)):
-            return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+            after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+            return fallen(after, state)
         return state
 
     def _beats(self, live: P, found: Climb[P], points: Coreset) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 Phase = Literal["warming", "started", "learning"]
+
+
+class Fall(NamedTuple):
+    """A fall of the mass other than by forgetting: by a drift, a rollback, a fit of few points.
+
+    Parameters
+    ----------
+    points : int
+        Points that had been taken in ever.
+    share : float
+        Share of the mass that was left.
+    drifted : bool
+        Whether it was part of the next step, as at a drift, on top of what that forgets.
+    """
+
+    points: int
+    share: float
+    drifted: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +110,11 @@ class LearnerState(Generic[P]):
     forgotten : float
         Weight of all points that forgetting has taken from the statistics: up to this, the live
         parameters are worth more points than the statistics are.
+    falls : tuple of Fall
+        The newest falls of the mass other than by forgetting. A refit that began before repeats
+        them.
+    n_falls : int
+        How often the mass fell so, ever.
     """
 
     params: P | None = None
@@ -127,6 +150,8 @@ class LearnerState(Generic[P]):
     resizes: int = 0
     spread: Spread | None = None
     forgotten: float = 0.0
+    falls: tuple[Fall, ...] = ()
+    n_falls: int = 0
 
     @property
     def numbers(self) -> Labels:
@@ -140,6 +165,15 @@ class LearnerState(Generic[P]):
         """Weighted points that stand for the stream so far."""
         core, fresh = Coreset(self.core, self.core_weight), Coreset(self.fresh, self.fresh_weight)
         return join(core, fresh)
+
+
+def changed(state: LearnerState[P], **fields: Any) -> LearnerState[P]:
+    """Return the state with other fields: `dataclasses.replace` in a tenth of its time."""
+    if not vars(state).keys() >= fields.keys():
+        raise TypeError(f"a LearnerState has no field {min(fields.keys() - vars(state).keys())!r}")
+    after = object.__new__(LearnerState)
+    vars(after).update(vars(state), **fields)
+    return after
 
 
 @dataclass(frozen=True)
@@ -180,8 +214,25 @@ class Info:
     died: tuple[int, ...] = ()
 
 
+def fallen(state: LearnerState[P], before: LearnerState[P]) -> LearnerState[P]:
+    """Return the state with a note that other statistics weigh less than those `before`."""
+    if state.stats is None or before.stats is None or not before.stats.mass:
+        return state
+    return cut(state, state.stats.mass / before.stats.mass)
+
+
+def cut(state: LearnerState[P], share: float, *, drifted: bool = False) -> LearnerState[P]:
+    """Return the state with a note that only a share of the mass is left."""
+    if share >= 1.0 - _ROUNDING:
+        return state
+    falls = (*state.falls, Fall(state.points, share, drifted))[-_MOST_FALLS:]
+    return replace(state, falls=falls, n_falls=state.n_falls + 1)
+
+
 def without_coreset(state: LearnerState[P]) -> LearnerState[P]:
     """Return the state with an empty coreset; what had begun of it is given up."""
+    if not len(state.core_weight) and not len(state.fresh_weight) and state.pending is None:
+        return state
     return replace(state, **_parts(LearnerState(), (*_CORESET, "pending")))
 
 
@@ -192,6 +243,12 @@ def with_coreset_of(other: LearnerState[P], state: LearnerState[P]) -> LearnerSt
     """
     return replace(state, **_parts(other, (*_CORESET, *_SOLVING, "spread", "forgotten")))
 
+
+_ROUNDING = 1e-9
+"""Share of the mass that is no fall."""
+
+_MOST_FALLS = 64
+"""Falls that are kept: far more than there are during a refit."""
 
 _CORESET = ("core", "core_weight", "fresh", "fresh_weight")
 _SOLVING = ("unsolved", "patience", "solved_loss", "surprise", "resolves")

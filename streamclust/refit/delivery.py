@@ -143,10 +143,18 @@ def checkpoint_of(
         Whether the refit's points end at the position of `at`, so that the worker can learn the
         later points on top.
     """
+    live = at.learner.stats
     learner = replace(
-        at.learner, params=found.params, stats=found.stats, average=None, scaling=scaling
+        at.learner,
+        params=found.params,
+        stats=found.stats,
+        average=None,
+        scaling=scaling,
+        # What the refit may weigh: as much as the model, or the sample that it will begin with.
+        best_total=float(at.learner.sample_weight.sum()) if live is None else live.mass,
     )
-    return replace(at, learner=learner, position=at.position if whole else {}, refit=new_id())
+    position = at.position if whole else {}
+    return replace(at, learner=learner, position=position, refit=new_id())
 
 
 def deliver(

@@ -19,6 +19,7 @@ from streamclust.online.components import first
 from streamclust.online.drift import DriftState
 from streamclust.online.learner import LearnerState
 from streamclust.online.resolving import Pending, Problem
+from streamclust.online.state import Fall
 from streamclust.store.gaps import Lost
 from streamclust.store.layout import Layout
 from streamclust.store.payload import pack, unpack, whole
@@ -135,7 +136,9 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
         arrays |= _prefixed(name, _stats_arrays(stats))
     meta = {
         "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
-        "learner": {name: getattr(learner, name) for name in (*_PLAIN, "forgotten")},
+        "learner": {
+            name: getattr(learner, name) for name in (*_PLAIN, "forgotten", "falls", "n_falls")
+        },
         "pending": None if learner.pending is None else _pending_plain(learner.pending),
         "drift": drift,
         "scaling": "none" if learner.scaling is None else learner.scaling.kind,
@@ -182,6 +185,8 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
             spread=_spread(arrays),
             # an older state doesn't have it: its parameters are worth all points
             forgotten=float(meta["learner"].get("forgotten", meta["learner"]["points"])),
+            falls=tuple(Fall(*fall) for fall in meta["learner"].get("falls", ())),
+            n_falls=int(meta["learner"].get("n_falls", 0)),
             drift=_drift(arrays, meta),
             **_filled(arrays, meta, family, stats),
         )
@@ -336,7 +341,7 @@ def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
 
 def _spread(arrays: dict[str, Array]) -> Spread | None:
     parts = _unprefixed("spread", arrays)
-    return Spread(**parts) if parts else None
+    return Spread(**parts) if parts.keys() == {each.name for each in fields(Spread)} else None
 
 
 def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:

@@ -26,7 +26,18 @@ CODE_FIELDS = (
 """Fields of `:codes` that have a meaning of their own; see `streamclust.store.codes`."""
 
 
-_OWN = ("state", "models", "dead", "proposal", "refitting", "lease", "token", "health", "codes")
+_OWN = (
+    "state",
+    "models",
+    "dead",
+    "proposal",
+    "refitting",
+    "lease",
+    "token",
+    "health",
+    "codes",
+    "id",
+)
 
 
 def is_own(key: str, namespace: str) -> bool:

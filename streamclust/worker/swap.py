@@ -12,7 +12,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from streamclust.errors import DataError, FormatError
+from streamclust.models.stats import decay
+from streamclust.online.forgetting import Cut
 from streamclust.online.state import with_coreset_of
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
@@ -22,11 +26,12 @@ from streamclust.store.source import Batcher, batches
 from streamclust.store.streams import order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import redis
     from structlog.typing import FilteringBoundLogger
 
+    from streamclust.arrays import Array, Points
     from streamclust.config.model import ModelSettings
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import LearnerState, StreamLearner
@@ -95,17 +100,14 @@ class Swap:
             worker.adopt(_with_refit(worker.learner, at.learner, refit), refit.refit)
             return
         _check_reach(refit, at)
-        then = replace(at.learner, **_clock(refit.learner))
-        state = _with_refit(worker.learner, then, refit)
-        again = replace(worker.learner, coreset=0)  # these points are in the coreset
-        for batch in self._since(refit, at):
-            state, _ = again.update(state, batch.X, batch.w, time_ms=batch.time_ms)
+        state = on_top(worker.learner, at.learner, refit, self._since(refit, at))
         if self._stopping():
             return
         missing = at.learner.points - state.points
+        state = _with_score_of(at.learner, state)
         if missing:
             self._log.warning("refit_points_lost", count=missing)
-        worker.adopt(_with_score_of(at.learner, state), refit.refit)
+        worker.adopt(state, refit.refit)
 
     def _since(self, refit: Checkpoint, at: Checkpoint) -> Iterator[Batch]:
         """Yield the points that the model has learned since the refit started, in batches."""
@@ -129,6 +131,76 @@ def _check_reach(refit: Checkpoint, at: Checkpoint) -> None:
     for stream, end in refit.position.items():
         if order(end) > order(at.position.get(stream, end)):
             raise DataError(f"the refit covers more of stream {stream} than the model has learned")
+
+
+def on_top(
+    learner: StreamLearner[Any],
+    live: LearnerState[Any],
+    refit: Checkpoint,
+    since: Iterable[Batch],
+) -> LearnerState[Any]:
+    """Return the state of a refit after the model's history since the start of the refit.
+
+    The refit replaces the model at the refit's position, with at most the mass of this model. Then
+    the later points are learned. Where the mass fell for another reason than forgetting (a drift, a
+    rollback), it falls again. So the mass is that of a single pass.
+
+    Parameters
+    ----------
+    learner : StreamLearner
+    live : LearnerState
+        The model now.
+    refit : Checkpoint
+        The proposal.
+    since : iterable of Batch
+        The points that the model has learned since the refit's position.
+    """
+    then = replace(live, **_clock(refit.learner), falls=refit.learner.falls, n_falls=0)
+    mass = refit.learner.best_total  # of the model at the refit's position
+    if live.stats is not None and mass > 0.0 and live.stats.mass > 0.0:
+        then = replace(then, stats=decay(live.stats, mass / live.stats.mass))
+    if np.array_equal(live.ids, refit.learner.ids):
+        then = replace(then, recent=refit.learner.recent)
+    state = _with_refit(learner, then, refit)
+    own = state.falls[len(state.falls) - state.n_falls :]
+    n_since = live.n_falls - refit.learner.n_falls
+    falls = list(live.falls[len(live.falls) - n_since :]) if n_since > 0 else []
+    drift = None if learner.drift is None else replace(learner.drift, on_drift="announce")
+    again = replace(learner, coreset=0, drift=drift)  # the coreset has these points
+    for batch in since:
+        w = np.ones(len(batch.X)) if batch.w is None else batch.w
+        X, w = batch.X[w > 0.0], w[w > 0.0]  # points of weight 0 aren't counted
+        kept = 1.0
+        while falls and falls[0].points < state.points + len(X):
+            fall = falls.pop(0)
+            n = max(fall.points - state.points, 0)
+            state = _learned(again, state, X[:n], w[:n], batch.time_ms, kept if n else 1.0)
+            X, w, kept = X[n:], w[n:], 1.0 if n else kept
+            if fall.drifted:
+                kept *= fall.share
+            else:
+                state = _decayed(state, fall.share)
+        state = _learned(again, state, X, w, batch.time_ms, kept)
+    for fall in falls:
+        state = _decayed(state, fall.share)
+    return replace(state, falls=(*live.falls, *own), n_falls=live.n_falls + len(own))
+
+
+def _learned(
+    learner: StreamLearner[Any],
+    state: LearnerState[Any],
+    X: Points,
+    w: Array,
+    time_ms: float,
+    kept: float,
+) -> LearnerState[Any]:
+    if kept < 1.0:
+        learner = replace(learner, forgetting=Cut(learner.forgetting, kept))
+    return learner.update(state, X, w, time_ms=time_ms)[0]
+
+
+def _decayed(state: LearnerState[Any], share: float) -> LearnerState[Any]:
+    return state if state.stats is None else replace(state, stats=decay(state.stats, share))
 
 
 def _with_refit(
@@ -175,4 +247,8 @@ def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> Learner
     if stats is not None and live.stats is not None:
         stats = replace(stats, objective=live.stats.objective, count=live.stats.count)
     drift = replace(state.drift, drifts=live.drift.drifts)
-    return with_coreset_of(live, replace(state, stats=stats, drift=drift, **_clock(live)))
+    state = with_coreset_of(live, replace(state, stats=stats, drift=drift, **_clock(live)))
+    if not live.gathering:
+        return state
+    # The fit to the points since a drift is still pending.
+    return replace(state, gathering=True, sample=live.sample, sample_weight=live.sample_weight)

@@ -29,8 +29,18 @@ def test_thirty_kills_change_no_byte() -> None:
 
 
 def test_a_hung_thread_and_a_parked_model_harm_nobody_else() -> None:
-    command = [sys.executable, "-m", "tests.chaos.stories", "--times", "1", "--seed", "1"]
-    done = subprocess.run(
+    done = chaos("stories", "--times", "1", "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_refits_and_rollbacks_under_kills_count_each_point_once() -> None:
+    done = chaos("refits", "--kills", "3", "--seed", "4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "that of a single pass" in done.stdout
+
+
+def chaos(story: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"tests.chaos.{story}", *options]
+    return subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr

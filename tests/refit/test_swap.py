@@ -258,6 +258,29 @@ def test_what_was_learned_meanwhile_is_learned_again_on_top(site: Site) -> None:
     assert not waiting(site)
 
 
+def test_growth_of_the_mass_since_a_refit_began_counts_once(site: Site) -> None:
+    # Given a model that went back to its first version, and so has the mass of then
+    feed(site, blobs(300))
+    drain(site.write({"m": kmeans(site.stream(), **EAGER)}))
+    feed(site, blobs(1500, seed=1))
+    drain(site)
+    with a_job(site) as (job, _):
+        rollback(job, 1, timeout=10.0)
+    mass = float(site.versions("m")[0].mass.sum())
+    assert site.newest("m").mass.sum() == pytest.approx(mass)
+    assert mass < 600.0
+    # When a refit of all points begins there, and the model learns on before it goes in
+    propose = set_aside(site)
+    feed(site, blobs(600, seed=2))
+    drain(site)
+    propose()
+    drain(site)
+    # Then the refit weighs what the model weighed at its position
+    after = site.newest("m")
+    assert (after.reason, after.points) == ("refit", 2400)
+    assert after.mass.sum() == pytest.approx(mass + 600, rel=1e-9)
+
+
 def test_entries_that_the_worker_refused_for_their_size_are_left_out_here_too(site: Site) -> None:
     # Given a model that has refused large entries, before and after a refit of it has begun
     large = {"f8": bytes(16 * 70_000)}

@@ -1,14 +1,5 @@
-"""A folder with a config.yaml, and a server to use it with."""
+"""The folder and server that the tests of the worker have."""
 
-from __future__ import annotations
+from tests.worker.conftest import site
 
-from pathlib import Path
-
-import pytest
-
-from tests.worker.harness import Site
-
-
-@pytest.fixture
-def site(tmp_path: Path, valkey_url: str, namespace: str) -> Site:
-    return Site(tmp_path, valkey_url, namespace)
+__all__ = ["site"]

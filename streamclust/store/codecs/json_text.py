@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.arrays import MAX_MAGNITUDE, is_weight
 from streamclust.errors import DataError
 from streamclust.number_text import json_hint, number_hint
 from streamclust.store.codecs.common import (
@@ -123,7 +123,7 @@ def _as_text(text: bytes) -> str:
         raise DataError(f"JSON is not UTF-8 at byte {error.start}") from None
 
 
-def _parsed(text: str, offset: int = 0) -> Any:
+def _parsed(text: str, offset: int = 0, whole: str = "") -> Any:
     """Parse a part of a text, which begins at the character `offset`."""
     try:
         return _loads(text)
@@ -131,7 +131,7 @@ def _parsed(text: str, offset: int = 0) -> Any:
         raise DataError("JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
         place = f"at character {error.pos + offset}"
-        raise DataError(f"bad JSON: {error.msg} {place}{json_hint(text)}") from None
+        raise DataError(f"bad JSON: {error.msg} {place}{json_hint(whole or text)}") from None
 
 
 class _Array:
@@ -196,7 +196,7 @@ class _Array:
 
     def _between(self, begin: int, stop: int | None) -> list[Any]:
         end = "" if stop is None else "]"
-        values: list[Any] = _parsed(f"[{self._text[begin:stop]}{end}", begin - 1)
+        values: list[Any] = _parsed(f"[{self._text[begin:stop]}{end}", begin - 1, self._text)
         return values
 
     def _next(self, begin: int) -> tuple[list[Any], int | None, int | None]:
@@ -316,7 +316,7 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
     if layout.weight_key is None:
         return Judged(X, None, np.flatnonzero(~good), lambda at: zip(points_at(at), repeat(None)))
     w, weights_at = _judge_weights(one_value(flat, layout.weight_key), len(good))
-    sane = (w >= 0) & (w <= MAX_MAGNITUDE)
+    sane = is_weight(w)
     X, good = X[sane[good]], good & sane
     bad = np.flatnonzero(~good)
     return Judged(X, w[good], bad, lambda at: zip(points_at(at), weights_at(at), strict=True))

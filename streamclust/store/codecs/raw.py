@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.arrays import MAX_MAGNITUDE, is_weight
 from streamclust.errors import DataError
 from streamclust.store.codecs.common import (
     Array,
@@ -122,7 +122,7 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
         X = np.frombuffer(value, dtype, (rows.stop - start) * D, start * size).reshape(-1, D)
         good[rows] = _are_sane(X).all(axis=1)
         if len(w) == n:
-            good[rows] &= (w[rows] >= 0) & (w[rows] <= MAX_MAGNITUDE)
+            good[rows] &= is_weight(w[rows])
         parts.append(X[good[rows]])
     each = w if len(w) == n else np.broadcast_to(w, n) if len(w) else None
 
