@@ -150,7 +150,7 @@ def checkpoint_of(
         stats=found.stats,
         average=None,
         scaling=scaling,
-        # What the refit may weigh: as much as the model, or the sample that it will begin with.
+        # The maximum mass of the refit: that of the model, or of its warm-up sample.
         best_total=float(at.learner.sample_weight.sum()) if live is None else live.mass,
     )
     position = at.position if whole else {}

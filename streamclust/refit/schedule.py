@@ -65,7 +65,7 @@ def _attempt(job: Job) -> None:
     settings = job.model.refit
     plan = Plan(settings.restarts, seed=job.model.seed)
     request = Request(Selection(Span(latest=settings.last)), plan)
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         report = refit(job, request, Callbacks(stop=job.stop.is_set))
     except StoppedError:
@@ -73,10 +73,10 @@ def _attempt(job: Job) -> None:
     except (StreamclustError, redis.RedisError) as error:
         job.log.warning("refit_failed", error=str(error))
         return
-    _tell(job, report, time.monotonic() - began)
+    _log_report(job, report, time.monotonic() - started)
 
 
-def _tell(job: Job, report: Report, seconds: float) -> None:
+def _log_report(job: Job, report: Report, seconds: float) -> None:
     job.log.info(
         "refit_finished",
         points=report.points,

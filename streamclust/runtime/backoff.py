@@ -73,7 +73,7 @@ class Backoff:
         self._limit = limit
         self._longest = longest
         self._faults = 0
-        self._tried = self._began = self._logged = 0.0
+        self._tried = self._started = self._logged = 0.0
         self._since = ""
 
     def wait(self, error: redis.RedisError) -> None:
@@ -86,8 +86,8 @@ class Backoff:
         """
         now = time.monotonic()
         if self._faults == 0:
-            self._began = now
-        remaining = self._began + self._limit - now
+            self._started = now
+        remaining = self._started + self._limit - now
         if remaining <= 0.0 or not passes(error):
             raise translated(error, self._label) from error
         self._report(error)
@@ -120,7 +120,7 @@ class Backoff:
     def over(self) -> None:
         """Log that the server is back, if it was unavailable."""
         if self._faults:
-            seconds = round(time.monotonic() - self._began, 1)
+            seconds = round(time.monotonic() - self._started, 1)
             self._log.info("server_back", server=self._label, seconds=seconds)
             self._faults = 0
 
