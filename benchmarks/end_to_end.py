@@ -169,7 +169,7 @@ def worker(url: str, stream: str, folder: Path, namespace: str) -> tuple[float, 
         check=True,
     )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    first = next(line for line in lines if line["event"] == "new model")
+    first = next(line for line in lines if line["event"] == "model_created")
     return seconds(lines[-1]) - seconds(first), seconds(first) - began
 
 

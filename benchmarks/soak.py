@@ -214,7 +214,7 @@ def accounts(feed: Feed, log: Path) -> dict[str, Any]:
     place = {entry_id: number for number, entry_id in enumerate(feed.ids)}
     kept = np.ones(feed.entries, bool)
     for line in map(json.loads, log.read_text(encoding="utf-8").splitlines()):
-        if line["event"].startswith("entries lost"):
+        if line["event"] == "gap_detected":
             start = place[line["after"]] + 1
             kept[start : start + line["entries"]] = False
     points = np.array(feed.points)

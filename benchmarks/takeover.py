@@ -36,7 +36,7 @@ def measure(folder: Path, how: str) -> tuple[float, float]:
             _lose(fleet, how)
             worker.wait(lambda: fleet.primary != before)
             named = time.monotonic() - began
-            worker.wait(lambda: worker.events("the server is back"))
+            worker.wait(lambda: worker.events("server_back"))
             points = site.committed("m")
             worker.wait(lambda: site.committed("m") > points)
             return named, time.monotonic() - began

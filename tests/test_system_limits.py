@@ -78,10 +78,10 @@ def test_models_that_find_no_files_are_parked_beside_those_that_did(
         )
     try:
         # Then it says so at the start, and some have failed with that reason
-        wait_until(lambda: events("model failed; trying again"), LIMIT)
-        [warning] = events("the limit of open files is too low for all models")
+        wait_until(lambda: events("model_failed"), LIMIT)
+        [warning] = events("open_files_limited")
         assert warning["limit"] == 40
-        for failed in events("model failed; trying again"):
+        for failed in events("model_failed"):
             assert "this process may have 40 files and connections open" in failed["error"]
         # while others are learned, and all leave in order
         with site.client as client:

@@ -147,7 +147,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from_coreset: bool,
         **kwargs: Any,
     ) -> Any:
-        from streamclust.refit.command import Which
+        from streamclust.refit.command import Selection
         from streamclust.refit.span import Span
 
         if files and (first or last or latest):
@@ -160,7 +160,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(
                 "--from-coreset can't be combined with --data, --from, --to or --last"
             )
-        which = Which(Span(first, last, latest), files, weight_column, from_coreset)
+        which = Selection(Span(first, last, latest), files, weight_column, from_coreset)
         return command(*args, which=which, **kwargs)
 
     return wrapper

@@ -116,7 +116,7 @@ def ingest(
       tail -f points.jsonl | streamclust ingest - --kind jsonl --stream points
     """
     from streamclust.client.ingest import ingest as send
-    from streamclust.runtime.backoff import Patience
+    from streamclust.runtime.backoff import Backoff
     from streamclust.runtime.log import command_log
 
     _check_stream(stream, settings.namespace)
@@ -129,11 +129,10 @@ def ingest(
         ctrl_c,
         point_progress(total) as on_progress,
     ):
-        refused = "the server refuses points; trying again"
-        patience = Patience(server.label, ctrl_c, command_log(), refused, wait)
+        backoff = Backoff(server.label, ctrl_c, command_log(), "points_refused", wait)
 
         def on_sent(points: int) -> None:
-            patience.over()
+            backoff.over()
             if on_progress is not None:
                 on_progress(points)
 
@@ -147,7 +146,7 @@ def ingest(
             rate=rate,
             maxlen=maxlen,
             on_progress=on_sent,
-            on_refusal=patience.wait,
+            on_refusal=backoff.wait,
             stop=ctrl_c,
             label=server.label,
         )

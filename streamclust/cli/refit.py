@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamclust.config import Settings
-    from streamclust.refit.command import Report, Watcher, Which
+    from streamclust.refit.command import Callbacks, Report, Selection
     from streamclust.refit.runs import Pass, Run
 
 
@@ -74,7 +74,7 @@ def refit(
     ctx: click.Context,
     settings: Settings,
     model: str,
-    which: Which,
+    which: Selection,
     restarts: int | None,
     method: str,
     tol: float,
@@ -144,16 +144,16 @@ def refit(
 
 
 @contextmanager
-def _progress(stop: Any) -> Iterator[Watcher]:
+def _progress(stop: Any) -> Iterator[Callbacks]:
     """Show each pass on a terminal."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from streamclust.refit.command import Watcher
+    from streamclust.refit.command import Callbacks
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Watcher(stop=stop)
+        yield Callbacks(stop=stop)
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -166,7 +166,7 @@ def _progress(stop: Any) -> Iterator[Watcher]:
             words[:] = [_pass_words(step)]
             bar.update(task, description=words[-1])
 
-        yield Watcher(on_points, on_pass, stop)
+        yield Callbacks(on_points, on_pass, stop)
 
 
 def _pass_words(step: Pass) -> str:

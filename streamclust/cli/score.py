@@ -14,7 +14,7 @@ from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
-    from streamclust.refit.command import Which
+    from streamclust.refit.command import Selection
     from streamclust.refit.scoring import Score
 
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def score(
     settings: Settings,
     model: str,
-    which: Which,
+    which: Selection,
     as_json: bool,
 ) -> None:
     """Print figures of MODEL, in its current state, on points of its stream or of files.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from streamclust.config import Settings
-    from streamclust.refit.command import Which
+    from streamclust.refit.command import Selection
     from streamclust.refit.runs import Pass
     from streamclust.refit.scoring import Score
     from streamclust.refit.selection import Choice
@@ -55,7 +55,7 @@ def select(
     settings: Settings,
     model: str,
     numbers: str,
-    which: Which,
+    which: Selection,
     restarts: int,
     png: Path | None,
     no_png: bool,

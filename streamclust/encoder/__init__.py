@@ -1,1 +1,1 @@
-"""Vector quantization of live feeds: the codes of each entry, written once, by any number."""
+"""Vector quantization of live feeds by any number of encoders: each entry gets its codes once."""

@@ -1,4 +1,4 @@
-"""Entries of points in, entries of codes out; no connection."""
+"""Turns entries of points into entries of codes, without a connection."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Coded:
-    """What became of a chunk of entries.
+    """The codes of a chunk of entries.
 
     Parameters
     ----------
     entries : sequence of (ID, fields and values)
-        Of the stream of codes.
+        Entries of the stream of codes.
     points : int
-        Points that have a code.
+        Points with a code.
     bad : int
-        Points that have none.
+        Points without a code.
     """
 
     entries: Sequence[tuple[bytes, list[bytes]]]
@@ -47,21 +47,21 @@ class Coded:
 
 
 class Coder:
-    """Gives entries their codes.
+    """Computes the codes of entries.
 
     Parameters
     ----------
     spec : PointsFormat
-        What the settings say of the entries.
+        The settings of the entries.
     top : int
-        Components told for each point; more than K means K.
+        Components per point in the codes; a larger number than K means K.
     labels : sequence of str
-        Fields that are repeated.
+        Fields that are copied into the codes.
     stream : str, optional
-        The stream of points. Entries of one that the model learns from are read as the model
-        learned them; the layout of others is detected.
+        The stream of points. If the model learns from this stream, entries have the layout that the
+        model has learned; else the layout is detected.
     scale : str, optional
-        The setting of the model; None doesn't check it.
+        The setting of the model; None skips the check.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Coder:
         Raises
         ------
         FormatError
-            If the settings contradict what the model was learned with.
+            If the settings contradict those that the model was learned with.
         """
         if model is not self._model:
             self.use(model)
@@ -102,12 +102,12 @@ class Coder:
         return Coded(self._blocks(entries, codes, decoded, model), len(codes), len(decoded.dead))
 
     def use(self, model: Model) -> None:
-        """Take another model, or version, for the entries that follow.
+        """Use another model or version for the following entries.
 
         Raises
         ------
         FormatError
-            If the settings contradict what it was learned with.
+            If the settings contradict those that the model was learned with.
         """
         scale = model.scale if self._scale is None else self._scale
         learned = model.check_settings(self._spec, scale or "none", self._stream)
@@ -120,10 +120,10 @@ class Coder:
     def _points(
         self, entries: Found, codes: Codes, model: Model
     ) -> Sequence[tuple[bytes, list[bytes]]]:
-        """Return entries of codes, for one point each."""
+        """Return the entries of codes, one point per entry."""
 
         def lists() -> list[tuple[bytes, list[bytes]]]:
-            return self._labelled(entries, encode_points(codes, model.version), model)
+            return self._with_labels(entries, encode_points(codes, model.version), model)
 
         if isinstance(entries, Packed):
             return pack_points(
@@ -134,7 +134,7 @@ class Coder:
     def _blocks(
         self, entries: Found, codes: Codes, decoded: Decoded, model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
-        """Return entries of codes, for blocks and for what has bad points too."""
+        """Return the entries of codes where entries are blocks, or have bad points."""
         out, start, places = [], 0, decoded.dead.places()
         bad = decoded.dead.per_entry(len(entries)).tolist()
         for part, count in zip(_parts(codes, decoded.counts), bad, strict=True):
@@ -144,10 +144,10 @@ class Coder:
                 reason = decoded.dead[start].reason
             out.append(encode_fields(whole, model.version, _values(model), reason))
             start += count
-        return self._labelled(entries, out, model)
+        return self._with_labels(entries, out, model)
 
     def refuse(self, entry_id: bytes, reason: str, model: Model) -> Coded:
-        """Return the code of an entry that isn't read: none, and why."""
+        """Return the entry of codes of an entry that isn't read: no code, and the reason."""
         nothing = np.empty((0, model.means.shape[1]))
         top = min(self._top, len(model.means))
         codes = _with_bad(quantize(model.family, model.params, nothing, top), np.zeros(1, np.int64))
@@ -155,7 +155,7 @@ class Coder:
         return Coded([(entry_id, flat + _id_fields(model))], 0, 1)
 
     def _decode(self, entries: Entries, model: Model) -> Decoded:
-        """Return the points; entries are known by their place."""
+        """Return the points; dead points name an entry by its place."""
         D = model.means.shape[1]
         if self._layout is not None and self._layout.n_features != D:
             self._layout = None
@@ -172,19 +172,21 @@ class Coder:
         counts = np.concatenate([nothing, rest.counts])
         return replace(rest, counts=counts, dead=DeadPoints([*dead.parts, *later.parts]))
 
-    def _labelled(
+    def _with_labels(
         self, entries: Found, coded: list[list[bytes]], model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
-        """Return entries of codes: the IDs, the codes, and what is repeated."""
+        """Return the entries of codes: IDs, codes, and copied fields."""
         if more := _id_fields(model):
             coded = [fields + more for fields in coded]
         if not self._labels:
             return list(zip(names(entries), coded, strict=True))
         flats = entries.flats() if isinstance(entries, Packed) else [flat for _, flat in entries]
-        whole = [fields + self._repeated(flat) for fields, flat in zip(coded, flats, strict=True)]
+        whole = [
+            fields + self._label_fields(flat) for fields, flat in zip(coded, flats, strict=True)
+        ]
         return list(zip(names(entries), whole, strict=True))
 
-    def _repeated(self, flat: Sequence[bytes]) -> list[bytes]:
+    def _label_fields(self, flat: Sequence[bytes]) -> list[bytes]:
         names = flat[::2]
         if names != self._names:
             self._names = names
@@ -198,7 +200,7 @@ def _id_fields(model: Model) -> list[bytes]:
 
 
 def too_large(most: int) -> str:
-    """Return why an entry isn't read."""
+    """Return the reason why a large entry isn't read."""
     return f"more than {most} bytes are not read (batch.max_entry_bytes)"
 
 
@@ -220,7 +222,7 @@ def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:
 
 
 def _with_bad(codes: Codes, places: NDArray[np.int64]) -> Codes:
-    """Return codes with -1 at the places, in an entry's block, of points that have none."""
+    """Return the codes of an entry with -1 for bad points, at their `places` in the block."""
     n = len(codes) + len(places)
     good = np.ones(n, bool)
     good[places] = False

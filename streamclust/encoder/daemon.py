@@ -1,4 +1,4 @@
-"""The encoder's process: a thread a stream, signals that set a flag, a clean end."""
+"""The encoder's process: one thread per stream, signals that set a flag, a clean end."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def encode_streams(
     wait: float = 0.0,
     until_idle: bool = False,
 ) -> list[Tally]:
-    """Encode the streams of a model until SIGTERM or Ctrl-C; return what was done for each.
+    """Encode the streams of a model until SIGTERM or Ctrl-C; return the counts of each stream.
 
-    At the start it waits up to `wait` seconds for a server that can't be worked with yet.
+    At the start, wait up to `wait` seconds for a server that can't be used yet.
 
     Raises
     ------
     ConfigError
         If the settings don't have the model.
     StreamclustError
-        If the server can't be used; else the first error that ended a stream; the others are
-        brought to a clean end first.
+        If the server can't be used; else the first error that ended a stream, after a clean end of
+        the other streams.
     """
     if name not in settings.models:
         known = ", ".join(settings.models) or "none"
@@ -53,16 +53,16 @@ def encode_streams(
     stop = threading.Event()
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         jobs = encoder_jobs(settings, server, name, stop, until_idle, log)
-        log.info("encoder started", server=server.label, streams=[job.stream for job in jobs])
+        log.info("encoder_started", server=server.label, streams=[job.stream for job in jobs])
         if not wait_for_server(server, stop, log, wait):
             return []
         with _short_pauses():
             watch = StallWatch(jobs, float(settings.worker.stall))
-            return run_together(jobs, run_encoder, "encoder failed", look=watch.look)
+            return run_together(jobs, run_encoder, "encoder_failed", look=watch.look)
 
 
 class StallWatch:
-    """Logs which encoders make no progress. Others take over the entries that such a one holds.
+    """Logs encoders without progress. Other encoders take over the entries of a stalled encoder.
 
     Parameters
     ----------
@@ -77,24 +77,24 @@ class StallWatch:
         self._stalled: set[str] = set()
 
     def look(self) -> None:
-        """Log what has changed since the last look."""
+        """Log the encoders that have stalled or resumed since the last call."""
         for job in self._jobs:
             _, age = job.activity.slowest()
             if age > self._stall and job.stream not in self._stalled:
                 self._stalled.add(job.stream)
                 reason = f"the encoder has made no progress for {age:.0f} s (worker.stall)"
-                job.log.error("stalled; other encoders take its entries over", error=reason)
+                job.log.error("encoder_stalled", error=reason)
             elif age <= self._stall and job.stream in self._stalled:
                 self._stalled.remove(job.stream)
-                job.log.info("the encoder makes progress again")
+                job.log.info("encoder_resumed")
 
 
 @contextmanager
 def _short_pauses() -> Iterator[None]:
-    """Keep the garbage collector off what is there already.
+    """Exclude the existing objects from garbage collection.
 
-    Modules, classes and settings are most of what a full collection would look at, for tens of
-    milliseconds in which no entry gets its codes.
+    Most objects are modules, classes and settings. A full collection would search them for tens of
+    milliseconds, in which no entry gets its codes.
     """
     gc.collect()
     gc.freeze()
@@ -112,7 +112,7 @@ def encoder_jobs(
     until_idle: bool,
     log: structlog.typing.FilteringBoundLogger,
 ) -> list[Job]:
-    """Return what is to be done for each stream of a model."""
+    """Return one job for each stream of a model."""
     keys, model = Keys(settings.namespace, name), settings.models[name]
     streams = model.encode.streams or model.streams
     one = len(streams) == 1

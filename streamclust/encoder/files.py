@@ -1,4 +1,4 @@
-"""Files of points to files of codes, and back."""
+"""Encodes files of points to files of codes, and decodes them."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from streamclust.store.published import Model
 
 MOST_BYTES = 1 << 30
-"""Bytes of codes in a file, 1 GiB: they are held in memory."""
+"""Maximum bytes of codes per file, 1 GiB: they are held in memory."""
 
 _PART_CELLS = 1 << 20
-"""Numbers that are decoded at a time."""
+"""Numbers per part that is decoded."""
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of a file.
+    """The size and the distortion of a file of codes.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class FileReport:
     file_bytes : int
         Size of the file of codes, with its header and codebook.
     ratio : float
-        The points as float32, over that size.
+        Size of the points as float32, divided by `file_bytes`.
     psnr : float or None
-        In dB; of a picture.
+        Of a picture, in dB.
     """
 
     model: str
@@ -90,7 +90,7 @@ def encode_file(
     peak: float = 255.0,
     on_progress: Callable[[int], object] | None = None,
 ) -> FileReport:
-    """Write the codes of points to a file; it is there whole, or not at all.
+    """Write the codes of points to a file; after an error, no file is left.
 
     Parameters
     ----------
@@ -98,11 +98,11 @@ def encode_file(
     chunks : iterable of arrays of shape (n, D)
     out : Path
     codebook : bool, default=True
-        Keep the centroids in the file; else it names the model and its version.
+        Store the centroids in the file; else the file names the model and its version.
     picture : tuple of int, optional
         Height, width and channels, if the points are pixels.
     peak : float, default=255
-        The value of white in them.
+        The value of white in the picture.
     on_progress : callable, optional
         Called with the number of points so far.
 
@@ -135,7 +135,7 @@ def encode_file(
 
 
 def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, Array]:
-    """Return the header of a file of codes, and the points that they stand for, shape (N, D).
+    """Return the header of a file of codes, and the decoded points, shape (N, D).
 
     Parameters
     ----------
@@ -146,9 +146,9 @@ def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, 
     Raises
     ------
     DataError
-        If the file can't be read, or the model has been begun anew since.
+        If the file can't be read, or the model was created again since.
     FormatError
-        If it holds something else, or far more points than a file of its size should.
+        If the file is damaged, or has far more points than its size allows.
     """
     header, _, parts = decode_parts(path, find)
     return header, np.concatenate(list(parts))
@@ -164,8 +164,8 @@ def decode_parts(
         model = find(header.model, header.version)
         if model.model_id and header.model_id not in (0, model.model_id):
             raise DataError(
-                f"{path} holds codes by an earlier model {header.model!r}, which was begun anew "
-                f"since: version {header.version} is another one now"
+                f"{path} holds codes by an earlier model {header.model!r}, which was created "
+                f"again since: version {header.version} is another one now"
             )
         codebook = model.means
         try:
@@ -199,9 +199,9 @@ def write_points(out: Path, X: Array, features: tuple[str, ...]) -> None:
 def write_parts(
     out: Path, parts: Iterable[Array], shape: tuple[int, ...], features: tuple[str, ...]
 ) -> None:
-    """Write points that come in parts, of `shape` (N, D) in all; see `write_points`.
+    """Write points given in parts; `shape` is their (N, D). See `write_points`.
 
-    In CSV the names of features are safe cells: see `streamclust.text.csv_cell`.
+    In CSV, names of features are escaped: see `streamclust.text.csv_cell`.
     """
     with new_file(out) as file:
         if out.suffix.lower() == ".npy":

@@ -1,10 +1,10 @@
-"""One encoder of one stream: read a share, give it codes, write and acknowledge it in its turn.
+"""One encoder of one stream: read a batch, compute its codes, write and acknowledge it in its turn.
 
-Codes are worked out side by side and written in the order of the stream. While it is an encoder's
-turn, each round trip writes one share and brings the next. Whatever goes wrong, the way back is the
-same: read again, from the oldest on, what this encoder has and has not finished.
+Encoders compute codes in parallel and write them in the order of the stream. During an encoder's
+turn, each round trip writes the codes of one batch and reads the next batch. The recovery from
+every fault is the same: read the entries that this encoder has not finished again, oldest first.
 Entries and codes of a session belong to one history of the server's data, so that no codes are
-written of entries that the next primary doesn't have.
+written for entries that the next primary doesn't have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streamclust.encoder.coding import Coded, Coder, too_large
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import points_format
-from streamclust.runtime.backoff import Patience
+from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job as ModelJob
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.exchange import open_exchange
@@ -41,36 +41,36 @@ if TYPE_CHECKING:
     from streamclust.store.published import Model
 
 _BLOCK_MS = 250
-"""How long a read may wait for entries, so that a request to stop is seen."""
+"""Milliseconds that a read may wait for entries; then the loop checks for a request to stop."""
 
 _SHARE = 1024
-"""Entries taken at a time, at most: the first one's code waits for the last one's."""
+"""Maximum entries per read: the code of the first entry waits for that of the last one."""
 
 _TURN_MS = 100
-"""How long to wait for another's codes before looking whether that encoder still lives."""
+"""Milliseconds to wait for another encoder's codes before checking whether it is alive."""
 
 _LOOK_SECONDS = 1.0
-"""Time between looks whether the model was begun anew, and so has lower versions."""
+"""Seconds between checks whether the model was created again, and so has lower versions."""
 
 _LOOK_BYTES = 1 << 18
-"""A look brings the newest version whole. So it comes a second later for each such part of it,"""
+"""A check reads the whole newest version. So its pause grows by one second per this many bytes."""
 
 _LONGEST_LOOK = 10.0
-"""and at the latest after so many seconds."""
+"""Maximum seconds between two checks."""
 
 _FORGOTTEN = 10
-"""Without a sign for so many times `takeover`, an encoder that has nothing unfinished is removed
-from the group."""
+"""An encoder that has no unfinished entries and was inactive for this many times `takeover` is
+removed from the group."""
 
-_SAY_SECONDS = 10.0
-"""Time between two lines of the log that say how far it is."""
+_LOG_SECONDS = 10.0
+"""Seconds between two log lines with the counts."""
 
 _START = {"earliest": "0", "latest": "$"}
 
 
 @dataclass(frozen=True)
 class Job(ModelJob):
-    """What an encoder needs to know, beside what a worker does.
+    """One stream of a model to encode.
 
     Parameters
     ----------
@@ -89,25 +89,25 @@ class Job(ModelJob):
 
 @dataclass
 class Tally:
-    """What one encoder did.
+    """The counts of one encoder.
 
     Parameters
     ----------
     stream : str
     entries : int
-        Entries of codes that it wrote.
+        Entries of codes that this encoder wrote.
     points : int
-        Points in them that have a code.
+        Points with a code in these entries.
     bad : int
-        Points in them that can't be read.
+        Points without a code in these entries, because they can't be read.
     repeated : int
-        Entries whose codes another had written before it.
+        Entries whose codes another encoder had written before.
     taken_over : int
-        Entries that another had left.
+        Entries that another encoder had left unfinished.
     gone : int
         Entries that were deleted or trimmed before they had codes.
     unknown_gaps : int
-        How often entries were trimmed whose number the server didn't tell.
+        Gaps whose number of entries the server could not report.
     version : int
         Newest version of the model that was used.
     """
@@ -124,14 +124,14 @@ class Tally:
 
 
 def run_encoder(job: Job) -> Tally:
-    """Encode one stream until the job says stop or, with `until_idle`, all is done.
+    """Encode one stream until the job stops or, with `until_idle`, all entries have codes.
 
     Raises
     ------
     StreamclustError
         If the server can't be used at all, or with `until_idle` if there is no model.
     """
-    patience = Patience(job.server.label, job.stop, job.log)
+    backoff = Backoff(job.server.label, job.stop, job.log)
     tally, name = Tally(job.stream), member_name()
     share = min(job.model.batch.least, _SHARE)
     size = ReadSize(most=share, on_less=warn_of_less(job.log))
@@ -142,14 +142,14 @@ def run_encoder(job: Job) -> Tally:
                 job.server.session() as server,
                 _encoder(job, server, tally, name, size) as encoder,
             ):
-                if encoder.work(patience):
+                if encoder.work(backoff):
                     break
         except redis.RedisError as error:
             if str(error).startswith("NOGROUP"):
-                job.log.warning("the stream, or its group, was deleted; joining again")
+                job.log.warning("group_lost")
             else:
-                patience.wait(error)
-    job.log.info("encoder leaves", **asdict(tally))
+                backoff.wait(error)
+    job.log.info("encoder_stopped", **asdict(tally))
     return tally
 
 
@@ -157,20 +157,20 @@ def run_encoder(job: Job) -> Tally:
 def _encoder(
     job: Job, server: Server, tally: Tally, name: str, size: ReadSize
 ) -> Iterator[_Encoder]:
-    """Hand back in the end what isn't finished, unless the same encoder goes on in a moment."""
-    encoder, goes_on = _Encoder(job, server, tally, name, size), False
+    """Return unfinished entries at the end, unless this encoder continues after a short fault."""
+    encoder, continues = _Encoder(job, server, tally, name, size), False
     try:
         yield encoder
     except redis.RedisError as error:
-        goes_on = passes(error)
+        continues = passes(error)
         raise
     finally:
-        if not goes_on:
+        if not continues:
             encoder.leave()
 
 
 class _Encoder:
-    """One session: what it knows of the server is of no use in the next one."""
+    """One session. Its knowledge of the server is not valid in the next session."""
 
     def __init__(self, job: Job, server: Server, tally: Tally, name: str, size: ReadSize) -> None:
         self._job = job
@@ -187,14 +187,14 @@ class _Encoder:
         self._coder = Coder(spec, encode.top, encode.labels, job.stream, settings.scale)
         self._takeover_ms = int(settings.encode.takeover * 1000)
         self._model: Model | None = None
-        self._held = Delivery([])  # read together with the last write
+        self._held = Delivery([])  # read in the round trip of the last write
         self._behind = True
-        self._said = self._looked = time.monotonic()
-        self._look_due = self._looked + _LOOK_SECONDS  # for a model that was begun anew
+        self._logged = self._looked = time.monotonic()
+        self._look_due = self._looked + _LOOK_SECONDS  # for a model that was created again
         self.tally = tally
 
-    def work(self, patience: Patience) -> bool:
-        """Encode; say whether all is done."""
+    def work(self, backoff: Backoff) -> bool:
+        """Encode; return whether all entries have codes."""
         start = self._job.model.start
         self._member.join(_START.get(start, start))
         self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
@@ -207,14 +207,14 @@ class _Encoder:
                 self._look(self._model)
             if self._behind:
                 self._catch_up(self._model)
-            elif self._go_on(self._model) and self._nothing_left():
+            elif self._write_and_read(self._model) and self._nothing_left():
                 return True
-            patience.going_well()
-            self._say()
+            backoff.going_well()
+            self._log_counts()
         return False
 
     def leave(self) -> None:
-        """Hand back what isn't finished."""
+        """Return unfinished entries to the group."""
         with suppress(redis.RedisError):
             self._member.leave()
 
@@ -222,16 +222,16 @@ class _Encoder:
         """Wait for the first version."""
         client, keys = self._client, self._job.keys
         if self._job.until_idle:
-            read_model(client, keys)  # says what is missing
+            read_model(client, keys)  # raises an error that names what is missing
         self._follow(newer(client, keys, 0))
         if self._model is None:
-            self._job.log.info("waiting for the first version of the model")
+            self._job.log.info("model_awaited")
         while self._model is None and not self._job.stop.is_set():
             self._job.activity.moved()
             client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
             self._follow(newer(client, keys, 0))
         if self._model is not None:
-            self._job.log.info("encoding", version=self._model.version, codes=self._job.key)
+            self._job.log.info("encoding_started", version=self._model.version, codes=self._job.key)
 
     def _follow(self, found: Model | None) -> None:
         before = self._model
@@ -239,15 +239,13 @@ class _Encoder:
             return
         if before is not None and found.replaces(before):
             self._job.log.warning(
-                "another model has this name now: it was begun anew, or the server lost versions",
-                version=found.version,
-                before=before.version,
+                "model_replaced", version=found.version, previous_version=before.version
             )
         self._coder.use(found)
         self._model, self.tally.version = found, found.version
 
     def _look(self, model: Model) -> None:
-        """Look whether the newest version is a lower one, of a model that was begun anew."""
+        """Check whether the newest version is a lower one, of a model that was created again."""
         found = newest_but(self._client, self._job.keys, model)
         if found is not None and (found.version > model.version or found.replaces(model)):
             self._follow(found)
@@ -257,7 +255,7 @@ class _Encoder:
         self._look_due = time.monotonic() + pause
 
     def _catch_up(self, model: Model) -> None:
-        """Finish the oldest of what this encoder has and has not finished, if there is any."""
+        """Finish the oldest unfinished entries of this encoder, if it has any."""
         own = self._member.read_own()
         self._behind = bool(own)
         if own:
@@ -268,8 +266,8 @@ class _Encoder:
             if self._settle(share, coded, self._exchange.write(share)):
                 self._count_gone(len(delivery.gone))
 
-    def _go_on(self, model: Model) -> bool:
-        """Write what is in hand, and read what comes next; say whether nothing is there to do."""
+    def _write_and_read(self, model: Model) -> bool:
+        """Write the codes in hand, read the next entries; return whether there is nothing to do."""
         coded, share = self._coded(self._held, model)
         self._held = Delivery([])
         if self._job.stop.is_set():
@@ -280,14 +278,14 @@ class _Encoder:
         settle = partial(self._settle, share, coded)
         answer = self._exchange.go_on(share, settle, model.version, waits)
         self._follow(answer.model)
-        self._tell_gap(answer.gap)
+        self._count_gap(answer.gap)
         if not self._behind:
             self._behind = answer.delivery is None
             self._held = answer.delivery or self._held
         return not (self._held or self._behind)
 
     def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, Share]:
-        """Return the codes of entries, and what is to be written and acknowledged."""
+        """Return the codes of entries, and the entries to write and acknowledge."""
         passing("coding")
         if delivery.too_large:
             coded = self._coder.refuse(delivery.ids[0], too_large(self._largest), model)
@@ -301,9 +299,9 @@ class _Encoder:
         return coded, sorted([*coded.entries, *gone], key=lambda entry: order(entry[0]))
 
     def _settle(self, share: Share, coded: Coded, written: Written) -> bool:
-        """See to it that a share is written when its turn has come, and count it.
+        """Write a batch of codes when its turn has come, and count it.
 
-        False if the wait for it was broken off; it is to be read again.
+        Return False if the wait for the turn was interrupted: the entries are read again later.
         """
         while written.entries is None:
             if not self._turn_may_come(written.last):
@@ -316,8 +314,8 @@ class _Encoder:
     def _turn_may_come(self, last: str) -> bool:
         """Wait for codes after `last`.
 
-        False if the wait was broken off: by a request to stop, or because entries were taken over
-        that come first.
+        Return False if the wait was interrupted: by a request to stop, or because this encoder took
+        over earlier entries.
         """
         self._job.activity.moved()
         if self._job.stop.is_set():
@@ -328,12 +326,12 @@ class _Encoder:
             return not self._take_over()
         return True
 
-    def _tell_gap(self, gap: Gap | None) -> None:
+    def _count_gap(self, gap: Gap | None) -> None:
         if gap is not None:
             self.tally.gone += gap.entries or 0
             self.tally.unknown_gaps += gap.entries is None
-            event, told = gap_words(gap)
-            self._job.log.warning(event, after=gap.after, **told)
+            event, fields = gap_words(gap)
+            self._job.log.warning(event, after=gap.after, **fields)
 
     def _count(self, written: int, coded: Coded) -> None:
         tally = self.tally
@@ -346,23 +344,23 @@ class _Encoder:
     def _count_gone(self, gone: int) -> None:
         if gone:
             self.tally.gone += gone
-            self._job.log.warning("gap: entries were gone before they had codes", count=gone)
+            self._job.log.warning("gap_detected", entries=gone)
 
     def _take_over(self) -> bool:
-        """Take what a dead encoder has left; say whether there was anything.
+        """Take over the entries of a dead encoder; return whether there were any.
 
-        Dead encoders that have nothing left are removed from the group.
+        Dead encoders without unfinished entries are removed from the group.
         """
         taken, gone = self._member.take_over(self._takeover_ms)
         self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
         if taken:
             self.tally.taken_over += taken
-            self._job.log.warning("took over what another encoder had left", entries=taken)
+            self._job.log.warning("entries_taken_over", entries=taken)
         self._count_gone(gone)
         return bool(taken or gone)
 
     def _nothing_left(self) -> bool:
-        """Look after what others left, now and then; say whether to leave because all is done."""
+        """Take over entries of dead encoders from time to time; return whether all is done."""
         if self._job.until_idle and self._member.idle:
             return True
         now = time.monotonic()
@@ -371,8 +369,8 @@ class _Encoder:
             self._behind = self._take_over()
         return False
 
-    def _say(self) -> None:
+    def _log_counts(self) -> None:
         now = time.monotonic()
-        if now - self._said >= _SAY_SECONDS:
-            self._said = now
-            self._job.log.info("encoded", **asdict(self.tally))
+        if now - self._logged >= _LOG_SECONDS:
+            self._logged = now
+            self._job.log.info("entries_encoded", **asdict(self.tally))

@@ -1,8 +1,8 @@
-"""Codes in a file: ceil(log2 K) bits a point, with the codebook or the name of the model.
+"""Codes in a file: ceil(log2 K) bits per point, with the codebook or the name of the model.
 
 The container is safetensors: ``codes``, the packed bits (uint8, the highest bit first), and
 ``codebook``, the centroids or means (float64, shape (K, D)), unless the file only names the model.
-Its JSON (see `streamclust.store.payload`) says what `Header` says.
+Its JSON (see `streamclust.store.payload`) has the fields of `Header`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FORMAT = "streamclust.codes/1"
 
 MOST_EXPANSION = 4096
-"""Where the points of a file are larger than 1 GiB: their bytes over the file's, at most."""
+"""Maximum bytes of the points divided by the bytes of the file, where the points exceed 1 GiB."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _MOST_POINTS = 1 << 53
@@ -37,28 +37,28 @@ _MOST_COMPONENTS = 1 << 31
 
 @dataclass(frozen=True)
 class Header:
-    """What a file of codes says of itself.
+    """The header of a file of codes.
 
     Parameters
     ----------
     model : str
-        Name of the model, and
+        Name of the model.
     version : int
-        its version.
+        Version of the model.
     n : int
         Number of points.
     n_components : int
         K.
     features : tuple of str
-        Names of the features, if there are any.
+        Names of the features; may be empty.
     distortion : float
         Mean squared distance J / N.
     picture : tuple of int or None
         Height, width and channels, if the points are the pixels of a picture, row by row.
     peak : float
-        The value of white in such a picture, in the model's units.
+        The value of white in the picture, in the model's units.
     model_id : int
-        Of the model, where the file names it instead of holding its centroids; 0 if not known.
+        Of the model, if the file has no codebook; 0 if not known.
     """
 
     model: str
@@ -73,22 +73,22 @@ class Header:
 
     @property
     def bits(self) -> int:
-        """Bits a point, ceil(log2 K)."""
+        """Bits per point, ceil(log2 K)."""
         return bits_of(self.n_components)
 
 
 def bits_of(n_components: int) -> int:
-    """Return ceil(log2 K), the bits that tell K codes apart."""
+    """Return ceil(log2 K), the bits per code."""
     return (n_components - 1).bit_length()
 
 
 class Packer:
-    """Packs codes that come in pieces.
+    """Packs codes that are added in parts.
 
     Parameters
     ----------
     bits : int
-        Bits a code.
+        Bits per code.
     """
 
     def __init__(self, bits: int) -> None:
@@ -99,12 +99,12 @@ class Packer:
     def add(self, index: NDArray[np.int32]) -> None:
         """Append codes."""
         codes = np.concatenate([self._rest, index])
-        whole = len(codes) // 8 * 8  # so many fill whole bytes, whatever the bits
+        whole = len(codes) // 8 * 8  # a multiple of 8 codes fills whole bytes
         self._bytes += _packed(codes[:whole], self._bits)
         self._rest = codes[whole:]
 
     def done(self) -> NDArray[np.uint8]:
-        """Return all of them; the last byte is filled up with zeros."""
+        """Return the packed codes; the last byte is padded with zeros."""
         return np.frombuffer(self._bytes + _packed(self._rest, self._bits), np.uint8)
 
 
@@ -114,7 +114,7 @@ def _packed(codes: NDArray[np.int32], bits: int) -> bytes:
 
 
 def unpack_codes(data: NDArray[np.uint8], bits: int, n: int) -> NDArray[np.int32]:
-    """Return the first `n` codes of what a `Packer` packed."""
+    """Return the first `n` codes that a `Packer` packed."""
     if len(data) != -(-n * bits // 8):
         raise ValueError(f"{len(data)} bytes for {n} codes of {bits} bits")
     planes = np.unpackbits(data, count=n * bits).reshape(n, bits)
@@ -125,7 +125,7 @@ def unpack_codes(data: NDArray[np.uint8], bits: int, n: int) -> NDArray[np.int32
 
 
 def to_bytes(header: Header, packed: NDArray[np.uint8], codebook: Array | None) -> bytes:
-    """Return the file."""
+    """Return the bytes of the file."""
     arrays: dict[str, NDArray[Any]] = {"codes": packed}
     if codebook is not None:
         arrays["codebook"] = codebook
@@ -136,25 +136,25 @@ def to_bytes(header: Header, packed: NDArray[np.uint8], codebook: Array | None) 
 
 
 def from_bytes(data: bytes, where: str) -> tuple[Header, NDArray[np.int32], Array | None]:
-    """Return the header, the codes and, if it is there, the codebook.
+    """Return the header, the codes, and the codebook or None.
 
     Raises
     ------
     FormatError
-        If the bytes are damaged or something else; `where` is named.
+        If the bytes are damaged or of another format; the message names `where`.
     """
     header, packed, codebook = parse(data, where)
     return header, unpack_codes(packed, header.bits, header.n), codebook
 
 
 def parse(data: bytes, where: str) -> tuple[Header, NDArray[np.uint8], Array | None]:
-    """Return the header, the packed codes and, if it is there, the codebook; all of them fit.
+    """Return the header, the packed codes, and the codebook or None, after checking all of them.
 
     Raises
     ------
     FormatError
-        If the bytes are damaged or something else, or stand for far more points than a file of
-        this size should; `where` is named.
+        If the bytes are damaged or of another format, or have far more points than their size
+        allows; the message names `where`.
     """
     arrays, meta = unpack(data, FORMAT, where)
     try:
@@ -183,7 +183,7 @@ def check_codebook(codebook: NDArray[Any], header: Header) -> None:
     Raises
     ------
     ValueError
-        If its shape isn't (K, D), it isn't finite float64, or it has another number of features.
+        If its shape isn't (K, D), its values aren't finite float64, or D isn't the header's.
     """
     K, D = header.n_components, len(header.features)
     shape = codebook.shape
@@ -194,7 +194,7 @@ def check_codebook(codebook: NDArray[Any], header: Header) -> None:
 
 
 def _header(meta: dict[str, Any]) -> Header:
-    """Return the header of a file that anybody may have written."""
+    """Return the header from untrusted JSON."""
     header = Header(
         model=_checked(meta["model"], str, lambda name: _NAME.fullmatch(name) is not None),
         version=_checked(meta["version"], int, lambda version: version >= 1),

@@ -1,4 +1,4 @@
-"""Pictures as points: a pixel is one, its channels are the features."""
+"""Pictures as points: each pixel is a point, its channels are the features."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
 
 _MODES = {1: "L", 3: "RGB"}
-"""How Pillow calls pictures of so many channels."""
+"""Number of channels -> Pillow's name of the mode."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""Formats that are read; others start programs, or are seldom photographs."""
+"""Formats that are read. Other formats start programs, or are rarely used for photographs."""
 
 MOST_PIXELS = 89_478_485
-"""Pixels of a picture that is read: where Pillow warns of a file made to fill the memory."""
+"""Maximum pixels of a picture: from there, Pillow warns of files made to fill the memory."""
 
 
 def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
@@ -42,14 +42,14 @@ def read_picture(path: str | Path, channels: int) -> NDArray[np.uint8]:
         raise DataError(f"the model has {channels} features; a picture has 1 (grey) or 3 (RGB)")
     Image = _pillow()
     with open_regular(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sizes, which are checked here, and of damaged tags
+        warnings.simplefilter("ignore")  # about sizes (checked here) and damaged tags
         try:
             with Image.open(file, formats=_FORMATS) as picture:
                 _check_size(path, *picture.size)
                 pixels = np.asarray(picture.convert(_MODES[channels]), np.uint8)
         except (DataError, MemoryError):
             raise
-        except Exception as error:  # what Pillow's readers of formats may raise isn't documented
+        except Exception as error:  # the errors of Pillow's readers aren't documented
             raise DataError(f"can't read the picture {path}: {error}") from None
     return pixels.reshape(*pixels.shape[:2], channels)
 

@@ -1,1 +1,1 @@
-"""Full-batch Lloyd or EM over the retained stream or files, and the way into the live model."""
+"""Full-batch Lloyd or EM over the retained stream or files, to replace the live parameters."""

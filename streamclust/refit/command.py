@@ -1,4 +1,4 @@
-"""A refit from beginning to end: read, search, compare, and hand over."""
+"""A refit from start to end: read the points, search, compare, and deliver the result."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.fitting.restarts import fit
 from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
-from streamclust.refit.delivery import alone, checkpoint_of, deliver, load
+from streamclust.refit.delivery import checkpoint_of, deliver, load, refit_lock
 from streamclust.refit.medoids import search_medoids
-from streamclust.refit.persistence import Persistence
+from streamclust.refit.retries import Retries
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
-from streamclust.refit.sources import Checked, Files, Remembered, StreamRange
+from streamclust.refit.sources import Checked, CoresetSource, Files, StreamRange
 from streamclust.refit.span import resolve
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_learner, points_format
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import StreamLearner
-    from streamclust.refit.data import Gathered
-    from streamclust.refit.delivery import Delivered
-    from streamclust.refit.runs import Found, Pass, Plan, Run
+    from streamclust.refit.data import Dataset
+    from streamclust.refit.delivery import Handover
+    from streamclust.refit.runs import Pass, Plan, Run, SearchResult
     from streamclust.refit.scoring import Score
     from streamclust.refit.sources import Source
     from streamclust.refit.span import Span
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Which:
-    """Which points: a part of the model's streams, or files.
+class Selection:
+    """The points of a refit: a part of the model's streams, files, or the coreset.
 
     Parameters
     ----------
     span : Span
-        Part of the streams; of no use with files.
+        The part of the streams; ignored with files.
     files : sequence of Path
-        Instead of the streams.
+        Files to read instead of the streams.
     weight_column : str or None
         Of the files.
     from_coreset : bool
-        The model's own coreset instead.
+        Whether the points are the model's own coreset.
     """
 
     span: Span
@@ -63,25 +63,25 @@ class Which:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be refitted, and on what.
+    """The points and the options of a refit.
 
     Parameters
     ----------
-    which : Which
+    selection : Selection
     plan : Plan
     medoids : bool
-        By K-medoids instead of Lloyd or EM.
+        Whether to fit by K-medoids instead of Lloyd or EM.
     dry_run : bool
-        Compare only.
+        Whether to compare only, and leave the model unchanged.
     force : bool
-        Swap also what is no better.
+        Whether to deliver also a refit that is no better.
     keep_best : bool
-        When stopped, go on with the best so far.
+        Whether to continue with the best result so far after a stop.
     timeout : float
         Seconds to wait for the worker.
     """
 
-    which: Which
+    selection: Selection
     plan: Plan
     medoids: bool = False
     dry_run: bool = False
@@ -92,28 +92,28 @@ class Request:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it.
+    """The result of a refit.
 
     Parameters
     ----------
     source : str
-        Where the points were from.
+        The source of the points.
     objective : str
-        What the losses are of: 'inertia', 'log_likelihood' (its negative), or 'distance'.
+        The kind of the losses: 'inertia', 'log_likelihood' (its negative), or 'distance'.
     points : int
     in_memory : bool
-        Whether they were kept, or read again for each pass.
+        Whether the points were kept in memory; else they were read again for each pass.
     live_loss, loss : float or None, float
-        Per point of the live model and of the refit, on the same points. K-means that scales its
-        features has them in scaled units.
+        Loss per point of the live model and of the refit, on the same points. For K-means that
+        scales its features, the losses are in scaled units.
     better : bool
-        Whether the refit's is lower.
+        Whether the loss of the refit is lower.
     runs : tuple of Run
     stopped : bool
     on_top : bool
-        Whether what the model learned since the refit began is learned on top of it.
-    delivered : Delivered or None
-        None if the model was left as it was.
+        Whether the worker learns the points since the start of the refit on top of the refit.
+    delivered : Handover or None
+        None if the model is unchanged.
     """
 
     source: str
@@ -126,21 +126,21 @@ class Report:
     runs: tuple[Run, ...]
     stopped: bool
     on_top: bool
-    delivered: Delivered | None
+    delivered: Handover | None
 
 
 @dataclass(frozen=True)
-class Watcher:
-    """Who wants to see how it goes, and may stop it.
+class Callbacks:
+    """Functions that a refit calls to report progress, and to ask whether to stop.
 
     Parameters
     ----------
     on_points : callable
-        Given the points read so far.
+        Given the number of points read so far.
     on_pass : callable
-        Given each pass over them.
+        Given each pass over the points.
     stop : callable
-        Whether to stop.
+        Returns whether to stop.
     """
 
     on_points: Callable[[int], None] = lambda _: None
@@ -148,8 +148,8 @@ class Watcher:
     stop: Callable[[], bool] = lambda: False
 
 
-def refit(job: Job, request: Request, watcher: Watcher) -> Report:
-    """Fit a model anew to the retained stream or to files, and swap it in if it is better.
+def refit(job: Job, request: Request, callbacks: Callbacks) -> Report:
+    """Refit a model to the retained stream or to files, and deliver the refit if it is better.
 
     Raises
     ------
@@ -158,37 +158,39 @@ def refit(job: Job, request: Request, watcher: Watcher) -> Report:
     TooFewPointsError
         If there are no points, or fewer distinct ones than components.
     BusyError
-        If another refit is at work, or the worker doesn't answer.
+        If another refit is running, or the worker doesn't answer.
     StoppedError
-        If it was stopped and `keep_best` is off, or there was no result yet.
+        If the refit was stopped, and `keep_best` is off or there was no result yet.
     """
     if request.dry_run:
-        return _refit(job, request, watcher, load(job, job.server.client()))
-    # What was read at a primary that has been replaced must not be proposed to the next one.
+        return _refit(job, request, callbacks, load(job, job.server.client()))
+    # A refit of points of a replaced primary must not be proposed to the next primary.
     with job.server.session() as server:
         job, client = replace(job, server=server), server.client()
         activity, stall = Activity(), float(job.settings.worker.stall)
-        with alone(client, job.keys, lambda: activity.slowest()[1] <= stall):
-            return _refit(job, request, _noting(watcher, activity), load(job, client))
+        with refit_lock(client, job.keys, lambda: activity.slowest()[1] <= stall):
+            return _refit(job, request, _recording(callbacks, activity), load(job, client))
 
 
-def _noting(watcher: Watcher, activity: Activity) -> Watcher:
-    """Return a watcher that records progress too: one that hangs must not keep others out."""
+def _recording(callbacks: Callbacks, activity: Activity) -> Callbacks:
+    """Return callbacks that also record progress: a refit that hangs must not block others."""
 
-    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*arguments: Any) -> Any:
+    def recording(call: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(*arguments: Any) -> Any:
             activity.moved()
             return call(*arguments)
 
-        return noted
+        return recorded
 
-    return Watcher(noting(watcher.on_points), noting(watcher.on_pass), noting(watcher.stop))
+    return Callbacks(
+        recording(callbacks.on_points), recording(callbacks.on_pass), recording(callbacks.stop)
+    )
 
 
-def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Report:
-    opened = open_source(job, request.which, at, watcher.stop)
+def _refit(job: Job, request: Request, callbacks: Callbacks, at: Checkpoint) -> Report:
+    opened = open_source(job, request.selection, at, callbacks.stop)
     learner = make_learner(job.model)
-    raw = gather(opened.source, request.plan.seed, on_points=watcher.on_points)
+    raw = gather(opened.source, request.plan.seed, on_points=callbacks.on_points)
     points = raw.scaled(_scaling(learner, at, raw))
     live = learner.published(at.learner)
     family = _sized(learner.family, live, points, request.plan)
@@ -196,23 +198,23 @@ def _refit(job: Job, request: Request, watcher: Watcher, at: Checkpoint) -> Repo
         found = search_medoids(family, points, live, request.plan)
     else:
         found = search(
-            family, points, live, request.plan, on_pass=watcher.on_pass, stop=watcher.stop
+            family, points, live, request.plan, on_pass=callbacks.on_pass, stop=callbacks.stop
         )
     if found.stopped and not request.keep_best:
         raise StoppedError("interrupted; nothing was changed")
     report = _report(opened, points, found, request, family)
     if request.dry_run or not (report.better or request.force):
         return report
-    # A stop that was asked for is done with; another one is the terminal's.
-    stop = (lambda: False) if found.stopped else watcher.stop
+    # The refit has handled this stop; the delivery doesn't stop for it again.
+    stop = (lambda: False) if found.stopped else callbacks.stop
     proposal = checkpoint_of(found, at, points.scaling, whole=opened.whole)
     return replace(report, delivered=deliver(job, proposal, request.timeout, stop))
 
 
-def _sized(family: Family[Any], live: Any | None, points: Gathered, plan: Plan) -> Family[Any]:
-    """Return the family with the number of components that the model has now, if it adapts.
+def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -> Family[Any]:
+    """Return the family with the current number of components, if K adapts.
 
-    Of one that is still warming up it is what suits a sample of the points.
+    During the warm-up, K is the number that suits a sample of the points.
     """
     if family.fewest is None:
         return family
@@ -222,15 +224,15 @@ def _sized(family: Family[Any], live: Any | None, points: Gathered, plan: Plan) 
     return family.with_components(family.size(live))
 
 
-def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Gathered) -> Scaling | None:
-    """Return the model's own scales; those of the points if it is still warming up."""
+def _scaling(learner: StreamLearner[Any], at: Checkpoint, points: Dataset) -> Scaling | None:
+    """Return the model's own scales; during the warm-up, those of the points."""
     if at.learner.params is not None:
         return at.learner.scaling
     return learn_scaling(learner.scale, points.sample.X, points.sample.w)
 
 
 def _report(
-    opened: Opened, points: Gathered, found: Found, request: Request, family: Family[Any]
+    opened: Opened, points: Dataset, found: SearchResult, request: Request, family: Family[Any]
 ) -> Report:
     def in_units(loss: float) -> float:
         if points.scaling is None or request.medoids:
@@ -255,18 +257,18 @@ def _report(
 
 @dataclass(frozen=True)
 class Opened:
-    """A source, and whether it ends where the model has learned up to."""
+    """A source, and whether it ends at the model's own position."""
 
     source: Source
     whole: bool
 
 
 def open_source(
-    job: Job, which: Which, at: Checkpoint, stop: Callable[[], bool] = lambda: False
+    job: Job, selection: Selection, at: Checkpoint, stop: Callable[[], bool] = lambda: False
 ) -> Opened:
-    """Return the points that a model is to be refitted or scored on: of files, or its streams.
+    """Return the source of points to refit or score a model on, and whether more can be learned.
 
-    Reads of the streams are tried again after faults that pass, until `stop` holds.
+    Reads of the streams are retried after faults that pass, until `stop` returns True.
 
     Raises
     ------
@@ -276,35 +278,35 @@ def open_source(
         If a file can't be read.
     """
     D = n_features(at)
-    if which.files:
+    if selection.files:
         features = () if at.layout is None else at.layout.features
-        files = Files(which.files, features, which.weight_column)
+        files = Files(selection.files, features, selection.weight_column)
         return Opened(Checked(files, D, job.name), False)
-    if which.from_coreset:
-        return Opened(Remembered(at.learner, job.name), True)
+    if selection.from_coreset:
+        return Opened(CoresetSource(at.learner, job.name), True)
     client = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
-    part = resolve(which.span, at, client)
+    part = resolve(selection.span, at, client)
     spec = points_format(job.model.points, D)
     on_less = warn_of_less(job.log)
-    on_fault = Persistence(job, stop)
+    on_fault = Retries(job, stop)
     stream = StreamRange(client, part.after, part.until, spec, at.layout, on_less, on_fault)
     return Opened(Checked(stream, D, job.name), part.whole)
 
 
 def n_features(at: Checkpoint) -> int | None:
-    """Return the model's number of features, if it knows it yet."""
+    """Return the model's number of features; None before the first point."""
     if at.learner.stats is not None:
         return int(at.learner.stats.reference.shape[1])
     return None if at.layout is None else at.layout.n_features
 
 
-def score_live(job: Job, which: Which) -> tuple[str, Score]:
-    """Return the source's name, and the figures of the live model on it.
+def score_live(job: Job, selection: Selection) -> tuple[str, Score]:
+    """Return the source's name, and the score of the live model on its points.
 
     Raises
     ------
     UnknownModelError
-        If the model has no state yet, or has not left its warm-up.
+        If the model has no state yet, or is warming up.
     TooFewPointsError
         If there are no points.
     """
@@ -315,14 +317,14 @@ def score_live(job: Job, which: Which) -> tuple[str, Score]:
         raise UnknownModelError(
             f"model {job.name!r} is still warming up: there is nothing to score"
         )
-    source = open_source(job, which, at).source
+    source = open_source(job, selection, at).source
     points = gather(source, job.model.seed).scaled(at.learner.scaling)
     return source.label, score(learner.family, live, points, seed=job.model.seed)
 
 
 def select_live(
     job: Job,
-    which: Which,
+    selection: Selection,
     numbers: Sequence[int],
     plan: Plan,
     *,
@@ -331,7 +333,7 @@ def select_live(
 ) -> list[Score]:
     """Return the score of the best fit for each number of components.
 
-    The model need not have begun: then all is taken that its streams hold.
+    Without a state of the model, the points are all retained entries of its streams.
     """
     client = job.server.client()
     try:
@@ -339,7 +341,7 @@ def select_live(
     except UnknownModelError:
         at = Checkpoint(position=begin(client, job.model.streams, "latest"))
     learner = make_learner(job.model)
-    source = open_source(job, which, at).source
+    source = open_source(job, selection, at).source
     raw = gather(source, plan.seed)
     points = raw.scaled(_scaling(learner, at, raw))
     return list(select(learner.family, points, numbers, plan, on_pass=on_pass, stop=stop))

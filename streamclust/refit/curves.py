@@ -1,4 +1,4 @@
-"""The picture of a selection: the elbow of J, the criteria, and the silhouette over K."""
+"""Draws a selection of K: the elbow of J, the criteria, and the silhouette over K."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9660a", "#555555"
 
 
 def check_plotting() -> None:
-    """Say early, before the work, that the library for pictures is missing.
+    """Check, before the work, that the library for pictures is installed.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> Non
     try:
         with new_file(path) as file:
             figure.savefig(file, dpi=_DPI, format=path.suffix.removeprefix(".").lower() or "png")
-    except ValueError as error:  # a format that isn't known
+    except ValueError as error:  # an unknown format
         raise DataError(f"can't write {path}: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""The points of a refit as the batch loop sees them: in memory if they fit, else by chunks."""
+"""The points of a refit for the batch loop: in memory if they fit, else read in chunks."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from streamclust.refit.sources import Source
 
 IN_MEMORY = 1 << 28
-"""Bytes of points that are kept, 256 MiB; more are read again in each pass."""
+"""Maximum bytes of points in memory, 256 MiB; more points are read again in each pass."""
 
 SAMPLE = 1 << 17
-"""Points that runs are seeded from, where not all are kept."""
+"""Points of the sample that seeds the runs, if not all points are in memory."""
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
-    """What the first pass over a source tells.
+class Dataset:
+    """The points of a source after the first pass over it.
 
     Parameters
     ----------
     source : Source
     sample : Points
-        All points, if they fit in memory, else a uniform sample of them.
+        All points, if they fit in memory, else a uniform sample.
     count : int
-        Points, those of weight 0 left out.
+        Number of points with a positive weight.
     weight : float
-        Their total weight.
+        Total weight.
     scaling : Scaling or None
-        What the sample is scaled by already, and each pass applies.
+        The sample is scaled already; each pass scales the other points.
     on_points : callable
-        Given the points read so far, in each pass that reads them again.
+        Given the number of points read so far, in each pass that reads them again.
     """
 
     source: Source
@@ -56,15 +56,15 @@ class Gathered:
 
     @property
     def whole(self) -> bool:
-        """Whether the sample is all there is."""
+        """Whether the sample holds all points."""
         return len(self.sample.X) == self.count
 
     def e_step(self, family: Family[Any], params: Any, stop: Callable[[], bool]) -> Stats:
-        """Return the sum of the e-steps over all points, chunk by chunk if need be."""
+        """Return the sum of the e-steps over all points, by chunks if they aren't in memory."""
         chunks = (self.sample,) if self.whole else self._chunks()
         return reduce(merge, (_e_step(family, params, chunk, stop) for chunk in chunks))
 
-    def scaled(self, scaling: Scaling | None) -> Gathered:
+    def scaled(self, scaling: Scaling | None) -> Dataset:
         """Return the points in the units that the model learns in."""
         if scaling is None:
             return self
@@ -92,10 +92,10 @@ def gather(
     in_memory: int = IN_MEMORY,
     sample: int = SAMPLE,
     on_points: Callable[[int], None] = lambda _: None,
-) -> Gathered:
-    """Read a source once; keep its points, or a uniform sample if they are too many.
+) -> Dataset:
+    """Read a source once; keep its points, or a uniform sample if they don't fit in memory.
 
-    Each point is given a random number, and those with the smallest ones are the sample.
+    Each point gets a random ticket; the points with the smallest tickets are the sample.
 
     Raises
     ------
@@ -117,11 +117,11 @@ def gather(
         raise TooFewPointsError(f"no points in {source.label}")
     kept = held if whole else [_smallest(held, sample)]
     sampled = _joined([chunk for chunk, _ in kept])
-    return Gathered(source, sampled, count, weight, on_points=on_points)
+    return Dataset(source, sampled, count, weight, on_points=on_points)
 
 
 def _smallest(held: list[tuple[Points, Array]], n: int) -> tuple[Points, Array]:
-    """Return the points with the `n` smallest tickets, in their order."""
+    """Return the points with the `n` smallest tickets, in the order of the source."""
     all_points = _joined([chunk for chunk, _ in held])
     tickets = np.concatenate([numbers for _, numbers in held])
     if len(tickets) <= n:
@@ -137,23 +137,23 @@ def _joined(chunks: list[Points]) -> Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
-    """`Data` for the batch loop that tells of each pass and can be stopped within one.
+class Observed:
+    """`Data` for the batch loop that reports each pass, and can be stopped within a pass.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
-    points : Gathered
+    points : Dataset
     rng : numpy.random.Generator
         For reviving components without points.
     on_pass : callable
-        Given the parameters, and the statistics under them, after each pass.
+        Given the parameters and their statistics, after each pass.
     stop : callable
-        Whether to raise `StoppedError`.
+        Returns whether to raise `StoppedError`.
     """
 
     family: Family[Any]
-    points: Gathered
+    points: Dataset
     rng: np.random.Generator
     on_pass: Callable[[Any, Stats], None]
     stop: Callable[[], bool]

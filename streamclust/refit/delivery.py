@@ -1,4 +1,4 @@
-"""From a refit to the live model: proposed to its worker, or swapped in place where none runs."""
+"""Delivers a refit: proposes it to the model's worker, or adopts it here if no worker runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import redis
 from redis.exceptions import LockError
 
 from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
-from streamclust.refit.persistence import Persistence
+from streamclust.refit.retries import Retries
 from streamclust.runtime.assemble import load_checkpoint, make_family
 from streamclust.store.codecs.common import show
 from streamclust.store.proposal import new_id, propose, proposed, withdraw
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.models.scaling import Scaling
-    from streamclust.refit.runs import Found
+    from streamclust.refit.runs import SearchResult
     from streamclust.runtime.job import Job
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
 
 _LOCK_SECONDS = 30.0
-"""Life of the lock that keeps a second refit out, after the first one was killed."""
+"""Lifetime of the lock that blocks a second refit, after the first one was killed."""
 
 _GLANCE = 0.1
-"""Seconds between looks at whether the worker has taken the refit over."""
+"""Seconds between checks whether the worker has adopted the refit."""
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """How a refit went in.
+class Handover:
+    """How a refit was delivered.
 
     Parameters
     ----------
     version : int
-        The version that was published with it.
+        The version that was published with the refit.
     by_worker : bool
-        Whether a running worker took it over; else it was swapped in place.
+        Whether a running worker adopted the refit; else this process did.
     """
 
     version: int
@@ -62,9 +62,9 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
     Raises
     ------
     UnknownModelError
-        If no worker has begun with it.
+        If no worker has created the model yet.
     FormatError
-        If the settings contradict what it has learned.
+        If the settings contradict the state.
     """
     state = job.keys.state
     data: Any = read_value(client, state, lambda: client.get(state))
@@ -77,15 +77,15 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
 
 
 @contextmanager
-def alone(
+def refit_lock(
     client: redis.Redis, keys: Keys, alive: Callable[[], bool] = lambda: True
 ) -> Iterator[None]:
-    """Keep other refits of the model out for the block, as long as this one is `alive`.
+    """Lock out other refits of the model during the block, while `alive` returns True.
 
     Raises
     ------
     BusyError
-        If one is at work.
+        If another refit is running.
     """
     lock = client.lock(keys.refitting, timeout=_LOCK_SECONDS, blocking=False, thread_local=False)
     mine = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -122,25 +122,26 @@ def _renew(lock: Any, done: threading.Event, alive: Callable[[], bool]) -> None:
 
 @contextmanager
 def _faults_ignored() -> Iterator[None]:
-    """Go on without the lock: the commit is what decides, and the lock lapses by itself."""
+    """Continue without the lock: the commit protects the model, and the lock expires by itself."""
     with suppress(redis.RedisError, LockError, OSError):
         yield
 
 
 def checkpoint_of(
-    found: Found, at: Checkpoint, scaling: Scaling | None, *, whole: bool
+    found: SearchResult, at: Checkpoint, scaling: Scaling | None, *, whole: bool
 ) -> Checkpoint:
-    """Return the refit as it is proposed.
+    """Return the proposal of a refit.
 
     Parameters
     ----------
-    found : Found
+    found : SearchResult
     at : Checkpoint
-        Of the model, when the refit began.
+        Of the model, when the refit started.
     scaling : Scaling or None
-        Of the points that it is of.
+        Of the points of the refit.
     whole : bool
-        Whether the refit's data end where `at` does, so that the rest can be learned on top.
+        Whether the refit's points end at the position of `at`, so that the worker can learn the
+        later points on top.
     """
     live = at.learner.stats
     learner = replace(
@@ -149,7 +150,7 @@ def checkpoint_of(
         stats=found.stats,
         average=None,
         scaling=scaling,
-        # What the refit may weigh: as much as the model, or the sample that it will begin with.
+        # The maximum mass of the refit: that of the model, or of its warm-up sample.
         best_total=float(at.learner.sample_weight.sum()) if live is None else live.mass,
     )
     position = at.position if whole else {}
@@ -158,22 +159,22 @@ def checkpoint_of(
 
 def deliver(
     job: Job, refit: Checkpoint, timeout: float, stop: Callable[[], bool] = lambda: False
-) -> Delivered:
-    """Propose a refit; return when the worker has taken it over, or do so where none runs.
+) -> Handover:
+    """Propose a refit, and wait until the worker has adopted it; without a worker, adopt it here.
 
-    A worker that vanishes before it has is not waited for longer than its lease lasts.
+    If the worker is killed before, the wait ends when its lease expires.
 
     Raises
     ------
     BusyError
-        If the worker hasn't answered after `timeout` seconds; the proposal stays for it.
+        If the worker hasn't answered after `timeout` seconds; the proposal stays.
     StoppedError
-        If the user didn't want to wait; the proposal is withdrawn.
+        If the user stopped the wait; the proposal is withdrawn.
     """
-    client, persistence = job.server.client(), Persistence(job, stop)
-    persistence.do(lambda: propose(client, job.keys, refit, make_family(job.model)))
+    client, retries = job.server.client(), Retries(job, stop)
+    retries.do(lambda: propose(client, job.keys, refit, make_family(job.model)))
     deadline, by_worker = time.monotonic() + timeout, True
-    while persistence.do(lambda: proposed(client, job.keys)) == refit.refit:
+    while retries.do(lambda: proposed(client, job.keys)) == refit.refit:
         if stop() and withdraw(client, job.keys, refit.refit):
             raise StoppedError("interrupted: the refit was withdrawn, nothing was changed")
         if time.monotonic() > deadline:
@@ -182,17 +183,17 @@ def deliver(
                 f"it stays in {job.keys.proposal} and goes in when a worker gets to it"
             )
         try:
-            by_worker = not persistence.do(lambda: swap_in_place(job))
-        except LeaseLostError:  # a worker came meanwhile, and will do it
+            by_worker = not retries.do(lambda: swap_in_place(job))
+        except LeaseLostError:  # a worker took the lease meanwhile, and will adopt the refit
             by_worker = True
         if by_worker:
             time.sleep(_GLANCE)
-    version = persistence.do(lambda: _version(job, client, refit))
-    return Delivered(version, by_worker)
+    version = retries.do(lambda: _version(job, client, refit))
+    return Handover(version, by_worker)
 
 
 def _version(job: Job, client: redis.Redis, refit: Checkpoint) -> int:
-    """Return the version that the refit was published with, if it was."""
+    """Return the version that was published with the refit."""
     if load(job, client).refit == refit.refit:
         for model in follow(client, job.keys, refit.version):
             if model.reason in SWAPS:

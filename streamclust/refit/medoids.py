@@ -1,4 +1,4 @@
-"""A refit by K-medoids: judged by its own objective, the mean Euclidean distance."""
+"""A refit by K-medoids, compared by its own objective: the mean Euclidean distance."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import ConfigError, DataError
 from streamclust.fitting.medoids import fit_medoids, mean_distance
 from streamclust.models import KMeans, KMeansParams
-from streamclust.refit.runs import Found, Run
+from streamclust.refit.runs import Run, SearchResult
 
 if TYPE_CHECKING:
     from streamclust.models.family import Family
-    from streamclust.refit.data import Gathered
+    from streamclust.refit.data import Dataset
     from streamclust.refit.runs import Plan
 
 
 def search_medoids(
-    family: Family[Any], points: Gathered, live: KMeansParams | None, plan: Plan
-) -> Found:
+    family: Family[Any], points: Dataset, live: KMeansParams | None, plan: Plan
+) -> SearchResult:
     """Return the medoids of a small sample as the centroids of a K-means model.
 
     Raises
@@ -25,7 +25,7 @@ def search_medoids(
     ConfigError
         If the model is not of kind kmeans.
     DataError
-        If there are too many points, or weighted ones.
+        If there are too many points, or points of different weights.
     TooFewPointsError
         If there are fewer distinct points than clusters.
     """
@@ -39,7 +39,7 @@ def search_medoids(
         )
     params = KMeansParams(fit_medoids(X, family.n_clusters, restarts=plan.restarts, seed=plan.seed))
     loss = mean_distance(X, w, params.centroids)
-    return Found(
+    return SearchResult(
         params=params,
         stats=family.e_step(params, X, w),
         loss=loss,

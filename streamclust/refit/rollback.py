@@ -1,4 +1,4 @@
-"""Back to an older version: its parameters take the place of the live ones, as a refit's would."""
+"""Rolls a model back to an older version: its parameters replace the live ones, as in a refit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import DataError
 from streamclust.models import KMeansParams
 from streamclust.models.scaling import Scaling
-from streamclust.refit.delivery import alone, deliver, load
+from streamclust.refit.delivery import deliver, load, refit_lock
 from streamclust.runtime.assemble import make_family
 from streamclust.store.proposal import new_id
 from streamclust.store.subscription import read_model
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
 
     from streamclust.models import Family
     from streamclust.models.stats import Stats
-    from streamclust.refit.delivery import Delivered
+    from streamclust.refit.delivery import Handover
     from streamclust.runtime.job import Job
     from streamclust.store.published import Model
 
 
 def rollback(
     job: Job, version: int, timeout: float, stop: Callable[[], bool] = lambda: False
-) -> Delivered:
-    """Publish an older version again, as a new one, and go on learning from it.
+) -> Handover:
+    """Publish an older version again, under a new number, and continue learning from it.
 
-    Its components weigh what they weighed then, against each other; together they weigh no more
-    than the live model does. What was learned since counts no more.
+    The components have the relative weights of the older version, and together no more weight than
+    the live model. The points learned since then no longer count.
 
     Raises
     ------
     UnknownModelError
-        If the version isn't kept, or the model has no state yet.
+        If the version is no longer stored, or the model has no state yet.
     DataError
         If the version is of another kind or size than the model is now.
     BusyError
-        If a refit is at work, or the worker doesn't answer within `timeout` seconds.
+        If a refit is running, or the worker doesn't answer within `timeout` seconds.
     StoppedError
-        If the user didn't want to wait.
+        If the user stopped the wait.
     """
     with job.server.session() as server:
         return _rollback(replace(job, server=server), version, timeout, stop)
 
 
-def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) -> Delivered:
+def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) -> Handover:
     client, family = job.server.client(), make_family(job.model)
-    with alone(client, job.keys):
+    with refit_lock(client, job.keys):
         at = load(job, client)
         old = read_model(client, job.keys, version)
         _check(old, family)
@@ -81,7 +81,7 @@ def _as_learned(old: Model, family: Family[Any], scaling: Scaling | None) -> Any
 
 
 def _stats(old: Model, family: Family[Any], params: Any) -> Stats:
-    """Return statistics whose m-step is `params`, with the mass of then."""
+    """Return statistics whose m-step is `params`, with the mass of the older version."""
     stats = family.prior_stats(params, float(old.mass.sum()) / len(old.mass))
     if isinstance(params, KMeansParams):
         return replace(stats, weight=old.mass)  # its first moments are 0, whatever the weights

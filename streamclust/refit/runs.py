@@ -1,4 +1,4 @@
-"""The runs of a refit: one from the live model, others from fresh seeds; the best one wins."""
+"""The runs of a refit: one from the live model, others from new seeds; the best run wins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamclust.errors import StoppedError
 from streamclust.fitting.em import climb
 from streamclust.fitting.restarts import settle, starts
 from streamclust.fitting.search import search_of
-from streamclust.refit.data import Watched
+from streamclust.refit.data import Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,27 +19,28 @@ if TYPE_CHECKING:
     from streamclust.fitting.em import Climb
     from streamclust.models.family import Family
     from streamclust.models.stats import Stats
-    from streamclust.refit.data import Gathered
+    from streamclust.refit.data import Dataset
 
 LIVE = "live"
-"""Name of the run that begins at the live model."""
+"""Name of the run that starts at the live model."""
 
 MOVES = "moves"
-"""Name of what follows the runs: moves of several components, from the best one."""
+"""Name of the last run: moves of several components, from the best of the other runs."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How hard to try.
+    """The limits of a search.
 
     Parameters
     ----------
     restarts : int
-        Runs from fresh seeds, besides the one from the live model.
+        Runs from new seeds, besides the run from the live model.
     tol : float
-        Share of J (K-means) or nats per point (mixture) below which a run has converged.
+        A run has converged when a pass improves J by less than this fraction (K-means), or the
+        log-likelihood by less than this many nats per point (mixture).
     max_iter : int
-        Passes of each run.
+        Maximum passes of each run.
     seed : int
     """
 
@@ -62,7 +63,7 @@ class Pass:
     loss : float
         Per point.
     best : float
-        The lowest of all runs so far.
+        The lowest loss of all runs so far.
     """
 
     run: str
@@ -73,7 +74,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Run:
-    """How one run ended.
+    """The result of one run.
 
     Parameters
     ----------
@@ -92,21 +93,21 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What the runs came to.
+class SearchResult:
+    """The result of all runs.
 
     Parameters
     ----------
     params : KMeansParams or MixtureParams
-        The best that any pass has seen, or where moves from the best run have led.
+        The best parameters of all passes, or the result of moves from the best run.
     stats : Stats
-        Of all points under them.
+        Statistics of all points under `params`.
     loss : float
-        Per point, under them.
+        Loss per point under `params`.
     live_loss : float or None
         Loss per point of the live model on the same points; None if there is no live model.
     runs : tuple of Run
-        Those that came to their end.
+        The runs that were completed.
     stopped : bool
         Whether the user stopped the search.
     """
@@ -120,7 +121,7 @@ class Found:
 
 
 class _Best:
-    """Remembers the best parameters of all passes, and tells of each."""
+    """Remembers the best parameters of all passes, and reports each pass."""
 
     def __init__(self, family: Family[Any], on_pass: Callable[[Pass], None]) -> None:
         self._family = family
@@ -139,47 +140,47 @@ class _Best:
         if loss < self.loss:
             self.loss, self.params, self.stats = loss, params, stats
         self.first.setdefault(self._run, loss)
-        self.tell(params, stats)
+        self.report(params, stats)
 
-    def tell(self, params: Any, stats: Stats) -> None:
-        """Tell of a pass without remembering it."""
+    def report(self, params: Any, stats: Stats) -> None:
+        """Report a pass without remembering it."""
         self._iteration += 1
         self._on_pass(Pass(self._run, self._iteration, self._family.loss(stats), self.loss))
 
     def take(self, run: Climb[Any]) -> None:
-        """Remember a run in place of the best."""
+        """Remember a run as the best."""
         self.loss, self.params, self.stats = run.loss, run.params, run.stats
 
 
 def search(
     family: Family[Any],
-    points: Gathered,
+    points: Dataset,
     live: Any | None,
     plan: Plan,
     *,
     on_pass: Callable[[Pass], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
-) -> Found:
+) -> SearchResult:
     """Return the best of all runs over the same points.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
-    points : Gathered
+    points : Dataset
     live : KMeansParams or MixtureParams or None
-        Where the first run begins.
+        Where the first run starts.
     plan : Plan
     on_pass : callable, optional
         Called after each pass over the points.
     stop : callable, optional
-        Ends the search with what was best until then.
+        Returns whether to end the search with the best result so far.
 
     Raises
     ------
     TooFewPointsError
         If there are fewer distinct points than components.
     StoppedError
-        If it was stopped before the end of the first pass.
+        If the search was stopped before the end of the first pass.
     """
     best = _Best(family, on_pass)
     runs: list[Run] = []
@@ -189,12 +190,12 @@ def search(
         for number, (name, start) in enumerate(_starts(family, points, live, plan)):
             best.begin(name)
             rng = np.random.default_rng((plan.seed, 2, number))
-            run = _climb(family, start, Watched(family, points, rng, best.see, stop), plan)
+            run = _climb(family, start, Observed(family, points, rng, best.see, stop), plan)
             ends.append(run)
             runs.append(Run(name, run.loss, len(run.history) - 1, run.converged))
         best.begin(MOVES)
         rng = np.random.default_rng((plan.seed, 3))
-        watched = Watched(family, points, rng, best.tell, stop)
+        watched = Observed(family, points, rng, best.report, stop)
         best_run = min(ends, key=lambda run: run.loss)
         moved = _rearranged(family, best_run, watched, plan)
         if moved is not best_run:
@@ -203,11 +204,13 @@ def search(
         stopped = True
     if best.stats is None:
         raise StoppedError("interrupted before there was a result; nothing was changed")
-    return Found(best.params, best.stats, best.loss, best.first.get(LIVE), tuple(runs), stopped)
+    return SearchResult(
+        best.params, best.stats, best.loss, best.first.get(LIVE), tuple(runs), stopped
+    )
 
 
 def _starts(
-    family: Family[Any], points: Gathered, live: Any | None, plan: Plan
+    family: Family[Any], points: Dataset, live: Any | None, plan: Plan
 ) -> Iterator[tuple[str, Any]]:
     if live is not None:
         yield LIVE, live
@@ -216,14 +219,14 @@ def _starts(
         yield str(number), start
 
 
-def _climb(family: Family[Any], start: Any, data: Watched, plan: Plan) -> Climb[Any]:
+def _climb(family: Family[Any], start: Any, data: Observed, plan: Plan) -> Climb[Any]:
     if not data.points.whole:
         return climb(family, start, data, tol=plan.tol, max_iter=plan.max_iter)
     X, w = data.points.sample
     return settle(family, start, data, X, w, tol=plan.tol, max_iter=plan.max_iter)
 
 
-def _rearranged(family: Family[Any], run: Climb[Any], data: Watched, plan: Plan) -> Climb[Any]:
+def _rearranged(family: Family[Any], run: Climb[Any], data: Observed, plan: Plan) -> Climb[Any]:
     if not data.points.whole:
         return run
     X, w = data.points.sample

@@ -1,4 +1,4 @@
-"""Refits by the clock, in a thread beside the one that learns the stream."""
+"""Scheduled refits, in a second thread beside the thread that learns the stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import FormatError, StoppedError, StreamclustError
-from streamclust.refit.command import Request, Watcher, Which, refit
+from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
 
 _LOOK = 1.0
-"""Seconds between looks for whether this worker has the model, at most."""
+"""Maximum seconds between checks whether this worker has the model."""
 
 
 def keep_refitting(job: Job) -> None:
-    """Refit the model as often as its settings say, until the job stops.
+    """Refit the model at the interval of its settings, until the job stops.
 
-    Only the worker that has the model does, not its standbys. The time counts from the newest refit
-    that was taken over, or from now; an attempt that fails is logged and tried again next time.
+    Only the worker that has the lease refits, not its standbys. The interval starts at the newest
+    adopted refit, or now. A failed refit is logged, and the next one runs an interval later.
     """
     every = job.model.refit.every
     if every is None:
@@ -41,7 +41,7 @@ def keep_refitting(job: Job) -> None:
 
 
 def _newest(job: Job) -> float:
-    """Return when the newest refit was made, in seconds since the epoch; now without one."""
+    """Return the time of the newest refit, in seconds since the epoch; now without a refit."""
     try:
         name = load(job, job.server.client()).refit
         return int(name.partition("-")[0]) / 1000.0
@@ -64,21 +64,21 @@ def _is_ours(job: Job) -> bool:
 def _attempt(job: Job) -> None:
     settings = job.model.refit
     plan = Plan(settings.restarts, seed=job.model.seed)
-    request = Request(Which(Span(latest=settings.last)), plan)
-    began = time.monotonic()
+    request = Request(Selection(Span(latest=settings.last)), plan)
+    started = time.monotonic()
     try:
-        report = refit(job, request, Watcher(stop=job.stop.is_set))
+        report = refit(job, request, Callbacks(stop=job.stop.is_set))
     except StoppedError:
         return
     except (StreamclustError, redis.RedisError) as error:
-        job.log.warning("refit failed", error=str(error))
+        job.log.warning("refit_failed", error=str(error))
         return
-    _tell(job, report, time.monotonic() - began)
+    _log_report(job, report, time.monotonic() - started)
 
 
-def _tell(job: Job, report: Report, seconds: float) -> None:
+def _log_report(job: Job, report: Report, seconds: float) -> None:
     job.log.info(
-        "refitted",
+        "refit_finished",
         points=report.points,
         loss=round(report.loss, 6),
         live_loss=None if report.live_loss is None else round(report.live_loss, 6),

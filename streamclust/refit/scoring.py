@@ -1,4 +1,4 @@
-"""Figures of a model over a range of its stream or over files, in as many passes as needed."""
+"""Scores of a model on a range of its stream or on files, in as many passes as needed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
     from streamclust.models.family import Family
     from streamclust.models.stats import Stats
-    from streamclust.refit.data import Gathered
+    from streamclust.refit.data import Dataset
 
 SILHOUETTE_POINTS = 2000
-"""Points that the silhouette is of, at most: it takes the square of that many distances."""
+"""Maximum points of the silhouette, which takes a number of distances that is their square."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model is worth on some points.
+    """The scores of a model on a set of points.
 
     Parameters
     ----------
     n_components : int
     points : int
     weight : float
-        Their total weight, the n of the criteria.
+        Total weight of the points, the n of the criteria.
     inertia : float
         J: the sum of squared distances to the nearest centroid or mean. In scaled units where the
         model scales its features, as is the silhouette.
@@ -70,19 +70,19 @@ class Score:
 def score(
     family: Family[Any],
     params: Any,
-    points: Gathered,
+    points: Dataset,
     *,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Score:
-    """Return all figures of a model.
+    """Return all scores of a model.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     params : KMeansParams or MixtureParams
         In the units of the points.
-    points : Gathered
+    points : Dataset
     seed : int, default=0
         Of the sample for the silhouette.
     stop : callable, optional
@@ -114,7 +114,7 @@ def score(
 def _mixture_log_likelihood(
     family: Family[Any],
     params: Any,
-    points: Gathered,
+    points: Dataset,
     nearest: Stats,
     stop: Callable[[], bool],
 ) -> float:
@@ -134,7 +134,7 @@ LIKELIHOODS: dict[str, tuple[Callable[..., float], Callable[..., int]]] = {
 """Kind of a family -> log-likelihood of all points, and number of free parameters."""
 
 
-def _some(points: Gathered, seed: int) -> Any:
+def _some(points: Dataset, seed: int) -> Any:
     X = points.sample.X
     if len(X) <= SILHOUETTE_POINTS:
         return X

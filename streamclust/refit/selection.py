@@ -1,4 +1,4 @@
-"""Which number of components suits the data: fit a range of them, and compare."""
+"""Selects the number of components: fits a range of numbers, and compares the fits."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from streamclust.models.family import Family
-    from streamclust.refit.data import Gathered
+    from streamclust.refit.data import Dataset
     from streamclust.refit.runs import Pass, Plan
     from streamclust.refit.scoring import Score
 
 MOST = 1000
-"""Numbers of components that a range may hold."""
+"""Maximum numbers of components in a range."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The numbers of components that the criteria speak for.
+    """The number of components that each criterion selects.
 
     Parameters
     ----------
     bic, silhouette : int or None
-        Where the BIC is lowest, and the silhouette highest; None without either.
+        Where the BIC is lowest, and where the silhouette is highest; None without this criterion.
     elbow : int or None
-        Where J bends most: the point of the curve that is farthest below its chord; None for
-        fewer than three numbers.
+        Where J bends most: the point of the curve that is farthest below its chord. None for fewer
+        than three numbers.
     """
 
     bic: int | None
@@ -64,7 +64,7 @@ def parse_numbers(text: str) -> tuple[int, ...]:
 
 def select(
     family: Family[Any],
-    points: Gathered,
+    points: Dataset,
     numbers: Sequence[int],
     plan: Plan,
     *,
@@ -76,28 +76,28 @@ def select(
     Parameters
     ----------
     family : KMeans or GaussianMixture
-        Its own number doesn't matter.
-    points : Gathered
+        Its own number of components is ignored.
+    points : Dataset
     numbers : sequence of int
     plan : Plan
         Of each fit.
     on_pass : callable, optional
         Given the number of components and the pass.
     stop : callable, optional
-        Whether to raise `StoppedError`.
+        Returns whether to raise `StoppedError`.
     """
     for K in numbers:
         candidate = family.with_components(K)
 
-        def told(step: Pass, K: int = K) -> None:
+        def on_pass_of_fit(step: Pass, K: int = K) -> None:
             on_pass(K, step)
 
-        found = search(candidate, points, None, plan, on_pass=told, stop=stop)
+        found = search(candidate, points, None, plan, on_pass=on_pass_of_fit, stop=stop)
         yield score(candidate, found.params, points, seed=plan.seed, stop=stop)
 
 
 def choose(scores: Sequence[Score]) -> Choice:
-    """Return what each criterion speaks for."""
+    """Return the number of components that each criterion selects."""
     bics = [(each.bic, each.n_components) for each in scores if each.bic is not None]
     shapes = [(-each.silhouette, each.n_components) for each in scores if each.silhouette]
     return Choice(

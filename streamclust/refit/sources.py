@@ -1,6 +1,6 @@
-"""Where the points of a refit come from: a range of the model's streams, or files.
+"""The sources of a refit's points: a range of the model's streams, files, or the coreset.
 
-Both can be read again from the beginning as often as needed, in chunks of bounded size.
+Every source can be read again from the start as often as needed, in chunks of bounded size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamclust.store.read_size import OnLess
 
 _CHUNK = 8192
-"""Points that are decoded at a time."""
+"""Points per chunk."""
 
 
 class Points(NamedTuple):
@@ -41,10 +41,10 @@ class Points(NamedTuple):
 
 
 class Source(Protocol):
-    """Points that can be read again and again."""
+    """Points that can be read repeatedly."""
 
     label: str
-    """What messages call it."""
+    """The name of the source in messages."""
 
     def chunks(self) -> Iterator[Points]:
         """Yield all points, in the same order and the same chunks each time."""
@@ -53,21 +53,21 @@ class Source(Protocol):
 class StreamRange:
     """The points of the model's streams after one position and up to another.
 
-    Points that can't be decoded are left out, as the worker left them out.
+    Points that can't be decoded are skipped, as the worker skips them.
 
     Parameters
     ----------
     client : redis.Redis
-        It should have no other user.
+        No other object may use it.
     after, until : mapping of str to str
         Stream -> ID before the first entry, and of the last.
     spec : PointsFormat
     layout : Layout or None
-        The model's own, if it is known.
+        The model's own layout, if it is known.
     on_less : callable, optional
-        Given a sentence, whenever less is asked for because a reply was lost.
+        Given a sentence, whenever reads ask for less because a reply was lost.
     on_fault : callable, optional
-        Given each fault of a read, which is tried again when the call returns.
+        Given each fault of a read. The read is retried when the call returns.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class StreamRange:
 
 
 class Files:
-    """The rows of files; columns by the names of the model's features, where a file has them.
+    """The rows of files. Columns are found by the names of the model's features, if these exist.
 
     Parameters
     ----------
@@ -129,19 +129,19 @@ class Files:
         return tuple(features) if features and set(features) <= set(there) else None
 
 
-class Remembered:
-    """The coreset of a model: weighted points that stand for all that it has learned.
+class CoresetSource:
+    """The coreset of a model: weighted points that represent all points it has learned.
 
     Parameters
     ----------
     state : LearnerState
     model : str
-        For messages.
+        The model's name in messages.
 
     Raises
     ------
     DataError
-        If there is none.
+        If the model has no coreset.
     """
 
     def __init__(self, state: LearnerState[Any], model: str) -> None:
@@ -165,9 +165,9 @@ class Checked:
     ----------
     source : Source
     n_features : int or None
-        None takes that of the first chunk.
+        None takes the number of the first chunk.
     model : str
-        For the message.
+        The model's name in messages.
     """
 
     def __init__(self, source: Source, n_features: int | None, model: str) -> None:

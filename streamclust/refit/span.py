@@ -1,4 +1,4 @@
-"""Which part of the stream a refit is of: from, to, or the last so many points or so much time."""
+"""The part of the streams that a refit uses: from, to, or the latest points or time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _ENTRY_ID = re.compile(r"\d+(-\d+)?")
 
 @dataclass(frozen=True)
 class Span:
-    """What was asked for; at most one of `first` and `latest`.
+    """The requested part of the streams; at most one of `first` and `latest` is given.
 
     Parameters
     ----------
     first, last : str or None
-        The first and the last entry: an ID, or a time. Default: all that is retained.
+        The first and the last entry: an ID, or a time. Default: all retained entries.
     latest : str or None
         A duration of event time, or a number of points, up to `last`.
     """
@@ -47,8 +47,8 @@ class Range:
     after, until : dict of str to str
         Stream -> ID before the first entry, and of the last.
     whole : bool
-        Whether it ends where the model has learned up to, so that what comes after can be learned
-        on top of a refit.
+        Whether the range ends at the model's own position, so that the worker can learn the later
+        points on top of a refit.
     """
 
     after: dict[str, str]
@@ -57,7 +57,7 @@ class Range:
 
 
 def resolve(span: Span, at: Checkpoint, client: redis.Redis) -> Range:
-    """Return the positions of a span; it ends where the model has learned up to, or sooner.
+    """Return the positions of a span; it ends at the model's own position, or earlier.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def resolve(span: Span, at: Checkpoint, client: redis.Redis) -> Range:
     at : Checkpoint
         Of the model.
     client : redis.Redis
-        It should have no other user.
+        No other object may use it.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _after(
 
 
 def entry_id(text: str, option: str) -> str:
-    """Return the entry ID that `text` is, or the millisecond of the time that it says.
+    """Return `text` if it is an entry ID; if it is a time, return its milliseconds.
 
     A time without a zone is local.
     """

@@ -1,4 +1,4 @@
-"""When the threads of a session last made progress."""
+"""Records when the threads of a session last made progress."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOOP, READER = "learning thread", "reader thread"
-"""The names by which messages call the two threads."""
+"""The names of the two threads in messages."""
 
 
 class Activity:
     """Remembers when each thread of a session last made progress.
 
-    Progress is a batch, an idle tick, a read, a part of a solve or of a refit that is taken over.
-    A thread that only exists makes none.
+    Progress is a batch, an idle tick, a read, or a part of a solve or of an adopted refit. A thread
+    that only exists makes no progress.
 
     Parameters
     ----------
     clock : callable, optional
-        Seconds; steps of the wall clock don't touch the default.
+        Seconds. The default is not affected by steps of the wall clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,10 +33,10 @@ class Activity:
         self._last[thread] = self._clock()
 
     def ended(self, thread: str) -> None:
-        """Expect no more progress of a thread, which has done its work."""
+        """Record that a thread has ended, and will make no more progress."""
         self._last.pop(thread, None)
 
     def slowest(self) -> tuple[str, float]:
-        """Return the thread whose last progress is the oldest, and how old it is, in seconds."""
+        """Return the thread with the oldest progress, and the age of this progress in seconds."""
         thread, last = min(list(self._last.items()), key=lambda item: item[1])
         return thread, self._clock() - last

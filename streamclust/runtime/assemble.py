@@ -1,4 +1,4 @@
-"""From settings to the objects that learn: the one place that knows both."""
+"""Builds the objects that learn from settings. Only this module knows both."""
 
 from __future__ import annotations
 
@@ -38,26 +38,23 @@ if TYPE_CHECKING:
     from streamclust.config.model import (
         GaussianMixtureSettings,
         KMeansSettings,
+        ModelSettings,
         PointsSettings,
     )
     from streamclust.models import Family
     from streamclust.online.learner import LearnerState
 
-    Settings = KMeansSettings | GaussianMixtureSettings
-
-
 _LARGEST = 1 << 16
-"""Points that a batch may grow to: what a batch costs, whatever its size, is next to nothing then.
-"""
+"""Maximum points of a batch. The fixed cost of a batch of this size is negligible."""
 
 _PAIRS = 1 << 22
-"""Points times components that a batch may grow to, so that it is learned in a moment."""
+"""Maximum points times components of a batch, so that one batch doesn't take long."""
 
 _OF_HALF_LIFE = 64
-"""A batch is at most this part of a half-life, which fades it as one."""
+"""A batch is at most half_life / 64: all points of a batch decay alike."""
 
 
-def make_family(settings: Settings) -> Family[Any]:
+def make_family(settings: ModelSettings) -> Family[Any]:
     """Return the family with its hyperparameters."""
     return by_kind(MAKERS, settings.kind, "MAKERS")(settings)
 
@@ -79,7 +76,7 @@ MAKERS: dict[str, Callable[[Any], Family[Any]]] = {
 """Kind of a family -> the function that makes it from the settings of a model."""
 
 
-def make_learner(settings: Settings) -> StreamLearner[Any]:
+def make_learner(settings: ModelSettings) -> StreamLearner[Any]:
     """Return the streaming learner."""
     learner = StreamLearner(
         make_family(settings),
@@ -107,19 +104,19 @@ def make_forgetting(settings: ForgettingSettings) -> Forgetting:
 
 
 def make_drift(settings: DriftSettings) -> Drift | None:
-    """Return how drift is found, if it is to be."""
+    """Return the drift detector; None without one."""
     if settings.detector == "none":
         return None
     on_drift = "resolve" if settings.on_drift == "recluster" else settings.on_drift
     return Drift(settings.detector, on_drift, settings.threshold, settings.delta)
 
 
-def largest_batch(settings: Settings) -> int:
-    """Return how many points a batch may grow to, as far as the settings tell; see `Batcher`.
+def largest_batch(settings: ModelSettings) -> int:
+    """Return the maximum points of a batch under these settings; see `Batcher`.
 
-    It may not where its size is set, nor where it would matter how points are batched: where steps
-    (a power schedule) or losses (a drift detector) are counted, where a batch has one time that
-    fades it, and where points weigh what they like under a half-life.
+    Batches don't grow where their size is set, or where the batching changes the result: with a
+    power schedule (it counts steps), a drift detector (it counts losses), a half-life in time (a
+    batch has one time), or weighted points under a half-life in points.
     """
     forgetting, least = settings.forgetting, settings.batch.least
     if settings.batch.size != AUTO or settings.drift.detector != "none":
@@ -131,15 +128,15 @@ def largest_batch(settings: Settings) -> int:
     return max(least, most) if isinstance(forgetting, NoForgetting) else least
 
 
-def load_checkpoint(data: bytes, settings: Settings, where: str) -> Checkpoint:
-    """Return a committed state that the settings fit.
+def load_checkpoint(data: bytes, settings: ModelSettings, where: str) -> Checkpoint:
+    """Return a committed state, checked against the settings.
 
     Parameters
     ----------
     data : bytes
     settings : KMeansSettings or GaussianMixtureSettings
     where : str
-        The key, for the error's text.
+        The key, for error messages.
 
     Raises
     ------
@@ -162,8 +159,10 @@ def load_checkpoint(data: bytes, settings: Settings, where: str) -> Checkpoint:
     return found
 
 
-def first_state(name: str, settings: Settings, learner: StreamLearner[Any]) -> LearnerState[Any]:
-    """Return the state before the first point: empty, or from the parameters that were given."""
+def first_state(
+    name: str, settings: ModelSettings, learner: StreamLearner[Any]
+) -> LearnerState[Any]:
+    """Return the state before the first point: empty, or from given parameters."""
     init = settings.init
     if isinstance(init, WarmUp):
         return learner.init()
@@ -202,6 +201,6 @@ def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) ->
 
 
 def points_format(settings: PointsSettings, n_features: int | None = None) -> PointsFormat:
-    """Return what the settings say of the entries; `n_features` is the D of given parameters."""
-    said = PointsFormat(**settings.model_dump())
-    return replace(said, n_features=said.n_features or n_features)
+    """Return the format of the entries; `n_features` is the D of given parameters."""
+    spec = PointsFormat(**settings.model_dump())
+    return replace(spec, n_features=spec.n_features or n_features)

@@ -1,4 +1,4 @@
-"""Growing pauses while the server is away."""
+"""Growing pauses while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
     from streamclust.store.connect import Server
 
 _LONGEST_PAUSE = 10.0
-"""Cap of the pause before the next try to reach the server, in seconds."""
+"""Maximum pause before the next try to reach the server, in seconds."""
 
 _LONGEST_START_PAUSE = 1.0
-"""The same at the start, where servers and workers are often started together."""
+"""Maximum pause at the start, because servers and workers are often started together."""
 
 _STEADY = 1.0
 """Seconds without a fault after which the server counts as back."""
 
 _REMINDER = 60.0
-"""Seconds between two lines of the log that say what is waited for."""
+"""Seconds between two log lines while the server is unavailable."""
 
-_UNREADABLE = "an entry can't be read; trying again"
-"""The log's words where the server answers, but for one reply."""
+_UNREADABLE = "entry_unreadable"
+"""The log event where the server answers, but one reply is cut off."""
 
 _LOOK = 0.1
-"""Seconds between looks for a request to stop, while a server is asked that may not answer."""
+"""Seconds between checks for a request to stop, while a server may not answer."""
 
 
-class Patience:
-    """Pauses before each next try, longer and longer; said once a minute, and when it is over.
+class Backoff:
+    """Pauses before each retry; the pauses grow. Logs the fault once per minute, and its end.
 
     Parameters
     ----------
     label : str
-        The server's name for people.
+        The server's name in messages.
     stop : threading.Event
         Ends a pause.
     log : structlog logger
     event : str
-        The log's words for the first fault.
+        The log event of the first fault.
     limit : float
         Seconds after the first fault from which a fault is raised. Default: none.
     longest : float
-        Cap of a pause, in seconds.
+        Maximum pause, in seconds.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Patience:
         label: str,
         stop: Stop,
         log: FilteringBoundLogger,
-        event: str = "lost the server; trying again",
+        event: str = "server_lost",
         limit: float = math.inf,
         longest: float = _LONGEST_PAUSE,
     ) -> None:
@@ -73,7 +73,7 @@ class Patience:
         self._limit = limit
         self._longest = longest
         self._faults = 0
-        self._tried = self._began = self._said = 0.0
+        self._tried = self._started = self._logged = 0.0
         self._since = ""
 
     def wait(self, error: redis.RedisError) -> None:
@@ -82,12 +82,12 @@ class Patience:
         Raises
         ------
         StreamclustError
-            If the fault is none that passes, or the time is over.
+            If the fault doesn't pass by itself, or `limit` is over.
         """
         now = time.monotonic()
         if self._faults == 0:
-            self._began = now
-        remaining = self._began + self._limit - now
+            self._started = now
+        remaining = self._started + self._limit - now
         if remaining <= 0.0 or not passes(error):
             raise translated(error, self._label) from error
         self._report(error)
@@ -97,14 +97,14 @@ class Patience:
         self._tried = time.monotonic()
 
     def _report(self, error: redis.RedisError) -> None:
-        """Log the first fault, and from time to time that it lasts."""
+        """Log the first fault, and once per minute that the fault lasts."""
         now = time.monotonic()
         if self._faults == 0:
             self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        elif now - self._said < _REMINDER:
+        elif now - self._logged < _REMINDER:
             return
-        self._said = now
-        event = self._event if self._faults == 0 else "still waiting for the server"
+        self._logged = now
+        event = self._event if self._faults == 0 else "server_still_unavailable"
         self._log.warning(
             _UNREADABLE if isinstance(error, UnreadableError) else event,
             server=self._label,
@@ -113,15 +113,15 @@ class Patience:
         )
 
     def going_well(self) -> None:
-        """Take note that there is no fault; when that has lasted, the server is back."""
+        """Record that the server works; after `_STEADY` seconds, it is back."""
         if self._faults and time.monotonic() - self._tried >= _STEADY:
             self.over()
 
     def over(self) -> None:
-        """Say that the server is back, if it was away."""
+        """Log that the server is back, if it was unavailable."""
         if self._faults:
-            seconds = round(time.monotonic() - self._began, 1)
-            self._log.info("the server is back", server=self._label, seconds=seconds)
+            seconds = round(time.monotonic() - self._started, 1)
+            self._log.info("server_back", server=self._label, seconds=seconds)
             self._faults = 0
 
 
@@ -133,7 +133,7 @@ def wait_for_server(
     *,
     primary: bool = True,
 ) -> bool:
-    """Wait until the server can be worked with; False if told to stop before.
+    """Wait until the server can be used; return False if `stop` is set before.
 
     Parameters
     ----------
@@ -141,30 +141,29 @@ def wait_for_server(
     stop : threading.Event
     log : structlog logger
     limit : float
-        Seconds to wait while the server is away, loads, is busy or (where a `primary` is needed) a
-        replica. 0 raises the first fault.
+        Seconds to wait while the server is unavailable, loads its data, is busy, or is a replica
+        where a `primary` is needed. 0 raises the first fault.
     primary : bool, default=True
-        Whether a replica won't do.
+        Whether a primary is needed.
 
     Raises
     ------
     StreamclustError
-        If the fault is none that passes, or the time is over.
+        If the fault doesn't pass by itself, or `limit` is over.
     """
-    event = "waiting for the server"
-    patience = Patience(server.label, stop, log, event, limit, _LONGEST_START_PAUSE)
+    backoff = Backoff(server.label, stop, log, "server_unavailable", limit, _LONGEST_START_PAUSE)
     while not stop.is_set():
         try:
             if _reached(server, stop, primary):
-                patience.over()
+                backoff.over()
                 return True
         except redis.RedisError as error:
-            patience.wait(error)
+            backoff.wait(error)
     return False
 
 
 def _reached(server: Server, stop: threading.Event, primary: bool) -> bool:
-    """Ask the server in a thread of its own, as no signal ends a wait for an answer."""
+    """Ping the server in a thread of its own, because no signal ends a wait for an answer."""
     errors: list[redis.RedisError] = []
 
     def ask() -> None:
@@ -178,7 +177,7 @@ def _reached(server: Server, stop: threading.Event, primary: bool) -> bool:
         except redis.RedisError as error:
             errors.append(error)
 
-    asking = threading.Thread(target=ask, name="waiting for the server", daemon=True)
+    asking = threading.Thread(target=ask, name="ping", daemon=True)
     asking.start()
     while asking.is_alive() and not stop.is_set():
         asking.join(_LOOK)

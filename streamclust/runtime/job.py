@@ -1,4 +1,4 @@
-"""A job: one model of the settings, and the server to work with."""
+"""A job: one model of the settings, and the server that holds it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.config import Settings as AllSettings
-    from streamclust.runtime.assemble import Settings
+    from streamclust.config import Settings
+    from streamclust.config.model import ModelSettings
     from streamclust.store.connect import Server
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a model's worker needs to know.
+    """One model to work on.
 
     Parameters
     ----------
@@ -28,21 +28,21 @@ class Job:
         Of the whole worker.
     server : Server
     stop : threading.Event
-        Set when the worker is to finish its batch and leave.
+        Set to make the worker finish its batch and leave.
     until_idle : bool
-        Leave when all that is there is learned.
+        Whether to leave when all points of the streams are learned.
     log : structlog logger
     """
 
     name: str
-    settings: AllSettings
+    settings: Settings
     server: Server
     stop: threading.Event
     until_idle: bool
     log: FilteringBoundLogger
 
     @property
-    def model(self) -> Settings:
+    def model(self) -> ModelSettings:
         """The settings of this model."""
         return self.settings.models[self.name]
 

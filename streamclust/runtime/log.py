@@ -1,9 +1,9 @@
 """Structured logs on stderr: lines for a person on a terminal, JSON for everything else.
 
-No log ends a daemon or holds it up. A line that can't be written (the reader of a pipe has left,
-the disk is full, stderr is closed) is dropped. A pipe that nobody empties is waited for once, for a
-second; while it is full, further lines are dropped at once. The next line that can be written is
-followed by one that says how many were lost.
+Logging never ends a daemon or blocks it. A line that can't be written (the reader of a pipe has
+left, the disk is full, stderr is closed) is dropped. A full pipe blocks one line for a second;
+while the pipe stays full, further lines are dropped at once. After the next line that can be
+written, another line reports the number of dropped lines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streamclust.store.read_size import OnLess
 
 _WAIT_SECONDS = 1.0
-"""How long a line waits for a reader that doesn't empty its pipe, once until it does."""
+"""Seconds that the first line waits for space in a full pipe."""
 
 
 def configure_log(level: str = "info", form: str = "auto") -> None:
@@ -44,7 +44,7 @@ def configure_log(level: str = "info", form: str = "auto") -> None:
 
 
 def command_log() -> FilteringBoundLogger:
-    """Return a log for a command that isn't a daemon: what a person should know, and no more."""
+    """Return a log for a command that isn't a daemon: warnings and errors only."""
     processors = _processors("auto")
     log: FilteringBoundLogger = structlog.wrap_logger(
         LogOutput(sys.stderr, processors),
@@ -55,19 +55,19 @@ def command_log() -> FilteringBoundLogger:
 
 
 def warn_of_less(log: FilteringBoundLogger) -> OnLess:
-    """Return what logs that reads ask for less, since replies were lost."""
-    return lambda reason: log.warning("asking for less", reason=reason)
+    """Return a function that logs that reads ask for less, because replies were lost."""
+    return lambda reason: log.warning("read_size_reduced", reason=reason)
 
 
 class LogOutput:
-    """Where rendered lines go; it raises nothing, whatever becomes of them.
+    """Writes rendered lines to a stream, and never raises an error.
 
     Parameters
     ----------
     stream : TextIO or None
-        None where the process was started without one.
+        None if the process was started without this stream.
     processors : sequence of structlog processors
-        They render the line that says how many were lost.
+        They render the line that reports the number of dropped lines.
     """
 
     def __init__(self, stream: TextIO | None, processors: Sequence[Processor] = ()) -> None:
@@ -77,8 +77,8 @@ class LogOutput:
         self._fd = _fd_of(stream)
         self._lock = threading.Lock()
         self._lost = 0
-        self._torn = False  # the last line was written in part
-        self._full = False  # nobody has emptied the pipe since a line waited for that
+        self._torn = False  # only a part of the last line was written
+        self._full = False  # the pipe is full since a line waited for space
 
     def msg(self, line: str) -> None:
         """Write a line, or drop it."""
@@ -94,32 +94,32 @@ class LogOutput:
     fatal = failure = err = error = critical = exception = msg
 
     def _notice(self, lost: int) -> str:
-        text = "log lines could not be written before this one"
+        text = "log_lines_lost"
         rendered: Any = {"event": text, "count": lost}
         for processor in self._processors:
             rendered = processor(None, "warning", rendered)
         return str(rendered)
 
     def _write(self, line: str) -> bool:
-        """Write straight to the file: what a stream would keep back could spoil the end, too."""
+        """Write to the file descriptor: a stream could fail to flush its buffer at the exit."""
         if self._stream is None:
             return False
         if self._fd is None:
             return self._print(line)
         data = f"{line}\n".encode(self._encoding, "backslashreplace")
-        begun = rest = (b"\n" + data) if self._torn else data
+        whole = rest = (b"\n" + data) if self._torn else data
         deadline = time.monotonic() + _WAIT_SECONDS
         try:
             while rest and self._is_ready(deadline):
                 rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]
         except OSError:
             pass
-        if len(rest) < len(begun):
+        if len(rest) < len(whole):
             self._torn = bool(rest)
         return not rest
 
     def _is_ready(self, deadline: float) -> bool:
-        """Whether so much as PIPE_BUF can be written, or fails, without a wait."""
+        """Whether PIPE_BUF bytes can be written, or the write fails, without a wait."""
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)  # type: ignore[arg-type]
         left = 0.0 if self._full else max(deadline - time.monotonic(), 0.0)
@@ -135,7 +135,7 @@ class LogOutput:
 
 
 def _fd_of(stream: TextIO | None) -> int | None:
-    """Return the number of the stream's file; None if it has none."""
+    """Return the stream's file descriptor; None if it has none."""
     try:
         return None if stream is None else stream.fileno()
     except (OSError, ValueError):
@@ -181,7 +181,7 @@ def _printable_traceback(output: TextIO, error: ExcInfo) -> None:
 
 
 def _printable_values(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Make what a person sees printable; JSON escapes by itself, and `repr` what isn't text."""
+    """Make text fields printable for a terminal. JSON and `repr` escape the rest by themselves."""
     return {
         printable(name): printable(value) if isinstance(value, str) else value
         for name, value in event.items()

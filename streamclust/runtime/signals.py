@@ -1,4 +1,4 @@
-"""Signals that ask a daemon to leave."""
+"""Signals that stop a daemon."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Stop(Protocol):
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set `stop`; the second one leaves at once.
+    """Let SIGINT and SIGTERM set `stop`; a second signal ends the process at once.
 
-    A daemon that was started with SIGINT ignored (by ``&`` in a script) goes on ignoring it.
-    SIGTERM always counts. To set an event takes its lock, which the interrupted thread may hold: so
-    another thread sets it.
+    A daemon that was started with SIGINT ignored (by ``&`` in a script) keeps ignoring it. SIGTERM
+    always counts. The handler sets `stop` from another thread, because the interrupted thread may
+    hold the event's lock.
     """
     asked = False
 

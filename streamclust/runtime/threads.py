@@ -1,4 +1,4 @@
-"""The jobs of a daemon, a thread each: one that fails brings the others to a clean end."""
+"""Runs the jobs of a daemon, one thread per job, and brings them to a clean end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from streamclust.errors import ModelsFailedError, StreamclustError
+from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
 from streamclust.runtime.job import Job
 from streamclust.system_limits import explained
 
@@ -22,10 +22,10 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 Result = TypeVar("Result")
 
 _LOOK = 0.2
-"""Seconds between looks for a signal."""
+"""Seconds between checks for a signal."""
 
 _NEW_OBJECTS = 50_000
-"""Containers made, less those gone, until the interpreter looks for cycles among them."""
+"""New containers after which the interpreter searches for cyclic garbage."""
 
 _HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
 """Of glibc: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
@@ -34,7 +34,7 @@ _HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
 def run_together(
     jobs: Sequence[AnyJob],
     work: Callable[[AnyJob], Result],
-    failed: str,
+    event: str,
     *,
     stop_others: bool = True,
     look: Callable[[], None] = lambda: None,
@@ -44,26 +44,26 @@ def run_together(
     Parameters
     ----------
     jobs : sequence of Job
-        They should have their `stop` in common.
+        They share one `stop`.
     work : callable
-    failed : str
-        The log's event for a job that ended with a `StreamclustError`.
+    event : str
+        The log event of a job that ended with an error.
     stop_others : bool, default=True
         Whether an error that ends one job stops the others.
     look : callable, optional
-        Called several times per second, in the main thread, while jobs are at work.
+        Called several times per second, in the main thread, while jobs run.
 
     Returns
     -------
     list
-        What `work` returned, in the order in which the jobs ended.
+        The results of `work`, in the order in which the jobs ended.
 
     Raises
     ------
     Exception
-        The first that ended a job, after all have ended.
+        The first error that ended a job, after all jobs have ended.
     ModelsFailedError
-        Instead of it, where the others were not stopped.
+        Instead of this error, if `stop_others` is false.
     """
     _spare_the_collector()
     _keep_memory_flat()
@@ -75,9 +75,9 @@ def run_together(
             results.append(work(job))
         except Exception as error:
             if isinstance(error, StreamclustError):
-                job.log.error(failed, error=str(error))
+                job.log.error(event, error=str(error), retrying=False)
             else:
-                job.log.exception("unexpected error")
+                job.log.exception(event, error=unexpected(error), retrying=False)
             failures.setdefault(job.name, error)
             if stop_others:
                 job.stop.set()
@@ -96,7 +96,7 @@ def run_together(
 def _started(
     threads: Sequence[threading.Thread], jobs: Sequence[Job], failures: dict[str, Exception]
 ) -> list[threading.Thread]:
-    """Start all threads; if the system refuses one, ask the others to leave."""
+    """Start all threads; if the system refuses a thread, stop all jobs."""
     for number, thread in enumerate(threads):
         try:
             thread.start()
@@ -110,13 +110,13 @@ def _started(
 
 @contextmanager
 def _errors_of_threads_logged() -> Iterator[None]:
-    """Log what ends any other thread, as lines of the log."""
+    """Log the error that ends any other thread."""
 
     def log(ended: threading.ExceptHookArgs) -> None:
         error = ended.exc_value
         if error is not None and not isinstance(error, SystemExit):
             name = None if ended.thread is None else ended.thread.name
-            structlog.get_logger().error("a thread ended", thread=name, exc_info=error)
+            structlog.get_logger().error("thread_failed", thread=name, exc_info=error)
 
     before, threading.excepthook = threading.excepthook, log
     try:
@@ -126,22 +126,22 @@ def _errors_of_threads_logged() -> Iterator[None]:
 
 
 def _spare_the_collector() -> None:
-    """Look for cyclic garbage seldom, and never among what was imported.
+    """Search for cyclic garbage less often, and never among the imported objects.
 
-    A read brings thousands of lists, none of them in a cycle: to look at them again and again took
-    longer than to make them, and to look at everything held a batch up for tens of milliseconds.
+    A read returns thousands of lists without cycles. To search them repeatedly took longer than to
+    create them, and a search of all objects delayed a batch by tens of milliseconds.
     """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
 
 
 def _keep_memory_flat() -> None:
-    """Let all threads share one heap, in which the memory of arrays is used again and again.
+    """Let all threads share one heap, which reuses the memory of arrays.
 
-    Points are read in one thread, learned in another and remembered in a third: with a heap for
-    each, what was freed in one was of no use in the others, and they grew for millions of points.
-    To map and unmap each array instead takes less memory, and a third more time. Who sets one of
-    the MALLOC_ variables knows better.
+    One thread reads points, another learns them, a third solves the coreset. With one heap per
+    thread, memory that one thread freed was not reused by the others, and the process grew over
+    millions of points. To map and unmap each array instead takes less memory, but a third more
+    time. If a MALLOC_ variable is set, the user's choice is kept.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -151,8 +151,8 @@ def _keep_memory_flat() -> None:
 
 
 def wait_for(threads: Iterable[threading.Thread], look: Callable[[], None] = lambda: None) -> None:
-    """Return when all threads have ended; signals are heard meanwhile."""
+    """Return when all threads have ended; handle signals meanwhile."""
     for thread in threads:
-        while thread.is_alive():  # a signal that another thread was given wakes nobody
+        while thread.is_alive():  # a signal to another thread doesn't end a join
             look()
             thread.join(_LOOK)

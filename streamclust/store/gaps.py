@@ -94,17 +94,16 @@ class Lost:
 
 
 def gap_words(gap: Gap) -> tuple[str, dict[str, str | int]]:
-    """Return how a log names a gap, and what more it should say of it."""
+    """Return the log event of a gap, and the fields of this event."""
     size = "unknown" if gap.entries is None else gap.entries
     words: dict[str, tuple[str, dict[str, str | int]]] = {
-        "trimmed": ("entries lost: trimmed before they were read", {"entries": size}),
-        "restarted": ("the stream was begun again; reading it from its beginning", {}),
+        "trimmed": ("gap_detected", {"entries": size}),
+        "restarted": ("stream_restarted", {}),
         "waiting": (
-            "the stream ends before what was read of it: it was begun again, or lost its newest "
-            "entries in a failover; nothing is read until its IDs are larger",
-            {"mend": "on_reset: restart reads it from its beginning"},
+            "stream_behind",
+            {"remedy": "on_reset: restart reads the stream from its beginning"},
         ),
-        "gone": ("the stream is gone; waiting for it", {}),
+        "gone": ("stream_missing", {}),
     }
     return words[gap.kind]
 

@@ -1,4 +1,4 @@
-"""The worker process: a thread a model, signals that set a flag, a clean end."""
+"""The worker process: one thread per model, signals that set a flag, a clean end."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ if TYPE_CHECKING:
     from streamclust.store.connect import Server
 
 _SWITCH = 1e-4
-"""Seconds after which the interpreter lets another thread on. With its default, 5 ms, the learning
-thread would wait so long for the decoding one each time that a kernel gives the lock back."""
+"""Seconds after which the interpreter switches threads. With the default, 5 ms, the learning thread
+would wait up to 5 ms for the reader thread whenever a kernel needs the interpreter's lock again."""
 
 
 _FILES, _FILES_OF_A_MODEL = 64, 8
-"""Open files of a worker, and of each of its models, at most: connections, and now and then a file.
-"""
+"""Maximum open files of a worker, and of each of its models: connections, and sometimes a file."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
-"""Seconds before the refit schedule begins again after an error."""
+"""Seconds before the refit schedule restarts after an error."""
 
 
 def run_worker(
@@ -55,23 +54,23 @@ def run_worker(
     settings : Settings
     server : Server
     wait : float, default=0.0
-        Seconds to wait at the start for a server that can't be worked with yet.
+        Seconds to wait at the start for a server that can't be used yet.
     until_idle : bool, default=False
-        Return when all that is there is learned.
+        Return when all points of the streams are learned.
     beside : callable, optional
-        Run for each model in a thread beside its own; it ends soon after the job's stop is set.
+        Runs for each model in a second thread; it ends soon after the job's stop is set.
 
     Raises
     ------
     ModelsFailedError
-        If models are failed in the end.
+        If models are failed at the end.
     StreamclustError
-        If the server can't be used; with `worker.fail_fast` also the first error that ended a
-        model, after the other models have been brought to a clean end.
+        If the server can't be used. With `worker.fail_fast` also the first error that ended a
+        model, after a clean end of the other models.
     """
     if not settings.models:
         raise ConfigError("models: none is configured; describe at least one in config.yaml")
-    kernels = describe()  # a variable that asks for what isn't there is refused before all else
+    kernels = describe()  # first, to refuse a variable that asks for kernels that don't exist
     sys.setswitchinterval(_SWITCH)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
@@ -79,7 +78,7 @@ def run_worker(
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)
-        log.info("worker started", server=server.label, models=models, kernels=kernels)
+        log.info("worker_started", server=server.label, models=models, kernels=kernels)
         _check_open_files(len(models), log)
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
@@ -91,23 +90,23 @@ def run_worker(
                 for thread in others:
                     thread.start()
                 fail_fast = settings.worker.fail_fast
-                run_together(jobs, run_model, "model failed", stop_others=fail_fast)
+                run_together(jobs, run_model, "model_failed", stop_others=fail_fast)
         except ModelsFailedError as error:
             failed = {"failed": list(error.failures)}
             raise
         finally:
             stop.set()
             wait_for(others)
-            log.info("worker stopped", **failed)
+            log.info("worker_stopped", **failed)
 
 
 def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
-    """Raise the limit of open files to what so many models take; say if that can't be."""
+    """Raise the limit of open files as the models need it; log a warning if it stays too low."""
     wanted = _FILES + models * _FILES_OF_A_MODEL
     limit = raise_open_files(wanted)
     if limit < wanted:
         log.warning(
-            "the limit of open files is too low for all models",
+            "open_files_limited",
             limit=limit,
             wanted=wanted,
             remedy="raise RLIMIT_NOFILE: `ulimit -n`, or systemd's LimitNOFILE=",
@@ -116,13 +115,13 @@ def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
 
 def _thread(beside: Callable[[Job], None], job: Job) -> threading.Thread:
     def restarted() -> None:
-        """Begin again after an unexpected error: the thread must not end in silence."""
+        """Restart after an unexpected error: the thread must not end without a log line."""
         pause = _FIRST_PAUSE
         while not job.stop.is_set():
             try:
                 beside(job)
             except Exception:
-                job.log.exception("unexpected error in the refit schedule; it begins again")
+                job.log.exception("refit_schedule_failed")
             else:
                 return
             job.stop.wait(pause)

@@ -1,4 +1,4 @@
-"""When something is due: every so many points or seconds, whichever comes first."""
+"""When a commit or a version is due: after a number of points or seconds, whichever is first."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 class Cadence:
-    """Counts points and time since the last time.
+    """Counts points and time since the last reset.
 
     Parameters
     ----------
     points : int
     seconds : float
     clock : callable, optional
-        Seconds from any start; steps of the wall clock don't touch the default.
+        Seconds. The default is not affected by steps of the wall clock.
     counted : int
-        Points that were counted before a restart.
+        Points counted before a restart.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class Cadence:
         self.counted = counted
 
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Restart the count and the time."""
         self._since = self._clock()
         self.counted = 0
 
     def count(self, points: int) -> None:
-        """Take note of points."""
+        """Count points."""
         self.counted += points
 
     @property
     def due(self) -> bool:
-        """Whether there are enough points, or some points and enough time."""
+        """Whether enough points were counted, or any points and enough time has passed."""
         if self.counted >= self._points:
             return True
         return self.counted > 0 and self._clock() - self._since >= self._seconds

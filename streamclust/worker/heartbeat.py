@@ -1,4 +1,4 @@
-"""Signs of life from a thread of its own: a long computation keeps the lease, a hang loses it."""
+"""Renews the lease from a thread of its own: a long computation keeps it, a hang loses it."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
     from streamclust.runtime.activity import Activity
     from streamclust.store.keys import Keys
     from streamclust.store.lease import Lease
-    from streamclust.worker.learning import Progress
+    from streamclust.worker.model_worker import Progress
 
 
 class Heartbeat:
-    """Renews the lease and the health key, three times within the shorter of their lives.
+    """Renews the lease and the health key, three times within the shorter of their lifetimes.
 
-    When a thread of the session makes no progress for `stall` seconds while entries wait, the
-    lease is no longer renewed, so that a standby takes the model over.
+    If a thread of the session makes no progress for `stall` seconds while entries wait, the
+    heartbeat stops renewing the lease, so that a standby takes the model over.
 
     Parameters
     ----------
     client : redis.Redis
     keys : Keys
     lease : Lease
-        A taken one.
+        It must be taken.
     lease_seconds, health_seconds : float
-        How long each lasts.
+        The lifetime of each key.
     progress : callable
-        Returns the Progress to show.
+        Returns the Progress to publish.
     activity : Activity
         When the session's threads last made progress.
     stall : float
         Seconds.
     entries_wait : callable
-        Given a client, says whether the streams have entries that are not committed.
+        Given a client, returns whether the streams have entries that are not committed.
     failure : callable
-        Returns why the model failed, as long as it has not recovered; else an empty text.
+        Returns the reason why the model failed until it recovers, then an empty text.
     log : structlog logger
 
     Attributes
     ----------
     refit : bool
-        Whether a refit waits to be taken over.
+        Whether a refit waits to be adopted.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Heartbeat:
         self._thread.join()
 
     def check(self) -> None:
-        """Raise what ended the right to learn, or the heartbeat itself, if anything did.
+        """Raise the error that ended the lease or the heartbeat, if there is one.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Heartbeat:
                 self.beat()
                 self.refit = bool(proposed(self._client, self._keys))
             except redis.RedisError as error:
-                if not passes(error):  # else the model's own loop meets it, and pauses
+                if not passes(error):  # else the session's loop meets it, and pauses
                     self._end = error
             except Exception as error:
                 self._end = error
@@ -138,7 +138,7 @@ class Heartbeat:
         thread, age = self._activity.slowest()
         if not self._stalled and age > self._stall and self._entries_wait(self._client):
             self._stalled = f"the {thread} has made no progress for {age:.0f} s (worker.stall)"
-            self._log.error("stalled; another worker may take the model over", error=self._stalled)
+            self._log.error("model_stalled", error=self._stalled)
         health = encode_health(self._health(age))
         if self._stalled:
             self._lease.report(health, self._health_seconds)

@@ -1,9 +1,9 @@
-"""The worker's own codes: of what it has learned, in the transaction that commits it.
+"""The worker's own codes: of the entries it has learned, in the transaction that commits them.
 
-The entries between the newest codes and the position are read again when a commit is due. So there
-is one way for all: the steady feed, the warm-up (which has no model yet), and what a setting that
-was switched on finds behind it. Of a commit that is refused no
-codes land; of a long stretch all but the end may have landed before it.
+When a commit is due, the worker reads the entries between the newest codes and the position again.
+So one method covers the steady feed, the warm-up (which has no model yet), and the entries before
+the setting was switched on. A refused commit writes no codes; of a long range, everything but the
+end may have been written before the commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.runtime.assemble import Settings
+    from streamclust.config.model import ModelSettings
     from streamclust.store.codes import CodesCall
     from streamclust.store.entries import Found
     from streamclust.store.keys import Keys
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from streamclust.store.read_size import OnLess
 
 _FEW = 16
-"""Entries that a read asks for at least, if they aren't large."""
+"""Minimum entries that a read asks for, unless the entries are large."""
 
 _TEMPORARY = "streamclust"
-"""Group that is made and dropped, to make a stream without an entry."""
+"""Group that is created and deleted, to create a stream without an entry."""
 
 
 class OwnCodes:
-    """Gives the entries of a model's streams their codes.
+    """Writes the codes of the entries of a model's streams.
 
     Parameters
     ----------
@@ -48,16 +48,16 @@ class OwnCodes:
     keys : Keys
     settings : KMeansSettings or GaussianMixtureSettings
     reader : redis.Redis
-        For the points. It takes replies of so many bytes at most as the settings have it.
+        Reads the points. Its maximum reply size is that of the settings.
     on_less : callable, optional
-        Given a sentence, whenever less is asked for because a reply was lost.
+        Given a sentence, whenever reads ask for less because a reply was lost.
     """
 
     def __init__(
         self,
         client: redis.Redis,
         keys: Keys,
-        settings: Settings,
+        settings: ModelSettings,
         reader: redis.Redis,
         on_less: OnLess = lambda _: None,
     ) -> None:
@@ -78,7 +78,7 @@ class OwnCodes:
         self._size = ReadSize(READ_BYTES, READ_ENTRIES, on_less)
 
     def begin(self, position: Mapping[str, str]) -> None:
-        """Take note of where new streams begin: what is before has no codes."""
+        """Record where new streams start: the entries before have no codes."""
         for stream, start in position.items():
             key = self._key[stream]
             if order(start) > order(self._done[stream]):
@@ -88,9 +88,9 @@ class OwnCodes:
                 self._done[stream] = start
 
     def up_to(self, position: Mapping[str, str]) -> list[CodesCall]:
-        """Return what a commit at `position` has to write, under the newest published version.
+        """Return the codes that a commit at `position` writes, under the newest version.
 
-        Of a long stretch all but the end is written at once.
+        Of a long range, everything but the end is written at once.
         """
         if self._model is None:
             return []
@@ -98,7 +98,7 @@ class OwnCodes:
         return [call for call in ends if call is not None]
 
     def landed(self, position: Mapping[str, str], model: Model | None) -> None:
-        """Take note of a commit; after the first version, catch up with the warm-up."""
+        """Record a commit; after the first version, write the codes of the warm-up."""
         if self._model is not None:
             self._done.update(position)
         first = self._model is None
@@ -114,7 +114,7 @@ class OwnCodes:
             self._done.update(position)
 
     def _last_piece(self, stream: str, end: str, model: Model) -> CodesCall | None:
-        """Return the codes up to `end`; if they are many, write all but the last piece."""
+        """Return the codes up to `end`; of many codes, write all but the last part."""
         held: CodesCall | None = None
         while coded := self._next(stream, end, model):
             if held is not None:
@@ -133,7 +133,7 @@ class OwnCodes:
         except ReplyTooLargeError:
             entry_id, _ = next_size(self._client, stream, self._done[stream])
             if not entry_id or order(entry_id) > order(end):
-                return []  # it was trimmed, and what is too large comes later
+                return []  # it was trimmed, and the large entry comes later
             most = self._settings.batch.max_entry_bytes
             return coder.refuse(entry_id, too_large(most), model).entries
         return coder(entries, model).entries if entries else []
@@ -150,6 +150,7 @@ class OwnCodes:
         )
         if entries:
             self._size.took(entries)
-        # A read brings entries after `end` too, in vain: it asks for few where commits are short.
+        # A read also returns entries after `end`, which are discarded: after short commits, it asks
+        # for few entries.
         self._size.most = max(_FEW, min(READ_ENTRIES, 4 * len(entries)))
         return entries

@@ -1,4 +1,4 @@
-"""A model that can't go on is parked: reported, and tried again after pauses that grow."""
+"""A model that can't continue is parked: reported, and retried after pauses that grow."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from streamclust.system_limits import explained, is_out_of_threads
 
 if TYPE_CHECKING:
     from streamclust.runtime.job import Job
-    from streamclust.worker.learning import Learning
-    from streamclust.worker.lost_commits import Memory
+    from streamclust.worker.lost_commits import LostCommits
+    from streamclust.worker.model_worker import ModelWorker
 
 _FIRST_PAUSE = 0.5
-"""Seconds before the first new try; each further one waits twice as long, down to half of it at
-random, so that models that failed together don't come back together."""
+"""Seconds before the first retry. The pause doubles with each retry. A random factor of 0.5 to 1
+keeps models that failed together from retrying together."""
 
 _LONGEST_PAUSE = 60.0
-"""Cap of the pause, in seconds."""
+"""Maximum pause, in seconds."""
 
 _STEADY = 1.0
-"""Seconds without a failure, and with all that was learned committed, after which a model counts
-as recovered. Where commits are rare, the longest pause without a failure is enough."""
+"""Seconds without a failure after which a model counts as recovered, once everything that it has
+learned is committed. Where commits are rare, `_LONGEST_PAUSE` seconds without a failure are enough.
+"""
 
 
 def pause(tries: int) -> float:
-    """Return the seconds before the next try, after so many in vain."""
+    """Return the seconds before the next try, after `tries` failed tries."""
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tries, 10))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def clear(error: Exception, label: str) -> Exception:
-    """Return an error in clear words, as far as it is of a kind that is expected.
+    """Return an error with a clear text, if its kind is expected; else the error itself.
 
     Parameters
     ----------
     error : Exception
     label : str
-        The server's name for people.
+        The server's name in messages.
     """
     if isinstance(error, redis.RedisError):
         return translated(error, label)
@@ -58,7 +59,7 @@ def clear(error: Exception, label: str) -> Exception:
 
 
 class Parking:
-    """Why a model can't go on, from session to session.
+    """Remembers from session to session why a model can't continue.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class Parking:
     Attributes
     ----------
     failure : StreamclustError or None
-        The newest reason, as long as the model has not recovered.
+        The newest reason, until the model has recovered.
     """
 
     def __init__(self, job: Job, owner: str) -> None:
@@ -85,51 +86,51 @@ class Parking:
         return "" if self.failure is None else str(self.failure)
 
     def fail(self, error: Exception) -> None:
-        """Record why the model can't go on; log it, once per reason."""
+        """Record why the model can't continue; log each reason once."""
         before, found = self.reason, clear(error, self._job.server.label)
         trace = {}
         if not isinstance(found, StreamclustError):
             found, trace = StreamclustError(unexpected(error)), {"exc_info": error}
         self.failure, self._resumed = found, None
         if self.reason != before:
-            self._job.log.error("model failed; trying again", error=self.reason, **trace)
+            self._job.log.error("model_failed", error=self.reason, retrying=True, **trace)
 
-    def wait(self, memory: Memory) -> None:
-        """Pause before the next try, and report the model as failed meanwhile."""
+    def wait(self, lost_commits: LostCommits) -> None:
+        """Pause before the next try; meanwhile, report the model as failed."""
         settings = self._job.settings.worker
         until, period = time.monotonic() + pause(self._tries), float(settings.health_ttl) / 3.0
         self._tries += 1
         while (left := until - time.monotonic()) > 0.0 and not self._job.stop.is_set():
-            self._report(memory, float(settings.health_ttl))
+            self._report(lost_commits, float(settings.health_ttl))
             self._job.stop.wait(min(left, period))
 
-    def _report(self, memory: Memory, seconds: float) -> None:
+    def _report(self, lost_commits: LostCommits, seconds: float) -> None:
         health = Health(
             pid=os.getpid(),
             host=socket.gethostname(),
             phase=FAILED,
-            points=memory.points,
-            version=memory.version,
+            points=lost_commits.points,
+            version=lost_commits.version,
             time=time.time(),
             kernels=describe(),
             reason=self.reason,
         )
-        # A server that can't be told has been named in the log already.
+        # The log already names a server that can't be reached.
         with suppress(redis.RedisError, OSError), self._job.server.client() as client:
             Lease(client, self._job.keys, 1.0, self._owner).report(encode_health(health), seconds)
 
-    def going_well(self, learning: Learning) -> None:
-        """Record that there is no failure; when that has lasted, the model has recovered."""
+    def going_well(self, worker: ModelWorker) -> None:
+        """Record that the model works; after a while without a failure, it has recovered."""
         if self.failure is None:
             return
         now = time.monotonic()
         if self._resumed is None:
             self._resumed = now
         steady = now - self._resumed
-        if (steady >= _STEADY and learning.settled) or steady >= _LONGEST_PAUSE:
-            self._job.log.info("the model has recovered", after=self.reason)
+        if (steady >= _STEADY and worker.settled) or steady >= _LONGEST_PAUSE:
+            self._job.log.info("model_recovered", after=self.reason)
             self.forget()
 
     def forget(self) -> None:
-        """Begin anew: the reason has gone."""
+        """Forget the failure."""
         self.failure, self._resumed, self._tries = None, None, 0

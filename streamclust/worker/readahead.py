@@ -1,4 +1,4 @@
-"""Reading and decoding in a thread of their own, so that they overlap with learning."""
+"""Reads and decodes points in a thread of its own, so that this overlaps with learning."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _AHEAD = 256
-"""Batches that may wait, so that reading goes on while a step takes long."""
+"""Maximum batches that wait, so that reading continues during a long step."""
 
 _AHEAD_BYTES = 1 << 24
-"""Bytes of points that may wait; with the batch in work, all that is held in memory of the feed.
-But one batch may, however large it is."""
+"""Maximum bytes of points that wait. A single batch may wait whatever its size. Together with the
+batch that is being learned, this is all of the feed that is held in memory."""
 
 _LOOK = 0.005
-"""Seconds between looks for room."""
+"""Seconds between checks whether the queue has room."""
 
 _GRACE = 1.0
-"""Seconds to wait for the reader. One that a hanging server holds up is left: it only reads."""
+"""Seconds to wait for the reader thread at the end. If a server that hangs holds the thread up, it
+is left running: it only reads."""
 
 
 class _End:
@@ -34,15 +35,15 @@ class _End:
 
 
 class ReadAhead:
-    """Runs an iterator of batches in a thread, which is called the reader of this one.
+    """Runs an iterator of batches in a thread, named after the thread that learns.
 
     Parameters
     ----------
     make : callable
-        Given `stopping`, returns the iterator; it must end soon after `stopping()` holds, which it
-        asks before each read.
+        Given `stopping`, returns the iterator. The iterator calls `stopping()` before each read,
+        and must end soon after this returns True.
     activity : Activity, optional
-        Where the reader records its progress.
+        Where the reader thread records its progress.
     """
 
     def __init__(
@@ -73,9 +74,9 @@ class ReadAhead:
         self._thread.join(_GRACE)
 
     def ticks(self, seconds: float) -> Iterator[Batch | None]:
-        """Yield each batch as it comes, and None whenever none came for `seconds`.
+        """Yield each batch when it is decoded, and None after `seconds` without a batch.
 
-        What the iterator raised in its thread is raised here.
+        An error of the iterator is raised here.
         """
         while True:
             passing("waiting")
@@ -125,5 +126,5 @@ class ReadAhead:
 
 
 def _held(batch: Batch) -> int:
-    """Return about how many bytes a batch holds: its points, and what is kept of refused ones."""
+    """Return the approximate bytes of a batch: its points, and excerpts of its dead letters."""
     return batch.X.nbytes + 2 * EXCERPT_BYTES * len(batch.dead)

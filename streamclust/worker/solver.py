@@ -1,4 +1,4 @@
-"""Solving the coreset in a thread of its own, while the stream is learned."""
+"""Reclusters the coreset in a thread of its own, while the stream is learned."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Solver:
-    """Works on what is pending, so that the answer is there when it is due.
+    """Solves the pending problem of a state, so that the answer is ready when it is due.
 
-    Where it isn't, who has to wait takes over some of its runs.
-    The thread is left behind when the worker leaves: whoever comes next solves the problem again,
-    from the committed state.
+    While it waits for an answer that is late, the learning thread executes some of the pending
+    restarts. When the worker leaves, the solver's thread is abandoned: the next worker solves the
+    problem again, from the committed state.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Solver:
         self._solve = _Solve(learner)
 
     def begin(self, state: LearnerState[Any]) -> None:
-        """Begin to solve what is pending, if it is new."""
+        """Start to solve the pending problem of a state, if the problem is new."""
         pending = state.pending
         if pending is None or pending.problem is self._problem:
             return
@@ -49,7 +49,7 @@ class Solver:
         threading.Thread(target=self._solve.run, args=(pending,), name=name, daemon=True).start()
 
     def answered(self, state: LearnerState[Any], points: int) -> LearnerState[Any]:
-        """Return the state with the answer, for which is waited if so many points make it due."""
+        """Return the state with the answer, if it is due within `points`; wait for it if needed."""
         pending = state.pending
         if pending is None or pending.problem is not self._problem:
             return state
@@ -61,7 +61,7 @@ class Solver:
 
 
 class _Solve:
-    """One solve, whose runs are taken by its thread and by whoever waits for it."""
+    """One solve. Its own thread and the thread that waits for it both take runs from its queue."""
 
     def __init__(self, learner: StreamLearner[Any]) -> None:
         self._learner = learner
@@ -76,7 +76,7 @@ class _Solve:
         self._runs.put(None)
 
     def result(self, moved: Callable[[], None]) -> Pending[Any]:
-        """Help until there is nothing left to do; once only."""
+        """Execute runs until none is left, and return the result. Call it once."""
         while (work := self._runs.get()) is not None:
             work()
             moved()

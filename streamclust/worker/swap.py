@@ -1,9 +1,10 @@
-"""Taking a refit over between two batches, without losing or repeating a point.
+"""Adopting a refit between two batches, without losing or repeating a point.
 
-The refit covers the stream up to the position where it began. What the model has learned since is
-read again and learned on top of it; then all lands in one commit, at the model's own position. The
-position never goes back, so nothing is counted, refused or published twice, and a crash at any
-instruction leaves the old state and the proposal, or the new state.
+A refit covers the stream up to the position where the refit started. The worker reads the points
+that the model has learned since then again, and learns them on top of the refit. One commit writes
+the result, at the model's own position. The position never goes back: nothing is counted, rejected
+or published twice, and a crash at any instruction leaves the old state and the proposal, or the new
+state.
 """
 
 from __future__ import annotations
@@ -31,28 +32,28 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.arrays import Array, Points
+    from streamclust.config.model import ModelSettings
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import LearnerState, StreamLearner
-    from streamclust.runtime.assemble import Settings
     from streamclust.store.checkpoint import Checkpoint
     from streamclust.store.keys import Keys
     from streamclust.store.source import Batch
-    from streamclust.worker.learning import Learning
+    from streamclust.worker.model_worker import ModelWorker
 
 
 class Swap:
-    """Takes proposed refits of one model over.
+    """Adopts proposed refits of one model.
 
     Parameters
     ----------
     client : redis.Redis
     reader : redis.Redis
-        For the points; it should have no other user.
+        Reads the points. No other object may use it.
     keys : Keys
     settings : KMeansSettings or GaussianMixtureSettings
     log : structlog logger
     stopping : callable
-        Whether to leave the refit to the next worker.
+        Returns whether the refit is left to the next worker.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Swap:
         client: redis.Redis,
         reader: redis.Redis,
         keys: Keys,
-        settings: Settings,
+        settings: ModelSettings,
         log: FilteringBoundLogger,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -71,43 +72,45 @@ class Swap:
         self._log = log
         self._stopping = stopping
 
-    def look(self, learning: Learning) -> None:
-        """Take over what is proposed, if anything is; refuse what doesn't fit the model."""
+    def adopt_proposal(self, worker: ModelWorker) -> None:
+        """Adopt the proposed refit, if there is one; refuse a refit that doesn't fit the model."""
         refit = proposed(self._client, self._keys)
         if not refit:
             return
         try:
-            found = read_proposal(self._client, self._keys, learning.learner.family)
-            if found is not None and found.refit != learning.checkpoint.refit:
-                self._check_model(learning)
-                self._take(learning, found)
+            found = read_proposal(self._client, self._keys, worker.learner.family)
+            if found is not None and found.refit != worker.checkpoint.refit:
+                self._check_model(worker)
+                self._adopt(worker, found)
                 return
-        except (FormatError, ValueError, ArithmeticError) as error:  # also what the numerics raise
-            self._log.error("refit refused", refit=refit, error=str(error))
+        except (FormatError, ValueError, ArithmeticError) as error:  # also errors of the numerics
+            self._log.error("refit_refused", refit=refit, error=str(error))
         withdraw(self._client, self._keys, refit)
 
-    def _check_model(self, learning: Learning) -> None:
-        """Refuse a refit that was left behind by an earlier model of this name."""
-        if model_proposed_for(self._client, self._keys) not in (0, learning.model_id):
-            raise DataError("the refit is of an earlier model of this name, which was begun anew")
+    def _check_model(self, worker: ModelWorker) -> None:
+        """Refuse a refit of an earlier model of this name."""
+        if model_proposed_for(self._client, self._keys) not in (0, worker.model_id):
+            raise DataError(
+                "the refit is of an earlier model of this name, which was created again since"
+            )
 
-    def _take(self, learning: Learning, refit: Checkpoint) -> None:
-        at = learning.checkpoint
+    def _adopt(self, worker: ModelWorker, refit: Checkpoint) -> None:
+        at = worker.checkpoint
         if not refit.position:
-            learning.adopt(_adopted(learning.learner, at.learner, refit), refit.refit)
+            worker.adopt(_with_refit(worker.learner, at.learner, refit), refit.refit)
             return
         _check_reach(refit, at)
-        state = on_top(learning.learner, at.learner, refit, self._since(refit, at))
+        state = on_top(worker.learner, at.learner, refit, self._since(refit, at))
         if self._stopping():
             return
         missing = at.learner.points - state.points
         state = _with_score_of(at.learner, state)
         if missing:
-            self._log.warning("points were trimmed that a refit should have learned", count=missing)
-        learning.adopt(state, refit.refit)
+            self._log.warning("refit_points_lost", count=missing)
+        worker.adopt(state, refit.refit)
 
     def _since(self, refit: Checkpoint, at: Checkpoint) -> Iterator[Batch]:
-        """Yield what was learned since the refit began, in batches."""
+        """Yield the points that the model has learned since the refit started, in batches."""
         spec = points_format(self._settings.points)
         after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
         reader = RangeReader(self._reader, after, at.position, warn_of_less(self._log))
@@ -124,7 +127,7 @@ class Swap:
 
 
 def _check_reach(refit: Checkpoint, at: Checkpoint) -> None:
-    """Refuse a refit of points that the model has yet to learn: it would learn them twice."""
+    """Refuse a refit of points that the model will learn later: they would be learned twice."""
     for stream, end in refit.position.items():
         if order(end) > order(at.position.get(stream, end)):
             raise DataError(f"the refit covers more of stream {stream} than the model has learned")
@@ -136,21 +139,21 @@ def on_top(
     refit: Checkpoint,
     since: Iterable[Batch],
 ) -> LearnerState[Any]:
-    """Return the state that a refit leads to, with all on top that happened since it began.
+    """Return the state of a refit after the model's history since the start of the refit.
 
-    The refit takes the place of the model that there was at its position, and weighs no more than
-    that did. Then the points since are learned, and where the mass fell otherwise than by
-    forgetting (a drift, a rollback), it falls again. So the mass is that of a single pass.
+    The refit replaces the model at the refit's position, with at most the mass of this model. Then
+    the later points are learned. Where the mass fell for another reason than forgetting (a drift, a
+    rollback), it falls again. So the mass is that of a single pass.
 
     Parameters
     ----------
     learner : StreamLearner
     live : LearnerState
-        The model as it is now.
+        The model now.
     refit : Checkpoint
-        As it was proposed.
+        The proposal.
     since : iterable of Batch
-        What was learned since the refit's position.
+        The points that the model has learned since the refit's position.
     """
     then = replace(live, **_clock(refit.learner), falls=refit.learner.falls, n_falls=0)
     mass = refit.learner.best_total  # of the model at the refit's position
@@ -158,7 +161,7 @@ def on_top(
         then = replace(then, stats=decay(live.stats, mass / live.stats.mass))
     if np.array_equal(live.ids, refit.learner.ids):
         then = replace(then, recent=refit.learner.recent)
-    state = _adopted(learner, then, refit)
+    state = _with_refit(learner, then, refit)
     own = state.falls[len(state.falls) - state.n_falls :]
     n_since = live.n_falls - refit.learner.n_falls
     falls = list(live.falls[len(live.falls) - n_since :]) if n_since > 0 else []
@@ -166,7 +169,7 @@ def on_top(
     again = replace(learner, coreset=0, drift=drift)  # the coreset has these points
     for batch in since:
         w = np.ones(len(batch.X)) if batch.w is None else batch.w
-        X, w = batch.X[w > 0.0], w[w > 0.0]  # points of no weight aren't counted
+        X, w = batch.X[w > 0.0], w[w > 0.0]  # points of weight 0 aren't counted
         kept = 1.0
         while falls and falls[0].points < state.points + len(X):
             fall = falls.pop(0)
@@ -200,7 +203,7 @@ def _decayed(state: LearnerState[Any], share: float) -> LearnerState[Any]:
     return state if state.stats is None else replace(state, stats=decay(state.stats, share))
 
 
-def _adopted(
+def _with_refit(
     learner: StreamLearner[Any], live: LearnerState[Any], refit: Checkpoint
 ) -> LearnerState[Any]:
     params, stats = refit.learner.params, refit.learner.stats
@@ -210,7 +213,9 @@ def _adopted(
     if live.params is None:
         live = replace(live, scaling=refit.learner.scaling)
     elif not _equal(live.scaling, refit.learner.scaling):
-        raise DataError("the refit has other scales than the model, which has begun since")
+        raise DataError(
+            "the refit has other scales than the model, which has left its warm-up since"
+        )
     return learner.adopt(live, params, stats)
 
 
@@ -232,12 +237,12 @@ def _equal(a: Scaling | None, b: Scaling | None) -> bool:
 
 
 def _clock(state: LearnerState[Any]) -> dict[str, Any]:
-    """Return how far the model was when the refit began."""
+    """Return the counts and the time of the state when the refit started."""
     return {name: getattr(state, name) for name in ("steps", "points", "held", "time_ms")}
 
 
 def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> LearnerState[Any]:
-    """Return `state` with counts, score and coreset of `live`: no point is taken in twice."""
+    """Return `state` with counts, score and coreset of `live`, so that no point counts twice."""
     stats = state.stats
     if stats is not None and live.stats is not None:
         stats = replace(stats, objective=live.stats.objective, count=live.stats.count)
@@ -245,5 +250,5 @@ def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> Learner
     state = with_coreset_of(live, replace(state, stats=stats, drift=drift, **_clock(live)))
     if not live.gathering:
         return state
-    # The fit to the points since a drift is still to come.
+    # The fit to the points since a drift is still pending.
     return replace(state, gathering=True, sample=live.sample, sample_weight=live.sample_weight)

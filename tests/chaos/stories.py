@@ -63,7 +63,7 @@ def hung(folder: Path, url: str, instant: str, rng: random.Random) -> list[str]:
         hangs.wait(lambda: bool(client.exists(site.keys(MODEL).lease)))
         standby = Victim(site.folder, until_idle=False, log="standby.log")
         stack.callback(standby.kill)
-        standby.says("standing by: another worker has the model")
+        standby.says("standby_started")
         token = client.get(site.keys(MODEL).token)
         add_blocks(client, prefix, blobs(POINTS), BATCH // 2)
         hangs.wait(lambda: hangs.board.held)
@@ -74,12 +74,12 @@ def hung(folder: Path, url: str, instant: str, rng: random.Random) -> list[str]:
         if not took < STALL + 2 * LEASE:
             wrong.append(f"{instant}: taken over after {took:.1f} s")
         standby.wait(lambda: site.committed(MODEL) == POINTS)
-        if not hangs.events("stalled; another worker may take the model over"):
+        if not hangs.events("model_stalled"):
             wrong.append(f"{instant}: the stall isn't in the log")
         # The thread that hung comes to itself, and has lost the model.
         before = [client.dump(key) for key in written(site)]
         hangs.board.release()
-        hangs.says("lost the model")
+        hangs.says("lease_lost")
         if [client.dump(key) for key in written(site)] != before:
             wrong.append(f"{instant}: it wrote after it had lost the model")
     return wrong + differences(folder, url, models, site)
@@ -134,7 +134,7 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
         for log in ("second.log", "third.log"):
             worker = start(log)
             worker.wait(lambda: phase(client, site, bad) == "failed")
-            worker.says("model failed; trying again")
+            worker.says("model_failed")
             if log == "second.log":
                 worker.kill()
         healthy = set(models) - {bad}
@@ -147,9 +147,9 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
         # What was wrong is put right.
         client.rename(f"{key}-kept", key)
         feed({bad} if kind == "stream" else (), 100)
-        worker.says("the model has recovered")
+        worker.says("model_recovered")
         worker.wait(lambda: site.committed(bad) == POINTS)
-        if {event["model"] for event in worker.events("the model has recovered")} != {bad}:
+        if {event["model"] for event in worker.events("model_recovered")} != {bad}:
             wrong.append("a model has recovered that had not failed")
     found = wrong + differences(folder, url, models, site)
     return [f"{bad}, {kind}: {line}" for line in found]

@@ -26,7 +26,7 @@ def test_check_tells_whether_live_workers_have_all_models(site: Site) -> None:
     assert before.stderr == "a: no live worker\nb: no live worker\n"
     with Worker(site) as worker:
         # When there is one
-        worker.says("new model", 2)
+        worker.says("model_created", 2)
         worker.wait(lambda: check() == 0)
         # Then one model that it doesn't have is still missing
         another = 'models.c={"kind": "kmeans", "n_clusters": 2, "streams": "s"}'
@@ -40,7 +40,7 @@ def test_check_tells_whether_live_workers_have_all_models(site: Site) -> None:
             wait_until(lambda: not client.exists(site.keys("a").health), LIMIT)
         assert check() == 1
     with Worker(site) as worker:
-        worker.says("continuing", 2)
+        worker.says("model_resumed", 2)
         worker.wait(lambda: check() == 0)
         # When it leaves Then that shows at once
         assert worker.leave() == 0

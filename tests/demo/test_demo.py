@@ -159,7 +159,7 @@ def test_worker_learned_everything_and_left(finished: Finished) -> None:
 
 def test_log_of_the_worker_is_json_and_has_its_farewell(finished: Finished) -> None:
     lines = [json.loads(line) for line in (finished.out / "worker.log").read_text().splitlines()]
-    assert lines[-1]["event"] == "worker stopped"
+    assert lines[-1]["event"] == "worker_stopped"
     assert {line["level"] for line in lines} == {"info"}, "a setting of the user's came through"
 
 

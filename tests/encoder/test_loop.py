@@ -432,13 +432,12 @@ def test_a_model_that_was_begun_anew_is_noticed(
         wait_until(lambda: len(desk.codes()) == 10)
         # When the model is begun anew Then the encoder says so
         desk.begin_anew(**then, centroids=CENTROIDS[::-1])
-        event = "another model has this name now: it was begun anew, or the server lost versions"
-        wait_until(lambda: any(each["event"] == event for each in logged))
-        [said] = [each for each in logged if each["event"] == event]
+        wait_until(lambda: any(each["event"] == "model_replaced" for each in logged))
+        [said] = [each for each in logged if each["event"] == "model_replaced"]
         # and codes with the new one, and readers can tell the two apart
         add_points(desk.client, desk.stream, blobs(10))
         wait_until(lambda: len(desk.codes()) == 20)
-    assert (said["version"], said["before"]) == (then["version"], 7)
+    assert (said["version"], said["previous_version"]) == (then["version"], 7)
     found = desk.codes()
     assert [each.version for each in found] == [7] * 10 + [then["version"]] * 10
     assert [each.model_id for each in found] == [0] * 10 + [then.get("model_id", 0)] * 10
@@ -532,8 +531,8 @@ def test_an_encoder_without_progress_is_named_in_the_log(desk: Desk) -> None:
     watch.look()
     assert [(entry["event"], entry.get("error")) for entry in logged.entries] == [
         (
-            "stalled; other encoders take its entries over",
+            "encoder_stalled",
             "the encoder has made no progress for 601 s (worker.stall)",
         ),
-        ("the encoder makes progress again", None),
+        ("encoder_resumed", None),
     ]

@@ -59,7 +59,7 @@ def test_killed_and_stopped_encoders_lose_and_repeat_nothing(site: Site) -> None
     # Given three encoders that share a feed
     with Encoder(site, "m") as killed, Encoder(site, "m") as stopped, Encoder(site, "m") as stays:
         for encoder in (killed, stopped, stays):
-            encoder.says("waiting for the first version of the model")
+            encoder.says("model_awaited")
         publish(site)
         # When one is killed and one stopped in the middle of it
         killed.wait(lambda: coded(site) > POINTS // 6)

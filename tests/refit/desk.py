@@ -12,7 +12,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from streamclust.config import load_settings
-from streamclust.refit.command import Report, Request, Watcher, Which
+from streamclust.refit.command import Callbacks, Report, Request, Selection
 from streamclust.refit.command import refit as run_refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
@@ -48,12 +48,12 @@ def drain(site: Site) -> list[Any]:
     return logged.entries
 
 
-def refit(site: Site, watcher: Watcher | None = None, **request: Any) -> Report:
+def refit(site: Site, callbacks: Callbacks | None = None, **request: Any) -> Report:
     """Refit the model as the command does."""
-    which = request.pop("which", Which(Span(), request.pop("files", ())))
-    whole = {"which": which, "plan": Plan(restarts=2), **request}
+    selection = request.pop("selection", Selection(Span(), request.pop("files", ())))
+    whole = {"selection": selection, "plan": Plan(restarts=2), **request}
     with a_job(site) as (job, _):
-        return run_refit(job, Request(**whole), watcher or Watcher())
+        return run_refit(job, Request(**whole), callbacks or Callbacks())
 
 
 def waiting(site: Site) -> bool:

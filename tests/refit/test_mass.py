@@ -21,7 +21,7 @@ from streamclust.arrays import Array
 from streamclust.online.drift import Drift
 from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.refit.delivery import checkpoint_of
-from streamclust.refit.runs import Found
+from streamclust.refit.runs import SearchResult
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.commit import DeadLetters
 from streamclust.store.source import Batch
@@ -145,7 +145,7 @@ class Story:
         )
         params = FAMILY.m_step(stats, FAMILY.from_arrays({"centroids": np.zeros((1, 1))}))
         at = Checkpoint(learner=self.state, position={"s": "1-0"})
-        found = Found(params, stats, 0.0, None, (), stopped=False)
+        found = SearchResult(params, stats, 0.0, None, (), stopped=False)
         proposal = checkpoint_of(found, at, None, whole=True)
         self.expected = replace(self.oracle)
         self.expected.replace(X, np.ones(len(X)), float(self.oracle.w.sum()))

@@ -7,12 +7,12 @@ import pytest
 
 from streamclust import KMeans, fit
 from streamclust.errors import DataError
-from streamclust.refit.command import Which
+from streamclust.refit.command import Selection
 from streamclust.refit.span import Span
 from tests.refit.desk import drain, poor_site, refit
 from tests.worker.harness import Site, blobs
 
-CORESET = Which(Span(), from_coreset=True)
+CORESET = Selection(Span(), from_coreset=True)
 
 
 @pytest.mark.parametrize("coreset", [{}, {"points": 150}], ids=["whole", "condensed"])
@@ -24,7 +24,7 @@ def test_what_was_trimmed_is_remembered(site: Site, coreset: dict[str, int]) -> 
         client.xtrim(site.stream(), maxlen=0)
     before = site.newest("m")
     # When it is refitted from its coreset
-    report = refit(site, which=CORESET)
+    report = refit(site, selection=CORESET)
     # Then it is as good as a fit of all points
     assert report.better
     assert report.delivered is not None
@@ -38,4 +38,4 @@ def test_what_was_trimmed_is_remembered(site: Site, coreset: dict[str, int]) -> 
 def test_without_a_coreset_there_is_nothing_to_refit_from(site: Site) -> None:
     drain(poor_site(site, blobs(300), coreset={"points": 0}))
     with pytest.raises(DataError, match="has no coreset"):
-        refit(site, which=CORESET)
+        refit(site, selection=CORESET)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from streamclust.cli.main import cli
 from streamclust.errors import DataError, UnknownModelError
-from streamclust.refit.delivery import Delivered
+from streamclust.refit.delivery import Handover
 from streamclust.refit.rollback import rollback
 from streamclust.worker.session import run_model
 from tests.refit.desk import EAGER, a_job, drain
@@ -29,7 +29,7 @@ def two_versions(site: Site, kind: Any = kmeans, **more: Any) -> None:
         drain(site)
 
 
-def back(site: Site, version: int) -> Delivered:
+def back(site: Site, version: int) -> Handover:
     with a_job(site) as (job, _):
         return rollback(job, version, LIMIT)
 
@@ -48,7 +48,7 @@ def test_without_a_worker_it_goes_back_in_place(site: Site, kind: Any, more: Any
     versions = site.versions("m")
     old, before = versions[0], versions[-1]
     assert before.drift_from(old).max() > 10.0
-    assert back(site, old.version) == Delivered(before.version + 1, False)
+    assert back(site, old.version) == Handover(before.version + 1, False)
     after = site.newest("m")
     assert (after.version, after.reason) == (before.version + 1, "rollback")
     assert (after.points, after.position) == (before.points, before.position)
@@ -71,11 +71,11 @@ def test_a_running_worker_takes_it_over(site: Site) -> None:
     with a_job(site) as (job, logged):
         worker = threading.Thread(target=run_model, args=(job,))
         worker.start()
-        wait_until(lambda: [e for e in logged.entries if e["event"] == "continuing"], LIMIT)
+        wait_until(lambda: [e for e in logged.entries if e["event"] == "model_resumed"], LIMIT)
         delivered = back(site, 1)
         job.stop.set()
         worker.join()
-    assert delivered == Delivered(before + 1, True)
+    assert delivered == Handover(before + 1, True)
     assert site.versions("m")[before].reason == "rollback"
 
 

@@ -21,7 +21,7 @@ def test_a_worker_refits_while_it_learns(site: Site) -> None:
     poor_site(site, blobs(600), refit=OFTEN)
     with Worker(site) as worker, site.client as client:
         # When its worker refits it by the clock Then it is taken over by itself
-        done = worker.says("refitted")
+        done = worker.says("refit_finished")
         assert done["points"] >= 600
         assert done["loss"] < done["live_loss"]
         worker.wait(lambda: "refit" in reasons(site))

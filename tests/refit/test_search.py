@@ -15,7 +15,7 @@ from streamclust import KMeans, KMeansParams
 from streamclust.arrays import Array
 from streamclust.errors import DataError, StoppedError, TooFewPointsError
 from streamclust.fitting.search import search_of
-from streamclust.refit.data import Gathered, gather
+from streamclust.refit.data import Dataset, gather
 from streamclust.refit.runs import Pass, Plan, search
 from streamclust.refit.sources import Checked, Points, points
 from tests.strategies import FAMILIES, family_of
@@ -44,7 +44,7 @@ def a_table(n: int = 1000, seed: int = 0) -> Table:
     return Table(X, rng.integers(0, 3, size=n).astype(float))
 
 
-def by_chunks(table: Table) -> Gathered:
+def by_chunks(table: Table) -> Dataset:
     return gather(table, 0, in_memory=1000, sample=200)
 
 

@@ -17,13 +17,14 @@ import pytest
 
 from streamclust.errors import BusyError, FormatError, StoppedError
 from streamclust.failpoints import Instant
-from streamclust.refit.command import Watcher, Which, score_live, select_live
-from streamclust.refit.delivery import alone, load
+from streamclust.refit.command import Callbacks, Selection, score_live, select_live
+from streamclust.refit.delivery import load, refit_lock
 from streamclust.refit.rollback import rollback
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.lease import Lease
-from streamclust.worker.learning import Learning
+from streamclust.worker.context import ModelContext
+from streamclust.worker.model_worker import ModelWorker, open_model_worker
 from tests.client.test_client import busy
 from tests.refit.desk import EAGER, a_job, drain, poor_site, reasons, refit, save, waiting
 from tests.refit.victim import die_at
@@ -143,7 +144,7 @@ def test_a_running_worker_takes_it_over_while_the_feed_goes_on(site: Site, kind:
             bad = int(client.xlen(stream) - 20) // 4
         worker.wait(lambda: site.position("m") == {stream: last.decode()})
         assert worker.leave() == 0
-        assert len(worker.events("published")) == len(site.versions("m"))
+        assert len(worker.events("model_published")) == len(site.versions("m"))
     # Then each point counts once, and each bad one is kept once
     model, total = site.newest("m"), 600 + 90 * bad
     assert model.points == total
@@ -213,7 +214,7 @@ def test_a_stop_withdraws_a_refit_that_waits(site: Site) -> None:
     before = site.state("m")
     held_lease(site)
     with pytest.raises(StoppedError, match="withdrawn, nothing was changed"):
-        refit(site, Watcher(stop=lambda: waiting(site)))
+        refit(site, Callbacks(stop=lambda: waiting(site)))
     assert not waiting(site)
     assert site.state("m") == before
 
@@ -299,7 +300,7 @@ def test_entries_that_the_worker_refused_for_their_size_are_left_out_here_too(si
     assert model.mass.sum() == pytest.approx(480, rel=1e-9)
     # and a score is of the same points
     with a_job(site) as (job, _):
-        assert score_live(job, Which(Span()))[1].points == 480
+        assert score_live(job, Selection(Span()))[1].points == 480
 
 
 def test_points_that_were_trimmed_meanwhile_are_said(site: Site) -> None:
@@ -312,7 +313,7 @@ def test_points_that_were_trimmed_meanwhile_are_said(site: Site) -> None:
     with site.client as client:
         client.xtrim(site.stream(), maxlen=1, approximate=False)
     propose()
-    said = [each for each in drain(site) if "trimmed" in each["event"]]
+    said = [each for each in drain(site) if each["event"] == "refit_points_lost"]
     # Then that is said, with the number of points
     assert [each["count"] for each in said] == [60]
     assert site.newest("m").points == 390
@@ -359,7 +360,7 @@ def test_a_worker_refuses_what_does_not_fit_and_goes_on(site: Site) -> None:
         with site.client as client:
             client.hset(site.keys("m").proposal, mapping={"id": "1", "state": state})
         feed(site, blobs(30))
-        [refused] = [each for each in drain(site) if each["event"] == "refit refused"]
+        [refused] = [each for each in drain(site) if each["event"] == "refit_refused"]
         assert refused["error"].startswith(f"key {site.keys('m').proposal} does not hold")
         assert not waiting(site)
     assert site.newest("m").points == 360
@@ -379,10 +380,10 @@ def test_a_refit_that_the_numerics_cannot_take_over_is_refused(
     def fails(*_: Any) -> None:
         raise np.linalg.LinAlgError("no factor")
 
-    monkeypatch.setattr(Learning, "adopt", fails)
+    monkeypatch.setattr(ModelWorker, "adopt", fails)
     feed(site, blobs(30))
     # When a worker comes Then it refuses the refit, and goes on
-    [refused] = [each for each in drain(site) if each["event"] == "refit refused"]
+    [refused] = [each for each in drain(site) if each["event"] == "refit_refused"]
     assert refused["error"] == "no factor"
     assert not waiting(site)
     assert site.committed("m") == 330
@@ -402,7 +403,7 @@ def test_a_refit_of_points_that_the_model_has_yet_to_learn_is_refused(site: Site
         client.set(site.keys("m").state, backup)
         client.delete(site.keys("m").models)
     # Then it is refused, and the points are learned once
-    [refused] = [each for each in drain(site) if each["event"] == "refit refused"]
+    [refused] = [each for each in drain(site) if each["event"] == "refit_refused"]
     assert "covers more of stream" in refused["error"]
     assert site.committed("m") == 390
     assert not waiting(site)
@@ -462,7 +463,8 @@ def test_a_model_that_is_warming_up_gets_its_scale_from_the_refit(site: Site) ->
         client = job.server.client()
         lease = Lease(client, job.keys, 60.0)
         assert lease.take()
-        learning = Learning("m", job.model, client, job.keys, lease.token, job.log)
+        context = ModelContext("m", job.model, client, job.keys, job.log)
+        learning = open_model_worker(context, lease.token)
         lease.drop()
         assert learning.checkpoint.learner.params is None
     report = refit(site, files=[save(site.folder / "x.csv", blobs(300) * np.array([1.0, 1e3]))])
@@ -480,11 +482,11 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(site: Site) -> None:
     drain(site.write({"m": kmeans(site.stream(), drift=drift, **EAGER)}))
     propose = set_aside(site)
     feed(site, blobs(3000, seed=1) + 30.0)
-    said = [each for each in drain(site) if each["event"] == "drift"]
+    said = [each for each in drain(site) if each["event"] == "drift_detected"]
     assert said
     # When it goes in Then drifts, points and mass are what they were
     propose()
-    assert not [each for each in drain(site) if each["event"] == "drift"]
+    assert not [each for each in drain(site) if each["event"] == "drift_detected"]
     meta, _ = site.state("m")
     assert meta["learner"]["points"] == 6000
     assert site.newest("m").reason == "refit"
@@ -504,7 +506,7 @@ def test_a_server_that_is_busy_for_a_while_is_waited_for(site: Site) -> None:
         seen.append(count)
 
     with site.client as client, ExitStack() as scripts:
-        report = refit(site, Watcher(on_points))
+        report = refit(site, Callbacks(on_points))
     assert report.points == 20_000
     assert report.delivered is not None
 
@@ -531,8 +533,8 @@ def test_settings_that_change_the_meaning_of_points_are_refused(
         uses: list[Callable[[], Any]] = [
             lambda: refit(site, force=True),
             lambda: rollback(job, 1, 1.0),
-            lambda: score_live(job, Which(Span())),
-            lambda: select_live(job, Which(Span()), [2], plan, on_pass=print, stop=bool),
+            lambda: score_live(job, Selection(Span())),
+            lambda: select_live(job, Selection(Span()), [2], plan, on_pass=print, stop=bool),
         ]
         for use in uses:
             with pytest.raises(FormatError, match=r"was learned with .*give the model a new name"):
@@ -551,7 +553,7 @@ def test_a_refit_of_an_earlier_model_is_refused(site: Site) -> None:
     with site.client as client:
         client.delete(keys.lease, keys.token, keys.state, keys.models)
     # Then the new one doesn't take it over
-    said = [each for each in drain(site) if each["event"] == "refit refused"]
+    said = [each for each in drain(site) if each["event"] == "refit_refused"]
     assert "of an earlier model of this name" in said[0]["error"]
     assert "refit" not in reasons(site)
     assert not waiting(site)
@@ -562,7 +564,7 @@ def test_a_refit_that_hangs_keeps_others_out_no_longer(
 ) -> None:
     monkeypatch.setattr("streamclust.refit.delivery._LOCK_SECONDS", 0.3)
     key, moving = site.keys("m").refitting, True
-    with site.client as client, alone(client, site.keys("m"), lambda: moving):
+    with site.client as client, refit_lock(client, site.keys("m"), lambda: moving):
         # Given a refit that makes progress, and so renews its lock
         left: list[int] = []
 
@@ -574,5 +576,5 @@ def test_a_refit_that_hangs_keeps_others_out_no_longer(
         # When it makes none any more Then the lock lapses
         moving = False
         wait_until(lambda: not client.exists(key))
-        with alone(client, site.keys("m")):
+        with refit_lock(client, site.keys("m")):
             assert client.exists(key)

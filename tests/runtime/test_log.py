@@ -97,7 +97,7 @@ def test_a_reader_that_does_not_read_holds_a_log_up_once_and_is_told_what_it_mis
     first, notice = events(drained(reader))
     assert first["event"] == "first"
     assert (notice["event"], notice["count"], notice["level"]) == (
-        "log lines could not be written before this one",
+        "log_lines_lost",
         300,
         "warning",
     )

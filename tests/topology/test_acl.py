@@ -21,7 +21,7 @@ from streamclust.client.ingest import ingest
 from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
 from streamclust.errors import ServerError, StreamclustError
-from streamclust.refit.command import Request, Watcher, Which, refit
+from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.runtime.job import Job
@@ -189,8 +189,8 @@ def refit_anew(place: Place, user: str) -> None:
         worker.run_model(job(Job, place, "boss", server))
         client.script_flush()
     with open_server(place.login(user)) as server, translate("the server"):
-        request = Request(Which(Span(latest="90")), Plan(1), force=True)
-        report = refit(job(Job, place, user, server), request, Watcher())
+        request = Request(Selection(Span(latest="90")), Plan(1), force=True)
+        report = refit(job(Job, place, user, server), request, Callbacks())
     assert report.points == 90
     with place.admin as client:
         assert client.xlen(KEYS.models) == 3

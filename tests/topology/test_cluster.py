@@ -12,7 +12,7 @@ import pytest
 
 from streamclust.client.ingest import ingest
 from streamclust.errors import BusyError, ServerError, ServerUnreachableError
-from streamclust.refit.command import Which
+from streamclust.refit.command import Selection
 from streamclust.refit.span import Span
 from streamclust.store.connect import Address, Server, open_server, translate
 from streamclust.store.exchange import Written
@@ -253,7 +253,7 @@ def test_keys_that_are_half_moved_are_waited_for(
         with cluster.moving(state, (cluster.owner(state) + 1) % 3):
             # When there is something to commit Then it is tried again
             add_blocks(client, stream, blobs(90, seed=1))
-            worker.says("lost the server; trying again")
+            worker.says("server_lost")
         # until all have
         worker.wait(lambda: site.committed("m") == 180)
     learned_once(site, stream)
@@ -279,16 +279,16 @@ def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(
                 points = site.committed("m")
                 # Then the worker finds them there
                 worker.wait(lambda before=points: site.committed("m") > before + 300)
-            assert not worker.events("lost the server; trying again")
+            assert not worker.events("server_lost")
         worker.wait(lambda: site.position("m") == site.last_ids(*streams))
         # When a node goes that has nothing of this, and takes the cluster down with it
         used = {cluster.owner(key) for key in (*streams, state)}
         bystander = next(node for n, node in enumerate(cluster.nodes) if n not in used)
         bystander.kill()
-        worker.says("lost the server; trying again")
+        worker.says("server_lost")
         # Then the worker is back with the cluster
         bystander.start()
-        worker.says("the server is back")
+        worker.says("server_back")
         with feeding(site, *streams):
             points = site.committed("m")
             worker.wait(lambda: site.committed("m") > points + 300)
@@ -318,7 +318,7 @@ def test_a_refit_reads_streams_of_other_slots_and_goes_in(
     assert reasons(site).count("refit") == 1
     assert site.newest("m").mass.sum() == pytest.approx(780, rel=1e-9)
     # and the next one is swapped in place, and leaves no lock
-    report = refit(site, force=True, which=Which(Span(latest="100")))
+    report = refit(site, force=True, selection=Selection(Span(latest="100")))
     assert 100 <= report.points < 130
     assert report.delivered is not None
     assert site.newest("m").version == report.delivered.version

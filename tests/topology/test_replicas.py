@@ -38,7 +38,7 @@ def test_a_shard_that_fails_over_costs_time_and_what_it_loses_is_told(
             with new.client as client:
                 client.execute_command("CLUSTER", "FAILOVER")
             # Then the session ends with the history that it began with, and nothing was lost
-            worker.says("lost the server; trying again")
+            worker.says("server_lost")
             learns_on(site, worker)
             assert not worker.events(LOST)
             # When that one's newest commits and points don't reach its own replica, and it dies
@@ -55,7 +55,7 @@ def test_a_shard_that_fails_over_costs_time_and_what_it_loses_is_told(
         learned_once(site, beside, elsewhere)
 
 
-LOST = "the server lost commits that it had confirmed; going on from what it has"
+LOST = "commits_lost"
 
 
 def learns_on(site: FleetSite, worker: Worker) -> None:

@@ -17,7 +17,7 @@ from streamclust.encoder.daemon import encoder_jobs
 from streamclust.encoder.loop import run_encoder
 from streamclust.errors import ServerError, ServerUnreachableError
 from streamclust.failpoints import Instant
-from streamclust.refit.command import Watcher
+from streamclust.refit.command import Callbacks
 from streamclust.store.connect import Address, open_server, translate
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
@@ -42,8 +42,8 @@ def goes_on(site: FleetSite, watched: Watched) -> Iterator[None]:
             worker.wait(lambda: site.committed("m") > 600)
             version = site.newest("m").version
             yield
-            worker.says("lost the server; trying again")
-            worker.says("the server is back")
+            worker.says("server_lost")
+            worker.says("server_back")
             assert watched.primary != before
             worker.wait(lambda: site.newest("m").version > version + 1)
         worker.wait(lambda: site.position("m") == site.last_ids(stream))
@@ -110,7 +110,7 @@ def test_what_was_read_at_a_replaced_primary_is_not_committed_to_the_next(
         hold.while_replacing(shared, site)
         # Then the worker begins anew with what the next one has
         worker.wait(lambda: site.position("m") == site.last_ids(stream))
-        worker.says("lost the server; trying again")
+        worker.says("server_lost")
     learned_once(site, stream)
     assert site.newest("m").points == 150
 
@@ -169,7 +169,7 @@ def test_a_refit_of_a_replaced_primary_s_points_is_not_proposed_to_the_next(
         shared.demote(shared.promote())
 
     with pytest.raises(ServerUnreachableError, match="has another primary"), translate(site.url):
-        refit(site, Watcher(on_points=replace_primary), force=True)
+        refit(site, Callbacks(on_points=replace_primary), force=True)
     assert not waiting(site)
     assert site.state("m") == before
 

@@ -22,7 +22,8 @@ from streamclust.store.lease import Lease
 from streamclust.store.published import Model
 from streamclust.store.source import Batch
 from streamclust.store.subscription import follow
-from streamclust.worker.learning import Learning
+from streamclust.worker.context import ModelContext
+from streamclust.worker.model_worker import ModelWorker, open_model_worker
 from tests.worker.test_due import Clock
 
 Settings = KMeansSettings | GaussianMixtureSettings
@@ -77,14 +78,15 @@ class Desk:
         }
         return ADAPTER.validate_python({**basic, **more})
 
-    def learning(self, **more: Any) -> Learning:
+    def learning(self, **more: Any) -> ModelWorker:
         """Take the lease, from whoever has it, and begin."""
         self.client.delete(self.keys.lease)
         lease = Lease(self.client, self.keys, 3600.0)
         assert lease.take()
         log = structlog.wrap_logger(structlog.PrintLogger(), [self.logged], structlog.BoundLogger)
         settings = self.settings(**more)
-        return Learning("m", settings, self.client, self.keys, lease.token, log, self.clock)
+        context = ModelContext("m", settings, self.client, self.keys, log)
+        return open_model_worker(context, lease.token, clock=self.clock)
 
     def committed(self) -> Checkpoint:
         data: Any = self.client.get(self.keys.state)

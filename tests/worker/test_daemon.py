@@ -82,7 +82,7 @@ def test_told_to_leave_it_commits_and_publishes_and_later_goes_on(
         worker.wait(lambda: site.committed("plain") > BACKLOG // 10)
         # When it is told to leave
         assert worker.leave(number) == 0
-        assert worker.events("worker stopped")
+        assert worker.events("worker_stopped")
     # Then all that it learned is committed and published
     assert in_the_middle(site)
     for model in backlog_models():
@@ -148,7 +148,7 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path, namespace: str) -> No
     with own_server(tmp_path) as server:
         site = Site(tmp_path, server.url, namespace).write({"m": kmeans("points")})
         with Worker(site) as worker:
-            worker.says("new model")
+            worker.says("model_created")
             server.send(signal.SIGSTOP)
             # When it gets two signals
             worker.send(signal.SIGINT, signal.SIGTERM)
@@ -162,11 +162,11 @@ def test_an_embedded_server_outlives_ctrl_c_until_all_is_written(
     # Given a worker with a server of its own, in a terminal's process group
     site = Site(tmp_path, "embedded", namespace).write({"m": kmeans("points")})
     with Worker(site) as worker:
-        worker.says("new model")
+        worker.says("model_created")
         # the client's share ends first, and the server stays
         with open_server(Address("embedded", tmp_path / ".streamclust")) as server:
             add_blocks(server.client(), "points", blobs(600))
-            worker.says("published")
+            worker.says("model_published")
         # When Ctrl-C ends it
         assert worker.leave(signal.SIGINT) == 0
     # Then what it learned is on disk
@@ -184,23 +184,23 @@ def test_a_worker_starts_its_embedded_server_again_when_that_and_its_supervisor_
     data_dir = tmp_path / ".streamclust"
     site = Site(tmp_path, "embedded", namespace).write({"m": kmeans("points")})
     with Worker(site) as worker:
-        worker.says("new model")
+        worker.says("model_created")
         with open_server(Address("embedded", data_dir)) as server:
             add_blocks(server.client(), "points", blobs(300))
-            worker.says("published")
+            worker.says("model_published")
             pid = int(server.client().info("server")["process_id"])
         # When its supervisor and its server are killed Then it has another one, with its data
         endpoint = read_endpoint(data_dir)
         assert endpoint is not None
         os.kill(endpoint.supervisor, signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
-        worker.says("continuing")
+        worker.says("model_resumed")
         # and learns on
         with open_server(Address("embedded", data_dir)) as server:
             add_blocks(server.client(), "points", blobs(300, seed=1))
-            worker.wait(lambda: any(e["points"] == 600 for e in worker.events("published")))
+            worker.wait(lambda: any(e["points"] == 600 for e in worker.events("model_published")))
         assert worker.leave() == 0
-    assert not worker.events("model failed")
+    assert not worker.events("model_failed")
 
 
 # ---- live
@@ -213,15 +213,15 @@ def test_points_that_arrive_while_it_runs_appear_in_a_new_version(any_site: Site
     live = kmeans(stream, publish={"every": "200ms"}, commit={"every": "100ms"})
     any_site.write({"m": live})
     with Worker(any_site) as worker, any_site.client as client:
-        worker.says("new model")
+        worker.says("model_created")
         # When the warm-up is there Then the first version comes without waiting for more
         add_points(client, stream, blobs(60))
-        assert worker.says("published")["version"] == 1
+        assert worker.says("model_published")["version"] == 1
         assert any_site.newest("m").reason == "start"
         # and a trickle is published by time
         for version in (2, 3):
             add_points(client, stream, blobs(1, seed=version))
-            assert worker.says("published", version)["points"] == 58 + version + 1
+            assert worker.says("model_published", version)["points"] == 58 + version + 1
         assert any_site.newest("m").reason == "step"
         assert worker.leave() == 0
     # and leaving publishes nothing twice
@@ -234,7 +234,7 @@ def test_a_model_that_waits_for_points_writes_no_more_than_it_must(site: Site) -
     idle = kmeans(stream, publish={"every": "50ms"}, commit={"every": "50ms"})
     site.write({"m": idle, "other": idle})
     with Worker(site) as worker, site.client as client:
-        worker.says("new model", 2)
+        worker.says("model_created", 2)
         add_points(client, stream, blobs(10))
         worker.wait(lambda: site.committed("m") == 10)
         # When its heart beats on Then there is nothing more to commit
@@ -258,17 +258,17 @@ def test_logs_are_json_lines_on_a_pipe_and_text_on_request(site: Site) -> None:
     done = site.write({"m": kmeans(stream)}).drain()
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [line["event"] for line in lines] == [
-        "worker started",
-        "new model",
-        "warm-up done",
-        "published",
-        "worker stopped",
+        "worker_started",
+        "model_created",
+        "warm_up_finished",
+        "model_published",
+        "worker_stopped",
     ]
     assert {line["level"] for line in lines} == {"info"}
     assert {line.get("model", "m") for line in lines} == {"m"}
     assert done.stdout == ""
     human = site.write({"m": kmeans(stream)}, log={"format": "human"}).drain()
-    assert "worker stopped" in human.stderr
+    assert "worker_stopped" in human.stderr
     assert "{" not in human.stderr
     assert "\x1b" not in human.stderr
     assert site.write({"m": kmeans(stream)}, log={"level": "warning"}).drain().stderr == ""

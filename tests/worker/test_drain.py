@@ -58,7 +58,7 @@ def test_until_idle_says_when_there_are_too_few_distinct_points(site: Site) -> N
     with site.client as client:
         add_points(client, stream, np.repeat(blobs(2), 50, axis=0))
     done = site.write({"m": kmeans(stream)}).drain()
-    warnings = [json.loads(line) for line in done.stderr.splitlines() if "warming up" in line]
+    warnings = [json.loads(line) for line in done.stderr.splitlines() if "warm_up_delayed" in line]
     assert [line["level"] for line in warnings] == ["warning"]
     assert "2 distinct points are too few for 3 components" in warnings[0]["reason"]
     assert site.versions("m") == []
@@ -159,7 +159,7 @@ def test_what_cannot_be_learned_is_kept_with_its_reason(any_site: Site) -> None:
         assert words in reasons[entry_id]
     # and the log says how many
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert sum(line["count"] for line in lines if line["event"] == "points refused") == 6
+    assert sum(line["count"] for line in lines if line["event"] == "points_rejected") == 6
 
 
 def test_a_bad_point_costs_only_itself_and_not_its_block(site: Site) -> None:

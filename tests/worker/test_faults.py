@@ -80,7 +80,7 @@ def test_a_key_of_another_type_is_named_and_left_alone(site: Site) -> None:
             assert client.lrange(key, 0, -1) == [b"mine"]
             client.delete(key)
     # and once that is mended, no lease of before is in the way
-    assert "standing by" not in site.drain().stderr
+    assert "standby_started" not in site.drain().stderr
 
 
 def test_a_state_of_another_model_is_refused_with_what_to_do(site: Site) -> None:
@@ -126,7 +126,7 @@ def test_with_fail_fast_one_model_that_fails_brings_the_others_to_a_clean_end(si
             client.rpush(bad, "mine")
             # Then it says so and leaves
             assert worker.exit_code() == 3
-            failed = next(line for line in worker.log.splitlines() if "model failed" in line)
+            failed = next(line for line in worker.log.splitlines() if "model_failed" in line)
             assert json.loads(failed)["model"] == "bad"
             assert "WRONGTYPE" in json.loads(failed)["error"]
     assert site.newest("good").points == 600
@@ -151,7 +151,7 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespa
         site = Site(tmp_path, server.url, namespace).write({"m": kmeans("points", **EAGER)})
         with Worker(site) as worker:
             with site.client as client:
-                worker.says("new model")
+                worker.says("model_created")
                 add_blocks(client, "points", blobs(6000))
             worker.wait(lambda: site.committed("m") > 300)
             # When its server is killed, and is away for a while
@@ -161,19 +161,19 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespa
             server.start()
             # Then it goes on
             worker.wait(lambda: site.committed("m") == 6000)
-            worker.says("the server is back")
+            worker.says("server_back")
             # and the same once more
             server.kill()
             server.start()
             with site.client as client:
                 add_blocks(client, "points", blobs(600, seed=1))
             worker.wait(lambda: site.committed("m") == 6600)
-            worker.says("the server is back", 2)
+            worker.says("server_back", 2)
             assert worker.leave() == 0
             # and each outage was said once
-            assert len(worker.events("lost the server; trying again")) == 2
-            assert len(worker.events("the server is back")) == 2
-            assert not worker.events("standing by: another worker has the model")
+            assert len(worker.events("server_lost")) == 2
+            assert len(worker.events("server_back")) == 2
+            assert not worker.events("standby_started")
         # and each point counts once
         assert site.newest("m").points == 6600
         assert site.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
@@ -183,9 +183,9 @@ def test_it_can_be_told_to_leave_while_the_server_is_away(tmp_path: Path, namesp
     with own_server(tmp_path) as server:
         site = Site(tmp_path, server.url, namespace).write({"m": kmeans("points")})
         with Worker(site) as worker:
-            worker.says("new model")
+            worker.says("model_created")
             server.kill()
-            worker.says("lost the server; trying again")
+            worker.says("server_lost")
             assert worker.leave() == 0
             assert "Traceback" not in worker.log
 
@@ -198,9 +198,9 @@ def test_a_standby_takes_over_from_a_worker_that_was_killed(any_site: Site) -> N
     stream = any_site.stream()
     any_site.write({"m": kmeans(stream, **EAGER)})
     with Worker(any_site) as first, any_site.client as client:
-        first.says("new model")
+        first.says("model_created")
         with Worker(any_site) as second:
-            second.says("standing by: another worker has the model")
+            second.says("standby_started")
             add_blocks(client, stream, blobs(3000))
             first.wait(lambda: any_site.committed("m") > 300)
             # When the first is killed Then the second has its lease, soon, and learns the rest
@@ -216,14 +216,14 @@ def test_a_standby_takes_over_at_once_from_a_worker_that_leaves(site: Site) -> N
     stream = site.stream()
     site.write({"m": kmeans(stream, **EAGER)}, worker={"lease": "1h"})
     with Worker(site) as first:
-        first.says("new model")
+        first.says("model_created")
         with Worker(site) as second, site.client as client:
-            second.says("standing by: another worker has the model")
+            second.says("standby_started")
             # When the first leaves Then the second need not wait for the hour
             assert first.leave() == 0
-            second.says("continuing")
+            second.says("model_resumed")
             add_blocks(client, stream, blobs(90))
-            second.says("published")
+            second.says("model_published")
             assert second.leave() == 0
 
 
@@ -239,20 +239,20 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(site: Site) -> None:
     stream = site.stream()
     site.write({"m": kmeans(stream, **EAGER)})
     with Worker(site) as sleeper, site.client as client:
-        sleeper.says("new model")
+        sleeper.says("model_created")
         add_blocks(client, stream, blobs(6000))
         sleeper.wait(lambda: site.committed("m") > 300)
         sleeper.send(signal.SIGSTOP)
         with Worker(site) as second:
             second.wait(lambda: site.committed("m") == 6000)
-            second.says("published")
+            second.says("model_published")
             second.wait(lambda: site.newest("m").points == 6000)
             # When it wakes up, with another one at its work
             before = written(site)
             sleeper.send(signal.SIGCONT)
             # Then it notices, says so and stands by
-            assert "another worker took the model over" in sleeper.says("lost the model")["error"]
-            sleeper.says("standing by: another worker has the model")
+            assert "another worker took the model over" in sleeper.says("lease_lost")["error"]
+            sleeper.says("standby_started")
             # and has written nothing, nor spoken for the other
             assert written(site) == before
             health = read_health(client, site.keys("m"))
@@ -260,7 +260,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing(site: Site) -> None:
             assert health.pid == second.process.pid
             assert second.leave() == 0
         # and is of use again when the other has left
-        sleeper.says("continuing")
+        sleeper.says("model_resumed")
         add_blocks(client, stream, blobs(600, seed=1))
         sleeper.wait(lambda: site.committed("m") == 6600)
         assert sleeper.leave() == 0

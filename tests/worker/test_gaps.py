@@ -19,7 +19,7 @@ EAGER: dict[str, Any] = {
     "commit": {"every": "50ms"},
     "publish": {"every": "200ms"},
 }
-TRIMMED = "entries lost: trimmed before they were read"
+TRIMMED = "gap_detected"
 
 pytestmark = pytest.mark.every_server
 
@@ -88,16 +88,16 @@ def test_keys_that_are_deleted_under_a_waiting_worker(any_site: Site) -> None:
         assert group["last-delivered-id"].decode() == site.position("m")[stream]
         # When the stream is deleted Then that is said
         client.delete(stream)
-        worker.says("the stream is gone; waiting for it")
+        worker.says("stream_missing")
         # and when it is begun again with smaller IDs, it is read from its beginning
         add_points(client, stream, blobs(60), FIRST - 10**9)
-        worker.says("the stream was begun again; reading it from its beginning")
+        worker.says("stream_restarted")
         worker.wait(lambda: site.committed("m") == 390)
         # When all keys of the model are deleted
         client.delete(*client.keys(f"{{{site.namespace}:m}}*"))
         # Then it says so, and begins anew
-        assert "keys were deleted" in worker.says("lost the model")["error"]
-        worker.says("new model", 2)
+        assert "keys were deleted" in worker.says("lease_lost")["error"]
+        worker.says("model_created", 2)
         worker.wait(lambda: site.committed("m") == 60)
 
 
@@ -110,8 +110,8 @@ def test_a_stream_begun_again_is_left_alone_unless_told_otherwise(any_site: Site
         client.delete(stream)
         add_points(client, stream, blobs(90), FIRST - 10**9)
     # it is said, and unknown is not shown as nothing to do
-    [said] = [line for line in drain(site).log if "begun again" in line["event"]]
-    assert "on_reset" in said["mend"]
+    [said] = drain(site).events("stream_behind")
+    assert "on_reset" in said["remedy"]
     assert row(site)["lag"] is None
     assert site.committed("m") == 300
     # and it is read if the config says so
@@ -167,7 +167,7 @@ def test_what_is_learned_refused_and_lost_is_what_was_written(any_site: Site) ->
 
     write(20)
     with InlineWorker(site) as worker:
-        worker.says("published")
+        worker.says("model_published")
         for _ in range(20):
             write(60)
         worker.wait(lambda: site.position("m") == {stream: ids[-1]})

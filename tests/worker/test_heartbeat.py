@@ -21,12 +21,12 @@ from streamclust.store.health import Health, read_health
 from streamclust.store.keys import Keys
 from streamclust.store.lease import Lease
 from streamclust.worker.heartbeat import Heartbeat
-from streamclust.worker.learning import Progress
+from streamclust.worker.model_worker import Progress
 from tests.waiting import wait_until
 from tests.worker.test_due import Clock
 
 STALL = 600.0
-STALLED = "stalled; another worker may take the model over"
+STALLED = "model_stalled"
 PROGRESS = Progress("learning", 90, 0, 1, None, Lost(), 0)
 
 

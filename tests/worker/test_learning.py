@@ -30,7 +30,7 @@ def test_a_new_model_is_committed_at_once(desk: Desk) -> None:
     assert found.learner.points == 0
     assert same(found, learning.checkpoint)
     assert desk.versions == []
-    assert desk.said("new model")[0]["position"] == {"points": "0-0"}
+    assert desk.said("model_created")[0]["position"] == {"points": "0-0"}
 
 
 def test_latest_is_settled_at_once(desk: Desk) -> None:
@@ -109,15 +109,15 @@ def test_a_renamed_stream_is_said_with_what_to_set(desk: Desk) -> None:
     desk.client.rename(old, new)
     # When it is read from its beginning Then both names are said, and where to set the start
     desk.learning(streams=[new])
-    [said] = [entry for entry in desk.logged.entries if "no longer names" in entry["event"]]
+    [said] = desk.said("stream_rename_suspected")
     assert said["log_level"] == "warning"
     assert (said["stream"], said["position"]) == (new, "0-0")
     assert said["no_longer_configured"] == {old: "5-0"}
-    assert "set models.m.start to its last position" in said["mend"]
-    assert said["mend"].endswith("here 5-0")
+    assert "set models.m.start to its last position" in said["remedy"]
+    assert said["remedy"].endswith("here 5-0")
     # and once only: then it is a stream that was read
     desk.learning(streams=[new])
-    assert len([entry for entry in desk.logged.entries if "no longer names" in entry["event"]]) == 1
+    assert len(desk.said("stream_rename_suspected")) == 1
 
 
 def test_a_renamed_stream_goes_on_where_it_was_with_that_start(desk: Desk) -> None:
@@ -136,15 +136,15 @@ def test_a_new_stream_in_place_of_others_is_said_with_where_it_begins(desk: Desk
     first.learn(a_batch(5, position={"points": "5-0", "more": "7-0"}))
     first.leave()
     desk.learning(streams=[desk.stream, "more"])
-    words = "a stream that the model has not read before is read from the configured start"
-    [said] = desk.said(words)
+    [said] = desk.said("stream_added")
     assert said["log_level"] == "warning"
     assert said["no_longer_configured"] == {"points": "5-0"}
-    assert "set models.m.start (earliest, latest or an ID)" in said["mend"]
+    assert "set models.m.start (earliest, latest or an ID)" in said["remedy"]
     # but one that is added is no surprise
     desk.learning(streams=[desk.stream, "more", "points", f"{desk.stream}-2"])
-    assert len(desk.said(words)) == 1
-    assert desk.said("new stream")[0]["stream"] == f"{desk.stream}-2"
+    added = desk.said("stream_added")
+    assert [entry["log_level"] for entry in added] == ["warning", "info"]
+    assert added[1]["stream"] == f"{desk.stream}-2"
 
 
 # ---- commits
@@ -253,7 +253,7 @@ def test_the_first_version_comes_with_the_end_of_the_warm_up(desk: Desk) -> None
     assert model.time_ms == 2000.0
     assert model.score is None
     assert model.mass.sum() == pytest.approx(60.0)
-    assert desk.said("warm-up done")[0]["points"] == 60
+    assert desk.said("warm_up_finished")[0]["points"] == 60
 
 
 def test_a_version_is_due_after_so_many_points(desk: Desk) -> None:
@@ -310,7 +310,7 @@ def test_a_version_with_revived_components_says_so(desk: Desk) -> None:
         learning.learn(a_batch(number))
     for number in range(4, 12):  # one of the blobs is gone
         learning.learn(a_batch(number, X=np.random.default_rng(number).normal(size=(30, 2))))
-    revived = desk.said("components revived")
+    revived = desk.said("components_revived")
     assert revived
     assert desk.reasons.count("reseed") == len(revived)
     assert set(desk.reasons) <= {"start", "step", "reseed", "resolve"}
@@ -321,7 +321,7 @@ def test_a_version_of_a_fit_of_the_coreset_says_so(desk: Desk) -> None:
     X = 20.0 * np.random.default_rng(5).normal(size=(40, 1, 2)) + a_batch(1).X
     for number in range(1, 40):  # a blob after the other: the start saw but two
         learning.learn(a_batch(number, X=X[number]))
-    taken_over = desk.said("clustered anew")
+    taken_over = desk.said("model_reclustered")
     assert 0 < desk.reasons.count("resolve") <= len(taken_over)  # reseeds say so first
 
 
@@ -329,11 +329,11 @@ def test_a_drift_is_logged_counted_and_published_at_once(desk: Desk) -> None:
     learning = desk.learning(drift={"detector": "page_hinkley", "on_drift": "forget"})
     for number in range(1, 40):
         learning.learn(a_batch(number))
-    assert desk.said("drift") == []
+    assert desk.said("drift_detected") == []
     assert desk.reasons == ["start"]
     for number in range(40, 60):
         learning.learn(a_batch(number, X=a_batch(number).X + 50.0))
-    [line] = desk.said("drift")
+    [line] = desk.said("drift_detected")
     [version] = [model for model in desk.versions if model.reason == "drift"]
     assert line["log_level"] == "warning"
     assert line["points"] == version.points < 30 * 50

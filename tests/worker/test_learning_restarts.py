@@ -73,7 +73,7 @@ def test_a_restart_goes_on_from_the_committed_position(desk: Desk) -> None:
     assert second.checkpoint.position == {"points": "4-0"}
     assert second.checkpoint.learner.points == 120
     assert second.checkpoint.layout == LAYOUT
-    assert desk.said("continuing")[0]["points"] == 120
+    assert desk.said("model_resumed")[0]["points"] == 120
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["warming", "learning"])
@@ -121,7 +121,7 @@ def test_dead_letters_are_numbered_through_commits_and_restarts(desk: Desk) -> N
     assert dead_count(desk.client, desk.keys) == desk.committed().dead == 18
     letters: Any = desk.client.xrange(desk.keys.dead)
     assert [entry_id.decode() for entry_id, _ in letters] == [f"{n}-0" for n in range(1, 19)]
-    assert [each["count"] for each in desk.said("points refused")] == [4, 2] * 3
+    assert [each["count"] for each in desk.said("points_rejected")] == [4, 2] * 3
 
 
 def test_dead_letters_of_a_crash_are_not_there_twice(desk: Desk) -> None:
@@ -140,7 +140,7 @@ def test_more_dead_letters_than_are_kept(desk: Desk) -> None:
     letters: Any = desk.client.xrange(desk.keys.dead)
     assert [entry_id.decode() for entry_id, _ in letters] == [f"{n}-0" for n in range(14, 21)]
     assert letters[-1][1][b"id"] == b"5-0"
-    assert desk.said("points refused")[0]["count"] == 20
+    assert desk.said("points_rejected")[0]["count"] == 20
 
 
 # ---- the end of the feed
@@ -167,7 +167,7 @@ def test_begin_now_with_too_few_distinct_points_is_no_crash(desk: Desk, n: int) 
     assert desk.versions == []
     assert learning.progress.phase == "warming"
     assert desk.committed().position == {"points": "1-0"}
-    assert len(desk.said("warming up")) == (n > 0)
+    assert len(desk.said("warm_up_delayed")) == (n > 0)
     # and the next worker goes on from there
     again = desk.learning()
     again.learn(a_batch(2))

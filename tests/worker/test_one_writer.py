@@ -13,7 +13,7 @@ from tests.worker.harness import Site, add_blocks, blobs, kmeans
 from tests.worker.inline import InlineWorker
 
 LEASE = 3.0
-STANDING_BY = "standing by: another worker has the model"
+STANDING_BY = "standby_started"
 
 
 def test_a_standby_takes_over_within_twice_the_lease(site: Site) -> None:
@@ -46,13 +46,13 @@ def test_steps_of_the_wall_clock_disturb_nothing(
     eager: dict[str, Any] = {"commit": {"every": "50ms"}, "publish": {"every": "100ms"}}
     site.write({"m": kmeans(site.stream(), **eager)}, worker={"lease": "1s", "health_ttl": "1s"})
     with InlineWorker(site) as first, InlineWorker(site) as second, site.client as client:
-        first.wait(lambda: first.events("new model") or second.events("new model"))
+        first.wait(lambda: first.events("model_created") or second.events("model_created"))
         for seed in range(5):
             add_blocks(client, site.stream(), blobs(300, seed=seed))
             first.wait(lambda seed=seed: site.committed("m") == 300 * (seed + 1))
             first.wait(lambda seed=seed: site.newest("m").points == 300 * (seed + 1))
         # Then one has worked, all the time, and the other has waited
-        working, waiting = (first, second) if first.events("new model") else (second, first)
-        assert not working.events("lost the model")
-        assert not waiting.events("continuing")
+        working, waiting = (first, second) if first.events("model_created") else (second, first)
+        assert not working.events("lease_lost")
+        assert not waiting.events("model_resumed")
         assert waiting.events(STANDING_BY)

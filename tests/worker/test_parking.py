@@ -17,8 +17,8 @@ EAGER: dict[str, Any] = {
     "commit": {"points": 30, "every": "50ms"},
     "publish": {"every": "100ms"},
 }
-FAILED = "model failed; trying again"
-RECOVERED = "the model has recovered"
+FAILED = "model_failed"
+RECOVERED = "model_recovered"
 
 OF_ANOTHER_TYPE = ("stream", "state", "models", "dead", "proposal", "lease", "token")
 """Keys of a model that another program uses; a model is called by the key that is."""
@@ -132,7 +132,7 @@ def test_a_model_that_failed_for_a_moment_leaves_no_trace_in_the_exit_code(site:
     site.write({"m": kmeans(stream, **EAGER)})
     with Worker(site) as worker, site.client as client:
         # Given a worker whose stream becomes something else while it waits
-        worker.says("new model")
+        worker.says("model_created")
         client.rpush(stream, "mine")
         assert "WRONGTYPE" in worker.says(FAILED)["error"]
         # When it is put right
@@ -153,12 +153,12 @@ def test_a_parked_model_is_left_to_whoever_can_learn_it(site: Site) -> None:
         # When another one comes, which can
         site.write({"m": kmeans(stream, **EAGER)})
         with InlineWorker(site) as second:
-            second.says("continuing")
+            second.says("model_resumed")
             # Then it learns, and the health that is shown is its own
             add_blocks(client, stream, blobs(90))
-            second.says("published")
-            first.says("standing by: another worker has the model")
-            second.wait(lambda: status(site)["m"]["phase"] == "learning")
+            second.says("model_published")
+            first.says("standby_started")
+            assert status(site)["m"]["phase"] == "learning"
         assert second.failure is None
         # and the first goes on trying when the other has left
         first.wait(lambda: status(site)["m"]["phase"] == "failed")
@@ -172,7 +172,7 @@ def test_a_standby_says_at_once_what_would_not_fit(site: Site) -> None:
     site.write({"m": kmeans(stream, **EAGER)})
     with InlineWorker(site) as first, site.client as client:
         add_blocks(client, stream, blobs(90))
-        first.says("published")
+        first.says("model_published")
         # When another stands by, with settings that don't fit, of each kind
         for more, text in (
             ({"K": 5}, "n_clusters 3, the config says 5"),
@@ -181,27 +181,27 @@ def test_a_standby_says_at_once_what_would_not_fit(site: Site) -> None:
             site.write({"m": kmeans(stream, **EAGER, **more)})
             with InlineWorker(site) as second:
                 # Then it says so, while the first goes on
-                said = second.says("this worker could not take the model over")
+                said = second.says("standby_failed")
                 assert text in said["error"]
-                assert not first.events("lost the model")
+                assert not first.events("lease_lost")
         # and one with the same settings has nothing to say
         site.write({"m": kmeans(stream, **EAGER)})
         with InlineWorker(site) as third:
-            third.says("standing by: another worker has the model")
+            third.says("standby_started")
             first.leave()
-            third.says("continuing")
-            assert not third.events("this worker could not take the model over")
+            third.says("model_resumed")
+            assert not third.events("standby_failed")
 
 
 def test_an_error_that_nobody_expected_parks_the_model_too(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamclust.worker import learning
+    from streamclust.worker import commits
 
     def broken(*_: object) -> None:
         raise KeyError("no such thing")
 
-    monkeypatch.setattr(learning, "encode_checkpoint", broken)
+    monkeypatch.setattr(commits, "encode_checkpoint", broken)
     site.write({"m": kmeans(site.stream(), **EAGER)})
     with InlineWorker(site) as worker:
         failed = worker.says(FAILED)

@@ -41,8 +41,8 @@ STEADY: dict[str, Any] = {  # nothing depends on how long things take
     "publish": {"points": 600, "every": "1h"},
 }
 FILL = "for i = 1, 200000 do redis.call('SET', KEYS[1] .. i, 'x') end"
-LOST, BACK = "lost the server; trying again", "the server is back"
-LESS = "asking for less"
+LOST, BACK = "server_lost", "server_back"
+LESS = "read_size_reduced"
 
 
 def undisturbed(site: Site) -> Any:
@@ -99,15 +99,15 @@ def test_whether_a_commit_without_a_reply_has_landed_is_found_out(site: Site) ->
         # Given a commit that landed, though its reply was lost
         proxy.set_trap(COMMIT, "lose the reply")
         worker = drain(behind)
-        landed = [entry["points"] for entry in worker.events("continuing")]
+        landed = [entry["points"] for entry in worker.events("model_resumed")]
         # and, for another model, one that did not
         proxy.set_trap(COMMIT, "cut the request", after=60)
         behind.write({"other": kmeans(site.stream(), **STEADY)})
         other = drain(behind, "other")
     # Then the first worker went on from that commit, and the second began anew
     assert landed == [0]
-    assert len(worker.events("new model")) == 1
-    assert len(other.events("new model")) == 2
+    assert len(worker.events("model_created")) == 1
+    assert len(other.events("model_created")) == 2
     assert site.committed("m") == site.committed("other") == N
 
 
@@ -138,7 +138,7 @@ def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(site: Site) -> Non
         behind = through(site, proxy).write({"m": kmeans(site.stream())})
         with InlineWorker(behind, timeout=3600.0) as worker, site.client as client:
             add_points(client, site.stream(), blobs(90))
-            worker.says("published")
+            worker.says("model_published")
             proxy.set_trap(b"XREAD", "hold the reply")
             worker.wait(lambda: proxy.sprung)
             worker.leave()
@@ -172,9 +172,7 @@ def test_a_server_that_is_killed_and_may_lose_writes(
             assert points == 4 * N - (30 if loses else 0)
             # Then the worker learns what there is, and says what the server lost
             worker.wait(lambda: site.committed("m") == points // 60 * 60)
-            lost = worker.events(
-                "the server lost commits that it had confirmed; going on from what it has"
-            )
+            lost = worker.events("commits_lost")
             assert [entry["confirmed_points"] for entry in lost] == ([4 * N] if loses else [])
         # and state and position fit each other: it is what the surviving stream gives, bit for bit
         drain(site, "m")
@@ -434,7 +432,7 @@ def test_an_entry_that_is_always_cut_off_is_named_until_it_can_be_read(site: Sit
         add_blocks(client, site.stream(), blobs(300), block=30)
         large = add_entry(client, site.stream(), f8=blobs(30_000).tobytes(), d="2")  # 480 kB
         with limited_replies(client), InlineWorker(site) as worker:
-            line = worker.says("an entry can't be read; trying again")["error"]
+            line = worker.says("entry_unreadable")["error"]
             assert f"can't read entry {large} of {site.stream()} (480,0" in line
             assert "raise the server's client-output-buffer-limit" in line
             # When the limit is raised Then it is learned

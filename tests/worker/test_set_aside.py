@@ -11,13 +11,13 @@ import pytest
 from streamclust.errors import DataError
 from streamclust.online.learner import StreamLearner
 from streamclust.store.connect import Address, open_server
-from streamclust.worker.lost_commits import Memory
+from streamclust.worker.rejected_batches import RejectedBatches
 from tests.worker.desk import GIVEN, Desk, a_batch, bad_batch
 from tests.worker.harness import Site, add_blocks, blobs, kmeans
 from tests.worker.inline import InlineWorker
 
 POISON = 12345.0
-CANNOT = "a batch can't be learned"
+CANNOT = "batch_rejected"
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_fit_of_the_coreset_that_fails_costs_no_batch(
     # Then all points are learned, and the failure is said
     assert desk.committed().learner.points == 119 * 60
     assert desk.committed().dead == 0
-    failed = desk.said("a fit of the coreset failed; learning goes on without it")
+    failed = desk.said("recluster_failed")
     assert failed[0]["error"] == "no factor"
 
 
@@ -178,11 +178,11 @@ def test_a_worker_goes_on_after_it(site: Site) -> None:
     assert b"not positive definite" in letter[b"reason"]
 
 
-def test_a_memory_outlives_a_session(desk: Desk) -> None:
-    memory = Memory()
-    assert memory.set_aside == 0
-    memory.set_aside = 10
+def test_the_count_of_rejected_batches_outlives_a_session(desk: Desk) -> None:
+    rejected = RejectedBatches()
+    assert rejected.in_a_row == 0
+    rejected.in_a_row = 10
     learning = desk.learning(init=GIVEN)
-    learning._memory = memory
+    learning._rejected = rejected
     with pytest.raises(DataError, match="in a row"):
         learning.learn(poison(1))

@@ -34,21 +34,21 @@ def test_others_go_on_and_all_failures_are_told_in_the_end() -> None:
     logged = LogCapture()
     four = jobs(logged, "b", "odd", "a", "bad")
     with pytest.raises(ModelsFailedError) as failure:
-        run_together(four, fails, "model failed", stop_others=False)
+        run_together(four, fails, "model_failed", stop_others=False)
     assert not four[0].stop.is_set()
     bad, odd = str(failure.value).splitlines()
     assert bad == "model 'bad' failed: no such luck"
     assert odd.startswith("model 'odd' failed: unexpected error: KeyError('xxx")
     assert len(odd) < 400
     said = {entry["model"]: entry["event"] for entry in logged.entries}
-    assert said == {"bad": "model failed", "odd": "unexpected error"}
+    assert said == {"bad": "model_failed", "odd": "model_failed"}
 
 
 def test_the_first_failure_stops_the_others_where_that_is_asked_for() -> None:
     [job, other] = jobs(LogCapture(), "bad", "waits")
     with pytest.raises(ServerError, match="no such luck"):
         run_together(
-            [job, other], lambda j: j.stop.wait(30.0) if j is other else fails(j), "model failed"
+            [job, other], lambda j: j.stop.wait(30.0) if j is other else fails(j), "model_failed"
         )
     assert job.stop.is_set()
 
@@ -66,7 +66,7 @@ def test_a_thread_that_the_system_refuses_brings_the_others_to_an_end(
     monkeypatch.setattr(threading.Thread, "start", refuses)
     three = jobs(LogCapture(), "first", "second", "third")
     with pytest.raises(ModelsFailedError, match=r"'second' failed: too many threads.*TasksMax"):
-        run_together(three, lambda job: job.stop.wait(30.0), "model failed", stop_others=False)
+        run_together(three, lambda job: job.stop.wait(30.0), "model_failed", stop_others=False)
 
 
 def test_a_helper_thread_does_not_end_in_silence() -> None:
@@ -79,10 +79,10 @@ def test_a_helper_thread_does_not_end_in_silence() -> None:
         helper.join()
 
     with capture_logs() as logged:
-        run_together(jobs(LogCapture(), "m"), work, "model failed")
+        run_together(jobs(LogCapture(), "m"), work, "model_failed")
     [entry] = logged
     assert (entry["event"], entry["thread"], entry["log_level"]) == (
-        "a thread ended",
+        "thread_failed",
         "helper",
         "error",
     )
@@ -103,9 +103,7 @@ def test_the_refit_schedule_begins_again_after_an_error(monkeypatch: pytest.Monk
     thread.start()
     thread.join(30.0)
     assert len(calls) == 3
-    assert [entry["event"] for entry in logged.entries] == [
-        "unexpected error in the refit schedule; it begins again"
-    ] * 2
+    assert [entry["event"] for entry in logged.entries] == ["refit_schedule_failed"] * 2
 
 
 def test_look_is_called_while_jobs_are_at_work() -> None:

@@ -23,7 +23,7 @@ from tests.worker.harness import (
     run,
 )
 
-WAITING, BACK = "waiting for the server", "the server is back"
+WAITING, BACK = "server_unavailable", "server_back"
 SECRET = "hunter2-hunter2"
 
 
@@ -85,11 +85,11 @@ def test_a_signal_ends_the_wait_at_once(server: OwnServer, site: Site, hangs: bo
         server.start()
         server.send(signal.SIGSTOP)
     with Worker(site) as worker, Encoder(site, "m") as encoder:
-        for each, event in ((worker, "worker started"), (encoder, "encoder started")):
+        for each, event in ((worker, "worker_started"), (encoder, "encoder_started")):
             each.says(event if hangs else WAITING)
         assert worker.leave(signal.SIGTERM) == 0
         assert encoder.leave(signal.SIGINT) == 0
-        worker.says("worker stopped")
+        worker.says("worker_stopped")
         assert "Traceback" not in worker.log + encoder.log
 
 

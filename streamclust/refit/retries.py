@@ -1,4 +1,4 @@
-"""Faults of the server that pass, in a command that ends by itself."""
+"""Retries after faults of the server that pass, in a command that ends by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import redis
 
 from streamclust.errors import StoppedError
-from streamclust.runtime.backoff import Patience
+from streamclust.runtime.backoff import Backoff
 from streamclust.store.history import HistoryChangedError
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LIMIT = 60.0
-"""Seconds that a fault may last."""
+"""Maximum seconds that a fault may last."""
 
 _LOOK = 0.05
-"""Seconds between looks for a request to stop."""
+"""Seconds between checks for a request to stop."""
 
 
 @dataclass(frozen=True)
 class _Stop:
-    """A request to stop that can be waited for."""
+    """A request to stop, as `Backoff` waits for it."""
 
     asked: Callable[[], bool]
 
@@ -42,41 +42,41 @@ class _Stop:
         return self.asked()
 
 
-class Persistence:
-    """Waits after a fault that passes, up to a minute; call it with the fault.
+class Retries:
+    """Retries after faults that pass, for up to a minute. Call the object with each fault.
 
     Parameters
     ----------
     job : Job
-        The session of one refit, or whatever reads.
+        Of one refit, or of a command that reads.
     stop : callable
-        Whether the user wants to stop.
+        Returns whether the user wants to stop.
 
     Raises
     ------
     redis.RedisError
-        When called: if the server has other data by now than this session began with.
+        When called: if the server has other data now than at the start of this session.
     StreamclustError
-        When called: if the fault is none that passes, or has lasted too long.
+        When called: if the fault doesn't pass by itself, or has lasted too long.
     StoppedError
         When called: if the user wants to stop.
     """
 
     def __init__(self, job: Job, stop: Callable[[], bool]) -> None:
         self._stop = _Stop(lambda: stop() or job.stop.is_set())
-        self._patience = Patience(job.server.label, self._stop, job.log, limit=_LIMIT)
+        self._backoff = Backoff(job.server.label, self._stop, job.log, limit=_LIMIT)
 
     def __call__(self, error: redis.RedisError) -> None:
-        """Wait, so that what met the fault can be tried again."""
+        """Wait before the operation with this fault is retried."""
         if isinstance(error, HistoryChangedError):
             raise error
-        self._patience.going_well()  # a fault of long ago doesn't count
-        self._patience.wait(error)
+        self._backoff.going_well()  # an old fault doesn't count
+        self._backoff.wait(error)
         if self._stop.is_set():
             raise StoppedError("interrupted; nothing was changed")
 
     def do(self, act: Callable[[], T]) -> T:
-        """Return what `act` does, which may be done again after a fault that passes."""
+        """Return the result of `act`; retry it after a fault that passes."""
         while True:
             try:
                 return act()

@@ -1,0 +1,165 @@
+"""Commits of one model: state, position, version, dead letters and codes in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamclust.store.checkpoint import encode_checkpoint
+from streamclust.store.commit import Commit, DeadLetters, commit
+from streamclust.store.position import mirror
+from streamclust.store.proposal import under_way
+from streamclust.store.published import LARGEST_ID, encode_model
+from streamclust.store.trimming import trim
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamclust.models import Family
+    from streamclust.store.checkpoint import Checkpoint
+    from streamclust.store.published import Model
+    from streamclust.worker.context import ModelContext
+    from streamclust.worker.lost_commits import LostCommits
+    from streamclust.worker.own_codes import OwnCodes
+
+
+class Commits:
+    """Commits one model under one fencing token.
+
+    Parameters
+    ----------
+    context : ModelContext
+    token : int
+        Of the lease.
+    family : KMeans or GaussianMixture
+        The state is written for it.
+    codes : OwnCodes or None
+        None if the worker writes no codes.
+    lost_commits : LostCommits
+        Where each commit is recorded.
+    committed : Checkpoint
+        The checkpoint that the server has.
+    model_id : int
+        The model ID (see `Keys.id`); 0 before the first version.
+
+    Attributes
+    ----------
+    committed : Checkpoint
+    model_id : int
+    """
+
+    def __init__(
+        self,
+        context: ModelContext,
+        token: int,
+        family: Family[Any],
+        codes: OwnCodes | None,
+        lost_commits: LostCommits,
+        committed: Checkpoint,
+        model_id: int,
+    ) -> None:
+        self._context = context
+        self._token = token
+        self._family = family
+        self._codes = codes
+        self._lost_commits = lost_commits
+        self._mirrored: Mapping[str, str] = {}
+        self.committed = committed
+        self.model_id = model_id
+
+    def write(
+        self, after: Checkpoint, model: Model | None, dead: DeadLetters, refit: str = ""
+    ) -> None:
+        """Commit a checkpoint, and publish a version with it.
+
+        Parameters
+        ----------
+        after : Checkpoint
+        model : Model or None
+            The version to publish.
+        dead : DeadLetters
+            The points that were rejected since the last commit.
+        refit : str
+            ID of the refit that this checkpoint adopts; empty without one.
+        """
+        context, settings, log = self._context, self._context.settings, self._context.log
+        model_id = self.model_id
+        if model is not None:
+            model_id = model_id or self._new_id()
+        what = Commit(
+            token=self._token,
+            state=encode_checkpoint(after, self._family),
+            model=model,
+            payload=b"" if model is None else encode_model(model),
+            dead=tuple(dead),
+            first_dead=after.dead - len(dead) + 1,
+            refit=refit,
+            model_id=model_id,
+            codes=() if self._codes is None else self._codes.up_to(after.position),
+        )
+        keep, keep_dead = settings.publish.keep, settings.dead.keep
+        commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+        rejected = after.dead - self.committed.dead
+        self.committed, self.model_id = after, model_id
+        self._lost_commits.record(after)
+        if rejected:
+            log.warning("points_rejected", count=rejected, last_reason=dead[-1].reason)
+        if self._codes is not None:
+            self._codes.landed(after.position, model and replace(model, model_id=model_id))
+        if model is not None:
+            score = {model.score_name: None if model.score is None else round(model.score, 6)}
+            log.info(
+                "model_published",
+                version=model.version,
+                points=model.points,
+                reason=model.reason,
+                **score,
+            )
+        self.mirror()
+        self._trim()
+
+    def mirror(self) -> None:
+        """Show the committed position in the consumer group of each stream."""
+        at, context = self.committed, self._context
+        mirror(context.client, context.keys.group, at.position, at.read, self._mirrored)
+        self._mirrored = at.position
+
+    def _trim(self) -> None:
+        """Remove the learned entries that the settings want removed.
+
+        While a refit runs, nothing is removed: the worker will read the entries since the refit
+        started again.
+        """
+        context, policy = self._context, self._context.settings.trim
+        if policy.kind == "none" or under_way(context.client, context.keys):
+            return
+        limits = policy.model_dump(exclude={"kind"})
+        for stream, last_id in self.committed.position.items():
+            trim(context.client, stream, last_id, **limits)
+
+    def _new_id(self) -> int:
+        """Draw a model ID; see `Keys.id`.
+
+        The ID uses no random state of the learner and is no part of the state. So a model that
+        learns the same points again has a state of the same bytes.
+        """
+        drawn = 2 + 2 * secrets.randbelow((LARGEST_ID - 1) // 2)
+        if self.committed.version == 0 and self._has_codes():
+            return drawn + 1
+        return drawn
+
+    def _has_codes(self) -> bool:
+        """Whether a key that may hold codes by this model has entries."""
+        context = self._context
+        streams = {*context.settings.streams, *context.settings.encode.streams}
+        keys = [context.keys.codes(), *map(context.keys.codes, sorted(streams))]
+        return any(_has_entries(context, key) for key in keys)
+
+
+def _has_entries(context: ModelContext, key: str) -> bool:
+    found: Any = context.client.type(key)
+    if found != b"stream":
+        return False
+    info: Any = context.client.xinfo_stream(key)
+    return bool(info["length"])

@@ -1,0 +1,113 @@
+"""Where a model reads on: its committed state, and positions for streams that come and go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamclust.runtime.assemble import first_state, load_checkpoint
+from streamclust.store.checkpoint import Checkpoint, Covered
+from streamclust.store.position import begin, check_type
+from streamclust.store.read_size import read_value
+from streamclust.store.streams import entries_read, order, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import redis
+
+    from streamclust.config.model import ModelSettings
+    from streamclust.online.learner import StreamLearner
+    from streamclust.store.keys import Keys
+    from streamclust.worker.context import ModelContext
+
+
+def read_checkpoint(
+    name: str, settings: ModelSettings, client: redis.Redis, keys: Keys
+) -> Checkpoint | None:
+    """Return the committed state of a model; None if the server has none.
+
+    Raises
+    ------
+    ServerError
+        If a stream or the state is a key of another type.
+    FormatError
+        If the state is damaged, or doesn't fit the settings.
+    """
+    for stream in settings.streams:
+        check_type(client, stream, "stream", f"models.{name}.streams")
+    check_type(client, keys.state, "string", "namespace")
+    data: Any = read_value(client, keys.state, lambda: client.get(keys.state))
+    return None if data is None else load_checkpoint(data, settings, f"key {keys.state}")
+
+
+def new_checkpoint(context: ModelContext, learner: StreamLearner[Any]) -> Checkpoint:
+    """Return the checkpoint of a model that has learned nothing yet."""
+    settings, client = context.settings, context.client
+    state = first_state(context.name, settings, learner)
+    position = begin(client, settings.streams, settings.start)
+    context.log.info("model_created", position=position)
+    return Checkpoint(learner=state, position=position, read=dict(entries_read(client, position)))
+
+
+def with_streams_of_settings(
+    context: ModelContext, at: Checkpoint
+) -> tuple[Checkpoint, dict[str, str]]:
+    """Return a checkpoint with the streams of the settings, and the positions of the new streams.
+
+    A stream that the settings no longer name keeps its position in `Checkpoint.left`: the model
+    continues there when the settings name this stream again.
+    """
+    client, settings = context.client, context.settings
+    streams = settings.streams
+    position = {**at.left.position, **at.position}
+    new = begin(client, [stream for stream in streams if stream not in position], settings.start)
+    position |= new
+    retired = {stream: end for stream, end in position.items() if stream not in streams}
+    _log_new_streams(context, new, retired)
+    read = {**at.left.read, **at.read, **entries_read(client, new)}
+    left = Covered(
+        position=retired,
+        read={stream: count for stream, count in read.items() if stream not in streams},
+    )
+    at = replace(
+        at,
+        position={stream: position[stream] for stream in streams},
+        read={stream: read[stream] for stream in streams if stream in read},
+        left=left,
+    )
+    return at, new
+
+
+def _log_new_streams(
+    context: ModelContext, new: Mapping[str, str], retired: Mapping[str, str]
+) -> None:
+    """Log where new streams start, and which of them may be a renamed stream.
+
+    RENAME keeps the IDs: a renamed stream has the entry at which the model left the old one.
+    """
+    setting = f"models.{context.name}.start"
+    for stream, start in new.items():
+        left = {name: end for name, end in retired.items() if order(start) < order(end)}
+        same = [name for name, end in left.items() if probe(context.client, stream, end) is True]
+        where = {"stream": stream, "position": start}
+        if same:
+            context.log.warning(
+                "stream_rename_suspected",
+                **where,
+                no_longer_configured={name: left[name] for name in same},
+                remedy="points that were learned under the old name are learned again; to undo "
+                "this, stop the worker and go back (streamclust models rollback); for a renamed "
+                f"stream, set {setting} to its last position before the first start under the new "
+                f"name, here {left[same[0]]}",
+            )
+        elif left:
+            context.log.warning(
+                "stream_added",
+                **where,
+                no_longer_configured=dict(left),
+                remedy=f"to start elsewhere, set {setting} (earliest, latest or an ID) before the "
+                "first start with a stream",
+            )
+        else:
+            context.log.info("stream_added", **where)

@@ -1,0 +1,108 @@
+"""Which version a state is published as, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streamclust.store.published import SWAPS, Model, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.online.learner import StreamLearner
+    from streamclust.store.checkpoint import Checkpoint
+
+
+class _Change(NamedTuple):
+    """A kind of change that gives a version its reason."""
+
+    reason: Reason
+    happened: Callable[[Checkpoint], int]
+    """Returns how often the change has happened."""
+    published: Callable[[Checkpoint], int]
+    """Returns how often the change had happened when the newest version was published."""
+    urgent: bool
+    """Whether a version is published at once."""
+
+
+REASONS = (
+    _Change("drift", lambda at: at.learner.drift.drifts, lambda at: at.published_drifts, True),
+    _Change("reseed", lambda at: at.learner.revivals, lambda at: at.published_revivals, False),
+    _Change("resize", lambda at: at.learner.resizes, lambda at: at.published_resizes, True),
+    _Change("resolve", lambda at: at.learner.resolves, lambda at: at.published_resolves, False),
+)
+"""The changes by priority. The first one since the newest version is the reason of the next one."""
+
+
+def is_first(at: Checkpoint) -> bool:
+    """Whether the model has parameters and no version yet."""
+    return at.version == 0 and at.learner.params is not None
+
+
+def is_urgent(at: Checkpoint) -> bool:
+    """Whether a version must be published now, without a wait for the cadence."""
+    return is_first(at) or any(c.urgent and c.happened(at) > c.published(at) for c in REASONS)
+
+
+def has_news(at: Checkpoint) -> bool:
+    """Whether the model has learned points since its newest version, or has no version yet."""
+    learned = at.learner.points > at.published
+    return at.learner.params is not None and (learned or is_first(at))
+
+
+def reason_of_next(at: Checkpoint, otherwise: Reason) -> Reason:
+    """Return the reason of the next version: that of a swap, the first change, or `otherwise`."""
+    if otherwise in SWAPS:
+        return otherwise
+    if at.version == 0:
+        return "start"
+    changes = (c.reason for c in REASONS if c.happened(at) > c.published(at))
+    return next(changes, otherwise)
+
+
+def next_version(
+    name: str, learner: StreamLearner[Any], at: Checkpoint, otherwise: Reason
+) -> tuple[Checkpoint, Model]:
+    """Return the checkpoint after the next version is published, and this version.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    learner : StreamLearner
+    at : Checkpoint
+    otherwise : str
+        The reason, unless `REASONS` has another one; see `reason_of_next`.
+    """
+    state, family = at.learner, learner.family
+    if state.stats is None:
+        raise AssertionError("a model that has parameters has statistics")
+    if family.fewest is not None:
+        family = family.with_components(len(state.stats.weight))
+    model = Model(
+        name=name,
+        version=at.version + 1,
+        reason=reason_of_next(at, otherwise),
+        family=family,
+        params=learner.in_units(state),
+        mass=state.stats.weight,
+        position=at.position,
+        points=state.points,
+        loss=learner.loss(state),
+        time_ms=state.time_ms,
+        features=() if at.layout is None else at.layout.features,
+        ids=state.ids,
+        layout=at.layout,
+        scale=learner.scale,
+    )
+    after = replace(
+        at,
+        version=model.version,
+        published=state.points,
+        published_revivals=state.revivals,
+        published_resolves=state.resolves,
+        published_resizes=state.resizes,
+        published_drifts=state.drift.drifts,
+    )
+    return after, model

@@ -1,0 +1,88 @@
+"""Batches that the numerics can't learn: skipped, and stored as dead letters with their range."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streamclust.errors import DataError
+from streamclust.store.commit import DeadLetters
+from streamclust.store.dead import DeadPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from streamclust.store.source import Batch
+
+_IN_A_ROW = 10
+"""Batches in a row that may be rejected. If the next batch fails too, the fault is the model's: the
+model is parked, and its points stay in the streams."""
+
+_REASONS = 20
+"""Kinds of reasons that are logged."""
+
+
+class RejectedBatches:
+    """Counts rejected batches, from session to session.
+
+    Attributes
+    ----------
+    in_a_row : int
+        Batches in a row, up to now, that could not be learned.
+    """
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self._reasons: set[str] = set()
+
+    def count(self, error: Exception) -> None:
+        """Count one more batch.
+
+        Raises
+        ------
+        DataError
+            If too many batches in a row could not be learned.
+        """
+        self.in_a_row += 1
+        if self.in_a_row > _IN_A_ROW:
+            raise DataError(
+                f"{_IN_A_ROW} batches in a row could not be learned, and the next batch fails too: "
+                f"{error}; the points from here on stay in the streams"
+            ) from error
+
+    def log(self, batch: Batch, error: Exception, log: FilteringBoundLogger) -> None:
+        """Log a rejected batch, once per kind of reason."""
+        kind = f"{type(error).__name__}: {re.sub('[0-9]+', '#', str(error))}"
+        if kind not in self._reasons and len(self._reasons) < _REASONS:
+            self._reasons.add(kind)
+            log.warning("batch_rejected", points=len(batch.X), reason=str(error))
+
+
+def without_points(batch: Batch, before: Mapping[str, str], error: Exception) -> Batch:
+    """Return a batch whose points are replaced by one dead letter per stream, with its range.
+
+    Parameters
+    ----------
+    batch : Batch
+    before : mapping of str to str
+        Stream -> position before the batch.
+    error : Exception
+        The reason why the batch can't be learned.
+    """
+    n = len(batch.X)
+    letters = [
+        DeadPoint(
+            (stream, end),
+            -1,
+            f"batch of {n} points, the entries after {before.get(stream, '0-0')} up to {end}: "
+            f"can't be learned: {str(error)[:300]}",
+            b"",
+        )
+        for stream, end in batch.position.items()
+        if end != before.get(stream)
+    ]
+    dead = DeadLetters([*batch.dead.parts, *letters[-n:]])
+    return replace(batch, X=batch.X[:0], w=None, dead=dead)
