@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from streamclust.errors import TooFewPointsError
-from streamclust.fitting.em import Climb, InMemory
+from streamclust.fitting.em import EMResult, InMemory
 from streamclust.fitting.moves import Sample
-from streamclust.fitting.restarts import settle, starts
+from streamclust.fitting.restarts import run_to_optimum, starts
 from streamclust.fitting.search import search_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def adapt(
 
 def fit_adapting(
     family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
-) -> Climb[P]:
+) -> EMResult[P]:
     """Return the fit of the lowest BIC to points that count as many as their weights say.
 
     Raises
@@ -103,7 +103,7 @@ def fit_adapting(
     """
     best = adapt(family, None, Sample(X, w, float(w.sum())), restarts - 1, seed)
     stats = family.e_step(best.params, X, w)
-    return Climb(best.params, stats, (family.loss(stats),), converged=True)
+    return EMResult(best.params, stats, (family.loss(stats),), converged=True)
 
 
 def is_better(family: Family[P], live: P, found: P, points: Sample) -> bool:
@@ -172,7 +172,7 @@ class _Search(Generic[P]):
     def _settled(self, start: P) -> Adapted[P]:
         family, points = self.family.with_components(self.family.size(start)), self.points
         data = InMemory(family, points.X, points.w, self.rng)
-        run = settle(family, start, data, points.X, points.w, tol=_TOL, max_iter=_MAX_ITER)
+        run = run_to_optimum(family, start, data, points.X, points.w, tol=_TOL, max_iter=_MAX_ITER)
         return Adapted(run.params, search_of(family).bic(run.params, points))
 
     def _moved(self, best: Adapted[P]) -> Adapted[P]:

@@ -50,7 +50,7 @@ class InMemory(Generic[P]):
 
 
 @dataclass(frozen=True, eq=False)
-class Climb(Generic[P]):
+class EMResult(Generic[P]):
     """Where a run of the loop ended.
 
     Parameters
@@ -77,9 +77,9 @@ class Climb(Generic[P]):
         return self.history[-1]
 
 
-def climb(
+def run_em(
     family: Family[P], params: P, data: Data[P], *, tol: float = 1e-5, max_iter: int = 300
-) -> Climb[P]:
+) -> EMResult[P]:
     """Alternate e-step and m-step from `params` until the loss improves by no more than `tol`.
 
     `tol` is a share of J for K-means and nats per point for a mixture. The loop goes on while a
@@ -96,4 +96,4 @@ def climb(
         stats = data.e_step(params)
         history.append(family.loss(stats))
         converged = family.improvement(history[-2], history[-1]) <= tol
-    return Climb(params, stats, tuple(history), converged)
+    return EMResult(params, stats, tuple(history), converged)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust import kernels
-from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
 from streamclust.fitting.split_merge import likeness, rearrange
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.arrays import Array
-    from streamclust.fitting.em import Climb, Data
+    from streamclust.fitting.em import Data, EMResult
 
 _PASSES = 20
 """Of EM on the halves of one component."""
@@ -45,20 +45,20 @@ class MixtureSearch(Search[MixtureParams]):
         """Return the mixture of the clusters that one run of K-means finds."""
         kmeans = KMeans(self.family.n_components)
         start = KMeansSearch(kmeans).init(X, w, rng)
-        clusters = climb(kmeans, start, InMemory(kmeans, X, w, rng)).params
+        clusters = run_em(kmeans, start, InMemory(kmeans, X, w, rng)).params
         labels, spread = kmeans.predict(clusters, X), positive(robust_variance(X, w))
         return self.family.of_labels(X, w, labels, clusters.centroids, spread)
 
     def split_merge(
         self,
-        run: Climb[MixtureParams],
+        run: EMResult[MixtureParams],
         data: Data[MixtureParams],
         X: Array,
         w: Array,
         *,
         tol: float,
         max_iter: int,
-    ) -> Climb[MixtureParams]:
+    ) -> EMResult[MixtureParams]:
         """Split and merge components; see `streamclust.fitting.split_merge.rearrange`."""
         return rearrange(self.family, run, data, X, w, tol=tol, max_iter=max_iter)
 
@@ -156,7 +156,7 @@ def _halves(
     means = cut(X / scale, mass)
     labels = kernels.assign(X / scale, means).labels
     start = two.of_labels(X, mass, labels, means * scale, spread)
-    run = climb(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
+    run = run_em(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
     return run.params if run.stats.alive.all() else None
 
 

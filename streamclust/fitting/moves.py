@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.arrays import Array
-    from streamclust.fitting.em import Climb, Data
+    from streamclust.fitting.em import Data, EMResult
 
 P = TypeVar("P")
 
@@ -102,8 +102,8 @@ class Search(ABC, Generic[P]):
         return None
 
     def split_merge(
-        self, run: Climb[P], data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
-    ) -> Climb[P]:
+        self, run: EMResult[P], data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
+    ) -> EMResult[P]:
         """Return a better run than `run`, by moves of several components, or `run` itself."""
         return run
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, square_unit
-from streamclust.fitting.em import Climb, Data, InMemory, climb
+from streamclust.fitting.em import Data, EMResult, InMemory, run_em
 from streamclust.fitting.search import search_of
 from streamclust.hyperparameters import as_integer, as_number
 from streamclust.models.kmeans import KMeans, KMeansParams
@@ -41,7 +41,7 @@ def fit(
     tol: float = 1e-5,
     max_iter: int = 300,
     seed: int | tuple[int, ...] = 0,
-) -> Climb[P]:
+) -> EMResult[P]:
     """Fit a family to a batch: the best of several runs, each from its own seeding.
 
     Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.fitting.seeding`). Each
@@ -64,7 +64,7 @@ def fit(
 
     Returns
     -------
-    Climb
+    EMResult
         The run with the lowest loss, after moves from there.
 
     Raises
@@ -94,7 +94,7 @@ def _fit(
     tol: float,
     max_iter: int,
     seeds: tuple[int, ...],
-) -> Climb[P]:
+) -> EMResult[P]:
     """Do what `fit` does with points of positive weight whose squares don't underflow."""
     if family.fewest is not None:
         from streamclust.fitting.choose_k import fit_adapting  # late: it builds on this module
@@ -105,7 +105,7 @@ def _fit(
     return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)
 
 
-def _in_units(run: Climb[Any], unit: float) -> Climb[Any]:
+def _in_units(run: EMResult[Any], unit: float) -> EMResult[Any]:
     """Return a run of K-means on points that were divided by `unit` in the data's units."""
     centroids = run.params.centroids * unit
     stats = replace(
@@ -128,7 +128,7 @@ def best_of(
     tol: float,
     max_iter: int,
     each: Each = map,
-) -> Climb[P]:
+) -> EMResult[P]:
     """Return where the best run settles, after the family's moves.
 
     Parameters
@@ -145,17 +145,19 @@ def best_of(
         Does what `map` does; the runs know nothing of each other.
     """
 
-    def run(number: int) -> tuple[Climb[P], Data[P]]:
+    def run(number: int) -> tuple[EMResult[P], Data[P]]:
         rng = np.random.default_rng((*seed[:-1], seed[-1] + number))
         data = InMemory(family, X, w, rng)
-        return settle(family, starting[number](), data, X, w, tol=tol, max_iter=max_iter), data
+        return run_to_optimum(
+            family, starting[number](), data, X, w, tol=tol, max_iter=max_iter
+        ), data
 
     runs = list(each(run, range(len(starting))))
-    best = reduce(partial(_better, family), (climbed for climbed, _ in runs))
+    best = reduce(partial(_better, family), (result for result, _ in runs))
     return search_of(family).split_merge(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
 
 
-def _better(family: Family[P], one: Climb[P], other: Climb[P]) -> Climb[P]:
+def _better(family: Family[P], one: EMResult[P], other: EMResult[P]) -> EMResult[P]:
     return other if family.improvement(one.loss, other.loss) > _EQUAL else one
 
 
@@ -189,18 +191,18 @@ def starts(
         yield begin()
 
 
-def settle(
+def run_to_optimum(
     family: Family[P], start: P, data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
-) -> Climb[P]:
-    """Climb from `start`; leave optima until there is no way or it gains no more than `tol`.
+) -> EMResult[P]:
+    """Run EM from `start`; leave optima until there is no way or it gains no more than `tol`.
 
     `data` sums the e-steps of the points `X`, `w`; `max_iter` bounds its passes to each optimum.
     """
     search = search_of(family)
-    best = climb(family, start, data, tol=tol, max_iter=max_iter)
+    best = run_em(family, start, data, tol=tol, max_iter=max_iter)
     gain = np.inf
     while gain > tol and (start_again := search.leave_optimum(best.params, X, w)) is not None:
-        run = climb(family, start_again, data, tol=tol, max_iter=max_iter)
+        run = run_em(family, start_again, data, tol=tol, max_iter=max_iter)
         gain = family.improvement(best.loss, run.loss)
         best = run if gain > 0.0 else best
     return best

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.fitting.em import Climb, Data, climb
+from streamclust.fitting.em import Data, EMResult, run_em
 from streamclust.models.revive import relocate, widths
 from streamclust.models.stats import recentre
 
@@ -41,14 +41,14 @@ _CELLS = 1 << 24
 
 def rearrange(
     family: GaussianMixture,
-    run: Climb[MixtureParams],
+    run: EMResult[MixtureParams],
     data: Data[MixtureParams],
     X: Array,
     w: Array,
     *,
     tol: float,
     max_iter: int,
-) -> Climb[MixtureParams]:
+) -> EMResult[MixtureParams]:
     """Return a run that goes on from `run` by the best moves that are found, or `run` itself.
 
     Pairs with like responsibilities merge and wide components split, and after each such move EM
@@ -59,7 +59,7 @@ def rearrange(
     Parameters
     ----------
     family : GaussianMixture
-    run : Climb
+    run : EMResult
         Where EM came to rest.
     data : Data
         Sums the e-steps of the points.
@@ -93,29 +93,29 @@ class _Search:
     max_iter: int
     passes: int
 
-    def move(self, run: Climb[MixtureParams]) -> Climb[MixtureParams]:
+    def move(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams]:
         """Merge and split as long as that gains."""
         while (better := self._better(run)) is not None:
             run = better
         return run
 
-    def _better(self, run: Climb[MixtureParams]) -> Climb[MixtureParams] | None:
+    def _better(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams] | None:
         stats, flimsy = _about_means(run.stats), self._flimsy(run)
         for move in _moves(self.family.responsibilities(run.params, self.X), self.w, widths(stats)):
             if self.passes <= 0:
                 break
-            trial = self._climb(self.family.m_step(relocate(stats, *move), run.params))
+            trial = self._run(self.family.m_step(relocate(stats, *move), run.params))
             if run.loss - trial.loss > _GAIN and self._flimsy(trial) <= flimsy:
                 return trial
         return None
 
-    def _climb(self, start: MixtureParams) -> Climb[MixtureParams]:
+    def _run(self, start: MixtureParams) -> EMResult[MixtureParams]:
         most = min(self.max_iter, self.passes)
-        run = climb(self.family, start, self.data, tol=self.tol, max_iter=most)
+        run = run_em(self.family, start, self.data, tol=self.tol, max_iter=most)
         self.passes -= len(run.history)
         return run
 
-    def _flimsy(self, run: Climb[MixtureParams]) -> int:
+    def _flimsy(self, run: EMResult[MixtureParams]) -> int:
         """Return how many components live on too few points."""
         points = _points(self.family.responsibilities(run.params, self.X), self.w)
         return int((points < self.family.points_needed(self.X.shape[1])).sum())

@@ -29,7 +29,7 @@ from streamclust.online.state import LearnerState, without_coreset
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
-    from streamclust.fitting.em import Climb
+    from streamclust.fitting.em import EMResult
     from streamclust.fitting.restarts import Each
     from streamclust.kernels import Assigned
     from streamclust.models.family import Family
@@ -146,7 +146,7 @@ class Renewal(Generic[P]):
             return replace(self.adopt(state, best.params, best.stats), drift=state.drift)
         return state
 
-    def _beats(self, live: P, found: Climb[P], points: Coreset) -> bool:
+    def _beats(self, live: P, found: EMResult[P], points: Coreset) -> bool:
         if self.family.fewest is not None:
             sample = Sample(points.X, points.w, points.mass)
             return is_better(self.family, live, found.params, sample)

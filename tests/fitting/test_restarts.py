@@ -15,7 +15,7 @@ from sklearn.datasets import load_iris
 from streamclust import KMeans
 from streamclust.arrays import Array, Labels
 from streamclust.errors import DataError, TooFewPointsError
-from streamclust.fitting.em import Climb, InMemory, climb
+from streamclust.fitting.em import EMResult, InMemory, run_em
 from streamclust.fitting.restarts import fit
 from streamclust.models import GaussianMixture
 from tests.strategies import (
@@ -34,7 +34,7 @@ families = pytest.mark.parametrize("name", FAMILIES)
 mixtures = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
 
-def labels_of(name: str, X: Array, run: Climb[Any]) -> Labels:
+def labels_of(name: str, X: Array, run: EMResult[Any]) -> Labels:
     """Each point's component."""
     return family_of(name, len(run.params.means)).predict(run.params, X)
 
@@ -99,14 +99,14 @@ def test_the_loop_does_not_end_while_a_cluster_without_points_could_be_given_som
     X = np.array([[0.0], [0.1], [50.0], [1000.0]])
     family, rng = KMeans(4), np.random.default_rng(0)
     start = family.from_arrays({"centroids": np.array([[0.0], [0.0], [50.0], [1000.0]])})
-    run = climb(family, start, InMemory(family, X, np.ones(4), rng), tol=1.0)
+    run = run_em(family, start, InMemory(family, X, np.ones(4), rng), tol=1.0)
     assert sorted(run.params.centroids.ravel().tolist()) == [0.0, 0.1, 50.0, 1000.0]
 
 
 def test_the_loop_ends_where_there_are_too_few_distinct_points_for_all_clusters() -> None:
     X, family = np.array([[0.0], [1.0]]), KMeans(3)
     start = family.from_arrays({"centroids": np.array([[0.0], [1.0], [7.0]])})
-    run = climb(family, start, InMemory(family, X, np.ones(2), np.random.default_rng(0)))
+    run = run_em(family, start, InMemory(family, X, np.ones(2), np.random.default_rng(0)))
     assert run.converged
     assert run.history == (0.0, 0.0)
     assert run.params.centroids.ravel().tolist() == [0.0, 1.0, 7.0]
@@ -118,7 +118,7 @@ def test_the_history_has_one_loss_more_than_there_were_steps(name: str) -> None:
     family = family_of(name, 3)
     start = random_params(family, X[:3], np.random.default_rng(0))
     data = InMemory(family, X, np.ones(len(X)), np.random.default_rng(0))
-    run = climb(family, start, data, tol=0.0, max_iter=4)
+    run = run_em(family, start, data, tol=0.0, max_iter=4)
     assert len(run.history) == 5
     assert not run.converged
     assert run.loss == run.history[-1] == family.loss(family.e_step(run.params, X, data.w))
