@@ -16,7 +16,7 @@ from streamclust import kernels
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
-from streamclust.fitting.split_merge import likeness, rearrange
+from streamclust.fitting.split_merge import overlap, rearrange
 from streamclust.models.criteria import mixture_parameters
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 from streamclust.models.kmeans import KMeans
@@ -107,7 +107,7 @@ class MixtureSearch(Search[MixtureParams]):
         price = _parameters(family, params.means.shape[1]) * np.log(points.n)
         stats = family.prior_stats(params, 1.0)
         moves = []
-        for i, j in partners(-likeness(responsibilities, points.mass)):
+        for i, j in partners(-overlap(responsibilities, points.mass)):
             merged = _component(family.m_step(joined(stats, j, i), params), i)
             both = points.mass * (responsibilities[:, i] + responsibilities[:, j])
             one = family.with_components(1).log_joint(merged, points.X)[:, 0]

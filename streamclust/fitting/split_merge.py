@@ -127,17 +127,17 @@ def _about_means(stats: Stats) -> Stats:
 
 def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[int, int, int]]:
     """Yield (k, into, wide): component k merges into another and takes half of a wide one."""
-    alike = likeness(responsibilities, w)
+    overlaps = overlap(responsibilities, w)
     first, second = np.triu_indices(len(width), 1)
     widest = np.argsort(-width, kind="stable").tolist()
-    for pair in np.argsort(-alike[first, second], kind="stable")[:_PAIRS]:
+    for pair in np.argsort(-overlaps[first, second], kind="stable")[:_PAIRS]:
         into, k = int(first[pair]), int(second[pair])
         others = [wide for wide in widest if wide not in (into, k)]
         for wide in others[:_SPLITS]:
             yield k, into, wide
 
 
-def likeness(responsibilities: Array, w: Array) -> Array:
+def overlap(responsibilities: Array, w: Array) -> Array:
     """Return the cosine of each two components' responsibilities, shape (K, K)."""
     product = (w[:, None] * responsibilities).T @ responsibilities
     norm = np.sqrt(np.maximum(product.diagonal(), np.finfo(float).tiny))

@@ -1,6 +1,6 @@
 """A coreset: weighted points that stand for the whole stream, in bounded memory.
 
-    coreset <- condense(join(fade(coreset, lam), batch), size)
+    coreset <- reduce_coreset(join(decay(coreset, lam), batch), size)
 
 Any set of centroids has nearly the same cost on the coreset as on the stream, so a fit of the one
 is nearly a fit of the other. A point is kept with a probability proportional to its sensitivity,
@@ -93,7 +93,7 @@ def join(a: Coreset, b: Coreset) -> Coreset:
     )
 
 
-def fade(coreset: Coreset, lam: float) -> Coreset:
+def decay(coreset: Coreset, lam: float) -> Coreset:
     """Return the coreset with each weight multiplied by `lam`, as `stats.decay` does."""
     if lam == 1.0 or not len(coreset.w):
         return coreset
@@ -105,7 +105,7 @@ def _counting(coreset: Coreset) -> Coreset:
     return coreset if kept.all() else Coreset(coreset.X[kept], coreset.w[kept])
 
 
-def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator) -> Coreset:
+def reduce_coreset(coreset: Coreset, means: Array, size: int, rng: np.random.Generator) -> Coreset:
     """Return at most `size` points with the same total weight.
 
     The sensitivity of a point, with respect to the cost under `means`, is bounded by its share of
@@ -134,7 +134,7 @@ def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator
     return Coreset(coreset.X.take(picked, axis=0), w * (coreset.mass / w.sum()))
 
 
-def thin(
+def subsample(
     X: Points,
     w: Array,
     assigned: kernels.Assigned,

@@ -18,7 +18,17 @@ from streamclust.errors import DataError
 from streamclust.fitting.choose_k import is_better
 from streamclust.fitting.moves import Sample
 from streamclust.fitting.restarts import fit
-from streamclust.models.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
+from streamclust.models.coreset import (
+    CHUNK,
+    Coreset,
+    default_size,
+    join,
+    reduce_coreset,
+    subsample,
+)
+from streamclust.models.coreset import (
+    decay as decay_coreset,
+)
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
@@ -87,14 +97,14 @@ class Renewal(Generic[P]):
         size = self._size(X.shape[1])
         if size == 0 or state.stats is None:
             return without_coreset(state)
-        core = fade(Coreset(state.core, state.core_weight), lam)
-        fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
+        core = decay_coreset(Coreset(state.core, state.core_weight), lam)
+        fresh = decay_coreset(Coreset(state.fresh, state.fresh_weight), lam)
         rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
         mass, K = core.mass + fresh.mass, len(state.stats.weight)
-        fresh = join(fresh, thin(X, w, assigned, mass, K, size, rng))
+        fresh = join(fresh, subsample(X, w, assigned, mass, K, size, rng))
         if len(fresh.X) >= min(size, CHUNK):
             means = state.stats.averages(state.stats.reference)
-            core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
+            core, fresh = reduce_coreset(join(core, fresh), means, size, rng), Coreset()
         return replace(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
 
     def _size(self, n_features: int) -> int:

@@ -18,7 +18,7 @@ from streamclust.fitting.choose_k import adapt, is_better
 from streamclust.fitting.moves import sample_of
 from streamclust.fitting.restarts import begins, best_of
 from streamclust.fitting.search import search_of
-from streamclust.models.coreset import condense, effective_size
+from streamclust.models.coreset import effective_size, reduce_coreset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,9 @@ def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:
     """Return fewer points for seeding: where runs begin need not be as exact as where they end."""
     size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
     means = family.prior_stats(problem.live, 1.0).reference
-    return condense(problem.coreset, means, size, np.random.default_rng((*problem.seed, _SKETCH)))
+    return reduce_coreset(
+        problem.coreset, means, size, np.random.default_rng((*problem.seed, _SKETCH))
+    )
 
 
 def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:
