@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.fitting.moves import Move, Search
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 EVIDENCE = 10.0
 """Fall of the BIC that another K takes in a running model: "very strong" (Kass & Raftery 1995), so

@@ -13,11 +13,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
 
-P = TypeVar("P")
-P_contra = TypeVar("P_contra", contravariant=True)
+P = TypeVar("P", bound="Params")
+P_contra = TypeVar("P_contra", bound="Params", contravariant=True)
 
 
 class Data(Protocol[P_contra]):

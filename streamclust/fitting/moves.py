@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.fitting.em import Data, EMResult
+    from streamclust.models.family import Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 
 THIN = 1e12

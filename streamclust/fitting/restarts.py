@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 Each = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
 """What `map` is, for numbers."""

@@ -16,9 +16,9 @@ from streamclust.models.kmeans import KMeans
 
 if TYPE_CHECKING:
     from streamclust.fitting.moves import Search
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 SEARCHES: dict[str, type[Search[Any]]] = {
     KMeans.kind: KMeansSearch,

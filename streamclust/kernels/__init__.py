@@ -7,7 +7,7 @@ kernels are used; `streamclust.kernels.twin` is the reference for all of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from streamclust.kernels.choice import available, chosen, describe, using
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
@@ -55,12 +55,12 @@ def assign(X: Points, centroids: Array) -> Assigned:
     Assigned
         `labels` of shape (N,), `sqdist` of shape (N,) in squared units of the data.
     """
-    return cast("Assigned", chosen().assign(X, centroids))
+    return chosen().assign(X, centroids)
 
 
 def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
     """Return weight (K,) and first moment (K, D) of each cluster about `reference` (K, D)."""
-    return cast("tuple[Array, Array]", chosen().cluster_moments(X, w, labels, reference))
+    return chosen().cluster_moments(X, w, labels, reference)
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
@@ -75,7 +75,7 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
         Sample weights.
     centroids : array of shape (K, D)
     """
-    return cast("ClusterSums", chosen().kmeans_step(X, w, centroids))
+    return chosen().kmeans_step(X, w, centroids)
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
@@ -98,7 +98,7 @@ def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: fl
     start : float
         Where the grid begins, from 0 to 1.
     """
-    return cast("Sampled", chosen().sample(w, assigned, n_clusters, size, start))
+    return chosen().sample(w, assigned, n_clusters, size, start)
 
 
 def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
@@ -113,7 +113,7 @@ def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType
         deviations: diag (K, D), spherical (K,).
     kind : {'full', 'tied', 'diag', 'spherical'}
     """
-    return cast("Array", chosen().log_gaussians(X, means, cholesky, kind))
+    return chosen().log_gaussians(X, means, cholesky, kind)
 
 
 def mixture_step(
@@ -124,8 +124,7 @@ def mixture_step(
     One pass, tile by tile: log-densities, responsibilities, moments. No array of N rows and K
     columns is ever held whole.
     """
-    step = chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
-    return cast("tuple[Moments, float]", step)
+    return chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
 
 
 def squared_distances(X: Points, C: Array) -> Array:
@@ -136,7 +135,7 @@ def squared_distances(X: Points, C: Array) -> Array:
     X : array of shape (N, D)
     C : array of shape (K, D)
     """
-    return cast("Array", chosen().squared_distances(X, C))
+    return chosen().squared_distances(X, C)
 
 
 def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
@@ -151,7 +150,7 @@ def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
     uniform : array of shape (1 + (K - 1) * trials,)
         Random numbers from [0, 1): one for the first point, `trials` for each of the others.
     """
-    return cast("Labels", chosen().plusplus(X, w, K, uniform))
+    return chosen().plusplus(X, w, K, uniform)
 
 
 def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
@@ -167,7 +166,7 @@ def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
     uniform : array of shape (trials,)
         Random numbers from [0, 1), one a trial.
     """
-    return cast("Array", chosen().swaps(X, w, centroids, uniform))
+    return chosen().swaps(X, w, centroids, uniform)
 
 
 def moves(
@@ -188,4 +187,4 @@ def moves(
     centroids : array of shape (K, D)
         Each cluster's average; K at least 2.
     """
-    return cast("tuple[Array, Labels]", chosen().moves(X, w, labels, weight, centroids))
+    return chosen().moves(X, w, labels, weight, centroids)

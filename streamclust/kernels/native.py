@@ -68,7 +68,7 @@ def load() -> ctypes.CDLL:
         library.streamclust_sources.restype = ctypes.c_char_p
         built_from = library.streamclust_sources().decode()
     except (OSError, AttributeError) as error:
-        raise UnavailableError(f"cannot be loaded: {error}") from None
+        raise UnavailableError(f"can't be loaded: {error}") from None
     if built_from != sources_hash():
         raise UnavailableError("built from other sources: install again")
     return library
@@ -125,7 +125,7 @@ class Native(native_seeding.NativeSeeding):
             arguments = (X[rows], end - start, C, *C.shape, labels[rows], sqdist[rows])
             self._call("assign", _single(X), *arguments)
 
-        self._share(part, len(X), C.size)
+        self._parallel_for(part, len(X), C.size)
         return Assigned(labels, sqdist)
 
     def squared_distances(self, X: Points, C: Array) -> Array:
@@ -139,7 +139,7 @@ class Native(native_seeding.NativeSeeding):
                 "squared_distances", _single(X), X[rows], end - start, C, *C.shape, out[rows]
             )
 
-        self._share(part, len(X), C.size)
+        self._parallel_for(part, len(X), C.size)
         return out
 
     def cluster_moments(
@@ -157,7 +157,7 @@ class Native(native_seeding.NativeSeeding):
             self._call("accumulate", _single(X), *arguments)
 
         # By clusters, not by points: so each sum is taken in the order of the points.
-        self._share(part, len(r), X.size // len(r))
+        self._parallel_for(part, len(r), X.size // len(r))
         return weight, first
 
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
@@ -207,7 +207,7 @@ class Native(native_seeding.NativeSeeding):
             arguments = (X[rows], end - start, *gaussians, out[rows])
             self._call("log_gaussians", _single(X), *arguments)
 
-        self._share(part, len(X), cholesky.size)
+        self._parallel_for(part, len(X), cholesky.size)
         return out
 
     def mixture_step(
@@ -246,7 +246,7 @@ class Native(native_seeding.NativeSeeding):
         with ThreadPoolExecutor(self.threads) as pool:
             return _total(pool.map(part, chunks))
 
-    def _share(self, part: Callable[[int, int], None], n: int, cost: int) -> None:
+    def _parallel_for(self, part: Callable[[int, int], None], n: int, cost: int) -> None:
         """Call `part` for ranges that make up 0 .. n, in threads if the work is worth it."""
         threads = min(self.threads, n, 1 + n * cost // _WORTH_A_THREAD)
         if threads <= 1:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
 
-P = TypeVar("P")
+
+class Params(Protocol):
+    """Parameters of a family: a frozen dataclass of arrays."""
+
+    @property
+    def means(self) -> Array:
+        """Means or centroids of the components, shape (K, D)."""
+
+
+P = TypeVar("P", bound=Params)
 
 
 class Family(Protocol[P]):

@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Labels, Points
     from streamclust.fitting.restarts import Each
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.online.drift import DriftState
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 _SOME = 5.0
 """Average points that are expected before their absence means something: e^-5 is below 1 %."""

@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from streamclust.fitting.em import EMResult
     from streamclust.fitting.restarts import Each
     from streamclust.kernels import Assigned
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
     from streamclust.online.drift import Drift
     from streamclust.online.forgetting import Forgetting
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 GROWTH = 0.5
 """Share of the mass behind the model that has to be new before the coreset is solved again."""

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from streamclust.fitting.restarts import Each
     from streamclust.models.coreset import Coreset
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 _TOL = 1e-4
 _MAX_ITER = 50
@@ -100,7 +100,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
     if family.fewest is not None:
-        points = sample_of(problem.coreset, problem.live.means)  # type: ignore[attr-defined]
+        points = sample_of(problem.coreset, problem.live.means)
         try:
             return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
         except DataError:

@@ -13,12 +13,13 @@ from streamclust.online.drift import DriftState
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
+    from streamclust.models.family import Params
     from streamclust.models.scaling import Scaling
     from streamclust.models.spread import Spread
     from streamclust.models.stats import Stats
     from streamclust.online.resolving import Pending
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 Phase = Literal["warming", "started", "learning"]
 
