@@ -37,6 +37,16 @@ SMALLEST_EXPONENT = -1000
 """Power of two of the smallest unit: its inverse is a number too."""
 
 
+def short_repr(instance: object, **values: object) -> str:
+    """Return the `repr` of an instance: its class and some values, numbers with six digits."""
+    shown = (f"{name}={_short(value)}" for name, value in values.items())
+    return f"{type(instance).__name__}({', '.join(shown)})"
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
 def are_sane(values: NDArray[np.floating]) -> bool:
     """Return whether all values are numbers of a magnitude up to `MAX_MAGNITUDE`."""
     # NaN is neither; two looks at the numbers are faster than a copy of them

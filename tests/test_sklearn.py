@@ -70,7 +70,7 @@ def test_neither_order_nor_a_split_of_weights_changes_a_bit(estimator: Any) -> N
 def test_too_few_points_and_no_weight_are_named() -> None:
     with pytest.raises(DataError, match="2 distinct points are too few for 3"):
         StreamingKMeans(3).fit([[0.0], [1.0], [1.0]])
-    with pytest.raises(ValueError, match="all sample weights are zero"):
+    with pytest.raises(ValueError, match="all sample weights are 0"):
         StreamingKMeans(1).fit([[0.0]], sample_weight=[0.0])
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from streamclust.arrays import short_repr
+
 if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.models.family import Family, Params
@@ -51,7 +53,7 @@ class InMemory(Generic[P]):
 
 @dataclass(frozen=True, eq=False)
 class EMResult(Generic[P]):
-    """Where a run of the loop ended.
+    """The result of a run of EM or of Lloyd's algorithm.
 
     Parameters
     ----------
@@ -60,8 +62,8 @@ class EMResult(Generic[P]):
     stats : Stats
         Statistics of the data under `params`.
     history : tuple of float
-        Loss before each m-step and after the last one; for K-means it never rises, nor for a
-        mixture whose reg_covar is 0, as long as no component shrinks to a point.
+        Loss before each m-step and after the last one. It never rises for K-means. For a mixture
+        it never rises if reg_covar is 0 and no component shrinks to a point.
     converged : bool
         Whether the loss stopped improving by more than `tol` within `max_iter` iterations.
     """
@@ -70,6 +72,16 @@ class EMResult(Generic[P]):
     stats: Stats
     history: tuple[float, ...]
     converged: bool
+
+    def __repr__(self) -> str:
+        iterations = len(self.history) - 1
+        return short_repr(
+            self,
+            params=self.params,
+            loss=self.loss,
+            iterations=iterations,
+            converged=self.converged,
+        )
 
     @property
     def loss(self) -> float:

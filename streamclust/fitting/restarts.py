@@ -12,7 +12,7 @@ import numpy as np
 from streamclust.arrays import as_points, as_sample_weight, square_unit
 from streamclust.fitting.em import Data, EMResult, InMemory, run_em
 from streamclust.fitting.search import search_of
-from streamclust.hyperparameters import as_integer, as_number
+from streamclust.hyperparameters import as_integer, as_number, renamed
 from streamclust.models.kmeans import KMeans, KMeansParams
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ _EQUAL = 1e-10
 """Improvement that may be rounding: of equal runs the first is the best, on every processor."""
 
 
+@renamed(restarts="n_init")
 def fit(
     family: Family[P],
     X: ArrayLike,
     sample_weight: ArrayLike | None = None,
     *,
-    restarts: int = 4,
+    n_init: int = 4,
     tol: float = 1e-5,
     max_iter: int = 300,
     seed: int | tuple[int, ...] = 0,
@@ -46,7 +47,7 @@ def fit(
 
     Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.fitting.seeding`). Each
     run leaves its local optimum as long as the family's search finds a way that gains more than
-    `tol`. K-means in one dimension has one run, from the global optimum, whatever `restarts` says.
+    `tol`. K-means in one dimension has one run, from the global optimum, whatever `n_init` is.
     A family whose K adapts is fitted with the K of the lowest BIC (`streamclust.fitting.choose_k`).
 
     Parameters
@@ -55,7 +56,8 @@ def fit(
     X : array-like of shape (N, D)
     sample_weight : array-like of shape (N,), optional
         Weight 2 is the point twice, weight 0 no point.
-    restarts : int, default=4
+    n_init : int, default=4
+        Number of runs.
     tol : float, default=1e-5
         Share of J (K-means) or nats per point (mixture).
     max_iter : int, default=300
@@ -72,7 +74,7 @@ def fit(
     TooFewPointsError
         If there are fewer distinct points than components.
     """
-    restarts, max_iter = as_integer("restarts", restarts, 1), as_integer("max_iter", max_iter, 1)
+    n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
     seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))
     points = as_points(X)
@@ -81,8 +83,8 @@ def fit(
     family.check_spread(points)
     unit = square_unit(points)
     if unit == 1.0 or family.kind != KMeans.kind:
-        return _fit(family, points, w, restarts, tol, max_iter, seeds)
-    run = _fit(family, points / unit, w, restarts, tol, max_iter, seeds)
+        return _fit(family, points, w, n_init, tol, max_iter, seeds)
+    run = _fit(family, points / unit, w, n_init, tol, max_iter, seeds)
     return _in_units(run, unit)
 
 
@@ -90,7 +92,7 @@ def _fit(
     family: Family[P],
     points: Array,
     w: Array,
-    restarts: int,
+    n_init: int,
     tol: float,
     max_iter: int,
     seeds: tuple[int, ...],
@@ -99,9 +101,9 @@ def _fit(
     if family.fewest is not None:
         from streamclust.fitting.choose_k import fit_adapting  # late: it builds on this module
 
-        return fit_adapting(family, points, w, restarts, seeds)
-    starting = begins(family, points, w, restarts, seeds)
-    draws = (*seeds, restarts)
+        return fit_adapting(family, points, w, n_init, seeds)
+    starting = begins(family, points, w, n_init, seeds)
+    draws = (*seeds, n_init)
     return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)
 
 
@@ -162,7 +164,7 @@ def _better(family: Family[P], one: EMResult[P], other: EMResult[P]) -> EMResult
 
 
 def begins(
-    family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
+    family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> list[Callable[[], P]]:
     """Return what returns the parameters that runs begin at: the known optimum, or seedings.
 
@@ -171,7 +173,7 @@ def begins(
     family : KMeans or GaussianMixture
     X, w : arrays of shape (N, D) and (N,)
         Points, or a sample of them, of positive weight.
-    restarts : int
+    n_init : int
         Number of seedings.
     seed : tuple of int
     """
@@ -179,15 +181,15 @@ def begins(
     optimum = search.exact_optimum(X, w)
     if optimum is not None:
         return [lambda: optimum]
-    draws = [np.random.default_rng((*seed, run)) for run in range(restarts)]
+    draws = [np.random.default_rng((*seed, run)) for run in range(n_init)]
     return [partial(search.init, X, w, rng) for rng in draws]
 
 
 def starts(
-    family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
+    family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> Iterator[P]:
     """Yield the parameters that runs begin at; see `begins`."""
-    for begin in begins(family, X, w, restarts, seed):
+    for begin in begins(family, X, w, n_init, seed):
         yield begin()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust import kernels
-from streamclust.arrays import Array, Labels, Points
+from streamclust.arrays import Array, Labels, Points, short_repr
 
 CHUNK = 4096
 """Points gathered, at most, before the coreset is condensed again."""
@@ -63,6 +63,9 @@ class Coreset:
 
     X: Array = field(default_factory=lambda: np.empty((0, 0)))
     w: Array = field(default_factory=lambda: np.empty(0))
+
+    def __repr__(self) -> str:
+        return short_repr(self, points=len(self.w), mass=self.mass)
 
     @property
     def mass(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -28,6 +29,7 @@ class Params(Protocol):
 
 
 P = TypeVar("P", bound=Params)
+F = TypeVar("F", bound="Family[Any]")
 
 
 class Family(Protocol[P]):
@@ -48,7 +50,7 @@ class Family(Protocol[P]):
 
     @property
     def fewest(self) -> int | None:
-        """The smallest K, if K adapts to the stream."""
+        """The smallest K if K adapts to the stream, else None."""
 
     def with_components(self, K: int) -> Family[P]:
         """Return the same family with a fixed number of components."""
@@ -132,20 +134,44 @@ class Family(Protocol[P]):
         """Return validated parameters; the inverse of `to_arrays`."""
 
 
-def as_range(name: str, most: int, fewest: int | None) -> tuple[int, int | None]:
-    """Return a number of components, or a range of them, as ints.
+def as_range(what: str, most: int, least: int | None) -> tuple[int, int | None]:
+    """Return a number of components, or the largest and the smallest number, as ints.
+
+    Parameters
+    ----------
+    what : {'clusters', 'components'}
+        The last part of both fields' names, for the error.
+    most : int
+    least : int or None
 
     Raises
     ------
     DataError
-        If they aren't integers with 1 <= fewest <= most.
+        If the numbers aren't integers with 1 <= least <= most.
     """
-    most = as_integer(name, most, 1)
-    if fewest is None:
+    most = as_integer(f"n_{what}", most, 1)
+    if least is None:
         return most, None
-    if not 1 <= (least := as_integer("fewest", fewest, -sys.maxsize)) <= most:
-        raise DataError(f"fewest is {fewest}; expected 1 to {name}, which is {most}")
-    return most, least
+    if not 1 <= (smallest := as_integer(f"min_{what}", least, -sys.maxsize)) <= most:
+        raise DataError(f"min_{what} is {least}; expected 1 to n_{what}, which is {most}")
+    return most, smallest
+
+
+_STORED_NAMES = {"min_clusters": "fewest", "min_components": "fewest"}
+"""Field of a family -> its name in stored models and states, where the two differ."""
+
+
+def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
+    """Return the kind and the hyperparameters of a family, by their names in stored models."""
+    values = {field.name: getattr(family, field.name) for field in fields(family)}  # type: ignore[arg-type]
+    stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}
+    return {**stored, "kind": family.kind}
+
+
+def from_hyperparameters(cls: type[F], stored: Mapping[str, Any]) -> F:
+    """Return the family of class `cls` with stored hyperparameters; other names are ignored."""
+    known = {_STORED_NAMES.get(field.name, field.name): field.name for field in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{known[name]: value for name, value in stored.items() if name in known})
 
 
 def usable(params: Any) -> bool:

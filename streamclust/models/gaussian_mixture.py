@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from streamclust import kernels
+from streamclust.arrays import short_repr
 from streamclust.errors import DataError
-from streamclust.hyperparameters import as_number, check_choice, store
+from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array
 from streamclust.models.matching import match
@@ -60,6 +61,10 @@ class MixtureParams:
     covariance_type: CovarianceType
     spread: Array | None = None
 
+    def __repr__(self) -> str:
+        K, D = self.means.shape
+        return short_repr(self, K=K, D=D, covariance_type=self.covariance_type)
+
     @cached_property
     def root(self) -> Array:
         """Lower Cholesky factors of the covariances, or standard deviations."""
@@ -73,6 +78,7 @@ class MixtureParams:
         return out
 
 
+@renamed(fewest="min_components")
 @dataclass(frozen=True)
 class GaussianMixture:
     """A Gaussian mixture with one of four covariance types (Bishop 2006, section 9.2).
@@ -81,34 +87,39 @@ class GaussianMixture:
     ----------
     n_components : int
         Number of components K, at least 1.
-    fewest : int, optional
-        Let K adapt to the stream, from this number to `n_components`; see
-        `streamclust.fitting.choose_k`.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
         Added to each variance, in units of that feature's variance over all data, so that a
         change of units changes nothing else. A few far points don't count in that variance
         (`streamclust.models.spread.robust_variance`). A feature that never varies is given the
         average variance of the features; if nothing varies, 1.
+    min_components : int, optional
+        Let K adapt to the stream, between this number and `n_components`; see
+        `streamclust.fitting.choose_k`.
     """
 
     n_components: int
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
-    fewest: int | None = None
+    min_components: int | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
 
     def __post_init__(self) -> None:
-        n_components, fewest = as_range("n_components", self.n_components, self.fewest)
+        n_components, least = as_range("components", self.n_components, self.min_components)
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
-        store(self, n_components=n_components, fewest=fewest, reg_covar=reg_covar)
+        store(self, n_components=n_components, min_components=least, reg_covar=reg_covar)
+
+    @property
+    def fewest(self) -> int | None:
+        """The smallest K if K adapts, else None: `min_components`, for both families alike."""
+        return self.min_components
 
     def with_components(self, K: int) -> GaussianMixture:
         """Return the same mixture with a fixed K."""
-        return replace(self, n_components=K, fewest=None)
+        return replace(self, n_components=K, min_components=None)
 
     def size(self, params: MixtureParams) -> int:
         """Return the number of components."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import square_unit
+from streamclust.arrays import short_repr, square_unit
 from streamclust.errors import DataError
-from streamclust.hyperparameters import store
+from streamclust.hyperparameters import renamed, store
 from streamclust.models.family import as_range, named_array
 from streamclust.models.matching import match
 from streamclust.models.revive import reseed
@@ -38,6 +38,10 @@ class KMeansParams:
     centroids: Array
     scale: Array | None = None
 
+    def __repr__(self) -> str:
+        K, D = self.centroids.shape
+        return short_repr(self, K=K, D=D)
+
     @property
     def means(self) -> Array:
         """The centroids, under the name that a mixture has for them."""
@@ -49,6 +53,7 @@ class KMeansParams:
         return square_unit(self.centroids)
 
 
+@renamed(fewest="min_clusters")
 @dataclass(frozen=True)
 class KMeans:
     """K-means with J = sum_n w_n min_k ||x_n - u_k||^2 (Lloyd 1982; MacQueen 1967).
@@ -57,25 +62,30 @@ class KMeans:
     ----------
     n_clusters : int
         Number of centroids K, at least 1.
-    fewest : int, optional
-        Let K adapt to the stream, from this number to `n_clusters`; see
+    min_clusters : int, optional
+        Let K adapt to the stream, between this number and `n_clusters`; see
         `streamclust.fitting.choose_k`.
     """
 
     n_clusters: int
-    fewest: int | None = None
+    min_clusters: int | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
 
     def __post_init__(self) -> None:
-        n_clusters, fewest = as_range("n_clusters", self.n_clusters, self.fewest)
-        store(self, n_clusters=n_clusters, fewest=fewest)
+        n_clusters, min_clusters = as_range("clusters", self.n_clusters, self.min_clusters)
+        store(self, n_clusters=n_clusters, min_clusters=min_clusters)
 
     @property
     def n_components(self) -> int:
-        """Number of clusters K; the largest, if K adapts."""
+        """Number of clusters K; the largest one if K adapts."""
         return self.n_clusters
+
+    @property
+    def fewest(self) -> int | None:
+        """The smallest K if K adapts, else None: `min_clusters`, for both families alike."""
+        return self.min_clusters
 
     def with_components(self, K: int) -> KMeans:
         """Return K-means with a fixed K."""

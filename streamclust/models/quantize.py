@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, as_points, square_unit
+from streamclust.arrays import Array, as_points, short_repr, square_unit
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
 
@@ -49,6 +49,9 @@ class Codes:
     distance: Array
     top: NDArray[np.int32] | None = None
     top_values: Array | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self, points=len(self), top=0 if self.top is None else self.top.shape[1])
 
     def __len__(self) -> int:
         return len(self.index)

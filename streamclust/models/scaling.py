@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT
+from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT, short_repr
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -38,6 +38,9 @@ class Scaling:
     kind: ScalingKind
     center: Array
     scale: Array
+
+    def __repr__(self) -> str:
+        return short_repr(self, kind=self.kind, D=len(self.scale))
 
     def apply(self, X: Points) -> Array:
         """Return points of shape (N, D) in scaled units, of a magnitude up to 1e100 as ever."""

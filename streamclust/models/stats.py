@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, CovarianceType, Labels
+from streamclust.arrays import Array, CovarianceType, Labels, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,10 @@ class Stats:
     covariance_type: CovarianceType | None
     objective: float
     count: float
+
+    def __repr__(self) -> str:
+        K, D = self.first.shape
+        return short_repr(self, K=K, D=D, mass=self.mass, covariance_type=self.covariance_type)
 
     @cached_property
     def mass(self) -> float:

@@ -300,7 +300,7 @@ class StreamLearner(Generic[P]):
         sample = raw if scaling is None else scaling.apply(raw)
         try:
             restarts, passes = self._effort(sample)
-            best = fit(self.family, sample, w, restarts=restarts, max_iter=passes, seed=self.seed)
+            best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
             distinct, weight = distinct_points(raw, w)
             state = replace(state, sample=distinct, sample_weight=weight)

@@ -149,7 +149,7 @@ class Renewal(Generic[P]):
         )
         try:
             seed = (self.seed, state.steps)
-            best = fit(self.family, sample, sample_weight, restarts=self.restarts, seed=seed)
+            best = fit(self.family, sample, sample_weight, n_init=self.restarts, seed=seed)
         except DataError:  # too few points, or so few that a covariance is singular
             return state
         if self._beats(params, best, Coreset(sample, sample_weight)):

@@ -57,8 +57,10 @@ def make_family(settings: Settings) -> Family[Any]:
     """Return the family with its hyperparameters."""
     fewest, most = settings.bounds
     if isinstance(settings, GaussianMixtureSettings):
-        return GaussianMixture(most, settings.covariance_type, settings.reg_covar, fewest)
-    return KMeans(most, fewest)
+        return GaussianMixture(
+            most, settings.covariance_type, settings.reg_covar, min_components=fewest
+        )
+    return KMeans(most, min_clusters=fewest)
 
 
 def make_learner(settings: Settings) -> StreamLearner[Any]:

@@ -51,7 +51,7 @@ def test_clear_clusters_are_found(name: str) -> None:
 def test_the_best_of_several_runs_is_returned(name: str) -> None:
     X, _ = blobs(10, np.random.default_rng(0).normal(size=(25, 2)), spread=0.3)
     family = family_of(name, 25)
-    losses = [fit(family, X, restarts=n).loss for n in (1, 3, 8)]
+    losses = [fit(family, X, n_init=n).loss for n in (1, 3, 8)]
     assert losses == sorted(losses, reverse=True)
     assert losses[2] < losses[0]
 
@@ -90,7 +90,7 @@ def test_k_distinct_points_are_given_k_distinct_labels(
 ) -> None:
     X = data.draw(arrays(np.float64, (n, D), elements=st.integers(-2, 2).map(float)))
     K = data.draw(st.integers(1, len(np.unique(X, axis=0))))
-    run = fit(KMeans(K), X, restarts=1, seed=seed)
+    run = fit(KMeans(K), X, n_init=1, seed=seed)
     assert set(KMeans(K).predict(run.params, X).tolist()) == set(range(K))
 
 
@@ -134,7 +134,7 @@ def test_other_units_or_another_origin_change_nothing_but_units(
     X, _ = blobs(80, CENTRES)
     moved = scale * X + shift
     # One run each: of several that end at the same optimum, rounding says which is best.
-    here, there = (fit(family_of(name, 3), points, restarts=1) for points in (X, moved))
+    here, there = (fit(family_of(name, 3), points, n_init=1) for points in (X, moved))
     assert_array_equal(labels_of(name, moved, there), labels_of(name, X, here))
     assert_allclose((there.params.means - shift) / scale, here.params.means, rtol=tol, atol=tol)
     if name != "kmeans":
@@ -159,7 +159,7 @@ def test_features_may_have_wildly_different_units(kind: Any) -> None:
 @mixtures
 def test_unit_spread_far_from_the_origin_is_estimated_to_1e_6(kind: Any) -> None:
     X = 1e8 + np.random.default_rng(0).normal(size=(5000, 2))
-    run = fit(GaussianMixture(1, kind, reg_covar=0.0), X, restarts=1)
+    run = fit(GaussianMixture(1, kind, reg_covar=0.0), X, n_init=1)
     full = np.cov(X.T, bias=True)
     expected = {"full": full[None], "tied": full, "diag": np.diag(full)[None]}
     wanted = expected.get(kind, np.array([np.diag(full).mean()]))

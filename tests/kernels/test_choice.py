@@ -60,7 +60,7 @@ def test_a_library_that_is_none_is_not_used(
     broken = tmp_path / "_native.so"
     broken.write_bytes(b"no library")
     monkeypatch.setattr(native, "LIBRARY", broken)
-    with pytest.raises(native.UnavailableError, match="can.t be loaded"):
+    with pytest.raises(native.UnavailableError, match="can't be loaded"):
         native.load()
 
 

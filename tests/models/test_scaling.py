@@ -230,7 +230,7 @@ def test_small_points_beside_large_ones_are_told_apart() -> None:
     ("family", "scale"),
     [
         *((KMeans(3), scale) for scale in ("none", "standard", "robust")),
-        (KMeans(5, fewest=2), "none"),
+        (KMeans(5, min_clusters=2), "none"),
     ],
     ids=str,
 )
