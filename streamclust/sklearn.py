@@ -77,7 +77,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         state, info = everything.update(everything.init(), *distinct)
         if state.params is None:
             raise DataError(
-                info.reason or "all sample weights are 0; expected at least one above 0"
+                info.reason or "all sample weights are zero; expected at least one above 0"
             )
         self._state = state
         self.labels_ = self.predict(X)

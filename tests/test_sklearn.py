@@ -70,7 +70,7 @@ def test_neither_order_nor_a_split_of_weights_changes_a_bit(estimator: Any) -> N
 def test_too_few_points_and_no_weight_are_named() -> None:
     with pytest.raises(DataError, match="2 distinct points are too few for 3"):
         StreamingKMeans(3).fit([[0.0], [1.0], [1.0]])
-    with pytest.raises(ValueError, match="all sample weights are 0"):
+    with pytest.raises(ValueError, match="all sample weights are zero"):
         StreamingKMeans(1).fit([[0.0]], sample_weight=[0.0])
 
 
@@ -232,5 +232,5 @@ def test_rows_and_numbers_while_k_adapts() -> None:
     assert len(mixture.weights_) == 3
     again = type(mixture).from_bytes(mixture.to_bytes())
     assert again.ids_.tolist() == mixture.ids_.tolist() == [0, 1, 2]
-    with pytest.raises(DataError, match="fit anew"):
+    with pytest.raises(DataError, match="call fit for a new start"):
         mixture.set_params(n_components=3).partial_fit(X)
