@@ -129,8 +129,8 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
     if n and not are_weights(weights):
         smallest = weights[weights > 0.0].min()
         raise DataError(
-            f"sample weight {smallest:g} is too small; multiply all weights by the same number so that "
-            f"each is 0 or at least {MIN_WEIGHT:g}"
+            f"sample weight {smallest:g} is too small; multiply all weights by the same number so "
+            f"that each is 0 or at least {MIN_WEIGHT:g}"
         )
     return weights
 

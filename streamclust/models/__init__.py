@@ -1,4 +1,4 @@
-"""The two families of models, each an e-step/m-step pair over the same statistics."""
+"""The model families: K-means and Gaussian mixtures, with the same verbs and statistics."""
 
 from streamclust.models.family import Family, Params
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams

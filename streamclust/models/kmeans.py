@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from streamclust.models.scaling import Scaling
 
 _UNDERFLOW = 2.0**-800
-"""Average squared distance below which single ones may have underflowed."""
+"""Average squared distance below which single squared distances may have underflowed."""
 
 
 @dataclass(frozen=True, eq=False)
 class KMeansParams:
     """Centroids u_k, shape (K, D), and the scale of each feature, (D,), if they have several.
 
-    With scales s the nearest centroid is that of the least sum_d ((x_d - u_kd) / s_d)^2. While it
-    learns, a model has none: its points are scaled before.
+    With scales s, the nearest centroid minimises sum_d ((x_d - u_kd) / s_d)^2. The parameters of a
+    learner have no scales, because the learner scales the points first.
     """
 
     centroids: Array
@@ -44,12 +44,12 @@ class KMeansParams:
 
     @property
     def means(self) -> Array:
-        """The centroids, under the name that a mixture has for them."""
+        """The centroids, under the same name as the means of a mixture."""
         return self.centroids
 
     @cached_property
     def unit(self) -> float:
-        """What centroids are divided by to be compared; see `streamclust.arrays.square_unit`."""
+        """The divisor of centroids in comparisons; see `streamclust.arrays.square_unit`."""
         return square_unit(self.centroids)
 
 
@@ -96,13 +96,13 @@ class KMeans:
         return len(params.centroids)
 
     def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
-        """Assign each point to its nearest centroid; return counts and sums about it."""
+        """Assign each point to its nearest centroid; return weights and first moments."""
         return self.assigning_e_step(params, X, w)[0]
 
     def assigning_e_step(
         self, params: KMeansParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
-        """Return the same, and the assignments."""
+        """Return the same statistics, and the assignments."""
         count = float(w.sum())
         sums = kernels.kmeans_step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
@@ -119,11 +119,11 @@ class KMeans:
         return stats, sums.assigned
 
     def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
-        """Move each centroid to its cluster's average; one of no mass stays where it is."""
+        """Move each centroid to the average of its cluster; without mass it stays."""
         return KMeansParams(stats.averages(otherwise=params.centroids))
 
     def map_step(self, stats: Stats, params: KMeansParams, prior: Array) -> KMeansParams:
-        """Return the m-step: a centroid needs no more than one point."""
+        """Return the m-step: one point is enough for a centroid, so there is no prior."""
         return self.m_step(stats, params)
 
     def points_for_shape(self, n_features: int) -> float:
@@ -131,11 +131,11 @@ class KMeans:
         return 0.0
 
     def spread(self, params: KMeansParams) -> Array | None:
-        """Return None: there is no floor."""
+        """Return None: K-means has no floor."""
         return None
 
     def with_spread(self, params: KMeansParams, spread: Array) -> KMeansParams:
-        """Return `params`: there is no floor."""
+        """Return `params`: K-means has no floor."""
         return params
 
     def revive(
@@ -158,7 +158,7 @@ class KMeans:
         return KMeansParams(params.centroids[order], params.scale)
 
     def match(self, params: KMeansParams, onto: KMeansParams) -> Labels:
-        """Return the order that moves the centroids of `onto` least."""
+        """Return the order of `params` with the least distances to the centroids of `onto`."""
         return match(params.centroids, onto.centroids)
 
     def prior_stats(self, params: KMeansParams, weight: float) -> Stats:
@@ -183,11 +183,11 @@ class KMeans:
         return (before - after) / before if before > 0.0 else 0.0
 
     def in_units(self, params: KMeansParams, scaling: Scaling) -> KMeansParams:
-        """Return centroids in the data's units, with the scales that tell which is the nearest."""
+        """Return centroids in the original units, with the scales for distances."""
         return KMeansParams(scaling.undo(params.centroids), scaling.scale)
 
     def loss_in_units(self, loss: float, scaling: Scaling) -> float:
-        """Return the loss as it is: J is in scaled units, else one feature would be all of it."""
+        """Return the loss unchanged: J stays in scaled units, or one feature could dominate."""
         return loss
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
@@ -227,9 +227,9 @@ class KMeans:
 
 
 def _comparable(params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
-    """Return points and centroids in the units in which distances are meant, over a power of two.
+    """Return points and centroids in the units of distances, divided by a power of two.
 
-    That is 1.0 unless centroids are so small that squares of distances underflow.
+    The third value is this power of two: 1.0 unless squares of distances would underflow.
     """
     if params.scale is not None:
         center = params.centroids.mean(axis=0)
@@ -243,7 +243,7 @@ def _comparable(params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
 def _step_of_small(
     X: Points, w: Array, centroids: Array, sums: kernels.ClusterSums
 ) -> kernels.ClusterSums:
-    """Return the sums without underflow, or `sums` where there was none."""
+    """Return the sums without underflow, or `sums` if nothing underflowed."""
     unit = square_unit(X, centroids)
     if unit == 1.0:
         return sums
