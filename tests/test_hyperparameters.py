@@ -172,7 +172,7 @@ def test_parameters_that_no_model_can_have_are_refused_by_name(name: str) -> Non
     for array, text in (
         (np.zeros((2, 2)), r"has shape \(2, 2\); expected \(3, any\)"),
         (np.zeros(3), r"has shape \(3,\); expected \(3, any\)"),
-        (np.zeros((3, 0)), r"has shape \(3, 0\); expected some numbers"),
+        (np.zeros((3, 0)), r"has shape \(3, 0\); expected at least one number"),
         (np.full((3, 2), 1e101), r"holds a magnitude beyond 1e\+100"),
         (np.array([["a", "b"]] * 3), "isn't an array of numbers"),
     ):

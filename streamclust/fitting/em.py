@@ -1,7 +1,7 @@
-"""The batch loop: Lloyd's algorithm and EM are the same few lines over an e-step/m-step pair.
+"""The batch loop: Lloyd's algorithm and EM are the same loop over an e-step/m-step pair.
 
-Where the sum of e-steps comes from is the `Data`'s business: arrays in memory here, chunks of a
-stream or many machines elsewhere. The loop sees statistics only.
+A `Data` object computes the sum of the e-steps: from arrays in memory here, from chunks of a stream
+elsewhere. The loop uses statistics only.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ P_contra = TypeVar("P_contra", bound="Params", contravariant=True)
 
 
 class Data(Protocol[P_contra]):
-    """Points that are somewhere; what EM needs of them."""
+    """The interface of points, wherever they are stored."""
 
     def e_step(self, params: P_contra) -> Stats:
         """Return the sum of the e-steps over all points."""
 
     def revive(self, stats: Stats) -> Stats:
-        """Give components without mass new work; return `stats` itself if there is none."""
+        """Revive components without mass; return `stats` itself if none can be revived."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class InMemory(Generic[P]):
         return self.family.e_step(params, self.X, self.w)
 
     def revive(self, stats: Stats) -> Stats:
-        """Revive by the family's own rule."""
+        """Revive by the rule of the family."""
         dying = np.flatnonzero(~stats.alive).tolist()
         return self.family.revive(stats, dying, self.X, self.w, self.rng)[0]
 
@@ -94,8 +94,8 @@ def run_em(
 ) -> EMResult[P]:
     """Alternate e-step and m-step from `params` until the loss improves by no more than `tol`.
 
-    `tol` is a share of J for K-means and nats per point for a mixture. The loop goes on while a
-    component without mass can be given new work.
+    `tol` is relative to J for K-means, and in nats per point for a mixture. The loop continues
+    while a component without mass can be revived.
     """
     stats = data.e_step(params)
     history = [family.loss(stats)]

@@ -1,7 +1,8 @@
-"""K-medoids: K points of the data such that the sum of Euclidean distances to the nearest is least.
+"""K-medoids: the K points of the data with the least sum of distances to the nearest of them.
 
-The contrast to K-means: a medoid is a point that was measured, and distances count as they are and
-not squared, so that outliers pull less. It takes the distances of all pairs, so it is for samples.
+Unlike a centroid, a medoid is a point of the data. The distances are Euclidean and not squared, so
+that outliers have less influence. K-medoids needs the distances of all pairs, so use it with a
+sample.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
 
 MOST = 5000
-"""Points of which all pairs of distances are held at a time: 200 MB."""
+"""Largest number of points: the distances of all pairs take 200 MB."""
 
 
 def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) -> Array:
@@ -58,8 +59,8 @@ def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) ->
     n_init, seed = as_integer("n_init", n_init), as_integer("seed", seed)
     if len(X) > MOST:
         raise DataError(
-            f"K-medoids takes the distances of all pairs, of at most {MOST:,} points; got "
-            f"{len(X):,}: choose fewer, such as --last {MOST}"
+            f"K-medoids needs the distances of all pairs, so at most {MOST:,} points; got "
+            f"{len(X):,}: choose fewer points, such as --last {MOST}"
         )
     distinct = len(np.unique(X, axis=0))
     if distinct < n_clusters:

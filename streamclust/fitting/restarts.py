@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Params")
 
 Each = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
-"""What `map` is, for numbers."""
+"""A function like `map`, for run numbers."""
 
 _EQUAL = 1e-10
-"""Improvement that may be rounding: of equal runs the first is the best, on every processor."""
+"""Improvements up to this may be rounding errors. Of equal runs, the first is the best."""
 
 
 @renamed(restarts="n_init")
@@ -46,7 +46,7 @@ def fit(
     """Fit a family to a batch: the best of several runs, each from its own seeding.
 
     Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.fitting.seeding`). Each
-    run leaves its local optimum as long as the family's search finds a way that gains more than
+    run leaves its local optimum while the search of the family finds moves that gain more than
     `tol`. K-means in one dimension has one run, from the global optimum, whatever `n_init` is.
     A family whose K adapts is fitted with the K of the lowest BIC (`streamclust.fitting.choose_k`).
 
@@ -55,19 +55,19 @@ def fit(
     family : KMeans or GaussianMixture
     X : array-like of shape (N, D)
     sample_weight : array-like of shape (N,), optional
-        Weight 2 is the point twice, weight 0 no point.
+        Weight 2 counts a point twice; a point of weight 0 is ignored.
     n_init : int, default=4
         Number of runs.
     tol : float, default=1e-5
-        Share of J (K-means) or nats per point (mixture).
+        Relative to J (K-means), or in nats per point (mixture).
     max_iter : int, default=300
-        Of each run.
+        Largest number of iterations per run.
     seed : int or tuple of int, default=0
 
     Returns
     -------
     EMResult
-        The run with the lowest loss, after moves from there.
+        The run with the lowest loss, after the final moves of split-and-merge.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _fit(
     max_iter: int,
     seeds: tuple[int, ...],
 ) -> EMResult[P]:
-    """Do what `fit` does with points of positive weight whose squares don't underflow."""
+    """Do the same as `fit`, for points of positive weight whose squares don't underflow."""
     if family.fewest is not None:
         from streamclust.fitting.choose_k import fit_adapting  # late: it builds on this module
 
@@ -108,7 +108,7 @@ def _fit(
 
 
 def _in_units(run: EMResult[Any], unit: float) -> EMResult[Any]:
-    """Return a run of K-means on points that were divided by `unit` in the data's units."""
+    """Return a run of K-means on points divided by `unit`, in the original units."""
     centroids = run.params.centroids * unit
     stats = replace(
         run.stats,
@@ -131,20 +131,20 @@ def best_of(
     max_iter: int,
     each: Each = map,
 ) -> EMResult[P]:
-    """Return where the best run settles, after the family's moves.
+    """Return the best of several runs, after the final moves of split-and-merge.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     starting : sequence of callable
-        Each returns the parameters that a run begins at.
+        Each returns the first parameters of one run.
     X, w : arrays of shape (N, D) and (N,)
     seed : tuple of int
-        The last counts up from run to run.
+        The last number plus the number of the run is the run's seed.
     tol, max_iter : float and int
         See `fit`.
     each : callable, optional
-        Does what `map` does; the runs know nothing of each other.
+        A function like `map`; the runs are independent of each other.
     """
 
     def run(number: int) -> tuple[EMResult[P], Data[P]]:
@@ -166,7 +166,7 @@ def _better(family: Family[P], one: EMResult[P], other: EMResult[P]) -> EMResult
 def begins(
     family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> list[Callable[[], P]]:
-    """Return what returns the parameters that runs begin at: the known optimum, or seedings.
+    """Return functions that return the first parameters of runs: the known optimum, or seeds.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def begins(
 def starts(
     family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> Iterator[P]:
-    """Yield the parameters that runs begin at; see `begins`."""
+    """Yield the first parameters of runs; see `begins`."""
     for begin in begins(family, X, w, n_init, seed):
         yield begin()
 
@@ -196,9 +196,9 @@ def starts(
 def run_to_optimum(
     family: Family[P], start: P, data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
 ) -> EMResult[P]:
-    """Run EM from `start`; leave optima until there is no way or it gains no more than `tol`.
+    """Run EM from `start`; leave local optima while that gains more than `tol`.
 
-    `data` sums the e-steps of the points `X`, `w`; `max_iter` bounds its passes to each optimum.
+    `data` sums the e-steps of the points `X`, `w`; `max_iter` limits the passes to each optimum.
     """
     search = search_of(family)
     best = run_em(family, start, data, tol=tol, max_iter=max_iter)

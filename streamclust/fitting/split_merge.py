@@ -1,7 +1,7 @@
-"""Out of a local optimum of EM: two components merge, and the one that is free splits a third.
+"""Ways out of a local optimum of EM: two components merge, and a third one is split.
 
-Moves of split-and-merge EM at a fixed number of components (Ueda, Nakano, Ghahramani & Hinton
-2000).
+These are the moves of split-and-merge EM at a fixed number of components (Ueda, Nakano, Ghahramani
+& Hinton 2000).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
 
 _PAIRS = 5
-"""Pairs to merge that are tried, those whose responsibilities are the most alike (C_max)."""
+"""Number of pairs to try to merge: those with the largest overlap (C_max)."""
 
 _SPLITS = 2
-"""Components to split that are tried with each of them, the widest first."""
+"""Number of components to try to split for each pair, the widest first."""
 
 _GAIN = 1e-3
-"""Nats per point that a move has to gain after EM."""
+"""Least gain of a move after EM, in nats per point."""
 
 _EFFORT = 1 << 34
-"""Products of coordinates that all moves together may take: seconds."""
+"""Largest number of products of coordinates for all moves together: a few seconds."""
 
 
 _CELLS = 1 << 24
-"""Responsibilities that are held at a time: of more points every n-th is looked at."""
+"""Largest number of responsibilities in memory; with more points, every n-th point is used."""
 
 
 def rearrange(
@@ -49,24 +49,24 @@ def rearrange(
     tol: float,
     max_iter: int,
 ) -> EMResult[MixtureParams]:
-    """Return a run that goes on from `run` by the best moves that are found, or `run` itself.
+    """Return a run that continues `run` by the best moves found, or `run` itself.
 
-    Pairs with like responsibilities merge and wide components split, and after each such move EM
-    runs on, until none gains any more. None may gain by a component with fewer points than its
-    covariance needs, D + 1 for a full one: there likelihood is no sign of quality. All moves
-    together take at most 2^34 products of coordinates.
+    A move merges a pair with similar responsibilities and splits a wide component; EM continues
+    after each move. The search ends when no move gains. A move must not add a component with fewer
+    points than its covariance needs (D + 1 for a full one), because the likelihood of such a
+    component doesn't measure quality. All moves together take at most 2^34 products of coordinates.
 
     Parameters
     ----------
     family : GaussianMixture
     run : EMResult
-        Where EM came to rest.
+        The result of EM.
     data : Data
         Sums the e-steps of the points.
     X, w : arrays of shape (N, D) and (N,)
         The points, or a sample of them.
     tol, max_iter : float and int
-        Of EM after each move.
+        For EM after each move.
     """
     passes = int(_EFFORT / _products(family, X))
     every = -(-len(X) * family.n_components // _CELLS)
@@ -75,7 +75,7 @@ def rearrange(
 
 
 def _products(family: GaussianMixture, X: Array) -> float:
-    """Return the products of coordinates in an e-step of `X`, (N, D); an exponential counts 32."""
+    """Return the number of products in an e-step of `X`, (N, D); an exponential counts as 32."""
     N, D = X.shape
     wide = D if family.covariance_type in ("full", "tied") else 1
     return float(N * family.n_components * (D * wide + 32))
@@ -83,7 +83,7 @@ def _products(family: GaussianMixture, X: Array) -> float:
 
 @dataclass
 class _Search:
-    """The moves from one run; `passes` counts down those over the points that are left."""
+    """The moves from one run; `passes` is the remaining number of passes over the points."""
 
     family: GaussianMixture
     data: Data[MixtureParams]
@@ -94,18 +94,18 @@ class _Search:
     passes: int
 
     def move(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams]:
-        """Merge and split as long as that gains."""
+        """Merge and split while that gains."""
         while (better := self._better(run)) is not None:
             run = better
         return run
 
     def _better(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams] | None:
-        stats, flimsy = _about_means(run.stats), self._flimsy(run)
+        stats, starved = _about_means(run.stats), self._starved(run)
         for move in _moves(self.family.responsibilities(run.params, self.X), self.w, widths(stats)):
             if self.passes <= 0:
                 break
             trial = self._run(self.family.m_step(relocate(stats, *move), run.params))
-            if run.loss - trial.loss > _GAIN and self._flimsy(trial) <= flimsy:
+            if run.loss - trial.loss > _GAIN and self._starved(trial) <= starved:
                 return trial
         return None
 
@@ -115,8 +115,8 @@ class _Search:
         self.passes -= len(run.history)
         return run
 
-    def _flimsy(self, run: EMResult[MixtureParams]) -> int:
-        """Return how many components live on too few points."""
+    def _starved(self, run: EMResult[MixtureParams]) -> int:
+        """Return the number of components with too few points."""
         points = _points(self.family.responsibilities(run.params, self.X), self.w)
         return int((points < self.family.points_needed(self.X.shape[1])).sum())
 
@@ -138,14 +138,14 @@ def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[in
 
 
 def overlap(responsibilities: Array, w: Array) -> Array:
-    """Return the cosine of each two components' responsibilities, shape (K, K)."""
+    """Return the cosine of the responsibilities of each pair of components, shape (K, K)."""
     product = (w[:, None] * responsibilities).T @ responsibilities
     norm = np.sqrt(np.maximum(product.diagonal(), np.finfo(float).tiny))
     return np.asarray(product / np.outer(norm, norm))
 
 
 def _points(responsibilities: Array, w: Array) -> Array:
-    """Return the number of points of equal say behind each component, (K,) (Kish 1965)."""
-    says = w[:, None] * responsibilities
-    says /= np.maximum(says.max(axis=0), np.finfo(float).tiny)
-    return np.asarray(says.sum(axis=0) ** 2 / np.maximum((says**2).sum(axis=0), 1.0))
+    """Return the effective sample size of each component, (K,) (Kish 1965)."""
+    shares = w[:, None] * responsibilities
+    shares /= np.maximum(shares.max(axis=0), np.finfo(float).tiny)
+    return np.asarray(shares.sum(axis=0) ** 2 / np.maximum((shares**2).sum(axis=0), 1.0))
