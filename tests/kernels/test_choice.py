@@ -68,5 +68,5 @@ def test_a_library_of_other_sources_is_not_used(
     monkeypatch: pytest.MonkeyPatch, native_kernel: str
 ) -> None:
     monkeypatch.setattr(native, "sources_hash", lambda: "another")
-    with pytest.raises(native.UnavailableError, match="install again"):
+    with pytest.raises(native.UnavailableError, match="install streamclust again"):
         native.load()
