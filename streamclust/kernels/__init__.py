@@ -82,10 +82,11 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
     """Draw about `size` points, at least one, by their sensitivity; all kernels draw the same.
 
-    The probability of a point is min(1, tau s_n) with
-    s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i. So s_n is the point's part of its cluster's weight plus its part of the cost (see
-    `streamclust.models.coreset`), and tau makes the terms tau s_n sum to `size`. The sample is
-    systematic: intervals as long as the probabilities are put on a line, and a grid picks points.
+    The probability of a point is min(1, tau s_n). Its sensitivity
+    s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i is its part of its cluster's weight plus its part
+    of the cost (see `streamclust.models.coreset`). tau makes the terms tau s_n sum to `size`. The
+    sample is systematic: intervals as long as the probabilities are put on a line, and a grid picks
+    points.
 
     Parameters
     ----------
