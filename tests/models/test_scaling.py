@@ -184,7 +184,7 @@ def test_scikit_learn_gets_a_pipeline_that_scales() -> None:
 
 def test_spherical_covariances_refuse_several_scales() -> None:
     learner, state = learned(GaussianMixture(3, "spherical"), "standard")
-    with pytest.raises(DataError, match="take diag"):
+    with pytest.raises(DataError, match="use diag"):
         learner.in_units(state)
 
 
