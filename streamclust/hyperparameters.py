@@ -129,7 +129,7 @@ def renamed(**names: str) -> Callable[[F], F]:
             for old in names.keys() & kwargs.keys():
                 new = names[old]
                 warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=2)
-                kwargs.setdefault(new, kwargs.pop(old))
+                kwargs[new] = kwargs.pop(old)  # `replace` passes the new name, too
             return function(*args, **kwargs)
 
         return wrapper  # type: ignore[return-value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ def test_results_show_their_size_and_loss() -> None:
 
 
 RENAMED = [
+    (
+        "fewest is now called min_clusters",
+        lambda: replace(KMeans(5, min_clusters=2), fewest=3),  # type: ignore[call-arg]
+        KMeans(5, min_clusters=3),
+    ),
     ("fewest is now called min_clusters", lambda: KMeans(5, fewest=2), KMeans(5, min_clusters=2)),  # type: ignore[call-arg]
     (
         "fewest is now called min_components",
