@@ -40,7 +40,7 @@ INTEGERS: list[tuple[str, Any, int]] = [
     ("min_clusters", lambda value: KMeans(9, min_clusters=value), 1),
     ("min_components", lambda value: GaussianMixture(9, min_components=value), 1),
     ("warm_up", lambda value: learner_with(warm_up=value), 1),
-    ("restarts", lambda value: learner_with(restarts=value), 1),
+    ("n_init", lambda value: learner_with(n_init=value), 1),
     ("seed", lambda value: learner_with(seed=value), 0),
     ("coreset", lambda value: learner_with(coreset=value), 0),
     ("reseeds", lambda value: learner_with(reseeds=value), 0),
@@ -92,7 +92,7 @@ NUMBERS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("threshold", lambda value: Drift(threshold=value), (0, -1)),
     ("delta", lambda value: Drift(delta=value), (0, 1, 2.0)),
     ("reg_covar", lambda value: GaussianMixture(2, reg_covar=value), (-1e-6,)),
-    ("fade", lambda value: learner_with(fade=value), (-0.1, 1.5)),
+    ("reassignment_ratio", lambda value: learner_with(reassignment_ratio=value), (-0.1, 1.5)),
     ("tol", lambda value: fit(KMeans(2), X, tol=value), (-1e-9,)),
     ("weight", lambda value: learner_with().init(KMeansParams(X[:2]), value), (-1, 1e101)),
 ]

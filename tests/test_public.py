@@ -90,6 +90,11 @@ RENAMED = [
         fit(KMeans(2), X, n_init=2).loss,
     ),
     (
+        "fade is now called reassignment_ratio",
+        lambda: StreamLearner(KMeans(2), fade=0.2),  # type: ignore[call-arg]
+        StreamLearner(KMeans(2), reassignment_ratio=0.2),
+    ),
+    (
         "score_points is now called score_samples",
         lambda: a_model(KMeans(1)).score_points(X).sum(),
         a_model(KMeans(1)).score_samples(X).sum(),

@@ -75,7 +75,7 @@ def make_learner(settings: Settings) -> StreamLearner[Any]:
         reseeds=settings.coreset.reseeds,
     )
     if isinstance(settings.init, WarmUp):
-        return replace(learner, warm_up=settings.init.points, restarts=settings.init.restarts)
+        return replace(learner, warm_up=settings.init.points, n_init=settings.init.restarts)
     return learner
 
 
