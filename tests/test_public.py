@@ -51,7 +51,7 @@ def a_model(family: Any) -> Model:
 def test_a_notebook_cell_shows_a_few_lines(family: Any) -> None:
     run, learner = fit(family, X), StreamLearner(family, warm_up=100)
     state, info = learner.update(learner.init(), X)
-    things = [family, run, run.params, run.stats, learner, info, a_model(family), state.coreset]
+    things = [family, run, run.params, run.stats, learner, state, info, a_model(family)]
     for thing in [*things, quantize(family, run.params, X), Forgetting()]:
         assert len(repr(thing)) <= 400, thing
         assert "\n" not in repr(thing)

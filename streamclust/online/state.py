@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
+from streamclust.arrays import short_repr
 from streamclust.models.coreset import Coreset, join
 from streamclust.online.averaging import Averaging
 from streamclust.online.drift import DriftState
@@ -128,6 +129,11 @@ class LearnerState(Generic[P]):
     resizes: int = 0
     spread: Spread | None = None
     forgotten: float = 0.0
+
+    def __repr__(self) -> str:
+        shape = () if self.stats is None else self.stats.first.shape
+        size = dict(zip("KD", shape, strict=False))
+        return short_repr(self, **size, points=self.points, steps=self.steps)
 
     @property
     def numbers(self) -> Labels:
