@@ -67,7 +67,7 @@ def build(
         for (name, flags), to in zip(targets.items(), objects, strict=False):
             macro = f"-DTARGET={name}"
             run([*compiler, *flags.split(), macro, "-c", sources / "kernels.cpp", "-o", to])
-        run([*compiler, "-c", sources / "wire.cpp", "-o", objects[-2]])
+        run([*compiler, "-c", sources / "redis_reply.cpp", "-o", objects[-2]])
         stamp = f'-DSOURCES="{sources_hash(sources)}"'
         run([*compiler, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
         run([*compiler, "-shared", *objects, "-o", f"{folder}/library"])

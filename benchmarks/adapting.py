@@ -31,7 +31,10 @@ SIZES = [(K, D) for D in (2, 4, 16) for K in (3, 10, 30, 50)]
 def families(D: int) -> dict[str, Any]:
     """Return what learns; a full covariance in 16 dimensions takes more points than there are."""
     shape: Any = "full" if D < 16 else "diag"
-    return {"K-means": KMeans(60, fewest=2), "mixture": GaussianMixture(60, shape, fewest=2)}
+    return {
+        "K-means": KMeans(60, min_clusters=2),
+        "mixture": GaussianMixture(60, shape, min_components=2),
+    }
 
 
 def changing(name: str, policy: str, seed: int) -> tuple[list[int], int]:
@@ -39,7 +42,7 @@ def changing(name: str, policy: str, seed: int) -> tuple[list[int], int]:
     rng = np.random.default_rng((seed, list(STREAMS).index(name)))
     concept = STREAMS[name](rng)
     learner = StreamLearner(
-        KMeans(50, fewest=2), HalfLife(HALF_LIFE), warm_up=WARM_UP, drift=POLICIES[policy]
+        KMeans(50, min_clusters=2), HalfLife(HALF_LIFE), warm_up=WARM_UP, drift=POLICIES[policy]
     )
     state, found, early = learner.init(), [], set()
     for t in range(0, END + HALF_LIFE, BATCH):

@@ -32,7 +32,7 @@ def starts(X: Any) -> dict[str, MixtureParams]:
     wide = np.stack([np.cov(X.T)] * 2)
     far, close = np.array([[1.0, 40.0], [6.0, 100.0]]), np.array([[3.0, 65.0], [4.0, 75.0]])
     return {
-        "at the optimum": fit(FAMILY, X, restarts=8, tol=1e-12).params,
+        "at the optimum": fit(FAMILY, X, n_init=8, tol=1e-12).params,
         "means far apart, wide": MixtureParams(np.full(2, 0.5), far, wide, "full"),
         "means close, wide": MixtureParams(np.full(2, 0.5), close, wide, "full"),
     }

@@ -131,7 +131,7 @@ def moving(seed: int) -> np.ndarray:
 
 
 def stream(family, fade, forgetting, X, seed):
-    learner = StreamLearner(family, forgetting, seed=seed, fade=fade)
+    learner = StreamLearner(family, forgetting, seed=seed, reassignment_ratio=fade)
     state = learner.init()
     for start in range(0, len(X), BATCH):
         state, _ = learner.update(state, X[start : start + BATCH])

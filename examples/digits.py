@@ -70,7 +70,7 @@ def judge(labels: NDArray[Any], digits: NDArray[Any], inertia: float) -> Quality
 def ours(X: NDArray[Any], seed: int) -> tuple[NDArray[Any], NDArray[Any], float]:
     """Return labels, centroids and J of streamclust's batch fit."""
     family = KMeans(K)
-    run = fit(family, X, restarts=10, seed=seed)
+    run = fit(family, X, n_init=10, seed=seed)
     return family.predict(run.params, X), run.params.centroids, run.stats.objective
 
 

@@ -84,7 +84,7 @@ def find_topics(
     tfidf, words = vectorize(documents)
     X = reduce(tfidf, seed)
     family = KMeans(n_topics)
-    params = fit(family, X, restarts=20, seed=seed).params
+    params = fit(family, X, n_init=20, seed=seed).params
     labels, distance = family.predict(params, X), family.score_points(params, X)
     topics = [
         _describe(tfidf, words, np.flatnonzero(labels == k), distance, n_words)

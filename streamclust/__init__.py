@@ -1,7 +1,7 @@
-"""streamclust: streaming online clustering over Redis streams, and the library underneath.
+"""streamclust: streaming online clustering over Redis streams, and the library for it.
 
-Everything below the store can be used alone, without a server. Names are imported when they are
-first used, so that ``import streamclust`` and ``streamclust --help`` cost nothing.
+The library runs without a server, too. Each name is imported at its first use, so that
+``import streamclust`` and ``streamclust --help`` stay fast.
 """
 
 from __future__ import annotations
@@ -9,42 +9,52 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from streamclust.version import __version__
+from streamclust.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from streamclust.client.async_client import AsyncClient as AsyncClient
     from streamclust.client.client import Client as Client
+    from streamclust.errors import DataError as DataError
     from streamclust.errors import StreamclustError as StreamclustError
+    from streamclust.errors import TooFewPointsError as TooFewPointsError
+    from streamclust.errors import UnlearnableError as UnlearnableError
+    from streamclust.fitting.em import EMResult as EMResult
     from streamclust.fitting.restarts import fit as fit
     from streamclust.models import GaussianMixture as GaussianMixture
     from streamclust.models import KMeans as KMeans
     from streamclust.models import KMeansParams as KMeansParams
     from streamclust.models import MixtureParams as MixtureParams
+    from streamclust.models.quantize import Codes as Codes
+    from streamclust.models.quantize import quantize as quantize
     from streamclust.models.stats import Stats as Stats
+    from streamclust.online.drift import Drift as Drift
     from streamclust.online.forgetting import Forgetting as Forgetting
     from streamclust.online.forgetting import HalfLife as HalfLife
     from streamclust.online.forgetting import HalfLifeTime as HalfLifeTime
     from streamclust.online.forgetting import PowerSchedule as PowerSchedule
     from streamclust.online.learner import StreamLearner as StreamLearner
+    from streamclust.online.state import Info as Info
+    from streamclust.online.state import LearnerState as LearnerState
     from streamclust.store.published import Model as Model
 
-_HOMES = {
-    "AsyncClient": "streamclust.client.async_client",
-    "Client": "streamclust.client.client",
-    "Forgetting": "streamclust.online.forgetting",
-    "GaussianMixture": "streamclust.models",
-    "HalfLife": "streamclust.online.forgetting",
-    "HalfLifeTime": "streamclust.online.forgetting",
-    "KMeans": "streamclust.models",
-    "Model": "streamclust.store.published",
-    "KMeansParams": "streamclust.models",
-    "MixtureParams": "streamclust.models",
-    "PowerSchedule": "streamclust.online.forgetting",
-    "Stats": "streamclust.models.stats",
-    "StreamLearner": "streamclust.online.learner",
-    "StreamclustError": "streamclust.errors",
-    "fit": "streamclust.fitting.restarts",
+_MODULES = {
+    "client.async_client": ("AsyncClient",),
+    "client.client": ("Client",),
+    "errors": ("DataError", "StreamclustError", "TooFewPointsError", "UnlearnableError"),
+    "fitting.em": ("EMResult",),
+    "fitting.restarts": ("fit",),
+    "models": ("GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"),
+    "models.quantize": ("Codes", "quantize"),
+    "models.stats": ("Stats",),
+    "online.drift": ("Drift",),
+    "online.forgetting": ("Forgetting", "HalfLife", "HalfLifeTime", "PowerSchedule"),
+    "online.learner": ("StreamLearner",),
+    "online.state": ("Info", "LearnerState"),
+    "store.published": ("Model",),
 }
+"""Module -> its public names; a test compares it with the imports above."""
+
+_HOMES = {name: f"streamclust.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 

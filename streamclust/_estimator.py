@@ -1,22 +1,28 @@
-"""What the faces for scikit-learn and river share: one learner, its state, and both as bytes."""
+"""The base of the estimators for scikit-learn and river: a learner, its state, and their bytes."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from streamclust.errors import DataError, FormatError
 from streamclust.hyperparameters import as_integer
+from streamclust.models import GaussianMixture, KMeans
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.online.learner import StreamLearner
 from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.payload import pack, unpack
 
 if TYPE_CHECKING:
-    from streamclust.online.learner import LearnerState, StreamLearner
+    from streamclust.arrays import CovarianceType
+    from streamclust.models import Family
+    from streamclust.models.scaling import ScalingKind
+    from streamclust.online.learner import LearnerState
 
 FORMAT = "streamclust.estimator/1"
 
@@ -25,20 +31,47 @@ _POLICIES[PowerSchedule.__name__] = PowerSchedule
 
 
 class Estimator:
-    """The base of every face; a face says how its arguments make a learner.
+    """The base of every estimator.
 
-    All that an instance has are its constructor's arguments under their own names, `_state` once
-    it has learned something, and what else it remembers of the data. So its bytes are those.
+    The attributes of an instance are the constructor's arguments under their own names, `_state`
+    after the first batch, and what the subclass stores about the data. `to_bytes` writes all of
+    them.
     """
 
+    forgetting: Forgetting | None
+    warm_up: int | None
+    n_init: int
+    reassignment_ratio: float
+    coreset: int | None
+    scale: ScalingKind
+    drift: Drift | None
     _state: LearnerState[Any]
+    _seed: int
+
+    def _store(self, arguments: dict[str, Any]) -> None:
+        """Store the constructor's arguments, its `locals()`, under their own names."""
+        for name in signature(type(self)).parameters:
+            setattr(self, name, arguments[name])
+
+    def _family(self) -> Family[Any]:
+        raise NotImplementedError
 
     def _learner(self) -> StreamLearner[Any]:
         """Return the learner that the constructor's arguments describe."""
-        raise NotImplementedError
+        return StreamLearner(
+            self._family(),
+            Forgetting() if self.forgetting is None else self.forgetting,
+            self.warm_up,
+            as_integer("n_init", self.n_init, 1),
+            self._seed,
+            self.reassignment_ratio,
+            scale=self.scale,
+            drift=self.drift,
+            coreset=self.coreset,
+        )
 
     def to_bytes(self) -> bytes:
-        """Return the estimator with all that it has learned, as safetensors bytes; no pickle.
+        """Return the estimator and its learned state as safetensors bytes; no pickle.
 
         Raises
         ------
@@ -66,7 +99,7 @@ class Estimator:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Return the estimator that `to_bytes` wrote; it goes on learning where that one was.
+        """Return the estimator that `to_bytes` wrote; it continues learning from the same state.
 
         Raises
         ------
@@ -76,7 +109,10 @@ class Estimator:
         arrays, meta = unpack(data, FORMAT, "the estimator's bytes")
         if meta["class"] != _name(cls):
             raise FormatError(f"the bytes hold a {meta['class']}; expected a {_name(cls)}")
-        made = cls(**{name: _from_plain(value) for name, value in meta["arguments"].items()})
+        arguments = {name: _from_plain(value) for name, value in meta["arguments"].items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # bytes may hold old names
+            made = cls(**arguments)
         for name, value in meta["attributes"].items():
             setattr(made, name, _from_plain(value))
         state = arrays.pop("state", None)
@@ -88,13 +124,37 @@ class Estimator:
         return made
 
 
-def sizes(name: str, size: int | str, bounds: tuple[int, int]) -> tuple[int, int | None]:
-    """Return the number of components and None, or for 'auto' the most and the least.
+class KMeansEstimator(Estimator):
+    """The part that both estimators of K-means share."""
+
+    n_clusters: int | Literal["auto"]
+    n_clusters_range: tuple[int, int]
+
+    def _family(self) -> KMeans:
+        most, least = _sizes("n_clusters", self.n_clusters, self.n_clusters_range)
+        return KMeans(most, min_clusters=least)
+
+
+class MixtureEstimator(Estimator):
+    """The part that both estimators of Gaussian mixtures share."""
+
+    n_components: int | Literal["auto"]
+    covariance_type: CovarianceType
+    reg_covar: float
+    n_components_range: tuple[int, int]
+
+    def _family(self) -> GaussianMixture:
+        most, least = _sizes("n_components", self.n_components, self.n_components_range)
+        return GaussianMixture(most, self.covariance_type, self.reg_covar, min_components=least)
+
+
+def _sizes(name: str, size: int | str, bounds: tuple[int, int]) -> tuple[int, int | None]:
+    """Return the number of components and None, or for 'auto' the largest and the smallest number.
 
     Raises
     ------
     DataError
-        If `size` is another text or no integer, or if the bounds aren't 1 <= least <= most.
+        If `size` is another text or isn't an integer, or unless 1 <= least <= most.
     """
     if isinstance(size, str) and size != "auto":
         raise DataError(f"{name} is {size!r}; expected a number, or 'auto'")
@@ -116,7 +176,7 @@ def _name(cls: type) -> str:
 
 
 def _to_plain(name: str, value: Any) -> Any:
-    """Return what JSON can hold; tuples, arrays of names, and policies carry a tag."""
+    """Return a value that JSON can hold; tuples, arrays of names, and policies get a tag."""
     if isinstance(value, Forgetting):
         return {"policy": type(value).__name__, **asdict(value)}
     if isinstance(value, Drift):

@@ -1,4 +1,4 @@
-"""What counts as points and as sample weights: one place that says yes or no."""
+"""Types of arrays, and checks of points and sample weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 """Statistics, parameters and points: float64 throughout."""
 
 Points = NDArray[np.float64] | NDArray[np.float32]
-"""Points as kernels take them: float32 is as exact where that is what they came as."""
+"""Points as kernels accept them: float32 loses nothing if the input is float32."""
 
 Labels = NDArray[np.intp]
 """Component numbers, 0 to K - 1."""
@@ -22,50 +22,60 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 """Shapes of a mixture's covariances: (K, D, D), (D, D), (K, D), (K,)."""
 
 MAX_MAGNITUDE = 1e100
-"""Largest |x| and largest sample weight: a weighted sum of squares of any real size is finite."""
+"""Largest |x| and largest sample weight: weighted sums of squares stay finite."""
 
 MIN_WEIGHT = 1e-100
-"""Smallest sample weight besides 0: sums of smaller ones would lose digits, or be 0."""
+"""Smallest sample weight besides 0: sums of smaller weights would lose digits, or be 0."""
 
 SMALL = 2.0**-400
-"""Numbers from this on have differences of at least 2^-452, whose squares don't underflow."""
+"""Numbers of at least this size differ by at least 2^-452, whose square doesn't underflow."""
 
 _LARGE_EXPONENT = 300
-"""Power of two up to which numbers are brought where small ones are among them."""
+"""Arrays with small numbers are scaled up to this power of two."""
 
 SMALLEST_EXPONENT = -1000
-"""Power of two of the smallest unit: its inverse is a number too."""
+"""Power of two of the smallest unit: the inverse of the unit is finite."""
+
+
+def short_repr(instance: object, **values: object) -> str:
+    """Return the `repr` of an instance: its class and some values, numbers with six digits."""
+    shown = (f"{name}={_short(value)}" for name, value in values.items())
+    return f"{type(instance).__name__}({', '.join(shown)})"
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 
 def are_sane(values: NDArray[np.floating]) -> bool:
     """Return whether all values are numbers of a magnitude up to `MAX_MAGNITUDE`."""
-    # NaN is neither; two looks at the numbers are faster than a copy of them
+    # Both comparisons are false for NaN. Two passes are faster than a copy of the array.
     if not values.size:
         return True
     return float(values.max()) <= MAX_MAGNITUDE and float(values.min()) >= -MAX_MAGNITUDE
 
 
 def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
-    """Return `X` as a C-contiguous float64 array of shape (N, D), or say what is wrong with it.
+    """Return `X` as a C-contiguous float64 array of shape (N, D), or raise an error.
 
     Parameters
     ----------
     X : array-like of shape (N, D)
-        Points, one a row; N may be 0.
+        One point per row; N may be 0.
     n_features : int, optional
-        The D that is expected.
+        The expected D.
 
     Raises
     ------
     DataError
-        If `X` isn't two-dimensional, has no features or another D, or holds anything but numbers
-        of a magnitude up to 1e100.
+        If `X` isn't two-dimensional, has no features or another D, or holds values other than
+        numbers of a magnitude up to 1e100.
     """
     return _checked(X, np.float64, n_features)
 
 
 def as_points_as_given(X: ArrayLike, n_features: int | None = None) -> Points:
-    """Return the same, but of float32 points as they are, which kernels take too."""
+    """Return the same as `as_points`, but leave float32 points as they are."""
     single = isinstance(X, np.ndarray) and X.dtype == np.float32
     return _checked(X, np.float32 if single else np.float64, n_features)
 
@@ -76,7 +86,7 @@ def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None) -> NDArray[
     except (TypeError, ValueError) as error:
         raise DataError(f"X isn't a table of numbers: {error}") from None
     if points.ndim != 2 or (len(points) and not points.shape[1]):
-        raise DataError(f"X has shape {points.shape}; expected (N, D): one point a row")
+        raise DataError(f"X has shape {points.shape}; expected (N, D): one point per row")
     if n_features is not None and points.shape[1] != n_features:
         raise DataError(f"X has {points.shape[1]} features; expected {n_features}")
     if not are_sane(points):
@@ -85,9 +95,9 @@ def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None) -> NDArray[
 
 
 def square_unit(*arrays: Points) -> float:
-    """Return the power of two to divide by, so that squares of differences don't underflow.
+    """Return a power of two; after a division by it, squares of differences don't underflow.
 
-    It is 1.0 where no number is so small. Dividing by it is exact, so all else stays the same.
+    The result is 1.0 if no number is that small. The division is exact.
     """
     sizes = [np.abs(array) for array in arrays]
     for size in sizes:
@@ -99,12 +109,12 @@ def square_unit(*arrays: Points) -> float:
 
 
 def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
-    """Return `w` as float64 of shape (n,); None means that every point counts 1.
+    """Return `w` as float64 of shape (n,); None stands for a weight of 1 for each point.
 
     Raises
     ------
     DataError
-        If the shape isn't (n,) or a weight is NaN, or neither 0 nor from 1e-100 to 1e100.
+        If the shape isn't (n,), or a weight is neither 0 nor from 1e-100 to 1e100.
     """
     if w is None:
         return np.ones(n)
@@ -119,8 +129,8 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
     if n and not are_weights(weights):
         smallest = weights[weights > 0.0].min()
         raise DataError(
-            f"sample weight {smallest:g} is too small; multiply all weights by one number, so that "
-            f"each is 0 or at least {MIN_WEIGHT:g}"
+            f"sample weight {smallest:g} is too small; multiply all weights by the same number so "
+            f"that each is 0 or at least {MIN_WEIGHT:g}"
         )
     return weights
 
@@ -138,7 +148,7 @@ def is_weight(w: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def distinct_points(X: Array, w: Array) -> tuple[Array, Array]:
-    """Return the distinct rows of `X` in lexicographic order, and the sum of each one's weights."""
+    """Return the distinct rows of `X` in lexicographic order, and the total weight of each."""
     distinct, index = np.unique(X, axis=0, return_inverse=True)
     weight = np.bincount(index.ravel(), weights=w, minlength=len(distinct))
     return distinct, weight.astype(np.float64)

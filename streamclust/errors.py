@@ -1,7 +1,7 @@
 """Every error that streamclust raises on purpose.
 
-One root class, so that a caller can catch all of them; every message says what was expected,
-what was got, and which knob to turn. The command line maps each class to an exit code.
+All classes have one root, so that a caller can catch all of them. Each message has the expected
+value, the actual value, and a way out. The command line maps each class to an exit code.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from streamclust.text import printable
 
 
 class StreamclustError(Exception):
-    """Root of all errors below; its text is one clear line for a person.
+    """Root of all errors below; the text is one line.
 
-    Names in it that a producer chose can't do anything to a terminal: see `streamclust.text`.
+    Names in the text that come from a producer can't control a terminal: see `streamclust.text`.
     """
 
     def __str__(self) -> str:
@@ -24,7 +24,7 @@ def _printable_lines(error: Exception) -> str:
 
 
 class ConfigError(StreamclustError):
-    """Raised when the configuration has an unknown key or a bad value; one line for each."""
+    """Raised when the configuration has an unknown key or a bad value; one line per problem."""
 
     def __str__(self) -> str:
         return _printable_lines(self)
@@ -35,7 +35,7 @@ class DataError(StreamclustError, ValueError):
 
 
 class UnlearnableError(DataError):
-    """Raised when good points can't be learned by a model; the state before them stays usable."""
+    """Raised when valid points can't be learned; the state before these points stays usable."""
 
 
 class TooFewPointsError(DataError):
@@ -43,17 +43,17 @@ class TooFewPointsError(DataError):
 
 
 class FormatError(StreamclustError):
-    """Raised when stored bytes (a model, a state, a file) can't be read as what they should be."""
+    """Raised when stored bytes (a model, a state, a file) don't have the expected format."""
 
 
 class DamagedVersionError(FormatError):
-    """Raised when a published version can't be read; those after it may.
+    """Raised when a published version can't be read; later versions may be readable.
 
     Parameters
     ----------
     reason : str
     version : int
-        Its number, by the ID of its entry.
+        Number of the version, from the ID of its entry.
     """
 
     def __init__(self, reason: str, version: int) -> None:
@@ -62,11 +62,11 @@ class DamagedVersionError(FormatError):
 
 
 class ServerError(StreamclustError):
-    """Raised when the server refuses or can't be used: password, rights, wrong type of key."""
+    """Raised when the server refuses a command: password, rights, wrong type of key."""
 
 
 class NotPermittedError(ServerError):
-    """Raised when the user of the server lacks a right."""
+    """Raised when the server's user lacks a permission."""
 
 
 class ServerUnreachableError(ServerError):
@@ -78,16 +78,16 @@ class UnknownModelError(StreamclustError, LookupError):
 
 
 class LeaseLostError(StreamclustError):
-    """Raised when another worker has taken the model over, so that nothing may be written."""
+    """Raised when another worker has taken over the model, so that this one must not write."""
 
 
 class ModelsFailedError(StreamclustError):
-    """Raised when a worker has ended while models were failed; has a line for each of them.
+    """Raised when a worker has ended with failed models; the text has one line per model.
 
     Parameters
     ----------
     failures : dict of str to Exception
-        The reasons, by the model's name.
+        Name of the model -> the reason.
     """
 
     def __init__(self, failures: dict[str, Exception]) -> None:
@@ -105,17 +105,17 @@ def _line(name: str, error: Exception) -> str:
 
 
 def unexpected(error: Exception) -> str:
-    """Return words for an error that nobody foresaw, which may hold bytes of any size."""
+    """Return a short text for an unexpected error, whose own text may be very long."""
     return f"unexpected error: {repr(error)[:300]}"
 
 
 class MissingExtraError(StreamclustError, ImportError):
-    """Raised when an optional library is needed and isn't installed."""
+    """Raised when an optional library that is needed isn't installed."""
 
 
 class StoppedError(StreamclustError):
-    """Raised when the user stopped a computation that has no result yet."""
+    """Raised when the user stopped a computation before it had a result."""
 
 
 class BusyError(StreamclustError):
-    """Raised when another process does the same already, or doesn't answer in time."""
+    """Raised when another process is already doing the same, or doesn't answer in time."""

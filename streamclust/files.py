@@ -1,4 +1,4 @@
-"""Files of the user: read within bounds, and written whole or not at all."""
+"""Reading a user's files with a size limit, and writing files atomically."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import IO, Any
 from streamclust.errors import DataError
 
 SMALL_BYTES = 1 << 30
-"""Contents of up to so many bytes, 1 GiB, are accepted from a file of any size."""
+"""Unpacked contents of up to this size, 1 GiB, are accepted from a file of any size."""
 
 _NAME_BYTES = 100
 
 
 def open_regular(path: str | Path) -> IO[bytes]:
-    """Return a regular file open for reading, and nothing that could block or never end.
+    """Open a regular file for reading; refuse files that could block or never end.
 
     Raises
     ------
     DataError
-        If it can't be read, or is a directory, a FIFO, a device or a socket.
+        If the file can't be read, or is a directory, a FIFO, a device or a socket.
     """
     try:
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
@@ -40,7 +40,7 @@ def open_regular(path: str | Path) -> IO[bytes]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO without a writer
+    return os.open(path, flags | os.O_NONBLOCK)  # else a FIFO without a writer blocks
 
 
 def read_whole(path: str | Path, most: int) -> bytes:
@@ -49,7 +49,7 @@ def read_whole(path: str | Path, most: int) -> bytes:
     Raises
     ------
     DataError
-        If it can't be read, is larger, or no regular file.
+        If the file can't be read, is larger, or isn't a regular file.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -64,7 +64,7 @@ def read_whole(path: str | Path, most: int) -> bytes:
 
 
 def check_expansion(label: str, size: int, stored: int, factor: int) -> None:
-    """Refuse contents of `size` bytes from a file of `stored` bytes that only claims them.
+    """Refuse a file of `stored` bytes whose contents are said to be `size` bytes, far more.
 
     Raises
     ------
@@ -75,38 +75,38 @@ def check_expansion(label: str, size: int, stored: int, factor: int) -> None:
     if size > most:
         raise DataError(
             f"{label} would unpack to {size:,} bytes from {stored:,}; expected at most {most:,}: "
-            "is it damaged, or made to fill the memory?"
+            "the file may be damaged, or made to fill the memory"
         )
 
 
 def check_target(path: str | Path) -> None:
-    """Refuse, before long work, a path that `new_file` couldn't write.
+    """Refuse a path that `new_file` can't write; to be called before a long computation.
 
     Raises
     ------
     DataError
-        If there is no such folder, or something other than a regular file is there.
+        If the folder doesn't exist, or the path is something other than a regular file.
     """
     target = Path(path)
     if not target.parent.is_dir():
-        raise DataError(f"can't write {path}: {target.parent} is no folder")
+        raise DataError(f"can't write {path}: {target.parent} doesn't exist or isn't a folder")
     _mode_of(target)
 
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a new file for writing, which takes the place of `path` when the block has ended well.
+    """Open a new file for writing; it replaces `path` when the block ends without an exception.
 
-    It is written in the same folder under a name of its own, flushed to the disk and renamed, so a
-    reader sees the old file or the new one, whole. After an exception, Ctrl-C included, nothing is
-    left of it. A file that was there gives it its permissions; a new one has those that the umask
-    leaves.
-    A symbolic link is refused, and so are devices, FIFOs and folders: they are not replaced.
+    The file is written in the same folder under a temporary name, flushed to the disk, and then
+    renamed. So a reader sees either the complete old file or the complete new one. After an
+    exception, Ctrl-C included, the temporary file is removed. The permissions of an existing file
+    are kept; a new file gets those of the umask. Symbolic links, devices, FIFOs and folders are
+    refused.
 
     Raises
     ------
     DataError
-        If it can't be written.
+        If the file can't be written.
     """
     target = Path(path)
     mode = _mode_of(target)
@@ -127,18 +127,18 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def without_links(path: str, flags: int) -> int:
-    """Open a file for writing, unless it is a symbolic link: an `opener` for `open`."""
+    """Open a file for writing unless it is a symbolic link; an `opener` for `open`."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file at once; see `new_file`."""
+    """Write a file; see `new_file`."""
     with new_file(path) as file:
         file.write(data)
 
 
 def _mode_of(target: Path) -> int | None:
-    """Return the permissions of the regular file that is there, or None."""
+    """Return the permissions of an existing regular file, or None."""
     try:
         mode = target.lstat().st_mode
     except FileNotFoundError:
@@ -163,6 +163,6 @@ def _kind(mode: int) -> str:
 
 
 def cannot(verb: str, path: Any, error: OSError) -> DataError:
-    """Return the error that says why a file can't be read or written."""
+    """Return the error for a file that can't be read or written, with the reason."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     return DataError(f"can't {verb} {path}: {reason}")

@@ -1,19 +1,23 @@
-"""What counts as a hyperparameter: one place that checks integers, numbers and flags by name."""
+"""Checks of hyperparameters: integers, numbers, flags and choices, with errors that name them."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection
-from typing import Any
+import warnings
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
 from streamclust.errors import DataError
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 def as_integer(name: str, value: Any, least: int = 0) -> int:
-    """Return `value` as an int; NumPy's integers are integers too, but True, 3.0 and "3" are none.
+    """Return `value` as an int; NumPy's integers are accepted, but True, 3.0 and "3" are refused.
 
     Parameters
     ----------
@@ -25,7 +29,7 @@ def as_integer(name: str, value: Any, least: int = 0) -> int:
     Raises
     ------
     DataError
-        If it is no integer, or is below `least`.
+        If `value` isn't an integer, or is below `least`.
     """
     if type(value) is not int:
         value = _integer(name, value, least)
@@ -44,7 +48,7 @@ def _integer(name: str, value: Any, least: int) -> int:
 
 
 def as_number(name: str, value: Any, expected: str, *, positive: bool = False) -> float:
-    """Return `value` as a float that is finite and not negative; True and "0.5" are no numbers.
+    """Return `value` as a float that is finite and not negative; True and "0.5" are refused.
 
     Parameters
     ----------
@@ -52,14 +56,14 @@ def as_number(name: str, value: Any, expected: str, *, positive: bool = False) -
         Name of the field, for the error.
     value : float
     expected : str
-        What is allowed, for the error.
+        Description of the allowed values, for the error.
     positive : bool, default=False
         Whether 0 is refused too.
 
     Raises
     ------
     DataError
-        If it is anything else.
+        If `value` is anything else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise DataError(f"{name} is {value!r}; expected {expected}")
@@ -73,19 +77,61 @@ def as_number(name: str, value: Any, expected: str, *, positive: bool = False) -
 
 
 def as_flag(name: str, value: Any) -> bool:
-    """Return `value` as a bool, or refuse what isn't True or False."""
+    """Return `value` as a bool; refuse all values except True and False."""
     if not isinstance(value, bool | np.bool_):
         raise DataError(f"{name} is {value!r}; expected True or False")
     return bool(value)
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Refuse a `value` that is none of `choices`."""
+    """Refuse a `value` that isn't one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise DataError(f"{name} is {value!r}; expected {', '.join(choices)}")
 
 
 def store(instance: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass to what they were checked to be."""
+    """Set fields of a frozen dataclass to their checked values."""
     for name, value in values.items():
         object.__setattr__(instance, name, value)
+
+
+def deprecated_name(new: str) -> Callable[[F], F]:
+    """Return a decorator for a method that is now called `new`: each call gives a warning."""
+
+    def decorate(method: F) -> F:
+        @wraps(method)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            text = f"{method.__name__} is now called {new}"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            return method(*args, **kwargs)
+
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
+
+
+def renamed(**names: str) -> Callable[[F], F]:
+    """Return a decorator that still accepts renamed keyword arguments, with a DeprecationWarning.
+
+    Parameters
+    ----------
+    **names : str
+        Old name of an argument -> its new name.
+    """
+
+    def decorate(function: F) -> F:
+        if isinstance(function, type):
+            function.__init__ = decorate(function.__init__)  # type: ignore[misc]
+            return function
+
+        @wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                new = names[old]
+                warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)  # `replace` passes the new name, too
+            return function(*args, **kwargs)
+
+        return wrapper  # type: ignore[return-value]
+
+    return decorate

@@ -1,7 +1,7 @@
-"""What a text probably is that was meant as a number or as JSON, and how to send the number.
+"""Hints for text that should be a number or JSON and isn't: its probable origin, and the remedy.
 
-Programs write the representation of an object where they should write its value: ``repr`` of a
-NumPy 2 scalar is ``np.float64(1.5)``, and redis-py sends just that for one.
+A common fault is that a program sends the `repr` of an object instead of its value: redis-py sends
+``np.float64(1.5)`` for a NumPy 2 scalar.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _LONGEST = 100
-"""Characters of a text that are looked at."""
+"""Number of characters of a text that are examined."""
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMPY = "send float(x)"
@@ -42,7 +42,7 @@ _WITHIN = [(re.compile(pattern, re.S), hint) for pattern, hint in _JSON_TEXTS]
 
 
 def number_hint(text: str | bytes) -> str:
-    """Return what to do about a text that is no number, to be put behind the message.
+    """Return a hint for a text that isn't a number, to append to an error message.
 
     >>> number_hint(b"np.float64(1.5)")
     '; it is the repr of a NumPy number: send float(x)'
@@ -53,7 +53,7 @@ def number_hint(text: str | bytes) -> str:
 
 
 def json_hint(text: str | bytes) -> str:
-    """Return what to do about a text that is no JSON, to be put behind the message.
+    """Return a hint for a text that isn't JSON, to append to an error message.
 
     >>> json_hint(b"[1.5 2.5]")
     '; it is the text of a NumPy array: send json.dumps(x.tolist())'

@@ -1,8 +1,8 @@
 """The learner as river clusterers.
 
-Features go by name: those of the first point are the model's. Later ones are ignored, and one that
-a point doesn't have counts as 0, as in river. A batch is what one call brings, so `learn_many` is
-much the faster; points that come one by one are batches of one.
+Features are identified by name: the features of the first point are those of the model. Other
+features of later points are ignored, and a missing feature counts as 0, as in river. Each call
+learns one batch, so `learn_many` is much faster than `learn_one`, whose batches have one point.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ import narwhals as nw
 import numpy as np
 from river import base
 
-from streamclust._estimator import Estimator, sizes
-from streamclust.models import GaussianMixture, KMeans
-from streamclust.online.forgetting import Forgetting
-from streamclust.online.learner import StreamLearner
+from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
+from streamclust.hyperparameters import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -25,58 +23,38 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array, CovarianceType
-    from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
+    from streamclust.online.forgetting import Forgetting
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
 
 
 class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
-    """Learning and assignment, for both kinds."""
+    """Learning and prediction, for both families."""
 
-    forgetting: Forgetting | None
-    warm_up: int | None
-    restarts: int
-    fade: float
     seed: int
-    coreset: int | None
-    scale: ScalingKind
-    drift: Drift | None
     _features: tuple[Hashable, ...] = ()
 
-    def _family(self) -> Family[Any]:
-        raise NotImplementedError
-
-    def _learner(self) -> StreamLearner[Any]:
-        forgetting = Forgetting() if self.forgetting is None else self.forgetting
-        return StreamLearner(
-            self._family(),
-            forgetting,
-            self.warm_up,
-            self.restarts,
-            self.seed,
-            self.fade,
-            scale=self.scale,
-            drift=self.drift,
-            coreset=self.coreset,
-        )
+    @property
+    def _seed(self) -> int:  # type: ignore[override]
+        return self.seed
 
     def learn_one(self, x: Mapping[Hashable, float], w: float = 1.0) -> None:
-        """Learn a point, of weight `w`."""
+        """Learn a point of weight `w`."""
         if not self._features:
             self._features = _ordered(x)
         self._learn(self._row(x), [w])
 
     def learn_many(self, X: IntoDataFrame, w: ArrayLike | None = None) -> None:
-        """Learn a batch: a frame with a column a feature, and weights of shape (N,)."""
+        """Learn a batch: a frame with one column per feature, and weights of shape (N,)."""
         frame = nw.from_native(X, eager_only=True)
         if not self._features:
             self._features = _ordered(frame.columns)
         self._learn(self._rows(frame), w)
 
     def predict_one(self, x: Mapping[Hashable, float]) -> int:
-        """Return the point's component; 0 as long as the warm-up lasts."""
+        """Return the point's component; 0 during the warm-up."""
         params = self._params
         if params is None:
             return 0
@@ -94,7 +72,7 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
 
     @property
     def centers(self) -> dict[int, dict[Hashable, float]]:
-        """Component -> feature -> mean; empty as long as the warm-up lasts."""
+        """Component -> feature -> mean; empty during the warm-up."""
         params = self._params
         means = [] if params is None else params.means.tolist()
         numbers = self._state.numbers.tolist() if means else []
@@ -103,7 +81,7 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
 
     @property
     def drifts(self) -> int:
-        """Drifts found ever."""
+        """Number of drifts found."""
         return self._state.drift.drifts if hasattr(self, "_state") else 0
 
     def _learn(self, X: Array, w: ArrayLike | None) -> None:
@@ -128,36 +106,38 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
 
 
 def _ordered(names: Iterable[Hashable]) -> tuple[Hashable, ...]:
-    """Return names in an order that doesn't depend on theirs."""
+    """Return names in sorted order; names of any type are allowed."""
     return tuple(sorted(names, key=lambda name: (isinstance(name, str), name)))
 
 
-class StreamingKMeans(_Streaming):
+@renamed(restarts="n_init", fade="reassignment_ratio")
+class StreamingKMeans(KMeansEstimator, _Streaming):
     """Online K-means: `streamclust.StreamLearner` of `streamclust.KMeans`.
 
     Parameters
     ----------
     n_clusters
-        Number of clusters K; 'auto' lets it adapt, within `n_clusters_range`. Clusters keep their
-        numbers for life then.
+        Number of clusters K; with 'auto', K adapts within `n_clusters_range`, and the numbers of
+        clusters don't change.
     forgetting
-        How old points are forgotten, such as ``HalfLife(points=100_000)``. Default: not at all.
+        How old points decay, such as ``HalfLife(points=100_000)``. By default they don't.
     warm_up
-        Points gathered before the start. Default: 1,000 or 10 K, whichever is more.
-    restarts
-        Runs on the warm-up sample; the best is the start.
-    fade
+        Points gathered before the start. Default: max(1000, 10 * K).
+    n_init
+        Runs on the warm-up sample; the learner starts from the best run.
+    reassignment_ratio
         See `streamclust.StreamLearner`.
     seed
         The same points in the same batches with the same seed give the same bits.
     coreset
-        Points of the coreset beside the statistics; 0 keeps none. See `streamclust.StreamLearner`.
+        Points of the coreset beside the statistics; 0 for no coreset. See
+        `streamclust.StreamLearner`.
     scale
-        'none', 'standard' or 'robust': features brought to one scale, as the warm-up has it.
+        'none', 'standard' or 'robust': scaling of the features, learned from the warm-up sample.
     drift
-        How drift is found, and what is done then. Default: it isn't looked for.
+        How drift is detected, and the reaction. By default drift isn't detected.
     n_clusters_range
-        The least and the most, for 'auto'.
+        The smallest and the largest K, for 'auto'.
 
     Examples
     --------
@@ -177,47 +157,36 @@ class StreamingKMeans(_Streaming):
         n_clusters: int | Literal["auto"] = 5,
         forgetting: Forgetting | None = None,
         warm_up: int | None = None,
-        restarts: int = 4,
-        fade: float = 0.1,
+        n_init: int = 4,
+        reassignment_ratio: float = 0.1,
         seed: int = 0,
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_clusters_range: tuple[int, int] = (2, 50),
     ) -> None:
-        self.n_clusters = n_clusters
-        self.n_clusters_range = n_clusters_range
-        self.forgetting = forgetting
-        self.warm_up = warm_up
-        self.restarts = restarts
-        self.fade = fade
-        self.seed = seed
-        self.coreset = coreset
-        self.scale = scale
-        self.drift = drift
-
-    def _family(self) -> KMeans:
-        return KMeans(*sizes("n_clusters", self.n_clusters, self.n_clusters_range))
+        self._store(locals())
 
 
-class StreamingGaussianMixture(_Streaming):
+@renamed(restarts="n_init", fade="reassignment_ratio")
+class StreamingGaussianMixture(MixtureEstimator, _Streaming):
     """Stepwise EM: `streamclust.StreamLearner` of `streamclust.GaussianMixture`.
 
     Parameters
     ----------
     n_components
-        Number of components K; 'auto' lets it adapt, within `n_components_range`.
+        Number of components K; with 'auto', K adapts within `n_components_range`.
     covariance_type
         'full', 'tied', 'diag' or 'spherical'.
     reg_covar
-        Floor of the variances, as a share of each feature's variance over all data.
+        Floor of the variances, relative to each feature's variance over all data.
     forgetting
         As for `StreamingKMeans`.
     warm_up
         As for `StreamingKMeans`.
-    restarts
+    n_init
         As for `StreamingKMeans`.
-    fade
+    reassignment_ratio
         As for `StreamingKMeans`.
     seed
         As for `StreamingKMeans`.
@@ -228,7 +197,7 @@ class StreamingGaussianMixture(_Streaming):
     drift
         As for `StreamingKMeans`.
     n_components_range
-        The least and the most, for 'auto'.
+        The smallest and the largest K, for 'auto'.
 
     Examples
     --------
@@ -251,33 +220,18 @@ class StreamingGaussianMixture(_Streaming):
         reg_covar: float = 1e-6,
         forgetting: Forgetting | None = None,
         warm_up: int | None = None,
-        restarts: int = 4,
-        fade: float = 0.1,
+        n_init: int = 4,
+        reassignment_ratio: float = 0.1,
         seed: int = 0,
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_components_range: tuple[int, int] = (2, 50),
     ) -> None:
-        self.n_components = n_components
-        self.n_components_range = n_components_range
-        self.covariance_type = covariance_type
-        self.reg_covar = reg_covar
-        self.forgetting = forgetting
-        self.warm_up = warm_up
-        self.restarts = restarts
-        self.fade = fade
-        self.seed = seed
-        self.coreset = coreset
-        self.scale = scale
-        self.drift = drift
-
-    def _family(self) -> GaussianMixture:
-        most, fewest = sizes("n_components", self.n_components, self.n_components_range)
-        return GaussianMixture(most, self.covariance_type, self.reg_covar, fewest)
+        self._store(locals())
 
     def predict_proba_one(self, x: Mapping[Hashable, float]) -> dict[int, float]:
-        """Return component -> responsibility; empty as long as the warm-up lasts."""
+        """Return component -> responsibility; empty during the warm-up."""
         params = self._params
         if params is None:
             return {}
@@ -285,7 +239,7 @@ class StreamingGaussianMixture(_Streaming):
         return dict(zip(self._state.numbers.tolist(), shares.tolist(), strict=True))
 
     def score_one(self, x: Mapping[Hashable, float]) -> float:
-        """Return the log-likelihood of a point, in nats; NaN as long as the warm-up lasts."""
+        """Return the log-likelihood of a point, in nats; NaN during the warm-up."""
         params = self._params
         if params is None:
             return float("nan")

@@ -1,7 +1,7 @@
 """The learner as scikit-learn estimators.
 
-`partial_fit` is one step of `StreamLearner`, one call a batch; `fit` is a learner whose warm-up is
-the whole array, so it ends where a batch fit does, and `partial_fit` can go on from there.
+Each call of `partial_fit` is one step of `StreamLearner`. `fit` uses the whole array as the
+warm-up sample, so the result equals that of a batch fit, and `partial_fit` can continue from it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from streamclust._estimator import Estimator, sizes
+from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
 from streamclust.arrays import as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
-from streamclust.hyperparameters import as_integer
-from streamclust.models import GaussianMixture, KMeans
-from streamclust.online.forgetting import Forgetting
-from streamclust.online.learner import StreamLearner
+from streamclust.hyperparameters import as_integer, renamed
 
 try:
     from sklearn.base import (
@@ -44,45 +41,22 @@ if TYPE_CHECKING:
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
+    from streamclust.online.forgetting import Forgetting
     from streamclust.online.state import LearnerState
 
 __all__ = ["StreamingGaussianMixture", "StreamingKMeans"]
 
 
 class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
-    """Fitting, for both kinds."""
+    """Fitting and scoring, for both families."""
 
-    forgetting: Forgetting | None
-    warm_up: int | None
-    n_init: int
-    fade: float
     random_state: int | RandomState | None
-    coreset: int | None
-    scale: ScalingKind
-    drift: Drift | None
-
-    def _family(self) -> Family[Any]:
-        raise NotImplementedError
-
-    def _learner(self) -> StreamLearner[Any]:
-        forgetting = Forgetting() if self.forgetting is None else self.forgetting
-        return StreamLearner(
-            self._family(),
-            forgetting,
-            self.warm_up,
-            as_integer("n_init", self.n_init, 1),
-            self._seed,
-            self.fade,
-            scale=self.scale,
-            drift=self.drift,
-            coreset=self.coreset,
-        )
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to all points at once: the best of `n_init` runs to convergence.
 
-        The order of the points doesn't matter, weight 2 is exactly the point twice, and weight 0
-        no point.
+        The order of the points doesn't matter. Weight 2 counts a point exactly twice; a point of
+        weight 0 is ignored.
 
         Parameters
         ----------
@@ -93,7 +67,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         DataError
-            A ValueError: if there are fewer distinct points than components.
+            If there are fewer distinct points than components; it is also a ValueError.
         """
         points = self._validated(X, reset=True)
         w = as_sample_weight(sample_weight, len(points))
@@ -102,7 +76,9 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         distinct = distinct_points(points[w > 0.0], w[w > 0.0])
         state, info = everything.update(everything.init(), *distinct)
         if state.params is None:
-            raise DataError(info.reason or "all sample weights are zero; expected some above")
+            raise DataError(
+                info.reason or "all sample weights are zero; expected at least one above 0"
+            )
         self._state = state
         self.labels_ = self.predict(X)
         return self
@@ -110,7 +86,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     def partial_fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Learn one batch of a stream; score it first.
+        """Score one batch of a stream, then learn it.
 
         Parameters
         ----------
@@ -125,10 +101,13 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         learner = self._learner()
         state = learner.init() if first else self._state
         if state.stats is not None and not _fits(learner.family, state):
-            raise DataError("the number of components has changed since the first batch; fit anew")
+            raise DataError(
+                "the number of components has changed since the first batch; "
+                "set it back, or call fit for a new start"
+            )
         self._state, _ = learner.update(state, points, as_sample_weight(sample_weight, len(points)))
         if hasattr(self, "labels_"):
-            del self.labels_  # they were of other points
+            del self.labels_  # the labels of the points of `fit`
         return self
 
     def fit_predict(
@@ -144,28 +123,29 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
     @property
     def counts_(self) -> Array:
-        """Effective number of points behind each component after forgetting, shape (K,)."""
+        """Effective number of points of each component after forgetting, shape (K,)."""
         _ = self._params
         stats = self._state.stats
         return self._provisional().stats.weight if stats is None else stats.weight
 
     @property
     def ids_(self) -> Labels:
-        """Numbers of the components, (K,), in the order of the other arrays."""
+        """Component numbers, shape (K,), in the order of the other arrays."""
         _ = self._params
         return (self._state if self._state.params is not None else self._provisional()).numbers
 
     @property
     def n_samples_seen_(self) -> int:
-        """Points learned ever."""
+        """Number of points learned."""
         check_is_fitted(self)
         return self._state.points
 
     @property
     def prequential_score_(self) -> float:
-        """Minus the inertia, or the log-likelihood, per point, each scored before it was learned.
+        """Minus the inertia, or the log-likelihood, per point.
 
-        Forgets as the statistics do; NaN before the first such point.
+        Each point is scored before it is learned, and old scores decay like the statistics. NaN
+        before the first scored point.
         """
         check_is_fitted(self)
         loss = self._learner().loss(self._state)
@@ -173,7 +153,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_drifts_(self) -> int:
-        """Drifts found ever."""
+        """Number of drifts found."""
         check_is_fitted(self)
         return self._state.drift.drifts
 
@@ -185,7 +165,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         return learner.in_units(state)
 
     def _provisional(self) -> Any:
-        """Return the state that the warm-up would end in if it ended now."""
+        """Return the state that results if the warm-up ends now."""
         state, info = self._learner().start(self._state)
         if state.params is None:
             raise NotFittedError(f"still warming up: {info.reason}")
@@ -206,17 +186,19 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
 
 def _fits(family: Family[Any], state: LearnerState[Any]) -> bool:
-    """Whether a learner of this family can go on from a state that has begun."""
+    """Return whether a learner of this family can continue from a started state."""
     adapts = family.fewest is not None
     if state.stats is None or adapts != bool(len(state.ids)):
         return False
     return adapts or len(state.stats.weight) == family.n_components
 
 
+@renamed(fade="reassignment_ratio")
 class StreamingKMeans(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     ClusterMixin,  # type: ignore[misc]
+    KMeansEstimator,
     _Streaming,
 ):
     """Online K-means: `streamclust.StreamLearner` of `streamclust.KMeans`.
@@ -224,28 +206,29 @@ class StreamingKMeans(
     Parameters
     ----------
     n_clusters : int or 'auto', default=2
-        Number of clusters K; 'auto' lets it adapt to the data, within `n_clusters_range`.
+        Number of clusters K; with 'auto', K adapts to the data within `n_clusters_range`.
     forgetting : Forgetting, optional
-        How `partial_fit` forgets old points, such as ``HalfLife(points=100_000)``. Default: not.
+        How old points decay in `partial_fit`, such as ``HalfLife(points=100_000)``. By default
+        they don't.
     warm_up : int, optional
-        Points that `partial_fit` gathers before it starts. Default: 1,000 or 10 K, whichever is
-        more. Until then predictions are of the points so far, clustered anew at each call.
+        Points that `partial_fit` gathers before the start. Default: max(1000, 10 * K). During the
+        warm-up, each call of `predict` clusters the points gathered so far.
     n_init : int, default=4
-        Runs on the warm-up sample, or on all points in `fit`; the best is kept.
-    fade : float, default=0.1
+        Runs on the warm-up sample, or on all points in `fit`; the best run is used.
+    reassignment_ratio : float, default=0.1
         See `StreamLearner`.
     random_state : int, RandomState or None, default=0
         The same points in the same batches with the same integer give the same bits.
     coreset : int, optional
-        Points of the coreset, which `partial_fit` keeps beside the statistics; 0 keeps none.
+        Points of the coreset, which `partial_fit` keeps beside the statistics; 0 for no coreset.
         Default: see `StreamLearner`.
     scale : {'none', 'standard', 'robust'}, default='none'
-        Bring all features to one scale, as the warm-up sample has it, or the points of `fit`.
-        Attributes are in the data's units, inertia in scaled ones.
+        Scaling of the features, learned from the warm-up sample or the points of `fit`.
+        Attributes are in the original units; the inertia is in scaled units.
     drift : Drift, optional
-        How `partial_fit` finds drift, and what is done then. Default: it isn't looked for.
+        How `partial_fit` detects drift, and its reaction. By default drift isn't detected.
     n_clusters_range : tuple of int, default=(2, 50)
-        The least and the most, for 'auto'.
+        The smallest and the largest K, for 'auto'.
 
     Attributes
     ----------
@@ -253,14 +236,14 @@ class StreamingKMeans(
     counts_ : array of shape (K,)
         Effective number of points of each cluster.
     labels_ : array of shape (N,)
-        Of the points of `fit`; not after `partial_fit`.
+        Labels of the points of `fit`; deleted by `partial_fit`.
     ids_ : array of shape (K,)
-        Numbers that clusters keep for life while K adapts; `ids_[predict(X)]` are those of points.
+        Cluster numbers, which don't change while K adapts; `ids_[predict(X)]` are those of points.
     n_samples_seen_, n_drifts_ : int
     prequential_score_ : float
     n_features_in_ : int
     feature_names_in_ : array of shape (D,)
-        If the points came with names.
+        Only if the points have feature names.
 
     Examples
     --------
@@ -279,26 +262,14 @@ class StreamingKMeans(
         forgetting: Forgetting | None = None,
         warm_up: int | None = None,
         n_init: int = 4,
-        fade: float = 0.1,
+        reassignment_ratio: float = 0.1,
         random_state: int | RandomState | None = 0,
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_clusters_range: tuple[int, int] = (2, 50),
     ) -> None:
-        self.n_clusters = n_clusters
-        self.n_clusters_range = n_clusters_range
-        self.forgetting = forgetting
-        self.warm_up = warm_up
-        self.n_init = n_init
-        self.fade = fade
-        self.random_state = random_state
-        self.coreset = coreset
-        self.scale = scale
-        self.drift = drift
-
-    def _family(self) -> KMeans:
-        return KMeans(*sizes("n_clusters", self.n_clusters, self.n_clusters_range))
+        self._store(locals())
 
     @property
     def cluster_centers_(self) -> Array:
@@ -324,20 +295,21 @@ class StreamingKMeans(
         return len(self.cluster_centers_)
 
 
-class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
+@renamed(fade="reassignment_ratio")
+class StreamingGaussianMixture(DensityMixin, MixtureEstimator, _Streaming):  # type: ignore[misc]
     """Stepwise EM: `streamclust.StreamLearner` of `streamclust.GaussianMixture`.
 
     Parameters
     ----------
     n_components : int or 'auto', default=1
-        Number of components K; 'auto' lets it adapt, within `n_components_range`.
+        Number of components K; with 'auto', K adapts within `n_components_range`.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
-        Floor of the variances, as a share of each feature's variance over all data.
-    forgetting, warm_up, n_init, fade, random_state, coreset, scale, drift
+        Floor of the variances, relative to each feature's variance over all data.
+    forgetting, warm_up, n_init, reassignment_ratio, random_state, coreset, scale, drift
         See `StreamingKMeans`.
     n_components_range : tuple of int, default=(2, 50)
-        The least and the most, for 'auto'.
+        The smallest and the largest K, for 'auto'.
 
     Attributes
     ----------
@@ -369,29 +341,14 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
         forgetting: Forgetting | None = None,
         warm_up: int | None = None,
         n_init: int = 4,
-        fade: float = 0.1,
+        reassignment_ratio: float = 0.1,
         random_state: int | RandomState | None = 0,
         coreset: int | None = None,
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_components_range: tuple[int, int] = (2, 50),
     ) -> None:
-        self.n_components = n_components
-        self.n_components_range = n_components_range
-        self.covariance_type = covariance_type
-        self.reg_covar = reg_covar
-        self.forgetting = forgetting
-        self.warm_up = warm_up
-        self.n_init = n_init
-        self.fade = fade
-        self.random_state = random_state
-        self.coreset = coreset
-        self.scale = scale
-        self.drift = drift
-
-    def _family(self) -> GaussianMixture:
-        most, fewest = sizes("n_components", self.n_components, self.n_components_range)
-        return GaussianMixture(most, self.covariance_type, self.reg_covar, fewest)
+        self._store(locals())
 
     @property
     def weights_(self) -> Array:
@@ -429,9 +386,9 @@ class StreamingGaussianMixture(DensityMixin, _Streaming):  # type: ignore[misc]
         return float(np.average(points, weights=as_sample_weight(sample_weight, len(points))))
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Labels]:
-        """Draw points, shape (n_samples, D), and the components that they came from.
+        """Draw points, shape (n_samples, D), and return each point's component as well.
 
-        With an integer as `random_state` every call draws the same points.
+        With an integer as `random_state`, every call draws the same points.
         """
         params = self._params
         return self._family().sample(params, n_samples, np.random.default_rng(self._seed))

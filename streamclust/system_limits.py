@@ -1,4 +1,4 @@
-"""Limits that the system sets to a process, in words that say how to raise them."""
+"""The system's limits for a process, and error texts that tell how to raise them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def open_files() -> int:
-    """Return how many files and connections this process may have open (RLIMIT_NOFILE)."""
+    """Return the largest number of open files and connections (RLIMIT_NOFILE)."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def raise_open_files(wanted: int) -> int:
-    """Let this process have `wanted` files open, as far as it may; return the limit.
+    """Raise the limit of open files to `wanted`, if the hard limit allows; return the new limit.
 
-    The soft limit is raised up to the hard one, and never lowered.
+    The soft limit is never lowered.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -29,7 +29,7 @@ def raise_open_files(wanted: int) -> int:
 
 
 def is_out_of_files(error: BaseException | None) -> bool:
-    """Say whether an error, or one that it came from, is that no more files may be opened."""
+    """Return whether an error, or one of its causes, is the limit of open files."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         if isinstance(error, OSError) and error.errno in _FILES:
@@ -40,12 +40,12 @@ def is_out_of_files(error: BaseException | None) -> bool:
 
 
 def is_out_of_threads(error: BaseException) -> bool:
-    """Say whether an error is that the system lets this process start no more threads."""
+    """Return whether an error is the system's limit of threads."""
     return isinstance(error, RuntimeError) and "start new thread" in str(error)
 
 
 def explained(error: BaseException) -> str:
-    """Return the reason of an error of the system; for a limit, with how to raise it."""
+    """Return the reason of a system error; for a limit, also how to raise the limit."""
     if is_out_of_files(error):
         return (
             f"too many open files: this process may have {open_files()} files and connections "

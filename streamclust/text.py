@@ -1,8 +1,8 @@
-"""Text that others chose, made safe to show: on a terminal, in a log, in a cell of a CSV file.
+"""Makes foreign text safe to show: on a terminal, in a log, in a cell of a CSV file.
 
 The names of fields, labels, hosts, streams and models come from producers and from the server.
-Shown as they are, they could move the cursor, recolour the terminal, forge lines, or run as a
-spreadsheet's formula.
+Without this, such a name could move the cursor, recolour the terminal, forge log lines, or run as
+the formula of a spreadsheet.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ BAR_LEVELS = "▁▂▃▄▅▆▇█"
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
     "\u2028\u2029"  # separators of lines and paragraphs
-    "\u202a-\u202e\u2066-\u2069"  # they reorder the text around them
-    "\ud800-\udfff]"  # lone surrogates: no text at all
+    "\u202a-\u202e\u2066-\u2069"  # reorder the text around them
+    "\ud800-\udfff]"  # lone surrogates: invalid text
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _BYTE = 0xDC00
-"""Added to a byte that isn't UTF-8 where Python decodes it as a lone surrogate (PEP 383)."""
+"""Python decodes a byte that isn't UTF-8 as this number plus the byte (PEP 383)."""
 
 
 def printable(text: str | bytes, limit: int | None = None) -> str:
-    r"""Return text for a person to see: what can't be seen, or does more than be seen, is escaped.
+    r"""Return text with all invisible and control characters escaped.
 
-    Escaped are control characters (newline, tab, ESC, those of C1), bidirectional controls,
-    characters of zero width, spaces other than " ", lone surrogates, and bytes that aren't UTF-8:
-    all that `repr` escapes except quotes and backslashes. The result is one line.
+    The function escapes control characters (newline, tab, ESC, those of C1), bidirectional
+    controls, characters of zero width, spaces other than " ", lone surrogates, and bytes that
+    aren't UTF-8: everything that `repr` escapes except quotes and backslashes. The result is one
+    line.
 
     Parameters
     ----------
     text : str or bytes
     limit : int, optional
-        Characters of `text` that are shown at most; the rest becomes "...".
+        Largest number of characters of `text` to show; "..." replaces the rest.
 
     Examples
     --------
@@ -59,9 +60,9 @@ def _escaped(char: str) -> str:
 
 
 def has_control(text: str) -> bool:
-    r"""Return whether a name holds what no name may: a control character or a lone surrogate.
+    r"""Return whether a name holds a control character or a lone surrogate, which names must not.
 
-    Bidirectional controls and separators of lines count, too.
+    Bidirectional controls and line separators count as control characters.
 
     Examples
     --------
@@ -72,9 +73,9 @@ def has_control(text: str) -> bool:
 
 
 def csv_cell(text: str) -> str:
-    r"""Return a text for a cell of a CSV file, which no spreadsheet takes for a formula.
+    r"""Return a text for a cell of a CSV file that a spreadsheet doesn't run as a formula.
 
-    Text that begins with =, +, -, @, a tab or a line end gets a ' before it, as spreadsheets do.
+    A ' is put before text that begins with =, +, -, @, a tab or a line end.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def csv_cell(text: str) -> str:
 
 
 def exact_json(value: object) -> str:
-    """Return JSON text; numbers that JSON doesn't have, NaN and infinity, are null.
+    """Return JSON text; NaN and infinity, which JSON doesn't have, become null.
 
     Examples
     --------

@@ -37,12 +37,13 @@ class Problem:
     w: Array
 
 
-def family_of(name: str, K: int, **options: Any) -> Family[Any]:
-    """Return K-means, or a mixture of the covariance type `name`."""
+def family_of(name: str, K: int, least: int | None = None, **options: Any) -> Family[Any]:
+    """Return K-means, or a mixture of the covariance type `name`; with `least`, K adapts."""
     if name == "kmeans":
-        return KMeans(K, **options)
+        return KMeans(K, min_clusters=least, **options)
     kinds = {kind: kind for kind in COVARIANCE_TYPES}
-    return GaussianMixture(K, kinds[name], **options)  # type: ignore[index]
+    kind = kinds[name]  # type: ignore[index]
+    return GaussianMixture(K, kind, min_components=least, **options)
 
 
 def mixture_of(name: CovarianceType, K: int, **options: Any) -> GaussianMixture:

@@ -37,14 +37,14 @@ NO_INTEGERS = [1.5, True, "3", None, np.float64(3.0), np.nan, [3]]
 INTEGERS: list[tuple[str, Any, int]] = [
     ("n_clusters", KMeans, 1),
     ("n_components", GaussianMixture, 1),
-    ("fewest", lambda value: KMeans(9, fewest=value), 1),
-    ("fewest", lambda value: GaussianMixture(9, fewest=value), 1),
+    ("min_clusters", lambda value: KMeans(9, min_clusters=value), 1),
+    ("min_components", lambda value: GaussianMixture(9, min_components=value), 1),
     ("warm_up", lambda value: learner_with(warm_up=value), 1),
-    ("restarts", lambda value: learner_with(restarts=value), 1),
+    ("n_init", lambda value: learner_with(n_init=value), 1),
     ("seed", lambda value: learner_with(seed=value), 0),
     ("coreset", lambda value: learner_with(coreset=value), 0),
     ("reseeds", lambda value: learner_with(reseeds=value), 0),
-    ("restarts", lambda value: fit(KMeans(2), X, restarts=value), 1),
+    ("n_init", lambda value: fit(KMeans(2), X, n_init=value), 1),
     ("max_iter", lambda value: fit(KMeans(2), X, max_iter=value), 1),
     ("seed", lambda value: fit(KMeans(2), X, seed=value), 0),
     ("n_clusters", lambda value: fit_medoids(X, value), 1),
@@ -55,7 +55,7 @@ INTEGERS: list[tuple[str, Any, int]] = [
     ("n_clusters", lambda value: river.StreamingKMeans(value).learn_one({"x": 1.0}), 1),
     ("seed", lambda value: river.StreamingKMeans(2, seed=value).learn_one({"x": 1.0}), 0),
 ]
-OPTIONAL = ("fewest", "warm_up", "coreset")
+OPTIONAL = ("min_clusters", "min_components", "warm_up", "coreset")
 
 
 @pytest.mark.parametrize(("name", "make", "least"), INTEGERS)
@@ -92,7 +92,7 @@ NUMBERS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("threshold", lambda value: Drift(threshold=value), (0, -1)),
     ("delta", lambda value: Drift(delta=value), (0, 1, 2.0)),
     ("reg_covar", lambda value: GaussianMixture(2, reg_covar=value), (-1e-6,)),
-    ("fade", lambda value: learner_with(fade=value), (-0.1, 1.5)),
+    ("reassignment_ratio", lambda value: learner_with(reassignment_ratio=value), (-0.1, 1.5)),
     ("tol", lambda value: fit(KMeans(2), X, tol=value), (-1e-9,)),
     ("weight", lambda value: learner_with().init(KMeansParams(X[:2]), value), (-1, 1e101)),
 ]
@@ -172,7 +172,7 @@ def test_parameters_that_no_model_can_have_are_refused_by_name(name: str) -> Non
     for array, text in (
         (np.zeros((2, 2)), r"has shape \(2, 2\); expected \(3, any\)"),
         (np.zeros(3), r"has shape \(3,\); expected \(3, any\)"),
-        (np.zeros((3, 0)), r"has shape \(3, 0\); expected some numbers"),
+        (np.zeros((3, 0)), r"has shape \(3, 0\); expected at least one number"),
         (np.full((3, 2), 1e101), r"holds a magnitude beyond 1e\+100"),
         (np.array([["a", "b"]] * 3), "isn't an array of numbers"),
     ):
@@ -205,7 +205,7 @@ def test_weights_and_covariances_that_are_none_are_refused_by_name(name: str) ->
 
 
 def test_parameters_for_a_k_that_adapts_are_within_its_bounds() -> None:
-    learner = StreamLearner(KMeans(4, fewest=3))
+    learner = StreamLearner(KMeans(4, min_clusters=3))
     assert len(learner.init(KMeansParams(X[:3])).ids) == 3
     for K in (2, 5):
         with pytest.raises(DataError, match=f"^params has {K} components; expected 3 to 4"):

@@ -59,9 +59,10 @@ def test_all_roads_lead_to_the_same_bits(
 
 
 def library(kind: str, K: Any, batches: list[Any]) -> Any:
-    most, fewest = (50, 2) if K == "auto" else (K, None)
-    make: Any = KMeans if kind == "kmeans" else GaussianMixture
-    family = make(most, fewest=fewest)
+    most, least = (50, 2) if K == "auto" else (K, None)
+    family: Any = KMeans(most, min_clusters=least)
+    if kind != "kmeans":
+        family = GaussianMixture(most, min_components=least)
     learner = StreamLearner(family, POLICY, warm_up=60, **MORE)
     state = learner.init()
     for batch in batches:

@@ -232,5 +232,5 @@ def test_rows_and_numbers_while_k_adapts() -> None:
     assert len(mixture.weights_) == 3
     again = type(mixture).from_bytes(mixture.to_bytes())
     assert again.ids_.tolist() == mixture.ids_.tolist() == [0, 1, 2]
-    with pytest.raises(DataError, match="fit anew"):
+    with pytest.raises(DataError, match="call fit for a new start"):
         mixture.set_params(n_components=3).partial_fit(X)

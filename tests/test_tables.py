@@ -122,13 +122,13 @@ def test_all_columns_but_the_weights_are_features(table: Path) -> None:
     [
         ({"columns": ["x0", "z"]}, "table.KIND has no column 'z'; it has x0, x1, x2"),
         ({"weight_column": "z"}, "table.KIND has no column 'z'; it has x0, x1, x2"),
-        ({"columns": ["x0", "x0"]}, "column 'x0' is asked for twice; name each column once"),
+        ({"columns": ["x0", "x0"]}, "column 'x0' is requested twice; name each column once"),
         (
             {"columns": ["x0"], "weight_column": "x0"},
-            "column 'x0' is asked for twice; name each column once",
+            "column 'x0' is requested twice; name each column once",
         ),
-        ({"columns": []}, "table.KIND has no column of features"),
-        ({"chunk": 0}, "chunk is 0, expected 1 or more"),
+        ({"columns": []}, "table.KIND has no feature column"),
+        ({"chunk": 0}, "chunk is 0; expected at least 1"),
     ],
 )
 def test_bad_choices(table: Path, options: dict[str, Any], message: str) -> None:
@@ -148,7 +148,7 @@ def test_negative_weights_are_refused(table: Path) -> None:
 def test_a_table_without_its_suffix(table: Path) -> None:
     plain = table.rename(table.with_suffix(""))
     assert _refusal(plain) == (
-        "can't tell what table holds; name its kind with --kind: " + ", ".join(KINDS)
+        "can't tell the format of table; name it with --kind: " + ", ".join(KINDS)
     )
     kind: Any = table.suffix[1:]
     assert _whole(plain, kind=kind)[0].tolist() == X.tolist()
@@ -188,7 +188,7 @@ def test_binary_kinds_need_a_file(kind: Any) -> None:
 
 def test_a_key_is_for_npz_alone(tmp_path: Path) -> None:
     message = _refusal(tmp_path / "data.csv", key="X")
-    assert message == "key 'X' names an array in an .npz file, and data.csv is none"
+    assert message == "key 'X' names an array in an .npz file, but data.csv isn't one"
 
 
 # CSV ------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ MEND = "; choose columns with --columns or clean the file"
         ("x,y\n١,2\n", f"data.csv line 2, column 'x': '١' is not a number{MEND}"),
         ("x,y\n1,nan\n", f"data.csv line 2, column 'y': nan is not finite{MEND}"),
         ("1,2\n1,1e999\n", f"data.csv line 2, column 'x1': inf is not finite{MEND}"),
-        ("x,y\n1\n", "data.csv line 2 has 1 cells, expected 2; clean the file"),
+        ("x,y\n1\n", "data.csv line 2 has 1 cells; expected 2: clean the file"),
         ("x,x\n1,2\n", "data.csv has 2 columns 'x'; rename them"),
         (
             f"x\n{'z' * 99}\n",
@@ -281,7 +281,7 @@ def test_a_line_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("streamclust.tables.lines.LINE_BYTES", 100_000)
     path = tmp_path / "data.csv"
     path.write_bytes(b"x\n" + bytes(200_000))
-    assert _refusal(path) == "data.csv line 2 is too long; is it a text?"
+    assert _refusal(path) == "data.csv line 2 is too long; is it text?"
 
 
 # JSON lines -----------------------------------------------------------------------------------
@@ -309,9 +309,9 @@ def test_json_objects_with_other_keys(tmp_path: Path) -> None:
     [
         (["[1, 2]", "[1,"], "line 2: bad JSON: Expecting value at character 3; clean the file"),
         (["[1]", "[" * 100_000], "line 2: JSON is nested too deeply; clean the file"),
-        (["5"], "line 1 is no array and no object of numbers"),
-        (["[1]", '{"x": 1}'], "differs from the first line; write arrays or objects throughout"),
-        (["[1, 2]", "[1]"], "line 2 has 1 values, expected 2; clean the file"),
+        (["5"], "line 1 is neither an array nor an object of numbers"),
+        (["[1]", '{"x": 1}'], "differs from the first line; write only arrays, or only objects"),
+        (["[1, 2]", "[1]"], "line 2 has 1 values; expected 2: clean the file"),
         (['{"x": 1}', '{"x": 1, "y": 2}'], "line 2 has another key, 'y'; choose columns"),
         (['{"x": 1, "y": 2}', '{"x": 1}'], f"line 2, column 'y': missing{MEND}"),
         (["[1, 2]", "[1, true]"], f"line 2, column 'x1': true is not a number{MEND}"),
@@ -439,8 +439,8 @@ def test_bad_arrays(array: NDArray[Any], message: str, tmp_path: Path) -> None:
 def test_an_archive_of_several_arrays(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, a=X, b=X[:1])
-    assert _refusal(path) == "data.npz: which array? Choose with --key: a, b"
-    assert _refusal(path, key="c") == "data.npz: no array 'c'. Choose with --key: a, b"
+    assert _refusal(path) == "data.npz: the file has several arrays; choose one with --key: a, b"
+    assert _refusal(path, key="c") == "data.npz: no array 'c'; choose one with --key: a, b"
     assert _whole(path, key="b")[0].tolist() == X[:1].tolist()
 
 
@@ -521,7 +521,7 @@ UNREADABLE = "can't be read as numbers"
         (_npy((-1, 3)), "has shape (-1, 3), expected (points, features)"),
         (_npy((-5, -5)), "has shape (-5, -5), expected (points, features)"),
         (_npy((True, 2), data=bytes(64)), "has shape (True, 2), expected (points, features)"),
-        (_npy((10**18, 0)), "has no column of features"),
+        (_npy((10**18, 0)), "has no feature column"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
@@ -622,7 +622,7 @@ def test_bombs_are_refused_within_half_a_gigabyte(tmp_path: Path) -> None:
     assert "nested too deeply" in lines.pop("deep.jsonl")
     assert "2,000,000 columns; expected at most" in lines.pop("wide.jsonl")
     for name in ("a.csv", "a.jsonl"):
-        assert lines.pop(name) == f"{name} line 1 is too long; is it a text?"
+        assert lines.pop(name) == f"{name} line 1 is too long; is it text?"
     assert all("can't be read as" in line for line in lines.values())
 
 
@@ -668,7 +668,7 @@ def test_a_row_of_any_number_of_lines_is_refused(
     monkeypatch.setattr("streamclust.tables.lines.LINE_BYTES", 1 << 18)
     path = tmp_path / "t.csv"
     path.write_text("x,note\n1," + '"a\n",' * 200_000)
-    assert _refusal(path, columns=["x"]).endswith("is in a row that is too long; close its quotes")
+    assert _refusal(path, columns=["x"]).endswith("is in a row that is too long; close the quotes")
     path.write_text("x,note\n" + '1,"a\nb"\n' * 100_000)
     assert len(_whole(path, columns=["x"])[0]) == 100_000
 
@@ -714,4 +714,4 @@ def test_only_regular_files_are_mapped(tmp_path: Path) -> None:
         assert _refusal(path) == f"can't read fifo.{suffix}: it is a FIFO; name a regular file"
         with pytest.raises(DataError):
             count_rows(tmp_path, kind="npy")
-    assert _refusal("/dev/zero", kind="csv") == "zero line 1 is too long; is it a text?"
+    assert _refusal("/dev/zero", kind="csv") == "zero line 1 is too long; is it text?"

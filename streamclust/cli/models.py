@@ -135,7 +135,7 @@ def diff(settings: Settings, model: str, old: int, new: int | None, as_json: boo
 
 
 def _difference(before: Model, after: Model) -> dict[str, object]:
-    moved = [None if isnan(each) else each for each in after.drift_from(before).tolist()]
+    moved = [None if isnan(each) else each for each in after.displacement_from(before).tolist()]
     difference = {
         "model": after.name,
         "versions": [before.version, after.version],
@@ -168,7 +168,7 @@ def _show_difference(before: Model, after: Model) -> None:
 
 def _rows(before: Model, after: Model) -> Iterator[tuple[str, ...]]:
     """Yield a row for each component of either version."""
-    moved = dict(zip(after.numbers.tolist(), after.drift_from(before).tolist(), strict=True))
+    moved = dict(zip(after.numbers.tolist(), after.displacement_from(before).tolist(), strict=True))
     old, new = (
         dict(zip(m.numbers.tolist(), m.mass.tolist(), strict=True)) for m in (before, after)
     )

@@ -1,4 +1,4 @@
-"""The Python clients, and points into a stream."""
+"""The Python clients, and ingestion of points into a stream."""
 
 from streamclust.client.client import Client
 

@@ -21,16 +21,16 @@ _BLOCK_MS = 500
 
 
 class AsyncClient:
-    """Reads the models that workers publish, without blocking the event loop.
+    """Reads models that workers publish, without blocking the event loop.
 
-    The work is done by `streamclust.Client`, in threads: so every kind of server that it knows
-    can be used. A subscription has a thread of its own while it lasts.
+    `streamclust.Client` does the work in threads, so all kinds of servers are supported. Each
+    running `updates` has its own thread.
 
     Parameters
     ----------
     url : str, default='embedded'
     **options
-        Those of `streamclust.Client`.
+        The other parameters of `streamclust.Client`.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class AsyncClient:
         Raises
         ------
         ServerError
-            If the server can't be reached or refuses.
+            If the server can't be reached or refuses the connection.
         """
         self._opened = await asyncio.to_thread(lambda: Client(self._url, **self._options))
         return self
@@ -77,34 +77,36 @@ class AsyncClient:
         return await asyncio.to_thread(self._client.names)
 
     async def model(self, name: str, version: int | None = None) -> Model:
-        """Return the newest version of a model, or a given one that is still kept.
+        """Return the latest version of a model, or another version that is still stored.
 
         Raises
         ------
         UnknownModelError
-            If there is none.
+            If the model or the version doesn't exist.
         """
         return await asyncio.to_thread(self._client.model, name, version)
 
     async def updates(
         self, name: str, *, since: int | None = None, on_gap: OnGap | None = None
     ) -> AsyncGenerator[Model]:
-        """Yield each version once, oldest first, and wait for the next, through lost connections.
+        """Yield each version once, oldest first, and wait for new versions.
+
+        See `streamclust.Client.updates`, also for lost connections.
 
         Parameters
         ----------
         name : str
         since : int, optional
-            Yield the kept versions after this one first; 0 for all. Default: begin with the
-            newest.
+            Yield the stored versions after this one first; 0 for all. By default, start with the
+            latest version.
         on_gap : callable, optional
-            Called with the first and the last number of versions that were trimmed away before
-            they could be read. Default: a warning is logged.
+            Called with the numbers of the first and the last version of a gap: versions that were
+            trimmed before they could be read. By default, the client logs a warning.
 
         Raises
         ------
         ServerError
-            If the server refuses.
+            If the server refuses a command.
         """
         client = self._client
         follower = client.follower(name, since, on_gap)

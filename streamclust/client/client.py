@@ -1,4 +1,4 @@
-"""The Python client: the newest model, and its updates as they come."""
+"""The Python client: the latest version of a model, and each new version."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _BLOCK_MS = 500
 
 
 class Client:
-    """Reads the models that workers publish.
+    """Reads models that workers publish.
 
     Parameters
     ----------
     url : str, default='embedded'
-        ``redis://``, ``rediss://`` or ``unix://`` of the server that the worker uses,
-        ``redis+sentinel://host,host/service``, ``redis+cluster://host,host``, or ``embedded`` for
-        the server that all commands in this directory share.
+        The server of the worker: ``redis://``, ``rediss://``, ``unix://``,
+        ``redis+sentinel://host,host/service`` or ``redis+cluster://host,host``; or ``embedded``
+        for the server that all commands in this directory share.
     namespace : str, default='streamclust'
     data_dir : path, default='.streamclust'
-        Of the embedded server.
+        Directory of the embedded server.
     username, password : str, optional
     sentinel_username, sentinel_password : str, optional
-        For the sentinels.
+        Login for the sentinels.
 
     Raises
     ------
     ServerError
-        If the server can't be reached or refuses.
+        If the server can't be reached or refuses the connection.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the embedded server stops when its last user has left."""
+        """Close the connections; the embedded server stops after its last user has disconnected."""
         self._server.close()
 
     def names(self) -> list[str]:
@@ -91,12 +91,12 @@ class Client:
             return model_names(self._client, self._namespace)
 
     def model(self, name: str, version: int | None = None) -> Model:
-        """Return the newest version of a model, or a given one that is still kept.
+        """Return the latest version of a model, or another version that is still stored.
 
         Raises
         ------
         UnknownModelError
-            If there is none.
+            If the model or the version doesn't exist.
         """
         with translate(self._server.label):
             return read_model(self._client, Keys(self._namespace, name), version)
@@ -109,38 +109,39 @@ class Client:
         timeout: float | None = None,
         on_gap: OnGap | None = None,
     ) -> Iterator[Model]:
-        """Yield each version once, oldest first, and wait for the next.
+        """Yield each version once, oldest first, and wait for new versions.
 
-        A lost connection is made again, and reading goes on after the last version that was
-        yielded. Both are logged, under the name ``streamclust``.
+        After a lost connection, the client connects again and continues after the last yielded
+        version. It logs both events under the name ``streamclust``.
 
         Parameters
         ----------
         name : str
         since : int, optional
-            Yield the kept versions after this one first; 0 for all. Default: begin with the
-            newest.
+            Yield the stored versions after this one first; 0 for all. By default, start with the
+            latest version.
         timeout : float, optional
-            End when no version came for so many seconds; 0 yields what is there. Default: never.
+            Stop after this number of seconds without a version; 0 yields the stored versions
+            only. By default, never stop.
         on_gap : callable, optional
-            Called with the first and the last number of versions that were trimmed away before
-            they could be read. Default: a warning is logged.
+            Called with the numbers of the first and the last version of a gap: versions that were
+            trimmed before they could be read. By default, the client logs a warning.
 
         Raises
         ------
         ServerError
-            If the server refuses, or can't be reached until the `timeout` is over.
+            If the server refuses a command, or can't be reached within `timeout`.
         """
         follower = self.follower(name, since, on_gap)
         quiet_since = time.monotonic()
         while True:
             remaining = None if timeout is None else quiet_since + timeout - time.monotonic()
             try:
-                models = follower.poll(_patience(remaining))
+                models = follower.poll(_block_ms(remaining))
             except redis.RedisError as error:
                 if remaining is not None and remaining <= 0.0:
                     raise translated(error, self._server.label) from error
-                time.sleep(_no_longer(follower.pause_after(error), remaining))
+                time.sleep(_at_most(follower.pause_after(error), remaining))
                 continue
             for model in models:
                 yield model
@@ -150,21 +151,21 @@ class Client:
 
     @property
     def label(self) -> str:
-        """Return the server's name for people."""
+        """Return the name of the server for messages."""
         return self._server.label
 
     def follower(self, name: str, since: int | None, on_gap: OnGap | None) -> Follower:
-        """Return what reads the versions of a model; for event loops of one's own."""
+        """Return the reader of a model's versions, for your own event loop."""
         keys = Keys(self._namespace, name)
         return Follower(self._client, keys, self._server.label, since, on_gap)
 
 
-def _no_longer(pause: float, remaining: float | None) -> float:
+def _at_most(pause: float, remaining: float | None) -> float:
     return pause if remaining is None else min(pause, remaining)
 
 
-def _patience(remaining: float | None) -> int | None:
-    """Return how long a read may block, in milliseconds; None for not at all."""
+def _block_ms(remaining: float | None) -> int | None:
+    """Return the longest time a read may block, in milliseconds; None for no blocking."""
     if remaining is None:
         return _BLOCK_MS
     milliseconds = min(_BLOCK_MS, int(remaining * 1000))

@@ -1,4 +1,4 @@
-"""The versions of a model one after the other, through lost connections."""
+"""Reads the versions of a model in order, also after lost connections."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     OnGap = Callable[[int, int], object]
 
 _LONGEST_PAUSE = 5.0
-"""Cap of the pause before the next try to reach the server, in seconds."""
+"""Longest pause before the next attempt to reach the server, in seconds."""
 
 _LOOK_SECONDS = 1.0
-"""While nothing comes: time between looks whether the server still knows the newest version.
+"""Without new versions: time between checks that the server still has the last version.
 
-The model may have been begun anew, with lower versions. A client may connect again to a server that
-lost its data without noticing either."""
+The model may have been deleted and started again, with lower versions. A client may also reconnect
+to a server that lost its data, without noticing the reconnection."""
 
 _LOOK_BYTES = 1 << 18
-"""A look brings the newest version whole. So it comes a second later for each such part of it,"""
+"""A check reads the whole latest version. Each part of this size delays the check by a second."""
 
 _LONGEST_LOOK = 10.0
-"""and at the latest after so many seconds."""
+"""Longest time between checks, in seconds."""
 
 _LOG = logging.getLogger("streamclust")
 
@@ -49,12 +49,12 @@ class Follower:
     client : redis.Redis
     keys : Keys
     label : str
-        What messages call the server.
+        Name of the server in messages.
     since : int or None
-        The version before the first that is read; None begins with the newest.
+        The version before the first one to read; None starts with the latest.
     on_gap : callable or None
-        Called with the first and the last version of a gap: versions that were trimmed away
-        before they could be read. By default they are logged as a warning.
+        Called with the first and the last version of a gap: versions that were trimmed before
+        they could be read. By default, the follower logs a warning.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class Follower:
         self._model_id = 0
         self._on_gap = on_gap or self._warn
         self._faults = 0
-        self._from_first = False  # a version that is missing before the next one is a gap
+        self._from_first = False  # then missing versions before the next one are a gap
         self._looked = time.monotonic()
         self._size = ReadSize(most=VERSIONS, on_less=_LOG.warning)
         self._look_seconds = _LOOK_SECONDS
 
     def poll(self, block_ms: int | None) -> list[Model]:
-        """Return the versions that came since the last call, waiting for the first of them.
+        """Return the new versions since the last call; wait for the first of them.
 
         Raises
         ------
         DamagedVersionError
-            If the first can't be read.
+            If the first one can't be read.
         """
         looks = time.monotonic() - self._looked > self._look_seconds
         if self._last is None or self._faults or looks:
@@ -101,10 +101,10 @@ class Follower:
         return models
 
     def _replaced(self, model: Model) -> bool:
-        """Say so if a version is not the next one of the model that was read until now.
+        """Return whether a version belongs to another model than the versions read so far.
 
         Then another model has the name, and has published more versions than were read of the
-        earlier one: all of its versions are read.
+        earlier model. The follower reads all versions of the new model.
         """
         if not (self._last and self._model_id and model.model_id):
             return False
@@ -112,12 +112,12 @@ class Follower:
             return False
         known = self._next(self._last - 1, most=1)
         if known and (known[0].version, known[0].model_id) == (self._last, self._model_id):
-            return False  # both are in the stream, so none was missed
+            return False  # both are in the stream, so no version was missed
         self._begin_again(model.version, after=0)
         return True
 
     def _look(self) -> None:
-        """Make sure that there is something to go on from; only that may take a large reply."""
+        """Check that the last version read still exists; only this read may need a large reply."""
         newest, model_id = self._newest()
         self._looked = time.monotonic()
         same = bool(model_id) and model_id == self._model_id
@@ -127,30 +127,30 @@ class Follower:
         elif newest < self._last or (newest == self._last and other):
             self._begin_again(newest, after=max(newest - 1, 0) if same else 0)
         if self._faults:
-            _LOG.warning("%s is back", self._label)
+            _LOG.warning("connected again to %s", self._label)
         self._faults = 0
 
     def pause_after(self, error: redis.RedisError) -> float:
-        """Return how many seconds to wait before the next call, after this fault.
+        """Return the number of seconds to wait before the next call, after this fault.
 
         Raises
         ------
         StreamclustError
-            If the fault is none that passes.
+            If the fault isn't a temporary one.
         """
         if not passes(error):
             raise translated(error, self._label) from error
         if not self._faults:
-            _LOG.warning("%s; trying again", translated(error, self._label))
+            _LOG.warning("%s; retrying", translated(error, self._label))
         self._faults += 1
         longest = min(_LONGEST_PAUSE, 0.05 * 2.0 ** min(self._faults, 10))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
     def _begin_again(self, newest: int, after: int) -> None:
-        """Go on after another version than the last that was read; 0 for all that are there."""
+        """Continue after another version than the last one read; 0 for all stored versions."""
         _LOG.warning(
             "%s went back from version %d to %d: the server lost data, or the model was "
-            "begun anew; going on from there",
+            "deleted and started again; continuing from there",
             self._keys.models,
             self._last,
             newest,
@@ -167,11 +167,11 @@ class Follower:
                 found.append(model)
         except DamagedVersionError:
             if not found:
-                raise  # else the next call does
+                raise  # else the next call raises the error
         return found
 
     def _newest(self) -> tuple[int, int]:
-        """Return the newest version and its model ID; 0 for what isn't there."""
+        """Return the latest version and its model ID; 0 for a missing one."""
         entries = newest_entry(self._client, self._keys)
         if not entries:
             return 0, 0
@@ -183,7 +183,7 @@ class Follower:
 
     def _warn(self, first: int, last: int) -> None:
         _LOG.warning(
-            "versions %d to %d of %r were trimmed away before they could be read; "
+            "versions %d to %d of %r were trimmed before they could be read; "
             "raise publish.keep to keep more",
             first,
             last,

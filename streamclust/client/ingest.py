@@ -1,4 +1,4 @@
-"""Points from anywhere into a stream, in pipelines, as fast as is wanted."""
+"""Ingestion of points into a stream, in pipelines, at a given rate or as fast as possible."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 PIPELINE_ENTRIES = 500
 PIPELINE_BYTES = 1 << 20
-PIPELINE_SECONDS = 0.1  # with a rate, a pipeline holds the points of so much time
-CATCH_UP_SECONDS = 1.0  # with a rate, so much lost time is made up for
+PIPELINE_SECONDS = 0.1  # with a rate: time that the points of one pipeline cover
+CATCH_UP_SECONDS = 1.0  # with a rate: lost time that ingestion catches up with
 
-Sized = tuple[list[bytes], int]  # an entry, and how many points it holds
+Sized = tuple[list[bytes], int]  # an entry, and its number of points
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What went into the stream.
+    """The result of ingestion.
 
     Parameters
     ----------
     points
-        Points that the server has confirmed.
+        Number of points that the server has confirmed.
     entries
-        The entries that hold them.
+        Number of entries with these points.
     seconds
-        How long it took.
+        Duration of the ingestion.
     last_id
-        The ID of the last entry; None when there is none.
+        ID of the last entry; None without entries.
     """
 
     points: int = 0
@@ -78,34 +78,34 @@ def ingest(
     stream
         The key of the stream.
     chunks
-        The points; all chunks have the same columns. A block never spans two of them.
+        The points; all chunks have the same columns. A block never spans two chunks.
     format, block
-        How entries hold points, and how many each; see `streamclust.store.layout`.
+        Format of the entries and points per entry; see `streamclust.store.layout`.
     weight_field
-        The field of the weights, when the chunks have weights.
+        Field of the weights, if the chunks have weights.
     rate
-        Points a second; None for as fast as the server takes them.
+        Points per second; None for as fast as possible.
     maxlen
-        About how many entries the stream keeps; None for all.
+        Approximate length of the stream after trimming; None for no trimming.
     on_progress
         Called after each pipeline with the number of points sent so far.
     on_refusal
-        Called with the first fault of a pipeline, if all its faults are refusals that may pass (the
-        server is busy, out of memory, a replica, ...). When it returns, the entries that were
-        refused are sent again. Default: the fault ends ingestion.
+        Called with the first fault of a pipeline, if all its faults are temporary refusals (the
+        server is busy, out of memory, a replica, ...). After the call, the refused entries are
+        sent again. By default, the fault ends ingestion.
     stop
-        Once set, the pipeline under way is finished and nothing further is sent.
+        If set, ingestion stops after the current pipeline.
     clock, sleep
-        Time for the rate; by default the real one, and a wait that `stop` ends.
+        Clock and sleep for the rate; by default real time, and a wait that `stop` ends.
     label
-        What messages call the server.
+        Name of the server in messages.
 
     Raises
     ------
     DataError
-        When the points can't be read or written so; its text says how many went in before.
+        If points can't be read or written in this format; the text has the number sent before.
     ServerError
-        When the server refuses or is lost; its text says how many went in before.
+        If the server refuses or is lost; the text has the number of points sent before.
     """
     stop = stop or threading.Event()
     sender = _Sender(client, stream, maxlen, on_refusal)
@@ -125,13 +125,13 @@ def ingest(
     except ServerError as error:
         raise type(error)(f"{error}{_so_far(sender.report)}") from error
     except redis.RedisError as error:
-        mended = translated(error, label)
-        raise type(mended)(f"{mended}{_so_far(sender.report)}") from error
+        translation = translated(error, label)
+        raise type(translation)(f"{translation}{_so_far(sender.report)}") from error
     return replace(sender.report, seconds=clock() - started)
 
 
 def _so_far(report: IngestReport) -> str:
-    return f" ({report.points:,} points had gone in before)" if report.points else ""
+    return f" ({report.points:,} points were sent before)" if report.points else ""
 
 
 def _batches(
@@ -139,7 +139,7 @@ def _batches(
     rate: float | None,
     to_entries: Callable[[Chunk], Iterator[Sized]],
 ) -> Iterator[list[Sized]]:
-    """Yield what one pipeline sends. No batch waits for the next chunk."""
+    """Yield the entries of one pipeline after the other. No batch waits for the next chunk."""
     most = math.inf if rate is None else rate * PIPELINE_SECONDS
     for chunk in chunks:
         batch: list[Sized] = []
@@ -156,7 +156,7 @@ def _batches(
 
 
 class _Encoder:
-    """Chunks to entries; all chunks must have the columns of the first."""
+    """Converts chunks to entries; all chunks must have the columns of the first one."""
 
     def __init__(self, format: EntryFormat, block: int, weight_field: str) -> None:
         self._format = format
@@ -170,7 +170,7 @@ class _Encoder:
         if layout != self._layout:
             raise DataError(
                 f"the columns change from {_columns(self._layout)} to {_columns(layout)}; "
-                "choose the same with --columns, or send the files one by one"
+                "choose the same columns with --columns, or send each file with its own command"
             )
         for index, flat in enumerate(encode(chunk.X, layout, chunk.w, self._block)):
             yield flat, min(self._block, len(chunk.X) - index * self._block)
@@ -188,31 +188,31 @@ def _columns(layout: Layout) -> str:
 
 
 class _Pace:
-    """A schedule that lost time shifts, but for the last second."""
+    """A schedule at a rate; it catches up with at most one second of lost time."""
 
     def __init__(
         self, rate: float | None, clock: Callable[[], float], sleep: Callable[[float], object]
     ) -> None:
         if rate is not None and not rate > 0:
-            raise DataError(f"rate is {rate:g}, expected more than 0 points a second")
+            raise DataError(f"rate is {rate:g}; expected more than 0 points per second")
         self._rate = rate or math.inf
         self._clock = clock
         self._sleep = sleep
         self._due = clock()
 
     def wait(self) -> None:
-        """Wait until the next batch is due."""
+        """Wait for the due time of the next batch."""
         pause = self._due - self._clock()
         if pause > 0:
             self._sleep(pause)
 
     def count(self, points: int) -> None:
-        """Move the schedule on by the points of a batch."""
+        """Advance the schedule by the points of a batch."""
         self._due = max(self._due, self._clock() - CATCH_UP_SECONDS) + points / self._rate
 
 
 class _Sender:
-    """Adds batches to the stream, and knows what the server has confirmed."""
+    """Adds batches to the stream and counts the confirmed points."""
 
     def __init__(
         self,
@@ -228,12 +228,12 @@ class _Sender:
         self._command = ["XADD", stream, *trim, "*"]
 
     def send(self, batch: list[Sized], stop: Stop) -> None:
-        """Add the entries; those that are refused again and again, until `stop` is set.
+        """Add the entries; send refused ones again until all are added or `stop` is set.
 
         Raises
         ------
         redis.RedisError
-            The server's first refusal that doesn't pass, once all others are counted.
+            The first refusal of the server that isn't temporary; confirmed entries are counted.
         """
         while batch:
             refused = self._send(batch)
@@ -247,7 +247,7 @@ class _Sender:
             batch = [entry for entry, _ in refused]
 
     def _send(self, batch: list[Sized]) -> list[tuple[Sized, redis.RedisError]]:
-        """Add the entries; return those that were refused, and why."""
+        """Add the entries; return the refused ones and the reasons."""
         pipeline = self._client.pipeline(transaction=False)
         for flat, _ in batch:
             pipeline.execute_command(*self._command, *flat)  # type: ignore[no-untyped-call]

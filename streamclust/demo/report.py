@@ -141,7 +141,7 @@ def make_report(plan: Plan, feeds: Feeds, learned: Learned, baselines: Baselines
 def _palette(feed: Feed, feeds: Feeds, learned: Learned, baselines: Baselines) -> PaletteReport:
     model, batch = learned.ends[feed.name], baselines.palettes[feed.name]
     picture = feeds.pictures[feed.name]
-    inertia = float(model.score_points(feed.X).mean())
+    inertia = float(model.score_samples(feed.X).mean())
     return PaletteReport(
         picture=feed.name,
         pixels=len(feed.X),
@@ -158,7 +158,7 @@ def _palette(feed: Feed, feeds: Feeds, learned: Learned, baselines: Baselines) -
 
 def _mixture(feed: Feed, learned: Learned, baselines: Baselines) -> MixtureReport:
     model, fits = learned.ends[feed.name], baselines.mixtures
-    log_likelihood = float(model.score_points(feed.X).mean())
+    log_likelihood = float(model.score_samples(feed.X).mean())
     return MixtureReport(
         points=len(feed.X),
         version=model.version,

@@ -1,10 +1,10 @@
-"""How many components: splits and merges from a solution, as long as the BIC falls.
+"""The choice of K: splits and merges from a solution while the BIC falls.
 
-BIC = -2 L + p log n (Schwarz 1978), where n is the number of points of equal say that the
-weighted ones are worth, so that forgetting and condensing weaken the evidence. L is a mixture's
-log-likelihood; of K-means it is the classification likelihood with a round Gaussian for each
-cluster. Moves that promise the most are made at once, and the whole solution settles before it is
-judged; random swaps at the K that was found, and fresh seeds, lead out of local optima.
+BIC = -2 L + p log n (Schwarz 1978), where n is the effective sample size of the weighted points, so
+that forgetting and the reduction of the coreset weaken the evidence. L is the log-likelihood of a
+mixture. For K-means, L is the classification likelihood with a spherical Gaussian per cluster. The
+most promising moves are made together, and the whole solution is fitted again before its BIC is
+compared. Random swaps at the best K and new seeds lead out of local optima.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from streamclust.errors import TooFewPointsError
-from streamclust.fitting.em import Climb, InMemory
+from streamclust.fitting.em import EMResult, InMemory
 from streamclust.fitting.moves import Sample
-from streamclust.fitting.restarts import settle, starts
+from streamclust.fitting.restarts import run_to_optimum, starts
 from streamclust.fitting.search import search_of
 
 if TYPE_CHECKING:
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.fitting.moves import Move, Search
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 EVIDENCE = 10.0
-"""Fall of the BIC that another K takes in a running model: "very strong" (Kass & Raftery 1995), so
-that K doesn't flicker from one solve to the next."""
+"""Fall of the BIC at which a running model takes another K: "very strong" evidence (Kass & Raftery
+1995), so that K doesn't change back and forth."""
 
 _TOL = 1e-4
 _MAX_ITER = 50
-"""Of the runs that settle after a set of moves."""
+"""Largest number of iterations of the fit after a set of moves."""
 
 _SINGLY = 3
-"""Moves that are tried one by one after the set of all failed, the best first."""
+"""Number of moves that are tried singly after the set of all moves failed, the best first."""
 
 _HOPE = 50.0
-"""By how much a move may seem to raise the BIC, and still be tried: settling can gain that."""
+"""Largest estimated rise of the BIC at which a move is still tried: the fit can gain that."""
 
 _SEARCHES = 4
-"""Random searches at the K that was found, as long as each has gained."""
+"""Largest number of random searches at the best K; each must gain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +58,18 @@ class Adapted(Generic[P]):
 def adapt(
     family: Family[P], live: P | None, points: Sample, restarts: int, seed: tuple[int, ...]
 ) -> Adapted[P]:
-    """Return the solution of the lowest BIC that is found.
+    """Return the solution with the lowest BIC found.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
-        K stays within its `fewest` and its own number.
+        K stays between `fewest` and `n_components`.
     live : KMeansParams or MixtureParams or None
-        Where the first search begins; None for the best of fresh fits with the smallest K, twice
-        as many, ..., the largest.
+        Start of the first search. None for the best of new fits with the smallest K, twice that
+        K, ..., the largest K.
     points : Sample
     restarts : int
-        Searches from fresh seeds of twice the K that is best so far.
+        Number of searches from new seeds with twice the best K so far.
     seed : tuple of int
 
     Raises
@@ -93,8 +93,8 @@ def adapt(
 
 def fit_adapting(
     family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
-) -> Climb[P]:
-    """Return the fit of the lowest BIC to points that count as many as their weights say.
+) -> EMResult[P]:
+    """Return the fit with the lowest BIC; the number of points is the sum of the weights.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def fit_adapting(
     """
     best = adapt(family, None, Sample(X, w, float(w.sum())), restarts - 1, seed)
     stats = family.e_step(best.params, X, w)
-    return Climb(best.params, stats, (family.loss(stats),), converged=True)
+    return EMResult(best.params, stats, (family.loss(stats),), converged=True)
 
 
 def is_better(family: Family[P], live: P, found: P, points: Sample) -> bool:
@@ -140,10 +140,10 @@ class _Search(Generic[P]):
         return search_of(self.family)
 
     def ladder(self, seed: tuple[int, ...]) -> P:
-        """Return the best of fresh fits with the smallest K, twice as many, ..., the largest.
+        """Return the best of new fits with the smallest K, twice that K, ..., the largest K.
 
-        A few clusters too few can look better than some more, but still too few: from a handful of
-        round clusters in a row, one cut in two seldom gains.
+        One K alone is a bad start: a split of one of a few round clusters in a row seldom gains,
+        although K is far too small.
         """
         K, most = self.family.fewest or 1, self.family.n_components
         found = [self._settled(_fresh(self.family, K, self.points, (*seed, 0, K)))]
@@ -157,7 +157,7 @@ class _Search(Generic[P]):
         return min(found, key=_bic).params
 
     def around(self, start: P) -> Adapted[P]:
-        """Move from `start` until nothing gains, neither in K nor by random swaps."""
+        """Move from `start` until neither another K nor random swaps gain."""
         best = self._moved(self._settled(start))
         for _ in range(_SEARCHES):
             swapped = self.moves.perturb(best.params, self.points.X, self.points.w, self.rng)
@@ -172,7 +172,7 @@ class _Search(Generic[P]):
     def _settled(self, start: P) -> Adapted[P]:
         family, points = self.family.with_components(self.family.size(start)), self.points
         data = InMemory(family, points.X, points.w, self.rng)
-        run = settle(family, start, data, points.X, points.w, tol=_TOL, max_iter=_MAX_ITER)
+        run = run_to_optimum(family, start, data, points.X, points.w, tol=_TOL, max_iter=_MAX_ITER)
         return Adapted(run.params, search_of(family).bic(run.params, points))
 
     def _moved(self, best: Adapted[P]) -> Adapted[P]:
@@ -185,7 +185,7 @@ class _Search(Generic[P]):
             best = after
 
     def _best_of(self, best: Adapted[P], moves: Sequence[Move[P]]) -> Adapted[P]:
-        """Make the moves that promise to gain, all at once, half of them, ...; or `best` itself."""
+        """Make the promising moves together, or half of them, ...; return `best` if none gains."""
         for chosen in self._sets(best.params, moves):
             trial = self._settled(self.moves.apply(best.params, chosen))
             if trial.bic < best.bic:
@@ -202,7 +202,7 @@ class _Search(Generic[P]):
             yield from filter(None, [self._disjoint(params, [move])])
 
     def _disjoint(self, params: P, ranked: Sequence[Move[P]]) -> list[Move[P]]:
-        """Return the first moves that share no component and keep K within its bounds."""
+        """Return the first moves that share no component and keep K within the bounds."""
         chosen: list[Move[P]] = []
         gone: set[int] = set()
         K, family = self.family.size(params), self.family

@@ -1,7 +1,7 @@
-"""The batch loop: Lloyd's algorithm and EM are the same few lines over an e-step/m-step pair.
+"""The batch loop: Lloyd's algorithm and EM are the same loop over an e-step/m-step pair.
 
-Where the sum of e-steps comes from is the `Data`'s business: arrays in memory here, chunks of a
-stream or many machines elsewhere. The loop sees statistics only.
+A `Data` object computes the sum of the e-steps: from arrays in memory here, from chunks of a stream
+elsewhere. The loop uses statistics only.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from streamclust.arrays import short_repr
+
 if TYPE_CHECKING:
     from streamclust.arrays import Array
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
 
-P = TypeVar("P")
-P_contra = TypeVar("P_contra", contravariant=True)
+P = TypeVar("P", bound="Params")
+P_contra = TypeVar("P_contra", bound="Params", contravariant=True)
 
 
 class Data(Protocol[P_contra]):
-    """Points that are somewhere; what EM needs of them."""
+    """The interface of points, wherever they are stored."""
 
     def e_step(self, params: P_contra) -> Stats:
         """Return the sum of the e-steps over all points."""
 
     def revive(self, stats: Stats) -> Stats:
-        """Give components without mass new work; return `stats` itself if there is none."""
+        """Revive components without mass; return `stats` itself if none can be revived."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ class InMemory(Generic[P]):
         return self.family.e_step(params, self.X, self.w)
 
     def revive(self, stats: Stats) -> Stats:
-        """Revive by the family's own rule."""
+        """Revive by the rule of the family."""
         dying = np.flatnonzero(~stats.alive).tolist()
         return self.family.revive(stats, dying, self.X, self.w, self.rng)[0]
 
 
 @dataclass(frozen=True, eq=False)
-class Climb(Generic[P]):
-    """Where a run of the loop ended.
+class EMResult(Generic[P]):
+    """The result of a run of EM or of Lloyd's algorithm.
 
     Parameters
     ----------
@@ -60,8 +62,8 @@ class Climb(Generic[P]):
     stats : Stats
         Statistics of the data under `params`.
     history : tuple of float
-        Loss before each m-step and after the last one; for K-means it never rises, nor for a
-        mixture whose reg_covar is 0, as long as no component shrinks to a point.
+        Loss before each m-step and after the last one. It never rises for K-means. For a mixture
+        it never rises if reg_covar is 0 and no component shrinks to a point.
     converged : bool
         Whether the loss stopped improving by more than `tol` within `max_iter` iterations.
     """
@@ -71,19 +73,29 @@ class Climb(Generic[P]):
     history: tuple[float, ...]
     converged: bool
 
+    def __repr__(self) -> str:
+        iterations = len(self.history) - 1
+        return short_repr(
+            self,
+            params=self.params,
+            loss=self.loss,
+            iterations=iterations,
+            converged=self.converged,
+        )
+
     @property
     def loss(self) -> float:
         """J / N, or the negative log-likelihood per point, under `params`."""
         return self.history[-1]
 
 
-def climb(
+def run_em(
     family: Family[P], params: P, data: Data[P], *, tol: float = 1e-5, max_iter: int = 300
-) -> Climb[P]:
+) -> EMResult[P]:
     """Alternate e-step and m-step from `params` until the loss improves by no more than `tol`.
 
-    `tol` is a share of J for K-means and nats per point for a mixture. The loop goes on while a
-    component without mass can be given new work.
+    `tol` is relative to J for K-means, and in nats per point for a mixture. The loop continues
+    while a component without mass can be revived.
     """
     stats = data.e_step(params)
     history = [family.loss(stats)]
@@ -96,4 +108,4 @@ def climb(
         stats = data.e_step(params)
         history.append(family.loss(stats))
         converged = family.improvement(history[-2], history[-1]) <= tol
-    return Climb(params, stats, tuple(history), converged)
+    return EMResult(params, stats, tuple(history), converged)

@@ -1,4 +1,4 @@
-"""Out of a local optimum of Lloyd's algorithm: single points that move to another cluster."""
+"""Ways out of a local optimum of Lloyd's algorithm: moves of single points."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from streamclust.arrays import Array, Labels
 
 
 def hartigan(X: Array, w: Array, centroids: Array) -> Array | None:
-    """Move single points to clusters where J is lower once both centroids have followed.
+    """Move single points to other clusters where that lowers J after both centroids have followed.
 
     A point of weight w that leaves cluster a, of mass n_a, for b lowers J by
     w n_a / (n_a - w) d_a^2 - w n_b / (n_b + w) d_b^2, which can be positive although b is farther
-    away (Hartigan & Wong 1979). So the optima of these moves are among Lloyd's, and fewer
-    (Telgarsky & Vattani 2010). Of the best moves, those are made at once that share no cluster.
+    away (Hartigan & Wong 1979). So the optima of these moves are a subset of those of Lloyd's
+    algorithm (Telgarsky & Vattani 2010). The best moves that share no cluster are made together.
 
     Parameters
     ----------
     X, w : arrays of shape (N, D) and (N,)
     centroids : array of shape (K, D)
-        Where Lloyd's algorithm came to rest.
+        Result of Lloyd's algorithm.
 
     Returns
     -------

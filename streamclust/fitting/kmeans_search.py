@@ -1,8 +1,8 @@
-"""How better centroids are looked for: seeding, swaps, moves of single points, another K.
+"""The search for better centroids: seeding, swaps, moves of single points, another K.
 
-Where K adapts, each cluster is a round Gaussian with a variance of its own: the classification
-likelihood of X-means (Pelleg & Moore 2000), with one variance per cluster instead of one for all,
-because clusters differ in size.
+If K adapts, each cluster is a spherical Gaussian with its own variance. This is the classification
+likelihood of X-means (Pelleg & Moore 2000), but with one variance per cluster instead of one for
+all, because clusters differ in size.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
 
 _FLOOR = 1e-6
-"""Least variance of a cluster, as a share of that of all points: equal points are no evidence."""
+"""Least variance of a cluster, relative to all points, so that equal points are no evidence."""
 
 _PASSES = 20
-"""Of Lloyd's algorithm on the halves of one cluster."""
+"""Passes of Lloyd's algorithm on the halves of one cluster."""
 
 
 class KMeansSearch(Search[KMeansParams]):
@@ -62,26 +62,27 @@ class KMeansSearch(Search[KMeansParams]):
         return KMeansParams(local_search(X, w, params.centroids, rng))
 
     def optimism(self, n: float, n_features: int) -> float:
-        """Return 2 K / n: each centroid is off by its cluster's variance over its points.
+        """Return 2 K / n.
 
-        J is lower by a share K / n of itself on the points of the fit, and higher on others.
+        The squared error of a centroid is its cluster's variance divided by the number of points.
+        So J is lower by K / n (relative) on the points of the fit, and higher by K / n on others.
         """
         return 2.0 * self.family.n_clusters / n
 
     def bic(self, params: KMeansParams, points: Sample) -> float:
-        """Return -2 L + p log n of hard-assigned points, each cluster with a variance of its own.
+        """Return -2 L + p log n of hard-assigned points, with one variance per cluster.
 
-        p is K (D + 2) - 1: centroids, variances, shares. A cluster of fewer points than
-        parameters, D + 2, is worse than any fit is good.
+        p is K (D + 2) - 1: centroids, variances, mixing weights. A cluster with fewer points than
+        its D + 2 parameters gets a penalty that no fit can outweigh.
         """
         K, D = params.centroids.shape
         mass, inertia, _ = _clusters(params.centroids, points.X, points.mass)
-        thin = THIN * int((mass < D + 2.0).sum())
+        penalty = THIN * int((mass < D + 2.0).sum())
         misfit = float(_misfit(mass, inertia, points).sum())
-        return float(thin + misfit + (K * (D + 2) - 1) * np.log(points.n))
+        return float(penalty + misfit + (K * (D + 2) - 1) * np.log(points.n))
 
     def propose_splits(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
-        """Return clusters cut in two, both halves settled on the cluster's own points."""
+        """Return splits of clusters; both halves are fitted to the cluster's own points."""
         K, D = params.centroids.shape
         mass, inertia, labels = _clusters(params.centroids, points.X, points.mass)
         whole, price = _misfit(mass, inertia, points), (D + 2.0) * np.log(points.n)
@@ -100,7 +101,7 @@ class KMeansSearch(Search[KMeansParams]):
         return moves
 
     def propose_merges(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
-        """Return each cluster merged with the one that it differs from the least."""
+        """Return the merge of each cluster with the most similar one."""
         centroids = params.centroids
         D = centroids.shape[1]
         mass, inertia, _ = _clusters(centroids, points.X, points.mass)
@@ -125,7 +126,7 @@ class KMeansSearch(Search[KMeansParams]):
 
 
 def _halves(X: Array, w: Array) -> Array:
-    """Return two centroids where Lloyd's algorithm rests from a cut across the widest axis."""
+    """Return two centroids: Lloyd's algorithm after a cut across the widest axis."""
     centroids = cut(X, w)
     for _ in range(_PASSES):
         sums = kernels.kmeans_step(X, w, centroids)
@@ -140,7 +141,7 @@ def _clusters(centroids: Array, X: Array, mass: Array) -> tuple[Array, Array, La
     labels, sqdist = kernels.assign(X, centroids)
     K = len(centroids)
     weight, inertia = (
-        np.bincount(labels, each, minlength=K).astype(np.float64)  # also where there is no point
+        np.bincount(labels, each, minlength=K).astype(np.float64)  # also if there is no point
         for each in (mass, mass * sqdist)
     )
     return weight, inertia, labels

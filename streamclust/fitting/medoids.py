@@ -1,7 +1,8 @@
-"""K-medoids: K points of the data such that the sum of Euclidean distances to the nearest is least.
+"""K-medoids: the K points of the data with the least sum of distances to the nearest of them.
 
-The contrast to K-means: a medoid is a point that was measured, and distances count as they are and
-not squared, so that outliers pull less. It takes the distances of all pairs, so it is for samples.
+Unlike a centroid, a medoid is a point of the data. The distances are Euclidean and not squared, so
+that outliers have less influence. K-medoids needs the distances of all pairs, so use it with a
+sample.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
 
 MOST = 5000
-"""Points of which all pairs of distances are held at a time: 200 MB."""
+"""Largest number of points: the distances of all pairs take 200 MB."""
 
 
-def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) -> Array:
+def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) -> Array:
     """Return the medoids of the best of several runs of FasterPAM (Schubert & Rousseeuw 2021).
 
     Parameters
@@ -31,7 +32,7 @@ def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) 
     X : array of shape (N, D)
         At most 5,000 points.
     n_clusters : int
-    restarts : int, default=4
+    n_init : int, default=4
     seed : int, default=0
 
     Returns
@@ -55,11 +56,11 @@ def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) 
             "K-medoids needs the package kmedoids: pip install 'streamclust[kmedoids]'"
         ) from None
     n_clusters = as_integer("n_clusters", n_clusters, 1)
-    restarts, seed = as_integer("restarts", restarts), as_integer("seed", seed)
+    n_init, seed = as_integer("n_init", n_init), as_integer("seed", seed)
     if len(X) > MOST:
         raise DataError(
-            f"K-medoids takes the distances of all pairs, of at most {MOST:,} points; got "
-            f"{len(X):,}: choose fewer, such as --last {MOST}"
+            f"K-medoids needs the distances of all pairs, so at most {MOST:,} points; got "
+            f"{len(X):,}: choose fewer points, such as --last {MOST}"
         )
     distinct = len(np.unique(X, axis=0))
     if distinct < n_clusters:
@@ -71,7 +72,7 @@ def fit_medoids(X: Array, n_clusters: int, *, restarts: int = 4, seed: int = 0) 
     distances = cdist(scaled, scaled)
     runs = (
         fasterpam(distances, n_clusters, random_state=seed + run, n_cpu=1)
-        for run in range(max(restarts, 1))
+        for run in range(max(n_init, 1))
     )
     best = min(runs, key=lambda run: float(run.loss))
     return np.ascontiguousarray(X[np.asarray(best.medoids, dtype=np.intp)])

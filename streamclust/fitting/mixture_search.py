@@ -1,8 +1,9 @@
-"""How better mixtures are looked for: the start from K-means, split-and-merge, another K.
+"""The search for better mixtures: the start from K-means, split-and-merge, another K.
 
-Where K adapts, a component is cut by EM for two on the points that it is responsible for, whose
-gain is a lower bound of what all points gain; a merged one keeps both moments. Both are the moves
-of split-and-merge EM (Ueda, Nakano, Ghahramani & Hinton 2000), one at a time.
+If K adapts, a component is split by EM with two components on the points that it is responsible
+for. The gain on these points is a lower bound of the gain on all points. A merged component keeps
+the moments of both. These are the moves of split-and-merge EM (Ueda, Nakano, Ghahramani & Hinton
+2000), one at a time.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust import kernels
-from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
-from streamclust.fitting.split_merge import likeness, rearrange
+from streamclust.fitting.split_merge import overlap, rearrange
 from streamclust.models.criteria import mixture_parameters
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 from streamclust.models.kmeans import KMeans
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.arrays import Array
-    from streamclust.fitting.em import Climb, Data
+    from streamclust.fitting.em import Data, EMResult
 
 _PASSES = 20
-"""Of EM on the halves of one component."""
+"""Passes of EM on the halves of one component."""
 
 _NEGLIGIBLE = 1e-3
-"""Responsibility below which a point has no part in how a component is cut."""
+"""Responsibility below which a point is ignored in the split of a component."""
 
 
 class MixtureSearch(Search[MixtureParams]):
@@ -42,23 +43,23 @@ class MixtureSearch(Search[MixtureParams]):
     family: GaussianMixture
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> MixtureParams:
-        """Return the mixture of the clusters that one run of K-means finds."""
+        """Return the mixture of the clusters of one run of K-means."""
         kmeans = KMeans(self.family.n_components)
         start = KMeansSearch(kmeans).init(X, w, rng)
-        clusters = climb(kmeans, start, InMemory(kmeans, X, w, rng)).params
+        clusters = run_em(kmeans, start, InMemory(kmeans, X, w, rng)).params
         labels, spread = kmeans.predict(clusters, X), positive(robust_variance(X, w))
         return self.family.of_labels(X, w, labels, clusters.centroids, spread)
 
     def split_merge(
         self,
-        run: Climb[MixtureParams],
+        run: EMResult[MixtureParams],
         data: Data[MixtureParams],
         X: Array,
         w: Array,
         *,
         tol: float,
         max_iter: int,
-    ) -> Climb[MixtureParams]:
+    ) -> EMResult[MixtureParams]:
         """Split and merge components; see `streamclust.fitting.split_merge.rearrange`."""
         return rearrange(self.family, run, data, X, w, tol=tol, max_iter=max_iter)
 
@@ -70,17 +71,17 @@ class MixtureSearch(Search[MixtureParams]):
     def bic(self, params: MixtureParams, points: Sample) -> float:
         """Return -2 L + p log n.
 
-        A component of fewer points than parameters is worse than any fit is good: its likelihood
-        is no evidence.
+        A component with fewer points than parameters gets a penalty that no fit can outweigh,
+        because its likelihood is no evidence.
         """
         K, D = params.means.shape
         stats = self.family.e_step(params, points.X, points.mass)
-        thin = THIN * int((stats.weight < _parameters(self.family, D)).sum())
+        penalty = THIN * int((stats.weight < _parameters(self.family, D)).sum())
         p = mixture_parameters(K, D, self.family.covariance_type)
-        return float(thin - 2.0 * stats.objective + p * np.log(points.n))
+        return float(penalty - 2.0 * stats.objective + p * np.log(points.n))
 
     def propose_splits(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
-        """Return components cut in two, both halves settled on the component's own points."""
+        """Return splits of components; both halves are fitted to the component's own points."""
         family, needed = self.family, _parameters(self.family, params.means.shape[1])
         price = needed * np.log(points.n)
         responsibilities = family.responsibilities(params, points.X)
@@ -100,14 +101,14 @@ class MixtureSearch(Search[MixtureParams]):
         return moves
 
     def propose_merges(self, params: MixtureParams, points: Sample) -> list[Move[MixtureParams]]:
-        """Return each component merged with the one whose responsibilities are the most alike."""
+        """Return the merge of each component with the one of the largest overlap."""
         family = self.family
         joint = family.log_joint(params, points.X)
         responsibilities = kernels.normalise(joint)[0]
         price = _parameters(family, params.means.shape[1]) * np.log(points.n)
         stats = family.prior_stats(params, 1.0)
         moves = []
-        for i, j in partners(-likeness(responsibilities, points.mass)):
+        for i, j in partners(-overlap(responsibilities, points.mass)):
             merged = _component(family.m_step(joined(stats, j, i), params), i)
             both = points.mass * (responsibilities[:, i] + responsibilities[:, j])
             one = family.with_components(1).log_joint(merged, points.X)[:, 0]
@@ -136,7 +137,7 @@ class MixtureSearch(Search[MixtureParams]):
 
 
 def _parameters(family: GaussianMixture, D: int) -> int:
-    """Return the parameters that one component more takes."""
+    """Return the number of parameters of one more component."""
     two, one = (mixture_parameters(K, D, family.covariance_type) for K in (2, 1))
     return two - one
 
@@ -149,14 +150,14 @@ def _one(params: MixtureParams, k: int) -> tuple[Array, Array]:
 def _halves(
     family: GaussianMixture, X: Array, mass: Array, spread: Array | None
 ) -> MixtureParams | None:
-    """Return two components where EM rests from a cut across the widest axis."""
+    """Return two components: EM after a cut across the widest axis."""
     two = family.with_components(2)
     scale = np.sqrt(np.einsum("n,nd->d", mass, (X - X.mean(axis=0)) ** 2))
     scale = np.where(scale > 0.0, scale, 1.0)
     means = cut(X / scale, mass)
     labels = kernels.assign(X / scale, means).labels
     start = two.of_labels(X, mass, labels, means * scale, spread)
-    run = climb(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
+    run = run_em(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
     return run.params if run.stats.alive.all() else None
 
 

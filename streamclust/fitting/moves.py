@@ -1,8 +1,8 @@
-"""Moves that change the number of components: some go, others come in their place.
+"""Moves that change the number of components, and the interface of a search.
 
-One component is cut in two (a birth), or two become one (a death). The effect of a move is
-estimated from the points of its components alone. The search (`streamclust.fitting.choose_k`) runs
-the whole solution to its optimum before it decides.
+A move splits one component (a birth) or merges two (a death). The effect of a move is estimated
+from the points of its components alone. The search (`streamclust.fitting.choose_k`) then runs the
+whole solution to its optimum before it decides.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.arrays import Array
-    from streamclust.fitting.em import Climb, Data
+    from streamclust.fitting.em import Data, EMResult
+    from streamclust.models.family import Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 
 THIN = 1e12
-"""What each component of too few points adds to a BIC."""
+"""Penalty in a BIC for each component of too few points."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Weighted points, and how many they are worth.
+    """Weighted points and their effective number.
 
     Parameters
     ----------
     X, w : arrays of shape (M, D) and (M,)
     n : float
-        Number of points of equal say. The weights are shares of it.
+        Effective sample size. The weights are normalised to this sum.
     """
 
     X: Array
@@ -59,15 +60,15 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Move(Generic[P]):
-    """Components that go, and those that come in their place.
+    """Components to drop, and the components that replace them.
 
     Parameters
     ----------
     drop : tuple of int
     add : KMeansParams or MixtureParams
-        Of one or two components; mixing weights are shares of the whole.
+        One or two components; mixing weights are relative to the whole mixture.
     change : float
-        By how much the BIC changes, as far as the points of those components tell.
+        Change of the BIC, estimated from the points of those components.
     """
 
     drop: tuple[int, ...]
@@ -102,46 +103,46 @@ class Search(ABC, Generic[P]):
         return None
 
     def split_merge(
-        self, run: Climb[P], data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
-    ) -> Climb[P]:
+        self, run: EMResult[P], data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
+    ) -> EMResult[P]:
         """Return a better run than `run`, by moves of several components, or `run` itself."""
         return run
 
     def perturb(self, params: P, X: Array, w: Array, rng: np.random.Generator) -> P:
-        """Return parameters near `params` that are no worse on the points, by random moves."""
+        """Return parameters after random moves from `params` that don't raise the loss."""
         return params
 
     @abstractmethod
     def optimism(self, n: float, n_features: int) -> float:
-        """Return how much better a fit of `n` points looks on them than on as many others.
+        """Return how much better a fit of `n` points is on these points than on other points.
 
-        In the units of `Family.improvement`.
+        The result is in the units of `Family.improvement`.
         """
 
     @abstractmethod
     def bic(self, params: P, points: Sample) -> float:
-        """Return the BIC by which K is chosen; lower is better."""
+        """Return the BIC for the choice of K; lower is better."""
 
     @abstractmethod
     def propose_splits(self, params: P, points: Sample) -> Sequence[Move[P]]:
-        """Return moves to one component more."""
+        """Return moves that add one component."""
 
     @abstractmethod
     def propose_merges(self, params: P, points: Sample) -> Sequence[Move[P]]:
-        """Return moves to one component fewer."""
+        """Return moves that remove one component."""
 
     @abstractmethod
     def apply(self, params: P, moves: Sequence[Move[P]]) -> P:
-        """Return the parameters after moves that share no component; new ones come last."""
+        """Return the parameters after moves that share no component; new components come last."""
 
 
 def sample_of(coreset: Coreset, means: Array) -> Sample:
-    """Return weighted points as the number of points of equal say that they are as good as."""
+    """Return a coreset with its effective sample size."""
     return Sample(coreset.X, coreset.w, min(coreset.mass, effective_size(coreset, means)))
 
 
 def partners(change: Array) -> list[tuple[int, int]]:
-    """Return each component with its best partner, by least `change` (K, K); each pair once."""
+    """Return each component and its partner of least `change` (K, K); each pair once."""
     apart = change.copy()
     np.fill_diagonal(apart, np.inf)
     best = apart.argmin(axis=1) if len(apart) > 1 else np.empty(0, np.intp)
@@ -151,11 +152,11 @@ def partners(change: Array) -> list[tuple[int, int]]:
 def cut(X: Array, w: Array) -> Array:
     """Return the means of the two halves of weighted points, on either side of their mean.
 
-    The cut is across the widest axis (by power iteration); equal points give equal means.
+    The cut is across the widest axis (by power iteration). Equal points give equal means.
     """
     mean = np.einsum("n,nd->d", w, X) / w.sum()
     offset = X - mean
-    offset = np.ldexp(offset, -np.frexp(np.abs(offset).max())[1])  # squares of squares are taken
+    offset = np.ldexp(offset, -np.frexp(np.abs(offset).max())[1])  # fourth powers follow
     share = np.ldexp(w, -np.frexp(w.max())[1])
     axis = np.zeros(X.shape[1])
     axis[np.einsum("n,nd->d", share, offset**2).argmax()] = 1.0
@@ -170,7 +171,7 @@ def cut(X: Array, w: Array) -> Array:
 
 
 _POWERS = 20
-"""Steps of the power iteration: any axis near the widest will do."""
+"""Steps of the power iteration: any axis near the widest is good enough."""
 
 
 def _mean(X: Array, w: Array, otherwise: Array) -> Array:

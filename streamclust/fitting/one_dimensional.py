@@ -1,11 +1,11 @@
-r"""K-means in one dimension, solved for good: the global optimum by dynamic programming.
+r"""K-means in one dimension: the global optimum by dynamic programming.
 
 Clusters of sorted numbers are intervals, so the best cost of the first i numbers in k clusters is
 
     F_k(i) = min_j F_(k-1)(j) + cost(j, i),    cost(j, i) = sum_{j < n <= i} w_n (x_n - mean)^2
 
-(Fisher 1958; Wang & Song 2011, Ckmeans.1d.dp). The best j never falls as i rises, so a layer is
-solved by divide and conquer in O(N log N), O(K N log N) in all, with no random choice.
+(Fisher 1958; Wang & Song 2011, Ckmeans.1d.dp). The best j never falls as i rises, so each layer is
+computed by divide and conquer in O(N log N), all layers in O(K N log N), without random choices.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from streamclust.arrays import Array, Labels
 from streamclust.errors import TooFewPointsError
 
 EXACT_CELLS = 1 << 21
-"""Distinct values times clusters up to which the answer is exact; a few seconds' work."""
+"""Largest product of distinct values and clusters with an exact result; a few seconds."""
 
 _RANGE_EXPONENT = 450
-"""Power of two that the range of the values is brought to."""
+"""The range of the values is scaled to this power of two."""
 
 
 def optimal_centroids(x: Array, w: Array, n_clusters: int) -> Array:
     """Return the centroids that minimise sum_n w_n min_k (x_n - u_k)^2, in ascending order.
 
-    With more than `EXACT_CELLS` / K distinct values the values are first gathered into that many
-    bins of equal rank, and the answer is the optimum over the bins' means.
+    If there are more than `EXACT_CELLS` / K distinct values, the values are first put into that
+    many bins of equal rank, and the result is the optimum for the means of the bins.
 
     Parameters
     ----------
     x : array of shape (N,)
     w : array of shape (N,)
-        Sample weights; points of weight 0 are no points.
+        Sample weights; points of weight 0 are ignored.
     n_clusters : int
 
     Returns
@@ -64,9 +64,9 @@ def _distinct(x: Array, w: Array) -> tuple[Array, Array]:
 
 
 def _binned(x: Array, w: Array, bins: int) -> tuple[Array, Array]:
-    """Gather ascending values into bins: most edges at equal ranks, others in the widest gaps.
+    """Put ascending values into bins: most edges at equal ranks, others in the widest gaps.
 
-    So a value far from its neighbours never shares a bin with them.
+    So a value far from its neighbours has its own bin.
     """
     if len(x) <= bins:
         return x, w
@@ -77,7 +77,7 @@ def _binned(x: Array, w: Array, bins: int) -> tuple[Array, Array]:
 
 
 def _averages(x: Array, w: Array, edges: Labels) -> Array:
-    """Return the average of each interval, taken about its first value."""
+    """Return the average of each interval, computed about its first value."""
     starts = edges[:-1]
     first = np.repeat(x[starts], np.diff(edges))
     return np.asarray(
@@ -86,7 +86,7 @@ def _averages(x: Array, w: Array, edges: Labels) -> Array:
 
 
 def _partition(x: Array, w: Array, K: int) -> Labels:
-    """Return the edges (K + 1,) of the best intervals of `x`, which ascends without repeats."""
+    """Return the edges (K + 1,) of the best intervals of `x`, which ascends strictly."""
     n = len(x)
     if K == 1:
         return np.array([0, n])
@@ -102,13 +102,13 @@ def _partition(x: Array, w: Array, K: int) -> Labels:
 
 
 class _Runs(NamedTuple):
-    """One run of neighbouring values for each value, which is one of the run's two ends.
+    """For each value, a run of neighbouring values that begins or ends with it.
 
     Parameters
     ----------
     weight : array of shape (n,)
     offset : array of shape (n,)
-        Distance of the run's mean from its other end.
+        Distance of the run's mean from the run's other end.
     cost : array of shape (n,)
         Sum of w (x - mean)^2.
     """
@@ -124,27 +124,27 @@ class _Runs(NamedTuple):
 class _Intervals:
     """The cost of every interval of ascending values, to a few units in the last place.
 
-    A difference of running sums would lose the cost of a narrow cluster in the squares of values
-    far away. So costs are only ever added: two neighbouring runs, of weights a and b and with means
-    a distance d apart, have the cost of both and d^2 a b / (a + b) (Chan, Golub & LeVeque 1983),
-    where d is a sum of distances. For each level l the values lie in blocks of 2^l, and a value
-    has the run from itself to the middle of its block. An interval is two such runs, at the level
-    of the highest bit in which the indices of its ends differ.
+    Differences of running sums would lose the cost of a narrow cluster in the squares of values
+    far away. So costs are only added: the union of two neighbouring runs of weights a and b, whose
+    means have the distance d, costs d^2 a b / (a + b) more than both runs (Chan, Golub & LeVeque
+    1983). d is a sum of distances. For each level l, the values are divided into blocks of 2^l, and
+    each value has the run from itself to the middle of its block. An interval consists of two such
+    runs, at the level of the highest bit in which the indices of its ends differ.
 
     Parameters
     ----------
     x, w : arrays of shape (n,)
-        Ascending values without repeats, and positive weights.
+        Strictly ascending values, and positive weights.
     inner : bool
-        Whether `cost` will be asked for; without it, an array of n log n numbers is spared.
+        Whether `cost` is needed; otherwise an array of n log n numbers is not allocated.
     """
 
     def __init__(self, x: Array, w: Array, *, inner: bool) -> None:
-        # Powers of two, so that a change of units changes nothing else. No square overflows, and
-        # none underflows of gaps down to 2^-980 of the range.
+        # Scaled by powers of two, which is exact. No square overflows, and no square of a gap
+        # above 2^-980 of the range underflows.
         self._x = np.ldexp(x, _RANGE_EXPONENT - np.frexp(x[-1] - x[0])[1])
         share, none = np.ldexp(w, -np.frexp(w.max())[1]), np.zeros(len(x))
-        heads = tails = _Runs(share, none, none)  # from the begin of a block, and to its end
+        heads = tails = _Runs(share, none, none)  # from the start of a block, and to its end
         n, depth = len(x), (len(x) - 1).bit_length()
         self._levels = _Runs(*np.ones((3, depth + 1 if inner else 0, n)))
         for level in range(depth):
@@ -180,7 +180,7 @@ class _Intervals:
         return new_heads, new_tails
 
     def _union(self, left: _Runs, middle: Labels, right: _Runs) -> tuple[Array, Array, Array]:
-        """Return weight, distance of the means, and cost of runs that meet before `middle`."""
+        """Return weight, distance of the means, and cost of two runs that meet before `middle`."""
         weight = left.weight + right.weight
         apart = left.offset + (self._x[middle] - self._x[middle - 1]) + right.offset
         between = apart * apart * left.weight * (right.weight / weight)
@@ -196,9 +196,9 @@ class _Intervals:
 
 
 def _layer(intervals: _Intervals, before: Array, k: int) -> tuple[Array, NDArray[np.int32]]:
-    """Return F_k and where its last cluster begins, from F_(k-1), for all i at once.
+    """Return F_k and the start of its last cluster, from F_(k-1), for all i at once.
 
-    Level by level of the recursion: a midpoint's choice lies between those of its neighbours.
+    The recursion is done level by level: the best j of a midpoint lies between its neighbours'.
     """
     n = len(before) - 1
     cost = np.full(n + 1, np.inf)
@@ -224,7 +224,7 @@ def _choose(
     cost: Array,
     split: NDArray[np.int32],
 ) -> None:
-    """Set `cost` and `split` (OUT) of each `at`: the best j of those from `low` to `high`."""
+    """Set `cost` and `split` (OUT) of each `at`: the best j from `low` to `high`."""
     lengths = high - low + 1
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     owner = np.repeat(np.arange(len(at)), lengths)

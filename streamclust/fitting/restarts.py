@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight, square_unit
-from streamclust.fitting.em import Climb, Data, InMemory, climb
+from streamclust.fitting.em import Data, EMResult, InMemory, run_em
 from streamclust.fitting.search import search_of
-from streamclust.hyperparameters import as_integer, as_number
+from streamclust.hyperparameters import as_integer, as_number, renamed
 from streamclust.models.kmeans import KMeans, KMeansParams
 
 if TYPE_CHECKING:
@@ -21,32 +21,33 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 Each = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
-"""What `map` is, for numbers."""
+"""A function like `map`, for run numbers."""
 
 _EQUAL = 1e-10
-"""Improvement that may be rounding: of equal runs the first is the best, on every processor."""
+"""Improvements up to this may be rounding errors. Of equal runs, the first is the best."""
 
 
+@renamed(restarts="n_init")
 def fit(
     family: Family[P],
     X: ArrayLike,
     sample_weight: ArrayLike | None = None,
     *,
-    restarts: int = 4,
+    n_init: int = 4,
     tol: float = 1e-5,
     max_iter: int = 300,
     seed: int | tuple[int, ...] = 0,
-) -> Climb[P]:
+) -> EMResult[P]:
     """Fit a family to a batch: the best of several runs, each from its own seeding.
 
     Seeds are drawn by greedy k-means++ and improved by swaps (`streamclust.fitting.seeding`). Each
-    run leaves its local optimum as long as the family's search finds a way that gains more than
-    `tol`. K-means in one dimension has one run, from the global optimum, whatever `restarts` says.
+    run leaves its local optimum while the search of the family finds moves that gain more than
+    `tol`. K-means in one dimension has one run, from the global optimum, whatever `n_init` is.
     A family whose K adapts is fitted with the K of the lowest BIC (`streamclust.fitting.choose_k`).
 
     Parameters
@@ -54,25 +55,26 @@ def fit(
     family : KMeans or GaussianMixture
     X : array-like of shape (N, D)
     sample_weight : array-like of shape (N,), optional
-        Weight 2 is the point twice, weight 0 no point.
-    restarts : int, default=4
+        Weight 2 counts a point twice; a point of weight 0 is ignored.
+    n_init : int, default=4
+        Number of runs.
     tol : float, default=1e-5
-        Share of J (K-means) or nats per point (mixture).
+        Relative to J (K-means), or in nats per point (mixture).
     max_iter : int, default=300
-        Of each run.
+        Largest number of iterations per run.
     seed : int or tuple of int, default=0
 
     Returns
     -------
-    Climb
-        The run with the lowest loss, after moves from there.
+    EMResult
+        The run with the lowest loss, after the final moves of split-and-merge.
 
     Raises
     ------
     TooFewPointsError
         If there are fewer distinct points than components.
     """
-    restarts, max_iter = as_integer("restarts", restarts, 1), as_integer("max_iter", max_iter, 1)
+    n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
     seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))
     points = as_points(X)
@@ -81,8 +83,8 @@ def fit(
     family.check_spread(points)
     unit = square_unit(points)
     if unit == 1.0 or family.kind != KMeans.kind:
-        return _fit(family, points, w, restarts, tol, max_iter, seeds)
-    run = _fit(family, points / unit, w, restarts, tol, max_iter, seeds)
+        return _fit(family, points, w, n_init, tol, max_iter, seeds)
+    run = _fit(family, points / unit, w, n_init, tol, max_iter, seeds)
     return _in_units(run, unit)
 
 
@@ -90,23 +92,23 @@ def _fit(
     family: Family[P],
     points: Array,
     w: Array,
-    restarts: int,
+    n_init: int,
     tol: float,
     max_iter: int,
     seeds: tuple[int, ...],
-) -> Climb[P]:
-    """Do what `fit` does with points of positive weight whose squares don't underflow."""
+) -> EMResult[P]:
+    """Do the same as `fit`, for points of positive weight whose squares don't underflow."""
     if family.fewest is not None:
         from streamclust.fitting.choose_k import fit_adapting  # late: it builds on this module
 
-        return fit_adapting(family, points, w, restarts, seeds)
-    starting = begins(family, points, w, restarts, seeds)
-    draws = (*seeds, restarts)
+        return fit_adapting(family, points, w, n_init, seeds)
+    starting = begins(family, points, w, n_init, seeds)
+    draws = (*seeds, n_init)
     return best_of(family, starting, points, w, draws, tol=tol, max_iter=max_iter)
 
 
-def _in_units(run: Climb[Any], unit: float) -> Climb[Any]:
-    """Return a run of K-means on points that were divided by `unit` in the data's units."""
+def _in_units(run: EMResult[Any], unit: float) -> EMResult[Any]:
+    """Return a run of K-means on points divided by `unit`, in the original units."""
     centroids = run.params.centroids * unit
     stats = replace(
         run.stats,
@@ -128,48 +130,50 @@ def best_of(
     tol: float,
     max_iter: int,
     each: Each = map,
-) -> Climb[P]:
-    """Return where the best run settles, after the family's moves.
+) -> EMResult[P]:
+    """Return the best of several runs, after the final moves of split-and-merge.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     starting : sequence of callable
-        Each returns the parameters that a run begins at.
+        Each returns the first parameters of one run.
     X, w : arrays of shape (N, D) and (N,)
     seed : tuple of int
-        The last counts up from run to run.
+        The last number plus the number of the run is the run's seed.
     tol, max_iter : float and int
         See `fit`.
     each : callable, optional
-        Does what `map` does; the runs know nothing of each other.
+        A function like `map`; the runs are independent of each other.
     """
 
-    def run(number: int) -> tuple[Climb[P], Data[P]]:
+    def run(number: int) -> tuple[EMResult[P], Data[P]]:
         rng = np.random.default_rng((*seed[:-1], seed[-1] + number))
         data = InMemory(family, X, w, rng)
-        return settle(family, starting[number](), data, X, w, tol=tol, max_iter=max_iter), data
+        return run_to_optimum(
+            family, starting[number](), data, X, w, tol=tol, max_iter=max_iter
+        ), data
 
     runs = list(each(run, range(len(starting))))
-    best = reduce(partial(_better, family), (climbed for climbed, _ in runs))
+    best = reduce(partial(_better, family), (result for result, _ in runs))
     return search_of(family).split_merge(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
 
 
-def _better(family: Family[P], one: Climb[P], other: Climb[P]) -> Climb[P]:
+def _better(family: Family[P], one: EMResult[P], other: EMResult[P]) -> EMResult[P]:
     return other if family.improvement(one.loss, other.loss) > _EQUAL else one
 
 
 def begins(
-    family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
+    family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> list[Callable[[], P]]:
-    """Return what returns the parameters that runs begin at: the known optimum, or seedings.
+    """Return functions that return the first parameters of runs: the known optimum, or seeds.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     X, w : arrays of shape (N, D) and (N,)
         Points, or a sample of them, of positive weight.
-    restarts : int
+    n_init : int
         Number of seedings.
     seed : tuple of int
     """
@@ -177,30 +181,30 @@ def begins(
     optimum = search.exact_optimum(X, w)
     if optimum is not None:
         return [lambda: optimum]
-    draws = [np.random.default_rng((*seed, run)) for run in range(restarts)]
+    draws = [np.random.default_rng((*seed, run)) for run in range(n_init)]
     return [partial(search.init, X, w, rng) for rng in draws]
 
 
 def starts(
-    family: Family[P], X: Array, w: Array, restarts: int, seed: tuple[int, ...]
+    family: Family[P], X: Array, w: Array, n_init: int, seed: tuple[int, ...]
 ) -> Iterator[P]:
-    """Yield the parameters that runs begin at; see `begins`."""
-    for begin in begins(family, X, w, restarts, seed):
+    """Yield the first parameters of runs; see `begins`."""
+    for begin in begins(family, X, w, n_init, seed):
         yield begin()
 
 
-def settle(
+def run_to_optimum(
     family: Family[P], start: P, data: Data[P], X: Array, w: Array, *, tol: float, max_iter: int
-) -> Climb[P]:
-    """Climb from `start`; leave optima until there is no way or it gains no more than `tol`.
+) -> EMResult[P]:
+    """Run EM from `start`; leave local optima while that gains more than `tol`.
 
-    `data` sums the e-steps of the points `X`, `w`; `max_iter` bounds its passes to each optimum.
+    `data` sums the e-steps of the points `X`, `w`; `max_iter` limits the passes to each optimum.
     """
     search = search_of(family)
-    best = climb(family, start, data, tol=tol, max_iter=max_iter)
+    best = run_em(family, start, data, tol=tol, max_iter=max_iter)
     gain = np.inf
     while gain > tol and (start_again := search.leave_optimum(best.params, X, w)) is not None:
-        run = climb(family, start_again, data, tol=tol, max_iter=max_iter)
+        run = run_em(family, start_again, data, tol=tol, max_iter=max_iter)
         gain = family.improvement(best.loss, run.loss)
         best = run if gain > 0.0 else best
     return best

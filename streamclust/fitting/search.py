@@ -1,7 +1,7 @@
-"""How better parameters of each family are looked for: one class per family, one table of them.
+"""The table of searches: one class per family.
 
-`streamclust.models.family.Family` is the algebra of statistics. What only a search needs is here:
-where runs start, how a run leaves a local optimum, and which components to split or merge.
+`streamclust.models.family.Family` is the algebra of statistics. A search has the start of a run,
+the ways out of a local optimum, and the components to split or merge.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from streamclust.models.kmeans import KMeans
 
 if TYPE_CHECKING:
     from streamclust.fitting.moves import Search
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 SEARCHES: dict[str, type[Search[Any]]] = {
     KMeans.kind: KMeansSearch,
@@ -33,7 +33,7 @@ def search_of(family: Family[P]) -> Search[P]:
     Raises
     ------
     DataError
-        If the table has none for the family's kind.
+        If the table has no search for the kind of the family.
     """
     try:
         return SEARCHES[family.kind](family)

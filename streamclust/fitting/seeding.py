@@ -1,4 +1,4 @@
-"""Good first centroids: greedy k-means++, then local search (LS++)."""
+"""First centroids: greedy k-means++, then local search (LS++)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from streamclust.errors import TooFewPointsError
 from streamclust.kernels import assign, plusplus, swaps
 
 SWAP_TRIALS = 100
-"""Swaps that are tried; more than this hardly lowers J after Lloyd's algorithm."""
+"""Number of swaps to try; more hardly lower J after Lloyd's algorithm."""
 
 GREEDY_WORK = 1 << 34
-"""Products of coordinates, N K D a candidate, up to which seeding is greedy."""
+"""Largest number of products of coordinates, N K D per candidate, for greedy seeding."""
 
 _ROUNDS = 8
-"""A round draws one point for so many that there are already."""
+"""Number of chosen points per point that a round draws."""
 
 
 def seed_centroids(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
     """Choose `n_clusters` distinct points of `X` by greedy k-means++ and `SWAP_TRIALS` of LS++.
 
-    Where that would take more than `GREEDY_WORK`, they are drawn in rounds. See `kmeans_plusplus`,
-    `local_search` and `in_rounds`, whose parameters and errors are the same.
+    If that would take more than `GREEDY_WORK`, the points are drawn in rounds. The functions
+    `kmeans_plusplus`, `local_search` and `in_rounds` have the same parameters and errors.
     """
     if is_large(X, n_clusters):
         return in_rounds(X, w, n_clusters, rng)
@@ -38,9 +38,9 @@ def is_large(X: Array, n_clusters: int) -> bool:
 def kmeans_plusplus(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
     """Choose `n_clusters` distinct points of `X` as centroids by greedy k-means++.
 
-    Each next centroid is drawn with probability proportional to w_n d^2(x_n), and of
-    2 + floor(log K) such draws the one that lowers J most is kept (Arthur & Vassilvitskii 2007,
-    section 5; Bhattacharya et al. 2020).
+    For each next centroid, 2 + floor(log K) candidates are drawn with probability proportional to
+    w_n d^2(x_n); the candidate that lowers J most is used (Arthur & Vassilvitskii 2007, section 5;
+    Bhattacharya et al. 2020).
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def _too_few(found: int, wanted: int) -> TooFewPointsError:
 
 
 def in_rounds(X: Array, w: Array, n_clusters: int, rng: np.random.Generator) -> Array:
-    """Choose `n_clusters` distinct points of `X`, in each round an eighth of those chosen so far.
+    """Choose `n_clusters` distinct points of `X` in rounds that grow with the number of points.
 
-    Points are drawn without replacement with probability proportional to w_n d^2(x_n), as in
-    k-means|| (Bahmani et al. 2012), but no more of them than are needed. All rounds together cost
-    one pass of N K distances, and N numbers of memory. Parameters, result and errors are those of
-    `kmeans_plusplus`.
+    A round draws an eighth of the number of points chosen so far, without replacement and with
+    probability proportional to w_n d^2(x_n). This is k-means|| (Bahmani et al. 2012) without
+    oversampling. All rounds together compute N K distances and need N numbers of memory.
+    Parameters, result and errors are the same as for `kmeans_plusplus`.
     """
     chosen = np.empty((0, X.shape[1]))
     nearest = np.full(len(X), np.inf)
@@ -114,10 +114,10 @@ def local_search(
 ) -> Array:
     """Swap centroids for points of `X` where that lowers J: LS++ (Lattanzi & Sohler 2019).
 
-    Each trial draws one point with probability proportional to w_n d^2(x_n), and of all swaps of
-    a centroid for it takes the best, if J falls. With O(K log log K) trials the expected J is
-    within a constant factor of the best; a trial costs N distances and two numbers a point, since
-    each point remembers its two nearest centroids.
+    Each trial draws one point with probability proportional to w_n d^2(x_n). The point replaces the
+    centroid for which J falls most, if J falls. With O(K log log K) trials, the expected J is
+    within a constant factor of the optimum. A trial computes N distances. The search stores the
+    two nearest centroids of each point.
 
     Parameters
     ----------
@@ -132,6 +132,6 @@ def local_search(
     Returns
     -------
     array of shape (K, D)
-        J is at most that of `centroids`; where those are distinct, these are.
+        J is at most that of `centroids`. The result is distinct if `centroids` are.
     """
     return swaps(X, w, centroids, rng.random(trials))

@@ -1,7 +1,7 @@
-"""Out of a local optimum of EM: two components merge, and the one that is free splits a third.
+"""Ways out of a local optimum of EM: two components merge, and a third one is split.
 
-Moves of split-and-merge EM at a fixed number of components (Ueda, Nakano, Ghahramani & Hinton
-2000).
+These are the moves of split-and-merge EM at a fixed number of components (Ueda, Nakano, Ghahramani
+& Hinton 2000).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.fitting.em import Climb, Data, climb
+from streamclust.fitting.em import Data, EMResult, run_em
 from streamclust.models.revive import relocate, widths
 from streamclust.models.stats import recentre
 
@@ -23,50 +23,50 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
 
 _PAIRS = 5
-"""Pairs to merge that are tried, those whose responsibilities are the most alike (C_max)."""
+"""Number of pairs to try to merge: those with the largest overlap (C_max)."""
 
 _SPLITS = 2
-"""Components to split that are tried with each of them, the widest first."""
+"""Number of components to try to split for each pair, the widest first."""
 
 _GAIN = 1e-3
-"""Nats per point that a move has to gain after EM."""
+"""Least gain of a move after EM, in nats per point."""
 
 _EFFORT = 1 << 34
-"""Products of coordinates that all moves together may take: seconds."""
+"""Largest number of products of coordinates for all moves together: a few seconds."""
 
 
 _CELLS = 1 << 24
-"""Responsibilities that are held at a time: of more points every n-th is looked at."""
+"""Largest number of responsibilities in memory; with more points, every n-th point is used."""
 
 
 def rearrange(
     family: GaussianMixture,
-    run: Climb[MixtureParams],
+    run: EMResult[MixtureParams],
     data: Data[MixtureParams],
     X: Array,
     w: Array,
     *,
     tol: float,
     max_iter: int,
-) -> Climb[MixtureParams]:
-    """Return a run that goes on from `run` by the best moves that are found, or `run` itself.
+) -> EMResult[MixtureParams]:
+    """Return a run that continues `run` by the best moves found, or `run` itself.
 
-    Pairs with like responsibilities merge and wide components split, and after each such move EM
-    runs on, until none gains any more. None may gain by a component with fewer points than its
-    covariance needs, D + 1 for a full one: there likelihood is no sign of quality. All moves
-    together take at most 2^34 products of coordinates.
+    A move merges a pair with similar responsibilities and splits a wide component; EM continues
+    after each move. The search ends when no move gains. A move must not add a component with fewer
+    points than its covariance needs (D + 1 for a full one), because the likelihood of such a
+    component doesn't measure quality. All moves together take at most 2^34 products of coordinates.
 
     Parameters
     ----------
     family : GaussianMixture
-    run : Climb
-        Where EM came to rest.
+    run : EMResult
+        The result of EM.
     data : Data
         Sums the e-steps of the points.
     X, w : arrays of shape (N, D) and (N,)
         The points, or a sample of them.
     tol, max_iter : float and int
-        Of EM after each move.
+        For EM after each move.
     """
     passes = int(_EFFORT / _products(family, X))
     every = -(-len(X) * family.n_components // _CELLS)
@@ -75,7 +75,7 @@ def rearrange(
 
 
 def _products(family: GaussianMixture, X: Array) -> float:
-    """Return the products of coordinates in an e-step of `X`, (N, D); an exponential counts 32."""
+    """Return the number of products in an e-step of `X`, (N, D); an exponential counts as 32."""
     N, D = X.shape
     wide = D if family.covariance_type in ("full", "tied") else 1
     return float(N * family.n_components * (D * wide + 32))
@@ -83,7 +83,7 @@ def _products(family: GaussianMixture, X: Array) -> float:
 
 @dataclass
 class _Search:
-    """The moves from one run; `passes` counts down those over the points that are left."""
+    """The moves from one run; `passes` is the remaining number of passes over the points."""
 
     family: GaussianMixture
     data: Data[MixtureParams]
@@ -93,30 +93,30 @@ class _Search:
     max_iter: int
     passes: int
 
-    def move(self, run: Climb[MixtureParams]) -> Climb[MixtureParams]:
-        """Merge and split as long as that gains."""
+    def move(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams]:
+        """Merge and split while that gains."""
         while (better := self._better(run)) is not None:
             run = better
         return run
 
-    def _better(self, run: Climb[MixtureParams]) -> Climb[MixtureParams] | None:
-        stats, flimsy = _about_means(run.stats), self._flimsy(run)
+    def _better(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams] | None:
+        stats, starved = _about_means(run.stats), self._starved(run)
         for move in _moves(self.family.responsibilities(run.params, self.X), self.w, widths(stats)):
             if self.passes <= 0:
                 break
-            trial = self._climb(self.family.m_step(relocate(stats, *move), run.params))
-            if run.loss - trial.loss > _GAIN and self._flimsy(trial) <= flimsy:
+            trial = self._run(self.family.m_step(relocate(stats, *move), run.params))
+            if run.loss - trial.loss > _GAIN and self._starved(trial) <= starved:
                 return trial
         return None
 
-    def _climb(self, start: MixtureParams) -> Climb[MixtureParams]:
+    def _run(self, start: MixtureParams) -> EMResult[MixtureParams]:
         most = min(self.max_iter, self.passes)
-        run = climb(self.family, start, self.data, tol=self.tol, max_iter=most)
+        run = run_em(self.family, start, self.data, tol=self.tol, max_iter=most)
         self.passes -= len(run.history)
         return run
 
-    def _flimsy(self, run: Climb[MixtureParams]) -> int:
-        """Return how many components live on too few points."""
+    def _starved(self, run: EMResult[MixtureParams]) -> int:
+        """Return the number of components with too few points."""
         points = _points(self.family.responsibilities(run.params, self.X), self.w)
         return int((points < self.family.points_needed(self.X.shape[1])).sum())
 
@@ -127,25 +127,25 @@ def _about_means(stats: Stats) -> Stats:
 
 def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[int, int, int]]:
     """Yield (k, into, wide): component k merges into another and takes half of a wide one."""
-    alike = likeness(responsibilities, w)
+    overlaps = overlap(responsibilities, w)
     first, second = np.triu_indices(len(width), 1)
     widest = np.argsort(-width, kind="stable").tolist()
-    for pair in np.argsort(-alike[first, second], kind="stable")[:_PAIRS]:
+    for pair in np.argsort(-overlaps[first, second], kind="stable")[:_PAIRS]:
         into, k = int(first[pair]), int(second[pair])
         others = [wide for wide in widest if wide not in (into, k)]
         for wide in others[:_SPLITS]:
             yield k, into, wide
 
 
-def likeness(responsibilities: Array, w: Array) -> Array:
-    """Return the cosine of each two components' responsibilities, shape (K, K)."""
+def overlap(responsibilities: Array, w: Array) -> Array:
+    """Return the cosine of the responsibilities of each pair of components, shape (K, K)."""
     product = (w[:, None] * responsibilities).T @ responsibilities
     norm = np.sqrt(np.maximum(product.diagonal(), np.finfo(float).tiny))
     return np.asarray(product / np.outer(norm, norm))
 
 
 def _points(responsibilities: Array, w: Array) -> Array:
-    """Return the number of points of equal say behind each component, (K,) (Kish 1965)."""
-    says = w[:, None] * responsibilities
-    says /= np.maximum(says.max(axis=0), np.finfo(float).tiny)
-    return np.asarray(says.sum(axis=0) ** 2 / np.maximum((says**2).sum(axis=0), 1.0))
+    """Return the effective sample size of each component, (K,) (Kish 1965)."""
+    shares = w[:, None] * responsibilities
+    shares /= np.maximum(shares.max(axis=0), np.finfo(float).tiny)
+    return np.asarray(shares.sum(axis=0) ** 2 / np.maximum((shares**2).sum(axis=0), 1.0))

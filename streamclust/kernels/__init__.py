@@ -1,13 +1,13 @@
-"""The numerical inner loops: arrays in, arrays out, in C++ where it was built, else in NumPy.
+"""The numerical inner loops, in C++ if the library was built, else in NumPy.
 
-Points are float64 or float32; all else, and every sum, is float64. Sums are taken in a fixed
-order, so that results don't depend on threads or tiles. `streamclust.kernels.choice` says which
-kernels are used; `streamclust.kernels.twin` is the reference for all of them.
+Points are float64 or float32; all other arrays and all sums are float64. Sums are taken in a fixed
+order, so that results don't depend on threads or tiles. `streamclust.kernels.choice` selects the
+kernels; `streamclust.kernels.twin` is the reference for all of them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from streamclust.kernels.choice import available, chosen, describe, using
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
@@ -42,8 +42,9 @@ __all__ = [
 def assign(X: Points, centroids: Array) -> Assigned:
     """Return each point's nearest centroid and its squared distance.
 
-    The nearest is the first with the least *canonical* distance: the squares of the differences
-    in float64, added from the first feature to the last. All kernels agree on it bit for bit.
+    The nearest centroid is the first one with the least *canonical* distance: the sum of the
+    squared differences in float64, from the first feature to the last. All kernels return the same
+    bits.
 
     Parameters
     ----------
@@ -55,18 +56,18 @@ def assign(X: Points, centroids: Array) -> Assigned:
     Assigned
         `labels` of shape (N,), `sqdist` of shape (N,) in squared units of the data.
     """
-    return cast("Assigned", chosen().assign(X, centroids))
+    return chosen().assign(X, centroids)
 
 
 def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
     """Return weight (K,) and first moment (K, D) of each cluster about `reference` (K, D)."""
-    return cast("tuple[Array, Array]", chosen().cluster_moments(X, w, labels, reference))
+    return chosen().cluster_moments(X, w, labels, reference)
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
     """Return each cluster's weight and first moment about its centroid, J, and the assignments.
 
-    The same as `assign` and `cluster_moments`, in one pass over the points (Lloyd 1982).
+    The result is the same as that of `assign` and `cluster_moments`, in one pass (Lloyd 1982).
 
     Parameters
     ----------
@@ -75,30 +76,31 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
         Sample weights.
     centroids : array of shape (K, D)
     """
-    return cast("ClusterSums", chosen().kmeans_step(X, w, centroids))
+    return chosen().kmeans_step(X, w, centroids)
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
     """Draw about `size` points, at least one, by their sensitivity; all kernels draw the same.
 
-    A point's chance is min(1, tau s_n), with s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i, its
-    share of its cluster's weight plus that of the cost (see `streamclust.models.coreset`), and tau
-    such that the chances add up to `size`, or less where some are certain. The sample is
-    systematic: chances lie in a row, and a grid picks where it falls.
+    The probability of a point is min(1, tau s_n). Its sensitivity
+    s_n = w_n / (K W_k) + w_n d_n / sum_i w_i d_i is its part of its cluster's weight plus its part
+    of the cost (see `streamclust.models.coreset`). tau makes the terms tau s_n sum to `size`. The
+    sample is systematic: intervals as long as the probabilities are put on a line, and a grid picks
+    points.
 
     Parameters
     ----------
     w : array of shape (N,)
         Positive weights.
     assigned : Assigned
-        Each point's cluster, and its squared distance d_n.
+        Cluster and squared distance d_n of each point.
     n_clusters : int
         K.
     size : float
     start : float
-        Where the grid begins, from 0 to 1.
+        Start of the grid, from 0 to 1.
     """
-    return cast("Sampled", chosen().sample(w, assigned, n_clusters, size, start))
+    return chosen().sample(w, assigned, n_clusters, size, start)
 
 
 def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
@@ -113,7 +115,7 @@ def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType
         deviations: diag (K, D), spherical (K,).
     kind : {'full', 'tied', 'diag', 'spherical'}
     """
-    return cast("Array", chosen().log_gaussians(X, means, cholesky, kind))
+    return chosen().log_gaussians(X, means, cholesky, kind)
 
 
 def mixture_step(
@@ -121,11 +123,10 @@ def mixture_step(
 ) -> tuple[Moments, float]:
     """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
 
-    One pass, tile by tile: log-densities, responsibilities, moments. No array of N rows and K
-    columns is ever held whole.
+    This is one pass, tile by tile: log-densities, responsibilities, moments. No array of N rows
+    and K columns is allocated.
     """
-    step = chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
-    return cast("tuple[Moments, float]", step)
+    return chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
 
 
 def squared_distances(X: Points, C: Array) -> Array:
@@ -136,11 +137,11 @@ def squared_distances(X: Points, C: Array) -> Array:
     X : array of shape (N, D)
     C : array of shape (K, D)
     """
-    return cast("Array", chosen().squared_distances(X, C))
+    return chosen().squared_distances(X, C)
 
 
 def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
-    """Return the indices of points that greedy k-means++ chooses: K, or all distinct ones if fewer.
+    """Return the indices of points chosen by greedy k-means++: K, or all distinct ones if fewer.
 
     Parameters
     ----------
@@ -151,11 +152,11 @@ def plusplus(X: Array, w: Array, K: int, uniform: Array) -> Labels:
     uniform : array of shape (1 + (K - 1) * trials,)
         Random numbers from [0, 1): one for the first point, `trials` for each of the others.
     """
-    return cast("Labels", chosen().plusplus(X, w, K, uniform))
+    return chosen().plusplus(X, w, K, uniform)
 
 
 def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
-    """Return the centroids after swaps for points, each of which lowered J.
+    """Return the centroids after swaps of centroids for points; each swap lowers J.
 
     Parameters
     ----------
@@ -165,17 +166,17 @@ def swaps(X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
     centroids : array of shape (K, D)
         K at least 2.
     uniform : array of shape (trials,)
-        Random numbers from [0, 1), one a trial.
+        Random numbers from [0, 1), one per trial.
     """
-    return cast("Array", chosen().swaps(X, w, centroids, uniform))
+    return chosen().swaps(X, w, centroids, uniform)
 
 
 def moves(
     X: Array, w: Array, labels: Labels, weight: Array, centroids: Array
 ) -> tuple[Array, Labels]:
-    """Return by how much J falls, (N,), as each point alone moves to another cluster, and to which.
+    """Return the fall of J, (N,), if one point alone moves to its best other cluster, and that one.
 
-    The fall is 0 where no move lowers J by more than rounding can.
+    The fall is 0 if no move lowers J by more than a rounding error.
 
     Parameters
     ----------
@@ -184,8 +185,8 @@ def moves(
         Sample weights.
     labels : array of shape (N,)
     weight : array of shape (K,)
-        Of each cluster.
+        Weight of each cluster.
     centroids : array of shape (K, D)
         Each cluster's average; K at least 2.
     """
-    return cast("tuple[Array, Labels]", chosen().moves(X, w, labels, weight, centroids))
+    return chosen().moves(X, w, labels, weight, centroids)

@@ -1,14 +1,15 @@
-"""Which kernels are used: the best that were built and that the processor can run.
+"""The choice of the kernels: by default the fastest ones that this processor can run.
 
-`STREAMCLUST_KERNELS` (numpy, baseline, avx2, avx512 or avx512vnni) asks for others, and
-`STREAMCLUST_THREADS` (default 1) for more threads. Nothing is looked up before the first call.
+`STREAMCLUST_KERNELS` (numpy, baseline, avx2, avx512 or avx512vnni) selects other kernels, and
+`STREAMCLUST_THREADS` (default 1) sets the number of threads. The library is loaded at the first
+call.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from streamclust.errors import ConfigError
 from streamclust.kernels import native, twin
@@ -17,22 +18,79 @@ if TYPE_CHECKING:
     import ctypes
     from collections.abc import Iterator
 
+    from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+
 NUMPY = "numpy"
 
-_chosen: Any = None
-"""The twin's module, or a `Native`."""
+
+class Kernels(Protocol):
+    """The functions that every implementation has; see `streamclust.kernels`.
+
+    The module `twin` and each `Native` are implementations.
+    """
+
+    def assign(self, X: Points, centroids: Array) -> Assigned:
+        """See `streamclust.kernels.assign`."""
+
+    def squared_distances(self, X: Points, C: Array) -> Array:
+        """See `streamclust.kernels.squared_distances`."""
+
+    def cluster_moments(
+        self, X: Points, w: Array, labels: Labels, reference: Array
+    ) -> tuple[Array, Array]:
+        """See `streamclust.kernels.cluster_moments`."""
+
+    def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
+        """See `streamclust.kernels.kmeans_step`."""
+
+    def sample(
+        self, w: Array, assigned: Assigned, n_clusters: int, size: float, start: float
+    ) -> Sampled:
+        """See `streamclust.kernels.sample`."""
+
+    def log_gaussians(
+        self, X: Points, means: Array, cholesky: Array, kind: CovarianceType
+    ) -> Array:
+        """See `streamclust.kernels.log_gaussians`."""
+
+    def mixture_step(
+        self,
+        X: Points,
+        w: Array,
+        log_weights: Array,
+        means: Array,
+        cholesky: Array,
+        kind: CovarianceType,
+    ) -> tuple[Moments, float]:
+        """See `streamclust.kernels.mixture_step`."""
+
+    def plusplus(self, X: Array, w: Array, K: int, uniform: Array) -> Labels:
+        """See `streamclust.kernels.plusplus`."""
+
+    def swaps(self, X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
+        """See `streamclust.kernels.swaps`."""
+
+    def moves(
+        self, X: Array, w: Array, labels: Labels, weight: Array, centroids: Array
+    ) -> tuple[Array, Labels]:
+        """See `streamclust.kernels.moves`."""
+
+
+_chosen: Kernels | None = None
 
 _reason = ""
+"""Why the native kernels can't be used."""
 
 
-def chosen() -> Any:
-    """Return the kernels in use: the module `twin`, or an object with the same functions.
+def chosen() -> Kernels:
+    """Return the kernels in use.
 
     Raises
     ------
     ConfigError
-        If `STREAMCLUST_KERNELS` names kernels that don't exist or can't run here, or
-        `STREAMCLUST_THREADS` isn't a number from 1.
+        If `STREAMCLUST_KERNELS` names kernels that don't exist or can't run on this processor, or
+        `STREAMCLUST_THREADS` isn't a positive integer.
     """
     global _chosen  # noqa: PLW0603
     if _chosen is None:
@@ -41,19 +99,21 @@ def chosen() -> Any:
 
 
 def library() -> ctypes.CDLL | None:
-    """Return the native library, which has more than kernels; None where NumPy is in use."""
+    """Return the native library, which also has parsers; None if the NumPy kernels are in use."""
     kernels = chosen()
-    return None if kernels is twin else kernels.library
+    return kernels.library if isinstance(kernels, native.Native) else None
 
 
 def describe() -> str:
-    """Return the name of the kernels in use, and why none are native if so."""
-    name = NUMPY if chosen() is twin else chosen().name
-    return f"{name} ({_reason})" if name == NUMPY and _reason else name
+    """Return the name of the kernels in use; for NumPy, also why native ones can't be used."""
+    kernels = chosen()
+    if isinstance(kernels, native.Native):
+        return kernels.name
+    return f"{NUMPY} ({_reason})" if _reason else NUMPY
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of all kernels that can run here."""
+    """Return the names of all kernels that can run on this processor."""
     try:
         return (NUMPY, *native.supported(native.load()))
     except native.UnavailableError:
@@ -71,7 +131,7 @@ def using(name: str, threads: int = 1) -> Iterator[None]:
         _chosen = before
 
 
-def _choose(name: str, threads: int) -> Any:
+def _choose(name: str, threads: int) -> Kernels:
     global _reason  # noqa: PLW0603
     _reason = ""
     if name == NUMPY:
@@ -94,5 +154,5 @@ def _choose(name: str, threads: int) -> Any:
 def _threads() -> int:
     text = os.environ.get("STREAMCLUST_THREADS", "1")
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"STREAMCLUST_THREADS={text}; expected a number from 1")
+        raise ConfigError(f"STREAMCLUST_THREADS={text}; expected a positive integer")
     return int(text)

@@ -1,7 +1,7 @@
 """The kernels in C++: a shared library of plain functions, called through ctypes.
 
-It knows nothing of Python, so that one file serves every version of it, and ctypes lets other
-threads run while it works. `hatch_build.py` compiles `src/` into it, once for each target.
+The library doesn't depend on Python, so one file works for every version of Python. ctypes lets
+other threads run during a call. `hatch_build.py` compiles `src/` once for each target.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ SOURCES = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "_native.so"
 
 TARGETS = ("avx512vnni", "avx512", "avx2", "baseline")
-"""The best first."""
+"""The fastest first."""
 
 _WORTH_A_THREAD = 1 << 24
-"""Multiplications below which a thread costs more than it saves."""
+"""Number of multiplications below which a thread costs more than it saves."""
 
 
 _CHUNK = 8192
-"""Points whose moments are summed apart; a multiple of the native tile."""
+"""Number of points per partial sum of moments; a multiple of the native tile."""
 
 
 class UnavailableError(Exception):
-    """Raised when there is no library, or none that fits."""
+    """Raised when the library is missing or doesn't fit."""
 
 
 def sources_hash() -> str:
-    """Return the hash of the C++ sources, which the library was given when it was built."""
+    """Return the hash of the C++ sources; the build stores it in the library."""
     digest = hashlib.sha256()
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.read_bytes())
@@ -59,23 +59,23 @@ def load() -> ctypes.CDLL:
     Raises
     ------
     UnavailableError
-        If it was not built, was built from other sources, or can't be loaded.
+        If the library was not built, was built from other sources, or can't be loaded.
     """
     if not LIBRARY.exists():
-        raise UnavailableError("not built: there was no C++ compiler when this was installed")
+        raise UnavailableError("not built: no C++ compiler was found at installation")
     try:
         library = ctypes.CDLL(str(LIBRARY))
         library.streamclust_sources.restype = ctypes.c_char_p
         built_from = library.streamclust_sources().decode()
     except (OSError, AttributeError) as error:
-        raise UnavailableError(f"cannot be loaded: {error}") from None
+        raise UnavailableError(f"can't be loaded: {error}") from None
     if built_from != sources_hash():
-        raise UnavailableError("built from other sources: install again")
+        raise UnavailableError("built from other sources: install streamclust again")
     return library
 
 
 def supported(library: ctypes.CDLL) -> tuple[str, ...]:
-    """Return the targets that were built and that this processor can run, the best first."""
+    """Return the built targets that this processor can run, the fastest first."""
     return tuple(
         target
         for target in TARGETS
@@ -93,7 +93,7 @@ class Native(native_seeding.NativeSeeding):
     library : ctypes.CDLL
     name : {'avx512vnni', 'avx512', 'avx2', 'baseline'}
     threads : int, default=1
-        The results don't depend on it.
+        The results don't depend on the number of threads.
     """
 
     library: ctypes.CDLL
@@ -110,7 +110,7 @@ class Native(native_seeding.NativeSeeding):
         return functions
 
     def _call(self, function: str, *arguments: Any) -> None:
-        """Call with the addresses of arrays, which the caller has made contiguous."""
+        """Call a function with the addresses of arrays, which must be contiguous."""
         values = [_address(a) if type(a) is np.ndarray else a for a in arguments]
         if self._functions[function](*values):
             raise MemoryError
@@ -125,7 +125,7 @@ class Native(native_seeding.NativeSeeding):
             arguments = (X[rows], end - start, C, *C.shape, labels[rows], sqdist[rows])
             self._call("assign", _single(X), *arguments)
 
-        self._share(part, len(X), C.size)
+        self._parallel_for(part, len(X), C.size)
         return Assigned(labels, sqdist)
 
     def squared_distances(self, X: Points, C: Array) -> Array:
@@ -139,7 +139,7 @@ class Native(native_seeding.NativeSeeding):
                 "squared_distances", _single(X), X[rows], end - start, C, *C.shape, out[rows]
             )
 
-        self._share(part, len(X), C.size)
+        self._parallel_for(part, len(X), C.size)
         return out
 
     def cluster_moments(
@@ -156,8 +156,8 @@ class Native(native_seeding.NativeSeeding):
             arguments = (X, w, labels, len(X), r, r.shape[1], low, high, weight, first)
             self._call("accumulate", _single(X), *arguments)
 
-        # By clusters, not by points: so each sum is taken in the order of the points.
-        self._share(part, len(r), X.size // len(r))
+        # Divided by clusters, not by points, so that each sum is in the order of the points.
+        self._parallel_for(part, len(r), X.size // len(r))
         return weight, first
 
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
@@ -207,7 +207,7 @@ class Native(native_seeding.NativeSeeding):
             arguments = (X[rows], end - start, *gaussians, out[rows])
             self._call("log_gaussians", _single(X), *arguments)
 
-        self._share(part, len(X), cholesky.size)
+        self._parallel_for(part, len(X), cholesky.size)
         return out
 
     def mixture_step(
@@ -239,15 +239,15 @@ class Native(native_seeding.NativeSeeding):
         return Moments(weight, first, second), float(log_likelihood[0])
 
     def _sum(self, part: Callable[[slice], tuple[Array, ...]], n: int) -> Sequence[Array]:
-        """Add up what `part` gives for each chunk of 0 .. n, in the order of the chunks."""
+        """Return the sum of `part` over chunks of 0 .. n, in the order of the chunks."""
         chunks = [slice(start, start + _CHUNK) for start in range(0, max(n, 1), _CHUNK)]
         if self.threads == 1 or len(chunks) == 1:
             return _total(map(part, chunks))
         with ThreadPoolExecutor(self.threads) as pool:
             return _total(pool.map(part, chunks))
 
-    def _share(self, part: Callable[[int, int], None], n: int, cost: int) -> None:
-        """Call `part` for ranges that make up 0 .. n, in threads if the work is worth it."""
+    def _parallel_for(self, part: Callable[[int, int], None], n: int, cost: int) -> None:
+        """Call `part` for ranges that cover 0 .. n, in threads if the work is worth it."""
         threads = min(self.threads, n, 1 + n * cost // _WORTH_A_THREAD)
         if threads <= 1:
             part(0, n)
@@ -269,7 +269,7 @@ def _total(parts: Iterable[tuple[Array, ...]]) -> Sequence[Array]:
 def _gaussians(
     log_weights: Array, means: Array, root: Array, kind: CovarianceType
 ) -> tuple[NDArray[Any] | int, ...]:
-    """Return the components as C takes them; spherical ones as diagonal."""
+    """Return the components as arguments for C; spherical ones as diagonal."""
     K, D = means.shape
     if kind == "spherical":
         root = np.repeat(root[:, None], D, axis=1)
@@ -283,7 +283,7 @@ def _gaussians(
 def _address(a: NDArray[Any], first_byte: Any = ctypes.c_char.from_buffer) -> int:
     try:
         return ctypes.addressof(first_byte(a))
-    except (TypeError, ValueError):  # it is read-only or empty: a way that takes five times as long
+    except (TypeError, ValueError):  # read-only or empty; this takes five times as long
         return int(a.__array_interface__["data"][0])
 
 
@@ -292,7 +292,7 @@ def _single(X: Points) -> bool:
 
 
 def _points(X: Points, places: Array) -> Points:
-    """Return `X` as C reads it: a wrong shape may not get as far as that."""
+    """Return `X` as C reads it; refuse wrong shapes, which would make C read other memory."""
     if X.ndim != 2 or places.ndim != 2 or X.shape[1] != places.shape[1] or not len(places):
         raise ValueError(f"shapes {X.shape} and {places.shape} don't fit: expected (N, D), (K, D)")
     if _single(X):
@@ -327,4 +327,4 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
 """As in src/kernels.cpp."""
 
 _STEP = struct.Struct("12q")
-"""The arguments of a K-means step: one by one, ctypes takes longer than a small step does."""
+"""The arguments of a K-means step, packed: conversions by ctypes take longer than a small step."""

@@ -1,4 +1,4 @@
-"""The searches of K-means' seeding in C++, a call each; see src/seeding.hpp."""
+"""The searches of K-means seeding in C++, one call per search; see src/seeding.hpp."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, Sequence[Any]] = {
 
 
 class NativeSeeding:
-    """What `Native` has of them."""
+    """The part of `Native` for seeding."""
 
     def _call(self, function: str, *arguments: Any) -> None:
         raise NotImplementedError
@@ -68,10 +68,10 @@ def _fit(X: Array, w: Array, C: Array) -> bool:
 
 
 def _check(fits: bool) -> None:
-    """Refuse what would lead native code outside of its arrays."""
+    """Refuse arguments with which native code would read or write other memory."""
     if not fits:
         raise ValueError(
-            "shapes of points, weights and centroids don't fit, or a label is no cluster"
+            "shapes of points, weights and centroids don't fit, or a label isn't a cluster"
         )
 
 

@@ -1,4 +1,4 @@
-"""What kernels return."""
+"""The results of kernels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ClusterSums(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """Numbers of the points that were drawn, (M,), in their order, and the chance of each, (M,)."""
+    """Indices of the drawn points, (M,), ascending, and the probability of each, (M,)."""
 
     picked: Labels
     probability: Array

@@ -1,10 +1,10 @@
-"""The kernels in NumPy: the reference, the fallback, and what every test compares with.
+"""The kernels in NumPy: the reference for tests, and the fallback without a native library.
 
-Points are worked through in tiles of a fixed number of rows and sums are taken in a fixed order,
-so that memory is bounded and the same call gives the same bits however many threads BLAS has.
-Where its rounding would show, BLAS is given products too small to be shared out among threads.
-(Up to 64 features, that is: LAPACK's factors of larger covariances may round by the number of
-threads.) Parameters and results are described in `streamclust.kernels`.
+Points are processed in tiles of a fixed number of rows, and sums are taken in a fixed order. So
+memory is bounded, and the bits of a result don't depend on the number of BLAS threads: products
+whose rounding would matter are too small for BLAS to divide among threads. This holds for up to 64
+features; LAPACK's factors of larger covariances may depend on the number of threads. Parameters and
+results are described in `streamclust.kernels`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, CovarianceType, Labels, Points
 
 _TILE_CELLS = 1 << 18
-"""Distances or densities that are held at a time: 2 MiB, so that a tile stays in cache."""
+"""Number of distances or densities per tile: 2 MiB, so that a tile stays in cache."""
 
 _ONE_THREAD = 1 << 18
-"""Multiplications in a matrix product up to which OpenBLAS works in one thread."""
+"""Number of multiplications in a product up to which OpenBLAS uses one thread."""
 
 _FARTHEST = 1e200
-"""Largest squared Mahalanobis distance: a point beyond it is as far from all components alike."""
+"""Largest squared Mahalanobis distance; larger ones are cut to this value."""
 
 
 def _tiles(n: int, K: int, D: int) -> Iterator[slice]:
@@ -47,7 +47,7 @@ def _pieces(n: int, D: int) -> Iterator[tuple[slice, slice]]:
 
 
 def squared_distances(X: Points, C: Array) -> Array:
-    """Add up the squares feature by feature, so that the order is the canonical one."""
+    """Add the squares feature by feature, which is the canonical order."""
     out = np.zeros((len(X), len(C)))
     for tile in _tiles(len(X), len(C), X.shape[1]):
         _canonical(X[tile].T[:, :, None], C.T[:, None, :], out[tile])
@@ -72,7 +72,7 @@ def moves(
 
 
 def assign(X: Points, centroids: Array) -> Assigned:
-    """Decide by a matrix product, and by canonical distances where its rounding could decide."""
+    """Compare by a matrix product, or by canonical distances where rounding could matter."""
     shift = centroids.mean(axis=0)
     C = centroids - shift
     c_sq = np.einsum("kd,kd->k", C, C)
@@ -99,7 +99,7 @@ def _canonical(X: Points, C: Array, total: Array) -> Array:
 
 
 def _nearest(T: Array, C: Array, c_sq: Array) -> tuple[Labels, Labels]:
-    """Return the argmin, and the rows of `T` where rounding could have decided it."""
+    """Return the argmin, and the rows of `T` where rounding could change it."""
     partial = T @ (-2.0 * C.T)
     partial += c_sq
     best = partial.argmin(axis=1)
@@ -122,7 +122,7 @@ def _decide(X: Points, C: Array, rows: Labels, best: Labels) -> None:
 
 
 def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
-    """Add up in the order of the points."""
+    """Add in the order of the points."""
     K, D = reference.shape
     weighted = w[:, None] * (X - reference[labels])
     cells = labels[:, None] * D + np.arange(D)
@@ -132,7 +132,7 @@ def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tu
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
-    """Assign, then add up; the inertia in eight lanes, point n in lane n mod 8."""
+    """Assign, then add; the inertia in eight lanes, point n in lane n mod 8."""
     assigned = assign(X, centroids)
     weight, first = cluster_moments(X, w, assigned.labels, centroids)
     lanes = np.bincount(np.arange(len(X)) % 8, weights=w * assigned.sqdist, minlength=8)
@@ -140,7 +140,7 @@ def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
-    """Sum in the order of the points; the first of the likeliest where the grid falls on none."""
+    """Sum in the order of the points; if the grid picks none, return the most probable point."""
     labels, sqdist = assigned
     if not len(w):
         return Sampled(np.empty(0, np.intp), np.empty(0))
@@ -158,22 +158,22 @@ def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: fl
 
 
 def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType) -> Array:
-    """Whiten by one component after the other."""
+    """Whiten the differences, one component after the other."""
     K, D = means.shape
     out = np.empty((len(X), K))
     for k in range(K):
         root = cholesky if kind == "tied" else cholesky[k]
         whitened, log_det = _WHITEN[kind](X - means[k], root)
-        # fmin: overflow in the middle of the sum may have left NaN, which is as far.
+        # fmin: NaN, from an overflow within the sum, is as far as `_FARTHEST`.
         distance = np.fmin(np.einsum("nd,nd->n", whitened, whitened), _FARTHEST)
         out[:, k] = -0.5 * (distance + D * np.log(2.0 * np.pi)) - log_det
     return out
 
 
 def _whiten_matrix(difference: Array, root: Array) -> tuple[Array, float]:
-    from scipy.linalg.lapack import dtrtri  # late: it takes longer than all else to import
+    from scipy.linalg.lapack import dtrtri  # late: the slowest import of all
 
-    inverse = dtrtri(root, lower=1)[0]  # of a triangle: as accurate as solving with it
+    inverse = dtrtri(root, lower=1)[0]  # of a triangle: as accurate as solving
     whitened = np.empty_like(difference)
     for rows, panel in _pieces(*difference.shape):
         whitened[rows, panel] = difference[rows] @ inverse[panel].T
@@ -200,7 +200,7 @@ _WHITEN: dict[str, Callable[[Array, Array], tuple[Array, float]]] = {
 def normalise(joint: Array) -> tuple[Array, Array]:
     """Return responsibilities gamma_nk, shape (N, K), and log sum_k exp(joint_nk), shape (N,).
 
-    The rows of gamma sum to one however large |joint| is; -inf in single components is fine.
+    The rows of gamma sum to one for any |joint|. Single components may be -inf.
     """
     top = joint.max(axis=1)
     shares = np.exp(joint - top[:, None])
@@ -244,7 +244,7 @@ def _scatter_matrix(scaled: Array, difference: Array) -> Array:
     out = np.zeros((D, D))
     for rows, panel in _pieces(*difference.shape):
         out[:, panel] += scaled[rows].T @ difference[rows, panel]
-    return 0.5 * (out + out.T)  # the two triangles are rounded differently
+    return 0.5 * (out + out.T)  # the two triangles differ by rounding
 
 
 _SCATTER: dict[str, Callable[[Array, Array], Array]] = {

@@ -1,6 +1,6 @@
-"""The searches of K-means' seeding in NumPy; see `streamclust.kernels` and src/seeding.hpp.
+"""The searches of K-means seeding in NumPy; see `streamclust.kernels` and src/seeding.hpp.
 
-Every sum is taken in the order of the points.
+All sums are taken in the order of the points.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     Distances = Callable[[Array, Array], Array]
 
 SWAP_ROUNDING = 1e-9
-"""Share of J that a swap has to gain: less may be rounding."""
+"""Least gain of a swap relative to J; a smaller gain may be a rounding error."""
 
 MOVE_ROUNDING = 1e-12
-"""Share of J that a move has to gain: less may be rounding. Also of a cluster's weight."""
+"""Least gain of a move relative to J, and least rest of a cluster's weight; see above."""
 
 _CELLS = 1 << 18
-"""Distances that are held at a time while all centroids are looked at."""
+"""Largest number of distances in memory."""
 
 
 def plusplus(distances: Distances, X: Array, w: Array, K: int, uniform: Array) -> Labels:
     """See `streamclust.kernels.plusplus`."""
     chosen: list[int] = []
-    cost = w  # the first one is drawn by weight alone
+    cost = w  # the first point is drawn by weight alone
     nearest = np.full(len(X), np.inf)
     for draws in [uniform[:1], *np.split(uniform[1:], max(1, K - 1))][:K]:
         if not np.any(cost > 0.0):
@@ -71,7 +71,7 @@ def swaps(distances: Distances, X: Array, w: Array, centroids: Array, uniform: A
 
 @dataclass(frozen=True, eq=False)
 class _Near:
-    """Each point's nearest and second nearest centroid and the squared distances, all (N,)."""
+    """Nearest and second nearest centroid of each point, and the squared distances, all (N,)."""
 
     first: Labels
     d1: Array
@@ -104,19 +104,19 @@ def _after_swaps(near: _Near, w: Array, distance: Array, K: int) -> Array:
 def _swapped(
     distances: Distances, near: _Near, X: Array, centroids: Array, k: int, distance: Array
 ) -> _Near:
-    """Return the nearest two once centroid `k` has moved to where `distance` is from."""
+    """Return the two nearest after centroid `k` has moved; `distance` (N,) is to its new place."""
     first, d1 = near.first.copy(), near.d1.copy()
     second, d2 = near.second.copy(), near.d2.copy()
-    bereft = (first == k) | (second == k)
-    nearer = ~bereft & (distance < d1)
+    orphaned = (first == k) | (second == k)
+    nearer = ~orphaned & (distance < d1)
     second[nearer], d2[nearer] = first[nearer], d1[nearer]
     first[nearer], d1[nearer] = k, distance[nearer]
-    between = ~bereft & ~nearer & (distance < d2)
+    between = ~orphaned & ~nearer & (distance < d2)
     second[between], d2[between] = k, distance[between]
-    if bereft.any():
-        again = _two_nearest(distances, X[bereft], centroids)
-        first[bereft], d1[bereft] = again.first, again.d1
-        second[bereft], d2[bereft] = again.second, again.d2
+    if orphaned.any():
+        again = _two_nearest(distances, X[orphaned], centroids)
+        first[orphaned], d1[orphaned] = again.first, again.d1
+        second[orphaned], d2[orphaned] = again.second, again.d2
     return _Near(first, d1, second, d2)
 
 
@@ -132,7 +132,7 @@ def moves(
         distance = distances(X[part], centroids)
         rows, own, m = np.arange(len(distance)), labels[part], w[part]
         d_own, rest = distance[rows, own], weight[own] - m
-        shared = rest > MOVE_ROUNDING * weight[own]  # else the point is its cluster
+        shared = rest > MOVE_ROUNDING * weight[own]  # else the point is the whole cluster
         leaving = np.zeros(len(distance))
         np.divide(m * weight[own] * d_own, rest, out=leaving, where=shared)
         entering = distance * (m[:, None] * weight / (weight + m[:, None]))

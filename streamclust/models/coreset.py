@@ -1,13 +1,13 @@
-"""A coreset: weighted points that stand for the whole stream, in bounded memory.
+"""A coreset: weighted points that represent the whole stream, in bounded memory.
 
-    coreset <- condense(join(fade(coreset, lam), batch), size)
+    coreset <- reduce_coreset(join(decay(coreset, lam), batch), size)
 
-Any set of centroids has nearly the same cost on the coreset as on the stream, so a fit of the one
-is nearly a fit of the other. A point is kept with a probability proportional to its sensitivity,
-the largest share of the cost that it can have (Feldman & Langberg 2011; Bachem, Lucic & Krause
-2017), and its weight grows by the inverse. Condensing a union of coresets gives a coreset again
-(merge and reduce; Har-Peled & Mazumdar 2004). The bound holds for Gaussian mixtures too (Lucic,
-Faulkner, Krause & Feldman 2018).
+Any set of centroids has nearly the same cost on the coreset as on the stream, so a fit to the
+coreset is nearly a fit to the stream. A point is kept with a probability proportional to its
+sensitivity, the largest part of the cost that it can have (Feldman & Langberg 2011; Bachem, Lucic &
+Krause 2017), and its weight is divided by this probability. The reduction of a union of coresets is
+a coreset again (merge and reduce; Har-Peled & Mazumdar 2004). The bound holds for Gaussian mixtures
+too (Lucic, Faulkner, Krause & Feldman 2018).
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust import kernels
-from streamclust.arrays import Array, Labels, Points
+from streamclust.arrays import Array, Labels, Points, short_repr
 
 CHUNK = 4096
-"""Points gathered, at most, before the coreset is condensed again."""
+"""Number of new points after which the coreset is reduced again."""
 
 _SIZE = 8000
 _SIZE_PER_COMPONENT = 100
 _CELLS = 1 << 20
-"""Numbers in a coreset of the default size, at most: 8 MiB."""
+"""Largest M * D of the default size: 8 MiB."""
 
 _EFFORT = 1 << 25
-"""Products of coordinates, M K D a pass, that solving it may take."""
+"""Largest M * K * D of the default size: products of coordinates per pass of a fit."""
 
 _FEWEST_PER_COMPONENT = 20
-"""With fewer points a component, a fit of the coreset says little about the stream."""
+"""With fewer points per component, a fit of the coreset is a poor fit of the stream."""
 
 _SHARE = 4.0
-"""How many times as many points of a batch are remembered as the coreset will have of it."""
+"""Number of points kept of a batch, relative to the number that the reduced coreset will keep."""
 
 _FADED = 2.0**-50
-"""Weight, in the largest, below which a point no longer counts."""
+"""Weight relative to the largest, below which a point is dropped."""
 
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
 _STRATA = 8
-"""Features whose signs tell directions apart."""
+"""Number of features whose signs distinguish directions."""
 
 _SOME = 1000
-"""Points, at least, by which these features are chosen."""
+"""Least number of points for the choice of these features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,9 @@ class Coreset:
     X: Array = field(default_factory=lambda: np.empty((0, 0)))
     w: Array = field(default_factory=lambda: np.empty(0))
 
+    def __repr__(self) -> str:
+        return short_repr(self, points=len(self.w), mass=self.mass)
+
     @property
     def mass(self) -> float:
         """Total weight, in points."""
@@ -71,10 +74,9 @@ class Coreset:
 
 
 def default_size(n_components: int, n_features: int) -> int:
-    """Return M: 8,000 or 100 K, whichever is more, within bounds; 0 means none.
+    """Return M = min(max(8000, 100 K), 2^20 / D, 2^25 / (K D)); 0 stands for no coreset.
 
-    M D is at most 2^20 and M K D at most 2^25. None is kept where a component would have fewer
-    than 20 points.
+    The result is 0 if M is below 20 K, that is, 20 points per component.
     """
     size = max(_SIZE, _SIZE_PER_COMPONENT * n_components)
     size = min(size, _CELLS // n_features, _EFFORT // (n_components * n_features))
@@ -84,7 +86,7 @@ def default_size(n_components: int, n_features: int) -> int:
 def join(a: Coreset, b: Coreset) -> Coreset:
     """Return a coreset of both streams: the points of `a`, then those of `b`.
 
-    Points that count less than 2^-50 of the heaviest one are left out.
+    Points whose weight is below 2^-50 of the largest are dropped.
     """
     if not len(a.w) or not len(b.w):
         return b if len(b.w) else a
@@ -93,7 +95,7 @@ def join(a: Coreset, b: Coreset) -> Coreset:
     )
 
 
-def fade(coreset: Coreset, lam: float) -> Coreset:
+def decay(coreset: Coreset, lam: float) -> Coreset:
     """Return the coreset with each weight multiplied by `lam`, as `stats.decay` does."""
     if lam == 1.0 or not len(coreset.w):
         return coreset
@@ -105,20 +107,20 @@ def _counting(coreset: Coreset) -> Coreset:
     return coreset if kept.all() else Coreset(coreset.X[kept], coreset.w[kept])
 
 
-def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator) -> Coreset:
+def reduce_coreset(coreset: Coreset, means: Array, size: int, rng: np.random.Generator) -> Coreset:
     """Return at most `size` points with the same total weight.
 
-    The sensitivity of a point, with respect to the cost under `means`, is bounded by its share of
-    the cost plus its share of its cluster's weight (Bachem et al. 2017, lemma 2). The sample is
-    systematic: points lie on a line, cluster by cluster and direction by direction, each as long as
-    its probability, and a grid with a random start picks them. So every neighbourhood has the
-    number of points that is due to it, to within one, and a point that is due more than once is
-    kept as it is.
+    The sensitivity of a point, with respect to the cost under `means`, is at most its part of the
+    cost plus its part of its cluster's weight (Bachem et al. 2017, lemma 2). The sample is
+    systematic: intervals as long as the points' probabilities are put on a line, cluster by cluster
+    and direction by direction, and a grid with a random start picks points. So the number of points
+    picked from a neighbourhood differs from its expectation by less than one. A point of
+    probability 1 keeps its weight.
 
     Parameters
     ----------
     coreset : Coreset
-        Of positive weights.
+        Points of positive weight.
     means : array of shape (K, D)
         A rough solution, such as the live one.
     size : int
@@ -134,7 +136,7 @@ def condense(coreset: Coreset, means: Array, size: int, rng: np.random.Generator
     return Coreset(coreset.X.take(picked, axis=0), w * (coreset.mass / w.sum()))
 
 
-def thin(
+def subsample(
     X: Points,
     w: Array,
     assigned: kernels.Assigned,
@@ -143,11 +145,12 @@ def thin(
     size: int,
     rng: np.random.Generator,
 ) -> Coreset:
-    """Return what need be remembered of a batch that joins points of weight `mass`.
+    """Return a sample of a batch that joins points of total weight `mass`.
 
-    A coreset of `size` points will have about `size` times the batch's share of all mass from it;
-    four times as many leave little to a second sampling, and of a long stream nearly every point
-    can be left out at once. The sample is systematic in the order of the stream.
+    The reduced coreset of `size` points will keep about n = `size` * batch weight / total weight
+    points of the batch. The sample has 4 n points, so that the second sampling adds little error.
+    For a long stream, nearly all points of a batch are dropped here. The sample is systematic in
+    the order of the stream.
 
     Parameters
     ----------
@@ -155,7 +158,7 @@ def thin(
     w : array of shape (N,)
         Positive weights.
     assigned : Assigned
-        Each point's cluster, of `n_clusters`, and its squared distance.
+        Cluster and squared distance of each point.
     mass : float
     n_clusters : int
     size : int
@@ -172,21 +175,21 @@ def thin(
 
 
 def _ticked(probability: Array, rng: np.random.Generator) -> Labels:
-    """Return a systematic sample, at least one: where a grid falls on lengths laid in a row."""
+    """Return a systematic sample, at least one index: a grid picks from intervals on a line."""
     ticks = np.floor(np.cumsum(probability) + rng.random())
     picked = np.flatnonzero(np.diff(ticks, prepend=0.0))
     return picked if len(picked) else np.array([probability.argmax()])
 
 
 def effective_size(coreset: Coreset, means: Array) -> float:
-    """Return the number of points of equal say that the coreset is as good as.
+    """Return the effective sample size of the coreset (Kish 1965).
 
-    That is (sum s)^2 / sum s^2 (Kish 1965) with the weights as s, as for points of the stream that
-    only faded, or with the sensitivities, which condensing makes equal: whichever is more.
+    This is the larger value of (sum s)^2 / sum s^2 for two choices of s: the weights, right for
+    points of the stream that only decayed, and the sensitivities, which a reduction makes equal.
     """
     labels, sqdist = kernels.assign(coreset.X, means)
-    says = (coreset.w, _sensitivity(coreset.w, labels, sqdist, len(means)))
-    return max(float((s / s.max()).sum() ** 2 / ((s / s.max()) ** 2).sum()) for s in says)
+    shares = (coreset.w, _sensitivity(coreset.w, labels, sqdist, len(means)))
+    return max(float((s / s.max()).sum() ** 2 / ((s / s.max()) ** 2).sum()) for s in shares)
 
 
 def _sensitivity(w: Array, labels: Labels, sqdist: Array, K: int) -> Array:
@@ -198,7 +201,7 @@ def _sensitivity(w: Array, labels: Labels, sqdist: Array, K: int) -> Array:
 
 
 def _inclusion(share: Array, size: int) -> Array:
-    """Return probabilities min(1, tau share_n) with the sum `size`, fewer than there are points."""
+    """Return probabilities min(1, tau share_n) that sum to `size`, which is less than N."""
     descending = np.sort(share)[::-1]
     rest = np.cumsum(descending[::-1])[::-1]
     sure = np.arange(len(share))
@@ -214,7 +217,7 @@ def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Ar
     above = np.zeros((len(labels), _STRATA), np.bool_)
     middle = means.take(widest, axis=1).take(labels, axis=0)
     np.greater(coreset.X.take(widest, axis=1), middle, out=above[:, : len(widest)])
-    direction = np.packbits(above.ravel(), bitorder="little")  # by rows it would be slower
+    direction = np.packbits(above.ravel(), bitorder="little")  # by rows: slower
     order = _sorted(_coarse(sqdist), 1 << 16)
     for key, size in ((direction, 1 << _STRATA), (labels, len(means))):
         order = order[_sorted(key[order], size)]
@@ -222,7 +225,7 @@ def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Ar
 
 
 def _widest(coreset: Coreset, labels: Labels, means: Array) -> Labels:
-    """Return the features in which points lie farthest from their means, as some of them tell."""
+    """Return the features with the largest deviations from the means, from some of the points."""
     some = slice(None, None, max(1, len(labels) // _SOME))
     offset = coreset.X[some] - means[labels[some]]
     spread = np.einsum("n,nd,nd->d", coreset.w[some], offset, offset)
@@ -230,11 +233,11 @@ def _widest(coreset: Coreset, labels: Labels, means: Array) -> Labels:
 
 
 def _coarse(sqdist: Array) -> NDArray[np.uint16]:
-    """Return numbers in the order of the distances, to within a hundredth of each."""
+    """Return integers in the order of the distances, exact to 1 %."""
     share = (sqdist / max(float(sqdist.max()), _SMALLEST)).astype(np.float32)
     return (share.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
 
 
 def _sorted(keys: NDArray[Any], size: int) -> Labels:
-    """Return the stable order of integers below `size`: of short ones it takes linear time."""
+    """Return the stable order of integers below `size`, in linear time for short integers."""
     return np.argsort(keys.astype(np.min_scalar_type(size - 1)), kind="stable")

@@ -1,4 +1,4 @@
-"""The four shapes of a covariance, and what a mixture does with each: one table, no if-chains."""
+"""The four covariance types and their operations, in one table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Covariance(Protocol):
         """Return the shape of the array that holds all covariances."""
 
     def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
-        """Return covariances from second moments about the means; `otherwise` without mass."""
+        """Return covariances from second moments about the means; without mass, `otherwise`."""
 
     def inner_variance(self, second: Array, D: int) -> Array:
         """Return the summed squared deviations from the means, by feature, shape (D,)."""
@@ -30,8 +30,8 @@ class Covariance(Protocol):
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         """Return `covariances` with a floor added to their diagonals.
 
-        `floor` is (D,), or (K, D) where components have floors of their own; a tied covariance
-        takes the average of those.
+        `floor` is (D,), or (K, D) with one floor per component; a tied covariance uses the
+        average of those.
         """
 
     def root(self, covariances: Array) -> Array:
@@ -41,7 +41,7 @@ class Covariance(Protocol):
         """Return the second moments about the means that `covariances` imply."""
 
     def stretched(self, covariances: Array, scale: Array) -> Array:
-        """Return the covariances of scale z, for covariances of z and a scale a feature, (D,)."""
+        """Return the covariances of scale * z from the covariances of z; `scale` is (D,)."""
 
     def inertia(self, second: Array, weight: Array) -> Array:
         """Return each component's mass times its variance along its widest axis, shape (K,).
@@ -52,15 +52,15 @@ class Covariance(Protocol):
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
     ) -> tuple[Array, Array]:
-        """Split component `heavy` along its widest axis, the half of it going to `light`.
+        """Split component `heavy` along its widest axis; one half replaces `light`.
 
-        `second` is about the means and `weight` (K,) the mass before the split. Returns the second
-        moments with both halves in place, and the move d (D,): the halves' means lie at +d, -d.
+        `second` is about the means; `weight` (K,) is the mass before the split. Return the second
+        moments of all components after the split, and d (D,): the halves' means lie at +d and -d.
         """
 
 
 HALF_NORMAL = float(np.sqrt(2.0 / np.pi))
-"""Mean of |z| for a standard normal z: where the centre of either half of a Gaussian lies."""
+"""Mean of |z| for a standard normal z: the distance of a half's mean from the centre."""
 
 
 def _safe(weight: Array, covariances: Array, otherwise: Array) -> Array:
@@ -79,9 +79,9 @@ def _diagonal(floor: Array) -> Array:
 def _widest_axis(covariance: Array) -> Array:
     """Return the axis of the largest eigenvalue, one standard deviation long.
 
-    C v / sqrt(v^T C v) is that for an eigenvector v, and unlike sqrt(lambda) v it leaves
-    C - d d^T without negative eigenvalues also where rounding has hit v: in features that
-    never vary, or in units far smaller than the others'.
+    For an eigenvector v, it is d = C v / sqrt(v^T C v). Unlike sqrt(lambda) v, this form leaves
+    C - d d^T without negative eigenvalues if v has rounding errors: for features that never vary,
+    or whose units are far smaller than the others'.
     """
     vector = np.linalg.eigh(covariance)[1][:, -1]
     spread = covariance @ vector
@@ -98,13 +98,13 @@ def symmetric(covariances: Array) -> Array:
     Raises
     ------
     DataError
-        If they differ from their transposes by more than 1e-9 of the standard deviations.
+        If they differ from their transposes by more than 1e-9 standard deviations.
     """
     transposed = covariances.swapaxes(-1, -2)
     deviations = np.sqrt(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
     scale = deviations[..., :, None] * deviations[..., None, :]
     if (np.abs(covariances - transposed) > 1e-9 * scale).any():
-        raise DataError("covariances are not symmetric; give each pair of features one value")
+        raise DataError("covariances are not symmetric; both values of a pair must be equal")
     return np.asarray(0.5 * (covariances + transposed))
 
 
@@ -187,7 +187,7 @@ class _Tied:
         return covariances * np.outer(scale, scale)
 
     def inertia(self, second: Array, weight: Array) -> Array:
-        return weight  # they all have the same covariance
+        return weight  # all components have the same covariance
 
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
@@ -260,7 +260,9 @@ class _Spherical:
 
     def stretched(self, covariances: Array, scale: Array) -> Array:
         if (scale != scale[0]).any():
-            raise DataError("spherical covariances don't stay so under several scales; take diag")
+            raise DataError(
+                "spherical covariances don't stay spherical under several scales; use diag"
+            )
         return np.asarray(covariances * scale[0] ** 2)
 
     def inertia(self, second: Array, weight: Array) -> Array:
@@ -269,7 +271,7 @@ class _Spherical:
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
     ) -> tuple[Array, Array]:
-        # A sphere has no widest axis; the turn of the axes keeps several splits apart.
+        # A sphere has no widest axis. Different axes keep several splits apart.
         d = np.zeros(D)
         d[light % D] = HALF_NORMAL * np.sqrt(max(second[heavy], 0.0) / weight[heavy])
         second = second.copy()

@@ -1,4 +1,4 @@
-"""How good a model is, in the usual figures: J, log-likelihood, AIC, BIC, silhouette."""
+"""Criteria for models: log-likelihood, AIC, BIC and silhouette."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Criteria:
-    """A model's log-likelihood, and what it is worth given its number of free parameters.
+    """A model's log-likelihood, and the criteria that also count its free parameters.
 
     Parameters
     ----------
     log_likelihood : float
-        Of all points, in nats.
+        Log-likelihood of all points, in nats.
     parameters : int
     aic, bic : float
         -2 L + 2 p (Akaike 1974) and -2 L + p log n (Schwarz 1978); lower is better.
@@ -32,7 +32,7 @@ class Criteria:
 
 
 def criteria(log_likelihood: float, parameters: int, n: float) -> Criteria:
-    """Return both criteria of a log-likelihood of `n` points (their total weight)."""
+    """Return the criteria for a log-likelihood of points of total weight `n`."""
     twice = -2.0 * log_likelihood
     return Criteria(
         log_likelihood,
@@ -45,13 +45,14 @@ def criteria(log_likelihood: float, parameters: int, n: float) -> Criteria:
 def kmeans_log_likelihood(stats: Stats) -> float:
     """Return the log-likelihood of hard-assigned points under equal spherical Gaussians.
 
-    The variance is its maximum-likelihood estimate J / (n D), the mixing weights are the clusters'
-    shares (the classification likelihood; Celeux & Govaert 1992). It is infinite where J is 0.
+    The variance is its maximum-likelihood estimate J / (n D); the mixing weights are the relative
+    cluster sizes (the classification likelihood; Celeux & Govaert 1992). The result is infinite
+    if J is 0.
 
     Parameters
     ----------
     stats : Stats
-        Of K-means, under its centroids.
+        Statistics of K-means under its centroids.
     """
     n, D = stats.count, stats.first.shape[1]
     if not stats.objective > 0.0:
@@ -63,12 +64,12 @@ def kmeans_log_likelihood(stats: Stats) -> float:
 
 
 def kmeans_parameters(K: int, D: int) -> int:
-    """Return the free parameters of that model: centroids, shares, one variance."""
+    """Return the number of free parameters of K-means: centroids, mixing weights, one variance."""
     return K * D + (K - 1) + 1
 
 
 def mixture_parameters(K: int, D: int, covariance_type: str) -> int:
-    """Return the free parameters of a Gaussian mixture."""
+    """Return the number of free parameters of a Gaussian mixture."""
     matrix = D * (D + 1) // 2
     covariances = {"full": K * matrix, "tied": matrix, "diag": K * D, "spherical": K}
     return (K - 1) + K * D + covariances[covariance_type]
@@ -77,16 +78,16 @@ def mixture_parameters(K: int, D: int, covariance_type: str) -> int:
 def silhouette(X: Array, labels: Labels) -> float | None:
     """Return the mean silhouette (b - a) / max(a, b) of points (Rousseeuw 1987).
 
-    a is a point's mean Euclidean distance to the others of its cluster, b that to the points of
-    the nearest other cluster; a point alone in its cluster counts 0. It takes N^2 distances,
-    so give it a sample.
+    a is the mean Euclidean distance to the other points of the same cluster, b the mean distance
+    to the points of the nearest other cluster. A point alone in its cluster has the silhouette 0.
+    The function computes N^2 distances, so use it with a sample.
 
     Returns
     -------
     float or None
-        From -1 to 1, higher is better; None with fewer than two clusters that have points.
+        From -1 to 1, higher is better; None if fewer than two clusters have points.
     """
-    from scipy.spatial.distance import cdist  # late: a worker has no use for it
+    from scipy.spatial.distance import cdist  # late: a worker doesn't need it
 
     present, own = np.unique(labels, return_inverse=True)
     if len(present) < 2:

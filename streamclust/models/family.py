@@ -1,8 +1,9 @@
-"""What the streaming learner and the batch loop need of a family: the same verbs for both."""
+"""The interface of a model family: the streaming learner and the batch loop use the same verbs."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -18,109 +19,119 @@ if TYPE_CHECKING:
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
 
-P = TypeVar("P")
+
+class Params(Protocol):
+    """Parameters of a family: a frozen dataclass of arrays."""
+
+    @property
+    def means(self) -> Array:
+        """Means or centroids of the components, shape (K, D)."""
+
+
+P = TypeVar("P", bound=Params)
 T = TypeVar("T")
+F = TypeVar("F", bound="Family[Any]")
 
 
 class Family(Protocol[P]):
     """A mixture that is learned through additive sufficient statistics.
 
     Implementations are frozen dataclasses of hyperparameters; parameters are frozen dataclasses
-    of arrays (`P`) with an array or property `means` of shape (K, D). No method keeps points:
-    `m_step` sees statistics only. "Adding a family" in docs/architecture.md lists all places that
-    a new family needs.
+    of arrays (`P`). No method stores points: `m_step` uses statistics only. "Adding a family" in
+    docs/architecture.md lists all places that a new family needs.
     """
 
     kind: ClassVar[str]
-    """Name in config and metadata."""
+    """Name of the family in the configuration and in metadata."""
     objective: ClassVar[str]
-    """What `Stats.objective` sums: 'inertia' (lower is better) or 'log_likelihood' (higher)."""
+    """The sum in `Stats.objective`: 'inertia' (lower is better) or 'log_likelihood'."""
 
     @property
     def n_components(self) -> int:
-        """Number of components K; the largest, if K adapts."""
+        """Number of components K; the largest number if K adapts."""
 
     @property
     def fewest(self) -> int | None:
-        """The smallest K, if K adapts to the stream."""
+        """The smallest K if K adapts to the stream, else None."""
 
     def with_components(self, K: int) -> Family[P]:
         """Return the same family with a fixed number of components."""
 
     def size(self, params: P) -> int:
-        """Return the number of components that parameters have."""
+        """Return the number of components of the parameters."""
 
     def e_step(self, params: P, X: Array, w: Array) -> Stats:
         """Return the statistics of weighted points (N, D) under `params`, about its means."""
 
     def assigning_e_step(self, params: P, X: Points, w: Array) -> tuple[Stats, Assigned]:
-        """Return the same, and each point's nearest mean with its squared distance."""
+        """Return the same statistics, and each point's nearest mean and its squared distance."""
 
     def m_step(self, stats: Stats, params: P) -> P:
-        """Return the parameters that `stats` imply; a component of no mass keeps its own."""
+        """Return the parameters that `stats` imply; a component without mass stays as it is."""
 
     def map_step(self, stats: Stats, params: P, prior: Array) -> P:
-        """Return the m-step with the last parameters as the prior of what has too few points.
+        """Return the m-step, with the last parameters as the prior of components with few points.
 
-        `prior` (K,) is the weight that a component is brought to. A family without shapes has no
-        such prior.
+        `prior` (K,) is the weight of each component and its prior together. A family without
+        shapes has no prior.
         """
 
     def points_for_shape(self, n_features: int) -> float:
-        """Return how many points a component has to be worth to have a shape; 0 if it has none."""
+        """Return the number of points that a component's shape needs; 0 without shapes."""
 
     def spread(self, params: P) -> Array | None:
-        """Return the variance of each feature, (D,), that a floor is a share of; None without."""
+        """Return the variance of each feature, (D,), that the floor is relative to, or None."""
 
     def with_spread(self, params: P, spread: Array) -> P:
-        """Return parameters whose next m-step has a floor that is a share of `spread` (D,)."""
+        """Return parameters whose next m-step has a floor relative to `spread` (D,)."""
 
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:
-        """Give dying components new work; return the statistics and those that found some.
+        """Revive dying components; return the statistics and the revived components.
 
-        The batch `X`, `w` must already be part of `stats`, under its present reference.
+        The batch `X`, `w` must already be part of `stats`, under the current reference.
         """
 
     def check_spread(self, X: Array) -> None:
-        """Refuse points (N, D) that lie so close that the parameters of a fit would underflow."""
+        """Refuse points (N, D) so close to each other that the parameters would underflow."""
 
     def excess(self, params: P, other: P, stats: Stats) -> float:
-        """Return how much nearby `other` loses to `params` on the points that these fit.
+        """Return how much worse the nearby parameters `other` are than the optimum `params`.
 
-        In the units of `improvement`; to second order. `stats` are of such points.
+        The result is correct to second order, in the units of `improvement`. `stats` are the
+        statistics of points that `params` fit.
         """
 
     def reorder(self, params: P, order: Labels) -> P:
         """Return the parameters with component `order[k]` as component k; others are left out."""
 
     def match(self, params: P, onto: P) -> Labels:
-        """Return the order in which the components of `params` lie nearest to those of `onto`."""
+        """Return the order of `params` in which the components lie nearest to those of `onto`."""
 
     def prior_stats(self, params: P, weight: float) -> Stats:
-        """Return statistics whose m-step is `params`, as if from `weight` points a component."""
+        """Return statistics whose m-step is `params`, with `weight` points per component."""
 
     def loss(self, stats: Stats) -> float:
-        """Return the objective per point, signed so that lower is better."""
+        """Return the objective per point, with the sign for which lower is better."""
 
     def improvement(self, before: float, after: float) -> float:
-        """Return how much the loss fell, in the units of `tol`."""
+        """Return the fall of the loss, in the units of `tol`."""
 
     def in_units(self, params: P, scaling: Scaling) -> P:
-        """Return parameters that were learned from scaled points in the units of the data."""
+        """Return parameters of scaled points converted to the original units."""
 
     def loss_in_units(self, loss: float, scaling: Scaling) -> float:
-        """Return the loss of scaled points as that of the points under `in_units`."""
+        """Return the loss of scaled points converted to the loss under `in_units`."""
 
     def predict(self, params: P, X: Array) -> Labels:
         """Return each point's component, shape (N,)."""
 
     def score_points(self, params: P, X: Array) -> Array:
-        """Return each point's share of the objective, shape (N,)."""
+        """Return each point's contribution to the objective, shape (N,)."""
 
     def to_arrays(self, params: P) -> dict[str, Array]:
-        """Return the parameters by name, as they are published."""
+        """Return the parameters by their published names."""
 
     def from_arrays(self, arrays: Mapping[str, Array]) -> P:
         """Return validated parameters; the inverse of `to_arrays`."""
@@ -149,26 +160,50 @@ def by_kind(table: Mapping[str, T], kind: str, name: str) -> T:
         raise DataError(f"kind {kind!r} has no entry in {name}; known kinds: {known}") from None
 
 
-def as_range(name: str, most: int, fewest: int | None) -> tuple[int, int | None]:
-    """Return a number of components, or a range of them, as ints.
+def as_range(what: str, most: int, least: int | None) -> tuple[int, int | None]:
+    """Return a number of components, or the largest and the smallest number, as ints.
+
+    Parameters
+    ----------
+    what : {'clusters', 'components'}
+        The last part of both fields' names, for the error.
+    most : int
+    least : int or None
 
     Raises
     ------
     DataError
-        If they aren't integers with 1 <= fewest <= most.
+        If the numbers aren't integers with 1 <= least <= most.
     """
-    most = as_integer(name, most, 1)
-    if fewest is None:
+    most = as_integer(f"n_{what}", most, 1)
+    if least is None:
         return most, None
-    if not 1 <= (least := as_integer("fewest", fewest, -sys.maxsize)) <= most:
-        raise DataError(f"fewest is {fewest}; expected 1 to {name}, which is {most}")
-    return most, least
+    if not 1 <= (smallest := as_integer(f"min_{what}", least, -sys.maxsize)) <= most:
+        raise DataError(f"min_{what} is {least}; expected 1 to n_{what}, which is {most}")
+    return most, smallest
+
+
+_STORED_NAMES = {"min_clusters": "fewest", "min_components": "fewest"}
+"""Field of a family -> its name in stored models and states, where the two differ."""
+
+
+def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
+    """Return the kind and the hyperparameters of a family, by their names in stored models."""
+    values = {field.name: getattr(family, field.name) for field in fields(family)}  # type: ignore[arg-type]
+    stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}
+    return {**stored, "kind": family.kind}
+
+
+def from_hyperparameters(cls: type[F], stored: Mapping[str, Any]) -> F:
+    """Return the family of class `cls` with stored hyperparameters; other names are ignored."""
+    known = {_STORED_NAMES.get(field.name, field.name): field.name for field in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{known[name]: value for name, value in stored.items() if name in known})
 
 
 def usable(params: Any) -> bool:
-    """Return whether points can be scored under parameters of either family.
+    """Return whether points can be scored under these parameters.
 
-    It isn't so where a covariance is singular, or a sum was too large for a number.
+    This is false if a covariance is singular or a number is not finite.
     """
     try:
         root = getattr(params, "root", None)
@@ -178,7 +213,7 @@ def usable(params: Any) -> bool:
 
 
 def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...]) -> Array:
-    """Return `arrays[name]` as finite float64 of `shape` (None fits any size), or say why not."""
+    """Return `arrays[name]` as finite float64 of `shape` (None for any size), or raise an error."""
     if name not in arrays:
         raise DataError(f"{name} is missing; got {', '.join(sorted(arrays)) or 'nothing'}")
     try:
@@ -192,7 +227,7 @@ def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None,
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise DataError(f"{name} has shape {value.shape}; expected ({wanted})")
     if not value.size:
-        raise DataError(f"{name} has shape {value.shape}; expected some numbers")
+        raise DataError(f"{name} has shape {value.shape}; expected at least one number")
     if not np.isfinite(value).all():
         raise DataError(f"{name} holds NaN or infinity")
     return value

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from streamclust import kernels
+from streamclust.arrays import short_repr
 from streamclust.errors import DataError
-from streamclust.hyperparameters import as_number, check_choice, store
+from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array
 from streamclust.models.matching import match
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
     from streamclust.models.scaling import Scaling
 
 _ROUNDING = 1e-12
-"""Share of a component's own variance, as its floor, that rounding leaves a positive definite
-matrix; far below any floor that is meant."""
+"""Least floor relative to a component's own variance: with it, a rounded covariance stays positive
+definite. It is far below any useful `reg_covar`."""
 
 _MOVED = 64.0 * float(np.finfo(np.float64).eps)
-"""Share of the square of a mean's move, for each feature, that moments lose as they move along."""
+"""Rounding error of moments that follow a mean, relative to the square of the mean's move."""
 
 _FEWEST = 10.0
 
 _SMALLEST_SPREAD = 1e-140
-"""Largest range of a feature from which on covariances, and their floors, are normal numbers."""
+"""Least range of the features for which covariances and their floors are normal numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class MixtureParams:
         full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
     covariance_type : {'full', 'tied', 'diag', 'spherical'}
     spread : array of shape (D,), optional
-        The variance of each feature that the floor of the next m-step is a share of. It is part of
+        The variance of each feature; the floor of the next m-step is relative to it. It is part of
         the learner's state and not of a published model.
     """
 
@@ -60,6 +61,10 @@ class MixtureParams:
     covariance_type: CovarianceType
     spread: Array | None = None
 
+    def __repr__(self) -> str:
+        K, D = self.means.shape
+        return short_repr(self, K=K, D=D, covariance_type=self.covariance_type)
+
     @cached_property
     def root(self) -> Array:
         """Lower Cholesky factors of the covariances, or standard deviations."""
@@ -67,12 +72,13 @@ class MixtureParams:
 
     @cached_property
     def log_weights(self) -> Array:
-        """Log pi_k; -inf for a component of no weight."""
+        """Log pi_k; -inf for a component of weight 0."""
         out = np.full(len(self.weights), -np.inf)
         np.log(self.weights, out=out, where=self.weights > 0.0)
         return out
 
 
+@renamed(fewest="min_components")
 @dataclass(frozen=True)
 class GaussianMixture:
     """A Gaussian mixture with one of four covariance types (Bishop 2006, section 9.2).
@@ -81,34 +87,39 @@ class GaussianMixture:
     ----------
     n_components : int
         Number of components K, at least 1.
-    fewest : int, optional
-        Let K adapt to the stream, from this number to `n_components`; see
-        `streamclust.fitting.choose_k`.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
     reg_covar : float, default=1e-6
-        Added to each variance, in units of that feature's variance over all data, so that a
-        change of units changes nothing else. A few far points don't count in that variance
-        (`streamclust.models.spread.robust_variance`). A feature that never varies is given the
-        average variance of the features; if nothing varies, 1.
+        Floor added to each variance, relative to that feature's variance over all data, so that
+        the fit doesn't depend on the units. A few far points have little influence on that
+        variance (`streamclust.models.spread.robust_variance`). A feature that never varies gets
+        the average variance of the features, or 1 if no feature varies.
+    min_components : int, optional
+        Let K adapt to the stream, between this number and `n_components`; see
+        `streamclust.fitting.choose_k`.
     """
 
     n_components: int
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
-    fewest: int | None = None
+    min_components: int | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
 
     def __post_init__(self) -> None:
-        n_components, fewest = as_range("n_components", self.n_components, self.fewest)
+        n_components, least = as_range("components", self.n_components, self.min_components)
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
-        store(self, n_components=n_components, fewest=fewest, reg_covar=reg_covar)
+        store(self, n_components=n_components, min_components=least, reg_covar=reg_covar)
+
+    @property
+    def fewest(self) -> int | None:
+        """The smallest K if K adapts, else None: `min_components`, for both families alike."""
+        return self.min_components
 
     def with_components(self, K: int) -> GaussianMixture:
         """Return the same mixture with a fixed K."""
-        return replace(self, n_components=K, fewest=None)
+        return replace(self, n_components=K, min_components=None)
 
     def size(self, params: MixtureParams) -> int:
         """Return the number of components."""
@@ -121,9 +132,9 @@ class GaussianMixture:
     def of_labels(
         self, X: Array, w: Array, labels: Labels, means: Array, spread: Array | None
     ) -> MixtureParams:
-        """Return the mixture of labelled points; `means` (K, D) where there are none.
+        """Return the mixture of labelled points; a component without points keeps its mean.
 
-        `spread` (D,) is the variance of each feature that the floor is a share of.
+        `means` is (K, D). The floor is relative to `spread` (D,), the variance of each feature.
         """
         weighted = np.zeros((len(X), len(means)))
         weighted[np.arange(len(X)), labels] = w
@@ -133,7 +144,7 @@ class GaussianMixture:
         return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
 
     def e_step(self, params: MixtureParams, X: Points, w: Array) -> Stats:
-        """Return the responsibilities' moments about the means, and the log-likelihood."""
+        """Return the moments of the responsibilities about the means, and the log-likelihood."""
         moments, log_likelihood = kernels.mixture_step(
             X, w, params.log_weights, params.means, params.root, self.covariance_type
         )
@@ -142,7 +153,7 @@ class GaussianMixture:
     def assigning_e_step(
         self, params: MixtureParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
-        """Return the same, and each point's nearest mean."""
+        """Return the same statistics, and each point's nearest mean."""
         return self.e_step(params, X, w), kernels.assign(X, params.means)
 
     def _stats(
@@ -153,20 +164,19 @@ class GaussianMixture:
     def m_step(self, stats: Stats, params: MixtureParams) -> MixtureParams:
         """Return weights, means and covariances that maximise the expected log-likelihood.
 
-        A component whose points are all but equal, one far point or duplicates, has in no feature
-        more variance of its own than the floor. It takes the covariance that the others have on
-        average, if they have most of the mass: else it would be the more likely the lower the
-        floor is.
+        The variance of a component of nearly equal points (one far point, or duplicates) is below
+        the floor in every feature. Such a component gets the average covariance of the others if
+        the others have most of the mass. Otherwise its likelihood would rise without bound as the
+        floor falls.
 
-        The floor is a share of `params.spread`, or of the variance of the statistics where that is
-        not known. Where rounding could have cost a component more than this floor, because it is
-        very wide or its mean has moved very far, as with a far point in it, its floor is as high as
-        what rounding may have cost.
+        The floor is relative to `params.spread`, or to the variance of the statistics if `spread`
+        is None. Rounding can cost more than this floor if a component is very wide or its mean has
+        moved very far. Then the floor is as high as the possible rounding error.
         """
         return self._m_step(stats, params, np.ones(len(stats.weight)))
 
     def _m_step(self, stats: Stats, params: MixtureParams, share: Array) -> MixtureParams:
-        """Return the same, with a share (K,) of the floor for each component."""
+        """Return the m-step with a part of the floor, `share` (K,), for each component."""
         weight = np.where(stats.alive, stats.weight, 0.0)
         total = float(weight.sum())
         if total == 0.0:
@@ -199,18 +209,18 @@ class GaussianMixture:
     def map_step(self, stats: Stats, params: MixtureParams, prior: Array) -> MixtureParams:
         """Return the parameters of maximum posterior density, with the last ones as the prior.
 
-        That is the m-step of the statistics and of as many points of the last parameters as bring
-        each component to the weight `prior`. With the prior's weight nu_k = prior_k - n_k, a
-        component of weight n_k, mean m_k and scatter S_k about it gets (Gauvain & Lee 1994; the
-        prior is the normal inverse Wishart one of Fraley & Raftery 2007)
+        This is the m-step of the statistics together with additional points of the last
+        parameters, so many that each component has the weight `prior`. The prior has the weight
+        nu_k = prior_k - n_k. A component of weight n_k, mean m_k and scatter S_k about m_k gets
+        (Gauvain & Lee 1994; the prior is the normal inverse Wishart prior of Fraley & Raftery 2007)
 
             mu_k    = (n_k m_k + nu_k mu'_k) / (n_k + nu_k)
             Sigma_k = (S_k + nu_k Sigma'_k + n_k nu_k / (n_k + nu_k) d d^T) / (n_k + nu_k)
 
-        with d = m_k - mu'_k. The mixing weights get as many points as all components together
-        lack. A component that has the weight `prior` has no prior at all: nu_k = 0. Points that
-        lie no farther from the last mean than the floor, such as duplicates, say nothing about a
-        shape: a component of too few points keeps its covariance for them.
+        with d = m_k - mu'_k. The additional points count for the mixing weights too. A component
+        of at least the weight `prior` has no prior: nu_k = 0. A component of too few points keeps
+        its covariance if its points lie within the floor of the last mean, as duplicates do,
+        because such points have no information about a shape.
 
         Parameters
         ----------
@@ -218,7 +228,7 @@ class GaussianMixture:
         params : MixtureParams
             The last parameters, mu', Sigma' and pi'.
         prior : array of shape (K,)
-            Weight that each component is brought to.
+            Weight of each component together with its prior.
         """
         lacking = prior - stats.weight
         if not (lacking > 0.0).any():
@@ -247,10 +257,10 @@ class GaussianMixture:
         return replace(found, weights=weights / weights.sum())
 
     def points_for_shape(self, n_features: int) -> float:
-        """Return how many points a component has to be worth for its shape to be its own.
+        """Return the number of points that a component's covariance needs to be estimated alone.
 
-        Twice the D + 1 that a full covariance needs (D + K of all components for a tied one), and
-        at least 10, which leave a variance of Gaussian points a standard error of 45 %.
+        This is twice `points_needed`, and at least 10: the standard error of a variance of 10
+        Gaussian points is 45 %. All components of a tied mixture together need D + K points.
         """
         needed: float = self.points_needed(n_features)
         if self.covariance_type == "tied":
@@ -258,14 +268,14 @@ class GaussianMixture:
         return max(_FEWEST, 2.0 * needed)
 
     def spread(self, params: MixtureParams) -> Array | None:
-        """Return the variance of each feature that the floor is a share of, shape (D,)."""
+        """Return the variance of each feature, shape (D,), that the floor is relative to."""
         if params.spread is not None:
             return params.spread
         second = self._covariance.moment(params.covariances, params.weights)
         return self._variance(params.weights, params.means, second)
 
     def with_spread(self, params: MixtureParams, spread: Array) -> MixtureParams:
-        """Return parameters whose next m-step has a floor that is a share of `spread` (D,)."""
+        """Return parameters whose next m-step has a floor relative to `spread` (D,)."""
         return params if params.spread is spread else replace(params, spread=spread)
 
     def _variance(self, weight: Array, means: Array, second: Array) -> Array:
@@ -279,15 +289,15 @@ class GaussianMixture:
     def revive(
         self, stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
     ) -> tuple[Stats, tuple[int, ...]]:
-        """Split other components in favour of dying ones; see `models.reviving.split`."""
+        """Split wide components to replace dying ones; see `streamclust.models.revive.split`."""
         return split(stats, dying)
 
     def points_needed(self, n_features: int) -> int:
-        """Return how many points a covariance needs, so as not to be singular without its floor."""
+        """Return the least number of points with a nonsingular covariance without a floor."""
         return n_features + 1 if self.covariance_type == "full" else 2
 
     def excess(self, params: MixtureParams, other: MixtureParams, stats: Stats) -> float:
-        """Return sum_k pi_k KL(N_k || N'_k) + KL(pi || pi') to second order, by single features."""
+        """Return sum_k pi_k KL(N_k || N'_k) + KL(pi || pi') to second order, feature by feature."""
         shape = params.means.shape
         one, two = (self._covariance.variances(p.covariances, *shape) for p in (params, other))
         variance, weight = 0.5 * (one + two), 0.5 * (params.weights + other.weights)
@@ -323,13 +333,13 @@ class GaussianMixture:
         return replace(params, weights=weights, means=params.means[order], covariances=covariances)
 
     def match(self, params: MixtureParams, onto: MixtureParams) -> Labels:
-        """Return the order that moves the means of `onto` least, features at equal spread."""
+        """Return the order of `params` nearest to the means of `onto`, features at equal spread."""
         second = self._covariance.moment(onto.covariances, onto.weights)
         variance = self._covariance.inner_variance(second, onto.means.shape[1])
         return match(params.means, onto.means, np.sqrt(variance))
 
     def prior_stats(self, params: MixtureParams, weight: float) -> Stats:
-        """Return statistics of K times `weight` points, spread as the mixing weights say."""
+        """Return statistics of K * `weight` points, divided by the mixing weights."""
         mass = weight * len(params.weights) * params.weights
         moments = kernels.Moments(
             mass, np.zeros_like(params.means), self._covariance.moment(params.covariances, mass)
@@ -345,19 +355,19 @@ class GaussianMixture:
         return before - after
 
     def in_units(self, params: MixtureParams, scaling: Scaling) -> MixtureParams:
-        """Return the mixture of x = center + scale z; a mixture moves with the axes exactly.
+        """Return the mixture of x = center + scale z, exactly.
 
         Raises
         ------
         DataError
-            If the covariances are spherical, which they don't stay.
+            If the covariances are spherical and the scales differ.
         """
         covariances = self._covariance.stretched(params.covariances, scaling.scale)
         means = scaling.undo(params.means)
         return MixtureParams(params.weights, means, covariances, self.covariance_type)
 
     def loss_in_units(self, loss: float, scaling: Scaling) -> float:
-        """Return the negative log-likelihood per point x: that of z and the log volume."""
+        """Return the negative log-likelihood per point x: that per point z plus log |dx / dz|."""
         return loss + scaling.log_volume
 
     def log_joint(self, params: MixtureParams, X: Array) -> Array:
@@ -380,7 +390,7 @@ class GaussianMixture:
     def lower_bound(self, params: MixtureParams, X: Array, q: Array) -> float:
         """Return EM's lower bound on the log-likelihood, sum_nk q_nk (log joint_nk - log q_nk).
 
-        It equals the log-likelihood where q is the responsibilities, and lies below it elsewhere
+        The bound equals the log-likelihood if q is the responsibilities; otherwise it is lower
         (Bishop 2006, equation 9.71).
         """
         joint = self.log_joint(params, X)
@@ -390,7 +400,7 @@ class GaussianMixture:
     def sample(
         self, params: MixtureParams, n: int, rng: np.random.Generator
     ) -> tuple[Array, Labels]:
-        """Draw `n` points; return them, shape (n, D), and the components that they came from."""
+        """Draw `n` points; return the points, shape (n, D), and the component of each."""
         labels = rng.choice(len(params.weights), size=n, p=params.weights)
         noise = rng.standard_normal((n, params.means.shape[1]))
         root = params.root
@@ -439,5 +449,5 @@ class GaussianMixture:
 def _second_about(stats: Stats, means: Array) -> Array:
     second = recentre(stats, means).second
     if second is None:
-        raise DataError("a mixture needs statistics with second moments; these are of K-means")
+        raise DataError("a mixture needs statistics with second moments; got statistics of K-means")
     return second

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import square_unit
+from streamclust.arrays import short_repr, square_unit
 from streamclust.errors import DataError
-from streamclust.hyperparameters import store
+from streamclust.hyperparameters import renamed, store
 from streamclust.models.family import as_range, named_array
 from streamclust.models.matching import match
 from streamclust.models.revive import reseed
@@ -24,31 +24,36 @@ if TYPE_CHECKING:
     from streamclust.models.scaling import Scaling
 
 _UNDERFLOW = 2.0**-800
-"""Average squared distance below which single ones may have underflowed."""
+"""Average squared distance below which single squared distances may have underflowed."""
 
 
 @dataclass(frozen=True, eq=False)
 class KMeansParams:
     """Centroids u_k, shape (K, D), and the scale of each feature, (D,), if they have several.
 
-    With scales s the nearest centroid is that of the least sum_d ((x_d - u_kd) / s_d)^2. While it
-    learns, a model has none: its points are scaled before.
+    With scales s, the nearest centroid minimises sum_d ((x_d - u_kd) / s_d)^2. The parameters of a
+    learner have no scales, because the learner scales the points first.
     """
 
     centroids: Array
     scale: Array | None = None
 
+    def __repr__(self) -> str:
+        K, D = self.centroids.shape
+        return short_repr(self, K=K, D=D)
+
     @property
     def means(self) -> Array:
-        """The centroids, under the name that a mixture has for them."""
+        """The centroids, under the same name as the means of a mixture."""
         return self.centroids
 
     @cached_property
     def unit(self) -> float:
-        """What centroids are divided by to be compared; see `streamclust.arrays.square_unit`."""
+        """The divisor of centroids in comparisons; see `streamclust.arrays.square_unit`."""
         return square_unit(self.centroids)
 
 
+@renamed(fewest="min_clusters")
 @dataclass(frozen=True)
 class KMeans:
     """K-means with J = sum_n w_n min_k ||x_n - u_k||^2 (Lloyd 1982; MacQueen 1967).
@@ -57,25 +62,30 @@ class KMeans:
     ----------
     n_clusters : int
         Number of centroids K, at least 1.
-    fewest : int, optional
-        Let K adapt to the stream, from this number to `n_clusters`; see
+    min_clusters : int, optional
+        Let K adapt to the stream, between this number and `n_clusters`; see
         `streamclust.fitting.choose_k`.
     """
 
     n_clusters: int
-    fewest: int | None = None
+    min_clusters: int | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
 
     def __post_init__(self) -> None:
-        n_clusters, fewest = as_range("n_clusters", self.n_clusters, self.fewest)
-        store(self, n_clusters=n_clusters, fewest=fewest)
+        n_clusters, min_clusters = as_range("clusters", self.n_clusters, self.min_clusters)
+        store(self, n_clusters=n_clusters, min_clusters=min_clusters)
 
     @property
     def n_components(self) -> int:
-        """Number of clusters K; the largest, if K adapts."""
+        """Number of clusters K; the largest one if K adapts."""
         return self.n_clusters
+
+    @property
+    def fewest(self) -> int | None:
+        """The smallest K if K adapts, else None: `min_clusters`, for both families alike."""
+        return self.min_clusters
 
     def with_components(self, K: int) -> KMeans:
         """Return K-means with a fixed K."""
@@ -86,13 +96,13 @@ class KMeans:
         return len(params.centroids)
 
     def e_step(self, params: KMeansParams, X: Points, w: Array) -> Stats:
-        """Assign each point to its nearest centroid; return counts and sums about it."""
+        """Assign each point to its nearest centroid; return weights and first moments."""
         return self.assigning_e_step(params, X, w)[0]
 
     def assigning_e_step(
         self, params: KMeansParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
-        """Return the same, and the assignments."""
+        """Return the same statistics, and the assignments."""
         count = float(w.sum())
         sums = kernels.kmeans_step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
@@ -109,11 +119,11 @@ class KMeans:
         return stats, sums.assigned
 
     def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
-        """Move each centroid to its cluster's average; one of no mass stays where it is."""
+        """Move each centroid to the average of its cluster; without mass it stays."""
         return KMeansParams(stats.averages(otherwise=params.centroids))
 
     def map_step(self, stats: Stats, params: KMeansParams, prior: Array) -> KMeansParams:
-        """Return the m-step: a centroid needs no more than one point."""
+        """Return the m-step: one point is enough for a centroid, so there is no prior."""
         return self.m_step(stats, params)
 
     def points_for_shape(self, n_features: int) -> float:
@@ -121,11 +131,11 @@ class KMeans:
         return 0.0
 
     def spread(self, params: KMeansParams) -> Array | None:
-        """Return None: there is no floor."""
+        """Return None: K-means has no floor."""
         return None
 
     def with_spread(self, params: KMeansParams, spread: Array) -> KMeansParams:
-        """Return `params`: there is no floor."""
+        """Return `params`: K-means has no floor."""
         return params
 
     def revive(
@@ -148,7 +158,7 @@ class KMeans:
         return KMeansParams(params.centroids[order], params.scale)
 
     def match(self, params: KMeansParams, onto: KMeansParams) -> Labels:
-        """Return the order that moves the centroids of `onto` least."""
+        """Return the order of `params` with the least distances to the centroids of `onto`."""
         return match(params.centroids, onto.centroids)
 
     def prior_stats(self, params: KMeansParams, weight: float) -> Stats:
@@ -173,11 +183,11 @@ class KMeans:
         return (before - after) / before if before > 0.0 else 0.0
 
     def in_units(self, params: KMeansParams, scaling: Scaling) -> KMeansParams:
-        """Return centroids in the data's units, with the scales that tell which is the nearest."""
+        """Return centroids in the original units, with the scales for distances."""
         return KMeansParams(scaling.undo(params.centroids), scaling.scale)
 
     def loss_in_units(self, loss: float, scaling: Scaling) -> float:
-        """Return the loss as it is: J is in scaled units, else one feature would be all of it."""
+        """Return the loss unchanged: J stays in scaled units, or one feature could dominate."""
         return loss
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
@@ -217,9 +227,9 @@ class KMeans:
 
 
 def _comparable(params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
-    """Return points and centroids in the units in which distances are meant, over a power of two.
+    """Return points and centroids in the units of distances, divided by a power of two.
 
-    That is 1.0 unless centroids are so small that squares of distances underflow.
+    The third value is this power of two: 1.0 unless squares of distances would underflow.
     """
     if params.scale is not None:
         center = params.centroids.mean(axis=0)
@@ -233,7 +243,7 @@ def _comparable(params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
 def _step_of_small(
     X: Points, w: Array, centroids: Array, sums: kernels.ClusterSums
 ) -> kernels.ClusterSums:
-    """Return the sums without underflow, or `sums` where there was none."""
+    """Return the sums without underflow, or `sums` if nothing underflowed."""
     unit = square_unit(X, centroids)
     if unit == 1.0:
         return sums

@@ -1,4 +1,4 @@
-"""Which new component is which old one: the assignment that moves them least."""
+"""Matching of new components with old ones, so that component numbers don't change."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Labels:
-    """Return which old component each new one continues, by the points that both have.
+    """Return the old component that each new one continues, from the points that they share.
 
-    The assignment shares the most weight of all; a pair of it counts if it shares at least half of
-    the points of the lesser one. So of a component that was cut in two the larger part goes on as
-    that component, and two that became one go on as the heavier.
+    The assignment maximises the total shared weight. A pair counts if it shares at least half of
+    the points of the smaller component. So if a component was split, the larger part continues it;
+    if two components were merged, the result continues the heavier one.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Lab
     Returns
     -------
     array of shape (K_new,)
-        Numbers of old components, each at most once; -1 for a new component that is none of them.
+        Numbers of old components, each at most once; -1 for a component without a predecessor.
     """
-    from scipy.optimize import linear_sum_assignment  # late: it takes long to import
+    from scipy.optimize import linear_sum_assignment  # late: the import is slow
 
     K_old, K_new = sizes
     shared = np.bincount(old * K_new + new, w, minlength=K_old * K_new).reshape(sizes)
@@ -47,9 +47,9 @@ def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Lab
 
 
 def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
-    """Return the order of `means` in which they lie nearest to `onto`, component by component.
+    """Return the order of `means` with the least sum of distances to `onto`.
 
-    It has the least sum of distances of all orders (the assignment problem; Kuhn 1955).
+    This is the assignment problem (Kuhn 1955).
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
     Returns
     -------
     array of shape (K,)
-        ``means[order]`` is numbered as `onto` is.
+        ``means[order]`` has the numbers of `onto`.
     """
-    from scipy.optimize import linear_sum_assignment  # late: it takes long to import
+    from scipy.optimize import linear_sum_assignment  # late: the import is slow
 
     onto, means = onto / scale, means / scale
     unit = square_unit(onto, means)

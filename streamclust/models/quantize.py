@@ -1,7 +1,7 @@
-"""Vector quantization: each point as the number of its component (Gersho & Gray 1992).
+"""Vector quantization: the code of a point is the number of its component (Gersho & Gray 1992).
 
-The codebook is the centroids or means. Decoding is looking up; what is lost is the distortion,
-the mean squared distance J / N.
+The codebook is the centroids or means. Decoding looks up the rows of the codebook. The loss is the
+distortion, the mean squared distance J / N.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, as_points, square_unit
+from streamclust.arrays import Array, as_points, short_repr, square_unit
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind
@@ -25,33 +25,36 @@ if TYPE_CHECKING:
     from streamclust.models import Family, KMeansParams, MixtureParams
 
 _UNDERFLOW = 2.0**-900
-"""Squared distance from which on none has underflowed."""
+"""Squared distances of at least this size have not underflowed."""
 
 _TILE_CELLS = 1 << 20
-"""Distances or responsibilities that are held at a time for the `top` components."""
+"""Largest number of distances or responsibilities in memory for the `top` components."""
 
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Points as the numbers of their components.
+    """The codes of points: the numbers of their components.
 
     Parameters
     ----------
     index : array of int32, shape (N,)
-        Nearest centroid, or component of the largest responsibility.
+        Nearest centroid, or component with the largest responsibility.
     distance : array of shape (N,)
-        Euclidean distance to that centroid or mean, in units of the data.
+        Euclidean distance to that centroid or mean, in the original units.
     top : array of int32, shape (N, m), or None
         The m best components, best first.
     top_values : array of shape (N, m) or None
-        Their distances (K-means, rising unless features have scales) or responsibilities
-        (mixture, falling).
+        Their distances (K-means; ascending unless features have scales) or responsibilities
+        (mixture; descending).
     """
 
     index: NDArray[np.int32]
     distance: Array
     top: NDArray[np.int32] | None = None
     top_values: Array | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self, points=len(self), top=0 if self.top is None else self.top.shape[1])
 
     def __len__(self) -> int:
         return len(self.index)
@@ -71,7 +74,7 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     params : KMeansParams or MixtureParams
     X : array-like of shape (N, D)
     top : int, default=1
-        With more than 1 the m best components are told too; at most K.
+        Number m of best components to return; at most K. With 1, `Codes.top` is None.
 
     Raises
     ------
@@ -96,19 +99,19 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
 
 
 def numbered(codes: Codes, ids: NDArray[np.intp]) -> Codes:
-    """Return codes with the components' numbers `ids` (K,) instead of their rows."""
+    """Return codes with the component numbers `ids` (K,) instead of row numbers."""
     numbers = ids.astype(np.int32)
     top = None if codes.top is None else numbers[codes.top]
     return replace(codes, index=numbers[codes.index], top=top)
 
 
 def reconstruct(codebook: Array, index: ArrayLike) -> Array:
-    """Return the points that codes stand for, shape (N, D): Z U for one-hot Z.
+    """Return the points that codes stand for, shape (N, D): the product Z U with one-hot Z.
 
     Raises
     ------
     DataError
-        If a code is no row of the codebook.
+        If a code isn't a row number of the codebook.
     """
     codes = np.asarray(index, dtype=np.intp)
     K = len(codebook)
@@ -150,7 +153,7 @@ def _most_responsible(
 
 
 def _first(order: NDArray[np.intp], best: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return each row with `best` in front; what it displaces moves back."""
+    """Return each row with `best` moved to the front."""
     rest = np.where(order == best[:, None], order.shape[1], np.arange(order.shape[1]))
     place = np.argsort(rest, axis=1, kind="stable")
     moved = np.take_along_axis(order, place, axis=1)

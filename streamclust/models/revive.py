@@ -1,8 +1,8 @@
-"""What becomes of dying components. Mass is moved, never made or lost.
+"""Revival of dying components. Mass is moved, never created or lost.
 
-K-means *reseeds* on a point of the batch; a mixture *splits* its widest component. Both leave
-the total weight and the total moments as they were; `docs/internals/components.md` compares
-them with other rules.
+A dying K-means cluster is moved to a point of the batch. A dying mixture component is replaced by
+half of the widest component. Both keep the total weight and the total moments.
+`docs/internals/components.md` compares them with other rules.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from streamclust.models.stats import Stats
 
 _NOTHING = 1e-9
-"""Mass below this share of what it was is rounding left over from a subtraction."""
+"""A mass below this part of its value before a subtraction is a rounding error."""
 
 
 def reseed(
     stats: Stats, dying: Iterable[int], X: Array, w: Array, rng: np.random.Generator
 ) -> tuple[Stats, tuple[int, ...]]:
-    """Give each dying K-means cluster a new place in the batch.
+    """Move each dying K-means cluster to a point of the batch.
 
-    The cluster's remaining mass joins the nearest other cluster. Its new place is a point of the
-    batch, drawn as in k-means++ with probability proportional to w_n d^2(x_n), and the points of
-    the batch that are nearer to it than to their own centroid move over to it. A cluster that
-    still has points of the batch stays as it is if J would not fall, so J cannot rise.
+    The remaining mass of the cluster joins the nearest other cluster. The new place is a point of
+    the batch, drawn as in k-means++ with probability proportional to w_n d^2(x_n). Points of the
+    batch that are nearer to the new place than to their own centroid join the cluster. A move that
+    would not lower J is not made, so J cannot rise.
 
     Parameters
     ----------
     stats : Stats
-        Statistics that hold the batch, assigned to the nearest of `stats.reference`.
+        Statistics that include the batch, assigned to the nearest of `stats.reference`.
     dying : iterable of int
     X, w : arrays of shape (N, D) and (N,)
         The batch.
@@ -48,8 +48,8 @@ def reseed(
     Returns
     -------
     tuple
-        The statistics, and the clusters that found a place; none does while every point of the
-        batch sits on a centroid.
+        The statistics, and the moved clusters. No cluster is moved if every point of the batch
+        lies on a centroid.
     """
     if len(stats.weight) == 1:
         return stats, ()
@@ -104,7 +104,7 @@ def _absorb(stats: Stats, k: int, into: int) -> Stats:
 
 
 def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels) -> Stats:
-    """Move points `X` from the clusters that own them to cluster `k`, begun anew at `place`."""
+    """Move points `X` from their clusters `owners` to the empty cluster `k` at `place`."""
     lost_weight, lost_first = kernels.cluster_moments(X, w, owners, stats.reference)
     weight, first = stats.weight - lost_weight, stats.first - lost_first
     emptied = weight <= _NOTHING * stats.weight
@@ -116,12 +116,12 @@ def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels
 
 
 def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
-    """Give each dying mixture component half of the widest one.
+    """Replace each dying mixture component by half of the widest one.
 
-    The widest is the one with the largest mass times variance along one axis, features taken at
-    equal spread. A Gaussian that is cut in two at its mean, across that axis, has halves with
-    means at +-sqrt(2/pi) standard deviations; both take the covariance that leaves the total
-    moments as they were. The dying component's remaining mass joins the one that is split.
+    The widest component has the largest product of mass and variance along one axis, with features
+    at equal spread. If a Gaussian is cut at its mean, across that axis, the means of the halves
+    lie at +-sqrt(2/pi) standard deviations. Both halves get the covariance that keeps the total
+    moments. The remaining mass of the dying component joins the component that is split.
     """
     stats = recentre(stats, stats.averages(otherwise=stats.reference))
     revived = []
@@ -135,9 +135,9 @@ def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
 
 
 def relocate(stats: Stats, k: int, into: int, wide: int) -> Stats:
-    """Merge mixture component `k` into another, then give it half of `wide`.
+    """Merge mixture component `k` into `into`, then replace `k` by half of `wide`.
 
-    The total weight and the total moments stay. `wide` may be `into`, and must not be `k`.
+    The total weight and the total moments don't change. `wide` may be `into`, but not `k`.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def relocate(stats: Stats, k: int, into: int, wide: int) -> Stats:
 def widths(stats: Stats) -> Array:
     """Return each component's mass times its variance along its widest axis, shape (K,).
 
-    `stats` are about the means; features are taken at equal spread. -inf without mass.
+    `stats` are about the means, with features at equal spread. The result is -inf without mass.
     """
     second, covariance = _second(stats)
     return np.where(stats.alive, covariance.inertia(second, stats.weight), -np.inf)
@@ -171,12 +171,12 @@ def _widest(stats: Stats) -> int:
 
 def _second(stats: Stats) -> tuple[Array, Covariance]:
     if stats.second is None or stats.covariance_type is None:
-        raise TypeError("only a mixture can split: these statistics have no second moments")
+        raise TypeError("only a mixture can be split: these statistics have no second moments")
     return stats.second, COVARIANCES[stats.covariance_type]
 
 
 def joined(stats: Stats, k: int, into: int) -> Stats:
-    """Move all mass of component `k` to `into`; every moment ends up about its component's mean."""
+    """Move all mass of component `k` to `into`; return moments about the components' means."""
     reference = stats.reference.copy()
     reference[k] = reference[into]
     stats = recentre(stats, reference)

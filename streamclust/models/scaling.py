@@ -1,4 +1,4 @@
-"""Features brought to one scale, z = (x - center) / scale; learned from a sample, then kept."""
+"""Scaling of the features, z = (x - center) / scale, learned once from a sample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT
+from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT, short_repr
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -18,48 +18,52 @@ _QUARTILES = 2.0 * 0.6744897501960817
 """Interquartile range of a standard normal."""
 
 _HEADROOM = 2.0**300
-"""Small points are brought to the inverse of this, so that later ones may be much larger."""
+"""Small points are scaled to the inverse of this, so that later points may be much larger."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """What was learned.
+    """A learned scaling.
 
     Parameters
     ----------
     kind : {'none', 'standard', 'robust'}
-        How: mean and standard deviation, or median and interquartile range over 1.349, which is a
-        Gaussian's standard deviation and doesn't look at outliers. With 'none', all features have
-        one scale, a power of two: see `learn_scaling`.
+        'standard': mean and standard deviation. 'robust': median and interquartile range / 1.349,
+        which is the standard deviation of a Gaussian and robust to outliers. 'none': all features
+        have the same scale, a power of two; see `learn_scaling`.
     center, scale : arrays of shape (D,)
-        In the data's units; `scale` is positive.
+        In the original units; `scale` is positive.
     """
 
     kind: ScalingKind
     center: Array
     scale: Array
 
+    def __repr__(self) -> str:
+        return short_repr(self, kind=self.kind, D=len(self.scale))
+
     def apply(self, X: Points) -> Array:
-        """Return points of shape (N, D) in scaled units, of a magnitude up to 1e100 as ever."""
+        """Return points of shape (N, D) in scaled units, clipped to a magnitude of 1e100."""
         scaled = (X - self.center) / self.scale
         return np.clip(scaled, -MAX_MAGNITUDE, MAX_MAGNITUDE)
 
     def undo(self, Z: Array) -> Array:
-        """Return points of shape (N, D) in the data's units."""
+        """Return points of shape (N, D) in the original units."""
         return self.center + self.scale * Z
 
     @property
     def log_volume(self) -> float:
-        """Log of |dx / dz|: a density of x is that of z over this volume."""
+        """Log of |dx / dz|: the density of x is the density of z divided by |dx / dz|."""
         return float(np.log(self.scale).sum())
 
 
 def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
-    """Learn from weighted points, shapes (N, D) and (N,); None for kind 'none', as a rule.
+    """Return the scaling of weighted points, shapes (N, D) and (N,).
 
-    A feature whose quartiles are equal is scaled by its standard deviation; one that doesn't vary
-    by the others' average, or by 1 if none does. With kind 'none', points whose magnitude is below
-    2^-400 (4e-121) are divided by a power of two, because the squares of their distances underflow.
+    For kind 'none' the result is None, except for points whose magnitude is below 2^-400 (4e-121).
+    Those are divided by a power of two, because the squares of their distances would underflow. A
+    feature with equal quartiles is scaled by its standard deviation. A feature that doesn't vary is
+    scaled by the average scale of the others, or by 1 if no feature varies.
     """
     largest = np.abs(X).max(axis=0, initial=0.0)
     if kind == "none":
@@ -81,14 +85,14 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
 
 
 def _power_of_two(magnitude: Array) -> Array:
-    """Return the power of two that brings a small magnitude to 1; 1 for any other."""
+    """Return the power of two just above a small magnitude, or 1 for other magnitudes."""
     small = (magnitude > 0.0) & (magnitude < SMALL)
     exponent = np.maximum(np.frexp(magnitude)[1], SMALLEST_EXPONENT)
     return np.where(small, np.ldexp(1.0, exponent), 1.0)
 
 
 def _quantile(X: Array, w: Array, q: float) -> Array:
-    """Return the smallest value of each feature up to which a share `q` of the weight lies."""
+    """Return the weighted quantile `q` of each feature, (D,)."""
     order = np.argsort(X, axis=0, kind="stable")
     reached = np.cumsum(w[order], axis=0) >= q * w.sum()
     rows = np.take_along_axis(order, reached.argmax(axis=0)[None], axis=0)[0]

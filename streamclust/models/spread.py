@@ -1,10 +1,10 @@
-"""The scale of each feature: robust, and remembered in points rather than in mass.
+"""The variance of each feature: a robust estimate that doesn't decay with the statistics.
 
-The floor of a mixture's covariances is a share of each feature's variance. That variance may not
-be taken from the running statistics: after a pause they are worth one point, whose variance is
-zero, and one sentinel value such as 2147483647 makes their variance as good as infinite. So it is
-an M-estimate with bounded influence (Huber 1981, section 5.2), learned from the first sample and
-then followed by blocks of points, whatever these weigh against older ones.
+The floor of a mixture's covariances is relative to each feature's variance. The running statistics
+can't provide this variance: after a pause they consist of one point, whose variance is zero, and
+one sentinel value such as 2147483647 makes their variance nearly infinite. So the variance is an
+M-estimate with bounded influence (Huber 1981, section 5.2). It is learned from the first sample and
+then updated by blocks of points, independent of the weights of older points.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
 
 _REACH = 25.0
-"""Squared deviation, in variances, beyond which a point counts no more: up to 1 / 25 of the points
-may be arbitrarily far. Points of light tails lie within it, and have the plain variance."""
+"""Squared deviation, in variances, at which a point's influence stops growing: 1 / 25 of the points
+may be arbitrarily far. Without points beyond it, the result is the plain variance."""
 
 _MARGIN = 1.5
-"""Factor by which the points that deviate at all have to outnumber those that may be far."""
+"""Least ratio of the points that deviate at all to the points that may be far."""
 
 _PASSES = 200
-"""Of the fixed-point iteration, at most."""
+"""Largest number of fixed-point iterations."""
 
 _PRECISION = 1e-6
-"""Relative change of all variances at which the iteration ends."""
+"""Relative change of the variance at which the iteration ends."""
 
 _BLOCK = 256
-"""Points after which the remembered variance is compared with the stream."""
+"""Number of points per update of the stored variance."""
 
 _CELLS = 1 << 16
-"""Numbers in a block, at most, as long as it has `_FEW` points."""
+"""Largest number of values in a block of more than `_FEW` points."""
 
 _FEW = 64
 
 _OF_A_BATCH = 32
-"""Points of a batch that a block takes, at most, so that a block is never one moment alone."""
+"""Largest number of points from one batch, so that a block spans several batches."""
 
 _STEP = 0.5
-"""Share of the way to a block's variance, in its logarithm: a memory of about two blocks."""
+"""Step size of an update of the logarithm: a memory of about two blocks."""
 
 
 def robust_variance(X: Points, w: Array) -> Array:
-    """Return each feature's variance, (D,), without what a few far points add to it.
+    """Return each feature's variance, (D,), with bounded influence of far points.
 
     The variance s^2 solves sum_n w_n min(z_n^2, b^2) = sum_n w_n with z_n = (x_n - c) / s and the
     center c with sum_n w_n clip(z_n, -b, b) = 0 (Huber's Proposal 2, with the rho function of an
-    M-estimate of scale). Where no point is beyond b standard deviations it is the plain variance.
-    b^2 is 25, less for few points, and more for a feature that is seldom different from its usual
-    value. A feature that differs in less than two points never varies: its variance is 0.
+    M-estimate of scale). If no point is beyond b standard deviations, s^2 is the plain variance.
+    b^2 is 25; it is smaller for few points, and larger for a feature that seldom differs from its
+    usual value. A feature that differs in fewer than two points has the variance 0.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def robust_variance(X: Points, w: Array) -> Array:
     """
     X, share = np.asarray(X, np.float64), w / w.max()
     share = share / share.sum()
-    n = 1.0 / float(share @ share)  # points of equal say (Kish 1965)
+    n = 1.0 / float(share @ share)  # effective sample size (Kish 1965)
     far = min(_REACH, max(0.5 * n, 2.0))
     deviation = X - X[0]  # exactly 0 where a feature never varies
     center = share @ deviation
@@ -85,7 +85,7 @@ def _bounded(x: Array, share: Array, n: float, far: float) -> float:
     if different * n < _MARGIN:
         return 0.0
     far = max(far, _MARGIN / different)
-    typical = np.sort(np.abs(x[x != 0.0]))  # a value that at least half of these reach
+    typical = np.sort(np.abs(x[x != 0.0]))  # their lower median
     center, variance = 0.0, float(typical[(len(typical) - 1) // 2]) ** 2
     for _ in range(_PASSES):
         before, reach = variance, np.sqrt(far * variance)
@@ -98,21 +98,21 @@ def _bounded(x: Array, share: Array, n: float, far: float) -> float:
 
 
 def positive(variance: Array) -> Array:
-    """Return variances with the average of all in place of those that are 0; 1 if all are."""
+    """Return variances with zeros replaced by the average; 1 if all variances are 0."""
     average = float(variance.mean()) or 1.0
     return np.where(variance > 0.0, variance, average)
 
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """The remembered variance of each feature, and the newest points to compare it with.
+    """The stored variance of each feature, and the points of the next block.
 
     Parameters
     ----------
     variance : array of shape (D,)
-        Positive.
+        Positive variances.
     X, w : arrays of shape (M, D) and (M,)
-        Points, and their weights, of the block that is not complete.
+        Points of the incomplete block, and their weights.
     """
 
     variance: Array
@@ -122,15 +122,15 @@ class Spread:
     def observe(self, X: Points, w: Array) -> Spread:
         """Return the spread after a batch of points (N, D) with weights (N,).
 
-        A block of 256 points, at most 32 of each batch, that is complete moves the logarithm of
-        each variance half of the way to its own. So no point sets the scale, a pause changes
-        nothing, and a change of units by 1,000 is followed to within 10 % in 8 blocks. A feature
-        that doesn't vary in a block keeps its variance.
+        A block has 256 points, at most 32 from each batch. A complete block moves the logarithm of
+        each variance halfway to the block's own. So no single point sets the scale, a pause changes
+        nothing, and after a change of units by 1,000 the variance is right to 10 % in 8 blocks. A
+        feature that doesn't vary in a block keeps its variance.
         """
         if len(X) > _OF_A_BATCH:
             chosen = (np.arange(_OF_A_BATCH) * len(X)) // _OF_A_BATCH
             X, w = X[chosen], w[chosen]
-        rows, w = np.array(X, np.float64), np.array(w)  # copies: a batch is its caller's
+        rows, w = np.array(X, np.float64), np.array(w)  # copies: the caller may change the batch
         if len(self.w):
             rows, w = np.concatenate([self.X, rows]), np.concatenate([self.w, w])
         if len(w) < _block(rows.shape[1]):

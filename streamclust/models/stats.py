@@ -1,4 +1,4 @@
-r"""Additive sufficient statistics: the one thing that is learned, merged, forgotten and stored.
+r"""Additive sufficient statistics: the learner updates, merges, decays and stores them.
 
 For component k and responsibilities gamma_nk (one-hot for K-means), sample weights w_n and a
 reference point r_k:
@@ -7,11 +7,11 @@ reference point r_k:
     first_k  = sum_n w_n gamma_nk (x_n - r_k)
     second_k = sum_n w_n gamma_nk (x_n - r_k)(x_n - r_k)^T     (in the covariance type's shape)
 
-Moments about a reference near the data lose nothing to cancellation, however far the data are
-from the origin (Chan, Golub & LeVeque 1983); `recentre` moves them to another reference exactly.
+Moments about a reference near the data lose nothing to cancellation, at any distance of the data
+from the origin (Chan, Golub & LeVeque 1983). `recentre` moves moments to another reference exactly.
 
-Forgetting is *additive*: S <- lam S + s. The normalised form S <- (1 - eta) S + eta s of a mean
-statistic is the same thing with eta = m / (lam n + m), where n and m are the two weights.
+Forgetting is *additive*: S <- lam S + s. This equals the update S <- (1 - eta) S + eta s of mean
+statistics with eta = m / (lam n + m), where n and m are the weights of S and s.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, CovarianceType, Labels
+from streamclust.arrays import Array, CovarianceType, Labels, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _VANISHED = 1e-200
-"""A mass that has decayed below this is no mass; quotients of subnormal numbers mean nothing."""
+"""A mass that has decayed below this counts as 0; quotients of subnormal numbers are inexact."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +46,14 @@ class Stats:
         Second moment about `reference`: full (K, D, D), tied (D, D), diag (K, D), spherical (K,)
         (averaged over features); None for K-means, which needs none.
     reference : array of shape (K, D)
-        The points that the moments are about.
+        The reference point of each component's moments.
     covariance_type : {'full', 'tied', 'diag', 'spherical'} or None
-        Which shape `second` has.
+        The shape of `second`.
     objective : float
-        Sum of w_n min_k ||x_n - u_k||^2 (K-means), or of w_n log p(x_n) (mixture), each under
-        the parameters that the e-step was given.
+        Sum of w_n min_k ||x_n - u_k||^2 (K-means), or of w_n log p(x_n) (mixture), under the
+        parameters of the e-step.
     count : float
-        Total weight of the points that `objective` sums over.
+        Total weight of the points in `objective`.
     """
 
     weight: Array
@@ -63,6 +63,10 @@ class Stats:
     covariance_type: CovarianceType | None
     objective: float
     count: float
+
+    def __repr__(self) -> str:
+        K, D = self.first.shape
+        return short_repr(self, K=K, D=D, mass=self.mass, covariance_type=self.covariance_type)
 
     @cached_property
     def mass(self) -> float:
@@ -75,7 +79,7 @@ class Stats:
         return self.weight > _VANISHED
 
     def averages(self, otherwise: Array) -> Array:
-        """Return each component's average (K, D); `otherwise` where there is no mass."""
+        """Return each component's average (K, D); `otherwise` for components without mass."""
         alive = self.alive
         if alive.all():
             return self.reference + self.first / self.weight[:, None]
@@ -85,7 +89,7 @@ class Stats:
 
 
 def zero(reference: Array, covariance_type: CovarianceType | None) -> Stats:
-    """Return the neutral element of `merge`: no points yet, about `reference` of shape (K, D)."""
+    """Return statistics of no points about `reference` (K, D): the neutral element of `merge`."""
     K, D = reference.shape
     shapes = {"full": (K, D, D), "tied": (D, D), "diag": (K, D), "spherical": (K,)}
     return Stats(
@@ -127,7 +131,7 @@ def decay(stats: Stats, lam: float) -> Stats:
 
 
 def reorder(stats: Stats, order: Labels) -> Stats:
-    """Return the statistics with component `order[k]` as component k; others are left out."""
+    """Return the statistics with component `order[k]` as component k; others are dropped."""
     second = stats.second
     if second is not None and stats.covariance_type != "tied":
         second = second[order]
@@ -156,7 +160,7 @@ def recentre(stats: Stats, reference: Array) -> Stats:
 
 
 def _shift_full(d: Array, f: Array, g: Array) -> Array:
-    # d f^T + f d^T - n d d^T with n d = f - g, written so that it is symmetric in rounding too.
+    # d f^T + f d^T - n d d^T with n d = f - g, written so that the rounded result is symmetric too.
     half = d[:, :, None] * (f + g)[:, None, :]
     return -0.5 * (half + half.transpose(0, 2, 1))
 

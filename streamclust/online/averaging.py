@@ -25,11 +25,11 @@ from streamclust.fitting.search import search_of
 from streamclust.models.stats import decay, merge
 
 if TYPE_CHECKING:
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
     from streamclust.online.state import LearnerState
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 _FEWEST = 8
 """Steps before the first comparison."""

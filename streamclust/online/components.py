@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, Labels
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
     from streamclust.online.state import LearnerState
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 _FASTER = 6.0
 """How many times as fast the recent masses forget: a component that gets no more points has lost
@@ -122,7 +122,7 @@ def succeeded(
     if not len(core.w) and state.stats is not None:
         core = Coreset(state.stats.averages(state.stats.reference), state.stats.weight)
     old, new = (family.predict(each, core.X) for each in (live, params))
-    w = core.w / (1.0 + _distances(core, params.means[new]))  # type: ignore[attr-defined]
+    w = core.w / (1.0 + _distances(core, params.means[new]))
     before = continued(old, new, w, (family.size(live), family.size(params)))
     born = np.flatnonzero(before < 0)
     surviving = np.flatnonzero(before >= 0)

@@ -25,7 +25,7 @@ from streamclust.arrays import (
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.restarts import fit
-from streamclust.hyperparameters import as_integer, as_number, check_choice, store
+from streamclust.hyperparameters import as_integer, as_number, check_choice, renamed, store
 from streamclust.models.family import usable
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.spread import Spread
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Labels, Points
     from streamclust.fitting.restarts import Each
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.online.drift import DriftState
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 _SOME = 5.0
 """Average points that are expected before their absence means something: e^-5 is below 1 %."""
@@ -75,6 +75,7 @@ _MAX_PASSES = 300
 """Passes of a run at most."""
 
 
+@renamed(restarts="n_init", fade="reassignment_ratio")
 @dataclass(frozen=True)
 class StreamLearner(Generic[P]):
     """Online K-means or stepwise EM, by family.
@@ -88,9 +89,9 @@ class StreamLearner(Generic[P]):
         None, by half-life in points or event time, or a power schedule. Default: none.
     warm_up : int, optional
         Points gathered before the start. Default: 1,000 or 10 K, whichever is more.
-    restarts : int, default=4
+    n_init : int, default=4
         Runs on the warm-up sample, the best of which is the start.
-    fade : float, default=0.1
+    reassignment_ratio : float, default=0.1
         A component is dying, and is given new work, when forgetting has left it less than this
         share of the largest mass that it has had, while the others have kept theirs.
     coreset : int, optional
@@ -121,9 +122,9 @@ class StreamLearner(Generic[P]):
     family: Family[P]
     forgetting: Forgetting = field(default_factory=Forgetting)
     warm_up: int | None = None
-    restarts: int = 4
+    n_init: int = 4
     seed: int = 0
-    fade: float = 0.1
+    reassignment_ratio: float = 0.1
     scale: ScalingKind = "none"
     drift: Drift | None = None
     coreset: int | None = None
@@ -137,15 +138,15 @@ class StreamLearner(Generic[P]):
         if not isinstance(self.drift, Drift | None):
             raise DataError(f"drift is {self.drift!r}; expected a Drift or None")
         check_choice("scale", self.scale, get_args(ScalingKind))
-        fade = as_number("fade", self.fade, "a number from 0 to 1")
-        if fade > 1.0:
-            raise DataError(f"fade is {fade}; expected a number from 0 to 1")
+        ratio = as_number("reassignment_ratio", self.reassignment_ratio, "a number from 0 to 1")
+        if ratio > 1.0:
+            raise DataError(f"reassignment_ratio is {ratio}; expected a number from 0 to 1")
         store(
             self,
             warm_up=None if self.warm_up is None else as_integer("warm_up", self.warm_up, 1),
-            restarts=as_integer("restarts", self.restarts, 1),
+            n_init=as_integer("n_init", self.n_init, 1),
             seed=as_integer("seed", self.seed),
-            fade=fade,
+            reassignment_ratio=ratio,
             coreset=None if self.coreset is None else as_integer("coreset", self.coreset),
             reseeds=as_integer("reseeds", self.reseeds),
         )
@@ -309,7 +310,7 @@ class StreamLearner(Generic[P]):
         sample = raw if scaling is None else scaling.apply(raw)
         try:
             restarts, passes = self._effort(sample)
-            best = fit(self.family, sample, w, restarts=restarts, max_iter=passes, seed=self.seed)
+            best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
             distinct, weight = distinct_points(raw, w)
             state = replace(state, sample=distinct, sample_weight=weight)
@@ -370,7 +371,7 @@ class StreamLearner(Generic[P]):
             drift=self.drift,
             size=self.coreset,
             warm_up_points=self.warm_up_points,
-            restarts=self.restarts,
+            restarts=self.n_init,
             reseeds=self.reseeds,
             seed=self.seed,
         )
@@ -400,7 +401,7 @@ class StreamLearner(Generic[P]):
     def _effort(self, sample: Array) -> tuple[int, int]:
         """Return how many runs on the sample, and passes in each, a large K leaves time for."""
         passes = _EFFORT // max(1, sample.size * self.family.n_components)
-        restarts = min(self.restarts, passes // _A_RUN)
+        restarts = min(self.n_init, passes // _A_RUN)
         return max(1, restarts), max(1, min(_MAX_PASSES, passes))
 
     def _n_features(self, state: LearnerState[P]) -> int | None:
@@ -525,7 +526,7 @@ class StreamLearner(Generic[P]):
         if self.family.fewest is None or state.stats is None:
             return state
         weight, recently = state.stats.weight, recent(state, batch.weight, lam)
-        gone = absent(weight, recently, self.fade, unit)
+        gone = absent(weight, recently, self.reassignment_ratio, unit)
         state = changed(state, recent=recently)
         return buried(self.family, state, dying | gone)
 
@@ -556,7 +557,7 @@ class StreamLearner(Generic[P]):
         """
         dying = ~stats.alive & ~(state.best > 0.0)
         expected = stats.mass / max(state.best_total, stats.mass) * state.best
-        low = stats.weight < self.fade * expected
+        low = stats.weight < self.reassignment_ratio * expected
         if low.any():
             some, none = _SOME * unit, stats.weight < _NOTHING * unit
             known = (expected > some) | (none & (stats.mass > some * len(none)))

@@ -18,7 +18,17 @@ from streamclust.errors import DataError
 from streamclust.fitting.choose_k import is_better
 from streamclust.fitting.moves import Sample
 from streamclust.fitting.restarts import fit
-from streamclust.models.coreset import CHUNK, Coreset, condense, default_size, fade, join, thin
+from streamclust.models.coreset import (
+    CHUNK,
+    Coreset,
+    default_size,
+    join,
+    reduce_coreset,
+    subsample,
+)
+from streamclust.models.coreset import (
+    decay as decay_coreset,
+)
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
@@ -29,15 +39,15 @@ from streamclust.online.state import LearnerState, changed, fallen, without_core
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
-    from streamclust.fitting.em import Climb
+    from streamclust.fitting.em import EMResult
     from streamclust.fitting.restarts import Each
     from streamclust.kernels import Assigned
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
     from streamclust.online.drift import Drift
     from streamclust.online.forgetting import Forgetting
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 GROWTH = 0.5
 """Share of the mass behind the model that has to be new before the coreset is solved again."""
@@ -87,14 +97,14 @@ class Renewal(Generic[P]):
         size = self._size(X.shape[1])
         if size == 0 or state.stats is None:
             return without_coreset(state)
-        core = fade(Coreset(state.core, state.core_weight), lam)
-        fresh = fade(Coreset(state.fresh, state.fresh_weight), lam)
+        core = decay_coreset(Coreset(state.core, state.core_weight), lam)
+        fresh = decay_coreset(Coreset(state.fresh, state.fresh_weight), lam)
         rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
         mass, K = core.mass + fresh.mass, len(state.stats.weight)
-        fresh = join(fresh, thin(X, w, assigned, mass, K, size, rng))
+        fresh = join(fresh, subsample(X, w, assigned, mass, K, size, rng))
         if len(fresh.X) >= min(size, CHUNK):
             means = state.stats.averages(state.stats.reference)
-            core, fresh = condense(join(core, fresh), means, size, rng), Coreset()
+            core, fresh = reduce_coreset(join(core, fresh), means, size, rng), Coreset()
         return changed(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
 
     def _size(self, n_features: int) -> int:
@@ -139,7 +149,7 @@ class Renewal(Generic[P]):
         )
         try:
             seed = (self.seed, state.steps)
-            best = fit(self.family, sample, sample_weight, restarts=self.restarts, seed=seed)
+            best = fit(self.family, sample, sample_weight, n_init=self.restarts, seed=seed)
         except DataError:  # too few points, or so few that a covariance is singular
             return state
         if self._beats(params, best, Coreset(sample, sample_weight)):
@@ -147,7 +157,7 @@ class Renewal(Generic[P]):
             return fallen(after, state)
         return state
 
-    def _beats(self, live: P, found: Climb[P], points: Coreset) -> bool:
+    def _beats(self, live: P, found: EMResult[P], points: Coreset) -> bool:
         if self.family.fewest is not None:
             sample = Sample(points.X, points.w, points.mass)
             return is_better(self.family, live, found.params, sample)

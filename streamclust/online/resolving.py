@@ -18,17 +18,17 @@ from streamclust.fitting.choose_k import adapt, is_better
 from streamclust.fitting.moves import sample_of
 from streamclust.fitting.restarts import begins, best_of
 from streamclust.fitting.search import search_of
-from streamclust.models.coreset import condense, effective_size
+from streamclust.models.coreset import effective_size, reduce_coreset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamclust.fitting.restarts import Each
     from streamclust.models.coreset import Coreset
-    from streamclust.models.family import Family
+    from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 _TOL = 1e-4
 _MAX_ITER = 50
@@ -100,7 +100,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     """
     X, w, seed = problem.coreset.X, problem.coreset.w, problem.seed
     if family.fewest is not None:
-        points = sample_of(problem.coreset, problem.live.means)  # type: ignore[attr-defined]
+        points = sample_of(problem.coreset, problem.live.means)
         try:
             return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
         except DataError:
@@ -121,7 +121,9 @@ def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:
     """Return fewer points for seeding: where runs begin need not be as exact as where they end."""
     size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
     means = family.prior_stats(problem.live, 1.0).reference
-    return condense(problem.coreset, means, size, np.random.default_rng((*problem.seed, _SKETCH)))
+    return reduce_coreset(
+        problem.coreset, means, size, np.random.default_rng((*problem.seed, _SKETCH))
+    )
 
 
 def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:

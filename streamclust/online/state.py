@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from streamclust.arrays import short_repr
 from streamclust.models.coreset import Coreset, join
 from streamclust.online.averaging import Averaging
 from streamclust.online.drift import DriftState
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
+    from streamclust.models.family import Params
     from streamclust.models.scaling import Scaling
     from streamclust.models.spread import Spread
     from streamclust.models.stats import Stats
     from streamclust.online.resolving import Pending
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Params")
 
 Phase = Literal["warming", "started", "learning"]
 
@@ -152,6 +154,11 @@ class LearnerState(Generic[P]):
     forgotten: float = 0.0
     falls: tuple[Fall, ...] = ()
     n_falls: int = 0
+
+    def __repr__(self) -> str:
+        shape = () if self.stats is None else self.stats.first.shape
+        size = dict(zip("KD", shape, strict=False))
+        return short_repr(self, **size, points=self.points, steps=self.steps)
 
     @property
     def numbers(self) -> Labels:

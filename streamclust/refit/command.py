@@ -220,7 +220,7 @@ def _sized(family: Family[Any], live: Any | None, points: Dataset, plan: Plan) -
         return family
     if live is None:
         sample = points.sample
-        live = fit(family, sample.X, sample.w, restarts=plan.restarts, seed=plan.seed).params
+        live = fit(family, sample.X, sample.w, n_init=plan.restarts, seed=plan.seed).params
     return family.with_components(family.size(live))
 
 

@@ -37,7 +37,7 @@ def search_medoids(
             f"K-medoids takes few points, all of one weight; got {points.count:,} of total "
             f"weight {points.weight:g}"
         )
-    params = KMeansParams(fit_medoids(X, family.n_clusters, restarts=plan.restarts, seed=plan.seed))
+    params = KMeansParams(fit_medoids(X, family.n_clusters, n_init=plan.restarts, seed=plan.seed))
     loss = mean_distance(X, w, params.centroids)
     return SearchResult(
         params=params,

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.errors import StoppedError
-from streamclust.fitting.em import climb
-from streamclust.fitting.restarts import settle, starts
+from streamclust.fitting.em import run_em
+from streamclust.fitting.restarts import run_to_optimum, starts
 from streamclust.fitting.search import search_of
 from streamclust.refit.data import Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamclust.fitting.em import Climb
+    from streamclust.fitting.em import EMResult
     from streamclust.models.family import Family
     from streamclust.models.stats import Stats
     from streamclust.refit.data import Dataset
@@ -147,8 +147,8 @@ class _Best:
         self._iteration += 1
         self._on_pass(Pass(self._run, self._iteration, self._family.loss(stats), self.loss))
 
-    def take(self, run: Climb[Any]) -> None:
-        """Remember a run as the best."""
+    def take(self, run: EMResult[Any]) -> None:
+        """Remember a run in place of the best."""
         self.loss, self.params, self.stats = run.loss, run.params, run.stats
 
 
@@ -184,13 +184,13 @@ def search(
     """
     best = _Best(family, on_pass)
     runs: list[Run] = []
-    ends: list[Climb[Any]] = []
+    ends: list[EMResult[Any]] = []
     stopped = False
     try:
         for number, (name, start) in enumerate(_starts(family, points, live, plan)):
             best.begin(name)
             rng = np.random.default_rng((plan.seed, 2, number))
-            run = _climb(family, start, Observed(family, points, rng, best.see, stop), plan)
+            run = _run_one(family, start, Observed(family, points, rng, best.see, stop), plan)
             ends.append(run)
             runs.append(Run(name, run.loss, len(run.history) - 1, run.converged))
         best.begin(MOVES)
@@ -219,14 +219,16 @@ def _starts(
         yield str(number), start
 
 
-def _climb(family: Family[Any], start: Any, data: Observed, plan: Plan) -> Climb[Any]:
+def _run_one(family: Family[Any], start: Any, data: Observed, plan: Plan) -> EMResult[Any]:
     if not data.points.whole:
-        return climb(family, start, data, tol=plan.tol, max_iter=plan.max_iter)
+        return run_em(family, start, data, tol=plan.tol, max_iter=plan.max_iter)
     X, w = data.points.sample
-    return settle(family, start, data, X, w, tol=plan.tol, max_iter=plan.max_iter)
+    return run_to_optimum(family, start, data, X, w, tol=plan.tol, max_iter=plan.max_iter)
 
 
-def _rearranged(family: Family[Any], run: Climb[Any], data: Observed, plan: Plan) -> Climb[Any]:
+def _rearranged(
+    family: Family[Any], run: EMResult[Any], data: Observed, plan: Plan
+) -> EMResult[Any]:
     if not data.points.whole:
         return run
     X, w = data.points.sample

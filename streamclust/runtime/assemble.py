@@ -61,12 +61,14 @@ def make_family(settings: ModelSettings) -> Family[Any]:
 
 def _make_kmeans(settings: KMeansSettings) -> KMeans:
     fewest, most = settings.bounds
-    return KMeans(most, fewest)
+    return KMeans(most, min_clusters=fewest)
 
 
 def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
     fewest, most = settings.bounds
-    return GaussianMixture(most, settings.covariance_type, settings.reg_covar, fewest)
+    return GaussianMixture(
+        most, settings.covariance_type, settings.reg_covar, min_components=fewest
+    )
 
 
 MAKERS: dict[str, Callable[[Any], Family[Any]]] = {
@@ -88,7 +90,7 @@ def make_learner(settings: ModelSettings) -> StreamLearner[Any]:
         reseeds=settings.coreset.restarts,
     )
     if isinstance(settings.init, WarmUp):
-        return replace(learner, warm_up=settings.init.points, restarts=settings.init.restarts)
+        return replace(learner, warm_up=settings.init.points, n_init=settings.init.restarts)
     return learner
 
 

@@ -11,6 +11,7 @@ from streamclust.arrays import Array
 from streamclust.errors import FormatError
 from streamclust.models import Family
 from streamclust.models.coreset import Coreset
+from streamclust.models.family import to_hyperparameters
 from streamclust.models.scaling import Scaling
 from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats
@@ -135,7 +136,7 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
     for name, stats in sums.items():
         arrays |= _prefixed(name, _stats_arrays(stats))
     meta = {
-        "family": {**asdict(family), "kind": family.kind},  # type: ignore[call-overload]
+        "family": to_hyperparameters(family),
         "learner": {
             name: getattr(learner, name) for name in (*_PLAIN, "forgotten", "falls", "n_falls")
         },

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from streamclust.arrays import Array, Labels, as_points
+from streamclust.arrays import Array, Labels, as_points, short_repr
 from streamclust.errors import DataError, FormatError, StreamclustError
+from streamclust.hyperparameters import deprecated_name
 from streamclust.models import FAMILIES, Family
-from streamclust.models.family import by_kind, named_array
+from streamclust.models.family import (
+    by_kind,
+    from_hyperparameters,
+    named_array,
+    to_hyperparameters,
+)
 from streamclust.store.layout import Layout, check_columns
 from streamclust.store.payload import pack, unpack, whole
 
@@ -91,6 +97,21 @@ class Model:
     scale: str | None = None
     model_id: int = 0
 
+    def __repr__(self) -> str:
+        K, D = self.means.shape
+        score = {} if self.score is None else {self.score_name: self.score}
+        return short_repr(
+            self,
+            name=self.name,
+            version=self.version,
+            kind=self.kind,
+            K=K,
+            D=D,
+            points=self.points,
+            **score,
+            reason=self.reason,
+        )
+
     @property
     def code_id(self) -> int:
         """The model ID that codes by this model repeat: 0 for none, see `Keys.id`."""
@@ -129,11 +150,11 @@ class Model:
         rows = self.family.predict(self.params, as_points(X, self.means.shape[1]))
         return self.ids[rows] if len(self.ids) else rows
 
-    def score_points(self, X: ArrayLike) -> Array:
+    def score_samples(self, X: ArrayLike) -> Array:
         """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
         return self.family.score_points(self.params, as_points(X, self.means.shape[1]))
 
-    def drift_from(self, other: Model) -> Array:
+    def displacement_from(self, other: Model) -> Array:
         """Return how far each component has moved since another version, shape (K,).
 
         Euclidean, in units of the data: component numbers stay put from version to version. NaN for
@@ -153,6 +174,16 @@ class Model:
             sizes = " and ".join("{} x {}".format(*each.means.shape) for each in (other, self))
             raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
         return np.asarray(np.linalg.norm(self.means - other.means, axis=1))
+
+    @deprecated_name("score_samples")
+    def score_points(self, X: ArrayLike) -> Array:
+        """Return `score_samples`, under its old name."""
+        return self.score_samples(X)
+
+    @deprecated_name("displacement_from")
+    def drift_from(self, other: Model) -> Array:
+        """Return `displacement_from`, under its old name."""
+        return self.displacement_from(other)
 
     def replaces(self, before: Model) -> bool:
         """Return whether this is a version of another model than `before`, under the same name.
@@ -240,7 +271,7 @@ def encode_model(model: Model) -> bytes:
     arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
     if len(model.ids):
         arrays["ids"] = model.ids
-    hyper = {**asdict(model.family), "kind": model.kind}  # type: ignore[call-overload]
+    hyper = to_hyperparameters(model.family)
     known = {
         "layout": None if model.layout is None else model.layout.to_dict(),
         "scale": model.scale,
@@ -295,7 +326,4 @@ def _number_or_none(value: Any) -> float | None:
 
 def family_of(hyper: dict[str, Any]) -> Family[Any]:
     """Return the family that ``{'kind': ..., hyperparameters}`` describe."""
-    family = by_kind(FAMILIES, hyper["kind"], "FAMILIES")
-    known = {field.name for field in fields(family)}
-    made: Family[Any] = family(**{name: hyper[name] for name in hyper if name in known})
-    return made
+    return from_hyperparameters(by_kind(FAMILIES, hyper["kind"], "FAMILIES"), hyper)

@@ -1,7 +1,7 @@
 """Replies of stream reads as the server sends them: native code finds entries and decodes points.
 
-It is part of the library of the kernels (`streamclust/kernels/src/wire.cpp`), and takes what is
-plain and perfect only; all else is left to Python. Where the library isn't there or wanted
+It is part of the library of the kernels (`streamclust/kernels/src/redis_reply.cpp`), and takes what
+is plain and perfect only; all else is left to Python. Where the library isn't there or wanted
 (`STREAMCLUST_KERNELS=numpy`), hiredis makes lists of the replies, which Python decodes.
 """
 
@@ -36,7 +36,7 @@ BODY, SIZE, TEXTS = 2, 3, 4
 COLUMNS = 5
 
 PART, WHOLE, ODD, NO_ROOM, OTHER = range(5)
-"""What a scan finds: see src/resp.hpp."""
+"""What a scan finds: see src/redis_reply.hpp."""
 
 SCAN = 8
 """Numbers that a scan keeps between its calls: in second place how far it is; the last two count
@@ -73,7 +73,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     ),
     "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY, _NUMBER),
 }
-"""As in src/wire.cpp."""
+"""As in src/redis_reply.cpp."""
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
-"""Tables as NumPy files: .npy is mapped, an array of an .npz file is unpacked chunk by chunk.
+"""Readers of NumPy files: .npy is mapped, an array in an .npz file is unpacked chunk by chunk.
 
-What a header claims is checked before anything is read or allocated by it.
+A header is checked before any memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from streamclust.tables.chunk import (
 )
 
 HEADER_BYTES = 10_000
-"""Longest header of an array: NumPy's own limit, which it applies only after reading the header."""
+"""Longest header of an array: NumPy's own limit, which it checks only after it has read one."""
 
 MOST_EXPANSION = 256
-"""Where an array is larger than 1 GiB: its bytes over the compressed ones, at most."""
+"""Largest ratio of unpacked to compressed bytes, for arrays above 1 GiB."""
 
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
 _DAMAGES = (
@@ -39,7 +39,7 @@ _DAMAGES = (
     TypeError,
     EOFError,
     OverflowError,
-    NotImplementedError,  # a compression that isn't known
+    NotImplementedError,  # an unknown compression
     RuntimeError,  # an encrypted archive
     zipfile.BadZipFile,
     zlib.error,
@@ -48,7 +48,7 @@ _DAMAGES = (
 
 
 class Header(NamedTuple):
-    """What an .npy file says of its array: shape, order and type of number."""
+    """The header of an .npy file: shape, order and type of the numbers."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -56,17 +56,17 @@ class Header(NamedTuple):
 
     @property
     def n(self) -> int:
-        """Rows; an array of one dimension is one column."""
+        """Number of rows; an array of one dimension is one column."""
         return self.shape[0]
 
     @property
     def n_columns(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return self.shape[1] if len(self.shape) == 2 else 1
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
+        """Number of bytes per row."""
         return self.n_columns * self.dtype.itemsize
 
 
@@ -81,7 +81,7 @@ def read_array(path: str, request: Request) -> Iterator[Chunk]:
                 selection = select(default_names(rows.shape[1]), request)
             dtype = np.float32 if rows.dtype == np.float32 else np.float64
             if len(rows):
-                with np.errstate(over="ignore"):  # of long doubles: inf is refused
+                with np.errstate(over="ignore"):  # from long doubles; inf is refused later
                     table = rows[:, selection.indexes].astype(dtype)
                 yield make_chunk(table, selection, start + 1, request, _place(start))
             start += len(rows)
@@ -92,12 +92,12 @@ def _place(start: int) -> Where:
 
 
 def read_header(file: IO[bytes], request: Request) -> Header:
-    """Return the header of an .npy file whose array is all there; the file stands at the array.
+    """Return the header of a complete .npy file; the file position is then the start of the array.
 
     Raises
     ------
     DataError
-        If it is no array of numbers with rows and columns, or the file is too short for it.
+        If the file isn't a table of numbers, or is too short.
     """
     file.seek(0)
     header = _header(file, request, request.label)
@@ -121,10 +121,10 @@ def _header(file: IO[bytes], request: Request, label: str) -> Header:
             header = Header(*np.lib.format.read_array_header_1_0(file))
         else:
             header = Header(*np.lib.format.read_array_header_2_0(file))
-    except Exception as error:  # what NumPy's parser of headers may raise isn't documented
+    except Exception as error:  # the exceptions of NumPy's header parser aren't documented
         raise _unreadable(label) from error
     if header.dtype.hasobject:
-        raise _unreadable(label)  # without unpickling
+        raise _unreadable(label)  # it would need pickle
     if header.dtype.kind not in "fiu":
         raise DataError(f"{label} holds {header.dtype}; save it as float32 or float64")
     if len(header.shape) not in (1, 2) or not all(map(_is_size, header.shape)):
@@ -132,7 +132,7 @@ def _header(file: IO[bytes], request: Request, label: str) -> Header:
             f"{label} has shape {header.shape}, expected (points, features); "
             "reshape the array to two dimensions"
         )
-    request.rows(header.n_columns)  # or it says that there are too many columns
+    request.rows(header.n_columns)  # raises an error if there are too many columns
     return header
 
 
@@ -147,7 +147,7 @@ def _unreadable(what: str) -> DataError:
 def _mapped(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
     header = read_header(file, request)
     shape = header.n, header.n_columns
-    if 0 in shape:  # nothing can't be mapped
+    if 0 in shape:  # an empty array can't be mapped
         yield np.empty((0, header.n_columns), header.dtype)
         return
     order: Literal["C", "F"] = "F" if header.fortran else "C"
@@ -155,7 +155,7 @@ def _mapped(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
 
 
 def _parts(array: NDArray[Any], request: Request) -> Iterator[NDArray[Any]]:
-    """Yield the rows in parts, at least one."""
+    """Yield the rows in parts, at least one part."""
     step = request.rows(array.shape[1])
     for start in range(0, max(len(array), 1), step):
         yield np.asarray(array[start : start + step])
@@ -178,8 +178,8 @@ def _member(archive: zipfile.ZipFile, request: Request) -> zipfile.ZipInfo:
     names = list(members)
     key = names[0] if request.key is None and len(names) == 1 else request.key
     if key is None or key not in members:
-        asked = "which array?" if key is None else f"no array {key!r}."
-        raise DataError(f"{request.label}: {asked} Choose with --key: {listed(names)}")
+        asked = "the file has several arrays" if key is None else f"no array {key!r}"
+        raise DataError(f"{request.label}: {asked}; choose one with --key: {listed(names)}")
     return members[key]
 
 
@@ -193,7 +193,7 @@ def _unpacked_rows(
     if size != info.file_size - member.tell():
         raise _unreadable(label)
     check_expansion(label, size, info.compress_size, MOST_EXPANSION)
-    if header.fortran and header.n_columns > 1:  # a row is everywhere in it
+    if header.fortran and header.n_columns > 1:  # a row isn't contiguous
         if size > SMALL_BYTES:
             raise DataError(f"{label} is too large in Fortran order; save it in C order or as .npy")
         flat = np.frombuffer(member.read(), header.dtype)

@@ -1,4 +1,4 @@
-"""A chunk of a table, the choice of its columns, and what makes a cell bad."""
+"""Chunks of a table, the selection of columns, and the checks of cells."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from streamclust.errors import DataError
 from streamclust.text import has_control, printable
 
 SHOWN = 40
-"""Characters that messages show of a cell or a name."""
+"""Largest number of characters of a cell or a name in messages."""
 
 MOST_COLUMNS = 1 << 20
-"""Columns that a table may have."""
+"""Largest number of columns of a table."""
 
 MOST_CELLS = 1 << 22
-"""Cells of a chunk, unless it has one row: a chunk of a wide table has fewer rows."""
+"""Largest number of cells of a chunk of several rows: chunks of wide tables have fewer rows."""
 
-MEND = "choose columns with --columns or clean the file"
+ADVICE = "choose columns with --columns or clean the file"
 
-Where = Callable[[int], str]  # row of a chunk -> its place, as a message says it
+Where = Callable[[int], str]  # row of a chunk -> its place, for messages
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Chunk:
     w
         Weights, (n,), finite and not negative; None without a weight column.
     first_line
-        Where the first row stands: its line in a text, its number (from 1) in an array.
+        Place of the first row: the line in a text, or the row number (from 1) in an array.
     """
 
     names: tuple[str, ...]
@@ -51,18 +51,18 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted from which table.
+    """A request to read a table.
 
     Parameters
     ----------
     label
-        What messages call the table.
+        Name of the table in messages.
     columns
-        The columns of X in their order; None for all but the weights.
+        The columns of X, in this order; None for all except the weights.
     weight_column
         The column of the weights.
     chunk
-        Rows a chunk, at most.
+        Largest number of rows per chunk.
     key
         The name of the array in an .npz file.
     """
@@ -75,20 +75,20 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
-            raise DataError(f"chunk is {self.chunk}, expected 1 or more")
+            raise DataError(f"chunk is {self.chunk}; expected at least 1")
 
     def rows(self, n_columns: int) -> int:
-        """Return the rows of a chunk of so many columns: `chunk`, or a half, a quarter ... of it.
+        """Return the rows per chunk for this number of columns: `chunk`, or 1/2, 1/4, ... of it.
 
         Raises
         ------
         DataError
-            If there are too many columns.
+            If the table has too many columns.
         """
         if n_columns > MOST_COLUMNS:
             raise DataError(
                 f"{self.label} has {n_columns:,} columns; expected at most {MOST_COLUMNS:,}: "
-                "one row is one point"
+                "each row is one point"
             )
         rows = self.chunk
         while rows > 1 and rows * n_columns > MOST_CELLS:
@@ -97,12 +97,12 @@ class Request:
 
     def bad_cell(self, where: str, column: str, problem: str) -> DataError:
         """Return the error that names a cell."""
-        return DataError(f"{self.label} {where}, column {_short(column)}: {problem}; {MEND}")
+        return DataError(f"{self.label} {where}, column {_short(column)}: {problem}; {ADVICE}")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns that were asked for, and where the table has them: weights come last."""
+    """The selected columns and their indices in the table; the weights come last."""
 
     features: tuple[str, ...]
     weight: str | None
@@ -115,7 +115,7 @@ class Selection:
 
 
 def select(available: Sequence[str], request: Request) -> Selection:
-    """Return which of the available columns are asked for."""
+    """Return the selection of the requested columns."""
     weight = request.weight_column
     features = request.columns
     if features is None:
@@ -123,7 +123,7 @@ def select(available: Sequence[str], request: Request) -> Selection:
     wanted = features if weight is None else (*features, weight)
     _check_names(wanted, available, request)
     if not features:
-        raise DataError(f"{request.label} has no column of features")
+        raise DataError(f"{request.label} has no feature column")
     places = {name: index for index, name in enumerate(available)}
     return Selection(features, weight, tuple(places[name] for name in wanted))
 
@@ -138,7 +138,7 @@ def _check_names(wanted: Sequence[str], available: Sequence[str], request: Reque
                 f"{request.label} has {there[name]} columns {_short(name)}; rename them"
             )
         if asked[name] > 1:
-            raise DataError(f"column {_short(name)} is asked for twice; name each column once")
+            raise DataError(f"column {_short(name)} is requested twice; name each column once")
         if has_control(name):
             raise DataError(
                 f"{request.label}: the column name {_short(name)} has a control character; "
@@ -157,27 +157,27 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
 
 
 def default_names(n_columns: int) -> tuple[str, ...]:
-    """Return the names of columns that have none: x0, x1, ..."""
+    """Return names for columns without names: x0, x1, ..."""
     return tuple(f"x{index}" for index in range(n_columns))
 
 
 def make_chunk(
     table: NDArray[Any], selection: Selection, first_line: int, request: Request, where: Where
 ) -> Chunk:
-    """Return the selected columns of some rows as a chunk; refuse what can't be learned.
+    """Return the selected columns of some rows as a chunk; refuse values that can't be learned.
 
     Parameters
     ----------
     table
         The selected columns, in the order of the selection.
     selection
-        Their names.
+        Names of these columns.
     first_line
-        Where the first row stands.
+        Place of the first row.
     request
-        For messages.
+        The request, for messages.
     where
-        The place of each row.
+        Function that returns the place of a row.
     """
     finite = np.isfinite(table)
     if not finite.all():

@@ -1,4 +1,4 @@
-"""Lines of a text that know their number, and whether more are ready."""
+"""The lines of a text, with line numbers; for live input, also whether more lines are ready."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ T = TypeVar("T")
 
 
 class Readable(Protocol):
-    """A binary file that can hand over what it has, however little."""
+    """A binary file whose reads return the available bytes."""
 
     def read1(self, size: int, /) -> bytes:
-        """Return up to so many bytes; none at the end."""
+        """Return up to `size` bytes; no bytes at the end."""
 
 
 class Lines:
-    """The lines of a UTF-8 text, without their ends.
+    """The lines of a UTF-8 text, without line ends.
 
     Attributes
     ----------
     number
-        The line that was read last, from 1.
+        Number of the line that was read last, from 1.
     bytes
-        Those that were read so far.
+        Number of bytes read so far.
     row_at
-        What `bytes` was when the last row of several lines ended; None where a line is a row.
+        Value of `bytes` at the end of the last row, if a row can have several lines; else None.
     drained
-        The text comes live and no further line is ready: work off what there is before waiting.
+        Whether the text is live and no more lines are ready, so that a batch shouldn't wait.
     """
 
     def __init__(self, file: Readable, label: str, *, live: bool) -> None:
@@ -53,15 +53,15 @@ class Lines:
                 yield self._decode(lines[-1 - left])
 
     def _ready(self) -> Iterator[list[bytes]]:
-        """Yield the whole lines of each read."""
-        tail: list[bytes] = []  # of a line of many reads, joined once
+        """Yield the complete lines of each read."""
+        tail: list[bytes] = []  # parts of a line of many reads, joined once
         size = 0
         while data := self._file.read1(READ_BYTES):
             self.bytes += len(data)
             if self.row_at is not None and self.bytes - self.row_at > LINE_BYTES + 2 * READ_BYTES:
                 raise DataError(
                     f"{self._label} line {self.number + 1} is in a row that is too long; close "
-                    "its quotes"
+                    "the quotes"
                 )
             lines = data.split(b"\n")
             if len(lines) > 1:
@@ -71,7 +71,7 @@ class Lines:
             size += len(tail[-1])
             yield lines
             if size > LINE_BYTES:
-                raise DataError(f"{self._label} line {self.number + 1} is too long; is it a text?")
+                raise DataError(f"{self._label} line {self.number + 1} is too long; is it text?")
         if size:
             yield [b"".join(tail)]
 
@@ -84,10 +84,10 @@ class Lines:
             ) from None
 
     def batches(self, rows: Iterable[T | None], size: int) -> Iterator[list[T]]:
-        """Gather rows made of these lines; None stands for a blank line.
+        """Yield batches of rows from these lines; None stands for a blank line.
 
-        A batch is short at the end, where a live text is drained, and where the rows are so long
-        that it holds `BATCH_BYTES` of text.
+        A batch is shorter than `size` at the end, if a live text has no more lines ready, and if
+        its rows have `BATCH_BYTES` of text.
         """
         batch: list[T] = []
         most = self.bytes + BATCH_BYTES

@@ -1,4 +1,4 @@
-"""Tables as Parquet files, if pyarrow is there."""
+"""Reader of Parquet files; needs pyarrow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamclust.files import check_expansion, open_regular
 from streamclust.tables.chunk import Chunk, Request, Selection, Where, make_chunk, select
 
 MOST_EXPANSION = 256
-"""Where a table is larger than 1 GiB: its bytes over the file's, at most."""
+"""Largest ratio of unpacked to stored bytes, for tables above 1 GiB."""
 
 _BUFFER_BYTES = 1 << 16  # of each column, instead of a whole row group
 
@@ -39,7 +39,7 @@ def read_parquet(path: str, request: Request) -> Iterator[Chunk]:
 
 @contextmanager
 def opened_parquet(path: str, request: Request) -> Iterator[Any]:
-    """Open a Parquet file; what pyarrow finds wrong in the block becomes an error of one line."""
+    """Open a Parquet file; errors of pyarrow in the block become a `DataError` of one line."""
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile

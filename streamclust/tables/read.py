@@ -1,4 +1,4 @@
-"""From a path, or stdin, to the chunks of a table."""
+"""Reading of a table from a file or stdin, in chunks."""
 
 from __future__ import annotations
 
@@ -48,37 +48,37 @@ def read_table(
     """Return the rows of a table in chunks.
 
     Text is read line by line, .npy is mapped, Parquet and .npz are read in batches. A chunk of a
-    table of more than 512 columns has fewer rows. Columns without names are called x0, x1, and so
-    on. Lines on stdin are handed on as they arrive, so that chunks can be short.
+    table with more than 512 columns has fewer rows. Columns without names are called x0, x1, and
+    so on. Lines on stdin are returned as soon as they arrive, so chunks can be short.
 
     Parameters
     ----------
     path
         A file, or "-" for text on stdin.
     kind
-        What it holds; by default what its suffix says, and CSV on stdin.
+        Format of the file; by default from the suffix, and CSV for stdin.
     columns
-        The columns of X in their order; None for all but the weights.
+        The columns of X, in this order; None for all except the weights.
     weight_column
         The column of the weights.
     chunk
-        Rows a chunk, at most.
+        Largest number of rows per chunk.
     key
-        The name of the array in an .npz file that has several.
+        Name of the array in an .npz file with several arrays.
     wait_for
-        Called with the file descriptor before each read of a pipe or a terminal; returns when there
-        is something to read, and may raise to end the wait.
+        Called with the file descriptor before each read of a pipe or a terminal. It must return
+        when data is ready, and may raise an exception to end the wait.
 
     Raises
     ------
     DataError
-        When the table can't be read, or a cell is no finite number; its text names the place.
+        If the table can't be read, or a cell isn't a finite number; the text names the place.
     MissingExtraError
-        When a Parquet file is to be read without pyarrow.
+        If the file is Parquet and pyarrow isn't installed.
     """
     found = kind or _guess_kind(path)
     if key is not None and found != "npz":
-        raise DataError(f"key {key!r} names an array in an .npz file, and {path} is none")
+        raise DataError(f"key {key!r} names an array in an .npz file, but {path} isn't one")
     label = "stdin" if path == STDIN else str(path)
     chosen = None if columns is None else tuple(columns)
     return _read(str(path), found, Request(label, chosen, weight_column, chunk, key), wait_for)
@@ -91,7 +91,7 @@ def _guess_kind(path: str | Path) -> Kind:
     for kind in KINDS:
         if suffix == kind:
             return kind
-    raise DataError(f"can't tell what {path} holds; name its kind with --kind: {', '.join(KINDS)}")
+    raise DataError(f"can't tell the format of {path}; name it with --kind: {', '.join(KINDS)}")
 
 
 def _read(
@@ -110,16 +110,16 @@ def _read(
 
 @contextmanager
 def _opened(path: str, wait_for: Callable[[int], None] | None) -> Iterator[Readable]:
-    """Open a text; what may have to be waited for is read by `wait_for`, if there is such."""
+    """Open a text; reads of a pipe or a terminal wait by `wait_for`, if given."""
     if path == STDIN:
         stdin = cast(Readable, sys.stdin.buffer)
         try:
             fd = sys.stdin.fileno()
-        except UnsupportedOperation:  # not of the system
+        except UnsupportedOperation:  # not a file of the system
             fd = -1
         yield stdin if wait_for is None or fd < 0 else _Waiting(fd, wait_for)
     elif wait_for is not None and Path(path).is_fifo():
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # waits for no writer
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # doesn't wait for a writer
         try:
             yield _Waiting(fd, wait_for)
         finally:
@@ -130,19 +130,19 @@ def _opened(path: str, wait_for: Callable[[int], None] | None) -> Iterator[Reada
 
 
 class _Waiting:
-    """A pipe or a terminal, whose reads wait by `wait_for`."""
+    """A pipe or a terminal whose reads wait by `wait_for`."""
 
     def __init__(self, fd: int, wait_for: Callable[[int], None]) -> None:
         self._fd = fd
         self._wait_for = wait_for
 
     def read1(self, size: int, /) -> bytes:
-        """Return up to so many bytes; none at the end."""
+        """Return up to `size` bytes; no bytes at the end."""
         while True:
             self._wait_for(self._fd)
             try:
                 return os.read(self._fd, size)
-            except BlockingIOError:  # another process took it
+            except BlockingIOError:  # another process read the data
                 continue
 
 
@@ -153,7 +153,7 @@ def _real_file(path: str, kind: Kind) -> str:
 
 
 def count_rows(path: str | Path, *, kind: Kind | None = None) -> int | None:
-    """Return how many rows a table has, if a glance at its head tells; otherwise None."""
+    """Return the number of rows of a table if its header has it, else None."""
     found = kind or _guess_kind(path)
     request = Request(str(path))
     try:

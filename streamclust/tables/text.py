@@ -1,4 +1,4 @@
-"""Tables as text: CSV, TSV and JSON lines."""
+"""Readers of text tables: CSV, TSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JsonRow = tuple[int, Any]
 
 
 def read_csv(lines: Lines, request: Request, delimiter: str) -> Iterator[Chunk]:
-    """Yield the chunks of delimited text; a first row that isn't all numbers is a header."""
+    """Yield the chunks of delimited text; a first row with text that isn't a number is a header."""
     rows = _csv_rows(lines, request, delimiter)
     before, first = next(((n, row) for n, row in enumerate(rows) if row is not None), (0, None))
     if first is None:
@@ -63,7 +63,7 @@ def _check_widths(batch: list[CsvRow], width: int, request: Request) -> None:
     for line, cells in batch:
         if len(cells) != width:
             raise DataError(
-                f"{request.label} line {line} has {len(cells)} cells, expected {width}; "
+                f"{request.label} line {line} has {len(cells)} cells; expected {width}: "
                 "clean the file"
             )
 
@@ -79,7 +79,7 @@ def _csv_table(batch: list[CsvRow], selection: Selection, request: Request) -> N
 def _numbers(texts: list[str]) -> NDArray[np.float64]:
     joined = "".join(texts)
     if "_" in joined or not joined.isascii():
-        raise ValueError("a number to Python alone")
+        raise ValueError("only Python accepts this number")
     return np.fromiter(map(float, texts), np.float64, len(texts))
 
 
@@ -107,7 +107,7 @@ def _short(text: str) -> str:
     return text[:SHOWN] + ("..." if len(text) > SHOWN else "")
 
 
-# Integers are read as floats, so that a huge one is inf and true can't pass for 1.
+# Integers are read as floats, so that a huge one is inf, and true isn't accepted as 1.
 _loads = json.JSONDecoder(parse_int=float).decode
 
 
@@ -147,16 +147,16 @@ def _json_names(first: JsonRow, request: Request) -> tuple[str, ...]:
     if isinstance(doc, dict | list):
         request.rows(len(doc))
         return tuple(doc) if isinstance(doc, dict) else default_names(len(doc))
-    raise DataError(f"{request.label} line {line} is no array and no object of numbers")
+    raise DataError(f"{request.label} line {line} is neither an array nor an object of numbers")
 
 
 def _check_shape(row: JsonRow, first: Any, allowed: set[str] | None, request: Request) -> None:
     line, doc = row
     where = f"{request.label} line {line}"
     if type(doc) is not type(first):
-        raise DataError(f"{where} differs from the first line; write arrays or objects throughout")
+        raise DataError(f"{where} differs from the first line; write only arrays, or only objects")
     if isinstance(doc, list) and len(doc) != len(first):
-        raise DataError(f"{where} has {len(doc)} values, expected {len(first)}; clean the file")
+        raise DataError(f"{where} has {len(doc)} values; expected {len(first)}: clean the file")
     if isinstance(doc, dict) and allowed and not doc.keys() <= allowed:
         extra = next(key for key in doc if key not in allowed)
         raise DataError(f"{where} has another key, {extra!r}; choose columns with --columns")
@@ -165,7 +165,7 @@ def _check_shape(row: JsonRow, first: Any, allowed: set[str] | None, request: Re
 def _json_table(
     batch: list[JsonRow], keys: Iterable[Any], selection: Selection, request: Request
 ) -> NDArray[Any]:
-    """Return the values at the keys: names in objects, indexes in arrays."""
+    """Return the values of the keys: names in objects, indices in arrays."""
     keys = tuple(keys)
     try:
         values = [doc[key] for _, doc in batch for key in keys]

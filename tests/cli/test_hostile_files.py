@@ -130,7 +130,7 @@ def test_an_output_takes_the_place_of_the_old_one_and_leaves_nothing_else(folder
     Path("bad.csv").write_text("x,y\n1,2\n3,nan\n")
     refusal(encode("--file", "bad.csv", "--out", "new.safetensors"))
     done = command("decode", "c.safetensors", "--out", "nowhere/x.npy")
-    assert "nowhere is no folder" in refusal(done)
+    assert "nowhere doesn't exist" in refusal(done)
     assert {path.name for path in folder.iterdir()} == before | {"out.npy", "bad.csv"}
 
 

@@ -102,8 +102,8 @@ def test_columns_may_not_change(client: redis.Redis, namespace: str) -> None:
     with pytest.raises(DataError) as caught:
         ingest(client, namespace, chunks)
     assert str(caught.value) == (
-        "the columns change from x, y to x, z; choose the same with --columns, "
-        "or send the files one by one (4 points had gone in before)"
+        "the columns change from x, y to x, z; choose the same columns with --columns, "
+        "or send each file with its own command (4 points were sent before)"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_slow_source_is_not_made_up_for_by_a_flood(client: redis.Redis, namesp
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_a_rate_that_is_none(client: redis.Redis, namespace: str, rate: float) -> None:
-    with pytest.raises(DataError, match="expected more than 0 points a second"):
+    with pytest.raises(DataError, match="expected more than 0 points per second"):
         ingest(client, namespace, [_chunk(1)], rate=rate)
 
 
@@ -213,7 +213,7 @@ def test_a_refusal_midway_says_how_much_went_in(client: redis.Redis, namespace: 
     def spoil(_points: int) -> None:
         client.set(namespace, "text")
 
-    with pytest.raises(ServerError, match=r"WRONGTYPE.* \(500 points had gone in before\)$"):
+    with pytest.raises(ServerError, match=r"WRONGTYPE.* \(500 points were sent before\)$"):
         ingest(client, namespace, [_chunk(600)], on_progress=spoil)
 
 
@@ -266,7 +266,7 @@ def test_bad_data_midway_says_how_much_went_in(client: redis.Redis, namespace: s
 
     with pytest.raises(DataError) as caught:
         ingest(client, namespace, feed())
-    assert str(caught.value) == "data.csv line 1502: spam (1,500 points had gone in before)"
+    assert str(caught.value) == "data.csv line 1502: spam (1,500 points were sent before)"
     assert client.xlen(namespace) == 1500
 
 

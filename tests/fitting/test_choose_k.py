@@ -68,7 +68,7 @@ def test_bic_of_kmeans_is_that_of_round_gaussians() -> None:
 def test_bic_of_a_mixture_is_that_of_its_likelihood(name: Any) -> None:
     X, _ = blobs(200, THREE)
     family = mixture_of(name, 3)
-    params = fit(family, X, restarts=1).params
+    params = fit(family, X, n_init=1).params
     likelihood = float(family.score_points(params, X).sum())
     want = criteria(likelihood, mixture_parameters(3, 2, name), len(X)).bic
     assert search_of(family).bic(params, sample(X)) == pytest.approx(want, rel=1e-12)
@@ -86,7 +86,7 @@ def test_weights_are_shares_of_n(name: str) -> None:
 
 def test_moves_of_kmeans_promise_what_they_change() -> None:
     X, _ = blobs(200, THREE)
-    family, points = KMeans(9, fewest=1), sample(X)
+    family, points = KMeans(9, min_clusters=1), sample(X)
     for K, moves in ((2, search_of(family).propose_splits), (3, search_of(family).propose_merges)):
         params = fit(KMeans(K), X).params
         promised = [m for m in moves(params, points) if K == 3 or m.change < 0.0]
@@ -100,7 +100,7 @@ def test_moves_of_kmeans_promise_what_they_change() -> None:
 @pytest.mark.parametrize("name", ["full", "diag", "spherical"])
 def test_a_split_mixture_gains_at_least_what_was_promised(name: Any) -> None:
     X, _ = blobs(200, np.vstack([THREE, [[36.0, 0.0]]]))
-    family, points = mixture_of(name, 9, fewest=1), sample(X)
+    family, points = mixture_of(name, 9, min_components=1), sample(X)
     params = fit(mixture_of(name, 3), X).params
     moves = search_of(family).propose_splits(params, points)
     assert min(move.change for move in moves) < 0.0
@@ -121,21 +121,21 @@ def test_a_cut_is_across_the_widest_axis() -> None:
 
 @pytest.mark.parametrize(("K", "D"), [(1, 3), (3, 2), (8, 4), (20, 2), (30, 8)])
 def test_kmeans_finds_the_number_of_clusters(K: int, D: int) -> None:
-    found = fit(KMeans(50, fewest=1), stream(K, D, 100 * K, seed=K), restarts=1)
+    found = fit(KMeans(50, min_clusters=1), stream(K, D, 100 * K, seed=K), n_init=1)
     assert len(found.params.centroids) == K
 
 
 @pytest.mark.parametrize("name", ["full", "tied", "diag", "spherical"])
 def test_mixtures_find_the_number_of_components(name: Any) -> None:
     X = stream(8, 3, 1600, seed=1)
-    assert len(fit(mixture_of(name, 20, fewest=2), X, restarts=1).params.weights) == 8
+    assert len(fit(mixture_of(name, 20, min_components=2), X, n_init=1).params.weights) == 8
 
 
 @families
 def test_units_and_origin_do_not_matter(name: str) -> None:
     X = stream(5, 2, 500, seed=2)
-    family = family_of(name, 12, fewest=2)
-    plain, moved = (fit(family, each, restarts=1).params for each in (X, 1e-3 * X + 5.0))
+    family = family_of(name, 12, least=2)
+    plain, moved = (fit(family, each, n_init=1).params for each in (X, 1e-3 * X + 5.0))
     assert len(plain.means) == len(moved.means) == 5
     lines = [np.sort(each[:, 0]) for each in (plain.means, (moved.means - 5.0) * 1e3)]
     assert_allclose(lines[0], lines[1], rtol=1e-4, atol=1e-4)
@@ -144,11 +144,11 @@ def test_units_and_origin_do_not_matter(name: str) -> None:
 @families
 def test_k_stays_within_its_range(name: str) -> None:
     X = stream(6, 2, 900, seed=3)
-    low = fit(family_of(name, 4, fewest=2), X, restarts=1).params
-    high = fit(family_of(name, 12, fewest=8), X, restarts=1).params
+    low = fit(family_of(name, 4, least=2), X, n_init=1).params
+    high = fit(family_of(name, 12, least=8), X, n_init=1).params
     assert len(low.means) == 4
     assert len(high.means) == 8
-    wide = family_of(name, 4, fewest=2)
+    wide = family_of(name, 4, least=2)
     found = adapt(wide, high, sample(X), 0, (0,)).params
     assert len(found.means) <= 4
     assert is_better(wide, high, found, sample(X))
@@ -157,23 +157,23 @@ def test_k_stays_within_its_range(name: str) -> None:
 @families
 def test_a_component_has_at_least_as_many_points_as_parameters(name: str) -> None:
     X = np.random.default_rng(0).normal(size=(30, 2)) ** 5  # far outliers
-    family = family_of(name, 30, fewest=1)
-    found = fit(family, X, restarts=1)
+    family = family_of(name, 30, least=1)
+    found = fit(family, X, n_init=1)
     assert found.stats.weight.min() >= 3.0
 
 
 def test_equal_points_are_one_cluster() -> None:
     X = np.repeat(THREE, 40, axis=0)
-    assert len(fit(KMeans(9, fewest=1), X).params.centroids) == 3
+    assert len(fit(KMeans(9, min_clusters=1), X).params.centroids) == 3
     with pytest.raises(TooFewPointsError):
-        fit(KMeans(9, fewest=4), X)
+        fit(KMeans(9, min_clusters=4), X)
 
 
-@pytest.mark.parametrize("fewest", [0, 4])
-def test_a_range_that_is_none_is_refused(fewest: int) -> None:
+@pytest.mark.parametrize("least", [0, 4])
+def test_a_range_that_is_none_is_refused(least: int) -> None:
     with pytest.raises(
-        DataError, match=f"fewest is {fewest}; expected 1 to n_clusters, which is 3"
+        DataError, match=f"min_clusters is {least}; expected 1 to n_clusters, which is 3"
     ):
-        KMeans(3, fewest=fewest)
-    with pytest.raises(DataError, match=f"fewest is {fewest}"):
-        GaussianMixture(3, fewest=fewest)
+        KMeans(3, min_clusters=least)
+    with pytest.raises(DataError, match=f"min_components is {least}"):
+        GaussianMixture(3, min_components=least)

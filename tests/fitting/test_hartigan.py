@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from streamclust import KMeans, kernels
 from streamclust.arrays import Array, Labels
-from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.hartigan import hartigan
 from tests.strategies import laws, weights
 
@@ -44,7 +44,7 @@ def test_a_move_is_made_where_one_lowers_the_inertia_and_none_elsewhere(
     assume(len(X) >= K)
     family, rng = KMeans(K), np.random.default_rng(seed)
     start = family.from_arrays({"centroids": X[:K]})
-    rest = climb(family, start, InMemory(family, X, w, rng), tol=0.0)
+    rest = run_em(family, start, InMemory(family, X, w, rng), tol=0.0)
     labels = kernels.assign(X, rest.params.centroids).labels
     before, best = inertia_of(X, w, labels), best_move(X, w, labels, K)
     moved = hartigan(X, w, rest.params.centroids)

@@ -18,7 +18,7 @@ from streamclust.fitting.restarts import fit
 def test_it_is_the_best_of_all_choices_of_few_points(seed: int) -> None:
     rng = np.random.default_rng(seed)
     X, w = rng.normal(size=(14, 2)), np.ones(14)
-    found = fit_medoids(X, 3, restarts=8, seed=seed)
+    found = fit_medoids(X, 3, n_init=8, seed=seed)
     assert {tuple(row) for row in found.tolist()} <= {tuple(row) for row in X.tolist()}
     best = min(mean_distance(X, w, X[list(choice)]) for choice in combinations(range(14), 3))
     assert mean_distance(X, w, found) == pytest.approx(best)

@@ -162,6 +162,6 @@ def test_too_few_distinct_values_are_refused_with_both_numbers() -> None:
 def test_fit_finds_it_whatever_the_seed(seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, w = rng.exponential(size=200), rng.random(200)
-    found = fit(KMeans(6), x[:, None], w, restarts=1, seed=seed)
+    found = fit(KMeans(6), x[:, None], w, n_init=1, seed=seed)
     best = inertia(x, w, optimal_centroids(x, w, 6))
     assert found.stats.objective == pytest.approx(best, rel=1e-12)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_iris
 from streamclust import KMeans
 from streamclust.arrays import Array, Labels
 from streamclust.errors import DataError, TooFewPointsError
-from streamclust.fitting.em import Climb, InMemory, climb
+from streamclust.fitting.em import EMResult, InMemory, run_em
 from streamclust.fitting.restarts import fit
 from streamclust.models import GaussianMixture
 from tests.strategies import (
@@ -34,7 +34,7 @@ families = pytest.mark.parametrize("name", FAMILIES)
 mixtures = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
 
-def labels_of(name: str, X: Array, run: Climb[Any]) -> Labels:
+def labels_of(name: str, X: Array, run: EMResult[Any]) -> Labels:
     """Each point's component."""
     return family_of(name, len(run.params.means)).predict(run.params, X)
 
@@ -51,7 +51,7 @@ def test_clear_clusters_are_found(name: str) -> None:
 def test_the_best_of_several_runs_is_returned(name: str) -> None:
     X, _ = blobs(10, np.random.default_rng(0).normal(size=(25, 2)), spread=0.3)
     family = family_of(name, 25)
-    losses = [fit(family, X, restarts=n).loss for n in (1, 3, 8)]
+    losses = [fit(family, X, n_init=n).loss for n in (1, 3, 8)]
     assert losses == sorted(losses, reverse=True)
     assert losses[2] < losses[0]
 
@@ -90,7 +90,7 @@ def test_k_distinct_points_are_given_k_distinct_labels(
 ) -> None:
     X = data.draw(arrays(np.float64, (n, D), elements=st.integers(-2, 2).map(float)))
     K = data.draw(st.integers(1, len(np.unique(X, axis=0))))
-    run = fit(KMeans(K), X, restarts=1, seed=seed)
+    run = fit(KMeans(K), X, n_init=1, seed=seed)
     assert set(KMeans(K).predict(run.params, X).tolist()) == set(range(K))
 
 
@@ -99,14 +99,14 @@ def test_the_loop_does_not_end_while_a_cluster_without_points_could_be_given_som
     X = np.array([[0.0], [0.1], [50.0], [1000.0]])
     family, rng = KMeans(4), np.random.default_rng(0)
     start = family.from_arrays({"centroids": np.array([[0.0], [0.0], [50.0], [1000.0]])})
-    run = climb(family, start, InMemory(family, X, np.ones(4), rng), tol=1.0)
+    run = run_em(family, start, InMemory(family, X, np.ones(4), rng), tol=1.0)
     assert sorted(run.params.centroids.ravel().tolist()) == [0.0, 0.1, 50.0, 1000.0]
 
 
 def test_the_loop_ends_where_there_are_too_few_distinct_points_for_all_clusters() -> None:
     X, family = np.array([[0.0], [1.0]]), KMeans(3)
     start = family.from_arrays({"centroids": np.array([[0.0], [1.0], [7.0]])})
-    run = climb(family, start, InMemory(family, X, np.ones(2), np.random.default_rng(0)))
+    run = run_em(family, start, InMemory(family, X, np.ones(2), np.random.default_rng(0)))
     assert run.converged
     assert run.history == (0.0, 0.0)
     assert run.params.centroids.ravel().tolist() == [0.0, 1.0, 7.0]
@@ -118,7 +118,7 @@ def test_the_history_has_one_loss_more_than_there_were_steps(name: str) -> None:
     family = family_of(name, 3)
     start = random_params(family, X[:3], np.random.default_rng(0))
     data = InMemory(family, X, np.ones(len(X)), np.random.default_rng(0))
-    run = climb(family, start, data, tol=0.0, max_iter=4)
+    run = run_em(family, start, data, tol=0.0, max_iter=4)
     assert len(run.history) == 5
     assert not run.converged
     assert run.loss == run.history[-1] == family.loss(family.e_step(run.params, X, data.w))
@@ -134,7 +134,7 @@ def test_other_units_or_another_origin_change_nothing_but_units(
     X, _ = blobs(80, CENTRES)
     moved = scale * X + shift
     # One run each: of several that end at the same optimum, rounding says which is best.
-    here, there = (fit(family_of(name, 3), points, restarts=1) for points in (X, moved))
+    here, there = (fit(family_of(name, 3), points, n_init=1) for points in (X, moved))
     assert_array_equal(labels_of(name, moved, there), labels_of(name, X, here))
     assert_allclose((there.params.means - shift) / scale, here.params.means, rtol=tol, atol=tol)
     if name != "kmeans":
@@ -159,7 +159,7 @@ def test_features_may_have_wildly_different_units(kind: Any) -> None:
 @mixtures
 def test_unit_spread_far_from_the_origin_is_estimated_to_1e_6(kind: Any) -> None:
     X = 1e8 + np.random.default_rng(0).normal(size=(5000, 2))
-    run = fit(GaussianMixture(1, kind, reg_covar=0.0), X, restarts=1)
+    run = fit(GaussianMixture(1, kind, reg_covar=0.0), X, n_init=1)
     full = np.cov(X.T, bias=True)
     expected = {"full": full[None], "tied": full, "diag": np.diag(full)[None]}
     wanted = expected.get(kind, np.array([np.diag(full).mean()]))

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, GaussianMixture, HalfLife, StreamLearner, fit
 from streamclust.arrays import Array, CovarianceType
-from streamclust.fitting.em import Climb, InMemory, climb
+from streamclust.fitting.em import EMResult, InMemory, run_em
 from streamclust.fitting.search import search_of
 from streamclust.models.covariance import COVARIANCES
 from streamclust.models.gaussian_mixture import MixtureParams
@@ -20,9 +20,9 @@ kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
 
 
-def climbed(family: GaussianMixture, start: MixtureParams, X: Array) -> Climb[MixtureParams]:
+def climbed(family: GaussianMixture, start: MixtureParams, X: Array) -> EMResult[MixtureParams]:
     """EM from a start to where it rests."""
-    return climb(family, start, in_memory(family, X), tol=1e-6)
+    return run_em(family, start, in_memory(family, X), tol=1e-6)
 
 
 def in_memory(family: GaussianMixture, X: Array) -> InMemory[MixtureParams]:
@@ -31,8 +31,8 @@ def in_memory(family: GaussianMixture, X: Array) -> InMemory[MixtureParams]:
 
 
 def moved(
-    family: GaussianMixture, run: Climb[MixtureParams], X: Array, w: Array | None = None
-) -> Climb[MixtureParams]:
+    family: GaussianMixture, run: EMResult[MixtureParams], X: Array, w: Array | None = None
+) -> EMResult[MixtureParams]:
     """Where the moves lead from there."""
     w = np.ones(len(X)) if w is None else w
     data = InMemory(family, X, w, np.random.default_rng(0))
@@ -151,9 +151,9 @@ def test_weight_two_is_the_point_twice_for_moves_too(kind: CovarianceType) -> No
     X, _ = blobs(60, CENTRES, seed=7)
     family, twice = mixture_of(kind, 4), np.concatenate([X, X])
     start = search_of(family).init(X, np.ones(len(X)), np.random.default_rng(3))
-    doubled = climb(
+    doubled = run_em(
         family, start, InMemory(family, X, np.full(len(X), 2.0), np.random.default_rng(0))
     )
     heavy = moved(family, doubled, X, np.full(len(X), 2.0))
-    many = moved(family, climb(family, start, in_memory(family, twice)), twice)
+    many = moved(family, run_em(family, start, in_memory(family, twice)), twice)
     assert heavy.loss == pytest.approx(many.loss, abs=1e-6)

@@ -14,7 +14,6 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import CovarianceType
 from streamclust.kernels import choice
-from streamclust.kernels.native import Native
 from streamclust.kernels.results import Assigned
 
 _KINDS: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
@@ -56,7 +55,7 @@ def _spoiled(values: Any, rng: np.random.Generator) -> Any:
     return np.where(rng.random(values.shape) < share, odd, values)
 
 
-def _try(kernel: Native, rng: np.random.Generator) -> int:
+def _try(kernel: choice.Kernels, rng: np.random.Generator) -> int:
     N, K, D = (int(rng.integers(low, high)) for low, high in ((0, 300), (1, 70), (1, 40)))
     X, C = _spoiled(rng.normal(size=(N, D)), rng), _spoiled(rng.normal(size=(K, D)), rng)
     w, size = _spoiled(rng.random(N), rng), float(rng.integers(1, 50))

@@ -12,12 +12,12 @@ from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.models.coreset import (
     Coreset,
-    condense,
+    decay,
     default_size,
     effective_size,
-    fade,
     join,
-    thin,
+    reduce_coreset,
+    subsample,
 )
 from tests.strategies import blobs, laws
 
@@ -59,16 +59,16 @@ def test_fading_composes_and_distributes_over_joining(
     n: int, m: int, seed: int, a: float, b: float
 ) -> None:
     A, B = coreset_of(seed, n), coreset_of(seed + 1, m)
-    assert same(fade(fade(A, a), b), fade(A, a * b))
-    assert same(fade(join(A, B), a), join(fade(A, a), fade(B, a)))
-    assert same(fade(A, 1.0), A)
+    assert same(decay(decay(A, a), b), decay(A, a * b))
+    assert same(decay(join(A, B), a), join(decay(A, a), decay(B, a)))
+    assert same(decay(A, 1.0), A)
 
 
 def test_what_has_faded_to_nothing_is_left_out() -> None:
     old, new = coreset_of(0, 5), coreset_of(1, 7)
-    assert same(join(fade(old, 2.0**-60), new), new)
-    assert len(fade(old, 0.0).w) == 0
-    assert len(fade(fade(old, 1e-300), 1e-300).w) == 0
+    assert same(join(decay(old, 2.0**-60), new), new)
+    assert len(decay(old, 0.0).w) == 0
+    assert len(decay(decay(old, 1e-300), 1e-300).w) == 0
 
 
 @given(n=st.integers(1, 60), size=st.integers(1, 60), seed=st.integers(0, 10**6))
@@ -77,7 +77,7 @@ def test_condensing_keeps_the_mass_and_no_more_than_size_points(
     n: int, size: int, seed: int
 ) -> None:
     full = coreset_of(seed, n)
-    small = condense(full, full.X[:3], size, np.random.default_rng(seed))
+    small = reduce_coreset(full, full.X[:3], size, np.random.default_rng(seed))
     assert len(small.X) == len(small.w) == min(n, size)
     assert small.mass == pytest.approx(full.mass)
     assert (small.w > 0.0).all()
@@ -86,12 +86,12 @@ def test_condensing_keeps_the_mass_and_no_more_than_size_points(
 
 def test_what_fits_stays_as_it_is() -> None:
     full = coreset_of(0, 30)
-    assert condense(full, full.X[:2], 30, np.random.default_rng(0)) is full
+    assert reduce_coreset(full, full.X[:2], 30, np.random.default_rng(0)) is full
 
 
 def test_points_that_all_lie_on_centroids_are_condensed_too() -> None:
     X = np.repeat(CENTRES, 100, axis=0)
-    small = condense(Coreset(X, np.ones(300)), CENTRES, 60, np.random.default_rng(0))
+    small = reduce_coreset(Coreset(X, np.ones(300)), CENTRES, 60, np.random.default_rng(0))
     assert small.mass == pytest.approx(300.0)
     _, mass = np.unique(small.X, axis=0, return_inverse=True)
     assert_allclose(np.bincount(mass.ravel(), weights=small.w), 100.0, rtol=0.06)
@@ -100,7 +100,7 @@ def test_points_that_all_lie_on_centroids_are_condensed_too() -> None:
 def test_a_far_outlier_is_always_kept() -> None:
     X = np.concatenate([blobs(300, CENTRES)[0], [[1e4, 1e4]]])
     for seed in range(20):
-        small = condense(Coreset(X, np.ones(901)), CENTRES, 50, np.random.default_rng(seed))
+        small = reduce_coreset(Coreset(X, np.ones(901)), CENTRES, 50, np.random.default_rng(seed))
         assert [1e4, 1e4] in small.X.tolist()
 
 
@@ -112,7 +112,7 @@ def test_costs_are_right_on_average_for_any_centroids() -> None:
         [
             [cost(small, means) for means in others]
             for seed in range(60)
-            for small in [condense(full, CENTRES, 100, np.random.default_rng(seed))]
+            for small in [reduce_coreset(full, CENTRES, 100, np.random.default_rng(seed))]
         ]
     )
     exact = np.array([cost(full, means) for means in others])
@@ -125,7 +125,7 @@ def test_merging_and_reducing_for_long_keeps_the_costs() -> None:
     X, _ = blobs(4000, CENTRES, seed=3)
     rng, core = np.random.default_rng(0), Coreset()
     for batch in np.array_split(np.random.default_rng(1).permutation(X), 40):
-        core = condense(join(core, Coreset(batch, np.ones(len(batch)))), CENTRES, 500, rng)
+        core = reduce_coreset(join(core, Coreset(batch, np.ones(len(batch)))), CENTRES, 500, rng)
     assert len(core.X) <= 500
     for means in np.random.default_rng(2).normal(4.0, 4.0, size=(5, 3, 2)):
         assert cost(core, means) == pytest.approx(cost(Coreset(X, np.ones(len(X))), means), rel=0.1)
@@ -137,7 +137,7 @@ def test_a_batch_is_thinned_as_the_stream_behind_it_grows() -> None:
 
     def kept(mass: float, seed: int = 0) -> Coreset:
         assigned = kernels.assign(X, CENTRES)
-        return thin(X, batch.w, assigned, mass, 3, 100, np.random.default_rng(seed))
+        return subsample(X, batch.w, assigned, mass, 3, 100, np.random.default_rng(seed))
 
     assert kept(0.0).mass == pytest.approx(1200.0)
     assert kept(1e6).mass == pytest.approx(1200.0)
@@ -153,7 +153,7 @@ def test_a_batch_is_thinned_as_the_stream_behind_it_grows() -> None:
 def test_the_same_generator_gives_the_same_points() -> None:
     full = coreset_of(0, 200)
     one, same_, other = (
-        condense(full, full.X[:4], 50, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        reduce_coreset(full, full.X[:4], 50, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert one.X.tobytes() == same_.X.tobytes()
     assert one.X.tobytes() != other.X.tobytes()
@@ -161,9 +161,9 @@ def test_the_same_generator_gives_the_same_points() -> None:
 
 def test_other_units_condense_to_the_same_points() -> None:
     full = coreset_of(5, 300)
-    here = condense(full, full.X[:4], 50, np.random.default_rng(1))
+    here = reduce_coreset(full, full.X[:4], 50, np.random.default_rng(1))
     scaled = Coreset(full.X * 1024.0, full.w)
-    there = condense(scaled, scaled.X[:4], 50, np.random.default_rng(1))
+    there = reduce_coreset(scaled, scaled.X[:4], 50, np.random.default_rng(1))
     assert there.X.tolist() == (here.X * 1024.0).tolist()
     assert_allclose(there.w, here.w, rtol=1e-12)
 
@@ -174,7 +174,7 @@ def test_the_effective_size_is_that_of_the_points_that_still_say_something() -> 
     assert effective_size(full, CENTRES) == pytest.approx(3000.0)
     faded = Coreset(X, 2.0 ** (-np.arange(3000) / 100.0)[::-1])
     assert effective_size(faded, CENTRES) == pytest.approx(2.0 * faded.mass, rel=0.15)
-    small = condense(full, CENTRES, 300, np.random.default_rng(0))
+    small = reduce_coreset(full, CENTRES, 300, np.random.default_rng(0))
     assert 240.0 < effective_size(small, CENTRES) <= 300.0
 
 

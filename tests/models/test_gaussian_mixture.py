@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
-from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, MixtureParams
 from tests.strategies import (
@@ -86,7 +86,7 @@ def test_ten_steps_of_em_are_those_of_scikit_learn(
     family = GaussianMixture(3, kind, reg_covar=reg_covar)
     start = start_of(family, X)
     data = InMemory(family, X, np.ones(len(X)), np.random.default_rng(0))
-    run = climb(family, start, data, tol=-np.inf, max_iter=10)
+    run = run_em(family, start, data, tol=-np.inf, max_iter=10)
     for steps in range(1, 11):
         theirs = sklearn_after(steps, X, start, reg_covar)
         assert -run.history[steps] == pytest.approx(theirs.score(X), rel=1e-9)

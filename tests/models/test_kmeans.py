@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from streamclust import HalfLife, StreamLearner
 from streamclust.arrays import Array
 from streamclust.errors import DataError
-from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.models.stats import Stats, decay, merge
 from tests.strategies import blobs, floats, laws, matrix, weights
@@ -27,7 +27,7 @@ def lloyd(X: Array, start: Array, steps: int, w: Array | None = None) -> tuple[A
     w = np.ones(len(X)) if w is None else w
     family = KMeans(len(start))
     data = InMemory(family, X, w, np.random.default_rng(0))
-    run = climb(family, KMeansParams(start), data, tol=0.0, max_iter=steps)
+    run = run_em(family, KMeansParams(start), data, tol=0.0, max_iter=steps)
     return run.params.centroids, run.stats.objective
 
 
@@ -54,7 +54,7 @@ def test_j_never_rises_also_where_clusters_run_empty_and_are_given_new_places(
     start = data.draw(matrix(K, D, low=-4.0, high=4.0))
     family = KMeans(K)
     memory = InMemory(family, X, w, np.random.default_rng(0))
-    history = climb(family, KMeansParams(start), memory, tol=0.0, max_iter=30).history
+    history = run_em(family, KMeansParams(start), memory, tol=0.0, max_iter=30).history
     assert all(after <= before + 1e-12 for before, after in pairwise(history))
 
 

@@ -187,7 +187,7 @@ def test_the_only_component_is_never_split() -> None:
 
 
 def test_statistics_without_second_moments_have_nothing_to_split() -> None:
-    with pytest.raises(TypeError, match="only a mixture can split"):
+    with pytest.raises(TypeError, match="only a mixture can be split"):
         split(zero(np.zeros((2, 1)), None), [0])
 
 

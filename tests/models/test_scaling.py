@@ -184,7 +184,7 @@ def test_scikit_learn_gets_a_pipeline_that_scales() -> None:
 
 def test_spherical_covariances_refuse_several_scales() -> None:
     learner, state = learned(GaussianMixture(3, "spherical"), "standard")
-    with pytest.raises(DataError, match="take diag"):
+    with pytest.raises(DataError, match="use diag"):
         learner.in_units(state)
 
 
@@ -230,7 +230,7 @@ def test_small_points_beside_large_ones_are_told_apart() -> None:
     ("family", "scale"),
     [
         *((KMeans(3), scale) for scale in ("none", "standard", "robust")),
-        (KMeans(5, fewest=2), "none"),
+        (KMeans(5, min_clusters=2), "none"),
     ],
     ids=str,
 )

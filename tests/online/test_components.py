@@ -24,7 +24,7 @@ HALF_LIFE = 1000.0
 
 
 def adapting(name: str) -> StreamLearner[Any]:
-    return StreamLearner(family_of(name, 12, fewest=2), HalfLife(HALF_LIFE), warm_up=300)
+    return StreamLearner(family_of(name, 12, least=2), HalfLife(HALF_LIFE), warm_up=300)
 
 
 def learn(
@@ -82,7 +82,7 @@ def test_what_the_dead_had_is_forgotten() -> None:
 
 
 def test_without_forgetting_nobody_dies() -> None:
-    learner = StreamLearner(KMeans(12, fewest=2), warm_up=300)
+    learner = StreamLearner(KMeans(12, min_clusters=2), warm_up=300)
     state, _, _ = learn(learner, learner.init(), [0, 1, 2, 3], 2000)
     state, born, died = learn(learner, state, [0], 6000)
     assert not born | died
@@ -90,7 +90,7 @@ def test_without_forgetting_nobody_dies() -> None:
 
 
 def test_never_fewer_than_the_smallest_number_are_left() -> None:
-    learner = StreamLearner(KMeans(12, fewest=3), HalfLife(HALF_LIFE), warm_up=300)
+    learner = StreamLearner(KMeans(12, min_clusters=3), HalfLife(HALF_LIFE), warm_up=300)
     state, _, _ = learn(learner, learner.init(), [0, 1, 2, 3], 2000)
     state, _, _ = learn(learner, state, [0], 4000)
     assert len(state.ids) == 3

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from streamclust import Forgetting, HalfLife, HalfLifeTime, PowerSchedule, StreamLearner
 from streamclust.arrays import Array
 from streamclust.errors import DataError
-from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, MixtureParams
 from streamclust.models.stats import decay, merge
 from streamclust.online.forgetting import Step
@@ -217,7 +217,7 @@ def squared_errors(seed: int) -> list[float]:
     X = truth[rng.integers(0, 2, 4000)] + rng.normal(size=(4000, 1))
     family = GaussianMixture(2, "spherical")
     start = MixtureParams(np.full(2, 0.5), 0.75 * truth, np.ones(2), "spherical")
-    best = climb(family, start, InMemory(family, X, np.ones(len(X)), rng), tol=1e-9).params
+    best = run_em(family, start, InMemory(family, X, np.ones(len(X)), rng), tol=1e-9).params
     learner = StreamLearner(family, PowerSchedule(kappa=0.6, hold=20.0, average=True))
     state = learner.init(start)
     for batch in X.reshape(-1, 5, 1):

@@ -33,7 +33,7 @@ def test_other_units_or_another_origin_change_nothing_but_units(
 ) -> None:
     X, _ = blobs(150, CENTRES)
     X[300:] += np.linspace(0.0, 5.0, 150)[:, None]  # it drifts
-    learner = StreamLearner(family_of(name, 3), HalfLife(points=80.0), warm_up=90, restarts=1)
+    learner = StreamLearner(family_of(name, 3), HalfLife(points=80.0), warm_up=90, n_init=1)
     here, _ = learn(learner, X)
     moved = scale * X + shift
     there, _ = learn(learner, moved)

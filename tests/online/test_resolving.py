@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, KMeans, PowerSchedule, StreamLearner
 from streamclust.arrays import Array
-from streamclust.fitting.em import InMemory, climb
+from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.restarts import fit
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
@@ -87,7 +87,7 @@ def late_solver(name: str) -> tuple[StreamLearner[Any], LearnerState[Any], list[
     """A start in two of five blobs, whose first solve is pending for some of the batches."""
     learner = StreamLearner(family_of(name, 5), warm_up=400, coreset=300)
     X, owners = blobs(600, CENTRES, seed=4)
-    start = fit(learner.family, X[owners < 2], restarts=1).params
+    start = fit(learner.family, X[owners < 2], n_init=1).params
     return (
         learner,
         learner.init(start),
@@ -197,10 +197,10 @@ def test_optimism_is_the_gap_between_the_points_of_a_fit_and_others(name: str) -
     places = np.array([[0.0, 0.0, 0.0], [30.0, 0.0, 0.0]])
     X, _ = blobs(20_000, places)
     family, n, gaps = family_of(name, 2), 200, []
-    start = fit(family, X[:200], restarts=1).params
+    start = fit(family, X[:200], n_init=1).params
     others = X[20_000:]
     for part in np.array_split(X[:20_000], 100)[:50]:
-        run = climb(family, start, InMemory(family, part, np.ones(n), np.random.default_rng(0)))
+        run = run_em(family, start, InMemory(family, part, np.ones(n), np.random.default_rng(0)))
         fresh = family.loss(family.e_step(run.params, others, np.ones(len(others))))
         here = family.loss(family.e_step(run.params, part, np.ones(n)))
         gaps.append(family.improvement(fresh, here))

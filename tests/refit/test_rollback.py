@@ -47,7 +47,7 @@ def test_without_a_worker_it_goes_back_in_place(site: Site, kind: Any, more: Any
     two_versions(site, kind, **more)
     versions = site.versions("m")
     old, before = versions[0], versions[-1]
-    assert before.drift_from(old).max() > 10.0
+    assert before.displacement_from(old).max() > 10.0
     assert back(site, old.version) == Handover(before.version + 1, False)
     after = site.newest("m")
     assert (after.version, after.reason) == (before.version + 1, "rollback")
@@ -61,7 +61,7 @@ def test_without_a_worker_it_goes_back_in_place(site: Site, kind: Any, more: Any
     with site.client as client:
         add_blocks(client, site.stream(), blobs(30, seed=2))
     drain(site)
-    assert site.newest("m").drift_from(after).max() < 5.0
+    assert site.newest("m").displacement_from(after).max() < 5.0
     assert site.newest("m").points == before.points + 30
 
 

@@ -107,7 +107,7 @@ def test_forgetting(forgetting: dict[str, Any], policy: Forgetting) -> None:
 
 def test_learners() -> None:
     learner = make_learner(kmeans(init={"kind": "warm_up", "points": 50, "restarts": 9}, seed=3))
-    assert (learner.warm_up_points, learner.restarts, learner.seed) == (50, 9, 3)
+    assert (learner.warm_up_points, learner.n_init, learner.seed) == (50, 9, 3)
     assert make_learner(kmeans()).warm_up_points == 1000
     given = make_learner(kmeans(init={"kind": "parameters", "centroids": [[0], [1]]}, seed=4))
     assert given.seed == 4

@@ -306,7 +306,7 @@ def paths(part: Any) -> list[tuple[str, ...]]:
     return [path for name in part for path in ((name,), *((name, *p) for p in paths(part[name])))]
 
 
-ADAPTING = KMeans(5, fewest=2)
+ADAPTING = KMeans(5, min_clusters=2)
 
 
 @pytest.mark.parametrize("kind", [KMeans(3), GaussianMixture(3), ADAPTING], ids=str)

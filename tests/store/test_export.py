@@ -38,7 +38,7 @@ def test_a_mixture_of_scikit_learn_agrees(covariance_type: CovarianceType) -> No
     np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
     gamma = model.family.responsibilities(model.params, X)  # type: ignore[attr-defined]
     np.testing.assert_allclose(theirs.predict_proba(X), gamma, rtol=1e-7, atol=1e-12)
-    np.testing.assert_allclose(theirs.score_samples(X), model.score_points(X), rtol=1e-9)
+    np.testing.assert_allclose(theirs.score_samples(X), model.score_samples(X), rtol=1e-9)
     points, labels = theirs.sample(10)
     assert points.shape == (10, 3)
     assert labels.max() < 4
@@ -50,7 +50,7 @@ def test_k_means_of_scikit_learn_agrees() -> None:
     np.testing.assert_array_equal(theirs.cluster_centers_, model.params.centroids)
     np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
     nearest = theirs.transform(X).min(axis=1) ** 2
-    np.testing.assert_allclose(nearest, model.score_points(X), rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(nearest, model.score_samples(X), rtol=1e-7, atol=1e-12)
 
 
 def test_equal_centroids_are_no_trouble() -> None:
@@ -100,6 +100,6 @@ def test_files_that_cannot_be_written_are_said(tmp_path: Path) -> None:
 def test_drift_is_the_way_of_each_component() -> None:
     before, after = model_of(KMeans(3)), model_of(KMeans(3))
     after.params.centroids[1] += [3.0, 4.0, 0.0]
-    np.testing.assert_allclose(after.drift_from(before), [0.0, 5.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(after.displacement_from(before), [0.0, 5.0, 0.0], atol=1e-12)
     with pytest.raises(DataError, match="versions 7 and 7 differ in size: 3 x 3 and 2 x 3"):
-        model_of(KMeans(2)).drift_from(before)
+        model_of(KMeans(2)).displacement_from(before)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from streamclust.models import FAMILIES, Family
+from streamclust.models import FAMILIES
 from streamclust.store.checkpoint import FORMAT, decode_checkpoint, encode_checkpoint
 from streamclust.store.payload import unpack
-from streamclust.store.published import decode_model, encode_model
+from streamclust.store.published import decode_model, encode_model, family_of
 
 GOLDEN = Path(__file__).parent / "golden"
 STATES = sorted(path.name for path in (GOLDEN / "first").glob("state-*.safetensors"))
@@ -31,10 +30,6 @@ def written_again(path: Path) -> bytes:
         return encode_model(decode_model(data, path.name))
     family = family_of(unpack(data, FORMAT, path.name)[1]["family"])
     return encode_checkpoint(decode_checkpoint(data, family, path.name), family)
-
-
-def family_of(meta: dict[str, Any]) -> Family[Any]:
-    return FAMILIES[meta["kind"]](**{name: value for name, value in meta.items() if name != "kind"})
 
 
 @pytest.mark.parametrize("folder", ["first", "current"])

@@ -71,7 +71,7 @@ def test_it_says_of_points_what_the_family_says(model: Model) -> None:
     for each in (model, found):
         assert (each.predict(X) == model.family.predict(model.params, X)).all()
         expected = model.family.score_points(model.params, X)
-        assert_allclose(each.score_points(X), expected, rtol=1e-12, atol=1e-12)
+        assert_allclose(each.score_samples(X), expected, rtol=1e-12, atol=1e-12)
     assert found.predict(X[:0]).shape == (0,)
     assert (found.predict(X.tolist()) == found.predict(X)).all()
 
@@ -80,7 +80,7 @@ def test_points_of_another_length_are_refused(model: Model) -> None:
     with pytest.raises(DataError, match="2 features; expected 3"):
         model.predict(X[:, :2])
     with pytest.raises(DataError, match="2 features; expected 3"):
-        model.score_points(X[:, :2])
+        model.score_samples(X[:, :2])
 
 
 def test_the_summary_is_json(model: Model) -> None:

@@ -108,12 +108,12 @@ def test_refits_keep_k_and_an_older_version_brings_its_own_back(site: Site) -> N
     assert done.returncode == 0, done.stderr
     refitted = site.newest("m")
     assert (refitted.reason, refitted.ids.tolist()) == ("refit", [0, 1, 2, 3])
-    assert np.nanmax(refitted.drift_from(first)) < 3.0
+    assert np.nanmax(refitted.displacement_from(first)) < 3.0
     done = run(site.folder, "models", "rollback", "m", str(first.version))
     assert done.returncode == 0, done.stderr
     back = site.newest("m")
     assert (back.reason, back.ids.tolist()) == ("rollback", [0, 1, 2])
-    assert back.drift_from(first).max() == 0.0
+    assert back.displacement_from(first).max() == 0.0
 
 
 def test_a_model_keeps_its_numbers_as_bytes(site: Site) -> None:

@@ -51,7 +51,7 @@ def test_a_scaled_model_tells_apart_what_an_unscaled_one_does_not(site: Site, sc
     found = site.newest("g")
     score = found.score
     assert score is not None
-    assert score == pytest.approx(found.score_points(X).mean(), abs=0.2)
+    assert score == pytest.approx(found.score_samples(X).mean(), abs=0.2)
 
 
 def test_kill_9_changes_no_bit_of_a_scaled_model(site: Site) -> None:

@@ -1,17 +1,17 @@
-// Points of stream entries, where an entry is perfect; all others are left to Python.
+// Decodes the points of valid stream entries of one format; all other entries are left to Python.
 #pragma once
 
 #include <float.h>
 
 #include "numbers.hpp"
-#include "resp.hpp"
+#include "redis_reply.hpp"
 
 enum Format { FIELDS = 0, JSON = 1, FLOAT32 = 2, FLOAT64 = 3 };
 
-// What the value of a field is; from 0 on, in named fields, the number of a feature.
+// Role of a field; in named fields, numbers >= 0 are features.
 enum Role { IGNORED = -1, WEIGHT = -2, BLOCK = -3, DIMENSION = -4 };
 
-// The fields that all entries of a chunk have. A name is kept as a reply has it, "$2\r\nx0\r\n".
+// The fields of all entries of a chunk. A name is stored as in a reply, "$2\r\nx0\r\n".
 struct Names {
     int64_t width;
     const char* texts;
@@ -19,7 +19,7 @@ struct Names {
     const int64_t* roles;
 };
 
-// How all entries of a chunk look.
+// The format of all entries of a chunk.
 struct Plan {
     Format format;
     Names names;
@@ -36,7 +36,7 @@ struct Out {
 };
 
 static inline bool is_sane(double value, double limit) {
-    return value <= limit && value >= -limit;  // not where it is NaN
+    return value <= limit && value >= -limit;  // false for NaN
 }
 
 // A weight is 0, or from 1 / limit to limit.
@@ -49,7 +49,7 @@ static inline const char* skip_blanks(const char* p, const char* end) {
     return p;
 }
 
-// Read n numbers, commas between them, and the bracket after them; null if anything else is there.
+// Read n numbers with commas between them and a closing bracket; null for any other text.
 static inline const char* read_vector(const char* p, const char* end, int64_t n, double* out) {
     for (int64_t i = 0; i < n; i++) {
         p = read_number<true>(skip_blanks(p, end), end, out[i]);
@@ -132,7 +132,7 @@ static inline bool copy_raw(const char* p, int64_t n, double limit, double* out)
     return sane;
 }
 
-// The same where nothing is converted. Magnitudes are compared as integers, whose order is theirs.
+// The same without a conversion. Magnitudes are compared as integers, which have the same order.
 static inline bool copy_singles(const char* p, int64_t n, double limit, float* out) {
     const float most = limit < FLT_MAX ? (float)limit : FLT_MAX;
     int32_t last, odd = 0;
@@ -185,7 +185,7 @@ static inline bool read_field(Text text, double& value) {
     return read_number<false>(text.at, text.at + text.size, value) == text.at + text.size;
 }
 
-// Take the next field, which must have this name.
+// Read the next field, which must have this name.
 static inline bool take_value(const char*& p, const char* end, const char* name, int64_t size,
                               Text& value) {
     if (end - p < size || memcmp(p, name, size)) return false;
@@ -233,7 +233,7 @@ static inline bool decode_block(const char* p, const char* end, const Plan& plan
     return !plan.weighted || read_weights(weights, plan, out.used - before, out.w + before);
 }
 
-// Decode entries as long as they are perfect and points are wanted; return how many were.
+// Decode entries while they are valid and more points are wanted; return the number decoded.
 static inline int64_t decode_rows(const EntryRow* rows, int64_t n, const Plan& plan, int64_t wanted,
                                   Out& out, int64_t* counts) {
     for (int64_t i = 0; i < n; i++) {

@@ -1,8 +1,9 @@
-// The e-step of Gaussian mixtures in float64: points across lanes, a tile of them at a time.
+// Log-densities of Gaussian mixtures in float64, for tiles of points across lanes. Responsibilities
+// are in mixture.hpp.
 //
-// Full and tied covariances by the inverse of their Cholesky factor, diagonal ones by the inverse
-// of their standard deviations (spherical ones are given as diagonal). Tiles are added up in the
-// order of the points, so a caller who cuts the points at multiples of PACK may share them out.
+// Full and tied covariances use the inverse of their Cholesky factor, diagonal ones the inverse of
+// their standard deviations (spherical ones are passed as diagonal). Tiles are added in the order of
+// the points, so a caller may divide the points among threads at multiples of PACK.
 #pragma once
 
 #include <math.h>
@@ -13,14 +14,14 @@ namespace {
 
 constexpr int PACK = 128;                     // points of a tile
 constexpr int VECTORS = PACK / DOUBLES;       // the same in vectors
-constexpr int ROWS = 4;                       // rows of a matrix that are worked on together
-constexpr int COLUMNS = BYTES == 64 ? 4 : 2;  // columns likewise, as registers allow
+constexpr int ROWS = 4;                       // rows of a matrix that are processed together
+constexpr int COLUMNS = BYTES == 64 ? 4 : 2;  // columns, as many as registers allow
 constexpr double FARTHEST = 1e200;            // see twin.py
 constexpr double LOG_2PI = 1.8378770664093454836;
 
 struct Gaussians {
     int64_t K, D;
-    bool matrix, shared;  // a matrix a component rather than a diagonal; one for all components
+    bool matrix, shared;  // matrices instead of diagonals; one for all components
     int64_t size;         // cells of one whitener
     const double* means;
     Buffer<double> whitener, constant;  // and log weight - log det L - D/2 log 2 pi, of shape (K,)
@@ -44,7 +45,7 @@ struct Gaussians {
 
     const double* whitener_of(int64_t k) const { return whitener.data + (shared ? 0 : k * size); }
 
-    // Cells of a lower triangle in blocks of ROWS rows, each with all columns up to its last row.
+    // Size of a lower triangle in blocks of ROWS rows; a block has all columns up to its last row.
     static int64_t packed(int64_t D) {
         int64_t cells = 0;
         for (int64_t i = 0; i < D; i += ROWS) cells += ROWS * (i + ROWS < D ? i + ROWS : D);
@@ -80,7 +81,7 @@ struct Gaussians {
     }
 };
 
-// e^x for x <= 0, 0 below -708: Cody and Waite's reduction and the Taylor series.
+// e^x for x <= 0, and 0 below -708: the reduction of Cody and Waite, and the Taylor series.
 inline vdouble exponential(vdouble x) {
     const vdouble magic = broadcast(0x1.8p52);
     vdouble shifted = fma(x, broadcast(1.4426950408889634074), magic);
@@ -97,7 +98,7 @@ inline vdouble exponential(vdouble x) {
     return x > -708.0 ? sum * (vdouble)scale : (vdouble){};
 }
 
-// The logarithm of x >= 1: x = 2^n m with m around 1, and 2 artanh((m - 1) / (m + 1)) as a series.
+// log x for x >= 1: x = 2^n m with m near 1, and the series of 2 artanh((m - 1) / (m + 1)).
 inline vdouble logarithm(vdouble x) {
     constexpr uint64_t ONE = 0x3ff0000000000000, HALF_ROOT = 0x3fe6a09e667f3bcd, MAGIC = 0x4338000000000000;
     const vulong bits = (vulong)x, exponent = ((bits + (ONE - HALF_ROOT)) >> 52) - 1023;
@@ -111,7 +112,7 @@ inline vdouble logarithm(vdouble x) {
     return fma(n, broadcast(0x1.62e42fee00000p-1), small);
 }
 
-// One tile's points (D, PACK), their joint log-densities (K, PACK), and room for (x - mu).
+// Points of a tile (D, PACK), their joint log-densities (K, PACK), and space for (x - mu).
 struct Tile {
     Buffer<double> points, joint, difference, scaled, w;
 
@@ -127,7 +128,7 @@ struct Tile {
         return points.ok() && joint.ok() && difference.ok() && scaled.ok() && w.ok();
     }
 
-    // A line of the cache is written at once. Missing points are the first one, with weight 0.
+    // Writes whole cache lines. Missing points are copies of the first one, with weight 0.
     template <typename X>
     void load(const X* x, const double* weight, int64_t n, int64_t D) {
         constexpr int LINE = 8;
@@ -201,7 +202,7 @@ void log_joint(const Tile& tile, const Gaussians& g) {
             if (g.matrix) whiten_matrix(tile, g, k, start, square);
             else whiten_diagonal(tile, g, k, start, square);
             for (int v = 0; v < POINT_VECTORS; ++v) {
-                // NaN comes from an overflow within the sum: it is as far.
+                // NaN, from an overflow within the sum, is as far as FARTHEST.
                 vdouble distance = square[v] < FARTHEST ? square[v] : broadcast(FARTHEST);
                 tile.row(tile.joint, k)[start + v] = g.constant.data[k] - 0.5 * distance;
             }

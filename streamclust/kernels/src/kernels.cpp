@@ -1,5 +1,5 @@
-// What Python calls, compiled once for each target with TARGET as the suffix of all names.
-// Each function returns 0, or 1 if there was no memory.
+// The functions for Python, compiled once per target, with TARGET as the suffix of all names.
+// Each function returns 0, or 1 if there wasn't enough memory.
 
 #include "kmeans.hpp"
 #include "mixture.hpp"

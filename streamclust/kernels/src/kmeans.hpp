@@ -1,7 +1,7 @@
-// The K-means step: nearest centroids, and sums of the points about them.
+// The K-means step: nearest centroids, and sums of the points about their centroids.
 #pragma once
 
-#include "bytes.hpp"
+#include "int8_nearest.hpp"
 
 // A step's arguments, all 64 bits wide.
 struct KmeansStep {
@@ -15,17 +15,17 @@ struct KmeansStep {
 
 namespace {
 
-constexpr int64_t FEW = 8;       // points for which no codebook is worth making
-constexpr int64_t CHUNK = 64;  // points that are added up while they are in cache
+constexpr int64_t FEW = 8;       // up to this number of points, a codebook isn't worth its cost
+constexpr int64_t CHUNK = 64;  // points that are added while they are in cache
 
-// Nearest centroids of one tile after the other, by the fastest way that works for these points.
+// Nearest centroids of one tile after the other, by the fastest method for these points.
 struct Search {
     Codebook book;
     Buffer<float> tile;
 #if defined(__AVX512VNNI__)
     Codes codes;
     CodedTile coded;
-    int64_t pause, next_pause;  // tiles that go by float32; more each time that bytes fail
+    int64_t pause, next_pause;  // tiles that use float32; more after each failure of int8
 #endif
 
     Search(const double* C, int64_t K, int64_t D, bool single)
@@ -74,7 +74,7 @@ void accumulate(const X* x, const double* w, const int64_t* labels, int64_t n, i
     }
 }
 
-// The nearest of centroids that lie as they were given: (K, D), eight at a time.
+// Nearest centroids without a codebook: centroids (K, D), eight at a time.
 template <typename X>
 Nearest scan(const X* x, const double* C, int64_t K, int64_t D) {
     constexpr int AT_ONCE = 8;
@@ -111,7 +111,7 @@ void kmeans_assign(const X* x, int64_t N, Search& search, int64_t* labels, doubl
         const int64_t n = N - start < TILE ? N - start : TILE;
         search.nearest(x + start * search.book.D, n, nearest);
         for (int64_t p = 0; p < n; ++p) {
-            const int64_t label = nearest[p].label;  // among NaN it may name one of the padding
+            const int64_t label = nearest[p].label;  // with NaN this may be a padding centroid
             labels[start + p] = label < search.book.K ? label : 0;
             sqdist[start + p] = nearest[p].sqdist;
         }
@@ -144,8 +144,8 @@ void all_distances(const X* x, int64_t N, Codebook& book, double* out) {
     }
 }
 
-// Assign and accumulate while the points are in cache. The inertia is summed in eight lanes, point
-// n in lane n mod 8.
+// Assign and accumulate while the points are in cache. The inertia is summed in eight lanes: point n
+// in lane n mod 8.
 template <typename X>
 void kmeans_step(const X* x, const KmeansStep& step, Search& search) {
     double lanes[8] = {};

@@ -1,13 +1,13 @@
-// The steps of a mixture: e-step and statistics together, or log-densities alone.
+// The e-step of a mixture (responsibilities and moments), and log-densities alone.
 #pragma once
 
-#include "active.hpp"
+#include "sparse_moments.hpp"
 #include "moments.hpp"
 
 namespace {
 
-// Turn joint log-densities into w_n gamma_nk, 0 where they are less than the point's best by more
-// than `negligible`. Add to sum_n w_n log p(x_n), and return how many shares there are.
+// Turn joint log-densities into w_n gamma_nk, which is 0 if the log-density is below the point's
+// largest by more than `negligible`. Add to sum_n w_n log p(x_n). Return the number of nonzero terms.
 int64_t weigh(const Tile& tile, int64_t K, double negligible, double* weight, double* log_likelihood) {
     int64_t pairs = 0;
     vdouble score[DOUBLES] = {};
@@ -39,7 +39,7 @@ int64_t weigh(const Tile& tile, int64_t K, double negligible, double* weight, do
     return pairs;
 }
 
-// Write the sums as Python has them: (K,), (K, D), and (K, D, D), (D, D) or (K, D).
+// Write the sums in the shapes for Python: (K,), (K, D), and (K, D, D), (D, D) or (K, D).
 void unpack(const Sums& from, const Active& active, double* weight, double* first, double* second) {
     const int64_t D = from.D;
     for (int64_t k = 0; k < from.K; ++k) {

@@ -1,4 +1,4 @@
-// First and second moments of a tile, all points under all components.
+// First and second moments of a tile: all points under all components.
 #pragma once
 
 #include "gaussians.hpp"
@@ -70,7 +70,7 @@ void scatter_matrix(const Tile& tile, const Gaussians& g, int64_t k, double* fir
 }
 
 void scatter_diagonal(const Tile& tile, const Gaussians& g, int64_t k, double* first, double* second) {
-    constexpr int SOME = DOUBLES < 4 ? DOUBLES : 4;  // features at once: one sum waits for itself
+    constexpr int SOME = DOUBLES < 4 ? DOUBLES : 4;  // features together: a single sum would wait for its own result
     const vdouble* share = tile.row(tile.joint, k);
     for (int64_t d = 0; d < g.D; d += DOUBLES) {
         vdouble one[DOUBLES] = {}, two[DOUBLES] = {};
@@ -78,7 +78,7 @@ void scatter_diagonal(const Tile& tile, const Gaussians& g, int64_t k, double* f
             const vdouble* x[SOME];
             double mean[SOME];
             for (int q = 0; q < SOME; ++q) {
-                const int64_t feature = d + j + q < g.D ? d + j + q : g.D - 1;  // again, unread
+                const int64_t feature = d + j + q < g.D ? d + j + q : g.D - 1;  // repeated, not used
                 x[q] = tile.row(tile.points, feature), mean[q] = g.means[k * g.D + feature];
             }
             for (int64_t v = 0; v < VECTORS; ++v)

@@ -1,14 +1,14 @@
-// Nearest centroids: float32 rules out, float64 decides.
+// Nearest centroids: float32 rules out most centroids, float64 compares the rest.
 //
 // A label is the first index of the smallest *canonical* distance
 //
 //     d(x, c) = sum over d = 0 .. D-1, in this order, of (x_d - c_d)^2    in float64, no FMA,
 //
-// so that all targets and NumPy give the same bits. To find it fast, distances are first taken in
-// float32 as |c|^2 - 2 x.c (points across lanes, four centroids at a time, nothing written but the
-// best group of four and the runner-up), with a bound on all that rounding can have done. Where the
-// runner-up is farther than the bound, only the best group is decided by canonical distances;
-// elsewhere all centroids are.
+// so that all targets and NumPy return the same bits. Distances are first computed in float32 as
+// |c|^2 - 2 x.c, with points across lanes and four centroids at a time. Only the best group of four
+// and the second-best distance are stored, with a bound of the rounding error. If the second-best is
+// farther than the bound, canonical distances compare the best group only; otherwise they compare
+// all centroids.
 #pragma once
 
 #include <math.h>
@@ -17,11 +17,11 @@
 
 namespace {
 
-constexpr int GROUP = 4;                          // centroids that are looked at together
+constexpr int GROUP = 4;                          // centroids that are compared together
 constexpr int TILE = FLOATS * POINT_VECTORS;      // points across lanes
 
-// Centroids in groups of four: float64 as they are, float32 shifted and scaled. Filled when they
-// are first looked at.
+// Centroids in groups of four: unchanged in float64, and shifted and scaled in float32. A group is
+// filled at its first use.
 struct Codebook {
     const double* C;
     int64_t K, D, groups;
@@ -183,11 +183,11 @@ void screen(const float* tile, const Codebook& book, Screened& out) {
     }
 }
 
-// Tell for each point of a tile whether rounding may have hidden the nearest group.
+// For each point of a tile: whether rounding may have hidden the nearest group.
 //
-// With t = |x'| and c = `widest`, a float32 distance is off by at most (D + 4) u32 (2 t c + c^2),
-// a canonical one by (D + 2) u64 (t + c)^2. Twice that for two of them, and some for the bound's
-// own rounding, and what squares may underflow. A comparison with NaN says yes.
+// With t = |x'| and c = `widest`, the error of a float32 distance is at most
+// (D + 4) u32 (2 t c + c^2), that of a canonical one (D + 2) u64 (t + c)^2. The bound is twice that
+// for two distances, plus its own rounding and the underflow of squares. With NaN the result is true.
 void doubt(const float* tile, const Codebook& book, const Screened& found, bool* unsure) {
     alignas(64) float norm[TILE];
     for (int p = 0; p < TILE; ++p) norm[p] = 0.0f;
@@ -219,7 +219,7 @@ struct Nearest {
     double sqdist;
 };
 
-// The first of the least of a group. By branches it would be slower: nobody could foretell them.
+// The first of the least of a group. Branches would be slower, because they can't be predicted.
 inline Nearest least(vquad d, int64_t first) {
     const vquad all = least_lane(d);
     return {first + first_true(d == all), all[0]};
@@ -235,7 +235,7 @@ Nearest decide(const X* x, const Codebook& book, int64_t from, int64_t to) {
     return nearest;
 }
 
-// The same for four points at a time, each with a group of its own: four sums that don't wait.
+// The same for four points at a time, each with its own group: four independent sums.
 template <typename X>
 void decide4(const X* x, const int32_t* group, const Codebook& book, Nearest* nearest) {
     const int64_t D = book.D;

@@ -1,9 +1,9 @@
-// Text to the nearest double, as Python's float() gives it, bit for bit.
+// Converts text to the nearest double, with the same bits as Python's float().
 //
-// Only plain numbers of up to 19 digits are taken, about from 1e-35 to 1e38; the rest is left to
-// Python. Digits are an integer w, and w * 10^q is rounded once (Clinger 1990, "How to read
+// Only plain numbers of up to 19 digits, from about 1e-35 to 1e38, are converted; other texts are
+// left to Python. The digits are an integer w, and w * 10^q is rounded once (Clinger 1990, "How to read
 // floating point numbers accurately"): by one division or product of doubles where both are exact,
-// else by a quotient of integers that keeps 63 bits and whether anything was left.
+// else by a quotient of integers with 63 bits and a flag for a remainder.
 #pragma once
 
 #include <stdint.h>
@@ -64,7 +64,7 @@ static inline bool multiply(uint64_t w, int64_t q, double& value) {
     return true;
 }
 
-// Whether w * 10^q could be rounded here; w isn't 0.
+// Whether w * 10^q, w > 0, can be rounded here.
 static inline bool scale(uint64_t w, int64_t q, double& value) {
     static const double TENS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                   1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
@@ -91,7 +91,7 @@ static inline const char* read_digits(const char* p, const char* end, uint64_t& 
     return p;
 }
 
-// Read an exponent after its "e"; null if there is none. Far too large ones are cut.
+// Read an exponent after its "e"; null if it is missing. Very large ones are cut.
 static inline const char* read_exponent(const char* p, const char* end, int64_t& q) {
     const bool negative = p < end && *p == '-';
     if (p < end && (*p == '-' || *p == '+')) p++;
@@ -103,14 +103,14 @@ static inline const char* read_exponent(const char* p, const char* end, int64_t&
     return p;
 }
 
-// Whether more digits than fit are there, zeros before the first other one left out.
+// Whether there are too many digits, not counting leading zeros.
 static inline bool too_many(const char* p, const char* end, int64_t digits) {
     for (; digits > 19 && p < end && (*p == '0' || *p == '.'); p++) digits -= *p == '0';
     return digits > 19;
 }
 
-// Read the number that begins at p; return its end, or null where it is for Python to judge.
-// JSON's grammar, or that of float() without blanks and names.
+// Read the number that begins at p; return its end, or null to leave it to Python. The grammar is
+// JSON's, or that of float() without blanks and names.
 template <bool JSON>
 static inline const char* read_number(const char* p, const char* end, double& value) {
     const bool negative = p < end && *p == '-';

@@ -1,8 +1,8 @@
-// Where K-means begins, and how it leaves an optimum: greedy k-means++, swaps (LS++), single moves.
+// The start of K-means and its ways out of an optimum: greedy k-means++, swaps (LS++), single moves.
 //
-// Each looks at all points again and again, with little to do for each, so a call does a whole
-// search: random numbers are drawn before. Distances are canonical (nearest.hpp), every sum is taken
-// in the order of the points.
+// Each search passes over all points many times with little work per point, so one call does a whole
+// search; the caller draws the random numbers. Distances are canonical (nearest.hpp), and sums are in
+// the order of the points.
 #pragma once
 
 #include <math.h>
@@ -11,12 +11,12 @@
 
 namespace {
 
-constexpr int STRANDS = 4;                    // of points that are worked on together
+constexpr int STRANDS = 4;                    // vectors of points that are processed together
 constexpr int BUNDLE = STRANDS * DOUBLES;      // those points
-constexpr double SWAP_ROUNDING = 1e-9;        // share of J that a swap has to gain
-constexpr double MOVE_ROUNDING = 1e-12;       // and a move; also of a cluster's weight
+constexpr double SWAP_ROUNDING = 1e-9;        // least gain of a swap, relative to J
+constexpr double MOVE_ROUNDING = 1e-12;       // the same for a move; also least rest of a cluster's weight
 
-// Points across lanes: (blocks, D, BUNDLE), the last block filled up with zeros.
+// Points across lanes: (blocks, D, BUNDLE), the last block padded by zeros.
 struct Lanes {
     int64_t N, D, blocks;
     Buffer<double> x;
@@ -28,7 +28,7 @@ struct Lanes {
             for (int64_t d = 0; d < D; ++d) at(n, d) = n < N ? X[n * D + d] : 0.0;
     }
 
-    // The points that are named.
+    // The points with these indices.
     Lanes(const Lanes& of, const int64_t* named, int64_t N)
         : N(N), D(of.D), blocks(rounded_up(N, BUNDLE) / BUNDLE), x(blocks * BUNDLE * D) {
         if (!ok()) return;
@@ -64,9 +64,9 @@ struct Lanes {
     }
 };
 
-// Cumulated shares of a cost, to draw points by.
+// Cumulative cost, for drawing points.
 struct Urn {
-    int64_t last;              // the last point that can be drawn; -1: none can
+    int64_t last;              // the last point that can be drawn; -1 if none
     Buffer<double> cumulated;
 
     explicit Urn(int64_t N) : last(-1), cumulated(N) {}
@@ -100,8 +100,8 @@ struct Urn {
     int64_t size = 0;
 };
 
-// Choose up to `K` points, as many as there are distinct ones; the first takes one random number,
-// each of the others `trials`.
+// Choose `K` points, or all distinct ones if fewer. The first point uses one random number, each of
+// the others `trials`.
 bool plusplus(const double* X, const double* w, int64_t N, int64_t D, int64_t K, int64_t trials,
               const double* uniform, int64_t* chosen, int64_t* found) {
     const Lanes points(X, N, D);
@@ -187,7 +187,7 @@ struct NearestTwo {
     }
 };
 
-// Look at all points again once centroid `k` has moved to where `distance` is from.
+// Update all points after centroid `k` has moved; `distance` is to its new place.
 inline bool moved(NearestTwo& near, const Lanes& points, const double* C, int64_t K, int64_t k,
                   const double* distance) {
     Buffer<int64_t> bereft(points.N);
@@ -214,7 +214,7 @@ inline bool moved(NearestTwo& near, const Lanes& points, const double* C, int64_
     return true;
 }
 
-// Swap centroids for points, as long as there are random numbers.
+// Swap centroids for points, one trial per random number.
 bool swaps(const double* X, const double* w, int64_t N, int64_t D, double* C, int64_t K,
            const double* uniform, int64_t trials) {
     const Lanes points(X, N, D);
@@ -252,7 +252,7 @@ bool swaps(const double* X, const double* w, int64_t N, int64_t D, double* C, in
     return true;
 }
 
-// By how much J falls with each point's best move to another cluster, 0 without one, and where to.
+// For each point: the fall of J with its best move to another cluster, or 0, and that cluster.
 bool moves(const double* X, const double* w, const int64_t* labels, int64_t N, const double* C,
            int64_t K, int64_t D, const double* weight, double* gain, int64_t* target) {
     const Lanes points(X, N, D);
@@ -294,7 +294,7 @@ bool moves(const double* X, const double* w, const int64_t* labels, int64_t N, c
         }
         for (int64_t i = 0; i < n; ++i) {
             const double of = weight[label[i]], rest = of - mass[i];
-            const bool shared = rest > MOVE_ROUNDING * of;  // else the point is its cluster
+            const bool shared = rest > MOVE_ROUNDING * of;  // else the point is the whole cluster
             const double fall = shared ? mass[i] * of * own[i] / rest : 0.0;
             gain[start + i] = fall - least_rise[i];
             target[start + i] = best[i];

@@ -1,8 +1,8 @@
-// Vectors as wide as the target has them, by GCC's and Clang's vector extensions; intrinsics only
-// for what those can't say. Compile with -ffp-contract=off: what is fused is said by `fma`.
+// Vectors of the target's width, with the vector extensions of GCC and Clang; intrinsics only where
+// those have no equivalent. Compile with -ffp-contract=off: fused operations are explicit `fma` calls.
 //
-// No header with inline functions may be used here: the linker would keep one copy of each, and
-// it may be the one that was compiled for the newest processor.
+// Don't include headers with inline functions here: the linker keeps one copy of each function, maybe
+// the one that was compiled for the newest processor.
 #pragma once
 
 #include <stddef.h>
@@ -38,7 +38,7 @@ typedef double vquad __attribute__((vector_size(32)));  // four doubles on any t
 typedef int64_t vlong4 __attribute__((vector_size(32)));
 typedef float vfloat4 __attribute__((vector_size(16)));
 
-typedef double loose_vdouble __attribute__((vector_size(BYTES), aligned(8)));  // anywhere
+typedef double loose_vdouble __attribute__((vector_size(BYTES), aligned(8)));  // at any address
 typedef float loose_half __attribute__((vector_size(BYTES / 2), aligned(4)));
 typedef double loose_vquad __attribute__((vector_size(32), aligned(8)));
 typedef float loose_vfloat4 __attribute__((vector_size(16), aligned(4)));
@@ -52,7 +52,7 @@ inline vdouble load(const double* from) { return *(const loose_vdouble*)from; }
 inline void store(double* to, vdouble value) { *(loose_vdouble*)to = value; }
 inline vquad load4(const double* from) { return *(const loose_vquad*)from; }
 
-// By __builtin_convertvector GCC would convert both halves apart.
+// With __builtin_convertvector, GCC would convert both halves separately.
 #if defined(__AVX512F__)
 inline vdouble load(const float* from) { return _mm512_cvtps_pd(_mm256_loadu_ps(from)); }
 #elif defined(__AVX2__)
@@ -97,8 +97,8 @@ inline vdouble most(vdouble a, vdouble b) { return a > b ? a : b; }
 inline vint where_less(vfloat a, vfloat b, vint yes, vint no) { return a < b ? yes : no; }
 #endif
 
-// Take from both vectors the lanes of a pair of blocks of `S` lanes, and add them up: lane l is then
-// a sum of two lanes of `b` where l has the bit S, of `a` elsewhere.
+// Add pairs of blocks of `S` lanes: lane l of the result is the sum of two lanes of `b` if l has the
+// bit S, else of two lanes of `a`.
 #define PICK(l) ((l) & S ? (l) + DOUBLES : (l))
 #define SWAP(l) ((l) & S ? ((l) ^ S) + DOUBLES : (l) ^ S)
 #if BYTES_64
@@ -130,7 +130,7 @@ inline vdouble sums(const vdouble* v) {
 #endif
 }
 
-// The lanes that are true, as bits.
+// The true lanes as bits.
 inline unsigned mask(vlong which) {
 #if defined(__AVX512F__)
     return _mm512_movepi64_mask((__m512i)which);
@@ -151,8 +151,8 @@ inline unsigned mask32(vint which) {
 #endif
 }
 
-// Write the numbers of the lanes that are set, counted from `first`. Returns how many they are; up to
-// FLOATS numbers are written over what follows them.
+// Write the numbers of the set lanes, counted from `first`. Returns the count; up to FLOATS numbers
+// after them are overwritten.
 inline int64_t write_lanes(unsigned lanes, int32_t first, int32_t* to) {
 #if defined(__AVX512F__)
     const __m512i numbers = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -197,7 +197,7 @@ inline vquad least_lane(vquad v) {
     return other < v ? other : v;
 }
 
-// The number of the first lane that is true; 3 if none is, as among NaN.
+// The number of the first true lane; 3 if none is true, as with NaN.
 inline int64_t first_true(vlong4 mask) {
 #if defined(__AVX2__)
     return __builtin_ctz((unsigned)_mm256_movemask_pd((__m256d)mask) | 1u << 3);
@@ -210,7 +210,7 @@ inline vfloat4 narrowed(vquad v) { return __builtin_convertvector(v, vfloat4); }
 
 inline int64_t rounded_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
-// Memory that is aligned for vectors and freed with its owner; `ok` tells whether there was any.
+// Memory aligned for vectors and freed with its owner; `ok` is false if there wasn't enough.
 template <typename T>
 struct Buffer {
     void* memory;  // from malloc: aligned_alloc takes four times as long

@@ -1,8 +1,8 @@
-// Which targets were compiled, and whether this processor can run them.
+// The compiled targets, and whether this processor can run them.
 
 #define EXPORT(type) extern "C" __attribute__((visibility("default"))) type
 
-// The hash of the sources, so that the Python side never calls a library of another version.
+// The hash of the sources: Python doesn't call a library of another version.
 EXPORT(const char*) streamclust_sources() { return SOURCES; }
 
 EXPORT(int) streamclust_supports_baseline() { return 1; }

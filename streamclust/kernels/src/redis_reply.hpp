@@ -1,4 +1,4 @@
-// Replies of a Redis server (RESP2): where a reply of XREAD or XREADGROUP ends, and its entries.
+// Parses replies of a Redis server (RESP2) to XREAD and XREADGROUP: the end, and the entries.
 #pragma once
 
 #include <stdint.h>
@@ -11,7 +11,7 @@ struct Text {
     int64_t size;
 };
 
-// Read "<kind><number>\r\n"; -1 is a number too. `at` moves on only if it is there as a whole.
+// Read "<kind><number>\r\n"; -1 is allowed. `at` advances only if all bytes are there.
 static inline Found read_header(const char*& at, const char* end, char kind, int64_t& number) {
     const char* p = at;
     if (p == end) return PART;
@@ -61,7 +61,7 @@ static inline Found read_pair(const char*& at, const char* end, Text& text, int6
     return found;
 }
 
-// Read a part of an ID as the server writes it.
+// Read one part of an ID in the server's format.
 static inline bool read_id_part(const char*& p, const char* end, uint64_t& value) {
     const char* first = p;
     value = 0;
@@ -79,20 +79,20 @@ static inline bool read_id(Text id, uint64_t& milliseconds, uint64_t& sequence) 
     return read_id_part(p, end, sequence) && p == end;
 }
 
-// Where a scan has come to. All that is left of an array counts down to 0; `others` is what is left
-// of a reply of another kind.
+// Position of a scan. The numbers of remaining array members count down to 0; `others` is the number
+// for a reply of another kind.
 struct Scan {
     int64_t begun, at, others, streams, entries, texts, n_streams, n_entries;
 };
 
-// As Python reads it: places are counted from the beginning of the reply.
+// The layout for Python: positions are relative to the start of the reply.
 struct StreamRow {
     int64_t name, name_size, first;
 };
 
 struct EntryRow {
     uint64_t milliseconds, sequence;
-    int64_t body, size, texts;  // -1 texts: an entry that is gone
+    int64_t body, size, texts;  // -1 texts: a deleted entry
 };
 
 struct Tables {
@@ -158,7 +158,7 @@ static inline Found skip_line(const char*& at, const char* end) {
     return PART;
 }
 
-// Pass by a text, a line, or the head of an array, whose members are then to come.
+// Skip a text, a line, or the head of an array; the members of an array follow.
 static inline Found skip_one(const char*& at, const char* end, int64_t& others) {
     if (at == end) return PART;
     if (*at == '+' || *at == '-' || *at == ':') return skip_line(at, end);
@@ -205,8 +205,8 @@ static inline Found scan_streams(Scan& scan, const char* data, int64_t size, Tab
     return found;
 }
 
-// Go on with a reply of which `size` bytes are there. OTHER: that is the end of one of another kind.
-// ODD: it isn't one.
+// Continue with a reply of which `size` bytes have arrived. OTHER: the end of a reply of another
+// kind. ODD: not a reply.
 static inline Found scan_reply(Scan& scan, const char* data, int64_t size, Tables& out) {
     if (!scan.others) {
         const Found found = scan_streams(scan, data, size, out);

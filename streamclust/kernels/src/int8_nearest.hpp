@@ -1,30 +1,31 @@
-// Nearest centroids by products of bytes: they rule out nearly all, float64 decides among the rest.
+// Nearest centroids by products of int8 codes, which rule out nearly all centroids; float64 compares
+// the rest.
 //
-// The processor multiplies four times as many bytes as floats. Points and centroids are shifted and
-// scaled as for float32 (nearest.hpp), x' and c', and rounded to codes of a byte, which leave rests:
-// x' = s_x q_x + r_x, c' = s_c q_c + r_c. Then
+// The processor multiplies four times as many bytes as floats per instruction. Points and centroids
+// are shifted and scaled as for float32 (nearest.hpp) to x' and c', and rounded to int8 codes q with
+// remainders r: x' = s_x q_x + r_x, c' = s_c q_c + r_c. Then
 //
 //     x'.c' = s_x s_c q_x.q_c + e,    |e| <= |s_x q_x| |r_c| + |r_x| |c'|     (Cauchy, Schwarz)
 //
-// with the norms of the rests as they were measured, so that a point beyond the codes' reach only
-// has a larger bound. A centroid can be the nearest only if q_x.q_c - |c'|^2 / (2 s_x s_c) is within
-// twice that bound of the largest. Those few are compared by canonical distances; tiles where they
-// are many go by float32, and so do some of those that follow.
+// with the measured norms of the remainders, so a point beyond the range of the codes only has a
+// larger bound. A centroid can be the nearest only if q_x.q_c - |c'|^2 / (2 s_x s_c) is within twice
+// that bound of the largest. These few centroids are compared by canonical distances. Tiles with too
+// many of them, and some of the following tiles, use float32 instead.
 #pragma once
 
-#include "codes.hpp"
+#include "int8_codes.hpp"
 
 #if defined(__AVX512VNNI__)
 
 namespace {
 
-// In every lane, add four products to `sum`. By the intrinsic, GCC copies every sum around.
+// In every lane, add four products to `sum`. With the intrinsic, GCC copies all sums.
 inline void add_products(__m512i& sum, __m512i points, __m512i centroid) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(points), "v"(centroid));
 }
 
-// The scores of all groups, and the largest of each point. A function apart, where the compiler has
-// registers for all sums.
+// The scores of all groups, and the largest of each point. This is a separate function, so that the
+// compiler has registers for all sums.
 __attribute__((noinline)) void multiply(const int32_t* lanes, const Codes& codes, const int32_t* start,
                                         int32_t* score, vint* best) {
     constexpr int V = POINT_VECTORS;
@@ -55,14 +56,14 @@ __attribute__((noinline)) void multiply(const int32_t* lanes, const Codes& codes
     for (int v = 0; v < V; ++v) best[v] = top[v];
 }
 
-// A tile of points in codes, and what is found about it.
+// The codes of a tile of points, and the pairs found for it.
 struct CodedTile {
     const Codes& codes;
-    int64_t most_pairs;       // more would take as long as float32
-    float extent;             // how far codes reach: as the points that were seen last
+    int64_t most_pairs;       // more pairs would take as long as float32
+    float extent;             // range of the codes: that of the latest points
     Buffer<uint8_t> rows;     // (TILE, width)
     Buffer<int32_t> lanes;    // (width / STEP, TILE), four codes each
-    Buffer<int32_t> start;    // (K,): what sums of products start from
+    Buffer<int32_t> start;    // (K,): initial values of the sums of products
     Buffer<int32_t> score;    // (groups, TILE): the largest of each group
     Buffer<int32_t> point, centroid;  // pairs that remain
     alignas(64) float norm[TILE], rest[TILE];
@@ -79,7 +80,7 @@ struct CodedTile {
                centroid.ok();
     }
 
-    // The reach of codes for points as far as this, between a fourth and four times the centroids'.
+    // The range of the codes for these points: 1/4 to 4 times that of the centroids.
     void reach(float farthest) {
         farthest = farthest < 4.0f * codes.reach ? farthest : 4.0f * codes.reach;
         extent = farthest > 0.25f * codes.reach ? farthest : 0.25f * codes.reach;
@@ -95,7 +96,7 @@ struct CodedTile {
         reach(_mm512_reduce_max_ps(farthest));
     }
 
-    // Codes of n points. Returns what a code is worth.
+    // Compute the codes of n points. Returns the scale s_x.
     template <typename X>
     float load(const X* x, int64_t n) {
         if (extent == 0.0f) look(x, n);
@@ -136,7 +137,7 @@ struct CodedTile {
         }
     }
 
-    // What scores at least must be. T is twice the bound, with what float64 may round and underflow.
+    // The least score of candidates. T is twice the bound, plus rounding and underflow of float64.
     void bound(const vint* best, float per_product) {
         const float c = codes.widest, d = (float)(codes.D + 4);
         const float underflow = (float)(codes.grid.scale * codes.grid.scale * 0x1p-1070);
@@ -151,7 +152,7 @@ struct CodedTile {
         }
     }
 
-    // The pairs of a point and a centroid that may be its nearest; -1 if they are too many.
+    // List the pairs of a point and a possible nearest centroid; -1 if they are too many.
     int64_t pairs_left(int64_t n) {
         const uint64_t there = n == TILE ? ~0ull : (1ull << n) - 1;
         int64_t found = 0;
@@ -171,7 +172,7 @@ struct CodedTile {
         return found <= most_pairs ? found : -1;
     }
 
-    // Which of a group's centroids can be the nearest of a point.
+    // The centroids of a group that can be the nearest of a point.
     __mmask8 in_group(int32_t p, int64_t g) const {
         const __m512i each = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
         const int8_t* c = codes.code.data + g * GROUP * codes.width;
@@ -206,7 +207,7 @@ inline void transpose8(vdouble* v) {
     }
 }
 
-// Canonical distances of eight pairs: squares features across lanes, added up pairs across lanes.
+// Canonical distances of eight pairs: squares with features across lanes, sums with pairs across lanes.
 template <typename X>
 vdouble distances8(const X* x, const Codes& codes, const int32_t* point, const int32_t* centroid) {
     const int64_t D = codes.D;

@@ -1,4 +1,4 @@
-// Codes of entries of one point each, as MessagePack texts: IDs, codes, and labels.
+// Writes the VQ codes of entries with one point each, as MessagePack texts: IDs, codes and labels.
 #pragma once
 
 #include <float.h>
@@ -7,7 +7,7 @@
 
 #include "decoding.hpp"
 
-// What goes with a value of an entry: it is repeated among the codes.
+// Role of a field whose value is repeated beside the codes.
 enum Repeated { LABEL = 1 };
 
 static inline char* write_bytes(char* to, const char* from, int64_t size) {
@@ -51,7 +51,7 @@ static inline char* write_id(char* to, const EntryRow& row) {
 #if defined(__cpp_lib_to_chars) && __cpp_lib_to_chars >= 201611L
 static const bool CAN_WRITE_NUMBERS = true;
 
-// The fewest digits that name this number, as Python's repr() has them; of finite ones from 0 up.
+// The shortest text of a finite number >= 0, the same as Python's repr().
 static inline char* repr(char* to, double value) {
     char text[32];
     char* end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr;
@@ -83,7 +83,7 @@ static inline char* write_distance(char* to, double value) {
     return write_text(to, text, repr(text, value) - text);
 }
 
-// Write the labels of an entry whose fields are as named; null if they are others.
+// Write the labels of an entry; null if its fields differ from `names`.
 static inline char* write_labels(char* to, const EntryRow& row, const Names& names) {
     if (row.texts != 2 * names.width) return nullptr;
     const char *p = (const char*)row.body, *end = p + row.size, *name = names.texts;
@@ -95,16 +95,16 @@ static inline char* write_labels(char* to, const EntryRow& row, const Names& nam
     return to;
 }
 
-// Bytes of an entry's ID, code and distance at most: their texts, and what is before each.
+// Largest size of an entry's ID, code and distance, with the header of each text.
 static const int64_t NUMBERS_MOST = (5 + 41) + (1 + 11) + (1 + 31);
 
-// Bytes of an entry at most, besides the version's text. A label takes less room here than in the
-// entry, where at least 6 bytes are around its text.
+// Largest size of an entry without the version's text. A label takes fewer bytes here than in the
+// entry, where its text has at least 6 bytes around it.
 static inline int64_t most_of(const EntryRow& row) { return NUMBERS_MOST + 5 + row.size; }
 
-// Write each entry's ID, code, distance, version and labels into `room` bytes; returns the bytes,
-// -1 where it is left to Python (where an entry has other fields, say), or -2 if the room may not
-// be enough.
+// Write each entry's ID, code, distance, version and labels into `room` bytes. Returns the number of
+// bytes, -1 to leave the entries to Python (if an entry has other fields, for example), or -2 if
+// `room` may be too small.
 static inline int64_t write_codes(const EntryRow* rows, int64_t n, const Names& names,
                                   const int32_t* codes, const double* distances, Text version,
                                   char* out, int64_t room) {

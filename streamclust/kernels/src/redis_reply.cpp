@@ -1,10 +1,10 @@
-// Replies of stream reads, the points in them, and their codes, as Python calls it; compiled once.
+// Functions for Python: replies of stream reads, their points, and codes; compiled once.
 
-#include "coding.hpp"
+#include "write_codes.hpp"
 
 #define EXPORT(type) extern "C" __attribute__((visibility("default"))) type
 
-// Go on with a reply: `size` bytes of it are there now. Returns what was found.
+// Continue with a reply of which `size` bytes have arrived. Returns the state of the scan.
 EXPORT(int64_t)
 scan_reply(Scan* scan, const char* data, int64_t size, StreamRow* streams, int64_t stream_room,
            EntryRow* entries, int64_t entry_room) {
@@ -12,8 +12,8 @@ scan_reply(Scan* scan, const char* data, int64_t size, StreamRow* streams, int64
     return scan_reply(*scan, data, size, out);
 }
 
-// Decode the first perfect entries, until there are `wanted` points; returns how many they are, and
-// in `used` their points.
+// Decode the first valid entries, up to `wanted` points. Returns the number of entries, and in `used`
+// the number of their points.
 EXPORT(int64_t)
 decode_entries(const EntryRow* rows, int64_t n, int format, int64_t width, const char* names,
                const int64_t* name_sizes, const int64_t* roles, int64_t D, int weighted, int single,
@@ -31,8 +31,8 @@ decode_entries(const EntryRow* rows, int64_t n, int format, int64_t width, const
     return taken;
 }
 
-// Cut the texts of entries: place and size of each, in turn. Returns how many numbers these are, -1
-// if the entries aren't what the rows say, or if there isn't `room` for as many.
+// Find the texts of entries: position and size of each, alternating. Returns the count of these
+// numbers, or -1 if the entries differ from the rows or `room` is too small.
 EXPORT(int64_t)
 cut_texts(const EntryRow* rows, int64_t n, int64_t* spans, int64_t room) {
     int64_t found = 0;
@@ -48,7 +48,7 @@ cut_texts(const EntryRow* rows, int64_t n, int64_t* spans, int64_t room) {
     return found;
 }
 
-// Write the codes of entries of one point each as MessagePack texts, see coding.hpp.
+// Write the codes of entries with one point each as MessagePack texts; see write_codes.hpp.
 EXPORT(int64_t)
 write_codes(const EntryRow* rows, int64_t n, int64_t width, const char* names,
             const int64_t* name_sizes, const int64_t* roles, const int32_t* codes,
@@ -58,8 +58,8 @@ write_codes(const EntryRow* rows, int64_t n, int64_t width, const char* names,
     return write_codes(rows, n, fields, codes, distances, text, out, room);
 }
 
-// Copy the names of an entry's fields as they are in the reply, "$2\r\nx0\r\n"; returns the bytes, -1
-// if the entry isn't what the row says, or if there isn't `room` for as many.
+// Copy the names of an entry's fields in the format of the reply, "$2\r\nx0\r\n". Returns the number
+// of bytes, or -1 if the entry differs from the row or `room` is too small.
 EXPORT(int64_t) cut_names(const EntryRow* row, char* out, int64_t room) {
     const char *p = (const char*)row->body, *end = p + row->size;
     char* to = out;

@@ -1,25 +1,25 @@
-// A step of a diagonal mixture whose components lie apart: only pairs that matter are looked at.
+// The e-step of a diagonal mixture whose components lie far apart, for the pairs that matter only.
 //
-// Of most pairs of a point and a component float32 tells already that the share is below e^-40, with
-// a bound on all that rounding can have done. The others get a density, a share and moments in
-// float64, features across lanes. Where many are left, this gives up, and the tile is taken whole.
+// For most pairs of a point and a component, float32 with a bound of its rounding error shows that
+// the responsibility is below e^-40. The other pairs get a density, a responsibility and moments in
+// float64, with features across lanes. If too many pairs are left, the whole tile is computed.
 //
-// With features y = (x - centre) / unit, unit the least deviation of any component, and a = unit /
+// With features y = (x - centre) / unit, unit the least standard deviation of any component, and a = unit /
 // deviation <= 1, the whitened difference t = y a - b in float32 is off by e with |e_d| <= u |t_d| +
 // 4 u a_d (|y_d| + |b_d / a_d|), u = 2^-24. For Q = |t|^2 and any h > 0
 //
 //     (|t| + |e|)^2 <= (1 + h) |t|^2 + (1 + 1/h) |e|^2,
 //
-// and likewise from below; h = 2^-12, and as much again several times for the rounding of sums.
+// and a similar lower bound; h = 2^-12, several times as much for the rounding of sums.
 #pragma once
 
 #include "moments.hpp"
 
 namespace {
 
-constexpr double NEGLIGIBLE = 40.0;     // gamma < e^-40 = 4e-18, far below the rounding of 1
-constexpr int64_t FEWEST_FEATURES = 9;  // fewer leave too many lanes empty
-constexpr int PAIR = 2;                 // blocks of features, or points, that are added up together
+constexpr double NEGLIGIBLE = 40.0;     // gamma < e^-40 = 4e-18, far below the rounding error of 1
+constexpr int64_t FEWEST_FEATURES = 9;  // with fewer, too many lanes are empty
+constexpr int PAIR = 2;                 // blocks of features, or points, that are added together
 
 struct Apart {
     const Gaussians& g;
@@ -28,14 +28,14 @@ struct Apart {
     Buffer<double> centre, per_unit;         // (D,)
     Buffer<double> mean, whitener;           // (K, width)
     Buffer<float> factor, offset;            // a and b: (K, D)
-    Buffer<float> constant, slope, slack;    // (K,): log-densities are off by slope |y|^2 + slack
-    Buffer<double> copy;                     // (PACK, width): the points, where they are copied
+    Buffer<float> constant, slope, slack;    // (K,): the error is at most slope |y|^2 + slack
+    Buffer<double> copy;                     // (PACK, width): a copy of the points, if needed
     const double* rows;                      // the points
     Buffer<float> tile, square;              // y: (D, PACK); |y|^2: (PACK,)
-    Buffer<float> high;                      // (K, PACK): log-densities, at most
-    Buffer<int64_t> begin;                   // (K + 1,): where each component's pairs are
+    Buffer<float> high;                      // (K, PACK): upper bounds of log-densities
+    Buffer<int64_t> begin;                   // (K + 1,): start of each component's pairs
     Buffer<int32_t> point;                   // of each pair
-    Buffer<double> value;                    // log-density of each pair, then its share
+    Buffer<double> value;                    // log-density of each pair, then its responsibility
 
     Apart(const Gaussians& g)
         : g(g), usable(!g.matrix && g.D >= FEWEST_FEATURES && g.K > 1),
@@ -92,7 +92,7 @@ struct Apart {
         slack.data[k] = (float)(off * norm + fabs(c) * 0x1p-20 + 1e-3);
     }
 
-    // Points whose rows fill vectors are read where they are; others are copied.
+    // Points whose rows fill whole vectors are read in place; others are copied.
     const double* rows_of(const double* x, int64_t n) { return g.D == width ? x : copied(x, n); }
     const double* rows_of(const float* x, int64_t n) { return copied(x, n); }
 
@@ -124,7 +124,7 @@ struct Apart {
         }
     }
 
-    // Log-densities in float32 at most, and the largest of what each point has at least.
+    // Upper bounds of log-densities in float32, and each point's largest lower bound.
     void screen(vfloat* best) const {
         constexpr int V = POINT_VECTORS, TOGETHER = 2;
         const float relative = 0x1p-10f;
@@ -178,7 +178,7 @@ struct Apart {
         return true;
     }
 
-    // Log-densities of a component's pairs, as many at a time as a vector has lanes.
+    // Log-densities of a component's pairs, one vector of pairs at a time.
     void densities(int64_t k) {
         const vdouble *m = (const vdouble*)(mean.data + k * width), *w = (const vdouble*)(whitener.data + k * width);
         for (int64_t i = begin.data[k]; i < begin.data[k + 1]; i += DOUBLES) {
@@ -195,9 +195,9 @@ struct Apart {
             store(value.data + i, g.constant.data[k] - 0.5 * distance);
         }
     }
-    // (A vector's lanes beyond the last pair are written again by the next component.)
+    // (Lanes beyond the last pair are overwritten by the next component.)
 
-    // Turn log-densities into shares w gamma, and add up sum_n w_n log p(x_n).
+    // Turn log-densities into w gamma, and sum w_n log p(x_n).
     void weigh(const double* w, int64_t n, double* log_likelihood) {
         const int64_t pairs = begin.data[g.K];
         alignas(64) double top[PACK], total[PACK], weight[PACK], other[DOUBLES];
@@ -258,7 +258,7 @@ struct Apart {
         }
     }
 
-    // Add a tile to all sums; false, and nothing is added, if too many pairs may matter.
+    // Add a tile to all sums; add nothing and return false if too many pairs may matter.
     template <typename X>
     bool step(const X* x, const double* w, int64_t n, Sums& total, double* log_likelihood) {
         vfloat best[PACK / FLOATS];

@@ -1,15 +1,15 @@
-// Moments of matrices from the pairs of a point and a component that matter, and only those.
+// Moments of full and tied mixtures, from the pairs of a point and a component that matter only.
 //
-// Where components lie apart, nearly all shares gamma_nk are nothing. Points that have a share in a
-// component are added up one by one, features across lanes.
+// If components lie far apart, nearly all responsibilities gamma_nk are negligible. Points with a
+// responsibility in a component are added singly, with features across lanes.
 #pragma once
 
-#include "apart.hpp"
+#include "diag_screen.hpp"
 
 namespace {
 
-constexpr double NEVER = 1e300;            // the same, where all pairs are to be taken
-constexpr int64_t TOGETHER = 4 * DOUBLES;  // points that are added up at once
+constexpr double NEVER = 1e300;            // the same, to use all pairs
+constexpr int64_t TOGETHER = 4 * DOUBLES;  // points that are added together
 
 struct Active {
     const Gaussians& g;
@@ -30,15 +30,15 @@ struct Active {
 
     int64_t cells() const { return worth() ? (g.shared ? 1 : g.K) * triangle : 0; }
 
-    // Cell (i, j) of the second moments that were added up here.
+    // Cell (i, j) of the second moments.
     double cell(int64_t k, int64_t i, int64_t j) const {
         const int64_t b = i / DOUBLES, block = b * (b + 1) / 2 + j / DOUBLES;
         const double* from = second.data + k * triangle;
         return cells() ? from[(block * DOUBLES + i % DOUBLES) * DOUBLES + j % DOUBLES] : 0.0;
     }
 
-    // Add the points that have a share in component k to its moments: second in square blocks of
-    // DOUBLES rows of the lower triangle.
+    // Add the points with a responsibility in component k to its moments. The second moments are
+    // square blocks of DOUBLES rows of the lower triangle.
     template <typename X>
     void scatter(const X* x, const Tile& tile, int64_t k, double* first) const {
         int64_t list[PACK], n = 0;

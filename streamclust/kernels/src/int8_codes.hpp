@@ -1,4 +1,4 @@
-// Numbers as codes of a byte, four points or centroids at a time; see bytes.hpp.
+// Rounding of points and centroids to int8 codes, four at a time; see int8_nearest.hpp.
 #pragma once
 
 #include "nearest.hpp"
@@ -8,10 +8,10 @@
 namespace {
 
 constexpr int LANES = 16;                     // points of a vector, each with four codes
-constexpr int64_t STEP = 4;                   // features that are multiplied at once
+constexpr int64_t STEP = 4;                   // features that are multiplied together
 constexpr float FINEST = 127.0f;              // codes go from -127 to 127
-constexpr float EVERYTHING = 0x1p30f;         // a bound that rules out nothing
-constexpr float SLACK = 0x1p-20f;             // far more than rounding to float32 can do
+constexpr float EVERYTHING = 0x1p30f;         // a bound that rules out no centroid
+constexpr float SLACK = 0x1p-20f;             // far above the rounding error of float32
 constexpr int64_t MOST_FEATURES = 4096;       // sums of more could overflow
 constexpr int64_t FEWEST_WORTH = 8;           // features, or centroids
 
@@ -27,13 +27,13 @@ inline vdouble load8(const float* x, __mmask16 here) {
     return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)here, x));
 }
 
-// What the codes of features are made with: (x - shift) * scale, in units of `unit`.
+// The parameters of codes: (x - shift) * scale, in multiples of `unit`.
 struct Origin {
     const double* shift;
     const float* narrow;
     double scale;
 
-    // 16 features from d; 0 where there are fewer.
+    // 16 features from d, padded by 0.
     vfloat at(const double* x, int64_t d, __mmask16 here) const {
         const vdouble* s = (const vdouble*)(shift + d);
         const vdouble low = (load8(x + d, here) - s[0]) * scale;
@@ -56,7 +56,7 @@ struct Grid {
 
     bool ok() const { return shift.ok() && narrow.ok(); }
 
-    // What it is, where stores can't change it.
+    // A copy in registers, which stores can't change.
     Origin origin() const { return {shift.data, narrow.data, scale}; }
 };
 
@@ -71,7 +71,7 @@ inline __m128 sums4(const vfloat* v) {
     return _mm256_castps256_ps128(two) + _mm256_extractf128_ps(two, 1);
 }
 
-// Numbers of four rows rounded to codes, with the largest, and sums of squares of numbers and rests.
+// Round four rows to codes; also the largest number, and the squares of numbers and remainders.
 struct Encoder {
     const Origin origin;
     const float unit, inverse;
@@ -92,7 +92,7 @@ struct Encoder {
     }
 };
 
-// The four codes of each row and step next to each other: rows of a step, steps `stride` apart.
+// Put the four codes of each row and step side by side; steps are `stride` apart.
 inline void spread(const __m128i* code, int32_t* to, int64_t stride) {
     const __m128i a = _mm_unpacklo_epi32(code[0], code[1]), b = _mm_unpacklo_epi32(code[2], code[3]);
     const __m128i c = _mm_unpackhi_epi32(code[0], code[1]), d = _mm_unpackhi_epi32(code[2], code[3]);
@@ -102,7 +102,7 @@ inline void spread(const __m128i* code, int32_t* to, int64_t stride) {
     *(__m128i*)(to + 3 * stride) = _mm_unpackhi_epi64(c, d);
 }
 
-// The codes of the centroids. `usable` tells whether there are any.
+// The codes of the centroids, if `usable`.
 struct Codes {
     const double* C;
     int64_t K, D, groups, steps, width;  // steps of four features; features padded to 16
@@ -111,7 +111,7 @@ struct Codes {
     Buffer<float> half;       // |c'|^2 / 2, padded by infinity
     Buffer<int32_t> sum;      // 128 times the sum of the codes: those of points are 128 larger
     Grid grid;                // shifted by the centroids' mean
-    float reach, unit, widest, rest;  // largest |c'_d|, a code's worth; largest |c'| and |r_c|
+    float reach, unit, widest, rest;  // largest |c'_d|, s_c; largest |c'| and |r_c|
 
     Codes(const double* C, int64_t K, int64_t D, bool single)
         : C(C), K(K), D(D), groups(rounded_up(K, GROUP) / GROUP), steps(rounded_up(D, STEP) / STEP),

@@ -1,0 +1,123 @@
+"""The public names of the package, their short representations, and names that have changed."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import streamclust
+from streamclust import (
+    Forgetting,
+    GaussianMixture,
+    KMeans,
+    Model,
+    StreamLearner,
+    fit,
+    quantize,
+)
+
+X = np.random.default_rng(0).normal(size=(300, 4))
+
+
+def imported_for_types() -> dict[str, str]:
+    """Return name -> module of the imports under TYPE_CHECKING."""
+    tree = ast.parse(Path(str(streamclust.__file__)).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def test_type_checkers_and_python_see_the_same_names() -> None:
+    assert imported_for_types() == streamclust._HOMES
+
+
+@pytest.mark.parametrize("name", streamclust.__all__)
+def test_each_public_name_exists(name: str) -> None:
+    assert getattr(streamclust, name) is not None
+
+
+def a_model(family: Any) -> Model:
+    run = fit(family, X)
+    mass, position = run.stats.weight, {"points": "1-0"}
+    return Model("m", 3, "step", family, run.params, mass, position, 300, 1.25, None)
+
+
+@pytest.mark.parametrize("family", [KMeans(20), GaussianMixture(3)])
+def test_a_notebook_cell_shows_a_few_lines(family: Any) -> None:
+    run, learner = fit(family, X), StreamLearner(family, warm_up=100)
+    state, info = learner.update(learner.init(), X)
+    things = [family, run, run.params, run.stats, learner, state, info, a_model(family)]
+    for thing in [*things, quantize(family, run.params, X), Forgetting()]:
+        assert len(repr(thing)) <= 400, thing
+        assert "\n" not in repr(thing)
+        assert str(thing) == repr(thing)
+
+
+def test_results_show_their_size_and_loss() -> None:
+    run = fit(KMeans(2), [[0.0], [1.0], [10.0], [11.0]])
+    params = "KMeansParams(K=2, D=1)"
+    iterations = len(run.history) - 1
+    assert repr(run.params) == params
+    assert repr(run) == (
+        f"EMResult(params={params}, loss=0.25, iterations={iterations}, converged=True)"
+    )
+    assert repr(a_model(KMeans(2))) == (
+        "Model(name='m', version=3, kind='kmeans', K=2, D=4, points=300, inertia=1.25, "
+        "reason='step')"
+    )
+
+
+RENAMED = [
+    (
+        "fewest is now called min_clusters",
+        lambda: replace(KMeans(5, min_clusters=2), fewest=3),  # type: ignore[call-arg]
+        KMeans(5, min_clusters=3),
+    ),
+    ("fewest is now called min_clusters", lambda: KMeans(5, fewest=2), KMeans(5, min_clusters=2)),  # type: ignore[call-arg]
+    (
+        "fewest is now called min_components",
+        lambda: GaussianMixture(5, fewest=2),  # type: ignore[call-arg]
+        GaussianMixture(5, min_components=2),
+    ),
+    (
+        "restarts is now called n_init",
+        lambda: fit(KMeans(2), X, restarts=2).loss,  # type: ignore[call-arg]
+        fit(KMeans(2), X, n_init=2).loss,
+    ),
+    (
+        "fade is now called reassignment_ratio",
+        lambda: StreamLearner(KMeans(2), fade=0.2),  # type: ignore[call-arg]
+        StreamLearner(KMeans(2), reassignment_ratio=0.2),
+    ),
+    (
+        "score_points is now called score_samples",
+        lambda: a_model(KMeans(1)).score_points(X).sum(),
+        a_model(KMeans(1)).score_samples(X).sum(),
+    ),
+    (
+        "drift_from is now called displacement_from",
+        lambda: a_model(KMeans(1)).drift_from(a_model(KMeans(1))).sum(),
+        0.0,
+    ),
+]
+
+
+@pytest.mark.parametrize(("warning", "old", "new"), RENAMED)
+def test_old_names_work_with_a_warning_that_names_the_new_one(
+    warning: str, old: Any, new: Any
+) -> None:
+    with pytest.warns(DeprecationWarning, match=warning):
+        assert old() == new
+
+
+@pytest.mark.parametrize("name", ["sklearn", "river"])
+def test_estimators_take_old_names_too(name: str) -> None:
+    module: Any = pytest.importorskip(f"streamclust.{name}")
+    with pytest.warns(DeprecationWarning, match="fade is now called reassignment_ratio"):
+        made = module.StreamingKMeans(3, fade=0.2)
+    assert made.reassignment_ratio == 0.2
