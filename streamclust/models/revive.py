@@ -1,8 +1,10 @@
 """What becomes of dying components. Mass is moved, never made or lost.
 
-K-means *reseeds* on a point of the batch; a mixture *splits* its widest component. Both leave
-the total weight and the total moments as they were; `docs/architecture.md` says what else was
-measured.
+K-means *reseeds* on a point of the batch; a mixture *splits* its widest component. Both leave the
+total weight as it was. What is left of a dying component's old points takes the mean and the shape
+of the component that it joins: nobody knows how far away those points were, and one sentinel value
+such as 1e30 would move or widen that component for hundreds of half-lives.
+`docs/architecture.md` says what else was measured.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def reseed(
 ) -> tuple[Stats, tuple[int, ...]]:
     """Give each dying K-means cluster a new place in the batch.
 
-    The cluster's remaining mass joins the nearest other cluster. Its new place is a point of the
+    The cluster's remaining mass joins the nearest other cluster, with its points of the batch where
+    they are and its older points at that cluster's mean. Its new place is a point of the
     batch, drawn as in k-means++ with probability proportional to w_n d^2(x_n), and the points of
     the batch that are nearer to it than to their own centroid move over to it. A cluster that
     still has points of the batch stays as it is if J would not fall, so J cannot rise.
@@ -67,7 +70,8 @@ def reseed(
         after = np.where(moving, distance, without.sqdist)
         if not (w * (sqdist - after)).sum() > 0.0:
             continue
-        stats = _absorb(stats, k, neighbour)
+        own = labels == k
+        stats = _absorb(stats, k, neighbour, X[own], w[own])
         stats = _move(stats, k, place, X[moving], w[moving], without.labels[moving])
         labels, sqdist = np.where(moving, k, without.labels), after
         revived.append(int(k))
@@ -94,13 +98,28 @@ def _nearest_other(places: Array, k: int) -> int:
     return int(others[kernels.assign(places[[k]], places[others]).labels[0]])
 
 
-def _absorb(stats: Stats, k: int, into: int) -> Stats:
-    """Move the mass of cluster `k` to cluster `into`."""
+def _absorb(stats: Stats, k: int, into: int, X: Array, w: Array) -> Stats:
+    """Move the mass of cluster `k`, which has the points `X` of the batch, to cluster `into`."""
+    older = max(float(stats.weight[k] - w.sum()), 0.0)
+    stats = _forgotten(stats, k, into, older)
     weight, first = stats.weight.copy(), stats.first.copy()
-    first[into] += first[k] + weight[k] * (stats.reference[k] - stats.reference[into])
-    weight[into] += weight[k]
-    weight[k], first[k] = 0.0, 0.0
+    weight[into] += w.sum()
+    first[into] += w @ (X - stats.reference[into])
     return replace(stats, weight=weight, first=first)
+
+
+def _forgotten(stats: Stats, k: int, into: int, mass: float) -> Stats:
+    """Return the statistics without component `k`, and with `mass` more like that of `into`."""
+    weight, first, second = stats.weight.copy(), stats.first.copy(), stats.second
+    share = 1.0 + mass / weight[into] if stats.alive[into] else 1.0
+    weight[into] += mass
+    first[into] *= share
+    weight[k], first[k] = 0.0, 0.0
+    if second is not None and stats.covariance_type != "tied":
+        second = second.copy()
+        second[into] *= share
+        second[k] = 0.0
+    return replace(stats, weight=weight, first=first, second=second)
 
 
 def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels) -> Stats:
@@ -120,16 +139,19 @@ def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
 
     The widest is the one with the largest mass times variance along one axis, features taken at
     equal spread. A Gaussian that is cut in two at its mean, across that axis, has halves with
-    means at +-sqrt(2/pi) standard deviations; both take the covariance that leaves the total
-    moments as they were. The dying component's remaining mass joins the one that is split.
+    means at +-sqrt(2/pi) standard deviations; both take the covariance that leaves the moments as
+    they were. The dying component's remaining mass joins the one that is split, with its shape.
     """
     stats = recentre(stats, stats.averages(otherwise=stats.reference))
-    revived = []
+    others, revived = np.ones(len(stats.weight), bool), []
+    dying = list(dying)
+    others[dying] = False
     for k in dying:
-        wide = _widest(stats)
-        if wide == k:
+        wide = int(np.where(others, widths(stats), -np.inf).argmax())
+        if not (others[wide] and stats.alive[wide]):
             break
-        stats = relocate(stats, k, wide, wide)
+        stats = relocate(_forgotten(stats, k, wide, float(stats.weight[k])), k, wide, wide)
+        others[k] = True
         revived.append(k)
     return stats, tuple(revived)
 
@@ -163,10 +185,6 @@ def widths(stats: Stats) -> Array:
     """
     second, covariance = _second(stats)
     return np.where(stats.alive, covariance.inertia(second, stats.weight), -np.inf)
-
-
-def _widest(stats: Stats) -> int:
-    return int(widths(stats).argmax())
 
 
 def _second(stats: Stats) -> tuple[Array, Covariance]:
