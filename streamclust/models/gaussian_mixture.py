@@ -12,7 +12,7 @@ from streamclust import kernels
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, store
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
-from streamclust.models.family import as_range, named_array
+from streamclust.models.family import as_range, named_array, usable
 from streamclust.models.matching import match
 from streamclust.models.revive import split
 from streamclust.models.spread import positive
@@ -161,7 +161,8 @@ class GaussianMixture:
         The floor is a share of `params.spread`, or of the variance of the statistics where that is
         not known. Where rounding could have cost a component more than this floor, because it is
         very wide or its mean has moved very far, as with a far point in it, its floor is as high as
-        what rounding may have cost.
+        what rounding may have cost. So are the eigenvalues of a covariance that rounding has made
+        negative.
         """
         return self._m_step(stats, params, np.ones(len(stats.weight)))
 
@@ -192,9 +193,13 @@ class GaussianMixture:
         if (share != 1.0).any():
             floor = share[:, None] * floor
         covariances = self._covariance.add_floor(raw, floor)
-        return MixtureParams(
+        found = MixtureParams(
             weight / total, means, covariances, self.covariance_type, params.spread
         )
+        if self.reg_covar > 0.0 and not usable(found) and np.isfinite(covariances).all():
+            covariances = self._covariance.add_floor(self._covariance.repaired(raw), floor)
+            found = replace(found, covariances=covariances)
+        return found
 
     def map_step(self, stats: Stats, params: MixtureParams, prior: Array) -> MixtureParams:
         """Return the parameters of maximum posterior density, with the last ones as the prior.
