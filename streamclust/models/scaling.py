@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT
+from streamclust.models.spread import robust_variance
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -16,6 +17,9 @@ ScalingKind = Literal["none", "standard", "robust"]
 
 _QUARTILES = 2.0 * 0.6744897501960817
 """Interquartile range of a standard normal."""
+
+_NEARLY = 1.0 - 1e-9
+"""Ratio of two standard deviations from which on they differ by rounding alone."""
 
 _HEADROOM = 2.0**300
 """Small points are brought to the inverse of this, so that later ones may be much larger."""
@@ -28,9 +32,9 @@ class Scaling:
     Parameters
     ----------
     kind : {'none', 'standard', 'robust'}
-        How: mean and standard deviation, or median and interquartile range over 1.349, which is a
-        Gaussian's standard deviation and doesn't look at outliers. With 'none', all features have
-        one scale, a power of two: see `learn_scaling`.
+        How: mean and standard deviation (without far points, see `learn_scaling`), or median and
+        interquartile range over 1.349, which is a Gaussian's standard deviation and doesn't look at
+        outliers. With 'none', all features have one scale, a power of two: see `learn_scaling`.
     center, scale : arrays of shape (D,)
         In the data's units; `scale` is positive.
     """
@@ -58,8 +62,13 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     """Learn from weighted points, shapes (N, D) and (N,); None for kind 'none', as a rule.
 
     A feature whose quartiles are equal is scaled by its standard deviation; one that doesn't vary
-    by the others' average, or by 1 if none does. With kind 'none', points whose magnitude is below
-    2^-400 (4e-121) are divided by a power of two, because the squares of their distances underflow.
+    by the others' average, or by 1 if none does. One sentinel value sets no scale: a feature with
+    points beyond five standard deviations has the standard deviation of
+    `streamclust.models.spread.robust_variance` and the median for its center, unless only one point
+    differs from the others.
+
+    With kind 'none', points whose magnitude is below 2^-400 (4e-121) are divided by a power of two,
+    because the squares of their distances underflow.
     """
     largest = np.abs(X).max(axis=0, initial=0.0)
     if kind == "none":
@@ -70,9 +79,13 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     center = np.average(X, axis=0, weights=w)
     deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=w))
     deviation[np.ptp(X, axis=0) == 0.0] = 0.0  # the mean of equal numbers may be rounded
+    low, middle, high = (_quantile(X, w, q) for q in (0.25, 0.5, 0.75))
+    inner = np.sqrt(robust_variance(X, w))
+    far = (inner > 0.0) & (inner < _NEARLY * deviation)
+    center, deviation = np.where(far, middle, center), np.where(far, inner, deviation)
     scale = deviation
     if kind == "robust":
-        low, center, high = (_quantile(X, w, q) for q in (0.25, 0.5, 0.75))
+        center = middle
         scale = np.where(high > low, (high - low) / _QUARTILES, deviation)
     center, scale = center * unit, scale * unit
     varies = scale > 0.0
