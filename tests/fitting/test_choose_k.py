@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,12 @@ def test_a_range_that_is_none_is_refused(fewest: int) -> None:
         KMeans(3, fewest=fewest)
     with pytest.raises(DataError, match=f"fewest is {fewest}"):
         GaussianMixture(3, fewest=fewest)
+
+
+@families
+def test_one_sentinel_hides_no_cluster(name: str) -> None:
+    X, _ = blobs(100, [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]], seed=3)
+    X[5] = 2147483647.0
+    family: Any = replace(family_of(name, 6), fewest=2)
+    found = adapt(family, None, sample(X), 1, (0,)).params
+    assert len(np.unique(family.predict(found, X))) == 5
