@@ -336,6 +336,8 @@ def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
 
 def _spread(arrays: dict[str, Array]) -> Spread | None:
     parts = _unprefixed("spread", arrays)
+    if "X" not in parts or "w" not in parts:
+        parts = {name: part for name, part in parts.items() if name == "variance"}
     return Spread(**parts) if parts else None
 
 
