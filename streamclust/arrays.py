@@ -83,7 +83,7 @@ def as_points_as_given(X: ArrayLike, n_features: int | None = None) -> Points:
 def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None) -> NDArray[Any]:
     try:
         points = np.asarray(X, dtype=dtype, order="C")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"X isn't a table of numbers: {error}") from None
     if points.ndim != 2 or (len(points) and not points.shape[1]):
         raise DataError(f"X has shape {points.shape}; expected (N, D): one point per row")
@@ -120,7 +120,7 @@ def as_sample_weight(w: ArrayLike | None, n: int) -> Array:
         return np.ones(n)
     try:
         weights = np.asarray(w, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"sample weights aren't numbers: {error}") from None
     if weights.shape != (n,):
         raise DataError(f"sample weights have shape {weights.shape}; expected ({n},)")

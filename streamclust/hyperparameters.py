@@ -76,6 +76,16 @@ def as_number(name: str, value: Any, expected: str, *, positive: bool = False) -
     return number
 
 
+def is_finite(value: Any) -> bool:
+    """Return whether `value` is a number that a float can hold."""
+    if isinstance(value, bool | np.bool_):
+        return False
+    try:
+        return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def as_flag(name: str, value: Any) -> bool:
     """Return `value` as a bool; refuse all values except True and False."""
     if not isinstance(value, bool | np.bool_):

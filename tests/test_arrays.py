@@ -67,6 +67,7 @@ def test_a_weight_that_is_negative_or_not_finite_is_refused(value: float) -> Non
         ([1.0, 2.0], r"shape \(2,\); expected \(3,\)"),
         (1.0, r"shape \(\); expected \(3,\)"),
         (["a", "b", "c"], "aren't numbers"),
+        ([10**400, 1, 1], "aren't numbers"),
     ],
 )
 def test_weights_of_another_shape_are_refused(w: Any, message: str) -> None:

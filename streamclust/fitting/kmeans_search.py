@@ -106,14 +106,16 @@ class KMeansSearch(Search[KMeansParams]):
         D = centroids.shape[1]
         mass, inertia, _ = _clusters(centroids, points.X, points.mass)
         apart, price = _misfit(mass, inertia, points), (D + 2.0) * np.log(points.n)
-        both = mass[:, None] + mass
+        both = np.maximum(mass[:, None] + mass, np.finfo(float).tiny)  # also where both are empty
         between = mass[:, None] * mass / both * kernels.squared_distances(centroids, centroids)
         together = _misfit(both, inertia[:, None] + inertia + between, points)
         change = together - apart[:, None] - apart - price
         return [
             Move(
                 (i, j),
-                KMeansParams((mass[[i, j]] @ centroids[[i, j]] / both[i, j])[None]),
+                KMeansParams(
+                    (centroids[i] + mass[j] / both[i, j] * (centroids[j] - centroids[i]))[None]
+                ),
                 float(change[i, j]),
             )
             for i, j in partners(change)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from streamclust.models.coreset import Coreset, effective_size
+from streamclust.models.spread import robust_variance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,10 +53,12 @@ class Sample:
 
     @cached_property
     def variance(self) -> float:
-        """Average variance of the features."""
+        """Average variance of the features; a few far points count little, see `models.spread`."""
         mean = np.einsum("n,nd->d", self.mass, self.X) / self.n
         square = np.einsum("n,nd->", self.mass, (self.X - mean) ** 2)
-        return float(square / (self.n * self.X.shape[1]))
+        plain = float(square / (self.n * self.X.shape[1]))
+        inner = float(robust_variance(self.X, self.w).mean())
+        return inner if inner > 0.0 else plain
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,13 @@ class Covariance(Protocol):
     def root(self, covariances: Array) -> Array:
         """Return lower Cholesky factors, or standard deviations."""
 
+    def repaired(self, covariances: Array) -> Array:
+        """Return covariances with no eigenvalue below the size of the most negative one.
+
+        A negative eigenvalue, features at equal spread, is rounding left over from far points that
+        have decayed; others may be as far from their true values.
+        """
+
     def moment(self, covariances: Array, weight: Array) -> Array:
         """Return the second moments about the means that `covariances` imply."""
 
@@ -112,6 +119,17 @@ def _spread(variance: Array) -> Array:
     return np.sqrt(np.where(variance > 0.0, variance, 1.0))
 
 
+def _repaired(covariances: Array) -> Array:
+    spread = _spread(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
+    scale = spread[..., :, None] * spread[..., None, :]
+    values, vectors = np.linalg.eigh(covariances / scale)
+    lost = np.maximum(-values.min(axis=-1, keepdims=True), 0.0)
+    values = np.where(lost > 0.0, np.maximum(values, lost), values)
+    repaired = (vectors * values[..., None, :]) @ vectors.swapaxes(-1, -2) * scale
+    same = (lost == 0.0)[..., None]
+    return np.where(same, covariances, 0.5 * (repaired + repaired.swapaxes(-1, -2)))
+
+
 def _cholesky(covariances: Array) -> Array:
     try:
         return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
@@ -140,6 +158,9 @@ class _Full:
 
     def root(self, covariances: Array) -> Array:
         return _cholesky(covariances)
+
+    def repaired(self, covariances: Array) -> Array:
+        return _repaired(covariances)
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight[:, None, None] * covariances
@@ -180,6 +201,9 @@ class _Tied:
     def root(self, covariances: Array) -> Array:
         return _cholesky(covariances)
 
+    def repaired(self, covariances: Array) -> Array:
+        return _repaired(covariances)
+
     def moment(self, covariances: Array, weight: Array) -> Array:
         return float(weight.sum()) * covariances
 
@@ -201,7 +225,7 @@ class _Diag:
         return (K, D)
 
     def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
-        return _safe(weight, np.maximum(second, 0.0) / _divisor(weight, 2), otherwise)
+        return _safe(weight, np.abs(second) / _divisor(weight, 2), otherwise)
 
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.asarray(second.sum(axis=0))
@@ -214,6 +238,9 @@ class _Diag:
 
     def root(self, covariances: Array) -> Array:
         return _deviations(covariances)
+
+    def repaired(self, covariances: Array) -> Array:
+        return np.abs(covariances)
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight[:, None] * covariances
@@ -241,7 +268,7 @@ class _Spherical:
         return (K,)
 
     def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
-        return _safe(weight, np.maximum(second, 0.0) / _divisor(weight, 1), otherwise)
+        return _safe(weight, np.abs(second) / _divisor(weight, 1), otherwise)
 
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.full(D, float(second.sum()))
@@ -254,6 +281,9 @@ class _Spherical:
 
     def root(self, covariances: Array) -> Array:
         return _deviations(covariances)
+
+    def repaired(self, covariances: Array) -> Array:
+        return np.abs(covariances)
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return weight * covariances

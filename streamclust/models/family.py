@@ -217,8 +217,11 @@ def named_array(arrays: Mapping[str, Array], name: str, shape: tuple[int | None,
     if name not in arrays:
         raise DataError(f"{name} is missing; got {', '.join(sorted(arrays)) or 'nothing'}")
     try:
-        value = np.asarray(arrays[name], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        value = np.asarray(arrays[name])
+        if np.iscomplexobj(value):
+            raise TypeError("its numbers are complex")
+        value = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name} isn't an array of numbers: {error}") from None
     fits = value.ndim == len(shape) and all(
         want is None or want == got for want, got in zip(shape, value.shape, strict=True)

@@ -13,7 +13,7 @@ from streamclust.arrays import short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
-from streamclust.models.family import as_range, named_array
+from streamclust.models.family import as_range, named_array, usable
 from streamclust.models.matching import match
 from streamclust.models.revive import split
 from streamclust.models.spread import positive
@@ -171,7 +171,8 @@ class GaussianMixture:
 
         The floor is relative to `params.spread`, or to the variance of the statistics if `spread`
         is None. Rounding can cost more than this floor if a component is very wide or its mean has
-        moved very far. Then the floor is as high as the possible rounding error.
+        moved very far. Then the floor is as high as the possible rounding error. Eigenvalues that
+        rounding has made negative are raised to that error too.
         """
         return self._m_step(stats, params, np.ones(len(stats.weight)))
 
@@ -202,9 +203,13 @@ class GaussianMixture:
         if (share != 1.0).any():
             floor = share[:, None] * floor
         covariances = self._covariance.add_floor(raw, floor)
-        return MixtureParams(
+        found = MixtureParams(
             weight / total, means, covariances, self.covariance_type, params.spread
         )
+        if self.reg_covar > 0.0 and not usable(found) and np.isfinite(covariances).all():
+            covariances = self._covariance.add_floor(self._covariance.repaired(raw), floor)
+            found = replace(found, covariances=covariances)
+        return found
 
     def map_step(self, stats: Stats, params: MixtureParams, prior: Array) -> MixtureParams:
         """Return the parameters of maximum posterior density, with the last ones as the prior.

@@ -1,7 +1,10 @@
 """Revival of dying components. Mass is moved, never created or lost.
 
 A dying K-means cluster is moved to a point of the batch. A dying mixture component is replaced by
-half of the widest component. Both keep the total weight and the total moments.
+half of the widest component. Both keep the total weight. The remaining mass of the old points of a
+dying component takes the mean and the shape of the component that it joins: the distance of those
+points is unknown, and one sentinel value such as 1e30 would otherwise move or widen that component
+for hundreds of half-lives.
 `docs/internals/components.md` compares them with other rules.
 """
 
@@ -31,10 +34,11 @@ def reseed(
 ) -> tuple[Stats, tuple[int, ...]]:
     """Move each dying K-means cluster to a point of the batch.
 
-    The remaining mass of the cluster joins the nearest other cluster. The new place is a point of
-    the batch, drawn as in k-means++ with probability proportional to w_n d^2(x_n). Points of the
-    batch that are nearer to the new place than to their own centroid join the cluster. A move that
-    would not lower J is not made, so J cannot rise.
+    The remaining mass of the cluster joins the nearest other cluster: points of the batch where
+    they are, older points at that cluster's mean. The new place is a point of the batch, drawn as
+    in k-means++ with probability proportional to w_n d^2(x_n). Points of the batch that are nearer
+    to the new place than to their own centroid join the cluster. A move that would not lower J is
+    not made, so J cannot rise.
 
     Parameters
     ----------
@@ -67,7 +71,8 @@ def reseed(
         after = np.where(moving, distance, without.sqdist)
         if not (w * (sqdist - after)).sum() > 0.0:
             continue
-        stats = _absorb(stats, k, neighbour)
+        own = labels == k
+        stats = _absorb(stats, k, neighbour, X[own], w[own])
         stats = _move(stats, k, place, X[moving], w[moving], without.labels[moving])
         labels, sqdist = np.where(moving, k, without.labels), after
         revived.append(int(k))
@@ -94,13 +99,28 @@ def _nearest_other(places: Array, k: int) -> int:
     return int(others[kernels.assign(places[[k]], places[others]).labels[0]])
 
 
-def _absorb(stats: Stats, k: int, into: int) -> Stats:
-    """Move the mass of cluster `k` to cluster `into`."""
+def _absorb(stats: Stats, k: int, into: int, X: Array, w: Array) -> Stats:
+    """Move the mass of cluster `k`, which has the points `X` of the batch, to cluster `into`."""
+    older = max(float(stats.weight[k] - w.sum()), 0.0)
+    stats = _forgotten(stats, k, into, older)
     weight, first = stats.weight.copy(), stats.first.copy()
-    first[into] += first[k] + weight[k] * (stats.reference[k] - stats.reference[into])
-    weight[into] += weight[k]
-    weight[k], first[k] = 0.0, 0.0
+    weight[into] += w.sum()
+    first[into] += w @ (X - stats.reference[into])
     return replace(stats, weight=weight, first=first)
+
+
+def _forgotten(stats: Stats, k: int, into: int, mass: float) -> Stats:
+    """Return the statistics without component `k`, and with `mass` more like that of `into`."""
+    weight, first, second = stats.weight.copy(), stats.first.copy(), stats.second
+    share = 1.0 + mass / weight[into] if stats.alive[into] else 1.0
+    weight[into] += mass
+    first[into] *= share
+    weight[k], first[k] = 0.0, 0.0
+    if second is not None and stats.covariance_type != "tied":
+        second = second.copy()
+        second[into] *= share
+        second[k] = 0.0
+    return replace(stats, weight=weight, first=first, second=second)
 
 
 def _move(stats: Stats, k: int, place: Array, X: Array, w: Array, owners: Labels) -> Stats:
@@ -121,15 +141,19 @@ def split(stats: Stats, dying: Iterable[int]) -> tuple[Stats, tuple[int, ...]]:
     The widest component has the largest product of mass and variance along one axis, with features
     at equal spread. If a Gaussian is cut at its mean, across that axis, the means of the halves
     lie at +-sqrt(2/pi) standard deviations. Both halves get the covariance that keeps the total
-    moments. The remaining mass of the dying component joins the component that is split.
+    moments. The remaining mass of the dying component joins the component that is split, with its
+    shape.
     """
     stats = recentre(stats, stats.averages(otherwise=stats.reference))
-    revived = []
+    others, revived = np.ones(len(stats.weight), bool), []
+    dying = list(dying)
+    others[dying] = False
     for k in dying:
-        wide = _widest(stats)
-        if wide == k:
+        wide = int(np.where(others, widths(stats), -np.inf).argmax())
+        if not (others[wide] and stats.alive[wide]):
             break
-        stats = relocate(stats, k, wide, wide)
+        stats = relocate(_forgotten(stats, k, wide, float(stats.weight[k])), k, wide, wide)
+        others[k] = True
         revived.append(k)
     return stats, tuple(revived)
 
@@ -163,10 +187,6 @@ def widths(stats: Stats) -> Array:
     """
     second, covariance = _second(stats)
     return np.where(stats.alive, covariance.inertia(second, stats.weight), -np.inf)
-
-
-def _widest(stats: Stats) -> int:
-    return int(widths(stats).argmax())
 
 
 def _second(stats: Stats) -> tuple[Array, Covariance]:

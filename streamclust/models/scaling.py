@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT, short_repr
+from streamclust.models.spread import robust_variance
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -16,6 +17,9 @@ ScalingKind = Literal["none", "standard", "robust"]
 
 _QUARTILES = 2.0 * 0.6744897501960817
 """Interquartile range of a standard normal."""
+
+_NEARLY = 1.0 - 1e-9
+"""Ratio of two standard deviations from which on they differ by rounding alone."""
 
 _HEADROOM = 2.0**300
 """Small points are scaled to the inverse of this, so that later points may be much larger."""
@@ -28,9 +32,9 @@ class Scaling:
     Parameters
     ----------
     kind : {'none', 'standard', 'robust'}
-        'standard': mean and standard deviation. 'robust': median and interquartile range / 1.349,
-        which is the standard deviation of a Gaussian and robust to outliers. 'none': all features
-        have the same scale, a power of two; see `learn_scaling`.
+        'standard': mean and standard deviation, without far points. 'robust': median and
+        interquartile range / 1.349, which is the standard deviation of a Gaussian and robust to
+        outliers. 'none': all features have the same scale, a power of two; see `learn_scaling`.
     center, scale : arrays of shape (D,)
         In the original units; `scale` is positive.
     """
@@ -63,7 +67,10 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     For kind 'none' the result is None, except for points whose magnitude is below 2^-400 (4e-121).
     Those are divided by a power of two, because the squares of their distances would underflow. A
     feature with equal quartiles is scaled by its standard deviation. A feature that doesn't vary is
-    scaled by the average scale of the others, or by 1 if no feature varies.
+    scaled by the average scale of the others, or by 1 if no feature varies. A feature with points
+    beyond five standard deviations gets the standard deviation of
+    `streamclust.models.spread.robust_variance` and the median as its center, unless only one point
+    differs from the others. So one sentinel value does not set a scale.
     """
     largest = np.abs(X).max(axis=0, initial=0.0)
     if kind == "none":
@@ -74,9 +81,13 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     center = np.average(X, axis=0, weights=w)
     deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=w))
     deviation[np.ptp(X, axis=0) == 0.0] = 0.0  # the mean of equal numbers may be rounded
+    low, middle, high = (_quantile(X, w, q) for q in (0.25, 0.5, 0.75))
+    inner = np.sqrt(robust_variance(X, w))
+    far = (inner > 0.0) & (inner < _NEARLY * deviation)
+    center, deviation = np.where(far, middle, center), np.where(far, inner, deviation)
     scale = deviation
     if kind == "robust":
-        low, center, high = (_quantile(X, w, q) for q in (0.25, 0.5, 0.75))
+        center = middle
         scale = np.where(high > low, (high - low) / _QUARTILES, deviation)
     center, scale = center * unit, scale * unit
     varies = scale > 0.0

@@ -39,8 +39,13 @@ def first(K: int) -> dict[str, Any]:
 
 
 def recent(state: LearnerState[P], batch: Array, lam: float) -> Array:
-    """Return the masses (K,) of which the older points are forgotten six times as fast."""
-    return np.asarray(batch + lam**_FASTER * state.recent)
+    """Return the masses (K,) of which the older points are forgotten six times as fast.
+
+    A `lam` above 1, a power schedule's for a batch of large weights, forgets nothing: it brings the
+    older points to the weights of the batch.
+    """
+    kept = lam**_FASTER if lam < 1.0 else lam
+    return np.asarray(batch + kept * state.recent)
 
 
 def absent(weight: Array, recent: Array, fade: float, unit: float) -> NDArray[np.bool_]:

@@ -9,7 +9,9 @@ r is relative for K-means and in nats for a mixture, m the weight of the batch a
 a point's share, from the differences of successive batches, which a trend leaves as they are (von
 Neumann 1941). So units and sizes of batches don't matter; nor does a change of less than half a
 percent or 0.005 nats, however sure it is. |z| is cut at 10: one odd batch is no drift. Batches
-that are explained better than usual are none either.
+that are explained better than usual are none either. Nor does one odd batch say what is usual: the
+losses of the first batches are cut at ten standard deviations from their median, by their median
+absolute deviation (Huber 1981, section 5.1).
 """
 
 from __future__ import annotations
@@ -43,6 +45,12 @@ _ODD = 10.0
 _SLACK = 0.5
 """What Page's test lets pass, in standard deviations a batch."""
 
+_FARTHEST = 1e100
+"""Largest step between two losses whose square is still a number."""
+
+_MAD = 1.4826
+"""Standard deviation of Gaussian numbers, in their median absolute deviation."""
+
 _UNUSUAL = 3.0
 """Largest |z| that changes what is usual: a jump is to be found, not got used to."""
 
@@ -66,7 +74,8 @@ class DriftState:
     last, last_weight : float
         Loss and weight of the newest batch.
     memory : bytes
-        The detector's own; empty for a new one.
+        The detector's own; empty for a new one. Losses and weights of the first batches before it
+        has begun.
     """
 
     drifts: int = 0
@@ -134,10 +143,10 @@ class Drift:
         improvement : callable
             `Family.improvement`.
         """
-        worse = -improvement(state.mean, loss) if state.batches else 0.0
-        step = worse + improvement(state.mean, state.last) if state.batches else 0.0
         if state.batches < _FIRST:
-            return _used_to(state, loss, weight, loss - state.mean, step), False
+            return _begun(state, loss, weight, improvement), False
+        worse = -improvement(state.mean, loss)
+        step = worse + improvement(state.mean, state.last)
         unit = float(np.sqrt(state.spread / weight + _IRRELEVANT**2))
         z = worse / unit
         detector = _DETECTORS[self.detector](self, state.memory)
@@ -150,18 +159,38 @@ class Drift:
         return _used_to(state, loss, weight, trust * (loss - state.mean), step), False
 
 
+def _begun(
+    state: DriftState, loss: float, weight: float, improvement: Callable[[float, float], float]
+) -> DriftState:
+    """Return `state` after one of the first batches: all of them say together what is usual."""
+    memory = state.memory + np.array([loss, weight], "<f8").tobytes()
+    first = np.frombuffer(memory, "<f8").reshape(-1, 2)
+    if state.batches + len(first) < _FIRST:
+        return replace(state, memory=memory)
+    middle = float(np.median(first[:, 0]))
+    deviation = _MAD * float(np.median(np.abs(first[:, 0] - middle)))
+    most = _ODD * max(deviation, _IRRELEVANT * abs(middle))
+    state = replace(state, memory=b"")
+    for each, of_weight in first.tolist():
+        cut = min(max(each, middle - most), middle + most)
+        step = improvement(state.mean, state.last) - improvement(state.mean, cut)
+        state = _used_to(state, cut, of_weight, cut - state.mean, step)
+    return state
+
+
 def _used_to(
     state: DriftState, loss: float, weight: float, change: float, step: float
 ) -> DriftState:
     """Return `state` after one more batch: so far from the mean, and from the batch before."""
     total = state.weight * (1.0 - 1.0 / _USUAL) + weight
+    step = min(abs(step), _FARTHEST)
     share = max(1.0 / max(state.batches, 1), 1.0 / _USUAL)
     spread = step**2 / (1.0 / weight + 1.0 / state.last_weight) if state.batches else 0.0
     return replace(
         state,
         batches=state.batches + 1,
         weight=total,
-        mean=state.mean + change * weight / total,
+        mean=state.mean + change * (weight / total),
         spread=state.spread + (spread - state.spread) * share,
         last=loss,
         last_weight=weight,

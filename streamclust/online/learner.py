@@ -25,7 +25,14 @@ from streamclust.arrays import (
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.restarts import fit
-from streamclust.hyperparameters import as_integer, as_number, check_choice, renamed, store
+from streamclust.hyperparameters import (
+    as_integer,
+    as_number,
+    check_choice,
+    is_finite,
+    renamed,
+    store,
+)
 from streamclust.models.family import usable
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.spread import Spread
@@ -240,7 +247,7 @@ class StreamLearner(Generic[P]):
             of 0 or near it a covariance may be singular. `state` stays usable: leave the points
             out and go on from it.
         """
-        if time_ms is not None and not math.isfinite(time_ms):
+        if time_ms is not None and not is_finite(time_ms):
             raise DataError(f"time_ms is {time_ms}; expected a finite number")
         points = as_points_as_given(X, self._n_features(state))
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))

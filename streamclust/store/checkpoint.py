@@ -342,7 +342,9 @@ def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
 
 def _spread(arrays: dict[str, Array]) -> Spread | None:
     parts = _unprefixed("spread", arrays)
-    return Spread(**parts) if parts.keys() == {each.name for each in fields(Spread)} else None
+    if "X" not in parts or "w" not in parts:
+        parts = {name: part for name, part in parts.items() if name == "variance"}
+    return Spread(**parts) if parts else None
 
 
 def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from streamclust.fitting.choose_k import adapt, is_better
 from streamclust.fitting.moves import Sample, cut
 from streamclust.fitting.restarts import fit
 from streamclust.fitting.search import search_of
+from streamclust.models import KMeansParams
 from streamclust.models.criteria import criteria, mixture_parameters
 from tests.strategies import FAMILIES, blobs, family_of, mixture_of
 
@@ -177,3 +179,21 @@ def test_a_range_that_is_none_is_refused(least: int) -> None:
         KMeans(3, min_clusters=least)
     with pytest.raises(DataError, match=f"min_components is {least}"):
         GaussianMixture(3, min_components=least)
+
+
+@families
+def test_one_sentinel_hides_no_cluster(name: str) -> None:
+    X, _ = blobs(100, [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]], seed=3)
+    X[5] = 2147483647.0
+    mixture: Any = family_of(name, 6)
+    family = replace(mixture, fewest=2)
+    found = adapt(family, None, sample(X), 1, (0,)).params
+    assert len(np.unique(family.predict(found, X))) == 5
+
+
+def test_two_clusters_without_points_merge_where_they_are() -> None:
+    X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    params = KMeansParams(np.array([[1.5], [50.0], [60.0]]))
+    moves = search_of(KMeans(3, min_clusters=1)).propose_merges(params, sample(X))
+    assert all(np.isfinite(move.change) for move in moves)
+    assert {float(move.add.centroids[0, 0]) for move in moves} <= {1.5, 50.0, 60.0}

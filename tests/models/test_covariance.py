@@ -76,9 +76,37 @@ def test_the_tied_covariance_stays_where_no_component_has_mass() -> None:
 
 
 @pytest.mark.parametrize("kind", ["diag", "spherical"])
-def test_a_variance_that_rounding_made_negative_is_zero(kind: CovarianceType) -> None:
+def test_a_variance_that_rounding_made_negative_is_as_large_as_that_rounding(
+    kind: CovarianceType,
+) -> None:
     second = -1e-20 * np.ones(COVARIANCES[kind].shape(3, 2))
-    assert not COVARIANCES[kind].estimate(second, W, second).any()
+    variances = COVARIANCES[kind].estimate(second, W, second)
+    assert_allclose(variances, COVARIANCES[kind].estimate(-second, W, second))
+    assert (variances > 0.0).all()
+
+
+@kinds
+def test_an_eigenvalue_that_rounding_made_negative_is_as_large_as_that_rounding(
+    kind: CovarianceType,
+) -> None:
+    unit = np.array([1e-6, 1.0, 1e6])
+    damaged = np.array([[-16.0, 0.5, -0.1], [0.5, 1.4, -0.6], [-0.1, -0.6, 1.0]])
+    damaged = damaged * np.outer(unit, unit)
+    sound = np.outer(unit, unit) * np.eye(3)
+    covariances = {
+        "full": np.stack([sound, damaged]),
+        "tied": damaged,
+        "diag": np.diagonal(np.stack([sound, damaged]), axis1=1, axis2=2).copy(),
+        "spherical": np.array([1.0, -16.0]),
+    }[kind]
+    repaired = COVARIANCES[kind].repaired(covariances)
+    assert np.isfinite(COVARIANCES[kind].root(repaired)).all()
+    if kind != "tied":
+        assert (repaired[0] == covariances[0]).all()
+    if kind in ("full", "tied"):
+        variances = np.diagonal(np.atleast_3d(repaired).reshape(-1, 3, 3)[-1]) / unit**2
+        assert (variances < 20.0).all()
+        assert variances[0] > 10.0
 
 
 @kinds

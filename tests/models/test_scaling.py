@@ -33,6 +33,20 @@ def blobs(n: int = 400, seed: int = 0) -> Any:
 # ---- what is learned
 
 
+@pytest.mark.parametrize("kind", ["standard", "robust"])
+@pytest.mark.parametrize("sentinel", [-9999.0, 2147483647.0, 1e90])
+def test_one_sentinel_sets_no_scale(kind: Any, sentinel: float) -> None:
+    X = blobs() / UNITS
+    X[:, 1] = np.repeat([0.0, 1.0, 2.0, 1.0], [40, 40, 40, 280])  # equal quartiles
+    usual = learn_scaling(kind, X, np.ones(len(X)))
+    X[7, :2] = sentinel
+    found = learn_scaling(kind, X, np.ones(len(X)))
+    assert usual is not None
+    assert found is not None
+    assert_allclose(found.scale, usual.scale, rtol=0.25)
+    assert (np.abs(found.center - usual.center) < usual.scale).all()
+
+
 def test_standard_is_scikit_learn_s() -> None:
     X = blobs()
     scaling = learn_scaling("standard", X, np.ones(len(X)))

@@ -69,6 +69,16 @@ def test_an_odd_batch_is_no_drift(detector: Any) -> None:
     assert watched(Drift(detector), values) == []
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("odd", [1e18, 1e200])
+@pytest.mark.parametrize("place", [0, 1, 5, 9, 50])
+def test_an_odd_batch_does_not_say_what_is_usual(detector: Any, odd: float, place: int) -> None:
+    values = np.concatenate([losses(100), losses(200, 2.0, 1)])
+    values[place] = odd
+    (found,) = watched(Drift(detector), values)
+    assert 100 < found < (108 if detector == "page_hinkley" else 150)
+
+
 def test_a_change_that_matters_to_nobody_is_none_however_sure() -> None:
     tiny = [*losses(100), *(1.004 * losses(900, seed=1))]
     assert watched(Drift(), tiny, 1e9) == []
