@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import daemon_wait, found_server, server_options, wait_option
+from streamclust.cli.common import (
+    NumberRange,
+    daemon_wait,
+    found_server,
+    server_options,
+    wait_option,
+)
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--peak",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=255.0,
     show_default=True,
     help="White in the model's units, for --image: 255, or 1.",

@@ -11,6 +11,7 @@ import click
 from streamclust.cli.common import (
     EXIT_INTERRUPTED,
     ONE_SHOT_WAIT,
+    NumberRange,
     opened_server,
     server_options,
     wait_option,
@@ -58,7 +59,7 @@ CHUNK = 8192
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     metavar="N",
     help="Points a second.  [default: as fast as the server takes them]",
 )
@@ -157,6 +158,8 @@ def _check_stream(stream: str, namespace: str) -> None:
     from streamclust.store.keys import is_own
     from streamclust.text import has_control
 
+    if not stream:
+        raise click.UsageError("--stream is empty; name a stream")
     if is_own(stream, namespace):
         raise click.UsageError(f"--stream {stream!r} is a key of streamclust; name another")
     if has_control(stream):

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, opened_job, plain_console, server_options
+from streamclust.cli.common import (
+    NumberRange,
+    opened_client,
+    opened_job,
+    plain_console,
+    server_options,
+)
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -204,7 +210,7 @@ def export(settings: Settings, model: str, out: Path, version: int | None) -> No
 @server_options
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

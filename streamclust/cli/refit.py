@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli.common import ONE_SHOT_WAIT, opened_job, server_options, wait_option
+from streamclust.cli.common import (
+    ONE_SHOT_WAIT,
+    NumberRange,
+    opened_job,
+    server_options,
+    wait_option,
+)
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -100,7 +106,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--tol",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=1e-6,
     show_default=True,
     help="A run has converged when it gains no more: a share of J, or nats per point.",
@@ -116,7 +122,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--wait",
     "answer_within",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli.common import opened_client, server_options, wait_option
+from streamclust.cli.common import NumberRange, opened_client, server_options, wait_option
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ _ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
 @server_options
 @click.option("--since", type=click.IntRange(min=0), help="Begin after this version; 0 for all.")
 @click.option("--count", type=click.IntRange(min=1), help="Exit after so many versions.")
-@click.option("--timeout", type=float, help="Exit when no version came for so many seconds.")
+@click.option(
+    "--timeout", type=NumberRange(min=0), help="Exit when no version came for so many seconds."
+)
 @wait_option("as --timeout, else forever")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON a version.")
 @click.option("--arrays", is_flag=True, help="With --json: also centroids, weights, covariances.")

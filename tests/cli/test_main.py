@@ -137,3 +137,21 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "error: can't write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["watch", "m", "--timeout", "nan"],
+        ["ingest", "-", "--stream", "s", "--rate", "nan"],
+        ["encode", "m", "--image", "-", "--peak", "nan"],
+        ["refit", "m", "--tol", "nan"],
+        ["refit", "m", "--wait", "nan"],
+        ["models", "rollback", "m", "1", "--wait", "nan"],
+    ],
+    ids=" ".join,
+)
+def test_no_option_takes_a_number_that_is_none(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{arguments[-2]}': 'nan' is not a number." in result.stderr
