@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from streamclust.cli.common import discard, say
+from streamclust.cli.common import EXIT_INTERRUPTED, discard, say
 from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
 from streamclust.text import printable
 from streamclust.version import __version__
@@ -61,6 +61,8 @@ class _Commands(click.Group):
             for line in str(error).split("\n"):
                 say(f"error: {line}")
             ctx.exit(_exit_code(error))
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
         except MemoryError:
             say("error: out of memory; give it less data, or more memory")
             ctx.exit(EXIT_ERROR)
@@ -123,9 +125,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
-    _prepare_streams()
     try:
+        _prepare_streams()
         cli()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of our output left, as `head` does
         sys.stderr.close()
         sys.exit(EXIT_ERROR)

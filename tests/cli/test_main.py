@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamclust import kernels
+from streamclust.__main__ import main
 from streamclust.cli.main import cli
 from streamclust.version import __version__
 from tests.worker.harness import STREAMCLUST, environment
@@ -144,7 +145,7 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     [
         ["watch", "m", "--timeout", "nan"],
         ["ingest", "-", "--stream", "s", "--rate", "nan"],
-        ["encode", "m", "--image", "-", "--peak", "nan"],
+        ["encode", "m", "--peak", "nan"],
         ["refit", "m", "--tol", "nan"],
         ["refit", "m", "--wait", "nan"],
         ["models", "rollback", "m", "1", "--wait", "nan"],
@@ -155,3 +156,26 @@ def test_no_option_takes_a_number_that_is_none(arguments: list[str]) -> None:
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
     assert f"Invalid value for '{arguments[-2]}': 'nan' is not a number." in result.stderr
+
+
+def test_ctrl_c_ends_each_command_with_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("streamclust.config.load_settings", interrupted)
+    for command in (["status"], ["worker"], ["models", "list", "m"]):
+        result = CliRunner().invoke(cli, command)
+        assert (result.exit_code, result.output) == (130, "")
+
+
+def test_ctrl_c_during_the_imports_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "streamclust.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "streamclust.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
