@@ -64,10 +64,10 @@ TROUBLES: dict[str, tuple[Trouble, str]] = {
     "no-payload": (lambda c, k: c.xadd(k.models, {"other": "x"}, id="99-0"), "does not hold a"),
     "newer-model": (of_format(MODEL, "streamclust.model/9"), "streamclust.model/9"),
     "odd-health": (lambda c, k: c.set(k.health, b"\xff{"), "holds no worker's report"),
-    "list-health": (other_type("health"), "WRONGTYPE|Operation against a key"),
-    "list-state": (other_type("state"), "Operation against a key"),
-    "list-models": (other_type("models"), "Operation against a key"),
-    "list-dead": (other_type("dead"), "Operation against a key"),
+    "list-health": (other_type("health"), "holds a list, expected a string"),
+    "list-state": (other_type("state"), "holds a list, expected a string"),
+    "list-models": (other_type("models"), "holds a list, expected a stream"),
+    "list-dead": (other_type("dead"), "holds a list, expected a stream"),
 }
 
 
