@@ -59,6 +59,19 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+class NumberRange(click.FloatRange):
+    """A range of numbers; NaN is outside of every range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or refuse it."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 class _Wait(click.ParamType):  # type: ignore[type-arg]
     """A duration as in the settings, or `forever`; the value is in seconds."""
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import TABLE_KINDS, daemon_wait, server_options, wait_option
+from streamclust.cli._options import (
+    TABLE_KINDS,
+    NumberRange,
+    daemon_wait,
+    server_options,
+    wait_option,
+)
 from streamclust.cli._server import found_server
 from streamclust.text import exact_json, printable
 
@@ -53,7 +59,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--peak",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=255.0,
     show_default=True,
     help="Value of white in the units of the model, for --image: 255 or 1.",

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import ONE_SHOT_WAIT, TABLE_KINDS, server_options, wait_option
+from streamclust.cli._options import (
+    ONE_SHOT_WAIT,
+    TABLE_KINDS,
+    NumberRange,
+    server_options,
+    wait_option,
+)
 from streamclust.cli._progress import point_progress
 from streamclust.cli._server import opened_server
 from streamclust.cli._signals import CtrlC
@@ -53,7 +59,7 @@ CHUNK = 8192
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     metavar="N",
     help="Points per second.  [default: no limit]",
 )
@@ -159,6 +165,8 @@ def _check_stream(stream: str, namespace: str) -> None:
     from streamclust.store.keys import is_own
     from streamclust.text import has_control
 
+    if not stream:
+        raise click.UsageError("--stream is empty; name a stream")
     if is_own(stream, namespace):
         raise click.UsageError(
             f"--stream {stream!r} is a key that streamclust writes; name another stream"

@@ -13,7 +13,13 @@ from typing import Any
 import click
 
 from streamclust.cli._render import discard, say
-from streamclust.cli.exit_codes import EXIT_CODES, EXIT_ERROR, EXIT_SERVER, EXIT_USAGE
+from streamclust.cli.exit_codes import (
+    EXIT_CODES,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_SERVER,
+    EXIT_USAGE,
+)
 from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
 from streamclust.text import printable
 from streamclust.version import __version__
@@ -74,6 +80,8 @@ class _Commands(click.Group):
             for line in str(error).split("\n"):
                 say(f"error: {line}")
             ctx.exit(_exit_code(error))
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
         except MemoryError:
             say("error: out of memory; use less data or a machine with more memory")
             ctx.exit(EXIT_ERROR)
@@ -133,9 +141,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
-    _prepare_streams()
     try:
+        _prepare_streams()
         cli()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         sys.stderr.close()
         sys.exit(EXIT_ERROR)

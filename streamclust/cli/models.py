@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import server_options
+from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._render import (
     damaged_row,
     number,
@@ -210,7 +210,7 @@ def export(settings: Settings, model: str, out: Path, version: int | None) -> No
 @server_options
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import ONE_SHOT_WAIT, data_options, server_options, wait_option
+from streamclust.cli._options import (
+    ONE_SHOT_WAIT,
+    NumberRange,
+    data_options,
+    server_options,
+    wait_option,
+)
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tol",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=1e-6,
     show_default=True,
     help="Convergence: minimum gain per iteration, as a fraction of J or in nats per point.",
@@ -60,7 +66,7 @@ if TYPE_CHECKING:
 @click.option(
     "--wait",
     "answer_within",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import server_options, wait_option
+from streamclust.cli._options import NumberRange, server_options, wait_option
 from streamclust.cli._render import damaged_row, version_header, version_row
 from streamclust.cli._server import each_version, opened_client
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     help="Start after this version; 0 shows all stored ones.  [default: start with the newest]",
 )
 @click.option("--count", type=click.IntRange(min=1), help="Exit after this many versions.")
-@click.option("--timeout", type=float, help="Exit if no version arrives for this many seconds.")
+@click.option(
+    "--timeout",
+    type=NumberRange(min=0),
+    help="Exit if no version arrives for this many seconds.",
+)
 @wait_option("--timeout if given, else forever")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per version.")
 @click.option(

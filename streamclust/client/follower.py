@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from streamclust.errors import DamagedVersionError
+from streamclust.errors import DamagedVersionError, FormatError
 from streamclust.store.connect import translated
 from streamclust.store.faults import passes
 from streamclust.store.read_size import ReadSize
@@ -178,8 +178,11 @@ class Follower:
         entry_id, fields = entries[0]
         size = len(fields.get(b"payload", b""))
         self._look_seconds = min(_LOOK_SECONDS + size / _LOOK_BYTES, _LONGEST_LOOK)
-        where = f"{self._keys.models} entry {entry_id.decode()}"
-        return int(entry_id.partition(b"-")[0]), model_id_of(fields, where)
+        try:
+            model_id = model_id_of(fields, self._keys.models)
+        except FormatError:
+            model_id = 0  # the read of this version reports it
+        return int(entry_id.partition(b"-")[0]), model_id
 
     def _warn(self, first: int, last: int) -> None:
         _LOG.warning(

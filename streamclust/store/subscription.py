@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 VERSIONS = 16
 """Versions that one read asks for at most."""
 
+_LARGEST = (1 << 64) - 1
+"""The largest first and second number of an entry ID."""
+
 
 def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> Model:
     """Return the newest version, or the one asked for.
@@ -31,9 +34,10 @@ def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> M
     UnknownModelError
         If nothing has been published under this name, or that version is no longer kept.
     """
+    entries: Any = []
     if version is None:
         entries = newest_entry(client, keys)
-    else:
+    elif version <= _LARGEST:
         ask = partial(client.xrange, keys.models, f"{version}-0", f"{version}-0")
         entries = _read_entry(client, keys, ask, version)
     if not entries:
@@ -110,13 +114,14 @@ def follow(
         At one that can't be read; those before it have been yielded.
     """
     size = size or ReadSize(most=VERSIONS)
-    position = {keys.models: f"{after}-0"}
+    last = f"{min(after, _LARGEST)}-{_LARGEST}"  # also after an entry 5-1, which is no version
+    position = {keys.models: last}
     reply: Any = size.read(
         client,
         lambda count: client.xread(position, count=count, block=block_ms),  # type: ignore[arg-type]
         min(size.next_count, most),
         keys.models,
-        f"{after}-0",
+        last,
     )
     for _, entries in reply or ():
         size.took([(entry_id, [*chain(*fields.items())]) for entry_id, fields in entries])

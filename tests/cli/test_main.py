@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from streamclust import cli as cli_package
 from streamclust import kernels
+from streamclust.__main__ import main
 from streamclust.cli import main as cli_main
 from streamclust.cli.exit_codes import EXIT_CODES
 from streamclust.cli.main import cli
@@ -169,3 +170,44 @@ def test_the_page_has_every_command_and_exit_code() -> None:
         assert f"| `{name}` | {text} |" in rows
     for code, meaning in EXIT_CODES.items():
         assert f"| {code} | {meaning} |" in rows
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["watch", "m", "--timeout", "nan"],
+        ["ingest", "-", "--stream", "s", "--rate", "nan"],
+        ["encode", "m", "--peak", "nan"],
+        ["refit", "m", "--tol", "nan"],
+        ["refit", "m", "--wait", "nan"],
+        ["models", "rollback", "m", "1", "--wait", "nan"],
+    ],
+    ids=" ".join,
+)
+def test_no_option_takes_a_number_that_is_none(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{arguments[-2]}': 'nan' is not a number." in result.stderr
+
+
+def test_ctrl_c_ends_each_command_with_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("streamclust.config.load_settings", interrupted)
+    for command in (["status"], ["worker"], ["models", "list", "m"]):
+        result = CliRunner().invoke(cli, command)
+        assert (result.exit_code, result.output) == (130, "")
+
+
+def test_ctrl_c_during_the_imports_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "streamclust.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "streamclust.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130

@@ -192,8 +192,18 @@ def test_versions_around_a_damaged_one_are_listed_and_watched(
         assert "does not hold a streamclust.model/1 payload" in lines[2]["error"]
     # and so is a damaged newest one
     with site.client as client:
-        client.xadd(site.keys("m").models, {"payload": "x"}, id="6-0")
-    for command in (["models", "list", "m"], ["watch", "m", "--timeout", "0"]):
+        client.xadd(site.keys("m").models, {"payload": "x", "model_id": "x"}, id="6-0")
+    for command in (["models", "list", "m"], ["watch", "m", "--timeout", "2"]):
         done = run(site.folder, *command)
         assert (done.returncode, done.stderr) == (0, "")
         assert "damaged" in done.stdout.splitlines()[-1]
+    # and so are entries whose IDs are those of no version, once each
+    ids = ["7-3", f"{2**64 - 1}-{2**64 - 1}"]
+    with site.client as client:
+        for entry_id in ids:
+            client.xadd(site.keys("m").models, {"payload": "x"}, id=entry_id)
+    for command in (["models", "list", "m"], ["watch", "m", "--since", "5", "--timeout", "0"]):
+        rows = run(site.folder, *command).stdout.splitlines()[-3:]
+        assert rows[0].split()[:2] == ["6", "damaged:"]
+        for entry_id, row in zip(ids, rows[1:], strict=True):
+            assert f" entry {entry_id} " in row
