@@ -9,20 +9,21 @@ import numpy as np
 
 from streamclust.models.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields, encode_points
-from streamclust.store.entries import from_reply, names
-from streamclust.store.packed import Packed
+from streamclust.store.entries import from_reply
 from streamclust.store.packed_codes import pack_points
 from streamclust.store.points import DeadPoints, Decoded, detect_first
+from streamclust.store.raw_entries import as_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from streamclust.store.entries import Entries, Found
+    from streamclust.store.entries import Entries
     from streamclust.store.layout import Layout
     from streamclust.store.points import PointsFormat
     from streamclust.store.published import Model
+    from streamclust.store.raw_entries import Entry, RawEntries
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Coder:
         self._names: Sequence[bytes] = ()
         self._places: list[int] = []
 
-    def __call__(self, entries: Found, model: Model) -> Coded:
+    def __call__(self, found: RawEntries | list[Entry], model: Model) -> Coded:
         """Return the codes of entries under a model.
 
         Raises
@@ -88,6 +89,7 @@ class Coder:
         FormatError
             If the settings contradict what the model was learned with.
         """
+        entries = as_raw(found)
         if model is not self._model:
             self.use(model)
         decoded = self._decode(from_reply("", entries, None, None), model)
@@ -116,21 +118,19 @@ class Coder:
         self._model = model
 
     def _points(
-        self, entries: Found, codes: Codes, model: Model
+        self, entries: RawEntries, codes: Codes, model: Model
     ) -> Sequence[tuple[bytes, list[bytes]]]:
         """Return entries of codes, for one point each."""
 
         def lists() -> list[tuple[bytes, list[bytes]]]:
             return self._labelled(entries, encode_points(codes, model.version), model)
 
-        if isinstance(entries, Packed):
-            return pack_points(
-                entries, codes, model.version, self._labels, lists, model_id=model.code_id
-            )
-        return lists()
+        return pack_points(
+            entries, codes, model.version, self._labels, lists, model_id=model.code_id
+        )
 
     def _blocks(
-        self, entries: Found, codes: Codes, decoded: Decoded, model: Model
+        self, entries: RawEntries, codes: Codes, decoded: Decoded, model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
         """Return entries of codes, for blocks and for what has bad points too."""
         out, start, places = [], 0, decoded.dead.places()
@@ -171,16 +171,16 @@ class Coder:
         return replace(rest, counts=counts, dead=DeadPoints([*dead.parts, *later.parts]))
 
     def _labelled(
-        self, entries: Found, coded: list[list[bytes]], model: Model
+        self, entries: RawEntries, coded: list[list[bytes]], model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
         """Return entries of codes: the IDs, the codes, and what is repeated."""
         if more := _id_fields(model):
             coded = [fields + more for fields in coded]
         if not self._labels:
-            return list(zip(names(entries), coded, strict=True))
-        flats = entries.flats() if isinstance(entries, Packed) else [flat for _, flat in entries]
-        whole = [fields + self._repeated(flat) for fields, flat in zip(coded, flats, strict=True)]
-        return list(zip(names(entries), whole, strict=True))
+            return list(zip(entries.ids(), coded, strict=True))
+        pairs = zip(coded, entries.flats(), strict=True)
+        whole = [fields + self._repeated(flat) for fields, flat in pairs]
+        return list(zip(entries.ids(), whole, strict=True))
 
     def _repeated(self, flat: Sequence[bytes]) -> list[bytes]:
         names = flat[::2]

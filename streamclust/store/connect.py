@@ -32,12 +32,12 @@ from streamclust.errors import (
 )
 from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
-from streamclust.store.bounded import bound_replies
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
 from streamclust.store.faults import answered, passes
-from streamclust.store.framing import frame_replies
 from streamclust.store.history import History, HistoryChangedError
+from streamclust.store.limits import bound_replies
+from streamclust.store.parser import parse_streams
 from streamclust.store.read_size import UnreadableError
 from streamclust.store.wrong_type import is_wrong_type, with_key
 from streamclust.system_limits import explained, is_out_of_files
@@ -178,7 +178,7 @@ class Server:
         if self._history is not None:
             self._history.check(connection)
         if max_reply is not None:
-            (frame_replies if packed else bound_replies)(connection, max_reply)
+            (parse_streams if packed else bound_replies)(connection, max_reply)
 
     def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
         """Return connections that ask the sentinels for the primary whenever they are made."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from streamclust.store.entries import names
 from streamclust.store.streams import BEGINNING, StreamInfo, look, order, probe
 
 if TYPE_CHECKING:
     import redis
 
-    from streamclust.store.entries import Found
+    from streamclust.store.raw_entries import RawEntries
 
 OnReset = Literal["wait", "restart"]
 
@@ -145,12 +144,12 @@ class StreamWatch:
         self._said: set[str] = set()
         self._may_tell = True
 
-    def took(self, entries: Found, found: StreamInfo | bool | None = None) -> Gap | None:
+    def took(self, entries: RawEntries, found: StreamInfo | bool | None = None) -> Gap | None:
         """Go on to the last of `entries`, which came next; return what is missing before them.
 
         Parameters
         ----------
-        entries : Found
+        entries : RawEntries
         found : StreamInfo or bool, optional
             What `probe` says of the position after they were read, if it was asked already.
         """
@@ -162,13 +161,13 @@ class StreamWatch:
         elif found is False:
             self.read = None  # deleted since: what was read is all that is known
         self.read = None if self.read is None else self.read + len(entries)
-        [last] = names(entries[-1:])
+        [last] = entries[-1:].ids()
         self.position = last.decode()
         self._begun = True
         self._said.clear()
         return gap
 
-    def _missing(self, info: StreamInfo, entries: Found) -> Gap | None:
+    def _missing(self, info: StreamInfo, entries: RawEntries) -> Gap | None:
         """Compare what is gone with what was read: of `entries`, some may be gone already too."""
         if info.removed is None:
             return self._gap(None) if self._begun else None
@@ -235,9 +234,9 @@ class StreamWatch:
         return Gap(self._stream, self.position, entries=entries)
 
 
-def _before(entries: Found, first: str | None) -> int:
+def _before(entries: RawEntries, first: str | None) -> int:
     """Return how many of `entries` are older than the first entry that is left."""
     if first is None:
         return len(entries)
     limit = order(first)
-    return sum(order(entry_id) < limit for entry_id, _ in entries)
+    return sum(order(entry_id) < limit for entry_id in entries.ids())

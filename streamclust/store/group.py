@@ -11,22 +11,20 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import names
 from streamclust.store.gaps import Gap
-from streamclust.store.packed import Packed
+from streamclust.store.limits import ReplyTooLargeError
+from streamclust.store.raw_entries import NO_ENTRIES, ListEntries, RawEntries, by_stream
 from streamclust.store.read_size import ReadSize
 from streamclust.store.streams import LESS, last_size, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from streamclust.store.entries import Found
 
 _RELEASED_MS = 365 * 86_400_000
 """Idle time given to entries that are handed back: more than anybody waits for."""
@@ -125,7 +123,7 @@ class Delivery:
 
     Parameters
     ----------
-    entries : Packed, or list of (ID, fields and values)
+    entries : RawEntries
         In order.
     gone : tuple of bytes
         IDs of entries that were deleted or trimmed from the stream before they were done.
@@ -133,14 +131,14 @@ class Delivery:
         Whether it is one entry that is too large to be read, and so has no fields.
     """
 
-    entries: Found
+    entries: RawEntries = NO_ENTRIES
     gone: tuple[bytes, ...] = ()
     too_large: bool = False
 
     @property
     def ids(self) -> list[bytes]:
         """IDs of the entries and of those that are gone, in order."""
-        ids = names(self.entries)
+        ids = self.entries.ids()
         return sorted([*ids, *self.gone], key=order) if self.gone else ids
 
     def __bool__(self) -> bool:
@@ -248,7 +246,9 @@ class GroupMember:
                 self._next_own,
             )
         except ReplyTooLargeError:
-            return Delivery([(entry_id, []) for entry_id in self._own(1)], too_large=True)
+            return Delivery(
+                ListEntries([(entry_id, []) for entry_id in self._own(1)]), too_large=True
+            )
 
     def _next_own(self) -> tuple[bytes, int]:
         """Return ID and bytes of the oldest entry that this member has."""
@@ -273,12 +273,14 @@ class GroupMember:
 
     def delivered(self, reply: Any, *, new: bool = True) -> Delivery:
         """Return what the reply to a read holds."""
-        there, gone = _parted([] if not reply else reply[0][1])
+        entries = by_stream(reply).get(self.stream, NO_ENTRIES)
+        gone = entries.gone
+        there = entries[~gone] if gone.any() else entries
         if there:
             self._size.took(there)
             if new:
-                [self.newest] = names(there[-1:])
-        return Delivery(there, tuple(gone))
+                [self.newest] = there[-1:].ids()
+        return Delivery(there, tuple(entries[gone].ids()) if gone.any() else ())
 
     def before(self, first: bytes, after: str) -> bool:
         """Say whether entries after `after` and before `first` are still pending."""
@@ -293,7 +295,7 @@ class GroupMember:
             return delivery
         stop = min(others)
         return Delivery(
-            [entry for entry in delivery.entries if order(entry[0]) < stop],
+            delivery.entries[: bisect_left(delivery.entries.ids(), stop, key=order)],
             tuple(entry_id for entry_id in delivery.gone if order(entry_id) < stop),
         )
 
@@ -354,12 +356,3 @@ class GroupMember:
         known = list(ids)
         if known:
             self.client.xack(self.stream, self.group, *known)
-
-
-def _parted(entries: Found) -> tuple[Found, list[bytes]]:
-    """Return the entries that are there, and the IDs of those that are gone."""
-    if isinstance(entries, Packed):
-        gone = entries.gone
-        return (entries[~gone], entries[gone].names()) if gone.any() else (entries, [])
-    there = [(entry_id, flat) for entry_id, flat in entries if flat is not None]
-    return there, [entry_id for entry_id, flat in entries if flat is None]

@@ -13,15 +13,13 @@ from functools import cached_property
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, overload
 
-from streamclust.store import wire
+from streamclust.store.raw_entries import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamclust.models.quantize import Codes
-    from streamclust.store.packed import Packed
-
-Entry = tuple[bytes, list[bytes]]
+    from streamclust.store.raw_entries import RawEntries
 
 _NAMES = (b"code", b"distance", b"version")
 
@@ -31,7 +29,7 @@ class PackedCodes(Sequence[Entry]):
 
     Parameters
     ----------
-    entries : Packed
+    entries : RawEntries
         Of the stream of points.
     rows : bytes
         As `as_rows` has them.
@@ -39,7 +37,7 @@ class PackedCodes(Sequence[Entry]):
         Makes the sequence, if somebody looks at it.
     """
 
-    def __init__(self, entries: Packed, rows: bytes, lists: Callable[[], list[Entry]]) -> None:
+    def __init__(self, entries: RawEntries, rows: bytes, lists: Callable[[], list[Entry]]) -> None:
         self.entries = entries
         self.rows = rows
         self._lists = lists
@@ -60,7 +58,7 @@ class PackedCodes(Sequence[Entry]):
 
 
 def pack_points(
-    entries: Packed,
+    entries: RawEntries,
     codes: Codes,
     version: int,
     labels: frozenset[bytes],
@@ -72,7 +70,7 @@ def pack_points(
 
     Parameters
     ----------
-    entries : Packed
+    entries : RawEntries
         Of the stream of points.
     codes : Codes
         Of their points.
@@ -85,7 +83,7 @@ def pack_points(
     model_id : int
         Each entry repeats it, unless it is 0.
     """
-    found = wire.write_codes(entries.rows, codes, version, labels)
+    found = entries.write_codes(codes, version, labels)
     if found is None:
         return lists()
     names, data = found
@@ -98,7 +96,7 @@ def pack_points(
 def ids_of(entries: Sequence[Entry]) -> list[bytes]:
     """Return the IDs."""
     if isinstance(entries, PackedCodes):
-        return entries.entries.names()
+        return entries.entries.ids()
     return [entry_id for entry_id, _ in entries]
 
 

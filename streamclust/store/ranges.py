@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import from_reply, names, up_to
+from streamclust.store.entries import from_reply
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.points import decode
+from streamclust.store.raw_entries import NO_ENTRIES, as_raw, by_stream, up_to
 from streamclust.store.read_size import ReadSize, read_whole
 from streamclust.store.reader import MergingReader
 from streamclust.store.streams import (
@@ -26,8 +27,8 @@ from streamclust.store.streams import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from streamclust.store.entries import Found
     from streamclust.store.layout import Layout
+    from streamclust.store.raw_entries import RawEntries
     from streamclust.store.read_size import OnLess
 
     OnFault = Callable[[redis.RedisError], object]
@@ -82,21 +83,21 @@ class RangeReader(MergingReader):
         for stream in streams:
             if entries := self._persistently(stream, count):
                 self._waiting[stream] = from_reply(stream, entries, None, None)
-                self._position[stream] = names(entries[-1:])[0].decode()
+                self._position[stream] = entries[-1:].ids()[0].decode()
                 self._bytes += self._size.took(entries)
 
-    def _persistently(self, stream: str, count: int) -> Any:
+    def _persistently(self, stream: str, count: int) -> RawEntries:
         while True:
             try:
                 return self._next(stream, count)
             except redis.RedisError as error:
                 self._on_fault(error)
 
-    def _next(self, stream: str, count: int) -> Any:
+    def _next(self, stream: str, count: int) -> RawEntries:
         """Return the next entries, fewer and fewer until they fit into a reply."""
         after, last = self._position[stream], self._until[stream]
         if order(after) >= order(last):
-            return []
+            return NO_ENTRIES
         try:
             return self._size.read(
                 self._client,
@@ -108,27 +109,27 @@ class RangeReader(MergingReader):
         except ReplyTooLargeError:
             return self._next_that_fits(stream)
 
-    def _next_that_fits(self, stream: str) -> Any:
+    def _next_that_fits(self, stream: str) -> RawEntries:
         """Return the next entry, and pass by what doesn't fit into a reply by itself."""
         while True:
             entry_id = next_size(self._client, stream, self._position[stream])[0].decode()
             if not entry_id or order(entry_id) > order(self._until[stream]):
-                return []
-            ask = partial(self._client.xrange, stream, entry_id, entry_id)
+                return NO_ENTRIES
+            ask: Any = partial(self._client.xrange, stream, entry_id, entry_id)
             try:
                 if found := read_whole(self._client, ask):
-                    return found  # else it was trimmed since, and another is next
+                    return as_raw(found)  # else it was trimmed since, and another is next
             except ReplyTooLargeError:
                 self._position[stream] = entry_id
 
 
-def read_up_to(client: redis.Redis, stream: str, after: str, last: str, count: int) -> Found:
+def read_up_to(client: redis.Redis, stream: str, after: str, last: str, count: int) -> RawEntries:
     """Return the next entries of a stream, `count` at most, none of them after `last`.
 
     They are read by XREAD, whose replies the client takes raw: packed, where it can.
     """
-    reply: Any = client.xread({stream: after}, count=count)
-    return up_to(reply[0][1], last) if reply else []
+    found = by_stream(client.xread({stream: after}, count=count))
+    return up_to(found[stream], last) if found else NO_ENTRIES
 
 
 def end_of(entry_id: str) -> str:
@@ -185,5 +186,5 @@ def _tail(
         tail += zip((order(e) for e, _ in reply), decoded.counts.tolist(), strict=True)
         total += len(decoded.X)
         end = f"({reply[-1][0].decode()}"
-        size.took(reply)
+        size.took(as_raw(reply))
     return tail

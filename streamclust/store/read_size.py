@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import sizes
 from streamclust.store.faults import passes
 from streamclust.store.history import HistoryChangedError
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.streams import next_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.store.entries import Found
+    from streamclust.store.raw_entries import RawEntries
 
     OnLess = Callable[[str], object]
     NextEntry = Callable[[], tuple[bytes, int]]
@@ -90,15 +89,14 @@ class ReadSize:
         """Entries that the next read should ask for."""
         return max(1, min(self.most, int(self._bytes / max(self.entry_bytes, 1.0))))
 
-    def took(self, entries: Found) -> int:
+    def took(self, entries: RawEntries) -> int:
         """Note what a read brought (not nothing); return about how many bytes that is."""
-        last, total = sizes(entries)
-        self.entry_bytes = max(last, self.entry_bytes / 2.0)
+        self.entry_bytes = max(float(entries[-1:].size), self.entry_bytes / 2.0)
         if self._bytes < self._wanted:
             self._reads += 1
             if self._reads == _READS_UNTIL_MORE:
                 self._bytes, self._reads = min(2 * self._bytes, self._wanted), 0
-        return total
+        return entries.size
 
     def read(
         self,

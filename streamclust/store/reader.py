@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.early import EarlyRead
 from streamclust.store.entries import NOTHING, from_reply, join
 from streamclust.store.gaps import Gap, StreamWatch
+from streamclust.store.limits import ReplyTooLargeError
+from streamclust.store.prefetch import Prefetch
+from streamclust.store.raw_entries import ListEntries, by_stream
 from streamclust.store.read_size import READ_BYTES, ReadSize, read_whole
 from streamclust.store.streams import next_size
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.store.entries import Entries, Found
+    from streamclust.store.entries import Entries
     from streamclust.store.gaps import OnReset
+    from streamclust.store.raw_entries import RawEntries
     from streamclust.store.read_size import OnLess
     from streamclust.store.streams import StreamInfo
 
@@ -148,7 +150,7 @@ class StreamReader(MergingReader):
         self._largest = largest
         client.set_response_callback("XREAD", lambda reply, **_: reply)
         self._client = client
-        self._early = EarlyRead(client)
+        self._prefetch = Prefetch(client)
         read = read or {}
         self._watches = {
             stream: StreamWatch(
@@ -174,20 +176,20 @@ class StreamReader(MergingReader):
                 self._arrived(stream, found[stream], probes.get(stream))
                 # With more streams, what is merged depends on reads at one moment.
                 if full and len(self._watches) == 1:
-                    self._early.send(self._after(streams), self.next_count)
+                    self._prefetch.send(self._after(streams), self.next_count)
             elif gap := self._watches[stream].idle():
                 self._gaps.append(gap)
 
     def _xread(
         self, streams: Sequence[str], count: int, block_ms: int | None
-    ) -> tuple[dict[str, Found], dict[str, StreamInfo | bool]]:
+    ) -> tuple[dict[str, RawEntries], dict[str, StreamInfo | bool]]:
         """Return the entries of each stream that has some, and what is known of it after that."""
         wanted = self._after(streams)
-        reply, probes = self._early.receive(wanted)
+        reply, probes = self._prefetch.receive(wanted)
         if not reply:
             reply = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
             probes = {}
-        return {name.decode(): entries for name, entries in reply or ()}, probes
+        return by_stream(reply), probes
 
     def _after(self, streams: Sequence[str]) -> dict[str, str]:
         return {stream: self._watches[stream].position for stream in streams}
@@ -218,13 +220,13 @@ class StreamReader(MergingReader):
             if entry_id:  # that one is gone, and another is next
                 self._fill_less(stream, 1)
             return
-        if gap := watch.took([(entry_id, [])]):
+        if gap := watch.took(ListEntries([(entry_id, [])])):
             self._gaps.append(gap)
         reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
         end = watch.position
         self._gaps.append(Gap(stream, end, "refused", None, end, watch.read, reason))
 
-    def _arrived(self, stream: str, entries: Found, probed: StreamInfo | bool | None) -> None:
+    def _arrived(self, stream: str, entries: RawEntries, probed: StreamInfo | bool | None) -> None:
         watch = self._watches[stream]
         gap = watch.took(entries, probed)
         self._waiting[stream] = from_reply(stream, entries, watch.read, gap)

@@ -19,8 +19,8 @@ from streamclust.failpoints import passing
 from streamclust.store.commit import MOST_DEAD, DeadLetters
 from streamclust.store.dead import DeadBlock, DeadPoint
 from streamclust.store.gaps import Gap
+from streamclust.store.point_buffer import PointBuffer
 from streamclust.store.points import DeadPoints, Decoded, detect_first
-from streamclust.store.tray import Tray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -140,7 +140,7 @@ class Batcher:
         self._refused = 0
         self._read = 0
         self._begun = False
-        self._tray: Tray | None = None
+        self._buffer: PointBuffer | None = None
 
     @property
     def begun(self) -> bool:
@@ -175,12 +175,12 @@ class Batcher:
         if self._layout is not None and items:
             yield from items.pieces(self._layout, self._next)
 
-    def _next(self) -> Tray:
+    def _next(self) -> PointBuffer:
         """Return where the points of this batch are to lie."""
-        if self._tray is None:
-            self._tray = Tray(self._full)
-        self._tray.wanted = self._full - self._read
-        return self._tray
+        if self._buffer is None:
+            self._buffer = PointBuffer(self._full)
+        self._buffer.wanted = self._full - self._read
+        return self._buffer
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
         rows, dead = _edges(decoded.counts), _edges(decoded.dead.per_entry(len(items)))
@@ -209,7 +209,7 @@ class Batcher:
         if self._dead:
             dead = DeadLetters(self._dead).newest(self._keep_dead)
         gaps = tuple(self._gaps)
-        tray, self._tray = self._tray, None
+        buffer, self._buffer = self._buffer, None
         refused = self._refused
         self._parts, self._dead, self._gaps, self._begun = [], [], [], False
         self._read = self._refused = 0
@@ -218,7 +218,7 @@ class Batcher:
         weights = [part.w for part in parts if part.w is not None]
         self._learned += sum(_good(part) for part in parts)
         return Batch(
-            X=_joined([part.X for part in parts], tray, D, np.float32 if single else np.float64),
+            X=_joined([part.X for part in parts], buffer, D, np.float32 if single else np.float64),
             w=np.concatenate(weights) if weights else None,
             position=dict(self._position),
             layout=self._layout,
@@ -233,7 +233,7 @@ class Batcher:
         """Add entries, and the points that they gave, to the batch."""
         for stream, last in items.last_of_each():
             self._position[stream] = items.id_of(last)
-            self._counts[stream] = items.read_up_to(last)
+            self._counts[stream] = items.entries_added_up_to(last)
         self._gaps += [gap for _, gap in items.gaps]
         self._begun = True
         self._read += len(part.X)
@@ -253,10 +253,10 @@ class Batcher:
                 self._dead.append(named)
 
 
-def _joined(parts: list[Points], tray: Tray | None, D: int, dtype: type[Any]) -> Points:
-    """Return the points of all parts, which may be of either type, and may lie on a tray."""
+def _joined(parts: list[Points], buffer: PointBuffer | None, D: int, dtype: type[Any]) -> Points:
+    """Return the points of all parts, which may be of either type, and may lie on a buffer."""
     n = sum(map(len, parts))
-    together = None if tray is None or not n else tray.points(n)
+    together = None if buffer is None or not n else buffer.points(n)
     if together is not None:
         return together
     if len(parts) == 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DamagedVersionError, FormatError, UnknownModelError
 from streamclust.store.published import LARGEST_ID, Model, decode_model
+from streamclust.store.raw_entries import ListEntries
 from streamclust.store.read_size import ReadSize, read_value
 from streamclust.store.streams import last_size, order
 
@@ -119,7 +120,8 @@ def follow(
         f"{after}-0",
     )
     for _, entries in reply or ():
-        size.took([(entry_id, [*chain(*fields.items())]) for entry_id, fields in entries])
+        flats = [(entry_id, [*chain(*fields.items())]) for entry_id, fields in entries]
+        size.took(ListEntries(flats))
         for entry in entries:
             yield _decode(entry, keys)
 

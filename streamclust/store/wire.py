@@ -18,7 +18,7 @@ from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.kernels import choice
 from streamclust.store.codecs.common import Arrays
 from streamclust.store.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
-from streamclust.store.tray import Tray
+from streamclust.store.point_buffer import PointBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,33 +191,34 @@ def _roles(layout: Layout) -> dict[bytes, int]:
 
 
 def decode(
-    rows: Rows, layout: Layout, *, single: bool = False, tray: Tray | None = None
+    rows: Rows, layout: Layout, *, single: bool = False, buffer: PointBuffer | None = None
 ) -> Arrays | None:
-    """Return what the first entries hold, as far as all are perfect; None if the first isn't.
+    """Return the points of the first entries, up to the first entry that native code can't decode.
 
-    Points are float64; those of format float32 stay such if `single` is wished. With a `tray` they
-    lie there, and entries are read until it has what is wanted.
+    The result is None if that is the very first entry. Points are float64, except that points of
+    the format float32 stay float32 if `single`. With a `buffer`, the points are written to the
+    buffer, until it has as many as it wants.
     """
     plan = _plan(_heads(rows[:1]), layout)
     if plan is None:
         return None
     rows = np.ascontiguousarray(rows)
     most, largest = _points(rows, layout)
-    tray, D = tray or Tray(most), layout.n_features
+    buffer, D = buffer or PointBuffer(most), layout.n_features
     single = single and layout.format == "float32"
-    X = tray.room(most, largest, D, np.float32 if single else np.float64)
+    X = buffer.room(most, largest, D, np.float32 if single else np.float64)
     w = None if layout.weight_key is None else np.empty(len(X))
     counts, used = np.empty(len(rows), np.int64), ctypes.c_int64()
     taken = _function("decode_entries")(
         *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
         *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
         *(D, w is not None, single, str(D).encode(), MAX_MAGNITUDE),
-        *(tray.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
+        *(buffer.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
         *(counts.ctypes.data, ctypes.addressof(used)),
     )
     if not taken:
         return None
-    tray.used += used.value
+    buffer.used += used.value
     return Arrays(X[: used.value], counts[:taken], None if w is None else w[: used.value])
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.runtime.assemble import points_format
-from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.codes import codes_call, last_code
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.packed_codes import ids_of
 from streamclust.store.ranges import read_up_to
 from streamclust.store.read_size import READ_BYTES, READ_ENTRIES, ReadSize
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from streamclust.runtime.assemble import Settings
     from streamclust.store.codes import CodesCall
-    from streamclust.store.entries import Found
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
+    from streamclust.store.raw_entries import RawEntries
     from streamclust.store.read_size import OnLess
 
 _FEW = 16
@@ -138,7 +138,7 @@ class OwnCodes:
             return coder.refuse(entry_id, too_large(most), model).entries
         return coder(entries, model).entries if entries else []
 
-    def _read(self, stream: str, end: str) -> Found:
+    def _read(self, stream: str, end: str) -> RawEntries:
         """Return the next entries up to `end`."""
         after = self._done[stream]
         entries = self._size.read(

@@ -9,11 +9,11 @@ import pytest
 import redis
 
 from streamclust.store.connect import Server, translated
-from streamclust.store.entries import names
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.published import encode_model
 from streamclust.store.ranges import RangeReader, before_last
+from streamclust.store.raw_entries import ListEntries
 from streamclust.store.read_size import ReadSize, ReplyLostError, UnreadableError, read_whole
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batch, Batcher, batches
@@ -191,7 +191,7 @@ def test_one_lost_connection_is_no_sign(client: redis.Redis, namespace: str) -> 
 
 def test_twice_as_much_is_asked_for_after_a_thousand_reads() -> None:
     size = ReadSize(1 << 20)
-    entries: Any = [(b"1-0", [b"x" * 1000])]
+    entries = ListEntries([(b"1-0", [b"x" * 1000])])
     for _ in range(20):
         size.took(entries)
     before = size.next_count
@@ -203,4 +203,4 @@ def test_twice_as_much_is_asked_for_after_a_thousand_reads() -> None:
     assert size.next_count == less
     size.took(entries)
     assert size.next_count == pytest.approx(2 * less, abs=1)
-    assert names(entries) == [b"1-0"]
+    assert entries.ids() == [b"1-0"]

@@ -6,10 +6,10 @@ import pytest
 import redis
 
 from streamclust.errors import ServerError
+from streamclust.store.code_writer import Written
 from streamclust.store.connect import Server
-from streamclust.store.exchange import Written
 from streamclust.store.keys import Keys
-from tests.store.exchanging import Took, Works, share
+from tests.store.code_writing import Took, Works, share
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_who_waits_for_entries_can_write_meanwhile(works: Works) -> None:
         works.add(4)
         return True
 
-    answer = two.exchange.go_on(share([b"3-0"]), settle, 0, 9000)
+    answer = two.writer.write_and_read(share([b"3-0"]), settle, 0, 9000)
     assert last == ["1-0", "2-0", "3-0"]
     assert answer.delivery is not None
     assert answer.delivery.ids == [b"4-0"]
@@ -87,7 +87,7 @@ def test_an_error_while_it_waits_leaves_no_reply_behind(works: Works) -> None:
         raise ServerError("full")
 
     with pytest.raises(ServerError, match="full"):
-        one.exchange.go_on(share([b"1-0"]), settle, 0, 9000)
+        one.writer.write_and_read(share([b"1-0"]), settle, 0, 9000)
     # Then what it was given by then is its own, and the next round has replies of its own
     assert one.member.read_own().ids == [b"2-0", b"3-0"]
     assert one.takes(b"2-0").written == Written(1, "1-0")
@@ -124,7 +124,7 @@ def test_an_entry_that_is_gone_is_acknowledged_without_codes(works: Works) -> No
     works.add(1, 2, 3)
     one = works.encoder()
     one.takes(), one.takes()
-    assert one.exchange.write([(b"1-0", []), *share([b"2-0"]), (b"3-0", [])]).entries == 1
+    assert one.writer.write([(b"1-0", []), *share([b"2-0"]), (b"3-0", [])]).entries == 1
     assert (works.codes, works.pending) == (["2-0"], 0)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Points
 
 
-class Tray:
+class PointBuffer:
     """Gathers points until they are as many as a batch wants.
 
     Parameters

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamclust.store.streams import StreamInfo
 
 
-class EarlyRead:
+class Prefetch:
     """Sends one XREAD, which doesn't wait, ahead of the moment when its reply is wanted.
 
     Behind it goes what is asked when the reply is there: whether the entry that was read last is

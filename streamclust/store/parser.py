@@ -1,8 +1,8 @@
 """Replies of stream reads taken off a connection as they are, without an object for each text.
 
-A connection of redis-py's gives what it receives to a reader of hiredis. `Framing` stands in its
-place: it receives into a buffer, and lets native code find the end of a reply. One of XREAD or
-XREADGROUP keeps the buffer; every other kind is handed to hiredis.
+redis-py passes received bytes to a hiredis reader. `StreamParser` replaces this reader on a
+connection. It receives the bytes into a buffer, and native code finds the end of each reply. A
+reply of XREAD or XREADGROUP keeps the buffer. hiredis parses all other replies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 from streamclust.store import wire
-from streamclust.store.bounded import too_large
+from streamclust.store.limits import too_large
 from streamclust.store.packed import Packed
 
 _ROOM = 1 << 18
@@ -23,7 +23,7 @@ _ENTRIES = 1024
 """Entries that there is room for in the table of a reply at first."""
 
 
-class Framing:
+class StreamParser:
     """In the place of a connection's reader of replies.
 
     A reply of XREAD or XREADGROUP is a list of (stream, `Packed` entries).
@@ -144,7 +144,7 @@ class Framing:
         return reply
 
 
-def frame_replies(connection: Any, limit: int) -> None:
+def parse_streams(connection: Any, limit: int) -> None:
     """Let a new connection take replies of stream reads as they are, of `limit` bytes at most."""
     parser = connection._parser
-    parser._reader = Framing(parser, limit)
+    parser._reader = StreamParser(parser, limit)

@@ -11,8 +11,8 @@ import redis
 
 from streamclust import kernels
 from streamclust.store import wire
-from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.connect import Server
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batch, Batcher, batches
 from tests.store.feeding import ANY, Feed, a_feed, bits, grid

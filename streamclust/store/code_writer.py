@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.codes import WRITER, how_many, last_code, write_codes
 from streamclust.store.group import FIND_GAP, Delivery
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.packed_codes import as_rows, ids_of
 from streamclust.store.subscription import newer, newer_call, newest_of
 from streamclust.store.wrong_type import is_wrong_type, with_key
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
 
-Share: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
+CodeBatch: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
 """IDs of entries in order, with the fields and values of their codes; none for an entry that is
 gone, which is only acknowledged."""
 
@@ -101,18 +101,20 @@ class Answer:
     model: Model | None
 
 
-class Exchange(Protocol):
+class CodeWriter(Protocol):
     """What an encoder asks of the server."""
 
-    def write(self, share: Share) -> Written:
+    def write(self, share: CodeBatch) -> Written:
         """Write the codes of entries and acknowledge these, if all before them is done."""
 
-    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
+    def write_and_read(
+        self, share: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
         """Write a share, if it isn't empty, and read what comes next.
 
         Parameters
         ----------
-        share : Share
+        share : CodeBatch
         settle : callable
             Is told at once how the writing went; says whether the share is written by now.
         version : int
@@ -122,9 +124,9 @@ class Exchange(Protocol):
         """
 
 
-def open_exchange(
+def open_code_writer(
     client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
-) -> Exchange:
+) -> CodeWriter:
     """Return the way that the server allows.
 
     Parameters
@@ -139,7 +141,7 @@ def open_exchange(
     keep : int
         about how many entries it keeps.
     """
-    kind: type[_Stepwise | _Together] = _Stepwise if _in_cluster(client) else _Together
+    kind: type[_Cluster | _OneServer] = _Cluster if _in_cluster(client) else _OneServer
     return kind(client, member, keys, codes, keep)
 
 
@@ -151,7 +153,7 @@ def _in_cluster(client: redis.Redis) -> bool:
     return bool(info.get("cluster_enabled"))
 
 
-class _Exchange:
+class _Writer:
     def __init__(
         self, client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
     ) -> None:
@@ -162,14 +164,16 @@ class _Exchange:
         self._keep = keep
 
 
-class _Together(_Exchange):
+class _OneServer(_Writer):
     """One script and one round trip; for one server."""
 
-    def write(self, share: Share) -> Written:
+    def write(self, share: CodeBatch) -> Written:
         reply: Any = self._client.eval(*self._round(share, b"")[1:])
         return self._written(reply)
 
-    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
+    def write_and_read(
+        self, share: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
         member = self._member
         calls = (
             self._round(share, member.newest),
@@ -187,7 +191,7 @@ class _Together(_Exchange):
             self._newer(model, version),
         )
 
-    def _round(self, share: Share, newest: bytes) -> tuple[Any, ...]:
+    def _round(self, share: CodeBatch, newest: bytes) -> tuple[Any, ...]:
         member = self._member
         call = ("EVAL", _ROUND, 2, self._codes, member.stream, member.group, self._keep, newest)
         return (*call, as_rows(share)) if share else call
@@ -250,12 +254,12 @@ def _fine(reply: Any) -> Any:
     return reply
 
 
-class _Stepwise(_Exchange):
+class _Cluster(_Writer):
     """A command after the other, each to the node of its key."""
 
     _last = "0-0"  # all up to here have codes; maybe later ones too
 
-    def write(self, share: Share) -> Written:
+    def write(self, share: CodeBatch) -> Written:
         member, ids = self._member, ids_of(share)
         if member.before(ids[0], self._last):
             self._last = last_code(self._client, self._codes)
@@ -265,9 +269,11 @@ class _Stepwise(_Exchange):
         member.done(ids)
         return Written(written, self._last)
 
-    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
+    def write_and_read(
+        self, share: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
         if share and not settle(self.write(share)):
-            return Answer(None, Delivery([]), None)
+            return Answer(None, Delivery(), None)
         gap, delivery = self._member.missing(), None
         with suppress(ReplyTooLargeError):
             delivery = self._member.read_new(block_ms)
