@@ -177,7 +177,7 @@ class _Encoder:
         settings = job.model
         self._client = server.client()
         self._largest = settings.batch.max_entry_bytes
-        reader = server.client(max_reply=self._largest, packed=True)
+        reader = server.raw_client(self._largest)
         self._member = GroupMember(reader, job.stream, job.keys.encoders, size, name)
         self._writer = open_code_writer(
             self._client, self._member, job.keys, job.key, settings.encode.keep

@@ -206,7 +206,11 @@ class _OneServer(_Writer):
         """Return the version that came; a model may be larger than a reply is allowed to be."""
         if isinstance(reply, ReplyTooLargeError):
             return newer(self._client, self._keys, version)
-        return newest_of(_fine(reply), self._keys)
+        raw = _fine(reply)
+        entries = [
+            (entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in raw
+        ]
+        return newest_of(entries, self._keys)
 
 
 @contextmanager

@@ -36,9 +36,10 @@ from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
 from streamclust.store.faults import answered, passes
 from streamclust.store.history import History, HistoryChangedError
-from streamclust.store.limits import bound_replies
+from streamclust.store.limits import limit_replies
 from streamclust.store.parser import parse_streams
 from streamclust.store.read_size import UnreadableError
+from streamclust.store.redis_parser import check_redis
 from streamclust.store.wrong_type import is_wrong_type, with_key
 from streamclust.system_limits import explained, is_out_of_files
 
@@ -87,7 +88,10 @@ class EmbeddedConnection(redis.Connection):
 
 
 _SENTINEL_TIMEOUT = 2.0
-"""Seconds that a sentinel may take to answer; then the next one is asked."""
+"""Seconds to wait for one sentinel before the next sentinel is asked."""
+
+_RAW_COMMANDS = ("XREAD", "XREADGROUP", "XRANGE", "XREVRANGE", "XPENDING", "XAUTOCLAIM")
+"""Commands whose replies a raw client returns as the server sends them."""
 
 
 class Server:
@@ -133,17 +137,29 @@ class Server:
             endpoint = replace(endpoint, kind="server", options=options)
         return Server(endpoint, history=History(of_cluster=endpoint.kind == "cluster"))
 
-    def client(
-        self, *, timeout: float = 10.0, max_reply: int | None = None, packed: bool = False
-    ) -> redis.Redis:
-        """Make a client with connections of its own; threads may share it.
+    def client(self, *, timeout: float = 10.0) -> redis.Redis:
+        """Return a new client, with its own connections. Threads may share the client.
 
-        A blocking command must ask for less than ``timeout`` seconds. Nothing is sent twice: who
-        calls decides what may be repeated. A client of a cluster looks for its nodes at once, and
-        may raise what a command would. A reply of more than ``max_reply`` bytes is given up with
-        a ``ReplyTooLargeError``. With ``packed`` too, replies of XREAD and XREADGROUP are lists of
-        streams with `Packed` entries, where native code is there to make them.
+        A blocking command must block for less than ``timeout`` seconds. The client never retries
+        a command; the caller decides which commands are safe to repeat. A client of a cluster
+        connects at once, and can raise the same errors as a command.
         """
+        return self._open_client(timeout, None)
+
+    def raw_client(self, max_reply: int | None = None, *, timeout: float = 10.0) -> redis.Redis:
+        """Return a new client that returns the raw replies of stream commands.
+
+        The IDs, fields and values of XREAD, XREADGROUP, XRANGE, XREVRANGE, XPENDING and XAUTOCLAIM
+        stay bytes in lists. With ``max_reply``, a reply of more bytes raises a
+        ``ReplyTooLargeError``, and the entries of XREAD and XREADGROUP are `Packed` where native
+        code is available.
+        """
+        client = self._open_client(timeout, max_reply)
+        for command in _RAW_COMMANDS:
+            client.set_response_callback(command, lambda reply, **_: reply)
+        return client
+
+    def _open_client(self, timeout: float, max_reply: int | None) -> redis.Redis:
         options = {
             **self._endpoint.options,
             "protocol": 2,  # the one that all servers and versions of redis-py speak alike
@@ -152,9 +168,7 @@ class Server:
             "client_name": "streamclust",
         }
         if self._history is not None or max_reply is not None:
-            options["redis_connect_func"] = partial(
-                self._greet, max_reply, packed and wire.available()
-            )
+            options["redis_connect_func"] = partial(self._greet, max_reply)
         if self._endpoint.kind == "cluster":
             # It has the commands that are used here, though not the class.
             client = cast("redis.Redis", self._cluster(options))
@@ -171,14 +185,14 @@ class Server:
         options.pop("connection_class", None)
         return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
-    def _greet(self, max_reply: int | None, packed: bool, connection: Any) -> None:
-        """Begin a connection: log in, and see that it leads to the session's data."""
+    def _greet(self, max_reply: int | None, connection: Any) -> None:
+        """Log in on a new connection, check the server's data, and limit the replies."""
         if self._endpoint.kind != "cluster":  # whose client does that itself
             connection.on_connect()
         if self._history is not None:
             self._history.check(connection)
         if max_reply is not None:
-            (parse_streams if packed else bound_replies)(connection, max_reply)
+            (parse_streams if wire.available() else limit_replies)(connection, max_reply)
 
     def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
         """Return connections that ask the sentinels for the primary whenever they are made."""
@@ -264,8 +278,9 @@ def find_server(address: Address) -> Server:
     ConfigError
         If the address can't be used.
     ServerError
-        If the embedded server can't be started.
+        If the embedded server can't be started, or the installed redis-py isn't supported.
     """
+    check_redis()
     if address.url == EMBEDDED:
         return _open_embedded(address.data_dir)
     return Server(read_address(address))

@@ -156,7 +156,7 @@ class GroupMember:
     Parameters
     ----------
     client : redis.Redis
-        Its replies are taken raw, so it should have no other user.
+        A raw client; see `Server.raw_client`.
     stream, group : str
     size : ReadSize
         How much a read asks for; of all the sessions of this member.
@@ -172,8 +172,6 @@ class GroupMember:
     def __init__(
         self, client: redis.Redis, stream: str, group: str, size: ReadSize, name: str = ""
     ) -> None:
-        for command in ("XREADGROUP", "XPENDING", "XAUTOCLAIM"):
-            client.set_response_callback(command, lambda reply, **_: reply)
         self.client = client
         self.stream = stream
         self.group = group

@@ -1,7 +1,7 @@
-"""Replies of bounded size: a reply that is too large is given up before it fills the memory.
+"""Replies of limited size: a reply that is too large is dropped before it fills the memory.
 
-No command tells how large the next entries of a stream are, short of reading them. So they are
-read, and the connection is dropped as soon as more has come than was allowed for.
+No command tells the size of the next entries of a stream without reading them. So streamclust
+reads them, and drops the connection as soon as a reply has more bytes than the limit.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from redis._parsers.hiredis import NOT_ENOUGH_DATA
+
+from streamclust.store.redis_parser import NOT_ENOUGH_DATA, replace_reader
 
 
 class ReplyTooLargeError(redis.RedisError):
-    """Raised when a reply is larger than allowed; the connection was closed."""
+    """Raised when a reply is larger than the limit; the connection was closed."""
 
 
 def too_large(limit: int) -> ReplyTooLargeError:
-    """Return the error of a reply that has more bytes than that."""
+    """Return the error for a reply of more than `limit` bytes."""
     return ReplyTooLargeError(f"a reply has more than {limit} bytes")
 
 
-class _Counting:
-    """A reader of replies that counts what it is fed for one."""
+class _LimitedReader:
+    """A reader of replies that counts the bytes of the current reply."""
 
     def __init__(self, reader: Any, limit: int) -> None:
         self._reader = reader
@@ -36,7 +37,10 @@ class _Counting:
         self._reader.feed(buffer, start, size)
 
     def gets(self, *args: Any) -> Any:
-        """Return the next reply if it is there as a whole; then the next one is counted."""
+        """Return the next complete reply, if any, and start to count the bytes of the reply after.
+
+        Without a complete reply, return NOT_ENOUGH_DATA.
+        """
         reply = self._reader.gets(*args)
         if reply is not NOT_ENOUGH_DATA:
             self._fed = 0
@@ -46,10 +50,6 @@ class _Counting:
         return getattr(self._reader, name)
 
 
-def bound_replies(connection: Any, limit: int) -> None:
-    """Let a new connection take replies of `limit` bytes at most.
-
-    It is made for hiredis, which the package requires.
-    """
-    parser = connection._parser
-    parser._reader = _Counting(parser._reader, limit)
+def limit_replies(connection: Any, limit: int) -> None:
+    """Limit the replies on a new connection to `limit` bytes each."""
+    replace_reader(connection, lambda parser: _LimitedReader(parser._reader, limit))

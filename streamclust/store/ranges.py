@@ -45,8 +45,7 @@ class RangeReader(MergingReader):
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XREAD and XRANGE are taken raw, so it should have no other user. An entry
-        that is larger than its replies may be is left out.
+        A raw client; see `Server.raw_client`. An entry that is larger than its limit is skipped.
     after : mapping of str to str
         Stream -> ID of the last entry that is not wanted any more.
     until : mapping of str to str
@@ -73,8 +72,6 @@ class RangeReader(MergingReader):
     ) -> None:
         self._position = {stream: after[stream] for stream in until if stream in after}
         super().__init__(self._position, on_less=on_less)
-        for command in ("XREAD", "XRANGE"):
-            client.set_response_callback(command, lambda reply, **_: reply)
         self._client = client
         self._until = dict(until)
         self._on_fault = on_fault
@@ -148,14 +145,13 @@ def before_last(
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XREVRANGE are taken raw, so it should have no other user. An entry that is
-        larger than its replies may be has no points.
+        A raw client; see `Server.raw_client`. An entry that is larger than its limit counts as
+        one without points.
     until : mapping of str to str
         Stream -> ID of the last entry.
     n_points : int
     layout : Layout
     """
-    client.set_response_callback("XREVRANGE", lambda reply, **_: reply)
     tails = [_tail(client, stream, last, n_points, layout) for stream, last in until.items()]
     entries = sorted((entry for tail in tails for entry in tail), reverse=True)
     counted = np.cumsum([count for _, count in entries])

@@ -200,7 +200,7 @@ class Learning:
             self._checkpoint,
             learner=state,
             position=batch.position,
-            read=batch.read,
+            read=batch.entries_added,
             lost=_more_lost(self._checkpoint.lost, batch.gaps),
             layout=batch.layout,
             dead=self._checkpoint.dead + dead,

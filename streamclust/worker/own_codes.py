@@ -48,7 +48,7 @@ class OwnCodes:
     keys : Keys
     settings : KMeansSettings or GaussianMixtureSettings
     reader : redis.Redis
-        For the points. It takes replies of so many bytes at most as the settings have it.
+        A raw client that reads the points; its limit is `batch.max_entry_bytes`.
     on_less : callable, optional
         Given a sentence, whenever less is asked for because a reply was lost.
     """
@@ -63,7 +63,6 @@ class OwnCodes:
     ) -> None:
         self._client = client
         self._reader = reader
-        reader.set_response_callback("XREAD", lambda reply, **_: reply)
         self._keys = keys
         self._settings = settings
         spec, encode = points_format(settings.points), settings.encode

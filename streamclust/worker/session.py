@@ -131,7 +131,7 @@ def _session(job: Job, lease: Lease, patience: Patience, memory: Memory, parking
 
 def _learning(job: Job, lease: Lease, memory: Memory, activity: Activity) -> Learning:
     client = job.server.client()
-    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
+    reader = job.server.raw_client(job.model.batch.max_entry_bytes)
     return Learning(
         job.name,
         job.model,
@@ -193,7 +193,7 @@ def swap_in_place(job: Job) -> bool:
 
 def _swap(job: Job, activity: Activity) -> Swap:
     client = job.server.client()
-    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
+    reader = job.server.raw_client(job.model.batch.max_entry_bytes)
 
     def stopping() -> bool:  # asked before each read of what was learned since
         activity.moved()
@@ -233,7 +233,7 @@ def _feed(job: Job, learning: Learning) -> Callable[[Callable[[], bool]], Iterat
     """Return what the reader's thread runs: batches from the committed position on."""
     at = learning.checkpoint
     largest = job.model.batch.max_entry_bytes
-    client = job.server.client(max_reply=largest, packed=True)
+    client = job.server.raw_client(largest)
     reader = StreamReader(
         client, at.position, at.read, job.model.on_reset, largest, warn_of_less(job.log)
     )

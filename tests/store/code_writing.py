@@ -69,7 +69,7 @@ class Works:
     stream: str
 
     def encoder(self, max_reply: int | None = None) -> Encoder:
-        reader = self.server.client(max_reply=max_reply)
+        reader = self.server.raw_client(max_reply)
         member = GroupMember(reader, self.stream, self.keys.encoders, ReadSize(most=2))
         member.join("0")
         client = self.server.client()

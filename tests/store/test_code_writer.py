@@ -143,8 +143,8 @@ def test_what_was_trimmed_unseen_comes_with_the_round_that_passes_it_once(works:
 
 def test_a_share_is_written_though_the_next_entries_are_too_large(works: Works) -> None:
     works.add(1, 2)
-    works.add(3, 4, x="7" * 100_000)
-    one = works.encoder(max_reply=150_000)
+    works.add(3, 4, x="7" * 300_000)
+    one = works.encoder(max_reply=400_000)
     one.takes()
     answer = one.takes(b"1-0", b"2-0")
     assert (answer.written, answer.ids) == (Written(2, "0-0"), None)
@@ -155,8 +155,8 @@ def test_a_share_is_written_though_the_next_entries_are_too_large(works: Works) 
 
 def test_a_version_may_be_larger_than_an_entry(works: Works, token: int) -> None:
     works.add(1, 2, 3)
-    works.publish(token, 1, K=10_000)
-    one = works.encoder(max_reply=100_000)
+    works.publish(token, 1, K=20_000)
+    one = works.encoder(max_reply=300_000)
     assert one.takes() == Took(None, None, [b"1-0", b"2-0"], 1)
     assert one.takes(b"1-0", b"2-0", version=1).ids == [b"3-0"]
     assert works.codes == ["1-0", "2-0"]

@@ -25,7 +25,7 @@ def under_way(reader: StreamReader) -> Any:
 
 
 def start(feed: Feed) -> tuple[StreamReader, Batcher]:
-    client = feed.server.client(max_reply=1 << 30, packed=True)
+    client = feed.server.raw_client(1 << 30)
     return StreamReader(client, feed.start), Batcher(ANY, None, feed.start, 10)
 
 

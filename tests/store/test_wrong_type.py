@@ -31,17 +31,17 @@ Use = Callable[[Server, Keys], Any]
 
 
 def reading(server: Server, keys: Keys) -> Any:
-    return StreamReader(server.client(packed=True), {points(keys): "0-0"}).read(10, None)
+    return StreamReader(server.raw_client(), {points(keys): "0-0"}).read(10, None)
 
 
 def ranging(server: Server, keys: Keys) -> Any:
-    reader = RangeReader(server.client(), {points(keys): "0-0"}, {points(keys): "9-0"})
+    reader = RangeReader(server.raw_client(), {points(keys): "0-0"}, {points(keys): "9-0"})
     return reader.read(10, None)
 
 
 def early(server: Server, keys: Keys) -> Any:
     """A read that was sent ahead leaves its error to the read itself."""
-    client = server.client()
+    client = server.raw_client()
     ahead = Prefetch(client)
     ahead.send({points(keys): "0-0"}, 10)
     assert ahead.receive({points(keys): "0-0"}) == (None, {})
@@ -49,7 +49,7 @@ def early(server: Server, keys: Keys) -> Any:
 
 
 def member_of(server: Server, keys: Keys) -> GroupMember:
-    return GroupMember(server.client(), points(keys), keys.encoders, ReadSize(most=10))
+    return GroupMember(server.raw_client(), points(keys), keys.encoders, ReadSize(most=10))
 
 
 def exchanging(server: Server, keys: Keys) -> Any:
