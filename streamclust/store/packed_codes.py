@@ -1,9 +1,9 @@
-"""Codes of entries as they go to the server: packed, so that nobody takes them apart on the way.
+"""Codes of entries in the form that the scripts take: one MessagePack array of texts.
 
-They are one MessagePack array of texts. How many entries have the same fields, how many fields
-these are, their names, and the model ID that all of them repeat, or 0; then each one's ID and
-values; and so on. Names are sent once for many entries, and the server needn't look at an argument
-for each text.
+The array has groups of entries with the same fields. A group has the number of its entries, the
+number of fields, the names of the fields, and the model ID of all entries, or 0; then the ID and
+the values of each entry. So names are sent once per group, and the whole array is one argument of
+the script.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class PackedCodes(Sequence[Entry]):
     Parameters
     ----------
     entries : RawEntries
-        Of the stream of points.
+        Entries of the stream of points.
     rows : bytes
-        As `as_rows` has them.
+        The codes, as `as_rows` returns them.
     lists : callable
-        Makes the sequence, if somebody looks at it.
+        Returns the same codes as a list; called at the first access to an entry.
     """
 
     def __init__(self, entries: RawEntries, rows: bytes, lists: Callable[[], list[Entry]]) -> None:
@@ -71,17 +71,18 @@ def pack_points(
     Parameters
     ----------
     entries : RawEntries
-        Of the stream of points.
+        Entries of the stream of points.
     codes : Codes
-        Of their points.
+        Codes of their points.
     version : int
-        Of the model.
+        Version of the model.
     labels : set of bytes
-        Names of fields that are repeated.
+        Names of the fields to copy from the points' entries.
     lists : callable
-        Makes the same by Python; it does where native code can't.
+        Returns the same codes as a list, made by Python. Called where native code can't write
+        the codes.
     model_id : int
-        Each entry repeats it, unless it is 0.
+        Model ID of each entry; 0 for none.
     """
     found = entries.write_codes(codes, version, labels)
     if found is None:
@@ -94,14 +95,14 @@ def pack_points(
 
 
 def ids_of(entries: Sequence[Entry]) -> list[bytes]:
-    """Return the IDs."""
+    """Return the IDs of the entries."""
     if isinstance(entries, PackedCodes):
         return entries.entries.ids()
     return [entry_id for entry_id, _ in entries]
 
 
 def as_rows(entries: Sequence[Entry]) -> bytes:
-    """Return entries as the scripts take them."""
+    """Return the entries as the scripts take them."""
     if isinstance(entries, PackedCodes):
         return entries.rows
     n_texts, parts = 0, []

@@ -1,4 +1,4 @@
-"""A range of the points' streams, from after one position up to another, in order and bounded."""
+"""Reads a range of the points' streams: the entries after one position, up to another."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ if TYPE_CHECKING:
 
 
 def raise_fault(error: redis.RedisError) -> None:
-    """Raise a fault of the server."""
+    """Raise an error of the server."""
     raise error
 
 
 class RangeReader(MergingReader):
-    """Reads the entries of several streams up to a position, and nothing after it.
+    """Reads the entries of several streams up to a position.
 
     Parameters
     ----------
     client : redis.Redis
         A raw client; see `Server.raw_client`. An entry that is larger than its limit is skipped.
     after : mapping of str to str
-        Stream -> ID of the last entry that is not wanted any more.
+        Stream -> ID of the last entry before the range.
     until : mapping of str to str
-        Stream -> ID of the last entry that is.
+        Stream -> ID of the last entry of the range.
     on_less : callable, optional
-        Given a sentence, whenever less is asked for because a reply was lost.
+        Called with a message whenever reads become smaller because a reply was lost.
     on_fault : callable, optional
-        Given each fault of a read, which is tried again when the call returns. Default: the fault
-        is raised.
+        Called with each error of a read; the read is repeated when the call returns. Default:
+        raise the error.
 
     Raises
     ------
     UnreadableError
-        When reading: if the connection is lost whenever one entry is read by itself.
+        By `read`, if each read of one single entry loses the connection.
     """
 
     def __init__(
@@ -78,12 +78,13 @@ class RangeReader(MergingReader):
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         for stream in streams:
-            if entries := self._persistently(stream, count):
+            if entries := self._retried(stream, count):
                 self._waiting[stream] = from_reply(stream, entries, None, None)
                 self._position[stream] = entries[-1:].ids()[0].decode()
                 self._bytes += self._size.took(entries)
 
-    def _persistently(self, stream: str, count: int) -> RawEntries:
+    def _retried(self, stream: str, count: int) -> RawEntries:
+        """Return the next entries; repeat the read after an error."""
         while True:
             try:
                 return self._next(stream, count)
@@ -91,7 +92,7 @@ class RangeReader(MergingReader):
                 self._on_fault(error)
 
     def _next(self, stream: str, count: int) -> RawEntries:
-        """Return the next entries, fewer and fewer until they fit into a reply."""
+        """Return the next entries; read fewer and fewer until the reply fits."""
         after, last = self._position[stream], self._until[stream]
         if order(after) >= order(last):
             return NO_ENTRIES
@@ -107,7 +108,7 @@ class RangeReader(MergingReader):
             return self._next_that_fits(stream)
 
     def _next_that_fits(self, stream: str) -> RawEntries:
-        """Return the next entry, and pass by what doesn't fit into a reply by itself."""
+        """Return the next entry; skip the entries that don't fit into a reply."""
         while True:
             entry_id = next_size(self._client, stream, self._position[stream])[0].decode()
             if not entry_id or order(entry_id) > order(self._until[stream]):
@@ -115,32 +116,32 @@ class RangeReader(MergingReader):
             ask: Any = partial(self._client.xrange, stream, entry_id, entry_id)
             try:
                 if found := read_whole(self._client, ask):
-                    return as_raw(found)  # else it was trimmed since, and another is next
+                    return as_raw(found)  # else the entry was trimmed meanwhile
             except ReplyTooLargeError:
                 self._position[stream] = entry_id
 
 
 def read_up_to(client: redis.Redis, stream: str, after: str, last: str, count: int) -> RawEntries:
-    """Return the next entries of a stream, `count` at most, none of them after `last`.
+    """Return at most `count` entries of a stream, after the ID `after` and up to `last`.
 
-    They are read by XREAD, whose replies the client takes raw: packed, where it can.
+    The client is a raw client. It reads with XREAD, whose entries can be `Packed`.
     """
     found = by_stream(client.xread({stream: after}, count=count))
     return up_to(found[stream], last) if found else NO_ENTRIES
 
 
 def end_of(entry_id: str) -> str:
-    """Return the last ID of a millisecond that is given without its sequence number."""
+    """Return an ID, or the last ID of a millisecond that has no sequence number."""
     return entry_id if "-" in entry_id else f"{entry_id}-{LARGEST}"
 
 
 def before_last(
     client: redis.Redis, until: Mapping[str, str], n_points: int, layout: Layout
 ) -> dict[str, str]:
-    """Return the position after which the last `n_points` good points up to `until` begin.
+    """Return the position before the last `n_points` good points up to `until`.
 
-    Entries are taken whole, and across streams in the order of their IDs. With fewer points than
-    that, it is the beginning.
+    Entries are taken whole, in the order of their IDs, also across streams. If there are fewer
+    points, the position is the beginning.
 
     Parameters
     ----------
@@ -165,7 +166,7 @@ def before_last(
 def _tail(
     client: redis.Redis, stream: str, last: str, n_points: int, layout: Layout
 ) -> list[tuple[tuple[int, int], int]]:
-    """Return ID and number of points of a stream's last entries, newest first."""
+    """Return the ID and the number of points of a stream's last entries, newest first."""
     tail: list[tuple[tuple[int, int], int]] = []
     size, end, total = ReadSize(), last, 0
     while total < n_points:

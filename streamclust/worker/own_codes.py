@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.runtime.assemble import points_format
-from streamclust.store.codes import codes_call, last_code
+from streamclust.store.code_stream import codes_call, last_code
 from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.packed_codes import ids_of
 from streamclust.store.ranges import read_up_to
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.runtime.assemble import Settings
-    from streamclust.store.codes import CodesCall
+    from streamclust.store.code_stream import CodesCall
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
     from streamclust.store.raw_entries import RawEntries
