@@ -180,9 +180,9 @@ class Commit:
 
 
 def commit(
-    client: redis.Redis, keys: Keys, what: Commit, *, keep: int = 100, keep_dead: int = 10_000
+    client: redis.Redis, keys: Keys, contents: Commit, *, keep: int = 100, keep_dead: int = 10_000
 ) -> None:
-    """Write `what` in one transaction.
+    """Write `contents` in one transaction.
 
     Raises
     ------
@@ -192,10 +192,10 @@ def commit(
         If a key has another type or newer versions than the state, or if the state is larger than
         the maximum size of a value; nothing was written.
     """
-    _check_size(what)
-    version = 0 if what.model is None else what.model.version
-    note = "" if what.model is None else _announcement(what.model, what.model_id)
-    dead = what.dead[-min(keep_dead, MOST_DEAD) :]
+    _check_size(contents)
+    version = 0 if contents.model is None else contents.model.version
+    note = "" if contents.model is None else _announcement(contents.model, contents.model_id)
+    dead = contents.dead[-min(keep_dead, MOST_DEAD) :]
     letters = (
         part
         for letter in dead
@@ -204,19 +204,19 @@ def commit(
     passing("committing")
     answer = _evaluated(
         client,
-        what.codes,
+        contents.codes,
         (keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id),
-        what.token,
-        what.state,
+        contents.token,
+        contents.state,
         version,
-        what.payload,
+        contents.payload,
         int(time.time() * 1000),
         keep,
         note,
-        what.first_dead + len(what.dead) - len(dead),
+        contents.first_dead + len(contents.dead) - len(dead),
         keep_dead,
-        what.refit,
-        what.model_id,
+        contents.refit,
+        contents.model_id,
         *letters,
     )
     _check(answer.decode(errors="backslashreplace"))
@@ -253,17 +253,18 @@ def _check(answer: str) -> None:
         raise LeaseLostError(f"another worker took the model over (token {newest}); wrote nothing")
     key, _, found = detail.rpartition(" ")
     if verdict == "TYPE":
-        raise ServerError(f"key {key} holds a {found}, not what streamclust keeps there; move it")
+        raise ServerError(
+            f"key {key} holds a {found}, not the type that streamclust stores there; move it"
+        )
     raise ServerError(
-        f"{key} has had an entry {found}-0 already, which the state knows nothing of: was the "
-        "state deleted or restored from a backup? Move the key away, or restore the state of its "
-        "time"
+        f"{key} already had an entry {found}-0, which is newer than the state: was the state "
+        "deleted or restored from a backup? Move the key, or restore the state of the same time"
     )
 
 
-def _check_size(what: Commit) -> None:
+def _check_size(contents: Commit) -> None:
     """Refuse a value for which the server would close the connection at each retry."""
-    size = max(len(what.state), len(what.payload))
+    size = max(len(contents.state), len(contents.payload))
     if size > VALUE_BYTES:
         raise ServerError(
             f"the model's state has {size >> 20} MB, and one value of the server holds "

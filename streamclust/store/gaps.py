@@ -119,7 +119,7 @@ class StreamWatch:
         ID of the last entry read.
     entries_added : int or None
         Number of entries that the stream ever had up to the position; None if unknown.
-    begun : bool
+    started : bool
         Whether an entry of the stream has been read. Before the first one, no entry is missing.
     on_reset : str
         Action when the stream was created again, so that its IDs are below the position.
@@ -132,14 +132,14 @@ class StreamWatch:
         position: str,
         entries_added: int | None,
         *,
-        begun: bool,
+        started: bool,
         on_reset: OnReset,
     ) -> None:
         self._client = client
         self._stream = stream
         self.position = position
         self.entries_added = entries_added
-        self._begun = begun and position != BEGINNING
+        self._started = started and position != BEGINNING
         self._on_reset = on_reset
         self._reported: set[str] = set()
         self._counts_entries = True
@@ -165,18 +165,18 @@ class StreamWatch:
         )
         [last] = entries[-1:].ids()
         self.position = last.decode()
-        self._begun = True
+        self._started = True
         self._reported.clear()
         return gap
 
     def _missing(self, info: StreamInfo, entries: RawEntries) -> Gap | None:
         """Return the gap, from the count of removed entries; some of `entries` may be removed."""
         if info.removed is None:
-            return self._gap(None) if self._begun else None
+            return self._gap(None) if self._started else None
         passed = _before(entries, info.first)
         before, self.entries_added = self.entries_added, info.removed - passed
         if before is None:
-            return self._gap(None) if self._begun else None
+            return self._gap(None) if self._started else None
         missing = self.entries_added - before
         return self._gap(missing if missing > 0 else None) if missing else None
 
@@ -187,10 +187,10 @@ class StreamWatch:
             self._count_again()
             return None
         if found is False:
-            return self._once("gone") if self._begun else None
+            return self._once("gone") if self._started else None
         self._reported.discard("gone")
         if order(found.last) < order(self.position):
-            return self._reset() if self._begun else None
+            return self._reset() if self._started else None
         if order(found.last) == order(self.position):
             self.entries_added = found.added
             return None
@@ -218,7 +218,7 @@ class StreamWatch:
         ):
             missing = info.added - self.entries_added
         gap = replace(self._gap(missing), position=info.last, entries_added=info.added)
-        known = self._begun if missing is None else missing > 0
+        known = self._started if missing is None else missing > 0
         self.position, self.entries_added = info.last, info.added
         return gap if known else None
 
@@ -227,7 +227,7 @@ class StreamWatch:
             self.entries_added = None
             return self._once("waiting")
         gap = replace(self._gap(None), kind="restarted", position=BEGINNING, entries_added=0)
-        self.position, self.entries_added, self._begun = BEGINNING, 0, False
+        self.position, self.entries_added, self._started = BEGINNING, 0, False
         return gap
 
     def _once(self, kind: Literal["waiting", "gone"]) -> Gap | None:

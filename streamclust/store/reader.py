@@ -153,7 +153,7 @@ class StreamReader(MergingReader):
         known = entries_added or {}
         self._watches = {
             stream: StreamWatch(
-                client, stream, at, known.get(stream), begun=stream in known, on_reset=on_reset
+                client, stream, at, known.get(stream), started=stream in known, on_reset=on_reset
             )
             for stream, at in position.items()
         }

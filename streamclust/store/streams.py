@@ -30,10 +30,10 @@ local function named(pairs_of)
   return found
 end
 """
-"""For scripts: whether an ID is less than another, as text, since Lua's numbers hold 53 bits; and a
-table of what XINFO answers."""
+"""Functions for scripts. `less` compares two IDs as texts, since Lua's numbers have only 53 bits.
+`named` converts a reply of XINFO to a table."""
 
-# Scripts, because XINFO STREAM sends the first and the last entry whole, however large they are.
+# These are scripts, because XINFO STREAM returns the whole first and last entry, of any size.
 _PROBE = """
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1], 'COUNT', 1) == 1 then return 'THERE' end
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'NO STREAM' end

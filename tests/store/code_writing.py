@@ -19,7 +19,7 @@ from streamclust.store.read_size import ReadSize
 from tests.store.committing import a_model, ids
 
 
-def share(entry_ids: Sequence[bytes], code: bytes = b"1") -> CodeBatch:
+def batch_of(entry_ids: Sequence[bytes], code: bytes = b"1") -> CodeBatch:
     """Codes of entries."""
     return [(entry_id, [b"code", code]) for entry_id in entry_ids]
 
@@ -49,14 +49,14 @@ class Encoder:
             told.append(written)
             return written.entries is not None
 
-        found = self.writer.write_and_read(share(codes), settle, version, block_ms)
+        found = self.writer.write_and_read(batch_of(codes), settle, version, block_ms)
         ids = None if found.delivery is None else found.delivery.ids
         newest = None if found.model is None else found.model.version
         return Took(told[0] if told else None, found.gap, ids, newest)
 
     def writes(self, *codes: bytes) -> int | None:
         """Write the codes of these entries; say how many were new."""
-        return self.writer.write(share(codes)).entries
+        return self.writer.write(batch_of(codes)).entries
 
 
 @dataclass

@@ -231,7 +231,7 @@ def test_what_is_trimmed_between_a_read_and_the_look_after_it_is_counted_once(
     reading: Reading,
 ) -> None:
     # Given entries that come, and go with all others, right after a read
-    watch = StreamWatch(reading.client, reading.stream, "0-0", 0, begun=True, on_reset="wait")
+    watch = StreamWatch(reading.client, reading.stream, "0-0", 0, started=True, on_reset="wait")
     reading.add(3)
     found = as_raw(cast("list[Entry]", reading.client.xrange(reading.stream)))
     reading.add(2)

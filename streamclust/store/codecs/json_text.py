@@ -141,9 +141,9 @@ class _Array:
     ----------
     text : str
     start : int
-        Where the first value is looked for.
+        Place where the first value starts.
     largest : int
-        Characters of a value at most.
+        Maximum number of characters of a value.
     """
 
     def __init__(self, text: str, start: int, largest: int) -> None:
@@ -156,7 +156,7 @@ class _Array:
 
     @classmethod
     def of(cls, text: bytes, n_features: int) -> _Array | None:
-        """Return the array that a text is; None if it is another value, which isn't large."""
+        """Return the array in a text; None if the text is another value, of limited size."""
         whole, largest = _as_text(text), _LARGEST + _A_FEATURE * n_features
         start = _skip_blanks(whole, 0).end()
         if whole[start : start + 1] == "[":
@@ -168,7 +168,7 @@ class _Array:
         return None
 
     def pieces(self) -> Iterator[list[Any]]:
-        """Yield the values, some at a time.
+        """Yield the values, in pieces.
 
         Raises
         ------
@@ -244,7 +244,7 @@ class _Array:
     def _last(self, begin: int) -> tuple[list[Any], int | None, int | None]:
         """Return the values up to the end of the array, with which the text ends too."""
         values = self._between(begin, None)
-        if not values and self._spans:  # a comma before the end: the parser says what it expects
+        if not values and self._spans:  # a comma before the end: the parser raises the error
             self._between(self._spans[-1][0], None)
         return values, None, None
 
