@@ -11,20 +11,21 @@ from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize
 from streamclust.store.codes import NO_CODE, encode_fields, encode_points
-from streamclust.store.entries import from_reply, names
-from streamclust.store.packed import Packed
+from streamclust.store.entries import from_reply
 from streamclust.store.packed_codes import pack_points
 from streamclust.store.points import DeadPoints, Decoded, detect_first
+from streamclust.store.raw_entries import as_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from streamclust.store.entries import Entries, Found
+    from streamclust.store.entries import Entries
     from streamclust.store.layout import Layout
     from streamclust.store.points import PointsFormat
     from streamclust.store.published import Model
+    from streamclust.store.raw_entries import Entry, RawEntries
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Coder:
         self._names: Sequence[bytes] = ()
         self._places: list[int] = []
 
-    def __call__(self, entries: Found, model: Model) -> Coded:
+    def __call__(self, found: RawEntries | list[Entry], model: Model) -> Coded:
         """Return the codes of entries under a model.
 
         Raises
@@ -90,6 +91,7 @@ class Coder:
         FormatError
             If the settings contradict those that the model was learned with.
         """
+        entries = as_raw(found)
         if model is not self._model:
             self.use(model)
         decoded = self._decode(from_reply("", entries, None, None), model)
@@ -118,21 +120,19 @@ class Coder:
         self._model = model
 
     def _points(
-        self, entries: Found, codes: Codes, model: Model
+        self, entries: RawEntries, codes: Codes, model: Model
     ) -> Sequence[tuple[bytes, list[bytes]]]:
         """Return the entries of codes, one point per entry."""
 
         def lists() -> list[tuple[bytes, list[bytes]]]:
             return self._with_labels(entries, encode_points(codes, model.version), model)
 
-        if isinstance(entries, Packed):
-            return pack_points(
-                entries, codes, model.version, self._labels, lists, model_id=model.code_id
-            )
-        return lists()
+        return pack_points(
+            entries, codes, model.version, self._labels, lists, model_id=model.code_id
+        )
 
     def _blocks(
-        self, entries: Found, codes: Codes, decoded: Decoded, model: Model
+        self, entries: RawEntries, codes: Codes, decoded: Decoded, model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
         """Return the entries of codes where entries are blocks, or have bad points."""
         out, start, places = [], 0, decoded.dead.places()
@@ -173,18 +173,16 @@ class Coder:
         return replace(rest, counts=counts, dead=DeadPoints([*dead.parts, *later.parts]))
 
     def _with_labels(
-        self, entries: Found, coded: list[list[bytes]], model: Model
+        self, entries: RawEntries, coded: list[list[bytes]], model: Model
     ) -> list[tuple[bytes, list[bytes]]]:
         """Return the entries of codes: IDs, codes, and copied fields."""
         if more := _id_fields(model):
             coded = [fields + more for fields in coded]
         if not self._labels:
-            return list(zip(names(entries), coded, strict=True))
-        flats = entries.flats() if isinstance(entries, Packed) else [flat for _, flat in entries]
-        whole = [
-            fields + self._label_fields(flat) for fields, flat in zip(coded, flats, strict=True)
-        ]
-        return list(zip(names(entries), whole, strict=True))
+            return list(zip(entries.ids(), coded, strict=True))
+        pairs = zip(coded, entries.flats(), strict=True)
+        whole = [fields + self._label_fields(flat) for fields, flat in pairs]
+        return list(zip(entries.ids(), whole, strict=True))
 
     def _label_fields(self, flat: Sequence[bytes]) -> list[bytes]:
         names = flat[::2]

@@ -24,7 +24,7 @@ from streamclust.runtime.assemble import points_format
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job as ModelJob
 from streamclust.runtime.log import warn_of_less
-from streamclust.store.exchange import open_exchange
+from streamclust.store.code_writer import open_code_writer
 from streamclust.store.faults import passes
 from streamclust.store.gaps import gap_words
 from streamclust.store.group import Delivery, GroupMember, member_name
@@ -35,8 +35,8 @@ from streamclust.store.subscription import newer, newest_but, read_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from streamclust.store.code_writer import CodeBatch, Written
     from streamclust.store.connect import Server
-    from streamclust.store.exchange import Share, Written
     from streamclust.store.gaps import Gap
     from streamclust.store.published import Model
 
@@ -177,9 +177,9 @@ class _Encoder:
         settings = job.model
         self._client = server.client()
         self._largest = settings.batch.max_entry_bytes
-        reader = server.client(max_reply=self._largest, packed=True)
+        reader = server.raw_client(self._largest)
         self._member = GroupMember(reader, job.stream, job.keys.encoders, size, name)
-        self._exchange = open_exchange(
+        self._writer = open_code_writer(
             self._client, self._member, job.keys, job.key, settings.encode.keep
         )
         spec = points_format(settings.points)
@@ -187,7 +187,7 @@ class _Encoder:
         self._coder = Coder(spec, encode.top, encode.labels, job.stream, settings.scale)
         self._takeover_ms = int(settings.encode.takeover * 1000)
         self._model: Model | None = None
-        self._held = Delivery([])  # read in the round trip of the last write
+        self._held = Delivery()  # read together with the last write
         self._behind = True
         self._logged = self._looked = time.monotonic()
         self._look_due = self._looked + _LOOK_SECONDS  # for a model that was created again
@@ -263,20 +263,20 @@ class _Encoder:
             model = newer(self._client, self._job.keys, model.version) or model
             self._follow(model)
             coded, share = self._coded(delivery, model)
-            if self._settle(share, coded, self._exchange.write(share)):
+            if self._settle(share, coded, self._writer.write(share)):
                 self._count_gone(len(delivery.gone))
 
     def _write_and_read(self, model: Model) -> bool:
         """Write the codes in hand, read the next entries; return whether there is nothing to do."""
         coded, share = self._coded(self._held, model)
-        self._held = Delivery([])
+        self._held = Delivery()
         if self._job.stop.is_set():
             if share:
-                self._settle(share, coded, self._exchange.write(share))
+                self._settle(share, coded, self._writer.write(share))
             return False
         waits = _TURN_MS if self._job.until_idle else _BLOCK_MS
         settle = partial(self._settle, share, coded)
-        answer = self._exchange.go_on(share, settle, model.version, waits)
+        answer = self._writer.write_and_read(share, settle, model.version, waits)
         self._follow(answer.model)
         self._count_gap(answer.gap)
         if not self._behind:
@@ -284,7 +284,7 @@ class _Encoder:
             self._held = answer.delivery or self._held
         return not (self._held or self._behind)
 
-    def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, Share]:
+    def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, CodeBatch]:
         """Return the codes of entries, and the entries to write and acknowledge."""
         passing("coding")
         if delivery.too_large:
@@ -298,7 +298,7 @@ class _Encoder:
         gone: list[tuple[bytes, list[bytes]]] = [(entry_id, []) for entry_id in delivery.gone]
         return coded, sorted([*coded.entries, *gone], key=lambda entry: order(entry[0]))
 
-    def _settle(self, share: Share, coded: Coded, written: Written) -> bool:
+    def _settle(self, share: CodeBatch, coded: Coded, written: Written) -> bool:
         """Write a batch of codes when its turn has come, and count it.
 
         Return False if the wait for the turn was interrupted: the entries are read again later.
@@ -307,7 +307,7 @@ class _Encoder:
             if not self._turn_may_come(written.last):
                 self._behind = True
                 return False
-            written = self._exchange.write(share)
+            written = self._writer.write(share)
         self._count(written.entries, coded)
         return True
 

@@ -284,7 +284,7 @@ def open_source(
         return Opened(Checked(files, D, job.name), False)
     if selection.from_coreset:
         return Opened(CoresetSource(at.learner, job.name), True)
-    client = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
+    client = job.server.raw_client(job.model.batch.max_entry_bytes)
     part = resolve(selection.span, at, client)
     spec = points_format(job.model.points, D)
     on_less = warn_of_less(job.log)

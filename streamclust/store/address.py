@@ -1,4 +1,4 @@
-"""The address of a server, and what it says of the connections to make."""
+"""The address of a server, and the options of its connections."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ _ALLOWED = "'embedded' or an address such as redis://host:6379/0, rediss://… (
 
 @dataclass(frozen=True)
 class Address:
-    """Which server to use. A user name or password in the URL goes before the one here."""
+    """Address of a server. A user name or password in the URL takes precedence."""
 
-    url: str = field(default=EMBEDDED, repr=False)  # it may hold a password
+    url: str = field(default=EMBEDDED, repr=False)  # it may contain a password
     data_dir: Path = Path(".streamclust")
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -61,19 +61,19 @@ class Address:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to connect to, and how.
+    """Address and options of connections.
 
     Parameters
     ----------
     label : str
-        The server's name for people and logs; never with a password.
+        Name of the server for messages and logs, without a password.
     kind : 'server', 'sentinel' or 'cluster'
     options : dict
-        What redis-py's connections to the server take.
+        Options of redis-py's connections to the server.
     hosts : tuple of (str, int)
-        The sentinels, or the nodes to begin with; empty for one server, which is in the options.
+        The sentinels, or the first nodes of a cluster; empty for one server, which is in `options`.
     service : str
-        What the sentinels call the primary.
+        Name of the primary at the sentinels.
     login : dict
         User and password for the sentinels.
     """
@@ -87,18 +87,18 @@ class Endpoint:
 
     @property
     def tls(self) -> dict[str, Any]:
-        """The options of TLS, for sentinels too; empty without TLS."""
+        """Options of TLS, also for sentinels; empty without TLS."""
         chosen = {name: self.options[name] for name in _TLS_OPTIONS & self.options.keys()}
         return {**chosen, "ssl": True} if "connection_class" in self.options else {}
 
 
 def read_address(address: Address) -> Endpoint:
-    """Return what an address other than ``embedded`` says.
+    """Return the endpoint of an address other than ``embedded``.
 
     Raises
     ------
     ConfigError
-        If it can't be used.
+        If the address is invalid.
     """
     scheme = address.url.partition("://")[0]
     if scheme not in _SCHEMES:
@@ -142,7 +142,7 @@ def _sentinel_login(address: Address) -> dict[str, str]:
 
 
 def _masked(url: str) -> str:
-    """Leave out what may be a secret: all between the scheme and the last @, and the query."""
+    """Remove possible secrets: the text between the scheme and the last @, and the query."""
     return re.sub(r"^([\w+.-]+://)?.*@", r"\1***@", url, flags=re.DOTALL).partition("?")[0]
 
 
@@ -160,7 +160,7 @@ def _label(url: str, options: Mapping[str, Any]) -> str:
 
 
 def _label_of_several(scheme: str, service: str, labels: list[str]) -> str:
-    """Return the URL without user and options, from those of its hosts."""
+    """Return a label of several hosts: the URL without user and options."""
     hosts = ",".join(label.partition("://")[2].rpartition("/")[0] for label in labels)
     database = labels[0].rpartition("/")[2]
     return f"{scheme}://{hosts}/{service}/{database}" if service else f"{scheme}://{hosts}"

@@ -1,8 +1,8 @@
-"""A client for a cluster, with what the rest of the store expects of a client for one server.
+"""A client for a cluster, with the methods that the store uses of a client for one server.
 
-Three things differ from redis-py's own: streams in several slots can be read in one call, no
-command is sent again after it may have arrived, and what passes (the cluster is down, a node
-can't be reached) is a lost connection.
+The client differs from redis-py's in three ways. Streams in several slots can be read in one call.
+No command is repeated after it may have arrived. Passing errors (the cluster is down, a node can't
+be reached) are lost connections.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from redis.retry import Retry
 from streamclust.store.wrong_type import is_wrong_type, with_key
 
 _SLICE_MS = 25
-"""How long a read waits at one node for entries that may come at another."""
+"""Maximum wait at one node while entries may arrive at another."""
 
 
 class ClusterClient(RedisCluster):
-    """Commands go to the node of their key; redirections are followed."""
+    """A client that sends commands to the node of their key, and follows redirections."""
 
     @classmethod
     def open(cls, hosts: Iterable[tuple[str, int]], **options: Any) -> Self:
-        """Find the cluster by any of these nodes.
+        """Connect to the cluster through one of these nodes.
 
         Raises
         ------
         redis.RedisError
-            If none of them can be reached or lets this client in.
+            If no node can be reached, or none accepts this client.
         """
         try:
             return cls(
                 startup_nodes=[ClusterNode(*host) for host in hosts],  # type: ignore[no-untyped-call]
                 retry=Retry(NoBackoff(), 0),
-                require_full_coverage=False,  # whether some of the slots will do, the nodes say
+                require_full_coverage=False,  # the nodes check this
                 **options,
             )
         except RedisClusterException as error:
@@ -68,15 +68,15 @@ class ClusterClient(RedisCluster):
             raise
 
     def node_of(self, key: Any) -> ClusterNode:
-        """Return the node that has a key."""
+        """Return the node of a key."""
         try:
             node: ClusterNode = self.get_node_from_key(key)  # type: ignore[no-untyped-call]
-        except RedisClusterException as error:  # nobody has its slot now
+        except RedisClusterException as error:  # no node has the slot now
             raise _lost(error) from error
         return node
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
-        """Let `callback` make something of the nodes' raw replies to a command."""
+        """Set the function that converts the nodes' raw replies to a command."""
         self._callbacks[command] = callback
 
     def get_redis_connection(self, node: ClusterNode) -> redis.Redis:
@@ -89,10 +89,10 @@ class ClusterClient(RedisCluster):
     def xread(  # type: ignore[override]
         self, streams: Mapping[str, str], count: int | None = None, block: int | None = None
     ) -> list[Any]:
-        """Read streams, whatever their slots.
+        """Read streams, which can be in several slots.
 
-        A node can only wait for its own streams. Where there are several slots they are asked in
-        turn, so that an entry is seen at most 25 ms late for each other slot.
+        A node can only wait for its own streams. Several slots are read in turn, so that an entry
+        is delayed by at most 25 ms per other slot.
         """
         groups = self._by_slot(streams)
         if len(groups) == 1:
@@ -113,13 +113,13 @@ class ClusterClient(RedisCluster):
     def _xread(self, streams: Mapping[str, str], count: int | None, block: int | None) -> list[Any]:
         limits = (("COUNT", count), ("BLOCK", block))
         options = [part for pair in limits if pair[1] is not None for part in pair]
-        # Named, so that redis-py need not ask a server where the keys in the command are.
+        # Without a given node, redis-py asks a server for the keys in the command.
         node = self.node_of(next(iter(streams)))
         words = ("XREAD", *options, "STREAMS", *streams, *streams.values())
         return self.execute_command(*words, target_nodes=node) or []
 
     def exists(self, *keys: Any) -> Any:
-        """Count the keys of one slot that exist; redis-py's own needs a pipeline of its own."""
+        """Return how many of these keys of one slot exist; redis-py's method uses a pipeline."""
         return self.execute_command("EXISTS", *keys)
 
     def delete(self, *keys: Any) -> Any:
@@ -129,7 +129,7 @@ class ClusterClient(RedisCluster):
     def pipeline(self, *_: Any, **__: Any) -> _Pipeline:
         """Return a pipeline for keys of one slot.
 
-        That of redis-py sends all again when the connection is lost before all is answered.
+        redis-py's pipeline repeats all commands when the connection is lost before the last reply.
         """
         return _Pipeline(self)
 
@@ -146,7 +146,7 @@ class _Pipeline:
         self._commands.append(args)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send them, and once more those that the node has referred to another."""
+        """Send the commands; repeat those that the node redirected."""
         commands, self._commands = self._commands, []
         node = self._cluster.node_of(commands[0][1])
         pipeline = self._cluster.get_redis_connection(node).pipeline(transaction=False)
@@ -167,7 +167,7 @@ class _Pipeline:
 
 
 def _lost(error: Exception) -> redis.RedisError:
-    """Return what happened as a lost connection, unless a node refused this client."""
+    """Return a lost connection in place of an error, except if a node refused this client."""
     cause = error.__cause__
     if isinstance(cause, redis.AuthenticationError | NoPermissionError):
         return cause

@@ -1,104 +1,45 @@
-"""Codes in `:codes`: the entries' fields, and the script that writes each of them once.
+"""The fields of the entries in `:codes`.
 
-An entry of one point is plain text::
+The entry of one point has plain text::
 
     code 3  distance 1.25  version 42
 
-An entry of a block of n points has arrays, raw and little-endian, in the order of the block::
+The entry of a block of n points has raw little-endian arrays, in the order of the block::
 
     n 1024  code <n int32>  distance <n float32>  version 42
 
-With ``encode.top`` m > 1 there are also ``m``, ``top`` (the m best components, best first) and, by
-the model's kind, their ``top_distance`` or ``top_responsibility``: text with spaces between, or
-``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the model's. A point that can't
-be read has code -1 and distance NaN; `reason` says why (the first, in a block). An entry that
-can't be read as a whole counts as one such point. Fields that ``encode.labels`` names follow as
-they came. Where an earlier model of the same name has codes in the stream, those of the later one
-have the field ``model_id`` too: versions of both have the same numbers.
+With ``encode.top`` m > 1 an entry also has ``m``, ``top`` (the m best components, best first) and,
+by the model's kind, their ``top_distance`` or ``top_responsibility``: text separated by spaces, or
+``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the version of the model. A
+point that can't be read has code -1 and distance NaN; `reason` is the reason of the first such
+point of the entry. An entry that can't be read as a whole counts as one such point. Fields in
+``encode.labels`` are copied unchanged. If an earlier model of the same name has codes in the
+stream, codes of the later model also have the field ``model_id``, because the versions of both
+models have the same numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import redis
 from numpy.typing import NDArray
 
 from streamclust.arrays import Array
-from streamclust.errors import FormatError, ServerError
+from streamclust.errors import FormatError
 from streamclust.store.keys import CODE_FIELDS
-from streamclust.store.packed_codes import as_rows
-from streamclust.store.streams import LESS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from streamclust.models.quantize import Codes
-
-CodesCall: TypeAlias = tuple[Any, ...]
 
 NO_CODE = -1
 """The code of a point that can't be read."""
 
 _INTEGERS = np.dtype("<i4")
 _NUMBERS = np.dtype("<f4")
-
-# As their IDs rise, all after one that is new are new.
-WRITER = (
-    LESS
-    + """
-local function last_code(codes)
-  local found = redis.call('TYPE', codes).ok
-  if found == 'none' then return '0-0' end
-  if found ~= 'stream' then return nil, found end
-  return named(redis.call('XINFO', 'STREAM', codes))['last-generated-id']
-end
-local function first_id(rows) return rows[4 + tonumber(rows[2])] end
-local function write(codes, last, keep, rows)
-  local written, is_new, ids, i = 0, false, {}, 1
-  while i <= #rows do
-    local entries, width, row = tonumber(rows[i]), tonumber(rows[i + 1]), {}
-    for field = 1, width do row[2 * field] = rows[i + 1 + field] end
-    i = i + 3 + width
-    local last_place = 2 * width + 1
-    if rows[i - 1] ~= '0' then
-      row[last_place + 1], row[last_place + 2] = 'model_id', rows[i - 1]
-      last_place = last_place + 2
-    end
-    for _ = 1, entries do
-      row[1] = rows[i]
-      for field = 1, width do row[2 * field + 1] = rows[i + field] end
-      i = i + 1 + width
-      ids[#ids + 1] = row[1]
-      is_new = is_new or less(last, row[1])
-      if is_new and width > 0 then
-        written = written + 1
-        if i <= #rows then
-          redis.call('XADD', codes, unpack(row, 1, last_place))
-        else
-          redis.call('XADD', codes, 'MAXLEN', '~', keep, unpack(row, 1, last_place))
-        end
-      end
-    end
-  end
-  return written, ids
-end
-"""
-)
-"""For scripts: the newest ID that `:codes` has had, or nil and the key's type if it is no stream;
-and the writing of what `as_rows` has packed. The last one trims the stream."""
-
-WRITE_CODES = (
-    WRITER
-    + """
-local last, other = last_code(KEYS[1])
-if other then return other end
-local written = write(KEYS[1], last, ARGV[1], cmsgpack.unpack(ARGV[2]))
-return written
-"""
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +51,7 @@ class CodedEntry:
     entry_id : str
         The ID in both streams.
     version : int
-        Of the model that was used.
+        Version of the model.
     code : array of int32, shape (n,)
     distance : array of shape (n,)
     top : array of int32, shape (n, m), or None
@@ -119,9 +60,9 @@ class CodedEntry:
     reason : str or None
         Why a code is -1.
     labels : dict of bytes to bytes
-        What was repeated from the points' entry.
+        Fields that were copied from the points' entry.
     model_id : int
-        ID of the model, where an earlier one of the same name has codes in the stream; else 0.
+        Model ID, if an earlier model of the same name has codes in the stream; else 0.
     """
 
     entry_id: str
@@ -141,10 +82,10 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
     Parameters
     ----------
     codes : Codes
-        Of the entry's points; one point gives text, more give arrays.
+        Codes of the entry's points. One point is written as text, several as arrays.
     version : int
     values : str
-        The field of `codes.top_values`: ``top_distance`` or ``top_responsibility``.
+        Name of the field of `codes.top_values`: ``top_distance`` or ``top_responsibility``.
     reason : str or None
     """
     one = len(codes) == 1
@@ -159,11 +100,11 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
 
 
 def encode_points(codes: Codes, version: int) -> list[list[bytes]]:
-    """Return what `encode_fields` does for entries of one point each, without `top`."""
-    said = b"%d" % version
+    """Return the fields of `encode_fields` for entries of one point each, without `top`."""
+    text = b"%d" % version
     numbers, distances = codes.index.tolist(), codes.distance.tolist()
     return [
-        [b"code", b"%d" % number, b"distance", repr(distance).encode(), b"version", said]
+        [b"code", b"%d" % number, b"distance", repr(distance).encode(), b"version", text]
         for number, distance in zip(numbers, distances, strict=True)
     ]
 
@@ -181,12 +122,12 @@ def _raw_numbers(values: NDArray[Any]) -> bytes:
 
 
 def decode_fields(entry_id: str, fields: Mapping[bytes, bytes], where: str) -> CodedEntry:
-    """Return what `encode_fields` wrote.
+    """Return the codes in the fields of `encode_fields`.
 
     Raises
     ------
     FormatError
-        If the fields are something else; `where` (the key) is named.
+        If the fields aren't codes. The message names `where` (the key).
     """
     try:
         return _decoded(entry_id, fields)
@@ -221,56 +162,3 @@ def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool)
     kind = np.int32 if dtype == _INTEGERS else np.float64
     values = np.frombuffer(data, dtype) if raw else np.array(data.split(), kind)
     return values.astype(kind).reshape(shape)
-
-
-def codes_call(key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int) -> CodesCall:
-    """Return the arguments of the EVAL that `write_codes` sends, for a transaction."""
-    return (WRITE_CODES, 1, key, keep, as_rows(entries))
-
-
-def write_codes(
-    client: redis.Redis, key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int
-) -> int:
-    """Add entries under their IDs, all in one step; return how many were new.
-
-    Parameters
-    ----------
-    client : redis.Redis
-    key : str
-    entries : sequence of (ID, fields and values)
-        IDs rise. Those up to the newest that the stream has had are left out: they were written
-        before. So are those without fields.
-    keep : int
-        About how many entries the stream keeps.
-
-    Raises
-    ------
-    ServerError
-        If the key is of another type.
-    """
-    return how_many(client.eval(*codes_call(key, entries, keep)), key)
-
-
-def how_many(written: Any, key: str) -> int:
-    """Return how many entries a script has written to a key.
-
-    Raises
-    ------
-    ServerError
-        If it found another type there.
-    """
-    if isinstance(written, bytes):
-        raise ServerError(f"key {key} holds a {written.decode()}, expected a stream; move it")
-    return int(written)
-
-
-def last_code(client: redis.Redis, key: str) -> str:
-    """Return the ID of the newest codes ever written, ``0-0`` before the first."""
-    try:
-        info: Any = client.xinfo_stream(key)
-    except redis.ResponseError as error:
-        if "no such key" not in str(error):
-            raise
-        return "0-0"
-    last: bytes = info["last-generated-id"]
-    return last.decode()

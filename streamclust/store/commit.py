@@ -1,12 +1,13 @@
-"""The commit: state, position, version and refused points land together, or not at all.
+"""The commit: state, position, version and refused points are written together, or not at all.
 
-One Lua script, rather than MULTI/EXEC under WATCH: the server runs it alone and unbroken just the
-same, and it can look before it writes. All checks stand before the first write: the fencing
-token, the keys' types, and that the version and the dead letters' numbers are new to their streams
-(which remember the newest ID also when its entry is gone). A script that gets past them can't fail
-half-way, and the server refuses it as a whole when memory is short. The entries come first, so
-that a user who may not add them (the lease has shown that SET is permitted) changes nothing; a
-refit's proposal that is taken over goes before them for the same reason.
+The commit is one Lua script, not MULTI/EXEC under WATCH. The server runs the script as one
+transaction too, and the script can check before it writes. All checks come before the first write:
+the fencing token, the types of the keys, and that the version and the numbers of the dead letters
+are new to their streams (a stream remembers its newest ID after the entry is removed). After these
+checks the script can't fail halfway, and the server refuses the whole script when memory is short.
+The entries are written first, so that nothing changes if the user has no right to add them (the
+lease has shown that SET is permitted). The proposal of an accepted refit is removed before the
+entries for the same reason.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
+from streamclust.store.code_stream import WRITE_CODES
 from streamclust.store.codecs.common import show
-from streamclust.store.codes import WRITE_CODES
 from streamclust.store.dead import Dead, DeadPoint
 from streamclust.store.keys import VALUE_BYTES
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.store.codes import CodesCall
+    from streamclust.store.code_stream import CodesCall
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
 
@@ -78,7 +79,7 @@ if version ~= '0' then redis.call('PUBLISH', models, note) end
 return 'OK'
 """
 
-# Both scripts are the bodies of functions here, whose parameters stand for the scripts' own.
+# The two scripts become the bodies of functions. The parameters replace the scripts' KEYS and ARGV.
 _WITH_CODES = f"""
 local function commit(KEYS, ARGV)
 {_SCRIPT}
@@ -107,23 +108,23 @@ return answer
 """
 
 MOST_DEAD = 100_000
-"""Dead letters that one commit writes at most; a server takes about a million arguments."""
+"""Maximum number of dead letters per commit; a server accepts about a million arguments."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A point that could not be learned, as it is kept in `:dead`.
+    """A point that can't be learned, as it is stored in `:dead`.
 
     Parameters
     ----------
     stream : str
     entry_id : str
-        ID of the entry that it came in.
+        ID of the point's entry.
     index : int
-        Its place in the entry's block; -1 for the whole entry.
+        Place of the point in the entry's block; -1 for the whole entry.
     reason : str
     data : bytes
-        The offending bytes, cut.
+        Bytes of the point, cut.
     """
 
     stream: str
@@ -134,7 +135,7 @@ class DeadLetter:
 
 
 class DeadLetters(Dead[DeadLetter]):
-    """Dead letters of points whose entries are known by (stream, ID)."""
+    """Dead letters of points whose entries are named by (stream, ID)."""
 
     def _made(self, point: DeadPoint) -> DeadLetter:
         stream, entry_id = point.entry_id
@@ -143,7 +144,7 @@ class DeadLetters(Dead[DeadLetter]):
 
 @dataclass(frozen=True)
 class Commit:
-    """What lands together.
+    """The data that is written together.
 
     Parameters
     ----------
@@ -152,19 +153,19 @@ class Commit:
     state : bytes
         The checkpoint.
     model : Model or None
-        The version to publish with it, and
+        The version to publish.
     payload : bytes
-        its bytes.
+        The bytes of this version.
     dead : sequence of DeadLetter
-        Points refused since the last commit; only the newest that are to be kept are written.
+        Points refused since the last commit. Only the newest are written, up to the kept number.
     first_dead : int
         Number of the first of them.
     refit : str
-        ID of the proposed refit that is taken over, whose proposal goes.
+        ID of the accepted refit, whose proposal is removed.
     model_id : int
-        The model ID; see `Keys.id`. 0 leaves it out.
+        The model ID; see `Keys.id`. 0 writes none.
     codes : sequence of tuple
-        Codes to write in the same transaction; see `streamclust.store.codes.codes_call`.
+        Codes to write in the same transaction; see `streamclust.store.code_stream.codes_call`.
     """
 
     token: int
@@ -179,22 +180,22 @@ class Commit:
 
 
 def commit(
-    client: redis.Redis, keys: Keys, what: Commit, *, keep: int = 100, keep_dead: int = 10_000
+    client: redis.Redis, keys: Keys, contents: Commit, *, keep: int = 100, keep_dead: int = 10_000
 ) -> None:
-    """Write `what` in one transaction.
+    """Write `contents` in one transaction.
 
     Raises
     ------
     LeaseLostError
-        If another worker has taken a newer token; nothing was written.
+        If another worker has a newer token; nothing was written.
     ServerError
-        If a key is of another type, or holds newer versions than the state knows, or the state is
-        larger than a value may be; nothing was written.
+        If a key has another type or newer versions than the state, or if the state is larger than
+        the maximum size of a value; nothing was written.
     """
-    _check_size(what)
-    version = 0 if what.model is None else what.model.version
-    note = "" if what.model is None else _announcement(what.model, what.model_id)
-    dead = what.dead[-min(keep_dead, MOST_DEAD) :]
+    _check_size(contents)
+    version = 0 if contents.model is None else contents.model.version
+    note = "" if contents.model is None else _announcement(contents.model, contents.model_id)
+    dead = contents.dead[-min(keep_dead, MOST_DEAD) :]
     letters = (
         part
         for letter in dead
@@ -203,19 +204,19 @@ def commit(
     passing("committing")
     answer = _evaluated(
         client,
-        what.codes,
+        contents.codes,
         (keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id),
-        what.token,
-        what.state,
+        contents.token,
+        contents.state,
         version,
-        what.payload,
+        contents.payload,
         int(time.time() * 1000),
         keep,
         note,
-        what.first_dead + len(what.dead) - len(dead),
+        contents.first_dead + len(contents.dead) - len(dead),
         keep_dead,
-        what.refit,
-        what.model_id,
+        contents.refit,
+        contents.model_id,
         *letters,
     )
     _check(answer.decode(errors="backslashreplace"))
@@ -229,7 +230,7 @@ def _announcement(model: Model, model_id: int) -> str:
 def _evaluated(
     client: redis.Redis, codes: Sequence[CodesCall], keys: Sequence[str], *arguments: Any
 ) -> bytes:
-    """Run the script; if there are codes, within one that writes them too."""
+    """Run the script; with codes, run the script that also writes the codes."""
     if not codes:
         alone: Any = client.eval(_SCRIPT, len(keys), *keys, *arguments)
         return bytes(alone)
@@ -246,23 +247,24 @@ def _check(answer: str) -> None:
     if verdict == "OK":
         return
     if verdict == "FENCED":
-        if detail == "false":  # there is no token any more
+        if detail == "false":  # the token was deleted
             raise LeaseLostError("the model's keys were deleted; wrote nothing")
         newest = detail if detail.isdecimal() else show(detail)
         raise LeaseLostError(f"another worker took the model over (token {newest}); wrote nothing")
     key, _, found = detail.rpartition(" ")
     if verdict == "TYPE":
-        raise ServerError(f"key {key} holds a {found}, not what streamclust keeps there; move it")
+        raise ServerError(
+            f"key {key} holds a {found}, not the type that streamclust stores there; move it"
+        )
     raise ServerError(
-        f"{key} has had an entry {found}-0 already, which the state knows nothing of: was the "
-        "state deleted or restored from a backup? Move the key away, or restore the state of its "
-        "time"
+        f"{key} already had an entry {found}-0, which is newer than the state: was the state "
+        "deleted or restored from a backup? Move the key, or restore the state of the same time"
     )
 
 
-def _check_size(what: Commit) -> None:
-    """Refuse what the server would answer by closing the connection, again and again."""
-    size = max(len(what.state), len(what.payload))
+def _check_size(contents: Commit) -> None:
+    """Refuse a value for which the server would close the connection at each retry."""
+    size = max(len(contents.state), len(contents.payload))
     if size > VALUE_BYTES:
         raise ServerError(
             f"the model's state has {size >> 20} MB, and one value of the server holds "

@@ -1,7 +1,7 @@
-"""The way to a server: the user's own (Redis or Valkey), or the embedded one.
+"""Connections to a server: the user's own server (Redis or Valkey), or the embedded one.
 
-What goes wrong at the server becomes an error of ``streamclust.errors`` here: one line that says
-what to do, and never a secret.
+Errors of the server become errors of ``streamclust.errors``. Their text is one line that says what
+to do, and never contains a secret.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from streamclust.errors import (
 )
 from streamclust.store import wire
 from streamclust.store.address import EMBEDDED, Address, Endpoint, read_address
-from streamclust.store.bounded import bound_replies
 from streamclust.store.cluster import ClusterClient
 from streamclust.store.embedded import EmbeddedServer
 from streamclust.store.faults import answered, passes
-from streamclust.store.framing import frame_replies
 from streamclust.store.history import History, HistoryChangedError
+from streamclust.store.limits import limit_replies
+from streamclust.store.parser import parse_streams
 from streamclust.store.read_size import UnreadableError
+from streamclust.store.redis_parser import check_redis
 from streamclust.store.wrong_type import is_wrong_type, with_key
 from streamclust.system_limits import explained, is_out_of_files
 
@@ -46,13 +47,13 @@ __all__ = ["EMBEDDED", "Address", "Server", "open_server", "translate", "transla
 
 
 class NotRevivedError(redis.ConnectionError):
-    """Raised when the embedded server is gone and can't be started again."""
+    """Raised when the embedded server has stopped and can't be started again."""
 
 
 class EmbeddedConnection(redis.Connection):
-    """A connection to the embedded server, which is started again if nothing listens there.
+    """A connection to the embedded server, which is started again if it doesn't run.
 
-    Where it listens is looked up for each connection: it may be another port by then.
+    The address of the server is looked up for each connection, because its port can change.
     """
 
     def __init__(self, *, embedded: EmbeddedServer, **options: Any) -> None:
@@ -61,14 +62,14 @@ class EmbeddedConnection(redis.Connection):
         self._look_up()
 
     def _look_up(self) -> bool:
-        """Take the server's address; say whether it is another one."""
+        """Set the server's address; return whether it has changed."""
         before = (self.host, self.port, self.password)
         self.host, self.port = self._embedded.host, self._embedded.port
         self.password = self._embedded.password
         return before != (self.host, self.port, self.password)
 
     def connect(self) -> None:
-        """Connect; after a fault once more, when the server was looked after."""
+        """Connect. After an error, make sure that the server runs, and connect once more."""
         self._look_up()
         try:
             super().connect()  # type: ignore[no-untyped-call]
@@ -82,21 +83,24 @@ class EmbeddedConnection(redis.Connection):
             except ServerError as error:
                 raise NotRevivedError(str(error)) from error
             if not self._look_up() and isinstance(fault, redis.TimeoutError):
-                raise  # it hangs, and it would again
+                raise  # the server hangs
             super().connect()  # type: ignore[no-untyped-call]
 
 
 _SENTINEL_TIMEOUT = 2.0
-"""Seconds that a sentinel may take to answer; then the next one is asked."""
+"""Seconds to wait for one sentinel before the next sentinel is asked."""
+
+_RAW_COMMANDS = ("XREAD", "XREADGROUP", "XRANGE", "XREVRANGE", "XPENDING", "XAUTOCLAIM")
+"""Commands whose replies a raw client returns as the server sends them."""
 
 
 class Server:
-    """A server to work with; a context manager that closes its clients and leaves the server.
+    """A server. As a context manager, it closes its clients and leaves the embedded server.
 
     Attributes
     ----------
     label : str
-        The server's name for people and logs; never with a password.
+        Name of the server for messages and logs, without a password.
     """
 
     def __init__(
@@ -112,16 +116,15 @@ class Server:
         self._clients: WeakSet[redis.Redis] = WeakSet()
 
     def session(self) -> Server:
-        """Return the server as it is now, to be closed by a `with`.
+        """Return a session: a server whose clients all use the same data. Close it by a `with`.
 
-        All clients of it work on the same data. When the server is restarted, or another becomes
-        the primary, a connection that would have to be made again is a lost one
-        (``HistoryChangedError``), and a new session is to be begun.
+        When the server is restarted, or has another primary, each new connection raises
+        ``HistoryChangedError``. Then the caller must start a new session.
 
         Raises
         ------
         redis.RedisError
-            If no sentinel knows a living primary.
+            If no sentinel knows a running primary.
         """
         endpoint = self._endpoint
         if endpoint.kind == "sentinel":
@@ -133,30 +136,40 @@ class Server:
             endpoint = replace(endpoint, kind="server", options=options)
         return Server(endpoint, history=History(of_cluster=endpoint.kind == "cluster"))
 
-    def client(
-        self, *, timeout: float = 10.0, max_reply: int | None = None, packed: bool = False
-    ) -> redis.Redis:
-        """Make a client with connections of its own; threads may share it.
+    def client(self, *, timeout: float = 10.0) -> redis.Redis:
+        """Return a new client, with its own connections. Threads may share the client.
 
-        A blocking command must ask for less than ``timeout`` seconds. Nothing is sent twice: who
-        calls decides what may be repeated. A client of a cluster looks for its nodes at once, and
-        may raise what a command would. A reply of more than ``max_reply`` bytes is given up with
-        a ``ReplyTooLargeError``. With ``packed`` too, replies of XREAD and XREADGROUP are lists of
-        streams with `Packed` entries, where native code is there to make them.
+        A blocking command must block for less than ``timeout`` seconds. The client never retries
+        a command; the caller decides which commands are safe to repeat. A client of a cluster
+        connects at once, and can raise the same errors as a command.
         """
+        return self._open_client(timeout, None)
+
+    def raw_client(self, max_reply: int | None = None, *, timeout: float = 10.0) -> redis.Redis:
+        """Return a new client that returns the raw replies of stream commands.
+
+        The IDs, fields and values of XREAD, XREADGROUP, XRANGE, XREVRANGE, XPENDING and XAUTOCLAIM
+        stay bytes in lists. With ``max_reply``, a reply of more bytes raises a
+        ``ReplyTooLargeError``, and the entries of XREAD and XREADGROUP are `Packed` where native
+        code is available.
+        """
+        client = self._open_client(timeout, max_reply)
+        for command in _RAW_COMMANDS:
+            client.set_response_callback(command, lambda reply, **_: reply)
+        return client
+
+    def _open_client(self, timeout: float, max_reply: int | None) -> redis.Redis:
         options = {
             **self._endpoint.options,
-            "protocol": 2,  # the one that all servers and versions of redis-py speak alike
+            "protocol": 2,  # all servers and versions of redis-py support it
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "client_name": "streamclust",
         }
         if self._history is not None or max_reply is not None:
-            options["redis_connect_func"] = partial(
-                self._greet, max_reply, packed and wire.available()
-            )
+            options["redis_connect_func"] = partial(self._greet, max_reply)
         if self._endpoint.kind == "cluster":
-            # It has the commands that are used here, though not the class.
+            # It has the same commands, but isn't a subclass.
             client = cast("redis.Redis", self._cluster(options))
         else:
             options["retry"] = Retry(NoBackoff(), 0)
@@ -171,17 +184,17 @@ class Server:
         options.pop("connection_class", None)
         return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
-    def _greet(self, max_reply: int | None, packed: bool, connection: Any) -> None:
-        """Begin a connection: log in, and see that it leads to the session's data."""
-        if self._endpoint.kind != "cluster":  # whose client does that itself
+    def _greet(self, max_reply: int | None, connection: Any) -> None:
+        """Log in on a new connection, check the server's data, and limit the replies."""
+        if self._endpoint.kind != "cluster":  # a cluster's client does this itself
             connection.on_connect()
         if self._history is not None:
             self._history.check(connection)
         if max_reply is not None:
-            (frame_replies if packed else bound_replies)(connection, max_reply)
+            (parse_streams if wire.available() else limit_replies)(connection, max_reply)
 
     def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
-        """Return connections that ask the sentinels for the primary whenever they are made."""
+        """Return a pool whose new connections ask the sentinels for the primary."""
         options.pop("connection_class", None)
         sentinel = self._sentinels()
         self._clients.update(sentinel.sentinels)
@@ -203,7 +216,7 @@ class Server:
         )
 
     def close(self) -> None:
-        """Close all clients and leave the embedded server. Closing twice is harmless."""
+        """Close all clients and leave the embedded server. A second call does nothing."""
         for client in list(self._clients):
             client.close()
         if self._embedded is not None:
@@ -222,7 +235,7 @@ class Server:
 
 
 class _Client(redis.Redis):
-    """A client whose errors of type WRONGTYPE name the key."""
+    """A client whose WRONGTYPE errors name the key."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
@@ -234,17 +247,17 @@ class _Client(redis.Redis):
 
 
 def open_server(address: Address) -> Server:
-    """Start or share the embedded server, or find the user's own with one PING.
+    """Start or share the embedded server, or check the user's own server with a PING.
 
-    A server that answers, but can't work now (it is busy with a script, loads its data, has lost
-    its primary), is found too.
+    A server that answers with a passing error is accepted too: it runs a script, loads its data,
+    or has lost its primary.
 
     Raises
     ------
     ConfigError
-        If the address can't be used.
+        If the address is invalid.
     ServerError
-        If the server refuses, or can't be reached (``ServerUnreachableError``).
+        If the server refuses the connection, or can't be reached (``ServerUnreachableError``).
     """
     server = find_server(address)
     try:
@@ -257,15 +270,16 @@ def open_server(address: Address) -> Server:
 
 
 def find_server(address: Address) -> Server:
-    """Start or share the embedded server, or take the user's own as it is, without a connection.
+    """Start or share the embedded server, or return the user's own server without a check.
 
     Raises
     ------
     ConfigError
-        If the address can't be used.
+        If the address is invalid.
     ServerError
-        If the embedded server can't be started.
+        If the embedded server can't be started, or the installed redis-py isn't supported.
     """
+    check_redis()
     if address.url == EMBEDDED:
         return _open_embedded(address.data_dir)
     return Server(read_address(address))
@@ -279,7 +293,7 @@ def _open_embedded(data_dir: Path) -> Server:
 
 @contextmanager
 def translate(label: str) -> Iterator[None]:
-    """Turn what redis-py raises inside into an error of streamclust."""
+    """Replace errors of redis-py in the block by errors of streamclust."""
     try:
         yield
     except redis.RedisError as error:
@@ -287,7 +301,7 @@ def translate(label: str) -> Iterator[None]:
 
 
 def translated(error: redis.RedisError, label: str) -> StreamclustError:
-    """Say in one line what went wrong at the server called ``label``, and what to do."""
+    """Return the error of streamclust: one line with the server, the reason and what to do."""
     reason = _reason(error)
     if is_out_of_files(error):
         return ServerUnreachableError(f"can't connect to {label}: {explained(error)}")
@@ -297,13 +311,13 @@ def translated(error: redis.RedisError, label: str) -> StreamclustError:
     return ServerError(f"{label} answered: {reason}")
 
 
-# The first row that fits is taken: the class of the error, and words in its text.
+# The first matching row is used: the class of the error, and words in its text.
 _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], ...] = (
     (
         redis.AuthenticationError,
         "",
         ServerError,
-        "{label} refused the login: {reason}; mend redis.username and redis.password "
+        "{label} refused the login: {reason}; check redis.username and redis.password "
         "(in the environment: STREAMCLUST_REDIS__USERNAME, STREAMCLUST_REDIS__PASSWORD)",
     ),
     (
@@ -325,7 +339,7 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         redis.ResponseError,
         "MISCONF",
         ServerError,
-        "{label} can't save its data, and so takes no writes: {reason}; free space on the disk of "
+        "{label} can't save its data, so it accepts no writes: {reason}; free space on the disk of "
         "its data folder, or see the server's own log",
     ),
     (
@@ -340,13 +354,13 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         redis.BusyLoadingError,
         "",
         ServerUnreachableError,
-        "{label} still loads its data; try again when it has",
+        "{label} is still loading its data; try again later",
     ),
     (
         MasterNotFoundError,
         "AuthenticationError",
         ServerError,
-        "a sentinel of {label} refused the login; mend redis.sentinel_username and "
+        "a sentinel of {label} refused the login; check redis.sentinel_username and "
         "redis.sentinel_password (in the environment: STREAMCLUST_REDIS__SENTINEL_USERNAME, "
         "STREAMCLUST_REDIS__SENTINEL_PASSWORD)",
     ),
@@ -354,14 +368,14 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         MasterNotFoundError,
         " : ",
         ServerUnreachableError,
-        "can't reach {label}: not all of its sentinels answer, and none that does knows a living "
+        "can't reach {label}: not all of its sentinels answer, and the others know no running "
         "primary; are they running, and are redis.url and its options right?",
     ),
     (
         MasterNotFoundError,
         "",
         ServerUnreachableError,
-        "can't reach {label}: its sentinels know no living primary of that name; "
+        "can't reach {label}: its sentinels know no running primary of this name; "
         "is redis.url right?",
     ),
     (
@@ -380,14 +394,14 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         redis.ConnectionError,
         "max number of clients",
         ServerUnreachableError,
-        "{label} takes no more connections: {reason}; raise its maxclients",
+        "{label} accepts no more connections: {reason}; raise its maxclients",
     ),
     (
         redis.ConnectionError,
         "[SSL",
         ServerUnreachableError,
         "can't speak TLS with {label}: {reason}; "
-        "mend the scheme and the ssl_… options of redis.url",
+        "check the scheme and the ssl_… options of redis.url",
     ),
     (
         redis.ConnectionError,
@@ -405,13 +419,13 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
         redis.ResponseError,
         "maxmemory",
         ServerError,
-        "{label} is out of memory: raise its maxmemory, or trim what it holds",
+        "{label} is out of memory: raise its maxmemory, or remove data",
     ),
     (
         redis.ResponseError,
         "read only",
         ServerError,
-        "{label} is a replica, which takes no writes: name the primary in redis.url",
+        "{label} is a replica, which accepts no writes: name the primary in redis.url",
     ),
     (
         redis.ResponseError,
@@ -424,7 +438,7 @@ _TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], .
 
 
 def _reason(error: redis.RedisError) -> str:
-    """Return the system's or the server's own words, without the command that they answer."""
+    """Return the text of the system or the server, without the command."""
     cause = error.__context__
     if isinstance(error, redis.TimeoutError):
         return "no answer in time"

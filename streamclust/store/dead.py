@@ -1,4 +1,4 @@
-"""Points that could not be learned: all are counted, objects are made when they are looked at."""
+"""Points that can't be learned. All are counted; objects are made when they are accessed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ EXCERPT_BYTES = 1024
 Made = TypeVar("Made")
 
 Explain: TypeAlias = Callable[[NDArray[np.int64]], Iterable[tuple[str, bytes]]]
-"""Returns reason and excerpt of the bad points at these places of an entry."""
+"""Returns the reason and an excerpt of the bad points at these places of an entry."""
 
 
 @dataclass(frozen=True)
 class DeadPoint:
-    """A point, or an entry, that could not be learned.
+    """A point, or an entry, that can't be learned.
 
     Parameters
     ----------
     entry_id
-        The entry that held it, as the caller named it.
+        The entry, as the caller named it.
     index
-        Its place in the entry; -1 when the entry as a whole made no sense.
+        Place of the point in the entry; -1 for the whole entry.
     reason
-        What is wrong with it.
+        Why the point can't be learned.
     data
-        The offending bytes or text, cut at 1 KiB.
+        Bytes or text of the point, cut at 1 KiB.
     """
 
     entry_id: Any
@@ -44,7 +44,7 @@ class DeadPoint:
 
 @dataclass(frozen=True, eq=False)
 class DeadBlock:
-    """Bad points of one entry, which may be millions: only their places are stored.
+    """Bad points of one entry. Only their places are stored, since there can be millions.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class DeadBlock:
     explain : callable
         See `Explain`.
     nbytes : int
-        Bytes that `explain` keeps in memory.
+        Number of bytes that `explain` holds in memory.
     """
 
     entry_id: Any
@@ -64,14 +64,14 @@ class DeadBlock:
     nbytes: int
 
     def points(self) -> Iterator[DeadPoint]:
-        """Yield an object for each."""
+        """Yield the points as objects."""
         pairs = zip(self.index.tolist(), self.explain(self.index), strict=True)
         for index, (reason, data) in pairs:
             yield DeadPoint(self.entry_id, index, reason, data[:EXCERPT_BYTES])
 
 
 class Dead(Sequence[Made], ABC):
-    """A sequence of what is made of dead points, in the order of the stream.
+    """A sequence of objects made from dead points, in the order of the stream.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Dead(Sequence[Made], ABC):
 
     @abstractmethod
     def _made(self, point: DeadPoint) -> Made:
-        """Return what a point is made into."""
+        """Return the object for a point."""
 
     def __len__(self) -> int:
         return self._stops[-1] if self._stops else 0
@@ -114,7 +114,7 @@ class Dead(Sequence[Made], ABC):
                 yield part
 
     def newest(self, n: int) -> Self:
-        """Return the last `n`, or all if they are fewer."""
+        """Return the last `n` points, or all if there are fewer."""
         return self[max(len(self) - n, 0) :]
 
     def __iter__(self) -> Iterator[Made]:
@@ -134,17 +134,17 @@ class Dead(Sequence[Made], ABC):
 
 
 class DeadPoints(Dead[DeadPoint]):
-    """Dead points of entries that the caller names."""
+    """Dead points whose entries are named by the caller."""
 
     def _made(self, point: DeadPoint) -> DeadPoint:
         return point
 
     def shifted(self, start: int) -> DeadPoints:
-        """Return them with `start` added to the numbers that their entries are known by."""
+        """Return the points with `start` added to the places of their entries."""
         return DeadPoints(replace(part, entry_id=part.entry_id + start) for part in self.parts)
 
     def per_entry(self, n: int) -> NDArray[np.int64]:
-        """Return how many each of `n` entries has, which are known by their numbers."""
+        """Return the number of dead points of each of `n` entries, named by their places."""
         counts = np.zeros(n, np.int64)
         if not self.parts:
             return counts
@@ -155,7 +155,7 @@ class DeadPoints(Dead[DeadPoint]):
         return counts
 
     def places(self) -> NDArray[np.int64]:
-        """Return the place of each in its entry, 0 for a whole entry."""
+        """Return the place of each point in its entry, 0 for a whole entry."""
         parts = (
             part.index if isinstance(part, DeadBlock) else [max(part.index, 0)]
             for part in self.parts

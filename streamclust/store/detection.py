@@ -1,4 +1,4 @@
-"""From a first entry, and what the config says, to the layout of every entry."""
+"""Detects the layout of all entries from a first entry and the configuration."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from streamclust.store.layout import (
 )
 from streamclust.text import has_control
 
-MEND = "set points.format"
+_ACTION = "set points.format"
 
 
 def guess_layout(flat: Flat, spec: PointsFormat) -> Layout:
-    """Return the layout that an entry shows; whether it holds a good point is another matter."""
+    """Return the layout of an entry, without a check of its values."""
     if not flat:
         raise DataError("empty entry")
     found, field = (spec.format, spec.field) if spec.format != "auto" else _guess(flat, spec)
@@ -53,11 +53,11 @@ def _without_weight(flat: Flat, spec: PointsFormat) -> dict[bytes, bytes]:
 
 
 def _refuse_ambiguous(values: dict[bytes, bytes]) -> tuple[EntryFormat, None]:
-    """Return named fields, unless four or eight digits could as well be a raw number."""
+    """Return named fields; refuse a value that can be both text and a raw number."""
     for raw in RAW_DTYPE:
         key = DEFAULT_FIELD[raw].encode()
         if set(values) - {DIMENSION_FIELD.encode()} == {key}:
-            raise DataError(f"{show(values[key])} could be text or {raw}; {MEND}")
+            raise DataError(f"{show(values[key])} could be text or {raw}; {_ACTION}")
     return "fields", None
 
 
@@ -71,7 +71,7 @@ def _guess_from_names(values: dict[bytes, bytes]) -> tuple[EntryFormat, str | No
     key = next(key for key, value in values.items() if not fields.is_number(value))
     raise DataError(
         f"cannot tell the format: {show(key)} holds {show(values[key])}, not a number"
-        f"{number_hint(values[key])}; {MEND}, or points.features to choose fields"
+        f"{number_hint(values[key])}; {_ACTION}, or points.features to choose fields"
     )
 
 
@@ -79,12 +79,13 @@ def _guess_from_value(value: bytes, field: str) -> tuple[EntryFormat, str]:
     if value.lstrip()[:1] in (b"[", b"{"):
         return "json", field
     raise DataError(
-        f"cannot tell the format of field {field!r} from {show(value)}{number_hint(value)}; {MEND}"
+        f"cannot tell the format of field {field!r} from {show(value)}{number_hint(value)}; "
+        f"{_ACTION}"
     )
 
 
 def name_of(key: bytes) -> str:
-    """Return the name of a field as text that may be the name of a feature."""
+    """Return the name of a field as text, if it is allowed as the name of a feature."""
     try:
         name = key.decode()
     except UnicodeDecodeError:
@@ -123,7 +124,7 @@ def _raw_layout(found: EntryFormat) -> Callable[[Flat, PointsFormat], Layout]:
 
 
 def _raw_length(flat: Flat, found: EntryFormat, spec: PointsFormat) -> int:
-    """Return D from the companion field; without one the block is one point."""
+    """Return D from the companion field; without this field the block is one point."""
     if DIMENSION_FIELD.encode() not in flat[::2]:
         value = one_value(flat, (spec.field or DEFAULT_FIELD[found]).encode())
         return -(-len(value) // RAW_DTYPE[found].itemsize) or 1

@@ -1,6 +1,6 @@
-"""The embedded server: one real Valkey for a data folder, shared by all commands that use it.
+"""The embedded server: one Valkey server per data folder, shared by all commands that use it.
 
-How it comes, stays and goes is told in ``streamclust.store.supervisor``.
+``streamclust.store.supervisor`` describes how the server is started and stopped.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from streamclust.store.supervisor import (
 
 
 class EmbeddedServer:
-    """One user's share of a data folder's server; a context manager.
+    """One user of a data folder's server; a context manager.
 
-    The share ends with the process, however that ends. A forked child has the same share: the
-    server runs until both have left.
+    The use ends with the process at the latest. A forked child process is part of the same use: the
+    server runs until both have ended.
 
     Attributes
     ----------
     data_dir : Path
         The folder, as an absolute path.
     host, port, password
-        Where the server listens and what it asks for.
+        Address and password of the server.
     """
 
     def __init__(self, data_dir: Path, endpoint: Endpoint, users: int) -> None:
@@ -59,12 +59,12 @@ class EmbeddedServer:
 
     @classmethod
     def acquire(cls, data_dir: Path) -> Self:
-        """Share the folder's server; start it if it doesn't run.
+        """Use the folder's server; start it if it doesn't run.
 
         Raises
         ------
         ConfigError
-            If the folder can't be made or written.
+            If the folder can't be created or written.
         ServerError
             If the server doesn't start.
         """
@@ -78,16 +78,15 @@ class EmbeddedServer:
             raise
 
     def revive(self) -> None:
-        """See that the server runs, and where, after a connection to it was refused.
+        """Make sure that the server runs, after a connection was refused; update its address.
 
-        The supervisor starts a server again that died. Where both were killed, the first of their
-        users that notices starts a new supervisor; the server has another port if that of before
-        was taken meanwhile.
+        The supervisor restarts a server that died. If both were killed, the first user that notices
+        starts a new supervisor. The server gets another port if its port is in use by then.
 
         Raises
         ------
         ServerError
-            If it can't be started.
+            If the server can't be started.
         """
         with self._reviving:
             if self._users is None:  # this user has left
@@ -106,7 +105,7 @@ class EmbeddedServer:
                 )
 
     def close(self) -> None:
-        """Leave the server, which stops when no user is left. Closing twice is harmless."""
+        """End the use. The server stops without users. A second call does nothing."""
         users, self._users = self._users, None
         if users is None:
             return
@@ -127,7 +126,7 @@ class EmbeddedServer:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_MEND_FULL = "free space on that disk, or set redis.data_dir to a folder on another one"
+_FREE_SPACE = "free space on that disk, or set redis.data_dir to a folder on another one"
 _PROBE_BYTES = 1 << 16
 
 
@@ -137,16 +136,18 @@ def _enter(data_dir: Path) -> tuple[Path, int]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder, open_lock(folder / USERS_LOCK)
     except OSError as error:
-        mend = _MEND_FULL if error.errno in _FULL else "name a folder that can be made and written"
+        action = (
+            _FREE_SPACE if error.errno in _FULL else "name a folder that can be created and written"
+        )
         raise ConfigError(
-            f"redis.data_dir: can't use {str(data_dir)!r} ({error.strerror}); {mend}"
+            f"redis.data_dir: can't use {str(data_dir)!r} ({error.strerror}); {action}"
         ) from error
 
 
 def _same_lock(path: Path, users: int) -> int:
-    """Return the lock of the file at `path`: the one that is held, if that is still the same file.
+    """Return the lock of the file at `path`: the held lock if the file is still the same.
 
-    Else the folder was deleted and made anew, and other users would not see this one.
+    If the folder was deleted and created again, other users see only a lock on the new file.
     """
     found = open_lock(path)
     if os.path.samestat(os.fstat(found), os.fstat(users)):
@@ -171,7 +172,7 @@ def _running(folder: Path) -> Endpoint:
 def _ensure_supervisor(folder: Path) -> None:
     if _is_supervised(folder):
         return
-    starter = subprocess.run(  # noqa: S603 -- a module of ours and a path
+    starter = subprocess.run(  # noqa: S603 -- an own module and a path
         [sys.executable, "-m", "streamclust.store.supervisor", str(folder)],
         cwd=Path(__file__).parents[2],
         stdin=subprocess.DEVNULL,
@@ -195,11 +196,11 @@ def _is_supervised(folder: Path) -> bool:
 
 def _failure(folder: Path, reason: str) -> ServerError:
     fault = _write_fault(folder)
-    if fault:  # then neither the server nor its log could say what the matter was
-        mend = _MEND_FULL if fault.errno in _FULL else "make the folder writable"
+    if fault:  # the server couldn't write its log either
+        action = _FREE_SPACE if fault.errno in _FULL else "make the folder writable"
         return ServerError(
             f"can't start the embedded server in {folder}: nothing can be written there "
-            f"({_reason(fault)}); {mend}"
+            f"({_reason(fault)}); {action}"
         )
     return ServerError(
         f"can't start the embedded server in {folder}: {reason}; "
@@ -208,12 +209,14 @@ def _failure(folder: Path, reason: str) -> ServerError:
 
 
 def _write_fault(folder: Path) -> OSError | None:
-    """Return what prevents that a little is written to the folder, if anything does."""
+    """Return the error of writing a small file to the folder; None if there is none."""
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             written = file.write(bytes(_PROBE_BYTES))
             if written < _PROBE_BYTES:
-                file.write(bytes(_PROBE_BYTES - written))  # raises what cut the first short
+                file.write(
+                    bytes(_PROBE_BYTES - written)
+                )  # raises the error that cut the first write
             os.fsync(file.fileno())
     except OSError as error:
         return error

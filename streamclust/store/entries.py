@@ -1,17 +1,14 @@
-"""Entries of streams in columns: a read brings thousands, and an object for each would cost."""
+"""Entries of several streams in columns, since one object per entry would be slow."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.store.packed import Packed
-from streamclust.store.points import decode_flats
-from streamclust.store.streams import order
+from streamclust.store import raw_entries
+from streamclust.store.raw_entries import NO_ENTRIES, as_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,54 +17,48 @@ if TYPE_CHECKING:
 
     from streamclust.store.gaps import Gap
     from streamclust.store.layout import Layout
+    from streamclust.store.point_buffer import PointBuffer
     from streamclust.store.points import Decoded
-    from streamclust.store.tray import Tray
-
-Found = Packed | list[tuple[bytes, list[bytes]]]
-"""Entries of one stream as a reply has them: packed, or as hiredis makes them."""
-
-
-_WEIGHED = 128
-"""Entries of a reply, at most, whose sizes tell those of all."""
+    from streamclust.store.raw_entries import Entry, RawEntries
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Entries in an order; all columns have one length.
+    """Entries in a given order. All columns have the same length.
 
     Parameters
     ----------
     names : tuple of str
-        Streams.
+        Names of the streams.
     streams : array of shape (n,)
-        Which of these each is from.
-    ids : array of shape (n, 2)
-        Both parts of each ID.
-    bodies : Packed, or array of list of bytes, of shape (n,)
-        Fields and values in turn.
-    read : array of shape (n,)
-        How many entries the stream ever had up to each; -1 where that isn't known.
+        Index, in `names`, of each entry's stream.
+    id_parts : array of shape (n, 2)
+        Both numbers of each ID.
+    bodies : RawEntries
+        Fields and values.
+    entries_added : array of shape (n,)
+        Number of entries that the stream ever had up to each entry; -1 if unknown.
     gaps : tuple of (int, Gap)
-        What is missing, and before which entry.
+        Gaps, each with the place of the entry that follows it.
     """
 
     names: tuple[str, ...]
     streams: NDArray[np.intp]
-    ids: NDArray[np.uint64]
-    bodies: Packed | NDArray[np.object_]
-    read: NDArray[np.int64]
+    id_parts: NDArray[np.uint64]
+    bodies: RawEntries
+    entries_added: NDArray[np.int64]
     gaps: tuple[tuple[int, Gap], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.id_parts)
 
     def __getitem__(self, part: slice | NDArray[np.intp]) -> Entries:
         return Entries(
             self.names,
             self.streams[part],
-            self.ids[part],
+            self.id_parts[part],
             self.bodies[part],
-            self.read[part],
+            self.entries_added[part],
             self._gaps_in(part) if self.gaps else (),
         )
 
@@ -77,20 +68,20 @@ class Entries:
 
     def id_of(self, place: int) -> str:
         """Return an entry's ID as text."""
-        milliseconds, sequence = map(int, self.ids[place])
+        milliseconds, sequence = map(int, self.id_parts[place])
         return f"{milliseconds}-{sequence}"
 
     def stream_of(self, place: int) -> str:
-        """Return the stream that an entry is from."""
+        """Return the name of an entry's stream."""
         return self.names[int(self.streams[place])]
 
-    def read_up_to(self, place: int) -> int | None:
-        """Return how many entries the stream ever had up to an entry, if that is known."""
-        read = int(self.read[place])
-        return None if read < 0 else read
+    def entries_added_up_to(self, place: int) -> int | None:
+        """Return the number of entries that the stream ever had up to an entry, if known."""
+        added = int(self.entries_added[place])
+        return None if added < 0 else added
 
     def last_of_each(self) -> Iterable[tuple[str, int]]:
-        """Return each stream that is there with the place of its last entry."""
+        """Return each stream that has entries, with the place of its last entry."""
         if len(self.names) == 1:
             return [(self.names[0], len(self) - 1)] if len(self) else []
         numbers, places = np.unique(self.streams[::-1], return_index=True)
@@ -98,27 +89,19 @@ class Entries:
         return [(self.names[number], place) for number, place in pairs]
 
     def numbered(self) -> Iterator[tuple[int, list[bytes]]]:
-        """Return place, and fields and values, of each entry, made when it is looked at."""
-        bodies: Iterable[Any] = self.bodies
-        if isinstance(self.bodies, Packed):
-            bodies = (flat for _, flat in self.bodies)
-        return enumerate(bodies)
+        """Return an iterator over the place, and the fields and values, of each entry."""
+        return enumerate(flat for _, flat in self.bodies)
 
     def decode(self, layout: Layout) -> Decoded:
-        """Return the points of the entries, which are known by their places."""
-        if isinstance(self.bodies, Packed):
-            return self.bodies.decode(layout)
-        return decode_flats(self.bodies.tolist(), layout)
+        """Return the points; bad points are named by the places of their entries."""
+        return self.bodies.decode(layout)
 
     def pieces(
-        self, layout: Layout, tray: Callable[[], Tray | None]
+        self, layout: Layout, buffer: Callable[[], PointBuffer | None]
     ) -> Iterator[tuple[Entries, Decoded]]:
-        """Yield the next entries and their points, which may lie where `tray` says."""
-        if not isinstance(self.bodies, Packed):
-            yield self, self.decode(layout)
-            return
+        """Yield entries and their points, piece by piece; see `RawEntries.pieces`."""
         start = 0
-        for piece in self.bodies.pieces(layout, tray):
+        for piece in self.bodies.pieces(layout, buffer):
             stop = start + len(piece.counts)
             yield self[start:stop], piece
             start = stop
@@ -126,20 +109,20 @@ class Entries:
     def order(self) -> NDArray[np.intp]:
         """Return the places of the entries in the order of their IDs, then streams."""
         ranks = np.argsort(np.argsort(np.array(self.names)))
-        return np.lexsort((ranks[self.streams], self.ids[:, 1], self.ids[:, 0]))
+        return np.lexsort((ranks[self.streams], self.id_parts[:, 1], self.id_parts[:, 0]))
 
 
 NOTHING = Entries(
     (),
     np.empty(0, np.intp),
     np.empty((0, 2), np.uint64),
-    np.empty(0, object),
+    NO_ENTRIES,
     np.empty(0, np.int64),
 )
 
 
 def join(parts: Sequence[Entries]) -> Entries:
-    """Return entries one after another."""
+    """Return the entries of all parts, one part after another."""
     parts = [part for part in parts if len(part)]
     if len(parts) < 2:
         return parts[0] if parts else NOTHING
@@ -147,10 +130,10 @@ def join(parts: Sequence[Entries]) -> Entries:
     starts = np.cumsum([0, *map(len, parts)]).tolist()
     return Entries(
         names,
-        np.concatenate([_numbers(part, names) for part in parts]),
-        np.concatenate([part.ids for part in parts]),
-        _join_bodies([part.bodies for part in parts]),
-        np.concatenate([part.read for part in parts]),
+        np.concatenate([_stream_indices(part, names) for part in parts]),
+        np.concatenate([part.id_parts for part in parts]),
+        raw_entries.join([part.bodies for part in parts]),
+        np.concatenate([part.entries_added for part in parts]),
         tuple(
             (start + place, gap)
             for start, part in zip(starts, parts, strict=False)
@@ -159,56 +142,32 @@ def join(parts: Sequence[Entries]) -> Entries:
     )
 
 
-def _numbers(part: Entries, names: tuple[str, ...]) -> NDArray[np.intp]:
+def _stream_indices(part: Entries, names: tuple[str, ...]) -> NDArray[np.intp]:
     return np.array([names.index(name) for name in part.names], np.intp)[part.streams]
 
 
-def _join_bodies(bodies: list[Any]) -> Packed | NDArray[np.object_]:
-    if all(isinstance(body, Packed) for body in bodies):
-        return Packed.join(bodies)
-    lists = [_objects(body.flats()) if isinstance(body, Packed) else body for body in bodies]
-    return np.concatenate(lists)
+def from_reply(
+    stream: str, found: RawEntries | list[Entry], entries_added: int | None, gap: Gap | None
+) -> Entries:
+    """Return the entries of one stream in a reply.
 
-
-def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    return np.fromiter(values, object, len(values))
-
-
-def _ids(entries: list[tuple[bytes, list[bytes]]]) -> NDArray[np.uint64]:
-    parts = b"-".join([entry_id for entry_id, _ in entries]).split(b"-")
-    return np.array(list(map(int, parts)), np.uint64).reshape(len(entries), 2)
-
-
-def from_reply(stream: str, found: Found, read: int | None, gap: Gap | None) -> Entries:
-    """Return what a reply holds; `read` is of its last entry, `gap` is before its first."""
-    n = len(found)
+    Parameters
+    ----------
+    stream : str
+    found : RawEntries or list of (ID, fields and values)
+    entries_added : int or None
+        Number of entries that the stream ever had up to the last of these; None if unknown.
+    gap : Gap or None
+        Gap before the first entry.
+    """
+    n, raw = len(found), as_raw(found)
     return Entries(
         (stream,),
         np.zeros(n, np.intp),
-        found.ids if isinstance(found, Packed) else _ids(found),
-        found if isinstance(found, Packed) else _objects([flat for _, flat in found]),
-        np.full(n, -1) if read is None else np.arange(read - n + 1, read + 1),
+        raw.id_parts,
+        raw,
+        np.full(n, -1)
+        if entries_added is None
+        else np.arange(entries_added - n + 1, entries_added + 1),
         () if gap is None else ((0, gap),),
     )
-
-
-def names(found: Found) -> list[bytes]:
-    """Return the IDs of entries."""
-    return found.names() if isinstance(found, Packed) else [entry_id for entry_id, _ in found]
-
-
-def up_to(found: Found, last: str) -> Found:
-    """Return the entries whose IDs don't come after `last`."""
-    if not found or order(names(found[-1:])[0]) <= order(last):
-        return found
-    return found[: bisect_right(names(found), order(last), key=order)]
-
-
-def sizes(found: Found) -> tuple[float, int]:
-    """Return the bytes of the last entry, and about those of all."""
-    if isinstance(found, Packed):
-        return float(found[-1:].size), found.size
-    last = float(sum(map(len, found[-1][1])))
-    some = found[:: -(-len(found) // _WEIGHED)]
-    values = chain.from_iterable(flat for _, flat in some)
-    return last, sum(map(len, values)) * len(found) // len(some)

@@ -1,4 +1,4 @@
-"""Models for other programs: scikit-learn, JSON, NumPy's .npz, and safetensors."""
+"""Exports models to scikit-learn, JSON, NumPy's .npz, and safetensors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def to_sklearn(model: Model) -> Any:
     """Return a fitted ``sklearn.cluster.KMeans`` or ``sklearn.mixture.GaussianMixture``.
 
-    K-means of scaled features is a fitted pipeline: ``StandardScaler``, then ``KMeans``.
+    For K-means of scaled features, return a fitted pipeline of ``StandardScaler`` and ``KMeans``.
 
     Raises
     ------
@@ -54,8 +54,8 @@ def _sklearn_plain(centroids: Array) -> Any:
 
     fitted = KMeans(len(centroids), init=centroids, n_init=1, max_iter=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of equal centroids
-        fitted.fit(centroids)  # sets all that scikit-learn wants to find in a fitted one
+        warnings.simplefilter("ignore")  # about equal centroids
+        fitted.fit(centroids)  # sets all attributes of a fitted estimator
     fitted.cluster_centers_ = centroids.copy()
     return fitted
 
@@ -110,7 +110,7 @@ def _precision_root(params: MixtureParams) -> Array:
 
 
 def named_arrays(model: Model) -> dict[str, NDArray[Any]]:
-    """Return the model's arrays by name, `mass` among them, and `ids` where K adapts."""
+    """Return the model's arrays by name, with `mass`, and with `ids` if K adapts."""
     arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
     return {**arrays, "ids": model.ids} if len(model.ids) else arrays
 
@@ -122,7 +122,7 @@ def to_json(model: Model) -> str:
 
 
 def to_npz(model: Model) -> bytes:
-    """Return the arrays as an .npz file; its entry `summary` is JSON text."""
+    """Return the bytes of an .npz file of the arrays; its entry `summary` is JSON text."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {**named_arrays(model), "summary": np.array(_summary(model))}
     np.savez(buffer, **arrays)
@@ -152,7 +152,7 @@ def save(model: Model, path: str | Path) -> None:
     Raises
     ------
     DataError
-        If the suffix is another one, or the file can't be written.
+        If the suffix is unknown, or the file can't be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _WRITERS:

@@ -1,6 +1,6 @@
-"""Which faults of a server may pass: the one definition, for daemons, commands and clients.
+"""The passing errors of a server: the one definition, for daemons, commands and clients.
 
-A fault that passes is answered by trying the same again later. Any other fault needs a person.
+After a passing error the same command is retried later. Any other error needs a user's action.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from redis.exceptions import AuthorizationError, ClusterDownError, TryAgainError
 from redis.sentinel import MasterNotFoundError
 
 _PASSING = (
-    redis.ConnectionError,  # away, restarting, loading its data
-    redis.TimeoutError,  # hangs
+    redis.ConnectionError,  # unreachable, restarting, loading its data
+    redis.TimeoutError,  # the server hangs
     redis.OutOfMemoryError,
-    redis.ReadOnlyError,  # a replica: the primary has moved, or is about to
+    redis.ReadOnlyError,  # a replica: the primary has changed, or will soon
     ClusterDownError,  # also MASTERDOWN
     TryAgainError,
 )
 
 _REFUSED = (redis.AuthenticationError, AuthorizationError)
-"""Connections that are refused whenever they are tried; redis-py counts them as lost ones."""
+"""Errors of connections that are always refused; redis-py treats them as lost connections."""
 
 # The code that an error begins with, or that follows a minus where it ended a script. redis-py
 # removes the code where it has a class for it, and puts the command before it in a pipeline.
@@ -33,7 +33,7 @@ _CODES = re.compile(
 
 
 def passes(error: redis.RedisError) -> bool:
-    """Whether the fault may be gone when the same is tried again."""
+    """Return whether the error may be gone at a retry."""
     if isinstance(error, _REFUSED):
         return False
     if isinstance(error, MasterNotFoundError) and "AuthenticationError" in str(error):
@@ -42,6 +42,6 @@ def passes(error: redis.RedisError) -> bool:
 
 
 def answered(error: redis.RedisError) -> bool:
-    """Whether a fault is the answer of a server, which so can be reached, and lets us in."""
+    """Return whether a passing error is the reply of a server, which so accepts the login."""
     lost = isinstance(error, redis.ConnectionError | redis.TimeoutError)
     return passes(error) and (isinstance(error, redis.BusyLoadingError) or not lost)

@@ -1,8 +1,8 @@
-"""Gaps: entries that were gone before they were read. They are counted, never skipped in silence.
+"""Gaps: entries that were removed from a stream before they were read. All gaps are reported.
 
-A stream numbers nothing but the entries that were ever added to it (``entries-added``, from Redis 7
-on). So a reader that knows how many there were up to its position can tell, when the next entry
-that it gets is not the next one that was added, how many are missing.
+The only count that a stream has is the number of entries ever added (``entries-added``, since
+Redis 7). A reader knows this count at its position. So the reader can compute the number of missing
+entries when the next entry that it reads isn't the next one added.
 """
 
 from __future__ import annotations
@@ -10,42 +10,41 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from streamclust.store.entries import names
 from streamclust.store.streams import BEGINNING, StreamInfo, look, order, probe
 
 if TYPE_CHECKING:
     import redis
 
-    from streamclust.store.entries import Found
+    from streamclust.store.raw_entries import RawEntries
 
 OnReset = Literal["wait", "restart"]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that is missing in a stream.
+    """Missing entries of a stream.
 
     Parameters
     ----------
     stream : str
     after : str
-        ID of the last entry that was read before.
+        ID of the last entry read before the gap.
     kind : str
-        'trimmed': entries were trimmed, or deleted together with those before them.
-        'restarted': the stream was deleted and begun again, and is read from its beginning.
-        'waiting': it was begun again, or has lost its newest entries, and is not read until its IDs
-        are larger than `after`.
-        'gone': there is no such key any more.
+        'trimmed': entries were trimmed, or deleted together with all entries before them.
+        'restarted': the stream was deleted and created again. It is read from its beginning.
+        'waiting': the stream was created again, or lost its newest entries. It is not read until
+        its IDs are larger than `after`.
+        'gone': the key doesn't exist any more.
         'refused': the entry at `position` is too large to be read.
     entries : int or None
-        How many entries are missing; None where the server can't tell. What was trimmed after the
-        entries that came next, before this was looked at, may be counted here already.
+        Number of missing entries; None if unknown. The number can include entries that were
+        trimmed after the next entries were read.
     position : str or None
-        Where reading goes on, if that isn't at an entry, and
-    read : int or None
-        how many entries the stream ever had up to there.
+        ID after which reading continues, if the next entry doesn't determine the position.
+    entries_added : int or None
+        Number of entries that the stream ever had up to `position`.
     reason : str
-        Why it was refused.
+        Why the entry was refused.
     """
 
     stream: str
@@ -53,22 +52,22 @@ class Gap:
     kind: Literal["trimmed", "restarted", "waiting", "gone", "refused"] = "trimmed"
     entries: int | None = None
     position: str | None = None
-    read: int | None = None
+    entries_added: int | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """What is missing of a stream ever.
+    """Totals of all gaps of a stream.
 
     Parameters
     ----------
     entries : int
-        Entries that were gone before they were read, as far as the server told how many.
+        Number of missing entries, in the gaps of known size.
     unknown : int
-        Gaps whose size it didn't tell.
+        Number of gaps of unknown size.
     restarts : int
-        How often the stream was deleted and begun again.
+        How many times the stream was deleted and created again.
     """
 
     entries: int = 0
@@ -83,7 +82,7 @@ class Lost:
         )
 
     def plus(self, gap: Gap) -> Lost:
-        """Return it with one more gap."""
+        """Return the totals with one more gap."""
         if gap.kind == "restarted":
             return replace(self, restarts=self.restarts + 1, unknown=self.unknown + 1)
         if gap.kind != "trimmed":
@@ -109,20 +108,20 @@ def gap_words(gap: Gap) -> tuple[str, dict[str, str | int]]:
 
 
 class StreamWatch:
-    """Follows the reading of one stream, and says what is missing.
+    """Follows the position in one stream, and finds gaps.
 
     Parameters
     ----------
     client : redis.Redis
     stream : str
     position : str
-        ID of the last entry that was read.
-    read : int or None
-        How many entries the stream ever had up to there; None if not known.
-    begun : bool
-        Whether an entry of the stream has been read, so that one can be missing.
+        ID of the last entry read.
+    entries_added : int or None
+        Number of entries that the stream ever had up to the position; None if unknown.
+    started : bool
+        Whether an entry of the stream has been read. Before the first one, no entry is missing.
     on_reset : str
-        What to do when the stream was begun again, so that its IDs are below the position.
+        Action when the stream was created again, so that its IDs are below the position.
     """
 
     def __init__(
@@ -130,28 +129,28 @@ class StreamWatch:
         client: redis.Redis,
         stream: str,
         position: str,
-        read: int | None,
+        entries_added: int | None,
         *,
-        begun: bool,
+        started: bool,
         on_reset: OnReset,
     ) -> None:
         self._client = client
         self._stream = stream
         self.position = position
-        self.read = read
-        self._begun = begun and position != BEGINNING
+        self.entries_added = entries_added
+        self._started = started and position != BEGINNING
         self._on_reset = on_reset
-        self._said: set[str] = set()
-        self._may_tell = True
+        self._reported: set[str] = set()
+        self._counts_entries = True
 
-    def took(self, entries: Found, found: StreamInfo | bool | None = None) -> Gap | None:
-        """Go on to the last of `entries`, which came next; return what is missing before them.
+    def took(self, entries: RawEntries, found: StreamInfo | bool | None = None) -> Gap | None:
+        """Move the position to the last of the next `entries`; return the gap before them.
 
         Parameters
         ----------
-        entries : Found
+        entries : RawEntries
         found : StreamInfo or bool, optional
-            What `probe` says of the position after they were read, if it was asked already.
+            Result of `probe` for the old position, if it was called after the read.
         """
         gap = None
         if found is None:
@@ -159,84 +158,90 @@ class StreamWatch:
         if isinstance(found, StreamInfo) and found.trimmed_past(self.position):
             gap = self._missing(found, entries)
         elif found is False:
-            self.read = None  # deleted since: what was read is all that is known
-        self.read = None if self.read is None else self.read + len(entries)
-        [last] = names(entries[-1:])
+            self.entries_added = None  # the stream was deleted after the read
+        self.entries_added = (
+            None if self.entries_added is None else self.entries_added + len(entries)
+        )
+        [last] = entries[-1:].ids()
         self.position = last.decode()
-        self._begun = True
-        self._said.clear()
+        self._started = True
+        self._reported.clear()
         return gap
 
-    def _missing(self, info: StreamInfo, entries: Found) -> Gap | None:
-        """Compare what is gone with what was read: of `entries`, some may be gone already too."""
+    def _missing(self, info: StreamInfo, entries: RawEntries) -> Gap | None:
+        """Return the gap, from the count of removed entries; some of `entries` may be removed."""
         if info.removed is None:
-            return self._gap(None) if self._begun else None
+            return self._gap(None) if self._started else None
         passed = _before(entries, info.first)
-        before, self.read = self.read, info.removed - passed
+        before, self.entries_added = self.entries_added, info.removed - passed
         if before is None:
-            return self._gap(None) if self._begun else None
-        missing = self.read - before
+            return self._gap(None) if self._started else None
+        missing = self.entries_added - before
         return self._gap(missing if missing > 0 else None) if missing else None
 
     def idle(self) -> Gap | None:
-        """Look why nothing follows the position; return what is missing, each thing once."""
+        """Return the gap that explains why no entry follows the position; each gap only once."""
         found = probe(self._client, self._stream, self.position)
         if found is True:
-            self._count_anew()
+            self._count_again()
             return None
         if found is False:
-            return self._once("gone") if self._begun else None
-        self._said.discard("gone")
+            return self._once("gone") if self._started else None
+        self._reported.discard("gone")
         if order(found.last) < order(self.position):
-            return self._reset() if self._begun else None
+            return self._reset() if self._started else None
         if order(found.last) == order(self.position):
-            self.read = found.added
+            self.entries_added = found.added
             return None
         return self._emptied(found) if found.first is None else None
 
-    def _count_anew(self) -> None:
-        """At the end of a stream the server knows the count, if it counts at all."""
-        if self.read is None and self._may_tell:
+    def _count_again(self) -> None:
+        """Read the count from the server, which knows it at the end of the stream."""
+        if self.entries_added is None and self._counts_entries:
             info = look(self._client, self._stream)
             if info is not None and info.last == self.position:
-                self.read = info.added
-                self._may_tell = info.added is not None
+                self.entries_added = info.added
+                self._counts_entries = info.added is not None
 
     def _emptied(self, info: StreamInfo) -> Gap | None:
-        """All that came after the position is gone too.
+        """Return the gap when all entries after the position were removed.
 
-        Nothing is missing where the counts agree: those entries were counted as part of an earlier
-        gap, or the stream's last ID was moved without an entry.
+        There is no gap if the counts are equal. Then an earlier gap contains these entries, or the
+        stream's last ID was set without an entry.
         """
         missing = None
-        if self.read is not None and info.added is not None and info.added >= self.read:
-            missing = info.added - self.read
-        gap = replace(self._gap(missing), position=info.last, read=info.added)
-        known = self._begun if missing is None else missing > 0
-        self.position, self.read = info.last, info.added
+        if (
+            self.entries_added is not None
+            and info.added is not None
+            and info.added >= self.entries_added
+        ):
+            missing = info.added - self.entries_added
+        gap = replace(self._gap(missing), position=info.last, entries_added=info.added)
+        known = self._started if missing is None else missing > 0
+        self.position, self.entries_added = info.last, info.added
         return gap if known else None
 
     def _reset(self) -> Gap | None:
         if self._on_reset == "wait":
-            self.read = None
+            self.entries_added = None
             return self._once("waiting")
-        gap = replace(self._gap(None), kind="restarted", position=BEGINNING, read=0)
-        self.position, self.read, self._begun = BEGINNING, 0, False
+        gap = replace(self._gap(None), kind="restarted", position=BEGINNING, entries_added=0)
+        self.position, self.entries_added, self._started = BEGINNING, 0, False
         return gap
 
     def _once(self, kind: Literal["waiting", "gone"]) -> Gap | None:
-        if kind in self._said:
+        if kind in self._reported:
             return None
-        self._said.add(kind)
+        self._reported.add(kind)
         return replace(self._gap(None), kind=kind)
 
     def _gap(self, entries: int | None) -> Gap:
         return Gap(self._stream, self.position, entries=entries)
 
 
-def _before(entries: Found, first: str | None) -> int:
-    """Return how many of `entries` are older than the first entry that is left."""
+def _before(entries: RawEntries, first: str | None) -> int:
+    """Return how many of `entries` are older than the stream's first entry."""
     if first is None:
         return len(entries)
     limit = order(first)
-    return sum(order(entry_id) < limit for entry_id, _ in entries)
+    return sum(order(entry_id) < limit for entry_id in entries.ids())

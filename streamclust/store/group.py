@@ -1,9 +1,9 @@
 """A consumer group whose members share a stream, and finish its entries in order.
 
-The group hands out entries in the order of the stream, each to one member, and keeps them as
-*pending* until they are acknowledged. So a member that comes with entries from `first` on knows
-that its turn has come as soon as no smaller ID is pending: all before it is done. Entries that a
-dead member left are taken over after a while; a member that only slept finds its entries done.
+The group delivers entries in the order of the stream, each entry to one member. An entry is
+*pending* until it is acknowledged. So the turn of a member with entries from `first` on has come as
+soon as no smaller ID is pending. Other members take over the entries of a dead member after a time.
+If the member was only paused, it finds its entries finished.
 """
 
 from __future__ import annotations
@@ -11,35 +11,33 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import names
 from streamclust.store.gaps import Gap
-from streamclust.store.packed import Packed
+from streamclust.store.limits import ReplyTooLargeError
+from streamclust.store.raw_entries import NO_ENTRIES, ListEntries, RawEntries, by_stream
 from streamclust.store.read_size import ReadSize
 from streamclust.store.streams import LESS, last_size, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamclust.store.entries import Found
-
 _RELEASED_MS = 365 * 86_400_000
-"""Idle time given to entries that are handed back: more than anybody waits for."""
+"""Idle time of entries that a member releases: longer than any takeover time."""
 
 _OWN = 10_000
-"""Entries that are handed back, or kept, at once; a member has far fewer."""
+"""Maximum number of entries that are released, or claimed again, at once; a member has fewer."""
 
 _CLAIMED = 256
-"""Entries that one XAUTOCLAIM looks for."""
+"""Maximum number of entries per XAUTOCLAIM."""
 
 
-# Only the old end is trimmed: an entry up to `newest` says that nothing after it was. What is gone
-# counts as read from then on, so that one member is told of it, once.
+# Only the old end of a stream is trimmed, so if an entry up to `newest` exists, no later entry was
+# trimmed. The script then counts the trimmed entries as read, so that each gap is reported once.
 FIND_GAP = (
     LESS
     + """
@@ -69,10 +67,11 @@ local function find_gap(stream, group, newest)
 end
 """
 )
-"""For scripts: what a group was never given of a stream, of which `newest` was. Returns
-nothing, or the last ID that was given out and how many entries are missing; -1 if nobody knows."""
+"""A function for scripts that finds entries which were trimmed before their delivery to a group.
+`newest` is the newest ID that was delivered to this member. It returns nothing, or the last ID that
+was delivered and the number of missing entries; -1 if this is unknown."""
 
-# The server takes the count of a group that begins anywhere for unknown, also where it knows it.
+# XGROUP CREATE sets the group's count to unknown, also where the server could know it.
 _JOIN = (
     LESS
     + """
@@ -97,8 +96,8 @@ return 1
 """
 )
 
-# XGROUP DELCONSUMER drops what is pending, so this looks first. An encoder that is deleted while it
-# sleeps becomes a consumer again by its next read.
+# XGROUP DELCONSUMER drops pending entries, so the script checks for them first. If a paused encoder
+# is removed, its next read adds it again.
 _REMOVE = """
 local stream, group, name, idle = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local consumers, removed = redis.pcall('XINFO', 'CONSUMERS', stream, group), 0
@@ -121,26 +120,26 @@ _MISSING = FIND_GAP + "return find_gap(KEYS[1], ARGV[1], ARGV[2])"
 
 @dataclass(frozen=True)
 class Delivery:
-    """Entries that were handed to this member.
+    """Entries that were delivered to this member.
 
     Parameters
     ----------
-    entries : Packed, or list of (ID, fields and values)
+    entries : RawEntries
         In order.
     gone : tuple of bytes
-        IDs of entries that were deleted or trimmed from the stream before they were done.
+        IDs of entries that were deleted or trimmed from the stream before they were finished.
     too_large : bool
-        Whether it is one entry that is too large to be read, and so has no fields.
+        Whether this is a single entry that is too large to be read. It has no fields.
     """
 
-    entries: Found
+    entries: RawEntries = NO_ENTRIES
     gone: tuple[bytes, ...] = ()
     too_large: bool = False
 
     @property
     def ids(self) -> list[bytes]:
-        """IDs of the entries and of those that are gone, in order."""
-        ids = names(self.entries)
+        """IDs of the entries, including those that are gone, in order."""
+        ids = self.entries.ids()
         return sorted([*ids, *self.gone], key=order) if self.gone else ids
 
     def __bool__(self) -> bool:
@@ -148,7 +147,7 @@ class Delivery:
 
 
 def member_name() -> str:
-    """Return a name that no other member has."""
+    """Return a unique name for a member."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
@@ -158,24 +157,22 @@ class GroupMember:
     Parameters
     ----------
     client : redis.Redis
-        Its replies are taken raw, so it should have no other user.
+        A raw client; see `Server.raw_client`.
     stream, group : str
     size : ReadSize
-        How much a read asks for; of all the sessions of this member.
+        Size of the next read; shared by all sessions of this member.
     name : str, optional
-        The member's own, if it has one already.
+        Name of the member in earlier sessions.
 
     Attributes
     ----------
     newest : bytes
-        Newest ID that this member was given as a new one.
+        Newest ID that was delivered to this member as new.
     """
 
     def __init__(
         self, client: redis.Redis, stream: str, group: str, size: ReadSize, name: str = ""
     ) -> None:
-        for command in ("XREADGROUP", "XPENDING", "XAUTOCLAIM"):
-            client.set_response_callback(command, lambda reply, **_: reply)
         self.client = client
         self.stream = stream
         self.group = group
@@ -184,59 +181,58 @@ class GroupMember:
         self.newest = b"0-0"
 
     def join(self, start: str) -> None:
-        """Make the group where it is missing, to begin after the ID `start` (``$``: the end)."""
+        """Create the group if it doesn't exist, at the position `start` (``$`` for the end)."""
         self.client.eval(_JOIN, 1, self.stream, self.group, start)
 
     def leave(self) -> None:
-        """Leave the group; what this member had not finished is there for others at once."""
+        """Leave the group. Other members can take over its unfinished entries at once."""
         self.release()
-        # A read that was broken off may still bring this member entries: looked at in one step.
+        # A read that was interrupted may still deliver entries, so the script checks again.
         self.client.eval(_REMOVE, 1, self.stream, self.group, self.name, "")
 
     def remove_dead(self, idle_ms: int) -> int:
-        """Remove other members without a sign for `idle_ms` that have nothing unfinished.
+        """Remove other members that were idle for `idle_ms` and have no unfinished entries.
 
         Returns
         -------
         int
-            How many were removed.
+            Number of removed members.
         """
         removed: Any = self.client.eval(_REMOVE, 1, self.stream, self.group, self.name, idle_ms)
         return int(removed)
 
     def read_new(self, block_ms: int | None) -> Delivery:
-        """Return entries that nobody has had yet; wait up to `block_ms` for the first.
+        """Return entries that weren't delivered before; wait up to `block_ms` for the first.
 
         Raises
         ------
         ReplyTooLargeError
-            If the client doesn't take so much at once. The entries are this member's own all the
-            same.
+            If the reply is larger than the client's limit. The entries still belong to this member.
         """
         return self._read(">", self._size.next_count, block_ms)
 
     def new_call(self, block_ms: int | None) -> tuple[str | int, ...]:
-        """Return the command that `read_new` sends."""
+        """Return the command of `read_new`."""
         return self._call(">", self._size.next_count, block_ms)
 
     def missing(self) -> Gap | None:
-        """Return what was trimmed before any member was given it; each gap to one member, once."""
+        """Return entries that were trimmed before their delivery; only one member gets each gap."""
         return self.as_gap(self.client.eval(_MISSING, 1, self.stream, self.group, self.newest))
 
     def as_gap(self, found: Any) -> Gap | None:
-        """Return what the script's `find_gap` has found."""
+        """Return the gap in the result of the script function `find_gap`."""
         if not found:
             return None
         after, count = found
         return Gap(self.stream, after.decode(), entries=count if count > 0 else None)
 
     def read_own(self) -> Delivery:
-        """Return the oldest entries that this member has but has not finished.
+        """Return the oldest unfinished entries of this member.
 
         Raises
         ------
         UnreadableError
-            If the connection is lost whenever one of them is read by itself.
+            If each read of one single entry loses the connection.
         """
         try:
             return self._size.read(
@@ -248,10 +244,12 @@ class GroupMember:
                 self._next_own,
             )
         except ReplyTooLargeError:
-            return Delivery([(entry_id, []) for entry_id in self._own(1)], too_large=True)
+            return Delivery(
+                ListEntries([(entry_id, []) for entry_id in self._own(1)]), too_large=True
+            )
 
     def _next_own(self) -> tuple[bytes, int]:
-        """Return ID and bytes of the oldest entry that this member has."""
+        """Return the ID and the bytes of the oldest unfinished entry of this member."""
         for entry_id in self._own(1):
             return last_size(self.client, self.stream, entry_id.decode())
         return b"", 0
@@ -264,28 +262,30 @@ class GroupMember:
 
     def _call(self, after: str, count: int, block_ms: int | None) -> tuple[str | int, ...]:
         block = () if block_ms is None else ("BLOCK", block_ms)
-        who = ("XREADGROUP", "GROUP", self.group, self.name, "COUNT", count)
-        return (*who, *block, "STREAMS", self.stream, after)
+        read = ("XREADGROUP", "GROUP", self.group, self.name, "COUNT", count)
+        return (*read, *block, "STREAMS", self.stream, after)
 
     def _read(self, after: str, count: int, block_ms: int | None) -> Delivery:
         call = self._call(after, count, block_ms)
         return self.delivered(self.client.execute_command(*call), new=after == ">")  # type: ignore[no-untyped-call]
 
     def delivered(self, reply: Any, *, new: bool = True) -> Delivery:
-        """Return what the reply to a read holds."""
-        there, gone = _parted([] if not reply else reply[0][1])
+        """Return the entries in the reply to a read."""
+        entries = by_stream(reply).get(self.stream, NO_ENTRIES)
+        gone = entries.gone
+        there = entries[~gone] if gone.any() else entries
         if there:
             self._size.took(there)
             if new:
-                [self.newest] = names(there[-1:])
-        return Delivery(there, tuple(gone))
+                [self.newest] = there[-1:].ids()
+        return Delivery(there, tuple(entries[gone].ids()) if gone.any() else ())
 
     def before(self, first: bytes, after: str) -> bool:
-        """Say whether entries after `after` and before `first` are still pending."""
+        """Return whether entries after `after` and before `first` are pending."""
         return bool(self._pending(f"({after}", b"(" + first, 1))
 
     def unbroken(self, delivery: Delivery) -> Delivery:
-        """Return the first entries of `delivery` that have none of another member's in between."""
+        """Return the entries of `delivery` before the first pending entry of another member."""
         ids = delivery.ids
         pending = self._pending(min(ids, key=order), max(ids, key=order), 2 * len(ids) + 1)
         others = [order(each[0]) for each in pending if each[1] != self.name.encode()]
@@ -293,13 +293,13 @@ class GroupMember:
             return delivery
         stop = min(others)
         return Delivery(
-            [entry for entry in delivery.entries if order(entry[0]) < stop],
+            delivery.entries[: bisect_left(delivery.entries.ids(), stop, key=order)],
             tuple(entry_id for entry_id in delivery.gone if order(entry_id) < stop),
         )
 
     @property
     def idle(self) -> bool:
-        """Whether no member has anything unfinished."""
+        """Whether no member has unfinished entries."""
         return not self._pending("-", "+", 1)
 
     def _pending(self, start: str | bytes, stop: str | bytes, count: int) -> list[Any]:
@@ -307,12 +307,12 @@ class GroupMember:
         return [(entry_id, member) for entry_id, member, *_ in reply]
 
     def take_over(self, idle_ms: int) -> tuple[int, int]:
-        """Take all entries that others have had for `idle_ms` without a sign.
+        """Take over all entries of other members that were idle for `idle_ms`.
 
         Returns
         -------
         tuple of int
-            How many were taken, and how many were gone from the stream.
+            Number of entries taken over, and number of entries that are gone from the stream.
         """
         cursor, taken, gone = b"0-0", 0, 0
         while True:
@@ -329,16 +329,16 @@ class GroupMember:
             )
             cursor, ids, *deleted = reply
             taken += len(ids)
-            gone += len(deleted[0]) if deleted else 0  # before Redis 7 these are read as None
+            gone += len(deleted[0]) if deleted else 0  # before Redis 7, they are read as None
             if cursor == b"0-0":
                 return taken, gone
 
     def keep(self) -> None:
-        """Show that this member still works on its entries."""
+        """Reset the idle time of this member's unfinished entries."""
         self._claim(self._own(_OWN), 0)
 
     def release(self) -> int:
-        """Let others take what this member has at once; return how much that is."""
+        """Let other members take over its entries at once; return their number."""
         ids = self._own(_OWN)
         self._claim(ids, _RELEASED_MS)
         return len(ids)
@@ -350,16 +350,7 @@ class GroupMember:
             )
 
     def done(self, ids: Iterable[bytes]) -> None:
-        """Acknowledge entries, whoever has them by now."""
+        """Acknowledge entries, also if another member took them over."""
         known = list(ids)
         if known:
             self.client.xack(self.stream, self.group, *known)
-
-
-def _parted(entries: Found) -> tuple[Found, list[bytes]]:
-    """Return the entries that are there, and the IDs of those that are gone."""
-    if isinstance(entries, Packed):
-        gone = entries.gone
-        return (entries[~gone], entries[gone].names()) if gone.any() else (entries, [])
-    there = [(entry_id, flat) for entry_id, flat in entries if flat is not None]
-    return there, [entry_id for entry_id, flat in entries if flat is None]

@@ -1,4 +1,4 @@
-"""The health key: what a worker reports of one model, and for how long that can be believed."""
+"""The health key: a worker's report on one model."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ FAILED, STALLED = "failed", "stalled"
 
 @dataclass(frozen=True)
 class Health:
-    """A worker's report on one model. Each field has a default: another version may not write it.
+    """A worker's report on one model. Each field has a default, because other versions may omit it.
 
     Parameters
     ----------
     pid : int
     host : str
     phase : str
-        'warming' or 'learning'; 'failed' while the worker can't go on with the model and tries
-        again after a pause; 'stalled' when it has made no progress for `worker.stall`.
+        'warming' or 'learning'; 'failed' while the worker can't continue the model and retries
+        after a pause; 'stalled' after no progress for `worker.stall`.
     points : int
-        Points learned ever, committed or not.
+        Total number of points learned, committed or not.
     rate : float
-        Points per second since its last report.
+        Points per second since the last report.
     version : int
         Newest version; 0 before the first.
     dead : int
-        Points refused ever.
+        Total number of refused points.
     lost : int
-        Entries that were gone before they were read, as far as their number is known.
+        Number of entries that were removed before they were read, in gaps of known size.
     unknown_gaps : int
-        Gaps of which it isn't known.
+        Number of gaps of unknown size.
     loss : float or None
         Prequential loss per point.
     time : float
         Wall clock, seconds since the epoch.
     kernels : str
-        The numerical kernels that it uses.
+        The numerical kernels in use.
     drifts : int
-        Drifts found ever.
+        Total number of drifts found.
     reason : str
         Why the model is failed or stalled; else empty.
     progress_age : float
@@ -71,25 +71,25 @@ class Health:
 
     @property
     def alive(self) -> bool:
-        """Whether the worker makes progress with the model."""
+        """Whether the worker makes progress on the model."""
         return self.phase not in (FAILED, STALLED)
 
 
 def encode_health(health: Health) -> str:
-    """Return what the health key holds."""
+    """Return the value of the health key."""
     return json.dumps(asdict(health))
 
 
 def read_health(client: redis.Redis, keys: Keys) -> Health | None:
-    """Return what the live worker of this model reported last; None if there is no live worker.
+    """Return the last report of the model's running worker; None if no worker is running.
 
-    Fields that this version doesn't know are left out. A field that is missing, or of another
-    type, has its default: the report of an older or newer worker can be read.
+    Unknown fields are ignored. A field that is missing, or has another type, gets its default. So
+    the reports of older and newer workers can be read.
 
     Raises
     ------
     FormatError
-        If the key holds something else than a report.
+        If the value of the key isn't a report.
     """
     data: Any = client.get(keys.health)
     if data is None:

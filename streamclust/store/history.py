@@ -1,9 +1,9 @@
-"""One history of the data: what the connections of a session must have in common.
+"""Checks that all connections of a session lead to the same history of the data.
 
-A connection that was lost is made again in silence, and what answers then need not be what
-answered before: a server that was restarted without its last writes, or the next primary, which has
-not all that the last one had. Who reads at one and commits at the other learns points that the
-stream doesn't have. So each connection of a session looks whose data it leads to.
+redis-py reconnects silently after a lost connection. The new connection can lead to other data: to
+a server that was restarted without its last writes, or to a new primary that doesn't have all data
+of the old primary. A worker that reads from one and commits to the other learns points that aren't
+in the stream. So each new connection of a session is checked.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import redis
 
 
 class HistoryChangedError(redis.ConnectionError):
-    """Raised for a connection to data that aren't those which the session began with."""
+    """Raised for a connection to other data than the data at the start of the session."""
 
 
 class History:
-    """Lets connections through that lead to the same data as the first did.
+    """Accepts connections that lead to the same data as the first connection.
 
     A *replication ID* "marks a given history of the data set" (Redis's documentation of
-    replication): a primary takes a new one when it starts, and when it was made the primary. As the
-    second one it then names the history that it goes on from.
+    replication). A primary gets a new ID when it starts, and when it is promoted. Its second ID
+    is then the ID of the history that it continues.
 
     Parameters
     ----------
     of_cluster : bool
-        Each node has a history of its own; also replicas tell where the slots are.
+        Whether each node has its own history, and replicas are accepted for their slot tables.
     """
 
     def __init__(self, *, of_cluster: bool = False) -> None:
@@ -37,14 +37,14 @@ class History:
         self._known: dict[str, str] = {}  # node -> replication ID
 
     def check(self, connection: Any) -> None:
-        """Ask the server at the other end of a new connection.
+        """Check the server of a new connection.
 
         Raises
         ------
         HistoryChangedError
-            If it has other data than those that this session has seen.
+            If the server has other data than the session.
         redis.ReadOnlyError
-            If the session begins at a replica.
+            If the first connection of the session leads to a replica.
         """
         connection.send_command("INFO", "replication")
         lines = connection.read_response().decode().splitlines()

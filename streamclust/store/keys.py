@@ -1,7 +1,7 @@
-"""Every key that streamclust keeps in Redis: its type, who writes it, who reads it, how long.
+"""All keys of streamclust in Redis: the type, writer, readers and lifetime of each key.
 
-All keys of a model share the hash tag ``{namespace:model}``: they sit in one slot of a cluster and
-commit in one transaction. The points' streams are the user's own, under any name.
+All keys of a model have the hash tag ``{namespace:model}``. So they are in one slot of a cluster,
+and one transaction can write them. The points' streams belong to the user and can have any name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VALUE_BYTES = 512 << 20
-"""What one value of a server holds at most: its `proto-max-bulk-len`, unless that was changed."""
+"""Maximum size of a value on the server: the default of `proto-max-bulk-len`."""
 
 CODE_FIELDS = (
     "n",
@@ -23,7 +23,7 @@ CODE_FIELDS = (
     "reason",
     "model_id",
 )
-"""Fields of `:codes` that have a meaning of their own; see `streamclust.store.codes`."""
+"""Fields of `:codes` that streamclust writes; see `streamclust.store.codes`."""
 
 
 _OWN = (
@@ -41,7 +41,7 @@ _OWN = (
 
 
 def is_own(key: str, namespace: str) -> bool:
-    """Return whether a key is one of those that `Keys` names, of any model of a namespace.
+    """Return whether a key is one of the keys in `Keys`, of any model of a namespace.
 
     Examples
     --------
@@ -72,13 +72,13 @@ class Keys:
     def state(self) -> str:
         """String. The checkpoint: statistics and the stream position that they cover.
 
-        Written by the worker in the commit; read by it when it starts. Kept for ever.
+        Written by the worker in the commit; read by the worker at its start. Never expires.
         """
         return self._key("state")
 
     @property
     def models(self) -> str:
-        """Stream. One entry a published version; the entry ID is the version (``42-0``).
+        """Stream. One entry per published version; the entry ID is the version (``42-0``).
 
         Fields: ``payload`` (safetensors), ``time`` (wall clock, ms) and ``model_id`` (see `id`).
         Written in the commit; read by subscribers. Trimmed to `publish.keep` versions. The channel
@@ -90,37 +90,37 @@ class Keys:
     def id(self) -> str:
         """Integer. The model ID: a random number from 1 to 2^31 - 1, as text.
 
-        It is drawn for the first version of a new state, and stays until the state is deleted. So
-        it tells apart two models that had the same name one after the other, whose versions have
-        the same numbers. Written in the commit that publishes; read by the worker when it starts.
-        Each version repeats it. It is odd where `:codes` had codes of another model before: then
-        the codes repeat it too.
+        The ID is drawn for the first version of a new state, and stays until the state is deleted.
+        So two successive models of the same name, whose versions have the same numbers, have
+        different IDs. Written in the commit that publishes; read by the worker at its start. Each
+        version contains the ID. The ID is odd if `:codes` had codes of an earlier model: then the
+        codes contain it too.
         """
         return self._key("id")
 
     @property
     def dead(self) -> str:
-        """Stream. One entry a point that could not be learned; IDs count up (``7-0``).
+        """Stream. One entry per point that can't be learned; IDs count up (``7-0``).
 
         Fields: ``stream``, ``id``, ``index``, ``reason``, ``data``. Written in the commit; read by
-        people. Trimmed to `dead.keep` entries.
+        users. Trimmed to `dead.keep` entries.
         """
         return self._key("dead")
 
     @property
     def proposal(self) -> str:
-        """Hash ``id``, ``state``, ``model_id``. A refit that waits to be taken over: a checkpoint.
+        """Hash ``id``, ``state``, ``model_id``. A proposed refit, as a checkpoint.
 
-        Written by ``refit``; read by the worker, which removes it in the commit that takes it over
-        (or when it can't be used). Kept until then.
+        Written by ``refit``; read by the worker, which removes it in the commit that accepts the
+        refit, or when the refit can't be used. Kept until then.
         """
         return self._key("proposal")
 
     @property
     def refitting(self) -> str:
-        """String with a time to live. ``host:pid`` of the refit that is at work: one at a time.
+        """String with a time to live. ``host:pid`` of the running refit; there is at most one.
 
-        Written by ``refit``; read by others that would begin.
+        Written by ``refit``; read by other refits before they start.
         """
         return self._key("refitting")
 
@@ -128,49 +128,51 @@ class Keys:
     def lease(self) -> str:
         """String with a time to live. ``token:owner`` of the worker that may write.
 
-        Written by the worker that holds it; read by its standbys.
+        Written by the worker that holds the lease; read by its standbys.
         """
         return self._key("lease")
 
     @property
     def token(self) -> str:
-        """Integer. The newest fencing token; a commit under an older one is refused.
+        """Integer. The newest fencing token; a commit under an older token is refused.
 
-        Raised by each worker that takes the lease; read in the commit. Kept for ever.
+        Increased by each worker that takes the lease; read in the commit. Never expires.
         """
         return self._key("token")
 
     @property
     def health(self) -> str:
-        """String with a time to live. JSON: what the worker is doing; see `store.health`.
+        """String with a time to live. JSON: the worker's report; see `store.health`.
 
-        Written by the worker every few seconds, also by one that can't go on with the model, as
-        long as no other has the lease; read by ``status`` and ``worker --check``. Readers leave out
-        fields that they don't know, and have a default for those that are missing.
+        Written by the worker every few seconds, also by a worker that can't continue the model, as
+        long as no other worker has the lease. Read by ``status`` and ``worker --check``. Readers
+        ignore unknown fields, and use a default for missing fields.
         """
         return self._key("health")
 
     def codes(self, stream: str | None = None) -> str:
-        """Stream. One entry an entry of the points' stream, under the same ID; its code.
+        """Stream. The codes of each entry of the points' stream, under the same ID.
 
-        Fields: see `streamclust.store.codes`. Written by encoders (or the worker), read by
-        anyone. Trimmed to about `encode.keep` entries. A model that encodes several streams has
-        a key for each, with the `stream`'s name at the end: their IDs would not go together.
+        Fields: see `streamclust.store.codes`. Written by encoders, or by the worker; read by users.
+        Trimmed to approximately `encode.keep` entries. A model that encodes several streams has one
+        key per stream, with the name of the `stream` at the end, because the IDs of several streams
+        can't be in one order.
         """
         return self._key("codes" if stream is None else f"codes:{stream}")
 
     @property
     def encoders(self) -> str:
-        """Name of the consumer group, on the points' streams, that the encoders share.
+        """Name of the encoders' consumer group on the points' streams.
 
-        Entries are acknowledged after their codes are written.
+        Encoders acknowledge an entry after they have written its codes.
         """
         return f"{self.namespace}:{self.model}:encode"
 
     @property
     def group(self) -> str:
-        """Name of the consumer group, on the points' streams, that mirrors the position.
+        """Name of the worker's consumer group on the points' streams.
 
-        Moved by the worker after each commit, so that ``XINFO GROUPS`` shows its lag.
+        The worker moves the group to its position after each commit, so that ``XINFO GROUPS`` shows
+        the lag.
         """
         return f"{self.namespace}:{self.model}"

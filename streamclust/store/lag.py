@@ -1,7 +1,7 @@
-"""How many entries of a stream are still to be learned.
+"""The lag: the number of entries of a stream that aren't learned yet.
 
-Counted from the stream and the committed position. What ``XINFO GROUPS`` calls the lag is not
-used: it is null after XDEL, and counts entries that were trimmed away as if they could be read.
+The lag is computed from the stream and the committed position. The lag in ``XINFO GROUPS`` is not
+used, because it is null after XDEL, and includes trimmed entries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import redis
 
 _COUNTED = 100_000
-"""Entries that are counted one by one at most, where the server doesn't know."""
+"""Maximum number of entries that are counted one by one where the server has no count."""
 
 _PAGE = 1_000
 
@@ -32,16 +32,16 @@ def lag(
     position: Mapping[str, str],
     read: Mapping[str, int | None],
 ) -> int | None:
-    """Return the entries that are still to be learned, over all streams; None if not known.
+    """Return the number of entries of all streams that aren't learned yet; None if unknown.
 
     Parameters
     ----------
     client : redis.Redis
     streams : iterable of str
     position : dict of str to str
-        Committed positions; of a stream that has none, all entries are to come.
+        Committed positions. A stream without a position hasn't been read.
     read : dict of str to (int or None)
-        How many entries each stream ever had up to there, as in a checkpoint.
+        Number of entries that each stream ever had up to its position, as in a checkpoint.
     """
     lags = [
         _stream_lag(client, stream, position.get(stream, BEGINNING), read.get(stream))
@@ -56,22 +56,22 @@ def _stream_lag(client: redis.Redis, stream: str, position: str, read: int | Non
     if info is None or info.length == 0 or info.last == position:
         return 0
     if order(info.last) < order(position):
-        return None  # begun again: what it has is not what comes after the position
+        return None  # the stream was deleted and created again
     if info.trimmed_past(position):
         return info.length
-    told = _told(info, read)
-    return _counted(client, stream, position) if told is None else told
+    difference = _difference(info, read)
+    return _counted(client, stream, position) if difference is None else difference
 
 
-def _told(info: StreamInfo, read: int | None) -> int | None:
-    """Return the difference of two counts, if no deleted entry is among what they count."""
+def _difference(info: StreamInfo, read: int | None) -> int | None:
+    """Return the difference of the counts; None if unknown, or if an entry was deleted."""
     if info.deleted or info.added is None or read is None:
         return None
     return info.added - read
 
 
 def _counted(client: redis.Redis, stream: str, position: str) -> int | None:
-    """Count the entries after a position, or give up when they are too many."""
+    """Count the entries after a position; return None if there are too many."""
     total: int = 0
     while total < _COUNTED:
         answer: Any = client.eval(_COUNT, 1, stream, position, _PAGE)

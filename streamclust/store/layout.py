@@ -1,16 +1,16 @@
-"""How points lie in the entries of a stream: what the config says, and what an entry shows.
+"""The layout of points in the entries of a stream, by the configuration and by an entry.
 
 ==========  =====================================================  =================
-format      an entry                                               points an entry
+format      an entry                                               points per entry
 ==========  =====================================================  =================
-fields      ``x 1.5 y 2``: a field a feature, numbers as text      one
+fields      ``x 1.5 y 2``: one field per feature, numbers as text  one
 json        ``json [1.5,2]`` or ``json [[1.5,2],[3,4]]``,          one, or a block
             or objects by feature name
 float32     ``f4 <bytes>``: little-endian, shape (n, D), C order   a block
 float64     ``f8 <bytes>``: the same                               a block
 ==========  =====================================================  =================
 
-A raw block may carry its D in a companion field ``d`` (an ASCII integer), which is then checked.
+A raw block can have its D in a companion field ``d`` (an ASCII integer), which is then checked.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ DIMENSION_FIELD = "d"
 
 @dataclass(frozen=True)
 class PointsFormat:
-    """What the config says about the entries; the rest is detected.
+    """The format of the entries in the configuration; unset values are detected.
 
     Parameters
     ----------
     format
         One of the formats above, or "auto".
     field
-        The field of the JSON text or the raw bytes; by default ``json``, ``f4`` or ``f8``.
+        Field of the JSON text or the raw bytes. Default: ``json``, ``f4`` or ``f8``.
     weight_field
-        The field of the weights; None when points have none.
+        Field of the weights; None if points have no weights.
     features
-        The names of the features, in the order of the model. Other fields are then ignored.
+        Names of the features, in the order of the model. If given, other fields are ignored.
     n_features
-        D, where no entry says it: raw blocks without the companion field.
+        D, for entries that don't contain it: raw blocks without the companion field.
     """
 
     format: Literal["auto", "fields", "json", "float32", "float64"] = "auto"
@@ -61,22 +61,22 @@ class PointsFormat:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of the entries once the first good one was seen.
+    """The layout of all entries, known after the first good entry.
 
     Parameters
     ----------
     format
-        The format of every entry.
+        Format of each entry.
     field
-        The field of the JSON text or the raw bytes; None for named fields.
+        Field of the JSON text or the raw bytes; None for named fields.
     weight_field
-        The field of the weights; None when points have none.
+        Field of the weights; None if points have no weights.
     features
-        The names of the features; empty when nobody named them.
+        Names of the features; empty if they have no names.
     n_features
         D.
     strict
-        The names were taken from an entry, so that an unexpected field makes its entry dead.
+        Whether the names are from an entry. If so, an entry with an unexpected field is refused.
     """
 
     format: EntryFormat
@@ -127,26 +127,26 @@ class Layout:
         return self.feature_keys + weight
 
     def feature(self, index: int) -> str:
-        """Return how a message calls a feature: its name, or its number."""
+        """Return the name of a feature for a message: its quoted name, or its index."""
         return repr(self.features[index]) if self.features else str(index)
 
     def under(self, spec: PointsFormat, where: str) -> Layout:
-        """Return the layout as the config may change it once points were learned.
+        """Return the layout under a new configuration, after points were learned.
 
-        The config may leave a value out, or name the one that was found. It may give names to
-        features that have none. What would give a column or a weight another meaning is refused.
+        The configuration can leave out a value, or repeat the detected one. It can give names to
+        features without names. A change of the meaning of a column or a weight is refused.
 
         Parameters
         ----------
         spec : PointsFormat
-            What the config says now.
+            Format in the new configuration.
         where : str
-            What was learned, for the error's text: a key, or a version of a model.
+            Name of the learned data for the error: a key, or a version of a model.
 
         Raises
         ------
         FormatError
-            If the config contradicts the layout.
+            If the configuration contradicts the layout.
         """
         named = spec.format != "auto" or bool(spec.features)
         same_field = spec.field in (None, self.field) or (self.field is None and named)
@@ -171,12 +171,12 @@ class Layout:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
+        """Return a dict for JSON."""
         return asdict(self) | {"features": list(self.features)}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Layout:
-        """Return the layout that `to_dict` wrote."""
+        """Return the layout in a dict of `to_dict`."""
         try:
             return cls(**{**stored, "features": tuple(stored["features"])})
         except (KeyError, TypeError) as error:
@@ -186,12 +186,13 @@ class Layout:
 def check_columns(
     features: tuple[str, ...], n_features: int, spec: PointsFormat, where: str
 ) -> None:
-    """Refuse a config that gives the columns of what was learned another number or other names.
+    """Refuse a configuration with another number of columns, or other names, than were learned.
 
     Raises
     ------
     FormatError
-        If it does. `where` is named: a key, or a version of a model.
+        If the number or the names differ. The message names `where`: a key, or a version of a
+        model.
     """
     if spec.features and features and spec.features != features:
         raise _changed("features", list(features), list(spec.features), where)

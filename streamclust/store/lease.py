@@ -1,4 +1,4 @@
-"""The lease: one writer a model, and a fencing token that a paused writer can't get around."""
+"""The lease: one writer per model, and a fencing token that stops a paused writer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from streamclust.store.keys import Keys
 
-# What another program wrote under these keys is returned with its key. Lua's numbers hold a token
-# of 15 digits exactly.
+# If another program wrote one of these keys, the script returns the key and its value. Lua's
+# numbers represent a token of 15 digits exactly.
 _TAKE = """
 for i = 1, 2 do
   local found = redis.call('TYPE', KEYS[i]).ok
@@ -44,7 +44,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[2] .. ':' .. ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
 
-# TYPE comes first: another program's key may stand where the lease should.
+# TYPE comes first, because another program may have written the key of the lease.
 _REPORT = """
 if redis.call('TYPE', KEYS[1]).ok == 'string' then
   local held = redis.call('GET', KEYS[1])
@@ -55,16 +55,16 @@ return 1
 """
 
 _LARGEST_STEP = 1 << 24
-"""Tokens grow by random steps, so that a server that lost the newest ones (a failover, a restart
-without persistence) doesn't give a token away for the second time."""
+"""Tokens grow by random steps, so that a server that lost the newest tokens (by a failover, or a
+restart without persistence) doesn't issue the same token twice."""
 
 
 class Lease:
-    """The right to write one model, for `seconds` from each renewal.
+    """The right to write one model, for `seconds` after each renewal.
 
-    The key with its time to live decides who *may take* the model; the token, which only ever
-    counts up, decides who *may write*: the commit compares it. So a worker that slept past its
-    lease can't do harm, whatever its clock says.
+    The key with its time to live decides which worker *may take* the model. The token, which only
+    increases, decides which worker *may write*: the commit compares it. So a worker that was paused
+    longer than its lease can't overwrite anything, whatever its clock shows.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Lease:
     keys : Keys
     seconds : float
     owner : str, optional
-        A name that nobody else has; who comes back with it takes his own lease again.
+        Unique name of the owner. A worker with the same name can take its own lease again.
     """
 
     def __init__(self, client: redis.Redis, keys: Keys, seconds: float, owner: str = "") -> None:
@@ -83,15 +83,15 @@ class Lease:
         self.token = 0
 
     def take(self) -> bool:
-        """Take the lease if nobody else holds it; say whether that went well.
+        """Take the lease if no other worker holds it; return whether it was taken.
 
-        Taking one's own again, after a lost connection, gives a new token: what was sent under
-        the old one and is still under way can't land any more.
+        Taking the own lease again, after a lost connection, gives a new token. Then a commit under
+        the old token that is still on its way is refused.
 
         Raises
         ------
         ServerError
-            If the key of the lease or of the token holds what no worker wrote.
+            If the key of the lease or of the token holds a value that no worker wrote.
         """
         answer: Any = self._client.eval(
             _TAKE,
@@ -113,14 +113,14 @@ class Lease:
         wanted = "a token and its owner" if name == self._keys.lease else "a whole number"
         return (
             f"key {name} holds {found}, expected {wanted}: another program wrote it. Stop the "
-            f"model's workers, delete the key, and start them again; the next one writes it anew"
+            "model's workers, delete the key, and start them again; the next worker creates the key"
         )
 
     def renew(self, health: str = "", seconds: float = 0.0) -> bool:
-        """Hold on to the lease; False if another worker has taken it, and nothing was written.
+        """Renew the lease. Return False, and write nothing, if another worker has taken it.
 
-        `health` goes to the health key for `seconds`, in the same breath: a worker that slept just
-        before it says so must not speak for the one that took over.
+        The same script writes `health` to the health key for `seconds`, so that a worker that was
+        paused can't report for the worker that took over.
         """
         answer = self._client.eval(
             _RENEW,
@@ -137,16 +137,16 @@ class Lease:
         return bool(answer)
 
     def report(self, health: str, seconds: float) -> bool:
-        """Write the health key without the lease; False if another worker holds that.
+        """Write the health key without the lease; return False if another worker holds the lease.
 
-        For a worker that can't go on with the model, and so leaves the lease to others.
+        For a worker that can't continue the model, and so leaves the lease to other workers.
         """
         keys, ms = self._keys, int(seconds * 1000)
         answer = self._client.eval(_REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
         return bool(answer)
 
     def drop(self) -> None:
-        """Give the lease back, so that a standby need not wait for it to lapse."""
+        """Release the lease, so that a standby need not wait until it expires."""
         keys = self._keys
         self._client.eval(_DROP, 3, keys.lease, keys.token, keys.health, self._owner, self.token)
         self.token = 0

@@ -1,4 +1,4 @@
-"""Entries as they lie in a reply; objects are made of those only that somebody looks at."""
+"""Entries in the bytes of a reply. Python objects are made only for the entries that are read."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from streamclust.store.points import Decoded, decode_flats, join
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from streamclust.models.quantize import Codes
     from streamclust.store.layout import Layout
-    from streamclust.store.tray import Tray
+    from streamclust.store.point_buffer import PointBuffer
 
 _MOST = 256
-"""Entries, at most, that are read by Python at once where one isn't perfect."""
+"""Maximum number of entries that Python decodes at once where native code can't."""
 
 
 class Packed(Sequence[tuple[bytes, list[bytes]]]):
-    """Entries of replies: a sequence of (ID, fields and values), as hiredis would have made.
+    """Entries of replies: a sequence of (ID, fields and values), equal to the lists of hiredis.
+
+    This is one of the two classes of `raw_entries.RawEntries`.
 
     Parameters
     ----------
     rows : array of shape (n, 5)
         See `wire.Rows`.
     buffers : tuple of array
-        What the addresses in the rows point into.
+        Bytes of the replies. The rows hold addresses in these arrays.
     """
 
     def __init__(self, rows: wire.Rows, buffers: tuple[NDArray[np.uint8], ...]) -> None:
@@ -52,23 +55,23 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
 
     @classmethod
     def join(cls, parts: Sequence[Packed]) -> Packed:
-        """Return entries one after another."""
+        """Return the entries of all parts, one part after another."""
         buffers = {id(each): each for part in parts for each in part._buffers}
         return cls(np.concatenate([part.rows for part in parts]), tuple(buffers.values()))
 
     @property
-    def ids(self) -> NDArray[np.uint64]:
-        """Both parts of each ID, (n, 2)."""
+    def id_parts(self) -> NDArray[np.uint64]:
+        """Both numbers of each ID, (n, 2)."""
         return self.rows[:, : wire.BODY].view(np.uint64)
 
     @property
     def gone(self) -> NDArray[np.bool_]:
-        """Which entries were deleted before they were read by their group."""
+        """Marks the entries that were deleted after their delivery to a group."""
         return self.rows[:, wire.TEXTS] < 0
 
-    def names(self) -> list[bytes]:
-        """Return each ID as text."""
-        return [b"%d-%d" % (part, sequence) for part, sequence in self.ids.tolist()]
+    def ids(self) -> list[bytes]:
+        """Return the IDs."""
+        return [b"%d-%d" % (part, sequence) for part, sequence in self.id_parts.tolist()]
 
     @property
     def size(self) -> int:
@@ -76,11 +79,11 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         return int(self.rows[:, wire.SIZE].sum())
 
     def flats(self) -> list[list[bytes]]:
-        """Return fields and values of each entry."""
+        """Return the fields and values of each entry."""
         return wire.texts(self.rows)
 
     def decode(self, layout: Layout) -> Decoded:
-        """Return the good points, in order, and name the bad ones; see `pieces`."""
+        """Return the good points, in order, and the bad points by the places of their entries."""
         start, parts = 0, []
         for piece in self.pieces(layout):
             parts.append(_shifted(piece, start) if start else piece)
@@ -88,23 +91,24 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         return parts[0] if len(parts) == 1 else join(parts or [decode_flats([], layout)])
 
     def pieces(
-        self, layout: Layout, tray: Callable[[], Tray | None] = lambda: None
+        self, layout: Layout, buffer: Callable[[], PointBuffer | None] = lambda: None
     ) -> Iterator[Decoded]:
-        """Yield the good points of the next entries, in order, and name the bad ones.
+        """Yield what `decode` returns, in pieces of one or more entries.
 
-        What is float32 need not become float64.
-        Where an entry isn't perfect, it is read by Python, and more and more at once while there
-        is no perfect one in between.
+        Points of the format float32 stay float32. Python decodes the entries that native code
+        can't decode. While no native piece comes in between, the number of entries that Python
+        decodes at once doubles.
 
         Parameters
         ----------
         layout : Layout
-        tray : callable, optional
-            Returns where the next perfect points shall lie, which ends a piece when it is full.
+        buffer : callable, optional
+            Returns where native code writes the next points. A piece ends when this buffer is
+            full.
         """
         start, few = 0, 1
         while start < len(self):
-            found = wire.decode(self.rows[start:], layout, single=True, tray=tray())
+            found = wire.decode(self.rows[start:], layout, single=True, buffer=buffer())
             if found is not None:
                 piece = Decoded(found.X, found.w, found.counts)
                 few = 1
@@ -113,6 +117,12 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
                 few = min(2 * few, _MOST)
             start += len(piece.counts)
             yield piece
+
+    def write_codes(
+        self, codes: Codes, version: int, labels: frozenset[bytes]
+    ) -> tuple[tuple[bytes, ...], bytes] | None:
+        """Return what `wire.write_codes` returns; None if Python must write the codes."""
+        return wire.write_codes(self.rows, codes, version, labels)
 
 
 def _shifted(decoded: Decoded, start: int) -> Decoded:

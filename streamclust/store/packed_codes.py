@@ -1,9 +1,9 @@
-"""Codes of entries as they go to the server: packed, so that nobody takes them apart on the way.
+"""Codes of entries in the form that the scripts take: one MessagePack array of texts.
 
-They are one MessagePack array of texts. How many entries have the same fields, how many fields
-these are, their names, and the model ID that all of them repeat, or 0; then each one's ID and
-values; and so on. Names are sent once for many entries, and the server needn't look at an argument
-for each text.
+The array has groups of entries with the same fields. A group has the number of its entries, the
+number of fields, the names of the fields, and the model ID of all entries, or 0; then the ID and
+the values of each entry. So names are sent once per group, and the whole array is one argument of
+the script.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from functools import cached_property
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, overload
 
-from streamclust.store import wire
+from streamclust.store.raw_entries import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamclust.models.quantize import Codes
-    from streamclust.store.packed import Packed
-
-Entry = tuple[bytes, list[bytes]]
+    from streamclust.store.raw_entries import RawEntries
 
 _NAMES = (b"code", b"distance", b"version")
 
@@ -31,15 +29,15 @@ class PackedCodes(Sequence[Entry]):
 
     Parameters
     ----------
-    entries : Packed
-        Of the stream of points.
+    entries : RawEntries
+        Entries of the stream of points.
     rows : bytes
-        As `as_rows` has them.
+        The codes, as `as_rows` returns them.
     lists : callable
-        Makes the sequence, if somebody looks at it.
+        Returns the same codes as a list; called at the first access to an entry.
     """
 
-    def __init__(self, entries: Packed, rows: bytes, lists: Callable[[], list[Entry]]) -> None:
+    def __init__(self, entries: RawEntries, rows: bytes, lists: Callable[[], list[Entry]]) -> None:
         self.entries = entries
         self.rows = rows
         self._lists = lists
@@ -60,7 +58,7 @@ class PackedCodes(Sequence[Entry]):
 
 
 def pack_points(
-    entries: Packed,
+    entries: RawEntries,
     codes: Codes,
     version: int,
     labels: frozenset[bytes],
@@ -72,20 +70,21 @@ def pack_points(
 
     Parameters
     ----------
-    entries : Packed
-        Of the stream of points.
+    entries : RawEntries
+        Entries of the stream of points.
     codes : Codes
-        Of their points.
+        Codes of their points.
     version : int
-        Of the model.
+        Version of the model.
     labels : set of bytes
-        Names of fields that are repeated.
+        Names of the fields to copy from the points' entries.
     lists : callable
-        Makes the same by Python; it does where native code can't.
+        Returns the same codes as a list, made by Python. Called where native code can't write
+        the codes.
     model_id : int
-        Each entry repeats it, unless it is 0.
+        Model ID of each entry; 0 for none.
     """
-    found = wire.write_codes(entries.rows, codes, version, labels)
+    found = entries.write_codes(codes, version, labels)
     if found is None:
         return lists()
     names, data = found
@@ -96,14 +95,14 @@ def pack_points(
 
 
 def ids_of(entries: Sequence[Entry]) -> list[bytes]:
-    """Return the IDs."""
+    """Return the IDs of the entries."""
     if isinstance(entries, PackedCodes):
-        return entries.entries.names()
+        return entries.entries.ids()
     return [entry_id for entry_id, _ in entries]
 
 
 def as_rows(entries: Sequence[Entry]) -> bytes:
-    """Return entries as the scripts take them."""
+    """Return the entries as the scripts take them."""
     if isinstance(entries, PackedCodes):
         return entries.rows
     n_texts, parts = 0, []

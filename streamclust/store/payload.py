@@ -2,9 +2,9 @@ r"""The wire format of models and checkpoints: safetensors, with one metadata en
 
     {"streamclust": "{\"format\": \"streamclust.model/1\", ...}"}  +  named float64 arrays
 
-One JSON entry instead of many strings, because safetensors writes its metadata in no fixed order:
-so equal contents are equal bytes. Its ``crc32`` covers the rest of the JSON and the arrays, so that
-a damaged number is found too.
+The metadata is one JSON entry, because safetensors writes metadata entries in no fixed order. So
+equal contents have equal bytes. The ``crc32`` in the JSON covers the rest of the JSON and the
+arrays, so that each damaged byte is found.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DAMAGES = (SafetensorError, ValueError, KeyError, AttributeError, TypeError, Re
 
 
 def pack(form: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
-    """Return `arrays` and JSON-able `meta` as safetensors bytes of the given format name."""
+    """Return `arrays` and `meta` (values for JSON) as safetensors bytes of the format `form`."""
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content = {"format": form, **meta}
     return save(tensors, {_ENTRY: _text({**content, _SUM: _checksum(content, tensors)})})
@@ -41,14 +41,14 @@ def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, NDArray[Any]],
     ----------
     data : bytes
     form : str
-        The format that is expected, such as ``streamclust.model/1``.
+        The expected format, such as ``streamclust.model/1``.
     where : str
-        The key or file that the bytes are from, for the error's text.
+        Key or file of the bytes, for the error.
 
     Raises
     ------
     FormatError
-        If the bytes are truncated, damaged, something else, or of another format version.
+        If the bytes are truncated, damaged, not such a payload, or of another format version.
     """
     try:
         meta = json.loads(_metadata(data)[_ENTRY])
@@ -74,8 +74,8 @@ def whole(meta: Mapping[str, Any], name: str, *, least: int = 0) -> int:
     Raises
     ------
     ValueError
-        If it is another thing, or not between `least` and 2^53 - 1. The server's scripts compare
-        numbers as doubles, which hold no more.
+        If the value isn't an integer from `least` to 2^53 - 1. The server's scripts compare numbers
+        as doubles, which can't represent larger integers exactly.
     """
     value = meta[name]
     if type(value) is not int or not least <= value < _LARGEST:
@@ -84,7 +84,7 @@ def whole(meta: Mapping[str, Any], name: str, *, least: int = 0) -> int:
 
 
 def _short(value: Any) -> str:
-    """Return what a message shows of a value; a number may have thousands of digits."""
+    """Return a short text of a value for a message; a number may have thousands of digits."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:40]}..."
 

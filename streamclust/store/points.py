@@ -1,9 +1,9 @@
 """Points in stream entries: bytes to arrays and back, without a connection.
 
-`detect` looks at an entry and says how all of them are laid out, `decode` turns a chunk of entries
-into arrays and names what could not be learned, `encode` is its inverse. An entry is
-``(entry_id, [field, value, field, value, ...])``, as the server's raw reply has it; the
-ID is anything that lets the caller know the entry again.
+`detect` returns the layout of all entries from one entry. `decode` converts a chunk of entries into
+arrays, and reports the points that can't be learned. `encode` is the inverse of `decode`. An entry
+is ``(entry_id, [field, value, field, value, ...])``, as in the server's raw reply. The ID can be
+any value that names the entry for the caller.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ __all__ = [
     "join",
 ]
 
-PARTS = 8  # a chunk that isn't perfect is cut into so many parts, and so on,
-FEW = 16  # until so few entries are left that reading each point by point is as fast
+PARTS = 8  # a chunk with an error is cut into this number of parts, and each part likewise,
+FEW = 16  # down to this number of entries, which are decoded one by one
 
 Entry = tuple[Any, Flat]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a chunk of entries held.
+    """The points of a chunk of entries.
 
     Parameters
     ----------
     X
-        Points, (n, D), C order, all finite; those of format float32 may be such.
+        Good points, (n, D), C order, all finite. Points of the format float32 can be float32.
     w
         Their weights, (n,), each 0 or from 1e-100 to 1e100; None without a weight field.
     counts
-        How many good points each entry gave, (n_entries,).
+        Number of good points of each entry, (n_entries,).
     dead
-        The rest, in the order of the stream; made into objects when somebody looks.
+        Bad points, in the order of the stream. Objects are made when they are accessed.
     """
 
     X: Points
@@ -76,12 +76,12 @@ class Decoded:
 
 
 def detect(flat: Flat, spec: PointsFormat) -> Layout:
-    """Return the layout of a stream from an entry that holds a good point.
+    """Return the layout of a stream from an entry with a good point.
 
     Raises
     ------
     DataError
-        When this entry can't tell; its text is the reason.
+        If this entry doesn't determine the layout; the message is the reason.
     """
     layout = guess_layout(flat, spec)
     decoded = decode([(b"", flat)], layout)
@@ -91,7 +91,7 @@ def detect(flat: Flat, spec: PointsFormat) -> Layout:
 
 
 def detect_first(entries: Iterable[Entry], spec: PointsFormat) -> tuple[Layout | None, DeadPoints]:
-    """Return the layout by the first entry that has a good point, and the bad ones before it."""
+    """Return the layout from the first entry with a good point, and the bad entries before it."""
     dead: list[DeadPoint] = []
     for entry_id, flat in entries:
         try:
@@ -111,16 +111,17 @@ def dead_entry(entry_id: Any, flat: Flat, reason: str) -> DeadPoint:
 
 
 def decode(entries: Sequence[Entry], layout: Layout) -> Decoded:
-    """Return the good points of a chunk of entries, in order, and name the bad ones.
+    """Return the good points of a chunk of entries, in order, and the bad points.
 
-    A perfect chunk is read at once. Only the few entries around a bad one are read point by point.
+    A chunk without bad points is decoded at once. Only the few entries around a bad point are
+    decoded point by point.
     """
     whole = _decode_at_once([flat for _, flat in entries], layout)
     return _decode_in_parts(entries, layout) if whole is None else whole
 
 
 def decode_flats(flats: Sequence[Flat], layout: Layout) -> Decoded:
-    """Decode entries that are known by their numbers alone."""
+    """Decode entries that are named by their places."""
     whole = _decode_at_once(flats, layout)
     return _decode_in_parts(list(enumerate(flats)), layout) if whole is None else whole
 
@@ -137,7 +138,7 @@ def _decode_in_parts(entries: Sequence[Entry], layout: Layout) -> Decoded:
 
 
 def _decode_block(entry_id: Any, flat: Flat, layout: Layout, judge: Judge) -> Decoded:
-    """Decode an entry by whole arrays, so that bad points cost little more than good ones."""
+    """Decode an entry by whole arrays, so that bad points are almost as fast as good points."""
     codec = CODECS[layout.format]
     try:
         X, w, bad, at = judge(_not_empty(flat), layout)
@@ -159,7 +160,7 @@ def _decode_block(entry_id: Any, flat: Flat, layout: Layout, judge: Judge) -> De
 
 
 def join(parts: list[Decoded]) -> Decoded:
-    """Return what consecutive chunks held as one; dead points are named as they are."""
+    """Return the points of consecutive chunks; the names of dead points don't change."""
     weights = [part.w for part in parts if part.w is not None]
     return Decoded(
         np.concatenate([part.X for part in parts]),
@@ -170,7 +171,7 @@ def join(parts: list[Decoded]) -> Decoded:
 
 
 def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
-    """Return what perfect entries hold; None when anything at all is wrong."""
+    """Return the points of entries without errors; None if any entry has an error."""
     try:
         columns = _columns(flats)
         X, counts, w = CODECS[layout.format].arrays(columns, layout)
@@ -182,7 +183,7 @@ def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
 
 
 def _columns(flats: Sequence[Flat]) -> Columns:
-    """Return field -> values, for entries that have the same fields in the same order."""
+    """Return field -> values, for entries with the same fields in the same order."""
     width = len(flats[0])
     names = list(flats[0][::2])
     everything: list[bytes] = []
@@ -245,19 +246,19 @@ def _not_empty(flat: Flat) -> Flat:
 def encode(
     X: NDArray[Any], layout: Layout, w: NDArray[Any] | None = None, block: int = 1
 ) -> Iterator[list[bytes]]:
-    """Yield the fields and values of entries that `decode` reads back bit for bit.
+    """Yield the fields and values of entries; `decode` returns the same bits.
 
     Parameters
     ----------
     X
         Points, (n, D).
     layout
-        How to write them.
+        Layout of the entries.
     w
-        Weights, (n,); given exactly when the layout has a weight field.
+        Weights, (n,); required if the layout has a weight field, else None.
     block
-        Points an entry; the last entry may hold fewer. Raw blocks of more than one carry their D
-        in the companion field.
+        Points per entry; the last entry can have fewer. Raw blocks of more than one point have
+        their D in the companion field.
     """
     if X.ndim != 2 or X.shape[1] != layout.n_features:
         raise DataError(f"X has shape {X.shape}, expected (n, {layout.n_features})")

@@ -1,4 +1,4 @@
-"""Positions on the points' streams: where a new model begins, and the mirror for people's tools."""
+"""Positions in the points' streams: of a new model, and of the consumer group for users' tools."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def check_type(client: redis.Redis, key: str, wanted: str, setting: str) -> None:
-    """Refuse a key that another program uses for something else.
+    """Refuse a key that another program uses with another type.
 
     Raises
     ------
     ServerError
-        If the key is there and of another type; `setting` is what to change.
+        If the key exists and has another type. The message names the `setting` to change.
     """
     answer: Any = client.type(key)
     found = answer.decode()
@@ -32,7 +32,8 @@ def check_type(client: redis.Redis, key: str, wanted: str, setting: str) -> None
 def begin(client: redis.Redis, streams: Sequence[str], start: str) -> dict[str, str]:
     """Return the position before the first entry that a new model reads.
 
-    'latest' is resolved to the ID of now, so that it is committed and a restart means the same.
+    'latest' becomes the current last ID, which is then committed. So a restart uses the same
+    position.
     """
     if start == "earliest":
         return dict.fromkeys(streams, "0-0")
@@ -49,7 +50,8 @@ def _last_id(client: redis.Redis, stream: str) -> str:
     return last.decode()
 
 
-# One step, which looks first: a worker that slept after its commit must not move the group back.
+# One script checks and moves, so that a worker that was paused after its commit cannot move the
+# group back.
 _MIRROR = (
     LESS
     + """
@@ -85,8 +87,8 @@ def mirror(
 ) -> None:
     """Move the consumer group of each stream to `position`.
 
-    The state is the truth; the group only shows it in ``XINFO GROUPS``. It is made where it is
-    missing, but a stream is not.
+    The committed state holds the position; the group only shows it in ``XINFO GROUPS``. A missing
+    group is created. A missing stream is not.
 
     Parameters
     ----------
@@ -94,11 +96,11 @@ def mirror(
     group : str
     position : mapping of str to str
     read : mapping of str to (int or None), optional
-        How many entries each stream had up to there, since else the server can't tell the lag of a
-        group that was moved.
+        Number of entries that each stream ever had up to its position. Without the number, the
+        server doesn't know the lag of a group that was moved.
     shown : mapping of str to str, optional
-        Where the caller put the groups before. One that another worker has moved since, and further
-        than `position`, is left there.
+        Positions that the caller set before. A group that another worker has moved since then,
+        beyond `position`, is not moved.
     """
     for stream, last_id in position.items():
         count, before = (read or {}).get(stream), (shown or {}).get(stream, "")

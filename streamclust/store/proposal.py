@@ -1,8 +1,8 @@
-"""A refit that waits to be taken over: a checkpoint under a key of its own.
+"""A proposed refit, which the model's worker can accept: a checkpoint under its own key.
 
-Its learner holds the refit's parameters and the statistics under them; its position and counts
-are the model's own of when the refit began, or the position is empty where the refit is of other
-data than the model's stream up to there.
+The checkpoint has the parameters of the refit, and the statistics under these parameters. The
+position and counts are those of the model at the start of the refit. The position is empty if the
+refit used other data than the model's streams up to this position.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamclust.store.published import Reason
 
 _ROLLBACK = "rollback-"
-"""How the IDs of older versions begin that are proposed again."""
+"""Prefix of the IDs of proposals that are older versions."""
 
 _WITHDRAW = """
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
@@ -33,18 +33,18 @@ return redis.call('DEL', KEYS[1])
 
 
 def new_id(reason: Reason = "refit") -> str:
-    """Return an ID that no other proposal has."""
+    """Return a unique ID for a proposal."""
     start = _ROLLBACK if reason == "rollback" else ""
     return f"{start}{int(time.time() * 1000)}-{secrets.token_hex(6)}"
 
 
 def reason_of(refit: str) -> Reason:
-    """Return why a version is published that comes from this proposal."""
+    """Return the reason of a version that comes from this proposal."""
     return "rollback" if refit.startswith(_ROLLBACK) else "refit"
 
 
 def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[Any]) -> None:
-    """Put a refit (with an ID) where the model's worker finds it, in place of an older one."""
+    """Propose a refit (with an ID) to the model's worker, in place of an earlier proposal."""
     value = {
         "id": refit.refit,
         "state": encode_checkpoint(refit, family),
@@ -54,30 +54,30 @@ def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[A
 
 
 def proposed(client: redis.Redis, keys: Keys) -> str:
-    """Return the ID of the refit that waits; empty if none does."""
+    """Return the ID of the proposed refit; empty if there is none."""
     found: Any = client.hget(keys.proposal, "id")
     return "" if found is None else found.decode(errors="replace")
 
 
 def model_proposed_for(client: redis.Redis, keys: Keys) -> int:
-    """Return the ID of the model that the waiting refit is of; 0 if that isn't known.
+    """Return the model ID of the proposed refit; 0 if unknown.
 
     Raises
     ------
     FormatError
-        If it is no such number.
+        If the value isn't a model ID.
     """
     found: Any = client.hget(keys.proposal, "model_id")
     return 0 if found is None else model_id_of({b"model_id": found}, f"key {keys.proposal}")
 
 
 def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Checkpoint | None:
-    """Return the refit that waits, if one does.
+    """Return the proposed refit; None if there is none.
 
     Raises
     ------
     FormatError
-        If it is damaged, or of a model with other hyperparameters.
+        If the proposal is damaged, or has other hyperparameters than `family`.
     """
     ask = partial(client.hget, keys.proposal, "state")
     data: Any = read_value(client, keys.proposal, ask)
@@ -85,10 +85,10 @@ def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Check
 
 
 def withdraw(client: redis.Redis, keys: Keys, refit: str) -> bool:
-    """Remove this refit; False if it isn't there any more."""
+    """Remove this proposal; return False if it doesn't exist any more."""
     return bool(client.eval(_WITHDRAW, 1, keys.proposal, refit))
 
 
 def under_way(client: redis.Redis, keys: Keys) -> bool:
-    """Say whether a refit is at work, or waits to be taken over."""
+    """Return whether a refit is running or proposed."""
     return bool(client.exists(keys.refitting, keys.proposal))

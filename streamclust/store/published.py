@@ -1,4 +1,4 @@
-"""Published models: what a subscriber gets, as bytes in `:models` and as an object."""
+"""Published versions of models: the object, and its bytes in `:models`."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ FORMAT = "streamclust.model/1"
 Reason = Literal[
     "start", "step", "reseed", "resolve", "resize", "drift", "refit", "rollback", "leave"
 ]
-"""Why a version was published: the first one, by cadence, after a component was given new work,
-after a fit of the coreset was taken over, because components were born or died (where K adapts, at
-once), because a drift was found, because a refit, or an older
-version, was taken over, or because the worker left."""
+"""Why a version was published: the first version ('start'), at the publishing interval ('step'),
+after a component was revived ('reseed'), after a fit of the coreset was accepted ('resolve'), after
+the number of components changed ('resize'), after a drift, after a refit or an older version was
+accepted ('refit', 'rollback'), or when the worker left the model ('leave')."""
 
 LARGEST_ID = (1 << 31) - 1
-"""Largest model ID; see `Keys.id`. A server keeps such a number in few bytes."""
+"""Largest model ID; see `Keys.id`. A server stores numbers of this size in few bytes."""
 
 SWAPS = ("refit", "rollback")
-"""Reasons of versions that were proposed from outside."""
+"""Reasons of versions that come from a proposal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,29 +56,30 @@ class Model:
     reason : str
         Why it was published; see `Reason`.
     family : KMeans or GaussianMixture
-        With its hyperparameters.
+        The kind of model, with its hyperparameters.
     params : KMeansParams or MixtureParams
     mass : array of shape (K,)
         Effective number of points behind each component, after forgetting.
     position : dict of str to str
-        Points' stream -> ID of the last entry that was learned.
+        Points' stream -> ID of the last learned entry.
     points : int
-        Points learned ever.
+        Total number of points learned.
     loss : float or None
-        Prequential loss: inertia per point, or negative log-likelihood per point, of points
-        scored before they were learned and forgotten as the statistics are.
+        Prequential loss: inertia per point, or negative log-likelihood per point. Each point is
+        scored before it is learned. Old scores decay like the statistics.
     time_ms : float or None
         Event time of the newest point, in milliseconds since the epoch.
     features : tuple of str
-        Names of the D features; empty if the feed has none.
+        Names of the D features; empty if the features have no names.
     ids : array of int, shape (K,)
-        Where K adapts: the component's numbers, which rise and stay with them for life. Else empty.
+        The components' IDs if the number of components adapts; else empty. IDs rise, and a
+        component keeps its ID.
     layout : Layout or None
-        How the entries that were learned hold their points; None if that isn't known.
+        Layout of the learned entries; None if unknown.
     scale : str or None
-        The setting `scale` that was learned with; None if that isn't known.
+        The setting `scale` during learning; None if unknown.
     model_id : int
-        Tells apart models that had the same name one after the other; 0 if it isn't known.
+        Distinguishes successive models of the same name; 0 if unknown.
     """
 
     name: str
@@ -114,12 +115,12 @@ class Model:
 
     @property
     def code_id(self) -> int:
-        """The model ID that codes by this model repeat: 0 for none, see `Keys.id`."""
+        """The model ID in codes by this model; 0 for none. See `Keys.id`."""
         return self.model_id if self.model_id % 2 else 0
 
     @property
     def numbers(self) -> Labels:
-        """Numbers of the components, (K,), in the order of the arrays: `ids`, or 0 to K - 1."""
+        """IDs of the components, (K,), in the order of the arrays: `ids`, or 0 to K - 1."""
         return self.ids if len(self.ids) else np.arange(len(self.means))
 
     @property
@@ -146,7 +147,7 @@ class Model:
         return self.loss if self.family.objective == "inertia" else -self.loss
 
     def predict(self, X: ArrayLike) -> Labels:
-        """Return the number of each point's component, shape (N,); see `numbers`."""
+        """Return the ID of each point's component, shape (N,); see `numbers`."""
         rows = self.family.predict(self.params, as_points(X, self.means.shape[1]))
         return self.ids[rows] if len(self.ids) else rows
 
@@ -157,13 +158,13 @@ class Model:
     def displacement_from(self, other: Model) -> Array:
         """Return how far each component has moved since another version, shape (K,).
 
-        Euclidean, in units of the data: component numbers stay put from version to version. NaN for
-        one that the other version doesn't have, where K adapts.
+        The distance is Euclidean, in units of the data. If the number of components adapts, the
+        components are matched by their IDs, and new components have NaN.
 
         Raises
         ------
         DataError
-            If the other one has another number of components, which is fixed, or of features.
+            If the number of features differs, or if a fixed number of components differs.
         """
         if len(self.ids) and len(other.ids) and other.means.shape[1] == self.means.shape[1]:
             moved = np.full(len(self.ids), np.nan)
@@ -188,8 +189,8 @@ class Model:
     def replaces(self, before: Model) -> bool:
         """Return whether this is a version of another model than `before`, under the same name.
 
-        Then that model's keys were deleted and it was begun anew, or the server lost its newest
-        versions. `before` is a version that was read earlier.
+        This happens when the keys of the earlier model were deleted, or when the server lost its
+        newest versions. `before` is a version that was read earlier.
         """
         if self.model_id and before.model_id and self.model_id != before.model_id:
             return True
@@ -200,9 +201,9 @@ class Model:
     def check_settings(
         self, spec: PointsFormat, scale: str, stream: str | None = None
     ) -> Layout | None:
-        """Refuse settings of points that contradict what this version was learned with.
+        """Check that the settings of points agree with those during learning.
 
-        Return the layout of the stream's entries, if the model has learned from that stream.
+        Return the layout of the stream's entries if the model has learned from this stream.
 
         Parameters
         ----------
@@ -210,13 +211,13 @@ class Model:
         scale : str
             The setting of the model.
         stream : str, optional
-            Where the points are from. The format of one that the model doesn't learn from, or of a
-            file, may differ; its columns may not.
+            Stream of the points. Entries of other streams than the learned ones, and files, can
+            have another format, but must have the same columns.
 
         Raises
         ------
         FormatError
-            If they do.
+            If the settings contradict those during learning.
         """
         where = f"version {self.version} of {self.name!r}"
         learned = self.layout is not None and stream in self.position
@@ -230,7 +231,7 @@ class Model:
         return layout
 
     def to_sklearn(self) -> Any:
-        """Return a fitted estimator of scikit-learn, whose `predict` equals this one's."""
+        """Return a fitted estimator of scikit-learn with the same `predict`."""
         from streamclust.store.export import to_sklearn
 
         return to_sklearn(self)
@@ -242,13 +243,13 @@ class Model:
         return to_json(self)
 
     def save(self, path: str | Path) -> None:
-        """Write it to a .safetensors, .npz or .json file; the first is read by `init.path`."""
+        """Write the model to a .safetensors, .npz or .json file; `init.path` reads .safetensors."""
         from streamclust.store.export import save
 
         save(self, path)
 
     def summary(self) -> dict[str, Any]:
-        """Return all but the arrays, as plain JSON-able values."""
+        """Return all values except the arrays, for JSON."""
         return {
             "model": self.name,
             "version": self.version,
@@ -267,7 +268,7 @@ class Model:
 
 
 def encode_model(model: Model) -> bytes:
-    """Return a version as safetensors bytes."""
+    """Return the safetensors bytes of a version."""
     arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
     if len(model.ids):
         arrays["ids"] = model.ids
@@ -282,12 +283,12 @@ def encode_model(model: Model) -> bytes:
 
 
 def decode_model(data: bytes, where: str) -> Model:
-    """Return the version that `encode_model` wrote.
+    """Return the version in the bytes of `encode_model`.
 
     Raises
     ------
     FormatError
-        If the bytes aren't a model of this format; `where` (a key or file) is named.
+        If the bytes aren't a model of this format. The message names `where` (a key or file).
     """
     arrays, meta = unpack(data, FORMAT, where)
     try:

@@ -1,4 +1,4 @@
-"""A range of the points' streams, from after one position up to another, in order and bounded."""
+"""Reads a range of the points' streams: the entries after one position, up to another."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import from_reply, names, up_to
+from streamclust.store.entries import from_reply
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.points import decode
+from streamclust.store.raw_entries import NO_ENTRIES, as_raw, by_stream, up_to
 from streamclust.store.read_size import ReadSize, read_whole
 from streamclust.store.reader import MergingReader
 from streamclust.store.streams import (
@@ -26,40 +27,39 @@ from streamclust.store.streams import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from streamclust.store.entries import Found
     from streamclust.store.layout import Layout
+    from streamclust.store.raw_entries import RawEntries
     from streamclust.store.read_size import OnLess
 
     OnFault = Callable[[redis.RedisError], object]
 
 
 def raise_fault(error: redis.RedisError) -> None:
-    """Raise a fault of the server."""
+    """Raise an error of the server."""
     raise error
 
 
 class RangeReader(MergingReader):
-    """Reads the entries of several streams up to a position, and nothing after it.
+    """Reads the entries of several streams up to a position.
 
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XREAD and XRANGE are taken raw, so it should have no other user. An entry
-        that is larger than its replies may be is left out.
+        A raw client; see `Server.raw_client`. An entry that is larger than its limit is skipped.
     after : mapping of str to str
-        Stream -> ID of the last entry that is not wanted any more.
+        Stream -> ID of the last entry before the range.
     until : mapping of str to str
-        Stream -> ID of the last entry that is.
+        Stream -> ID of the last entry of the range.
     on_less : callable, optional
-        Given a sentence, whenever less is asked for because a reply was lost.
+        Called with a message whenever reads become smaller because a reply was lost.
     on_fault : callable, optional
-        Given each fault of a read, which is tried again when the call returns. Default: the fault
-        is raised.
+        Called with each error of a read; the read is repeated when the call returns. Default:
+        raise the error.
 
     Raises
     ------
     UnreadableError
-        When reading: if the connection is lost whenever one entry is read by itself.
+        By `read`, if each read of one single entry loses the connection.
     """
 
     def __init__(
@@ -72,31 +72,30 @@ class RangeReader(MergingReader):
     ) -> None:
         self._position = {stream: after[stream] for stream in until if stream in after}
         super().__init__(self._position, on_less=on_less)
-        for command in ("XREAD", "XRANGE"):
-            client.set_response_callback(command, lambda reply, **_: reply)
         self._client = client
         self._until = dict(until)
         self._on_fault = on_fault
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         for stream in streams:
-            if entries := self._persistently(stream, count):
+            if entries := self._retried(stream, count):
                 self._waiting[stream] = from_reply(stream, entries, None, None)
-                self._position[stream] = names(entries[-1:])[0].decode()
+                self._position[stream] = entries[-1:].ids()[0].decode()
                 self._bytes += self._size.took(entries)
 
-    def _persistently(self, stream: str, count: int) -> Any:
+    def _retried(self, stream: str, count: int) -> RawEntries:
+        """Return the next entries; repeat the read after an error."""
         while True:
             try:
                 return self._next(stream, count)
             except redis.RedisError as error:
                 self._on_fault(error)
 
-    def _next(self, stream: str, count: int) -> Any:
-        """Return the next entries, fewer and fewer until they fit into a reply."""
+    def _next(self, stream: str, count: int) -> RawEntries:
+        """Return the next entries; read fewer and fewer until the reply fits."""
         after, last = self._position[stream], self._until[stream]
         if order(after) >= order(last):
-            return []
+            return NO_ENTRIES
         try:
             return self._size.read(
                 self._client,
@@ -108,53 +107,52 @@ class RangeReader(MergingReader):
         except ReplyTooLargeError:
             return self._next_that_fits(stream)
 
-    def _next_that_fits(self, stream: str) -> Any:
-        """Return the next entry, and pass by what doesn't fit into a reply by itself."""
+    def _next_that_fits(self, stream: str) -> RawEntries:
+        """Return the next entry; skip the entries that don't fit into a reply."""
         while True:
             entry_id = next_size(self._client, stream, self._position[stream])[0].decode()
             if not entry_id or order(entry_id) > order(self._until[stream]):
-                return []
-            ask = partial(self._client.xrange, stream, entry_id, entry_id)
+                return NO_ENTRIES
+            ask: Any = partial(self._client.xrange, stream, entry_id, entry_id)
             try:
                 if found := read_whole(self._client, ask):
-                    return found  # else it was trimmed since, and another is next
+                    return as_raw(found)  # else the entry was trimmed meanwhile
             except ReplyTooLargeError:
                 self._position[stream] = entry_id
 
 
-def read_up_to(client: redis.Redis, stream: str, after: str, last: str, count: int) -> Found:
-    """Return the next entries of a stream, `count` at most, none of them after `last`.
+def read_up_to(client: redis.Redis, stream: str, after: str, last: str, count: int) -> RawEntries:
+    """Return at most `count` entries of a stream, after the ID `after` and up to `last`.
 
-    They are read by XREAD, whose replies the client takes raw: packed, where it can.
+    The client is a raw client. It reads with XREAD, whose entries can be `Packed`.
     """
-    reply: Any = client.xread({stream: after}, count=count)
-    return up_to(reply[0][1], last) if reply else []
+    found = by_stream(client.xread({stream: after}, count=count))
+    return up_to(found[stream], last) if found else NO_ENTRIES
 
 
 def end_of(entry_id: str) -> str:
-    """Return the last ID of a millisecond that is given without its sequence number."""
+    """Return an ID, or the last ID of a millisecond that has no sequence number."""
     return entry_id if "-" in entry_id else f"{entry_id}-{LARGEST}"
 
 
 def before_last(
     client: redis.Redis, until: Mapping[str, str], n_points: int, layout: Layout
 ) -> dict[str, str]:
-    """Return the position after which the last `n_points` good points up to `until` begin.
+    """Return the position before the last `n_points` good points up to `until`.
 
-    Entries are taken whole, and across streams in the order of their IDs. With fewer points than
-    that, it is the beginning.
+    Entries are taken whole, in the order of their IDs, also across streams. If there are fewer
+    points, the position is the beginning.
 
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XREVRANGE are taken raw, so it should have no other user. An entry that is
-        larger than its replies may be has no points.
+        A raw client; see `Server.raw_client`. An entry that is larger than its limit counts as
+        one without points.
     until : mapping of str to str
         Stream -> ID of the last entry.
     n_points : int
     layout : Layout
     """
-    client.set_response_callback("XREVRANGE", lambda reply, **_: reply)
     tails = [_tail(client, stream, last, n_points, layout) for stream, last in until.items()]
     entries = sorted((entry for tail in tails for entry in tail), reverse=True)
     counted = np.cumsum([count for _, count in entries])
@@ -168,7 +166,7 @@ def before_last(
 def _tail(
     client: redis.Redis, stream: str, last: str, n_points: int, layout: Layout
 ) -> list[tuple[tuple[int, int], int]]:
-    """Return ID and number of points of a stream's last entries, newest first."""
+    """Return the ID and the number of points of a stream's last entries, newest first."""
     tail: list[tuple[tuple[int, int], int]] = []
     size, end, total = ReadSize(), last, 0
     while total < n_points:
@@ -185,5 +183,5 @@ def _tail(
         tail += zip((order(e) for e, _ in reply), decoded.counts.tolist(), strict=True)
         total += len(decoded.X)
         end = f"({reply[-1][0].decode()}"
-        size.took(reply)
+        size.took(as_raw(reply))
     return tail

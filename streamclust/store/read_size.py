@@ -1,9 +1,10 @@
-"""How much a read asks for: about as much as suits, and less where the reply can't be taken.
+"""The number of entries per read, which gets smaller when a reply fails.
 
-Two limits can end a reply. Ours ends one that would fill the memory (`bounded`). The server's
-(``client-output-buffer-limit``), or that of a proxy before it, closes the connection in the middle
-of the reply. A lost connection doesn't say why it was lost, so the sign is that the same read
-loses it twice, while the server answers a PING in between. Both are answered by asking for less.
+Two limits can end a reply. The limit of streamclust protects the memory (`limits`). The limit of
+the server (``client-output-buffer-limit``), or of a proxy, closes the connection in the middle of
+the reply. A lost connection doesn't show its cause. So the cause is taken to be such a limit if
+the same read loses the connection twice while the server answers a PING in between. After both
+limits the next read asks for fewer entries.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.entries import sizes
 from streamclust.store.faults import passes
 from streamclust.store.history import HistoryChangedError
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.streams import next_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.store.entries import Found
+    from streamclust.store.raw_entries import RawEntries
 
     OnLess = Callable[[str], object]
     NextEntry = Callable[[], tuple[bytes, int]]
@@ -31,16 +31,16 @@ T = TypeVar("T")
 
 READ_ENTRIES = 4096
 READ_BYTES = 4 << 20
-"""What one read asks of a stream at most: entries, and bytes as far as earlier entries tell."""
+"""Maximum per read of a stream: entries, and bytes as estimated from earlier entries."""
 
 FIRST_READ = 16
-"""Entries of the first read, when nothing tells how large they are."""
+"""Entries of the first read, while the size of the entries is unknown."""
 
 _LESS = 8
-"""A reply that was too large is asked for again in parts of this size: an eighth."""
+"""After a reply that failed, the next read asks for 1/8 of its entries."""
 
 _READS_UNTIL_MORE = 1000
-"""Reads after which twice as much is asked for again: the limit may have been raised."""
+"""Number of reads after which the size is doubled, since the limit may have been raised."""
 
 
 class ReplyLostError(ReplyTooLargeError):
@@ -48,29 +48,29 @@ class ReplyLostError(ReplyTooLargeError):
 
 
 class UnreadableError(redis.ConnectionError):
-    """Raised when one entry or value can't be read, since its reply always loses the connection.
+    """Raised when each read of one entry or value loses the connection.
 
-    It counts as a lost connection, and so passes: a person may raise the limit, or remove the
-    entry.
+    The error counts as a lost connection, so the read is retried: a user may raise the limit, or
+    remove the entry.
     """
 
 
 class ReadSize:
-    """How many entries to ask for at a time.
+    """The number of entries of the next read.
 
     Parameters
     ----------
     read_bytes : int
-        What a read asks for at most, as far as earlier entries tell.
+        Maximum number of bytes per read, estimated from earlier entries.
     most : int
-        Entries that a read asks for at most.
+        Maximum number of entries per read.
     on_less : callable, optional
-        Given a sentence, whenever less is asked for because a reply was lost.
+        Called with a message whenever reads become smaller because a reply was lost.
 
     Attributes
     ----------
     entry_bytes : float
-        About the size of the largest of the last entries.
+        Approximate size of the largest recent entry.
     """
 
     def __init__(
@@ -87,18 +87,17 @@ class ReadSize:
 
     @property
     def next_count(self) -> int:
-        """Entries that the next read should ask for."""
+        """Number of entries of the next read."""
         return max(1, min(self.most, int(self._bytes / max(self.entry_bytes, 1.0))))
 
-    def took(self, entries: Found) -> int:
-        """Note what a read brought (not nothing); return about how many bytes that is."""
-        last, total = sizes(entries)
-        self.entry_bytes = max(last, self.entry_bytes / 2.0)
+    def took(self, entries: RawEntries) -> int:
+        """Record the entries of a read (at least one); return their approximate bytes."""
+        self.entry_bytes = max(float(entries[-1:].size), self.entry_bytes / 2.0)
         if self._bytes < self._wanted:
             self._reads += 1
             if self._reads == _READS_UNTIL_MORE:
                 self._bytes, self._reads = min(2 * self._bytes, self._wanted), 0
-        return total
+        return entries.size
 
     def read(
         self,
@@ -109,25 +108,26 @@ class ReadSize:
         after: str,
         next_entry: NextEntry | None = None,
     ) -> T:
-        """Return what `ask` reads when given `count`, or less while the reply is too large.
+        """Return ``ask(count)``; use a smaller count while the reply is too large.
 
         Parameters
         ----------
         client : redis.Redis
         ask : callable
-            Given how many entries to ask for.
+            Reads the given number of entries.
         count : int
         key, after : str
-            What is read: the entries of a stream after this ID.
+            The read entries are those of the stream `key` after the ID `after`.
         next_entry : callable, optional
-            Returns ID and bytes of the entry that comes first. Default: the one after `after`.
+            Returns the ID and the bytes of the first of these entries. Default: of the entry that
+            follows `after`.
 
         Raises
         ------
         ReplyTooLargeError
-            If one entry is larger than the client takes.
+            If a single entry is larger than the client's limit.
         UnreadableError
-            If the connection is lost whenever one entry is read by itself.
+            If each read of one single entry loses the connection.
         """
         while True:
             try:
@@ -142,9 +142,9 @@ class ReadSize:
                     raise
 
     def less(self, count: int, error: ReplyTooLargeError, key: str, after: str) -> int:
-        """Return how many entries to ask for in place of `count`, of which the reply failed.
+        """Return a smaller count after the reply to a read of `count` entries failed.
 
-        After a reply that was lost, later reads ask for less too.
+        After a lost reply, later reads also become smaller.
         """
         fewer = max(1, count // _LESS)
         wanted = max(int(fewer * self.entry_bytes), 1)
@@ -160,14 +160,14 @@ class ReadSize:
 
 
 def read_whole(client: redis.Redis, ask: Callable[[], T]) -> T:
-    """Return what `ask` reads; ask once more if the connection was lost meanwhile.
+    """Return the result of `ask`; call it once more if the connection was lost.
 
     Raises
     ------
     ReplyLostError
-        If it was lost again, though the server answers.
+        If the connection was lost again while the server answers a PING.
     redis.RedisError
-        If the server doesn't answer, is another one by now, or refuses.
+        If the server doesn't answer, has other data, or refuses the command.
     """
     try:
         return ask()
@@ -183,37 +183,38 @@ def read_whole(client: redis.Redis, ask: Callable[[], T]) -> T:
 def read_value(
     client: redis.Redis, key: str, ask: Callable[[], T], describe: Callable[[], str] | None = None
 ) -> T:
-    """Return what `ask` reads of a key, of which no smaller part can be read.
+    """Return the result of `ask`, which reads a value of a key that can't be read in parts.
 
-    `describe` returns the words for it in an error. Default: the key and the length of its value.
+    `describe` returns the name of the value for an error. Default: the key and the length of its
+    value.
 
     Raises
     ------
     UnreadableError
-        If the connection is lost whenever it is read.
+        If each read loses the connection.
     """
     try:
         return read_whole(client, ask)
     except ReplyLostError as error:
         what = key
-        with suppress(redis.ResponseError):  # not everybody may ask for these
+        with suppress(redis.ResponseError):  # the user may lack the right to run these commands
             what = describe() if describe else f"{key} ({client.strlen(key):,} bytes)"
         raise UnreadableError(what) from error
 
 
 def _unreadable(key: str, after: str, find: NextEntry, error: ReplyLostError) -> Exception:
-    """Return the error of an entry that can't be read by itself."""
+    """Return the error for a single entry that can't be read."""
     what = f"the entry of {key} after {after}"
-    with suppress(redis.ResponseError):  # not everybody may run scripts
+    with suppress(redis.ResponseError):  # the user may lack the right to run scripts
         entry_id, size = find()
         if not entry_id and isinstance(error.__cause__, Exception):
-            return error.__cause__  # there is no entry, so the size of one wasn't the reason
+            return error.__cause__  # there is no entry, so its size isn't the cause
         what = f"entry {entry_id.decode()} of {key} ({size:,} bytes)"
     return UnreadableError(what)
 
 
 def _check_answers(client: redis.Redis, error: redis.ConnectionError) -> None:
-    """Raise the error unless it is a lost connection to a server that answers."""
+    """Raise the error, except if a connection was lost and the server answers a PING."""
     other = redis.BusyLoadingError | HistoryChangedError | UnreadableError
     if isinstance(error, other) or not passes(error):
         raise error

@@ -1,4 +1,4 @@
-"""Reading the points' streams: entries of several of them, in the order of their IDs."""
+"""Reads the entries of several streams in the order of their IDs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.early import EarlyRead
 from streamclust.store.entries import NOTHING, from_reply, join
 from streamclust.store.gaps import Gap, StreamWatch
+from streamclust.store.limits import ReplyTooLargeError
+from streamclust.store.prefetch import Prefetch
+from streamclust.store.raw_entries import ListEntries, by_stream
 from streamclust.store.read_size import READ_BYTES, ReadSize, read_whole
 from streamclust.store.streams import next_size
 
@@ -18,28 +19,29 @@ if TYPE_CHECKING:
 
     import redis
 
-    from streamclust.store.entries import Entries, Found
+    from streamclust.store.entries import Entries
     from streamclust.store.gaps import OnReset
+    from streamclust.store.raw_entries import RawEntries
     from streamclust.store.read_size import OnLess
     from streamclust.store.streams import StreamInfo
 
 _LEARNED_BYTES = 8 << 20
-"""Of a worker: larger reads take less time a byte, here and at the server."""
+"""Bytes per read of a worker: larger reads take less time per byte, in client and server."""
 
 _AROUND = 1024
-"""Bytes of a reply that are not the entry's own, at most."""
+"""Maximum number of bytes of a reply that don't belong to its entry."""
 
 
 class MergingReader:
-    """Gives entries of several streams in the order of their IDs; where from, says `_fill`.
+    """Merges the entries of several streams by their IDs. A subclass reads them in `_fill`.
 
     Parameters
     ----------
     streams : iterable of str
     read_bytes : int
-        What a read asks for at most, as far as earlier entries tell.
+        Maximum number of bytes per read, estimated from earlier entries.
     on_less : callable, optional
-        Given a sentence, whenever less is asked for because a reply was lost.
+        Called with a message whenever reads become smaller because a reply was lost.
     """
 
     def __init__(
@@ -56,10 +58,10 @@ class MergingReader:
         self._bytes = 0
 
     def read(self, count: int, block_ms: int | None) -> Entries:
-        """Return the next entries, about `count` a stream; none if there are none for `block_ms`.
+        """Return the next entries, about `count` per stream; empty if none arrive in `block_ms`.
 
-        A stream whose read entries are used up is read again before a later entry of another
-        stream is given out: what is there is merged by ID, whatever the sizes of the reads.
+        When the entries of one stream are used up, this stream is read again before a later entry
+        of another stream is returned. So the order doesn't depend on the sizes of the reads.
         """
         parts: list[Entries] = []
         n = self._bytes = 0
@@ -77,7 +79,7 @@ class MergingReader:
 
     @property
     def caught_up(self) -> bool:
-        """Whether all that was there has been read: replies had fewer entries than asked for."""
+        """Whether no entry is left to read: the last replies had fewer entries than requested."""
         return not self._behind and not any(self._waiting.values())
 
     @property
@@ -86,16 +88,16 @@ class MergingReader:
         return self._size.next_count
 
     def take_gaps(self) -> list[Gap]:
-        """Return what was found to be missing after all that has been read."""
+        """Return, and forget, the gaps found after the entries read so far."""
         gaps, self._gaps = self._gaps, []
         return gaps
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
-        """Add what comes next of these streams, about `count` entries each, to `_waiting`."""
+        """Add the next entries of these streams, about `count` per stream, to `_waiting`."""
         raise NotImplementedError
 
     def _merge(self) -> Entries:
-        """Take entries in order until a stream is used up that may have more to come."""
+        """Return entries in order, up to the last read entry of the first stream that ends."""
         waiting = {stream: entries for stream, entries in self._waiting.items() if entries}
         if len(waiting) < 2:
             self._waiting |= dict.fromkeys(waiting, NOTHING)
@@ -117,42 +119,41 @@ class StreamReader(MergingReader):
     Parameters
     ----------
     client : redis.Redis
-        Its replies to XREAD are taken raw, so it should have no other user.
+        A raw client; see `Server.raw_client`.
     position : dict of str to str
-        Where to go on: stream -> ID of the last entry that was read before.
-    read : dict of str to (int or None), optional
-        As in a batch.
+        Stream -> ID of the last entry read before.
+    entries_added : dict of str to (int or None), optional
+        As in `source.Batch`.
     on_reset : str
-        What to do when a stream was deleted and begun again: 'wait' for larger IDs, or 'restart'.
+        Action when a stream was deleted and created again: 'wait' for larger IDs, or 'restart'.
     largest : int
-        Bytes of a reply that the client takes at most; an entry with more is refused.
+        Limit of the client's replies, in bytes. A larger entry is refused.
     on_less : callable, optional
-        Given a sentence, whenever less is asked for because a reply was lost.
+        Called with a message whenever reads become smaller because a reply was lost.
 
     Raises
     ------
     UnreadableError
-        When reading: if the connection is lost whenever one entry is read by itself.
+        By `read`, if each read of one single entry loses the connection.
     """
 
     def __init__(
         self,
         client: redis.Redis,
         position: dict[str, str],
-        read: Mapping[str, int | None] | None = None,
+        entries_added: Mapping[str, int | None] | None = None,
         on_reset: OnReset = "wait",
         largest: int = 1 << 62,
         on_less: OnLess = lambda _: None,
     ) -> None:
         super().__init__(position, min(_LEARNED_BYTES, largest // 2), on_less)
         self._largest = largest
-        client.set_response_callback("XREAD", lambda reply, **_: reply)
         self._client = client
-        self._early = EarlyRead(client)
-        read = read or {}
+        self._prefetch = Prefetch(client)
+        known = entries_added or {}
         self._watches = {
             stream: StreamWatch(
-                client, stream, at, read.get(stream), begun=stream in read, on_reset=on_reset
+                client, stream, at, known.get(stream), started=stream in known, on_reset=on_reset
             )
             for stream, at in position.items()
         }
@@ -172,28 +173,28 @@ class StreamReader(MergingReader):
             (self._behind.add if full else self._behind.discard)(stream)
             if stream in found:
                 self._arrived(stream, found[stream], probes.get(stream))
-                # With more streams, what is merged depends on reads at one moment.
+                # With several streams, the merged order would depend on when each was read.
                 if full and len(self._watches) == 1:
-                    self._early.send(self._after(streams), self.next_count)
+                    self._prefetch.send(self._after(streams), self.next_count)
             elif gap := self._watches[stream].idle():
                 self._gaps.append(gap)
 
     def _xread(
         self, streams: Sequence[str], count: int, block_ms: int | None
-    ) -> tuple[dict[str, Found], dict[str, StreamInfo | bool]]:
-        """Return the entries of each stream that has some, and what is known of it after that."""
+    ) -> tuple[dict[str, RawEntries], dict[str, StreamInfo | bool]]:
+        """Return the next entries of each stream that has any, and the results of its probe."""
         wanted = self._after(streams)
-        reply, probes = self._early.receive(wanted)
+        reply, probes = self._prefetch.receive(wanted)
         if not reply:
             reply = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
             probes = {}
-        return {name.decode(): entries for name, entries in reply or ()}, probes
+        return by_stream(reply), probes
 
     def _after(self, streams: Sequence[str]) -> dict[str, str]:
         return {stream: self._watches[stream].position for stream in streams}
 
     def _fill_less(self, stream: str, count: int) -> None:
-        """Read fewer and fewer entries, until they fit into a reply; refuse one that doesn't."""
+        """Read fewer and fewer entries, until the reply fits; refuse an entry that doesn't fit."""
         self._behind.add(stream)
         position = self._watches[stream].position
         try:
@@ -211,21 +212,21 @@ class StreamReader(MergingReader):
             self._arrived(stream, found[stream], probes.get(stream))
 
     def _refuse(self, stream: str) -> None:
-        """Pass the next entry by without reading it."""
+        """Skip the next entry without reading it, and add a gap for it."""
         watch = self._watches[stream]
         entry_id, size = next_size(self._client, stream, watch.position)
         if size < self._largest - _AROUND - len(stream):
-            if entry_id:  # that one is gone, and another is next
+            if entry_id:  # the large entry was removed meanwhile
                 self._fill_less(stream, 1)
             return
-        if gap := watch.took([(entry_id, [])]):
+        if gap := watch.took(ListEntries([(entry_id, [])])):
             self._gaps.append(gap)
         reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
         end = watch.position
-        self._gaps.append(Gap(stream, end, "refused", None, end, watch.read, reason))
+        self._gaps.append(Gap(stream, end, "refused", None, end, watch.entries_added, reason))
 
-    def _arrived(self, stream: str, entries: Found, probed: StreamInfo | bool | None) -> None:
+    def _arrived(self, stream: str, entries: RawEntries, probed: StreamInfo | bool | None) -> None:
         watch = self._watches[stream]
         gap = watch.took(entries, probed)
-        self._waiting[stream] = from_reply(stream, entries, watch.read, gap)
+        self._waiting[stream] = from_reply(stream, entries, watch.entries_added, gap)
         self._bytes += self._size.took(entries)

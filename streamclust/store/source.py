@@ -1,10 +1,10 @@
-"""The points' streams: entries in, batches of points with their position out.
+"""Makes batches of points, each with its position, from the entries of the points' streams.
 
-A batch is made of whole entries, in the order of their IDs (across streams too), and is full as
-soon as `size` points, good or bad, were read for it, or more where much has been learned. So for a
-given backlog the boundaries depend on nothing but the position that reading began at, and how many
-points were learned before it. Only when the feed has been caught up with, and `linger` has passed,
-is a batch cut short.
+A batch has whole entries, in the order of their IDs, also across streams. A batch is full as soon
+as it has taken `size` points, good or bad; the size grows with the number of points learned. So the
+boundaries of the batches in a given backlog depend only on the start position and on the number of
+points learned before this position. A batch is cut short only when no entry is left to read and
+`linger` has passed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from streamclust.failpoints import passing
 from streamclust.store.commit import MOST_DEAD, DeadLetters
 from streamclust.store.dead import DeadBlock, DeadPoint
 from streamclust.store.gaps import Gap
+from streamclust.store.point_buffer import PointBuffer
 from streamclust.store.points import DeadPoints, Decoded, detect_first
-from streamclust.store.tray import Tray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,46 +32,46 @@ if TYPE_CHECKING:
     from streamclust.store.points import Layout, PointsFormat
     from streamclust.store.reader import MergingReader
 
-_SHARE = 32
-"""A batch grows to this part of the points learned before it: a step by it is a small one."""
+_GROWTH = 32
+"""A batch grows to 1/32 of the points learned before it, so that each step stays small."""
 
-_NUMBERS = 1 << 20
-"""Numbers, points times features, that a batch grows to at most: 8 MiB."""
+_MAX_NUMBERS = 1 << 20
+"""Limit of this growth: points times features, 8 MiB."""
 
 _LETTER_BYTES = 256
-"""Bytes of an entry per dead letter that may stay in memory until the letter is written."""
+"""Maximum bytes of an entry that stay in memory per dead letter until the letter is written."""
 
 _NO_LETTERS, _NO_POINTS = DeadLetters(), DeadPoints()
 
 _BLOCK_MS = 250
-"""How long a read may wait for the first entry, so that a request to stop is seen."""
+"""Longest wait for an entry in one read, so that a request to stop is noticed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Points to learn, and the position that is reached when they are.
+    """Points to learn, and the position in the streams after them.
 
     Parameters
     ----------
     X : array of shape (N, D)
-        float32 in that format, else float64.
+        float32 if the entries have this format, else float64.
     w : array of shape (N,) or None
         Sample weights.
     position : dict of str to str
         Stream -> ID of the last entry in this batch or before it.
     layout : Layout or None
-        None while no good entry has been seen.
+        None before the first good entry.
     dead : sequence of DeadLetter
-        What could not be learned; the newest, if these are many.
+        The newest points that can't be learned.
     time_ms : float
-        Newest time among the entries' IDs.
-    read : dict of str to (int or None)
-        Stream -> how many entries it ever had up to the position, if known. A stream that no entry
-        was read of may be left out.
+        Newest time in the entries' IDs.
+    entries_added : dict of str to (int or None)
+        Stream -> number of entries that it ever had up to the position; None if unknown. A stream
+        without a read entry can be missing.
     gaps : tuple of Gap
-        What was missing in the streams.
+        Missing entries of the streams.
     older_dead : int
-        Points that could not be learned and are older than `dead`: these are counted only.
+        Number of points that can't be learned and are older than those in `dead`.
     """
 
     X: Points
@@ -80,13 +80,13 @@ class Batch:
     layout: Layout | None
     dead: DeadLetters
     time_ms: float
-    read: dict[str, int | None] = field(default_factory=dict)
+    entries_added: dict[str, int | None] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     older_dead: int = 0
 
     @property
     def refused(self) -> int:
-        """Number of points that could not be learned."""
+        """Number of points that can't be learned."""
         return len(self.dead) + self.older_dead
 
 
@@ -96,22 +96,23 @@ class Batcher:
     Parameters
     ----------
     spec : PointsFormat
-        What the config says of the format.
+        Format of the points in the configuration.
     layout : Layout or None
-        What earlier entries told, if any.
+        Layout of earlier entries, if known.
     position : dict of str to str
-        Of the last entry before the first that is fed.
+        Stream -> ID of the last entry before the first entry to feed.
     size : int
-        Points that make a batch full, those that can't be learned among them.
-    read : dict of str to (int or None), optional
-        As in a batch; of the position.
+        Number of points of a full batch, including the points that can't be learned.
+    entries_added : dict of str to (int or None), optional
+        As in `Batch`, at `position`.
     most : int, optional
-        Points that a batch may grow to: it is full at a 32nd of the points learned before it, if
-        that is more than `size`, as long as it holds no more than 2^20 numbers.
+        Limit of a batch's growth. A full batch has
+        max(size, min(learned / 32, most, 2^20 / n_features)) points.
     learned : int, optional
-        Points, of positive weight, that were learned up to the position.
+        Number of points of positive weight that were learned up to the position.
     keep_dead : int, optional
-        Dead letters per batch at most: the newest ones. By default what a commit writes at most.
+        Maximum number of dead letters per batch; the newest are kept. Default: the maximum per
+        commit.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Batcher:
         layout: Layout | None,
         position: dict[str, str],
         size: int,
-        read: Mapping[str, int | None] | None = None,
+        entries_added: Mapping[str, int | None] | None = None,
         *,
         most: int = 0,
         learned: int = 0,
@@ -129,7 +130,7 @@ class Batcher:
         self._spec = spec
         self._layout = layout
         self._position = dict(position)
-        self._counts = dict(read or {})
+        self._entries_added = dict(entries_added or {})
         self._gaps: list[Gap] = []
         self._size = size
         self._most = most
@@ -138,127 +139,127 @@ class Batcher:
         self._dead: list[DeadPoint | DeadBlock] = []
         self._keep_dead = keep_dead
         self._refused = 0
-        self._read = 0
-        self._begun = False
-        self._tray: Tray | None = None
+        self._taken = 0  # points of this batch, good or bad
+        self._has_entries = False
+        self._buffer: PointBuffer | None = None
 
     @property
-    def begun(self) -> bool:
-        """Whether entries wait for a batch to be filled."""
-        return self._begun
+    def has_entries(self) -> bool:
+        """Whether the unfinished batch has entries or gaps."""
+        return self._has_entries
 
     def note(self, gap: Gap) -> None:
-        """Take in what is missing, or was refused, after the entries that were fed."""
-        self._begun = True
+        """Add a gap, or a refused entry, after the entries fed so far."""
+        self._has_entries = True
         if gap.kind == "refused":
             self._dead.append(DeadPoint((gap.stream, gap.after), -1, gap.reason, b""))
-            self._read += 1
+            self._taken += 1
             self._refused += 1
         else:
             self._gaps.append(gap)
         if gap.position is not None:
             self._position[gap.stream] = gap.position
-            self._counts[gap.stream] = gap.read
+            self._entries_added[gap.stream] = gap.entries_added
 
     def feed(self, items: Entries) -> Iterator[Batch]:
-        """Take entries in; yield each batch that they fill."""
+        """Add entries; yield each batch that becomes full."""
         for entries, decoded in self._decode(items):
             yield from self._cut(entries, decoded)
 
     def _decode(self, items: Entries) -> Iterator[tuple[Entries, Decoded]]:
-        """Yield the bad entries before the first that tells the layout, then all others."""
+        """Yield entries with their points: first the bad entries before the layout is known."""
         if self._layout is None:
             layout, dead = detect_first(items.numbered(), self._spec)
             skipped, items = items[: len(dead)], items[len(dead) :]
             yield skipped, Decoded(np.empty((0, 0)), None, np.zeros(len(dead), np.int64), dead)
             self._layout = layout
         if self._layout is not None and items:
-            yield from items.pieces(self._layout, self._next)
+            yield from items.pieces(self._layout, self._next_buffer)
 
-    def _next(self) -> Tray:
-        """Return where the points of this batch are to lie."""
-        if self._tray is None:
-            self._tray = Tray(self._full)
-        self._tray.wanted = self._full - self._read
-        return self._tray
+    def _next_buffer(self) -> PointBuffer:
+        """Return the buffer of this batch's points."""
+        if self._buffer is None:
+            self._buffer = PointBuffer(self._full)
+        self._buffer.wanted = self._full - self._taken
+        return self._buffer
 
     def _cut(self, items: Entries, decoded: Decoded) -> Iterator[Batch]:
         rows, dead = _edges(decoded.counts), _edges(decoded.dead.per_entry(len(items)))
-        read = rows + dead
+        points = rows + dead
         start = 0
         while start < len(items):
-            wanted = read[start] + self._full - self._read
-            stop = int(np.searchsorted(read, wanted, side="left"))
+            wanted = points[start] + self._full - self._taken
+            stop = int(np.searchsorted(points, wanted, side="left"))
             self._take(items[start:stop], _part(decoded, rows, start, stop))
             last = min(stop, len(items))
             if dead[last] > dead[start]:
-                self._bury(items, decoded.dead[dead[start] : dead[last]])
+                self._take_dead(items, decoded.dead[dead[start] : dead[last]])
             start = stop
             if stop <= len(items):
                 yield self.flush()
 
     @property
     def _full(self) -> int:
-        """Points that fill the batch: for all of it the same, since it is learned as a whole."""
+        """Number of points of a full batch. It stays the same until the batch is finished."""
         D = 1 if self._layout is None else self._layout.n_features
-        return max(self._size, min(self._learned // _SHARE, self._most, _NUMBERS // D))
+        return max(self._size, min(self._learned // _GROWTH, self._most, _MAX_NUMBERS // D))
 
     def flush(self) -> Batch:
-        """Return what has been gathered as a batch, full or not."""
+        """Return the batch, full or not, and start the next one."""
         parts, dead = self._parts, _NO_LETTERS
         if self._dead:
             dead = DeadLetters(self._dead).newest(self._keep_dead)
         gaps = tuple(self._gaps)
-        tray, self._tray = self._tray, None
+        buffer, self._buffer = self._buffer, None
         refused = self._refused
-        self._parts, self._dead, self._gaps, self._begun = [], [], [], False
-        self._read = self._refused = 0
+        self._parts, self._dead, self._gaps, self._has_entries = [], [], [], False
+        self._taken = self._refused = 0
         D = 0 if self._layout is None else self._layout.n_features
         single = self._layout is not None and self._layout.format == "float32"
         weights = [part.w for part in parts if part.w is not None]
         self._learned += sum(_good(part) for part in parts)
         return Batch(
-            X=_joined([part.X for part in parts], tray, D, np.float32 if single else np.float64),
+            X=_joined([part.X for part in parts], buffer, D, np.float32 if single else np.float64),
             w=np.concatenate(weights) if weights else None,
             position=dict(self._position),
             layout=self._layout,
             dead=dead,
             time_ms=float(max(int(end.partition("-")[0]) for end in self._position.values())),
-            read=dict(self._counts),
+            entries_added=dict(self._entries_added),
             gaps=gaps,
             older_dead=refused - len(dead),
         )
 
     def _take(self, items: Entries, part: Decoded) -> None:
-        """Add entries, and the points that they gave, to the batch."""
+        """Add entries and their good points to the batch."""
         for stream, last in items.last_of_each():
             self._position[stream] = items.id_of(last)
-            self._counts[stream] = items.read_up_to(last)
+            self._entries_added[stream] = items.entries_added_up_to(last)
         self._gaps += [gap for _, gap in items.gaps]
-        self._begun = True
-        self._read += len(part.X)
+        self._has_entries = True
+        self._taken += len(part.X)
         if len(part.X):
             self._parts.append(part)
 
-    def _bury(self, items: Entries, dead: DeadPoints) -> None:
-        """Count bad points, and make letters of the newest; their entries are known by number."""
-        self._read += len(dead)
+    def _take_dead(self, items: Entries, dead: DeadPoints) -> None:
+        """Count bad points, and add the IDs of their entries to the newest of them."""
+        self._taken += len(dead)
         self._refused += len(dead)
         for part in dead.newest(self._keep_dead).parts:
             place = part.entry_id
             named = replace(part, entry_id=(items.stream_of(place), items.id_of(place)))
             if isinstance(named, DeadBlock) and named.nbytes > _LETTER_BYTES * len(named.index):
-                self._dead += named.points()  # a few letters must not keep a large entry
+                self._dead += named.points()  # few letters must not keep a large entry in memory
             else:
                 self._dead.append(named)
 
 
-def _joined(parts: list[Points], tray: Tray | None, D: int, dtype: type[Any]) -> Points:
-    """Return the points of all parts, which may be of either type, and may lie on a tray."""
+def _joined(parts: list[Points], buffer: PointBuffer | None, D: int, dtype: type[Any]) -> Points:
+    """Return the points of all parts, without a copy if all of them are in the buffer."""
     n = sum(map(len, parts))
-    together = None if tray is None or not n else tray.points(n)
-    if together is not None:
-        return together
+    whole = None if buffer is None or not n else buffer.points(n)
+    if whole is not None:
+        return whole
     if len(parts) == 1:
         return np.asarray(parts[0], dtype)
     X = np.empty((n, D), dtype)
@@ -266,7 +267,7 @@ def _joined(parts: list[Points], tray: Tray | None, D: int, dtype: type[Any]) ->
 
 
 def _good(part: Decoded) -> int:
-    """Return the number of points that count for something."""
+    """Return the number of points of positive weight."""
     return len(part.X) if part.w is None else int(np.count_nonzero(part.w))
 
 
@@ -275,10 +276,32 @@ def _edges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _part(decoded: Decoded, edges: NDArray[np.int64], start: int, stop: int) -> Decoded:
-    """Return the points that the entries `start` to `stop` gave."""
+    """Return the points of the entries from `start` to `stop`."""
     rows = slice(int(edges[start]), int(edges[min(stop, len(edges) - 1)]))
     w = None if decoded.w is None else decoded.w[rows]
     return replace(decoded, X=decoded.X[rows], w=w, dead=_NO_POINTS)
+
+
+class _Linger:
+    """Tells when an unfinished batch is due: `seconds` after the last start."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self.start()
+
+    def start(self) -> None:
+        """Start the wait, at the end of a batch or at the first entry of the next batch."""
+        self._started = self._clock()
+
+    def is_over(self) -> bool:
+        """Return whether the wait is over."""
+        return self._clock() - self._started >= self._seconds
+
+    def block_ms(self) -> int | None:
+        """Return how many milliseconds a read may block; None if the wait is over."""
+        milliseconds = int((self._started + self._seconds - self._clock()) * 1000)
+        return min(milliseconds, _BLOCK_MS) if milliseconds > 0 else None
 
 
 def batches(
@@ -290,37 +313,31 @@ def batches(
     stopping: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Batch]:
-    """Yield batches as they fill, or as their `linger` (seconds) runs out.
+    """Yield each batch when it is full, or `linger` seconds after its first entry.
 
-    Ends when `stopping()` holds: what has been gathered for an unfinished batch is left to be read
-    again. With `until_idle` it ends when all that is there has been read, the last batch short.
+    The iteration ends when `stopping()` is true. The entries of the unfinished batch are then read
+    again after the next start. With `until_idle` the iteration ends when all entries have been
+    read; the last batch can be short.
     """
-    opened = clock()
+    wait = _Linger(linger, clock)
     while not stopping():
-        patience = None if until_idle else _patience(batcher.begun, opened + linger - clock())
-        items = reader.read(reader.next_count, patience)
+        # Read, and yield the full batches.
+        block_ms = wait.block_ms() if batcher.has_entries else _BLOCK_MS
+        items = reader.read(reader.next_count, None if until_idle else block_ms)
         passing("reading" if items else "idle")
-        if not batcher.begun:
-            opened = clock()
+        if not batcher.has_entries:
+            wait.start()
         for batch in batcher.feed(items):
             yield batch
-            opened = clock()
+            wait.start()
         gaps = reader.take_gaps()
         for gap in gaps:
             batcher.note(gap)
-        if until_idle and not items and not gaps:
-            break
-        # As long as there is more to read, it is not the feed that is slow.
-        waited = reader.caught_up and not until_idle and clock() - opened >= linger
-        if batcher.begun and waited:
+        # Flush a short batch, but only when no entry is left to read.
+        if until_idle:
+            if not items and not gaps:
+                break
+        elif batcher.has_entries and reader.caught_up and wait.is_over():
             yield batcher.flush()
-    if until_idle and batcher.begun and not stopping():
+    if until_idle and batcher.has_entries and not stopping():
         yield batcher.flush()
-
-
-def _patience(begun: bool, remaining: float) -> int | None:
-    """Return how long a read may block, in milliseconds; None for not at all."""
-    if not begun:
-        return _BLOCK_MS
-    milliseconds = int(remaining * 1000)
-    return min(milliseconds, _BLOCK_MS) if milliseconds > 0 else None

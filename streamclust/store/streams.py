@@ -1,4 +1,4 @@
-"""What a server tells of a stream: where it begins and ends, and how much of it is gone."""
+"""Facts about a stream: its first and last entry, and the number of removed entries."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ local function named(pairs_of)
   return found
 end
 """
-"""For scripts: whether an ID is less than another, as text, since Lua's numbers hold 53 bits; and a
-table of what XINFO answers."""
+"""Functions for scripts. `less` compares two IDs as texts, since Lua's numbers have only 53 bits.
+`named` converts a reply of XINFO to a table."""
 
-# Scripts, because XINFO STREAM sends the first and the last entry whole, however large they are.
+# These are scripts, because XINFO STREAM returns the whole first and last entry, of any size.
 _PROBE = """
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1], 'COUNT', 1) == 1 then return 'THERE' end
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'NO STREAM' end
@@ -59,28 +59,28 @@ return found[1] and found[1][1] or '0-0'
 """
 
 LARGEST = (1 << 64) - 1
-"""Largest part of an entry's ID."""
+"""Largest value of each of the two numbers of an entry's ID."""
 
 _NO_ENTRY = "18446744073709551615-18446744073709551615"
-"""An ID that no entry has, to be told of the stream in any case."""
+"""An ID that no entry has, so that a probe always returns the stream's info."""
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """A stream at one moment.
+    """A stream at one point in time.
 
     Parameters
     ----------
     length : int
-        Entries that it has.
+        Number of its entries.
     last : str
-        Newest ID that it ever gave out.
+        Newest ID that it ever had.
     added : int or None
-        Entries that were ever added; None where the server doesn't count them (before Redis 7).
+        Number of entries ever added; None if unknown (before Redis 7).
     first : str or None
-        ID of the oldest entry that it has.
+        ID of its oldest entry.
     deleted : bool or None
-        Whether an entry was ever taken out by XDEL; None where the server doesn't know.
+        Whether an entry was ever removed by XDEL; None if unknown.
     """
 
     length: int
@@ -91,23 +91,23 @@ class StreamInfo:
 
     @property
     def removed(self) -> int | None:
-        """Entries that it once had: as many as were trimmed, if none was deleted."""
+        """Number of removed entries, trimmed or deleted; None if unknown."""
         return None if self.added is None else self.added - self.length
 
     def trimmed_past(self, position: str) -> bool:
-        """Whether every entry up to `position`, and maybe later ones, are gone."""
+        """Return whether all entries up to `position`, and possibly later ones, were removed."""
         return self.first is None or order(self.first) > order(position)
 
 
 def order(entry_id: str | bytes) -> tuple[int, int]:
-    """Return an entry ID as numbers that compare as the server compares IDs."""
+    """Return the two numbers of an entry ID, which compare in the order of the server."""
     text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     milliseconds, _, sequence = text.partition("-")
     return int(milliseconds), int(sequence or 0)
 
 
 def before(entry_id: str) -> str:
-    """Return the ID just before this one, so that reading after it begins with this one."""
+    """Return the largest ID below this one. A read after this ID starts at `entry_id`."""
     milliseconds, sequence = order(entry_id)
     if sequence:
         return f"{milliseconds}-{sequence - 1}"
@@ -115,27 +115,26 @@ def before(entry_id: str) -> str:
 
 
 def look(client: redis.Redis, stream: str) -> StreamInfo | None:
-    """Return what there is to know of a stream; None if there is no such key."""
+    """Return the info of a stream; None if the key doesn't exist."""
     found = probe(client, stream, _NO_ENTRY)
     return found if isinstance(found, StreamInfo) else None
 
 
 def probe(client: redis.Redis, stream: str, entry_id: str) -> StreamInfo | bool:
-    """Return True if the stream has this entry, else what it is like; False if it isn't there.
+    """Return True if the stream has this entry, else the stream's info; False without a stream.
 
-    As streams are trimmed from their old end only, an entry that is there says that nothing
-    after it was trimmed.
+    Streams are trimmed only from their old end. So if the entry exists, no later entry was trimmed.
     """
     return probed(client.eval(_PROBE, 1, stream, entry_id))
 
 
 def probe_command(stream: str, entry_id: str) -> tuple[str | int, ...]:
-    """Return the command whose answer `probed` reads."""
+    """Return the command of `probe`."""
     return "EVAL", _PROBE, 1, stream, entry_id
 
 
 def probed(answer: Any) -> StreamInfo | bool:
-    """Return what `probe` does, from the server's answer."""
+    """Return the result of `probe` from the server's reply."""
     if isinstance(answer, bytes):
         return answer == b"THERE"
     length, last, added, first, deleted = answer
@@ -149,13 +148,13 @@ def probed(answer: Any) -> StreamInfo | bool:
 
 
 def any_after(client: redis.Redis, position: Mapping[str, str]) -> bool:
-    """Say whether a stream has an entry after its position, as far as the newest IDs tell."""
+    """Return whether a stream has an entry after its position, judged by the newest IDs."""
     found = ((look(client, stream), end) for stream, end in position.items())
     return any(info and info.length and order(info.last) > order(end) for info, end in found)
 
 
 def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, int]:
-    """Return the ID of the entry after `position`, and its bytes in a reply, without reading it."""
+    """Return the ID of the entry after `position`, and its bytes in a reply; don't read it."""
     answer: Any = client.eval(_NEXT, 1, stream, position)
     return answer[0], answer[1]
 
@@ -163,21 +162,21 @@ def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, i
 def newest_up_to(client: redis.Redis, stream: str, end: str) -> str:
     """Return the ID of the last entry up to `end`, without reading it; ``0-0`` if there is none.
 
-    `end` is given as for XREVRANGE.
+    `end` has the syntax of XREVRANGE.
     """
     answer: Any = client.eval(_NEWEST, 1, stream, end)
     return bytes(answer).decode()
 
 
 def last_size(client: redis.Redis, stream: str, end: str) -> tuple[bytes, int]:
-    """Return ID and bytes of the last entry up to `end`, without reading it."""
+    """Return the ID and the bytes of the last entry up to `end`, without reading it."""
     return next_size(client, stream, before(newest_up_to(client, stream, end)))
 
 
 def entries_read(client: redis.Redis, position: Mapping[str, str]) -> dict[str, int]:
-    """Return, for positions before the first read, how many entries each stream had up to there.
+    """Return the number of entries that each stream ever had up to its position.
 
-    A stream is left out where the server can't tell.
+    Streams of unknown number are left out. The positions are those before the first read.
     """
     found = {stream: _entries_up_to(client, stream, at) for stream, at in position.items()}
     return {stream: count for stream, count in found.items() if count is not None}

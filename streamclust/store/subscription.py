@@ -1,4 +1,4 @@
-"""Reading published versions: one, all retained ones, and those to come."""
+"""Reads published versions: one version, all stored versions, or new versions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DamagedVersionError, FormatError, UnknownModelError
 from streamclust.store.published import LARGEST_ID, Model, decode_model
+from streamclust.store.raw_entries import ListEntries
 from streamclust.store.read_size import ReadSize, read_value
 from streamclust.store.streams import last_size, order
 
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
     from streamclust.store.keys import Keys
 
 VERSIONS = 16
-"""Versions that one read asks for at most."""
+"""Maximum number of versions per read."""
 
 _LARGEST = (1 << 64) - 1
 """The largest first and second number of an entry ID."""
 
 
 def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> Model:
-    """Return the newest version, or the one asked for.
+    """Return the given version, or the newest one.
 
     Raises
     ------
     UnknownModelError
-        If nothing has been published under this name, or that version is no longer kept.
+        If no version has been published, or the given version isn't stored any more.
     """
     entries: Any = []
     if version is None:
@@ -46,12 +47,12 @@ def read_model(client: redis.Redis, keys: Keys, version: int | None = None) -> M
 
 
 def newest_entry(client: redis.Redis, keys: Keys) -> Any:
-    """Return the entry of the newest version, in a list; an empty one if there is none."""
+    """Return a list with the entry of the newest version; an empty list if there is none."""
     return _read_entry(client, keys, partial(client.xrevrange, keys.models, count=1))
 
 
 def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
-    """Return the newest version if it is newer than the version `than`; any is newer than 0."""
+    """Return the newest version if its number is larger than `than`; else None."""
     ask = partial(client.execute_command, *newer_call(keys, than))
     return newest_of(_read_entry(client, keys, ask), keys)
 
@@ -59,7 +60,7 @@ def newer(client: redis.Redis, keys: Keys, than: int) -> Model | None:
 def _read_entry(
     client: redis.Redis, keys: Keys, ask: Callable[[], Any], version: int | None = None
 ) -> Any:
-    """Return what `ask` reads, of one version or the newest."""
+    """Return the result of `ask`, which reads the given version or the newest one."""
 
     def describe() -> str:
         end = "+" if version is None else f"{version}-0"
@@ -71,7 +72,7 @@ def _read_entry(
 
 
 def newest_but(client: redis.Redis, keys: Keys, known: Model) -> Model | None:
-    """Return the newest version, whatever its number, unless it is sure to be the known one."""
+    """Return the newest version, also with a lower number; None if it is the known version."""
     entries = newest_entry(client, keys)
     if not entries:
         return None
@@ -85,12 +86,12 @@ def newest_but(client: redis.Redis, keys: Keys, known: Model) -> Model | None:
 
 
 def newer_call(keys: Keys, than: int) -> tuple[str | int, ...]:
-    """Return the command that `newer` sends."""
+    """Return the command of `newer`."""
     return ("XREVRANGE", keys.models, "+", f"({than}-0", "COUNT", 1)
 
 
 def newest_of(reply: Any, keys: Keys) -> Model | None:
-    """Return what `newer` makes of its reply."""
+    """Return the version in the reply to `newer_call`; None if there is none."""
     return _decode(reply[0], keys) if reply else None
 
 
@@ -103,15 +104,15 @@ def follow(
     size: ReadSize | None = None,
     most: int = VERSIONS,
 ) -> Iterator[Model]:
-    """Yield up to `most` versions after `after`, waiting up to `block_ms` for the first of them.
+    """Yield up to `most` versions after `after`; wait up to `block_ms` for the first of them.
 
-    A call may yield fewer than there are. With the `size` of earlier calls it asks for as many as
-    the replies could hold.
+    A call can yield fewer versions than exist. `size` carries the size of the reads from call to
+    call.
 
     Raises
     ------
     DamagedVersionError
-        At one that can't be read; those before it have been yielded.
+        At a version that can't be read, after the versions before it were yielded.
     """
     size = size or ReadSize(most=VERSIONS)
     last = f"{min(after, _LARGEST)}-{_LARGEST}"  # also after an entry 5-1, which is no version
@@ -124,13 +125,14 @@ def follow(
         last,
     )
     for _, entries in reply or ():
-        size.took([(entry_id, [*chain(*fields.items())]) for entry_id, fields in entries])
+        flats = [(entry_id, [*chain(*fields.items())]) for entry_id, fields in entries]
+        size.took(ListEntries(flats))
         for entry in entries:
             yield _decode(entry, keys)
 
 
 def model_names(client: redis.Redis, namespace: str) -> list[str]:
-    """Return the names of all models that have been published or begun in a namespace."""
+    """Return the names of all models that have keys in a namespace."""
     start = f"{{{namespace}:"
     found = set()
     for key in client.scan_iter(match=f"{start}*}}:*", count=1000):
@@ -141,18 +143,18 @@ def model_names(client: redis.Redis, namespace: str) -> list[str]:
 
 
 def dead_count(client: redis.Redis, keys: Keys) -> int:
-    """Return how many points were ever refused: their entries are numbered."""
+    """Return the total number of refused points, from the ID of the newest dead letter."""
     newest: Any = client.xrevrange(keys.dead, count=1)
     return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
 
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
-    """Return the version that an entry holds: the one that its ID says.
+    """Return the version in an entry.
 
     Raises
     ------
     DamagedVersionError
-        If it is damaged, or says that it is another one.
+        If the version is damaged, or has another number than the entry's ID.
     """
     entry_id, fields = entry
     where = f"{keys.models} entry {entry_id.decode()}"
@@ -169,23 +171,23 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
 
 
 def model_id_of(fields: dict[bytes, bytes], where: str) -> int:
-    """Return the model ID that an entry of `:models`, or a proposal, has; 0 if it has none.
+    """Return the model ID of an entry of `:models`, or of a proposal; 0 if there is none.
 
     Raises
     ------
     FormatError
-        If it is no such number; `where` is named.
+        If the value isn't a model ID. The message names `where`.
     """
     return _as_model_id(fields.get(b"model_id"), where)
 
 
 def read_model_id(client: redis.Redis, keys: Keys) -> int:
-    """Return the model ID that the key `:id` holds; 0 if there is none.
+    """Return the model ID in the key `:id`; 0 if there is none.
 
     Raises
     ------
     FormatError
-        If the key holds something else.
+        If the value of the key isn't a model ID.
     """
     found: Any = client.get(keys.id)
     return _as_model_id(found, f"key {keys.id}")

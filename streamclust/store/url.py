@@ -1,7 +1,7 @@
-"""What a server's URL may look like, also one that names several hosts.
+"""URLs of servers, including URLs of several hosts.
 
-``redis+sentinel://host,host/service/db`` and ``redis+cluster://host,host`` are what other clients
-of Redis take too; ``rediss+…`` is the same over TLS. Each stands for one plain URL a host.
+``redis+sentinel://host,host/service/db`` and ``redis+cluster://host,host`` are the forms of other
+Redis clients too; ``rediss+…`` uses TLS. Such a URL is expanded to one plain URL per host.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ _SENTINEL_PORT = 26379
 
 @dataclass(frozen=True)
 class Route:
-    """Where a URL leads.
+    """The hosts of a URL.
 
     Parameters
     ----------
     kind : 'server', 'sentinel' or 'cluster'
     urls : tuple of str
-        A plain URL for each host that is named, all with the same user, database and options.
+        One plain URL per host, all with the same user, database and options.
     service : str
-        What the sentinels call the primary; else empty.
+        Name of the primary at the sentinels; else empty.
     """
 
     kind: Kind
-    urls: tuple[str, ...] = field(repr=False)  # they may hold a password
+    urls: tuple[str, ...] = field(repr=False)  # they may contain a password
     service: str = ""
 
 
 def expand(url: str) -> Route:
-    """Return where `url` leads; a plain one is left as it is, whatever it says.
+    """Return the hosts of `url`. A plain URL is returned unchanged and unchecked.
 
     Raises
     ------
     ValueError
-        If it names several hosts, but not as it should.
+        If a URL of several hosts has a wrong form.
     """
     if not re.match(r"[a-z]+\+", url):
         return Route("server", (url,))

@@ -1,8 +1,8 @@
-"""Replies of stream reads as the server sends them: native code finds entries and decodes points.
+"""The native code for stream reads: it finds the entries in a reply and decodes their points.
 
-It is part of the library of the kernels (`streamclust/kernels/src/redis_reply.cpp`), and takes what
-is plain and perfect only; all else is left to Python. Where the library isn't there or wanted
-(`STREAMCLUST_KERNELS=numpy`), hiredis makes lists of the replies, which Python decodes.
+It is part of the library of the kernels (`streamclust/kernels/src/redis_reply.cpp`) and handles
+only plain and correct entries; Python handles all others. Without the library, or with
+`STREAMCLUST_KERNELS=numpy`, hiredis makes lists of the replies, and Python decodes them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.kernels import choice
 from streamclust.store.codecs.common import Arrays
 from streamclust.store.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
-from streamclust.store.tray import Tray
+from streamclust.store.point_buffer import PointBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,35 +29,35 @@ if TYPE_CHECKING:
     from streamclust.store.layout import Layout
 
     Rows = NDArray[np.int64]
-    """Entries, (n, 5): both parts of the ID (as uint64), address and bytes of fields and values,
-    and how many these are; -1 for an entry that is gone."""
+    """Entries, (n, 5): the two numbers of the ID (as uint64), address, number of bytes, and number
+    of fields and values; -1 for an entry that is gone."""
 
 BODY, SIZE, TEXTS = 2, 3, 4
 COLUMNS = 5
 
 PART, WHOLE, ODD, NO_ROOM, OTHER = range(5)
-"""What a scan finds: see src/redis_reply.hpp."""
+"""Results of a scan; see src/redis_reply.hpp."""
 
 SCAN = 8
-"""Numbers that a scan keeps between its calls: in second place how far it is; the last two count
+"""Length of a scan's state. The second number is the scanned size; the last two are the numbers of
 streams and entries."""
 
 _IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
 _LABEL = 1
 
 _SPANS = 4096
-"""Places of texts that are Python's numbers at the same time: these are larger than most texts."""
+"""Number of places of texts that are converted to Python integers at a time, to save memory."""
 
 _CODE_BYTES = 128
-"""Bytes of an entry's ID, code and distance at most, and of what is before the version; native
-code has a bound of its own, and writes nothing beyond the room."""
+"""Maximum bytes of an entry's ID, code and distance, and of the text before the version. Native
+code checks the room too, and never writes beyond it."""
 
 _NO_ROOM = -2
-"""What native code returns where the room may be too small."""
+"""Result of native code if the room may be too small."""
 
 
 def available() -> bool:
-    """Say whether native code is there, and wanted."""
+    """Return whether native code is available and enabled."""
     return choice.library() is not None
 
 
@@ -89,25 +89,26 @@ def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
 def _function(name: str) -> Callable[..., int]:
     library = choice.library()
     if library is None:
-        raise AssertionError("nothing is packed where there is no library")
+        raise AssertionError("there are packed entries, but no native library")
     return _functions(library)[name]
 
 
 def scan(
     state: NDArray[np.int64], data: NDArray[np.uint8], size: int, streams: Any, rows: Any
 ) -> int:
-    """Go on with a reply of which `size` bytes are there; say what was found.
+    """Continue the scan of a reply; return the result: PART, WHOLE, ODD, NO_ROOM or OTHER.
 
     Parameters
     ----------
     state : array of shape (SCAN,)
-        All 0 for a new reply.
+        State of the scan; all 0 for a new reply.
     data : array of bytes
     size : int
+        Number of received bytes in `data`.
     streams : array of shape (_, 3)
-        Receives place and size of each stream's name, and the number of its first entry.
+        Receives the place and size of each stream's name, and the index of its first entry.
     rows : array of shape (_, COLUMNS)
-        Receives the entries, with places in `data` for addresses.
+        Receives the entries, with places in `data` as addresses.
     """
     return _function("scan_reply")(
         state.ctypes.data,
@@ -121,7 +122,7 @@ def scan(
 
 
 def texts(rows: Rows) -> list[Any]:
-    """Return a list of fields and values for each entry; None for one that is gone."""
+    """Return the list of fields and values of each entry; None for an entry that is gone."""
     rows = np.ascontiguousarray(rows)
     sizes = rows[:, TEXTS].tolist()
     spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
@@ -132,7 +133,7 @@ def texts(rows: Rows) -> list[Any]:
 
 
 def _heads(row: Rows) -> bytes:
-    """Return the names of an entry's fields as the reply has them; none if it is gone."""
+    """Return the names of an entry's fields in the form of the reply; empty if it is gone."""
     out = np.empty(int(row[0, SIZE]), np.uint8)
     size = _checked(_function("cut_names")(row.ctypes.data, out.ctypes.data, len(out)))
     return out[:size].tobytes()
@@ -140,7 +141,9 @@ def _heads(row: Rows) -> bytes:
 
 def _checked(result: int) -> int:
     if result < 0:
-        raise AssertionError("entries are not what their rows say: these are not of a scan")
+        raise AssertionError(
+            "the rows of entries don't match their bytes: the rows aren't from a scan"
+        )
     return result
 
 
@@ -157,7 +160,7 @@ def _split(heads: bytes) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What each field of an entry is for."""
+    """The role of each field of an entry."""
 
     names: bytes
     sizes: NDArray[np.int64]
@@ -166,7 +169,7 @@ class _Plan:
 
 @lru_cache(maxsize=64)
 def _plan(heads: bytes, layout: Layout) -> _Plan | None:
-    """Return how to read entries of these fields; None where they can't be perfect."""
+    """Return the plan to decode entries of these fields; None if native code can't decode them."""
     wanted, names = _roles(layout), _split(heads)
     known = dict.fromkeys(names)
     missing = {name for name, role in wanted.items() if role != _DIMENSION} - known.keys()
@@ -191,38 +194,39 @@ def _roles(layout: Layout) -> dict[bytes, int]:
 
 
 def decode(
-    rows: Rows, layout: Layout, *, single: bool = False, tray: Tray | None = None
+    rows: Rows, layout: Layout, *, single: bool = False, buffer: PointBuffer | None = None
 ) -> Arrays | None:
-    """Return what the first entries hold, as far as all are perfect; None if the first isn't.
+    """Return the points of the first entries, up to the first entry that native code can't decode.
 
-    Points are float64; those of format float32 stay such if `single` is wished. With a `tray` they
-    lie there, and entries are read until it has what is wanted.
+    The result is None if that is the very first entry. Points are float64, except that points of
+    the format float32 stay float32 if `single`. With a `buffer`, the points are written to the
+    buffer, until it has as many as it wants.
     """
     plan = _plan(_heads(rows[:1]), layout)
     if plan is None:
         return None
     rows = np.ascontiguousarray(rows)
     most, largest = _points(rows, layout)
-    tray, D = tray or Tray(most), layout.n_features
+    buffer, D = buffer or PointBuffer(most), layout.n_features
     single = single and layout.format == "float32"
-    X = tray.room(most, largest, D, np.float32 if single else np.float64)
+    X = buffer.room(most, largest, D, np.float32 if single else np.float64)
     w = None if layout.weight_key is None else np.empty(len(X))
     counts, used = np.empty(len(rows), np.int64), ctypes.c_int64()
     taken = _function("decode_entries")(
         *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
         *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
         *(D, w is not None, single, str(D).encode(), MAX_MAGNITUDE),
-        *(tray.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
+        *(buffer.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
         *(counts.ctypes.data, ctypes.addressof(used)),
     )
     if not taken:
         return None
-    tray.used += used.value
+    buffer.used += used.value
     return Arrays(X[: used.value], counts[:taken], None if w is None else w[: used.value])
 
 
 def _points(rows: Rows, layout: Layout) -> tuple[int, int]:
-    """Return how many points all entries, and one of them, can hold at most."""
+    """Return the maximum number of points of all entries, and of one entry."""
     if layout.format == "fields":
         return len(rows), 1
     number = RAW_DTYPE[layout.format].itemsize if layout.format in RAW_DTYPE else len("0,")
@@ -232,7 +236,7 @@ def _points(rows: Rows, layout: Layout) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _repeated(heads: bytes, labels: frozenset[bytes]) -> tuple[_Plan, tuple[bytes, ...]]:
-    """Return how to find the labels in entries of these fields, and which are there."""
+    """Return the plan to find the labels in entries of these fields, and the labels' names."""
     names = _split(heads)
     plan = _planned(heads, [_LABEL if name in labels else _IGNORED for name in names])
     return plan, tuple(name for name in names if name in labels)
@@ -241,22 +245,23 @@ def _repeated(heads: bytes, labels: frozenset[bytes]) -> tuple[_Plan, tuple[byte
 def write_codes(
     rows: Rows, codes: Codes, version: int, labels: frozenset[bytes]
 ) -> tuple[tuple[bytes, ...], bytes] | None:
-    """Return the names of labels; and ID, code, distance, version and labels as MessagePack texts.
+    """Return the names of the labels, and the codes as MessagePack texts.
 
-    None where that is left to Python: where entries have other fields than the first, say.
+    The texts of each entry are the ID, code, distance, version and labels. The result is None if
+    native code can't write them, for example if the entries have different fields.
     """
     plan, names = _repeated(_heads(rows[:1]), labels)
     rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
     distance = np.ascontiguousarray(codes.distance, np.float64)
     if not len(rows) == len(index) == len(distance):
         raise ValueError(f"{len(index)} codes for {len(rows)} entries")
-    said = b"%d" % version
-    room = len(rows) * (_CODE_BYTES + len(said)) + int(rows[:, SIZE].sum())
+    version_text = b"%d" % version
+    room = len(rows) * (_CODE_BYTES + len(version_text)) + int(rows[:, SIZE].sum())
     out = np.empty(room, np.uint8)
     size = _function("write_codes")(
         *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
         *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(index.ctypes.data, distance.ctypes.data, said, out.ctypes.data, room),
+        *(index.ctypes.data, distance.ctypes.data, version_text, out.ctypes.data, room),
     )
     if size == _NO_ROOM:
         raise AssertionError(f"{room} bytes may be too few for the codes of {len(rows)} entries")

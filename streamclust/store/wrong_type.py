@@ -1,4 +1,4 @@
-"""Which key an error of type WRONGTYPE is about: the server doesn't say."""
+"""Finds the key of a WRONGTYPE error, which the server doesn't name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TYPES = {
     "refitting": "string",
     "proposal": "hash",
 }
-"""Types of a model's keys, by the name after the hash tag. All other keys are streams."""
+"""Types of a model's keys, by the name after the hash tag; all other keys are streams."""
 
 
 def is_wrong_type(error: object) -> bool:
-    """Whether an error, of a command or of one in a script, is of this kind."""
+    """Return whether an error of a command or of a script is a WRONGTYPE error."""
     return isinstance(error, redis.ResponseError) and _WORD in str(error)
 
 
@@ -34,15 +34,15 @@ def with_key(
     Parameters
     ----------
     error : redis.ResponseError
-        An answer of this kind, to
+        A WRONGTYPE error.
     command : sequence
-        the command with its arguments.
+        The command with its arguments.
     type_of : callable
-        Returns the server's answer to TYPE.
+        Returns the server's reply to TYPE.
     """
     keys = [_text(key) for key in keys_of(command)]
     wrong = []
-    with suppress(redis.RedisError):  # not everybody may ask
+    with suppress(redis.RedisError):  # the user may lack the right to run TYPE
         for key in keys:
             found, expected = _text(type_of(key)), expected_type(key)
             if found not in ("none", expected):
@@ -51,7 +51,7 @@ def with_key(
 
 
 def keys_of(command: Sequence[Any]) -> Iterable[Any]:
-    """Return the keys in a command, of those that streamclust sends."""
+    """Return the keys in a command of streamclust."""
     name = _text(command[0]).upper()
     if name in ("EVAL", "EVALSHA"):
         return command[3 : 3 + int(command[2])]
@@ -65,7 +65,7 @@ def keys_of(command: Sequence[Any]) -> Iterable[Any]:
 
 
 def expected_type(key: str) -> str:
-    """Return the type of a key of a model, or of a points' stream."""
+    """Return the expected type of a model's key, or of a points' stream."""
     tag, _, name = key.partition("}:")
     return _TYPES.get(name, "stream") if tag.startswith("{") else "stream"
 

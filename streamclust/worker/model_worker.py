@@ -226,7 +226,7 @@ class ModelWorker:
             self.checkpoint,
             learner=state,
             position=batch.position,
-            read=batch.read,
+            read=batch.entries_added,
             lost=_more_lost(self.checkpoint.lost, batch.gaps),
             layout=batch.layout,
             dead=self.checkpoint.dead + dead,

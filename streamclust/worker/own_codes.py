@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.runtime.assemble import points_format
-from streamclust.store.bounded import ReplyTooLargeError
-from streamclust.store.codes import codes_call, last_code
+from streamclust.store.code_stream import codes_call, last_code
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.packed_codes import ids_of
 from streamclust.store.ranges import read_up_to
 from streamclust.store.read_size import READ_BYTES, READ_ENTRIES, ReadSize
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.config.model import ModelSettings
-    from streamclust.store.codes import CodesCall
-    from streamclust.store.entries import Found
+    from streamclust.store.code_stream import CodesCall
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
+    from streamclust.store.raw_entries import RawEntries
     from streamclust.store.read_size import OnLess
 
 _FEW = 16
@@ -48,7 +48,7 @@ class OwnCodes:
     keys : Keys
     settings : KMeansSettings or GaussianMixtureSettings
     reader : redis.Redis
-        Reads the points. Its maximum reply size is that of the settings.
+        A raw client that reads the points; its limit is `batch.max_entry_bytes`.
     on_less : callable, optional
         Given a sentence, whenever reads ask for less because a reply was lost.
     """
@@ -63,7 +63,6 @@ class OwnCodes:
     ) -> None:
         self._client = client
         self._reader = reader
-        reader.set_response_callback("XREAD", lambda reply, **_: reply)
         self._keys = keys
         self._settings = settings
         spec, encode = points_format(settings.points), settings.encode
@@ -138,7 +137,7 @@ class OwnCodes:
             return coder.refuse(entry_id, too_large(most), model).entries
         return coder(entries, model).entries if entries else []
 
-    def _read(self, stream: str, end: str) -> Found:
+    def _read(self, stream: str, end: str) -> RawEntries:
         """Return the next entries up to `end`."""
         after = self._done[stream]
         entries = self._size.read(

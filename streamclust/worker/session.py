@@ -240,7 +240,7 @@ def _open_worker(
         lease.token,
         lost_commits=lost_commits,
         rejected=rejected,
-        reader=job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True),
+        reader=job.server.raw_client(job.model.batch.max_entry_bytes),
         activity=activity,
     )
 
@@ -270,7 +270,7 @@ def _heartbeat(
 
 def _swap(job: Job, activity: Activity) -> Swap:
     client = job.server.client()
-    reader = job.server.client(max_reply=job.model.batch.max_entry_bytes, packed=True)
+    reader = job.server.raw_client(job.model.batch.max_entry_bytes)
 
     def stopping() -> bool:  # called before each read of the points since the refit started
         activity.moved()
@@ -283,7 +283,7 @@ def _feed(job: Job, worker: ModelWorker) -> Callable[[Callable[[], bool]], Itera
     """Return the iterator that the reader thread runs: batches after the committed position."""
     at, settings = worker.checkpoint, job.model
     largest = settings.batch.max_entry_bytes
-    client = job.server.client(max_reply=largest, packed=True)
+    client = job.server.raw_client(largest)
     reader = StreamReader(
         client, at.position, at.read, settings.on_reset, largest, warn_of_less(job.log)
     )

@@ -108,7 +108,7 @@ class Desk:
     def sleeper(self) -> GroupMember:
         """A member of the encoders' group that takes entries and does nothing with them."""
         member = GroupMember(
-            self.server.client(), self.stream, self.keys.encoders, ReadSize(most=10)
+            self.server.raw_client(), self.stream, self.keys.encoders, ReadSize(most=10)
         )
         member.join("0")
         return member

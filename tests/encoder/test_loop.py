@@ -16,7 +16,7 @@ from streamclust.encoder.daemon import StallWatch
 from streamclust.encoder.loop import run_encoder
 from streamclust.errors import FormatError, ServerError, UnknownModelError
 from streamclust.runtime.activity import Activity
-from streamclust.store.codes import write_codes
+from streamclust.store.code_stream import write_codes
 from streamclust.store.layout import Layout
 from tests.encoder.desk import CENTROIDS, Desk
 from tests.limited import limited_replies

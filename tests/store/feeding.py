@@ -79,7 +79,7 @@ class Feed:
         **more: Any,
     ) -> Iterator[Batch]:
         position = position or self.start
-        reader = StreamReader(self.server.client(max_reply=1 << 30, packed=True), position)
+        reader = StreamReader(self.server.raw_client(1 << 30), position)
         most, learned = grown
         batcher = Batcher(self.spec, layout, position, size, most=most, learned=learned)
         return batches(reader, batcher, **{"linger": 0.0, **more})

@@ -12,9 +12,9 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 from streamclust.store import wire
 from streamclust.store.codecs.common import Arrays
-from streamclust.store.framing import Framing
 from streamclust.store.layout import Layout
 from streamclust.store.packed import Packed
+from streamclust.store.parser import StreamParser
 
 Entry = tuple[bytes, list[bytes]]
 
@@ -40,24 +40,24 @@ def to_lists(reply: Any) -> Any:
 
 
 class Line:
-    """The part of a connection's parser that `Framing` works on."""
+    """The part of a connection's parser that `StreamParser` works on."""
 
     def __init__(self, limit: int = 1 << 40) -> None:
         self._buffer: Any = None
         self._reader: Any = hiredis.Reader(notEnoughData=NOT_ENOUGH_DATA)
-        self.framing = Framing(self, limit)
+        self.parser = StreamParser(self, limit)
 
     def receive(self, data: bytes) -> None:
         while data:
             taken = data[: len(self._buffer)]
             self._buffer[: len(taken)] = taken
-            self.framing.feed(self._buffer, 0, len(taken))
+            self.parser.feed(self._buffer, 0, len(taken))
             data = data[len(taken) :]
 
     def replies(self) -> list[Any]:
         """Return all that are there as a whole."""
         found = []
-        while (reply := self.framing.gets()) is not NOT_ENOUGH_DATA:
+        while (reply := self.parser.gets()) is not NOT_ENOUGH_DATA:
             found.append(reply)
         return found
 

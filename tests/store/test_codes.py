@@ -10,7 +10,8 @@ import redis
 
 from streamclust.errors import FormatError, ServerError
 from streamclust.models.quantize import Codes
-from streamclust.store.codes import decode_fields, encode_fields, last_code, write_codes
+from streamclust.store.code_stream import last_code, write_codes
+from streamclust.store.codes import decode_fields, encode_fields
 from streamclust.store.keys import Keys
 from tests.store.committing import ids
 

@@ -114,7 +114,7 @@ def test_a_key_of_another_type_changes_nothing(
     before = dump(client, keys)
     what = of_version(token, 1, dead=letters(1)) if has_version else Commit(token, b"state")
     text = refused(client, keys, what)
-    assert text == f"key {key} holds a {other}, not what streamclust keeps there; move it"
+    assert text == f"key {key} holds a {other}, not the type that streamclust stores there; move it"
     assert dump(client, keys) == before
 
 
@@ -134,8 +134,8 @@ def test_a_version_that_is_there_changes_nothing(
     client: redis.Redis, keys: Keys, token: int, before: dict[bytes, Any], version: int
 ) -> None:
     text = refused(client, keys, of_version(token, version, dead=letters(1), first_dead=4))
-    assert text.startswith(f"{keys.models} has had an entry {version}-0 already")
-    assert "restore the state of its time" in text
+    assert text.startswith(f"{keys.models} already had an entry {version}-0")
+    assert "restore the state of the same time" in text
     assert dump(client, keys) == before
 
 
@@ -144,7 +144,7 @@ def test_dead_letters_that_are_there_change_nothing(
     client: redis.Redis, keys: Keys, token: int, before: dict[bytes, Any], first: int
 ) -> None:
     text = refused(client, keys, of_version(token, 6, dead=letters(9), first_dead=first))
-    assert text.startswith(f"{keys.dead} has had an entry {first}-0 already")
+    assert text.startswith(f"{keys.dead} already had an entry {first}-0")
     assert dump(client, keys) == before
 
 

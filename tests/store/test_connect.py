@@ -278,7 +278,7 @@ def test_server_that_loads_its_data_is_said(tmp_path: Path) -> None:
             translate(server.label),
         ):
             server.client().get("key1")
-        assert str(failure.value) == f"{url} still loads its data; try again when it has"
+        assert str(failure.value) == f"{url} is still loading its data; try again later"
         process.kill()
 
 
@@ -380,4 +380,4 @@ def test_unknown_certificate_is_said(certificate: Path, valkey_url: str) -> None
     with tls_tunnel(certificate, port_of(valkey_url)) as port:
         text = refusal(Address(url=f"rediss://:{SECRET}@localhost:{port}"))
     assert text.startswith(f"can't speak TLS with rediss://localhost:{port}/0: [SSL: CERTIFICATE")
-    assert text.endswith("mend the scheme and the ssl_… options of redis.url")
+    assert text.endswith("check the scheme and the ssl_… options of redis.url")

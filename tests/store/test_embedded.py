@@ -360,7 +360,7 @@ def test_a_full_disk_is_said_with_its_path(small_disk: Path) -> None:
 
         # Then what it refuses says so, with the folder, and passes when there is room
         wait_until(refused)
-        assert refused().startswith(f"embedded ({data_dir}) can't save its data, and so takes no")
+        assert refused().startswith(f"embedded ({data_dir}) can't save its data, so it accepts no")
         assert "No space left on device; free space on the disk of its data folder" in refused()
         rest.unlink()
         wait_until(lambda: not refused())

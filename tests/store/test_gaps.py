@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from streamclust.store.connect import Server
 from streamclust.store.gaps import Gap, Lost, OnReset, StreamWatch
 from streamclust.store.points import encode
+from streamclust.store.raw_entries import Entry, as_raw
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batch, Batcher, batches
 from streamclust.store.streams import entries_read, look
@@ -54,7 +55,7 @@ class Reading:
         self.client.xtrim(self.stream, maxlen=keep, approximate=False)
 
     def batches(self, size: int, on_reset: OnReset) -> Sequence[Batch]:
-        client = self.server.client(max_reply=1 << 30, packed=True)
+        client = self.server.raw_client(1 << 30)
         reader = StreamReader(client, self.position, self.read, on_reset)
         batcher = Batcher(ANY, None, self.position, size, self.read)
         return list(batches(reader, batcher, linger=0.0, until_idle=True))
@@ -65,7 +66,7 @@ class Reading:
         """Learn what is there, or the first batches only; return the gaps among them."""
         found = self.batches(size, on_reset)[:at_most]
         for batch in found:
-            self.position, self.read = batch.position, batch.read
+            self.position, self.read = batch.position, batch.entries_added
             self.learned += batch.X.reshape(-1, 2)[:, 0].astype(int).tolist()
             for gap in batch.gaps:
                 self.lost = self.lost.plus(gap)
@@ -230,9 +231,9 @@ def test_what_is_trimmed_between_a_read_and_the_look_after_it_is_counted_once(
     reading: Reading,
 ) -> None:
     # Given entries that come, and go with all others, right after a read
-    watch = StreamWatch(reading.client, reading.stream, "0-0", 0, begun=True, on_reset="wait")
+    watch = StreamWatch(reading.client, reading.stream, "0-0", 0, started=True, on_reset="wait")
     reading.add(3)
-    found: Any = reading.client.xrange(reading.stream)
+    found = as_raw(cast("list[Entry]", reading.client.xrange(reading.stream)))
     reading.add(2)
     reading.trim(0)
     # When the read is taken in Then they may be counted as missing already, and so not again
@@ -301,7 +302,7 @@ def test_a_stream_that_is_gone_is_said_once(reading: Reading) -> None:
     reading.add(5)
     reading.drain()
     reading.client.delete(reading.stream)
-    client = reading.server.client()
+    client = reading.server.raw_client()
     reader = StreamReader(client, reading.position, reading.read)
     assert not any(reader.read(10, None) for _ in range(3))
     assert [gap.kind for gap in reader.take_gaps()] == ["gone"]

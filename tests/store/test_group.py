@@ -22,7 +22,7 @@ class Feed:
     stream: str
 
     def member(self, count: int = 2) -> GroupMember:
-        member = GroupMember(self.server.client(), self.stream, "g", ReadSize(most=count))
+        member = GroupMember(self.server.raw_client(), self.stream, "g", ReadSize(most=count))
         member.join("0")
         return member
 
@@ -108,7 +108,7 @@ def test_own_entries_that_are_gone_are_told(feed: Feed) -> None:
     got(member)
     feed.client.xtrim(feed.stream, 0, approximate=False)
     found = member.read_own()
-    assert (found.entries, found.gone) == ([], (b"1-0", b"2-0"))
+    assert (len(found.entries), found.gone) == (0, (b"1-0", b"2-0"))
     assert found
 
 
@@ -190,7 +190,7 @@ def test_who_leaves_hands_back_at_once(feed: Feed) -> None:
 def test_a_group_is_made_once_and_goes_on(feed: Feed) -> None:
     feed.add(1)
     assert got(feed.member()) == [b"1-0"]
-    late = GroupMember(feed.server.client(), feed.stream, "g", ReadSize(most=10))
+    late = GroupMember(feed.server.raw_client(), feed.stream, "g", ReadSize(most=10))
     late.join("$")
     feed.add(2)
     assert got(late) == [b"2-0"]
@@ -248,7 +248,7 @@ def test_a_gap_has_a_size_wherever_the_server_knows_where_the_group_began(
     info: Any = feed.client.info("server")
     counts = int(info["redis_version"].partition(".")[0]) >= 7
     feed.add(1, 2, 3)
-    member = GroupMember(feed.server.client(), feed.stream, "g", ReadSize(most=10))
+    member = GroupMember(feed.server.raw_client(), feed.stream, "g", ReadSize(most=10))
     member.join(start)
     feed.add(4, 5, 6, 7, 8)
     feed.client.xtrim(feed.stream, maxlen=0, approximate=False)

@@ -238,7 +238,7 @@ def test_a_token_that_no_worker_wrote_is_said(
         lease.take()
     assert str(failure.value) == (
         f"key {keys.token} holds {shown}, expected a whole number: another program wrote it. Stop "
-        "the model's workers, delete the key, and start them again; the next one writes it anew"
+        "the model's workers, delete the key, and start them again; the next worker creates the key"
     )
     assert not client.exists(keys.lease)
     # and what it says helps

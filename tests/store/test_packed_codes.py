@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streamclust.models.quantize import Codes
 from streamclust.store import wire
-from streamclust.store.codes import decode_fields, encode_points, write_codes
+from streamclust.store.code_stream import write_codes
+from streamclust.store.codes import decode_fields, encode_points
 from streamclust.store.packed_codes import as_rows, pack_points
 from tests.store.replies import Entry, needs_native, packed
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import redis
@@ -21,9 +19,8 @@ LAYOUT = Layout("float64", "f8", None, (), 1, strict=False)
 
 
 @pytest.fixture
-def client(server_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(server_url, protocol=2) as client:
-        yield client
+def client(server: Server) -> redis.Redis:
+    return server.raw_client()
 
 
 def fill(client: redis.Redis, stream: str, entries: dict[str, int]) -> None:
@@ -89,7 +86,7 @@ def test_the_last_points_are_counted_back(client: redis.Redis, namespace: str, n
 def test_what_is_too_large_for_a_reply_is_left_out(server: Server, namespace: str) -> None:
     client, sizes = server.client(), {1: 1, 2: 20_000, 3: 1, 4: 20_000, 5: 20_000, 6: 5, 7: 20_000}
     fill(client, namespace, {f"{t}-0": n for t, n in sizes.items()})
-    bounded = server.client(max_reply=100_000)
+    bounded = server.raw_client(100_000)
     start, until = {namespace: "0-0"}, {namespace: "9-0"}
     small = [1.0, 3.0, *5 * [6.0]]
     assert list(read(bounded, start, until, 100)) == small

@@ -9,11 +9,11 @@ import pytest
 import redis
 
 from streamclust.store.connect import Server, translated
-from streamclust.store.entries import names
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
 from streamclust.store.published import encode_model
 from streamclust.store.ranges import RangeReader, before_last
+from streamclust.store.raw_entries import ListEntries
 from streamclust.store.read_size import ReadSize, ReplyLostError, UnreadableError, read_whole
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batch, Batcher, batches
@@ -41,7 +41,7 @@ def add_large(feed: Feed) -> str:
 
 
 def read(feed: Feed, said: list[str]) -> Iterator[Batch]:
-    client = feed.server.client(max_reply=1 << 24, packed=True)
+    client = feed.server.raw_client(1 << 24)
     reader = StreamReader(client, feed.start, largest=1 << 24, on_less=said.append)
     return batches(reader, Batcher(ANY, None, feed.start, 500), linger=0.0, until_idle=True)
 
@@ -66,7 +66,7 @@ def test_an_entry_that_cannot_be_read_is_named_and_read_later(
     feed: Feed, runs_scripts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = add_large(feed)
-    client = feed.server.client(max_reply=1 << 24, packed=True)
+    client = feed.server.raw_client(1 << 24)
     position = {feed.streams[0]: feed.added[-2][1]}
     reader = StreamReader(client, position, largest=1 << 24)
     if not runs_scripts:  # its size can't be found out
@@ -93,7 +93,7 @@ def _raises(error: Exception) -> Any:
 
 
 def test_a_range_is_read_in_smaller_parts(feed: Feed) -> None:
-    client = feed.server.client(max_reply=1 << 24, packed=True)
+    client = feed.server.raw_client(1 << 24)
     until = dict.fromkeys(feed.streams, feed.added[-1][1])
 
     def ids() -> list[bytes]:
@@ -119,7 +119,7 @@ def test_a_member_of_a_group_gets_what_it_was_given(feed: Feed) -> None:
     [stream, _] = feed.streams
     said: list[str] = []
     member = GroupMember(
-        feed.server.client(max_reply=1 << 24, packed=True),
+        feed.server.raw_client(1 << 24),
         stream,
         "g",
         ReadSize(on_less=said.append),
@@ -191,7 +191,7 @@ def test_one_lost_connection_is_no_sign(client: redis.Redis, namespace: str) -> 
 
 def test_twice_as_much_is_asked_for_after_a_thousand_reads() -> None:
     size = ReadSize(1 << 20)
-    entries: Any = [(b"1-0", [b"x" * 1000])]
+    entries = ListEntries([(b"1-0", [b"x" * 1000])])
     for _ in range(20):
         size.took(entries)
     before = size.next_count
@@ -203,4 +203,4 @@ def test_twice_as_much_is_asked_for_after_a_thousand_reads() -> None:
     assert size.next_count == less
     size.took(entries)
     assert size.next_count == pytest.approx(2 * less, abs=1)
-    assert names(entries) == [b"1-0"]
+    assert entries.ids() == [b"1-0"]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from streamclust.store import read_size
 from streamclust.store.connect import Server
-from streamclust.store.early import EarlyRead
 from streamclust.store.entries import from_reply
 from streamclust.store.layout import Layout
 from streamclust.store.points import encode
+from streamclust.store.prefetch import Prefetch
 from streamclust.store.source import Batcher
 from tests.store.feeding import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
 
@@ -367,19 +367,19 @@ def test_weights_stay_with_their_points(server: Server, client: redis.Redis, see
 def asked(feed: Feed, read: Callable[[], object]) -> list[int]:
     """Return the COUNT of each XREAD that a call sends."""
     counts: list[int] = []
-    original, early = redis.Redis.xread, EarlyRead.send
+    original, early = redis.Redis.xread, Prefetch.send
 
     def spy(self: redis.Redis, streams: Any, count: int, block: int | None) -> Any:
         counts.append(count)
         return original(self, streams, count=count, block=block)
 
-    def spy_early(self: EarlyRead, wanted: Any, count: int) -> None:
+    def spy_early(self: Prefetch, wanted: Any, count: int) -> None:
         counts.append(count)
         early(self, wanted, count)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis.Redis, "xread", spy)
-        patch.setattr(EarlyRead, "send", spy_early)
+        patch.setattr(Prefetch, "send", spy_early)
         read()
     return counts
 

@@ -9,15 +9,15 @@ import pytest
 import redis
 
 from streamclust.errors import ServerError
+from streamclust.store.code_writer import open_code_writer
 from streamclust.store.commit import commit
 from streamclust.store.connect import Server, translate
-from streamclust.store.early import EarlyRead
-from streamclust.store.exchange import open_exchange
 from streamclust.store.group import GroupMember
 from streamclust.store.health import read_health
 from streamclust.store.keys import Keys
 from streamclust.store.lag import lag
 from streamclust.store.lease import Lease
+from streamclust.store.prefetch import Prefetch
 from streamclust.store.proposal import proposed
 from streamclust.store.ranges import RangeReader
 from streamclust.store.read_size import ReadSize
@@ -31,32 +31,32 @@ Use = Callable[[Server, Keys], Any]
 
 
 def reading(server: Server, keys: Keys) -> Any:
-    return StreamReader(server.client(packed=True), {points(keys): "0-0"}).read(10, None)
+    return StreamReader(server.raw_client(), {points(keys): "0-0"}).read(10, None)
 
 
 def ranging(server: Server, keys: Keys) -> Any:
-    reader = RangeReader(server.client(), {points(keys): "0-0"}, {points(keys): "9-0"})
+    reader = RangeReader(server.raw_client(), {points(keys): "0-0"}, {points(keys): "9-0"})
     return reader.read(10, None)
 
 
 def early(server: Server, keys: Keys) -> Any:
     """A read that was sent ahead leaves its error to the read itself."""
-    client = server.client()
-    ahead = EarlyRead(client)
+    client = server.raw_client()
+    ahead = Prefetch(client)
     ahead.send({points(keys): "0-0"}, 10)
     assert ahead.receive({points(keys): "0-0"}) == (None, {})
     return client.xread({points(keys): "0-0"})
 
 
 def member_of(server: Server, keys: Keys) -> GroupMember:
-    return GroupMember(server.client(), points(keys), keys.encoders, ReadSize(most=10))
+    return GroupMember(server.raw_client(), points(keys), keys.encoders, ReadSize(most=10))
 
 
 def exchanging(server: Server, keys: Keys) -> Any:
     client = server.client()
     client.xgroup_create(points(keys), keys.encoders, "0", mkstream=True)
-    exchange = open_exchange(client, member_of(server, keys), keys, keys.codes(), 10)
-    return exchange.go_on([(b"1-0", [b"n", b"1"])], lambda _: True, 0, None)
+    writer = open_code_writer(client, member_of(server, keys), keys, keys.codes(), 10)
+    return writer.write_and_read([(b"1-0", [b"n", b"1"])], lambda _: True, 0, None)
 
 
 def committing(server: Server, keys: Keys) -> Any:

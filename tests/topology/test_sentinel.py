@@ -178,7 +178,7 @@ def test_a_refit_of_a_replaced_primary_s_points_is_not_proposed_to_the_next(
 
 
 def test_sentinels_that_know_no_such_service(shared: Watched) -> None:
-    with pytest.raises(ServerUnreachableError, match="know no living primary of that name"):
+    with pytest.raises(ServerUnreachableError, match="know no running primary of this name"):
         open_server(Address(shared.url.replace(SERVICE, "other")))
 
 

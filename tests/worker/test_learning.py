@@ -86,10 +86,10 @@ def test_a_stream_that_comes_back_is_not_learned_twice(desk: Desk) -> None:
     first = desk.learning(streams=both)
     read = {"points": 10, desk.stream: 20}
     at = {"points": "3-0", desk.stream: "4-0"}
-    first.learn(a_batch(3, position=at, read=read))
+    first.learn(a_batch(3, position=at, entries_added=read))
     first.leave()
     one = desk.learning()
-    one.learn(a_batch(5, read={"points": 12}))
+    one.learn(a_batch(5, entries_added={"points": 12}))
     one.leave()
     # When it is there again, after other restarts, Then it goes on where it was
     desk.learning()

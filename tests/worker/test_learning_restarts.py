@@ -305,7 +305,7 @@ def test_a_state_that_was_deleted_overwrites_no_versions(desk: Desk) -> None:
     before = [model.version for model in desk.versions]
     desk.client.delete(desk.keys.state)
     text = refused(desk, ServerError, init=GIVEN)
-    assert text.startswith(f"{desk.keys.models} has had an entry 1-0 already")
+    assert text.startswith(f"{desk.keys.models} already had an entry 1-0")
     assert [model.version for model in desk.versions] == before
 
 

@@ -128,7 +128,7 @@ def test_a_worker_that_starts_at_a_replica_waits_until_it_is_promoted(
         client.execute_command("REPLICAOF", "127.0.0.1", free_port())
         error_line(run(site.folder, "worker", "--until-idle", "--wait-for-server", "0"), 3)
         with Worker(site) as worker:
-            assert "is a replica, which takes no writes" in worker.says(WAITING)["error"]
+            assert "is a replica, which accepts no writes" in worker.says(WAITING)["error"]
             client.execute_command("REPLICAOF", "NO", "ONE")
             worker.wait(lambda: site.committed("m") == 300)
             assert worker.leave() == 0

@@ -1,4 +1,4 @@
-"""The kinds of entry; see `common.Codec` for what each can do."""
+"""The codecs of the entry formats; see `common.Codec`."""
 
 from streamclust.store.codecs import fields, json_text, raw
 from streamclust.store.codecs.common import Codec

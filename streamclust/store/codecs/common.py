@@ -1,8 +1,8 @@
-"""What the kinds of entry share.
+"""The parts that the codecs share.
 
-Each kind is read in two ways. `Codec.arrays` takes a whole chunk at once; it knows only perfect
-chunks and raises any of `NOT_PERFECT` on others. `split`, `row` and `weight` go point by point and
-name each flaw by a `DataError`. Both ways agree on every perfect chunk.
+Each format has two decoders. `Codec.arrays` decodes a whole chunk at once, and raises one of
+`NOT_PERFECT` if the chunk has any error. `split`, `row` and `weight` decode point by point, and
+raise a `DataError` for each error. Both decoders give equal results for each chunk without errors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Name = TypeVar("Name", str, bytes)
 
 
 class Arrays(NamedTuple):
-    """A chunk read at once: points, number of points an entry, weights."""
+    """A decoded chunk: points, number of points per entry, weights."""
 
     X: Points
     counts: NDArray[np.int64]
@@ -36,16 +36,16 @@ class Arrays(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The points of one entry, judged by whole arrays.
+    """The good and the bad points of one entry.
 
     Attributes
     ----------
     X, w
         The good points, in order, and their weights; w is None without a weight field.
     bad
-        Places of the others in the entry, ascending.
+        Places of the bad points in the entry, ascending.
     at
-        Returns the (point, weight) pairs at these places as they stand; see `Codec.split`.
+        Returns the undecoded (point, weight) pairs at the given places; see `Codec.split`.
     """
 
     X: Points
@@ -58,23 +58,24 @@ Judge = Callable[[Flat, Layout], Judged]
 
 
 class Codec(NamedTuple):
-    """How one kind of entry is read and written.
+    """The decoders and the encoder of one entry format.
 
     Attributes
     ----------
     arrays
-        Columns of a chunk (field -> its value in each entry) to arrays.
+        Converts the columns of a chunk (field -> its value in each entry) to arrays.
     split
-        One entry to its (point, weight) pairs as they stand; the weight is None without a field.
+        Returns the undecoded (point, weight) pairs of one entry; the weight is None without a
+        weight field.
     row, weight
-        A point and a weight as they stand to floats, which need not be finite.
+        Convert an undecoded point, or weight, to floats, which may be infinite or NaN.
     excerpt
-        A point as it stands to bytes that a person can find it by.
+        Returns bytes of an undecoded point by which a user can find it.
     encode
-        Points, weights, layout and block to entries.
+        Converts points, weights, layout and block size to entries.
     judge
-        One entry to what `split`, `row` and `weight` make of it, in a time and a memory that are
-        small multiples of its size, whatever it holds. None where an entry is one point.
+        Returns the same points as `split`, `row` and `weight` for one entry, in time and memory
+        proportional to its size. None if an entry has one point.
     """
 
     arrays: Callable[[Columns, Layout], Arrays]
@@ -87,7 +88,7 @@ class Codec(NamedTuple):
 
 
 def show(value: bytes | str) -> str:
-    """Return text for a message: quoted, escaped and short."""
+    """Return a quoted, escaped and short text of a value for a message."""
     head = value[:SHOWN]
     text = head if isinstance(head, str) else head.decode(errors="backslashreplace")
     return repr(text) + ("..." if len(value) > SHOWN else "")
@@ -96,7 +97,7 @@ def show(value: bytes | str) -> str:
 def pick(
     names: Sequence[Name], values: Sequence[Any], wanted: Sequence[Name], strict: bool
 ) -> list[Any]:
-    """Return the wanted values in their order; refuse missing, double and unexpected names."""
+    """Return the values of the wanted names; refuse missing, duplicate and unexpected names."""
     table = dict(zip(names, values, strict=True))
     for name in wanted:
         if name not in table:
@@ -105,24 +106,24 @@ def pick(
         extra = next(name for name in names if name not in wanted)
         raise DataError(f"unexpected field {show(extra)}")
     if len(table) < len(names):
-        _refuse_double(names, wanted)
+        _refuse_duplicates(names, wanted)
     return [table[name] for name in wanted]
 
 
-def _refuse_double(names: Sequence[Name], wanted: Sequence[Name]) -> None:
+def _refuse_duplicates(names: Sequence[Name], wanted: Sequence[Name]) -> None:
     for name in wanted:
         if names.count(name) > 1:
             raise DataError(f"field {show(name)} appears twice")
 
 
 def one_value(flat: Flat, key: bytes) -> bytes:
-    """Return the value of a field that an entry must hold once, whatever else it holds."""
+    """Return the value of a field that must be exactly once in an entry."""
     value: bytes = pick(flat[::2], flat[1::2], [key], strict=False)[0]
     return value
 
 
 def check_finite(row: list[float], layout: Layout) -> list[float]:
-    """Return a row whose values are all finite, and small enough to be squared."""
+    """Return the row; refuse values that are not finite, or too large to be squared."""
     for index, value in enumerate(row):
         if not math.isfinite(value):
             raise DataError(f"not finite: {value} at feature {layout.feature(index)}")
@@ -132,7 +133,7 @@ def check_finite(row: list[float], layout: Layout) -> list[float]:
 
 
 def check_weight(weight: float) -> float:
-    """Return a weight that is finite, not negative, and of a sane size."""
+    """Return the weight; refuse one that is not finite, negative, too large or too small."""
     if not math.isfinite(weight):
         raise DataError(f"weight is not finite: {weight}")
     if weight < 0:
@@ -145,7 +146,7 @@ def check_weight(weight: float) -> float:
 
 
 def read_point(codec: Codec, point: Any, weight: Any, layout: Layout) -> tuple[list[float], float]:
-    """Return the row and the weight of a point as it stands; say what is wrong with it."""
+    """Return the row and the weight of an undecoded point; raise DataError with the reason."""
     row = check_finite(codec.row(point, layout), layout)
     return row, 1.0 if layout.weight_key is None else check_weight(codec.weight(weight))
 
@@ -153,7 +154,7 @@ def read_point(codec: Codec, point: Any, weight: Any, layout: Layout) -> tuple[l
 def blocks(
     X: NDArray[Any], w: NDArray[Any] | None, block: int
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
-    """Cut points and weights into blocks; the last one may be short."""
+    """Yield blocks of points and weights; the last block may be short."""
     for start in range(0, len(X), block):
         part = slice(start, start + block)
         yield X[part], None if w is None else w[part]

@@ -1,4 +1,4 @@
-"""Named fields: one point an entry, ``x 1.5 y 2``, numbers as text."""
+"""Named fields: one point per entry, ``x 1.5 y 2``, numbers as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamclust.text import printable
 
 
 def number(text: bytes) -> float:
-    """Return a number from text; ``1_000`` is a number to Python alone, so it is refused.
+    """Return a number from text; refuse ``1_000``, which only Python accepts as a number.
 
     >>> number(b"1.5"), number(b"-2e3")
     (1.5, -2000.0)
@@ -28,7 +28,7 @@ def number(text: bytes) -> float:
 
 
 def is_number(text: bytes) -> bool:
-    """Say whether text is a number, finite or not."""
+    """Return whether a text is a number, finite or not."""
     try:
         number(text)
     except ValueError:

@@ -32,30 +32,30 @@ from streamclust.store.layout import Layout
 
 _At = Callable[[NDArray[np.int64]], Iterable[Any]]
 
-# Integers are read as floats: a huge one is inf and not a crash, and true can't pass for 1.
-# Objects are tuples of pairs: a key that is there twice is seen.
+# Integers become floats, so that a huge integer becomes inf, and true isn't accepted as 1. Objects
+# become tuples of pairs, so that duplicate keys are detected.
 _DECODER = json.JSONDecoder(parse_int=float, object_pairs_hook=tuple)
 _loads = _DECODER.decode
 _scan_one = _DECODER.scan_once  # type: ignore[attr-defined]
 _skip_blanks = json.decoder.WHITESPACE.match  # type: ignore[attr-defined]
 
 _AT_ONCE = 1 << 20
-"""Bytes of JSON that are parsed at once: as objects they take up to 40 times as much."""
+"""Maximum bytes of JSON that are parsed at once: Python objects need up to 40 times as much."""
 
 _PIECE = 1 << 16
-"""Characters of a block that are parsed at once."""
+"""Number of characters of a block that are parsed at once."""
 
 _LARGEST = 1 << 20
-"""Characters of a point at most, besides those that its features may need."""
+"""Maximum number of characters of a point, in addition to those per feature."""
 
 _A_FEATURE = 256
 
 _EXCERPT_VALUES = 1024
-"""Values of a point that are more than enough for an excerpt of it."""
+"""Number of values of a point that an excerpt is made from."""
 
 
 def _load_all(texts: list[bytes]) -> list[Any]:
-    """Parse every text; all in one go when none can run into its neighbour."""
+    """Parse all texts; in one call if the texts can be joined safely."""
     inner = b"".join(texts)
     if not (_are_vectors(texts, inner) or _are_scalars(inner)):
         return [_loads(text.decode()) for text in texts]
@@ -66,7 +66,7 @@ def _load_all(texts: list[bytes]) -> list[Any]:
 
 
 def _are_vectors(texts: list[bytes], inner: bytes) -> bool:
-    """Say whether each text has one bracket pair, around all of it."""
+    """Return whether each text has exactly one pair of brackets, at its ends."""
     return inner.count(b"[") == inner.count(b"]") == len(texts) and all(
         text[:1] == b"[" and text[-1:] == b"]" for text in texts
     )
@@ -135,15 +135,15 @@ def _parsed(text: str, offset: int = 0, whole: str = "") -> Any:
 
 
 class _Array:
-    """The values of a JSON array, parsed piece by piece: never are all of them there.
+    """The values of a JSON array, parsed piece by piece to save memory.
 
     Parameters
     ----------
     text : str
     start : int
-        Where the first value is looked for.
+        Place where the first value starts.
     largest : int
-        Characters of a value at most.
+        Maximum number of characters of a value.
     """
 
     def __init__(self, text: str, start: int, largest: int) -> None:
@@ -156,7 +156,7 @@ class _Array:
 
     @classmethod
     def of(cls, text: bytes, n_features: int) -> _Array | None:
-        """Return the array that a text is; None if it is another value, which isn't large."""
+        """Return the array in a text; None if the text is another value, of limited size."""
         whole, largest = _as_text(text), _LARGEST + _A_FEATURE * n_features
         start = _skip_blanks(whole, 0).end()
         if whole[start : start + 1] == "[":
@@ -168,7 +168,7 @@ class _Array:
         return None
 
     def pieces(self) -> Iterator[list[Any]]:
-        """Yield the values, some at a time.
+        """Yield the values, in pieces.
 
         Raises
         ------
@@ -244,13 +244,13 @@ class _Array:
     def _last(self, begin: int) -> tuple[list[Any], int | None, int | None]:
         """Return the values up to the end of the array, with which the text ends too."""
         values = self._between(begin, None)
-        if not values and self._spans:  # a comma before the end: the parser says what it expects
+        if not values and self._spans:  # a comma before the end: the parser raises the error
             self._between(self._spans[-1][0], None)
         return values, None, None
 
 
 def points(text: bytes) -> list[Any]:
-    """Return the points of a JSON text as they stand: one, or those of a block."""
+    """Return the undecoded points of a JSON text: one point, or the points of a block."""
     doc = parse(text)
     if isinstance(doc, tuple):
         return [doc]
@@ -262,7 +262,7 @@ def points(text: bytes) -> list[Any]:
 
 
 def _dump(value: Any) -> str:
-    """Return JSON of a value, or of more of its beginning than is shown."""
+    """Return JSON of a value, or of a beginning that is longer than an excerpt."""
     if isinstance(value, list):
         value = value[:_EXCERPT_VALUES]
     try:
@@ -293,10 +293,10 @@ def _weights(flat: Flat, n: int, layout: Layout) -> list[Any]:
 
 
 def vector_length(text: bytes) -> int:
-    """Return the length of the first vector of numbers in a text, or of anything like it."""
+    """Return the length of the first vector of numbers in a text; else of the first vector."""
     array = _Array.of(text, 0)
     if array is None:
-        points(text)  # says what is wrong with anything but an object
+        points(text)  # raises an error for all values except an object
         return 1
     length, nested = 0, False
     for values in array.pieces():
@@ -323,7 +323,7 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
 
 
 def _judge_points(text: bytes, layout: Layout) -> tuple[NDArray[np.bool_], Array, _At]:
-    """Return which points are good, their rows, and how to find the others again."""
+    """Return which points are good, their rows, and a function that returns the bad points."""
     array = _Array.of(text, layout.n_features)
     if array is None:
         return *_rows(points(text), layout), lambda _: points(text)
@@ -343,7 +343,7 @@ def _judge_points(text: bytes, layout: Layout) -> tuple[NDArray[np.bool_], Array
 
 
 class _Beginning(list[Any]):
-    """The first values of a vector that has `n`."""
+    """The first values of a vector of `n` values."""
 
     def __init__(self, values: list[Any], n: int) -> None:
         super().__init__(values)
@@ -354,7 +354,7 @@ class _Beginning(list[Any]):
 
 
 def _judge_weights(text: bytes, n: int) -> tuple[Array, _At]:
-    """Return the weights of n points, NaN where one isn't a number, and how to find them again."""
+    """Return the weights of n points, NaN for bad ones, and a function that returns them."""
     array = _Array.of(text, 0)
     if array is None:
         weight = check_weight(_weight(parse(text)))
@@ -370,7 +370,7 @@ def _numbers(values: list[Any]) -> Array:
 
 
 def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:
-    """Return which of the values are good points, and their rows."""
+    """Return which of the values are good points, and the rows of these points."""
     D, rows, kinds = layout.n_features, values, set(map(type, values))
     lengths = set(map(len, values)) if kinds == {list} else {D}
     if kinds.isdisjoint({list, tuple}) or D not in lengths:
@@ -387,7 +387,7 @@ def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:
 
 
 def _row_of(value: Any, layout: Layout) -> Sequence[Any]:
-    """Return the values of a vector of D values, or of an object that has these; else none."""
+    """Return the D values of a vector or an object; an empty sequence if it has other values."""
     if type(value) is list:
         return value if len(value) == layout.n_features else ()
     if type(value) is not tuple or len(value) < layout.n_features:
@@ -399,7 +399,7 @@ def _row_of(value: Any, layout: Layout) -> Sequence[Any]:
 
 
 def row(point: Any, layout: Layout) -> list[float]:
-    """Return the numbers of a vector or of an object by feature name."""
+    """Return the numbers of a vector, or of an object with feature names as keys."""
     values = _by_name(point, layout) if isinstance(point, tuple) else point
     if not isinstance(values, list):
         raise DataError(f"not a vector: {_show(point)}")

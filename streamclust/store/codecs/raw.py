@@ -27,11 +27,11 @@ from streamclust.store.layout import DIMENSION_FIELD, RAW_DTYPE, Layout
 DIMENSION_KEY = DIMENSION_FIELD.encode()
 
 _PIECE = 1 << 16
-"""Bytes of a block that are judged at once."""
+"""Number of bytes of a block that are checked at once."""
 
 
 def _floats(values: Iterable[bytes], layout: Layout) -> Array:
-    # A signalling NaN must not warn here: it is judged with all that isn't finite.
+    # A signalling NaN must not warn here; a later check finds all values that aren't finite.
     with np.errstate(invalid="ignore"):
         return np.frombuffer(b"".join(values), RAW_DTYPE[layout.format]).astype(np.float64)
 
@@ -65,12 +65,12 @@ def _weight_array(columns: Columns, counts: NDArray[np.int64], layout: Layout) -
     if np.array_equal(sizes, counts * itemsize):
         return _floats(values, layout)
     if (sizes != itemsize).any():
-        raise ValueError("not a weight a point")
+        raise ValueError("not one weight per point")
     return np.repeat(_floats(values, layout), counts)
 
 
 def _checked(flat: Flat, layout: Layout) -> tuple[bytes, bytes]:
-    """Return the block and its weights (none, one, or one a point), if they go together."""
+    """Return the block and its weights (none, one, or one per point); refuse a mismatch."""
     value = one_value(flat, layout.field_key)
     if not value:
         raise DataError("empty block")

@@ -1,4 +1,4 @@
-"""A read that is under way while the entries before it are worked on."""
+"""Sends the next read while the entries of the last read are still processed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
     from streamclust.store.streams import StreamInfo
 
 
-class EarlyRead:
-    """Sends one XREAD, which doesn't wait, ahead of the moment when its reply is wanted.
+class Prefetch:
+    """Sends one XREAD that doesn't block, before its reply is needed.
 
-    Behind it goes what is asked when the reply is there: whether the entry that was read last is
-    there too (`streams.probe`).
+    The XREAD is followed by a probe of each stream's last read entry (`streams.probe`).
 
-    The connection is of the client's pool, and nobody else's meanwhile. A read changes nothing at
-    the server: a reply that was lost, or isn't wanted any more, is as good as never asked for.
+    The connection comes from the client's pool, and is used for nothing else until the reply is
+    received. A read changes nothing at the server, so a reply that is lost or unused does no harm.
 
     Parameters
     ----------
     client : redis.Redis
-        A cluster's, which follows redirections, sends nothing early.
+        A client of a cluster sends nothing in advance, because it must follow redirections.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -36,7 +35,7 @@ class EarlyRead:
         self._wanted: Mapping[str, str] = {}
 
     def send(self, wanted: Mapping[str, str], count: int) -> None:
-        """Ask for `count` entries of each stream after these IDs."""
+        """Send a read of `count` entries of each stream after the IDs in `wanted`."""
         if self._pool is None:
             return
         self._connection, self._wanted = self._pool.get_connection(), wanted
@@ -48,9 +47,9 @@ class EarlyRead:
         self._give_back()
 
     def receive(self, wanted: Mapping[str, str]) -> tuple[Any, dict[str, StreamInfo | bool]]:
-        """Return the reply to exactly this, and what `probe` says of each stream after it.
+        """Return the reply to a read after the IDs in `wanted`, and each stream's probe.
 
-        Both are empty if it wasn't asked for, and where it is lost.
+        Both are empty if another read, or none, was sent, or if the reply was lost.
         """
         if self._connection is None:
             return None, {}
@@ -59,8 +58,8 @@ class EarlyRead:
                 reply = self._connection.read_response()
                 probes = {stream: probed(self._connection.read_response()) for stream in wanted}
                 return (reply, probes) if wanted == self._wanted else (None, {})
-        except redis.ResponseError:  # the same read, sent alone, meets it too, and names the key
-            self._connection.disconnect()  # more replies may be to come
+        except redis.ResponseError:  # the next read repeats the error, and names the key
+            self._connection.disconnect()  # more replies may follow
         finally:
             self._give_back()
         return None, {}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamclust.store.bounded import ReplyTooLargeError
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.packed import Packed
 from tests.store.replies import Bare, Line, needs_native, outcome, to_lists, to_resp
 
@@ -44,7 +44,7 @@ def test_replies_are_those_of_hiredis_wherever_they_are_cut(
         at += size
         found += line.replies()
     assert to_lists(found) == to_lists(values)
-    assert not line.framing.has_data()
+    assert not line.parser.has_data()
 
 
 def test_a_reply_may_be_cut_at_any_byte() -> None:
@@ -54,7 +54,7 @@ def test_a_reply_may_be_cut_at_any_byte() -> None:
         line = Line()
         line.receive(data[:cut])
         assert line.replies() == []
-        assert line.framing.has_data()
+        assert line.parser.has_data()
         line.receive(data[cut:])
         [reply] = line.replies()
         assert to_lists(reply) == value

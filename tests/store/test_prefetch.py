@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from streamclust.store.connect import Server
-from streamclust.store.early import EarlyRead
+from streamclust.store.prefetch import Prefetch
 from streamclust.store.reader import StreamReader
 from streamclust.store.source import Batch, Batcher, batches
 from tests.store.feeding import ANY, Feed, a_feed, grid, numbers, read_sizes
@@ -21,11 +21,11 @@ def feed(server: Server, client: redis.Redis) -> Feed:
 
 
 def under_way(reader: StreamReader) -> Any:
-    return reader._early._connection
+    return reader._prefetch._connection
 
 
 def start(feed: Feed) -> tuple[StreamReader, Batcher]:
-    client = feed.server.client(max_reply=1 << 30, packed=True)
+    client = feed.server.raw_client(1 << 30)
     return StreamReader(client, feed.start), Batcher(ANY, None, feed.start, 10)
 
 
@@ -68,7 +68,7 @@ def test_a_connection_lost_meanwhile_costs_nothing(feed: Feed) -> None:
 def test_a_reply_to_another_position_is_not_taken(feed: Feed) -> None:
     feed.add_points(grid(5))
     [stream] = feed.streams
-    early = EarlyRead(feed.server.client())
+    early = Prefetch(feed.server.client())
     early.send({stream: "0-0"}, 10)
     assert early.receive({stream: feed.added[2][1]}) == (None, {})
     assert early.receive({stream: "0-0"}) == (None, {})  # it was thrown away
@@ -105,7 +105,7 @@ def test_what_is_trimmed_between_early_reads_is_missing_once(feed: Feed) -> None
 
 def test_a_refused_early_read_leaves_no_reply_behind(feed: Feed) -> None:
     feed.client.set("no stream", b"")
-    early = EarlyRead(feed.server.client())
+    early = Prefetch(feed.server.client())
     early.send({"no stream": "0-0"}, 10)
     assert early.receive({"no stream": "0-0"}) == (None, {})
     assert early.receive({"no stream": "0-0"}) == (None, {})

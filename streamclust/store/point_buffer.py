@@ -1,4 +1,4 @@
-"""Room for the points of a batch, which are decoded one behind another, so that none is moved."""
+"""A buffer for the points of a batch: they are decoded into one array, without a copy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ if TYPE_CHECKING:
     from streamclust.arrays import Points
 
 
-class Tray:
-    """Gathers points until they are as many as a batch wants.
+class PointBuffer:
+    """The points of one batch.
 
     Parameters
     ----------
     wanted : int
-        Points that are still to come, whether they can be learned or not; the last entry may
-        bring more.
+        Number of points, good or bad, that the batch still needs. The last entry can have more.
 
     Attributes
     ----------
     used : int
-        Points that lie in the array.
+        Number of points in the buffer.
     """
 
     def __init__(self, wanted: int) -> None:
@@ -32,12 +31,12 @@ class Tray:
         self._X: Points = np.empty((0, 0))
 
     def room(self, n: int, largest: int, D: int, dtype: type[Any]) -> Points:
-        """Return rows to write to, behind those in use, for what is wanted of `n` points.
+        """Return free rows, after the used rows, for the wanted part of `n` points.
 
         Parameters
         ----------
         n, largest : int
-            Points that all entries to be read hold at most, and that one does.
+            Maximum number of points in all entries to decode, and in one of them.
         D : int
         dtype : type
         """
@@ -47,8 +46,8 @@ class Tray:
         return self._X[self.used :]
 
     def points(self, n: int) -> Points | None:
-        """Return the points of a batch if it has `n` and all of them lie here."""
+        """Return the batch's `n` points; None if some of them are not in the buffer."""
         if self.used != n:
             return None
         X = self._X[:n]
-        return X if 2 * n >= len(self._X) else X.copy()  # a short batch needn't hold it all
+        return X if 2 * n >= len(self._X) else X.copy()  # a short batch must not keep a large array

@@ -1,11 +1,11 @@
-"""An encoder's dealings with the server: codes out, entries and versions in, in one round trip.
+"""Writes an encoder's codes, and reads the next entries and model version in the same round trip.
 
-Where one server has all keys, a script looks whose turn it is, writes the codes and acknowledges
-their entries at once; what is read next, and a newer version of the model, come with its answer.
-While that waits for entries, it is known already how the writing went.
-In a cluster the points, their group and the codes may be at different nodes: there the same is
-done step by step. A turn that has come stays, and no ID is written twice, so that the steps can't
-do more than the script does; what a crash leaves between them is found done.
+If one server has all keys, a script checks the encoder's turn, writes the codes and acknowledges
+their entries. The next entries and a newer version of the model follow in the same round trip. The
+result of the script arrives before the read of entries blocks.
+In a cluster the points, their group and the codes can be on different nodes. There the same is done
+in separate steps. This is safe: an encoder whose turn has come keeps it, and no ID is written
+twice. After a crash between two steps, the finished steps are detected.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import redis
 
-from streamclust.store.bounded import ReplyTooLargeError
 from streamclust.store.cluster import ClusterClient
-from streamclust.store.codes import WRITER, how_many, last_code, write_codes
+from streamclust.store.code_stream import WRITER, how_many, last_code, write_codes
 from streamclust.store.group import FIND_GAP, Delivery
+from streamclust.store.limits import ReplyTooLargeError
 from streamclust.store.packed_codes import as_rows, ids_of
 from streamclust.store.subscription import newer, newer_call, newest_of
 from streamclust.store.wrong_type import is_wrong_type, with_key
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from streamclust.store.keys import Keys
     from streamclust.store.published import Model
 
-Share: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
-"""IDs of entries in order, with the fields and values of their codes; none for an entry that is
-gone, which is only acknowledged."""
+CodeBatch: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
+"""IDs of entries in order, with the fields and values of their codes. An entry that was deleted has
+no fields; it is only acknowledged."""
 
 _ROUND = (
     WRITER
@@ -63,15 +63,15 @@ return {written, last, gap}
 
 
 class Written(NamedTuple):
-    """How the writing of a share went.
+    """Result of writing a batch of codes.
 
     Parameters
     ----------
     entries : int or None
-        How many of its codes were new; None if entries of others come first, so that nothing was
-        written.
+        Number of entries whose codes were new; None if entries of other encoders come first, so
+        that nothing was written.
     last : str
-        Newest codes before it.
+        ID of the newest codes before the write.
     """
 
     entries: int | None
@@ -83,17 +83,16 @@ Settle: TypeAlias = Callable[[Written], bool]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a round has brought.
+    """Result of one round trip.
 
     Parameters
     ----------
     gap : Gap or None
-        What was trimmed before any member was given it.
+        Entries that were trimmed before they were delivered to any member.
     delivery : Delivery or None
-        New entries; None if there are some, of which the reply was too large: they are this
-        member's own.
+        New entries. None if the reply was too large; the entries then belong to this member.
     model : Model or None
-        The newest version, if it is a newer one.
+        The newest version, if it is newer than the known version.
     """
 
     gap: Gap | None
@@ -101,57 +100,60 @@ class Answer:
     model: Model | None
 
 
-class Exchange(Protocol):
-    """What an encoder asks of the server."""
+class CodeWriter(Protocol):
+    """The requests of an encoder to the server."""
 
-    def write(self, share: Share) -> Written:
-        """Write the codes of entries and acknowledge these, if all before them is done."""
+    def write(self, batch: CodeBatch) -> Written:
+        """Write the codes of entries and acknowledge the entries, if it is this encoder's turn."""
 
-    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
-        """Write a share, if it isn't empty, and read what comes next.
+    def write_and_read(
+        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
+        """Write a batch of codes, if it isn't empty, and read the next entries.
 
         Parameters
         ----------
-        share : Share
+        batch : CodeBatch
         settle : callable
-            Is told at once how the writing went; says whether the share is written by now.
+            Called with the result of the write, before the read blocks. Returns whether the batch
+            has been written by then.
         version : int
-            Of the model that is known.
+            Known version of the model.
         block_ms : int or None
-            How long to wait for new entries.
+            Maximum wait for new entries.
         """
 
 
-def open_exchange(
+def open_code_writer(
     client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
-) -> Exchange:
-    """Return the way that the server allows.
+) -> CodeWriter:
+    """Return the writer for this kind of server.
 
     Parameters
     ----------
     client : redis.Redis
-        For all that isn't read from the points' stream.
+        Used for all commands except the reads of the points' stream.
     member : GroupMember
     keys : Keys
-        Of the model.
+        Keys of the model.
     codes : str
-        The stream of codes, and
+        Key of the stream of codes.
     keep : int
-        about how many entries it keeps.
+        Approximate number of entries that this stream keeps.
     """
-    kind: type[_Stepwise | _Together] = _Stepwise if _in_cluster(client) else _Together
+    kind: type[_Cluster | _OneServer] = _Cluster if _in_cluster(client) else _OneServer
     return kind(client, member, keys, codes, keep)
 
 
 def _in_cluster(client: redis.Redis) -> bool:
-    """Say whether a script may have keys of one slot only; also a node by itself wants that."""
+    """Return whether the server is a cluster, or a node of one: scripts have keys of one slot."""
     if isinstance(cast("object", client), ClusterClient):
         return True
     info: Any = client.info("cluster")
     return bool(info.get("cluster_enabled"))
 
 
-class _Exchange:
+class _Writer:
     def __init__(
         self, client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
     ) -> None:
@@ -162,35 +164,37 @@ class _Exchange:
         self._keep = keep
 
 
-class _Together(_Exchange):
-    """One script and one round trip; for one server."""
+class _OneServer(_Writer):
+    """Writes and reads in one round trip, with one script; for one server."""
 
-    def write(self, share: Share) -> Written:
-        reply: Any = self._client.eval(*self._round(share, b"")[1:])
+    def write(self, batch: CodeBatch) -> Written:
+        reply: Any = self._client.eval(*self._round(batch, b"")[1:])
         return self._written(reply)
 
-    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
+    def write_and_read(
+        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
         member = self._member
         calls = (
-            self._round(share, member.newest),
+            self._round(batch, member.newest),
             member.new_call(block_ms),
             newer_call(self._keys, version),
         )
-        with _sent_together(member.client, calls) as replies:
-            first = _fine(next(replies))
-            if share:
-                settle(self._written(first))  # while the server waits for entries
+        with _sent(member.client, calls) as replies:
+            first = _raised(next(replies))
+            if batch:
+                settle(self._written(first))  # while the read blocks
             read, model = replies
         return Answer(
             member.as_gap(first[2]),
-            None if isinstance(read, ReplyTooLargeError) else member.delivered(_fine(read)),
+            None if isinstance(read, ReplyTooLargeError) else member.delivered(_raised(read)),
             self._newer(model, version),
         )
 
-    def _round(self, share: Share, newest: bytes) -> tuple[Any, ...]:
+    def _round(self, batch: CodeBatch, newest: bytes) -> tuple[Any, ...]:
         member = self._member
         call = ("EVAL", _ROUND, 2, self._codes, member.stream, member.group, self._keep, newest)
-        return (*call, as_rows(share)) if share else call
+        return (*call, as_rows(batch)) if batch else call
 
     def _written(self, reply: Any) -> Written:
         written, last, _ = reply
@@ -199,24 +203,26 @@ class _Together(_Exchange):
         return Written(how_many(written, self._codes), last.decode())
 
     def _newer(self, reply: Any, version: int) -> Model | None:
-        """Return the version that came; a model may be larger than a reply is allowed to be."""
+        """Return the version in a reply; a version that is too large for it is read again."""
         if isinstance(reply, ReplyTooLargeError):
             return newer(self._client, self._keys, version)
-        return newest_of(_fine(reply), self._keys)
+        raw = _raised(reply)
+        entries = [
+            (entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in raw
+        ]
+        return newest_of(entries, self._keys)
 
 
 @contextmanager
-def _sent_together(
-    client: redis.Redis, commands: Sequence[tuple[Any, ...]]
-) -> Iterator[Iterator[Any]]:
-    """Send commands at once, and give their replies as they come."""
+def _sent(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> Iterator[Iterator[Any]]:
+    """Send commands in one packet; return an iterator over their replies."""
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
         packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
         connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
         yield _replies(client, connection, commands)
-    except BaseException:  # some replies are still to come
+    except BaseException:  # some replies weren't read
         connection.disconnect()  # type: ignore[no-untyped-call]
         raise
     finally:
@@ -226,9 +232,10 @@ def _sent_together(
 def _replies(
     client: redis.Redis, connection: Any, commands: Sequence[tuple[Any, ...]]
 ) -> Iterator[Any]:
-    """Yield the replies to commands; an error stands for itself.
+    """Yield the replies to commands; an error is yielded, not raised.
 
-    One that is too large ends the connection, and stands for those after it too.
+    A reply that is too large closes the connection. Its error is also yielded for all commands
+    after it.
     """
     too_large = None
     for command in commands:
@@ -244,30 +251,32 @@ def _replies(
             yield error
 
 
-def _fine(reply: Any) -> Any:
+def _raised(reply: Any) -> Any:
     if isinstance(reply, redis.RedisError):
         raise reply
     return reply
 
 
-class _Stepwise(_Exchange):
-    """A command after the other, each to the node of its key."""
+class _Cluster(_Writer):
+    """Sends each command to the node of its key; for a cluster."""
 
-    _last = "0-0"  # all up to here have codes; maybe later ones too
+    _last = "0-0"  # all entries up to this ID have codes
 
-    def write(self, share: Share) -> Written:
-        member, ids = self._member, ids_of(share)
+    def write(self, batch: CodeBatch) -> Written:
+        member, ids = self._member, ids_of(batch)
         if member.before(ids[0], self._last):
             self._last = last_code(self._client, self._codes)
             if member.before(ids[0], self._last):
                 return Written(None, self._last)
-        written = write_codes(self._client, self._codes, share, self._keep)
+        written = write_codes(self._client, self._codes, batch, self._keep)
         member.done(ids)
         return Written(written, self._last)
 
-    def go_on(self, share: Share, settle: Settle, version: int, block_ms: int | None) -> Answer:
-        if share and not settle(self.write(share)):
-            return Answer(None, Delivery([]), None)
+    def write_and_read(
+        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
+        if batch and not settle(self.write(batch)):
+            return Answer(None, Delivery(), None)
         gap, delivery = self._member.missing(), None
         with suppress(ReplyTooLargeError):
             delivery = self._member.read_new(block_ms)

@@ -8,9 +8,9 @@ from typing import Any
 
 import redis
 
+from streamclust.store.code_writer import CodeBatch, CodeWriter, Written, open_code_writer
 from streamclust.store.commit import Commit, commit
 from streamclust.store.connect import Server
-from streamclust.store.exchange import Exchange, Share, Written, open_exchange
 from streamclust.store.gaps import Gap
 from streamclust.store.group import GroupMember
 from streamclust.store.keys import Keys
@@ -19,7 +19,7 @@ from streamclust.store.read_size import ReadSize
 from tests.store.committing import a_model, ids
 
 
-def share(entry_ids: Sequence[bytes], code: bytes = b"1") -> Share:
+def batch_of(entry_ids: Sequence[bytes], code: bytes = b"1") -> CodeBatch:
     """Codes of entries."""
     return [(entry_id, [b"code", code]) for entry_id in entry_ids]
 
@@ -39,7 +39,7 @@ class Encoder:
     """One of several, which takes two entries at a time."""
 
     member: GroupMember
-    exchange: Exchange
+    writer: CodeWriter
 
     def takes(self, *codes: bytes, version: int = 0, block_ms: int | None = None) -> Took:
         """Write the codes of these entries, and read on."""
@@ -49,14 +49,14 @@ class Encoder:
             told.append(written)
             return written.entries is not None
 
-        found = self.exchange.go_on(share(codes), settle, version, block_ms)
+        found = self.writer.write_and_read(batch_of(codes), settle, version, block_ms)
         ids = None if found.delivery is None else found.delivery.ids
         newest = None if found.model is None else found.model.version
         return Took(told[0] if told else None, found.gap, ids, newest)
 
     def writes(self, *codes: bytes) -> int | None:
         """Write the codes of these entries; say how many were new."""
-        return self.exchange.write(share(codes)).entries
+        return self.writer.write(batch_of(codes)).entries
 
 
 @dataclass
@@ -69,12 +69,12 @@ class Works:
     stream: str
 
     def encoder(self, max_reply: int | None = None) -> Encoder:
-        reader = self.server.client(max_reply=max_reply)
+        reader = self.server.raw_client(max_reply)
         member = GroupMember(reader, self.stream, self.keys.encoders, ReadSize(most=2))
         member.join("0")
         client = self.server.client()
-        exchange = open_exchange(client, member, self.keys, self.keys.codes(), 1000)
-        return Encoder(member, exchange)
+        writer = open_code_writer(client, member, self.keys, self.keys.codes(), 1000)
+        return Encoder(member, writer)
 
     def add(self, *entry_ids: int, x: str = "1") -> None:
         for entry_id in entry_ids:

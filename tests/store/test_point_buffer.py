@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from streamclust.store.connect import Server
-from streamclust.store.tray import Tray
+from streamclust.store.point_buffer import PointBuffer
 from tests.store.feeding import LAYOUTS, Feed, a_feed, grid, numbers, read_sizes
 
 
@@ -18,35 +18,35 @@ def feed(server: Server, client: redis.Redis) -> Feed:
     return a_feed(server, client)
 
 
-def fill(tray: Tray, n: int, largest: int = 1) -> np.ndarray[Any, Any]:
-    rows = tray.room(n, largest, 2, np.float64)[:n]
-    rows[:] = grid(n, tray.used)
-    tray.used += n
-    tray.wanted -= n
+def fill(buffer: PointBuffer, n: int, largest: int = 1) -> np.ndarray[Any, Any]:
+    rows = buffer.room(n, largest, 2, np.float64)[:n]
+    rows[:] = grid(n, buffer.used)
+    buffer.used += n
+    buffer.wanted -= n
     return rows
 
 
 def test_what_comes_later_lies_behind() -> None:
-    tray = Tray(10)
-    parts = [fill(tray, n) for n in (3, 4, 3)]
-    X = tray.points(10)
+    buffer = PointBuffer(10)
+    parts = [fill(buffer, n) for n in (3, 4, 3)]
+    X = buffer.points(10)
     assert X is not None
     assert X.tolist() == grid(10).tolist()
     assert all(np.shares_memory(X, part) for part in parts)
 
 
 def test_points_that_lie_elsewhere_too_are_not_all() -> None:
-    tray = Tray(10)
-    fill(tray, 3)
-    assert tray.points(4) is None
-    fill(tray, 20, largest=20)  # an entry that there is no room for
-    assert tray.points(23) is None
+    buffer = PointBuffer(10)
+    fill(buffer, 3)
+    assert buffer.points(4) is None
+    fill(buffer, 20, largest=20)  # an entry that there is no room for
+    assert buffer.points(23) is None
 
 
 def test_a_short_batch_does_not_hold_the_room_of_a_long_one() -> None:
-    tray = Tray(100)
-    part = fill(tray, 5)
-    X = tray.points(5)
+    buffer = PointBuffer(100)
+    part = fill(buffer, 5)
+    X = buffer.points(5)
     assert X is not None
     assert X.tolist() == part.tolist()
     assert not np.shares_memory(X, part)

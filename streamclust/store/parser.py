@@ -1,8 +1,8 @@
-"""Replies of stream reads taken off a connection as they are, without an object for each text.
+"""Parses the replies of stream reads without making a Python object for each text.
 
-A connection of redis-py's gives what it receives to a reader of hiredis. `Framing` stands in its
-place: it receives into a buffer, and lets native code find the end of a reply. One of XREAD or
-XREADGROUP keeps the buffer; every other kind is handed to hiredis.
+redis-py passes received bytes to a hiredis reader. `StreamParser` replaces this reader on a
+connection. It receives the bytes into a buffer, and native code finds the end of each reply. A
+reply of XREAD or XREADGROUP keeps the buffer. hiredis parses all other replies.
 """
 
 from __future__ import annotations
@@ -10,57 +10,57 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 from streamclust.store import wire
-from streamclust.store.bounded import too_large
+from streamclust.store.limits import too_large
 from streamclust.store.packed import Packed
+from streamclust.store.redis_parser import NOT_ENOUGH_DATA, replace_reader
 
 _ROOM = 1 << 18
-"""Bytes that there is room for when something is received."""
+"""Free bytes in the buffer before a receive call."""
 
 _ENTRIES = 1024
-"""Entries that there is room for in the table of a reply at first."""
+"""Initial number of rows in the table of a reply's entries."""
 
 
-class Framing:
-    """In the place of a connection's reader of replies.
+class StreamParser:
+    """Replaces the hiredis reader of a connection.
 
-    A reply of XREAD or XREADGROUP is a list of (stream, `Packed` entries).
+    A reply of XREAD or XREADGROUP becomes a list of (stream, `Packed` entries).
 
     Parameters
     ----------
     parser
-        The connection's, of hiredis.
+        The connection's hiredis parser.
     limit : int
-        Bytes of a reply at most.
+        Maximum number of bytes of a reply.
     """
 
     def __init__(self, parser: Any, limit: int) -> None:
         self._parser = parser
         self._hiredis = parser._reader
         self._limit = limit
-        self._fed = 0  # bytes of this reply, as far as is known
-        self._by_hiredis = False  # all that comes, as native code can make nothing of it
+        self._fed = 0  # bytes received of the current reply
+        self._by_hiredis = False  # whether hiredis parses the current reply
         self._usual = _ROOM
         self._rows = _ENTRIES
-        self._begin(b"")
+        self._start(b"")
 
-    def _begin(self, rest: bytes | memoryview) -> None:
-        """Make room for a reply, of which this is there."""
+    def _start(self, rest: bytes | memoryview) -> None:
+        """Start a new reply, whose first bytes are `rest`."""
         self._data = np.empty(max(self._usual, len(rest) + _ROOM), np.uint8)
         self._data[: len(rest)] = np.frombuffer(rest, np.uint8)
         self._size = len(rest)
-        self._forget_scan()
-        self._offer()
+        self._reset_scan()
+        self._set_buffer()
 
-    def _forget_scan(self) -> None:
+    def _reset_scan(self) -> None:
         self._state = np.zeros(wire.SCAN, np.int64)
         self._streams = np.empty((1, 3), np.int64)
         self._entries = np.empty((self._rows, wire.COLUMNS), np.int64)
 
-    def _offer(self) -> None:
-        """Let the parser receive what comes next behind what is there."""
+    def _set_buffer(self) -> None:
+        """Let redis-py receive the next bytes after the bytes in the buffer."""
         if len(self._data) - self._size < _ROOM // 2:
             larger = np.empty(2 * len(self._data), np.uint8)
             larger[: self._size] = self._data[: self._size]
@@ -68,37 +68,37 @@ class Framing:
         self._parser._buffer = self._data.data[self._size :]
 
     def feed(self, _buffer: Any, _start: int, size: int) -> None:
-        """Take note that so many bytes were received where `_offer` said.
+        """Count `size` bytes that redis-py received into the buffer of `_set_buffer`.
 
         Raises
         ------
         ReplyTooLargeError
-            If that is more than a reply may have.
+            If the reply has more bytes than the limit.
         """
         self._fed += size
         self._size += size
         if self._fed > self._limit:
             raise too_large(self._limit)
         if self._by_hiredis:
-            self._hand_over(self._size)
+            self._feed_hiredis(self._size)
         else:
-            self._offer()
+            self._set_buffer()
 
-    def _hand_over(self, size: int) -> None:
-        """Give hiredis the first bytes of what is there."""
+    def _feed_hiredis(self, size: int) -> None:
+        """Pass the first `size` bytes of the buffer to hiredis."""
         self._hiredis.feed(self._data.data[:size], 0, size)
         rest = self._size - size
         self._data[:rest] = self._data[size : self._size].copy()
         self._size = rest
-        self._forget_scan()
-        self._offer()
+        self._reset_scan()
+        self._set_buffer()
 
     def has_data(self) -> bool:
-        """Say whether something is there that wasn't asked for yet."""
+        """Return whether bytes were received that no returned reply contains."""
         return self._size > 0 or bool(self._hiredis.has_data())
 
     def gets(self, *args: Any) -> Any:
-        """Return the next reply if it is there as a whole; then the next one is counted."""
+        """Return the next complete reply; NOT_ENOUGH_DATA if there is none."""
         if not self._by_hiredis:
             found = self._scan()
             if found == wire.PART:
@@ -106,7 +106,7 @@ class Framing:
             if found == wire.WHOLE:
                 return self._reply()
             self._by_hiredis = found == wire.ODD
-            self._hand_over(self._size if self._by_hiredis else int(self._state[1]))
+            self._feed_hiredis(self._size if self._by_hiredis else int(self._state[1]))
         reply = self._hiredis.gets(*args)
         if reply is not NOT_ENOUGH_DATA:
             self._fed = self._size
@@ -140,11 +140,10 @@ class Framing:
         self._usual = max(_ROOM, end + end // 4)
         self._rows = max(_ENTRIES, n_entries + 1)
         self._fed = self._size - end
-        self._begin(data.data[end : self._size])
+        self._start(data.data[end : self._size])
         return reply
 
 
-def frame_replies(connection: Any, limit: int) -> None:
-    """Let a new connection take replies of stream reads as they are, of `limit` bytes at most."""
-    parser = connection._parser
-    parser._reader = Framing(parser, limit)
+def parse_streams(connection: Any, limit: int) -> None:
+    """Let native code parse the stream reads of a new connection; `limit` is as in `limits`."""
+    replace_reader(connection, lambda parser: StreamParser(parser, limit))

@@ -6,10 +6,10 @@ import pytest
 import redis
 
 from streamclust.errors import ServerError
+from streamclust.store.code_writer import Written
 from streamclust.store.connect import Server
-from streamclust.store.exchange import Written
 from streamclust.store.keys import Keys
-from tests.store.exchanging import Took, Works, share
+from tests.store.code_writing import Took, Works, batch_of
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_who_waits_for_entries_can_write_meanwhile(works: Works) -> None:
         works.add(4)
         return True
 
-    answer = two.exchange.go_on(share([b"3-0"]), settle, 0, 9000)
+    answer = two.writer.write_and_read(batch_of([b"3-0"]), settle, 0, 9000)
     assert last == ["1-0", "2-0", "3-0"]
     assert answer.delivery is not None
     assert answer.delivery.ids == [b"4-0"]
@@ -87,7 +87,7 @@ def test_an_error_while_it_waits_leaves_no_reply_behind(works: Works) -> None:
         raise ServerError("full")
 
     with pytest.raises(ServerError, match="full"):
-        one.exchange.go_on(share([b"1-0"]), settle, 0, 9000)
+        one.writer.write_and_read(batch_of([b"1-0"]), settle, 0, 9000)
     # Then what it was given by then is its own, and the next round has replies of its own
     assert one.member.read_own().ids == [b"2-0", b"3-0"]
     assert one.takes(b"2-0").written == Written(1, "1-0")
@@ -124,7 +124,7 @@ def test_an_entry_that_is_gone_is_acknowledged_without_codes(works: Works) -> No
     works.add(1, 2, 3)
     one = works.encoder()
     one.takes(), one.takes()
-    assert one.exchange.write([(b"1-0", []), *share([b"2-0"]), (b"3-0", [])]).entries == 1
+    assert one.writer.write([(b"1-0", []), *batch_of([b"2-0"]), (b"3-0", [])]).entries == 1
     assert (works.codes, works.pending) == (["2-0"], 0)
 
 
@@ -141,10 +141,10 @@ def test_what_was_trimmed_unseen_comes_with_the_round_that_passes_it_once(works:
     assert one.takes(b"5-0", b"6-0").gap is two.takes().gap is None
 
 
-def test_a_share_is_written_though_the_next_entries_are_too_large(works: Works) -> None:
+def test_a_batch_is_written_though_the_next_entries_are_too_large(works: Works) -> None:
     works.add(1, 2)
-    works.add(3, 4, x="7" * 100_000)
-    one = works.encoder(max_reply=150_000)
+    works.add(3, 4, x="7" * 300_000)
+    one = works.encoder(max_reply=400_000)
     one.takes()
     answer = one.takes(b"1-0", b"2-0")
     assert (answer.written, answer.ids) == (Written(2, "0-0"), None)
@@ -155,8 +155,8 @@ def test_a_share_is_written_though_the_next_entries_are_too_large(works: Works) 
 
 def test_a_version_may_be_larger_than_an_entry(works: Works, token: int) -> None:
     works.add(1, 2, 3)
-    works.publish(token, 1, K=10_000)
-    one = works.encoder(max_reply=100_000)
+    works.publish(token, 1, K=20_000)
+    one = works.encoder(max_reply=300_000)
     assert one.takes() == Took(None, None, [b"1-0", b"2-0"], 1)
     assert one.takes(b"1-0", b"2-0", version=1).ids == [b"3-0"]
     assert works.codes == ["1-0", "2-0"]
