@@ -107,7 +107,9 @@ def _moved(model: Model, before: Model | None) -> float | None:
         return None
     if before.means.shape != model.means.shape and not (len(before.ids) and len(model.ids)):
         return None
-    return max((far for far in model.drift_from(before).tolist() if not isnan(far)), default=None)
+    return max(
+        (far for far in model.displacement_from(before).tolist() if not isnan(far)), default=None
+    )
 
 
 def damaged_row(model: str, error: DamagedVersionError, as_json: bool) -> str:

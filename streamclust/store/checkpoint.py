@@ -342,9 +342,10 @@ def _params(name: str, arrays: dict[str, Array], family: Family[Any]) -> Any:
 
 def _spread(arrays: dict[str, Array]) -> Spread | None:
     parts = _unprefixed("spread", arrays)
-    if "X" not in parts or "w" not in parts:
-        parts = {name: part for name, part in parts.items() if name == "variance"}
-    return Spread(**parts) if parts else None
+    if "variance" not in parts:
+        return None  # the learner takes the variance of its mixture
+    whole_block = {"X", "w"} <= parts.keys()
+    return Spread(**parts) if whole_block else Spread(parts["variance"])
 
 
 def _scaling(arrays: dict[str, Array], meta: dict[str, Any]) -> Scaling | None:

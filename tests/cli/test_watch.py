@@ -161,6 +161,6 @@ def test_a_model_that_was_begun_anew_is_said(
         # When it is begun anew Then that is said, and its versions are shown
         client.delete(keys.state, keys.models, keys.token)
         site.drain()
-        assert "the model was begun anew" in watch.stderr.readline()
+        assert "the model was deleted and started again" in watch.stderr.readline()
         shown = watch.stdout.readline().split()
     assert (shown[0], shown[5]) == ("1", "-")  # what has moved since another model says nothing
