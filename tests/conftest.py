@@ -41,13 +41,16 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 
 LONG = (
     "demo/test_demo.py",
+    "chaos/test_chaos.py",
+    "test_readme.py",
+    "test_sanitize.py",
     "worker/test_server_faults.py",
     "worker/test_daemon.py",
     "worker/test_faults.py",
     "refit/test_swap.py",
     "topology/test_cluster.py",
     "worker/test_drain.py",
-    "test_online_feeds.py",
+    "online/test_learner_feeds.py",
 )
 """Files that take longest, and so come first: none is left to run alone at the end."""
 

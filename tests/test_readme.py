@@ -24,7 +24,7 @@ def test_every_command_of_the_readme_runs_in_an_empty_folder(tmp_path: Path) -> 
             env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert result.returncode == 0, f"{block}\n{result.stdout}{result.stderr}"
