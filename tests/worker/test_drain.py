@@ -247,4 +247,6 @@ def peak_memory(site: Site, points: int) -> int:
 
 def test_memory_does_not_grow_with_the_backlog(site: Site) -> None:
     grown = peak_memory(site, 1_600_000) - peak_memory(site, 800_000)
-    assert grown < 12_000  # the larger backlog has 50,000 KB more, and both more than may wait
+    # The larger backlog has 50,000 KB more, and both have more than may wait. How far the reader is
+    # ahead at the peak differs from run to run by up to a quarter of that.
+    assert grown < 25_000

@@ -158,7 +158,7 @@ def test_a_parked_model_is_left_to_whoever_can_learn_it(site: Site) -> None:
             add_blocks(client, stream, blobs(90))
             second.says("model_published")
             first.says("standby_started")
-            assert status(site)["m"]["phase"] == "learning"
+            second.wait(lambda: status(site)["m"]["phase"] == "learning")
         assert second.failure is None
         # and the first goes on trying when the other has left
         first.wait(lambda: status(site)["m"]["phase"] == "failed")

@@ -162,6 +162,8 @@ def test_a_server_that_is_killed_and_may_lose_writes(
             for seed in range(4):
                 add_blocks(client, site.stream(), blobs(N, seed=seed))
                 worker.wait(lambda seed=seed: site.committed("m") == N * (seed + 1))
+            # and the server has written it: with everysec, a slow fsync may hold that up
+            wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0)
             # When the server is killed, and comes back with or without its last writes
             server.kill()
             if loses:
