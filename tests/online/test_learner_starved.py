@@ -75,7 +75,7 @@ def after_pauses(
 @kinds
 @pytest.mark.parametrize("pause", [0.01 * HOUR, HOUR, 24 * 30 * HOUR])
 def test_a_slow_feed_keeps_the_shape_that_it_had(kind: CovarianceType, pause: float) -> None:
-    for seed in range(2):
+    for seed in range(4):
         for reg_covar in (1e-6, 0.1):
             learner = StreamLearner(GaussianMixture(4, kind, reg_covar), HalfLifeTime(10.0))
             state, worst = after_pauses(learner, pause, seed)
