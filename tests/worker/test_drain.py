@@ -222,23 +222,14 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def peak_memory(site: Site, points: int) -> int:
-    """Return the kilobytes that a worker needs at most to drain so many points: the lower of two.
-
-    How far its reader is ahead at the peak differs from run to run.
-    """
-    return min(one_peak(site, points, run) for run in (1, 2))
-
-
-def one_peak(site: Site, points: int, run: int) -> int:
-    """Return the kilobytes of one run.
+    """Return the kilobytes that a worker needs at most to drain so many points.
 
     A small process of its own measures it: a child's figure begins with its parent's size.
     """
-    name = f"m{points}-{run}"
-    stream = site.stream(name)
+    stream = site.stream(str(points))
     with site.client as client:
         add_blocks(client, stream, blobs(points, D=8), block=500)
-    site.write({name: kmeans(stream)})
+    site.write({f"m{points}": kmeans(stream)})
     measured = subprocess.run(
         [sys.executable, "-c", PEAK, STREAMCLUST, "worker", "--until-idle"],
         cwd=site.folder,
@@ -248,12 +239,14 @@ def one_peak(site: Site, points: int, run: int) -> int:
         check=True,
         timeout=2 * LIMIT,
     )
-    assert site.committed(name) == points
+    assert site.committed(f"m{points}") == points
     with site.client as client:
         client.delete(stream)
     return int(measured.stdout) // (1024 if sys.platform == "darwin" else 1)
 
 
 def test_memory_does_not_grow_with_the_backlog(site: Site) -> None:
-    grown = peak_memory(site, 1_600_000) - peak_memory(site, 800_000)
-    assert grown < 12_000  # the larger backlog has 50,000 KB more, and both more than may wait
+    grown = peak_memory(site, 2_400_000) - peak_memory(site, 800_000)
+    # The larger backlog has 100,000 KB more, and both have more than may wait. How far the reader
+    # is ahead at the peak differs from run to run by up to 13,000 KB.
+    assert grown < 24_000
