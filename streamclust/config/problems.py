@@ -18,6 +18,7 @@ from streamclust.config.schema import ROOT, Type, allowed, is_secret, resolve, s
 from streamclust.config.sources import PREFIX, Layer
 from streamclust.config.values import Name
 from streamclust.store.model.keys import is_own
+from streamclust.store.server.url import shown
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -236,7 +237,4 @@ def _shortened(text: str) -> str:
 
 def _without_password(text: str) -> str:
     """Return `text` without the parts that hold the password if it is the URL of a server."""
-    if "@" not in text and "://" not in text:
-        return text
-    _, at, host = text.rpartition("@")
-    return f"{'***@' if at else ''}{host.partition('?')[0]}"
+    return shown(text) if "@" in text or "://" in text else text
