@@ -149,14 +149,14 @@ _EXAMPLES = {
 
 def _fault_of_scheme(url: str, scheme: str) -> str:
     hint = ""
-    if not scheme and re.fullmatch(rf"{_HOST.pattern}(/\d*)?", url) and url != EMBEDDED:
+    if get_close_matches(url.lower(), [EMBEDDED], cutoff=0.8):
+        hint = f"; did you mean {EMBEDDED}?"
+    elif not scheme and re.fullmatch(rf"{_HOST.pattern}(/\d*)?", url):
         hint = f"; write redis://{url}"
     elif scheme.lower() in SCHEMES:
         hint = f"; write {scheme.lower()}:// in lowercase"
     elif scheme.lower() in ("valkey", "valkeys"):
         hint = f"; write redis{scheme.lower()[6:]}:// for Valkey too"
-    elif get_close_matches(url, [EMBEDDED]):
-        hint = f"; did you mean {EMBEDDED}?"
     return f"expected {URL_WORDS}{hint}"
 
 
