@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -17,11 +18,12 @@ from streamclust.cli.exit_codes import (
     EXIT_CODES,
     EXIT_ERROR,
     EXIT_INTERRUPTED,
+    EXIT_OK,
     EXIT_SERVER,
     EXIT_USAGE,
 )
 from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
-from streamclust.text import printable
+from streamclust.text import BAR_LEVELS, printable
 from streamclust.version import __version__
 
 _COMMANDS = {
@@ -85,9 +87,30 @@ class _Commands(click.Group):
         except MemoryError:
             say("error: out of memory; use less data or a machine with more memory")
             ctx.exit(EXIT_ERROR)
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command. Wrong arguments are reported in the form of every other error."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except click.Abort:  # Ctrl-C, or no answer to a question
+            code = EXIT_INTERRUPTED if sys.stdin and sys.stdin.isatty() else EXIT_ERROR
+            say("error: stopped before an answer")
         except click.ClickException as error:
-            vars(error)["message"] = printable(error.message)
-            raise
+            code = error.exit_code
+            _report(error)
+        sys.exit(code or EXIT_OK)
+
+
+def _report(error: click.ClickException) -> None:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return
+    say(f"error: {printable(' '.join(error.format_message().split()))}")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        usage = " ".join(error.ctx.get_usage().removeprefix("Usage: ").split())
+        say(f"usage: {usage}; --help explains it")
 
 
 def _exit_code(error: StreamclustError) -> int:
@@ -166,7 +189,7 @@ def _prepare_streams() -> None:
     """Make sure that standard input, output and error are open and accept any text.
 
     If one of them was closed at the start, a socket or a file would get its number and receive its
-    output. Characters that the encoding of a stream doesn't have are written as escapes.
+    output. Characters that the encoding of a stream doesn't have are written in ASCII.
     """
     for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -175,6 +198,21 @@ def _prepare_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(fd, mode, encoding="utf-8", closefd=False))
+    codecs.register_error("streamclust", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="streamclust")
+
+
+_ASCII = str.maketrans(
+    dict(zip(BAR_LEVELS, "_.:-=+*#", strict=True))
+    | {"…": "...", "→": "->", "←": "<-", "×": "x", "·": ".", "─": "-", "━": "-", "│": "|"}
+)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Replace what a terminal's encoding lacks: bars and arrows by ASCII, the rest by escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_ASCII)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
