@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, PowerSchedule, StreamLearner
 from streamclust.errors import DataError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.models.stats import merge
 from streamclust.online.drift import Drift
 from streamclust.online.state import LearnerState

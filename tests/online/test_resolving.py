@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from streamclust import Forgetting, HalfLife, KMeans, PowerSchedule, StreamLearner
 from streamclust.arrays import Array
 from streamclust.fitting.em import InMemory, run_em
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
 from streamclust.models.stats import reorder
