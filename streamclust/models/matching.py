@@ -37,7 +37,7 @@ def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Lab
     K_old, K_new = sizes
     shared = np.bincount(old * K_new + new, w, minlength=K_old * K_new).reshape(sizes)
     lesser = np.minimum(shared.sum(axis=1)[:, None], shared.sum(axis=0))
-    rows, columns = assign(-shared)
+    rows, columns = assign(np.asarray(-shared, np.float64))
     found = np.full(K_new, -1, dtype=np.intp)
     same = (shared[rows, columns] >= 0.5 * lesser[rows, columns]) & (shared[rows, columns] > 0.0)
     found[columns[same]] = rows[same]

@@ -41,7 +41,8 @@ def test_an_assignment_is_that_of_scipy_also_among_several_optima(
 ) -> None:
     rng = np.random.default_rng(seed)
     near = 5.0 * (np.arange(shape[1]) != np.arange(shape[0])[:, None])  # often a clear optimum
-    cost = rng.permutation(near) + (rng.integers(0, 3, shape) if ties else rng.normal(size=shape))
+    noise = rng.integers(0, 3, shape).astype(float) if ties else rng.normal(size=shape)
+    cost = rng.permutation(near) + noise
     for found, expected in zip(assign(cost), linear_sum_assignment(cost), strict=True):
         assert_array_equal(found, expected)
 
