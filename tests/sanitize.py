@@ -30,7 +30,7 @@ _TESTS = (
     *("tests/kernels/test_kernels.py", "tests/kernels/test_kmeans_step.py"),
     *("tests/kernels/test_mixture_step.py", "tests/kernels/test_sampling.py"),
     *("tests/kernels/test_seeding_searches.py", "tests/store/reply/test_native.py"),
-    *("tests/store/reply/test_packed_codes.py", "tests/store/test_framing.py", "tests/fuzz"),
+    *("tests/store/reply/test_packed_codes.py", "tests/store/reply/test_parser.py", "tests/fuzz"),
 )
 
 

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from streamclust.fitting.search import search_of
 from streamclust.models.matching import assign, match
-from tests.strategies import FAMILIES, blobs, family_of, laws
+from tests.support.strategies import FAMILIES, blobs, family_of, laws
 
 
 @given(seed=st.integers(0, 999), K=st.integers(1, 5))
