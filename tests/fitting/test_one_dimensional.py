@@ -18,7 +18,7 @@ from streamclust.errors import TooFewPointsError
 from streamclust.fitting import one_dimensional
 from streamclust.fitting.fit import fit
 from streamclust.fitting.one_dimensional import optimal_centroids
-from tests.strategies import laws, weights
+from tests.support.strategies import laws, weights
 
 
 def inertia(x: Array, w: Array, centroids: Array) -> float:

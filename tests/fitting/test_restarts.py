@@ -18,7 +18,7 @@ from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.em import EMResult, InMemory, run_em
 from streamclust.fitting.fit import fit
 from streamclust.models import GaussianMixture
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
     blobs,

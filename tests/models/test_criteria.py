@@ -17,7 +17,7 @@ from streamclust.models.criteria import (
     mixture_parameters,
     silhouette,
 )
-from tests.strategies import COVARIANCE_TYPES, blobs
+from tests.support.strategies import COVARIANCE_TYPES, blobs
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

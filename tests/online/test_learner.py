@@ -17,7 +17,7 @@ from streamclust.fitting.fit import fit
 from streamclust.models.stats import merge
 from streamclust.online.drift import Drift
 from streamclust.online.state import LearnerState
-from tests.strategies import (
+from tests.support.strategies import (
     FAMILIES,
     assert_same_stats,
     blobs,

@@ -25,7 +25,7 @@ from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models import MixtureParams
 from streamclust.online.state import LearnerState
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
     blobs,

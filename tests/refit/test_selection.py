@@ -15,8 +15,8 @@ from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan
 from streamclust.refit.scoring import Score, score
 from streamclust.refit.selection import Choice, choose, parse_numbers, select
-from tests.refit.test_search import Table, a_table, by_chunks
-from tests.strategies import FAMILIES, blobs, family_of
+from tests.support.datasets import Table, a_table, by_chunks
+from tests.support.strategies import FAMILIES, blobs, family_of
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
 
