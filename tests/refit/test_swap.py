@@ -491,7 +491,7 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(site: Site) -> None:
     assert meta["learner"]["points"] == 6000
     assert site.newest("m").reason == "refit"
     with a_job(site) as (job, _):
-        assert load(job, job.server.client()).learner.drift.drifts == len(said)
+        assert load(job, job.server.client()).learner.counts.drifts == len(said)
 
 
 def test_a_server_that_is_busy_for_a_while_is_waited_for(site: Site) -> None:

@@ -342,7 +342,7 @@ def test_a_drift_is_logged_counted_and_published_at_once(desk: Desk) -> None:
     again = desk.learning(drift={"detector": "page_hinkley", "on_drift": "forget"})
     again.learn(a_batch(60, X=a_batch(60).X + 50.0))
     assert desk.reasons.count("drift") == 1
-    assert desk.committed().learner.drift.drifts == 1
+    assert desk.committed().learner.counts.drifts == 1
 
 
 def test_leaving_commits_and_publishes_what_is_not_yet(desk: Desk) -> None:
@@ -373,7 +373,7 @@ def test_leaving_in_the_warm_up_keeps_the_sample(desk: Desk) -> None:
     learning.learn(a_batch(1))
     learning.leave()
     assert desk.versions == []
-    assert len(desk.committed().learner.sample) == 30
+    assert len(desk.committed().learner.warm_up.X) == 30
     again = desk.learning()
     assert again.progress.phase == "warming"
     again.learn(a_batch(2))
@@ -388,8 +388,8 @@ def test_the_average_is_published_where_it_is_asked_for(desk: Desk) -> None:
         learning.learn(a_batch(number))
     learning.leave()
     state = learning.checkpoint.learner
-    assert state.average is not None
+    assert state.averaging.average is not None
     assert state.params is not None
     newest = desk.versions[-1]
-    assert newest.means.tolist() == state.average.averages(state.params.means).tolist()
+    assert newest.means.tolist() == state.averaging.average.averages(state.params.means).tolist()
     assert newest.means.tolist() != state.params.means.tolist()
