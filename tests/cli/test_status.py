@@ -76,7 +76,7 @@ def test_a_model_goes_from_waiting_to_learned(
     assert row["published"]["version"] == 1
     assert sum(row["weight_per_cluster"]) == pytest.approx(90, abs=1e-9)
     # and a person sees the same
-    header, model = table(site)
+    header, model, *_ = table(site)
     assert header[:7] == ["MODEL", "KIND", "WORKER", "VER", "POINTS", "RATE/S", "LAG"]
     assert header[7:] == ["LOST", "DEAD", "SCORE", "WEIGHTS"]
     assert model[:8] == ["m", "mixture", "3x2", "none", "1", "90", "-", "0"]
@@ -92,8 +92,9 @@ def test_one_model_is_shown_with_its_components(site: Site) -> None:
     with site.client as client:
         add_points(client, stream, blobs(90))
     site.write({"m": kmeans(stream), "other": kmeans(stream)}).drain()
-    assert [line[0] for line in table(site)] == ["MODEL", "m", "other"]
-    *_, header, first, second, third = table(site, "m")
+    assert [line[0] for line in table(site)] == ["MODEL", "m", "other", "SCORE"]
+    *_, published, header, first, second, third = table(site, "m")
+    assert published[:3] == ["version", "1,", "published"]
     assert header == ["#", "WEIGHT", "SHARE", "x0", "x1"]
     means = site.newest("m").means
     for number, component in enumerate((first, second, third)):
