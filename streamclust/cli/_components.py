@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.cli._tables import Cell
     from streamclust.cli._terminal import Terminal
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 _PIPE_WIDTH = 80
 """Width of the features in a pipe or file; a line of 384 features helps nobody."""

@@ -17,7 +17,6 @@ from streamclust.text import BAR_LEVELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
 

@@ -14,7 +14,7 @@ from streamclust.text import exact_json, printable
 if TYPE_CHECKING:
     from streamclust.cli._terminal import Terminal
     from streamclust.errors import DamagedVersionError
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 
 def version_facts(model: Model) -> dict[str, Any]:

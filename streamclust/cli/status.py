@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from streamclust.cli._tables import Cell
     from streamclust.cli._terminal import Terminal
     from streamclust.config import Settings
-    from streamclust.store.gaps import Lost
-    from streamclust.store.overview import Overview
-    from streamclust.store.published import Model
+    from streamclust.formats.lost import Lost
+    from streamclust.formats.model import Model
+    from streamclust.store.model.overview import Overview
 
 _MOST_REMARKS = 20
 _MOST_COMPONENTS = 20
