@@ -57,7 +57,7 @@ def number(value: float | None, digits: int = 4) -> str:
 def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -> list[str]:
     """Return the values of one column, with the same number of decimals where that is readable.
 
-    The largest value has at least `digits` significant digits, and the smallest at least two. If
+    The largest value has at least `digits` significant digits, and the smallest at least three. If
     that takes more than five decimals, each value has its own number of decimals.
 
     Examples
@@ -70,7 +70,7 @@ def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -
     if not sizes:
         return [f"{value:{sign}g}" for value in values]
     low, high = min(sizes), max(sizes)
-    decimals = max(_decimals(high, digits), _decimals(low, 2))
+    decimals = max(_decimals(high, digits), _decimals(low, 3))
     if (high < 0.01 and decimals > _MOST_DECIMALS) or low >= _LARGEST_PLAIN:
         return _without_zeros([f"{value:{sign}.{digits - 1}e}" for value in values])
     if high < _LARGEST_PLAIN and decimals <= _MOST_DECIMALS:

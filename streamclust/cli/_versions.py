@@ -75,9 +75,9 @@ class VersionTable:
         )
         layout = lay_out(table, terminal, optional)
         lines = layout.lines
-        for place, row in reversed(self._damaged):
+        for place, text in reversed(self._damaged):
             before = 1 + place if layout.header else len(lines)
-            lines[before:before] = [terminal.paint(line, BAD) for line in terminal.wrap(row)]
+            lines[before:before] = [terminal.paint(line, BAD) for line in terminal.wrap(text)]
         return lines + [
             terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)
         ]

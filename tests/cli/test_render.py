@@ -22,11 +22,11 @@ def test_a_number_has_four_significant_digits_of_its_value(value: float) -> None
 
 
 @given(st.lists(ANY, min_size=1), st.booleans())
-def test_numbers_of_a_column_have_two_significant_digits_each(
+def test_numbers_of_a_column_have_three_significant_digits_each(
     values: list[float], signed: bool
 ) -> None:
     for value, text in zip(values, numbers(values, signed=signed), strict=True):
-        assert float(text) == pytest.approx(value, rel=0.05, abs=0.0)
+        assert float(text) == pytest.approx(value, rel=6e-3, abs=0.0)
         assert text[0] in "+-" if signed and value else True
 
 
