@@ -82,6 +82,9 @@ class Model:
         The setting `scale` during learning; None if unknown.
     model_id : int
         Distinguishes successive models of the same name; 0 if unknown.
+    published_ms : int or None
+        Time of publication by the worker's clock, in milliseconds since the epoch. It is stored
+        beside the payload, so None stands for a version that was read from a file.
     """
 
     name: str
@@ -99,6 +102,7 @@ class Model:
     layout: Layout | None = None
     scale: str | None = None
     model_id: int = 0
+    published_ms: int | None = None
 
     def __repr__(self) -> str:
         K, D = self.means.shape
