@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from streamclust.config.inferred import KINDS, kind_of_keys
 from streamclust.config.problems import own_streams, problems, stray_keys
 from streamclust.config.renamed import with_new_names
 from streamclust.config.settings import Settings
@@ -80,15 +81,15 @@ def _stack(layers: Iterable[Layer]) -> Layer:
 def merge(below: Any, above: Any, path: Keys = ()) -> Any:
     """Merge two trees of values; `above` has priority.
 
-    Mappings are merged; other values are replaced. If the `kind` of a model's `forgetting` or
-    `init` changes, the whole section is replaced, since its other keys belong to the old kind.
+    Mappings are merged; other values are replaced. If the `kind` of a model's `forgetting`, `init`
+    or `trim` changes, the whole section is replaced, since its other keys belong to the old kind.
     """
     below, above = _as_section(below, path), _as_section(above, path)
     if not isinstance(above, dict) or below is None:
         return above
     if not isinstance(below, dict):
         return below  # not a section: unchanged, so that validation refuses it
-    if _kind_changes(below, above) and len(path) == 3 and path[2] in ("forgetting", "init"):
+    if len(path) == 3 and path[2] in KINDS and _kind_changes(path[2], below, above):
         return above
     return below | {key: merge(below.get(key), above[key], (*path, key)) for key in above}
 
@@ -100,8 +101,8 @@ def _as_section(value: Any, path: Keys) -> Any:
     return value
 
 
-def _kind_changes(below: dict[str, Any], above: dict[str, Any]) -> bool:
-    return "kind" in above and above["kind"] != below.get("kind")
+def _kind_changes(name: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
+    return "kind" in above and above["kind"] != kind_of_keys(name, below)
 
 
 def _validated(layer: Layer, source: str) -> Settings:
