@@ -38,6 +38,7 @@ _COMMANDS = {
     "metrics": "Print or serve the figures of `status` for Prometheus.",
     "demo": "Learn from two real feeds and draw the results.",
     "config": "Check, show and explain the settings.",
+    "server": "Run, stop and inspect the embedded server.",
     "completion": "Print the completion script for your shell.",
 }
 
