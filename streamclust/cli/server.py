@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.config import Settings
-    from streamclust.store.supervisor import Endpoint
+    from streamclust.store.server.supervisor import Endpoint
 
 
 @click.group()
@@ -58,7 +58,7 @@ def run(settings: Settings, detach: bool) -> None:
       streamclust server run --detach
     """
     from streamclust.runtime.signals import stop_on_signals
-    from streamclust.store.keeper import keep_up, watch
+    from streamclust.store.server.keeper import keep_up, watch
 
     _check_embedded(settings)
     if detach:
@@ -80,7 +80,7 @@ def stop(settings: Settings) -> None:
     If other commands use the server, it continues until the last of them ends. Then the exit code
     is 1. If no server runs, the exit code is 0.
     """
-    from streamclust.store.keeper import release
+    from streamclust.store.server.keeper import release
 
     _check_embedded(settings)
     folder = settings.redis.data_dir.expanduser().resolve()
@@ -183,7 +183,7 @@ def _running(settings: Settings) -> Endpoint:
         If it doesn't run.
     """
     from streamclust.errors import ServerUnreachableError
-    from streamclust.store.keeper import running_endpoint
+    from streamclust.store.server.keeper import running_endpoint
 
     endpoint = running_endpoint(settings.redis.data_dir)
     if endpoint is None:
@@ -213,9 +213,9 @@ def _detach(data_dir: Path) -> None:
     import subprocess
 
     from streamclust.errors import ServerError
-    from streamclust.store.embedded import EmbeddedServer
-    from streamclust.store.keeper import keeper_of
-    from streamclust.store.supervisor import LIMIT, within
+    from streamclust.store.server.embedded import EmbeddedServer
+    from streamclust.store.server.keeper import keeper_of
+    from streamclust.store.server.supervisor import LIMIT, within
 
     with EmbeddedServer.acquire(data_dir) as used:  # so that an error of the start is shown here
         folder = used.data_dir
@@ -254,7 +254,7 @@ def _facts(client: redis.Redis) -> dict[str, Any]:
 
 
 def _embedded_facts(settings: Settings) -> dict[str, Any]:
-    from streamclust.store.keeper import keeper_of
+    from streamclust.store.server.keeper import keeper_of
 
     folder = settings.redis.data_dir.expanduser().resolve()
     endpoint = _running(settings)

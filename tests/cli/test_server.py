@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_SERVER, EXIT_USAGE
 from streamclust.cli.main import cli
-from streamclust.store.embedded import EmbeddedServer
-from streamclust.store.keeper import keeper_of, running_endpoint
+from streamclust.store.server.embedded import EmbeddedServer
+from streamclust.store.server.keeper import keeper_of, running_endpoint
 from tests.waiting import wait_until
 from tests.worker.harness import environment
 
