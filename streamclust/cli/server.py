@@ -79,6 +79,10 @@ def stop(settings: Settings) -> None:
 
     If other commands use the server, it continues until the last of them ends. Then the exit code
     is 1. If no server runs, the exit code is 0.
+
+    \b
+    Example:
+      streamclust server stop
     """
     from streamclust.store.server.keeper import release
 

@@ -1,8 +1,9 @@
 """``streamclust server run``: one process per data folder that keeps the embedded server running.
 
 The process is a user of the server like any other command (see
-``streamclust.store.server.supervisor``). It also holds an exclusive lock on ``keeper.lock``, which contains its process ID. So `release`
-never signals another process to which the system gave the ID of an ended one.
+``streamclust.store.server.supervisor``). It also holds an exclusive lock on ``keeper.lock``, which
+contains its process ID. So `release` never signals another process to which the system gave the ID
+of an ended one.
 """
 
 from __future__ import annotations
