@@ -234,7 +234,7 @@ def _detach(data_dir: Path) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in this terminal doesn't reach it
         )
-        if not within(LIMIT, lambda: keeper_of(folder) or child.poll() is not None):
+        if not within(LIMIT, lambda: bool(keeper_of(folder)) or child.poll() is not None):
             child.kill()
         if keeper_of(folder) is None:
             raise ServerError(f"can't keep the server in {folder} running in the background")

@@ -37,18 +37,23 @@ def rules(user: str) -> str:
 def admin(server_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server_url) as client:
         yield client
-        client.execute_command("ACL", "DELUSER", "checked")
+        client.acl_deluser("checked")
 
 
 def checks(admin: redis.Redis, text: str, model: dict[str, object] = MODEL) -> list[Check]:
     """The checks of a user with these rules."""
     selectors = re.findall(r"\([^)]*\)", text)
     words = [*re.sub(r"\([^)]*\)", "", text).split(), *selectors]
-    admin.execute_command("ACL", "SETUSER", "checked", "reset", "on", f">{PASSWORD}", *words)
+    reset = ["reset", "on", f">{PASSWORD}"]
+    admin.execute_command("ACL", "SETUSER", "checked", *reset, *words)  # type: ignore[no-untyped-call]
     options = admin.connection_pool.connection_kwargs
     login = {"username": "checked", "password": PASSWORD, "protocol": 2}
     with redis.Redis(options["host"], options["port"], **login) as client:  # type: ignore[arg-type]
-        return list(check_rights(client, "streamclust", Settings(models={"m": model}).models))
+        return list(
+            check_rights(
+                client, "streamclust", Settings.model_validate({"models": {"m": model}}).models
+            )
+        )
 
 
 def permitted(found: list[Check]) -> set[str]:
