@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
 from streamclust.cli.main import cli
 from streamclust.store.model.keys import Keys
-from tests.conftest import free_port
-from tests.worker.harness import Site
+from tests.support.servers import free_port
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_keys_of_another_type_are_failures(setup: Setup, client: redis.Redis) ->
     assert "holds a list, expected a stream" in failed[1]
 
 
-def test_a_state_that_the_settings_do_not_fit_is_a_failure(learned: Site) -> None:
+def test_a_state_that_the_settings_do_not_fit_is_a_failure(learned: Workspace) -> None:
     file = str(learned.folder / "config.yaml")
     words = ["config", "check", "--connect", "-c", file]
     assert "ok   model km: the state fits the settings: 300 points" in run(*words).stdout

@@ -19,8 +19,8 @@ from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_SERVER, EXIT_USAGE
 from streamclust.cli.main import cli
 from streamclust.store.server.embedded import EmbeddedServer
 from streamclust.store.server.keeper import keeper_of, running_endpoint
-from tests.waiting import wait_until
-from tests.worker.harness import environment
+from tests.support.waiting import wait_until
+from tests.support.workspace import environment
 
 FOLDER = Path(".streamclust")
 
