@@ -92,10 +92,11 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command. Wrong arguments are reported in the form of every other error."""
+        run: Any = super().main
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return run(*args, standalone_mode=False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = run(*args, standalone_mode=False, **extra)
         except click.Abort:  # Ctrl-C, or no answer to a question
             code = EXIT_INTERRUPTED if sys.stdin and sys.stdin.isatty() else EXIT_ERROR
             say("error: stopped before an answer")
