@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -169,6 +170,7 @@ def main() -> None:
     """Run the command line."""
     try:
         _prepare_streams()
+        _show_warnings_in_one_line()
         cli()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -186,6 +188,19 @@ def main() -> None:
             sys.stderr.flush()
         except (OSError, ValueError):
             discard(sys.stderr)
+
+
+def _show_warnings_in_one_line() -> None:
+    """Print warnings of streamclust in the form of an error; those of others as Python does."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if category.__module__.startswith("streamclust"):
+            say(f"warning: {printable(str(message))}")
+        else:
+            shown(message, category, *place, **more)
+
+    warnings.showwarning = show
 
 
 def _prepare_streams() -> None:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from streamclust.encoder.loop import Job, Tally, run_encoder
 from streamclust.errors import ConfigError
 from streamclust.runtime.backoff import wait_for_server
-from streamclust.runtime.log import configure_log
+from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import stop_on_signals
 from streamclust.runtime.threads import run_together
 from streamclust.store.model.keys import Keys
@@ -54,6 +54,7 @@ def encode_streams(
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         jobs = encoder_jobs(settings, server, name, stop, until_idle, log)
         log.info("encoder_started", server=server.label, streams=[job.stream for job in jobs])
+        warn_of_slow_kernels(log)
         if not wait_for_server(server, stop, log, wait):
             return []
         with _short_pauses():
