@@ -77,7 +77,7 @@ dist: $(BIN)/uv ## the source distribution and the wheel for this platform, in d
 	case $$(uname) in Linux) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist dist/built/*.whl ;; *) mv dist/built/*.whl dist ;; esac
 	mv dist/built/*.tar.gz dist && rm -r dist/built
 	$(BIN)/uv venv --quiet dist/venv && $(BIN)/uv pip install --quiet --python dist/venv/bin/python dist/*.whl
-	cd dist && env -i PATH="$$PWD/venv/bin" venv/bin/python ../tests/installed.py
+	cd dist && env -i PATH="$$PWD/venv/bin" venv/bin/python ../tests/support/installed.py
 
 clean: ## remove the virtual environment, caches and demo output
 	rm -rf $(VENV) demo-output bench-output dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

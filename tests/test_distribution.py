@@ -19,7 +19,7 @@ from hatchling.builders.wheel import WheelBuilder
 from streamclust.kernels.native import LIBRARY
 
 ROOT = Path(__file__).parents[1]
-INSTALLED = ROOT / "tests" / "installed.py"
+INSTALLED = ROOT / "tests" / "support" / "installed.py"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Checks an installed streamclust: its kernels, and a worker that learns the points of a file.
 
-`python tests/installed.py` runs after each build of a wheel, in a fresh environment without the
+`python tests/support/installed.py` runs after each build of a wheel, in a fresh environment without the
 sources; `--kernels numpy` is for an installation without a compiler.
 """
 
