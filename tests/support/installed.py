@@ -1,7 +1,7 @@
 """Checks an installed streamclust: its kernels, and a worker that learns the points of a file.
 
-`python tests/support/installed.py` runs after each build of a wheel, in a fresh environment without the
-sources; `--kernels numpy` is for an installation without a compiler.
+This script runs after each build of a wheel, in a fresh environment without the sources;
+`--kernels numpy` is for an installation without a compiler.
 """
 
 from __future__ import annotations
