@@ -10,6 +10,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Collection
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -71,6 +73,27 @@ def has_control(text: str) -> bool:
     (True, False)
     """
     return _CONTROL.search(text) is not None
+
+
+_MOST_NAMES = 10
+
+
+def known_names(name: str, known: Collection[str], noun: str) -> str:
+    """Return the known name that `name` probably misspells, as a question; else the known names.
+
+    Examples
+    --------
+    >>> known_names("machins", ["machines", "shop"], "models there")
+    "did you mean 'machines'?"
+    >>> known_names("x", ["machines", "shop"], "models there")
+    'models there: machines, shop'
+    """
+    near = get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    names = ", ".join(list(known)[:_MOST_NAMES]) or "none"
+    more = len(known) - _MOST_NAMES
+    return f"{noun}: {names}" + (f" and {more:,} more" if more > 0 else "")
 
 
 _BOMS = (

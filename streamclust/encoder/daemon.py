@@ -17,6 +17,7 @@ from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import stop_on_signals
 from streamclust.runtime.threads import run_together
 from streamclust.store.model.keys import Keys
+from streamclust.text import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,8 +47,8 @@ def encode_streams(
         the other streams.
     """
     if name not in settings.models:
-        known = ", ".join(settings.models) or "none"
-        raise ConfigError(f"models.{name}: is not configured; models: {known}")
+        known = known_names(name, settings.models, "configured models")
+        raise ConfigError(f"model {name!r} isn't configured; {known}")
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger().bind(model=name)
     stop = threading.Event()

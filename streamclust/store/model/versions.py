@@ -13,6 +13,7 @@ from streamclust.store.ids import order
 from streamclust.store.reply.raw_entries import ListEntries
 from streamclust.store.stream.info import last_size
 from streamclust.store.stream.read_size import ReadSize, read_value
+from streamclust.text import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,8 +216,5 @@ def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
         oldest: Any = client.xrange(keys.models, count=1)
         first = oldest[0][0].decode().partition("-")[0] if oldest else "none"
         return f"version {version} of {keys.model!r} isn't kept; the oldest kept one is {first}"
-    others = ", ".join(model_names(client, keys.namespace)) or "none"
-    return (
-        f"model {keys.model!r} has not been published in namespace {keys.namespace!r}; "
-        f"models there: {others}"
-    )
+    others = known_names(keys.model, model_names(client, keys.namespace), "models there")
+    return f"model {keys.model!r} has not been published in namespace {keys.namespace!r}; {others}"
