@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -243,11 +244,29 @@ def test_ctrl_c_ends_each_command_with_its_exit_code(monkeypatch: pytest.MonkeyP
         assert (result.exit_code, result.output) == (130, "")
 
 
-def test_ctrl_c_during_the_imports_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    """The handler of Ctrl-C, which the start of the command line replaces, restored at the end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.usefixtures("own_handler")
+def test_ctrl_c_during_the_imports_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, wrapped: bool
+) -> None:
     class Interrupted:
         def find_spec(self, name: str, *_: object) -> None:
-            if name == "streamclust.cli.main":
-                raise KeyboardInterrupt
+            if name != "streamclust.cli.main":
+                return
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                if wrapped:  # as pydantic does
+                    raise ValueError("KeyboardInterrupt") from None
+                raise
 
     monkeypatch.delitem(sys.modules, "streamclust.cli.main")
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
