@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli._options import (
     ONE_SHOT_WAIT,
-    TABLE_KINDS,
     NumberRange,
     server_options,
     wait_option,
+    warn,
 )
 from streamclust.cli._progress import point_progress
 from streamclust.cli._server import opened_server
 from streamclust.cli._signals import CtrlC
+from streamclust.cli._table_options import table_options
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streamclust.client.ingest import IngestReport
     from streamclust.config import Settings
     from streamclust.formats.layout import EntryFormat
-    from streamclust.tables import Chunk, Kind
+    from streamclust.tables import Chunk
 
 FORMATS = ("fields", "json", "float32", "float64")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
@@ -63,21 +63,12 @@ CHUNK = 8192
     metavar="N",
     help="Points per second.  [default: no limit]",
 )
-@click.option(
-    "--columns", metavar="A,B", help="Columns to send, in order.  [default: all except the weights]"
-)
-@click.option(
-    "--weight-column",
-    metavar="NAME",
-    help="Column of weights; also the name of the entry's weight field.",
-)
-@click.option(
-    "--kind",
-    type=click.Choice(TABLE_KINDS),
-    help="Format of the files.  [default: from the suffix; csv for standard input]",
-)
-@click.option(
-    "--key", metavar="NAME", help="Name of the array to read, if an .npz file has several."
+@table_options(
+    "Columns to send, in order.  [default: all that no other option names]",
+    ("stop", "skip", "dead"),
+    "What to do with a bad row: stop with an error, skip it with a warning, or skip it and store "
+    "it in the stream {KEY}:ingest:dead.  [default: stop; skip for standard input]",
+    ingest=True,
 )
 @click.option(
     "--maxlen",
@@ -100,7 +91,8 @@ def ingest(
     maxlen: int | None,
     wait: float | None,
     as_json: bool,
-    **table: Any,
+    files: tuple[str, ...],
+    table: dict[str, Any],
 ) -> None:
     """Send points from FILES (or "-", standard input) to a stream.
 
@@ -128,7 +120,7 @@ def ingest(
     _check_stream(stream, settings.namespace)
     block = block or DEFAULT_BLOCK[entry_format]
     ctrl_c = CtrlC()
-    chunks, total = _open_tables(block, ctrl_c.wait_for, **table)
+    chunks, total = _open_tables(files, table, block, ctrl_c.wait_for)
     wait = ONE_SHOT_WAIT if wait is None else wait
     with (
         opened_server(settings, wait) as server,
@@ -176,28 +168,38 @@ def _check_stream(stream: str, namespace: str) -> None:
 
 
 def _open_tables(
-    block: int,
-    wait_for: Callable[[int], None],
-    files: tuple[str, ...],
-    columns: str | None,
-    weight_column: str | None,
-    kind: Kind | None,
-    key: str | None,
+    files: tuple[str, ...], table: dict[str, Any], block: int, wait_for: Callable[[int], None]
 ) -> tuple[Iterator[Chunk], int | None]:
     """Return the chunks of all files, cut into full blocks, and the number of rows if known."""
-    from streamclust.tables import count_rows, read_table
+    from streamclust.tables import count_rows
 
-    options: dict[str, Any] = {
-        "kind": kind,
-        "columns": None if columns is None else [name.strip() for name in columns.split(",")],
-        "weight_column": weight_column,
-        "chunk": max(CHUNK // block, 1) * block,
-        "key": key,
-        "wait_for": wait_for,
-    }
-    tables = [read_table(file, **options) for file in files]
+    table = {name: value for name, value in table.items() if value is not None}
+    kind = table.get("kind")
     counts = [count for file in files if (count := count_rows(file, kind=kind)) is not None]
-    return chain.from_iterable(tables), sum(counts) if len(counts) == len(files) else None
+    total = sum(counts) if len(counts) == len(files) else None
+    return _chunks(files, table, max(CHUNK // block, 1) * block, wait_for), total
+
+
+def _chunks(
+    files: tuple[str, ...], table: dict[str, Any], size: int, wait_for: Callable[[int], None]
+) -> Iterator[Chunk]:
+    """Yield the chunks of all files; each file must have the columns of the first one."""
+    from streamclust.tables import ModelColumns, SkippedRows, TableOptions, read_table
+
+    first: ModelColumns | None = None
+    for file in files:
+        bad = table.get("on_bad") or ("skip" if file == "-" else "stop")
+        options = TableOptions(**table | {"on_bad": "stop" if bad == "stop" else "skip"})
+        count = SkippedRows(warn)
+        for chunk in read_table(
+            file, options, chunk=size, model=first, warn=warn, wait_for=wait_for
+        ):
+            if first is None:
+                names = chunk.names
+                first = ModelColumns(f"the first file, {file},", names, len(names), exact=True)
+            count.add(chunk)
+            yield chunk
+        count.report()
 
 
 def _json(report: IngestReport, stream: str, interrupted: bool) -> str:

@@ -17,7 +17,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from streamclust.cli import ingest as module
-from streamclust.cli._options import TABLE_KINDS
+from streamclust.cli._table_options import TABLE_KINDS
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 from streamclust.cli.main import cli
 from streamclust.formats.layout import ENTRY_FORMATS
