@@ -97,9 +97,11 @@ class _Table:
         if self._request.options.on_bad == "stop":
             yield make(indexes)
             return
-        good, bad = sift(
-            indexes, make, lambda index: (index + 1, str(rows[index - start].tolist()))
-        )
+
+        def describe(index: int) -> tuple[int, str]:
+            return index + 1, str(rows[index - start].tolist())
+
+        good, bad = sift(indexes, make, describe, self._request.label)
         yield join(good or [self._chunk(rows[:0], start)], bad)
 
     def _chunk(self, rows: NDArray[Any], start: int) -> Chunk:

@@ -37,6 +37,8 @@ class BadRow:
 
     Parameters
     ----------
+    table
+        Name of the table.
     place
         Number of good rows of the chunk before it.
     line
@@ -47,6 +49,7 @@ class BadRow:
         The row as text, cut at 1,024 characters.
     """
 
+    table: str
     place: int
     line: int
     reason: str
@@ -198,6 +201,7 @@ def sift(
     rows: Sequence[Row],
     make: Callable[[Sequence[Row]], Chunk],
     describe: Callable[[Row], tuple[int, str]],
+    table: str,
 ) -> tuple[list[Chunk], list[BadRow]]:
     """Return the chunks of the good rows, and the bad rows.
 
@@ -211,6 +215,8 @@ def sift(
         Returns the chunk of some rows, or raises a `DataError`.
     describe
         Returns the number of a row, and its text.
+    table
+        Name of the table.
     """
     if not len(rows):
         return [], []
@@ -219,11 +225,11 @@ def sift(
     except DataError as error:
         if len(rows) == 1:
             number, text = describe(rows[0])
-            return [], [BadRow(0, number, str(error), printable(text, EXCERPT))]
+            return [], [BadRow(table, 0, number, str(error), printable(text, EXCERPT))]
     half = len(rows) // 2
-    good, bad = sift(rows[:half], make, describe)
+    good, bad = sift(rows[:half], make, describe, table)
     before = sum(len(chunk.X) for chunk in good)
-    more, others = sift(rows[half:], make, describe)
+    more, others = sift(rows[half:], make, describe, table)
     return good + more, bad + [replace(row, place=row.place + before) for row in others]
 
 

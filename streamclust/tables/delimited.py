@@ -39,7 +39,7 @@ def read_delimited(lines: Lines, request: Request, delimiter: str) -> Iterator[C
         if request.options.on_bad == "stop":
             yield table.chunk(batch)
         else:
-            good, bad = sift(batch, table.chunk, table.describe)
+            good, bad = sift(batch, table.chunk, table.describe, request.label)
             if good or bad:
                 yield join(good or [table.empty(batch[0][0])], bad)
 

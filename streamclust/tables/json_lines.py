@@ -39,7 +39,7 @@ def read_json_lines(lines: Lines, request: Request) -> Iterator[Chunk]:
             if not skip:
                 yield table.chunk(part)
                 continue
-            good, bad = sift(part, table.chunk, lambda row: row)
+            good, bad = sift(part, table.chunk, lambda row: row, request.label)
             yield join(good or [table.empty(part[0][0])], bad)
     if early:
         _Table.of(early[0], request)  # raises the error

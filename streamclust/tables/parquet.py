@@ -96,7 +96,11 @@ class _Table:
         places = range(len(batch))
         if self._request.options.on_bad == "stop":
             return make(places)
-        good, bad = sift(places, make, lambda place: (start + place + 1, _row_text(batch, place)))
+
+        def describe(place: int) -> tuple[int, str]:
+            return start + place + 1, _row_text(batch, place)
+
+        good, bad = sift(places, make, describe, self._request.label)
         return join(good or [self._chunk(batch.slice(0, 0), start)], bad)
 
     def _chunk(self, batch: Any, start: int) -> Chunk:

@@ -77,6 +77,8 @@ def test_several_files_and_a_report_for_machines(
         "points": 3000,
         "entries": 4,
         "last_id": last_id.decode(),
+        "bad": 0,
+        "resumed": 0,
         "interrupted": False,
     }
     assert (len(fields[b"f4"]), fields[b"d"]) == (476 * 3 * 4, b"3")
