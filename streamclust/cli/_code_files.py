@@ -151,13 +151,16 @@ def _print(parts: Iterator[Any], ids: Labels) -> None:
     """Write one line of CSV per point, as soon as the point is encoded."""
     import numpy as np
 
-    click.echo("code,distance")
+    header = "code,distance\n"
     for codes in parts:
         index = (
             np.where(codes.index < 0, codes.index, ids[codes.index]) if len(ids) else codes.index
         )
         pairs = zip(index.tolist(), codes.distance.tolist(), strict=True)
-        click.echo("".join(f"{code},{distance!r}\n" for code, distance in pairs), nl=False)
+        lines = "".join(f"{code},{distance!r}\n" for code, distance in pairs)
+        click.echo(header + lines, nl=False)
+        header = ""
+    click.echo(header, nl=False)
 
 
 def _sentence(report: FileReport, out: Path) -> str:

@@ -157,7 +157,8 @@ class Request:
 
     def bad_cell(self, where: str, column: str, problem: str, advice: str = ADVICE) -> DataError:
         """Return the error that names a cell."""
-        return DataError(f"{self.label} {where}, column {short(column)}: {problem}; {advice}")
+        more = f"; {advice}" if advice else ""
+        return DataError(f"{self.label} {where}, column {short(column)}: {problem}{more}")
 
 
 def short(text: str) -> str:

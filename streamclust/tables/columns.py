@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from streamclust.errors import DataError
 from streamclust.tables.chunk import SHOWN, ModelColumns, Request, short
 from streamclust.tables.header import is_index
+from streamclust.tables.options import TableOptions
 from streamclust.text import has_control, printable
 
 LONGEST_NAME = 1000
@@ -107,7 +108,9 @@ def _features(
         rest = _without_index(rest, index, request)
     features = tuple(name for _, name in rest)
     if model is not None:
-        _check_width(features, model, request, "columns without names" if not named else "columns")
+        without = "" if named else " without names"
+        found = f"{request.label} has {_counted(len(features), 'column')}{without}"
+        _check_width(features, model, found)
     return features
 
 
@@ -118,9 +121,9 @@ def _without_index(
     for place, name in rest:
         if name in index or is_index(name, place):
             what = f"column {short(name)}" if name else "the first column, which has no name,"
+            how = "choose columns with --columns" if name else "name it"
             request.warn(
-                f"{request.label}: {what} is an index of the rows and is left out; choose columns "
-                "with --columns to use it"
+                f"{request.label}: {what} is an index of the rows and is left out; {how} to use it"
             )
         elif not name:
             raise DataError(
@@ -134,7 +137,7 @@ def _without_index(
 
 def _in_place(columns: tuple[str, ...], model: ModelColumns, request: Request) -> tuple[str, ...]:
     """Return the columns in the order of the model's features, of which they have the place."""
-    _check_width(columns, model, request, "columns in --columns")
+    _check_width(columns, model, f"--columns names {_counted(len(columns), 'column')}")
     if sorted(columns) == sorted(model.features):
         return model.features
     for name, feature in zip(columns, model.features, strict=False):
@@ -147,15 +150,19 @@ def _in_place(columns: tuple[str, ...], model: ModelColumns, request: Request) -
     return columns
 
 
-def _check_width(names: Sequence[str], model: ModelColumns, request: Request, what: str) -> None:
+def _check_width(names: Sequence[str], model: ModelColumns, found: str) -> None:
     wanted = len(model.features) or model.n_features
     if wanted is None or len(names) == wanted:
         return
     known = f" ({listed(model.features)})" if model.features else ""
     raise DataError(
-        f"{request.label} has {len(names):,} {what}, but {model.owner} has {wanted:,} "
-        f"features{known}; choose {wanted:,} columns with --columns"
+        f"{found}, but {model.owner} has {_counted(wanted, 'feature')}{known}; choose "
+        f"{_counted(wanted, 'column')} with --columns"
     )
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _check_model(available: Sequence[str], model: ModelColumns, request: Request) -> None:
@@ -221,7 +228,7 @@ def name_problem(name: str) -> str | None:
     if any("\udc80" <= char <= "\udcff" for char in name):
         return "is not UTF-8; give --encoding, such as latin-1"
     if "\n" in name or "\r" in name:
-        return "has a line end; rename the column"
+        return "has a line end; close the quotes, or rename the column"
     if has_control(name):
         return "has a control character; rename the column"
     return None
@@ -241,3 +248,13 @@ def default_names(n_columns: int) -> tuple[str, ...]:
 def list_names(name: str, width: int) -> tuple[str, ...]:
     """Return names for the columns of a list: NAME_0, NAME_1, ..."""
     return tuple(f"{name}_{index}" for index in range(width))
+
+
+def expanded(options: TableOptions, groups: Mapping[str, Sequence[str]]) -> TableOptions:
+    """Return the options with the columns of each list in place of the list."""
+
+    def each(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(column for name in names for column in groups.get(name, (name,)))
+
+    columns = None if options.columns is None else each(options.columns)
+    return replace(options, columns=columns, exclude=each(options.exclude))

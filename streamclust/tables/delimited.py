@@ -48,20 +48,31 @@ class _Rows:
     """The rows of a text."""
 
     def __init__(self, lines: Lines, request: Request, delimiter: str) -> None:
+        self.width = 0
+        """Number of cells of a row; 0 if it isn't known yet."""
+
         self._lines = lines
-        self._request = request
-        self._skip = request.options.on_bad == "skip"
-        self._reader = csv.reader(
-            chain.from_iterable(lines.blocks()),
-            delimiter=delimiter,
-            skipinitialspace=delimiter == " ",
-        )
+        self._label = request.label
+        self._format: dict[str, Any] = {
+            "delimiter": delimiter,
+            "skipinitialspace": delimiter == " ",
+        }
+        self._reader = csv.reader(chain.from_iterable(lines.blocks()), **self._format)
+        self._tolerant = self._read_on() if request.options.on_bad == "skip" else None
+        self._done = 0
+        """Number of lines that `_tolerant` has used."""
+
         self._kept: list[Row] = []
         self._step = _SLICE
         lines.row_at = 0
 
+    @property
+    def _line(self) -> int:
+        """Number of the lines that were used so far."""
+        return self._reader.line_num if self._tolerant is None else self._done
+
     def first(self) -> Row | None:
-        """Return the first row; None if there is none."""
+        """Return the next row; None if there is none."""
         while rows := self._next(1):
             if not _is_blank(rows[0][1]):
                 return rows[0]
@@ -69,7 +80,7 @@ class _Rows:
 
     def second(self) -> Row | None:
         """Return the row after the first, if no wait is necessary; `batches` yields it too."""
-        if self._lines.live and self._lines.ready <= self._reader.line_num:
+        if self._lines.live and self._lines.ready <= self._line:
             return None
         row = self.first()
         if row is not None:
@@ -90,11 +101,11 @@ class _Rows:
         batch, self._kept = self._kept, []
         while True:
             full = len(batch) >= size or lines.bytes > most
-            if batch and (full or (lines.live and lines.ready <= self._reader.line_num)):
+            if batch and (full or (lines.live and lines.ready <= self._line)):
                 yield batch[:size]
                 batch, most = batch[size:], lines.bytes + limits.BATCH_BYTES
                 continue
-            ready = lines.ready - self._reader.line_num
+            ready = lines.ready - self._line
             rows = self._next(max(1, min(ready, size - len(batch), self._step)))
             if not rows:
                 break
@@ -104,38 +115,81 @@ class _Rows:
 
     def _next(self, n: int) -> list[Row]:
         """Return up to `n` rows; none at the end."""
-        reader, before = self._reader, self._reader.line_num
-        try:
-            if self._skip:
-                rows = self._one_by_one(n)
-            else:
+        reader, before = self._reader, self._line
+        if self._tolerant is not None:
+            rows = list(islice(self._tolerant, n))
+        else:
+            try:
                 rows = [(reader.line_num, cells) for cells in islice(reader, n)]
-        except csv.Error as error:
-            raise self._error(error) from error
-        if reader.line_num - before > len(rows):
+            except csv.Error as error:
+                raise self._error(reader.line_num, error) from error
+        if self._line - before > len(rows):
             self._step = 1  # a row can have several lines
         elif self._step > 1:
             self._step = min(2 * self._step, 1 << 12)
         self._lines.row_at = self._lines.bytes
         return rows
 
-    def _one_by_one(self, n: int) -> list[Row]:
-        rows: list[Row] = []
-        while len(rows) < n:
-            try:
-                cells = next(self._reader)
-            except StopIteration:
-                break
-            except csv.Error as error:
-                rows.append((self._reader.line_num, _Unreadable(str(self._error(error)))))
-            else:
-                rows.append((self._reader.line_num, cells))
-        return rows
+    def _error(self, line: int, error: object) -> DataError:
+        return DataError(f"{self._label} line {line}: {error}; clean the file")
 
-    def _error(self, error: csv.Error) -> DataError:
-        return DataError(
-            f"{self._request.label} line {self._reader.line_num}: {error}; clean the file"
-        )
+    def _read_on(self) -> Iterator[Row]:
+        """Yield the rows, and go on after a row that can't be split.
+
+        A row with an open quote ends before a line that is a row by itself.
+        """
+        open_lines: list[str] = []
+        for block in self._lines.blocks():
+            if not open_lines and not any('"' in line for line in block):
+                yield from self._split(block)
+                continue
+            for line in block:
+                self._done += 1
+                if open_lines:
+                    alone, is_open = self._cells(line)
+                    if is_open or len(alone) != self.width or self.width == 1:
+                        open_lines.append(line)
+                        joined, is_open = self._cells(*open_lines)
+                        if not is_open or sum(map(len, open_lines)) > limits.LINE_BYTES:
+                            yield self._done, joined
+                            open_lines = []
+                        continue
+                    reason = "a quote isn't closed"
+                    yield self._done - 1, _Unreadable(str(self._error(self._done - 1, reason)))
+                    open_lines = []
+                cells, is_open = self._cells(line)
+                if is_open:
+                    open_lines = [line]
+                else:
+                    yield self._done, cells
+        if open_lines:
+            yield self._done, self._cells(*open_lines)[0]
+
+    def _split(self, block: list[str]) -> Iterator[Row]:
+        """Yield the rows of lines without quotes."""
+        reader = csv.reader(block, **self._format)
+        while True:
+            self._done += 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                self._done -= 1
+                return
+            except csv.Error as error:
+                yield self._done, _Unreadable(str(self._error(self._done, error)))
+            else:
+                yield self._done, cells
+
+    def _cells(self, *lines: str) -> tuple[Sequence[str], bool]:
+        """Return the cells of a row, and whether a quote is open at its end."""
+        try:
+            return next(csv.reader(lines, strict=True, **self._format), []), False
+        except csv.Error as error:
+            is_open = "unexpected end" in str(error)
+        try:
+            return next(csv.reader(lines, **self._format), []), is_open
+        except csv.Error as error:
+            return _Unreadable(str(self._error(self._done, error))), False
 
 
 class _Unreadable(tuple[str, ...]):
@@ -144,6 +198,7 @@ class _Unreadable(tuple[str, ...]):
     reason: str
 
     def __new__(cls, reason: str) -> _Unreadable:
+        """Return the cells of a row with this error."""
         cells = super().__new__(cls, ("?",))
         cells.reason = reason
         return cells
@@ -180,6 +235,7 @@ class _Table:
             except DataError as error:
                 raise DataError(f"{request.label} line {line}: {error}") from None
         names = [cell.strip() for cell in cells] if named else default_names(len(cells))
+        rows.width = len(names)
         if not named:
             rows.put_back(first)
         try:
@@ -188,7 +244,7 @@ class _Table:
             hint = _separator_hint(cells if named else None, cells, delimiter)
             if not hint and not named and options.header is None and options.columns:
                 hint = _NAMES_HINT
-            raise DataError(f"{error}{hint}") from None
+            raise DataError(f"{error}{f'; {hint}' if hint else ''}") from None
         header = first if named else None
         times = EventTimes(options.time_format)
         return cls(request, delimiter, names, selection, header, line, times)
@@ -241,7 +297,7 @@ class _Table:
         texts = [cells[index].strip() for _, cells in batch]
         for row, text in enumerate(texts):
             if not text.isascii() and _is_foreign(text):
-                raise self.request.bad_cell(where(row), name, f"{short(text)} {_FOREIGN}")
+                raise self.request.bad_cell(where(row), name, f"{short(text)} {_FOREIGN}", "")
         return texts
 
     def _bad_width(self, batch: Sequence[Row]) -> DataError:
@@ -251,10 +307,10 @@ class _Table:
             return DataError(cells.reason)
         hint = self._hint(line, cells)
         if not hint and self.header is not None and len(cells) == width + 1:
-            hint = "; does the header lack a name for an index?"
+            hint = "does the header lack a name for an index?"
         return DataError(
             f"{self.request.label} line {line} has {len(cells)} cells; expected {width}"
-            f"{hint or ': clean the file'}"
+            f"{f'; {hint}' if hint else ': clean the file'}"
         )
 
     def _bad_number(self, batch: Sequence[Row]) -> DataError:
@@ -268,9 +324,11 @@ class _Table:
         if isinstance(cells, _Unreadable):
             return DataError(cells.reason)
         problem = _FOREIGN if _is_foreign(text) else "is not a number"
-        hint = self._hint(line, cells) or _cell_hint(text, self.delimiter)
         where = f"line {line}"
-        return self.request.bad_cell(where, name, f"{short(text)} {problem}{hint}")
+        cause = _cell_hint(text, self.delimiter, decimal) or self._hint(line, cells)
+        if problem == _FOREIGN or cause:
+            return self.request.bad_cell(where, name, f"{short(text)} {problem}", cause)
+        return self.request.bad_cell(where, name, f"{short(text)} {problem}{number_hint(text)}")
 
     def _hint(self, line: int, cells: Sequence[str]) -> str:
         """Return the probable cause of a row that can't be read, for a message."""
@@ -281,7 +339,7 @@ class _Table:
         return hint
 
 
-_NAMES_HINT = "; if this row has the names of the columns, give --header"
+_NAMES_HINT = "if this row has the names of the columns, give --header"
 _FOREIGN = "is not UTF-8; give --encoding, such as latin-1 or cp1252"
 
 
@@ -299,16 +357,21 @@ def _separator_hint(named: Sequence[str] | None, cells: Sequence[str], delimiter
         if other != delimiter and (in_header or numeric):
             comma = other != "," and any("," in part and is_number(part, ",") for part in parts)
             decimal = " and --decimal ','" if comma else ""
-            return f"; is {name} the separator? Give --delimiter {name}{decimal}"
+            return f"is {name} the separator? Give --delimiter {name}{decimal}"
+    parts = text.split(" ")
+    if len(cells) == 1 and len(parts) > 1 and all(map(is_number, filter(None, parts))):
+        return "is a space the separator? Give --delimiter space"
     return ""
 
 
-def _cell_hint(text: str, delimiter: str) -> str:
+def _cell_hint(text: str, delimiter: str, decimal: str) -> str:
+    """Return the probable cause of a cell that isn't a number, for a message."""
     if text.startswith("\ufeff"):
-        return "; it begins with a byte-order mark in the middle of the text: remove it"
-    parts = text.split()
-    if len(parts) > 1 and all(map(is_number, parts)) and delimiter != " ":
-        return "; is a space the separator? Give --delimiter ' '"
-    if is_number(text, ","):
-        return "; is ',' the decimal point? Give --decimal ',' and the right --delimiter"
-    return number_hint(text)
+        return "it begins with a byte-order mark in the middle of the text: remove the mark"
+    if decimal == "," and is_number(text, "."):
+        return "is '.' the decimal point? Leave --decimal out"
+    if decimal == "," and "." in text and is_number(text.replace(".", ""), ","):
+        return "write it without the points between thousands"
+    if decimal == "." and delimiter != "," and is_number(text, ","):
+        return "is ',' the decimal point? Give --decimal ','"
+    return ""

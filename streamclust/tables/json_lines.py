@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamclust.errors import DataError
 from streamclust.number_text import json_hint, number_hint
 from streamclust.tables.chunk import SHOWN, Chunk, Request, checked, join, short, sift
-from streamclust.tables.columns import default_names, list_names, select
+from streamclust.tables.columns import default_names, expanded, list_names, select
 from streamclust.tables.lines import Lines
 from streamclust.tables.times import EventTimes
 
@@ -39,7 +39,7 @@ def read_json_lines(lines: Lines, request: Request) -> Iterator[Chunk]:
             if not skip:
                 yield table.chunk(part)
                 continue
-            good, bad = sift(part, table.chunk, lambda row: row, request.label)
+            good, bad = sift(part, table.chunk, _described, request.label)
             yield join(good or [table.empty(part[0][0])], bad)
     if early:
         _Table.of(early[0], request)  # raises the error
@@ -56,6 +56,10 @@ def _first(
             if not skip or len(early) + place >= _EARLY:
                 raise
     return None, early + batch, []
+
+
+def _described(row: Row) -> tuple[int, str]:
+    return row[0], row[1].strip()
 
 
 _EARLY = 1000
@@ -77,11 +81,9 @@ class _Table:
             if isinstance(value, list)
         }
         self._times = EventTimes(request.options.time_format)
-        groups, names, accesses = _expanded(doc, self._lists, request)
+        groups, names, accesses = _columns(doc, self._lists, request)
         options = request.options
-        if options.columns is not None:
-            columns = tuple(name for each in options.columns for name in groups.get(each, (each,)))
-            request = replace(request, options=replace(options, columns=columns))
+        request = replace(request, options=expanded(options, groups))
         chosen = select(names, request, named=self._is_object)
         self.rows = request.rows(len(names))
         self._chosen = chosen
@@ -191,7 +193,7 @@ class _Table:
         return np.array(values).reshape(len(docs), len(keys))
 
 
-def _expanded(
+def _columns(
     doc: Any, lists: dict[Any, int], request: Request
 ) -> tuple[dict[str, tuple[str, ...]], list[str], list[Access]]:
     """Return the groups of columns from lists, and the name and the place of each column."""

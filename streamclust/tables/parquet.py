@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.files import check_expansion, open_regular
 from streamclust.tables.chunk import Chunk, Request, checked, join, short, sift
-from streamclust.tables.columns import Selection, list_names, select
+from streamclust.tables.columns import Selection, expanded, list_names, select
 from streamclust.tables.times import EventTimes
 
 MOST_EXPANSION = 256
@@ -75,9 +75,7 @@ class _Table:
             for element, each in enumerate(groups.get(name, (name,))):
                 names.append(each)
                 self._homes[each] = (name, element if name in groups else None)
-        if options.columns is not None:
-            columns = tuple(each for name in options.columns for each in groups.get(name, (name,)))
-            request = replace(request, options=replace(options, columns=columns))
+        request = replace(request, options=expanded(options, groups))
         self.chosen: Selection = select(names, request, index=_pandas_index(schema))
         self.rows = request.rows(len(names))
         self._check_types()
