@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import server_options
-from streamclust.cli._terminal import BAD, WARNING, show, stdout_terminal
+from streamclust.cli._terminal import BAD, WARNING, stdout_terminal
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
 from streamclust.text import exact_json, printable
 
@@ -164,7 +164,7 @@ def _checks(settings: Settings, summary: dict[str, Any]) -> Iterator[Check]:
 def _show_check(check: Check) -> None:
     terminal = stdout_terminal()
     state = terminal.paint(f"{check.state:<5}", _STYLES[check.state])
-    show([state + printable(f"{check.about}: {check.text}")])
+    click.echo(state + printable(f"{check.about}: {check.text}"), color=True)
 
 
 _STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
