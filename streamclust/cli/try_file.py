@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streamclust.quickstart.learning import Learned, Progress
     from streamclust.quickstart.picture import View
     from streamclust.quickstart.proposal import Proposal
+    from streamclust.quickstart.size import Kind
     from streamclust.tables import TableOptions
 
 
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model-kind",
     type=click.Choice(("kmeans", "gaussian_mixture")),
-    default="kmeans",
-    show_default=True,
-    help="Kind of the model.",
+    help="Kind of the model.  [default: kmeans; a mixture if far points have most of the variance]",
 )
 @click.option(
     "-k",
@@ -72,7 +71,7 @@ if TYPE_CHECKING:
 def try_file(
     file: Path,
     name: str | None,
-    model_kind: Any,
+    model_kind: Kind | None,
     n_components: int | None,
     table: dict[str, Any],
     dry_run: bool,
@@ -153,6 +152,8 @@ def _show_proposal(proposal: Proposal, file: Path) -> None:
         lines.append(f"  {options.time_column!r} is the event time, and gives entries their IDs")
     if proposal.bad:
         lines.append(f"  {plural(proposal.bad, 'bad row')} skipped: no number in some feature")
+    if remarks.get("kind"):
+        lines.append(f"kind {proposal.kind}: {remarks['kind']}")
     lines.append(f"scale {proposal.scale}: {remarks['scale']}")
     size = "clusters" if proposal.kind == "kmeans" else "components"
     lines.append(f"{proposal.n_components} {size}: {remarks.get('n_components', 'As given.')}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.tables import Column, Sniffed
+from streamclust.tables.sniff import Role
 
 _IDENTIFIER = re.compile(
     r"(?:^|[\W_])(?:id|ids|uid|uuid|guid|key|index|idx|rownum|seq|sequence|serial|nr)$"
@@ -41,7 +42,7 @@ def with_roles(sniffed: Sniffed) -> tuple[Column, ...]:
     )
 
 
-def _role(column: Column, rows: int) -> str:
+def _role(column: Column, rows: int) -> Role:
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.name.strip()).lower()
     if column.missing > _MOST_MISSING * rows:
         return "ignored"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _SAMPLE = 5000
 _DPI = 120
+_MOST_SHARES = 8
+"""Most components whose shares are written into the picture."""
+
 _MOST_ROWS, _MOST_COLUMNS = 24, 16
 """Largest table of centroids beside the points."""
 
@@ -121,7 +126,7 @@ def draw(view: View, model: Model, features: tuple[str, ...], path: Path) -> Non
     left, *right = np.atleast_1d(panels)
     _draw_points(left, view, model)
     if right:
-        _draw_profile(right[0], view, features)
+        _draw_profile(right[0], view, features, model.numbers.tolist())
     figure.suptitle(
         f"{printable(model.name)}: {K} {'clusters' if model.kind == 'kmeans' else 'components'}, "
         f"{model.points:,} points learned (version {model.version})"
@@ -132,12 +137,16 @@ def draw(view: View, model: Model, features: tuple[str, ...], path: Path) -> Non
 
 def _draw_points(axes: Axes, view: View, model: Model) -> None:
     colours = [component_colour(row) for row in view.labels.tolist()]
-    axes.scatter(view.points[:, 0], view.points[:, 1], s=5, c=colours, alpha=0.45, linewidths=0)
+    size = float(np.clip(20_000 / len(view.points), 5.0, 30.0))
+    axes.scatter(view.points[:, 0], view.points[:, 1], s=size, c=colours, alpha=0.45, linewidths=0)
     share = model.mass / (float(model.mass.sum()) or 1.0)
-    for row, (x, y) in enumerate(np.clip(view.centroids, view.low, view.high).tolist()):
+    inside = ((view.centroids >= view.low) & (view.centroids <= view.high)).all(axis=1)
+    for row in np.flatnonzero(inside).tolist():
+        number = str(model.numbers[row])
+        part = f" ({share[row]:.0%})" if share[row] >= 0.005 else " (<1%)"
         axes.annotate(
-            f"{model.numbers[row]} ({share[row]:.0%})" if len(share) <= _MOST_ROWS else str(row),
-            (x, y),
+            number + part * (len(share) <= _MOST_SHARES),
+            view.centroids[row],
             ha="center",
             va="center",
             fontsize=9,
@@ -151,15 +160,19 @@ def _draw_points(axes: Axes, view: View, model: Model) -> None:
         )
     axes.set_xlim(view.low[0], view.high[0])
     axes.set_ylim(view.low[1], view.high[1])
-    axes.set_xlabel(view.axes[0])
-    axes.set_ylabel(view.axes[1])
+    axes.set_xlabel(textwrap.fill(view.axes[0], 70))
+    axes.set_ylabel(textwrap.fill(view.axes[1], 55))
     if not view.axes[1]:
         axes.set_yticks([])
-    axes.set_title(f"{len(view.points):,} points; number of the cluster (share)", fontsize=10)
+    outside = int((~inside).sum())
+    title = f"{len(view.points):,} points" + (f"; {outside} centroids lie outside" * (outside > 0))
+    axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.2)
 
 
-def _draw_profile(axes: Axes, view: View, features: tuple[str, ...]) -> None:
+def _draw_profile(
+    axes: Axes, view: View, features: tuple[str, ...], numbers: Sequence[int]
+) -> None:
     names = [printable(name, _LONGEST_NAME) for name in features]
     limit = 2.5
     image = axes.imshow(view.profile, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
@@ -169,13 +182,12 @@ def _draw_profile(axes: Axes, view: View, features: tuple[str, ...]) -> None:
             value = float(view.profile[row, column])
             colour = "white" if abs(value) > 1.6 else "black"
             if D <= 10:
-                axes.text(
-                    column, row, f"{value:+.1f}", ha="center", va="center", fontsize=8, color=colour
-                )
+                text = f"{value:+.1f}" if abs(value) < 10.0 else f"{value:+.0f}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(D), names, rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(K))
-    axes.set_ylabel("cluster")
-    axes.set_title("centroids, in standard deviations from the mean", fontsize=10)
+    axes.set_yticks(range(K), map(str, numbers))
+    axes.set_ylabel("number of the cluster or component")
+    axes.set_title("centroids in standard deviations from the mean", fontsize=10)
     axes.figure.colorbar(image, ax=axes, shrink=0.7)
 
 

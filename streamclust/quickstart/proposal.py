@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from streamclust.errors import DataError
 from streamclust.formats.layout import EntryFormat
 from streamclust.quickstart.columns import row_numbers, with_roles
-from streamclust.quickstart.size import Kind, ScaleKind, Size, propose_scale, propose_size
+from streamclust.quickstart.size import (
+    Kind,
+    ScaleKind,
+    Size,
+    propose_kind,
+    propose_scale,
+    propose_size,
+)
 from streamclust.tables import Column, Sniffed, TableOptions, read_table, sniff
 
 _MOST_ROWS = 200_000
@@ -57,6 +64,8 @@ class Proposal:
     X : array of shape (n, D)
         The rows that were read.
     features : tuple of str
+    is_heavy : bool
+        Whether a few far points have most of the variance.
     complete : bool
         Whether the whole file was read.
     bad : int
@@ -74,6 +83,7 @@ class Proposal:
     format: EntryFormat
     X: NDArray[Any]
     features: tuple[str, ...]
+    is_heavy: bool
     complete: bool
     bad: int
 
@@ -107,6 +117,12 @@ class Proposal:
     def remarks(self) -> dict[str, str]:
         """Why these settings, by their keys."""
         found = {"scale": _SCALE_REMARKS[self.scale]}
+        if self.kind == "gaussian_mixture":
+            found["kind"] = (
+                "A few far points have most of the variance; in K-means they would take the "
+                "centroids."
+            ) * self.is_heavy
+            found["scale"] = "Full covariances need no scale."
         if self.size is not None:
             found["n_components"] = _size_remark(self.size, self.n_components)
         if "init" in self.model:
@@ -138,7 +154,7 @@ def propose(
     options: TableOptions,
     *,
     name: str | None = None,
-    kind: Kind = "kmeans",
+    kind: Kind | None = None,
     n_components: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Proposal:
@@ -151,7 +167,8 @@ def propose(
         Options that are known; they aren't changed.
     name : str, optional
         Name of the model. Default: from the name of the file.
-    kind : 'kmeans' or 'gaussian_mixture'
+    kind : 'kmeans' or 'gaussian_mixture', optional
+        Default: a mixture if a few far points have most of the variance, else K-means.
     n_components : int, optional
         Default: by the BIC.
     stop : callable, optional
@@ -166,7 +183,9 @@ def propose(
     wide = sniffed.options.kind in ("npy", "npz") and len(sniffed.columns) > _MOST_NAMED
     is_open = options.columns is None and not wide
     columns = with_roles(sniffed) if is_open else sniffed.columns
-    chosen = replace(_chosen(sniffed, columns, options), **({"columns": None} if wide else {}))
+    chosen = _chosen(sniffed, columns, options)
+    if wide:
+        chosen = replace(chosen, columns=options.columns)
     X, names, bad, complete = _read(path, chosen)
     counts = row_numbers(X, names) if is_open else frozenset()
     if counts and len(counts) < len(names):
@@ -176,6 +195,8 @@ def propose(
         columns = tuple(_as_index(column, counts) for column in columns)
         chosen = replace(chosen, columns=names)
     sample = np.asarray(X[_places(len(X))], np.float64)
+    is_heavy = propose_kind(sample) == "gaussian_mixture"
+    kind = kind or ("gaussian_mixture" if is_heavy else "kmeans")
     # A full covariance has its own scale in each direction. A wide array has one unit, as the
     # pixels of a picture or the axes of an embedding.
     scale = "none" if wide or kind == "gaussian_mixture" else propose_scale(sample)
@@ -192,6 +213,7 @@ def propose(
         _format(X, names),
         X,
         names,
+        is_heavy,
         complete,
         bad,
     )

@@ -1,4 +1,4 @@
-"""The scale of the features and the number of components, from a sample."""
+"""The kind of the model, the scale of the features and the number of components, from a sample."""
 
 from __future__ import annotations
 
@@ -46,6 +46,13 @@ _FAR = 8.0
 
 _FAR_SHARE = 1e-3
 
+_HEAVY = 3.0
+"""Ratio of the variance to that of the middle 99 % of each feature from which far points would take
+the centroids of K-means. A mixture describes them by a few wide components."""
+
+_MOST_COVARIANCES = 16
+"""Most features for full covariances."""
+
 _MIXTURE_SAMPLE = 1000
 _MIXTURE_NUMBERS = range(1, 11)
 """A fit of a mixture with full covariances takes longer."""
@@ -70,6 +77,17 @@ class Size:
     lowest: int
     bic: Mapping[int, float]
     points: int
+
+
+def propose_kind(X: Array) -> Kind:
+    """Return 'gaussian_mixture' if a few far points have most of the variance, else 'kmeans'."""
+    if X.shape[1] > _MOST_COVARIANCES or len(X) < 20 * X.shape[1]:
+        return "kmeans"
+    scaling = learn_scaling("standard", X, np.ones(len(X)))
+    Z = X if scaling is None else scaling.apply(X)
+    bulk = np.clip(Z, *np.percentile(Z, [0.5, 99.5], axis=0))
+    is_heavy = Z.var(axis=0).sum() > _HEAVY * bulk.var(axis=0).sum()
+    return "gaussian_mixture" if is_heavy else "kmeans"
 
 
 def propose_scale(X: Array) -> ScaleKind:
@@ -150,4 +168,4 @@ def _core(Z: Array) -> Array:
     distance = np.sum(
         ((Z - np.median(Z, axis=0)) / np.where(spread > 0.0, spread, 1.0)) ** 2, axis=1
     )
-    return Z[distance <= np.quantile(distance, _CORE)]
+    return np.asarray(Z[distance <= np.quantile(distance, _CORE)])
