@@ -10,6 +10,7 @@ import click
 
 from streamclust.cli._options import server_options
 from streamclust.cli._terminal import BAD, WARNING, stdout_terminal
+from streamclust.cli._terminal import show as show_lines
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
 from streamclust.text import exact_json, printable
 
@@ -161,10 +162,9 @@ def _checks(settings: Settings, summary: dict[str, Any]) -> Iterator[Check]:
         yield from check_online(settings, server)
 
 
-def _show_check(check: Check) -> None:
-    terminal = stdout_terminal()
-    state = terminal.paint(f"{check.state:<5}", _STYLES[check.state])
-    click.echo(state + printable(f"{check.about}: {check.text}"), color=True)
-
-
 _STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
+
+
+def _show_check(check: Check) -> None:
+    state = stdout_terminal().paint(f"{check.state:<5}", _STYLES[check.state])
+    show_lines([f"{state}{printable(f'{check.about}: {check.text}')}"])
