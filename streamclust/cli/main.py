@@ -28,6 +28,8 @@ from streamclust.text import BAR_LEVELS, printable
 from streamclust.version import __version__
 
 _COMMANDS = {
+    "try": "Learn a model of a file: propose settings, learn, draw a picture.",
+    "init": "Write a commented config.yaml.",
     "worker": "Learn models from streams and publish them.",
     "encode": "Write the code of each point of a stream or file.",
     "decode": "Restore the points of a file that `encode` wrote.",
@@ -40,11 +42,13 @@ _COMMANDS = {
     "status": "Show models, workers and unread entries.",
     "metrics": "Print or serve the figures of `status` for Prometheus.",
     "demo": "Learn from two real feeds and draw the results.",
-    "init": "Write a commented config.yaml.",
     "config": "Check, show and explain the settings.",
     "server": "Run, stop and inspect the embedded server.",
     "completion": "Print the completion script for your shell.",
 }
+
+_MODULES = {"try": "try_file"}
+"""Modules and functions of commands whose name Python reserves."""
 
 
 class _Commands(click.Group):
@@ -67,7 +71,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"streamclust.cli.{name}"), name)
+        module = _MODULES.get(name, name)
+        command: click.Command = getattr(import_module(f"streamclust.cli.{module}"), module)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -159,6 +164,7 @@ def cli() -> None:
     \b
     Try streamclust:
       streamclust demo                               one minute, real data, pictures
+      streamclust try points.csv                     your own file: settings, model, picture
     Use your own data (config.yaml describes the model `machines`):
       streamclust ingest points.csv --stream points  fill a stream
       streamclust worker --until-idle                learn all entries and exit
