@@ -49,7 +49,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_readme_runs(learned: Path) -> None:
     languages = {block.language for block in blocks(README) if not block.reason}
     assert {"console", "python"} <= languages
-    assert (learned / "points.csv").exists()
+    assert (learned / "machines.csv").exists()
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
