@@ -27,6 +27,7 @@ MODULES = {
     "pyarrow": "pyarrow",
     "scikit-learn": "sklearn",
     "pandas": "pandas",
+    "zstandard": "zstandard",
 }
 """Libraries of extras, and their modules."""
 
