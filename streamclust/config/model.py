@@ -209,6 +209,8 @@ class EncodeSettings(Section):
     @field_validator("labels")
     @classmethod
     def _labels_free(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if not labels:
+            return labels
         from streamclust.formats.codes import CODE_FIELDS  # its module needs NumPy
 
         taken = sorted(set(labels) & set(CODE_FIELDS))
