@@ -99,7 +99,7 @@ class Components:
         event time, where all components lose mass alike, kills none of them. No component is judged
         before some points, each of weight `unit`, could be expected of it.
         """
-        dying = ~stats.alive & ~(self.peak > 0.0)
+        dying = ~(stats.alive | (self.peak > 0.0))
         expected = stats.mass / max(self.peak_total, stats.mass) * self.peak
         low = stats.weight < reassignment_ratio * expected
         if low.any():

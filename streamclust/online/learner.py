@@ -33,6 +33,7 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
+from streamclust.models.coreset import CoresetState
 from streamclust.models.family import usable
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.spread import Spread
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
+    from streamclust.online.drift import DriftState
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
@@ -292,7 +294,7 @@ class StreamLearner(Generic[P]):
         )
         lam = self.forgetting.factor(step)  # a missing time is the caller's fault, not the batch's
         try:
-            return self._step(state, state.params, state.stats, X, w, time_ms, step, lam)
+            return self._step(state, state.params, state.stats, X, w, time_ms, lam)
         except _NUMERICAL as error:
             raise _unlearnable(len(X), error) from error
 
@@ -326,8 +328,10 @@ class StreamLearner(Generic[P]):
             components=self._first_components(best.params),
         )
         assigned = self.family.assigning_e_step(best.params, sample, w)[1]
-        state = self._recluster_policy.remember(state, sample, w, assigned)
-        return state, Info("started", len(sample))
+        coreset = self._recluster_policy.remember(
+            state.coreset, sample, w, assigned, stats, state.clock.steps
+        )
+        return replace(state, coreset=coreset), Info("started", len(sample))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with a refit in place of its own; see `streamclust.online.recluster`.
@@ -413,26 +417,23 @@ class StreamLearner(Generic[P]):
         X: Points,
         w: Array,
         time_ms: float | None,
-        step: Step,
         lam: float,
     ) -> tuple[LearnerState[P], Info]:
         """Score, forget, merge, revive, m-step, average, remember, recluster: one streaming step.
 
         `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
-        of the forgetting policy for this `step`.
+        of the forgetting policy.
         """
-        before, family, policy, n = state, self.family, self._recluster_policy, len(X)
+        before, family, policy = state, self.family, self._recluster_policy
         # Score: the batch had no part in these parameters.
         batch, assigned = family.assigning_e_step(params, X, w)
-        loss, weight, unit = family.loss(batch), batch.count, batch.count / n
-        drift, drifted = state.drift, False
-        if self.drift is not None:
-            drift, drifted = self.drift.watch(drift, loss, weight, family.improvement)
+        loss, weight, unit = family.loss(batch), batch.count, batch.count / len(X)
+        drift, drifted = self._watch(state.drift, loss, weight)
         # Forget: one factor for all statistics.
-        forgetting = state.forgetting
-        if drifted and self.drift is not None:
-            lam *= self.drift.kept
-            forgetting = forgetting.fall(state.clock.points, self.drift.kept, drifted=True)
+        forgetting, kept = state.forgetting, self.drift.kept if self.drift and drifted else 1.0
+        if kept < 1.0:
+            lam *= kept
+            forgetting = forgetting.fall(state.clock.points, kept, drifted=True)
         forgetting = forgetting.forget(lam, running.mass)
         # Merge.
         stats = merge(batch, decay(running, lam))
@@ -442,42 +443,52 @@ class StreamLearner(Generic[P]):
         # Revive components that forgetting has all but emptied; then the m-step.
         components = state.components.with_first_peak(running, stats, unit)
         dying = components.dying(stats, unit, self.reassignment_ratio)
-        holds, revived = state.clock.held < self.forgetting.hold, tuple[int, ...]()
+        holds, revived = state.clock.held < self.forgetting.hold, _NONE
         if not holds:
             if family.fewest is None and dying.any():
                 stats, revived = self._revive(state, stats, dying, X, w)
             worth = min(forgetting.weight, unit * family.points_for_shape(X.shape[1]))
             params = self._m_step(params, stats, spread, worth, revived)
-        held = weight if holds else 0.0
-        state = replace(
-            state,
+        clock = state.clock.advance(len(X), time_ms, steps=1, held=weight if holds else 0.0)
+        # Average.
+        averaging = state.averaging
+        if self.forgetting.average and clock.held >= self.forgetting.hold:
+            restart = bool(revived) or drifted
+            averaging = averaged(family, averaging, params, stats, weight, restart)
+        # Remember points in the coreset; after a drift even a hundredth of the past would draw it.
+        coreset = state.coreset if kept == 1.0 else CoresetState()
+        coreset = policy.remember(coreset, X, w, assigned, stats, clock.steps, lam)
+        recluster = state.recluster.observe(family, len(X), loss, weight, lam)
+        if kept < 1.0 or coreset.is_empty:
+            recluster = recluster.without_pending()
+        state = LearnerState(
             params=params,
             stats=stats,
-            clock=state.clock.advance(n, time_ms, steps=1, held=held),
+            averaging=averaging,
+            clock=clock,
             counts=state.counts.add(drifted, len(revived)),
-            recluster=state.recluster.observe(family, n, loss, weight, lam),
+            warm_up=state.warm_up,
+            coreset=coreset,
+            recluster=recluster,
             components=components.with_peak(stats, revived),
             forgetting=forgetting,
             drift=drift,
+            scaling=state.scaling,
             spread=spread,
         )
-        # Average.
-        if self.forgetting.average and state.clock.held >= self.forgetting.hold:
-            restart = bool(revived) or drifted
-            average = averaged(family, state.averaging, params, stats, weight, restart)
-            state = replace(state, averaging=average)
-        # Remember points in the coreset; after a drift even a hundredth of the past would draw it.
-        if drifted and self.drift is not None and self.drift.kept < 1.0:
-            state = state.without_coreset()
-        state = policy.remember(state, X, w, assigned, lam)
         if family.fewest is not None:
             state = self._without_starved(state, batch, dying, unit, lam)
         # Recluster, if it is time.
         state, reclustered = policy.improved(state, X, w, drifted)
         _check(loss, state)
-        size = weight / (lam * step.running + weight)
-        info = Info("learning", n, loss, size, revived, drifted, resolved=reclustered)
+        gamma = weight / (lam * running.mass + weight)
+        info = Info("learning", len(X), loss, gamma, revived, drifted, resolved=reclustered)
         return _with_changes_of_ids(before, state, info)
+
+    def _watch(self, state: DriftState, loss: float, weight: float) -> tuple[DriftState, bool]:
+        if self.drift is None:
+            return state, False
+        return self.drift.watch(state, loss, weight, self.family.improvement)
 
     def _m_step(
         self,
@@ -532,7 +543,7 @@ class StreamLearner(Generic[P]):
             averaging=state.averaging.reorder(kept),
             components=components.without(removed, stats.weight),
             coreset=state.coreset.select(belongs),
-            recluster=replace(state.recluster, pending=None),
+            recluster=state.recluster.without_pending(),
         )
 
     def _revive(
@@ -547,6 +558,9 @@ class StreamLearner(Generic[P]):
         rng = np.random.default_rng((self.seed, state.clock.steps))
         points = np.asarray(X, np.float64)
         return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
+
+
+_NONE: tuple[int, ...] = ()
 
 
 def _check(loss: float, state: LearnerState[Any]) -> None:

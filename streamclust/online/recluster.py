@@ -18,7 +18,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.choose_k import is_better
 from streamclust.fitting.moves import Sample
 from streamclust.fitting.restarts import fit
-from streamclust.models.coreset import Coreset, default_size
+from streamclust.models.coreset import Coreset, CoresetState, default_size
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
@@ -81,15 +81,21 @@ class ReclusterPolicy(Generic[P]):
     seed: int
 
     def remember(
-        self, state: LearnerState[P], X: Points, w: Array, assigned: Assigned, lam: float = 1.0
-    ) -> LearnerState[P]:
-        """Take points into the coreset; all of it is condensed when enough are new."""
+        self,
+        coreset: CoresetState,
+        X: Points,
+        w: Array,
+        assigned: Assigned,
+        stats: Stats,
+        step: int,
+        lam: float = 1.0,
+    ) -> CoresetState:
+        """Return the coreset with a sample of a batch; empty if no coreset is wanted."""
         size = self._size(X.shape[1])
-        if size == 0 or state.stats is None:
-            return state.without_coreset()
-        rng = np.random.default_rng((self.seed, state.clock.steps, _DRAWN))
-        coreset = state.coreset.remember(X, w, assigned, state.stats, size, lam, rng)
-        return replace(state, coreset=coreset)
+        if size == 0:
+            return coreset if coreset.is_empty else CoresetState()
+        rng = np.random.default_rng((self.seed, step, _DRAWN))
+        return coreset.remember(X, w, assigned, stats, size, lam, rng)
 
     def _size(self, n_features: int) -> int:
         return (
@@ -255,7 +261,7 @@ class ReclusterPolicy(Generic[P]):
             stats=replace(stats, objective=objective, count=count),
             averaging=Averaging(average, int(averages)),
             warm_up=WarmUp(),
-            recluster=replace(state.recluster, pending=None),
+            recluster=state.recluster.without_pending(),
             components=replace(components, peak=stats.weight, peak_total=stats.mass),
             drift=DriftState(),
         )

@@ -7,7 +7,7 @@ parameters where it is better by more than the optimism of its own, smaller samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -110,6 +110,10 @@ class ReclusterState(Generic[P]):
     solved_loss: float | None = None
     excess_loss: float = 0.0
     pending: Pending[P] | None = None
+
+    def without_pending(self) -> ReclusterState[P]:
+        """Return the state without the fit that has started: it is discarded."""
+        return self if self.pending is None else replace(self, pending=None)
 
     def observe(
         self, family: Family[P], n_points: int, loss: float, weight: float, lam: float

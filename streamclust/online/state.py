@@ -173,13 +173,6 @@ class LearnerState(Generic[P]):
             return self.components.ids
         return np.arange(len(self.stats.weight))
 
-    def without_coreset(self) -> LearnerState[P]:
-        """Return the state with an empty coreset; a pending fit of it is discarded."""
-        if self.coreset.is_empty and self.recluster.pending is None:
-            return self
-        recluster = replace(self.recluster, pending=None)
-        return replace(self, coreset=CoresetState(), recluster=recluster)
-
     def fallen_from(self, before: LearnerState[P]) -> LearnerState[P]:
         """Return the state with a note that its mass is less than the mass of `before`, if so."""
         if self.stats is None or before.stats is None or not before.stats.mass:
