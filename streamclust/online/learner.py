@@ -24,7 +24,7 @@ from streamclust.arrays import (
     distinct_points,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.hyperparameters import (
     as_integer,
     as_number,

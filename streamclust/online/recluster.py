@@ -16,8 +16,8 @@ import numpy as np
 
 from streamclust.errors import DataError
 from streamclust.fitting.choose_k import is_better
+from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import Sample
-from streamclust.fitting.restarts import fit
 from streamclust.models.coreset import Coreset, CoresetState, default_size
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder

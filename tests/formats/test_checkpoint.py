@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,16 @@ from streamclust.formats.checkpoint import (
     encode_checkpoint,
 )
 from streamclust.formats.container import pack, unpack
-from streamclust.formats.layout import Layout
 from streamclust.formats.lost import Lost
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.online.state import Counts
-from tests.strategies import FAMILIES, family_of
+from tests.support.states import LAYOUT, POSITION, batch, same, step
+from tests.support.strategies import FAMILIES, family_of
 
 WHERE = "key {ns:m}:state"
 WARM_UP = 60
-LAYOUT = Layout("fields", None, "w", ("x", "ÿ"), 2, strict=True)
-POSITION = {"points": "1526919030474-55", "naïve name": "0-0"}
 
 POLICIES: dict[str, Forgetting] = {
     "none": Forgetting(),
@@ -39,30 +37,6 @@ POLICIES: dict[str, Forgetting] = {
     "power": PowerSchedule(0.6, 2.0, hold=45.0),
     "averaged": PowerSchedule(0.7, 2.0, hold=45.0, average=True),
 }
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two states are equal to the last bit, with the same types throughout."""
-    if is_dataclass(a) and type(a) is type(b):
-        return all(same(getattr(a, each.name), getattr(b, each.name)) for each in fields(a))
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
-    return type(a) is type(b) and bool(a == b)
-
-
-def batch(number: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Skewed blobs that drift and move away now and then, so that components die."""
-    rng = np.random.default_rng((seed, number))
-    places = np.array([[0.0, 0.0], [8.0, 1.0], [-5.0, 9.0]]) + 40.0 * (number // 6)
-    X = places[rng.integers(0, 3, 30)] + rng.normal(size=(30, 2)) @ [[1.0, 0.4], [0.0, 0.5]]
-    return np.asarray(X)
-
-
-def step(
-    learner: StreamLearner[Any], state: LearnerState[Any], number: int, seed: int = 0
-) -> LearnerState[Any]:
-    weight = np.random.default_rng(number).choice([0.0, 0.5, 1.0, 3.0], 30)
-    return learner.update(state, batch(number, seed), weight, time_ms=1000.0 * number)[0]
 
 
 def through_bytes(state: LearnerState[Any], family: Family[Any]) -> LearnerState[Any]:

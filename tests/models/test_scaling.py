@@ -18,7 +18,7 @@ from streamclust.models import KMeansParams
 from streamclust.models.quantize import quantize
 from streamclust.models.scaling import learn_scaling
 from streamclust.online.drift import Drift
-from tests.strategies import COVARIANCE_TYPES, mixture_of
+from tests.support.strategies import COVARIANCE_TYPES, mixture_of
 
 UNITS = np.array([1e-3, 1.0, 1e4])
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from streamclust import GaussianMixture, KMeans, KMeansParams, MixtureParams, PowerSchedule
 from streamclust.arrays import Array
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.models.family import Family
 from streamclust.models.stats import Stats, decay, merge

@@ -16,7 +16,7 @@ from streamclust.fitting.search import search_of
 from streamclust.models.matching import continued
 from streamclust.online.components import Components
 from streamclust.online.state import LearnerState
-from tests.strategies import blobs, family_of, laws
+from tests.support.strategies import blobs, family_of, laws
 
 families = pytest.mark.parametrize("name", ["kmeans", "full"])
 PLACES = 12.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [4.0, 3.0], [9.0, 0.0]])

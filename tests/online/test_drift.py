@@ -13,7 +13,7 @@ from streamclust.errors import DataError
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.online.drift import Drift, DriftState
 from streamclust.online.state import Counts
-from tests.formats.test_checkpoint import same
+from tests.support.states import same
 
 DETECTORS = ["page_hinkley", "adwin"]
 MEANS = np.array([[0.0, 0.0], [8.0, 1.0], [-5.0, 9.0]])

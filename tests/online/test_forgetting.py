@@ -18,7 +18,14 @@ from streamclust.models import GaussianMixture, MixtureParams
 from streamclust.models.stats import decay, merge
 from streamclust.online.forgetting import Step
 from streamclust.online.learner import LearnerState
-from tests.strategies import FAMILIES, assert_same_stats, family_of, floats, laws, random_params
+from tests.support.strategies import (
+    FAMILIES,
+    assert_same_stats,
+    family_of,
+    floats,
+    laws,
+    random_params,
+)
 
 CENTRES = np.array([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0]])
 families = pytest.mark.parametrize("name", FAMILIES)

@@ -13,11 +13,11 @@ from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, PowerSchedule, StreamLearner
 from streamclust.errors import DataError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.models.stats import merge
 from streamclust.online.drift import Drift
 from streamclust.online.state import LearnerState
-from tests.strategies import (
+from tests.support.strategies import (
     FAMILIES,
     assert_same_stats,
     blobs,

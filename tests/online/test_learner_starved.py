@@ -21,11 +21,11 @@ from streamclust import (
 )
 from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError, UnlearnableError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models import MixtureParams
 from streamclust.online.state import LearnerState
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
     blobs,

@@ -12,13 +12,13 @@ from numpy.testing import assert_allclose
 from streamclust import Forgetting, HalfLife, KMeans, PowerSchedule, StreamLearner
 from streamclust.arrays import Array
 from streamclust.fitting.em import InMemory, run_em
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
 from streamclust.models.stats import reorder
 from streamclust.online.resolving import Problem, judge, solve
 from streamclust.online.state import LearnerState
-from tests.strategies import FAMILIES, blobs, family_of, learn, running
+from tests.support.strategies import FAMILIES, blobs, family_of, learn, running
 
 CENTRES = 12.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [4.0, 3.0]])
 families = pytest.mark.parametrize("name", FAMILIES)

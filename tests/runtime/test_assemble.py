@@ -25,7 +25,7 @@ from streamclust.runtime.assemble import (
     make_learner,
     points_format,
 )
-from tests.strategies import random_params
+from tests.support.strategies import random_params
 
 Settings = KMeansSettings | GaussianMixtureSettings
 ADAPTER: TypeAdapter[Settings] = TypeAdapter(ModelSettings)

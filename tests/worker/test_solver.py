@@ -12,7 +12,9 @@ import pytest
 
 from streamclust import GaussianMixture, KMeans, StreamLearner
 from streamclust.worker.solver import Solver
-from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.workspace import Workspace
 
 BATCH = 64
 
@@ -25,10 +27,10 @@ def test_a_worker_that_solves_beside_the_stream_learns_what_the_library_does(
     settings = (kmeans if kind == "kmeans" else mixture)(
         f"{namespace}:points", coreset={"points": 200}, batch={"size": BATCH}
     )
-    site = Site(tmp_path, valkey_url, namespace).write({"m": settings})
-    with site.client as client:
+    workspace = Workspace(tmp_path, valkey_url, namespace).write({"m": settings})
+    with workspace.client as client:
         add_blocks(client, f"{namespace}:points", X, block=BATCH)
-    site.drain()
+    workspace.drain()
     family: Any = KMeans(3) if kind == "kmeans" else GaussianMixture(3)
     learner = StreamLearner(family, warm_up=60, coreset=200)
     state, pending = learner.init(), []
@@ -36,7 +38,9 @@ def test_a_worker_that_solves_beside_the_stream_learns_what_the_library_does(
         state, _ = learner.update(state, batch)
         pending.append(state.recluster.pending)
     assert sum(each is not None for each in pending) > 1
-    found, wanted = (family.to_arrays(each) for each in (site.newest("m").params, state.params))
+    found, wanted = (
+        family.to_arrays(each) for each in (workspace.newest("m").params, state.params)
+    )
     assert {k: v.tobytes() for k, v in found.items()} == {k: v.tobytes() for k, v in wanted.items()}
 
 
