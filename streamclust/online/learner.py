@@ -10,7 +10,6 @@ parameters that it had no part in, before it is learned.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
@@ -33,26 +32,22 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
-from streamclust.models.coreset import CoresetState
-from streamclust.models.family import usable
 from streamclust.models.scaling import ScalingKind, learn_scaling
-from streamclust.models.spread import Spread
-from streamclust.models.stats import Stats, decay, merge, reorder
-from streamclust.online.averaging import averaged
-from streamclust.online.components import Components, first, to_remove
+from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
+from streamclust.online.step import StreamingStep, first_spread
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
-    from streamclust.online.drift import DriftState
+    from streamclust.models.stats import Stats
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
@@ -323,7 +318,7 @@ class StreamLearner(Generic[P]):
             stats=stats,
             warm_up=WarmUp(),
             scaling=scaling,
-            spread=self._first_spread(best.params),
+            spread=first_spread(self.family, best.params),
             recluster=ReclusterState(interval=interval, solved_loss=best.loss),
             components=self._first_components(best.params),
         )
@@ -376,6 +371,17 @@ class StreamLearner(Generic[P]):
             seed=self.seed,
         )
 
+    @cached_property
+    def _step(self) -> StreamingStep[P]:
+        return StreamingStep(
+            self.family,
+            self.forgetting,
+            self.drift,
+            self._recluster_policy,
+            self.reassignment_ratio,
+            self.seed,
+        )
+
     def in_units(self, state: LearnerState[P]) -> P | None:
         """Return `published` in the data's units."""
         params = self.published(state)
@@ -394,10 +400,6 @@ class StreamLearner(Generic[P]):
         loss = self.family.loss(state.stats)
         return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
 
-    def _first_spread(self, params: P) -> Spread | None:
-        variance = self.family.spread(params)
-        return None if variance is None else Spread(variance)
-
     def _effort(self, sample: Array) -> tuple[int, int]:
         """Return how many runs on the sample, and passes in each, a large K leaves time for."""
         passes = _EFFORT // max(1, sample.size * self.family.n_components)
@@ -409,168 +411,6 @@ class StreamLearner(Generic[P]):
             return int(state.stats.reference.shape[1])
         return state.warm_up.X.shape[1] if len(state.warm_up) else None
 
-    def _step(
-        self,
-        state: LearnerState[P],
-        params: P,
-        running: Stats,
-        X: Points,
-        w: Array,
-        time_ms: float | None,
-        lam: float,
-    ) -> tuple[LearnerState[P], Info]:
-        """Score, forget, merge, revive, m-step, average, remember, recluster: one streaming step.
-
-        `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
-        of the forgetting policy.
-        """
-        before, family, policy = state, self.family, self._recluster_policy
-        # Score: the batch had no part in these parameters.
-        batch, assigned = family.assigning_e_step(params, X, w)
-        loss, weight, unit = family.loss(batch), batch.count, batch.count / len(X)
-        drift, drifted = self._watch(state.drift, loss, weight)
-        # Forget: one factor for all statistics.
-        forgetting, kept = state.forgetting, self.drift.kept if self.drift and drifted else 1.0
-        if kept < 1.0:
-            lam *= kept
-            forgetting = forgetting.fall(state.clock.points, kept, drifted=True)
-        forgetting = forgetting.forget(lam, running.mass)
-        # Merge.
-        stats = merge(batch, decay(running, lam))
-        spread = state.spread or self._first_spread(params)
-        if spread is not None:
-            spread = spread.observe(X, w)
-        # Revive components that forgetting has all but emptied; then the m-step.
-        components = state.components.with_first_peak(running, stats, unit)
-        dying = components.dying(stats, unit, self.reassignment_ratio)
-        holds, revived = state.clock.held < self.forgetting.hold, _NONE
-        if not holds:
-            if family.fewest is None and dying.any():
-                stats, revived = self._revive(state, stats, dying, X, w)
-            worth = min(forgetting.weight, unit * family.points_for_shape(X.shape[1]))
-            params = self._m_step(params, stats, spread, worth, revived)
-        clock = state.clock.advance(len(X), time_ms, steps=1, held=weight if holds else 0.0)
-        # Average.
-        averaging = state.averaging
-        if self.forgetting.average and clock.held >= self.forgetting.hold:
-            restart = bool(revived) or drifted
-            averaging = averaged(family, averaging, params, stats, weight, restart)
-        # Remember points in the coreset; after a drift even a hundredth of the past would draw it.
-        coreset = state.coreset if kept == 1.0 else CoresetState()
-        coreset = policy.remember(coreset, X, w, assigned, stats, clock.steps, lam)
-        recluster = state.recluster.observe(family, len(X), loss, weight, lam)
-        if kept < 1.0 or coreset.is_empty:
-            recluster = recluster.without_pending()
-        state = LearnerState(
-            params=params,
-            stats=stats,
-            averaging=averaging,
-            clock=clock,
-            counts=state.counts.add(drifted, len(revived)),
-            warm_up=state.warm_up,
-            coreset=coreset,
-            recluster=recluster,
-            components=components.with_peak(stats, revived),
-            forgetting=forgetting,
-            drift=drift,
-            scaling=state.scaling,
-            spread=spread,
-        )
-        if family.fewest is not None:
-            state = self._without_starved(state, batch, dying, unit, lam)
-        # Recluster, if it is time.
-        state, reclustered = policy.improved(state, X, w, drifted)
-        _check(loss, state)
-        gamma = weight / (lam * running.mass + weight)
-        info = Info("learning", len(X), loss, gamma, revived, drifted, resolved=reclustered)
-        return _with_changes_of_ids(before, state, info)
-
-    def _watch(self, state: DriftState, loss: float, weight: float) -> tuple[DriftState, bool]:
-        if self.drift is None:
-            return state, False
-        return self.drift.watch(state, loss, weight, self.family.improvement)
-
-    def _m_step(
-        self,
-        params: P,
-        stats: Stats,
-        spread: Spread | None,
-        worth: float,
-        revived: tuple[int, ...],
-    ) -> P:
-        """Return the parameters that follow from statistics, and from the last ones as a prior.
-
-        `worth` is the weight in points up to which the prior fills a component; those revived have
-        no past.
-        """
-        if spread is not None:
-            params = self.family.with_spread(params, spread.variance)
-        if not worth > 0.0:
-            return self.family.m_step(stats, params)
-        prior = np.full(len(stats.weight), worth)
-        prior[list(revived)] = 0.0
-        return self.family.map_step(stats, params, prior)
-
-    def _without_starved(
-        self,
-        state: LearnerState[P],
-        batch: Stats,
-        dying: NDArray[np.bool_],
-        unit: float,
-        lam: float,
-    ) -> LearnerState[P]:
-        """Remove components, where K adapts: those that are dying, or get no more points.
-
-        The coreset's points of these components are removed too.
-        """
-        family, params, stats = self.family, state.params, state.stats
-        if params is None or stats is None:
-            return state
-        components = state.components.with_recent(batch.weight, lam)
-        dying = dying | components.starved(stats.weight, unit, self.reassignment_ratio)
-        removed = to_remove(dying, stats.weight, family.fewest or 1)
-        if not len(removed):
-            return replace(state, components=components)
-        kept = np.setdiff1d(np.arange(len(dying)), removed)
-
-        def belongs(points: Array) -> NDArray[np.bool_]:
-            return ~np.isin(family.predict(params, points), removed)
-
-        return replace(
-            state,
-            params=family.reorder(params, kept),
-            stats=reorder(stats, kept),
-            averaging=state.averaging.reorder(kept),
-            components=components.without(removed, stats.weight),
-            coreset=state.coreset.select(belongs),
-            recluster=state.recluster.without_pending(),
-        )
-
-    def _revive(
-        self,
-        state: LearnerState[P],
-        stats: Stats,
-        dying: NDArray[np.bool_],
-        X: Points,
-        w: Array,
-    ) -> tuple[Stats, tuple[int, ...]]:
-        """Give new work to dying components."""
-        rng = np.random.default_rng((self.seed, state.clock.steps))
-        points = np.asarray(X, np.float64)
-        return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
-
-
-_NONE: tuple[int, ...] = ()
-
-
-def _check(loss: float, state: LearnerState[Any]) -> None:
-    """Refuse a step after which points can't be scored."""
-    if not (math.isfinite(loss) and usable(state.params)):
-        raise DataError(
-            "a covariance would be singular, or a sum too large for a number; raise reg_covar, or "
-            "scale the points"
-        )
-
 
 _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
 """Errors of a step or a start that the arithmetic of good points can cause."""
@@ -578,21 +418,6 @@ _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
 
 def _unlearnable(n: int, error: Exception) -> UnlearnableError:
     return UnlearnableError(f"a batch of {n} points can't be learned: {error}")
-
-
-def _with_changes_of_ids(
-    before: LearnerState[P], state: LearnerState[P], info: Info
-) -> tuple[LearnerState[P], Info]:
-    """Report which components were born and died in a step, and count the step."""
-    old, new = before.components.ids, state.components.ids
-    if new is old:
-        return state, info
-    born, died = np.setdiff1d(new, old), np.setdiff1d(old, new)
-    if len(born) + len(died):
-        counts = replace(state.counts, resized=state.counts.resized + 1)
-        state = replace(state, counts=counts)
-        info = replace(info, born=tuple(born.tolist()), died=tuple(died.tolist()))
-    return state, info
 
 
 def _elapsed(before: float | None, now: float | None) -> float | None:
