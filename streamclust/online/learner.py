@@ -235,7 +235,10 @@ class StreamLearner(Generic[P]):
         """
         if time_ms is not None and not is_finite(time_ms):
             raise DataError(f"time_ms is {time_ms}; expected a finite number")
-        points = as_points_as_given(X, self._n_features(state))
+        n_features = state.warm_up.X.shape[1] if len(state.warm_up) else None
+        if state.stats is not None:
+            n_features = int(state.stats.reference.shape[1])
+        points = as_points_as_given(X, n_features)
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
 
@@ -285,7 +288,7 @@ class StreamLearner(Generic[P]):
             number=state.clock.steps + 1,
             weight=float(w.sum()),
             running=state.stats.mass,
-            elapsed_ms=_elapsed(state.clock.time_ms, time_ms),
+            elapsed_ms=state.clock.elapsed(time_ms),
         )
         lam = self.forgetting.factor(step)  # a missing time is the caller's fault, not the batch's
         try:
@@ -406,11 +409,6 @@ class StreamLearner(Generic[P]):
         restarts = min(self.n_init, passes // _A_RUN)
         return max(1, restarts), max(1, min(_MAX_PASSES, passes))
 
-    def _n_features(self, state: LearnerState[P]) -> int | None:
-        if state.stats is not None:
-            return int(state.stats.reference.shape[1])
-        return state.warm_up.X.shape[1] if len(state.warm_up) else None
-
 
 _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
 """Errors of a step or a start that the arithmetic of good points can cause."""
@@ -418,9 +416,3 @@ _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
 
 def _unlearnable(n: int, error: Exception) -> UnlearnableError:
     return UnlearnableError(f"a batch of {n} points can't be learned: {error}")
-
-
-def _elapsed(before: float | None, now: float | None) -> float | None:
-    if now is None:
-        return None
-    return 0.0 if before is None else now - before

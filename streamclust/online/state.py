@@ -48,6 +48,12 @@ class Clock:
     held: float = 0.0
     time_ms: float | None = None
 
+    def elapsed(self, time_ms: float | None) -> float | None:
+        """Return the event time since the newest batch; None for a batch without a time."""
+        if time_ms is None or self.time_ms is None:
+            return None if time_ms is None else 0.0
+        return time_ms - self.time_ms
+
     def advance(
         self, n_points: int, time_ms: float | None, *, steps: int = 0, held: float = 0.0
     ) -> Clock:

@@ -109,33 +109,27 @@ class StreamingStep(Generic[P]):
         `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
         of the forgetting policy.
         """
-        batch = self._score(state, params, X, w, time_ms)
-        lam *= batch.kept
+        # Score: the batch had no part in these parameters.
+        family = self.family
+        stats, assigned = family.assigning_e_step(params, X, w)
+        loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
+        drift, drifted, kept = state.drift, False, 1.0
+        if self.drift is not None:
+            drift, drifted = self.drift.watch(drift, loss, weight, family.improvement)
+            kept = self.drift.kept if drifted else 1.0
+        batch = _Batch(X, w, time_ms, stats, assigned, loss, unit, drift, drifted, kept)
+        lam *= kept
         after, revived = self._learn(state, params, running, batch, lam)
         # Recluster, if it is time.
-        after, reclustered = self.policy.improved(after, X, w, batch.drifted)
-        if not (math.isfinite(batch.loss) and usable(after.params)):
+        after, reclustered = self.policy.improved(after, X, w, drifted)
+        if not (math.isfinite(loss) and usable(after.params)):
             raise DataError(
                 "a covariance would be singular, or a sum too large for a number; raise reg_covar, "
                 "or scale the points"
             )
-        loss, weight, drifted = batch.loss, batch.stats.count, batch.drifted
         gamma = weight / (lam * running.mass + weight)
         info = Info("learning", len(X), loss, gamma, revived, drifted, resolved=reclustered)
         return _with_changes_of_ids(state, after, info)
-
-    def _score(
-        self, state: LearnerState[P], params: P, X: Points, w: Array, time_ms: float | None
-    ) -> _Batch:
-        """Score a batch under parameters that it had no part in, and look for drift."""
-        family = self.family
-        stats, assigned = family.assigning_e_step(params, X, w)
-        loss, drift, drifted, kept = family.loss(stats), state.drift, False, 1.0
-        if self.drift is not None:
-            drift, drifted = self.drift.watch(drift, loss, stats.count, family.improvement)
-            kept = self.drift.kept if drifted else 1.0
-        unit = stats.count / len(X)
-        return _Batch(X, w, time_ms, stats, assigned, loss, unit, drift, drifted, kept)
 
     def _learn(
         self, state: LearnerState[P], params: P, running: Stats, batch: _Batch, lam: float
