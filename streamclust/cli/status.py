@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._components import component_lines
-from streamclust.cli._options import server_options
+from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._refresh import refresh
 from streamclust.cli._render import SCORES, WIDEST_NAME, ago, bars, count, number, plural
 from streamclust.cli._server import opened_server, read_overviews
 from streamclust.cli._tables import Styled, Table, lay_out
@@ -31,10 +32,21 @@ _MOST_COMPONENTS = 20
 @click.command()
 @click.argument("models", nargs=-1)
 @server_options
+@click.option("--watch", is_flag=True, help="Read and show the table again until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=NumberRange(min=0.1, max=86_400),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two tables, with --watch.",
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON with the weight of each component."
 )
-def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
+def status(
+    settings: Settings, models: tuple[str, ...], watch: bool, interval: float, as_json: bool
+) -> None:
     """Show MODELS (default: all of the namespace) and the workers that learn them.
 
     \b
@@ -47,20 +59,51 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     DEAD    points in the dead-letter stream
     SCORE   inertia or log-likelihood per point, out of sample
 
-    With one model named, the command also shows its components.
+    With one model named, the command also shows its components. With --watch, the table is
+    refreshed in place; in a pipe or file each table follows the previous one.
 
     \b
     Examples:
       streamclust status
       streamclust status machines
+      streamclust status --watch
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
     with opened_server(settings) as server:
-        rows = read_overviews(server.client(), settings, models)
-    if as_json:
-        click.echo(exact_json([row.as_dict() for row in rows]))
-    else:
-        show(_lines(rows, stdout_terminal(), detailed=len(models) == 1))
+        client = server.client()
+
+        def read() -> list[str]:
+            rows = read_overviews(client, settings, models)
+            if as_json:
+                return [exact_json([row.as_dict() for row in rows])]
+            return _lines(rows, stdout_terminal(), detailed=len(models) == 1)
+
+        if watch:
+            refresh(_patient(read, server.label), interval)
+        show(read())
+
+
+def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str]]:
+    """Return a `read` that shows the newest lines and the error while the server is away."""
+    import redis
+
+    from streamclust.store.server.connect import translated
+    from streamclust.store.server.faults import passes
+
+    newest: list[str] = []
+
+    def read_or_wait() -> list[str]:
+        try:
+            newest[:] = read()
+        except redis.RedisError as error:
+            if not passes(error):
+                raise
+            terminal = stdout_terminal()
+            lines = terminal.wrap(f"error: {translated(error, label)}; trying again")
+            return [*newest, *(terminal.paint(line, BAD) for line in lines)]
+        return newest
+
+    return read_or_wait
 
 
 def _lines(rows: Sequence[Overview], terminal: Terminal, *, detailed: bool) -> list[str]:
