@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
 from streamclust.formats.model import decode_model
-from tests.worker.harness import Site
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
-def there(learned: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def there(learned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(learned.folder)
 
 
@@ -42,7 +42,7 @@ def test_list_has_a_row_a_version() -> None:
     assert [line["version"] for line in lines] == [1, 2, 3, 4, 5]
 
 
-def test_show_one_version(learned: Site) -> None:
+def test_show_one_version(learned: Workspace) -> None:
     version = json.loads(told("show", "km", "2", "--json"))
     model = learned.versions("km")[1]
     assert (version["version"], version["centroids"]) == (2, model.means.tolist())
@@ -51,7 +51,7 @@ def test_show_one_version(learned: Site) -> None:
     assert "SHARE" in text
 
 
-def test_diff_is_the_drift_of_each_component(learned: Site) -> None:
+def test_diff_is_the_drift_of_each_component(learned: Workspace) -> None:
     versions = learned.versions("km")
     found = json.loads(told("diff", "km", "2", "4", "--json"))
     wanted = np.linalg.norm(versions[3].means - versions[1].means, axis=1)
@@ -79,7 +79,7 @@ def test_diff_is_the_drift_of_each_component(learned: Site) -> None:
     assert legend == "columns of features: version 5 minus version 1"
 
 
-def test_export(learned: Site, tmp_path: Path) -> None:
+def test_export(learned: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     assert told("export", "km", str(out), "3") == f"wrote version 3 of km to {out}\n"
     found = decode_model(out.read_bytes(), "file")

@@ -18,8 +18,9 @@ from click.testing import CliRunner
 from streamclust.cli._refresh import refresh
 from streamclust.cli.main import cli
 from streamclust.cli.status import _patient
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, STREAMCLUST, Site, environment, kmeans
+from tests.support.model_settings import kmeans
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workspace import STREAMCLUST, Workspace, environment
 
 
 def test_in_a_pipe_each_table_follows_the_previous_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,8 +41,8 @@ def test_in_a_pipe_each_table_follows_the_previous_one(capsys: pytest.CaptureFix
 def test_on_a_terminal_the_table_is_replaced_until_ctrl_c(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
-    site = Site(tmp_path, valkey_url, namespace)
-    site.write({"m": kmeans(site.stream())})
+    workspace = Workspace(tmp_path, valkey_url, namespace)
+    workspace.write({"m": kmeans(workspace.stream())})
     ours, theirs = pty.openpty()
     os.set_blocking(ours, False)
     seen = b""
@@ -54,7 +55,7 @@ def test_on_a_terminal_the_table_is_replaced_until_ctrl_c(
 
     with subprocess.Popen(
         [STREAMCLUST, "status", "--watch", "--interval", "0.1"],
-        cwd=site.folder,
+        cwd=workspace.folder,
         env=environment(TERM="xterm"),
         stdin=theirs,
         stdout=theirs,
@@ -94,7 +95,7 @@ def test_while_the_server_is_away_the_newest_table_stays() -> None:
         patient()
 
 
-def test_json_has_a_line_per_refresh(learned: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_has_a_line_per_refresh(learned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:

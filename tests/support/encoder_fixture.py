@@ -23,7 +23,7 @@ from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Server
 from streamclust.store.stream.group import GroupMember
 from streamclust.store.stream.read_size import ReadSize
-from tests.store.model.committing import take
+from tests.support.commits import take
 
 CENTROIDS = np.array([[-10.0, -10.0], [0.0, 0.0], [10.0, 10.0]])
 
@@ -38,7 +38,7 @@ def model_of(
 
 
 @dataclass
-class Desk:
+class EncoderFixture:
     """The streams of one test, and who encodes them."""
 
     server: Server

@@ -1,4 +1,4 @@
-"""What the stories of all topologies share: a site, a feed that goes on, and its sum."""
+"""What the stories of all topologies share: a workspace, a feed that goes on, and its sum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from streamclust.errors import ServerUnreachableError
 from streamclust.runtime.job import Job
 from streamclust.store.server.connect import Address, open_server
 from streamclust.worker.session import run_model
-from tests.worker.harness import LIMIT, Points, Site, add_blocks, blobs, kmeans
+from tests.support.model_settings import kmeans
+from tests.support.points import Points, add_blocks, blobs
+from tests.support.waiting import LIMIT
+from tests.support.workspace import Workspace
 
 BLOCK = 30
 EAGER: dict[str, Any] = {
@@ -30,7 +33,7 @@ EAGER: dict[str, Any] = {
 }
 
 
-class FleetSite(Site):
+class FleetWorkspace(Workspace):
     """A folder whose config.yaml names several servers."""
 
     @property
@@ -83,23 +86,23 @@ def eager(*streams: str) -> dict[str, Any]:
     return kmeans(*streams, **EAGER)
 
 
-def learned_once(site: FleetSite, *streams: str) -> None:
+def learned_once(workspace: FleetWorkspace, *streams: str) -> None:
     """Check that the model is made of each point that is there, once, and of no other.
 
     K-means that forgets nothing has the points' sum in it: sum_k mass_k centroid_k.
     """
-    model, X = site.newest("m"), site.points(*streams)
+    model, X = workspace.newest("m"), workspace.points(*streams)
     assert model.points == len(X)
-    assert model.position == site.last_ids(*streams)
+    assert model.position == workspace.last_ids(*streams)
     assert model.mass.sum() == len(X)
     np.testing.assert_allclose(model.mass @ model.means, X.sum(axis=0), rtol=1e-9, atol=1e-6)
 
 
 @contextmanager
-def feeding(site: FleetSite, *streams: str) -> Iterator[None]:
+def feeding(workspace: FleetWorkspace, *streams: str) -> Iterator[None]:
     """A producer that goes on whatever happens to the servers, a block a stream at a time."""
     stop = threading.Event()
-    thread = threading.Thread(target=_feed, args=(site, streams, stop))
+    thread = threading.Thread(target=_feed, args=(workspace, streams, stop))
     thread.start()
     try:
         yield
@@ -108,10 +111,10 @@ def feeding(site: FleetSite, *streams: str) -> Iterator[None]:
         thread.join()
 
 
-def _feed(site: FleetSite, streams: tuple[str, ...], stop: threading.Event) -> None:
+def _feed(workspace: FleetWorkspace, streams: tuple[str, ...], stop: threading.Event) -> None:
     blocks = (blobs(BLOCK, seed=number) for number in count())
     while not stop.wait(0.01):
-        with suppress(redis.ConnectionError, ServerUnreachableError), site.client as client:
+        with suppress(redis.ConnectionError, ServerUnreachableError), workspace.client as client:
             while not stop.wait(0.03):
                 for stream in streams:
                     add_blocks(client, stream, next(blocks), BLOCK)

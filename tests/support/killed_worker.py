@@ -1,4 +1,4 @@
-"""A worker of the model `m` that is killed at an instant: ``python -m tests.refit.victim ...``."""
+"""A worker of the model `m` that is killed at an instant: python -m tests.support.killed_worker."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 
 from streamclust import failpoints
-from tests.refit.desk import drain
-from tests.worker.harness import LIMIT, Site
+from tests.support.waiting import LIMIT
+from tests.support.workers import drain
+from tests.support.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 
 
-def die_at(site: Site, instant: failpoints.Instant) -> None:
+def die_at(workspace: Workspace, instant: failpoints.Instant) -> None:
     """Run a worker that gets a kill -9 when it first comes by `instant`; return when it is dead."""
-    arguments = [str(site.folder), site.url, site.namespace, instant]
+    arguments = [str(workspace.folder), workspace.url, workspace.namespace, instant]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.refit.victim", *arguments],
+        [sys.executable, "-m", "tests.support.killed_worker", *arguments],
         cwd=ROOT,
         timeout=LIMIT,
         check=False,
@@ -36,7 +37,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     failpoints.watch(watcher)
-    drain(Site(Path(folder), url, namespace))
+    drain(Workspace(Path(folder), url, namespace))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Server
 from streamclust.store.stream.group import GroupMember
 from streamclust.store.stream.read_size import ReadSize
-from tests.store.model.committing import a_model, ids
+from tests.support.commits import a_model, ids
 
 
 def batch_of(entry_ids: Sequence[bytes], code: bytes = b"1") -> CodeBatch:
@@ -25,7 +25,7 @@ def batch_of(entry_ids: Sequence[bytes], code: bytes = b"1") -> CodeBatch:
 
 
 @dataclass
-class Took:
+class RoundTrip:
     """What a round has brought: how the writing went, and IDs of new entries."""
 
     written: Written | None
@@ -41,7 +41,7 @@ class Encoder:
     member: GroupMember
     writer: CodeWriter
 
-    def takes(self, *codes: bytes, version: int = 0, block_ms: int | None = None) -> Took:
+    def takes(self, *codes: bytes, version: int = 0, block_ms: int | None = None) -> RoundTrip:
         """Write the codes of these entries, and read on."""
         told: list[Written] = []
 
@@ -52,7 +52,7 @@ class Encoder:
         found = self.writer.write_and_read(batch_of(codes), settle, version, block_ms)
         ids = None if found.delivery is None else found.delivery.ids
         newest = None if found.model is None else found.model.version
-        return Took(told[0] if told else None, found.gap, ids, newest)
+        return RoundTrip(told[0] if told else None, found.gap, ids, newest)
 
     def writes(self, *codes: bytes) -> int | None:
         """Write the codes of these entries; say how many were new."""
@@ -60,7 +60,7 @@ class Encoder:
 
 
 @dataclass
-class Works:
+class CodeWriterFixture:
     """A feed and its encoders."""
 
     server: Server

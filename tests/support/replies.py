@@ -39,7 +39,7 @@ def to_lists(reply: Any) -> Any:
     return [to_lists(each) for each in reply] if isinstance(reply, list | tuple) else reply
 
 
-class Line:
+class NativeConnection:
     """The part of a connection's parser that `StreamParser` works on."""
 
     def __init__(self, limit: int = 1 << 40) -> None:
@@ -62,7 +62,7 @@ class Line:
         return found
 
 
-class Bare:
+class HiredisConnection:
     """hiredis alone."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Bare:
         return found
 
 
-def outcome(line: Line | Bare, raw: bytes) -> Any:
+def outcome(line: NativeConnection | HiredisConnection, raw: bytes) -> Any:
     """Return the replies, or that the connection has to be given up."""
     line.receive(raw)
     try:
@@ -91,7 +91,7 @@ def packed(entries: Sequence[Entry]) -> Packed:
     """Return entries as they would come from a server."""
     if not entries:
         return Packed(np.empty((0, wire.COLUMNS), np.int64), ())
-    line = Line()
+    line = NativeConnection()
     line.receive(to_resp([[b"s", entries]]))
     [[(_, found)]] = line.replies()
     assert isinstance(found, Packed)

@@ -33,7 +33,7 @@ _FORKS.set_forkserver_preload(
 )
 
 
-class Forked:
+class ForkedCommand:
     """A `streamclust` with these words, which has begun; with the methods of a Popen.
 
     Its output goes to the two files, its input is empty.
