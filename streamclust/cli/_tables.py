@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from streamclust.cli._terminal import HEADER, Terminal, cells, shorten
+from streamclust.cli._terminal import HEADER, Terminal, cells, shorten, show, stdout_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,9 +64,11 @@ class Table:
 
     columns: list[Column] = field(default_factory=list)
 
-    def add_column(self, header: str, *, right: bool = False, bars: bool = False) -> Column:
-        """Add an empty column; see `Column`."""
-        self.columns.append(Column(header, right, bars))
+    def add_column(
+        self, header: str, justify: str = "left", *, bars: bool = False, no_wrap: bool = True
+    ) -> Column:
+        """Add an empty column of texts, or of numbers if it is justified 'right'."""
+        self.columns.append(Column(header, justify == "right", bars))
         return self.columns[-1]
 
     def add_row(self, *row: Cell) -> None:
@@ -124,6 +126,13 @@ def lay_out(table: Table, terminal: Terminal, optional: Iterable[Column] = ()) -
     for row in zip(*(column.cells for column in kept), strict=True):
         rows.append(_line(kept, widths, terminal, row))
     return Layout(rows, hidden, rows[0])
+
+
+def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
+    """Write a table to standard output, and return the number of columns left out."""
+    layout = lay_out(table, stdout_terminal(), optional)
+    show(layout.lines)
+    return len(layout.hidden)
 
 
 def _text(cell: Cell) -> str:

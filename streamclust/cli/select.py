@@ -126,7 +126,7 @@ def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
     table, terminal = Table(), stdout_terminal()
     for name in ("K", "J/N", "LOG-LIK/N", "AIC", "BIC", "SILHOUETTE"):
-        table.add_column(name, right=True)
+        table.add_column(name, justify="right")
     table.add_column("BEST BY")
     for each in scores:
         table.add_row(

@@ -132,7 +132,7 @@ def _table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
     for header in ("MODEL", "KIND", "WORKER"):
         table.add_column(header)
     for header in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
-        table.add_column(header, right=True)
+        table.add_column(header, justify="right")
     table.add_column("WEIGHTS", bars=True)
     for row in rows:
         table.add_row(*_cells(row))

@@ -77,7 +77,7 @@ def test_on_a_terminal_the_table_is_replaced_until_ctrl_c(
 
 
 def test_while_the_server_is_away_the_newest_table_stays() -> None:
-    answers = iter([["A", "1"], redis.ConnectionError("refused"), ["A", "2"], redis.DataError("x")])
+    answers = iter((["A", "1"], redis.ConnectionError("refused"), ["A", "2"], redis.DataError("x")))
 
     def read() -> list[str]:
         answer = next(answers)
