@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from streamclust.cli._terminal import MUTED, show, stdout_terminal
+from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _in_sequence() -> Iterator[Callable[[list[str]], None]]:
 
     def draw(lines: list[str]) -> None:
         nonlocal first
-        show(lines if first else ["", *lines])
+        print_lines(lines if first else ["", *lines])
         first = False
 
     yield draw

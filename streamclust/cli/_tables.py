@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from streamclust.cli._terminal import HEADER, Terminal, cells, shorten, show, stdout_terminal
+from streamclust.cli._terminal import HEADER, Terminal, cells, print_lines, shorten, stdout_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,7 +131,7 @@ def lay_out(table: Table, terminal: Terminal, optional: Iterable[Column] = ()) -
 def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
     """Write a table to standard output, and return the number of columns left out."""
     layout = lay_out(table, stdout_terminal(), optional)
-    show(layout.lines)
+    print_lines(layout.lines)
     return len(layout.hidden)
 
 

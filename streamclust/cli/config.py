@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import server_options
-from streamclust.cli._terminal import BAD, WARNING, show, stdout_terminal
+from streamclust.cli._terminal import BAD, WARNING, print_lines, stdout_terminal
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
 from streamclust.text import exact_json, printable
 
@@ -167,4 +167,4 @@ _STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
 def _show_check(check: Check) -> None:
     terminal = stdout_terminal()
     first, *more = terminal.wrap(printable(f"{check.state:<5}{check.about}: {check.text}"))
-    show([terminal.paint(first[:5], _STYLES[check.state]) + first[5:], *more])
+    print_lines([terminal.paint(first[:5], _STYLES[check.state]) + first[5:], *more])

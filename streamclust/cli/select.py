@@ -14,7 +14,7 @@ from streamclust.cli._render import number
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Table, lay_out
-from streamclust.cli._terminal import MUTED, show, stdout_terminal
+from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
         "higher is better: LOG-LIK/N (log-likelihood per point, in nats), SILHOUETTE",
     ]
     lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
-    show(lines)
+    print_lines(lines)
     if path is not None:
         click.echo(f"chart: {path}")
 

@@ -12,7 +12,7 @@ from streamclust.cli._refresh import refresh
 from streamclust.cli._render import SCORES, WIDEST_NAME, ago, bars, count, number, plural
 from streamclust.cli._server import opened_server, read_overviews
 from streamclust.cli._tables import Styled, Table, lay_out
-from streamclust.cli._terminal import BAD, MUTED, WARNING, show, stdout_terminal
+from streamclust.cli._terminal import BAD, MUTED, WARNING, print_lines, stdout_terminal
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def status(
 
         if watch:
             refresh(_patient(read, server.label), interval)
-        show(read())
+        print_lines(read())
 
 
 def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str]]:
