@@ -12,7 +12,7 @@ import click
 
 from streamclust.cli._components import centroid_changes, component_lines, difference_lines, share
 from streamclust.cli._options import NumberRange, server_options
-from streamclust.cli._render import SCORES, ago, count, iso_time, local_time, number, plural
+from streamclust.cli._render import SCORES, count, number, plural
 from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
@@ -20,6 +20,7 @@ from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.cli._versions import VersionTable, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
+from streamclust.times import ago, iso_time, local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,12 @@ import click
 from streamclust.cli._components import component_lines
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._refresh import refresh
-from streamclust.cli._render import SCORES, WIDEST_NAME, ago, bars, count, number, plural
+from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
 from streamclust.cli._server import opened_server, read_overviews
 from streamclust.cli._tables import Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, WARNING, print_lines, stdout_terminal
 from streamclust.text import exact_json, printable
+from streamclust.times import ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
