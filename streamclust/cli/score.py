@@ -10,6 +10,8 @@ import click
 from streamclust.cli._options import data_options, server_options
 from streamclust.cli._render import number
 from streamclust.cli._server import opened_job
+from streamclust.cli._tables import facts
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -54,14 +56,14 @@ def score(
 
 def _show(found: Score) -> None:
     inertia, likelihood = number(found.inertia, 7), number(found.log_likelihood, 7)
+    per_point = number(found.inertia_per_point), number(found.log_likelihood_per_point)
     rows = (
         ("points", f"{found.points:,}"),
         ("components", f"{found.n_components:,}"),
-        ("J", f"{inertia}  ({number(found.inertia_per_point)} per point)"),
-        ("log-likelihood", f"{likelihood}  ({number(found.log_likelihood_per_point)} per point)"),
-        ("AIC", f"{number(found.aic, 7)}  ({found.parameters:,} parameters)"),
-        ("BIC", number(found.bic, 7)),
-        ("silhouette", number(found.silhouette)),
+        ("J", f"{inertia} ({per_point[0]} per point; lower is better)"),
+        ("log-likelihood", f"{likelihood} nats ({per_point[1]} per point; higher is better)"),
+        ("AIC", f"{number(found.aic, 7)} ({found.parameters:,} parameters; lower is better)"),
+        ("BIC", f"{number(found.bic, 7)} (lower is better)"),
+        ("silhouette", f"{number(found.silhouette)} (from -1 to 1; higher is better)"),
     )
-    for name, value in rows:
-        click.echo(f"{name:<16}{value}")
+    print_lines(facts(rows, stdout_terminal(), 15))

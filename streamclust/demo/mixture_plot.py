@@ -189,7 +189,8 @@ def _inside(every: list[Curve], frame: Frame) -> list[Curve]:
 def _draw(axes: Axes, frame: Frame, points: Array, owners: Any, shown: list[Curve]) -> None:
     inside = ((points >= frame.low) & (points <= frame.high)).all(axis=1)
     colours = [component_colour(number) for number in owners[inside]]
-    axes.scatter(*points[inside].T, s=5, c=colours, alpha=0.35, linewidths=0, rasterized=True)
+    x, y = points[inside].T
+    axes.scatter(x, y, s=5, c=colours, alpha=0.35, linewidths=0)
     for curve in shown:
         axes.plot(*curve.points.T, color=component_colour(curve.number), linewidth=2)
     axes.set(xlim=(frame.low[0], frame.high[0]), ylim=(frame.low[1], frame.high[1]))
