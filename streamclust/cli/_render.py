@@ -74,7 +74,7 @@ def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -
     if (high < 0.01 and decimals > _MOST_DECIMALS) or low >= _LARGEST_PLAIN:
         return _without_zeros([f"{value:{sign}.{digits - 1}e}" for value in values])
     if high < _LARGEST_PLAIN and decimals <= _MOST_DECIMALS:
-        return _without_zeros([f"{value:{sign}.{decimals}f}" for value in values])
+        return _without_zeros([f"{value:{sign}z,.{decimals}f}" for value in values])
     return [f"{value:{sign}.{digits}g}" for value in values]
 
 

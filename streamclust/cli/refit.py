@@ -205,7 +205,7 @@ def _show(report: Report, model: str, dry_run: bool) -> None:
     table = Table()
     table.add_column("FIT")
     table.add_column("SCORE", "right")
-    table.add_column("")
+    table.add_column("", whole=True)
     table.add_row("live model", scores[0], "")
     for run, score in zip(report.runs, scores[1:], strict=True):
         table.add_row(_start(run.start), score, _end(run))

@@ -209,13 +209,13 @@ def as_table(report: Report, width: int = 80) -> Table:
             "  inertia per pixel, lower is better",
             f"{palette.inertia:.2f}",
             f"{palette.batch_inertia:.2f}",
-            f"{palette.inertia_ratio - 1.0:+.1%}",
+            f"{palette.inertia_ratio - 1.0:+z.1%}",
         )
         table.add_row(
             "  PSNR, higher is better",
             f"{palette.psnr_db:.2f} dB",
             f"{palette.batch_psnr_db:.2f} dB",
-            f"{palette.psnr_db - palette.batch_psnr_db:+.2f} dB",
+            f"{palette.psnr_db - palette.batch_psnr_db:+z.2f} dB",
         )
         table.add_row(
             "  passes over the data", "1", f"{palette.batch_passes}", "", end_section=True
@@ -236,7 +236,7 @@ def _add_mixture(table: Table, mixture: MixtureReport) -> None:
         "  log-likelihood, higher is better",
         f"{mixture.log_likelihood:.2f}",
         f"{mixture.batch_log_likelihood:.2f}",
-        f"{mixture.gap:+.2f} nats",
+        f"{mixture.gap:+z.2f} nats",
     )
     least, most = min(mixture.batch_passes), max(mixture.batch_passes)
     passes = f"{least} to {most}" if least < most else f"{most}"

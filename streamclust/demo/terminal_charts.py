@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
 
 _COMPONENT_COLOURS = (
-    "#332288",
+    "#5555bb",
     "#ddaa33",
     "#117733",
     "#cc6677",

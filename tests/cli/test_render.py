@@ -21,7 +21,7 @@ def test_numbers_of_a_column_have_three_significant_digits_each(
     values: list[float], signed: bool
 ) -> None:
     for value, text in zip(values, numbers(values, signed=signed), strict=True):
-        assert float(text) == pytest.approx(value, rel=6e-3, abs=0.0)
+        assert float(text.replace(",", "")) == pytest.approx(value, rel=6e-3, abs=0.0)
         assert text[0] in "+-" if signed and value else True
 
 
