@@ -57,7 +57,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def draw_pictures(feeds: Feeds, ends: dict[str, Model]) -> Figure:
     """Return each picture beside itself in the 64 colours of its own last version."""
-    figure = _figure(11.0, 7.95)
+    figure = _figure(11.0, 8.4)
     grid: Any = figure.subplots(len(feeds.pictures), 2)
     for (left, right), (name, picture) in zip(grid, feeds.pictures.items(), strict=True):
         quantized = quantize(picture, ends[name].means)
