@@ -12,7 +12,7 @@ from streamclust.cli._refresh import refresh
 from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
 from streamclust.cli._server import opened_server, read_overviews
 from streamclust.cli._tables import Styled, Table, lay_out
-from streamclust.cli._terminal import BAD, MUTED, WARNING, print_lines, stdout_terminal
+from streamclust.cli._terminal import BAD, MUTED, WARNING, print_lines, shorten, stdout_terminal
 from streamclust.text import exact_json, printable
 from streamclust.times import ago
 
@@ -150,8 +150,8 @@ def _table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
 
 
 _NEWS: dict[str, Callable[[Overview], bool]] = {
-    "LOST": lambda row: row.lost is None or bool(row.lost.entries or row.lost.unknown),
-    "DEAD": lambda row: row.dead is None or row.dead > 0,
+    "LOST": lambda row: row.lost is not None and bool(row.lost.entries or row.lost.unknown),
+    "DEAD": lambda row: bool(row.dead),
 }
 """Columns that have news for a model: entries that were lost, points that were refused."""
 
@@ -191,7 +191,12 @@ def _kind(model: Model) -> str:
 
 def _remarks(rows: Sequence[Overview], terminal: Terminal) -> Iterator[str]:
     """Yield the lines of each remark: why models don't learn, and what they have lost."""
-    remarks = [(printable(row.name), *problem) for row in rows for problem in _problems(row)]
+    widest = WIDEST_NAME if terminal.width is None else terminal.width // 2
+    remarks = [
+        (shorten(printable(row.name), widest, terminal.ellipsis), *problem)
+        for row in rows
+        for problem in _problems(row)
+    ]
     for name, head, text, style in remarks[:_MOST_REMARKS]:
         first, *more = terminal.wrap(f"{name}: {head}: {text}")
         before, found, after = first.partition(f"{head}: ")

@@ -198,3 +198,19 @@ def test_columns_without_news_give_way_to_the_score() -> None:
 def test_the_score_has_a_name_a_unit_and_a_direction() -> None:
     lines = _lines([an_overview("m")], Terminal(80), detailed=False)
     assert "SCORE of kmeans: inertia per point (mean squared distance; lower is better)" in lines
+
+
+def test_a_reason_that_the_worker_reports_too_is_shown_once() -> None:
+    reason = "key s holds a string, expected a stream"
+    health = Health(phase="failed", reason=f"{reason}; move it")
+    row = an_overview("m", health=health, troubles=(reason, "key d can't be read"))
+    assert row.reason == f"{reason}; move it; key d can't be read"
+
+
+def test_a_long_name_leaves_room_for_the_remark() -> None:
+    [remark] = [
+        line
+        for line in _lines([an_overview("m" * 90, dead=1)], Terminal(80), detailed=False)
+        if "DEAD:" in line
+    ]
+    assert remark == f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused; the dead-letter stream"
