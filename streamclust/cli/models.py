@@ -52,7 +52,8 @@ def models() -> None:
 def list_versions(settings: Settings, model: str, as_json: bool) -> None:
     """List the stored versions of MODEL, oldest first.
 
-    MOVED is the largest distance that a component moved since the previous version.
+    PUBLISHED is the age of the version, and EVENT TIME is the age of the newest point in it. MOVED
+    is the largest distance that a component moved since the previous version.
 
     \b
     Examples:

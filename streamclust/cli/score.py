@@ -31,12 +31,12 @@ def score(
     which: Selection,
     as_json: bool,
 ) -> None:
-    """Print figures of MODEL, in its current state, on points of its stream or of files.
+    """Print the scores of MODEL, in its current state, on points of its stream or of files.
 
     J is the sum of squared distances to the nearest centroid. For log-likelihood, AIC and BIC,
-    K-means counts as a mixture of equal spherical Gaussians. The silhouette is of up to 2,000
-    points. On points that the model has learned, all figures are too good; the score of `status` is
-    out of sample.
+    K-means counts as a mixture of equal spherical Gaussians. The silhouette is computed from up to
+    2,000 points. On points that the model has learned, all scores are better than on new points.
+    `status` shows a score of new points: the worker scores each point before it learns the point.
 
     \b
     Examples:

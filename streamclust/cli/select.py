@@ -66,8 +66,8 @@ def select(
     """Compare numbers of components on the points of MODEL's stream or of files.
 
     The command fits a model of MODEL's kind for each number and marks the best by three rules: the
-    elbow of J, the lowest BIC, and the highest silhouette. It changes nothing, and MODEL needs no
-    published version. The chart needs matplotlib.
+    elbow (where the curve of J over K bends most), the lowest BIC, and the highest silhouette. It
+    changes nothing, and MODEL needs no published version. The chart needs matplotlib.
 
     \b
     Examples:

@@ -58,10 +58,13 @@ def status(
     LAG     entries not learned yet; "?" if the server doesn't know
     LOST    entries removed before they were read; "+?": at least this many
     DEAD    points in the dead-letter stream
-    SCORE   inertia or log-likelihood per point, out of sample
+    SCORE   inertia per point (lower is better), or log-likelihood per point
+            (higher is better); each point is scored before it is learned
 
-    With one model named, the command also shows its components. With --watch, the table is
-    refreshed in place; in a pipe or file each table follows the previous one.
+    LOST and DEAD above 0, failed models, and models without a worker for their new entries stand
+    out, and lines below the table say why. With one model named, the command also shows its
+    components. With --watch, the table is refreshed in place; in a pipe or file each table follows
+    the previous one.
 
     \b
     Examples:

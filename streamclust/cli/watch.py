@@ -53,9 +53,9 @@ def watch(
 ) -> None:
     """Show each version of MODEL when it is published, until Ctrl-C.
 
-    The score is out of sample: the worker scores each point before it learns the point. MOVED is
-    the largest distance that a component moved since the previous version. WEIGHTS has one bar per
-    component.
+    TIME is the local time of the publication. The worker scores each point before it learns the
+    point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest
+    distance that a component moved since the previous version. WEIGHTS has one bar per component.
 
     \b
     Examples:
