@@ -59,7 +59,7 @@ def check(settings: Settings, connect: bool, as_json: bool) -> None:
     raise SystemExit(_connect(settings, summary, as_json))
 
 
-@config.command()
+@config.command(short_help="Print the settings in use.")
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
 @click.option("--describe", is_flag=True, help="Add the meaning of each key as a comment.")
