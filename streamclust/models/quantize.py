@@ -54,7 +54,13 @@ class Codes:
     top_values: Array | None = None
 
     def __repr__(self) -> str:
-        return short_repr(self, points=len(self), top=0 if self.top is None else self.top.shape[1])
+        figures: dict[str, object] = {"points": len(self)}
+        if len(self):
+            figures["used"] = len(np.unique(self.index))
+            figures["mean_distance"] = float(self.distance.mean())
+        if self.top is not None:
+            figures["top"] = self.top.shape[1]
+        return short_repr(self, **figures)
 
     def __len__(self) -> int:
         return len(self.index)

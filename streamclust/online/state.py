@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
@@ -223,3 +223,7 @@ class Info:
     resolved: bool = False
     born: tuple[int, ...] = ()
     died: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        values = {each: getattr(self, each.name) for each in fields(self)}
+        return short_repr(self, **{k.name: v for k, v in values.items() if v != k.default})
