@@ -75,7 +75,7 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
-_MOST_NAMES = 10
+_MOST_NAMES = 20
 
 
 def known_names(name: str, known: Collection[str], noun: str) -> str:
@@ -93,7 +93,7 @@ def known_names(name: str, known: Collection[str], noun: str) -> str:
         return f"did you mean {near[0]!r}?"
     names = ", ".join(list(known)[:_MOST_NAMES]) or "none"
     more = len(known) - _MOST_NAMES
-    return f"{noun}: {names}" + (f" and {more:,} more" if more > 0 else "")
+    return f"{noun}: {names}" + (f", and {more:,} more" if more > 0 else "")
 
 
 _BOMS = (

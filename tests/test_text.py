@@ -102,10 +102,10 @@ def test_json_is_exact() -> None:
     assert exact_json([0.1, 1e300]) == "[0.1, 1e+300]"
 
 
-def test_a_name_that_is_not_known_names_the_nearest_or_the_first_ten() -> None:
+def test_a_name_that_is_not_known_names_the_nearest_or_the_first_twenty() -> None:
     many = [f"tenant-{number}" for number in range(3_000)]
     assert known_names("tenant-12x", many, "models") == "did you mean 'tenant-12'?"
     text = known_names("x", many, "models")
     assert text.startswith("models: tenant-0, tenant-1, ")
-    assert text.endswith("tenant-9 and 2,990 more")
+    assert text.endswith("tenant-19, and 2,980 more")
     assert known_names("x", [], "models") == "models: none"
