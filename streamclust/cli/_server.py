@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, nullcontext
+import time
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -23,26 +25,30 @@ if TYPE_CHECKING:
     from streamclust.store.server.connect import Server
 
 
+_POLL = 0.2
+"""Seconds between checks whether the embedded server runs."""
+
+
 @contextmanager
 def opened_server(
-    settings: Settings, wait: float | None = None, *, primary: bool = False
+    settings: Settings, wait: float | None = None, *, primary: bool = False, start: bool = False
 ) -> Iterator[Server]:
     """Open the server of the settings; inside, faults of the server become errors of one line.
 
     With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
-    replica isn't ready.
+    replica isn't ready. Only commands that write points or models `start` the embedded server.
     """
     from streamclust.store.server.connect import Address, open_server, translate
 
     address = Address(**_address(settings))
     if wait is None:
-        with open_server(address) as server, translate(server.label):
+        with open_server(address, start=start) as server, translate(server.label):
             yield server
         return
     from streamclust.runtime.backoff import wait_for_server
     from streamclust.runtime.log import command_log
 
-    with found_server(settings) as server:
+    with found_server(settings, start=start, wait=wait) as server:
         try:
             wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
         except KeyboardInterrupt:
@@ -51,15 +57,35 @@ def opened_server(
 
 
 @contextmanager
-def found_server(settings: Settings) -> Iterator[Server]:
+def found_server(
+    settings: Settings, *, start: bool = False, wait: float = 0.0
+) -> Iterator[Server]:
     """Give the server of the settings without a connection, for a caller that waits by itself.
 
-    Inside, faults of the server become errors of one line.
+    Inside, faults of the server become errors of one line. Without `start`, wait up to `wait`
+    seconds until another command has started the embedded server.
     """
-    from streamclust.store.server.connect import Address, find_server, translate
+    from streamclust.store.server.connect import translate
 
-    with find_server(Address(**_address(settings))) as server, translate(server.label):
+    with _find(settings, start, wait) as server, translate(server.label):
         yield server
+
+
+def _find(settings: Settings, start: bool, wait: float) -> Server:
+    from streamclust.errors import ServerUnreachableError
+    from streamclust.store.server.connect import Address, find_server
+
+    address, deadline, is_reported = Address(**_address(settings)), time.monotonic() + wait, False
+    while True:
+        try:
+            return find_server(address, start=start)
+        except ServerUnreachableError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not is_reported:
+                say(f"{error}; waiting")
+                is_reported = True
+        time.sleep(min(_POLL, max(deadline - time.monotonic(), 0.0)))
 
 
 @contextmanager
@@ -67,9 +93,10 @@ def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Cli
     """Open the Python client; wait up to `wait` seconds for the server."""
     from streamclust.client.client import Client
 
-    with opened_server(settings, wait) if wait else nullcontext():
-        client = Client(**_address(settings), namespace=settings.namespace)
-    with client:
+    with (
+        opened_server(settings, wait or None),
+        Client(**_address(settings), namespace=settings.namespace) as client,
+    ):
         yield client
 
 
@@ -88,7 +115,12 @@ def _address(settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def opened_job(
-    settings: Settings, model: str, wait: float | None = None, *, primary: bool = False
+    settings: Settings,
+    model: str,
+    wait: float | None = None,
+    *,
+    primary: bool = False,
+    start: bool = False,
 ) -> Iterator[Job]:
     """Open the server for a job on one configured model; the log has only warnings."""
     from streamclust.errors import ConfigError
@@ -97,7 +129,7 @@ def opened_job(
 
     if model not in settings.models:
         raise ConfigError(_not_configured(model, sorted(settings.models)))
-    with opened_server(settings, wait, primary=primary) as server:
+    with opened_server(settings, wait, primary=primary, start=start) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
 

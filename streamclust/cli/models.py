@@ -231,7 +231,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     from streamclust.errors import StoppedError
     from streamclust.refit.rollback import rollback as run
 
-    with opened_job(settings, model) as job, CtrlC() as ctrl_c:
+    with opened_job(settings, model, start=True) as job, CtrlC() as ctrl_c:
         try:
             done = run(job, version, wait, ctrl_c.is_set)
         except StoppedError as error:

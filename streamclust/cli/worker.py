@@ -58,7 +58,7 @@ def worker(
     if fail_fast:
         section = settings.worker.model_copy(update={"fail_fast": True})
         settings = settings.model_copy(update={"worker": section})
-    with found_server(settings) as server:
+    with found_server(settings, start=True) as server:
         run_worker(
             settings,
             server,
