@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from streamclust.store.server.connect import Server
 
 
+NO_CONFIG = "no config.yaml in this folder"
+
 _POLL = 0.2
 """Seconds between checks whether the embedded server runs."""
 
@@ -57,9 +59,7 @@ def opened_server(
 
 
 @contextmanager
-def found_server(
-    settings: Settings, *, start: bool = False, wait: float = 0.0
-) -> Iterator[Server]:
+def found_server(settings: Settings, *, start: bool = False, wait: float = 0.0) -> Iterator[Server]:
     """Give the server of the settings without a connection, for a caller that waits by itself.
 
     Inside, faults of the server become errors of one line. Without `start`, wait up to `wait`
@@ -128,22 +128,28 @@ def opened_job(
     from streamclust.runtime.log import command_log
 
     if model not in settings.models:
-        raise ConfigError(_not_configured(model, sorted(settings.models)))
+        raise ConfigError(not_configured(model, settings))
     with opened_server(settings, wait, primary=primary, start=start) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
 
 
-def _not_configured(model: str, known: list[str]) -> str:
+def no_models(settings: Settings) -> str:
+    """Return a text for settings without a model: what is missing, and what to do."""
+    if settings.file:
+        return f"{settings.file} describes no model; add one under `models:`"
+    return f"{NO_CONFIG}; `streamclust init` writes one, or name another file with --config"
+
+
+def not_configured(model: str, settings: Settings) -> str:
+    """Return a text for a model that the settings don't have."""
+    known = sorted(settings.models)
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"
-    return (
-        f"model {model!r} isn't configured; configured models: {', '.join(known)}"
-        if known
-        else f"model {model!r} isn't configured; describe it in config.yaml, or name a file of "
-        "settings with --config"
-    )
+    if known:
+        return f"model {model!r} isn't configured; configured models: {', '.join(known)}"
+    return f"model {model!r} isn't configured: {no_models(settings)}"
 
 
 def each_version(
@@ -166,7 +172,9 @@ def read_overviews(
     client: redis.Redis, settings: Settings, names: Sequence[str] = ()
 ) -> list[Overview]:
     """Return the overviews of these models. Default: all that are configured or exist."""
+    from streamclust.runtime.assemble import warm_up_points
     from streamclust.store.model import overview
 
     configured = {name: model.streams for name, model in settings.models.items()}
-    return overview.read_overviews(client, settings.namespace, configured, names)
+    warm_ups = {name: warm_up_points(model) for name, model in settings.models.items()}
+    return overview.read_overviews(client, settings.namespace, configured, names, warm_ups)

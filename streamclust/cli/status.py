@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +18,7 @@ from streamclust.cli._render import (
     print_components,
     print_table,
 )
-from streamclust.cli._server import opened_server, read_overviews
+from streamclust.cli._server import no_models, opened_server, read_overviews
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     DEAD    points in the dead-letter stream
     SCORE   inertia or log-likelihood per point, out of sample
 
-    With one model named, the command also shows its components.
+    The first line has the server, the namespace and the time. The lines below the table explain
+    what a model waits for. With one model named, the command also shows its components.
 
     \b
     Examples:
@@ -60,23 +62,33 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     """
     with opened_server(settings) as server:
         rows = read_overviews(server.client(), settings, models)
+        label, now = server.label, datetime.now().astimezone().replace(microsecond=0)
     if as_json:
-        click.echo(exact_json([row.as_dict() for row in rows]))
-    else:
-        _show(rows, detailed=len(models) == 1)
-
-
-def _show(rows: Sequence[Overview], *, detailed: bool) -> None:
-    console = plain_console()
-    if not rows:
-        console.print("no models yet: describe one in config.yaml, then run `streamclust worker`")
+        where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
+        click.echo(exact_json([{**row.as_dict(), **where} for row in rows]))
         return
+    click.echo(printable(f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"))
+    if rows:
+        _show(rows, label, detailed=len(models) == 1)
+    else:
+        _explain_no_models(settings)
+
+
+def _explain_no_models(settings: Settings) -> None:
+    click.echo(printable(f"no models yet in namespace {settings.namespace!r}"))
+    click.echo(printable(f"{no_models(settings)}; then run `streamclust worker`"))
+
+
+def _show(rows: Sequence[Overview], label: str, *, detailed: bool) -> None:
+    console = plain_console()
     table = _models_table(rows)
     columns = {column.header: column for column in table.columns}
     print_table(table, [columns[name] for name in ("WEIGHTS", "KIND", "RATE/S")])
     for row in rows:
         if row.reason:
             click.echo(printable(f"{row.name}: {row.phase}: {row.reason}"))
+        for line in row.waits(label):
+            click.echo(printable(f"{row.name}: {line}"))
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
     kernels = sorted(set(map(printable, known)))
     if kernels:

@@ -211,17 +211,17 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
-def decode_covered(data: bytes, where: str) -> Covered:
-    """Return what the checkpoint that `encode_checkpoint` wrote covers.
+def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
+    """Return what a checkpoint covers, and the points of an unfinished warm-up; None after it.
 
     Raises
     ------
     FormatError
         If the bytes are damaged or of another format.
     """
-    _, meta = unpack(data, FORMAT, where)
+    arrays, meta = unpack(data, FORMAT, where)
     try:
-        return Covered(**_covered(meta))
+        return Covered(**_covered(meta)), None if meta["sums"] else len(arrays["sample"])
     except _DAMAGES as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 

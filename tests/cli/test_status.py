@@ -38,7 +38,9 @@ def table(site: Site, *arguments: str) -> list[list[str]]:
     done = run(site.folder, "status", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    return [line.split() for line in done.stdout.splitlines() if line.strip()]
+    where, *lines = done.stdout.splitlines()
+    assert where.startswith(f"{site.url}  namespace {site.namespace}  20")
+    return [line.split() for line in lines if line.strip()]
 
 
 def test_before_anything_it_says_what_to_do(site: Site) -> None:
@@ -126,6 +128,8 @@ def test_a_live_worker_is_named(site: Site) -> None:
 
 
 def test_an_unknown_model_is_an_error_that_names_those_there_are(site: Site) -> None:
+    with site.client as client:
+        add_points(client, site.stream(), blobs(3))
     site.write({"palette": kmeans(site.stream())}).drain()
     line = error_line(run(site.folder, "status", "pallete"), 1)
     assert "'pallete'" in line

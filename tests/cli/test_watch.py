@@ -128,6 +128,8 @@ def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
     site = Site(tmp_path, valkey_url, namespace)
+    with site.client as client:
+        add_points(client, site.stream(), blobs(1))  # too few points for three clusters
     site.write({"m": kmeans(site.stream())}).drain()
     done = run(site.folder, "watch", "m", "--timeout", "0.1")
     assert (done.returncode, done.stdout) == (0, "")
