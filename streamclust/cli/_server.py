@@ -168,6 +168,38 @@ def each_version(
             return
 
 
+def read_overview(client: redis.Redis, settings: Settings, model: str, label: str) -> Overview:
+    """Return the overview of a model.
+
+    Raises
+    ------
+    UnknownModelError
+        If neither the settings nor the server have the model.
+    """
+    from streamclust.errors import UnknownModelError
+
+    try:
+        [row] = read_overviews(client, settings, [model])
+    except UnknownModelError:
+        raise UnknownModelError(unknown_model(client, settings, model, label)) from None
+    return row
+
+
+def unknown_model(client: redis.Redis, settings: Settings, model: str, label: str) -> str:
+    """Return a text for a model that neither the settings nor the server have."""
+    from streamclust.store.model.versions import model_names
+
+    there = model_names(client, settings.namespace)
+    near = get_close_matches(model, {*there, *settings.models}, n=1)
+    known = f"models there: {', '.join(there) or 'none'}"
+    end = f"did you mean {near[0]!r}?" if near else known
+    where = f"in {settings.file}" if settings.file else f"here ({NO_CONFIG})"
+    return (
+        f"model {model!r} is neither configured {where} nor on {label} in namespace "
+        f"{settings.namespace!r}; {end}"
+    )
+
+
 def read_overviews(
     client: redis.Redis, settings: Settings, names: Sequence[str] = ()
 ) -> list[Overview]:

@@ -18,7 +18,7 @@ from streamclust.cli._render import (
     print_components,
     print_table,
 )
-from streamclust.cli._server import no_models, opened_server, read_overviews
+from streamclust.cli._server import no_models, opened_server, read_overview, read_overviews
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -61,8 +61,13 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
     with opened_server(settings) as server:
-        rows = read_overviews(server.client(), settings, models)
-        label, now = server.label, datetime.now().astimezone().replace(microsecond=0)
+        client, label = server.client(), server.label
+        rows = (
+            [read_overview(client, settings, name, label) for name in models]
+            if models
+            else read_overviews(client, settings)
+        )
+        now = datetime.now().astimezone().replace(microsecond=0)
     if as_json:
         where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
         click.echo(exact_json([{**row.as_dict(), **where} for row in rows]))

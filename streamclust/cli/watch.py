@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from streamclust.cli._options import NumberRange, server_options, wait_option
-from streamclust.cli._render import damaged_row, version_header, version_row
-from streamclust.cli._server import each_version, opened_client
+from streamclust.cli._render import damaged_row, say, version_header, version_row
+from streamclust.cli._server import each_version, opened_client, opened_server, read_overview
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
+    import redis
+
     from streamclust.client.client import Client
     from streamclust.config import Settings
     from streamclust.formats.model import Model
+    from streamclust.store.server.connect import Server
+
+_LOOK, _PROGRESS, _REMINDER = 1.0, 10.0, 600.0
+"""Seconds between two checks while no version exists; between two reports of the progress; and
+between two reports of the same."""
 
 
 @click.command()
@@ -52,6 +62,9 @@ def watch(
 ) -> None:
     """Show each version of MODEL when it is published, until Ctrl-C.
 
+    Without a version yet, the command reports what the model waits for. A model that neither the
+    settings nor the server have is an error (exit code 1).
+
     The score is out of sample: the worker scores each point before it learns the point. MOVED is
     the largest distance that a component moved since the previous version. WEIGHTS has one bar per
     component.
@@ -68,14 +81,18 @@ def watch(
     if arrays and not as_json:
         raise click.UsageError("--arrays needs --json")
     before: Model | None = None
-    if wait is None:
+    if wait is None and settings.redis.url != "embedded":
         wait = math.inf if timeout is None else timeout
     try:
-        with opened_client(settings, wait) as client:
-            if not as_json:
-                _say_if_waiting(client, model)
+        with opened_server(settings, wait) as server, opened_client(settings) as client:
+            is_awaited = _is_awaited(client, model)
+            waiting = _Waiting(settings, server, model)
+            if is_awaited:
+                since = since or 0
+                waiting.start()
             number = 0
             for update in each_version(client, model, since, timeout):
+                waiting.end()
                 if isinstance(update, DamagedVersionError):
                     click.echo(damaged_row(model, update, as_json))
                     continue
@@ -90,7 +107,8 @@ def watch(
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
-def _say_if_waiting(client: Client, model: str) -> None:
+def _is_awaited(client: Client, model: str) -> bool:
+    """Return whether the model has no version yet."""
     import redis
 
     from streamclust.errors import DamagedVersionError, ServerError, UnknownModelError
@@ -101,11 +119,73 @@ def _say_if_waiting(client: Client, model: str) -> None:
     except DamagedVersionError:
         pass  # `each_version` reports it
     except UnknownModelError:
-        click.echo(f"waiting for the first version of {model!r}", err=True)
+        return True
     except ServerError as error:
         cause = error.__cause__
         if not (isinstance(cause, redis.RedisError) and passes(cause)):
             raise  # else the updates wait
+    return False
+
+
+class _Waiting:
+    """Reports what the first version of a model waits for, from a thread, until `end`.
+
+    A text is written when it changes, and again after ten minutes.
+
+    Parameters
+    ----------
+    settings : Settings
+    server : Server
+    model : str
+    """
+
+    def __init__(self, settings: Settings, server: Server, model: str) -> None:
+        self._settings = settings
+        self._server = server
+        self._model = model
+        self._over = threading.Event()
+        self._text = ""
+        self._written = 0.0
+
+    def start(self) -> None:
+        """Report once, and then from a thread.
+
+        Raises
+        ------
+        UnknownModelError
+            If neither the settings nor the server have the model.
+        """
+        client = self._server.client()
+        self._report(client)
+        threading.Thread(target=self._run, args=(client,), name="waiting", daemon=True).start()
+
+    def end(self) -> None:
+        """Stop the reports."""
+        self._over.set()
+
+    def _run(self, client: redis.Redis) -> None:
+        from contextlib import suppress
+
+        from redis import RedisError
+
+        from streamclust.errors import StreamclustError
+
+        while not self._over.wait(_LOOK):
+            with suppress(RedisError, StreamclustError, OSError):  # the updates report a fault
+                self._report(client)
+
+    def _report(self, client: redis.Redis) -> None:
+        row = read_overview(client, self._settings, self._model, self._server.label)
+        text = "; ".join(row.waits(self._server.label)) or row.reason
+        if not row.alive and "worker" not in text:
+            text = "; ".join(filter(None, (text.replace("never published", ""), "no worker runs")))
+        now, kind = time.monotonic(), re.sub(r"\d", "", text)
+        is_new = kind != re.sub(r"\d", "", self._text)
+        age = now - self._written
+        if is_new or age > _REMINDER or (text != self._text and age > _PROGRESS):
+            if not self._over.is_set():
+                say(printable(f"waiting for the first version of {self._model!r}: {text}"))
+            self._text, self._written = text, now
 
 
 def _as_json(model: Model, arrays: bool) -> str:

@@ -131,7 +131,7 @@ class Overview:
         server : str
             Name of the server.
         """
-        end = "; waiting" if self.alive else "; no worker waits for it"
+        end = "; waiting" if self.alive else ""
         lines = [
             f"{missing_text(stream, server, end=' any more' if was_read else ' yet')}{end}"
             for stream, was_read in self.missing.items()
