@@ -226,6 +226,21 @@ def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
+def decode_layout(data: bytes, where: str) -> Layout | None:
+    """Return the layout of the learned entries; None before the first good one.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged or of another format.
+    """
+    _, meta = unpack(data, FORMAT, where)
+    try:
+        return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
+    except _DAMAGES as error:
+        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
 def _covered(meta: dict[str, Any]) -> dict[str, Any]:
     return {
         "position": dict(meta["position"]),
