@@ -6,17 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
+from streamclust.cli._components import with_features
 from streamclust.cli._options import server_options
-from streamclust.cli._render import (
-    MOST_FEATURES,
-    WIDEST_NAME,
-    number,
-    plain_table,
-    print_table,
-    say,
-)
+from streamclust.cli._render import numbers
 from streamclust.cli._server import opened_server
+from streamclust.cli._tables import Table
+from streamclust.cli._terminal import show, stdout_terminal
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -24,6 +21,8 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.arrays import Array
+    from streamclust.cli._terminal import Terminal
     from streamclust.config import Settings
     from streamclust.formats.layout import Layout, PointsFormat
     from streamclust.store.stream.info import StreamInfo
@@ -73,11 +72,10 @@ def peek(settings: Settings, stream: str, count: int, as_json: bool) -> None:
         for point in points:
             click.echo(exact_json(_as_dict(point, layout)))
         return
-    for line in _summary(stream, label, info, layout, model):
-        click.echo(printable(line))
-    if points:
-        click.echo()
-        _show(points, layout)
+    terminal = stdout_terminal()
+    summary = map(printable, _summary(stream, label, info, layout, model))
+    head = [part for line in summary for part in terminal.wrap(line)]
+    show([*head, *_lines(points, layout, terminal)])
 
 
 def _unknown(settings: Settings, client: redis.Redis, stream: str, label: str) -> Exception:
@@ -140,37 +138,30 @@ def _as_dict(point: SeenPoint, layout: Layout | None) -> dict[str, Any]:
     return {**found, "point": named, **weight}
 
 
-def _show(points: Sequence[SeenPoint], layout: Layout | None) -> None:
+def _lines(points: Sequence[SeenPoint], layout: Layout | None, terminal: Terminal) -> list[str]:
+    """Return a table of the points, and a line for each point that can't be read."""
+    lines: list[str] = []
     good = [(point, point.row) for point in points if point.row is not None]
     if good and layout is not None:
-        _show_table(good, layout)
+        lines += ["", *_table_lines(good, layout, terminal)]
     bad = [point for point in points if point.row is None]
-    if good and bad:
-        click.echo()
+    lines += [""] * bool(bad)
     for point in bad:
         place = point.entry_id if point.index <= 0 else f"{point.entry_id} #{point.index:,}"
         data = f": {printable(point.data, _WIDEST_DATA)}" if point.data else ""
-        click.echo(f"can't be read: {place}: {printable(point.reason)}{data}")
+        lines += terminal.wrap(f"can't be read: {place}: {printable(point.reason)}{data}")
+    return lines
 
 
-def _show_table(points: Sequence[SeenPoint], layout: Layout) -> None:
-    D = layout.n_features
-    names = [
-        printable(name, WIDEST_NAME) for name in layout.features or map("x{}".format, range(D))
-    ]
-    shown = names[:MOST_FEATURES]
-    table = plain_table(collapse_padding=True)
-    blocks = any(point.index for point, _ in points)
-    weighted = layout.weight_field is not None
-    for header in ("ID", *(["#"] if blocks else []), *(["WEIGHT"] if weighted else []), *shown):
-        table.add_column(header, justify="left" if header == "ID" else "right", no_wrap=True)
-    fixed = len(table.columns) - len(shown)
-    for point, row in points:
-        values = [number(float(value), 6) for value in row[:MOST_FEATURES]]
-        head = [point.entry_id]
-        head += [f"{point.index:,}"] if blocks else []
-        head += [number(point.weight)] if weighted else []
-        table.add_row(*head, *values)
-    hidden = D - len(shown) + print_table(table, table.columns[: max(fixed, 1) : -1])
-    if hidden:
-        say(f"+{hidden:,} more feature{'' if hidden == 1 else 's'}; --json has all")
+def _table_lines(
+    points: Sequence[tuple[SeenPoint, Array]], layout: Layout, terminal: Terminal
+) -> list[str]:
+    table = Table()
+    table.add_column("ID").cells.extend(point.entry_id for point, _ in points)
+    if any(point.index for point, _ in points):
+        table.add_column("#", right=True).cells.extend(f"{point.index:,}" for point, _ in points)
+    if layout.weight_field is not None:
+        weights = numbers([point.weight for point, _ in points])
+        table.add_column("WEIGHT", right=True).cells.extend(weights)
+    rows = np.array([row for _, row in points])
+    return with_features(table, layout.features, rows, terminal, table.columns[:0:-1])

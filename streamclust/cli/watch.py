@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._options import NumberRange, server_options, wait_option
-from streamclust.cli._render import damaged_row, say, version_header, version_row
+from streamclust.cli._render import say
 from streamclust.cli._server import each_version, opened_client, opened_server, read_overview
+from streamclust.cli._terminal import show, stdout_terminal
+from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 
@@ -85,21 +87,21 @@ def watch(
         wait = math.inf if timeout is None else timeout
     try:
         with opened_server(settings, wait) as server, opened_client(settings) as client:
-            is_awaited = _is_awaited(client, model)
             waiting = _Waiting(settings, server, model)
-            if is_awaited:
+            if _is_awaited(client, model):
                 since = since or 0
                 waiting.start()
-            number = 0
+            number, rows = 0, VersionRows(stdout_terminal())
             for update in each_version(client, model, since, timeout):
                 waiting.end()
                 if isinstance(update, DamagedVersionError):
                     click.echo(damaged_row(model, update, as_json))
                     continue
                 number += 1
-                if not as_json and number == 1:
-                    click.echo(version_header(update))
-                click.echo(_as_json(update, arrays) if as_json else version_row(update, before))
+                if as_json:
+                    click.echo(_as_json(update, arrays))
+                else:
+                    show(rows.lines(update, before))
                 before = update
                 if number == count:
                     break
@@ -189,4 +191,4 @@ class _Waiting:
 
 
 def _as_json(model: Model, arrays: bool) -> str:
-    return model.to_json() if arrays else exact_json(model.summary())
+    return model.to_json() if arrays else exact_json(version_facts(model))

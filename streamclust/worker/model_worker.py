@@ -196,8 +196,8 @@ class ModelWorker:
             version=at.version,
             loss=self.learner.loss(state),
             lost=sum(at.lost.values(), Lost()),
-            drifts=state.drift.drifts,
-            gathered=len(state.sample) if state.params is None else 0,
+            drifts=state.counts.drifts,
+            gathered=len(state.warm_up) if state.params is None else 0,
             warm_up=self.learner.warm_up_points if state.params is None else 0,
         )
 
@@ -253,9 +253,9 @@ class ModelWorker:
             state = self._solver.answered(state, len(batch.X))
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
         except _NUMERICAL as error:
-            if state.pending is None:
+            if state.recluster.pending is None:
                 raise
-            state = replace(state, pending=None)
+            state = replace(state, recluster=replace(state.recluster, pending=None))
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
             self._log.warning("recluster_failed", error=str(error))
         self._solver.begin(after)
@@ -272,7 +272,7 @@ class ModelWorker:
     def begin_now(self) -> None:
         """End the warm-up with the points so far, because no more points will come."""
         state = self.checkpoint.learner
-        if state.params is None and len(state.sample):
+        if state.params is None and len(state.warm_up):
             state, info = self.learner.start(state)
             self.checkpoint = replace(self.checkpoint, learner=state)
             self._log_info(info, state)

@@ -22,8 +22,8 @@ from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import Progress
-from tests.waiting import wait_until
-from tests.worker.test_due import Clock
+from tests.support.clock import Clock
+from tests.support.waiting import wait_until
 
 STALL = 600.0
 STALLED = "model_stalled"

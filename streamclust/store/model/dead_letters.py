@@ -177,9 +177,9 @@ def purge(
         if wanted(letter):
             ids.append(letter.letter_id)
         if len(ids) == _PAGE:
-            total += int(client.xdel(keys.dead, *ids))  # type: ignore[arg-type]
+            total += int(client.xdel(keys.dead, *ids))
             ids.clear()
-    return total + (int(client.xdel(keys.dead, *ids)) if ids else 0)  # type: ignore[arg-type]
+    return total + (int(client.xdel(keys.dead, *ids)) if ids else 0)
 
 
 @dataclass
@@ -267,7 +267,7 @@ def requeue(client: redis.Redis, keys: Keys, part: Requeue, layout: Layout | Non
         return "the dead letter names no entry"
     if part.has_points and layout is not None and _has_learned(client, part, layout):
         return "in a block whose other points were learned"
-    if isinstance(client, ClusterClient) and not _share_slot(client, keys.dead, part.stream):
+    if not _in_one_slot(client, keys.dead, part.stream):
         answer = _requeue_in_steps(client, keys, part)
     else:
         words = part.first, part.last, _MOST_ENTRIES, *part.letters
@@ -288,7 +288,9 @@ def _has_learned(client: redis.Redis, part: Requeue, layout: Layout) -> bool:
     return any(len(decode([(entry_id, flat)], layout).X) for entry_id, flat in entries)
 
 
-def _share_slot(client: ClusterClient, *keys: str | bytes) -> bool:
+def _in_one_slot(client: Any, *keys: str | bytes) -> bool:
+    if not isinstance(client, ClusterClient):
+        return True
     return len({client.keyslot(key) for key in keys}) == 1  # type: ignore[no-untyped-call]
 
 
@@ -298,7 +300,7 @@ def _requeue_in_steps(client: redis.Redis, keys: Keys, part: Requeue) -> Any:
         return b"GONE"
     if len(entries) > _MOST_ENTRIES:
         return b"MANY"
-    if not client.xdel(keys.dead, *part.letters):  # type: ignore[arg-type]
+    if not client.xdel(keys.dead, *part.letters):
         return b"DONE"
     for number, (_, flat) in enumerate(entries):
         try:

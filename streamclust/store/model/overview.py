@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WARMING_UP = "warming up"
+
 
 @dataclass(frozen=True)
 class Overview:
@@ -131,15 +133,14 @@ class Overview:
         server : str
             Name of the server.
         """
-        end = "; waiting" if self.alive else ""
         lines = [
-            f"{missing_text(stream, server, end=' any more' if was_read else ' yet')}{end}"
+            missing_text(stream, server, end=" any more" if was_read else " yet")
             for stream, was_read in self.missing.items()
         ]
         gathered, wanted = self.warm_up or (0, 0)
         if gathered or (self.warm_up and self.alive and not self.missing):
             of = f" of {wanted:,}" if wanted else ""
-            lines.append(f"warming up: {gathered:,}{of} points")
+            lines.append(f"{WARMING_UP}: {gathered:,}{of} points")
         return tuple(lines)
 
 
