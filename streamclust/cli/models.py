@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._components import centroid_changes, component_lines, difference_lines, share
+from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._render import SCORES, ago, count, iso_time, local_time, number, plural
 from streamclust.cli._server import each_version, opened_client, opened_job
@@ -34,7 +35,8 @@ _VERSION = click.IntRange(min=1)
 def models() -> None:
     """List, show, compare, export and roll back the stored versions of a model.
 
-    The server stores the newest `publish.keep` versions (default: 100).
+    The server stores the newest `publish.keep` versions (default: 100). `delete`, `reset` and
+    `rename` change the model as a whole; they list what goes, and ask.
 
     \b
     Examples:
@@ -255,3 +257,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     else:
         how = "by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")
+
+
+for _command in (rename, reset, delete):
+    models.add_command(_command)

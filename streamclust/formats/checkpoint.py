@@ -164,6 +164,21 @@ def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
+def decode_streams(data: bytes, where: str) -> list[str]:
+    """Return the streams that the model has read, including those that it no longer reads.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged or of another format.
+    """
+    _, meta = unpack(data, FORMAT, where)
+    try:
+        return sorted({*meta["position"], *meta.get("left", {}).get("position", {})})
+    except _DAMAGES as error:
+        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
 def decode_layout(data: bytes, where: str) -> Layout | None:
     """Return the layout of the learned entries; None before the first good one.
 

@@ -135,6 +135,22 @@ class Keys:
         """
         return self._key("health")
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """All keys of the model except the codes of several streams; the lease is the first."""
+        return (
+            self.lease,
+            self.token,
+            self.refitting,
+            self.health,
+            self.state,
+            self.models,
+            self.id,
+            self.dead,
+            self.proposal,
+            self.codes(),
+        )
+
     def codes(self, stream: str | None = None) -> str:
         """Stream. The codes of each entry of the points' stream, under the same ID.
 

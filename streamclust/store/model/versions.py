@@ -172,6 +172,7 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
         published = fields.get(b"time", b"")
         return replace(
             model,
+            name=keys.model,  # a renamed model has versions with its earlier name
             model_id=model_id_of(fields, where),
             published_ms=int(published) if published.isdigit() and len(published) < 19 else None,
         )
