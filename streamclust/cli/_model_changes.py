@@ -11,12 +11,12 @@ import click
 
 from streamclust.cli._confirm import confirm, yes_option
 from streamclust.cli._options import server_options
-from streamclust.cli._render import plural
+from streamclust.cli._render import plural, say
 from streamclust.cli._server import opened_server, unknown_model
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     import redis
 
@@ -68,12 +68,19 @@ def delete(settings: Settings, model: str, yes: bool, force: bool, as_json: bool
     from streamclust.store.model.removal import delete as run
 
     with _opened(settings, model, force=force) as stored:
-        _list(stored, _of_key, groups=True, as_json=as_json)
-        keys = plural(len(stored.found.keys), "key")
-        groups = plural(len(stored.found.groups), "consumer group")
+        found = stored.found
+        _list(stored, found.keys, found.groups, quiet=as_json and yes, err=as_json)
+        keys = plural(len(found.keys), "key")
+        groups = plural(len(found.groups), "consumer group")
         confirm(f"delete model {model!r}: {keys}, {groups}?", yes)
-        run(stored.client, stored.keys, stored.found, force=force)
-    _report(stored, "deleted", as_json, "" if model not in settings.models else _still(settings))
+        run(stored.client, stored.keys, found, force=force)
+    if as_json:
+        _print_json(stored, found.keys, found.groups)
+    else:
+        click.echo(printable(f"{model}: deleted"))
+        if model in settings.models:
+            where = settings.file or "the settings"
+            say(printable(f"{where} still has the model: the next worker starts it from nothing"))
 
 
 @click.command(short_help="Forget what a model has learned.")
@@ -98,16 +105,15 @@ def reset(settings: Settings, model: str, yes: bool, force: bool, as_json: bool)
 
     with _opened(settings, model, force=force) as stored:
         keys = stored.keys
-        learned = {keys.state, keys.models, keys.id, keys.dead, keys.proposal}
-        _list(
-            stored,
-            lambda each: _of_key(each) if each.key.decode() in learned else None,
-            groups=False,
-            as_json=as_json,
-        )
-        confirm(f"reset model {model!r}?", yes)
+        learned = {key.encode() for key in keys.learned}
+        lost = tuple(each for each in stored.found.keys if each.key in learned)
+        _list(stored, lost, (), quiet=as_json and yes, err=as_json)
+        confirm(f"reset model {model!r}: {plural(len(lost), 'key')}?", yes)
         run(stored.client, keys, force=force)
-    _report(stored, "reset", as_json, "")
+    if as_json:
+        _print_json(stored, lost, ())
+    else:
+        click.echo(printable(f"{model}: reset"))
 
 
 @click.command(short_help="Give a model another name.")
@@ -135,12 +141,16 @@ def rename(settings: Settings, old: str, new: str, yes: bool, force: bool, as_js
     if old == new:
         raise click.UsageError("OLD and NEW are the same name")
     with _opened(settings, old, force=force) as stored:
-        _list(stored, _of_key, groups=True, as_json=as_json)
-        confirm(f"rename model {old!r} to {new!r}?", yes)
-        target = Keys(settings.namespace, new)
-        run(stored.client, stored.keys, target, stored.found, force=force)
-    hint = f"now rename models.{old} to models.{new} in the settings"
-    _report(stored, f"renamed to {new!r}", as_json, hint, renamed_to=new)
+        found = stored.found
+        _list(stored, found.keys, found.groups, quiet=as_json and yes, err=as_json)
+        confirm(f"rename model {old!r} to {new!r}: {plural(len(found.keys), 'key')}?", yes)
+        run(stored.client, stored.keys, Keys(settings.namespace, new), found, force=force)
+    if as_json:
+        _print_json(stored, found.keys, found.groups, renamed_to=new)
+        return
+    click.echo(printable(f"{old}: renamed to {new}"))
+    if old in settings.models:
+        say(f"now rename models.{old} to models.{new} in {settings.file or 'the settings'}")
 
 
 @contextmanager
@@ -171,21 +181,20 @@ def _opened(settings: Settings, model: str, *, force: bool) -> Iterator[_Stored]
 
 def _list(
     stored: _Stored,
-    describe: Callable[[StoredKey], str | None],
+    keys: Sequence[StoredKey],
+    groups: Sequence[tuple[bytes, str]],
     *,
-    groups: bool,
-    as_json: bool,
+    quiet: bool,
+    err: bool,
 ) -> None:
-    """List what goes: on standard output, or with --json on standard error."""
-    lines = [text for each in stored.found.keys if (text := describe(each)) is not None]
-    if groups:
-        lines += [
-            f"  consumer group {name} of stream {stream.decode(errors='backslashreplace')}"
-            for stream, name in stored.found.groups
-        ]
-    click.echo(printable(f"{stored.label}, namespace {stored.keys.namespace}:"), err=as_json)
+    """List what goes."""
+    if quiet:
+        return
+    lines = [f"{stored.label}, namespace {stored.keys.namespace}:", *map(_of_key, keys)]
+    for stream, name in groups:
+        lines.append(f"  consumer group {name} of {stream.decode(errors='backslashreplace')}")
     for line in lines:
-        click.echo(printable(line), err=as_json)
+        click.echo(printable(line), err=err)
 
 
 _CONTENTS = {
@@ -222,26 +231,17 @@ def _bytes(size: int) -> str:
     return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
-def _still(settings: Settings) -> str:
-    where = settings.file or "the settings"
-    return f"{where} still describes the model: the next worker starts it from nothing"
-
-
-def _report(stored: _Stored, done: str, as_json: bool, hint: str, **more: Any) -> None:
-    found, keys = stored.found, stored.keys
-    if as_json:
-        report = {
-            "model": keys.model,
-            "keys": [each.key.decode(errors="backslashreplace") for each in found.keys],
-            "versions": found.length(keys.models),
-            "bytes": found.size,
-            "groups": [
-                {"stream": stream.decode(errors="backslashreplace"), "group": name}
-                for stream, name in found.groups
-            ],
-        }
-        click.echo(exact_json({**report, **more}))
-        return
-    click.echo(printable(f"{keys.model}: {done}"))
-    if hint:
-        click.echo(printable(hint), err=True)
+def _print_json(
+    stored: _Stored, keys: Sequence[StoredKey], groups: Sequence[tuple[bytes, str]], **more: Any
+) -> None:
+    report = {
+        "model": stored.keys.model,
+        "keys": [each.key.decode(errors="backslashreplace") for each in keys],
+        "versions": stored.found.length(stored.keys.models),
+        "bytes": sum(each.size or 0 for each in keys),
+        "groups": [
+            {"stream": stream.decode(errors="backslashreplace"), "group": name}
+            for stream, name in groups
+        ],
+    }
+    click.echo(exact_json({**report, **more}))

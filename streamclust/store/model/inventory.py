@@ -80,11 +80,6 @@ class Inventory:
     encoders: int
     is_refitting: bool
 
-    @property
-    def size(self) -> int:
-        """Bytes of all keys whose size is known."""
-        return sum(each.size or 0 for each in self.keys)
-
     def length(self, key: str) -> int:
         """Return the number of entries of a key; 0 if it doesn't exist."""
         return next((each.length for each in self.keys if each.key == key.encode()), 0)

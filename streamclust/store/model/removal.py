@@ -69,10 +69,9 @@ def reset(client: redis.Redis, keys: Keys, *, force: bool = False) -> int:
     State, versions, dead letters and proposals are removed. The codes and the fencing token stay.
     The parameters and errors are those of `delete`.
     """
-    learned = (keys.state, keys.models, keys.id, keys.dead, keys.proposal)
     step = str(1 + secrets.randbelow(_LARGEST_STEP))
     lost = (keys.lease, keys.refitting, keys.health)
-    return _remove(client, keys, (*learned, *lost), force, step)
+    return _remove(client, keys, (*keys.learned, *lost), force, step)
 
 
 def _remove(
