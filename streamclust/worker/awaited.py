@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from streamclust.errors import UnknownStreamError
 from streamclust.store.ids import BEGINNING
-from streamclust.store.stream.names import missing_streams, missing_text, similar_streams
+from streamclust.store.stream.names import missing_streams, missing_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,30 +84,3 @@ class Awaited:
                 "warm_up_progress", points=progress.gathered, of=progress.warm_up, reason=reason
             )
             self._warm_up_due = now + _REMINDER
-
-
-def refuse_missing(job: Job, client: redis.Redis, *, every: bool = True) -> None:
-    """Raise an error if streams of the model don't exist, for a worker that doesn't wait for them.
-
-    Parameters
-    ----------
-    job : Job
-    client : redis.Redis
-    every : bool, default=True
-        Whether every stream must exist; otherwise one is enough.
-
-    Raises
-    ------
-    UnknownStreamError
-        The message names the streams, and streams with similar names.
-    """
-    missing = missing_streams(client, job.model.streams)
-    if missing and (every or len(missing) == len(job.model.streams)):
-        texts = "; ".join(missing_text(stream, job.server.label, end="") for stream in missing)
-        near = similar_streams(client, missing[0])
-        hint = (
-            f"did you mean {near[0]!r}?"
-            if near
-            else f"write points to it first: streamclust ingest FILE --stream {missing[0]}"
-        )
-        raise UnknownStreamError(f"models.{job.name}.streams: {texts}; {hint}")

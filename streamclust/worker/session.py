@@ -21,12 +21,13 @@ from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.log import warn_of_less
+from streamclust.runtime.missing import refuse_missing
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.faults import passes
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.info import any_after
 from streamclust.store.stream.reader import StreamReader
-from streamclust.worker.awaited import Awaited, refuse_missing
+from streamclust.worker.awaited import Awaited
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.lost_commits import LostCommits
@@ -115,7 +116,7 @@ class _Sessions:
         try:
             with job.server.session() as server:
                 if job.until_idle:  # before any key of the model is written
-                    refuse_missing(job, server.client(), every=False)
+                    refuse_missing(job, server.client(), job.model.streams, every=False)
                 with _lease(job, server, self._owner) as lease:
                     if self._wait_for(lease):
                         return self._learn(replace(job, server=server), lease)
@@ -159,7 +160,7 @@ class _Sessions:
                     worker.begin_now()
         worker.leave()
         if drained and job.until_idle:
-            refuse_missing(job, job.server.client())
+            refuse_missing(job, job.server.client(), job.model.streams)
         return drained
 
     def _wait_for(self, lease: Lease) -> bool:

@@ -89,7 +89,7 @@ class Inventory:
         """A text for each process that works on the model."""
         found = [f"a worker holds its lease ({self.worker})"] if self.worker else []
         if self.encoders:
-            found.append(f"{self.encoders} encoder{'s' * (self.encoders > 1)} write its codes")
+            found.append(f"encoders write its codes ({self.encoders} active)")
         return [*found, *(["a refit of it is running"] if self.is_refitting else [])]
 
 

@@ -56,6 +56,7 @@ def similar_streams(client: redis.Redis, name: str) -> list[str]:
             key.decode(errors="backslashreplace"): key
             for key in islice(client.scan_iter(count=1000), _SEARCHED)
         }
+        keys.pop(name, None)
         near = get_close_matches(name, keys, n=_SHOWN, cutoff=0.6)
         return [found for found in near if client.type(keys[found]) == b"stream"]
     except redis.ResponseError:
