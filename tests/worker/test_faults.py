@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from streamclust.formats.checkpoint import FORMAT
 from streamclust.formats.container import pack, unpack
 from streamclust.store.model.health import read_health
 from tests.support.model_settings import kmeans
-from tests.support.points import add_blocks, blobs
+from tests.support.points import add_blocks, add_points, blobs
 from tests.support.servers import free_port, own_server
 from tests.support.waiting import LIMIT
 from tests.support.workers import WorkerProcess
