@@ -185,6 +185,15 @@ def read_overview(client: redis.Redis, settings: Settings, model: str, label: st
     return row
 
 
+def refuse_unknown(client: redis.Redis, settings: Settings, model: str, label: str) -> None:
+    """Raise an error for a model that is neither in the settings nor on the server."""
+    from streamclust.errors import UnknownModelError
+    from streamclust.store.model.versions import model_names
+
+    if model not in settings.models and model not in model_names(client, settings.namespace):
+        raise UnknownModelError(unknown_model(client, settings, model, label))
+
+
 def unknown_model(client: redis.Redis, settings: Settings, model: str, label: str) -> str:
     """Return a text for a model that neither the settings nor the server have."""
     from streamclust.store.model.versions import model_names

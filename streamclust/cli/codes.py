@@ -10,7 +10,7 @@ import click
 
 from streamclust.cli._options import server_options
 from streamclust.cli._render import number, say
-from streamclust.cli._server import opened_server, read_overview
+from streamclust.cli._server import opened_server, refuse_unknown
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 
@@ -119,7 +119,7 @@ def _keys(
         found = {key: name for key, name in found.items() if name == stream}
     if found:
         return found
-    read_overview(client, settings, model, label)  # an unknown model
+    refuse_unknown(client, settings, model, label)
     names = [stream] if stream else streams
     hint = f"write them with `streamclust encode {model}`, or set models.{model}.encode.worker"
     where = f" of stream {stream!r}" if stream else ""

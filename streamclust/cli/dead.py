@@ -12,7 +12,7 @@ import click
 from streamclust.cli._confirm import confirm, yes_option
 from streamclust.cli._options import server_options
 from streamclust.cli._render import say
-from streamclust.cli._server import opened_server, read_overview
+from streamclust.cli._server import opened_server, refuse_unknown
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _opened(settings: Settings, model: str) -> Iterator[_Place]:
     with opened_server(settings) as server:
         place = _Place(model, Keys(settings.namespace, model), server, server.client())
         if not newest_letter(place.client, place.keys)[0]:
-            read_overview(place.client, settings, model, server.label)  # an unknown model
+            refuse_unknown(place.client, settings, model, server.label)
         yield place
 
 
@@ -184,6 +184,10 @@ def _show(
         click.echo(_ROW.format(entry_id, index, "  |  ".join(filter(None, parts))))
 
 
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
+
+
 def _letters(count: int) -> str:
     return f"{count:,} dead letter{'' if count == 1 else 's'}"
 
@@ -245,7 +249,7 @@ def requeue(
         counts = {"entries": entries, "letters": requeued, "skipped": dict(skipped)}
         click.echo(exact_json({"model": model, **counts}))
         return
-    click.echo(printable(f"{model}: requeued {entries:,} entries ({_letters(requeued)})"))
+    click.echo(printable(f"{model}: requeued {_entries(entries)} ({_letters(requeued)})"))
     for text, count in skipped.most_common():
         click.echo(f"not requeued: {count:,} {text}")
 

@@ -30,7 +30,7 @@ _COMMANDS = {
     "decode": "Restore the points of a file that `encode` wrote.",
     "ingest": "Send points from files or standard input to a stream.",
     "watch": "Follow the versions of a model as they are published.",
-    "models": "List, show, compare, export or roll back versions.",
+    "models": "List, compare and export versions; delete or rename a model.",
     "refit": "Fit a model again to all stored points.",
     "dead": "Show, requeue or remove the points that a model refused.",
     "peek": "Show the newest points of a stream.",

@@ -12,7 +12,13 @@ import click
 
 from streamclust.cli._options import NumberRange, server_options, wait_option
 from streamclust.cli._render import say
-from streamclust.cli._server import each_version, opened_client, opened_server, read_overview
+from streamclust.cli._server import (
+    each_version,
+    opened_client,
+    opened_server,
+    read_overview,
+    refuse_unknown,
+)
 from streamclust.cli._terminal import show, stdout_terminal
 from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
@@ -146,7 +152,7 @@ class _Waiting:
         self._server = server
         self._model = model
         self._over = threading.Event()
-        self._text = ""
+        self._text: str | None = None
         self._written = 0.0
 
     def start(self) -> None:
@@ -176,17 +182,34 @@ class _Waiting:
             with suppress(RedisError, StreamclustError, OSError):  # the updates report a fault
                 self._report(client)
 
+    def _reason(self, client: redis.Redis) -> str:
+        """Return what the model waits for; empty if the user may not read it."""
+        from redis import RedisError
+
+        from streamclust.errors import NotPermittedError
+        from streamclust.store.server.connect import translated
+
+        settings, model, label = self._settings, self._model, self._server.label
+        try:
+            row = read_overview(client, settings, model, label)
+        except RedisError as error:
+            if not isinstance(translated(error, label), NotPermittedError):
+                raise
+            refuse_unknown(client, settings, model, label)
+            return ""
+        if row.alive:
+            return "; ".join(row.waits(label))
+        reason = row.reason if row.failed else "no worker runs"
+        return "; ".join((*row.waits(label), reason))
+
     def _report(self, client: redis.Redis) -> None:
-        row = read_overview(client, self._settings, self._model, self._server.label)
-        text = "; ".join(row.waits(self._server.label)) or row.reason
-        if not row.alive and "worker" not in text:
-            text = "; ".join(filter(None, (text.replace("never published", ""), "no worker runs")))
-        now, kind = time.monotonic(), re.sub(r"\d", "", text)
-        is_new = kind != re.sub(r"\d", "", self._text)
-        age = now - self._written
-        if is_new or age > _REMINDER or (text != self._text and age > _PROGRESS):
-            if not self._over.is_set():
-                say(printable(f"waiting for the first version of {self._model!r}: {text}"))
+        text = self._reason(client)
+        now, age = time.monotonic(), time.monotonic() - self._written
+        is_of_same_kind = re.sub(r"\d", "", text) == re.sub(r"\d", "", self._text or "")
+        pause = _REMINDER if text == self._text else _PROGRESS if is_of_same_kind else 0.0
+        if (self._text is None or age > pause) and not self._over.is_set():
+            end = f": {text}" if text else ""
+            say(printable(f"waiting for the first version of {self._model!r}{end}"))
             self._text, self._written = text, now
 
 

@@ -24,14 +24,14 @@ from streamclust.runtime.assemble import points_format
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job as ModelJob
 from streamclust.runtime.log import warn_of_less
-from streamclust.runtime.missing import refuse_missing
+from streamclust.runtime.missing import missing_error
 from streamclust.store.ids import order
 from streamclust.store.model.code_writer import open_code_writer
 from streamclust.store.model.versions import newer, newest_but, read_model
 from streamclust.store.server.faults import passes
 from streamclust.store.stream.gaps import gap_words
 from streamclust.store.stream.group import Delivery, GroupMember, member_name
-from streamclust.store.stream.names import missing_streams, missing_text
+from streamclust.store.stream.names import missing_text
 from streamclust.store.stream.read_size import ReadSize
 
 if TYPE_CHECKING:
@@ -219,11 +219,12 @@ class _Encoder:
     def _check_stream(self) -> None:
         """Log a stream that doesn't exist yet; with `until_idle`, refuse it."""
         job = self._job
+        if self._client.exists(job.stream):
+            return
         if job.until_idle:
-            refuse_missing(job, self._client, [job.stream])
-        elif missing_streams(self._client, [job.stream]):
-            reason = f"{missing_text(job.stream, job.server.label)}; waiting"
-            job.log.warning("stream_awaited", server=job.server.label, reason=reason)
+            raise missing_error(job, self._client, [job.stream])
+        reason = f"{missing_text(job.stream, job.server.label)}; waiting"
+        job.log.warning("stream_awaited", server=job.server.label, reason=reason)
 
     def leave(self) -> None:
         """Return unfinished entries to the group."""

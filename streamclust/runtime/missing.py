@@ -1,11 +1,11 @@
-"""Refuses streams that don't exist, for daemons that don't wait for them."""
+"""The error for streams that don't exist, for daemons that don't wait for them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from streamclust.errors import UnknownStreamError
-from streamclust.store.stream.names import missing_streams, missing_text, similar_streams
+from streamclust.store.stream.names import missing_text, similar_streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,27 +15,8 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
 
 
-def refuse_missing(
-    job: Job, client: redis.Redis, streams: Sequence[str], *, every: bool = True
-) -> None:
-    """Raise an error if streams of a model don't exist.
-
-    Parameters
-    ----------
-    job : Job
-    client : redis.Redis
-    streams : sequence of str
-    every : bool, default=True
-        Whether every stream must exist; otherwise one is enough.
-
-    Raises
-    ------
-    UnknownStreamError
-        The message names the streams, and a stream with a similar name.
-    """
-    missing = missing_streams(client, streams)
-    if not missing or (len(missing) < len(streams) and not every):
-        return
+def missing_error(job: Job, client: redis.Redis, missing: Sequence[str]) -> UnknownStreamError:
+    """Return the error for streams of a model that don't exist; it names a similar stream."""
     texts = "; ".join(missing_text(stream, job.server.label, end="") for stream in missing)
     near = similar_streams(client, missing[0])
     hint = (
@@ -43,4 +24,4 @@ def refuse_missing(
         if near
         else f"write points to it first: streamclust ingest FILE --stream {missing[0]}"
     )
-    raise UnknownStreamError(f"models.{job.name}.streams: {texts}; {hint}")
+    return UnknownStreamError(f"models.{job.name}.streams: {texts}; {hint}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from streamclust.runtime.missing import missing_error
 from streamclust.store.ids import BEGINNING
 from streamclust.store.stream.names import missing_streams, missing_text
 
@@ -84,3 +85,23 @@ class Awaited:
                 "warm_up_progress", points=progress.gathered, of=progress.warm_up, reason=reason
             )
             self._warm_up_due = now + _REMINDER
+
+
+def refuse_missing(job: Job, client: redis.Redis, *, every: bool = True) -> None:
+    """Raise an error if streams of the model don't exist, for a worker that doesn't wait for them.
+
+    Parameters
+    ----------
+    job : Job
+    client : redis.Redis
+    every : bool, default=True
+        Whether every stream must exist; otherwise one is enough.
+
+    Raises
+    ------
+    UnknownStreamError
+    """
+    streams = job.model.streams
+    missing = missing_streams(client, streams)
+    if missing and (every or len(missing) == len(streams)):
+        raise missing_error(job, client, missing)

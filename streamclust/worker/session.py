@@ -21,13 +21,12 @@ from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.log import warn_of_less
-from streamclust.runtime.missing import refuse_missing
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.faults import passes
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.info import any_after
 from streamclust.store.stream.reader import StreamReader
-from streamclust.worker.awaited import Awaited
+from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.lost_commits import LostCommits
@@ -116,7 +115,7 @@ class _Sessions:
         try:
             with job.server.session() as server:
                 if job.until_idle:  # before any key of the model is written
-                    refuse_missing(job, server.client(), job.model.streams, every=False)
+                    refuse_missing(job, server.client(), every=False)
                 with _lease(job, server, self._owner) as lease:
                     if self._wait_for(lease):
                         return self._learn(replace(job, server=server), lease)
@@ -160,7 +159,7 @@ class _Sessions:
                     worker.begin_now()
         worker.leave()
         if drained and job.until_idle:
-            refuse_missing(job, job.server.client(), job.model.streams)
+            refuse_missing(job, job.server.client())
         return drained
 
     def _wait_for(self, lease: Lease) -> bool:

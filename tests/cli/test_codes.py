@@ -117,7 +117,7 @@ def test_entries_of_other_programs_are_named(workspace: Workspace) -> None:
     with workspace.client as client:
         key = workspace.keys("m").codes()
         for fields in ({b"\x1b": b"\xff"}, {b"n": b"9", b"code": b"1", b"version": b"1"}):
-            client.xadd(key, fields)  # type: ignore[arg-type]
+            client.xadd(key, fields)
         client.xadd(key, {"code": "9" * 40, "distance": "1", "version": "1"})
         client.xadd(key, {"code": "1", "distance": "1", "version": "1"})
     lines = shown(workspace, "codes", "m").stdout.splitlines()

@@ -109,7 +109,7 @@ def test_a_requeued_entry_is_learned_after_the_cause_is_gone(
 ) -> None:
     # Given an entry that is refused for its size
     workspace = Workspace(tmp_path, valkey_url, namespace)
-    small = {"batch": {"max_entry_bytes": 1 << 20}}
+    small: dict[str, Any] = {"batch": {"max_entry_bytes": 1 << 20}}
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(60))
         add_entry(client, workspace.stream(), f8=bytes(16 * 70_000), d="2")
@@ -164,7 +164,7 @@ def test_a_batch_that_was_rejected_is_requeued_as_a_whole(workspace: Workspace) 
         batch = f"batch of 5 points, the entries after {ids[9]} up to {ids[14]}: can't be learned"
         for reason, entry_id, data in ((MISSING, ids[12], "x=1"), (f"{batch}: why", ids[14], "")):
             letter = {"stream": stream, "id": entry_id, "index": -1, "reason": reason, "data": data}
-            client.xadd(keys.dead, letter)  # type: ignore[arg-type]
+            client.xadd(keys.dead, letter)
         # When they are requeued Then each entry of the batch is added once
         [part] = plan_requeue(client, keys, "+", lambda _: True)
         assert requeue(server.raw_client(), keys, part, None) == 5
@@ -204,7 +204,7 @@ def test_letters_of_other_programs_are_shown_and_harmless(workspace: Workspace) 
     with workspace.client as client:
         client.delete(workspace.keys("m").dead)
         hostile = {b"\xff": b"\x1b[2J", b"index": b"9" * 30, b"id": b"\x1b", b"reason": b"a\n\xff"}
-        client.xadd(workspace.keys("m").dead, hostile)  # type: ignore[arg-type]
+        client.xadd(workspace.keys("m").dead, hostile)
     done = shown(workspace, "dead", "m")
     assert done.exit_code == 0
     assert all(line.isprintable() for line in done.stdout.splitlines())

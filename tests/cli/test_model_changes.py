@@ -52,7 +52,7 @@ def keys_of(workspace: Workspace, model: str) -> dict[str, bytes]:
     with workspace.client as client:
         start = f"{{{workspace.namespace}:{model}}}:"
         names = sorted(client.scan_iter(match=f"{start}*"))
-        return {name.decode().removeprefix(start): client.dump(name) for name in names}  # type: ignore[misc]
+        return {name.decode().removeprefix(start): client.dump(name) for name in names}
 
 
 def groups_of(workspace: Workspace, stream: str) -> set[str]:
@@ -190,7 +190,7 @@ def test_rename_moves_all_and_learning_continues(workspace: Workspace) -> None:
     assert {model.name for model in workspace.versions("n")} == {"n"}
     assert groups_of(workspace, "a") == {target.encoders, f"{workspace.namespace}:other"}
     with workspace.client as client:
-        [entry, *_] = client.xreadgroup(target.encoders, "x", {stream: ">"})[0][1]  # type: ignore[index]
+        [entry, *_] = client.xreadgroup(target.encoders, "x", {stream: ">"})[0][1]
         assert entry[0] == found[15][0]
         add_points(client, stream, blobs(30, seed=2))
     # and the model continues under the new name as it would have under the old one

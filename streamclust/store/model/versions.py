@@ -11,7 +11,7 @@ from streamclust.errors import DamagedVersionError, FormatError, UnknownModelErr
 from streamclust.formats.model import LARGEST_ID, Model, decode_model
 from streamclust.store.ids import order
 from streamclust.store.reply.raw_entries import ListEntries
-from streamclust.store.stream.info import last_size, look
+from streamclust.store.stream.info import last_size
 from streamclust.store.stream.read_size import ReadSize, read_value
 
 if TYPE_CHECKING:
@@ -144,12 +144,9 @@ def model_names(client: redis.Redis, namespace: str) -> list[str]:
 
 
 def dead_count(client: redis.Redis, keys: Keys) -> int:
-    """Return the total number of refused points, or 0 if no dead letter is stored.
-
-    The number is in the newest ID that the stream ever had.
-    """
-    info = look(client, keys.dead)
-    return order(info.last)[0] if info and info.length else 0
+    """Return the number of refused points, from the ID of the newest stored dead letter."""
+    newest: Any = client.xrevrange(keys.dead, count=1)
+    return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
 
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
