@@ -118,7 +118,7 @@ def list_letters(
 
     \b
     Examples:
-      streamclust dead machines
+      streamclust dead list machines
       streamclust dead machines -n 100 --oldest
       streamclust dead machines --reason "not finite" --json | jq .letters
     """

@@ -6,9 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from streamclust.cli._components import with_features
 from streamclust.cli._options import server_options
 from streamclust.cli._render import numbers
 from streamclust.cli._server import opened_server
@@ -156,6 +154,10 @@ def _lines(points: Sequence[SeenPoint], layout: Layout | None, terminal: Termina
 def _table_lines(
     points: Sequence[tuple[SeenPoint, Array]], layout: Layout, terminal: Terminal
 ) -> list[str]:
+    import numpy as np
+
+    from streamclust.cli._components import with_features
+
     table = Table()
     table.add_column("ID").cells.extend(point.entry_id for point, _ in points)
     if any(point.index for point, _ in points):

@@ -48,16 +48,24 @@ def missing_text(stream: str, server: str, *, end: str = " yet") -> str:
 def similar_streams(client: redis.Redis, name: str) -> list[str]:
     """Return names of up to five existing streams that are similar to `name`, best first.
 
-    Of a large database, only the first 20,000 keys are compared. Without the right to SCAN, the
-    list is empty.
+    Of a large database, only the first 20,000 keys are compared; keys of models are left out.
+    Without the right to SCAN, the list is empty.
     """
     try:
         keys = {
             key.decode(errors="backslashreplace"): key
             for key in islice(client.scan_iter(count=1000), _SEARCHED)
         }
-        keys.pop(name, None)
-        near = get_close_matches(name, keys, n=_SHOWN, cutoff=0.6)
+        others = [key for key in keys if key != name and not key.startswith("{")]
+        near = get_close_matches(name, others, n=_SHOWN)
         return [found for found in near if client.type(keys[found]) == b"stream"]
     except redis.ResponseError:
         return []
+
+
+def missing_hint(client: redis.Redis, name: str) -> str:
+    """Return a text on what to do about a stream that doesn't exist."""
+    near = similar_streams(client, name)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"fill it with: streamclust ingest FILE --stream {name}"
