@@ -101,11 +101,12 @@ def reset(settings: Settings, model: str, yes: bool, force: bool, as_json: bool)
       streamclust models reset machines
       streamclust models reset machines --yes
     """
+    from streamclust.store.model.keys import raw_key
     from streamclust.store.model.removal import reset as run
 
     with _opened(settings, model, force=force) as stored:
         keys = stored.keys
-        learned = {key.encode() for key in keys.learned}
+        learned = set(map(raw_key, keys.learned))
         lost = tuple(each for each in stored.found.keys if each.key in learned)
         _list(stored, lost, (), quiet=as_json and yes, err=as_json)
         confirm(f"reset model {model!r}: {plural(len(lost), 'key')}?", yes)

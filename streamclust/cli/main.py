@@ -138,6 +138,7 @@ def cli() -> None:
     Try streamclust:
       streamclust demo                               one minute, real data, pictures
     Use your own data (config.yaml describes the model `machines`):
+      streamclust server run --detach                start the server of this folder
       streamclust ingest points.csv --stream points  fill a stream
       streamclust worker --until-idle                learn all entries and exit
       streamclust status                             show the result

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamclust.store.stream.info import StreamInfo
     from streamclust.store.stream.newest import SeenPoint
 
-_MOST = 10_000
+_MOST = 1_000
 _WIDEST_DATA = 60
 
 

@@ -323,5 +323,5 @@ def other_readers(client: redis.Redis, keys: Keys, stream: bytes) -> list[str]:
         if "no such key" not in str(error):
             raise
         return []
-    names = [group["name"].decode(errors="backslashreplace") for group in groups]
+    names = [group["name"].decode(errors="surrogateescape") for group in groups]
     return [name for name in names if name not in (keys.group, keys.encoders)]

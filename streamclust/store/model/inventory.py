@@ -11,7 +11,7 @@ import redis
 from streamclust.errors import FormatError, StreamclustError
 from streamclust.formats.checkpoint import decode_streams
 from streamclust.store.model.health import read_health
-from streamclust.store.model.keys import is_own
+from streamclust.store.model.keys import is_own, raw_key
 from streamclust.store.stream.read_size import read_value
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Inventory:
 
     def length(self, key: str) -> int:
         """Return the number of entries of a key; 0 if it doesn't exist."""
-        return next((each.length for each in self.keys if each.key == key.encode()), 0)
+        return next((each.length for each in self.keys if each.key == raw_key(key)), 0)
 
     @property
     def users(self) -> list[str]:
@@ -110,11 +110,11 @@ def take_inventory(client: redis.Redis, keys: Keys, streams: Iterable[str] = ())
         for key, kind, length, size in sizes
         if kind != b"none"
     )
-    kinds = {each.key.decode(errors="replace"): each.kind for each in stored}
+    kinds = {each.key.decode(errors="surrogateescape"): each.kind for each in stored}
     groups, encoders = [], 0
     for stream in sorted({*streams, *_learned_streams(client, keys)}):
         for name, active in _groups(client, keys, stream):
-            groups.append((stream.encode(), name))
+            groups.append((raw_key(stream), name))
             encoders += active
     return Inventory(
         stored,
@@ -146,7 +146,9 @@ def _groups(client: redis.Redis, keys: Keys, stream: str) -> list[tuple[str, int
     """Return the model's groups of a stream, and the number of active members of each."""
     found = []
     try:
-        existing = {group["name"].decode(errors="replace") for group in client.xinfo_groups(stream)}
+        existing = {
+            group["name"].decode(errors="surrogateescape") for group in client.xinfo_groups(stream)
+        }
         for name in sorted({keys.group, keys.encoders} & existing):
             members: Any = client.xinfo_consumers(stream, name)
             found.append((name, sum(member["idle"] < _ACTIVE_MS for member in members)))

@@ -37,6 +37,11 @@ def is_own(key: str, namespace: str) -> bool:
     return bool(separator) and tag.startswith(f"{{{namespace}:") and name.split(":")[0] in _OWN
 
 
+def raw_key(key: str) -> bytes:
+    """Return the bytes of a key; a name that was read may come from any bytes."""
+    return key.encode(errors="surrogateescape")
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of one model.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.errors import BusyError
+from streamclust.store.model.keys import raw_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +78,7 @@ def reset(client: redis.Redis, keys: Keys, *, force: bool = False) -> int:
 def _remove(
     client: redis.Redis, keys: Keys, names: Iterable[str | bytes], force: bool, step: str
 ) -> int:
-    unique = {name.encode() if isinstance(name, str) else name: None for name in names}
+    unique = {raw_key(name) if isinstance(name, str) else name: None for name in names}
     checked = (keys.lease, keys.token, keys.refitting)
     answer: Any = client.eval(
         _REMOVE, 3 + len(unique), *checked, *unique, "force" if force else "", step

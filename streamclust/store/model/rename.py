@@ -15,7 +15,7 @@ import redis
 
 from streamclust.errors import BusyError, StreamclustError
 from streamclust.store.ids import before
-from streamclust.store.model.keys import Keys
+from streamclust.store.model.keys import Keys, raw_key
 from streamclust.store.model.lease import Lease
 from streamclust.store.model.removal import drop_groups
 from streamclust.store.server.cluster import ClusterClient
@@ -84,7 +84,7 @@ def rename(
     """
     names = {each.key: new_key(each.key, old, new) for each in found.keys}
     for key in (old.lease, old.refitting, old.health):
-        names.pop(key.encode(), None)
+        names.pop(raw_key(key), None)
     if client.exists(*new.fixed):
         raise _taken(new)
     if isinstance(_object(client), ClusterClient) and _slot(client, old) != _slot(client, new):
@@ -102,8 +102,8 @@ def rename(
 
 def new_key(key: bytes, old: Keys, new: Keys) -> bytes:
     """Return the key of the renamed model."""
-    start = len(f"{{{old.namespace}:{old.model}}}".encode())
-    return f"{{{new.namespace}:{new.model}}}".encode() + key[start:]
+    start = len(raw_key(f"{{{old.namespace}:{old.model}}}"))
+    return raw_key(f"{{{new.namespace}:{new.model}}}") + key[start:]
 
 
 def _object(client: Any) -> object:
@@ -126,7 +126,7 @@ def _copy(
 ) -> None:
     """Copy the keys to another slot, and remove the old ones, under the leases of both names."""
     lease, target = _take(client, old, force=force), Lease(client, new, _LEASE_SECONDS)
-    copied = [key for key in names if key != old.token.encode()]
+    copied = [key for key in names if key != raw_key(old.token)]
     made: list[Any] = [new.token, new.lease, *(names[key] for key in copied)]
     try:
         if not target.take():
@@ -139,7 +139,7 @@ def _copy(
                 client.restore(names[key], 0, value, replace=True)
             if not (lease.renew() and target.renew()):
                 raise BusyError(f"another process took model {old.model!r}; nothing was changed")
-        others = [key for key in (*map(str.encode, old.fixed), *copied) if key not in streams]
+        others = [key for key in (*map(raw_key, old.fixed), *copied) if key not in streams]
         words: tuple[Any, ...] = (old.token, *streams, *others)
         arguments: tuple[Any, ...] = (lease.token, len(streams), *newest)
         answer: Any = client.eval(_FINISH, len(words), *words, *arguments)
@@ -176,7 +176,7 @@ def _move_groups(client: redis.Redis, old: Keys, new: Keys, found: Inventory) ->
             continue
         with suppress(redis.ResponseError):
             groups: Any = client.xinfo_groups(stream)
-            [group] = [each for each in groups if each["name"] == name.encode()]
+            [group] = [each for each in groups if each["name"] == raw_key(name)]
             pending: Any = client.xpending(stream, name)
             start = group["last-delivered-id"].decode()
             if pending["pending"]:
