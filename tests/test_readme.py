@@ -17,7 +17,8 @@ def test_every_command_of_the_readme_runs_in_an_empty_folder(tmp_path: Path) -> 
     assert {language for language, _ in blocks} == {"sh", "python"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
-    for language, block in blocks:
+    stop = ("sh", "streamclust server stop")
+    for language, block in (*blocks, stop):
         result = subprocess.run(
             [*run[language], block],
             cwd=tmp_path,

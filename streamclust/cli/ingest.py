@@ -131,7 +131,7 @@ def ingest(
     chunks, total = _open_tables(block, ctrl_c.wait_for, **table)
     wait = ONE_SHOT_WAIT if wait is None else wait
     with (
-        opened_server(settings, wait) as server,
+        opened_server(settings, wait, start=True) as server,
         ctrl_c,
         point_progress(total) as on_progress,
     ):
