@@ -11,7 +11,7 @@ import pytest
 import redis
 from numpy.typing import NDArray
 
-from streamclust.client import ingest as module
+from streamclust.client import sending as module
 from streamclust.client.ingest import IngestReport, ingest
 from streamclust.errors import DataError, ServerError, ServerUnreachableError
 from streamclust.formats.points import Entry, PointsFormat, decode, detect

@@ -1,0 +1,273 @@
+"""The progress of ingestion, stored beside the stream, so that a second run sends only the rest.
+
+The progress of a file is the number of its rows that are in the stream, and a digest of these rows.
+On one server it is written in one transaction with the points, so it is exact after `kill -9` too.
+In a cluster it is written after the points: a crash between the two repeats one pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from streamclust.errors import DataError
+from streamclust.store.ids import order
+from streamclust.tables import Chunk
+
+KEEP_SECONDS = 30 * 24 * 3600
+"""Lifetime of the progress of a run that isn't continued."""
+
+
+def progress_key(stream: str) -> str:
+    """Return the key of the progress, a hash: path of a file -> its `Mark` as JSON.
+
+    It is in the slot of the stream. It is deleted when the run has sent all its files, and else
+    expires after 30 days.
+
+    Examples
+    --------
+    >>> progress_key("points"), progress_key("{shop}:points")
+    ('{points}:ingest', '{shop}:points:ingest')
+    """
+    return f"{_tagged(stream)}:ingest"
+
+
+def dead_key(stream: str) -> str:
+    """Return the key of the bad rows that ingestion stores.
+
+    It is a stream with the fields file, line, reason and data, trimmed to about 10,000 rows. It
+    belongs to the points' stream and not to a model, since a file is sent once for all models.
+    """
+    return f"{_tagged(stream)}:ingest:dead"
+
+
+def _tagged(stream: str) -> str:
+    start = stream.find("{")
+    has_tag = start >= 0 and stream.find("}", start) > start + 1
+    return stream if has_tag or "}" in stream else f"{{{stream}}}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How much of a file is in the stream.
+
+    Parameters
+    ----------
+    points
+        Number of its points in the stream.
+    bad
+        Number of its bad rows that were skipped or stored.
+    digest
+        Digest of these points.
+    last_id
+        ID of an entry with some of these points; "0-0" if it isn't known yet.
+    """
+
+    points: int = 0
+    bad: int = 0
+    digest: str = ""
+    last_id: str = "0-0"
+
+    def to_json(self) -> str:
+        """Return the mark as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self | None:
+        """Return a mark, or None if this isn't one."""
+        try:
+            mark = cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+        return mark if mark.points >= 0 and mark.bad >= 0 else None
+
+
+class Progress:
+    """The progress of the files of one run.
+
+    Parameters
+    ----------
+    client
+        A client that doesn't decode replies.
+    stream
+        The stream of the points.
+    restart
+        Whether to ignore the progress of earlier runs.
+    warn
+        Given a sentence if an earlier run is continued, or if progress can't be stored.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        stream: str,
+        *,
+        restart: bool = False,
+        warn: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.key = progress_key(stream)
+        self.enabled = True
+        self.resumed = 0
+        self._client = client
+        self._stream = stream
+        self._warn = warn
+        self._paths: list[str] = []
+        self._mark = Mark()
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._before = self._hash
+        self._earlier = {} if restart else self._read()
+
+    def _read(self) -> Mapping[str, Mark]:
+        """Return the marks of earlier runs whose points are in the stream."""
+        try:
+            found: Any = self._client.hgetall(self.key)
+            marks = {
+                path.decode(errors="replace"): Mark.from_json(each) for path, each in found.items()
+            }
+            return {path: mark for path, mark in marks.items() if mark and self._holds(mark)}
+        except redis.exceptions.NoPermissionError as error:
+            self._disable(error)
+            return {}
+
+    def _holds(self, mark: Mark) -> bool:
+        """Return whether the stream is the one of the mark, and not a new one of the same name."""
+        if not mark.points or order(last_id(self._client, self._stream)) < order(mark.last_id):
+            return False
+        if self._client.xrange(self._stream, mark.last_id, mark.last_id, count=1):
+            return True
+        info: Any = self._client.xinfo_stream(self._stream)
+        return bool(info.get("entries-added", math.inf) > info["length"])  # some were trimmed
+
+    def _disable(self, error: redis.RedisError) -> None:
+        self.enabled = False
+        self._warn(
+            f"the progress can't be stored in {self.key} ({error}): after an interruption, the "
+            "next run sends all points again"
+        )
+
+    def rest(self, path: str, label: str, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Yield the chunks of a file without the rows that an earlier run has sent.
+
+        Raises
+        ------
+        DataError
+            If the first rows of the file aren't those that were sent.
+        """
+        if not self.enabled:
+            yield from chunks
+            return
+        self._paths.append(path)
+        earlier = self._earlier.get(path, Mark())
+        self._mark, self._hash = Mark(), hashlib.blake2b(digest_size=16)
+        skipped = 0
+        if earlier.points:
+            self._warn(
+                f"{label}: {earlier.points:,} points are in stream {self._stream!r} from an "
+                "earlier run; this run sends the rest (--restart sends all)"
+            )
+        else:
+            self._store()
+        bad = earlier.bad
+        for chunk in chunks:
+            n = min(earlier.points - skipped, len(chunk.X))
+            self._add(chunk, 0, n)
+            skipped += n
+            if n and skipped == earlier.points:
+                self._check(earlier, label)
+            passed = min(bad, len(chunk.bad))
+            bad -= passed
+            rest = without(chunk, n, passed)
+            if len(rest.X) or rest.bad:
+                yield rest
+        if skipped < earlier.points:
+            raise _differs(label, self._stream)
+
+    def _check(self, earlier: Mark, label: str) -> None:
+        if self._hash.hexdigest() != earlier.digest:
+            raise _differs(label, self._stream)
+        self._mark = earlier
+        self.resumed += earlier.points
+
+    def _add(self, chunk: Chunk, start: int, stop: int) -> None:
+        if stop > start:
+            self._hash.update(_bytes(chunk.X[start:stop]))
+
+    def advance(
+        self, chunk: Chunk, start: int, stop: int, bad: int, newest: str
+    ) -> tuple[Any, ...]:
+        """Return the command that stores the progress after some rows of a chunk."""
+        self._before = self._hash.copy()
+        self._mark_before = self._mark
+        self._add(chunk, start, stop)
+        self._mark = Mark(
+            self._mark.points + stop - start,
+            self._mark.bad + bad,
+            self._hash.hexdigest(),
+            newest or self._mark.last_id,
+        )
+        return ("HSET", self.key, self._paths[-1], self._mark.to_json())
+
+    def retreat(self, chunk: Chunk, start: int, stop: int) -> None:
+        """Store that only these rows of the latest step are in the stream."""
+        mark, self._hash = self._mark_before, self._before
+        self._add(chunk, start, stop)
+        points = mark.points + stop - start
+        self._mark = replace(mark, points=points, digest=self._hash.hexdigest())
+        self._store()
+
+    def _store(self) -> None:
+        try:
+            self._client.hset(self.key, self._paths[-1], self._mark.to_json())
+            self._client.expire(self.key, KEEP_SECONDS)
+        except redis.exceptions.NoPermissionError as error:
+            self._disable(error)
+
+    def finish(self) -> None:
+        """Delete the progress of the files: all points are sent."""
+        if self.enabled and self._paths:
+            self._client.hdel(self.key, *self._paths)
+
+
+def without(chunk: Chunk, points: int, bad: int) -> Chunk:
+    """Return a chunk without its first points and its first bad rows."""
+    if not points and not bad:
+        return chunk
+    return replace(
+        chunk,
+        X=chunk.X[points:],
+        w=None if chunk.w is None else chunk.w[points:],
+        labels={name: texts[points:] for name, texts in chunk.labels.items()},
+        times=None if chunk.times is None else chunk.times[points:],
+        bad=tuple(replace(row, place=max(row.place - points, 0)) for row in chunk.bad[bad:]),
+    )
+
+
+def last_id(client: redis.Redis, stream: str) -> str:
+    """Return the largest ID that a stream has had; "0-0" if it doesn't exist."""
+    try:
+        info: Any = client.xinfo_stream(stream)
+    except redis.ResponseError as error:
+        if "no such key" in str(error):
+            return "0-0"
+        raise
+    found = info["last-generated-id"]
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def _bytes(X: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(X).data.cast("B")
+
+
+def _differs(label: str, stream: str) -> DataError:
+    return DataError(
+        f"{label}: its first points aren't those that an earlier run sent to stream {stream!r}; "
+        "--restart sends the whole file"
+    )
