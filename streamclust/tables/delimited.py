@@ -325,7 +325,10 @@ class _Table:
             return DataError(cells.reason)
         problem = _FOREIGN if _is_foreign(text) else "is not a number"
         where = f"line {line}"
-        cause = _cell_hint(text, self.delimiter, decimal) or self._hint(line, cells)
+        causes = [_cell_hint(text, self.delimiter, decimal), self._hint(line, cells)]
+        if self.header is not None and len(self.header[1]) == 1:
+            causes.reverse()  # a table of one column is rare: the separator comes first
+        cause = causes[0] or causes[1]
         if problem == _FOREIGN or cause:
             return self.request.bad_cell(where, name, f"{short(text)} {problem}", cause)
         return self.request.bad_cell(where, name, f"{short(text)} {problem}{number_hint(text)}")
