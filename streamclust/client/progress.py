@@ -19,7 +19,7 @@ import redis
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
-from streamclust.store.ids import order
+from streamclust.store.ids import BEGINNING, order
 from streamclust.tables import Chunk
 
 KEEP_SECONDS = 30 * 24 * 3600
@@ -74,7 +74,7 @@ class Mark:
     points: int = 0
     bad: int = 0
     digest: str = ""
-    last_id: str = "0-0"
+    last_id: str = BEGINNING
 
     def to_json(self) -> str:
         """Return the mark as JSON."""
@@ -139,9 +139,12 @@ class Progress:
 
     def _holds(self, mark: Mark) -> bool:
         """Return whether the stream is the one of the mark, and not a new one of the same name."""
-        if not mark.points or order(last_id(self._client, self._stream)) < order(mark.last_id):
+        newest = last_id(self._client, self._stream)
+        if not mark.points or newest == BEGINNING or order(newest) < order(mark.last_id):
             return False
-        if self._client.xrange(self._stream, mark.last_id, mark.last_id, count=1):
+        if mark.last_id == BEGINNING or self._client.xrange(
+            self._stream, mark.last_id, mark.last_id, count=1
+        ):
             return True
         info: Any = self._client.xinfo_stream(self._stream)
         return bool(info.get("entries-added", math.inf) > info["length"])  # some were trimmed
@@ -256,7 +259,7 @@ def last_id(client: redis.Redis, stream: str) -> str:
         info: Any = client.xinfo_stream(stream)
     except redis.ResponseError as error:
         if "no such key" in str(error):
-            return "0-0"
+            return BEGINNING
         raise
     found = info["last-generated-id"]
     return found.decode() if isinstance(found, bytes) else str(found)

@@ -15,8 +15,7 @@ from streamclust.tables import Sniffed, TableOptions, sniff
 from tests.support.tables import read
 
 TELEMETRY = "time,host,load,temperature,site,id\n" + "".join(
-    f"2026-05-01T12:00:{second:02d}Z,web{second % 3},{second / 7:.3f},{40 + second % 5},eu,r{second}\n"
-    for second in range(60)
+    f"2026-05-01T12:00:{s:02d}Z,web{s % 3},{s / 7:.3f},{40 + s % 5},eu,r{s}\n" for s in range(60)
 )
 
 
@@ -62,7 +61,7 @@ def test_delimiters_and_decimal_points(
         decimal,
         header,
     )
-    assert read(tmp_path / "t.data", **vars(found)).X == X.tolist()
+    assert X.tolist() == read(tmp_path / "t.data", **vars(found)).X
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_the_kind_is_found_from_the_content(name: str, tmp_path: Path) -> None:
     kinds = {"t": "jsonl", "t.csv": "csv", "t.npy": "npy", "t.parquet": "parquet"}
     assert found.options.kind == kinds.get(name, "jsonl")
     assert found.features == ("x0", "x1")
-    assert read(path, **vars(found.options)).X == frame.to_numpy().tolist()
+    assert frame.to_numpy().tolist() == read(path, **vars(found.options)).X
 
 
 def test_an_index_a_constant_and_missing_values_are_noted(tmp_path: Path) -> None:
