@@ -320,7 +320,7 @@ class _Found:
         entries = f"{report.entries:,} entr{'y' if report.entries == 1 else 'ies'}"
         bad = f"; {report.bad:,} bad row{'' if report.bad == 1 else 's'} skipped"
         if keeps_dead:
-            from streamclust.client.progress import dead_key
+            from streamclust.store.stream.keys import dead_key
 
             bad += f", see the stream {dead_key(self.stream)!r}"
         return (

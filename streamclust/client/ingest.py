@@ -73,7 +73,7 @@ def ingest(
     progress
         Stores with each pipeline how much of a file is in the stream.
     keep_dead
-        Whether to store the bad rows of the chunks; see `progress.dead_key`.
+        Whether to store the bad rows of the chunks; see `streamclust.store.stream.keys`.
     stop
         If set, ingestion stops after the current pipeline.
     clock, sleep

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.cluster import RedisCluster
 
-from streamclust.client.progress import dead_key, last_id
+from streamclust.client.progress import last_id
 from streamclust.errors import DataError
 from streamclust.formats.layout import DEFAULT_FIELD, DIMENSION_FIELD, EntryFormat, Layout
 from streamclust.formats.points import encode
 from streamclust.store.ids import BEGINNING, order
 from streamclust.store.server.faults import passes
 from streamclust.store.server.wrong_type import is_wrong_type, with_key
+from streamclust.store.stream.keys import dead_key
 from streamclust.tables import BadRow, Chunk
 
 if TYPE_CHECKING:

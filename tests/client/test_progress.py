@@ -13,8 +13,9 @@ import pytest
 import redis
 
 from streamclust.client.ingest import ingest
-from streamclust.client.progress import Mark, Progress, dead_key, last_id, progress_key
+from streamclust.client.progress import Mark, Progress, last_id
 from streamclust.errors import DataError, ServerError
+from streamclust.store.stream.keys import dead_key, progress_key
 from streamclust.tables import Chunk, TableOptions, read_table
 from tests.support.waiting import LIMIT, wait_until
 from tests.support.workspace import STREAMCLUST, environment
