@@ -147,7 +147,7 @@ def table_options(
                 "--time-column",
                 metavar="NAME",
                 help="Column of the event time, which becomes the ID of the entry. The rows must "
-                "be sorted by it. A time without a zone is local.",
+                "be sorted by it. A time without a zone is in UTC.",
             ),
             click.option(
                 "--time-format",

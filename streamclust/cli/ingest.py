@@ -121,8 +121,8 @@ def ingest(
     Examples:
       streamclust ingest points.csv --stream points
       streamclust ingest points.csv --stream points --columns temperature,load
-      streamclust ingest log.csv.gz --stream points --time-column time --label-columns host
-      streamclust ingest europe.csv --stream points --delimiter ';' --decimal , --encoding cp1252
+      streamclust ingest log.csv.gz --stream log --time-column t --label-columns host
+      streamclust ingest europe.csv --stream points --decimal , --encoding cp1252
       streamclust ingest points.npy --stream points --format float32 --block 256
       tail -f points.jsonl | streamclust ingest - --kind jsonl --stream points
     """

@@ -204,8 +204,8 @@ class EventIds:
         last_ms, sequence = self._last
         if ms < last_ms:
             raise DataError(
-                f"a row has the event time {ms} ms, but the stream has an entry of {last_ms} ms; "
-                "times of entries must rise: send older rows first, or to another stream"
+                f"a point has the event time {ms} ms, but the last entry of the stream is "
+                f"{last_ms}-{sequence}: send older points first, or to another stream"
             )
         self._last = (ms, sequence + 1 if ms == last_ms else 0)
         return b"%d-%d" % self._last

@@ -252,7 +252,7 @@ def test_event_times_give_a_replay_its_ages(workspace: Workspace, ingest: Any) -
     rows = [f"{1_700_000_000 + 60 * minute},{minute % 7},{minute % 5}" for minute in range(120)]
     Path("p.csv").write_text("\n".join(["t,x,y", *rows]))
     stream = workspace.stream()
-    often = {"init": {"points": 12}, "batch": {"size": 10}}
+    often: dict[str, Any] = {"init": {"points": 12}, "batch": {"size": 10}}
     forgetting = {"kind": "time", "half_life": "10m"}
     workspace.write({"m": kmeans(stream, forgetting=forgetting, **often)})
     assert ingest("p.csv", "--time-column", "t").exit_code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def _write(path: Path, rows: Iterable[object]) -> Path:
 def _sent(client: redis.Redis, stream: str) -> list[float]:
     entries: Any = client.xrange(stream)
     return [float(fields[b"x"]) for _, fields in entries]
+
+
+def _has(client: redis.Redis, stream: str, entries: int) -> bool:
+    return int(client.xlen(stream)) >= entries
 
 
 def _stopped(send: Send, path: Path, **options: Any) -> None:
@@ -177,7 +182,7 @@ def test_each_point_is_in_the_stream_once_after_any_end(
     # When the command is ended in each of them, and started again
     for enough in (500, 4000):
         with start() as process:
-            wait_until(lambda at_least=enough: client.xlen(namespace) >= at_least)
+            wait_until(partial(_has, client, namespace, enough))
             process.send_signal(kill)
             process.communicate(timeout=LIMIT)
     with start() as process:
@@ -231,7 +236,8 @@ def test_a_user_without_the_right_is_warned(
 ) -> None:
     warnings: list[str] = []
     rules = ("reset", "on", ">pw", f"~{namespace}", "+xadd", "+ping", "+client|setname")
-    client.execute_command("ACL", "SETUSER", namespace, *rules)
+    command: Any = client.execute_command
+    command("ACL", "SETUSER", namespace, *rules)
     try:
         with redis.Redis.from_url(server_url, username=namespace, password="pw") as poor:
             progress = Progress(poor, namespace, warn=warnings.append)
@@ -240,7 +246,7 @@ def test_a_user_without_the_right_is_warned(
             assert ingest(poor, namespace, chunks, progress=progress).points == 3
             progress.finish()
     finally:
-        client.execute_command("ACL", "DELUSER", namespace)
+        command("ACL", "DELUSER", namespace)
     (warning,) = warnings
     assert warning.startswith(f"the progress can't be stored in {progress_key(namespace)} (")
 

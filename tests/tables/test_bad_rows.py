@@ -47,8 +47,7 @@ def test_csv_is_read_on_after_each_kind_of_bad_row(chunk: int, tmp_path: Path) -
 
 def test_a_text_of_several_lines_is_one_row(tmp_path: Path) -> None:
     text = 'x,note,y\n1,"a\nb\n\nc",2\n3,"d ""e"" f",4\nbad,"g\nh",5\n6,"7, 8",9\n'
-    options = {"columns": ["x", "y"]}
-    table = read(tmp_path / "t.csv", text, on_bad="skip", **options)
+    table = read(tmp_path / "t.csv", text, on_bad="skip", columns=["x", "y"])
     assert table.X == [[1, 2], [3, 4], [6, 9]]
     assert [row.line for row in table.bad] == [8]  # the last line of the row
 

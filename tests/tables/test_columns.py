@@ -101,7 +101,11 @@ def test_chosen_columns_that_cannot_be_meant(
 
 
 def test_labels_weights_and_excluded_columns_are_no_features(tmp_path: Path) -> None:
-    options = {"label_columns": ["host", "user"], "weight_column": "n", "exclude": ["note"]}
+    options: dict[str, Any] = {
+        "label_columns": ["host", "user"],
+        "weight_column": "n",
+        "exclude": ["note"],
+    }
     text = 'note,user,x,n,host\n"a\nb",u1,1.5,2,"h, 1"\n?,u2,2.5,3, h2 \n'
     table = read(tmp_path / "t.csv", text, **options)
     assert (table.names, table.X) == (("x",), [[1.5], [2.5]])

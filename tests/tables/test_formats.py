@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_a_text_that_is_not_needed_may_have_any_bytes(tmp_path: Path) -> None:
     assert table.X == [[1.5]]
 
 
-PACKERS = {"gz": gzip.compress, "zst": zstandard.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "zst": zstandard.compress}
 
 
 @pytest.mark.parametrize("packed", PACKERS)

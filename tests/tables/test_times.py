@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,19 @@ def test_formats_of_times(first: str, second: str, options: dict[str, Any], tmp_
     assert (table.names, table.times) == (("x",), [NOON, NOON + 500])
 
 
-def test_a_time_without_a_zone_is_local(tmp_path: Path) -> None:
-    table = read(tmp_path / "t.csv", "x,t\n1,2026-05-01T12:00\n", time_column="t")
-    local = datetime.datetime(2026, 5, 1, 12).timestamp()
-    assert table.times == [int(local * 1000)]
+def test_a_time_without_a_zone_is_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        for text in ("2026-05-01T12:00", "2026-05-01 12:00:00.000"):
+            table = read(tmp_path / "t.csv", f"x,t\n1,{text}\n", time_column="t")
+            assert table.times == [NOON]
+        path, when = tmp_path / "t.parquet", datetime.datetime(2026, 5, 1, 12)
+        pq.write_table(pa.table({"x": [1.0], "t": [when]}), path)
+        assert read(path, time_column="t").times == [NOON]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_times_in_json_and_parquet(tmp_path: Path) -> None:
