@@ -141,6 +141,8 @@ class Progress:
         if not self.enabled:
             yield from chunks
             return
+        times = sum(each.partition("\0")[0] == path for each in self._paths)
+        path = f"{path}\0{times}" if times else path  # the run names this file again
         self._paths.append(path)
         earlier = self._earlier.get(path, Mark())
         self._mark, self._hash = Mark(), hashlib.blake2b(digest_size=16)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,23 @@ def test_blocks_and_another_format_continue_too(
     entries: Any = client.xrange(namespace)
     X = np.concatenate([np.frombuffer(fields[b"f8"]) for _, fields in entries])
     assert X.tolist() == [*range(900)]
+
+
+def test_a_file_can_be_named_twice(client: redis.Redis, namespace: str, tmp_path: Path) -> None:
+    path = str(_write(tmp_path / "t.csv", range(900)))
+
+    def run(enough: int) -> None:
+        progress = Progress(client, namespace)
+        chunks = (
+            chunk
+            for _ in range(2)
+            for chunk in progress.rest(path, "t.csv", read_table(path, chunk=400))
+        )
+        ingest(client, namespace, islice(chunks, enough), progress=progress)
+
+    run(4)  # the first time, and a chunk of the second time
+    run(9)
+    assert _sent(client, namespace) == [*range(900), *range(900)]
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])

@@ -62,6 +62,24 @@ def test_messages_name_the_cause(
     assert "clean the file" not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("t.csv", "x,y\r1,2\r3,4\r", "a line ends with CR alone; convert the line ends to LF"),
+        (
+            "t.jsonl",
+            '[\n{"x": 1},\n{"x": 2}\n]\n',
+            "is the file one JSON document? Write one point",
+        ),
+        ("t.jsonl", '{"x": 1},\n{"x": 2}\n', "is the file one JSON document? Write one point per"),
+        ("t.jsonl", "[[1, 2], [3, 4]]\n", "column 'x0': [1.0, 2.0] is not a number"),
+        ("t.jsonl", '{"x": [], "y": 1}\n', "column 'x': [] is not a number"),
+    ],
+)
+def test_other_texts_that_are_no_tables(name: str, text: str, hint: str, tmp_path: Path) -> None:
+    assert hint in refusal(tmp_path / name, text)
+
+
 def test_a_semicolon_in_a_text_is_no_cause(tmp_path: Path) -> None:
     message = refusal(tmp_path / "t.csv", "note,x\na;b,abc\n", columns=["x"])
     assert message == (
