@@ -217,8 +217,8 @@ class _Found:
             from streamclust.store.stream.keys import dead_key
 
             bad += f", see the stream {dead_key(self.stream)!r}"
-        goes_on = self.interrupted and self.resumed is not None
-        rest = "; the next run sends the rest" if goes_on else ""
+        continues = self.interrupted and self.resumed is not None
+        rest = "; the next run sends the rest" if continues else ""
         return (
             f"{'interrupted: ' if self.interrupted else ''}"
             f"{points} in {entries} to stream {self.stream!r} in {report.seconds:.1f} s"

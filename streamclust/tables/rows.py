@@ -109,7 +109,7 @@ class Rows:
         return DataError(f"{self._label} line {line}: {error}; clean the file")
 
     def _read_on(self) -> Iterator[Row]:
-        """Yield the rows, and go on after a row that can't be split.
+        """Yield the rows; continue after a row that can't be split.
 
         A row with an open quote ends before a line that is a row by itself.
         """

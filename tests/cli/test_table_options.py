@@ -279,7 +279,7 @@ def test_bad_rows_are_skipped_stored_or_the_end(workspace: Workspace, ingest: An
     assert (row[b"file"], row[b"line"], row[b"data"]) == (b"p.csv", b"3", b"3,abc")
 
 
-def test_standard_input_goes_on_past_a_bad_line(workspace: Workspace, ingest: Any) -> None:
+def test_standard_input_continues_after_a_bad_line(workspace: Workspace, ingest: Any) -> None:
     done = ingest("-", stdin="x,y\n1,2\nbroken\n3,4\n")
     assert done.exit_code == 0
     assert "warning: row skipped: stdin line 3 has 1 cells; expected 2" in done.stderr

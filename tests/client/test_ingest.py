@@ -148,7 +148,7 @@ def test_event_times_are_ids(client: redis.Redis, namespace: str) -> None:
     report = ingest(client, namespace, [first, second])
     assert _ids(client, namespace) == [b"0-1", b"5-0", b"5-1", b"7-0", b"7-1", b"9-0"]
     assert report.last_id == "9-0"
-    # and a later run goes on from there
+    # and a later run continues from there
     ingest(client, namespace, [replace(_chunk(1), times=np.array([9]))])
     assert _ids(client, namespace)[-1] == b"9-1"
 

@@ -79,7 +79,7 @@ def test_places_of_bad_rows_among_good_ones(tmp_path: Path) -> None:
     assert [(row.place, row.line) for row in table.bad] == [(0, 1), (2, 4), (2, 5)]
 
 
-def test_a_live_feed_goes_on_past_a_bad_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_feed_continues_after_a_bad_line(monkeypatch: pytest.MonkeyPatch) -> None:
     read_end, write_end = os.pipe()
     with os.fdopen(read_end) as stdin, os.fdopen(write_end, "wb", buffering=0) as feed:
         monkeypatch.setattr(sys, "stdin", stdin)
