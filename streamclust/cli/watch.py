@@ -9,7 +9,7 @@ import click
 
 from streamclust.cli._options import NumberRange, server_options, wait_option
 from streamclust.cli._server import each_version, opened_client
-from streamclust.cli._terminal import show, stdout_terminal
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
@@ -53,9 +53,9 @@ def watch(
 ) -> None:
     """Show each version of MODEL when it is published, until Ctrl-C.
 
-    The score is out of sample: the worker scores each point before it learns the point. MOVED is
-    the largest distance that a component moved since the previous version. WEIGHTS has one bar per
-    component.
+    TIME is the local time of the publication. The worker scores each point before it learns the
+    point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest
+    distance that a component moved since the previous version. WEIGHTS has one bar per component.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def watch(
                 if as_json:
                     click.echo(_as_json(update, arrays))
                 else:
-                    show(rows.lines(update, before))
+                    print_lines(rows.lines(update, before))
                 before = update
                 if number == count:
                     break

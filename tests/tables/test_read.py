@@ -432,7 +432,10 @@ def test_an_array_without_rows(tmp_path: Path) -> None:
         (np.zeros((2, 2), complex), "data.npy holds complex128; save it as float32 or float64"),
         (np.zeros((2, 2), bool), "data.npy holds bool; save it as float32 or float64"),
         (np.zeros((2, 2), object), "data.npy can't be read as numbers; save it by NumPy"),
-        (np.array([[1, 2], [3, np.nan]]), f"data.npy row 2, column 'x1': nan is not finite{ADVICE}"),
+        (
+            np.array([[1, 2], [3, np.nan]]),
+            f"data.npy row 2, column 'x1': nan is not finite{ADVICE}",
+        ),
     ],
 )
 def test_bad_arrays(array: NDArray[Any], message: str, tmp_path: Path) -> None:
