@@ -13,7 +13,7 @@ from streamclust.errors import DataError
 from streamclust.number_text import number_hint
 from streamclust.tables.cells import is_number, numbers
 from streamclust.tables.chunk import Chunk, Request, Where, checked, join, short, sift
-from streamclust.tables.columns import Selection, default_names, select
+from streamclust.tables.columns import Selection, default_names, listed, select
 from streamclust.tables.header import has_header
 from streamclust.tables.hints import FOREIGN, NAMES_HINT, cell_hint, is_foreign, separator_hint
 from streamclust.tables.lines import Lines
@@ -35,6 +35,16 @@ def read_delimited(lines: Lines, request: Request, delimiter: str) -> Iterator[C
             good, bad = sift(batch, table.chunk, table.describe, request.label)
             if good or bad:
                 yield join(good or [table.empty(batch[0][0])], bad)
+
+
+def _warn_of_positions(request: Request) -> None:
+    """Warn that columns without names are taken as the features of a model, in their order."""
+    model = request.model
+    if model is not None and model.features and request.options.columns is None:
+        request.warn(
+            f"{request.label} has no names of columns; they are taken as {listed(model.features)}, "
+            f"as in {model.owner}; --no-header confirms this"
+        )
 
 
 @dataclass
@@ -74,6 +84,8 @@ class _Table:
             if not hint and not named and options.header is None and options.columns:
                 hint = NAMES_HINT
             raise DataError(f"{error}{f'; {hint}' if hint else ''}") from None
+        if not named and options.header is None:
+            _warn_of_positions(request)
         header = first if named else None
         times = EventTimes(options.time_format)
         return cls(request, delimiter, names, selection, header, line, times)

@@ -26,7 +26,6 @@ MODEL = ModelColumns("model 'm'", ("x", "y"), 2)
         ("t.csv", "y,host,x\n2,a,1\n"),
         ("t.csv", ",y,x\n0,2,1\n"),
         ("t.csv", "z,y,x,z\n0,2,1,0\n"),
-        ("t.csv", "1,2\n"),
         ("t.tsv", "y\tx\n2\t1\n"),
         ("t.jsonl", '{"y": 2, "x": 1}'),
         ("t.jsonl", '{"y": 2, "z": [7], "x": 1}\n'),
@@ -73,6 +72,14 @@ def test_arrays_have_positions_and_the_right_number_of_them(tmp_path: Path) -> N
     assert "model 'm' has 3 features; choose" in refusal(
         tmp_path / "t.csv", "1,2\n", model=ModelColumns("model 'm'", (), 3)
     )
+
+
+def test_columns_without_names_are_taken_in_order_with_a_warning(tmp_path: Path) -> None:
+    table = read(tmp_path / "t.csv", "1,2\n", model=MODEL)
+    assert table.X == [[1, 2]]
+    (warning,) = table.warnings
+    assert "has no names of columns; they are taken as x, y, as in model 'm'" in warning
+    assert read(tmp_path / "t.csv", model=MODEL, header=False).warnings == []
 
 
 @pytest.mark.parametrize(
