@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from streamclust.cli._new_file import check_new
 from streamclust.cli._render import say
 from streamclust.text import printable
 
@@ -81,17 +81,6 @@ def init(
     say("next:")
     for line in _next(out, stream or model):
         say(f"  {printable(line)}")
-
-
-def check_new(path: Path, *, force: bool) -> None:
-    """Ask before an existing file is replaced, or refuse without a terminal."""
-    from streamclust.errors import DataError
-
-    if not path.exists() or force:
-        return
-    question = f"{printable(str(path))} exists; replace it?"
-    if not (sys.stdin.isatty() and click.confirm(question, err=True)):
-        raise DataError(f"{path} exists; replace it with --force, or name another file with --out")
 
 
 def _next(out: Path, stream: str) -> list[str]:

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,18 +134,24 @@ def learn(
     """
     stop, progress, started = threading.Event(), Progress(), time.monotonic()
     job = _job(settings, server, proposal.name, stop)
-    follower = Follower(server.client(), job.keys, server.label, 0, None)
+    client, name = server.client(), proposal.name
+    follower = Follower(client, job.keys, server.label, 0, None)
+    has_committed = partial(_has_committed, client, name, job.keys.group)
     with ThreadPoolExecutor(2) as pool, threadpool_limits(limits=1, user_api="blas"):
         try:
             worker = pool.submit(run_model, job)
             sender = pool.submit(_send, server, proposal, path, progress, stop)
-            _follow(follower, progress, worker, sender, show, proposal.name)
+            _follow(follower, progress, worker, sender, show, has_committed)
             report = sender.result()
         finally:
             stop.set()
         worker.result()
-    with suppress(IndexError):
-        progress.models += follower.poll(None)
+    progress.models += follower.poll(None)
+    if not progress.models:
+        raise DataError(
+            f"no model: too few of the {report.points:,} points can be learned; the reasons are in "
+            f"the stream {job.keys.dead}"
+        )
     return Learned(progress.models[-1], report, time.monotonic() - started, progress)
 
 
@@ -167,14 +173,14 @@ def _send(
 
     block = proposal.block
     chunk = max(_CHUNK // block, 1) * block
-    chunks: Iterator[Chunk] = read_table(path, proposal.options, chunk=chunk)
+    chunks: Iterator[Chunk] = read_table(path, proposal.rows.options, chunk=chunk)
     return ingest(
         server.client(),
         proposal.name,
         chunks,
         format=proposal.format,
         block=block,
-        weight_field=proposal.options.weight_column or "w",
+        weight_field=proposal.rows.options.weight_column or "w",
         on_progress=count,
         stop=stop,
         label=server.label,
@@ -187,16 +193,25 @@ def _follow(
     worker: Future[None],
     sender: Future[IngestReport],
     show: Callable[[Progress], None],
-    stream: str,
+    has_committed: Callable[[str | None], bool],
 ) -> None:
-    """Record the versions until one has learned the last entry."""
+    """Record the versions until the worker has committed the last entry."""
     while True:
         progress.models += follower.poll(_POLL_MS)
         show(progress)
         if worker.done():
             worker.result()
             raise StreamclustError("the worker ended before all points were learned")
-        if sender.done():
-            last: Any = sender.result().last_id
-            if progress.models and progress.models[-1].position.get(stream) == last:
-                return
+        if sender.done() and has_committed(sender.result().last_id):
+            return
+
+
+def _has_committed(client: redis.Redis, stream: str, group: str, entry_id: str | None) -> bool:
+    """Return whether the worker's consumer group, which shows its position, is at this entry."""
+    if entry_id is None:
+        return True
+    groups: Any = client.xinfo_groups(stream)
+    return any(
+        each["name"] == group.encode() and each["last-delivered-id"] == entry_id.encode()
+        for each in groups
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -113,6 +114,15 @@ def can_draw() -> bool:
 
 def draw(view: View, model: Model, features: tuple[str, ...], path: Path) -> None:
     """Draw the view as a PNG; beside it the centroids of few features as a table of colours."""
+    import matplotlib
+
+    # A name isn't a formula, and a name in a script that the font doesn't have isn't an error.
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        _draw(view, model, features, path)
+
+
+def _draw(view: View, model: Model, features: tuple[str, ...], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

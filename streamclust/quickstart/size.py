@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -106,9 +106,7 @@ def propose_scale(X: Array) -> ScaleKind:
     return "robust" if far.mean() > _FAR_SHARE else "standard"
 
 
-def propose_size(
-    X: Array, kind: Kind, scale: ScaleKind, stop: Callable[[], bool] = lambda: False
-) -> Size:
+def propose_size(X: Array, kind: Kind, scale: ScaleKind) -> Size:
     """Return the number of components by the BIC on a sample.
 
     Parameters
@@ -116,8 +114,6 @@ def propose_size(
     X : array of shape (N, D)
     kind : 'kmeans' or 'gaussian_mixture'
     scale : 'none', 'standard' or 'robust'
-    stop : callable, optional
-        Returns whether to use the numbers that were compared so far.
     """
     mixture = kind == "gaussian_mixture"
     rng = np.random.default_rng(0)
@@ -128,7 +124,7 @@ def propose_size(
     make: Any = partial(GaussianMixture, covariance_type="full") if mixture else KMeans
     bic: dict[int, float] = {}
     for K in _MIXTURE_NUMBERS if mixture else _NUMBERS:
-        if stop() or max(len(Z) // 10, 1) < K:
+        if max(len(Z) // 10, 1) < K:
             break
         try:
             found = fit(make(K), Z, n_init=3, seed=0)
