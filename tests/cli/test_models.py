@@ -31,8 +31,13 @@ def told(*arguments: str) -> str:
 
 def test_list_has_a_row_a_version() -> None:
     header, *rows = told("list", "km").splitlines()
-    assert header.split()[:2] == ["VERSION", "TIME"]
-    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert header.split() == [
+        *("VERSION", "PUBLISHED", "EVENT", "TIME", "POINTS", "REASON", "INERTIA"),
+        *("MOVED", "WEIGHTS"),
+    ]
+    assert [row.split()[0] for row in rows[:5]] == ["1", "2", "3", "4", "5"]
+    assert rows[5] == "inertia per point (mean squared distance; lower is better)"
+    assert rows[6].startswith("version 5 was published 20")
     lines = [json.loads(line) for line in told("list", "gm", "--json").splitlines()]
     assert [line["version"] for line in lines] == [1, 2, 3, 4, 5]
 
@@ -54,10 +59,24 @@ def test_diff_is_the_drift_of_each_component(learned: Workspace) -> None:
     assert found["versions"] == [2, 4]
     assert found["points"] == 120
     assert json.loads(told("diff", "km", "2", "--json"))["versions"] == [2, 5]
-    head, columns, *rows = told("diff", "gm", "1").splitlines()
-    assert head.startswith("gm 1 -> 5: 240 points, log_likelihood")
-    assert columns.split()[:2] == ["#", "MOVED"]
-    assert len(rows) == 3
+    head, columns, *rows, legend = told("diff", "gm", "1").splitlines()
+    assert head.startswith("gm 1 -> 5: 240 points, log-likelihood per point none -> -")
+    assert head.endswith("(in nats; higher is better)")
+    assert columns.split() == [
+        *("#", "MOVED", "SHARE", "1", "SHARE", "5", "CHANGE"),
+        *("x0", "x1"),
+    ]
+    # the components that moved most come first, each with its change
+    first, last = learned.versions("gm")[0], learned.newest("gm")
+    moved = last.displacement_from(first)
+    order = np.argsort(-moved, kind="stable")
+    assert [int(row.split()[0]) for row in rows] == order.tolist()
+    cells = [row.replace(" pp", "").replace("%", "").split() for row in rows]
+    shares = np.stack([model.mass / model.mass.sum() for model in (first, last)])[:, order]
+    wanted = [moved[order], *100 * shares, 100 * (shares[1] - shares[0])]
+    wanted += list((last.means - first.means)[order].T)
+    np.testing.assert_allclose(np.array(cells, float).T[1:], wanted, rtol=0.05, atol=0.006)
+    assert legend == "columns of features: version 5 minus version 1"
 
 
 def test_export(learned: Workspace, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_a_person_sees_a_table(learned: Workspace) -> None:
     done = run(learned.folder, "watch", "gm", "--since", "0", "--count", "5")
     assert (done.returncode, done.stderr) == (0, "")
     header, first, *rest = done.stdout.splitlines()
-    assert header.split()[:4] == ["VERSION", "TIME", "POINTS", "REASON"]
+    assert header.split()[:5] == ["VERSION", "TIME", time.strftime("%Z"), "POINTS", "REASON"]
     assert "LOG LIKELIHOOD" in header
     assert [first.split()[0], *first.split()[2:]][:5] == ["1", "60", "start", "-", "-"]
     assert [line.split()[0] for line in rest] == ["2", "3", "4", "5"]

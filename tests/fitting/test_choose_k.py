@@ -14,8 +14,8 @@ from streamclust import GaussianMixture, KMeans
 from streamclust.arrays import Array
 from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.choose_k import adapt, is_better
+from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import Sample, cut
-from streamclust.fitting.restarts import fit
 from streamclust.fitting.search import search_of
 from streamclust.models import KMeansParams
 from streamclust.models.criteria import criteria, mixture_parameters

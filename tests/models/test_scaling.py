@@ -261,7 +261,7 @@ def test_a_stream_is_learned_alike_at_any_scale(family: Any, scale: Any, unit: f
             state = decode_checkpoint(data, family, "the state").learner
         params: Any = learner.in_units(state)
         labels = family.predict(params, factor * clusters(500, 2))
-        found.append((params.centroids / factor, labels, state.drift.drifts))
+        found.append((params.centroids / factor, labels, state.counts.drifts))
     plain, other = found
     assert_allclose(other[0], plain[0], rtol=1e-9)
     assert_array_equal(other[1], plain[1])

@@ -9,7 +9,7 @@ import pytest
 
 from streamclust import GaussianMixture, KMeans
 from streamclust.errors import ConfigError, StoppedError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan

@@ -497,7 +497,7 @@ def test_a_drift_that_is_learned_again_is_not_counted_again(workspace: Workspace
     assert meta["learner"]["points"] == 6000
     assert workspace.newest("m").reason == "refit"
     with open_job(workspace) as job:
-        assert load(job, job.server.client()).learner.drift.drifts == len(said)
+        assert load(job, job.server.client()).learner.counts.drifts == len(said)
 
 
 def test_a_server_that_is_busy_for_a_while_is_waited_for(workspace: Workspace) -> None:

@@ -353,7 +353,7 @@ def test_a_drift_is_logged_counted_and_published_at_once(fixture: WorkerFixture)
     again = fixture.learning(drift={"detector": "page_hinkley", "on_drift": "forget"})
     again.learn(a_batch(60, X=a_batch(60).X + 50.0))
     assert fixture.reasons.count("drift") == 1
-    assert fixture.committed().learner.drift.drifts == 1
+    assert fixture.committed().learner.counts.drifts == 1
 
 
 def test_leaving_commits_and_publishes_what_is_not_yet(fixture: WorkerFixture) -> None:
@@ -384,7 +384,7 @@ def test_leaving_in_the_warm_up_keeps_the_sample(fixture: WorkerFixture) -> None
     learning.learn(a_batch(1))
     learning.leave()
     assert fixture.versions == []
-    assert len(fixture.committed().learner.sample) == 30
+    assert len(fixture.committed().learner.warm_up.X) == 30
     again = fixture.learning()
     assert again.progress.phase == "warming"
     again.learn(a_batch(2))
@@ -399,8 +399,8 @@ def test_the_average_is_published_where_it_is_asked_for(fixture: WorkerFixture) 
         learning.learn(a_batch(number))
     learning.leave()
     state = learning.checkpoint.learner
-    assert state.average is not None
+    assert state.averaging.average is not None
     assert state.params is not None
     newest = fixture.versions[-1]
-    assert newest.means.tolist() == state.average.averages(state.params.means).tolist()
+    assert newest.means.tolist() == state.averaging.average.averages(state.params.means).tolist()
     assert newest.means.tolist() != state.params.means.tolist()
