@@ -181,7 +181,7 @@ def _pytest(tests: Sequence[str]) -> int:
 
     return int(
         pytest.main(["-n", "0", "-x", "-q", "-p", "no:cacheprovider",
-                     "--hypothesis-profile=mutation", *tests])
+                     "--hypothesis-profile=mutation", "-Wignore:Module already imported", *tests])
     )  # fmt: skip
 
 
