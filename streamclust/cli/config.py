@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import server_options
-from streamclust.cli._render import plain_console
+from streamclust.cli._terminal import BAD, WARNING, stdout_terminal
+from streamclust.cli._terminal import show as show_lines
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
 from streamclust.text import exact_json, printable
 
@@ -161,12 +162,9 @@ def _checks(settings: Settings, summary: dict[str, Any]) -> Iterator[Check]:
         yield from check_online(settings, server)
 
 
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+_STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
 
 
 def _show_check(check: Check) -> None:
-    from rich.text import Text
-
-    line = Text(f"{check.state:<5}", style=_COLOURS[check.state])
-    line.append(printable(f"{check.about}: {check.text}"), style="default")
-    plain_console().print(line, soft_wrap=True)
+    state = stdout_terminal().paint(f"{check.state:<5}", _STYLES[check.state])
+    show_lines([f"{state}{printable(f'{check.about}: {check.text}')}"])
