@@ -157,7 +157,7 @@ def survives(module: Path, source: str, tests: Sequence[str], limit: float) -> b
         code = 1
         try:
             name = ".".join(module.with_suffix("").parts)
-            sys.meta_path.insert(0, _Finder(name, str(module), source))  # type: ignore[arg-type]
+            sys.meta_path.insert(0, _Finder(name, str(module), source))
             code = _pytest(tests)
         finally:
             os._exit(code)
