@@ -46,14 +46,18 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 LONG = (
     "demo/test_demo.py",
     "chaos/test_chaos.py",
+    "worker/test_server_faults.py",
     "test_readme.py",
     "test_sanitize.py",
-    "worker/test_server_faults.py",
     "worker/test_daemon.py",
     "worker/test_faults.py",
     "refit/test_swap.py",
     "topology/test_cluster.py",
+    "topology/test_sentinel.py",
+    "topology/test_replicas.py",
     "worker/test_drain.py",
+    "encoder/test_loop.py",
+    "formats/test_points.py",
     "online/test_learner_feeds.py",
 )
 """Files that take longest, and so come first: none is left to run alone at the end."""

@@ -155,6 +155,17 @@ def test_the_model_id_lands_with_a_version(client: redis.Redis, keys: Keys, toke
     assert decode_model(entries[0][1][b"payload"], "m").model_id == 0
 
 
+def test_a_commit_removes_the_proposal_of_its_refit_and_no_other(
+    client: redis.Redis, keys: Keys, token: int
+) -> None:
+    client.hset(keys.proposal, mapping={"id": "later", "state": b"x"})
+    commit(client, keys, of_version(token, 1, refit="earlier"))
+    commit(client, keys, of_version(token, 2))
+    assert client.hget(keys.proposal, "id") == b"later"
+    commit(client, keys, of_version(token, 3, refit="later"))
+    assert not client.exists(keys.proposal)
+
+
 @pytest.mark.every_server
 def test_codes_land_with_the_commit_or_not_at_all(
     client: redis.Redis, keys: Keys, token: int
