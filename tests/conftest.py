@@ -95,9 +95,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 # A child that a test starts is to hear these, also where this run is to ignore them (`make test &`,
 # nohup): a signal with a handler has its default in the child, an ignored one stays ignored.
-for _number in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, lambda *_: None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
