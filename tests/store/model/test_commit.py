@@ -31,7 +31,9 @@ def test_state_version_and_dead_letters_land_together(
     [(entry_id, fields)] = entries
     assert entry_id == b"42-0"
     assert decode_model(fields[b"payload"], "m").summary() == a_model(42).summary()
+    assert set(fields) == {b"payload", b"time"}
     assert int(fields[b"time"]) > 1_600_000_000_000
+    assert not client.exists(keys.id)  # the commit has no model ID
     dead: Any = client.xrange(keys.dead)
     assert dead == [
         (
