@@ -266,4 +266,5 @@ def test_the_newest_falls_are_stored_and_all_are_counted() -> None:
     for number in range(100):
         state = state.fall(number, 0.5)
     assert [fall.points for fall in state.falls] == list(range(36, 100))
+    assert not any(fall.drifted for fall in state.falls)
     assert state.n_falls == 100
