@@ -35,8 +35,11 @@ _COMMANDS = {
     "decode": "Restore the points of a file that `encode` wrote.",
     "ingest": "Send points from files or standard input to a stream.",
     "watch": "Follow the versions of a model as they are published.",
-    "models": "List, show, compare, export or roll back versions.",
+    "models": "List, compare and export versions; delete or rename a model.",
     "refit": "Fit a model again to all stored points.",
+    "dead": "Show, requeue or remove the points that a model refused.",
+    "peek": "Show the newest points of a stream.",
+    "codes": "Show the codes of a model.",
     "score": "Print J, log-likelihood, AIC, BIC and silhouette.",
     "select": "Compare numbers of components on your points.",
     "status": "Show models, workers and unread entries.",
@@ -166,6 +169,7 @@ def cli() -> None:
       streamclust demo                               one minute, real data, pictures
       streamclust try points.csv                     your own file: settings, model, picture
     Use your own data (config.yaml describes the model `machines`):
+      streamclust server run --detach                start the server of this folder
       streamclust ingest points.csv --stream points  fill a stream
       streamclust worker --until-idle                learn all entries and exit
       streamclust status                             show the result

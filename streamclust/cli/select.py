@@ -91,7 +91,11 @@ def select(
     if path is not None:
         check_plotting()
         check_target(path)
-    with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(len(wanted)) as on_pass:
+    with (
+        opened_job(settings, model, start=bool(which.files)) as job,
+        CtrlC() as ctrl_c,
+        _progress(len(wanted)) as on_pass,
+    ):
         plan = Plan(restarts, seed=job.model.seed)
         scores = select_live(job, which, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set)
     choice = choose(scores)

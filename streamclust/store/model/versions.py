@@ -145,7 +145,7 @@ def model_names(client: redis.Redis, namespace: str) -> list[str]:
 
 
 def dead_count(client: redis.Redis, keys: Keys) -> int:
-    """Return the total number of refused points, from the ID of the newest dead letter."""
+    """Return the number of refused points, from the ID of the newest stored dead letter."""
     newest: Any = client.xrevrange(keys.dead, count=1)
     return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
@@ -170,6 +170,7 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
         published = fields.get(b"time", b"")
         return replace(
             model,
+            name=keys.model,  # a renamed model has versions with its earlier name
             model_id=model_id_of(fields, where),
             published_ms=int(published) if published.isdigit() and len(published) < 19 else None,
         )
