@@ -227,7 +227,7 @@ class World:
     """Models, streams, threads and a server, of which everything can go wrong at random."""
 
     def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+        self.rng = random.Random(seed)  # noqa: S311
         self.now = 0.0
         self.scheduler = Scheduler(self.rng.choice([1, 2, 2, 4]))
         self.feeds: dict[str, Feed] = {}
