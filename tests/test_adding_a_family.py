@@ -14,6 +14,8 @@ from streamclust.config.model import ModelSettings
 from streamclust.encoder.coding import TOP_VALUES
 from streamclust.errors import DataError
 from streamclust.fitting.search import SEARCHES, search_of
+from streamclust.formats.export import SKLEARN, to_sklearn
+from streamclust.formats.model import family_of
 from streamclust.models import FAMILIES
 from streamclust.models.kmeans import KMeansParams
 from streamclust.models.quantize import RANKINGS, quantize
@@ -21,8 +23,6 @@ from streamclust.refit.data import gather
 from streamclust.refit.scoring import LIKELIHOODS, score
 from streamclust.refit.sources import Points, points
 from streamclust.runtime.assemble import MAKERS, make_family
-from streamclust.store.export import SKLEARN, to_sklearn
-from streamclust.store.published import family_of
 
 
 @dataclass(frozen=True)

@@ -10,47 +10,63 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "streamclust"
 
 
-def layers() -> list[set[str]]:
+FORMER = {f"store/{name}.py" for name in ("layout", "packed", "points", "published", "wire")}
+"""Former names of modules, which import the module under its new name."""
+
+
+def layers(package: Path) -> list[set[str]]:
     """The table in docs/architecture.md, from the top down; each row is a set of modules."""
     page = (ROOT / "docs" / "architecture.md").read_text()
-    table = re.search(r"## Layers\n.*?```text\n(.*?)```", page, re.DOTALL)
-    assert table is not None, "docs/architecture.md has no table of layers"
-    rows = [line.split("  ")[0] for line in table[1].splitlines()]
+    tables = re.findall(r"```text\n(.*?)```", page[page.index("## Layers\n") :], re.DOTALL)
+    table = tables[0 if package == PACKAGE else 1]
+    rows = [line.split("  ")[0] for line in table.splitlines()]
     return [set(row.replace("·", " ").split()) for row in rows]
 
 
-def imports() -> Iterator[tuple[str, str]]:
-    """Yield each import of the package as (module, imported), by their top-level names."""
-    for path in PACKAGE.rglob("*.py"):
-        own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+def imports(package: Path) -> Iterator[tuple[str, str]]:
+    """Yield each import inside a package as (module, imported), by their names in the package."""
+    root = ".".join(package.relative_to(ROOT).parts)
+    for path in package.rglob("*.py"):
+        if path.relative_to(PACKAGE).as_posix() in FORMER:
+            continue
+        own = path.relative_to(package).with_suffix("").parts[0]
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamclust"):
-                _, *rest = (node.module or "").split(".")
-                for name in [rest[0]] if rest else [alias.name for alias in node.names]:
-                    yield own, name
+            if isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
             elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    if alias.name.startswith("streamclust."):
-                        yield own, alias.name.split(".")[1]
+                modules = [alias.name for alias in node.names]
+            else:
+                continue
+            for module in modules:
+                if module.startswith(f"{root}."):
+                    yield own, module.removeprefix(f"{root}.").split(".")[0]
 
 
-def test_every_module_has_a_layer_and_one_only() -> None:
-    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py"}
-    found |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    named = [name for row in layers() for name in row]
-    assert sorted(named) == sorted(found - {"__init__", "__main__"})
+PACKAGES = [PACKAGE, PACKAGE / "store"]
 
 
-def test_imports_point_down_only() -> None:
-    floor = {name: -number for number, row in enumerate(layers()) for name in row}
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_every_module_has_a_layer_and_one_only(package: Path) -> None:
+    found = {path.stem for path in package.iterdir() if path.suffix == ".py"}
+    found |= {path.parent.name for path in package.glob("*/__init__.py")}
+    found -= {"__init__", "__main__", *(Path(path).stem for path in FORMER)}
+    named = [name for row in layers(package) for name in row]
+    assert sorted(named) == sorted(found)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_imports_point_down_only(package: Path) -> None:
+    floor = {name: -number for number, row in enumerate(layers(package)) for name in row}
     entrances = {"__init__", "__main__"}
     upward = {
         f"{importer} imports {imported}"
-        for importer, imported in imports()
+        for importer, imported in imports(package)
         if importer not in entrances and importer != imported and floor[importer] <= floor[imported]
     }
     assert not upward

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import redis
 
+from streamclust.formats.detection import guess_layout
+from streamclust.formats.layout import Layout, PointsFormat
+from streamclust.formats.points import decode
 from streamclust.number_text import json_hint, number_hint
-from streamclust.store.detection import guess_layout
-from streamclust.store.layout import Layout, PointsFormat
-from streamclust.store.points import decode
 
 FIELDS = Layout("fields", None, "w", ("x", "y"), 2, strict=True)
 JSON = Layout("json", "json", None, ("x", "y"), 2, strict=False)

@@ -35,7 +35,7 @@ def test_one_byte_beyond_an_array_is_found(library: Path) -> None:
     lie = """
 import numpy as np
 import tests
-from streamclust.store import wire
+from streamclust.store.reply import native as wire
 data = np.frombuffer(b"$3\\r\\nabc", np.uint8).copy()
 wire.texts(np.array([[1, 0, data.ctypes.data, 100, 1]]))
 """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from streamclust.store.connect import translated
+from streamclust.store.server.connect import translated
 from streamclust.system_limits import explained, is_out_of_files, open_files, raise_open_files
 from tests.waiting import wait_until
 from tests.worker.harness import LIMIT, STREAMCLUST, Site, environment, kmeans

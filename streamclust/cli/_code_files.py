@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Labels
     from streamclust.config import Settings
     from streamclust.encoder.files import FileReport
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
     from streamclust.tables import Kind
 
 _BAND = 1 << 16
@@ -90,8 +90,8 @@ def find_model(settings: Settings, name: str, version: int | None = None) -> Mod
         return published_model(settings, name, version)
     from streamclust.errors import DataError
     from streamclust.files import read_whole
-    from streamclust.store.keys import VALUE_BYTES
-    from streamclust.store.published import decode_model
+    from streamclust.formats.model import decode_model
+    from streamclust.store.model.keys import VALUE_BYTES
 
     model = decode_model(read_whole(name, VALUE_BYTES), name)
     if version not in (None, model.version):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Column, Table
 
     from streamclust.errors import DamagedVersionError
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from streamclust.client.client import Client
     from streamclust.config import Settings
     from streamclust.errors import DamagedVersionError
+    from streamclust.formats.model import Model
     from streamclust.runtime.job import Job
-    from streamclust.store.connect import Server
-    from streamclust.store.overview import Overview
-    from streamclust.store.published import Model
+    from streamclust.store.model.overview import Overview
+    from streamclust.store.server.connect import Server
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def opened_server(
     With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
     replica isn't ready.
     """
-    from streamclust.store.connect import Address, open_server, translate
+    from streamclust.store.server.connect import Address, open_server, translate
 
     address = Address(**_address(settings))
     if wait is None:
@@ -56,7 +56,7 @@ def found_server(settings: Settings) -> Iterator[Server]:
 
     Inside, faults of the server become errors of one line.
     """
-    from streamclust.store.connect import Address, find_server, translate
+    from streamclust.store.server.connect import Address, find_server, translate
 
     with find_server(Address(**_address(settings))) as server, translate(server.label):
         yield server
@@ -134,7 +134,7 @@ def read_overviews(
     client: redis.Redis, settings: Settings, names: Sequence[str] = ()
 ) -> list[Overview]:
     """Return the overviews of these models. Default: all that are configured or exist."""
-    from streamclust.store import overview
+    from streamclust.store.model import overview
 
     configured = {name: model.streams for name, model in settings.models.items()}
     return overview.read_overviews(client, settings.namespace, configured, names)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from streamclust.client.ingest import IngestReport
     from streamclust.config import Settings
-    from streamclust.store.layout import EntryFormat
+    from streamclust.formats.layout import EntryFormat
     from streamclust.tables import Chunk, Kind
 
 FORMATS = ("fields", "json", "float32", "float64")
@@ -162,7 +162,7 @@ def ingest(
 
 
 def _check_stream(stream: str, namespace: str) -> None:
-    from streamclust.store.keys import is_own
+    from streamclust.store.model.keys import is_own
     from streamclust.text import has_control
 
     if not stream:

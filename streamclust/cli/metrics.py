@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from streamclust.config import Settings
-    from streamclust.store.connect import Server
-    from streamclust.store.overview import Overview
+    from streamclust.store.model.overview import Overview
+    from streamclust.store.server.connect import Server
 
 _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
     "up": ("Whether a live worker learns the model and makes progress.", lambda row: row.alive),
@@ -137,7 +137,7 @@ def _raise_permanent_fault(server: Server) -> None:
     """Raise a permanent fault of the server at the start, such as a wrong password."""
     import redis
 
-    from streamclust.store.faults import passes
+    from streamclust.store.server.faults import passes
 
     try:
         with server.client() as client:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamclust.config import Settings
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 _VERSION = click.IntRange(min=1)
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from streamclust.config import Settings
-    from streamclust.store.gaps import Lost
-    from streamclust.store.overview import Overview
-    from streamclust.store.published import Model
+    from streamclust.formats.lost import Lost
+    from streamclust.formats.model import Model
+    from streamclust.store.model.overview import Overview
 
 
 @click.command()

@@ -16,7 +16,7 @@ from streamclust.text import exact_json
 if TYPE_CHECKING:
     from streamclust.client.client import Client
     from streamclust.config import Settings
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 
 @click.command()
@@ -94,7 +94,7 @@ def _say_if_waiting(client: Client, model: str) -> None:
     import redis
 
     from streamclust.errors import DamagedVersionError, ServerError, UnknownModelError
-    from streamclust.store.faults import passes
+    from streamclust.store.server.faults import passes
 
     try:
         client.model(model)

@@ -80,8 +80,8 @@ def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | Non
 
 def _check(settings: Settings) -> None:
     from streamclust.errors import ConfigError
-    from streamclust.store.keys import Keys
-    from streamclust.store.overview import health_of
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.model.overview import health_of
 
     if not settings.models:
         raise ConfigError("models: no model is configured; describe at least one in config.yaml")

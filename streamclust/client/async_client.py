@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from streamclust.client.follower import OnGap
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 _BLOCK_MS = 500
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Self
 import redis
 
 from streamclust.client.follower import Follower
-from streamclust.store.connect import Address, open_server, translate, translated
-from streamclust.store.keys import Keys
-from streamclust.store.subscription import model_names, read_model
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.versions import model_names, read_model
+from streamclust.store.server.connect import Address, open_server, translate, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
     from streamclust.client.follower import OnGap
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 _BLOCK_MS = 500
 

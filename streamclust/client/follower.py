@@ -8,18 +8,18 @@ import time
 from typing import TYPE_CHECKING
 
 from streamclust.errors import DamagedVersionError, FormatError
-from streamclust.store.connect import translated
-from streamclust.store.faults import passes
-from streamclust.store.read_size import ReadSize
-from streamclust.store.subscription import VERSIONS, follow, model_id_of, newest_entry
+from streamclust.store.model.versions import VERSIONS, follow, model_id_of, newest_entry
+from streamclust.store.server.connect import translated
+from streamclust.store.server.faults import passes
+from streamclust.store.stream.read_size import ReadSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import redis
 
-    from streamclust.store.keys import Keys
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
+    from streamclust.store.model.keys import Keys
 
     OnGap = Callable[[int, int], object]
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import DataError, ServerError
-from streamclust.store.connect import translated
-from streamclust.store.faults import passes
-from streamclust.store.layout import DEFAULT_FIELD, EntryFormat, Layout
-from streamclust.store.points import encode
-from streamclust.store.wrong_type import is_wrong_type, with_key
+from streamclust.formats.layout import DEFAULT_FIELD, EntryFormat, Layout
+from streamclust.formats.points import encode
+from streamclust.store.server.connect import translated
+from streamclust.store.server.faults import passes
+from streamclust.store.server.wrong_type import is_wrong_type, with_key
 from streamclust.tables import Chunk
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def ingest(
     chunks
         The points; all chunks have the same columns. A block never spans two chunks.
     format, block
-        Format of the entries and points per entry; see `streamclust.store.layout`.
+        Format of the entries and points per entry; see `streamclust.formats.layout`.
     weight_field
         Field of the weights, if the chunks have weights.
     rate

@@ -35,7 +35,8 @@ from streamclust.config.values import (
     distinct,
     up_to_a_day,
 )
-from streamclust.store.keys import CODE_FIELDS, VALUE_BYTES
+from streamclust.formats.codes import CODE_FIELDS
+from streamclust.store.model.keys import VALUE_BYTES
 
 
 class PointsSettings(Section):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streamclust.config.schema import ROOT, Type, allowed, is_secret, resolve, step
 from streamclust.config.sources import PREFIX, Layer
 from streamclust.config.values import Name
-from streamclust.store.keys import is_own
+from streamclust.store.model.keys import is_own
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

@@ -21,7 +21,7 @@ from streamclust.config.model import ModelSettings
 from streamclust.config.section import Section
 from streamclust.config.values import Allowed, FilePath, Name, UpToADay
 from streamclust.errors import ConfigError
-from streamclust.store.url import expand
+from streamclust.store.server.url import expand
 
 URL_WORDS = (
     "embedded, or a URL that begins with redis://, rediss://, unix://, redis+sentinel:// or "

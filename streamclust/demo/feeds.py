@@ -14,7 +14,7 @@ from streamclust.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from streamclust.demo.plan import Plan
-    from streamclust.store.layout import EntryFormat
+    from streamclust.formats.layout import EntryFormat
 
 Picture = NDArray[np.uint8]
 """Height x width x 3, red, green and blue."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamclust.demo.feeds import Feed, Feeds
     from streamclust.demo.sandbox import Sandbox, WorkerEnd
     from streamclust.demo.view import View
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 _FRAME = 0.125
 """Seconds between two updates of the view."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamclust.demo.learning import Learned
     from streamclust.demo.projection import Projection
     from streamclust.demo.recorder import Recorder
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 _DPI = 120
 _SAMPLE = 6_000

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamclust.client.client import Client
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 _WAIT_SECONDS = 0.25
 """Seconds to wait for a version before the next check whether to stop."""

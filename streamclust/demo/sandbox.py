@@ -17,8 +17,8 @@ import yaml
 from streamclust.client.client import Client
 from streamclust.errors import StreamclustError
 from streamclust.files import without_links, write_whole
-from streamclust.store.connect import EMBEDDED, Address, open_server
-from streamclust.store.supervisor import LIMIT, SUPERVISOR_LOCK, is_held, open_lock, within
+from streamclust.store.server.connect import EMBEDDED, Address, open_server
+from streamclust.store.server.supervisor import LIMIT, SUPERVISOR_LOCK, is_held, open_lock, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.formats.codes import NO_CODE, encode_fields, encode_points
+from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize
-from streamclust.store.codes import NO_CODE, encode_fields, encode_points
-from streamclust.store.entries import from_reply
-from streamclust.store.packed_codes import pack_points
-from streamclust.store.points import DeadPoints, Decoded, detect_first
-from streamclust.store.raw_entries import as_raw
+from streamclust.store.reply.entries import from_reply
+from streamclust.store.reply.packed_codes import pack_points
+from streamclust.store.reply.raw_entries import as_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from streamclust.store.entries import Entries
-    from streamclust.store.layout import Layout
-    from streamclust.store.points import PointsFormat
-    from streamclust.store.published import Model
-    from streamclust.store.raw_entries import Entry, RawEntries
+    from streamclust.formats.layout import Layout
+    from streamclust.formats.model import Model
+    from streamclust.formats.points import PointsFormat
+    from streamclust.store.reply.entries import Entries
+    from streamclust.store.reply.raw_entries import Entry, RawEntries
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from streamclust.runtime.backoff import wait_for_server
 from streamclust.runtime.log import configure_log
 from streamclust.runtime.signals import stop_on_signals
 from streamclust.runtime.threads import run_together
-from streamclust.store.keys import Keys
+from streamclust.store.model.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streamclust.config import Settings
-    from streamclust.store.connect import Server
+    from streamclust.store.server.connect import Server
 
 
 def encode_streams(

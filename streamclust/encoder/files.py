@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.encoder.packed import (
+from streamclust.encoder.pictures import psnr
+from streamclust.errors import DataError, FormatError
+from streamclust.files import check_expansion, new_file, read_whole, write_whole
+from streamclust.formats.code_file import (
     MOST_EXPANSION,
     Header,
     Packer,
@@ -20,9 +23,6 @@ from streamclust.encoder.packed import (
     to_bytes,
     unpack_codes,
 )
-from streamclust.encoder.pictures import psnr
-from streamclust.errors import DataError, FormatError
-from streamclust.files import check_expansion, new_file, read_whole, write_whole
 from streamclust.models.quantize import Codes, quantize, reconstruct
 from streamclust.text import csv_cell
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
-    from streamclust.store.published import Model
+    from streamclust.formats.model import Model
 
 MOST_BYTES = 1 << 30
 """Maximum bytes of codes per file, 1 GiB: they are held in memory."""

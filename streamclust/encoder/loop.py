@@ -24,21 +24,21 @@ from streamclust.runtime.assemble import points_format
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job as ModelJob
 from streamclust.runtime.log import warn_of_less
-from streamclust.store.code_writer import open_code_writer
-from streamclust.store.faults import passes
-from streamclust.store.gaps import gap_words
-from streamclust.store.group import Delivery, GroupMember, member_name
-from streamclust.store.read_size import ReadSize
-from streamclust.store.streams import order
-from streamclust.store.subscription import newer, newest_but, read_model
+from streamclust.store.ids import order
+from streamclust.store.model.code_writer import open_code_writer
+from streamclust.store.model.versions import newer, newest_but, read_model
+from streamclust.store.server.faults import passes
+from streamclust.store.stream.gaps import gap_words
+from streamclust.store.stream.group import Delivery, GroupMember, member_name
+from streamclust.store.stream.read_size import ReadSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamclust.store.code_writer import CodeBatch, Written
-    from streamclust.store.connect import Server
-    from streamclust.store.gaps import Gap
-    from streamclust.store.published import Model
+    from streamclust.formats.lost import Gap
+    from streamclust.formats.model import Model
+    from streamclust.store.model.code_writer import CodeBatch, Written
+    from streamclust.store.server.connect import Server
 
 _BLOCK_MS = 250
 """Milliseconds that a read may wait for entries; then the loop checks for a request to stop."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.fitting.restarts import fit
+from streamclust.formats.checkpoint import Checkpoint
 from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
 from streamclust.refit.delivery import checkpoint_of, deliver, load, refit_lock
@@ -20,8 +21,7 @@ from streamclust.refit.span import resolve
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_learner, points_format
 from streamclust.runtime.log import warn_of_less
-from streamclust.store.checkpoint import Checkpoint
-from streamclust.store.position import begin
+from streamclust.store.stream.position import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,23 +15,23 @@ import redis
 from redis.exceptions import LockError
 
 from streamclust.errors import BusyError, LeaseLostError, StoppedError, UnknownModelError
+from streamclust.formats.codecs.common import show
+from streamclust.formats.model import SWAPS
 from streamclust.refit.retries import Retries
 from streamclust.runtime.assemble import load_checkpoint, make_family
-from streamclust.store.codecs.common import show
-from streamclust.store.proposal import new_id, propose, proposed, withdraw
-from streamclust.store.published import SWAPS
-from streamclust.store.read_size import read_value
-from streamclust.store.subscription import follow
+from streamclust.store.model.proposal import new_id, propose, proposed, withdraw
+from streamclust.store.model.versions import follow
+from streamclust.store.stream.read_size import read_value
 from streamclust.worker.session import swap_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.formats.checkpoint import Checkpoint
     from streamclust.models.scaling import Scaling
     from streamclust.refit.runs import SearchResult
     from streamclust.runtime.job import Job
-    from streamclust.store.checkpoint import Checkpoint
-    from streamclust.store.keys import Keys
+    from streamclust.store.model.keys import Keys
 
 _LOCK_SECONDS = 30.0
 """Lifetime of the lock that blocks a second refit, after the first one was killed."""

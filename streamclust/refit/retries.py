@@ -10,7 +10,7 @@ import redis
 
 from streamclust.errors import StoppedError
 from streamclust.runtime.backoff import Backoff
-from streamclust.store.history import HistoryChangedError
+from streamclust.store.server.history import HistoryChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,17 +10,17 @@ from streamclust.models import KMeansParams
 from streamclust.models.scaling import Scaling
 from streamclust.refit.delivery import deliver, load, refit_lock
 from streamclust.runtime.assemble import make_family
-from streamclust.store.proposal import new_id
-from streamclust.store.subscription import read_model
+from streamclust.store.model.proposal import new_id
+from streamclust.store.model.versions import read_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamclust.formats.model import Model
     from streamclust.models import Family
     from streamclust.models.stats import Stats
     from streamclust.refit.delivery import Handover
     from streamclust.runtime.job import Job
-    from streamclust.store.published import Model
 
 
 def rollback(

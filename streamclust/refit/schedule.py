@@ -14,7 +14,7 @@ from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
-from streamclust.store.health import read_health
+from streamclust.store.model.health import read_health
 
 if TYPE_CHECKING:
     from streamclust.refit.command import Report

@@ -12,8 +12,8 @@ import numpy as np
 from streamclust.arrays import as_points, as_sample_weight
 from streamclust.errors import DataError
 from streamclust.files import open_regular
-from streamclust.store.ranges import RangeReader, raise_fault
-from streamclust.store.source import Batcher, batches
+from streamclust.store.stream.batches import Batcher, batches
+from streamclust.store.stream.ranges import RangeReader, raise_fault
 from streamclust.tables import read_table
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array
+    from streamclust.formats.layout import Layout, PointsFormat
     from streamclust.online.learner import LearnerState
-    from streamclust.store.layout import Layout, PointsFormat
-    from streamclust.store.ranges import OnFault
-    from streamclust.store.read_size import OnLess
+    from streamclust.store.stream.ranges import OnFault
+    from streamclust.store.stream.read_size import OnLess
 
 _CHUNK = 8192
 """Points per chunk."""

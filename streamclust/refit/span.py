@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from streamclust.config.values import parse_latest
 from streamclust.errors import ConfigError
-from streamclust.store.ranges import before_last, end_of
-from streamclust.store.streams import BEGINNING, before, order
+from streamclust.store.ids import BEGINNING, before, order
+from streamclust.store.stream.ranges import before_last, end_of
 
 if TYPE_CHECKING:
     import redis
 
-    from streamclust.store.checkpoint import Checkpoint
+    from streamclust.formats.checkpoint import Checkpoint
 
 WHEN = "an entry ID such as 1526919030474-0, or a time such as 2026-05-01T12:00"
 _ENTRY_ID = re.compile(r"\d+(-\d+)?")

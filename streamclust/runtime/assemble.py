@@ -20,16 +20,16 @@ from streamclust.config.learning import (
 from streamclust.config.size import AUTO
 from streamclust.errors import ConfigError, DataError, FormatError
 from streamclust.files import read_whole
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint
+from streamclust.formats.layout import check_columns
+from streamclust.formats.model import decode_model
+from streamclust.formats.points import PointsFormat
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import StreamLearner
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint
-from streamclust.store.keys import VALUE_BYTES
-from streamclust.store.layout import check_columns
-from streamclust.store.points import PointsFormat
-from streamclust.store.published import decode_model
+from streamclust.store.model.keys import VALUE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from streamclust.store.connect import translated
-from streamclust.store.faults import passes
-from streamclust.store.read_size import UnreadableError
+from streamclust.store.reply.limits import UnreadableError
+from streamclust.store.server.connect import translated
+from streamclust.store.server.faults import passes
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.runtime.signals import Stop
-    from streamclust.store.connect import Server
+    from streamclust.store.server.connect import Server
 
 _LONGEST_PAUSE = 10.0
 """Maximum pause before the next try to reach the server, in seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streamclust.store.keys import Keys
+from streamclust.store.model.keys import Keys
 
 if TYPE_CHECKING:
     import threading
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from streamclust.config import Settings
     from streamclust.config.model import ModelSettings
-    from streamclust.store.connect import Server
+    from streamclust.store.server.connect import Server
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 
-    from streamclust.store.read_size import OnLess
+    from streamclust.store.stream.read_size import OnLess
 
 _WAIT_SECONDS = 1.0
 """Seconds that the first line waits for space in a full pipe."""

@@ -6,19 +6,20 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from streamclust.store.checkpoint import encode_checkpoint
-from streamclust.store.commit import Commit, DeadLetters, commit
-from streamclust.store.position import mirror
-from streamclust.store.proposal import under_way
-from streamclust.store.published import LARGEST_ID, encode_model
-from streamclust.store.trimming import trim
+from streamclust.formats.checkpoint import encode_checkpoint
+from streamclust.formats.dead import DeadLetters
+from streamclust.formats.model import LARGEST_ID, encode_model
+from streamclust.store.model.commit import Commit, commit
+from streamclust.store.model.proposal import under_way
+from streamclust.store.stream.position import mirror
+from streamclust.store.stream.trimming import trim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from streamclust.formats.checkpoint import Checkpoint
+    from streamclust.formats.model import Model
     from streamclust.models import Family
-    from streamclust.store.checkpoint import Checkpoint
-    from streamclust.store.published import Model
     from streamclust.worker.context import ModelContext
     from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.own_codes import OwnCodes

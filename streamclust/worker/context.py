@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.config.model import ModelSettings
-    from streamclust.store.keys import Keys
+    from streamclust.store.model.keys import Keys
 
 
 @dataclass(frozen=True)

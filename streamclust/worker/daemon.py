@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.config import Settings
-    from streamclust.store.connect import Server
+    from streamclust.store.server.connect import Server
 
 _SWITCH = 1e-4
 """Seconds after which the interpreter switches threads. With the default, 5 ms, the learning thread

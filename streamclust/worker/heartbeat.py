@@ -12,9 +12,9 @@ import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.kernels import describe
-from streamclust.store.faults import passes
-from streamclust.store.health import FAILED, STALLED, Health, encode_health
-from streamclust.store.proposal import proposed
+from streamclust.store.model.health import FAILED, STALLED, Health, encode_health
+from streamclust.store.model.proposal import proposed
+from streamclust.store.server.faults import passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.runtime.activity import Activity
-    from streamclust.store.keys import Keys
-    from streamclust.store.lease import Lease
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.model.lease import Lease
     from streamclust.worker.model_worker import Progress
 
 

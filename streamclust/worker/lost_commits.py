@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.store.checkpoint import Checkpoint
+    from streamclust.formats.checkpoint import Checkpoint
 
 
 class LostCommits:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from streamclust.failpoints import passing
+from streamclust.formats.dead import DeadLetters
+from streamclust.formats.lost import Lost
+from streamclust.formats.model import SWAPS, Reason
 from streamclust.runtime.assemble import make_learner
 from streamclust.runtime.log import warn_of_less
-from streamclust.store.commit import DeadLetters
-from streamclust.store.gaps import Lost, gap_words
-from streamclust.store.proposal import reason_of
-from streamclust.store.published import SWAPS, Reason
-from streamclust.store.subscription import read_model_id
+from streamclust.store.model.proposal import reason_of
+from streamclust.store.model.versions import read_model_id
+from streamclust.store.stream.gaps import gap_words
 from streamclust.worker.commits import Commits
 from streamclust.worker.due import Cadence
 from streamclust.worker.lost_commits import LostCommits
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.formats.checkpoint import Checkpoint
+    from streamclust.formats.lost import Gap
     from streamclust.online.learner import Info, LearnerState, StreamLearner
     from streamclust.runtime.activity import Activity
-    from streamclust.store.checkpoint import Checkpoint
-    from streamclust.store.gaps import Gap
-    from streamclust.store.source import Batch
+    from streamclust.store.stream.batches import Batch
     from streamclust.worker.context import ModelContext
 
 _NUMERICAL = (ArithmeticError, ValueError)  # DataError and LinAlgError are ValueErrors

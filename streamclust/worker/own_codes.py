@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from streamclust.encoder.coding import Coder, too_large
 from streamclust.runtime.assemble import points_format
-from streamclust.store.code_stream import codes_call, last_code
-from streamclust.store.limits import ReplyTooLargeError
-from streamclust.store.packed_codes import ids_of
-from streamclust.store.ranges import read_up_to
-from streamclust.store.read_size import READ_BYTES, READ_ENTRIES, ReadSize
-from streamclust.store.streams import next_size, order
-from streamclust.store.subscription import newer
+from streamclust.store.ids import order
+from streamclust.store.model.code_stream import codes_call, last_code
+from streamclust.store.model.versions import newer
+from streamclust.store.reply.limits import ReplyTooLargeError
+from streamclust.store.reply.packed_codes import ids_of
+from streamclust.store.stream.info import next_size
+from streamclust.store.stream.ranges import read_up_to
+from streamclust.store.stream.read_size import READ_BYTES, READ_ENTRIES, ReadSize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.config.model import ModelSettings
-    from streamclust.store.code_stream import CodesCall
-    from streamclust.store.keys import Keys
-    from streamclust.store.published import Model
-    from streamclust.store.raw_entries import RawEntries
-    from streamclust.store.read_size import OnLess
+    from streamclust.formats.model import Model
+    from streamclust.store.model.code_stream import CodesCall
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.reply.raw_entries import RawEntries
+    from streamclust.store.stream.read_size import OnLess
 
 _FEW = 16
 """Minimum entries that a read asks for, unless the entries are large."""

@@ -13,9 +13,9 @@ import redis
 
 from streamclust.errors import StreamclustError, unexpected
 from streamclust.kernels import describe
-from streamclust.store.connect import translated
-from streamclust.store.health import FAILED, Health, encode_health
-from streamclust.store.lease import Lease
+from streamclust.store.model.health import FAILED, Health, encode_health
+from streamclust.store.model.lease import Lease
+from streamclust.store.server.connect import translated
 from streamclust.system_limits import explained, is_out_of_threads
 
 if TYPE_CHECKING:

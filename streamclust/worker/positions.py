@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from streamclust.formats.checkpoint import Checkpoint, Covered
 from streamclust.runtime.assemble import first_state, load_checkpoint
-from streamclust.store.checkpoint import Checkpoint, Covered
-from streamclust.store.position import begin, check_type
-from streamclust.store.read_size import read_value
-from streamclust.store.streams import entries_read, order, probe
+from streamclust.store.ids import order
+from streamclust.store.stream.info import entries_read, probe
+from streamclust.store.stream.position import begin, check_type
+from streamclust.store.stream.read_size import read_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from streamclust.config.model import ModelSettings
     from streamclust.online.learner import StreamLearner
-    from streamclust.store.keys import Keys
+    from streamclust.store.model.keys import Keys
     from streamclust.worker.context import ModelContext
 
 

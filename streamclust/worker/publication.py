@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamclust.store.published import SWAPS, Model, Reason
+from streamclust.formats.model import SWAPS, Model, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamclust.formats.checkpoint import Checkpoint
     from streamclust.online.learner import StreamLearner
-    from streamclust.store.checkpoint import Checkpoint
 
 
 class _Change(NamedTuple):

@@ -7,9 +7,9 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from streamclust.failpoints import passing
+from streamclust.formats.points import EXCERPT_BYTES
 from streamclust.runtime.activity import READER, Activity
-from streamclust.store.points import EXCERPT_BYTES
-from streamclust.store.source import Batch
+from streamclust.store.stream.batches import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamclust.errors import DataError
-from streamclust.store.commit import DeadLetters
-from streamclust.store.dead import DeadPoint
+from streamclust.formats.dead import DeadLetters, DeadPoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.store.source import Batch
+    from streamclust.store.stream.batches import Batch
 
 _IN_A_ROW = 10
 """Batches in a row that may be rejected. If the next batch fails too, the fault is the model's: the

@@ -21,11 +21,11 @@ from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.log import warn_of_less
-from streamclust.store.faults import passes
-from streamclust.store.lease import Lease
-from streamclust.store.reader import StreamReader
-from streamclust.store.source import Batcher, batches
-from streamclust.store.streams import any_after
+from streamclust.store.model.lease import Lease
+from streamclust.store.server.faults import passes
+from streamclust.store.stream.batches import Batcher, batches
+from streamclust.store.stream.info import any_after
+from streamclust.store.stream.reader import StreamReader
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.lost_commits import LostCommits
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.runtime.job import Job
-    from streamclust.store.connect import Server
-    from streamclust.store.source import Batch
+    from streamclust.store.server.connect import Server
+    from streamclust.store.stream.batches import Batch
     from streamclust.worker.model_worker import ModelWorker
 
 _TICK = 0.1

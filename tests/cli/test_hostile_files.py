@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
-from streamclust.encoder.packed import FORMAT, Header
-from streamclust.store.payload import pack
+from streamclust.formats.code_file import FORMAT, Header
+from streamclust.formats.container import pack
 from tests.encoder.desk import model_of
 from tests.waiting import wait_until
 from tests.worker.harness import Site, blobs, environment, error_line, run

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from streamclust.store.health import Health
-from streamclust.store.published import encode_model
+from streamclust.formats.model import encode_model
+from streamclust.store.model.health import Health
 from tests.encoder.desk import model_of
 from tests.worker.harness import Site, add_entry, error_line, kmeans, run
 

@@ -20,7 +20,7 @@ from streamclust.cli import ingest as module
 from streamclust.cli._options import TABLE_KINDS
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 from streamclust.cli.main import cli
-from streamclust.store.layout import ENTRY_FORMATS
+from streamclust.formats.layout import ENTRY_FORMATS
 from streamclust.tables import KINDS, Kind
 from tests.waiting import wait_until
 

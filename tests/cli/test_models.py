@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
-from streamclust.store.published import decode_model
+from streamclust.formats.model import decode_model
 from tests.worker.harness import Site
 
 

@@ -12,10 +12,10 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamclust.store.checkpoint import FORMAT as STATE
-from streamclust.store.keys import Keys
-from streamclust.store.payload import pack, unpack
-from streamclust.store.published import FORMAT as MODEL
+from streamclust.formats.checkpoint import FORMAT as STATE
+from streamclust.formats.container import pack, unpack
+from streamclust.formats.model import FORMAT as MODEL
+from streamclust.store.model.keys import Keys
 from tests.cli.test_metrics import served
 from tests.worker.harness import Site, add_points, blobs, error_line, kmeans, run
 

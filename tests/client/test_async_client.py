@@ -12,7 +12,7 @@ import pytest
 import streamclust
 from streamclust.client.async_client import AsyncClient
 from streamclust.errors import ServerError, ServerUnreachableError, UnknownModelError
-from streamclust.store.connect import Address, open_server
+from streamclust.store.server.connect import Address, open_server
 from tests.client.test_client import Publisher, Restarting, publisher, restarting
 from tests.conftest import free_port
 

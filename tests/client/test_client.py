@@ -18,15 +18,15 @@ import streamclust
 from streamclust.client.async_client import AsyncClient
 from streamclust.client.client import Client
 from streamclust.errors import ServerError, ServerUnreachableError, UnknownModelError
-from streamclust.store.commit import commit
-from streamclust.store.connect import Address, Server, open_server
-from streamclust.store.keys import Keys
-from streamclust.store.lease import Lease
-from streamclust.store.published import encode_model
+from streamclust.formats.model import encode_model
+from streamclust.store.model.commit import commit
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.lease import Lease
+from streamclust.store.server.connect import Address, Server, open_server
 from tests.conftest import answers, free_port, redis_server, running
 from tests.encoder.desk import model_of
 from tests.limited import limited_replies
-from tests.store.committing import of_version, take
+from tests.store.model.committing import of_version, take
 from tests.waiting import wait_until
 from tests.worker.harness import LIMIT, OwnServer, own_server
 

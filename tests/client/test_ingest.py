@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamclust.client import ingest as module
 from streamclust.client.ingest import IngestReport, ingest
 from streamclust.errors import DataError, ServerError, ServerUnreachableError
-from streamclust.store.points import Entry, PointsFormat, decode, detect
+from streamclust.formats.points import Entry, PointsFormat, decode, detect
 from streamclust.tables import Chunk
 from tests.conftest import free_port
 

@@ -8,7 +8,7 @@ import pytest
 
 from streamclust.config import load_settings
 from streamclust.errors import ConfigError
-from streamclust.store.keys import Keys, is_own
+from streamclust.store.model.keys import Keys, is_own
 
 FILE = """\
 models:

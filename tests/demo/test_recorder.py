@@ -5,8 +5,8 @@ import pytest
 
 from streamclust.client.client import Client
 from streamclust.demo.recorder import Recorder, Seen
+from streamclust.formats.model import Model
 from streamclust.models import KMeans, KMeansParams
-from streamclust.store.published import Model
 
 
 def version(number: int, points: int, entry_id: str, loss: float | None = None) -> Model:

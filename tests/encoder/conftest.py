@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamclust.store.connect import Address, Server, open_server
+from streamclust.store.server.connect import Address, Server, open_server
 from tests.encoder.desk import Desk
 
 

@@ -15,15 +15,15 @@ import structlog
 from streamclust.config import load_settings
 from streamclust.encoder.daemon import encoder_jobs
 from streamclust.encoder.loop import Tally, run_encoder
+from streamclust.formats.codes import CodedEntry, decode_fields
+from streamclust.formats.model import Model, encode_model
 from streamclust.models import KMeans, KMeansParams
-from streamclust.store.codes import CodedEntry, decode_fields
-from streamclust.store.commit import Commit, commit
-from streamclust.store.connect import Server
-from streamclust.store.group import GroupMember
-from streamclust.store.keys import Keys
-from streamclust.store.published import Model, encode_model
-from streamclust.store.read_size import ReadSize
-from tests.store.committing import take
+from streamclust.store.model.commit import Commit, commit
+from streamclust.store.model.keys import Keys
+from streamclust.store.server.connect import Server
+from streamclust.store.stream.group import GroupMember
+from streamclust.store.stream.read_size import ReadSize
+from tests.store.model.committing import take
 
 CENTROIDS = np.array([[-10.0, -10.0], [0.0, 0.0], [10.0, 10.0]])
 

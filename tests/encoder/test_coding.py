@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from streamclust.encoder.coding import Coder
-from streamclust.store.layout import Layout, PointsFormat
-from streamclust.store.packed_codes import PackedCodes
-from streamclust.store.points import encode
+from streamclust.formats.layout import Layout, PointsFormat
+from streamclust.formats.points import encode
+from streamclust.store.reply.packed_codes import PackedCodes
 from tests.encoder.desk import model_of
-from tests.store.replies import needs_native, packed
+from tests.store.reply.replies import needs_native, packed
 
 pytestmark = needs_native
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from streamclust.encoder.files import decode_file, decode_parts, encode_file, write_points
-from streamclust.encoder.packed import (
+from streamclust.encoder.pictures import psnr, read_picture, write_picture
+from streamclust.errors import DataError, FormatError
+from streamclust.formats.code_file import (
     FORMAT,
     Header,
     Packer,
@@ -25,10 +27,8 @@ from streamclust.encoder.packed import (
     to_bytes,
     unpack_codes,
 )
-from streamclust.encoder.pictures import psnr, read_picture, write_picture
-from streamclust.errors import DataError, FormatError
-from streamclust.store.payload import pack
-from streamclust.store.published import Model
+from streamclust.formats.container import pack
+from streamclust.formats.model import Model
 from tests.encoder.desk import model_of
 from tests.worker.harness import blobs
 

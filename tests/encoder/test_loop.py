@@ -15,9 +15,9 @@ from streamclust import failpoints
 from streamclust.encoder.daemon import StallWatch
 from streamclust.encoder.loop import run_encoder
 from streamclust.errors import FormatError, ServerError, UnknownModelError
+from streamclust.formats.layout import Layout
 from streamclust.runtime.activity import Activity
-from streamclust.store.code_stream import write_codes
-from streamclust.store.layout import Layout
+from streamclust.store.model.code_stream import write_codes
 from tests.encoder.desk import CENTROIDS, Desk
 from tests.limited import limited_replies
 from tests.waiting import wait_until

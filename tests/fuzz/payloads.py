@@ -13,16 +13,17 @@ from functools import partial
 from typing import Any
 
 from streamclust.errors import FormatError
+from streamclust.formats import checkpoint
+from streamclust.formats import model as published
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.formats.container import pack, unpack
+from streamclust.formats.model import decode_model, encode_model
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online.forgetting import PowerSchedule
 from streamclust.online.learner import LearnerState, StreamLearner
-from streamclust.store import checkpoint, published
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from streamclust.store.payload import pack, unpack
-from streamclust.store.published import decode_model, encode_model
+from tests.formats.test_checkpoint import LAYOUT, POSITION, step
+from tests.formats.test_model import a_model
 from tests.fuzz.mutate import damage
-from tests.store.test_checkpoint import LAYOUT, POSITION, step
-from tests.store.test_published import a_model
 
 _MENDS = ("move it away", "move the key away", "give the model a new name")
 _ODD: tuple[Any, ...] = (

@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import MAX_MAGNITUDE, Points
 from streamclust.errors import DataError
-from streamclust.store import wire
-from streamclust.store.codecs import CODECS, json_text, raw
-from streamclust.store.commit import DeadLetter
-from streamclust.store.entries import Entries, from_reply
-from streamclust.store.layout import DEFAULT_FIELD, ENTRY_FORMATS, EntryFormat, Layout
-from streamclust.store.points import (
+from streamclust.formats.codecs import CODECS, json_text, raw
+from streamclust.formats.dead import DeadLetter
+from streamclust.formats.layout import DEFAULT_FIELD, ENTRY_FORMATS, EntryFormat, Layout
+from streamclust.formats.points import (
     PointsFormat,
     _decode_carefully,
     decode,
     detect_first,
     encode,
 )
-from streamclust.store.source import Batch, Batcher
+from streamclust.store.reply import native as wire
+from streamclust.store.reply.entries import Entries, from_reply
+from streamclust.store.stream.batches import Batch, Batcher
 from tests.fuzz.mutate import HOSTILE, damage
-from tests.store.replies import packed
+from tests.store.reply.replies import packed
 
 _CHUNK = 200
 _STREAM = "s"

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from streamclust.formats.codes import encode_points
+from streamclust.formats.layout import DEFAULT_FIELD, ENTRY_FORMATS, Layout
+from streamclust.formats.points import decode_flats
 from streamclust.models.quantize import Codes
-from streamclust.store import wire
-from streamclust.store.codes import encode_points
-from streamclust.store.layout import DEFAULT_FIELD, ENTRY_FORMATS, Layout
-from streamclust.store.packed import Packed
-from streamclust.store.packed_codes import as_rows, pack_points
-from streamclust.store.points import decode_flats
+from streamclust.store.reply import native as wire
+from streamclust.store.reply.packed import Packed
+from streamclust.store.reply.packed_codes import as_rows, pack_points
 from tests.fuzz.mutate import HOSTILE, damage
-from tests.store.replies import Bare, Entry, Line, outcome, to_lists, to_resp
+from tests.store.reply.replies import Bare, Entry, Line, outcome, to_lists, to_resp
 
 _SIZES = (
     *(b"-1", b"-0", b"-5", b"", b"0", b"1", b"2", b"3", b"7", b"01", b"+1", b"1.0", b" 1", b"x"),

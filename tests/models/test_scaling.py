@@ -12,12 +12,12 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
 from streamclust.errors import DataError
 from streamclust.fitting.medoids import fit_medoids, mean_distance
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.formats.model import Model
 from streamclust.models import KMeansParams
 from streamclust.models.quantize import quantize
 from streamclust.models.scaling import learn_scaling
 from streamclust.online.drift import Drift
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from streamclust.store.published import Model
 from tests.strategies import COVARIANCE_TYPES, mixture_of
 
 UNITS = np.array([1e-3, 1.0, 1e4])

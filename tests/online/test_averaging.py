@@ -12,11 +12,11 @@ from numpy.testing import assert_allclose
 from streamclust import GaussianMixture, KMeans, KMeansParams, MixtureParams, PowerSchedule
 from streamclust.arrays import Array
 from streamclust.fitting.restarts import fit
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.models.family import Family
 from streamclust.models.stats import Stats, decay, merge
 from streamclust.online.averaging import Averaging
 from streamclust.online.learner import StreamLearner
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 
 MIXTURE = GaussianMixture(2)
 MEANS = np.array([[2.036, 54.479], [4.290, 79.968]])

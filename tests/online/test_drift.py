@@ -10,9 +10,9 @@ import pytest
 
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, fit
 from streamclust.errors import DataError
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.online.drift import Drift, DriftState
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from tests.store.test_checkpoint import same
+from tests.formats.test_checkpoint import same
 
 DETECTORS = ["page_hinkley", "adwin"]
 MEANS = np.array([[0.0, 0.0], [8.0, 1.0], [-5.0, 9.0]])

@@ -17,8 +17,8 @@ from streamclust.refit.command import refit as run_refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.runtime.job import Job
-from streamclust.store.connect import Address, open_server
-from streamclust.store.proposal import proposed
+from streamclust.store.model.proposal import proposed
+from streamclust.store.server.connect import Address, open_server
 from streamclust.worker.session import run_model
 from tests.worker.harness import Points, Site, add_blocks, kmeans
 

@@ -18,13 +18,13 @@ from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, KMeans, PowerSchedule
 from streamclust.arrays import Array
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.formats.dead import DeadLetters
 from streamclust.online.drift import Drift
 from streamclust.online.learner import LearnerState, StreamLearner
 from streamclust.refit.delivery import checkpoint_of
 from streamclust.refit.runs import SearchResult
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
-from streamclust.store.commit import DeadLetters
-from streamclust.store.source import Batch
+from streamclust.store.stream.batches import Batch
 from streamclust.worker.swap import _with_score_of, on_top
 from tests.strategies import laws
 

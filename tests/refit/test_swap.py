@@ -22,7 +22,7 @@ from streamclust.refit.delivery import load, refit_lock
 from streamclust.refit.rollback import rollback
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
-from streamclust.store.lease import Lease
+from streamclust.store.model.lease import Lease
 from streamclust.worker.context import ModelContext
 from streamclust.worker.model_worker import ModelWorker, open_model_worker
 from tests.client.test_client import busy

@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 
 from streamclust.config import GaussianMixtureSettings, KMeansSettings, ModelSettings
 from streamclust.errors import ConfigError
+from streamclust.formats.layout import PointsFormat
+from streamclust.formats.model import Model, encode_model
 from streamclust.models import Family, GaussianMixture, KMeans, MixtureParams
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import LearnerState
@@ -23,8 +25,6 @@ from streamclust.runtime.assemble import (
     make_learner,
     points_format,
 )
-from streamclust.store.layout import PointsFormat
-from streamclust.store.published import Model, encode_model
 from tests.strategies import random_params
 
 Settings = KMeansSettings | GaussianMixtureSettings

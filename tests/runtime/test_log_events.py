@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from streamclust.store.gaps import Gap, gap_words
+from streamclust.formats.lost import Gap
+from streamclust.store.stream.gaps import gap_words
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "streamclust"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from streamclust.store.connect import Address, Server, open_server
-from streamclust.store.keys import Keys
-from tests.store.committing import take
+from streamclust.store.model.keys import Keys
+from streamclust.store.server.connect import Address, Server, open_server
+from tests.store.model.committing import take
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.runtime.job import Job
-from streamclust.store.connect import Address, Server, open_server, translate
-from streamclust.store.keys import Keys
+from streamclust.store.model.keys import Keys
+from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.tables import Chunk
 from streamclust.worker import session as worker
 from tests.worker.harness import LIMIT, add_blocks, blobs, error_line, kmeans, run

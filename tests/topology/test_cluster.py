@@ -14,14 +14,14 @@ from streamclust.client.ingest import ingest
 from streamclust.errors import BusyError, ServerError, ServerUnreachableError
 from streamclust.refit.command import Selection
 from streamclust.refit.span import Span
-from streamclust.store.code_writer import Written
-from streamclust.store.connect import Address, Server, open_server, translate
-from streamclust.store.keys import Keys
+from streamclust.store.model.code_writer import Written
+from streamclust.store.model.keys import Keys
+from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.tables import Chunk
 from tests.conftest import free_port
 from tests.refit.desk import EAGER, drain, reasons, refit
-from tests.store.code_writing import Took, Works
-from tests.store.committing import take
+from tests.store.model.code_writing import Took, Works
+from tests.store.model.committing import take
 from tests.topology.fleet import Cluster, Node
 from tests.topology.stories import FleetSite, eager, feeding, learned_once
 from tests.topology.test_acl import RULES

@@ -18,9 +18,9 @@ from streamclust.encoder.loop import run_encoder
 from streamclust.errors import ServerError, ServerUnreachableError
 from streamclust.failpoints import Instant
 from streamclust.refit.command import Callbacks
-from streamclust.store.connect import Address, open_server, translate
-from streamclust.store.keys import Keys
-from streamclust.store.lease import Lease
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.lease import Lease
+from streamclust.store.server.connect import Address, open_server, translate
 from tests.conftest import free_port
 from tests.refit.desk import a_job, refit, waiting
 from tests.topology.fleet import SERVICE, Watched

@@ -13,7 +13,7 @@ import trustme
 
 from streamclust.client.ingest import ingest
 from streamclust.errors import ServerUnreachableError
-from streamclust.store.connect import Address, open_server
+from streamclust.store.server.connect import Address, open_server
 from streamclust.tables import Chunk
 from tests.conftest import debian_redis, free_port, running
 from tests.topology.fleet import SERVICE

@@ -12,16 +12,15 @@ from pydantic import TypeAdapter
 from structlog.testing import LogCapture
 
 from streamclust.config import GaussianMixtureSettings, KMeansSettings, ModelSettings
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint
+from streamclust.formats.dead import DeadLetters, DeadPoint
+from streamclust.formats.layout import Layout
+from streamclust.formats.model import Model
 from streamclust.models import KMeans
-from streamclust.store.checkpoint import Checkpoint, decode_checkpoint
-from streamclust.store.commit import DeadLetters
-from streamclust.store.dead import DeadPoint
-from streamclust.store.keys import Keys
-from streamclust.store.layout import Layout
-from streamclust.store.lease import Lease
-from streamclust.store.published import Model
-from streamclust.store.source import Batch
-from streamclust.store.subscription import follow
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.lease import Lease
+from streamclust.store.model.versions import follow
+from streamclust.store.stream.batches import Batch
 from streamclust.worker.context import ModelContext
 from streamclust.worker.model_worker import ModelWorker, open_model_worker
 from tests.worker.test_due import Clock

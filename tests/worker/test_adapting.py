@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from streamclust.errors import FormatError
-from streamclust.store.codes import decode_fields
-from streamclust.store.published import decode_model, encode_model
+from streamclust.formats.codes import decode_fields
+from streamclust.formats.model import decode_model, encode_model
 from tests.refit.desk import drain
 from tests.worker.harness import Points, Site, add_blocks, kmeans, run
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from streamclust.store.layout import Layout
-from streamclust.store.points import encode
+from streamclust.formats.layout import Layout
+from streamclust.formats.points import encode
 from tests.worker.harness import Site, Worker, add_blocks, blobs, kmeans
 
 MIB = 1 << 20

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamclust.store.connect import Address, open_server
-from streamclust.store.supervisor import read_endpoint
+from streamclust.store.server.connect import Address, open_server
+from streamclust.store.server.supervisor import read_endpoint
 from tests.worker.harness import (
     Site,
     Worker,

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from streamclust.store.checkpoint import FORMAT
-from streamclust.store.health import read_health
-from streamclust.store.payload import pack, unpack
+from streamclust.formats.checkpoint import FORMAT
+from streamclust.formats.container import pack, unpack
+from streamclust.store.model.health import read_health
 from tests.conftest import free_port
 from tests.worker.harness import (
     LIMIT,

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamclust.cli.main import cli
-from streamclust.store.health import read_health
+from streamclust.store.model.health import read_health
 from tests.worker.harness import Site, add_points, blobs, kmeans
 from tests.worker.inline import InlineWorker, drain
 

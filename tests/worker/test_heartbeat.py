@@ -15,11 +15,11 @@ import structlog
 from structlog.testing import LogCapture
 
 from streamclust.errors import LeaseLostError
+from streamclust.formats.lost import Lost
 from streamclust.runtime.activity import LOOP, READER, Activity
-from streamclust.store.gaps import Lost
-from streamclust.store.health import Health, read_health
-from streamclust.store.keys import Keys
-from streamclust.store.lease import Lease
+from streamclust.store.model.health import Health, read_health
+from streamclust.store.model.keys import Keys
+from streamclust.store.model.lease import Lease
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import Progress
 from tests.waiting import wait_until

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamclust.store.connect import Address, open_server
-from streamclust.store.subscription import follow
-from tests.store.test_checkpoint import same
+from streamclust.store.model.versions import follow
+from streamclust.store.server.connect import Address, open_server
+from tests.formats.test_checkpoint import same
 from tests.worker.desk import GIVEN, LAYOUT, Desk, a_batch, bad_batch
 
 

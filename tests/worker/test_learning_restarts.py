@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from streamclust.errors import FormatError, LeaseLostError, ServerError
+from streamclust.formats.checkpoint import FORMAT, Checkpoint, encode_checkpoint
+from streamclust.formats.container import pack, unpack
 from streamclust.models import GaussianMixture
-from streamclust.store.checkpoint import FORMAT, Checkpoint, encode_checkpoint
-from streamclust.store.connect import Address, open_server
-from streamclust.store.payload import pack, unpack
-from streamclust.store.subscription import dead_count
-from tests.store.committing import dump
-from tests.store.test_checkpoint import same
+from streamclust.store.model.versions import dead_count
+from streamclust.store.server.connect import Address, open_server
+from tests.formats.test_checkpoint import same
+from tests.store.model.committing import dump
 from tests.worker.desk import GIVEN, LAYOUT, Desk, a_batch, bad_batch
 
 

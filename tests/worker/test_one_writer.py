@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamclust.store.lease import Lease
+from streamclust.store.model.lease import Lease
 from tests.worker.harness import Site, add_blocks, blobs, kmeans
 from tests.worker.inline import InlineWorker
 

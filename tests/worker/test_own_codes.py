@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamclust.errors import ServerError
-from streamclust.store.codes import CodedEntry, decode_fields
+from streamclust.formats.codes import CodedEntry, decode_fields
 from tests.refit.desk import drain
 from tests.worker.harness import LIMIT, Site, Worker, add_blocks, add_points, blobs, kmeans
 

@@ -9,8 +9,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from streamclust.store.commit import DeadLetters
-from streamclust.store.source import Batch
+from streamclust.formats.dead import DeadLetters
+from streamclust.store.stream.batches import Batch
 from streamclust.worker.readahead import _AHEAD, ReadAhead
 from tests.waiting import wait_until
 

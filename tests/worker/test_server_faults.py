@@ -13,7 +13,7 @@ import redis
 from redis._parsers.base import BaseParser
 from redis.sentinel import MasterNotFoundError
 
-from streamclust.store.faults import passes
+from streamclust.store.server.faults import passes
 from tests.limited import limited_replies
 from tests.proxy import Deed, Proxy, proxy_before
 from tests.waiting import wait_until

@@ -10,7 +10,7 @@ import pytest
 
 from streamclust.errors import DataError
 from streamclust.online.learner import StreamLearner
-from streamclust.store.connect import Address, open_server
+from streamclust.store.server.connect import Address, open_server
 from streamclust.worker.rejected_batches import RejectedBatches
 from tests.worker.desk import GIVEN, Desk, a_batch, bad_batch
 from tests.worker.harness import Site, add_blocks, blobs, kmeans

@@ -1,0 +1,1 @@
+"""Bytes to objects and back, without a connection: points, models, states, codes."""

@@ -1,0 +1,160 @@
+"""The parts that the codecs share.
+
+Each format has two decoders. `Codec.arrays` decodes a whole chunk at once, and raises one of
+`NOT_PERFECT` if the chunk has any error. `split`, `row` and `weight` decode point by point, and
+raise a `DataError` for each error. Both decoders give equal results for each chunk without errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.arrays import MAX_MAGNITUDE, MIN_WEIGHT, Points
+from streamclust.errors import DataError
+from streamclust.formats.layout import Layout
+
+NOT_PERFECT = (LookupError, ValueError, TypeError, RecursionError)
+SHOWN = 40
+
+Flat = Sequence[bytes]
+Columns = Mapping[bytes, list[bytes]]
+Array = NDArray[np.float64]
+Name = TypeVar("Name", str, bytes)
+
+
+class Arrays(NamedTuple):
+    """A decoded chunk: points, number of points per entry, weights."""
+
+    X: Points
+    counts: NDArray[np.int64]
+    w: Array | None
+
+
+class Judged(NamedTuple):
+    """The good and the bad points of one entry.
+
+    Attributes
+    ----------
+    X, w
+        The good points, in order, and their weights; w is None without a weight field.
+    bad
+        Places of the bad points in the entry, ascending.
+    at
+        Returns the undecoded (point, weight) pairs at the given places; see `Codec.split`.
+    """
+
+    X: Points
+    w: Array | None
+    bad: NDArray[np.int64]
+    at: Callable[[NDArray[np.int64]], Iterable[tuple[Any, Any]]]
+
+
+Judge = Callable[[Flat, Layout], Judged]
+
+
+class Codec(NamedTuple):
+    """The decoders and the encoder of one entry format.
+
+    Attributes
+    ----------
+    arrays
+        Converts the columns of a chunk (field -> its value in each entry) to arrays.
+    split
+        Returns the undecoded (point, weight) pairs of one entry; the weight is None without a
+        weight field.
+    row, weight
+        Convert an undecoded point, or weight, to floats, which may be infinite or NaN.
+    excerpt
+        Returns bytes of an undecoded point by which a user can find it.
+    encode
+        Converts points, weights, layout and block size to entries.
+    judge
+        Returns the same points as `split`, `row` and `weight` for one entry, in time and memory
+        proportional to its size. None if an entry has one point.
+    """
+
+    arrays: Callable[[Columns, Layout], Arrays]
+    split: Callable[[Flat, Layout], Sequence[tuple[Any, Any]]]
+    row: Callable[[Any, Layout], list[float]]
+    weight: Callable[[Any], float]
+    excerpt: Callable[[Any, Layout], bytes]
+    encode: Callable[[NDArray[Any], NDArray[Any] | None, Layout, int], Iterator[list[bytes]]]
+    judge: Judge | None = None
+
+
+def show(value: bytes | str) -> str:
+    """Return a quoted, escaped and short text of a value for a message."""
+    head = value[:SHOWN]
+    text = head if isinstance(head, str) else head.decode(errors="backslashreplace")
+    return repr(text) + ("..." if len(value) > SHOWN else "")
+
+
+def pick(
+    names: Sequence[Name], values: Sequence[Any], wanted: Sequence[Name], strict: bool
+) -> list[Any]:
+    """Return the values of the wanted names; refuse missing, duplicate and unexpected names."""
+    table = dict(zip(names, values, strict=True))
+    for name in wanted:
+        if name not in table:
+            raise DataError(f"missing field {show(name)}")
+    if strict and len(table) > len(wanted):
+        extra = next(name for name in names if name not in wanted)
+        raise DataError(f"unexpected field {show(extra)}")
+    if len(table) < len(names):
+        _refuse_duplicates(names, wanted)
+    return [table[name] for name in wanted]
+
+
+def _refuse_duplicates(names: Sequence[Name], wanted: Sequence[Name]) -> None:
+    for name in wanted:
+        if names.count(name) > 1:
+            raise DataError(f"field {show(name)} appears twice")
+
+
+def one_value(flat: Flat, key: bytes) -> bytes:
+    """Return the value of a field that must be exactly once in an entry."""
+    value: bytes = pick(flat[::2], flat[1::2], [key], strict=False)[0]
+    return value
+
+
+def check_finite(row: list[float], layout: Layout) -> list[float]:
+    """Return the row; refuse values that are not finite, or too large to be squared."""
+    for index, value in enumerate(row):
+        if not math.isfinite(value):
+            raise DataError(f"not finite: {value} at feature {layout.feature(index)}")
+        if abs(value) > MAX_MAGNITUDE:
+            raise DataError(f"too large: {value:g} at feature {layout.feature(index)}")
+    return row
+
+
+def check_weight(weight: float) -> float:
+    """Return the weight; refuse one that is not finite, negative, too large or too small."""
+    if not math.isfinite(weight):
+        raise DataError(f"weight is not finite: {weight}")
+    if weight < 0:
+        raise DataError(f"weight is negative: {weight:g}")
+    if weight > MAX_MAGNITUDE:
+        raise DataError(f"weight is too large: {weight:g}")
+    if 0 < weight < MIN_WEIGHT:
+        raise DataError(f"weight is too small: {weight:g}; send 0 or at least {MIN_WEIGHT:g}")
+    return weight
+
+
+def read_point(codec: Codec, point: Any, weight: Any, layout: Layout) -> tuple[list[float], float]:
+    """Return the row and the weight of an undecoded point; raise DataError with the reason."""
+    row = check_finite(codec.row(point, layout), layout)
+    return row, 1.0 if layout.weight_key is None else check_weight(codec.weight(weight))
+
+
+def blocks(
+    X: NDArray[Any], w: NDArray[Any] | None, block: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    """Yield blocks of points and weights; the last block may be short."""
+    for start in range(0, len(X), block):
+        part = slice(start, start + block)
+        yield X[part], None if w is None else w[part]

@@ -1,0 +1,450 @@
+"""JSON: a vector ``[1.5,2]``, an object by feature name, or a list of either, in one field."""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.arrays import MAX_MAGNITUDE, is_weight
+from streamclust.errors import DataError
+from streamclust.formats.codecs.common import (
+    SHOWN,
+    Array,
+    Arrays,
+    Codec,
+    Columns,
+    Flat,
+    Judged,
+    blocks,
+    check_weight,
+    one_value,
+    pick,
+)
+from streamclust.formats.layout import Layout
+from streamclust.number_text import json_hint, number_hint
+
+_At = Callable[[NDArray[np.int64]], Iterable[Any]]
+
+# Integers become floats, so that a huge integer becomes inf, and true isn't accepted as 1. Objects
+# become tuples of pairs, so that duplicate keys are detected.
+_DECODER = json.JSONDecoder(parse_int=float, object_pairs_hook=tuple)
+_loads = _DECODER.decode
+_scan_one = _DECODER.scan_once  # type: ignore[attr-defined]
+_skip_blanks = json.decoder.WHITESPACE.match  # type: ignore[attr-defined]
+
+_AT_ONCE = 1 << 20
+"""Maximum bytes of JSON that are parsed at once: Python objects need up to 40 times as much."""
+
+_PIECE = 1 << 16
+"""Number of characters of a block that are parsed at once."""
+
+_LARGEST = 1 << 20
+"""Maximum number of characters of a point, in addition to those per feature."""
+
+_A_FEATURE = 256
+
+_EXCERPT_VALUES = 1024
+"""Number of values of a point that an excerpt is made from."""
+
+
+def _load_all(texts: list[bytes]) -> list[Any]:
+    """Parse all texts; in one call if the texts can be joined safely."""
+    inner = b"".join(texts)
+    if not (_are_vectors(texts, inner) or _are_scalars(inner)):
+        return [_loads(text.decode()) for text in texts]
+    docs: list[Any] = _loads(f"[{b','.join(texts).decode()}]")
+    if len(docs) != len(texts):
+        raise ValueError("texts ran into each other")
+    return docs
+
+
+def _are_vectors(texts: list[bytes], inner: bytes) -> bool:
+    """Return whether each text has exactly one pair of brackets, at its ends."""
+    return inner.count(b"[") == inner.count(b"]") == len(texts) and all(
+        text[:1] == b"[" and text[-1:] == b"]" for text in texts
+    )
+
+
+def _are_scalars(inner: bytes) -> bool:
+    return b"," not in inner and b"[" not in inner
+
+
+def _flat_numbers(rows: Iterable[list[Any]]) -> Array:
+    values = list(chain.from_iterable(rows))
+    if set(map(type, values)) != {float}:
+        raise ValueError("not only numbers")
+    return np.array(values)
+
+
+def _arrays(columns: Columns, layout: Layout) -> Arrays:
+    if sum(map(len, columns[layout.field_key])) > _AT_ONCE:
+        raise ValueError("too many to be parsed at once")
+    docs = _load_all(columns[layout.field_key])
+    parts = [doc if type(doc[0]) is list else [doc] for doc in docs]
+    rows = list(chain.from_iterable(parts))
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {layout.n_features}:
+        raise ValueError("not only vectors of D values")
+    counts = [len(part) for part in parts]
+    X = _flat_numbers(rows).reshape(-1, layout.n_features)
+    return Arrays(X, np.array(counts, np.int64), _weight_array(columns, counts, layout))
+
+
+def _weight_array(columns: Columns, counts: list[int], layout: Layout) -> Array | None:
+    if layout.weight_key is None:
+        return None
+    texts = columns[layout.weight_key]
+    if sum(map(len, texts)) > _AT_ONCE:
+        raise ValueError("too many to be parsed at once")
+    docs = _load_all(texts)
+    parts = [
+        doc if type(doc) is list else [doc] * count for doc, count in zip(docs, counts, strict=True)
+    ]
+    if list(map(len, parts)) != counts:
+        raise ValueError("not a weight a point")
+    return _flat_numbers(parts)
+
+
+def parse(text: bytes) -> Any:
+    """Return parsed JSON: numbers are floats, objects are tuples of pairs."""
+    return _parsed(_as_text(text))
+
+
+def _as_text(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"JSON is not UTF-8 at byte {error.start}") from None
+
+
+def _parsed(text: str, offset: int = 0, whole: str = "") -> Any:
+    """Parse a part of a text, which begins at the character `offset`."""
+    try:
+        return _loads(text)
+    except RecursionError:
+        raise DataError("JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        place = f"at character {error.pos + offset}"
+        raise DataError(f"bad JSON: {error.msg} {place}{json_hint(whole or text)}") from None
+
+
+class _Array:
+    """The values of a JSON array, parsed piece by piece to save memory.
+
+    Parameters
+    ----------
+    text : str
+    start : int
+        Place where the first value starts.
+    largest : int
+        Maximum number of characters of a value.
+    """
+
+    def __init__(self, text: str, start: int, largest: int) -> None:
+        self.n = 0
+        self._text = text
+        self._start = start
+        self._largest = largest
+        self._firsts: list[int] = []
+        self._spans: list[tuple[int, int | None]] = []
+
+    @classmethod
+    def of(cls, text: bytes, n_features: int) -> _Array | None:
+        """Return the array in a text; None if the text is another value, of limited size."""
+        whole, largest = _as_text(text), _LARGEST + _A_FEATURE * n_features
+        start = _skip_blanks(whole, 0).end()
+        if whole[start : start + 1] == "[":
+            return cls(whole, start + 1, largest)
+        if len(whole) > largest:
+            raise DataError(
+                f"JSON has {len(whole)} characters for one point; the limit is {largest}"
+            )
+        return None
+
+    def pieces(self) -> Iterator[list[Any]]:
+        """Yield the values, in pieces.
+
+        Raises
+        ------
+        DataError
+            If the text isn't JSON, or one value is too large.
+        """
+        place: int | None = self._start
+        while place is not None:
+            begin = place
+            values, stop, place = self._next(begin)
+            self._firsts.append(self.n)
+            self._spans.append((begin, stop))
+            self.n += len(values)
+            yield values
+
+    def values(self, places: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield the values at these places, which ascend; all pieces have been read before."""
+        piece, values = -1, []
+        for place in places.tolist():
+            wanted = bisect_right(self._firsts, place) - 1
+            if wanted != piece:
+                piece, (begin, stop) = wanted, self._spans[wanted]
+                values = self._between(begin, stop)
+            yield values[place - self._firsts[piece]]
+
+    def _between(self, begin: int, stop: int | None) -> list[Any]:
+        end = "" if stop is None else "]"
+        values: list[Any] = _parsed(f"[{self._text[begin:stop]}{end}", begin - 1, self._text)
+        return values
+
+    def _next(self, begin: int) -> tuple[list[Any], int | None, int | None]:
+        """Return the next values, where they end, and where others begin; None at the end."""
+        if len(self._text) - begin <= _PIECE:
+            return self._last(begin)
+        for mark in ("],", "},", ","):
+            comma = self._text.rfind(mark, begin, begin + _PIECE) + len(mark) - 1
+            if comma < begin:
+                continue
+            try:
+                values = self._between(begin, comma)
+            except DataError:  # the comma is within a value, or the JSON is bad
+                continue
+            if values:
+                return values, comma, comma + 1
+        return self._one_by_one(begin)
+
+    def _one_by_one(self, begin: int) -> tuple[list[Any], int | None, int | None]:
+        """Take a piece of values by looking for the end of each, the last of which may be long."""
+        window = self._text[begin : begin + self._largest]
+        values: list[Any] = []
+        stop = place = 0
+        ends = False
+        while place < _PIECE and not ends:
+            try:
+                value, end = _scan_one(window, _skip_blanks(window, place).end())
+            except (StopIteration, ValueError, RecursionError):
+                break
+            end = _skip_blanks(window, end).end()
+            ends = window[end : end + 1] not in ("", ",")
+            if window[end : end + 1] == ",":
+                values.append(value)
+                stop, place = end, end + 1
+            elif not ends:
+                break
+        if values:
+            return values, begin + stop, begin + place
+        if ends or begin + len(window) == len(self._text):
+            return self._last(begin)
+        raise DataError(
+            f"JSON at character {begin} is bad, or a point of more than {self._largest} characters"
+        )
+
+    def _last(self, begin: int) -> tuple[list[Any], int | None, int | None]:
+        """Return the values up to the end of the array, with which the text ends too."""
+        values = self._between(begin, None)
+        if not values and self._spans:  # a comma before the end: the parser raises the error
+            self._between(self._spans[-1][0], None)
+        return values, None, None
+
+
+def points(text: bytes) -> list[Any]:
+    """Return the undecoded points of a JSON text: one point, or the points of a block."""
+    doc = parse(text)
+    if isinstance(doc, tuple):
+        return [doc]
+    if not isinstance(doc, list):
+        raise DataError(f"not a vector: {_show(doc)}")
+    if not doc:
+        raise DataError("empty vector")
+    return doc if any(isinstance(value, list | tuple) for value in doc) else [doc]
+
+
+def _dump(value: Any) -> str:
+    """Return JSON of a value, or of a beginning that is longer than an excerpt."""
+    if isinstance(value, list):
+        value = value[:_EXCERPT_VALUES]
+    try:
+        return json.dumps(dict(value) if isinstance(value, tuple) else value)
+    except RecursionError:
+        return "nested too deeply"
+
+
+def _show(value: Any) -> str:
+    text = _dump(value)
+    return text[:SHOWN] + ("..." if len(text) > SHOWN else "")
+
+
+def _split(flat: Flat, layout: Layout) -> list[tuple[Any, Any]]:
+    found = points(one_value(flat, layout.field_key))
+    return list(zip(found, _weights(flat, len(found), layout), strict=True))
+
+
+def _weights(flat: Flat, n: int, layout: Layout) -> list[Any]:
+    if layout.weight_key is None:
+        return [None] * n
+    doc = parse(one_value(flat, layout.weight_key))
+    if not isinstance(doc, list):
+        return [check_weight(_weight(doc))] * n
+    if len(doc) != n:
+        raise DataError(f"wrong number of weights: {len(doc)}, expected {n}")
+    return doc
+
+
+def vector_length(text: bytes) -> int:
+    """Return the length of the first vector of numbers in a text; else of the first vector."""
+    array = _Array.of(text, 0)
+    if array is None:
+        points(text)  # raises an error for all values except an object
+        return 1
+    length, nested = 0, False
+    for values in array.pieces():
+        nested = nested or any(isinstance(value, list | tuple) for value in values)
+        vectors = [value for value in values if isinstance(value, list) and value]
+        good = next((len(v) for v in vectors if set(map(type, v)) == {float}), 0)
+        if good:
+            return good
+        length = length or (len(vectors[0]) if vectors else 0)
+    if not array.n:
+        raise DataError("empty vector")
+    return length or (1 if nested else array.n)
+
+
+def _judge(flat: Flat, layout: Layout) -> Judged:
+    good, X, points_at = _judge_points(one_value(flat, layout.field_key), layout)
+    if layout.weight_key is None:
+        return Judged(X, None, np.flatnonzero(~good), lambda at: zip(points_at(at), repeat(None)))
+    w, weights_at = _judge_weights(one_value(flat, layout.weight_key), len(good))
+    sane = is_weight(w)
+    X, good = X[sane[good]], good & sane
+    bad = np.flatnonzero(~good)
+    return Judged(X, w[good], bad, lambda at: zip(points_at(at), weights_at(at), strict=True))
+
+
+def _judge_points(text: bytes, layout: Layout) -> tuple[NDArray[np.bool_], Array, _At]:
+    """Return which points are good, their rows, and a function that returns the bad points."""
+    array = _Array.of(text, layout.n_features)
+    if array is None:
+        return *_rows(points(text), layout), lambda _: points(text)
+    judged: list[tuple[NDArray[np.bool_], Array]] = []
+    head: list[Any] = []
+    nested, most = False, max(layout.n_features, _EXCERPT_VALUES)
+    for values in array.pieces():
+        judged.append(_rows(values, layout))
+        nested = nested or not {list, tuple}.isdisjoint(map(type, values))
+        head += values[: most - len(head)]
+    if not array.n:
+        raise DataError("empty vector")
+    if nested:
+        return *map(np.concatenate, zip(*judged, strict=True)), array.values  # type: ignore[return-value]
+    vector = head if len(head) == array.n else _Beginning(head, array.n)
+    return *_rows([vector], layout), lambda _: [vector]
+
+
+class _Beginning(list[Any]):
+    """The first values of a vector of `n` values."""
+
+    def __init__(self, values: list[Any], n: int) -> None:
+        super().__init__(values)
+        self._n = n
+
+    def __len__(self) -> int:
+        return self._n
+
+
+def _judge_weights(text: bytes, n: int) -> tuple[Array, _At]:
+    """Return the weights of n points, NaN for bad ones, and a function that returns them."""
+    array = _Array.of(text, 0)
+    if array is None:
+        weight = check_weight(_weight(parse(text)))
+        return np.full(n, weight), lambda at: [weight] * len(at)
+    w = np.concatenate([_numbers(values) for values in array.pieces()])
+    if len(w) != n:
+        raise DataError(f"wrong number of weights: {len(w)}, expected {n}")
+    return w, array.values
+
+
+def _numbers(values: list[Any]) -> Array:
+    return np.array([value if type(value) is float else math.nan for value in values])
+
+
+def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:
+    """Return which of the values are good points, and the rows of these points."""
+    D, rows, kinds = layout.n_features, values, set(map(type, values))
+    lengths = set(map(len, values)) if kinds == {list} else {D}
+    if kinds.isdisjoint({list, tuple}) or D not in lengths:
+        return np.zeros(len(values), np.bool_), np.empty((0, D))
+    if kinds != {list} or len(lengths) > 1:
+        rows = [_row_of(value, layout) for value in values]
+    if set(map(type, chain.from_iterable(rows))) != {float}:
+        rows = [row if set(map(type, row)) == {float} else () for row in rows]
+    good = np.fromiter(map(bool, rows), np.bool_, len(rows))
+    X = np.array(list(chain.from_iterable(rows)), np.float64).reshape(-1, D)
+    sane = (np.abs(X) <= MAX_MAGNITUDE).all(axis=1)
+    good[good] = sane
+    return good, X[sane]
+
+
+def _row_of(value: Any, layout: Layout) -> Sequence[Any]:
+    """Return the D values of a vector or an object; an empty sequence if it has other values."""
+    if type(value) is list:
+        return value if len(value) == layout.n_features else ()
+    if type(value) is not tuple or len(value) < layout.n_features:
+        return ()
+    try:
+        return row(value, layout)
+    except DataError:
+        return ()
+
+
+def row(point: Any, layout: Layout) -> list[float]:
+    """Return the numbers of a vector, or of an object with feature names as keys."""
+    values = _by_name(point, layout) if isinstance(point, tuple) else point
+    if not isinstance(values, list):
+        raise DataError(f"not a vector: {_show(point)}")
+    if len(values) != layout.n_features:
+        raise DataError(f"wrong length: {len(values)}, expected {layout.n_features}")
+    for index, value in enumerate(values):
+        if type(value) is not float:
+            hint = number_hint(value) if isinstance(value, str) else ""
+            raise DataError(
+                f"{_show(value)} at feature {layout.feature(index)} is not a number{hint}"
+            )
+    return values
+
+
+def _by_name(point: tuple[tuple[str, Any], ...], layout: Layout) -> list[Any]:
+    if not layout.features:
+        raise DataError("an object, but the features have no names; set points.features")
+    names, values = [name for name, _ in point], [value for _, value in point]
+    return pick(names, values, layout.features, layout.strict)
+
+
+def _weight(value: Any) -> float:
+    if type(value) is not float:
+        hint = number_hint(value) if isinstance(value, str) else ""
+        raise DataError(f"weight {_show(value)} is not a number{hint}")
+    return value
+
+
+def _excerpt(point: Any, _layout: Layout) -> bytes:
+    return _dump(point).encode()
+
+
+def _encode(
+    X: NDArray[Any], w: NDArray[Any] | None, layout: Layout, block: int
+) -> Iterator[list[bytes]]:
+    for rows, weights in blocks(X, w, block):
+        flat = [layout.field_key, _compact(rows, block)]
+        if layout.weight_key is not None and weights is not None:
+            flat += [layout.weight_key, _compact(weights, block)]
+        yield flat
+
+
+def _compact(values: NDArray[Any], block: int) -> bytes:
+    shown = values if block > 1 else values[0]
+    return json.dumps(shown.tolist(), separators=(",", ":")).encode()
+
+
+CODEC = Codec(_arrays, _split, row, _weight, _excerpt, _encode, _judge)

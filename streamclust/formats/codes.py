@@ -1,0 +1,177 @@
+"""The fields of the entries in `:codes`.
+
+The entry of one point has plain text::
+
+    code 3  distance 1.25  version 42
+
+The entry of a block of n points has raw little-endian arrays, in the order of the block::
+
+    n 1024  code <n int32>  distance <n float32>  version 42
+
+With ``encode.top`` m > 1 an entry also has ``m``, ``top`` (the m best components, best first) and,
+by the model's kind, their ``top_distance`` or ``top_responsibility``: text separated by spaces, or
+``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the version of the model. A
+point that can't be read has code -1 and distance NaN; `reason` is the reason of the first such
+point of the entry. An entry that can't be read as a whole counts as one such point. Fields in
+``encode.labels`` are copied unchanged. If an earlier model of the same name has codes in the
+stream, codes of the later model also have the field ``model_id``, because the versions of both
+models have the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.arrays import Array
+from streamclust.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamclust.models.quantize import Codes
+
+CODE_FIELDS = (
+    "n",
+    "code",
+    "distance",
+    "version",
+    "m",
+    "top",
+    "top_distance",
+    "top_responsibility",
+    "reason",
+    "model_id",
+)
+"""Fields of `:codes` that streamclust writes."""
+
+NO_CODE = -1
+"""The code of a point that can't be read."""
+
+_INTEGERS = np.dtype("<i4")
+_NUMBERS = np.dtype("<f4")
+
+
+@dataclass(frozen=True, eq=False)
+class CodedEntry:
+    """The codes of one entry of the points' stream.
+
+    Parameters
+    ----------
+    entry_id : str
+        The ID in both streams.
+    version : int
+        Version of the model.
+    code : array of int32, shape (n,)
+    distance : array of shape (n,)
+    top : array of int32, shape (n, m), or None
+    top_values : array of shape (n, m) or None
+        Distances or responsibilities.
+    reason : str or None
+        Why a code is -1.
+    labels : dict of bytes to bytes
+        Fields that were copied from the points' entry.
+    model_id : int
+        Model ID, if an earlier model of the same name has codes in the stream; else 0.
+    """
+
+    entry_id: str
+    version: int
+    code: NDArray[np.int32]
+    distance: Array
+    top: NDArray[np.int32] | None
+    top_values: Array | None
+    reason: str | None
+    labels: dict[bytes, bytes]
+    model_id: int = 0
+
+
+def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -> list[bytes]:
+    """Return the fields and values of one entry.
+
+    Parameters
+    ----------
+    codes : Codes
+        Codes of the entry's points. One point is written as text, several as arrays.
+    version : int
+    values : str
+        Name of the field of `codes.top_values`: ``top_distance`` or ``top_responsibility``.
+    reason : str or None
+    """
+    one = len(codes) == 1
+    integers, numbers = (_text, _text) if one else (_raw_integers, _raw_numbers)
+    flat = [] if one else [b"n", b"%d" % len(codes)]
+    flat += [b"code", integers(codes.index), b"distance", numbers(codes.distance)]
+    flat += [b"version", b"%d" % version]
+    if codes.top is not None and codes.top_values is not None:
+        flat += [b"m", b"%d" % codes.top.shape[1], b"top", integers(codes.top)]
+        flat += [values.encode(), numbers(codes.top_values)]
+    return flat if reason is None else [*flat, b"reason", reason.encode()]
+
+
+def encode_points(codes: Codes, version: int) -> list[list[bytes]]:
+    """Return the fields of `encode_fields` for entries of one point each, without `top`."""
+    text = b"%d" % version
+    numbers, distances = codes.index.tolist(), codes.distance.tolist()
+    return [
+        [b"code", b"%d" % number, b"distance", repr(distance).encode(), b"version", text]
+        for number, distance in zip(numbers, distances, strict=True)
+    ]
+
+
+def _text(values: NDArray[Any]) -> bytes:
+    return " ".join(map(repr, values.ravel().tolist())).encode()
+
+
+def _raw_integers(values: NDArray[Any]) -> bytes:
+    return values.astype(_INTEGERS).tobytes()
+
+
+def _raw_numbers(values: NDArray[Any]) -> bytes:
+    return values.astype(_NUMBERS).tobytes()
+
+
+def decode_fields(entry_id: str, fields: Mapping[bytes, bytes], where: str) -> CodedEntry:
+    """Return the codes in the fields of `encode_fields`.
+
+    Raises
+    ------
+    FormatError
+        If the fields aren't codes. The message names `where` (the key).
+    """
+    try:
+        return _decoded(entry_id, fields)
+    except (LookupError, ValueError) as error:
+        raise FormatError(f"{where} entry {entry_id} holds no codes: {error!r}") from None
+
+
+def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
+    raw = b"n" in fields
+    n = int(fields.get(b"n", 1))
+    top = values = None
+    if b"m" in fields:
+        shape = n, int(fields[b"m"])
+        name = b"top_distance" if b"top_distance" in fields else b"top_responsibility"
+        top = _array(fields[b"top"], _INTEGERS, shape, raw)
+        values = _array(fields[name], _NUMBERS, shape, raw)
+    reason = fields.get(b"reason")
+    return CodedEntry(
+        entry_id,
+        int(fields[b"version"]),
+        _array(fields[b"code"], _INTEGERS, (n,), raw),
+        _array(fields[b"distance"], _NUMBERS, (n,), raw),
+        top,
+        values,
+        None if reason is None else reason.decode(),
+        {name: value for name, value in fields.items() if name.decode() not in CODE_FIELDS},
+        int(fields.get(b"model_id", 0)),
+    )
+
+
+def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool) -> NDArray[Any]:
+    kind = np.int32 if dtype == _INTEGERS else np.float64
+    values = np.frombuffer(data, dtype) if raw else np.array(data.split(), kind)
+    return values.astype(kind).reshape(shape)

@@ -1,0 +1,330 @@
+"""Published versions of models: the object, and its bytes in `:models`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from streamclust.arrays import Array, Labels, as_points, short_repr
+from streamclust.errors import DataError, FormatError, StreamclustError
+from streamclust.formats.container import pack, unpack, whole
+from streamclust.formats.layout import Layout, check_columns
+from streamclust.hyperparameters import deprecated_name
+from streamclust.models import FAMILIES, Family
+from streamclust.models.family import (
+    by_kind,
+    from_hyperparameters,
+    named_array,
+    to_hyperparameters,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from streamclust.formats.layout import PointsFormat
+
+FORMAT = "streamclust.model/1"
+
+Reason = Literal[
+    "start", "step", "reseed", "resolve", "resize", "drift", "refit", "rollback", "leave"
+]
+"""Why a version was published: the first version ('start'), at the publishing interval ('step'),
+after a component was revived ('reseed'), after a fit of the coreset was accepted ('resolve'), after
+the number of components changed ('resize'), after a drift, after a refit or an older version was
+accepted ('refit', 'rollback'), or when the worker left the model ('leave')."""
+
+LARGEST_ID = (1 << 31) - 1
+"""Largest model ID; see `Keys.id`. A server stores numbers of this size in few bytes."""
+
+SWAPS = ("refit", "rollback")
+"""Reasons of versions that come from a proposal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One published version of a model.
+
+    Parameters
+    ----------
+    name : str
+    version : int
+        1, 2, 3, ...; also the ID of its entry, ``<version>-0``.
+    reason : str
+        Why it was published; see `Reason`.
+    family : KMeans or GaussianMixture
+        The kind of model, with its hyperparameters.
+    params : KMeansParams or MixtureParams
+    mass : array of shape (K,)
+        Effective number of points behind each component, after forgetting.
+    position : dict of str to str
+        Points' stream -> ID of the last learned entry.
+    points : int
+        Total number of points learned.
+    loss : float or None
+        Prequential loss: inertia per point, or negative log-likelihood per point. Each point is
+        scored before it is learned. Old scores decay like the statistics.
+    time_ms : float or None
+        Event time of the newest point, in milliseconds since the epoch.
+    features : tuple of str
+        Names of the D features; empty if the features have no names.
+    ids : array of int, shape (K,)
+        The components' IDs if the number of components adapts; else empty. IDs rise, and a
+        component keeps its ID.
+    layout : Layout or None
+        Layout of the learned entries; None if unknown.
+    scale : str or None
+        The setting `scale` during learning; None if unknown.
+    model_id : int
+        Distinguishes successive models of the same name; 0 if unknown.
+    """
+
+    name: str
+    version: int
+    reason: str
+    family: Family[Any]
+    params: Any
+    mass: Array
+    position: dict[str, str]
+    points: int
+    loss: float | None
+    time_ms: float | None
+    features: tuple[str, ...] = ()
+    ids: Labels = field(default_factory=lambda: np.empty(0, np.intp))
+    layout: Layout | None = None
+    scale: str | None = None
+    model_id: int = 0
+
+    def __repr__(self) -> str:
+        K, D = self.means.shape
+        score = {} if self.score is None else {self.score_name: self.score}
+        return short_repr(
+            self,
+            name=self.name,
+            version=self.version,
+            kind=self.kind,
+            K=K,
+            D=D,
+            points=self.points,
+            **score,
+            reason=self.reason,
+        )
+
+    @property
+    def code_id(self) -> int:
+        """The model ID in codes by this model; 0 for none. See `Keys.id`."""
+        return self.model_id if self.model_id % 2 else 0
+
+    @property
+    def numbers(self) -> Labels:
+        """IDs of the components, (K,), in the order of the arrays: `ids`, or 0 to K - 1."""
+        return self.ids if len(self.ids) else np.arange(len(self.means))
+
+    @property
+    def kind(self) -> str:
+        """'kmeans' or 'gaussian_mixture'."""
+        return self.family.kind
+
+    @property
+    def means(self) -> Array:
+        """Centroids, or the components' means, shape (K, D)."""
+        means: Array = self.params.means
+        return means
+
+    @property
+    def score_name(self) -> str:
+        """Name of `score`: 'inertia' or 'log_likelihood'."""
+        return self.family.objective
+
+    @property
+    def score(self) -> float | None:
+        """Prequential inertia per point, or log-likelihood per point."""
+        if self.loss is None:
+            return None
+        return self.loss if self.family.objective == "inertia" else -self.loss
+
+    def predict(self, X: ArrayLike) -> Labels:
+        """Return the ID of each point's component, shape (N,); see `numbers`."""
+        rows = self.family.predict(self.params, as_points(X, self.means.shape[1]))
+        return self.ids[rows] if len(self.ids) else rows
+
+    def score_samples(self, X: ArrayLike) -> Array:
+        """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
+        return self.family.score_points(self.params, as_points(X, self.means.shape[1]))
+
+    def displacement_from(self, other: Model) -> Array:
+        """Return how far each component has moved since another version, shape (K,).
+
+        The distance is Euclidean, in units of the data. If the number of components adapts, the
+        components are matched by their IDs, and new components have NaN.
+
+        Raises
+        ------
+        DataError
+            If the number of features differs, or if a fixed number of components differs.
+        """
+        if len(self.ids) and len(other.ids) and other.means.shape[1] == self.means.shape[1]:
+            moved = np.full(len(self.ids), np.nan)
+            _, here, there = np.intersect1d(self.ids, other.ids, return_indices=True)
+            moved[here] = np.linalg.norm(self.means[here] - other.means[there], axis=1)
+            return moved
+        if other.means.shape != self.means.shape:
+            sizes = " and ".join("{} x {}".format(*each.means.shape) for each in (other, self))
+            raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
+        return np.asarray(np.linalg.norm(self.means - other.means, axis=1))
+
+    @deprecated_name("score_samples")
+    def score_points(self, X: ArrayLike) -> Array:
+        """Return `score_samples`, under its old name."""
+        return self.score_samples(X)
+
+    @deprecated_name("displacement_from")
+    def drift_from(self, other: Model) -> Array:
+        """Return `displacement_from`, under its old name."""
+        return self.displacement_from(other)
+
+    def replaces(self, before: Model) -> bool:
+        """Return whether this is a version of another model than `before`, under the same name.
+
+        This happens when the keys of the earlier model were deleted, or when the server lost its
+        newest versions. `before` is a version that was read earlier.
+        """
+        if self.model_id and before.model_id and self.model_id != before.model_id:
+            return True
+        if self.version == before.version:
+            return not np.array_equal(self.means, before.means)
+        return self.version < before.version
+
+    def check_settings(
+        self, spec: PointsFormat, scale: str, stream: str | None = None
+    ) -> Layout | None:
+        """Check that the settings of points agree with those during learning.
+
+        Return the layout of the stream's entries if the model has learned from this stream.
+
+        Parameters
+        ----------
+        spec : PointsFormat
+        scale : str
+            The setting of the model.
+        stream : str, optional
+            Stream of the points. Entries of other streams than the learned ones, and files, can
+            have another format, but must have the same columns.
+
+        Raises
+        ------
+        FormatError
+            If the settings contradict those during learning.
+        """
+        where = f"version {self.version} of {self.name!r}"
+        learned = self.layout is not None and stream in self.position
+        layout = self.layout.under(spec, where) if learned and self.layout is not None else None
+        check_columns(self.features, self.means.shape[1], spec, where)
+        if self.scale not in (None, scale):
+            raise FormatError(
+                f"{where} was learned with scale {self.scale!r}, the config says {scale!r}: "
+                "change it back, or give the model a new name"
+            )
+        return layout
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted estimator of scikit-learn with the same `predict`."""
+        from streamclust.formats.export import to_sklearn
+
+        return to_sklearn(self)
+
+    def to_json(self) -> str:
+        """Return the summary and the arrays as JSON."""
+        from streamclust.formats.export import to_json
+
+        return to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a .safetensors, .npz or .json file; `init.path` reads .safetensors."""
+        from streamclust.formats.export import save
+
+        save(self, path)
+
+    def summary(self) -> dict[str, Any]:
+        """Return all values except the arrays, for JSON."""
+        return {
+            "model": self.name,
+            "version": self.version,
+            "kind": self.kind,
+            "reason": self.reason,
+            "n_components": int(self.means.shape[0]),
+            "n_features": int(self.means.shape[1]),
+            "points": self.points,
+            "effective_weight": float(self.mass.sum()),
+            self.score_name: self.score,
+            "position": self.position,
+            "time_ms": self.time_ms,
+            "features": list(self.features),
+            "model_id": self.model_id or None,
+        }
+
+
+def encode_model(model: Model) -> bytes:
+    """Return the safetensors bytes of a version."""
+    arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
+    if len(model.ids):
+        arrays["ids"] = model.ids
+    hyper = to_hyperparameters(model.family)
+    known = {
+        "layout": None if model.layout is None else model.layout.to_dict(),
+        "scale": model.scale,
+        "model_id": model.model_id or None,
+    }
+    meta = {**model.summary(), **known, "loss": model.loss, "family": hyper}
+    return pack(FORMAT, arrays, {k: v for k, v in meta.items() if v is not None or k not in known})
+
+
+def decode_model(data: bytes, where: str) -> Model:
+    """Return the version in the bytes of `encode_model`.
+
+    Raises
+    ------
+    FormatError
+        If the bytes aren't a model of this format. The message names `where` (a key or file).
+    """
+    arrays, meta = unpack(data, FORMAT, where)
+    try:
+        family = family_of(meta["family"])
+        return Model(
+            name=meta["model"],
+            version=whole(meta, "version", least=1),
+            reason=meta["reason"],
+            family=family,
+            params=family.from_arrays(arrays),
+            mass=named_array(arrays, "mass", (family.n_components,)),
+            position=dict(meta["position"]),
+            points=whole(meta, "points"),
+            loss=_number_or_none(meta["loss"]),
+            time_ms=_number_or_none(meta["time_ms"]),
+            features=tuple(map(str, meta["features"])),
+            ids=_ids(arrays, family.n_components),
+            layout=None if meta.get("layout") is None else Layout.from_dict(meta["layout"]),
+            scale=None if meta.get("scale") is None else str(meta["scale"]),
+            model_id=whole(meta, "model_id") if meta.get("model_id") is not None else 0,
+        )
+    except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
+        raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
+
+
+def _ids(arrays: dict[str, Array], K: int) -> Labels:
+    ids = np.asarray(arrays.get("ids", ()), dtype=np.intp)
+    if len(ids) and (ids.shape != (K,) or ids.min() < 0 or (np.diff(ids) <= 0).any()):
+        raise DataError("ids don't rise from component to component")
+    return ids
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def family_of(hyper: dict[str, Any]) -> Family[Any]:
+    """Return the family that ``{'kind': ..., hyperparameters}`` describe."""
+    return from_hyperparameters(by_kind(FAMILIES, hyper["kind"], "FAMILIES"), hyper)

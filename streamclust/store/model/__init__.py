@@ -1,0 +1,1 @@
+"""The keys of a model: lease, commit, versions, proposal, health, codes."""

@@ -1,0 +1,283 @@
+"""Writes an encoder's codes, and reads the next entries and model version in the same round trip.
+
+If one server has all keys, a script checks the encoder's turn, writes the codes and acknowledges
+their entries. The next entries and a newer version of the model follow in the same round trip. The
+result of the script arrives before the read of entries blocks.
+In a cluster the points, their group and the codes can be on different nodes. There the same is done
+in separate steps. This is safe: an encoder whose turn has come keeps it, and no ID is written
+twice. After a crash between two steps, the finished steps are detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
+
+import redis
+
+from streamclust.store.model.code_stream import WRITER, how_many, last_code, write_codes
+from streamclust.store.model.versions import newer, newer_call, newest_of
+from streamclust.store.reply.limits import ReplyTooLargeError
+from streamclust.store.reply.packed_codes import as_rows, ids_of
+from streamclust.store.server.cluster import ClusterClient
+from streamclust.store.server.wrong_type import is_wrong_type, with_key
+from streamclust.store.stream.group import FIND_GAP, Delivery
+
+if TYPE_CHECKING:
+    from streamclust.formats.lost import Gap
+    from streamclust.formats.model import Model
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.stream.group import GroupMember
+
+CodeBatch: TypeAlias = Sequence[tuple[bytes, list[bytes]]]
+"""IDs of entries in order, with the fields and values of their codes. An entry that was deleted has
+no fields; it is only acknowledged."""
+
+_ROUND = (
+    WRITER
+    + FIND_GAP
+    + """
+local codes, stream = KEYS[1], KEYS[2]
+local group, keep, newest = ARGV[1], ARGV[2], ARGV[3]
+local gap, last, written = {}, '', 0
+if newest ~= '' then gap = find_gap(stream, group, newest) end
+if #ARGV > 3 then
+  local rows, other, pending = cmsgpack.unpack(ARGV[4]), nil, nil
+  last, other = last_code(codes)
+  if other then return {other, '', gap} end
+  pending = redis.pcall('XPENDING', stream, group, '(' .. last, '(' .. first_id(rows), 1)
+  if pending.err then return pending end
+  if #pending > 0 then
+    written = -1
+  else
+    local ids
+    written, ids = write(codes, last, keep, rows)
+    redis.call('XACK', stream, group, unpack(ids))
+  end
+end
+return {written, last, gap}
+"""
+)
+
+
+class Written(NamedTuple):
+    """Result of writing a batch of codes.
+
+    Parameters
+    ----------
+    entries : int or None
+        Number of entries whose codes were new; None if entries of other encoders come first, so
+        that nothing was written.
+    last : str
+        ID of the newest codes before the write.
+    """
+
+    entries: int | None
+    last: str
+
+
+Settle: TypeAlias = Callable[[Written], bool]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Result of one round trip.
+
+    Parameters
+    ----------
+    gap : Gap or None
+        Entries that were trimmed before they were delivered to any member.
+    delivery : Delivery or None
+        New entries. None if the reply was too large; the entries then belong to this member.
+    model : Model or None
+        The newest version, if it is newer than the known version.
+    """
+
+    gap: Gap | None
+    delivery: Delivery | None
+    model: Model | None
+
+
+class CodeWriter(Protocol):
+    """The requests of an encoder to the server."""
+
+    def write(self, batch: CodeBatch) -> Written:
+        """Write the codes of entries and acknowledge the entries, if it is this encoder's turn."""
+
+    def write_and_read(
+        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
+        """Write a batch of codes, if it isn't empty, and read the next entries.
+
+        Parameters
+        ----------
+        batch : CodeBatch
+        settle : callable
+            Called with the result of the write, before the read blocks. Returns whether the batch
+            has been written by then.
+        version : int
+            Known version of the model.
+        block_ms : int or None
+            Maximum wait for new entries.
+        """
+
+
+def open_code_writer(
+    client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
+) -> CodeWriter:
+    """Return the writer for this kind of server.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        Used for all commands except the reads of the points' stream.
+    member : GroupMember
+    keys : Keys
+        Keys of the model.
+    codes : str
+        Key of the stream of codes.
+    keep : int
+        Approximate number of entries that this stream keeps.
+    """
+    kind: type[_Cluster | _OneServer] = _Cluster if _in_cluster(client) else _OneServer
+    return kind(client, member, keys, codes, keep)
+
+
+def _in_cluster(client: redis.Redis) -> bool:
+    """Return whether the server is a cluster, or a node of one: scripts have keys of one slot."""
+    if isinstance(cast("object", client), ClusterClient):
+        return True
+    info: Any = client.info("cluster")
+    return bool(info.get("cluster_enabled"))
+
+
+class _Writer:
+    def __init__(
+        self, client: redis.Redis, member: GroupMember, keys: Keys, codes: str, keep: int
+    ) -> None:
+        self._client = client
+        self._member = member
+        self._keys = keys
+        self._codes = codes
+        self._keep = keep
+
+
+class _OneServer(_Writer):
+    """Writes and reads in one round trip, with one script; for one server."""
+
+    def write(self, batch: CodeBatch) -> Written:
+        reply: Any = self._client.eval(*self._round(batch, b"")[1:])
+        return self._written(reply)
+
+    def write_and_read(
+        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
+        member = self._member
+        calls = (
+            self._round(batch, member.newest),
+            member.new_call(block_ms),
+            newer_call(self._keys, version),
+        )
+        with _sent(member.client, calls) as replies:
+            first = _raised(next(replies))
+            if batch:
+                settle(self._written(first))  # while the read blocks
+            read, model = replies
+        return Answer(
+            member.as_gap(first[2]),
+            None if isinstance(read, ReplyTooLargeError) else member.delivered(_raised(read)),
+            self._newer(model, version),
+        )
+
+    def _round(self, batch: CodeBatch, newest: bytes) -> tuple[Any, ...]:
+        member = self._member
+        call = ("EVAL", _ROUND, 2, self._codes, member.stream, member.group, self._keep, newest)
+        return (*call, as_rows(batch)) if batch else call
+
+    def _written(self, reply: Any) -> Written:
+        written, last, _ = reply
+        if written == -1:
+            return Written(None, last.decode())
+        return Written(how_many(written, self._codes), last.decode())
+
+    def _newer(self, reply: Any, version: int) -> Model | None:
+        """Return the version in a reply; a version that is too large for it is read again."""
+        if isinstance(reply, ReplyTooLargeError):
+            return newer(self._client, self._keys, version)
+        raw = _raised(reply)
+        entries = [
+            (entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in raw
+        ]
+        return newest_of(entries, self._keys)
+
+
+@contextmanager
+def _sent(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> Iterator[Iterator[Any]]:
+    """Send commands in one packet; return an iterator over their replies."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
+        connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
+        yield _replies(client, connection, commands)
+    except BaseException:  # some replies weren't read
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        raise
+    finally:
+        pool.release(connection)
+
+
+def _replies(
+    client: redis.Redis, connection: Any, commands: Sequence[tuple[Any, ...]]
+) -> Iterator[Any]:
+    """Yield the replies to commands; an error is yielded, not raised.
+
+    A reply that is too large closes the connection. Its error is also yielded for all commands
+    after it.
+    """
+    too_large = None
+    for command in commands:
+        if too_large is not None:
+            yield too_large
+            continue
+        try:
+            yield client.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            yield with_key(error, command, client.type) if is_wrong_type(error) else error
+        except ReplyTooLargeError as error:
+            too_large = error
+            yield error
+
+
+def _raised(reply: Any) -> Any:
+    if isinstance(reply, redis.RedisError):
+        raise reply
+    return reply
+
+
+class _Cluster(_Writer):
+    """Sends each command to the node of its key; for a cluster."""
+
+    _last = "0-0"  # all entries up to this ID have codes
+
+    def write(self, batch: CodeBatch) -> Written:
+        member, ids = self._member, ids_of(batch)
+        if member.before(ids[0], self._last):
+            self._last = last_code(self._client, self._codes)
+            if member.before(ids[0], self._last):
+                return Written(None, self._last)
+        written = write_codes(self._client, self._codes, batch, self._keep)
+        member.done(ids)
+        return Written(written, self._last)
+
+    def write_and_read(
+        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+    ) -> Answer:
+        if batch and not settle(self.write(batch)):
+            return Answer(None, Delivery(), None)
+        gap, delivery = self._member.missing(), None
+        with suppress(ReplyTooLargeError):
+            delivery = self._member.read_new(block_ms)
+        return Answer(gap, delivery, newer(self._client, self._keys, version))

@@ -1,0 +1,240 @@
+"""The commit: state, position, version and refused points are written together, or not at all.
+
+The commit is one Lua script, not MULTI/EXEC under WATCH. The server runs the script as one
+transaction too, and the script can check before it writes. All checks come before the first write:
+the fencing token, the types of the keys, and that the version and the numbers of the dead letters
+are new to their streams (a stream remembers its newest ID after the entry is removed). After these
+checks the script can't fail halfway, and the server refuses the whole script when memory is short.
+The entries are written first, so that nothing changes if the user has no right to add them (the
+lease has shown that SET is permitted). The proposal of an accepted refit is removed before the
+entries for the same reason.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import LeaseLostError, ServerError
+from streamclust.failpoints import passing
+from streamclust.formats.codecs.common import show
+from streamclust.formats.dead import MOST_DEAD
+from streamclust.store.model.code_stream import WRITE_CODES
+from streamclust.store.model.keys import VALUE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from streamclust.formats.dead import DeadLetter
+    from streamclust.formats.model import Model
+    from streamclust.store.model.code_stream import CodesCall
+    from streamclust.store.model.keys import Keys
+
+_SCRIPT = """
+local state, models, dead, token, proposal, id = unpack(KEYS)
+local mine, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
+local first_dead, keep_dead, refit, model_id = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
+
+local newest = redis.call('GET', token)
+if newest ~= mine then return 'FENCED ' .. tostring(newest) end
+local types = {[state]='string', [models]='stream', [dead]='stream', [proposal]='hash',
+               [id]='string'}
+for key, wanted in pairs(types) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= wanted then return 'TYPE ' .. key .. ' ' .. found end
+end
+local function taken(key, number)
+  if redis.call('EXISTS', key) == 0 then return false end
+  local info = redis.call('XINFO', 'STREAM', key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      return tonumber(number) <= tonumber(string.match(info[i + 1], '%d+'))
+    end
+  end
+end
+if version ~= '0' and taken(models, version) then return 'STALE ' .. models .. ' ' .. version end
+if #ARGV > 11 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
+
+if refit ~= '' and redis.call('HGET', proposal, 'id') == refit then
+  redis.call('DEL', proposal)
+end
+for i = 12, #ARGV, 5 do
+  local number = string.format('%.0f-0', first_dead + (i - 12) / 5)
+  redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, number, 'stream', ARGV[i], 'id', ARGV[i + 1],
+             'index', ARGV[i + 2], 'reason', ARGV[i + 3], 'data', ARGV[i + 4])
+end
+if version ~= '0' then
+  local entry = {'payload', payload, 'time', now}
+  if model_id ~= '0' then
+    entry[5], entry[6] = 'model_id', model_id
+  end
+  redis.call('XADD', models, 'MAXLEN', '=', keep, version .. '-0', unpack(entry))
+  if model_id ~= '0' then redis.call('SET', id, model_id) end
+end
+redis.call('SET', state, blob)
+if version ~= '0' then redis.call('PUBLISH', models, note) end
+return 'OK'
+"""
+
+# The two scripts become the bodies of functions. The parameters replace the scripts' KEYS and ARGV.
+_WITH_CODES = f"""
+local function commit(KEYS, ARGV)
+{_SCRIPT}
+end
+local function write(KEYS, ARGV)
+{WRITE_CODES}
+end
+local function part(from, first, last)
+  local found = {{}}
+  for i = first, last do found[#found + 1] = from[i] end
+  return found
+end
+for i = 7, #KEYS do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= 'stream' then return 'TYPE ' .. KEYS[i] .. ' ' .. found end
+end
+local stop = 1 + ARGV[1]
+local answer = commit(part(KEYS, 1, 6), part(ARGV, 2, stop))
+if answer ~= 'OK' then return answer end
+for i = 7, #KEYS do
+  local first = stop + 2
+  stop = stop + 1 + ARGV[stop + 1]
+  write({{KEYS[i]}}, part(ARGV, first, stop))
+end
+return answer
+"""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The data that is written together.
+
+    Parameters
+    ----------
+    token : int
+        Fencing token of the writer.
+    state : bytes
+        The checkpoint.
+    model : Model or None
+        The version to publish.
+    payload : bytes
+        The bytes of this version.
+    dead : sequence of DeadLetter
+        Points refused since the last commit. Only the newest are written, up to the kept number.
+    first_dead : int
+        Number of the first of them.
+    refit : str
+        ID of the accepted refit, whose proposal is removed.
+    model_id : int
+        The model ID; see `Keys.id`. 0 writes none.
+    codes : sequence of tuple
+        Codes to write in the same transaction; see `code_stream.codes_call`.
+    """
+
+    token: int
+    state: bytes
+    model: Model | None = None
+    payload: bytes = b""
+    dead: Sequence[DeadLetter] = ()
+    first_dead: int = 1
+    refit: str = ""
+    model_id: int = 0
+    codes: Sequence[CodesCall] = ()
+
+
+def commit(
+    client: redis.Redis, keys: Keys, contents: Commit, *, keep: int = 100, keep_dead: int = 10_000
+) -> None:
+    """Write `contents` in one transaction.
+
+    Raises
+    ------
+    LeaseLostError
+        If another worker has a newer token; nothing was written.
+    ServerError
+        If a key has another type or newer versions than the state, or if the state is larger than
+        the maximum size of a value; nothing was written.
+    """
+    _check_size(contents)
+    version = 0 if contents.model is None else contents.model.version
+    note = "" if contents.model is None else _announcement(contents.model, contents.model_id)
+    dead = contents.dead[-min(keep_dead, MOST_DEAD) :]
+    letters = (
+        part
+        for letter in dead
+        for part in (letter.stream, letter.entry_id, letter.index, letter.reason, letter.data)
+    )
+    passing("committing")
+    answer = _evaluated(
+        client,
+        contents.codes,
+        (keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id),
+        contents.token,
+        contents.state,
+        version,
+        contents.payload,
+        int(time.time() * 1000),
+        keep,
+        note,
+        contents.first_dead + len(contents.dead) - len(dead),
+        keep_dead,
+        contents.refit,
+        contents.model_id,
+        *letters,
+    )
+    _check(answer.decode(errors="backslashreplace"))
+    passing("landed")
+
+
+def _announcement(model: Model, model_id: int) -> str:
+    return json.dumps({**model.summary(), "model_id": model_id or None}, sort_keys=True)
+
+
+def _evaluated(
+    client: redis.Redis, codes: Sequence[CodesCall], keys: Sequence[str], *arguments: Any
+) -> bytes:
+    """Run the script; with codes, run the script that also writes the codes."""
+    if not codes:
+        alone: Any = client.eval(_SCRIPT, len(keys), *keys, *arguments)
+        return bytes(alone)
+    all_keys = [*keys, *(call[2] for call in codes)]
+    all_arguments = [len(arguments), *arguments]
+    for call in codes:
+        all_arguments += [len(call) - 3, *call[3:]]
+    answer: Any = client.eval(_WITH_CODES, len(all_keys), *all_keys, *all_arguments)
+    return bytes(answer)
+
+
+def _check(answer: str) -> None:
+    verdict, _, detail = answer.partition(" ")
+    if verdict == "OK":
+        return
+    if verdict == "FENCED":
+        if detail == "false":  # the token was deleted
+            raise LeaseLostError("the model's keys were deleted; wrote nothing")
+        newest = detail if detail.isdecimal() else show(detail)
+        raise LeaseLostError(f"another worker took the model over (token {newest}); wrote nothing")
+    key, _, found = detail.rpartition(" ")
+    if verdict == "TYPE":
+        raise ServerError(
+            f"key {key} holds a {found}, not the type that streamclust stores there; move it"
+        )
+    raise ServerError(
+        f"{key} already had an entry {found}-0, which is newer than the state: was the state "
+        "deleted or restored from a backup? Move the key, or restore the state of the same time"
+    )
+
+
+def _check_size(contents: Commit) -> None:
+    """Refuse a value for which the server would close the connection at each retry."""
+    size = max(len(contents.state), len(contents.payload))
+    if size > VALUE_BYTES:
+        raise ServerError(
+            f"the model's state has {size >> 20} MB, and one value of the server holds "
+            f"{VALUE_BYTES >> 20} MB (proto-max-bulk-len): take fewer clusters or features, or a "
+            "smaller init.points"
+        )

@@ -1,0 +1,122 @@
+"""The health key: a worker's report on one model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from streamclust.errors import FormatError
+
+if TYPE_CHECKING:
+    import redis
+
+    from streamclust.store.model.keys import Keys
+
+FAILED, STALLED = "failed", "stalled"
+
+
+@dataclass(frozen=True)
+class Health:
+    """A worker's report on one model. Each field has a default, because other versions may omit it.
+
+    Parameters
+    ----------
+    pid : int
+    host : str
+    phase : str
+        'warming' or 'learning'; 'failed' while the worker can't continue the model and retries
+        after a pause; 'stalled' after no progress for `worker.stall`.
+    points : int
+        Total number of points learned, committed or not.
+    rate : float
+        Points per second since the last report.
+    version : int
+        Newest version; 0 before the first.
+    dead : int
+        Total number of refused points.
+    lost : int
+        Number of entries that were removed before they were read, in gaps of known size.
+    unknown_gaps : int
+        Number of gaps of unknown size.
+    loss : float or None
+        Prequential loss per point.
+    time : float
+        Wall clock, seconds since the epoch.
+    kernels : str
+        The numerical kernels in use.
+    drifts : int
+        Total number of drifts found.
+    reason : str
+        Why the model is failed or stalled; else empty.
+    progress_age : float
+        Seconds since the slowest thread of the model last made progress.
+    """
+
+    pid: int = 0
+    host: str = "?"
+    phase: str = "unknown"
+    points: int = 0
+    rate: float = 0.0
+    version: int = 0
+    dead: int = 0
+    lost: int = 0
+    unknown_gaps: int = 0
+    loss: float | None = None
+    time: float = 0.0
+    kernels: str = ""
+    drifts: int = 0
+    reason: str = ""
+    progress_age: float = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker makes progress on the model."""
+        return self.phase not in (FAILED, STALLED)
+
+
+def encode_health(health: Health) -> str:
+    """Return the value of the health key."""
+    return json.dumps(asdict(health))
+
+
+def read_health(client: redis.Redis, keys: Keys) -> Health | None:
+    """Return the last report of the model's running worker; None if no worker is running.
+
+    Unknown fields are ignored. A field that is missing, or has another type, gets its default. So
+    the reports of older and newer workers can be read.
+
+    Raises
+    ------
+    FormatError
+        If the value of the key isn't a report.
+    """
+    data: Any = client.get(keys.health)
+    if data is None:
+        return None
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise FormatError(
+            f"key {keys.health} holds no worker's report: does another program use this key? "
+            "Delete it; the worker writes it again"
+        )
+    known = {each.name: found[each.name] for each in fields(Health) if each.name in found}
+    return Health(**{name: value for name, value in known.items() if _fits(name, value)})
+
+
+_TEXTS = ("host", "phase", "kernels", "reason")
+_FRACTIONS = ("rate", "loss", "time", "progress_age")
+_LARGEST = 1e300
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if name in _FRACTIONS:
+        return -_LARGEST < value < _LARGEST  # NaN is neither
+    return isinstance(value, int) and 0 <= value < _LARGEST

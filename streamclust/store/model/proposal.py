@@ -1,0 +1,94 @@
+"""A proposed refit, which the model's worker can accept: a checkpoint under its own key.
+
+The checkpoint has the parameters of the refit, and the statistics under these parameters. The
+position and counts are those of the model at the start of the refit. The position is empty if the
+refit used other data than the model's streams up to this position.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
+from streamclust.store.model.versions import model_id_of, read_model_id
+from streamclust.store.stream.read_size import read_value
+
+if TYPE_CHECKING:
+    import redis
+
+    from streamclust.formats.model import Reason
+    from streamclust.models import Family
+    from streamclust.store.model.keys import Keys
+
+_ROLLBACK = "rollback-"
+"""Prefix of the IDs of proposals that are older versions."""
+
+_WITHDRAW = """
+if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+def new_id(reason: Reason = "refit") -> str:
+    """Return a unique ID for a proposal."""
+    start = _ROLLBACK if reason == "rollback" else ""
+    return f"{start}{int(time.time() * 1000)}-{secrets.token_hex(6)}"
+
+
+def reason_of(refit: str) -> Reason:
+    """Return the reason of a version that comes from this proposal."""
+    return "rollback" if refit.startswith(_ROLLBACK) else "refit"
+
+
+def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[Any]) -> None:
+    """Propose a refit (with an ID) to the model's worker, in place of an earlier proposal."""
+    value = {
+        "id": refit.refit,
+        "state": encode_checkpoint(refit, family),
+        "model_id": read_model_id(client, keys),
+    }
+    client.hset(keys.proposal, mapping=value)  # type: ignore[arg-type]
+
+
+def proposed(client: redis.Redis, keys: Keys) -> str:
+    """Return the ID of the proposed refit; empty if there is none."""
+    found: Any = client.hget(keys.proposal, "id")
+    return "" if found is None else found.decode(errors="replace")
+
+
+def model_proposed_for(client: redis.Redis, keys: Keys) -> int:
+    """Return the model ID of the proposed refit; 0 if unknown.
+
+    Raises
+    ------
+    FormatError
+        If the value isn't a model ID.
+    """
+    found: Any = client.hget(keys.proposal, "model_id")
+    return 0 if found is None else model_id_of({b"model_id": found}, f"key {keys.proposal}")
+
+
+def read_proposal(client: redis.Redis, keys: Keys, family: Family[Any]) -> Checkpoint | None:
+    """Return the proposed refit; None if there is none.
+
+    Raises
+    ------
+    FormatError
+        If the proposal is damaged, or has other hyperparameters than `family`.
+    """
+    ask = partial(client.hget, keys.proposal, "state")
+    data: Any = read_value(client, keys.proposal, ask)
+    return None if data is None else decode_checkpoint(data, family, f"key {keys.proposal}")
+
+
+def withdraw(client: redis.Redis, keys: Keys, refit: str) -> bool:
+    """Remove this proposal; return False if it doesn't exist any more."""
+    return bool(client.eval(_WITHDRAW, 1, keys.proposal, refit))
+
+
+def under_way(client: redis.Redis, keys: Keys) -> bool:
+    """Return whether a refit is running or proposed."""
+    return bool(client.exists(keys.refitting, keys.proposal))

@@ -1,0 +1,268 @@
+"""The native code for stream reads: it finds the entries in a reply and decodes their points.
+
+It is part of the library of the kernels (`streamclust/kernels/src/redis_reply.cpp`) and handles
+only plain and correct entries; Python handles all others. Without the library, or with
+`STREAMCLUST_KERNELS=numpy`, hiredis makes lists of the replies, and Python decodes them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.formats.codecs.common import Arrays
+from streamclust.formats.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
+from streamclust.kernels import choice
+from streamclust.store.reply.point_buffer import PointBuffer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from streamclust.formats.layout import Layout
+    from streamclust.models.quantize import Codes
+
+    Rows = NDArray[np.int64]
+    """Entries, (n, 5): the two numbers of the ID (as uint64), address, number of bytes, and number
+    of fields and values; -1 for an entry that is gone."""
+
+BODY, SIZE, TEXTS = 2, 3, 4
+COLUMNS = 5
+
+PART, WHOLE, ODD, NO_ROOM, OTHER = range(5)
+"""Results of a scan; see src/redis_reply.hpp."""
+
+SCAN = 8
+"""Length of a scan's state. The second number is the scanned size; the last two are the numbers of
+streams and entries."""
+
+_IGNORED, _WEIGHT, _BLOCK, _DIMENSION = -1, -2, -3, -4
+_LABEL = 1
+
+_SPANS = 4096
+"""Number of places of texts that are converted to Python integers at a time, to save memory."""
+
+_CODE_BYTES = 128
+"""Maximum bytes of an entry's ID, code and distance, and of the text before the version. Native
+code checks the room too, and never writes beyond it."""
+
+_NO_ROOM = -2
+"""Result of native code if the room may be too small."""
+
+
+def available() -> bool:
+    """Return whether native code is available and enabled."""
+    return choice.library() is not None
+
+
+_NUMBER, _ARRAY, _FLAG, _BYTES = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "scan_reply": (_ARRAY, _ARRAY, _NUMBER, *2 * (_ARRAY, _NUMBER)),
+    "cut_texts": (_ARRAY, _NUMBER, _ARRAY, _NUMBER),
+    "cut_names": (_ARRAY, _ARRAY, _NUMBER),
+    "decode_entries": (
+        *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
+        *(_BYTES, ctypes.c_double, *2 * (_NUMBER,), *4 * (_ARRAY,)),
+    ),
+    "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY, _NUMBER),
+}
+"""As in src/redis_reply.cpp."""
+
+
+@lru_cache(maxsize=1)
+def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
+    functions: dict[str, Callable[..., int]] = {}
+    for name, types in _ARGUMENTS.items():
+        function = library[name]
+        function.argtypes, function.restype = types, _NUMBER
+        functions[name] = function
+    return functions
+
+
+def _function(name: str) -> Callable[..., int]:
+    library = choice.library()
+    if library is None:
+        raise AssertionError("there are packed entries, but no native library")
+    return _functions(library)[name]
+
+
+def scan(
+    state: NDArray[np.int64], data: NDArray[np.uint8], size: int, streams: Any, rows: Any
+) -> int:
+    """Continue the scan of a reply; return the result: PART, WHOLE, ODD, NO_ROOM or OTHER.
+
+    Parameters
+    ----------
+    state : array of shape (SCAN,)
+        State of the scan; all 0 for a new reply.
+    data : array of bytes
+    size : int
+        Number of received bytes in `data`.
+    streams : array of shape (_, 3)
+        Receives the place and size of each stream's name, and the index of its first entry.
+    rows : array of shape (_, COLUMNS)
+        Receives the entries, with places in `data` as addresses.
+    """
+    return _function("scan_reply")(
+        state.ctypes.data,
+        data.ctypes.data,
+        size,
+        streams.ctypes.data,
+        len(streams),
+        rows.ctypes.data,
+        len(rows),
+    )
+
+
+def texts(rows: Rows) -> list[Any]:
+    """Return the list of fields and values of each entry; None for an entry that is gone."""
+    rows = np.ascontiguousarray(rows)
+    sizes = rows[:, TEXTS].tolist()
+    spans = np.empty((sum(max(size, 0) for size in sizes), 2), np.int64)
+    _checked(_function("cut_texts")(rows.ctypes.data, len(rows), spans.ctypes.data, spans.size))
+    parts = (spans[start : start + _SPANS].tolist() for start in range(0, len(spans), _SPANS))
+    found = (ctypes.string_at(at, size) for part in parts for at, size in part)
+    return [None if n < 0 else [next(found) for _ in range(n)] for n in sizes]
+
+
+def _heads(row: Rows) -> bytes:
+    """Return the names of an entry's fields in the form of the reply; empty if it is gone."""
+    out = np.empty(int(row[0, SIZE]), np.uint8)
+    size = _checked(_function("cut_names")(row.ctypes.data, out.ctypes.data, len(out)))
+    return out[:size].tobytes()
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise AssertionError(
+            "the rows of entries don't match their bytes: the rows aren't from a scan"
+        )
+    return result
+
+
+@lru_cache(maxsize=64)
+def _split(heads: bytes) -> tuple[bytes, ...]:
+    names, at = [], 0
+    while at < len(heads):
+        start = heads.index(b"\n", at) + 1
+        stop = start + int(heads[at + 1 : start])
+        names.append(heads[start:stop])
+        at = stop + len(b"\r\n")
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The role of each field of an entry."""
+
+    names: bytes
+    sizes: NDArray[np.int64]
+    roles: NDArray[np.int64]
+
+
+@lru_cache(maxsize=64)
+def _plan(heads: bytes, layout: Layout) -> _Plan | None:
+    """Return the plan to decode entries of these fields; None if native code can't decode them."""
+    wanted, names = _roles(layout), _split(heads)
+    known = dict.fromkeys(names)
+    missing = {name for name, role in wanted.items() if role != _DIMENSION} - known.keys()
+    unexpected = layout.strict and len(known) > len(wanted)
+    if missing or unexpected or len(known) < len(names):
+        return None
+    return _planned(heads, [wanted.get(name, _IGNORED) for name in names])
+
+
+def _planned(heads: bytes, roles: list[int]) -> _Plan:
+    sizes = [len(b"$%d\r\n%b\r\n" % (len(name), name)) for name in _split(heads)]
+    return _Plan(heads, np.array(sizes, np.int64), np.array(roles, np.int64))
+
+
+def _roles(layout: Layout) -> dict[bytes, int]:
+    if layout.format == "fields":
+        roles = {key: index for index, key in enumerate(layout.feature_keys)}
+    else:
+        roles = {DIMENSION_FIELD.encode(): _DIMENSION} if layout.format in RAW_DTYPE else {}
+        roles[layout.field_key] = _BLOCK
+    return roles if layout.weight_key is None else {**roles, layout.weight_key: _WEIGHT}
+
+
+def decode(
+    rows: Rows, layout: Layout, *, single: bool = False, buffer: PointBuffer | None = None
+) -> Arrays | None:
+    """Return the points of the first entries, up to the first entry that native code can't decode.
+
+    The result is None if that is the very first entry. Points are float64, except that points of
+    the format float32 stay float32 if `single`. With a `buffer`, the points are written to the
+    buffer, until it has as many as it wants.
+    """
+    plan = _plan(_heads(rows[:1]), layout)
+    if plan is None:
+        return None
+    rows = np.ascontiguousarray(rows)
+    most, largest = _points(rows, layout)
+    buffer, D = buffer or PointBuffer(most), layout.n_features
+    single = single and layout.format == "float32"
+    X = buffer.room(most, largest, D, np.float32 if single else np.float64)
+    w = None if layout.weight_key is None else np.empty(len(X))
+    counts, used = np.empty(len(rows), np.int64), ctypes.c_int64()
+    taken = _function("decode_entries")(
+        *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
+        *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
+        *(D, w is not None, single, str(D).encode(), MAX_MAGNITUDE),
+        *(buffer.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
+        *(counts.ctypes.data, ctypes.addressof(used)),
+    )
+    if not taken:
+        return None
+    buffer.used += used.value
+    return Arrays(X[: used.value], counts[:taken], None if w is None else w[: used.value])
+
+
+def _points(rows: Rows, layout: Layout) -> tuple[int, int]:
+    """Return the maximum number of points of all entries, and of one entry."""
+    if layout.format == "fields":
+        return len(rows), 1
+    number = RAW_DTYPE[layout.format].itemsize if layout.format in RAW_DTYPE else len("0,")
+    sizes, point = rows[:, SIZE], number * layout.n_features
+    return int(sizes.sum()) // point, int(sizes.max()) // point
+
+
+@lru_cache(maxsize=64)
+def _repeated(heads: bytes, labels: frozenset[bytes]) -> tuple[_Plan, tuple[bytes, ...]]:
+    """Return the plan to find the labels in entries of these fields, and the labels' names."""
+    names = _split(heads)
+    plan = _planned(heads, [_LABEL if name in labels else _IGNORED for name in names])
+    return plan, tuple(name for name in names if name in labels)
+
+
+def write_codes(
+    rows: Rows, codes: Codes, version: int, labels: frozenset[bytes]
+) -> tuple[tuple[bytes, ...], bytes] | None:
+    """Return the names of the labels, and the codes as MessagePack texts.
+
+    The texts of each entry are the ID, code, distance, version and labels. The result is None if
+    native code can't write them, for example if the entries have different fields.
+    """
+    plan, names = _repeated(_heads(rows[:1]), labels)
+    rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
+    distance = np.ascontiguousarray(codes.distance, np.float64)
+    if not len(rows) == len(index) == len(distance):
+        raise ValueError(f"{len(index)} codes for {len(rows)} entries")
+    version_text = b"%d" % version
+    room = len(rows) * (_CODE_BYTES + len(version_text)) + int(rows[:, SIZE].sum())
+    out = np.empty(room, np.uint8)
+    size = _function("write_codes")(
+        *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
+        *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
+        *(index.ctypes.data, distance.ctypes.data, version_text, out.ctypes.data, room),
+    )
+    if size == _NO_ROOM:
+        raise AssertionError(f"{room} bytes may be too few for the codes of {len(rows)} entries")
+    return None if size < 0 else (names, out[:size].tobytes())

@@ -1,0 +1,1 @@
+"""Connections: addresses, clients, clusters, the embedded server, faults that pass."""

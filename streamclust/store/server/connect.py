@@ -1,0 +1,449 @@
+"""Connections to a server: the user's own server (Redis or Valkey), or the embedded one.
+
+Errors of the server become errors of ``streamclust.errors``. Their text is one line that says what
+to do, and never contains a secret.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+from weakref import WeakSet
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
+from redis.exceptions import MovedError, NoPermissionError
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+
+from streamclust.errors import (
+    NotPermittedError,
+    ServerError,
+    ServerUnreachableError,
+    StreamclustError,
+)
+from streamclust.store.reply import native as wire
+from streamclust.store.reply.limits import UnreadableError, limit_replies
+from streamclust.store.reply.parser import parse_streams
+from streamclust.store.reply.redis_parser import check_redis
+from streamclust.store.server.address import EMBEDDED, Address, Endpoint, read_address
+from streamclust.store.server.cluster import ClusterClient
+from streamclust.store.server.embedded import EmbeddedServer
+from streamclust.store.server.faults import answered, passes
+from streamclust.store.server.history import History, HistoryChangedError
+from streamclust.store.server.wrong_type import is_wrong_type, with_key
+from streamclust.system_limits import explained, is_out_of_files
+
+__all__ = ["EMBEDDED", "Address", "Server", "open_server", "translate", "translated"]
+
+
+class NotRevivedError(redis.ConnectionError):
+    """Raised when the embedded server has stopped and can't be started again."""
+
+
+class EmbeddedConnection(redis.Connection):
+    """A connection to the embedded server, which is started again if it doesn't run.
+
+    The address of the server is looked up for each connection, because its port can change.
+    """
+
+    def __init__(self, *, embedded: EmbeddedServer, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._embedded = embedded
+        self._look_up()
+
+    def _look_up(self) -> bool:
+        """Set the server's address; return whether it has changed."""
+        before = (self.host, self.port, self.password)
+        self.host, self.port = self._embedded.host, self._embedded.port
+        self.password = self._embedded.password
+        return before != (self.host, self.port, self.password)
+
+    def connect(self) -> None:
+        """Connect. After an error, make sure that the server runs, and connect once more."""
+        self._look_up()
+        try:
+            super().connect()  # type: ignore[no-untyped-call]
+        except HistoryChangedError:
+            raise
+        except (redis.ConnectionError, redis.TimeoutError) as fault:
+            if not passes(fault):
+                raise
+            try:
+                self._embedded.revive()
+            except ServerError as error:
+                raise NotRevivedError(str(error)) from error
+            if not self._look_up() and isinstance(fault, redis.TimeoutError):
+                raise  # the server hangs
+            super().connect()  # type: ignore[no-untyped-call]
+
+
+_SENTINEL_TIMEOUT = 2.0
+"""Seconds to wait for one sentinel before the next sentinel is asked."""
+
+_RAW_COMMANDS = ("XREAD", "XREADGROUP", "XRANGE", "XREVRANGE", "XPENDING", "XAUTOCLAIM")
+"""Commands whose replies a raw client returns as the server sends them."""
+
+
+class Server:
+    """A server. As a context manager, it closes its clients and leaves the embedded server.
+
+    Attributes
+    ----------
+    label : str
+        Name of the server for messages and logs, without a password.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        embedded: EmbeddedServer | None = None,
+        history: History | None = None,
+    ) -> None:
+        self.label = endpoint.label
+        self._endpoint = endpoint
+        self._embedded = embedded
+        self._history = history
+        self._clients: WeakSet[redis.Redis] = WeakSet()
+
+    def session(self) -> Server:
+        """Return a session: a server whose clients all use the same data. Close it by a `with`.
+
+        When the server is restarted, or has another primary, each new connection raises
+        ``HistoryChangedError``. Then the caller must start a new session.
+
+        Raises
+        ------
+        redis.RedisError
+            If no sentinel knows a running primary.
+        """
+        endpoint = self._endpoint
+        if endpoint.kind == "sentinel":
+            sentinel = self._sentinels()
+            host, port = sentinel.discover_master(endpoint.service)  # type: ignore[no-untyped-call]
+            for client in sentinel.sentinels:
+                client.close()
+            options = {**endpoint.options, "host": host, "port": port}
+            endpoint = replace(endpoint, kind="server", options=options)
+        return Server(endpoint, history=History(of_cluster=endpoint.kind == "cluster"))
+
+    def client(self, *, timeout: float = 10.0) -> redis.Redis:
+        """Return a new client, with its own connections. Threads may share the client.
+
+        A blocking command must block for less than ``timeout`` seconds. The client never retries
+        a command; the caller decides which commands are safe to repeat. A client of a cluster
+        connects at once, and can raise the same errors as a command.
+        """
+        return self._open_client(timeout, None)
+
+    def raw_client(self, max_reply: int | None = None, *, timeout: float = 10.0) -> redis.Redis:
+        """Return a new client that returns the raw replies of stream commands.
+
+        The IDs, fields and values of XREAD, XREADGROUP, XRANGE, XREVRANGE, XPENDING and XAUTOCLAIM
+        stay bytes in lists. With ``max_reply``, a reply of more bytes raises a
+        ``ReplyTooLargeError``, and the entries of XREAD and XREADGROUP are `Packed` where native
+        code is available.
+        """
+        client = self._open_client(timeout, max_reply)
+        for command in _RAW_COMMANDS:
+            client.set_response_callback(command, lambda reply, **_: reply)
+        return client
+
+    def _open_client(self, timeout: float, max_reply: int | None) -> redis.Redis:
+        options = {
+            **self._endpoint.options,
+            "protocol": 2,  # all servers and versions of redis-py support it
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "client_name": "streamclust",
+        }
+        if self._history is not None or max_reply is not None:
+            options["redis_connect_func"] = partial(self._greet, max_reply)
+        if self._endpoint.kind == "cluster":
+            # It has the same commands, but isn't a subclass.
+            client = cast("redis.Redis", self._cluster(options))
+        else:
+            options["retry"] = Retry(NoBackoff(), 0)
+            sentinel = self._endpoint.kind == "sentinel"
+            client = _Client.from_pool(
+                self._sentinel_pool(options) if sentinel else ConnectionPool(**options)
+            )
+        self._clients.add(client)
+        return client
+
+    def _cluster(self, options: dict[str, Any]) -> ClusterClient:
+        options.pop("connection_class", None)
+        return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
+
+    def _greet(self, max_reply: int | None, connection: Any) -> None:
+        """Log in on a new connection, check the server's data, and limit the replies."""
+        if self._endpoint.kind != "cluster":  # a cluster's client does this itself
+            connection.on_connect()
+        if self._history is not None:
+            self._history.check(connection)
+        if max_reply is not None:
+            (parse_streams if wire.available() else limit_replies)(connection, max_reply)
+
+    def _sentinel_pool(self, options: dict[str, Any]) -> SentinelConnectionPool:
+        """Return a pool whose new connections ask the sentinels for the primary."""
+        options.pop("connection_class", None)
+        sentinel = self._sentinels()
+        self._clients.update(sentinel.sentinels)
+        service = self._endpoint.service
+        secure = {"ssl": True} if self._endpoint.tls else {}
+        return SentinelConnectionPool(service, sentinel, **options, **secure)  # type: ignore[no-untyped-call]
+
+    def _sentinels(self) -> Sentinel:
+        return Sentinel(  # type: ignore[no-untyped-call]
+            self._endpoint.hosts,
+            sentinel_kwargs={
+                **self._endpoint.tls,
+                **self._endpoint.login,
+                "protocol": 2,
+                "socket_timeout": _SENTINEL_TIMEOUT,
+                "socket_connect_timeout": _SENTINEL_TIMEOUT,
+                "retry": Retry(NoBackoff(), 0),
+            },
+        )
+
+    def close(self) -> None:
+        """Close all clients and leave the embedded server. A second call does nothing."""
+        for client in list(self._clients):
+            client.close()
+        if self._embedded is not None:
+            self._embedded.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Client(redis.Redis):
+    """A client whose WRONGTYPE errors name the key."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if is_wrong_type(error) and args[0] != "TYPE":
+                raise with_key(error, args, self.type) from error
+            raise
+
+
+def open_server(address: Address) -> Server:
+    """Start or share the embedded server, or check the user's own server with a PING.
+
+    A server that answers with a passing error is accepted too: it runs a script, loads its data,
+    or has lost its primary.
+
+    Raises
+    ------
+    ConfigError
+        If the address is invalid.
+    ServerError
+        If the server refuses the connection, or can't be reached (``ServerUnreachableError``).
+    """
+    server = find_server(address)
+    try:
+        with server.client() as client:
+            client.ping()
+    except redis.RedisError as error:
+        if not answered(error):
+            raise translated(error, server.label) from error
+    return server
+
+
+def find_server(address: Address) -> Server:
+    """Start or share the embedded server, or return the user's own server without a check.
+
+    Raises
+    ------
+    ConfigError
+        If the address is invalid.
+    ServerError
+        If the embedded server can't be started, or the installed redis-py isn't supported.
+    """
+    check_redis()
+    if address.url == EMBEDDED:
+        return _open_embedded(address.data_dir)
+    return Server(read_address(address))
+
+
+def _open_embedded(data_dir: Path) -> Server:
+    embedded = EmbeddedServer.acquire(data_dir)
+    options = {"connection_class": EmbeddedConnection, "embedded": embedded}
+    return Server(Endpoint(f"embedded ({embedded.data_dir})", options), embedded)
+
+
+@contextmanager
+def translate(label: str) -> Iterator[None]:
+    """Replace errors of redis-py in the block by errors of streamclust."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise translated(error, label) from error
+
+
+def translated(error: redis.RedisError, label: str) -> StreamclustError:
+    """Return the error of streamclust: one line with the server, the reason and what to do."""
+    reason = _reason(error)
+    if is_out_of_files(error):
+        return ServerUnreachableError(f"can't connect to {label}: {explained(error)}")
+    for kind, words, result, template in _TEXTS:
+        if isinstance(error, kind) and words in f"{reason} {error}":
+            return result(template.format(label=label, reason=reason))
+    return ServerError(f"{label} answered: {reason}")
+
+
+# The first matching row is used: the class of the error, and words in its text.
+_TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], ...] = (
+    (
+        redis.AuthenticationError,
+        "",
+        ServerError,
+        "{label} refused the login: {reason}; check redis.username and redis.password "
+        "(in the environment: STREAMCLUST_REDIS__USERNAME, STREAMCLUST_REDIS__PASSWORD)",
+    ),
+    (
+        NoPermissionError,
+        "",
+        NotPermittedError,
+        "{label} doesn't permit this: {reason}; give that user the right, "
+        "or name another one in redis.username",
+    ),
+    (
+        redis.ResponseError,
+        "ACL failure in script",
+        NotPermittedError,
+        "{label} doesn't permit this: {reason}; give that user the right, "
+        "or name another one in redis.username",
+    ),
+    (NotRevivedError, "", ServerUnreachableError, "{reason}"),
+    (
+        redis.ResponseError,
+        "MISCONF",
+        ServerError,
+        "{label} can't save its data, so it accepts no writes: {reason}; free space on the disk of "
+        "its data folder, or see the server's own log",
+    ),
+    (
+        UnreadableError,
+        "",
+        ServerError,
+        "can't read {reason} from {label}: the connection is lost in the middle of each reply that "
+        "holds it; raise the server's client-output-buffer-limit for normal clients, or the limit "
+        "of a proxy before it, or remove it",
+    ),
+    (
+        redis.BusyLoadingError,
+        "",
+        ServerUnreachableError,
+        "{label} is still loading its data; try again later",
+    ),
+    (
+        MasterNotFoundError,
+        "AuthenticationError",
+        ServerError,
+        "a sentinel of {label} refused the login; check redis.sentinel_username and "
+        "redis.sentinel_password (in the environment: STREAMCLUST_REDIS__SENTINEL_USERNAME, "
+        "STREAMCLUST_REDIS__SENTINEL_PASSWORD)",
+    ),
+    (
+        MasterNotFoundError,
+        " : ",
+        ServerUnreachableError,
+        "can't reach {label}: not all of its sentinels answer, and the others know no running "
+        "primary; are they running, and are redis.url and its options right?",
+    ),
+    (
+        MasterNotFoundError,
+        "",
+        ServerUnreachableError,
+        "can't reach {label}: its sentinels know no running primary of this name; "
+        "is redis.url right?",
+    ),
+    (
+        HistoryChangedError,
+        "",
+        ServerUnreachableError,
+        "{label} was restarted or has another primary, whose data may be older",
+    ),
+    (
+        MovedError,
+        "",
+        ServerError,
+        "{label} is a node of a cluster; give redis.url as redis+cluster://host:port,host:port",
+    ),
+    (
+        redis.ConnectionError,
+        "max number of clients",
+        ServerUnreachableError,
+        "{label} accepts no more connections: {reason}; raise its maxclients",
+    ),
+    (
+        redis.ConnectionError,
+        "[SSL",
+        ServerUnreachableError,
+        "can't speak TLS with {label}: {reason}; "
+        "check the scheme and the ssl_… options of redis.url",
+    ),
+    (
+        redis.ConnectionError,
+        "",
+        ServerUnreachableError,
+        "can't reach {label}: {reason}; is the server running, and is redis.url right?",
+    ),
+    (
+        redis.TimeoutError,
+        "",
+        ServerUnreachableError,
+        "can't reach {label}: {reason}; is the server running, and is redis.url right?",
+    ),
+    (
+        redis.ResponseError,
+        "maxmemory",
+        ServerError,
+        "{label} is out of memory: raise its maxmemory, or remove data",
+    ),
+    (
+        redis.ResponseError,
+        "read only",
+        ServerError,
+        "{label} is a replica, which accepts no writes: name the primary in redis.url",
+    ),
+    (
+        redis.ResponseError,
+        "WRONGTYPE",
+        ServerError,
+        "{label} answered: {reason}; does another program use the same key? Move it, or change "
+        "the name (namespace, models, streams)",
+    ),
+)
+
+
+def _reason(error: redis.RedisError) -> str:
+    """Return the text of the system or the server, without the command."""
+    cause = error.__context__
+    if isinstance(error, redis.TimeoutError):
+        return "no answer in time"
+    if isinstance(cause, ssl.SSLError):
+        return re.sub(r" \(_ssl\.c:\d+\)$", "", cause.strerror or str(cause))
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    text = re.sub(r"^Command # \d+ \(.*\) of pipeline caused error: ", "", str(error), flags=re.S)
+    return " ".join(text.split())[:300]

@@ -1,0 +1,227 @@
+"""The embedded server: one Valkey server per data folder, shared by all commands that use it.
+
+``streamclust.store.server.supervisor`` describes how the server is started and stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamclust.errors import ConfigError, ServerError
+from streamclust.store.server.supervisor import (
+    LIMIT,
+    LOG_FILE,
+    SUPERVISOR_LOCK,
+    USERS_LOCK,
+    Endpoint,
+    answers,
+    is_held,
+    last_line,
+    open_lock,
+    read_endpoint,
+    try_lock,
+    within,
+)
+
+
+class EmbeddedServer:
+    """One user of a data folder's server; a context manager.
+
+    The use ends with the process at the latest. A forked child process is part of the same use: the
+    server runs until both have ended.
+
+    Attributes
+    ----------
+    data_dir : Path
+        The folder, as an absolute path.
+    host, port, password
+        Address and password of the server.
+    """
+
+    def __init__(self, data_dir: Path, endpoint: Endpoint, users: int) -> None:
+        self.data_dir = data_dir
+        self.host = endpoint.host
+        self.port = endpoint.port
+        self.password = endpoint.password
+        self._users: int | None = users
+        self._reviving = threading.Lock()
+
+    @classmethod
+    def acquire(cls, data_dir: Path) -> Self:
+        """Use the folder's server; start it if it doesn't run.
+
+        Raises
+        ------
+        ConfigError
+            If the folder can't be created or written.
+        ServerError
+            If the server doesn't start.
+        """
+        folder, users = _enter(data_dir)
+        try:
+            if not within(LIMIT, lambda: try_lock(users, fcntl.LOCK_SH)):
+                raise _failure(folder, "the last one doesn't stop")
+            return cls(folder, _running(folder), users)
+        except BaseException:
+            os.close(users)
+            raise
+
+    def revive(self) -> None:
+        """Make sure that the server runs, after a connection was refused; update its address.
+
+        The supervisor restarts a server that died. If both were killed, the first user that notices
+        starts a new supervisor. The server gets another port if its port is in use by then.
+
+        Raises
+        ------
+        ServerError
+            If the server can't be started.
+        """
+        with self._reviving:
+            if self._users is None:  # this user has left
+                return
+            try:
+                self._users = _same_lock(self.data_dir / USERS_LOCK, self._users)
+                _ensure_supervisor(self.data_dir)
+            except OSError as error:
+                raise _failure(self.data_dir, _reason(error)) from error
+            endpoint = read_endpoint(self.data_dir)
+            if endpoint is not None:
+                self.host, self.port, self.password = (
+                    endpoint.host,
+                    endpoint.port,
+                    endpoint.password,
+                )
+
+    def close(self) -> None:
+        """End the use. The server stops without users. A second call does nothing."""
+        users, self._users = self._users, None
+        if users is None:
+            return
+        with contextlib.suppress(OSError, ServerError):
+            _ensure_supervisor(self.data_dir)
+        os.close(users)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FREE_SPACE = "free space on that disk, or set redis.data_dir to a folder on another one"
+_PROBE_BYTES = 1 << 16
+
+
+def _enter(data_dir: Path) -> tuple[Path, int]:
+    try:
+        folder = data_dir.expanduser().resolve()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder, open_lock(folder / USERS_LOCK)
+    except OSError as error:
+        action = (
+            _FREE_SPACE if error.errno in _FULL else "name a folder that can be created and written"
+        )
+        raise ConfigError(
+            f"redis.data_dir: can't use {str(data_dir)!r} ({error.strerror}); {action}"
+        ) from error
+
+
+def _same_lock(path: Path, users: int) -> int:
+    """Return the lock of the file at `path`: the held lock if the file is still the same.
+
+    If the folder was deleted and created again, other users see only a lock on the new file.
+    """
+    found = open_lock(path)
+    if os.path.samestat(os.fstat(found), os.fstat(users)):
+        os.close(found)
+        return users
+    try_lock(found, fcntl.LOCK_SH)
+    os.close(users)
+    return found
+
+
+def _running(folder: Path) -> Endpoint:
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        _ensure_supervisor(folder)
+        endpoint = read_endpoint(folder)
+        if endpoint is not None and answers(endpoint):
+            return endpoint
+        time.sleep(0.02)
+    raise _failure(folder, "it doesn't answer")
+
+
+def _ensure_supervisor(folder: Path) -> None:
+    if _is_supervised(folder):
+        return
+    starter = subprocess.run(  # noqa: S603 -- an own module and a path
+        [sys.executable, "-m", "streamclust.store.server.supervisor", str(folder)],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C in the user's terminal doesn't reach it
+        check=False,
+    )
+    if starter.returncode != 0:
+        raise _failure(folder, last_line(starter.stderr) or f"exit code {starter.returncode}")
+
+
+def _is_supervised(folder: Path) -> bool:
+    lock = open_lock(folder / SUPERVISOR_LOCK)
+    try:
+        return is_held(lock)
+    finally:
+        os.close(lock)
+
+
+def _failure(folder: Path, reason: str) -> ServerError:
+    fault = _write_fault(folder)
+    if fault:  # the server couldn't write its log either
+        action = _FREE_SPACE if fault.errno in _FULL else "make the folder writable"
+        return ServerError(
+            f"can't start the embedded server in {folder}: nothing can be written there "
+            f"({_reason(fault)}); {action}"
+        )
+    return ServerError(
+        f"can't start the embedded server in {folder}: {reason}; "
+        f"see {folder / LOG_FILE}, or set redis.url to a server of your own"
+    )
+
+
+def _write_fault(folder: Path) -> OSError | None:
+    """Return the error of writing a small file to the folder; None if there is none."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            written = file.write(bytes(_PROBE_BYTES))
+            if written < _PROBE_BYTES:
+                file.write(
+                    bytes(_PROBE_BYTES - written)
+                )  # raises the error that cut the first write
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,1 @@
+"""Streams of points: reading, gaps, batches, lag, trimming, positions."""

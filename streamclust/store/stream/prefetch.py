@@ -1,0 +1,69 @@
+"""Sends the next read while the entries of the last read are still processed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from streamclust.store.stream.info import probe_command, probed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamclust.store.stream.info import StreamInfo
+
+
+class Prefetch:
+    """Sends one XREAD that doesn't block, before its reply is needed.
+
+    The XREAD is followed by a probe of each stream's last read entry (`streams.probe`).
+
+    The connection comes from the client's pool, and is used for nothing else until the reply is
+    received. A read changes nothing at the server, so a reply that is lost or unused does no harm.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        A client of a cluster sends nothing in advance, because it must follow redirections.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._pool: Any = client.connection_pool if isinstance(client, redis.Redis) else None
+        self._connection: Any = None
+        self._wanted: Mapping[str, str] = {}
+
+    def send(self, wanted: Mapping[str, str], count: int) -> None:
+        """Send a read of `count` entries of each stream after the IDs in `wanted`."""
+        if self._pool is None:
+            return
+        self._connection, self._wanted = self._pool.get_connection(), wanted
+        commands = [("XREAD", "COUNT", count, "STREAMS", *wanted, *wanted.values())]
+        commands += [probe_command(stream, at) for stream, at in wanted.items()]
+        with suppress(redis.ConnectionError):
+            self._connection.send_packed_command(self._connection.pack_commands(commands))
+            return
+        self._give_back()
+
+    def receive(self, wanted: Mapping[str, str]) -> tuple[Any, dict[str, StreamInfo | bool]]:
+        """Return the reply to a read after the IDs in `wanted`, and each stream's probe.
+
+        Both are empty if another read, or none, was sent, or if the reply was lost.
+        """
+        if self._connection is None:
+            return None, {}
+        try:
+            with suppress(redis.ConnectionError):
+                reply = self._connection.read_response()
+                probes = {stream: probed(self._connection.read_response()) for stream in wanted}
+                return (reply, probes) if wanted == self._wanted else (None, {})
+        except redis.ResponseError:  # the next read repeats the error, and names the key
+            self._connection.disconnect()  # more replies may follow
+        finally:
+            self._give_back()
+        return None, {}
+
+    def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        self._pool.release(connection)

@@ -1,0 +1,233 @@
+"""Reads the entries of several streams in the order of their IDs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamclust.formats.lost import Gap
+from streamclust.store.reply.entries import NOTHING, from_reply, join
+from streamclust.store.reply.limits import ReplyTooLargeError
+from streamclust.store.reply.raw_entries import ListEntries, by_stream
+from streamclust.store.stream.gaps import StreamWatch
+from streamclust.store.stream.info import next_size
+from streamclust.store.stream.prefetch import Prefetch
+from streamclust.store.stream.read_size import READ_BYTES, ReadSize, read_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import redis
+
+    from streamclust.store.reply.entries import Entries
+    from streamclust.store.reply.raw_entries import RawEntries
+    from streamclust.store.stream.gaps import OnReset
+    from streamclust.store.stream.info import StreamInfo
+    from streamclust.store.stream.read_size import OnLess
+
+_LEARNED_BYTES = 8 << 20
+"""Bytes per read of a worker: larger reads take less time per byte, in client and server."""
+
+_AROUND = 1024
+"""Maximum number of bytes of a reply that don't belong to its entry."""
+
+
+class MergingReader:
+    """Merges the entries of several streams by their IDs. A subclass reads them in `_fill`.
+
+    Parameters
+    ----------
+    streams : iterable of str
+    read_bytes : int
+        Maximum number of bytes per read, estimated from earlier entries.
+    on_less : callable, optional
+        Called with a message whenever reads become smaller because a reply was lost.
+    """
+
+    def __init__(
+        self,
+        streams: Iterable[str],
+        read_bytes: int = READ_BYTES,
+        on_less: OnLess = lambda _: None,
+    ) -> None:
+        self._gaps: list[Gap] = []
+        self._waiting = dict.fromkeys(streams, NOTHING)
+        self._read_bytes = read_bytes
+        self._size = ReadSize(read_bytes, on_less=on_less)
+        self._behind: set[str] = set()
+        self._bytes = 0
+
+    def read(self, count: int, block_ms: int | None) -> Entries:
+        """Return the next entries, about `count` per stream; empty if none arrive in `block_ms`.
+
+        When the entries of one stream are used up, this stream is read again before a later entry
+        of another stream is returned. So the order doesn't depend on the sizes of the reads.
+        """
+        parts: list[Entries] = []
+        n = self._bytes = 0
+        while n < count and self._bytes < self._read_bytes and not self._gaps:
+            dry = [stream for stream, waiting in self._waiting.items() if not waiting]
+            if dry:
+                nothing = len(dry) == len(self._waiting)
+                self._fill(dry, count, block_ms if nothing and not parts else None)
+            taken = self._merge()
+            if not taken:
+                break
+            parts.append(taken)
+            n += len(taken)
+        return join(parts)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether no entry is left to read: the last replies had fewer entries than requested."""
+        return not self._behind and not any(self._waiting.values())
+
+    @property
+    def next_count(self) -> int:
+        """Entries that the next read should ask for."""
+        return self._size.next_count
+
+    def take_gaps(self) -> list[Gap]:
+        """Return, and forget, the gaps found after the entries read so far."""
+        gaps, self._gaps = self._gaps, []
+        return gaps
+
+    def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
+        """Add the next entries of these streams, about `count` per stream, to `_waiting`."""
+        raise NotImplementedError
+
+    def _merge(self) -> Entries:
+        """Return entries in order, up to the last read entry of the first stream that ends."""
+        waiting = {stream: entries for stream, entries in self._waiting.items() if entries}
+        if len(waiting) < 2:
+            self._waiting |= dict.fromkeys(waiting, NOTHING)
+            return next(iter(waiting.values()), NOTHING)
+        together = join(list(waiting.values()))
+        order = together.order()
+        ends = np.cumsum([len(entries) for entries in waiting.values()]) - 1
+        stop = int(np.flatnonzero(np.isin(order, ends))[0]) + 1
+        rest = together[order[stop:]]
+        for stream in waiting:
+            places = np.flatnonzero(rest.streams == rest.names.index(stream))
+            self._waiting[stream] = rest[places]
+        return together[order[:stop]]
+
+
+class StreamReader(MergingReader):
+    """Reads entries of several streams in the order of their IDs.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        A raw client; see `Server.raw_client`.
+    position : dict of str to str
+        Stream -> ID of the last entry read before.
+    entries_added : dict of str to (int or None), optional
+        As in `source.Batch`.
+    on_reset : str
+        Action when a stream was deleted and created again: 'wait' for larger IDs, or 'restart'.
+    largest : int
+        Limit of the client's replies, in bytes. A larger entry is refused.
+    on_less : callable, optional
+        Called with a message whenever reads become smaller because a reply was lost.
+
+    Raises
+    ------
+    UnreadableError
+        By `read`, if each read of one single entry loses the connection.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        position: dict[str, str],
+        entries_added: Mapping[str, int | None] | None = None,
+        on_reset: OnReset = "wait",
+        largest: int = 1 << 62,
+        on_less: OnLess = lambda _: None,
+    ) -> None:
+        super().__init__(position, min(_LEARNED_BYTES, largest // 2), on_less)
+        self._largest = largest
+        self._client = client
+        self._prefetch = Prefetch(client)
+        known = entries_added or {}
+        self._watches = {
+            stream: StreamWatch(
+                client, stream, at, known.get(stream), started=stream in known, on_reset=on_reset
+            )
+            for stream, at in position.items()
+        }
+
+    def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
+        try:
+            found, probes = read_whole(self._client, lambda: self._xread(streams, count, block_ms))
+        except ReplyTooLargeError as error:
+            fewer = self._size.less(
+                count, error, ", ".join(streams), ", ".join(self._after(streams).values())
+            )
+            for stream in streams:
+                self._fill_less(stream, fewer)
+            return
+        for stream in streams:
+            full = len(found.get(stream, ())) >= count
+            (self._behind.add if full else self._behind.discard)(stream)
+            if stream in found:
+                self._arrived(stream, found[stream], probes.get(stream))
+                # With several streams, the merged order would depend on when each was read.
+                if full and len(self._watches) == 1:
+                    self._prefetch.send(self._after(streams), self.next_count)
+            elif gap := self._watches[stream].idle():
+                self._gaps.append(gap)
+
+    def _xread(
+        self, streams: Sequence[str], count: int, block_ms: int | None
+    ) -> tuple[dict[str, RawEntries], dict[str, StreamInfo | bool]]:
+        """Return the next entries of each stream that has any, and the results of its probe."""
+        wanted = self._after(streams)
+        reply, probes = self._prefetch.receive(wanted)
+        if not reply:
+            reply = self._client.xread(wanted, count=count, block=block_ms)  # type: ignore[arg-type]
+            probes = {}
+        return by_stream(reply), probes
+
+    def _after(self, streams: Sequence[str]) -> dict[str, str]:
+        return {stream: self._watches[stream].position for stream in streams}
+
+    def _fill_less(self, stream: str, count: int) -> None:
+        """Read fewer and fewer entries, until the reply fits; refuse an entry that doesn't fit."""
+        self._behind.add(stream)
+        position = self._watches[stream].position
+        try:
+            found, probes = self._size.read(
+                self._client,
+                lambda count: self._xread([stream], count, None),
+                count,
+                stream,
+                position,
+            )
+        except ReplyTooLargeError:
+            self._refuse(stream)
+            return
+        if stream in found:
+            self._arrived(stream, found[stream], probes.get(stream))
+
+    def _refuse(self, stream: str) -> None:
+        """Skip the next entry without reading it, and add a gap for it."""
+        watch = self._watches[stream]
+        entry_id, size = next_size(self._client, stream, watch.position)
+        if size < self._largest - _AROUND - len(stream):
+            if entry_id:  # the large entry was removed meanwhile
+                self._fill_less(stream, 1)
+            return
+        if gap := watch.took(ListEntries([(entry_id, [])])):
+            self._gaps.append(gap)
+        reason = f"{size} bytes; at most {self._largest} are read (batch.max_entry_bytes)"
+        end = watch.position
+        self._gaps.append(Gap(stream, end, "refused", None, end, watch.entries_added, reason))
+
+    def _arrived(self, stream: str, entries: RawEntries, probed: StreamInfo | bool | None) -> None:
+        watch = self._watches[stream]
+        gap = watch.took(entries, probed)
+        self._waiting[stream] = from_reply(stream, entries, watch.entries_added, gap)
+        self._bytes += self._size.took(entries)

@@ -1,0 +1,411 @@
+"""Checkpoints: a learner goes on from one as if it had never stopped, to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamclust.errors import FormatError
+from streamclust.formats.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    Covered,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+from streamclust.formats.container import pack, unpack
+from streamclust.formats.layout import Layout
+from streamclust.formats.lost import Lost
+from streamclust.models import Family, GaussianMixture, KMeans
+from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
+from streamclust.online.learner import LearnerState, StreamLearner
+from tests.strategies import FAMILIES, family_of
+
+WHERE = "key {ns:m}:state"
+WARM_UP = 60
+LAYOUT = Layout("fields", None, "w", ("x", "ÿ"), 2, strict=True)
+POSITION = {"points": "1526919030474-55", "naïve name": "0-0"}
+
+POLICIES: dict[str, Forgetting] = {
+    "none": Forgetting(),
+    "points": HalfLife(100.0),
+    "time": HalfLifeTime(3.0),
+    "power": PowerSchedule(0.6, 2.0, hold=45.0),
+    "averaged": PowerSchedule(0.7, 2.0, hold=45.0, average=True),
+}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two states are equal to the last bit, with the same types throughout."""
+    if is_dataclass(a) and type(a) is type(b):
+        return all(same(getattr(a, each.name), getattr(b, each.name)) for each in fields(a))
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    return type(a) is type(b) and bool(a == b)
+
+
+def batch(number: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Skewed blobs that drift and move away now and then, so that components die."""
+    rng = np.random.default_rng((seed, number))
+    places = np.array([[0.0, 0.0], [8.0, 1.0], [-5.0, 9.0]]) + 40.0 * (number // 6)
+    X = places[rng.integers(0, 3, 30)] + rng.normal(size=(30, 2)) @ [[1.0, 0.4], [0.0, 0.5]]
+    return np.asarray(X)
+
+
+def step(
+    learner: StreamLearner[Any], state: LearnerState[Any], number: int, seed: int = 0
+) -> LearnerState[Any]:
+    weight = np.random.default_rng(number).choice([0.0, 0.5, 1.0, 3.0], 30)
+    return learner.update(state, batch(number, seed), weight, time_ms=1000.0 * number)[0]
+
+
+def through_bytes(state: LearnerState[Any], family: Family[Any]) -> LearnerState[Any]:
+    data = encode_checkpoint(Checkpoint(learner=state), family)
+    return decode_checkpoint(data, family, WHERE).learner
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Family[Any]:
+    return family_of(request.param, 3)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_learner_goes_on_to_the_last_bit(family: Family[Any], policy: str) -> None:
+    learner = StreamLearner(family, POLICIES[policy], warm_up=WARM_UP)
+    state = stopped = learner.init()
+    for number in range(30):
+        state = step(learner, state, number)
+        stopped = step(learner, through_bytes(stopped, family), number)
+        assert same(state, stopped)
+    assert same(state, through_bytes(state, family))
+    assert state.steps > 20
+    assert (state.average is not None) == (policy == "averaged")
+
+
+def test_a_learner_goes_on_while_a_solve_is_pending(family: Family[Any]) -> None:
+    learner = StreamLearner(family, warm_up=WARM_UP, coreset=60)
+    state = stopped = learner.init()
+    waited = 0
+    for number in range(40):
+        state = step(learner, state, number % 6)
+        stopped = step(learner, through_bytes(stopped, family), number % 6)
+        waited += state.pending is not None
+        assert same(state, stopped)
+    assert waited > 1
+
+
+def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
+    learner = StreamLearner(KMeans(3), HalfLife(30.0), warm_up=WARM_UP)
+    state, seen = learner.init(), []
+    for number in range(30):
+        state = step(learner, state, number)
+        seen.append(state)
+    assert len(seen[0].sample) == len(seen[0].sample_weight) > 0
+    assert seen[-1].revivals > 0
+    assert seen[-1].best_total > 0.0
+    assert len(seen[-1].best) == 3
+    assert seen[-1].time_ms == 29_000.0
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 6), st.integers(0, 1000), st.sampled_from(FAMILIES))
+def test_any_state_comes_back_to_the_last_bit(K: int, seed: int, name: str) -> None:
+    family = family_of(name, K)
+    learner = StreamLearner(family, HalfLife(50.0), warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(6):
+        state = step(learner, state, number, seed)
+        assert same(state, through_bytes(state, family))
+
+
+def test_given_parameters_come_back_to_the_last_bit(family: Family[Any]) -> None:
+    learner = StreamLearner(family, warm_up=WARM_UP)
+    started = learner.init()
+    for number in range(3):
+        started = step(learner, started, number)
+    state = learner.init(started.params, weight=12.5)
+    assert same(state, through_bytes(state, family))
+    assert same(step(learner, state, 9), step(learner, through_bytes(state, family), 9))
+
+
+def test_all_else_comes_back_too(family: Family[Any]) -> None:
+    checkpoint = Checkpoint(
+        learner=step(StreamLearner(family), LearnerState(), 0),
+        position=POSITION,
+        layout=LAYOUT,
+        version=42,
+        published=2**53 + 1,
+        dead=7,
+        refit="17-ab",
+        published_drifts=9,
+        published_revivals=3,
+        published_resolves=2,
+        published_resizes=4,
+        unpublished=7,
+        left=Covered({"gone": "5-0"}, {"gone": 12}),
+        read={"points": 2**40, "other": None},
+        lost={"points": Lost(7, 1, 2)},
+    )
+    found = decode_checkpoint(encode_checkpoint(checkpoint, family), family, WHERE)
+    assert same(found, checkpoint)
+    changed = {each.name for each in fields(Checkpoint)}
+    assert not any(same(getattr(checkpoint, name), getattr(Checkpoint(), name)) for name in changed)
+
+
+def test_the_first_checkpoint_of_all_comes_back(family: Family[Any]) -> None:
+    found = decode_checkpoint(encode_checkpoint(Checkpoint(), family), family, WHERE)
+    assert same(found, Checkpoint())
+
+
+def test_a_state_keeps_nothing_of_the_bytes_alive_to_be_changed(family: Family[Any]) -> None:
+    learner = StreamLearner(family, HalfLife(50.0), warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(4):
+        state = step(learner, state, number)
+    data = encode_checkpoint(Checkpoint(learner=state), family)
+    kept = bytes(data)
+    found = decode_checkpoint(data, family, WHERE).learner
+    for number in range(4, 12):
+        found = step(learner, found, number)
+    assert data == kept
+
+
+# ---- another model's state
+
+
+def learned(family: Family[Any]) -> bytes:
+    learner = StreamLearner(family, warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(3):
+        state = step(learner, state, number)
+    return encode_checkpoint(Checkpoint(learner=state), family)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "name", "found", "wanted"),
+    [
+        (KMeans(3), KMeans(4), "n_clusters", "3", "4"),
+        (GaussianMixture(3), GaussianMixture(4), "n_components", "3", "4"),
+        (KMeans(3), GaussianMixture(3), "kind", "'kmeans'", "'gaussian_mixture'"),
+        (GaussianMixture(3), KMeans(3), "kind", "'gaussian_mixture'", "'kmeans'"),
+        (GaussianMixture(3), GaussianMixture(3, "diag"), "covariance_type", "'full'", "'diag'"),
+        (GaussianMixture(2, "diag"), GaussianMixture(2, "tied"), "covariance_type", "'d", "'t"),
+    ],
+    ids=str,
+)
+def test_a_state_of_another_model_is_refused(
+    before: Family[Any], now: Family[Any], name: str, found: str, wanted: str
+) -> None:
+    with pytest.raises(FormatError) as failure:
+        decode_checkpoint(learned(before), now, WHERE)
+    text = str(failure.value)
+    assert text.startswith(f"{WHERE} was learned with {name} {found}")
+    assert f"the config says {wanted}" in text
+    assert text.endswith("change it back, or give the model a new name")
+
+
+def test_a_changed_floor_is_taken() -> None:
+    before, now = GaussianMixture(3, "full", 1e-6), GaussianMixture(3, "full", 1e-3)
+    data = learned(before)
+    found = decode_checkpoint(data, now, WHERE).learner
+    assert same(found, decode_checkpoint(data, before, WHERE).learner)
+    after = step(StreamLearner(now), found, 5)
+    assert not same(after, step(StreamLearner(before), found, 5))
+
+
+# ---- damaged
+
+
+STATE_CHANGES: list[dict[str, Any]] = [
+    {"family": None},
+    {"family": "kmeans"},
+    {"learner": None},
+    {"learner": {}},
+    {"learner": []},
+    {"sums": None},
+    {"sums": {"stats": 5}},
+    {"sums": {"stats": [1.0]}},
+    {"sums": {"stats": [1.0, 2.0], "average": [0.0, 0.0]}},
+    {"position": None},
+    {"position": 3},
+    {"position": "0-0"},
+    {"layout": 5},
+    {"layout": {}},
+    {"layout": {**LAYOUT.to_dict(), "n_features": 0}},
+    {"layout": {**LAYOUT.to_dict(), "colour": "red"}},
+    {"version": "x"},
+    {"version": float("inf")},
+    {"dead": None},
+    {"published": []},
+    {"unpublished": float("nan")},
+]
+
+
+@pytest.mark.parametrize("changes", STATE_CHANGES, ids=str)
+def test_damaged_metadata_are_refused(changes: dict[str, Any]) -> None:
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    refused(pack(FORMAT, arrays, {**meta, **changes}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["family", "learner", "sums", "position", "layout", "version", "published", "dead"],
+)
+def test_missing_metadata_are_refused(field: str) -> None:
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    del meta[field]
+    refused(pack(FORMAT, arrays, meta))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sample", "sample_weight", "params.centroids", "stats.weight", "stats.reference"],
+)
+def test_missing_arrays_are_refused(name: str) -> None:
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    del arrays[name]
+    refused(pack(FORMAT, arrays, meta))
+
+
+def full_state(family: Family[Any]) -> bytes:
+    """A state in which every field has something to lose."""
+    learner = StreamLearner(family, warm_up=WARM_UP, coreset=60, scale="standard")
+    state = learner.init()
+    for number in range(40):
+        state = step(learner, state, number % 6)
+        if state.pending is not None:
+            break
+    assert state.pending is not None
+    known: dict[str, Any] = {"read": {"points": 7}, "lost": {"points": Lost(1, 2, 3)}}
+    left = Covered({"gone": "5-0"}, {"gone": 12}, {"gone": Lost(1, 2, 3)})
+    return encode_checkpoint(
+        Checkpoint(state, POSITION, LAYOUT, 3, refit="17-ab", left=left, **known), family
+    )
+
+
+def without(part: Any, *path: str) -> Any:
+    """A copy of nested dicts without the field at this path."""
+    name, *rest = path
+    copy = dict(part)
+    if rest:
+        copy[name] = without(copy[name], *rest)
+    else:
+        del copy[name]
+    return copy
+
+
+def paths(part: Any) -> list[tuple[str, ...]]:
+    """The path of every field of nested dicts."""
+    if not isinstance(part, dict):
+        return []
+    return [path for name in part for path in ((name,), *((name, *p) for p in paths(part[name])))]
+
+
+ADAPTING = KMeans(5, min_clusters=2)
+
+
+@pytest.mark.parametrize("kind", [KMeans(3), GaussianMixture(3), ADAPTING], ids=str)
+def test_a_state_without_any_one_field_goes_on_or_names_the_field(kind: Family[Any]) -> None:
+    arrays, meta = unpack(full_state(kind), FORMAT, WHERE)
+    learner = StreamLearner(kind, warm_up=WARM_UP, coreset=60, scale="standard")
+    required = {
+        *("family", "learner", "sums", "position", "layout", "version", "published", "dead"),
+        *("averaged", "steps", "points", "held", "time_ms", "revivals", "sample", "sample_weight"),
+    }
+    taken = 0
+    smaller = [
+        (path, pack(FORMAT, arrays, without(meta, *path)))
+        for path in paths(meta)
+        if path[0] != "family" or len(path) == 1  # a setting that it lacks isn't compared
+    ]
+    smaller += [((name,), pack(FORMAT, without(arrays, name), meta)) for name in arrays]
+    for path, data in smaller:
+        try:
+            found = decode_checkpoint(data, kind, WHERE)
+        except FormatError as error:
+            # A part of what is itself required, or of a whole that makes no sense without it.
+            wholes = ("params.", "stats.", "pending", "scaling.", "layout", "sums")
+            assert path[-1] in required or path[0].startswith(wholes), path
+            assert path[-1].rpartition(".")[2] in str(error), (path, str(error))
+            continue
+        assert path[0] not in required or len(path) > 1, path
+        state = found.learner
+        for number in range(40, 44):
+            state = step(learner, state, number)
+        assert state.points > found.learner.points
+        taken += 1
+    assert taken > 30
+
+
+def test_a_state_without_the_fields_of_later_versions_goes_on_alike() -> None:
+    # What the first version of this format wrote, and a field of a version to come.
+    arrays, meta = unpack(learned(KMeans(3)), FORMAT, WHERE)
+    first = ("averaged", "steps", "points", "held", "time_ms", "revivals")
+    old = {name: meta[name] for name in ("family", "sums", "position", "layout", "version")}
+    old |= {name: meta[name] for name in ("published", "dead")}
+    old["learner"] = {name: meta["learner"][name] for name in first} | {"colour": "red"}
+    arrays = {
+        name: array
+        for name, array in arrays.items()
+        if name.startswith(("params.", "stats.", "sample"))
+    }
+    found = decode_checkpoint(pack(FORMAT, arrays, old), KMeans(3), WHERE).learner
+    whole = decode_checkpoint(learned(KMeans(3)), KMeans(3), WHERE).learner
+    assert found.best.tolist() == whole.stats.weight.tolist()  # type: ignore[union-attr]
+    learner = StreamLearner(KMeans(3), warm_up=WARM_UP)
+    one, other = (step(learner, state, 9) for state in (found, whole))
+    assert same(one.params, other.params)
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    arrays, meta = unpack(full_state(KMeans(3)), FORMAT, WHERE)
+    meta["drift"]["colour"] = meta["lost"]["points"]["colour"] = meta["left"]["colour"] = "red"
+    found = decode_checkpoint(pack(FORMAT, arrays, meta), KMeans(3), WHERE)
+    assert same(found, decode_checkpoint(full_state(KMeans(3)), KMeans(3), WHERE))
+
+
+def refused(data: bytes) -> None:
+    with pytest.raises(FormatError) as failure:
+        decode_checkpoint(data, KMeans(3), WHERE)
+    text = str(failure.value)
+    assert text.startswith(f"{WHERE} holds a damaged state")
+    assert text.endswith("move it away")
+    assert "\n" not in text
+
+
+def test_every_number_that_is_damaged_is_found() -> None:
+    family = GaussianMixture(2, "diag")
+    state = step(StreamLearner(family, warm_up=20), LearnerState(), 0)
+    data = encode_checkpoint(Checkpoint(replace(state, held=12.5), POSITION, LAYOUT, 1), family)
+    for at in range(0, len(data), 7):
+        damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        try:
+            found = decode_checkpoint(damaged, family, WHERE)
+        except FormatError:
+            continue
+        assert same(found, decode_checkpoint(data, family, WHERE))
+
+
+def test_a_state_from_before_the_spread_was_remembered_goes_on() -> None:
+    family = GaussianMixture(3)
+    learner = StreamLearner(family, HalfLifeTime(3.0), warm_up=WARM_UP)
+    state = learner.init()
+    for number in range(8):
+        state = step(learner, state, number)
+    arrays, meta = unpack(encode_checkpoint(Checkpoint(learner=state), family), FORMAT, WHERE)
+    kept = {name: array for name, array in arrays.items() if "spread" not in name}
+    del meta["learner"]["forgotten"]
+    older = decode_checkpoint(pack(FORMAT, kept, meta), family, WHERE).learner
+    assert older.spread is None
+    assert older.forgotten == older.points
+    for number in range(8, 12):  # after a pause, and one point at a time
+        X = batch(number)[:1]
+        older, _ = learner.update(older, X, time_ms=1e9 * number)
+    assert older.spread is not None
+    assert older.params is not None
+    assert np.linalg.eigvalsh(older.params.covariances).min() > 1e-3

@@ -1,0 +1,70 @@
+"""Entries of codes: what is written is read back, each is there once, and in order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamclust.errors import FormatError
+from streamclust.formats.codes import decode_fields, encode_fields
+from streamclust.models.quantize import Codes
+
+
+def as_dict(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def codes(n: int, m: int = 1) -> Codes:
+    rng = np.random.default_rng(n)
+    index = rng.integers(0, 100_000, n).astype(np.int32)
+    distance = rng.random(n).astype(np.float32).astype(np.float64)
+    if m == 1:
+        return Codes(index, distance)
+    values = rng.random((n, m)).astype(np.float32).astype(np.float64)
+    return Codes(index, distance, rng.integers(0, 9, (n, m)).astype(np.int32), values)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 33])
+@pytest.mark.parametrize("m", [1, 2, 5])
+@pytest.mark.parametrize("values", ["top_distance", "top_responsibility"])
+def test_what_is_written_is_read_back(n: int, m: int, values: str) -> None:
+    given = codes(n, m)
+    fields = as_dict(encode_fields(given, 42, values, None)) | {b"key": b"\x00k"}
+    found = decode_fields("7-0", fields, "codes")
+    assert (found.entry_id, found.version, found.reason) == ("7-0", 42, None)
+    assert found.labels == {b"key": b"\x00k"}
+    np.testing.assert_array_equal(found.code, given.index)
+    np.testing.assert_array_equal(found.distance, given.distance)
+    if m > 1:
+        np.testing.assert_array_equal(found.top, given.top)
+        np.testing.assert_array_equal(found.top_values, given.top_values)
+    else:
+        assert found.top is None
+        assert found.top_values is None
+
+
+def test_one_point_is_plain_text_and_a_block_is_arrays() -> None:
+    one = Codes(np.array([3], np.int32), np.array([1.25]))
+    assert encode_fields(one, 42, "", None) == [
+        *(b"code", b"3", b"distance", b"1.25", b"version", b"42"),
+    ]
+    two = Codes(np.array([3, -1], np.int32), np.array([1.25, np.nan]))
+    fields = as_dict(encode_fields(two, 42, "", "1 is bad"))
+    assert fields[b"n"] == b"2"
+    assert fields[b"code"] == b"\x03\0\0\0\xff\xff\xff\xff"
+    assert np.frombuffer(fields[b"distance"], "<f4")[0] == 1.25
+    assert fields[b"reason"] == b"1 is bad"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {b"code": b"x", b"distance": b"1", b"version": b"1"},
+        {b"n": b"2", b"code": b"1234567", b"distance": b"12345678", b"version": b"1"},
+        {b"code": b"1 2", b"distance": b"1", b"version": b"1"},
+    ],
+)
+def test_something_else_is_refused(fields: dict[bytes, bytes]) -> None:
+    with pytest.raises(FormatError, match="codes-key entry 7-0 holds no codes"):
+        decode_fields("7-0", fields, "codes-key")

@@ -1,0 +1,105 @@
+"""Models for other programs: what they compute with them is what we compute."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamclust.arrays import Array, CovarianceType
+from streamclust.errors import DataError
+from streamclust.fitting.search import search_of
+from streamclust.formats.export import named_arrays, to_npz
+from streamclust.formats.model import Model, decode_model
+from streamclust.models import GaussianMixture, KMeans
+
+TYPES: list[CovarianceType] = ["full", "tied", "diag", "spherical"]
+X = np.random.default_rng(0).normal(size=(400, 3)) @ np.array(
+    [[2.0, 0.3, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 0.1]]
+)
+
+
+def model_of(family: Any, points: Array = X) -> Model:
+    w = np.ones(len(points))
+    params = search_of(family).init(points, w, np.random.default_rng(1))
+    stats = family.e_step(params, points, w)
+    params = family.m_step(stats, params)
+    return Model("m", 7, "step", family, params, stats.weight, {"s": "1-0"}, 400, 0.5, 1.0, ())
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_a_mixture_of_scikit_learn_agrees(covariance_type: CovarianceType) -> None:
+    model = model_of(GaussianMixture(4, covariance_type))
+    theirs = model.to_sklearn()
+    np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
+    gamma = model.family.responsibilities(model.params, X)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(theirs.predict_proba(X), gamma, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(theirs.score_samples(X), model.score_samples(X), rtol=1e-9)
+    points, labels = theirs.sample(10)
+    assert points.shape == (10, 3)
+    assert labels.max() < 4
+
+
+def test_k_means_of_scikit_learn_agrees() -> None:
+    model = model_of(KMeans(9))
+    theirs = model.to_sklearn()
+    np.testing.assert_array_equal(theirs.cluster_centers_, model.params.centroids)
+    np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
+    nearest = theirs.transform(X).min(axis=1) ** 2
+    np.testing.assert_allclose(nearest, model.score_samples(X), rtol=1e-7, atol=1e-12)
+
+
+def test_equal_centroids_are_no_trouble() -> None:
+    model = model_of(KMeans(3))
+    model.params.centroids[:] = 1.0
+    assert model.to_sklearn().predict(X[:2]).shape == (2,)
+
+
+def test_scikit_learn_s_object_shares_no_memory() -> None:
+    model = model_of(KMeans(3))
+    before = model.params.centroids.copy()
+    model.to_sklearn().cluster_centers_[:] = 0.0
+    np.testing.assert_array_equal(model.params.centroids, before)
+
+
+def test_json_and_npz_hold_the_arrays() -> None:
+    model = model_of(GaussianMixture(4, "full"))
+    read = json.loads(model.to_json())
+    assert {name: read[name] for name in model.summary()} == model.summary()
+    with np.load(io.BytesIO(to_npz(model)), allow_pickle=False) as file:
+        assert json.loads(str(file["summary"])) == model.summary()
+        for name, array in named_arrays(model).items():
+            np.testing.assert_array_equal(file[name], array)
+            np.testing.assert_array_equal(read[name], array)
+
+
+def test_files(tmp_path: Path) -> None:
+    model = model_of(KMeans(3))
+    model.save(tmp_path / "m.safetensors")
+    data = (tmp_path / "m.safetensors").read_bytes()
+    np.testing.assert_array_equal(decode_model(data, "file").means, model.means)
+    model.save(tmp_path / "m.npz")
+    model.save(str(tmp_path / "m.JSON"))
+    assert json.loads((tmp_path / "m.JSON").read_text())["version"] == 7
+    with np.load(tmp_path / "m.npz") as file:
+        np.testing.assert_array_equal(file["centroids"], model.means)
+
+
+def test_files_that_cannot_be_written_are_said(tmp_path: Path) -> None:
+    model = model_of(KMeans(3))
+    with pytest.raises(DataError, match=r"expected a name in .safetensors, .npz, .json"):
+        model.save(tmp_path / "m.pkl")
+    with pytest.raises(DataError, match="No such file or directory"):
+        model.save(tmp_path / "nowhere" / "m.npz")
+
+
+def test_drift_is_the_way_of_each_component() -> None:
+    before, after = model_of(KMeans(3)), model_of(KMeans(3))
+    after.params.centroids[1] += [3.0, 4.0, 0.0]
+    np.testing.assert_allclose(after.displacement_from(before), [0.0, 5.0, 0.0], atol=1e-12)
+    with pytest.raises(DataError, match="versions 7 and 7 differ in size: 3 x 3 and 2 x 3"):
+        model_of(KMeans(2)).displacement_from(before)

@@ -1,0 +1,276 @@
+"""Published versions: a subscriber gets the model that the worker had."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from safetensors.numpy import load
+
+from streamclust.errors import DataError, FormatError
+from streamclust.formats.container import pack, unpack
+from streamclust.formats.layout import Layout, PointsFormat
+from streamclust.formats.model import FORMAT, Model, decode_model, encode_model, family_of
+from streamclust.models import Family, GaussianMixture, KMeans
+from tests.strategies import FAMILIES, random_params
+from tests.strategies import family_of as family_named
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 3), scale=3.0)
+WHERE = "key {ns:palette}:models entry 7-0"
+
+
+def a_model(family: Family[Any], **changes: Any) -> Model:
+    model = Model(
+        name="palette",
+        version=7,
+        reason="step",
+        family=family,
+        params=random_params(family, RNG.normal(size=(family.n_components, 3)), RNG),
+        mass=RNG.uniform(1.0, 100.0, family.n_components),
+        position={"pixels": "1526919030474-55", "pixels2": "0-0"},
+        points=123_456_789_012,
+        loss=0.1 + 0.2,
+        time_ms=1526919030474.0,
+        features=("r", "g", "b"),
+    )
+    return replace(model, **changes)
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> Model:
+    return a_model(family_named(request.param, 4))
+
+
+def test_a_version_comes_back(model: Model) -> None:
+    found = decode_model(encode_model(model), WHERE)
+    arrays, said = model.family.to_arrays(model.params), model.family.to_arrays(found.params)
+    for name, array in arrays.items():
+        assert_allclose(said[name], array, rtol=1e-15)
+    assert found.mass.tobytes() == model.mass.tobytes()
+    assert found.family == model.family
+    plain = ("name", "version", "reason", "position", "points", "loss", "time_ms", "features")
+    for name in plain:
+        assert getattr(found, name) == getattr(model, name)
+    assert found.summary() == model.summary()
+
+
+def test_a_version_without_points_comes_back(model: Model) -> None:
+    fresh = replace(model, loss=None, time_ms=None, features=(), position={}, points=0)
+    found = decode_model(encode_model(fresh), WHERE)
+    assert found.summary() == fresh.summary()
+    assert found.score is found.time_ms is None
+
+
+def test_it_says_of_points_what_the_family_says(model: Model) -> None:
+    found = decode_model(encode_model(model), WHERE)
+    for each in (model, found):
+        assert (each.predict(X) == model.family.predict(model.params, X)).all()
+        expected = model.family.score_points(model.params, X)
+        assert_allclose(each.score_samples(X), expected, rtol=1e-12, atol=1e-12)
+    assert found.predict(X[:0]).shape == (0,)
+    assert (found.predict(X.tolist()) == found.predict(X)).all()
+
+
+def test_points_of_another_length_are_refused(model: Model) -> None:
+    with pytest.raises(DataError, match="2 features; expected 3"):
+        model.predict(X[:, :2])
+    with pytest.raises(DataError, match="2 features; expected 3"):
+        model.score_samples(X[:, :2])
+
+
+def test_the_summary_is_json(model: Model) -> None:
+    summary = model.summary()
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["model"] == "palette"
+    assert summary["version"] == 7
+    assert summary["n_components"] == 4
+    assert summary["n_features"] == 3
+    assert summary["effective_weight"] == pytest.approx(model.mass.sum())
+    assert not any(isinstance(value, np.ndarray) for value in summary.values())
+
+
+def test_the_score_has_the_name_and_the_sign_of_its_family() -> None:
+    kmeans, mixture = a_model(KMeans(2), loss=2.5), a_model(GaussianMixture(2), loss=2.5)
+    assert (kmeans.kind, kmeans.score_name, kmeans.score) == ("kmeans", "inertia", 2.5)
+    assert (mixture.kind, mixture.score_name) == ("gaussian_mixture", "log_likelihood")
+    assert mixture.score == -2.5
+    assert kmeans.summary()["inertia"] == 2.5
+    assert mixture.summary()["log_likelihood"] == -2.5
+
+
+def test_equal_versions_are_equal_bytes(model: Model) -> None:
+    other = replace(model, position=dict(reversed(model.position.items())))
+    assert encode_model(other) == encode_model(model)
+
+
+def test_a_plain_reader_finds_the_arrays_and_the_metadata(model: Model) -> None:
+    data = encode_model(model)
+    names = {"centroids"} if model.kind == "kmeans" else {"weights", "means", "covariances"}
+    assert set(load(data)) == names | {"mass"}
+    arrays, meta = unpack(data, FORMAT, WHERE)
+    assert meta["family"]["kind"] == model.kind
+    assert meta["position"] == model.position
+    assert arrays["mass"].dtype == np.float64
+
+
+# ---- damaged
+
+
+def damage(meta: dict[str, Any] | None = None, **arrays: Any) -> str:
+    """Return what is said of a payload that is whole but makes no sense."""
+    sane, said = unpack(encode_model(a_model(GaussianMixture(4))), FORMAT, "")
+    changed = {name: array for name, array in {**sane, **arrays}.items() if array is not None}
+    with pytest.raises(FormatError) as failure:
+        decode_model(pack(FORMAT, changed, {**said, **(meta or {})}), WHERE)
+    text = str(failure.value)
+    assert text.startswith(WHERE)
+    assert text.endswith("move it away")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    "field", ["model", "version", "reason", "family", "position", "points", "features", "loss"]
+)
+def test_missing_metadata_are_refused(field: str) -> None:
+    arrays, meta = unpack(encode_model(a_model(KMeans(3))), FORMAT, "")
+    del meta[field]
+    with pytest.raises(FormatError, match=f"damaged model.*'{field}'"):
+        decode_model(pack(FORMAT, arrays, meta), WHERE)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"version": None},
+        {"version": "seven"},
+        {"version": float("inf")},
+        {"points": float("nan")},
+        {"points": []},
+        {"position": 5},
+        {"position": "0-0"},
+        {"features": None},
+        {"features": 3},
+        {"family": None},
+        {"family": []},
+        {"family": "kmeans"},
+        {"family": {}},
+        {"family": {"kind": "dbscan"}},
+        {"family": {"kind": []}},
+        {"family": {"kind": "gaussian_mixture"}},
+        {"family": {"kind": "kmeans", "n_clusters": 4}},
+        {"family": {"kind": "gaussian_mixture", "n_components": 0}},
+        {"family": {"kind": "gaussian_mixture", "n_components": "4"}},
+        {"family": {"kind": "gaussian_mixture", "n_components": 5}},
+        {"family": {"kind": "gaussian_mixture", "n_components": 4, "covariance_type": "x"}},
+        {"family": {"kind": "gaussian_mixture", "n_components": 4, "covariance_type": "diag"}},
+        {"family": {"kind": "gaussian_mixture", "n_components": 4, "reg_covar": None}},
+    ],
+    ids=str,
+)
+def test_damaged_metadata_are_refused(meta: dict[str, Any]) -> None:
+    damage(meta)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"mass": None},
+        {"means": None},
+        {"mass": np.ones(3)},
+        {"mass": np.ones((4, 1))},
+        {"mass": np.full(4, np.nan)},
+        {"weights": np.full(4, 0.5)},
+        {"weights": np.array([0.5, 0.5, 0.5, -0.5])},
+        {"means": np.full((4, 3), np.inf)},
+        {"covariances": -np.ones((4, 3, 3))},
+        {"covariances": np.ones((4, 3))},
+        {"covariances": np.tile([[1.0, 0.5, 0], [0, 1, 0], [0, 0, 1]], (4, 1, 1))},
+    ],
+    ids=str,
+)
+def test_damaged_arrays_are_refused(arrays: dict[str, Any]) -> None:
+    assert next(iter(arrays)).rstrip("s") in damage(None, **arrays)
+
+
+def test_bytes_of_another_format_are_refused() -> None:
+    with pytest.raises(FormatError, match=r"streamclust\.state/1"):
+        decode_model(pack("streamclust.state/1", {"a": np.ones(1)}, {}), WHERE)
+    with pytest.raises(FormatError, match="damaged or something else"):
+        decode_model(b"", WHERE)
+
+
+def test_hyperparameters_of_a_later_version_are_left_out() -> None:
+    later = {"kind": "kmeans", "n_clusters": 3, "temperature": 0.5}
+    assert family_of(later) == KMeans(3)
+
+
+# ---- what it was learned with
+
+
+LAYOUT = Layout("fields", None, None, ("r", "g", "b"), 3, strict=True)
+
+
+def test_how_it_was_learned_comes_back(model: Model) -> None:
+    before = replace(model, layout=LAYOUT, scale="robust", model_id=7)
+    found = decode_model(encode_model(before), WHERE)
+    assert (found.layout, found.scale, found.model_id) == (LAYOUT, "robust", 7)
+
+
+def test_a_version_of_before_tells_no_more_than_it_knows(model: Model) -> None:
+    arrays, meta = unpack(encode_model(model), FORMAT, WHERE)
+    assert not {"layout", "scale"} & meta.keys()
+    found = decode_model(pack(FORMAT, arrays, meta), WHERE)
+    assert (found.layout, found.scale, found.model_id) == (None, None, 0)
+    assert (
+        found.check_settings(PointsFormat("float32", weight_field="w"), "robust", "pixels") is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "scale", "text"),
+    [
+        (PointsFormat(features=("b", "g", "r")), "none", r"\['r', 'g', 'b'\].*\['b', 'g', 'r'\]"),
+        (PointsFormat(n_features=2), "none", "n_features 3, the config says 2"),
+        (PointsFormat("json"), "none", "format 'fields', the config says 'json'"),
+        (PointsFormat(), "robust", "scale 'none', the config says 'robust'"),
+    ],
+)
+def test_settings_that_contradict_it_are_refused(spec: PointsFormat, scale: str, text: str) -> None:
+    model = a_model(KMeans(2), layout=LAYOUT, scale="none")
+    with pytest.raises(FormatError, match=f"version 7 of 'palette' was learned with .*{text}"):
+        model.check_settings(spec, scale, "pixels")
+
+
+def test_a_stream_that_it_does_not_learn_from_may_have_another_format() -> None:
+    model = a_model(KMeans(2), layout=LAYOUT, scale="none")
+    assert model.check_settings(PointsFormat(), "none", "pixels") == LAYOUT
+    assert model.check_settings(PointsFormat("json"), "none", "elsewhere") is None
+    assert model.check_settings(PointsFormat("json"), "none") is None
+    with pytest.raises(FormatError, match="features"):
+        model.check_settings(PointsFormat("json", features=("b", "g", "r")), "none", "elsewhere")
+
+
+def test_a_version_of_another_model_of_the_same_name_is_known() -> None:
+    before = a_model(KMeans(2), model_id=4)
+    assert not replace(before).replaces(before)
+    assert not replace(before, version=8).replaces(before)
+    assert not replace(before, version=8, model_id=0).replaces(before)
+    assert replace(before, version=8, model_id=6).replaces(before)
+    assert replace(before, version=6).replaces(before)
+    moved = replace(before.params, centroids=before.means + 1.0)
+    assert replace(before, params=moved).replaces(before)
+
+
+@pytest.mark.parametrize("name", ["version", "points"])
+@pytest.mark.parametrize("number", [10**2000, 1 << 53, -1, 1.5, "1", True, None])
+def test_a_number_out_of_range_is_refused(name: str, number: Any) -> None:
+    arrays, meta = unpack(encode_model(a_model(KMeans(2))), FORMAT, WHERE)
+    with pytest.raises(FormatError, match=f"{name} is .* expected") as failure:
+        decode_model(pack(FORMAT, arrays, {**meta, name: number}), WHERE)
+    assert len(str(failure.value)) < 300
