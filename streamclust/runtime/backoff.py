@@ -77,7 +77,12 @@ class Backoff:
         self._since = ""
 
     def wait(self, error: redis.RedisError) -> None:
-        """Pause after a fault.
+        """Pause after a fault; see `pause`."""
+        self._stop.wait(self.pause(error))
+        self._tried = time.monotonic()
+
+    def pause(self, error: redis.RedisError) -> float:
+        """Log a fault; return the seconds until the next try.
 
         Raises
         ------
@@ -93,8 +98,9 @@ class Backoff:
         self._report(error)
         self._faults += 1
         pause = min(self._longest, 0.1 * 2.0 ** min(self._faults, 10))
-        self._stop.wait(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311
-        self._tried = time.monotonic()
+        pause = min(pause * random.uniform(0.5, 1.0), remaining)  # noqa: S311
+        self._tried = now + pause
+        return pause
 
     def _report(self, error: redis.RedisError) -> None:
         """Log the first fault, and once per minute that the fault lasts."""
@@ -111,6 +117,11 @@ class Backoff:
             since=self._since,
             error=str(translated(error, self._label)),
         )
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the server was unavailable, and isn't back yet."""
+        return self._faults > 0
 
     def going_well(self) -> None:
         """Record that the server works; after `_STEADY` seconds, it is back."""

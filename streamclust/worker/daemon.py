@@ -15,9 +15,9 @@ from streamclust.runtime.backoff import wait_for_server
 from streamclust.runtime.job import Job
 from streamclust.runtime.log import configure_log
 from streamclust.runtime.signals import stop_on_signals
-from streamclust.runtime.threads import run_together, wait_for
+from streamclust.runtime.threads import wait_for
 from streamclust.system_limits import raise_open_files
-from streamclust.worker.session import run_model
+from streamclust.worker.together import run_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,8 +89,7 @@ def run_worker(
             if wait_for_server(server, stop, log, wait):
                 for thread in others:
                     thread.start()
-                fail_fast = settings.worker.fail_fast
-                run_together(jobs, run_model, "model_failed", stop_others=fail_fast)
+                run_models(jobs, stop_others=settings.worker.fail_fast)
         except ModelsFailedError as error:
             failed = {"failed": list(error.failures)}
             raise

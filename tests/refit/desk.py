@@ -19,7 +19,7 @@ from streamclust.refit.span import Span
 from streamclust.runtime.job import Job
 from streamclust.store.model.proposal import proposed
 from streamclust.store.server.connect import Address, open_server
-from streamclust.worker.session import run_model
+from streamclust.worker.together import run_model
 from tests.worker.harness import Points, Site, add_blocks, kmeans
 
 EAGER: dict[str, Any] = {

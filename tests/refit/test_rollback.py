@@ -14,7 +14,7 @@ from streamclust.cli.main import cli
 from streamclust.errors import DataError, UnknownModelError
 from streamclust.refit.delivery import Handover
 from streamclust.refit.rollback import rollback
-from streamclust.worker.session import run_model
+from streamclust.worker.together import run_model
 from tests.refit.desk import EAGER, a_job, drain
 from tests.waiting import wait_until
 from tests.worker.harness import LIMIT, Site, add_blocks, blobs, kmeans, mixture

@@ -28,7 +28,7 @@ from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.tables import Chunk
-from streamclust.worker import session as worker
+from streamclust.worker import together as worker
 from tests.worker.harness import LIMIT, add_blocks, blobs, error_line, kmeans, run
 
 FILE = Path(__file__).parents[2] / "deploy" / "redis-acl.conf"

@@ -122,28 +122,25 @@ class Lease:
         The same script writes `health` to the health key for `seconds`, so that a worker that was
         paused can't report for the worker that took over.
         """
-        answer = self._client.eval(
-            _RENEW,
-            3,
-            self._keys.lease,
-            self._keys.token,
-            self._keys.health,
-            self._owner,
-            self.token,
-            self._ttl_ms,
-            health,
-            int(seconds * 1000),
-        )
-        return bool(answer)
+        return bool(self._client.eval(*self.renewal(health, seconds)[1:]))
+
+    def renewal(self, health: str, seconds: float) -> tuple[Any, ...]:
+        """Return the words of the command of `renew`."""
+        keys, ms = self._keys, int(seconds * 1000)
+        names = (keys.lease, keys.token, keys.health)
+        return ("EVAL", _RENEW, 3, *names, self._owner, self.token, self._ttl_ms, health, ms)
 
     def report(self, health: str, seconds: float) -> bool:
         """Write the health key without the lease; return False if another worker holds the lease.
 
         For a worker that can't continue the model, and so leaves the lease to other workers.
         """
+        return bool(self._client.eval(*self.reporting(health, seconds)[1:]))
+
+    def reporting(self, health: str, seconds: float) -> tuple[Any, ...]:
+        """Return the words of the command of `report`."""
         keys, ms = self._keys, int(seconds * 1000)
-        answer = self._client.eval(_REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
-        return bool(answer)
+        return ("EVAL", _REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
 
     def drop(self) -> None:
         """Release the lease, so that a standby need not wait until it expires."""
