@@ -124,8 +124,7 @@ class ReadAhead:
     def _run(self) -> None:
         try:
             for batch in self._make(self._stopping):
-                if not self._put(batch):
-                    break
+                self._put(batch)
                 self._arrived()
         except Exception as error:
             self._error = error
@@ -137,8 +136,8 @@ class ReadAhead:
         self._activity.moved(READER)
         return self._retired or self._closed
 
-    def _put(self, batch: Batch) -> bool:
-        """Add a batch as soon as there is room for it; return False if the reader is closed."""
+    def _put(self, batch: Batch) -> None:
+        """Add a batch as soon as there is room for it."""
         held = _held(batch)
         with self._changed:
             while self._is_full(held) and not self._retired and not self._closed:
@@ -147,7 +146,6 @@ class ReadAhead:
             if not self._closed:
                 self._batches.append(batch)
                 self._bytes += held
-            return not self._closed
 
     def _is_full(self, held: int) -> bool:
         waiting = len(self._batches)
