@@ -47,7 +47,7 @@ def run(X: Any, start: MixtureParams, kappa: float, passes: int, seed: int) -> t
         order = rng.permutation(len(X))
         for rows in range(0, len(X), 10):
             state, _ = learner.update(state, X[order[rows : rows + 10]])
-            n, stats = state.steps, state.stats or FAMILY.prior_stats(start, 1.0)
+            n, stats = state.clock.steps, state.stats or FAMILY.prior_stats(start, 1.0)
             share = decay(stats, 1.0 / stats.mass)
             mean = share if n == 1 else merge(decay(share, 1.0 / n), decay(mean, (n - 1.0) / n))
     return state.params, FAMILY.m_step(mean, start), learner.published(state)

@@ -209,7 +209,7 @@ def stationary(n: int = 1_000_000) -> list[tuple[str, str, int, int]]:
                 state = learner.init()
                 for _ in range(n // batch):
                     state, _ = learner.update(state, concept.draw(batch, rng))
-                found.append((family.kind, detector, batch, state.drift.drifts))
+                found.append((family.kind, detector, batch, state.counts.drifts))
     return found
 
 

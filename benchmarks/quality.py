@@ -220,7 +220,7 @@ def refits(names: list[str], seeds: int) -> str:
             X, w, family = shuffled(data(name), seed), None, KMeans(K[name])
             points = X
             if from_coreset:
-                core = learn(StreamLearner(family, seed=seed), X)[0].coreset
+                core = learn(StreamLearner(family, seed=seed), X)[0].coreset.points
                 points, w = core.X, core.w
             centroids = fit(family, points, w, seed=seed, tol=1e-6).params.centroids
             found.append(inertia(X, centroids) / best_inertia(name))
@@ -237,7 +237,7 @@ def pauses(names: list[str], seeds: int) -> str:
         before = time.perf_counter()
         state, longest = learn(StreamLearner(family), shuffled(X, 0))
         total = time.perf_counter() - before
-        return f"{state.resolves}; {longest:.2f} s of {total:.2f} s"
+        return f"{state.counts.reclustered}; {longest:.2f} s of {total:.2f} s"
 
     return table("model", {"K-means": "kmeans", "mixture": "mixture"}, names, cell)
 

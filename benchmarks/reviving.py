@@ -152,7 +152,7 @@ def table(title, streams, families, seeds) -> None:
                 got = family.loss(family.e_step(state.params, last, np.ones(len(last))))
                 best = best_fit(name, K, family, last, seed)
                 results.append(got / best if family.kind == "kmeans" else best - got)
-                revived.append(state.revivals)
+                revived.append(state.counts.revived)
             worst = max(results) if family.kind == "kmeans" else min(results)
             print(
                 f"    {label:42} median {np.median(results):8.4f}  worst {worst:8.4f}"

@@ -19,26 +19,26 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.topology.fleet import Watched, watched
-from tests.topology.stories import FleetSite, eager, feeding
-from tests.worker.harness import Worker
+from tests.support.fleet import Watched, watched
+from tests.support.fleet_workspace import FleetWorkspace, eager, feeding
+from tests.support.workers import WorkerProcess
 
 
 def measure(folder: Path, how: str) -> tuple[float, float]:
     """Return the seconds until there is another primary, and until the worker commits there."""
     with watched(folder) as fleet:
-        site = FleetSite(folder, fleet.url, "takeover")
-        site.write({"m": eager("points")})
-        with Worker(site) as worker, feeding(site, "points"):
-            worker.wait(lambda: site.committed("m") > 600)
+        workspace = FleetWorkspace(folder, fleet.url, "takeover")
+        workspace.write({"m": eager("points")})
+        with WorkerProcess(workspace) as worker, feeding(workspace, "points"):
+            worker.wait(lambda: workspace.committed("m") > 600)
             before = fleet.primary
             began = time.monotonic()
             _lose(fleet, how)
             worker.wait(lambda: fleet.primary != before)
             named = time.monotonic() - began
             worker.wait(lambda: worker.events("server_back"))
-            points = site.committed("m")
-            worker.wait(lambda: site.committed("m") > points)
+            points = workspace.committed("m")
+            worker.wait(lambda: workspace.committed("m") > points)
             return named, time.monotonic() - began
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamclust.errors import TooFewPointsError as TooFewPointsError
     from streamclust.errors import UnlearnableError as UnlearnableError
     from streamclust.fitting.em import EMResult as EMResult
-    from streamclust.fitting.restarts import fit as fit
+    from streamclust.fitting.fit import fit as fit
     from streamclust.formats.model import Model as Model
     from streamclust.models import GaussianMixture as GaussianMixture
     from streamclust.models import KMeans as KMeans
@@ -42,7 +42,8 @@ _MODULES = {
     "client.client": ("Client",),
     "errors": ("DataError", "StreamclustError", "TooFewPointsError", "UnlearnableError"),
     "fitting.em": ("EMResult",),
-    "fitting.restarts": ("fit",),
+    "fitting.fit": ("fit",),
+    "formats.model": ("Model",),
     "models": ("GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"),
     "models.quantize": ("Codes", "quantize"),
     "models.stats": ("Stats",),
@@ -50,7 +51,6 @@ _MODULES = {
     "online.forgetting": ("Forgetting", "HalfLife", "HalfLifeTime", "PowerSchedule"),
     "online.learner": ("StreamLearner",),
     "online.state": ("Info", "LearnerState"),
-    "store.published": ("Model",),
 }
 """Module -> its public names; a test compares it with the imports above."""
 

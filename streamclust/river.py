@@ -58,14 +58,14 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         params = self._params
         if params is None:
             return 0
-        return int(self._state.numbers[self._family().predict(params, self._row(x))[0]])
+        return int(self._state.ids[self._family().predict(params, self._row(x))[0]])
 
     def predict_many(self, X: IntoDataFrame) -> Any:
         """Return the components of a frame's points, as a series of the same library and index."""
         frame, params = nw.from_native(X, eager_only=True), self._params
         labels = np.zeros(len(frame), dtype=np.intp)
         if params is not None:
-            labels = self._state.numbers[self._family().predict(params, self._rows(frame))]
+            labels = self._state.ids[self._family().predict(params, self._rows(frame))]
         series = nw.new_series("cluster", labels, backend=frame.implementation)
         index = nw.maybe_get_index(frame)
         return (series if index is None else nw.maybe_set_index(series, index=index)).to_native()
@@ -75,14 +75,14 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         """Component -> feature -> mean; empty during the warm-up."""
         params = self._params
         means = [] if params is None else params.means.tolist()
-        numbers = self._state.numbers.tolist() if means else []
+        numbers = self._state.ids.tolist() if means else []
         each = (dict(zip(self._features, mean, strict=True)) for mean in means)
         return dict(zip(numbers, each, strict=True))
 
     @property
     def drifts(self) -> int:
         """Number of drifts found."""
-        return self._state.drift.drifts if hasattr(self, "_state") else 0
+        return self._state.counts.drifts if hasattr(self, "_state") else 0
 
     def _learn(self, X: Array, w: ArrayLike | None) -> None:
         learner = self._learner()
@@ -236,7 +236,7 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         if params is None:
             return {}
         shares = self._family().responsibilities(params, self._row(x))[0]
-        return dict(zip(self._state.numbers.tolist(), shares.tolist(), strict=True))
+        return dict(zip(self._state.ids.tolist(), shares.tolist(), strict=True))
 
     def score_one(self, x: Mapping[Hashable, float]) -> float:
         """Return the log-likelihood of a point, in nats; NaN during the warm-up."""

@@ -132,7 +132,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     def ids_(self) -> Labels:
         """Component numbers, shape (K,), in the order of the other arrays."""
         _ = self._params
-        return (self._state if self._state.params is not None else self._provisional()).numbers
+        return (self._state if self._state.params is not None else self._provisional()).ids
 
     @property
     def n_samples_seen_(self) -> int:
@@ -155,7 +155,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     def n_drifts_(self) -> int:
         """Number of drifts found."""
         check_is_fitted(self)
-        return self._state.drift.drifts
+        return self._state.counts.drifts
 
     @property
     def _params(self) -> Any:
@@ -188,7 +188,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 def _fits(family: Family[Any], state: LearnerState[Any]) -> bool:
     """Return whether a learner of this family can continue from a started state."""
     adapts = family.fewest is not None
-    if state.stats is None or adapts != bool(len(state.ids)):
+    if state.stats is None or adapts != bool(len(state.components.ids)):
         return False
     return adapts or len(state.stats.weight) == family.n_components
 

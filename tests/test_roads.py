@@ -13,7 +13,9 @@ import pytest
 
 from streamclust import GaussianMixture, HalfLife, KMeans, StreamLearner, river, sklearn
 from streamclust.online.drift import Drift
-from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.workspace import Workspace
 
 BATCH = 64
 POLICY = HalfLife(points=500.0)
@@ -39,16 +41,16 @@ def test_all_roads_lead_to_the_same_bits(
 ) -> None:
     X = blobs(30 * BATCH, D=4).astype(dtype).astype(np.float64)
     batches = np.split(X, 30)
-    site = Site(tmp_path, valkey_url, namespace)
+    workspace = Workspace(tmp_path, valkey_url, namespace)
     settings = (kmeans if kind == "kmeans" else mixture)(
-        site.stream(), K=K, forgetting=FORGETTING, batch={"size": BATCH}, **SETTINGS
+        workspace.stream(), K=K, forgetting=FORGETTING, batch={"size": BATCH}, **SETTINGS
     )
-    site.write({"m": settings})
-    with site.client as client:
-        add_blocks(client, site.stream(), X.astype(dtype), block=BATCH)
-    site.drain()
+    workspace.write({"m": settings})
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), X.astype(dtype), block=BATCH)
+    workspace.drain()
     roads = {
-        "worker": site.newest("m").family.to_arrays(site.newest("m").params),
+        "worker": workspace.newest("m").family.to_arrays(workspace.newest("m").params),
         "library": library(kind, K, batches),
         "sklearn": by_sklearn(kind, K, batches),
         "river": by_river(kind, K, batches),

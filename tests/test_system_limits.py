@@ -14,8 +14,9 @@ import redis
 
 from streamclust.store.server.connect import translated
 from streamclust.system_limits import explained, is_out_of_files, open_files, raise_open_files
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, STREAMCLUST, Site, environment, kmeans
+from tests.support.model_settings import kmeans
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workspace import STREAMCLUST, Workspace, environment
 
 MODELS = 12
 
@@ -58,8 +59,10 @@ def test_models_that_find_no_files_are_parked_beside_those_that_did(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
     # Given a worker whose limit is too low for its models
-    site = Site(tmp_path, valkey_url, namespace)
-    site.write({f"m{number}": kmeans(site.stream(str(number))) for number in range(MODELS)})
+    workspace = Workspace(tmp_path, valkey_url, namespace)
+    workspace.write(
+        {f"m{number}": kmeans(workspace.stream(str(number))) for number in range(MODELS)}
+    )
     log = tmp_path / "worker.log"
 
     def events(event: str) -> list[dict[str, Any]]:
@@ -84,8 +87,8 @@ def test_models_that_find_no_files_are_parked_beside_those_that_did(
         for failed in events("model_failed"):
             assert "this process may have 40 files and connections open" in failed["error"]
         # while others are learned, and all leave in order
-        with site.client as client:
-            keys = [site.keys(f"m{number}").state for number in range(MODELS)]
+        with workspace.client as client:
+            keys = [workspace.keys(f"m{number}").state for number in range(MODELS)]
             wait_until(lambda: client.exists(*keys), LIMIT)
         worker.terminate()
         assert worker.wait(LIMIT) in (1, 3)

@@ -1,34 +1,33 @@
-"""Output that several commands share: lines, numbers and tables for people."""
+"""Output that several commands share: numbers, times, lines, and the tables of models."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from contextlib import suppress
-from math import isnan
-from typing import TYPE_CHECKING, Any, TextIO
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from streamclust.text import BAR_LEVELS, exact_json, printable
+from streamclust.text import BAR_LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from streamclust.errors import DamagedVersionError
-    from streamclust.formats.model import Model
+    from collections.abc import Sequence
 
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
 
-MOST_FEATURES = 8
-"""Maximum number of features in a table."""
+SCORES = {
+    "inertia": "inertia per point (mean squared distance; lower is better)",
+    "log_likelihood": "log-likelihood per point (in nats; higher is better)",
+}
+"""Name, unit and direction of each score."""
 
-_VERSION_ROW = "{:>8}  {:<8}  {:>12}  {:<7}  {:>14}  {:>10}  {}"
+_LARGEST_PLAIN, _SMALLEST_PLAIN = 1e7, 1e-4
+"""Numbers between these are written without an exponent."""
 
 
 def bars(values: Sequence[float], width: int = 24) -> str:
@@ -41,13 +40,125 @@ def bars(values: Sequence[float], width: int = 24) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a value with `digits` significant digits, or a dash for None."""
-    return "-" if value is None else f"{value:.{digits}g}"
+    """Return a value with at least `digits` significant digits, or a dash for None.
+
+    Examples
+    --------
+    >>> number(29.2634), number(123456.7), number(-9.9712e-05), number(None)
+    ('29.26', '123,457', '-9.971e-05', '-')
+    """
+    if value is None:
+        return "-"
+    if not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
+        return f"{value:.{digits}g}"
+    return _without_zeros([f"{value:,.{_decimals(value, digits)}f}"])[0]
+
+
+def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -> list[str]:
+    """Return the values of one column, with the same number of decimals where that is readable.
+
+    The largest value has at least `digits` significant digits, and the smallest at least three. If
+    that takes more than five decimals, each value has its own number of decimals.
+
+    Examples
+    --------
+    >>> numbers([40.02, 55.0, -0.5]), numbers([1e-05, -2.5e-05]), numbers([1e-05, 1e3])
+    (['40.02', '55.00', '-0.50'], ['1.0e-05', '-2.5e-05'], ['1e-05', '1000'])
+    """
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
+    sign = "+" if signed else ""
+    if not sizes:
+        return [f"{value:{sign}g}" for value in values]
+    low, high = min(sizes), max(sizes)
+    decimals = max(_decimals(high, digits), _decimals(low, 3))
+    if (high < 0.01 and decimals > _MOST_DECIMALS) or low >= _LARGEST_PLAIN:
+        return _without_zeros([f"{value:{sign}.{digits - 1}e}" for value in values])
+    if high < _LARGEST_PLAIN and decimals <= _MOST_DECIMALS:
+        return _without_zeros([f"{value:{sign}.{decimals}f}" for value in values])
+    return [f"{value:{sign}.{digits}g}" for value in values]
+
+
+_MOST_DECIMALS = 5
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Return the decimals of a value with at least `digits` significant digits."""
+    return max(digits - 1 - math.floor(math.log10(abs(value))), 0)
+
+
+def _without_zeros(texts: list[str]) -> list[str]:
+    """Remove the zeros that all numbers have at the end of their decimals."""
+    parts = [text.partition("e") for text in texts]
+    finite = [start for start, _, _ in parts if "n" not in start]
+    if not all("." in start for start in finite):
+        return texts
+    zeros = min((len(start) - len(start.rstrip("0")) for start in finite), default=0)
+    return [
+        (start[: len(start) - zeros].rstrip(".") if start in finite else start) + e + exponent
+        for start, e, exponent in parts
+    ]
 
 
 def count(value: int | None, unknown: str = "?") -> str:
     """Return a count with commas between thousands."""
     return unknown if value is None else f"{value:,}"
+
+
+def plural(value: int, noun: str) -> str:
+    """Return a count and its noun: '1 point', '2,000 points'; a noun in -y isn't supported."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def ago(time_ms: float | None, now: float | None = None) -> str:
+    """Return the age of a time in its largest unit, or a dash for None.
+
+    Parameters
+    ----------
+    time_ms : float or None
+        Milliseconds since the epoch.
+    now : float, optional
+        Seconds since the epoch. Default: the clock of this machine.
+
+    Examples
+    --------
+    >>> ago(1_000, now=186.0), ago(1_000, now=1.2), ago(100_000, now=10.0)
+    ('3 min ago', 'just now', 'in 1 min')
+    """
+    if time_ms is None or not math.isfinite(time_ms):
+        return "-"
+    seconds = (time.time() if now is None else now) - time_ms / 1e3
+    for unit, name in _UNITS:
+        if abs(seconds) >= unit:
+            words = f"{int(abs(seconds) / unit):,} {name}"
+            return f"{words} ago" if seconds > 0.0 else f"in {words}"
+    return "just now"
+
+
+def local_time(time_ms: float | None) -> str:
+    """Return a time with the date and the zone of this machine, or a dash if there is none."""
+    found = _datetime(time_ms)
+    return "-" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def iso_time(time_ms: float | None) -> str | None:
+    """Return a time in UTC by ISO 8601, for JSON."""
+    found = _datetime(time_ms)
+    if found is None:
+        return None
+    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _datetime(time_ms: float | None) -> datetime | None:
+    """Return a time; None if it is outside the calendar, as a producer's entry ID can be."""
+    if time_ms is None:
+        return None
+    try:
+        return datetime.fromtimestamp(time_ms / 1e3, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None
 
 
 def say(line: str) -> None:
@@ -64,106 +175,3 @@ def discard(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-def plain_console(*, stderr: bool = False) -> Console:
-    """Return a console that shows text unchanged: `[red]` or `:tada:` in a name mean nothing."""
-    from rich.console import Console
-
-    return Console(markup=False, emoji=False, stderr=stderr)
-
-
-def plain_table(**options: Any) -> Table:
-    """Return a table without lines; `options` are rich's."""
-    from rich.table import Table
-
-    return Table(box=None, header_style="bold", pad_edge=False, **options)
-
-
-def version_header(model: Model) -> str:
-    """Return the header of the rows of versions."""
-    score = model.score_name.replace("_", " ").upper()
-    return _VERSION_ROW.format("VERSION", "TIME", "POINTS", "REASON", score, "MOVED", "WEIGHTS")
-
-
-def version_row(model: Model, before: Model | None) -> str:
-    """Return the row of a version, with the largest move of a component since `before`."""
-    when = "" if model.time_ms is None else time.strftime("%X", time.localtime(model.time_ms / 1e3))
-    return _VERSION_ROW.format(
-        model.version,
-        when,
-        f"{model.points:,}",
-        printable(model.reason),
-        number(model.score),
-        number(_moved(model, before)),
-        bars(model.mass.tolist()),
-    )
-
-
-def _moved(model: Model, before: Model | None) -> float | None:
-    if before is None or model.replaces(before):
-        return None
-    if before.means.shape[1] != model.means.shape[1]:
-        return None
-    if before.means.shape != model.means.shape and not (len(before.ids) and len(model.ids)):
-        return None
-    return max(
-        (far for far in model.displacement_from(before).tolist() if not isnan(far)), default=None
-    )
-
-
-def damaged_row(model: str, error: DamagedVersionError, as_json: bool) -> str:
-    """Return the row of a version that can't be read."""
-    if as_json:
-        return exact_json({"model": model, "version": error.version, "error": str(error)})
-    return printable(f"{error.version:>8}  damaged: {error}")
-
-
-def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
-    """Print a table without cutting a cell, and return the number of columns left out.
-
-    Parameters
-    ----------
-    table : Table
-    optional : iterable of Column
-        Columns to leave out, in this order, while the table is wider than the terminal.
-    """
-    console, before = plain_console(), len(table.columns)
-    for column in optional:
-        if _width(table, console) <= console.width:
-            break
-        table.columns.remove(column)
-        for index, kept in enumerate(table.columns):
-            kept._index = index
-    console.width = max(console.width, _width(table, console))
-    console.print(table)
-    return before - len(table.columns)
-
-
-def _width(table: Table, console: Console) -> int:
-    """Return the width that the table needs to show every cell whole."""
-    from rich.measure import Measurement
-
-    return Measurement.get(console, console.options.update(max_width=1 << 16), table).maximum
-
-
-def print_components(model: Model) -> None:
-    """Print the weight, the share and the centroid or mean of each component.
-
-    Features that don't fit the terminal are counted below the table.
-    """
-    D = model.means.shape[1]
-    names = [printable(name, WIDEST_NAME) for name in model.features or map("x{}".format, range(D))]
-    shown = names[:MOST_FEATURES]
-    table = plain_table()
-    for header in ("#", "WEIGHT", "SHARE", *shown):
-        table.add_column(header, justify="right", no_wrap=True)
-    total = float(model.mass.sum()) or 1.0
-    for k, mass, mean in zip(model.numbers.tolist(), model.mass, model.means, strict=True):
-        values = (number(float(value)) for value in mean[:MOST_FEATURES])
-        table.add_row(str(k), f"{mass:,.1f}", f"{mass / total:.2%}", *values)
-    hidden = D - len(shown) + print_table(table, table.columns[:3:-1])
-    if hidden:
-        click.echo(
-            f"+{hidden:,} more feature{'' if hidden == 1 else 's'}; `models show --json` has all"
-        )

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli._options import server_options
-from streamclust.text import printable
+from streamclust.cli._terminal import BAD, WARNING, stdout_terminal
+from streamclust.cli._terminal import show as show_lines
+from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamclust.checks.check import Check
     from streamclust.config import Settings
 
 
@@ -27,17 +34,30 @@ def config() -> None:
 
 @config.command()
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
-def check(settings: Settings, as_json: bool) -> None:
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Also check the server, the user's rights, streams, states and init files.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+def check(settings: Settings, connect: bool, as_json: bool) -> None:
     """Check the settings, and list their models. Exit code 2 if the settings are wrong.
+
+    With --connect each check is one line: ok, warn or fail, what was found, and what to do. The
+    command changes nothing, and it doesn't start the embedded server. The exit code is 1 if a check
+    failed, and 3 if the server can't be reached. Warnings don't change the exit code.
 
     \b
     Examples:
       streamclust config check
-      streamclust config check -c prod.yaml --json
+      streamclust config check --connect
+      streamclust config check -c prod.yaml --connect --json
     """
     summary = _summary(settings)
-    click.echo(json.dumps(summary) if as_json else printable(_sentence(summary)))
+    if not connect:
+        click.echo(json.dumps(summary) if as_json else printable(_sentence(summary)))
+        return
+    raise SystemExit(_connect(settings, summary, as_json))
 
 
 @config.command()
@@ -95,3 +115,56 @@ def _sentence(summary: dict[str, Any]) -> str:
         if summary["file"]
         else f"the settings are valid (no file): {found}"
     )
+
+
+def _connect(settings: Settings, summary: dict[str, Any], as_json: bool) -> int:
+    """Run all checks, print each as soon as it is done, and return the exit code."""
+    from streamclust.checks.check import Check
+    from streamclust.errors import ServerError
+
+    found: list[Check] = []
+    code = EXIT_OK
+    checks = _checks(settings, summary)
+    while True:
+        try:
+            each = next(checks)
+        except StopIteration:
+            break
+        except ServerError as error:
+            each, code = Check("fail", "server", str(error)), EXIT_SERVER
+        found.append(each)
+        if not as_json:
+            _show_check(each)
+    if as_json:
+        click.echo(exact_json(summary | {"checks": [asdict(each) for each in found]}))
+    failed = any(each.state == "fail" for each in found)
+    return code or (EXIT_ERROR if failed else EXIT_OK)
+
+
+def _checks(settings: Settings, summary: dict[str, Any]) -> Iterator[Check]:
+    from streamclust.checks.check import Check
+    from streamclust.checks.run import check_offline, check_online
+    from streamclust.cli._server import opened_server
+    from streamclust.store.server.keeper import running_endpoint
+
+    yield Check("ok", "settings", _sentence(summary))
+    yield from check_offline(settings)
+    data_dir = settings.redis.data_dir
+    if settings.redis.url == "embedded" and running_endpoint(data_dir) is None:
+        yield Check(
+            "warn",
+            "server",
+            f"the embedded server doesn't run in {data_dir.expanduser().resolve()}, so streams and "
+            "states weren't checked; start it with: streamclust server run",
+        )
+        return
+    with opened_server(settings) as server:
+        yield from check_online(settings, server)
+
+
+_STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
+
+
+def _show_check(check: Check) -> None:
+    state = stdout_terminal().paint(f"{check.state:<5}", _STYLES[check.state])
+    show_lines([f"{state}{printable(f'{check.about}: {check.text}')}"])

@@ -37,7 +37,9 @@ _COMMANDS = {
     "status": "Show models, workers and unread entries.",
     "metrics": "Print or serve the figures of `status` for Prometheus.",
     "demo": "Learn from two real feeds and draw the results.",
+    "init": "Write a commented config.yaml.",
     "config": "Check, show and explain the settings.",
+    "server": "Run, stop and inspect the embedded server.",
     "completion": "Print the completion script for your shell.",
 }
 

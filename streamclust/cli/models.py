@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamclust.cli._components import centroid_changes, component_lines, difference_lines, share
 from streamclust.cli._options import NumberRange, server_options
-from streamclust.cli._render import (
-    damaged_row,
-    number,
-    plain_console,
-    plain_table,
-    print_components,
-    print_table,
-    version_header,
-    version_row,
-)
+from streamclust.cli._render import SCORES, ago, count, iso_time, local_time, number, plural
 from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
+from streamclust.cli._tables import facts
+from streamclust.cli._terminal import MUTED, show, stdout_terminal
+from streamclust.cli._versions import VersionTable, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 
@@ -65,29 +60,27 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
     """
     from streamclust.errors import DamagedVersionError
 
-    before: Model | None = None
+    table = VersionTable()
     with opened_client(settings) as client:
         with suppress(DamagedVersionError):
             client.model(model)  # an unknown model is an error that lists the known ones
         for version in each_version(client, model, 0, 0.0):
             if isinstance(version, DamagedVersionError):
-                click.echo(damaged_row(model, version, as_json))
-                continue
-            if as_json:
-                click.echo(exact_json(version.summary()))
-                continue
-            if before is None:
-                click.echo(version_header(version))
-            click.echo(version_row(version, before))
-            before = version
+                row = damaged_row(model, version, as_json)
+                click.echo(row) if as_json else table.add_damaged(row)
+            elif as_json:
+                click.echo(exact_json(version_facts(version)))
+            else:
+                table.add(version)
+    show(table.lines(stdout_terminal()))
 
 
-@models.command(short_help="Show one version and its components.")
+@models.command(name="show", short_help="Show one version and its components.")
 @click.argument("model")
 @click.argument("version", type=_VERSION, required=False)
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all arrays.")
-def show(settings: Settings, model: str, version: int | None, as_json: bool) -> None:
+def show_version(settings: Settings, model: str, version: int | None, as_json: bool) -> None:
     """Show VERSION of MODEL (default: the newest) and its components.
 
     \b
@@ -100,11 +93,34 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
     if as_json:
         click.echo(found.to_json())
         return
-    console = plain_console()
-    for name, value in found.summary().items():
-        console.print(f"{name:<17} {printable(str(value))}", highlight=False)
-    console.print()
-    print_components(found)
+    terminal = stdout_terminal()
+    rows = facts(_facts(found), terminal, 17)
+    show([*rows, "", *component_lines(found, terminal)])
+
+
+def _facts(model: Model) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of a version, for people."""
+    yield "model", printable(model.name)
+    yield "version", str(model.version)
+    yield "published", _time(model.published_ms)
+    yield "reason", printable(model.reason)
+    yield "kind", model.kind
+    yield "components", count(len(model.means))
+    yield "features", count(model.means.shape[1])
+    yield "points", f"{model.points:,} learned, up to {_time(model.time_ms)}"
+    yield "effective weight", f"{float(model.mass.sum()):,.1f}"
+    name, _, meaning = SCORES[model.score_name].partition(" per point ")
+    yield name, f"{number(model.score)} per point {meaning}"
+    for stream, entry_id in model.position.items():
+        yield "position", f"{printable(stream)}: {printable(entry_id)}"
+
+
+def _score(model: Model) -> str:
+    return "none" if model.score is None else number(model.score)
+
+
+def _time(time_ms: float | None) -> str:
+    return "-" if time_ms is None else f"{ago(time_ms)} ({local_time(time_ms)})"
 
 
 @models.command(short_help="Show how components moved between two versions.")
@@ -113,13 +129,26 @@ def show(settings: Settings, model: str, version: int | None, as_json: bool) -> 
 @click.argument("new", type=_VERSION, required=False)
 @server_options
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON with the distance of each component."
+    "--top",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Show only the N components that moved most; 0 shows all.",
 )
-def diff(settings: Settings, model: str, old: int, new: int | None, as_json: bool) -> None:
-    """Show how far each component of MODEL moved from version OLD to NEW (default: the newest).
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON with the changes of each component."
+)
+def diff(
+    settings: Settings, model: str, old: int, new: int | None, top: int, as_json: bool
+) -> None:
+    """Show how each component of MODEL changed from version OLD to NEW (default: the newest).
 
-    MOVED is the Euclidean distance between the two centroids or means, in the units of the data. If
-    K adapts, a component that only NEW has is `born`, and one that only OLD has is `died`.
+    The components that moved most come first. MOVED is the Euclidean distance between the two
+    centroids or means, in the units of the data. SHARE is the share of the weight in each version,
+    and CHANGE is its change in percentage points. The columns of features show the change of the
+    centroid or mean: its value in NEW minus its value in OLD. If K adapts, a component that only
+    NEW has is `born`, and one that only OLD has is `died`.
 
     \b
     Examples:
@@ -131,7 +160,7 @@ def diff(settings: Settings, model: str, old: int, new: int | None, as_json: boo
     if as_json:
         click.echo(exact_json(_difference(before, after)))
     else:
-        _show_difference(before, after)
+        _show_difference(before, after, top)
 
 
 def _difference(before: Model, after: Model) -> dict[str, object]:
@@ -139,9 +168,12 @@ def _difference(before: Model, after: Model) -> dict[str, object]:
     difference = {
         "model": after.name,
         "versions": [before.version, after.version],
+        "published": [iso_time(version.published_ms) for version in (before, after)],
         "points": after.points - before.points,
         "moved": moved,
         "weight": [before.mass.tolist(), after.mass.tolist()],
+        "share": [share(before).tolist(), share(after).tolist()],
+        "change": centroid_changes(before, after),
         after.score_name: [before.score, after.score],
     }
     if len(after.ids):
@@ -149,37 +181,18 @@ def _difference(before: Model, after: Model) -> dict[str, object]:
     return difference
 
 
-def _show_difference(before: Model, after: Model) -> None:
-    table = plain_table()
-    versions = before.version, after.version
-    for name in ("#", "MOVED", *(f"WEIGHT {version}" for version in versions), "CHANGE"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in _rows(before, after):
-        table.add_row(*row)
-    console = plain_console()
-    scores = " -> ".join(number(model.score) for model in (before, after))
-    console.print(
-        f"{printable(after.name)} {versions[0]} -> {versions[1]}: "
-        f"{after.points - before.points:,} points, {after.score_name} {scores}",
-        highlight=False,
+def _show_difference(before: Model, after: Model, top: int) -> None:
+    terminal = stdout_terminal()
+    name, _, meaning = SCORES[after.score_name].partition(" per point ")
+    notes = (
+        f"{printable(after.name)} {before.version} -> {after.version}: "
+        f"{plural(after.points - before.points, 'point')}, {name} per point "
+        f"{_score(before)} -> {_score(after)} {meaning}",
+        f"columns of features: version {after.version} minus version {before.version}",
     )
-    print_table(table)
-
-
-def _rows(before: Model, after: Model) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each component of either version."""
-    moved = dict(zip(after.numbers.tolist(), after.displacement_from(before).tolist(), strict=True))
-    old, new = (
-        dict(zip(m.numbers.tolist(), m.mass.tolist(), strict=True)) for m in (before, after)
-    )
-    for k in sorted({*old, *new}):
-        if k not in new:
-            yield str(k), "-", f"{old[k]:,.1f}", "-", "died"
-        elif k not in old:
-            yield str(k), "-", "-", f"{new[k]:,.1f}", "born"
-        else:
-            change = f"{new[k] / old[k] - 1.0:+.1%}" if old[k] > 0.0 else "-"
-            yield str(k), number(moved[k]), f"{old[k]:,.1f}", f"{new[k]:,.1f}", change
+    head, legend = (terminal.wrap(note) for note in notes)
+    table = difference_lines(before, after, top, terminal)
+    show([*head, *table, *(terminal.paint(line, MUTED) for line in legend)])
 
 
 @models.command(short_help="Write a version to a file.")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import data_options, server_options
-from streamclust.cli._render import number, plain_table, print_table
+from streamclust.cli._render import number
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
+from streamclust.cli._tables import Table, lay_out
+from streamclust.cli._terminal import MUTED, show, stdout_terminal
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -122,10 +124,10 @@ def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path 
 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
-    table = plain_table()
+    table, terminal = Table(), stdout_terminal()
     for name in ("K", "J/N", "LOG-LIK/N", "AIC", "BIC", "SILHOUETTE"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("BEST BY", no_wrap=True)
+        table.add_column(name, right=True)
+    table.add_column("BEST BY")
     for each in scores:
         table.add_row(
             str(each.n_components),
@@ -136,7 +138,14 @@ def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None
             number(each.silhouette),
             _marks(each.n_components, choice),
         )
-    print_table(table)
+    _, inertia, likelihood, aic, bic, silhouette, _ = table.columns
+    lines = lay_out(table, terminal, [aic, likelihood, bic, silhouette, inertia]).lines
+    notes = [
+        "lower is better: J/N (inertia per point), AIC, BIC",
+        "higher is better: LOG-LIK/N (log-likelihood per point, in nats), SILHOUETTE",
+    ]
+    lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
+    show(lines)
     if path is not None:
         click.echo(f"chart: {path}")
 

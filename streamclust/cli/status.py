@@ -6,29 +6,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamclust.cli._components import component_lines
 from streamclust.cli._options import server_options
-from streamclust.cli._render import (
-    WIDEST_NAME,
-    bars,
-    count,
-    number,
-    plain_console,
-    plain_table,
-    print_components,
-    print_table,
-)
+from streamclust.cli._render import SCORES, WIDEST_NAME, ago, bars, count, number, plural
 from streamclust.cli._server import opened_server, read_overviews
+from streamclust.cli._tables import Styled, Table, lay_out
+from streamclust.cli._terminal import BAD, MUTED, WARNING, show, stdout_terminal
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rich.table import Table
-
+    from streamclust.cli._tables import Cell
+    from streamclust.cli._terminal import Terminal
     from streamclust.config import Settings
     from streamclust.formats.lost import Lost
     from streamclust.formats.model import Model
     from streamclust.store.model.overview import Overview
+
+_MOST_REMARKS = 20
+_MOST_COMPONENTS = 20
 
 
 @click.command()
@@ -63,56 +60,79 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(exact_json([row.as_dict() for row in rows]))
     else:
-        _show(rows, detailed=len(models) == 1)
+        show(_lines(rows, stdout_terminal(), detailed=len(models) == 1))
 
 
-def _show(rows: Sequence[Overview], *, detailed: bool) -> None:
-    console = plain_console()
+def _lines(rows: Sequence[Overview], terminal: Terminal, *, detailed: bool) -> list[str]:
+    """Return the table of the models, the remarks on them, and one model's components."""
     if not rows:
-        console.print("no models yet: describe one in config.yaml, then run `streamclust worker`")
-        return
-    table = _models_table(rows)
-    columns = {column.header: column for column in table.columns}
-    print_table(table, [columns[name] for name in ("WEIGHTS", "KIND", "RATE/S")])
-    for row in rows:
-        if row.reason:
-            click.echo(printable(f"{row.name}: {row.phase}: {row.reason}"))
+        return terminal.wrap(
+            "no models yet: describe one in config.yaml, then run `streamclust worker`"
+        )
+    lines = _table_lines(rows, terminal)
+    lines += _remarks(rows, terminal)
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
     kernels = sorted(set(map(printable, known)))
-    if kernels:
-        console.print(f"kernels: {'; '.join(kernels)}")
-    if detailed and rows[0].model is not None:
-        console.print()
-        print_components(rows[0].model)
+    notes = _score_notes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
+    lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
+    model = rows[0].model
+    if detailed and model is not None:
+        published = f"version {model.version}, published {ago(model.published_ms)}"
+        lines += ["", *terminal.wrap(f"{published}; newest point: {ago(model.time_ms)}")]
+        more = f"; `streamclust models show {printable(model.name)}` has all"
+        lines += component_lines(model, terminal, _MOST_COMPONENTS, more)
+    return lines
 
 
-def _models_table(rows: Sequence[Overview]) -> Table:
-    table = plain_table(collapse_padding=True)
-    for name in ("MODEL", "KIND", "WORKER"):
-        table.add_column(name, no_wrap=True)
-    for name in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("WEIGHTS", no_wrap=True)
+def _table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
+    table = Table()
+    for header in ("MODEL", "KIND", "WORKER"):
+        table.add_column(header)
+    for header in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
+        table.add_column(header, right=True)
+    table.add_column("WEIGHTS", bars=True)
     for row in rows:
         table.add_row(*_cells(row))
-    return table
+    columns = {column.header: column for column in table.columns}
+    without_news = [name for name in ("LOST", "DEAD") if not any(map(_NEWS[name], rows))]
+    rate_and_kind = ["KIND", "RATE/S"] if any(row.health for row in rows) else ["RATE/S", "KIND"]
+    optional = ["WEIGHTS", *rate_and_kind, *without_news, "POINTS", "VER", "SCORE"]
+    layout = lay_out(table, terminal, [columns[name] for name in optional])
+    hidden = ", ".join(column.header for column in layout.hidden if column.header != "WEIGHTS")
+    if not hidden:
+        return layout.lines
+    note = f"hidden, since the terminal is narrow: {hidden}; --json has all"
+    return [*layout.lines, *(terminal.paint(line, MUTED) for line in terminal.wrap(note))]
 
 
-def _cells(row: Overview) -> tuple[str, ...]:
+_NEWS: dict[str, Callable[[Overview], bool]] = {
+    "LOST": lambda row: row.lost is None or bool(row.lost.entries or row.lost.unknown),
+    "DEAD": lambda row: row.dead is None or row.dead > 0,
+}
+"""Columns that have news for a model: entries that were lost, points that were refused."""
+
+
+def _cells(row: Overview) -> tuple[Cell, ...]:
     model, health = row.model, row.health
     return (
         printable(row.name, WIDEST_NAME),
         "-" if model is None else _kind(model),
-        "none" if row.phase == "stopped" else printable(row.phase),
+        _worker(row),
         "-" if model is None else str(model.version),
         count(row.points, "-"),
         "-" if health is None else f"{health.rate:,.0f}",
         count(row.lag),
-        _lost(row.lost),
-        count(row.dead),
+        Styled(_lost(row.lost), BAD if _NEWS["LOST"](row) else ""),
+        Styled(count(row.dead), WARNING if _NEWS["DEAD"](row) else ""),
         "-" if model is None else number(model.score),
         "" if model is None else bars(model.mass.tolist(), 12),
     )
+
+
+def _worker(row: Overview) -> Cell:
+    if row.phase == "stopped":
+        return Styled("none", WARNING if row.lag else "")
+    return Styled(printable(row.phase), BAD if row.failed else "")
 
 
 def _lost(lost: Lost | None) -> str:
@@ -123,3 +143,41 @@ def _lost(lost: Lost | None) -> str:
 
 def _kind(model: Model) -> str:
     return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.means.shape)
+
+
+def _remarks(rows: Sequence[Overview], terminal: Terminal) -> Iterator[str]:
+    """Yield the lines of each remark: why models don't learn, and what they have lost."""
+    remarks = [(printable(row.name), *problem) for row in rows for problem in _problems(row)]
+    for name, head, text, style in remarks[:_MOST_REMARKS]:
+        first, *more = terminal.wrap(f"{name}: {head}: {text}")
+        before, found, after = first.partition(f"{head}: ")
+        yield before + terminal.paint(found, style) + after
+        yield from more
+    if len(remarks) > _MOST_REMARKS:
+        left_out = len(remarks) - _MOST_REMARKS
+        yield from terminal.wrap(f"+{plural(left_out, 'more remark')}; --json has all")
+
+
+def _problems(row: Overview) -> Iterator[tuple[str, str, str]]:
+    """Yield the head, the text and the style of each remark on a model."""
+    if row.reason:
+        yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
+    elif row.phase == "stopped" and row.lag:
+        entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
+        yield "no worker", f"{entries}; run `streamclust worker`", WARNING
+    if row.lost is not None and _NEWS["LOST"](row):
+        least = "at least " * bool(row.lost.unknown)
+        entries = "1 entry was" if row.lost.entries == 1 else f"{row.lost.entries:,} entries were"
+        yield "LOST", f"{least}{entries} removed from the stream before a worker read them", BAD
+    if row.dead:
+        points = "1 point was" if row.dead == 1 else f"{row.dead:,} points were"
+        yield "DEAD", f"{points} refused; the dead-letter stream has the reasons", WARNING
+
+
+def _score_notes(rows: Sequence[Overview]) -> list[str]:
+    """Return what the scores in the table mean."""
+    kinds = {row.model.kind: row.model.score_name for row in rows if row.model is not None}
+    return [
+        f"SCORE of {kind.replace('_', ' ')}: {SCORES[name]}"
+        for kind, name in sorted(kinds.items(), reverse=True)
+    ]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._options import NumberRange, server_options, wait_option
-from streamclust.cli._render import damaged_row, version_header, version_row
 from streamclust.cli._server import each_version, opened_client
+from streamclust.cli._terminal import show, stdout_terminal
+from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
@@ -74,15 +75,16 @@ def watch(
         with opened_client(settings, wait) as client:
             if not as_json:
                 _say_if_waiting(client, model)
-            number = 0
+            number, rows = 0, VersionRows(stdout_terminal())
             for update in each_version(client, model, since, timeout):
                 if isinstance(update, DamagedVersionError):
                     click.echo(damaged_row(model, update, as_json))
                     continue
                 number += 1
-                if not as_json and number == 1:
-                    click.echo(version_header(update))
-                click.echo(_as_json(update, arrays) if as_json else version_row(update, before))
+                if as_json:
+                    click.echo(_as_json(update, arrays))
+                else:
+                    show(rows.lines(update, before))
                 before = update
                 if number == count:
                     break
@@ -109,4 +111,4 @@ def _say_if_waiting(client: Client, model: str) -> None:
 
 
 def _as_json(model: Model, arrays: bool) -> str:
-    return model.to_json() if arrays else exact_json(model.summary())
+    return model.to_json() if arrays else exact_json(version_facts(model))

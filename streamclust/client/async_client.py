@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from streamclust.client.follower import OnGap
+    from streamclust.client.ingest import IngestReport
     from streamclust.formats.model import Model
 
 _BLOCK_MS = 500
 
 
 class AsyncClient:
-    """Reads models that workers publish, without blocking the event loop.
+    """Reads models and adds points to streams, without blocking the event loop.
 
     `streamclust.Client` does the work in threads, so all kinds of servers are supported. Each
     running `updates` has its own thread.
@@ -85,6 +86,18 @@ class AsyncClient:
             If the model or the version doesn't exist.
         """
         return await asyncio.to_thread(self._client.model, name, version)
+
+    async def add(self, stream: str, X: Any, **options: Any) -> IngestReport:
+        """Add points to a stream; see `streamclust.Client.add`.
+
+        Raises
+        ------
+        DataError
+            If a value can't be used.
+        ServerError
+            If the server refuses points or can't be reached.
+        """
+        return await asyncio.to_thread(self._client.add, stream, X, **options)
 
     async def updates(
         self, name: str, *, since: int | None = None, on_gap: OnGap | None = None

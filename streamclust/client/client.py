@@ -1,4 +1,4 @@
-"""The Python client: the latest version of a model, and each new version."""
+"""The Python client: the latest version of a model, each new version, and points for streams."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from typing import TYPE_CHECKING, Self
 
 import redis
 
+from streamclust.client.add import as_points, check_entries, check_stream
 from streamclust.client.follower import Follower
+from streamclust.client.ingest import ingest
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import model_names, read_model
 from streamclust.store.server.connect import Address, open_server, translate, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    from narwhals.typing import IntoDataFrame
+    from numpy.typing import ArrayLike
+
+    from streamclust.client.add import Labels
     from streamclust.client.follower import OnGap
+    from streamclust.client.ingest import IngestReport
+    from streamclust.formats.layout import EntryFormat
     from streamclust.formats.model import Model
 
 _BLOCK_MS = 500
 
 
 class Client:
-    """Reads models that workers publish.
+    """Reads models that workers publish, and adds points to streams.
 
     Parameters
     ----------
@@ -100,6 +108,84 @@ class Client:
         """
         with translate(self._server.label):
             return read_model(self._client, Keys(self._namespace, name), version)
+
+    def add(
+        self,
+        stream: str,
+        X: ArrayLike | IntoDataFrame,
+        *,
+        labels: Labels | None = None,
+        weights: ArrayLike | str | None = None,
+        times: ArrayLike | str | None = None,
+        features: Sequence[str] | None = None,
+        format: EntryFormat | None = None,
+        block: int | None = None,
+        maxlen: int | None = None,
+    ) -> IngestReport:
+        """Add points to a stream, in pipelines.
+
+        All values are checked before the first point is sent. After an error of the server, the
+        message has the number of points sent before.
+
+        Parameters
+        ----------
+        stream : str
+            Key of the stream.
+        X : array-like of shape (N, D), or data frame
+            The points. A frame of pandas, polars or pyarrow: its columns are the features, except
+            those that `labels`, `weights` and `times` name.
+        labels : mapping, or names of columns of a frame, optional
+            Texts that encoders copy to the codes (`encode.labels`): a name and one value per point,
+            or one value for all points. All points of an entry have the same labels.
+        weights : array-like of shape (N,), or name of a column, optional
+            Weights of the points, in the field ``w`` (`points.weight_field`).
+        times : array-like of shape (N,), or name of a column, optional
+            Event times, ascending: datetimes (in UTC if they have no zone) or integers in
+            milliseconds since 1970. They become the IDs of the entries. By default, the server
+            gives its own time.
+        features : sequence of str, optional
+            Names of the columns of X; for a frame, the columns to add, in this order.
+        format : {'fields', 'json', 'float32', 'float64'}, optional
+            Format of the entries. By default, named fields if the columns have names, else raw
+            blocks of the type of X. Blocks hold no names: set `points.features` of the model.
+        block : int, optional
+            Points per entry. By default, 1 for named fields, else up to 1,024 points and 1 MiB.
+        maxlen : int, optional
+            Trim the stream to approximately this number of entries. By default, don't trim.
+
+        Returns
+        -------
+        IngestReport
+            Numbers of points and entries, duration, and ID of the last entry.
+
+        Raises
+        ------
+        DataError
+            If a value can't be used.
+        ServerError
+            If the server refuses points or can't be reached.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     client.add("points", np.random.default_rng(0).normal(size=(10_000, 2)))
+        ...     client.add("sensors", frame, labels=["host"], times="timestamp")
+        """
+        check_stream(stream, self._namespace)
+        points = as_points(X, labels, weights, times, features)
+        chosen = points.format if format is None else format
+        size = points.block(chosen) if block is None else block
+        check_entries(chosen, size, maxlen)
+        return ingest(
+            self._client,
+            stream,
+            points.chunks(size),
+            format=chosen,
+            block=size,
+            maxlen=maxlen,
+            label=self._server.label,
+        )
 
     def updates(
         self,

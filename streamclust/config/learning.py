@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from streamclust.config.inferred import with_kind
 from streamclust.config.section import Section
 from streamclust.config.values import (
     Allowed,
@@ -74,6 +75,7 @@ class ForgettingByPower(Section):
 ForgettingSettings: TypeAlias = Annotated[
     NoForgetting | ForgettingByPoints | ForgettingByTime | ForgettingByPower,
     Field(discriminator="kind"),
+    with_kind("forgetting"),
 ]
 
 
@@ -213,5 +215,9 @@ class FileGiven(GivenStart):
     )
 
 
-KMeansInit: TypeAlias = Annotated[WarmUp | CentroidsGiven | FileGiven, Field(discriminator="kind")]
-MixtureInit: TypeAlias = Annotated[WarmUp | MixtureGiven | FileGiven, Field(discriminator="kind")]
+KMeansInit: TypeAlias = Annotated[
+    WarmUp | CentroidsGiven | FileGiven, Field(discriminator="kind"), with_kind("init")
+]
+MixtureInit: TypeAlias = Annotated[
+    WarmUp | MixtureGiven | FileGiven, Field(discriminator="kind"), with_kind("init")
+]

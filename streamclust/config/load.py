@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from streamclust.config.inferred import KINDS, kind_of_keys
 from streamclust.config.problems import own_streams, problems, stray_keys
 from streamclust.config.renamed import with_new_names
 from streamclust.config.settings import Settings
@@ -19,7 +20,7 @@ from streamclust.config.sources import (
     read_file,
     read_flags,
 )
-from streamclust.config.strict_yaml import Keys
+from streamclust.config.strict_yaml import Keys, parse_with_lines
 from streamclust.errors import ConfigError
 from streamclust.text import printable
 
@@ -60,6 +61,19 @@ def load_settings(
     return settings
 
 
+def parse_settings(text: str, name: str = "settings") -> Settings:
+    """Return the settings of a file's text alone, without the environment; `name` is its name.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each problem.
+    """
+    values, lines = parse_with_lines(name, text)
+    layer = Layer(values or {}, {keys: f"{name}:{line}" for keys, line in lines.items()})
+    return _validated(layer, name)
+
+
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if path is not None:
         return path
@@ -80,15 +94,15 @@ def _stack(layers: Iterable[Layer]) -> Layer:
 def merge(below: Any, above: Any, path: Keys = ()) -> Any:
     """Merge two trees of values; `above` has priority.
 
-    Mappings are merged; other values are replaced. If the `kind` of a model's `forgetting` or
-    `init` changes, the whole section is replaced, since its other keys belong to the old kind.
+    Mappings are merged; other values are replaced. If the `kind` of a model's `forgetting`, `init`
+    or `trim` changes, the whole section is replaced, since its other keys belong to the old kind.
     """
     below, above = _as_section(below, path), _as_section(above, path)
     if not isinstance(above, dict) or below is None:
         return above
     if not isinstance(below, dict):
         return below  # not a section: unchanged, so that validation refuses it
-    if _kind_changes(below, above) and len(path) == 3 and path[2] in ("forgetting", "init"):
+    if len(path) == 3 and path[2] in KINDS and _kind_changes(path[2], below, above):
         return above
     return below | {key: merge(below.get(key), above[key], (*path, key)) for key in above}
 
@@ -100,8 +114,8 @@ def _as_section(value: Any, path: Keys) -> Any:
     return value
 
 
-def _kind_changes(below: dict[str, Any], above: dict[str, Any]) -> bool:
-    return "kind" in above and above["kind"] != below.get("kind")
+def _kind_changes(name: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
+    return "kind" in above and above["kind"] != kind_of_keys(name, below)
 
 
 def _validated(layer: Layer, source: str) -> Settings:

@@ -32,6 +32,7 @@ from streamclust.config.values import (
     Streams,
     Text,
     UpToADay,
+    check_streams,
     distinct,
     up_to_a_day,
 )
@@ -194,8 +195,8 @@ class EncodeSettings(Section):
 
     @field_validator("streams")
     @classmethod
-    def _streams_distinct(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
-        return distinct("streams", streams)
+    def _streams_named(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
+        return check_streams(streams)
 
     @model_validator(mode="after")
     def _worker_reads_its_own(self) -> Self:
@@ -300,8 +301,8 @@ class _Model(Section):
 
     @field_validator("streams")
     @classmethod
-    def _streams_distinct(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
-        return distinct("streams", streams)
+    def _streams_named(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
+        return check_streams(streams)
 
     @model_validator(mode="after")
     def _coreset_fits(self) -> Self:

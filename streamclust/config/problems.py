@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from streamclust.config.hints import (
+    kinds_with,
+    near_key,
+    near_value,
+    other_key,
+    other_places,
+    short_form,
+)
+from streamclust.config.inferred import kind_of_keys
 from streamclust.config.schema import ROOT, Type, allowed, is_secret, resolve, step
 from streamclust.config.sources import PREFIX, Layer
 from streamclust.config.values import Name
 from streamclust.store.model.keys import is_own
+from streamclust.store.server.url import shown
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -19,31 +28,51 @@ if TYPE_CHECKING:
 
 _NOT_A_SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 _LONGEST = 60
-_OTHER_NAMES = {"gmm": "gaussian_mixture", "mixture": "gaussian_mixture", "em": "gaussian_mixture"}
-"""Values by other usual names, which the spelling alone doesn't suggest."""
+_KIND_KEYS = {
+    "n_clusters": "K-means",
+    "n_clusters_range": "K-means",
+    "n_components": "a mixture",
+    "n_components_range": "a mixture",
+}
+"""The kind of model that has a key, in words."""
 _ENCODED = ("encode", "streams")
+
+
+_UNNAMED = "a model has a name above its keys; write models: {NAME: {kind: ...}}"
 
 
 def stray_keys(layer: Layer) -> Iterator[str]:
     """Yield a line for each key at the top that isn't a setting."""
-    for key in layer.values:
+    for key, value in layer.values.items():
         if key not in ROOT.keys:
-            yield _unknown((key,), ROOT, _origin((key,), layer, "settings"))
+            yield _unknown((key,), ROOT, _origin((key,), layer, "settings"), layer, value)
 
 
 def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]:
     """Yield a line for each error of pydantic; `source` is the place if no better one is known."""
-    for details in error.errors(include_url=False):
-        path, parents = _walk(details["loc"])
-        if details["type"] == "union_tag_invalid":
-            path = (*path, "kind")
+    found = [(details, *_walk(details["loc"])) for details in error.errors(include_url=False)]
+    meant = {
+        (*path[:-1], near_key(path[-1], parents[-2].keys))
+        for details, path, parents in found
+        if details["type"] == "extra_forbidden"
+    }
+    unnamed = False
+    for details, place, parents in found:
+        path = (*place, "kind") if details["type"] == "union_tag_invalid" else place
         origin = _origin(path, layer, source)
+        if details["type"] == "missing" and path in meant:
+            continue  # the line of the unknown key names this one
+        if len(path) == 2 and path[0] == "models" and path[1] in parents[-1].keys:
+            if not unnamed:
+                yield f"{origin}: {_place(path)}: {_UNNAMED}"
+            unnamed = True
+            continue
         if details["type"] == "extra_forbidden":
-            yield _unknown(path, parents[-2], origin)
+            yield _unknown(path, parents[-2], origin, layer, details["input"])
         elif details["type"] == "union_tag_not_found":
-            yield _without_kind(path, parents[-1], origin, layer)
+            yield _without_kind(path, parents[-1], origin, layer, details["input"])
         else:
-            yield f"{origin}: {_place(path)}: {_problem(details, path, parents[-1])}"
+            yield f"{origin}: {_place(path)}: {_problem(details, path, parents[-1], origin)}"
 
 
 def own_streams(settings: Settings, layer: Layer, source: str) -> Iterator[str]:
@@ -88,28 +117,54 @@ def _origin(path: tuple[str, ...], layer: Layer, source: str) -> str:
     return layer.origins[nearest] if nearness(nearest)[0] else source
 
 
-def _unknown(path: tuple[str, ...], parent: Type, origin: str) -> str:
-    near = _near(path[-1], parent.keys)
+def _unknown(
+    path: tuple[str, ...], parent: Type, origin: str, layer: Layer, value: object = None
+) -> str:
+    key, place = path[-1], f"{origin}: {_place(path)}: unknown key; "
+    other = other_key(key, parent.keys)
+    near = near_key(key, parent.keys)
+    elsewhere = [] if other else other_places(path, layer.model_names)
     parts = origin.removeprefix(PREFIX).split("__")
     if origin.startswith(PREFIX) and len(path) <= len(parts):  # else the key is inside an object
         parts[len(path) - 1] = near.upper()
-        other = f"did you mean {PREFIX}{'__'.join(parts)}?"
-        return f"{origin}: unknown variable; {other if near else 'see `streamclust config show`'}"
+        places = [each.upper().replace(".", "__") for each in elsewhere]
+        hint = _one_of([f"{PREFIX}{each}" for each in places or ["__".join(parts)]])
+        known = f"did you mean {hint}?" if places or near else "see `streamclust config show`"
+        return f"{origin}: unknown variable; {known}"
+    if other and key in _KIND_KEYS:
+        shown = f"; write {other}: {_shown(path, value)}" if isinstance(value, int | str) else ""
+        return f"{place}{_KIND_KEYS[other]} has {other}{shown}"
+    if kinds := kinds_with(path):
+        return f"{place}only {' and '.join(kinds)} has {key}"
+    if elsewhere:
+        return f"{place}did you mean {_one_of(elsewhere)}?"
     hint = f"did you mean {near}? " if near else ""
-    known = ", ".join(parent.keys)
-    return f"{origin}: {_place(path)}: unknown key; {hint}allowed: {known}"
+    return f"{place}{hint}allowed: {', '.join(parent.keys)}"
 
 
-def _without_kind(path: tuple[str, ...], choice: Type, origin: str, layer: Layer) -> str:
+def _one_of(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _without_kind(
+    path: tuple[str, ...], choice: Type, origin: str, layer: Layer, value: object
+) -> str:
     kinds = " | ".join(choice.kinds)
     if path[0] == "models" and len(path) == 2 and path not in layer.origins:
-        near = _near(path[1], [name for name in layer.model_names if name != path[1]])
+        near = near_key(path[1], [name for name in layer.model_names if name != path[1]])
         hint = f"did you mean {near}?" if near else f"a new model needs a kind: {kinds}"
         return f"{origin}: {_place(path)}: unknown model; {hint}"
-    return f"{origin}: {_place(path)}.kind: missing; expected {kinds}"
+    keys = value if isinstance(value, dict) else {}
+    fitting = [
+        kind
+        for kind, section in choice.kinds.items()
+        if any(key in section.model_fields and key in _KIND_KEYS for key in keys)
+    ]
+    hint = f"; write kind: {fitting[0]}" if len(fitting) == 1 else ""
+    return f"{origin}: {_place(path)}.kind: missing; expected {kinds}{hint}"
 
 
-def _problem(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
+def _problem(details: ErrorDetails, path: Sequence[str], kind: Type, origin: str) -> str:
     value, error = details["input"], details["type"]
     if error == "missing":
         return f"missing; expected {allowed(kind)}"
@@ -117,31 +172,42 @@ def _problem(details: ErrorDetails, path: Sequence[str], kind: Type) -> str:
         reason = str(details["ctx"]["error"])
         return reason if isinstance(value, dict | list) else f"got {_shown(path, value)}; {reason}"
     if error in _NOT_A_SECTION:
-        key = _key_of(value, kind)
-        if not key:
-            return f"got {_form(value)}; expected keys with values"
-        return f"got {value!r}; expected keys with values; write {path[-1]}: {{{key}: {value}}}"
+        return _not_a_section(path, value, kind, origin)
+    if error == "too_short":
+        example = "; write a name, such as streams: [points]" if path[-1] == "streams" else ""
+        return f"got an empty list; expected {allowed(kind)}{example}"
     if error == "union_tag_invalid":
         value = details["ctx"]["tag"]
     expected = " | ".join(kind.kinds) or allowed(kind)
-    near = _near(str(value), expected.split(" | ")) if " | " in expected else ""
-    hint = f"; did you mean {near}?" if near else ""
+    near = near_value(str(value), expected)
+    hint = f"; did you mean {near}?" if near else _hint(path, value, kind)
     return f"got {_shown(path, value)}; expected {expected}{hint}"
 
 
-def _key_of(value: object, section: Type) -> str:
-    """Return the key of the section that accepts this word, or ""."""
-    if not isinstance(value, str):
+def _not_a_section(path: Sequence[str], value: object, kind: Type, origin: str) -> str:
+    key, text = short_form(path[-1], value, kind)
+    if not key:
+        example = "; write models: {NAME: {kind: ...}}" if path[-1] == "models" else ""
+        return f"got {_form(value)}; expected keys with values{example}"
+    shown = _without_password(text)
+    if origin.startswith(PREFIX):
+        written = f"{PREFIX}{'__'.join((*path, key)).upper()}={shown}"
+    elif origin.startswith("--set "):
+        written = f"--set {'.'.join((*path, key))}={shown}"
+    else:
+        written = f"{path[-1]}: {{{key}: {shown}}}"
+    return f"got {_shown(path, value)}; expected keys with values; write {written}"
+
+
+def _hint(path: Sequence[str], value: object, kind: Type) -> str:
+    """Return what to write instead of a value that is right in another form, or ""."""
+    if is_secret(path) or not isinstance(value, str | int | float):
         return ""
-    if value in section.kinds:
-        return "kind"
-    keys = ((key, step(section, key)) for key in section.keys)
-    return next((key for key, kind in keys if kind and value in allowed(kind).split(" | ")), "")
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-    other = _OTHER_NAMES.get(word.lower(), "")
-    return other if other in known else next(iter(get_close_matches(word.lower(), known, n=1)), "")
+    if path[-1] == "half_life" and kind_of_keys("forgetting", {"half_life": value}) == "time":
+        return "; for a duration, write kind: time"
+    if kind.item is not None and not isinstance(value, bool):
+        return f"; write {path[-1]}: [{_without_password(str(value))}]"
+    return ""
 
 
 def _form(value: object) -> str:
@@ -171,7 +237,4 @@ def _shortened(text: str) -> str:
 
 def _without_password(text: str) -> str:
     """Return `text` without the parts that hold the password if it is the URL of a server."""
-    if "@" not in text and "://" not in text:
-        return text
-    _, at, host = text.rpartition("@")
-    return f"{'***@' if at else ''}{host.partition('?')[0]}"
+    return shown(text) if "@" in text or "://" in text else text

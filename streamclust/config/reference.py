@@ -171,7 +171,10 @@ flags override both.
 
 In variables and flags, a value that begins with `[`, `{` or a quote is read as YAML or JSON:
 `--set 'models.machines.streams=[a, b]'` sets a list. `null` removes a value. Sections are merged
-key by key. If the `kind` of a `forgetting` or an `init` changes, the whole section is replaced.
+key by key. If the `kind` of a `forgetting`, an `init` or a `trim` changes, the whole section is
+replaced. These three sections don't need a `kind`: `forgetting: {half_life: 10m}` has the kind
+`time`, `forgetting: {half_life: 1e6}` the kind `points`, and `init: {points: 200}` the kind
+`warm_up`.
 
 Unknown keys, unknown variables and wrong values are errors. Each error names the place, the value
 and the allowed values. `streamclust config check` checks the settings. `streamclust config show`

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -21,12 +19,7 @@ from streamclust.config.model import ModelSettings
 from streamclust.config.section import Section
 from streamclust.config.values import Allowed, FilePath, Name, UpToADay
 from streamclust.errors import ConfigError
-from streamclust.store.server.url import expand
-
-URL_WORDS = (
-    "embedded, or a URL that begins with redis://, rediss://, unix://, redis+sentinel:// or "
-    "redis+cluster://"
-)
+from streamclust.store.server.url import EMBEDDED, URL_WORDS, fault, without_login
 
 
 class RedisSettings(Section):
@@ -73,25 +66,21 @@ class RedisSettings(Section):
         """Move the user and the password out of the URL, so that it can be shown and logged."""
         if not isinstance(data, dict) or not isinstance(data.get("url"), str):
             return data
-        parts = _split(data["url"])
-        if not parts or "@" not in parts[0].netloc:
+        url, user, password = without_login(data["url"])
+        if not user and not password:
             return data
-        userinfo, _, _ = parts[0].netloc.rpartition("@")
-        user, _, password = userinfo.partition(":")
-        found = {"username": unquote(user) or None, "password": unquote(password) or None}
         if any(data.get(key) is not None for key in ("username", "password", "password_file")):
             raise ValueError(
                 "url has a user or password, and so has another key; set them only once, "
                 "as username and password"
             )
-        return data | found | {"url": data["url"].replace(f"{userinfo}@", "", 1)}
+        return data | {"url": url, "username": user or None, "password": password or None}
 
     @field_validator("url")
     @classmethod
     def _url_usable(cls, url: str) -> str:
-        parts = _split(url)
-        if url != "embedded" and not (parts and all(map(_names_a_server, parts))):
-            raise ValueError(f"expected {URL_WORDS}")
+        if url != EMBEDDED and (problem := fault(url)):
+            raise ValueError(problem)
         return url
 
     @model_validator(mode="after")
@@ -140,25 +129,6 @@ def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str |
     if not text:
         raise ConfigError(f"redis.{key}: {file} is empty")
     return text
-
-
-def _split(url: str) -> list[SplitResult]:
-    """Return the parts of the URL for each host that it names; none if it can't be read."""
-    try:
-        parts = [urlsplit(each) for each in expand(url).urls]
-        _ = [each.port for each in parts]  # raises for a port that isn't a number
-    except ValueError:
-        return []
-    return parts
-
-
-def _names_a_server(parts: SplitResult) -> bool:
-    if {"username", "password"} & set(parse_qs(parts.query)):
-        return False
-    if parts.scheme == "unix":
-        return parts.path not in ("", "/")
-    numbered = re.fullmatch(r"/?|/\d+", parts.path) is not None
-    return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and numbered
 
 
 _SHORTEST = 0.1

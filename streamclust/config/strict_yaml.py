@@ -66,7 +66,10 @@ def parse_with_lines(name: str, text: str) -> tuple[Any, Lines]:
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_at(name, error.problem_mark, _problem(error))) from None
     except yaml.reader.ReaderError as error:
-        raise ConfigError(f"{name}: not YAML: {error.reason}") from None
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"{name}:{line}: not YAML: {error.reason}; remove the control character"
+        ) from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else "a bad number or date"
         raise ConfigError(f"{name}: not YAML: {reason}") from None
@@ -92,12 +95,28 @@ def _at(name: str, mark: yaml.Mark | None, problem: str) -> str:
     return printable(f"{name}{place}: {problem}")
 
 
+_REMEDIES = (
+    (r"character '\\t'", "a tab can't be used here; indent and separate with spaces"),
+    (r"\b(alias|anchor|tag)\b", "put text that begins with *, & or ! in quotes"),
+    (r"character '.*' that cannot start", "put text that begins with this character in quotes"),
+    ("mapping values are not allowed", "check the indentation, and put text with ': ' in quotes"),
+    ("unknown escape", "write a backslash as \\\\ in double quotes, or use single quotes"),
+    ("quoted scalar", "is a closing quote missing?"),
+    ("flow (mapping|sequence)", "is a bracket or a comma missing?"),
+    ("could not find expected ':'", "is a ':' missing, or the space after it?"),
+    ("block (mapping|sequence|end)", "check the indentation"),
+)
+"""Words of PyYAML's messages, and what to do."""
+
+
 def _problem(error: yaml.MarkedYAMLError) -> str:
     problem = " ".join(part for part in (error.context, error.problem) if part)
-    if not re.search(r"\b(alias|anchor|tag)\b", problem):
-        return f"not YAML: {problem}"
-    problem = re.sub(r"""(['"]).*\1""", "...", problem)
-    return f"not YAML: {problem}; put text that begins with *, & or ! in quotes"
+    words, remedy = next((row for row in _REMEDIES if re.search(row[0], problem)), ("", ""))
+    if "tab" in remedy:
+        return f"not YAML: {remedy}"
+    if "anchor" in words:
+        problem = re.sub(r"""(['"]).*\1""", "...", problem)
+    return f"not YAML: {problem}; {remedy}" if remedy else f"not YAML: {problem}"
 
 
 def _keyed(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from streamclust.config.inferred import with_kind
 from streamclust.config.section import Section
 from streamclust.config.values import Count, PositiveDuration
 
@@ -43,5 +44,7 @@ class TrimByLength(Section):
 
 
 TrimSettings: TypeAlias = Annotated[
-    NoTrimming | TrimLearned | TrimByAge | TrimByLength, Field(discriminator="kind")
+    NoTrimming | TrimLearned | TrimByAge | TrimByLength,
+    Field(discriminator="kind"),
+    with_kind("trim"),
 ]

@@ -170,6 +170,17 @@ Vector = Annotated[tuple[Number, ...], Field(min_length=1), Allowed("a list of n
 Matrix = Annotated[tuple[Vector, ...], Field(min_length=1), Allowed("a list of lists of numbers")]
 
 
+def check_streams(streams: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of streams if none occurs twice and none is meant as a pattern."""
+    for stream in streams:
+        if "*" in stream or "?" in stream:
+            raise ValueError(
+                f"{stream!r} looks like a pattern, but each stream is read by its name; "
+                "write every name, such as [clicks-1, clicks-2]"
+            )
+    return distinct("streams", streams)
+
+
 def distinct(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
     """Return `values` if no value occurs twice; `name` is the key for the error."""
     twice = sorted({value for value in values if values.count(value) > 1})

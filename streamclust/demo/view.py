@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from streamclust.demo.learning import Lesson
+    from streamclust.demo.feeding import Feeding
     from streamclust.demo.recorder import Recorder
 
-    Show = Callable[[Lesson], None]
+    Show = Callable[[Feeding], None]
 
 _LINE_SECONDS = 2.0
 """Seconds between two plain lines of progress."""
@@ -69,11 +69,11 @@ class PlainView:
         """Print one line per model every few seconds."""
         due = time.monotonic()
 
-        def show(lesson: Lesson) -> None:
+        def show(feeding: Feeding) -> None:
             nonlocal due
             if time.monotonic() >= due:
                 due += _LINE_SECONDS
-                for model in (lesson.palette, lesson.shuttle):
+                for model in (feeding.palette, feeding.shuttle):
                     self.say(f"  {model.name} ({model.feeding}): {facts(model)}, {score(model)}")
 
         yield show
@@ -102,20 +102,20 @@ class LiveView:
         """Redraw one panel per model."""
         width = min(self._console.width, _WIDEST)
         with Live(console=self._console, auto_refresh=False) as display:
-            yield lambda lesson: display.update(frame(lesson, width), refresh=True)
+            yield lambda feeding: display.update(frame(feeding, width), refresh=True)
 
 
-def frame(lesson: Lesson, width: int) -> RenderableType:
+def frame(feeding: Feeding, width: int) -> RenderableType:
     """Return the current picture."""
-    palette = lesson.palette.newest
-    mixture = lesson.shuttle.newest
+    palette = feeding.palette.newest
+    mixture = feeding.shuttle.newest
     inner = width - 4
     colours = "" if palette is None else colour_strip(palette.means)
     weights = "" if mixture is None else weight_bars(mixture.params.weights, min(64, inner))
     return Group(
-        _panel(lesson.palette, colours, width),
-        _panel(lesson.shuttle, weights, width),
-        Text(f" {lesson.seconds:4.1f} s   Ctrl-C stops", style="dim"),
+        _panel(feeding.palette, colours, width),
+        _panel(feeding.shuttle, weights, width),
+        Text(f" {feeding.seconds:4.1f} s   Ctrl-C stops", style="dim"),
     )
 
 

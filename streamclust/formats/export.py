@@ -1,33 +1,31 @@
-"""Exports models to scikit-learn, JSON, NumPy's .npz, and safetensors."""
+"""Exports models to scikit-learn, JSON and NumPy's .npz."""
 
 from __future__ import annotations
 
 import io
 import json
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from streamclust.errors import DataError, MissingExtraError
-from streamclust.files import write_whole
+from streamclust.errors import MissingExtraError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array
-    from streamclust.formats.model import Model
     from streamclust.models import KMeansParams, MixtureParams
+    from streamclust.models.family import Family
 
 
-def to_sklearn(model: Model) -> Any:
+def to_sklearn(family: Family[Any], params: Any) -> Any:
     """Return a fitted ``sklearn.cluster.KMeans`` or ``sklearn.mixture.GaussianMixture``.
 
     For K-means of scaled features, return a fitted pipeline of ``StandardScaler`` and ``KMeans``.
@@ -38,7 +36,7 @@ def to_sklearn(model: Model) -> Any:
         If scikit-learn isn't installed.
     """
     try:
-        return by_kind(SKLEARN, model.kind, "SKLEARN")(model.family, model.params)
+        return by_kind(SKLEARN, family.kind, "SKLEARN")(family, params)
     except ImportError as error:
         raise MissingExtraError(
             "to_sklearn needs scikit-learn: pip install scikit-learn"
@@ -109,52 +107,14 @@ def _precision_root(params: MixtureParams) -> Array:
     return np.array([solve_triangular(each, one, lower=True).T for each in root])
 
 
-def named_arrays(model: Model) -> dict[str, NDArray[Any]]:
-    """Return the model's arrays by name, with `mass`, and with `ids` if K adapts."""
-    arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
-    return {**arrays, "ids": model.ids} if len(model.ids) else arrays
+def to_json(summary: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return a model's summary and arrays as JSON."""
+    return exact_json({**summary, **{name: array.tolist() for name, array in arrays.items()}})
 
 
-def to_json(model: Model) -> str:
-    """Return the model's summary and arrays as JSON."""
-    arrays = {name: array.tolist() for name, array in named_arrays(model).items()}
-    return exact_json({**model.summary(), **arrays})
-
-
-def to_npz(model: Model) -> bytes:
-    """Return the bytes of an .npz file of the arrays; its entry `summary` is JSON text."""
+def to_npz(summary: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the bytes of an .npz file of a model's arrays; its entry `summary` is JSON text."""
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {**named_arrays(model), "summary": np.array(_summary(model))}
-    np.savez(buffer, **arrays)
+    named: dict[str, Any] = {**arrays, "summary": np.array(json.dumps(summary))}
+    np.savez(buffer, **named)
     return buffer.getvalue()
-
-
-def _summary(model: Model) -> str:
-    return json.dumps(model.summary())
-
-
-def _safetensors(model: Model) -> bytes:
-    from streamclust.formats.model import encode_model
-
-    return encode_model(model)
-
-
-_WRITERS: dict[str, Callable[[Model], bytes]] = {
-    ".safetensors": _safetensors,
-    ".npz": to_npz,
-    ".json": lambda model: to_json(model).encode(),
-}
-
-
-def save(model: Model, path: str | Path) -> None:
-    """Write the model to a file: .safetensors, .npz or .json; see `streamclust.files.new_file`.
-
-    Raises
-    ------
-    DataError
-        If the suffix is unknown, or the file can't be written.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in _WRITERS:
-        raise DataError(f"can't write {path}: expected a name in {', '.join(_WRITERS)}")
-    write_whole(path, _WRITERS[suffix](model))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from streamclust.arrays import Array, Labels, as_points, short_repr
 from streamclust.errors import DataError, FormatError, StreamclustError
+from streamclust.files import write_whole
 from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
@@ -21,7 +23,7 @@ from streamclust.models.family import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -80,6 +82,9 @@ class Model:
         The setting `scale` during learning; None if unknown.
     model_id : int
         Distinguishes successive models of the same name; 0 if unknown.
+    published_ms : int or None
+        Time of publication by the worker's clock, in milliseconds since the epoch. It is stored
+        beside the payload, so None stands for a version that was read from a file.
     """
 
     name: str
@@ -97,6 +102,7 @@ class Model:
     layout: Layout | None = None
     scale: str | None = None
     model_id: int = 0
+    published_ms: int | None = None
 
     def __repr__(self) -> str:
         K, D = self.means.shape
@@ -232,21 +238,46 @@ class Model:
 
     def to_sklearn(self) -> Any:
         """Return a fitted estimator of scikit-learn with the same `predict`."""
-        from streamclust.formats.export import to_sklearn
+        from streamclust.formats.export import to_sklearn  # late: SciPy's solvers take time to load
 
-        return to_sklearn(self)
+        return to_sklearn(self.family, self.params)
 
     def to_json(self) -> str:
         """Return the summary and the arrays as JSON."""
         from streamclust.formats.export import to_json
 
-        return to_json(self)
+        return to_json(self.summary(), self.named_arrays())
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a .safetensors, .npz or .json file; `init.path` reads .safetensors."""
-        from streamclust.formats.export import save
+        """Write the model to a file; `init.path` reads .safetensors.
 
-        save(self, path)
+        Parameters
+        ----------
+        path : str or Path
+            Name of a new file that ends in .safetensors, .npz or .json; see
+            `streamclust.files.new_file`.
+
+        Raises
+        ------
+        DataError
+            If the suffix is unknown, or the file can't be written.
+        """
+        from streamclust.formats.export import to_npz
+
+        writers: dict[str, Callable[[], bytes]] = {
+            ".safetensors": lambda: encode_model(self),
+            ".npz": lambda: to_npz(self.summary(), self.named_arrays()),
+            ".json": lambda: self.to_json().encode(),
+        }
+        suffix = Path(path).suffix.lower()
+        if suffix not in writers:
+            raise DataError(f"can't write {path}: expected a name in {', '.join(writers)}")
+        write_whole(path, writers[suffix]())
+
+    def named_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, with `mass`, and with `ids` if K adapts."""
+        arrays: dict[str, NDArray[Any]] = {**self.family.to_arrays(self.params), "mass": self.mass}
+        return {**arrays, "ids": self.ids} if len(self.ids) else arrays
 
     def summary(self) -> dict[str, Any]:
         """Return all values except the arrays, for JSON."""

@@ -13,13 +13,18 @@ too (Lucic, Faulkner, Krause & Feldman 2018).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamclust import kernels
 from streamclust.arrays import Array, Labels, Points, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.models.stats import Stats
 
 CHUNK = 4096
 """Number of new points after which the coreset is reduced again."""
@@ -71,6 +76,78 @@ class Coreset:
     def mass(self) -> float:
         """Total weight, in points."""
         return float(self.w.sum())
+
+    def select(self, choose: Callable[[Array], NDArray[np.bool_]]) -> Coreset:
+        """Return the points (M, D) for which `choose` returns True, (M,)."""
+        if not len(self.w):
+            return self
+        chosen = choose(self.X)
+        return Coreset(self.X[chosen], self.w[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class CoresetState:
+    """The coreset of a stream that continues.
+
+    Parameters
+    ----------
+    core : Coreset
+        Result of the last reduction, decayed like the statistics.
+    fresh : Coreset
+        Samples of the batches since then.
+    """
+
+    core: Coreset = field(default_factory=Coreset)
+    fresh: Coreset = field(default_factory=Coreset)
+
+    @property
+    def points(self) -> Coreset:
+        """Weighted points that represent the stream so far."""
+        return join(self.core, self.fresh)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no points."""
+        return not len(self.core.w) and not len(self.fresh.w)
+
+    def select(self, choose: Callable[[Array], NDArray[np.bool_]]) -> CoresetState:
+        """Return the coreset of the points (M, D) for which `choose` returns True, (M,)."""
+        return CoresetState(self.core.select(choose), self.fresh.select(choose))
+
+    def remember(
+        self,
+        X: Points,
+        w: Array,
+        assigned: kernels.Assigned,
+        stats: Stats,
+        size: int,
+        lam: float,
+        rng: np.random.Generator,
+    ) -> CoresetState:
+        """Return the coreset decayed by `lam`, with a sample of a batch.
+
+        When there are enough new points, the coreset is reduced to `size` points.
+
+        Parameters
+        ----------
+        X : array of shape (N, D)
+        w : array of shape (N,)
+            Positive weights.
+        assigned : Assigned
+            Cluster and squared distance of each point.
+        stats : Stats
+            The running statistics.
+        size : int
+        lam : float
+        rng : numpy.random.Generator
+        """
+        core, fresh = decay(self.core, lam), decay(self.fresh, lam)
+        mass, K = core.mass + fresh.mass, len(stats.weight)
+        fresh = join(fresh, subsample(X, w, assigned, mass, K, size, rng))
+        if len(fresh.X) < min(size, CHUNK):
+            return CoresetState(core, fresh)
+        means = stats.averages(stats.reference)
+        return CoresetState(reduce_coreset(join(core, fresh), means, size, rng))
 
 
 def default_size(n_components: int, n_features: int) -> int:

@@ -34,12 +34,10 @@ def continued(old: Labels, new: Labels, w: Array, sizes: tuple[int, int]) -> Lab
     array of shape (K_new,)
         Numbers of old components, each at most once; -1 for a component without a predecessor.
     """
-    from scipy.optimize import linear_sum_assignment  # late: the import is slow
-
     K_old, K_new = sizes
     shared = np.bincount(old * K_new + new, w, minlength=K_old * K_new).reshape(sizes)
     lesser = np.minimum(shared.sum(axis=1)[:, None], shared.sum(axis=0))
-    rows, columns = linear_sum_assignment(-shared)
+    rows, columns = assign(np.asarray(-shared, np.float64))
     found = np.full(K_new, -1, dtype=np.intp)
     same = (shared[rows, columns] >= 0.5 * lesser[rows, columns]) & (shared[rows, columns] > 0.0)
     found[columns[same]] = rows[same]
@@ -62,9 +60,34 @@ def match(means: Array, onto: Array, scale: Array | float = 1.0) -> Labels:
     array of shape (K,)
         ``means[order]`` has the numbers of `onto`.
     """
-    from scipy.optimize import linear_sum_assignment  # late: the import is slow
-
     onto, means = onto / scale, means / scale
     unit = square_unit(onto, means)
     distance = np.sqrt(squared_distances(onto / unit, means / unit))
-    return np.asarray(linear_sum_assignment(distance)[1], dtype=np.intp)
+    return assign(distance)[1]
+
+
+def assign(cost: Array) -> tuple[Labels, Labels]:
+    """Return rows and columns of the least total cost.
+
+    If the least cost of each row is unique, and no two rows have it in the same column, these
+    columns are the only optimum. This is the usual case, and SciPy, whose import takes half a
+    second, isn't needed for it.
+
+    Parameters
+    ----------
+    cost : array of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    tuple of arrays of shape (min(n_rows, n_columns),)
+        As ``scipy.optimize.linear_sum_assignment`` returns them, with the same choice among optima.
+    """
+    columns = cost.argmin(axis=1)
+    least = cost.min(axis=1, keepdims=True)
+    unique = np.isfinite(least).all() and np.count_nonzero(cost == least) == len(cost)
+    if unique and len(np.unique(columns)) == len(cost):
+        return np.arange(len(cost)), columns
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(cost)
+    return rows.astype(np.intp), columns.astype(np.intp)

@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from streamclust.fitting.search import search_of
-from streamclust.models.stats import decay, merge
+from streamclust.models.stats import decay, merge, reorder
 
 if TYPE_CHECKING:
+    from streamclust.arrays import Labels
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
-    from streamclust.online.state import LearnerState
 
 P = TypeVar("P", bound="Params")
 
@@ -40,22 +40,28 @@ _TWICE_AS_LARGE = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Averaging:
-    """What decides where the average of a `LearnerState` begins.
+    """The average of the normalised statistics, and what decides where it begins.
 
     Parameters
     ----------
+    average : Stats or None
+        None before the first step, or if the policy doesn't average.
+    averaged : int
+        Number of steps in the average.
     rough : bool
         Whether the start was rough.
     next_check : int
         Step of the average at which it is compared with the live parameters.
     weight : float
-        Points that were learned in the steps of the average, as long as the start wasn't rough.
+        Number of points in the average, as long as the start wasn't rough.
     tail : Stats or None
         Average of the newest of these steps: those since their number last doubled.
     tail_averaged, tail_weight : int and float
-        Steps and points of the tail.
+        Number of steps and of points in the tail.
     """
 
+    average: Stats | None = None
+    averaged: int = 0
     rough: bool = False
     next_check: int = _FEWEST
     weight: float = 0.0
@@ -63,76 +69,80 @@ class Averaging:
     tail_averaged: int = 0
     tail_weight: float = 0.0
 
+    def reorder(self, order: Labels) -> Averaging:
+        """Return the averages with component `order[k]` as component k; others are dropped."""
+        average, tail = (
+            None if stats is None else reorder(stats, order) for stats in (self.average, self.tail)
+        )
+        return replace(self, average=average, tail=tail)
+
 
 def averaged(
-    family: Family[P], state: LearnerState[P], weight: float, restart: bool
-) -> LearnerState[P]:
-    """Return the state with its newest step in the average.
+    family: Family[P], before: Averaging, params: P, stats: Stats, weight: float, restart: bool
+) -> Averaging:
+    """Return the average with the newest step.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
-    state : LearnerState
-        With the parameters and statistics of the step.
+    before : Averaging
+    params : KMeansParams or MixtureParams
+    stats : Stats
+        The parameters and the running statistics after the step.
     weight : float
-        Points of the step.
+        Weight of the points of the step.
     restart : bool
         Whether the average begins with this step.
     """
-    stats, before = state.stats, state.averaging
-    if stats is None or state.params is None:
-        return state
     share = decay(stats, 1.0 / stats.mass)
     if restart:
-        return replace(state, average=share, averaged=1, averaging=Averaging(rough=True))
-    n = state.averaged + 1
-    average = _mean(share, state.average, 2.0 / (n + 1.0) if before.rough else 1.0 / n)
-    after = replace(before, weight=before.weight + weight)
+        return Averaging(share, 1, rough=True)
+    n = before.averaged + 1
+    average = _mean(share, before.average, 2.0 / (n + 1.0) if before.rough else 1.0 / n)
+    after = replace(before, average=average, averaged=n, weight=before.weight + weight)
     if n >= before.next_check:
         # Steps of size gamma = m / mass have the variance of a fit to 2 / gamma batches.
-        if _differ(family, state, stats, average, 2.0 * stats.mass):
-            return replace(state, average=share, averaged=1, averaging=Averaging(rough=True))
+        if _differ(family, params, stats, (stats, average), 2.0 * stats.mass):
+            return Averaging(share, 1, rough=True)
         after = replace(after, next_check=n + math.ceil(stats.mass / weight))
-    if not before.rough:
-        n, average, after = _judged(family, state, n, average, _with(after, share, weight))
-    return replace(state, average=average, averaged=n, averaging=after)
+    if before.rough:
+        return after
+    after = replace(
+        after,
+        tail=_mean(share, before.tail, 1.0 / (before.tail_averaged + 1)),
+        tail_averaged=before.tail_averaged + 1,
+        tail_weight=before.tail_weight + weight,
+    )
+    return _without_rough_half(family, params, stats, after)
 
 
-def _with(before: Averaging, share: Stats, weight: float) -> Averaging:
-    """Return `before` with one more step in the tail."""
-    n = before.tail_averaged + 1
-    tail = _mean(share, before.tail, 1.0 / n)
-    return replace(before, tail=tail, tail_averaged=n, tail_weight=before.tail_weight + weight)
-
-
-def _judged(
-    family: Family[P], state: LearnerState[P], n: int, average: Stats, after: Averaging
-) -> tuple[int, Stats, Averaging]:
+def _without_rough_half(family: Family[P], params: P, stats: Stats, after: Averaging) -> Averaging:
     """Return the average without its first half, if the second half differs."""
-    n_head, tail = n - after.tail_averaged, after.tail
-    if tail is None or n < _FEWEST or n_head > after.tail_averaged:
-        return n, average, after
+    n, average, tail = after.averaged, after.average, after.tail
+    n_head = n - after.tail_averaged
+    if average is None or tail is None or n < _FEWEST or n_head > after.tail_averaged:
+        return after
     if n_head and after.weight > after.tail_weight:  # an older state doesn't know its weight
         head = merge(decay(average, n / n_head), decay(tail, -after.tail_averaged / n_head))
         # The variances of both halves add up.
         size = 1.0 / (1.0 / after.tail_weight + 1.0 / (after.weight - after.tail_weight))
-        if _differ(family, state, tail, head, size):
-            return after.tail_averaged, tail, Averaging(rough=True, next_check=after.next_check)
-    return n, average, replace(after, tail=None, tail_averaged=0, tail_weight=0.0)
+        if _differ(family, params, stats, (tail, head), size):
+            return Averaging(tail, after.tail_averaged, rough=True, next_check=after.next_check)
+    return replace(after, tail=None, tail_averaged=0, tail_weight=0.0)
 
 
 def _differ(
-    family: Family[P], state: LearnerState[P], one: Stats, other: Stats, size: float
+    family: Family[P], params: P, running: Stats, pair: tuple[Stats, Stats], size: float
 ) -> bool:
     """Whether a difference of statistics is twice as large as chance makes it with `size` points.
 
     Chance costs half of `Search.optimism` (Akaike 1973).
     """
-    if state.params is None or state.stats is None or not state.stats.count:
+    if not running.count:
         return False
-    first, second = (family.m_step(stats, state.params) for stats in (one, other))
-    chance = 0.5 * search_of(family).optimism(size, one.reference.shape[1])
-    return family.excess(first, second, state.stats) > _TWICE_AS_LARGE * chance
+    first, second = (family.m_step(stats, params) for stats in pair)
+    chance = 0.5 * search_of(family).optimism(size, running.reference.shape[1])
+    return family.excess(first, second, running) > _TWICE_AS_LARGE * chance
 
 
 def _mean(newest: Stats, before: Stats | None, share: float) -> Stats:

@@ -1,19 +1,19 @@
-"""Which components there are, where K adapts: their numbers, and who takes over from whom.
+"""Which components there are: their masses, and their numbers where K adapts.
 
-A component has a number for life. Newborn ones get numbers that none has had before; those of the
-dead are not given again. `ids` rises from component to component, so newborn ones are the last.
+A component has a number for life. New components get numbers that none has had before, and the
+numbers of dead components are not given again. `ids` rises from component to component, so new
+components are the last.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from streamclust.models.coreset import Coreset
 from streamclust.models.matching import continued
-from streamclust.models.stats import reorder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,124 +21,176 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
-    from streamclust.online.state import LearnerState
 
 P = TypeVar("P", bound="Params")
 
 _FASTER = 6.0
-"""How many times as fast the recent masses forget: a component that gets no more points has lost
+"""How many times as fast the recent masses decay: a component that gets no more points has lost
 nine tenths of its recent share after two thirds of a half-life."""
 
 _EXPECTED = 20.0
 """Average recent points that are expected of a component before their absence means something."""
 
+_SOME = 5.0
+"""Average points that are expected before their absence means something: e^-5 is below 1 %."""
 
-def first(K: int) -> dict[str, Any]:
-    """Return the fields of a state whose first K components are born."""
-    return {"ids": np.arange(K), "next_id": K, "recent": np.zeros(K)}
-
-
-def recent(state: LearnerState[P], batch: Array, lam: float) -> Array:
-    """Return the masses (K,) of which the older points are forgotten six times as fast.
-
-    A `lam` above 1, a power schedule's for a batch of large weights, forgets nothing: it brings the
-    older points to the weights of the batch.
-    """
-    kept = lam**_FASTER if lam < 1.0 else lam
-    return np.asarray(batch + kept * state.recent)
+_NOTHING = 0.01
+"""Average points that count as none: a component left with less has no mass, however few points
+were expected, if there are some points for each component."""
 
 
-def absent(weight: Array, recent: Array, fade: float, unit: float) -> NDArray[np.bool_]:
-    """Return which components, (K,), recently had less than `fade` times their share of points.
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Numbers and masses of the components.
 
     Parameters
     ----------
-    weight, recent : arrays of shape (K,)
-        Masses.
-    fade : float
-    unit : float
-        Weight of an average point.
+    ids : array of int, shape (K,)
+        Number of each component, where K adapts; else empty.
+    next_id : int
+        Number of the next new component.
+    recent : array of shape (K,)
+        Masses that decay faster, where K adapts; else empty.
+    peak : array of shape (K,)
+        The largest mass that each component has had; empty before the first step.
+    peak_total : float
+        The largest total mass.
     """
-    expected = weight * (recent.sum() / weight.sum())
-    return np.asarray((recent < fade * expected) & (expected >= _EXPECTED * unit))
+
+    ids: Labels = field(default_factory=lambda: np.empty(0, np.intp))
+    next_id: int = 0
+    recent: Array = field(default_factory=lambda: np.empty(0))
+    peak: Array = field(default_factory=lambda: np.empty(0))
+    peak_total: float = 0.0
+
+    def with_first_peak(self, running: Stats, stats: Stats, unit: float) -> Components:
+        """Return the components with peaks, at the first step from `running` to `stats`.
+
+        If a pause before that step has left nothing of a component, its former share counts.
+        `unit` is the weight of an average point.
+        """
+        if len(self.peak):
+            return self
+        share = running.weight / (running.mass or 1.0)
+        peak = np.where(stats.weight < _NOTHING * unit, stats.mass * share, stats.weight)
+        return replace(self, peak=peak)
+
+    def with_peak(self, stats: Stats, revived: tuple[int, ...]) -> Components:
+        """Return the components after a step that led to `stats` and revived some of them."""
+        peak = np.maximum(self.peak, stats.weight)
+        if revived:
+            peak[list(revived)] = stats.weight[list(revived)]
+        total = max(self.peak_total, stats.mass)
+        return Components(self.ids, self.next_id, self.recent, peak, total)
+
+    def with_recent(self, batch: Array, lam: float) -> Components:
+        """Return the components with the masses (K,) of a batch added to the recent ones.
+
+        A `lam` above 1, a power schedule's for a batch of large weights, forgets nothing: it brings
+        the older points to the weights of the batch.
+        """
+        kept = lam**_FASTER if lam < 1.0 else lam
+        return replace(self, recent=np.asarray(batch + kept * self.recent))
+
+    def dying(self, stats: Stats, unit: float, reassignment_ratio: float) -> NDArray[np.bool_]:
+        """Return which components, (K,), forgetting has all but emptied.
+
+        The total mass is compared in the same way. So a feed that slows down under a half-life in
+        event time, where all components lose mass alike, kills none of them. No component is judged
+        before some points, each of weight `unit`, could be expected of it.
+        """
+        dying = ~stats.alive & ~(self.peak > 0.0)
+        expected = stats.mass / max(self.peak_total, stats.mass) * self.peak
+        low = stats.weight < reassignment_ratio * expected
+        if low.any():
+            some, none = _SOME * unit, stats.weight < _NOTHING * unit
+            known = (expected > some) | (none & (stats.mass > some * len(none)))
+            dying |= low & known
+        return dying
+
+    def starved(self, weight: Array, unit: float, reassignment_ratio: float) -> NDArray[np.bool_]:
+        """Return which components, (K,), recently had much less than their share of points.
+
+        Parameters
+        ----------
+        weight : array of shape (K,)
+            Masses.
+        unit : float
+            Weight of an average point.
+        reassignment_ratio : float
+            The smallest ratio of recent points to their expected number.
+        """
+        expected = weight * (self.recent.sum() / weight.sum())
+        few = self.recent < reassignment_ratio * expected
+        return np.asarray(few & (expected >= _EXPECTED * unit))
+
+    def without(self, removed: Labels, weight: Array) -> Components:
+        """Return the components without the removed ones; `weight` (K,) are the masses of all."""
+        kept = np.setdiff1d(np.arange(len(weight)), removed)
+        return Components(
+            self.ids[kept],
+            self.next_id,
+            self.recent[kept],
+            self.peak[kept],
+            self.peak_total - float(weight[removed].sum()),
+        )
 
 
-def buried(family: Family[P], state: LearnerState[P], dying: NDArray[np.bool_]) -> LearnerState[P]:
-    """Return the state without dying components (K,), and without what is remembered of them.
+def first(K: int) -> Components:
+    """Return K new components that have numbers."""
+    return Components(np.arange(K), K, np.zeros(K))
 
-    The lightest go first, and never so many that fewer than the smallest K are left.
+
+def to_remove(dying: NDArray[np.bool_], weight: Array, fewest: int) -> Labels:
+    """Return which of the dying components, (K,), are removed.
+
+    The lightest go first, and never so many that less than `fewest` are left.
     """
-    params, stats = state.params, state.stats
-    if params is None or stats is None:
-        return state
-    room = len(dying) - (family.fewest or 1)
-    lightest = np.argsort(np.where(dying, stats.weight, np.inf), kind="stable")
-    gone = lightest[: max(0, min(int(dying.sum()), room))]
-    if not len(gone):
-        return state
-    kept, tail = np.setdiff1d(np.arange(len(dying)), gone), state.averaging.tail
-    core = _without(family, params, Coreset(state.core, state.core_weight), gone)
-    fresh = _without(family, params, Coreset(state.fresh, state.fresh_weight), gone)
-    return replace(
-        state,
-        params=family.reorder(params, kept),
-        stats=reorder(stats, kept),
-        average=None if state.average is None else reorder(state.average, kept),
-        averaging=replace(state.averaging, tail=None if tail is None else reorder(tail, kept)),
-        best=state.best[kept],
-        best_total=state.best_total - float(stats.weight[gone].sum()),
-        ids=state.ids[kept],
-        recent=state.recent[kept],
-        core=core.X,
-        core_weight=core.w,
-        fresh=fresh.X,
-        fresh_weight=fresh.w,
-        pending=None,
-    )
+    room = len(dying) - fewest
+    lightest = np.argsort(np.where(dying, weight, np.inf), kind="stable")
+    return lightest[: max(0, min(int(dying.sum()), room))]
 
 
-def _without(family: Family[P], params: P, coreset: Coreset, gone: Labels) -> Coreset:
-    if not len(coreset.w):
-        return coreset
-    kept = ~np.isin(family.predict(params, coreset.X), gone)
-    return Coreset(coreset.X[kept], coreset.w[kept])
+def inherit_ids(
+    family: Family[P],
+    before: Components,
+    live: tuple[P, Stats],
+    new: tuple[P, Stats],
+    coreset: Coreset,
+) -> tuple[Labels, Components]:
+    """Return the order of new components, and the components in this order.
 
-
-def succeeded(
-    family: Family[P], state: LearnerState[P], live: P, params: P, stats: Stats
-) -> tuple[Labels, dict[str, Any]]:
-    """Return the order of new components, and the state's fields that say who they are.
-
-    A component keeps the number of the live component with which it shares the most points; see
+    A component inherits the number of the live component with which it shares the most points; see
     `streamclust.models.matching.continued`. The points are those of the coreset, or else the live
     means; a point counts less the farther it is from the new mean.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
-    state : LearnerState
-        With the statistics of `live`.
-    live, params : KMeansParams or MixtureParams
-        Old and new ones; their numbers of components may differ.
-    stats : Stats
-        Of `params`.
+    before : Components
+    live, new : tuple of params and Stats
+        Their numbers of components may differ.
+    coreset : Coreset
     """
-    core = state.coreset
-    if not len(core.w) and state.stats is not None:
-        core = Coreset(state.stats.averages(state.stats.reference), state.stats.weight)
-    old, new = (family.predict(each, core.X) for each in (live, params))
-    w = core.w / (1.0 + _distances(core, params.means[new]))
-    before = continued(old, new, w, (family.size(live), family.size(params)))
-    born = np.flatnonzero(before < 0)
-    surviving = np.flatnonzero(before >= 0)
-    surviving = surviving[np.argsort(before[surviving])]
-    order = np.concatenate([surviving, born])
+    stats = new[1]
+    if not len(coreset.w):
+        coreset = Coreset(live[1].averages(live[1].reference), live[1].weight)
+    old_labels, labels = (family.predict(params, coreset.X) for params, _ in (live, new))
+    w = coreset.w / (1.0 + _distances(coreset, new[0].means[labels]))
+    sizes = family.size(live[0]), family.size(new[0])
+    ancestor = continued(old_labels, labels, w, sizes)
+    born = np.flatnonzero(ancestor < 0)
+    surviving = np.flatnonzero(ancestor >= 0)
+    surviving = surviving[np.argsort(ancestor[surviving])]
     share = stats.weight[born] / stats.weight.sum()
-    return order, {
-        "ids": np.concatenate([state.ids[before[surviving]], state.next_id + np.arange(len(born))]),
-        "next_id": state.next_id + len(born),
-        "recent": np.concatenate([state.recent[before[surviving]], share * state.recent.sum()]),
-    }
+    recent = before.recent[ancestor[surviving]]
+    ids = before.ids[ancestor[surviving]]
+    return np.concatenate([surviving, born]), replace(
+        before,
+        ids=np.concatenate([ids, before.next_id + np.arange(len(born))]),
+        next_id=before.next_id + len(born),
+        recent=np.concatenate([recent, share * before.recent.sum()]),
+    )
 
 
 def _distances(points: Coreset, means: Array) -> Array:

@@ -61,10 +61,8 @@ class DriftState:
 
     Parameters
     ----------
-    drifts : int
-        Drifts found ever.
     batches : int
-        Batches since the last one, or the start.
+        Batches since the last drift, or the start.
     weight : float
         Their weight, those long ago counting less.
     mean : float
@@ -78,7 +76,6 @@ class DriftState:
         has begun.
     """
 
-    drifts: int = 0
     batches: int = 0
     weight: float = 0.0
     mean: float = 0.0
@@ -151,7 +148,7 @@ class Drift:
         z = worse / unit
         detector = _DETECTORS[self.detector](self, state.memory)
         if detector.update(float(np.clip(z, -_ODD, _ODD))):
-            return DriftState(state.drifts + 1), True
+            return DriftState(), True
         state = replace(state, memory=detector.dump())
         trust = min(1.0, _UNUSUAL / abs(z)) if z else 1.0
         most = _UNUSUAL * unit

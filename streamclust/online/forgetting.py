@@ -6,9 +6,67 @@ A batch of weight m on running statistics of weight n is a step of size gamma = 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_flag, as_number, store
+
+_ROUNDING = 1e-9
+"""Relative loss of mass that doesn't count as a fall."""
+
+_MOST_FALLS = 64
+"""Number of falls that are stored: far more than there are during a refit."""
+
+
+class Fall(NamedTuple):
+    """A fall of the mass for another reason than forgetting: a drift, a rollback, a small refit.
+
+    Parameters
+    ----------
+    points : int
+        Number of points learned before the fall.
+    share : float
+        Share of the mass that was left.
+    drifted : bool
+        Whether the fall was part of the next step, as at a drift, in addition to forgetting.
+    """
+
+    points: int
+    share: float
+    drifted: bool = False
+
+
+@dataclass(frozen=True)
+class ForgettingState:
+    """What was forgotten so far.
+
+    Parameters
+    ----------
+    weight : float
+        Weight of all points that forgetting has taken from the statistics. The live parameters can
+        represent up to this many points more than the statistics do.
+    falls : tuple of Fall
+        The newest falls of the mass. A refit that started before a fall repeats it.
+    n_falls : int
+        Total number of falls.
+    """
+
+    weight: float = 0.0
+    falls: tuple[Fall, ...] = ()
+    n_falls: int = 0
+
+    def forget(self, lam: float, mass: float) -> ForgettingState:
+        """Return the state after statistics of weight `mass` were multiplied by `lam`."""
+        if lam >= 1.0:
+            return self
+        return ForgettingState(self.weight + (1.0 - lam) * mass, self.falls, self.n_falls)
+
+    def fall(self, points: int, share: float, *, drifted: bool = False) -> ForgettingState:
+        """Return the state after a fall that left this share of the mass; see `Fall`."""
+        if share >= 1.0 - _ROUNDING:
+            return self
+        falls = (*self.falls, Fall(points, share, drifted))[-_MOST_FALLS:]
+        return ForgettingState(self.weight, falls, self.n_falls + 1)
 
 
 @dataclass(frozen=True)

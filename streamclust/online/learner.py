@@ -24,7 +24,7 @@ from streamclust.arrays import (
     distinct_points,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.hyperparameters import (
     as_integer,
     as_number,
@@ -36,41 +36,26 @@ from streamclust.hyperparameters import (
 from streamclust.models.family import usable
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.models.spread import Spread
-from streamclust.models.stats import Stats, decay, merge
+from streamclust.models.stats import Stats, decay, merge, reorder
 from streamclust.online.averaging import averaged
-from streamclust.online.components import absent, buried, first, recent
+from streamclust.online.components import Components, first, to_remove
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
-from streamclust.online.recluster import Renewal, published, sampled
-from streamclust.online.state import (
-    Info,
-    LearnerState,
-    Phase,
-    changed,
-    cut,
-    fallen,
-    without_coreset,
-)
+from streamclust.online.recluster import ReclusterPolicy, published
+from streamclust.online.resolving import ReclusterState
+from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from streamclust.arrays import Array, Labels, Points
+    from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
-    from streamclust.online.drift import DriftState
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 
 P = TypeVar("P", bound="Params")
-
-_SOME = 5.0
-"""Average points that are expected before their absence means something: e^-5 is below 1 %."""
-
-_NOTHING = 0.01
-"""Average points that are none: a component left with less has faded, whatever it could expect,
-where there are some for each."""
 
 _EFFORT = 1 << 38
 """Products of coordinates, N K D a pass, that the start may take: less than a minute's work."""
@@ -187,8 +172,12 @@ class StreamLearner(Generic[P]):
             return LearnerState()
         valid = self._given(params)
         stats = self.family.prior_stats(valid, weight)
-        who = self._first(self.family.size(valid))
-        return LearnerState(params=valid, stats=stats, patience=self.warm_up_points, **who)
+        return LearnerState(
+            params=valid,
+            stats=stats,
+            recluster=ReclusterState(interval=self.warm_up_points),
+            components=self._first_components(valid),
+        )
 
     def _given(self, params: Any) -> Any:
         """Return parameters that were given, or say what is wrong with them."""
@@ -215,8 +204,8 @@ class StreamLearner(Generic[P]):
             raise DataError(f"weights holds {arrays['weights'].min():g}; expected positive numbers")
         return params
 
-    def _first(self, K: int) -> dict[str, Any]:
-        return {} if self.family.fewest is None else first(K)
+    def _first_components(self, params: P) -> Components:
+        return Components() if self.family.fewest is None else first(self.family.size(params))
 
     def update(
         self,
@@ -286,18 +275,20 @@ class StreamLearner(Generic[P]):
         if len(X) == 0:
             return state, Info(phase, 0)
         if state.params is None or state.stats is None:
-            state = self._gather(state, X, w, time_ms)
-            if len(state.sample) < self.warm_up_points:
-                return state, Info("warming", len(X), reason=self._wanting(state))
+            warm_up, clock = state.warm_up.add(X, w), state.clock.advance(len(X), time_ms)
+            state = replace(state, warm_up=warm_up, clock=clock)
+            if len(warm_up) < self.warm_up_points:
+                missing = f"{len(warm_up)} of {self.warm_up_points} warm-up points"
+                return state, Info("warming", len(X), reason=missing)
             try:
                 return self.start(state)
             except _NUMERICAL as error:
                 raise _unlearnable(len(X), error) from error
         step = Step(
-            number=state.steps + 1,
+            number=state.clock.steps + 1,
             weight=float(w.sum()),
             running=state.stats.mass,
-            elapsed_ms=_elapsed(state.time_ms, time_ms),
+            elapsed_ms=_elapsed(state.clock.time_ms, time_ms),
         )
         lam = self.forgetting.factor(step)  # a missing time is the caller's fault, not the batch's
         try:
@@ -311,7 +302,7 @@ class StreamLearner(Generic[P]):
         With fewer, the learner goes on gathering: equal points are kept as one, with their
         weights added up, so that the sample stays bounded.
         """
-        raw, w = state.sample, state.sample_weight
+        raw, w = state.warm_up.X, state.warm_up.w
         self.family.check_spread(raw)
         scaling = learn_scaling(self.scale, raw, w)
         sample = raw if scaling is None else scaling.apply(raw)
@@ -319,26 +310,24 @@ class StreamLearner(Generic[P]):
             restarts, passes = self._effort(sample)
             best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
-            distinct, weight = distinct_points(raw, w)
-            state = replace(state, sample=distinct, sample_weight=weight)
+            state = replace(state, warm_up=WarmUp(*distinct_points(raw, w)))
             return state, Info("warming", len(sample), reason=str(error))
         # The sample's own score is in-sample: it must not pass for a prequential one.
         stats = replace(best.stats, objective=0.0, count=0.0)
-        empty = LearnerState[P]()
+        interval = self._recluster_policy.interval(len(sample))
         state = replace(
             state,
             params=self.family.m_step(stats, best.params),
             stats=stats,
-            sample=empty.sample,
-            sample_weight=empty.sample_weight,
+            warm_up=WarmUp(),
             scaling=scaling,
             spread=self._first_spread(best.params),
-            patience=self._renewal.patience(len(sample)),
-            solved_loss=best.loss,
-            **self._first(self.family.size(best.params)),
+            recluster=ReclusterState(interval=interval, solved_loss=best.loss),
+            components=self._first_components(best.params),
         )
         assigned = self.family.assigning_e_step(best.params, sample, w)[1]
-        return self._renewal.remember(state, sample, w, assigned), Info("started", len(sample))
+        state = self._recluster_policy.remember(state, sample, w, assigned)
+        return state, Info("started", len(sample))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with a refit in place of its own; see `streamclust.online.recluster`.
@@ -350,7 +339,7 @@ class StreamLearner(Generic[P]):
         stats : Stats
             Of the refit's data under `params`.
         """
-        return fallen(self._renewal.adopt(state, params, stats), state)
+        return self._recluster_policy.adopt(state, params, stats).fallen_from(state)
 
     def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return the `pending` of a state with its answer, which may take some time.
@@ -364,15 +353,15 @@ class StreamLearner(Generic[P]):
         each : callable, optional
             Does what `map` does, with runs that know nothing of each other.
         """
-        return self._renewal.solve(pending, each)
+        return self._recluster_policy.solve(pending, each)
 
     def published(self, state: LearnerState[P]) -> P | None:
         """Return the parameters to publish: of the averaged statistics, if the policy averages."""
         return published(self.family, state)
 
     @cached_property
-    def _renewal(self) -> Renewal[P]:
-        return Renewal(
+    def _recluster_policy(self) -> ReclusterPolicy[P]:
+        return ReclusterPolicy(
             self.family,
             self.forgetting,
             drift=self.drift,
@@ -414,19 +403,7 @@ class StreamLearner(Generic[P]):
     def _n_features(self, state: LearnerState[P]) -> int | None:
         if state.stats is not None:
             return int(state.stats.reference.shape[1])
-        return state.sample.shape[1] if len(state.sample) else None
-
-    def _wanting(self, state: LearnerState[P]) -> str:
-        return f"{len(state.sample)} of {self.warm_up_points} warm-up points"
-
-    def _gather(
-        self, state: LearnerState[P], X: Points, w: Array, time_ms: float | None
-    ) -> LearnerState[P]:
-        return replace(
-            sampled(state, X, w),
-            points=state.points + len(X),
-            time_ms=_latest(state.time_ms, time_ms),
-        )
+        return state.warm_up.X.shape[1] if len(state.warm_up) else None
 
     def _step(
         self,
@@ -444,61 +421,63 @@ class StreamLearner(Generic[P]):
         `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
         of the forgetting policy for this `step`.
         """
+        before, family, policy, n = state, self.family, self._recluster_policy, len(X)
         # Score: the batch had no part in these parameters.
-        batch, assigned = self.family.assigning_e_step(params, X, w)
-        loss, unit, ids = self.family.loss(batch), batch.count / len(X), state.ids
-        watched, drifted = self._watch(state.drift, batch)
+        batch, assigned = family.assigning_e_step(params, X, w)
+        loss, weight, unit = family.loss(batch), batch.count, batch.count / n
+        drift, drifted = state.drift, False
+        if self.drift is not None:
+            drift, drifted = self.drift.watch(drift, loss, weight, family.improvement)
         # Forget: one factor for all statistics.
+        forgetting = state.forgetting
         if drifted and self.drift is not None:
             lam *= self.drift.kept
-            state = cut(state, self.drift.kept, drifted=True)
-        forgotten = state.forgotten + max(1.0 - lam, 0.0) * running.mass
+            forgetting = forgetting.fall(state.clock.points, self.drift.kept, drifted=True)
+        forgetting = forgetting.forget(lam, running.mass)
         # Merge.
         stats = merge(batch, decay(running, lam))
         spread = state.spread or self._first_spread(params)
         if spread is not None:
             spread = spread.observe(X, w)
         # Revive components that forgetting has all but emptied; then the m-step.
-        if not len(state.best):
-            state = changed(state, best=_first_best(running, stats, unit))
-        dying, holds = self._dying(state, stats, unit), state.held < self.forgetting.hold
-        revived: tuple[int, ...] = ()
+        components = state.components.with_first_peak(running, stats, unit)
+        dying = components.dying(stats, unit, self.reassignment_ratio)
+        holds, revived = state.clock.held < self.forgetting.hold, tuple[int, ...]()
         if not holds:
-            if self.family.fewest is None:
+            if family.fewest is None and dying.any():
                 stats, revived = self._revive(state, stats, dying, X, w)
-            worth = min(forgotten, unit * self.family.points_for_shape(X.shape[1]))
+            worth = min(forgetting.weight, unit * family.points_for_shape(X.shape[1]))
             params = self._m_step(params, stats, spread, worth, revived)
-        state = changed(
+        held = weight if holds else 0.0
+        state = replace(
             state,
             params=params,
             stats=stats,
-            steps=step.number,
-            points=state.points + len(X),
-            held=state.held + batch.count if holds else state.held,
-            time_ms=_latest(state.time_ms, time_ms),
-            revivals=state.revivals + len(revived),
-            best=_best(state.best, stats.weight, revived),
-            best_total=max(state.best_total, stats.mass),
-            drift=watched,
-            unsolved=state.unsolved + len(X),
-            surprise=self._renewal.surprise(state, loss, batch.count, lam),
+            clock=state.clock.advance(n, time_ms, steps=1, held=held),
+            counts=state.counts.add(drifted, len(revived)),
+            recluster=state.recluster.observe(family, n, loss, weight, lam),
+            components=components.with_peak(stats, revived),
+            forgetting=forgetting,
+            drift=drift,
             spread=spread,
-            forgotten=forgotten,
         )
         # Average.
-        if self.forgetting.average and state.held >= self.forgetting.hold:
-            state = averaged(self.family, state, batch.count, bool(revived) or drifted)
+        if self.forgetting.average and state.clock.held >= self.forgetting.hold:
+            restart = bool(revived) or drifted
+            average = averaged(family, state.averaging, params, stats, weight, restart)
+            state = replace(state, averaging=average)
         # Remember points in the coreset; after a drift even a hundredth of the past would draw it.
         if drifted and self.drift is not None and self.drift.kept < 1.0:
-            state = without_coreset(state)
-        state = self._renewal.remember(state, X, w, assigned, lam)
-        state = self._without_absent(state, batch, dying, unit, lam)
+            state = state.without_coreset()
+        state = policy.remember(state, X, w, assigned, lam)
+        if family.fewest is not None:
+            state = self._without_starved(state, batch, dying, unit, lam)
         # Recluster, if it is time.
-        state, resolved = self._renewal.improved(state, X, w, drifted)
+        state, reclustered = policy.improved(state, X, w, drifted)
         _check(loss, state)
-        size = batch.count / (lam * step.running + batch.count)
-        info = Info("learning", len(X), loss, size, revived, drifted, resolved=resolved)
-        return self._told(ids, state, info)
+        size = weight / (lam * step.running + weight)
+        info = Info("learning", n, loss, size, revived, drifted, resolved=reclustered)
+        return _with_changes_of_ids(before, state, info)
 
     def _m_step(
         self,
@@ -521,7 +500,7 @@ class StreamLearner(Generic[P]):
         prior[list(revived)] = 0.0
         return self.family.map_step(stats, params, prior)
 
-    def _without_absent(
+    def _without_starved(
         self,
         state: LearnerState[P],
         batch: Stats,
@@ -529,47 +508,32 @@ class StreamLearner(Generic[P]):
         unit: float,
         lam: float,
     ) -> LearnerState[P]:
-        """Let components die, where K adapts: who is dying, and who gets no more points."""
-        if self.family.fewest is None or state.stats is None:
-            return state
-        weight, recently = state.stats.weight, recent(state, batch.weight, lam)
-        gone = absent(weight, recently, self.reassignment_ratio, unit)
-        state = changed(state, recent=recently)
-        return buried(self.family, state, dying | gone)
+        """Remove components, where K adapts: those that are dying, or get no more points.
 
-    def _told(
-        self, before: Labels, state: LearnerState[P], info: Info
-    ) -> tuple[LearnerState[P], Info]:
-        """Say which components were born and died in a step, and count that they were."""
-        if state.ids is before:
-            return state, info
-        born, died = np.setdiff1d(state.ids, before), np.setdiff1d(before, state.ids)
-        if len(born) + len(died):
-            state = replace(state, resizes=state.resizes + 1)
-            info = replace(info, born=tuple(born.tolist()), died=tuple(died.tolist()))
-        return state, info
-
-    def _watch(self, state: DriftState, batch: Stats) -> tuple[DriftState, bool]:
-        if self.drift is None:
-            return state, False
-        loss = self.family.loss(batch)
-        return self.drift.watch(state, loss, batch.count, self.family.improvement)
-
-    def _dying(self, state: LearnerState[P], stats: Stats, unit: float) -> NDArray[np.bool_]:
-        """Return which components, (K,), forgetting has all but emptied.
-
-        The total mass is compared in the same way, so that a feed that slows down under a
-        half-life in event time, where all components fade alike, kills none of them; nor is one
-        judged before it could have been expected to get some points, each of weight `unit`.
+        The coreset's points of these components are removed too.
         """
-        dying = ~stats.alive & ~(state.best > 0.0)
-        expected = stats.mass / max(state.best_total, stats.mass) * state.best
-        low = stats.weight < self.reassignment_ratio * expected
-        if low.any():
-            some, none = _SOME * unit, stats.weight < _NOTHING * unit
-            known = (expected > some) | (none & (stats.mass > some * len(none)))
-            dying |= low & known
-        return dying
+        family, params, stats = self.family, state.params, state.stats
+        if params is None or stats is None:
+            return state
+        components = state.components.with_recent(batch.weight, lam)
+        dying = dying | components.starved(stats.weight, unit, self.reassignment_ratio)
+        removed = to_remove(dying, stats.weight, family.fewest or 1)
+        if not len(removed):
+            return replace(state, components=components)
+        kept = np.setdiff1d(np.arange(len(dying)), removed)
+
+        def belongs(points: Array) -> NDArray[np.bool_]:
+            return ~np.isin(family.predict(params, points), removed)
+
+        return replace(
+            state,
+            params=family.reorder(params, kept),
+            stats=reorder(stats, kept),
+            averaging=state.averaging.reorder(kept),
+            components=components.without(removed, stats.weight),
+            coreset=state.coreset.select(belongs),
+            recluster=replace(state.recluster, pending=None),
+        )
 
     def _revive(
         self,
@@ -580,9 +544,7 @@ class StreamLearner(Generic[P]):
         w: Array,
     ) -> tuple[Stats, tuple[int, ...]]:
         """Give new work to dying components."""
-        if not dying.any():
-            return stats, ()
-        rng = np.random.default_rng((self.seed, state.steps))
+        rng = np.random.default_rng((self.seed, state.clock.steps))
         points = np.asarray(X, np.float64)
         return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
 
@@ -604,26 +566,19 @@ def _unlearnable(n: int, error: Exception) -> UnlearnableError:
     return UnlearnableError(f"a batch of {n} points can't be learned: {error}")
 
 
-def _first_best(running: Stats, stats: Stats, unit: float) -> Array:
-    """Return the largest masses, (K,), before the first step that led from `running` to `stats`.
-
-    Of a component of which a pause before that step has left nothing it is its former share.
-    """
-    share = running.weight / (running.mass or 1.0)
-    return np.where(stats.weight < _NOTHING * unit, stats.mass * share, stats.weight)
-
-
-def _best(before: Array, weight: Array, revived: tuple[int, ...]) -> Array:
-    best = np.maximum(before, weight)
-    if revived:
-        best[list(revived)] = weight[list(revived)]
-    return best
-
-
-def _latest(before: float | None, now: float | None) -> float | None:
-    if before is None or now is None:
-        return now if before is None else before
-    return max(before, now)
+def _with_changes_of_ids(
+    before: LearnerState[P], state: LearnerState[P], info: Info
+) -> tuple[LearnerState[P], Info]:
+    """Report which components were born and died in a step, and count the step."""
+    old, new = before.components.ids, state.components.ids
+    if new is old:
+        return state, info
+    born, died = np.setdiff1d(new, old), np.setdiff1d(old, new)
+    if len(born) + len(died):
+        counts = replace(state.counts, resized=state.counts.resized + 1)
+        state = replace(state, counts=counts)
+        info = replace(info, born=tuple(born.tolist()), died=tuple(died.tolist()))
+    return state, info
 
 
 def _elapsed(before: float | None, now: float | None) -> float | None:

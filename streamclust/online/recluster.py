@@ -1,4 +1,4 @@
-"""Renewal: the points that stand for the stream, and how a fit of them renews the model.
+"""Reclustering: when a fit of stored points is made, and how it replaces the live parameters.
 
 A learning step finds only the local optimum near the initial parameters. So the learner keeps a
 coreset beside the statistics; from time to time the coreset is fitted
@@ -16,26 +16,16 @@ import numpy as np
 
 from streamclust.errors import DataError
 from streamclust.fitting.choose_k import is_better
+from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import Sample
-from streamclust.fitting.restarts import fit
-from streamclust.models.coreset import (
-    CHUNK,
-    Coreset,
-    default_size,
-    join,
-    reduce_coreset,
-    subsample,
-)
-from streamclust.models.coreset import (
-    decay as decay_coreset,
-)
+from streamclust.models.coreset import Coreset, default_size
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
-from streamclust.online.components import first, succeeded
+from streamclust.online.components import first, inherit_ids
 from streamclust.online.drift import DriftState
-from streamclust.online.resolving import Pending, Problem, judge, solve
-from streamclust.online.state import LearnerState, changed, fallen, without_coreset
+from streamclust.online.resolving import Pending, Problem, ReclusterState, judge, solve
+from streamclust.online.state import LearnerState, WarmUp
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
@@ -52,7 +42,7 @@ P = TypeVar("P", bound="Params")
 GROWTH = 0.5
 """Share of the mass behind the model that has to be new before the coreset is solved again."""
 
-SURPRISE = 0.05
+EXCESS_LOSS = 0.05
 """Rise of the loss over all that is remembered, in the units of `improvement`, that is enough
 for the coreset to be solved earlier: a few far outliers can change everything."""
 
@@ -64,7 +54,7 @@ _DRAWN, _SOLVED = 1, 2
 
 
 @dataclass(frozen=True)
-class Renewal(Generic[P]):
+class ReclusterPolicy(Generic[P]):
     """When and how a fit takes the place of the live parameters.
 
     Parameters
@@ -96,65 +86,43 @@ class Renewal(Generic[P]):
         """Take points into the coreset; all of it is condensed when enough are new."""
         size = self._size(X.shape[1])
         if size == 0 or state.stats is None:
-            return without_coreset(state)
-        core = decay_coreset(Coreset(state.core, state.core_weight), lam)
-        fresh = decay_coreset(Coreset(state.fresh, state.fresh_weight), lam)
-        rng = np.random.default_rng((self.seed, state.steps, _DRAWN))
-        mass, K = core.mass + fresh.mass, len(state.stats.weight)
-        fresh = join(fresh, subsample(X, w, assigned, mass, K, size, rng))
-        if len(fresh.X) >= min(size, CHUNK):
-            means = state.stats.averages(state.stats.reference)
-            core, fresh = reduce_coreset(join(core, fresh), means, size, rng), Coreset()
-        return changed(state, core=core.X, core_weight=core.w, fresh=fresh.X, fresh_weight=fresh.w)
+            return state.without_coreset()
+        rng = np.random.default_rng((self.seed, state.clock.steps, _DRAWN))
+        coreset = state.coreset.remember(X, w, assigned, state.stats, size, lam, rng)
+        return replace(state, coreset=coreset)
 
     def _size(self, n_features: int) -> int:
         return (
             default_size(self.family.n_components, n_features) if self.size is None else self.size
         )
 
-    def surprise(self, state: LearnerState[P], loss: float, count: float, lam: float) -> float:
-        """Return how much worse points were explained than the coreset when it was solved.
-
-        That is what the state has, faded, and a batch's part.
-        """
-        if state.solved_loss is None:
-            return state.surprise
-        return lam * state.surprise - count * self.family.improvement(state.solved_loss, loss)
-
     def improved(
         self, state: LearnerState[P], X: Points, w: Array, drifted: bool
     ) -> tuple[LearnerState[P], bool]:
         """Fit anew, if it is time: to the points since a drift, or to the coreset."""
         if drifted and self.drift is not None and self.drift.on_drift == "resolve":
-            empty = LearnerState[P]()
-            sample, weight = empty.sample, empty.sample_weight
-            return replace(state, gathering=True, sample=sample, sample_weight=weight), False
-        if state.gathering:
+            return replace(state, warm_up=WarmUp(gathering=True)), False
+        if state.warm_up.gathering:
             return self._fit_since_drift(state, X, w), False
         return self._solve(state, w)
 
     def _fit_since_drift(self, state: LearnerState[P], X: Points, w: Array) -> LearnerState[P]:
         """Fit to the points since a drift once they are as many as the warm-up had.
 
-        The fit is adopted where it beats the live parameters, let alone on the same points.
+        The fit is adopted if it is better than the live parameters on these points.
         """
-        state = sampled(state, X, w)
-        params, sample = state.params, state.sample
-        if len(sample) < self.warm_up_points or params is None:
-            return state
-        sample_weight = state.sample_weight
-        empty = LearnerState[P]()
-        state = replace(
-            state, gathering=False, sample=empty.sample, sample_weight=empty.sample_weight
-        )
+        warm_up, params = state.warm_up.add(X, w), state.params
+        if len(warm_up) < self.warm_up_points or params is None:
+            return replace(state, warm_up=warm_up)
+        state = replace(state, warm_up=WarmUp())
         try:
-            seed = (self.seed, state.steps)
-            best = fit(self.family, sample, sample_weight, n_init=self.restarts, seed=seed)
+            seed = (self.seed, state.clock.steps)
+            best = fit(self.family, warm_up.X, warm_up.w, n_init=self.restarts, seed=seed)
         except DataError:  # too few points, or so few that a covariance is singular
             return state
-        if self._beats(params, best, Coreset(sample, sample_weight)):
+        if self._beats(params, best, Coreset(warm_up.X, warm_up.w)):
             after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
-            return fallen(after, state)
+            return after.fallen_from(state)
         return state
 
     def _beats(self, live: P, found: EMResult[P], points: Coreset) -> bool:
@@ -167,42 +135,45 @@ class Renewal(Generic[P]):
         """Begin to solve the coreset, or look at the answer, if it is time; say whether it gained.
 
         It is time to begin when the new points are half as many as those remembered before, or when
-        they raise the loss of all by `SURPRISE` and drift isn't looked for. The answer to that, and
-        any while all points have room in the coreset, is looked at at once; else after `DELAY` as
-        many points again, so that it can be found beside the stream.
+        they raise the loss of all by `EXCESS_LOSS` and drift isn't looked for. The answer to that,
+        and any while all points have room in the coreset, is looked at at once; else after `DELAY`
+        as many points again, so that it can be found beside the stream.
         Parameters that were given weigh more than the points until the points are half of the mass.
         With Polyak-Ruppert averaging nothing is solved: the average has seen more than the faded
         coreset stands for.
         """
         state = self._begun(state, w)
-        if state.pending is None or state.points < state.pending.due:
+        pending = state.recluster.pending
+        if pending is None or state.clock.points < pending.due:
             return state, False
-        answer = self.solve(state.pending).answer
+        answer = self.solve(pending).answer
         return self._judged(state, None if answer is None else answer.params, w)
 
     def _begun(self, state: LearnerState[P], w: Array) -> LearnerState[P]:
-        params, stats = state.params, state.stats
-        if params is None or stats is None or state.held < self.forgetting.hold:
+        params, stats, before = state.params, state.stats, state.recluster
+        if params is None or stats is None or state.clock.held < self.forgetting.hold:
             return state
         mass = stats.mass
-        surprised = self._surprising(state, mass)
-        due = surprised or (state.pending is None and state.unsolved >= state.patience)
+        at_once = self._is_surprising(before, mass)
+        due = at_once or (before.pending is None and before.learned >= before.interval)
         if not due or self.forgetting.average:
             return state
-        core, behind = state.coreset, mass / float(w.mean())
+        core, behind = state.coreset.points, mass / float(w.mean())
         if not len(core.w) or 2.0 * core.mass < mass:
             return state
-        at_once = surprised or behind <= self._size(core.X.shape[1])
+        at_once = at_once or behind <= self._size(core.X.shape[1])
         wait = 0 if at_once else math.ceil(DELAY * behind)
-        problem = Problem(params, core, (self.seed, state.steps, _SOLVED))
-        pending = Pending(state.points + wait, problem)
-        return replace(state, pending=pending, unsolved=0, surprise=0.0)
+        problem = Problem(params, core, (self.seed, state.clock.steps, _SOLVED))
+        pending = Pending(state.clock.points + wait, problem)
+        after = replace(before, learned=0, excess_loss=0.0, pending=pending)
+        return replace(state, recluster=after)
 
-    def _surprising(self, state: LearnerState[P], mass: float) -> bool:
+    def _is_surprising(self, state: ReclusterState[P], mass: float) -> bool:
         """Whether the coreset has to be solved at once, on top of what may be pending."""
-        if self.drift is not None:  # it is for the detector to say, and for its user to choose
+        if self.drift is not None:  # the detector decides about drift, and its user what follows
             return False
-        return state.surprise > SURPRISE * mass and state.unsolved > 0.5 * self.warm_up_points
+        excess = state.excess_loss > EXCESS_LOSS * mass
+        return excess and state.learned > 0.5 * self.warm_up_points
 
     def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return what is pending with its answer."""
@@ -221,23 +192,26 @@ class Renewal(Generic[P]):
         params, stats = state.params, state.stats
         if params is None or stats is None:
             return state, False
-        core, mass = state.coreset, stats.mass
+        core, mass, before = state.coreset.points, stats.mass, state.recluster
         better = None if found is None else judge(self.family, params, core, mass, found)
         if found is not None and better is not None:
             found = self.family.m_step(better, found)
             better = better if usable(found) else None
-        patience = self.patience(mass / float(w.mean()))
-        state = replace(state, pending=None, surprise=0.0)
+        interval = self.interval(mass / float(w.mean()))
         if found is None or better is None:
             loss = self.family.loss(self.family.e_step(params, core.X, core.w))
             if self.family.fewest is None:  # else K is looked at as regularly as before
-                patience = max(patience, 2.0 * state.patience)
-            return replace(state, patience=patience, solved_loss=loss), False
-        after = self.adopt(state, found, better)
-        after = replace(after, drift=state.drift, resolves=state.resolves + 1)
-        return replace(after, patience=patience, solved_loss=self.family.loss(better)), True
+                interval = max(interval, 2.0 * before.interval)
+            after = ReclusterState[P](before.learned, interval, loss)
+            return replace(state, recluster=after), False
+        return replace(
+            self.adopt(state, found, better),
+            drift=state.drift,
+            counts=replace(state.counts, reclustered=state.counts.reclustered + 1),
+            recluster=ReclusterState(before.learned, interval, self.family.loss(better)),
+        ), True
 
-    def patience(self, points: float) -> float:
+    def interval(self, points: float) -> float:
         """Return how many points have to be new before the coreset of so many is solved again."""
         return max(GROWTH * points, 0.5 * self.warm_up_points)
 
@@ -257,49 +231,39 @@ class Renewal(Generic[P]):
             Of the refit's data under `params`.
         """
         live, objective, count = published(self.family, state), 0.0, 0.0
-        who = {} if self.family.fewest is None else first(self.family.size(params))
-        if live is not None and state.stats is not None:
-            if self.family.fewest is None:
-                order = self.family.match(params, live)
+        adapts, components = self.family.fewest is not None, state.components
+        if live is None or state.stats is None:
+            components = first(self.family.size(params)) if adapts else components
+        else:
+            if adapts:
+                old, coreset = (live, state.stats), state.coreset.points
+                order, components = inherit_ids(
+                    self.family, components, old, (params, stats), coreset
+                )
             else:
-                order, who = succeeded(self.family, state, live, params, stats)
+                order = self.family.match(params, live)
             params, stats = self.family.reorder(params, order), reorder(stats, order)
-            share = state.stats.mass / stats.mass
-            stats = decay(stats, min(1.0, share))
+            stats = decay(stats, min(1.0, state.stats.mass / stats.mass))
             if state.spread is not None:
                 params = self.family.with_spread(params, state.spread.variance)
             objective, count = state.stats.objective, state.stats.count
-        total = stats.mass
         averages = self.forgetting.average
-        empty = LearnerState[P]()
+        average = decay(stats, 1.0 / stats.mass) if averages else None
         return replace(
             state,
             params=params,
             stats=replace(stats, objective=objective, count=count),
-            average=decay(stats, 1.0 / total) if averages else None,
-            averaged=int(averages),
-            averaging=Averaging(),
-            sample=empty.sample,
-            sample_weight=empty.sample_weight,
-            best=stats.weight,
-            best_total=total,
-            drift=DriftState(state.drift.drifts),
-            gathering=False,
-            pending=None,
-            **who,
+            averaging=Averaging(average, int(averages)),
+            warm_up=WarmUp(),
+            recluster=replace(state.recluster, pending=None),
+            components=replace(components, peak=stats.weight, peak_total=stats.mass),
+            drift=DriftState(),
         )
 
 
 def published(family: Family[P], state: LearnerState[P]) -> P | None:
     """Return the parameters to publish: of the averaged statistics, if the policy averages."""
-    if state.average is not None and state.params is not None:
-        return family.m_step(state.average, state.params)
+    average = state.averaging.average
+    if average is not None and state.params is not None:
+        return family.m_step(average, state.params)
     return state.params
-
-
-def sampled(state: LearnerState[P], X: Points, w: Array) -> LearnerState[P]:
-    """Return the state with points added to its sample."""
-    X = np.asarray(X, np.float64)
-    sample = np.concatenate([state.sample, X]) if len(state.sample) else X
-    weight = np.concatenate([state.sample_weight, w])
-    return replace(state, sample=sample, sample_weight=weight)

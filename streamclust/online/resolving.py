@@ -86,6 +86,42 @@ class Pending(Generic[P]):
     answer: Answer[P] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class ReclusterState(Generic[P]):
+    """When the coreset is fitted again.
+
+    Parameters
+    ----------
+    learned : int
+        Points learned since the coreset was last fitted, or since the start.
+    interval : float
+        Number of points to learn before it is fitted again.
+    solved_loss : float or None
+        Loss per point of the coreset when it was last fitted.
+    excess_loss : float
+        By how much the points since then were explained worse, in total; it decays like the
+        statistics.
+    pending : Pending or None
+        The fit that has started.
+    """
+
+    learned: int = 0
+    interval: float = 0.0
+    solved_loss: float | None = None
+    excess_loss: float = 0.0
+    pending: Pending[P] | None = None
+
+    def observe(
+        self, family: Family[P], n_points: int, loss: float, weight: float, lam: float
+    ) -> ReclusterState[P]:
+        """Return the state after a batch of this loss per point; `lam` decays the excess loss."""
+        excess = self.excess_loss
+        if self.solved_loss is not None:
+            excess = lam * excess - weight * family.improvement(self.solved_loss, loss)
+        learned = self.learned + n_points
+        return ReclusterState(learned, self.interval, self.solved_loss, excess, self.pending)
+
+
 def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = map) -> Answer[P]:
     """Return the best fit of the coreset.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import StoppedError, UnknownModelError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.formats.checkpoint import Checkpoint
 from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather

@@ -143,15 +143,16 @@ def checkpoint_of(
         Whether the refit's points end at the position of `at`, so that the worker can learn the
         later points on top.
     """
-    live = at.learner.stats
+    before, live = at.learner, at.learner.stats
+    # The maximum mass of the refit: that of the model, or of its warm-up sample.
+    mass = float(before.warm_up.w.sum()) if live is None else live.mass
     learner = replace(
-        at.learner,
+        before,
         params=found.params,
         stats=found.stats,
-        average=None,
+        averaging=replace(before.averaging, average=None),
+        components=replace(before.components, peak_total=mass),
         scaling=scaling,
-        # The maximum mass of the refit: that of the model, or of its warm-up sample.
-        best_total=float(at.learner.sample_weight.sum()) if live is None else live.mass,
     )
     position = at.position if whole else {}
     return replace(at, learner=learner, position=position, refit=new_id())

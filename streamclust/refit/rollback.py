@@ -53,9 +53,9 @@ def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) 
         old = read_model(client, job.keys, version)
         _check(old, family)
         params = _as_learned(old, family, at.learner.scaling)
-        learner = replace(
-            at.learner, params=params, stats=_stats(old, family, params), average=None
-        )
+        averaging = replace(at.learner.averaging, average=None)
+        stats = _stats(old, family, params)
+        learner = replace(at.learner, params=params, stats=stats, averaging=averaging)
         proposal = replace(at, learner=learner, position={}, refit=new_id("rollback"))
         return deliver(job, proposal, timeout, stop)
 

@@ -145,7 +145,7 @@ class CoresetSource:
     """
 
     def __init__(self, state: LearnerState[Any], model: str) -> None:
-        self._coreset, self._scaling = state.coreset, state.scaling
+        self._coreset, self._scaling = state.coreset.points, state.scaling
         self.label = f"the coreset of model {model!r}"
         if not len(self._coreset.w):
             raise DataError(

@@ -202,7 +202,7 @@ class ModelWorker:
             version=at.version,
             loss=self.learner.loss(state),
             lost=sum(at.lost.values(), Lost()),
-            drifts=state.drift.drifts,
+            drifts=state.counts.drifts,
         )
 
     def learn(self, batch: Batch) -> None:
@@ -257,9 +257,9 @@ class ModelWorker:
             state = self._solver.answered(state, len(batch.X))
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
         except _NUMERICAL as error:
-            if state.pending is None:
+            if state.recluster.pending is None:
                 raise
-            state = replace(state, pending=None)
+            state = replace(state, recluster=replace(state.recluster, pending=None))
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
             self._log.warning("recluster_failed", error=str(error))
         self._solver.begin(after)
@@ -282,7 +282,7 @@ class ModelWorker:
     def begin_now(self) -> None:
         """End the warm-up with the points so far, because no more points will come."""
         state = self.checkpoint.learner
-        if state.params is None and len(state.sample):
+        if state.params is None and len(state.warm_up):
             state, info = self.learner.start(state)
             self.checkpoint = replace(self.checkpoint, learner=state)
             self._log_info(info, state)

@@ -8,29 +8,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streamclust.formats.model import SWAPS, Model, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from streamclust.formats.checkpoint import Checkpoint
     from streamclust.online.learner import StreamLearner
+    from streamclust.online.state import Counts
 
 
 class _Change(NamedTuple):
     """A kind of change that gives a version its reason."""
 
     reason: Reason
-    happened: Callable[[Checkpoint], int]
+    count: Callable[[Counts], int]
     """Returns how often the change has happened."""
-    published: Callable[[Checkpoint], int]
-    """Returns how often the change had happened when the newest version was published."""
     urgent: bool
     """Whether a version is published at once."""
 
 
 REASONS = (
-    _Change("drift", lambda at: at.learner.drift.drifts, lambda at: at.published_drifts, True),
-    _Change("reseed", lambda at: at.learner.revivals, lambda at: at.published_revivals, False),
-    _Change("resize", lambda at: at.learner.resizes, lambda at: at.published_resizes, True),
-    _Change("resolve", lambda at: at.learner.resolves, lambda at: at.published_resolves, False),
+    _Change("drift", lambda counts: counts.drifts, True),
+    _Change("reseed", lambda counts: counts.revived, False),
+    _Change("resize", lambda counts: counts.resized, True),
+    _Change("resolve", lambda counts: counts.reclustered, False),
 )
 """The changes by priority. The first one since the newest version is the reason of the next one."""
 
@@ -42,12 +41,18 @@ def is_first(at: Checkpoint) -> bool:
 
 def is_urgent(at: Checkpoint) -> bool:
     """Whether a version must be published now, without a wait for the cadence."""
-    return is_first(at) or any(c.urgent and c.happened(at) > c.published(at) for c in REASONS)
+    return is_first(at) or any(change.urgent for change in _changes(at))
+
+
+def _changes(at: Checkpoint) -> Iterator[_Change]:
+    """Yield the kinds of changes that happened after the newest version, by priority."""
+    now, published = at.learner.counts, at.published
+    return (change for change in REASONS if change.count(now) > change.count(published))
 
 
 def has_news(at: Checkpoint) -> bool:
     """Whether the model has learned points since its newest version, or has no version yet."""
-    learned = at.learner.points > at.published
+    learned = at.learner.points > at.published_points
     return at.learner.params is not None and (learned or is_first(at))
 
 
@@ -57,8 +62,7 @@ def reason_of_next(at: Checkpoint, otherwise: Reason) -> Reason:
         return otherwise
     if at.version == 0:
         return "start"
-    changes = (c.reason for c in REASONS if c.happened(at) > c.published(at))
-    return next(changes, otherwise)
+    return next((change.reason for change in _changes(at)), otherwise)
 
 
 def next_version(
@@ -90,19 +94,12 @@ def next_version(
         position=at.position,
         points=state.points,
         loss=learner.loss(state),
-        time_ms=state.time_ms,
+        time_ms=state.clock.time_ms,
         features=() if at.layout is None else at.layout.features,
-        ids=state.ids,
+        ids=state.components.ids,
         layout=at.layout,
         scale=learner.scale,
     )
-    after = replace(
-        at,
-        version=model.version,
-        published=state.points,
-        published_revivals=state.revivals,
-        published_resolves=state.resolves,
-        published_resizes=state.resizes,
-        published_drifts=state.drift.drifts,
-    )
+    version, counts = model.version, state.counts
+    after = replace(at, version=version, published_points=state.points, published=counts)
     return after, model

@@ -81,7 +81,7 @@ class Solver:
 
     def begin(self, state: LearnerState[Any]) -> None:
         """Start to solve the pending problem of a state, if the problem is new."""
-        pending = state.pending
+        pending = state.recluster.pending
         if pending is None or pending.problem is self._problem:
             return
         self._problem, self._solve = pending.problem, _Solve(self._learner, pending)
@@ -89,13 +89,13 @@ class Solver:
 
     def answered(self, state: LearnerState[Any], points: int) -> LearnerState[Any]:
         """Return the state with the answer, if it is due within `points`; wait for it if needed."""
-        pending = state.pending
+        pending = state.recluster.pending
         if pending is None or pending.problem is not self._problem or self._solve is None:
             return state
         if state.points + points < pending.due:
             return state
-        answer = self._solve.result(self._moved).answer
-        return replace(state, pending=replace(pending, answer=answer))
+        answered = replace(pending, answer=self._solve.result(self._moved).answer)
+        return replace(state, recluster=replace(state.recluster, pending=answered))
 
 
 class _Solve:

@@ -17,7 +17,6 @@ import numpy as np
 from streamclust.errors import DataError, FormatError
 from streamclust.models.stats import decay
 from streamclust.online.forgetting import Cut
-from streamclust.online.state import with_coreset_of
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.ids import order
@@ -155,16 +154,20 @@ def on_top(
     since : iterable of Batch
         The points that the model has learned since the refit's position.
     """
-    then = replace(live, **_clock(refit.learner), falls=refit.learner.falls, n_falls=0)
-    mass = refit.learner.best_total  # of the model at the refit's position
+    start = refit.learner
+    forgetting = replace(live.forgetting, falls=start.forgetting.falls, n_falls=0)
+    then = replace(live, clock=start.clock, forgetting=forgetting)
+    mass = start.components.peak_total  # of the model at the refit's position
     if live.stats is not None and mass > 0.0 and live.stats.mass > 0.0:
         then = replace(then, stats=decay(live.stats, mass / live.stats.mass))
-    if np.array_equal(live.ids, refit.learner.ids):
-        then = replace(then, recent=refit.learner.recent)
+    if np.array_equal(live.components.ids, start.components.ids):
+        recent = start.components.recent
+        then = replace(then, components=replace(live.components, recent=recent))
     state = _with_refit(learner, then, refit)
-    own = state.falls[len(state.falls) - state.n_falls :]
-    n_since = live.n_falls - refit.learner.n_falls
-    falls = list(live.falls[len(live.falls) - n_since :]) if n_since > 0 else []
+    own = state.forgetting.falls[len(state.forgetting.falls) - state.forgetting.n_falls :]
+    before = live.forgetting
+    n_since = before.n_falls - start.forgetting.n_falls
+    falls = list(before.falls[len(before.falls) - n_since :]) if n_since > 0 else []
     drift = None if learner.drift is None else replace(learner.drift, on_drift="announce")
     again = replace(learner, coreset=0, drift=drift)  # the coreset has these points
     for batch in since:
@@ -183,7 +186,9 @@ def on_top(
         state = _learned(again, state, X, w, batch.time_ms, kept)
     for fall in falls:
         state = _decayed(state, fall.share)
-    return replace(state, falls=(*live.falls, *own), n_falls=live.n_falls + len(own))
+    n_falls = before.n_falls + len(own)
+    forgetting = replace(state.forgetting, falls=(*before.falls, *own), n_falls=n_falls)
+    return replace(state, forgetting=forgetting)
 
 
 def _learned(
@@ -236,19 +241,20 @@ def _equal(a: Scaling | None, b: Scaling | None) -> bool:
     return bool((a.center == b.center).all() and (a.scale == b.scale).all())
 
 
-def _clock(state: LearnerState[Any]) -> dict[str, Any]:
-    """Return the counts and the time of the state when the refit started."""
-    return {name: getattr(state, name) for name in ("steps", "points", "held", "time_ms")}
-
-
 def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> LearnerState[Any]:
     """Return `state` with counts, score and coreset of `live`, so that no point counts twice."""
-    stats = state.stats
+    stats, counts = state.stats, live.counts
     if stats is not None and live.stats is not None:
         stats = replace(stats, objective=live.stats.objective, count=live.stats.count)
-    drift = replace(state.drift, drifts=live.drift.drifts)
-    state = with_coreset_of(live, replace(state, stats=stats, drift=drift, **_clock(live)))
-    if not live.gathering:
-        return state
-    # The fit to the points since a drift is still pending.
-    return replace(state, gathering=True, sample=live.sample, sample_weight=live.sample_weight)
+    return replace(
+        state,
+        stats=stats,
+        clock=live.clock,
+        counts=replace(state.counts, drifts=counts.drifts, reclustered=counts.reclustered),
+        # The fit to the points since a drift is still pending.
+        warm_up=live.warm_up if live.warm_up.gathering else state.warm_up,
+        coreset=live.coreset,
+        recluster=replace(live.recluster, pending=state.recluster.pending),
+        forgetting=replace(state.forgetting, weight=live.forgetting.weight),
+        spread=live.spread,
+    )

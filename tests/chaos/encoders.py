@@ -32,18 +32,21 @@ from streamclust.formats.codes import decode_fields
 from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.server.connect import Address, open_server
-from tests.encoder.desk import CENTROIDS, model_of
-from tests.store.model.committing import take
-from tests.worker.harness import LIMIT, Site, add_points, blobs, kmeans
+from tests.support.commits import take
+from tests.support.encoder_fixture import CENTROIDS, model_of
+from tests.support.model_settings import kmeans
+from tests.support.points import add_points, blobs
+from tests.support.waiting import LIMIT
+from tests.support.workspace import Workspace
 
 PART = 200
 FORK = multiprocessing.get_context("fork")
 
 
-def encode(site: Site, until_idle: bool = False) -> None:
+def encode(workspace: Workspace, until_idle: bool = False) -> None:
     """What a forked encoder does, from start to end."""
-    settings = load_settings(site.folder / "config.yaml", ["log.level=error"], {})
-    with open_server(Address(site.url)) as server:
+    settings = load_settings(workspace.folder / "config.yaml", ["log.level=error"], {})
+    with open_server(Address(workspace.url)) as server:
         encode_streams(settings, server, "m", until_idle=until_idle)
 
 
@@ -51,7 +54,7 @@ def encode(site: Site, until_idle: bool = False) -> None:
 class Chaos:
     """A feed, its encoders, and what befell them."""
 
-    site: Site
+    workspace: Workspace
     rng: random.Random
     encoders: list[BaseProcess] = field(default_factory=list)
     befell: Counter[str] = field(default_factory=Counter)
@@ -59,7 +62,7 @@ class Chaos:
     fed: int = 0
 
     def start(self) -> BaseProcess:
-        process = FORK.Process(target=encode, args=(self.site,))
+        process = FORK.Process(target=encode, args=(self.workspace,))
         process.start()
         return process
 
@@ -67,13 +70,15 @@ class Chaos:
         self.encoders = [self.start() for _ in range(count)]
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            with self.site.client as client:
-                add_points(client, self.site.stream(), blobs(PART, self.rng.randrange(1 << 30)))
+            with self.workspace.client as client:
+                add_points(
+                    client, self.workspace.stream(), blobs(PART, self.rng.randrange(1 << 30))
+                )
             time.sleep(self.rng.uniform(0.0, 0.2))
             self.disturb(self.rng.randrange(count))
-        with self.site.client as client:
-            self.coded = int(client.xlen(self.site.keys("m").codes()))
-            self.fed = int(client.xlen(self.site.stream()))
+        with self.workspace.client as client:
+            self.coded = int(client.xlen(self.workspace.keys("m").codes()))
+            self.fed = int(client.xlen(self.workspace.stream()))
         for process in self.encoders:
             process.kill()
             process.join()
@@ -97,11 +102,11 @@ class Chaos:
             self.encoders[number] = self.start()
 
 
-def faults(site: Site) -> list[str]:
+def faults(workspace: Workspace) -> list[str]:
     """Return what is not as it should be."""
-    key = site.keys("m").codes()
-    with site.client as client:
-        points: Any = client.xrange(site.stream())
+    key = workspace.keys("m").codes()
+    with workspace.client as client:
+        points: Any = client.xrange(workspace.stream())
         codes: Any = client.xrange(key)
     if [each for each, _ in points] != [each for each, _ in codes]:
         missing = {each for each, _ in points} - {each for each, _ in codes}
@@ -112,25 +117,27 @@ def faults(site: Site) -> list[str]:
     return [] if (nearest == found).all() else ["codes differ from the nearest centroids"]
 
 
-def a_site(folder: Path, url: str) -> Site:
+def a_workspace(folder: Path, url: str) -> Workspace:
     """A model without a worker, and encoders that take 20 entries at a time."""
-    site = Site(folder, url, "chaos")
+    workspace = Workspace(folder, url, "chaos")
     more: dict[str, Any] = {"batch": {"size": 20}, "encode": {"takeover": "300ms", "keep": 10**8}}
-    site.write({"m": kmeans(site.stream(), **more)})
-    with site.client as client:
-        what = Commit(take(client, site.keys("m")), b"s", model_of(1), encode_model(model_of(1)))
-        commit(client, site.keys("m"), what)
-    return site
+    workspace.write({"m": kmeans(workspace.stream(), **more)})
+    with workspace.client as client:
+        what = Commit(
+            take(client, workspace.keys("m")), b"s", model_of(1), encode_model(model_of(1))
+        )
+        commit(client, workspace.keys("m"), what)
+    return workspace
 
 
 def story(folder: Path, url: str, seconds: float, count: int, seed: int) -> tuple[Chaos, list[str]]:
     """Let chaos reign for a while, end the work in peace, and return what is wrong."""
-    chaos = Chaos(a_site(folder, url), random.Random(seed))  # noqa: S311
+    chaos = Chaos(a_workspace(folder, url), random.Random(seed))  # noqa: S311
     chaos.run(seconds, count)
-    last = FORK.Process(target=encode, args=(chaos.site, True))
+    last = FORK.Process(target=encode, args=(chaos.workspace, True))
     last.start()
     last.join()
-    return chaos, faults(chaos.site)
+    return chaos, faults(chaos.workspace)
 
 
 def main() -> int:
@@ -142,7 +149,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        data, folder = Path(name, "server"), Path(name, "site")
+        data, folder = Path(name, "server"), Path(name, "workspace")
         data.mkdir()
         folder.mkdir()
         with ValkeyServer(data_dir=data) as server:

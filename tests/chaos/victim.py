@@ -203,7 +203,7 @@ class Victim:
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
-    def says(self, event: str) -> None:
+    def wait_for(self, event: str) -> None:
         """Wait for a line of the log."""
         self.wait(lambda: bool(self.events(event)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.harness import run
+from tests.support.workspace import run
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -14,9 +14,12 @@ from click.testing import CliRunner, Result
 from streamclust.cli.main import cli
 from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
-from tests.encoder.desk import CENTROIDS, model_of
-from tests.store.model.committing import take
-from tests.worker.harness import LIMIT, STREAMCLUST, Site, blobs, kmeans
+from tests.support.commits import take
+from tests.support.encoder_fixture import CENTROIDS, model_of
+from tests.support.model_settings import kmeans
+from tests.support.points import blobs
+from tests.support.waiting import LIMIT
+from tests.support.workspace import STREAMCLUST, Workspace
 
 
 @pytest.fixture
@@ -109,23 +112,23 @@ def test_decode_says_what_is_wrong(folder: Path) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, valkey_url: str, namespace: str) -> Site:
-    return Site(tmp_path, valkey_url, namespace)
+def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
+    return Workspace(tmp_path, valkey_url, namespace)
 
 
 @pytest.mark.parametrize("source", [("--stdin",), ("--file", "points.npy")])
 def test_settings_that_do_not_fit_the_model_are_refused(
-    site: Site, monkeypatch: pytest.MonkeyPatch, source: tuple[str, ...]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, source: tuple[str, ...]
 ) -> None:
-    monkeypatch.chdir(site.folder)
+    monkeypatch.chdir(workspace.folder)
     np.save("points.npy", blobs(10))
-    model, keys = model_of(1, features=("x", "y")), site.keys("m")
-    with site.client as client:
+    model, keys = model_of(1, features=("x", "y")), workspace.keys("m")
+    with workspace.client as client:
         commit(client, keys, Commit(take(client, keys), b"s", model, encode_model(model)))
-    site.write({"m": kmeans("points", points={"features": ["y", "x"]})})
+    workspace.write({"m": kmeans("points", points={"features": ["y", "x"]})})
     done = run("encode", "m", *source, stdin="y,x\n9,10\n")
     assert done.exit_code == 1
     assert "was learned with points.features ['x', 'y'], the config says ['y', 'x']" in done.output
     # but the format of a stream is nothing to a file
-    site.write({"m": kmeans("points", points={"features": ["x", "y"], "format": "json"})})
+    workspace.write({"m": kmeans("points", points={"features": ["x", "y"], "format": "json"})})
     assert run("encode", "m", *source, stdin="x,y\n9,10\n").exit_code == 0

@@ -18,9 +18,10 @@ from click.testing import CliRunner, Result
 from streamclust.cli.main import cli
 from streamclust.formats.code_file import FORMAT, Header
 from streamclust.formats.container import pack
-from tests.encoder.desk import model_of
-from tests.waiting import wait_until
-from tests.worker.harness import Site, blobs, environment, error_line, run
+from tests.support.encoder_fixture import model_of
+from tests.support.points import blobs
+from tests.support.waiting import wait_until
+from tests.support.workspace import Workspace, environment, error_line, run
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def opened_to_feed(fifo: str, feeds: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("name", ["refit", "score", "select"])
-def test_data_of_a_model_on_the_server(name: str, folder: Path, learned: Site) -> None:
+def test_data_of_a_model_on_the_server(name: str, folder: Path, learned: Workspace) -> None:
     more = ("--no-png",) if name == "select" else ()
     for file in ("empty.npy", "sparse.npz", "fifo.csv", "empty.parquet"):
         path = folder / file
@@ -193,7 +194,7 @@ def test_data_of_a_model_on_the_server(name: str, folder: Path, learned: Site) -
     assert sorted(learned.folder.iterdir()) == before
 
 
-def test_exports_and_ingest(folder: Path, learned: Site) -> None:
+def test_exports_and_ingest(folder: Path, learned: Workspace) -> None:
     victim, link = folder / "victim", folder / "link.npz"
     link.symlink_to(victim)
     done = run(learned.folder, "models", "export", "km", str(link))
@@ -210,11 +211,11 @@ def test_exports_and_ingest(folder: Path, learned: Site) -> None:
 
 
 def test_a_start_from_such_a_file(folder: Path, valkey_url: str, namespace: str) -> None:
-    site = Site(folder, valkey_url, namespace)
+    workspace = Workspace(folder, valkey_url, namespace)
     for name, why in (("fifo", "a FIFO"), ("sparse", "expected at most"), ("empty", "damaged")):
         init: dict[str, Any] = {"kind": "file", "path": f"{name}.safetensors"}
-        model = {"kind": "kmeans", "n_clusters": 3, "streams": site.stream(), "init": init}
-        site.write({"m": model})
+        model = {"kind": "kmeans", "n_clusters": 3, "streams": workspace.stream(), "init": init}
+        workspace.write({"m": model})
         line = error_line(run(folder, "worker", "--until-idle"), 2)
         assert f"{name}.safetensors" in line
         assert why in line

@@ -12,8 +12,10 @@ import pytest
 
 from streamclust.formats.model import encode_model
 from streamclust.store.model.health import Health
-from tests.encoder.desk import model_of
-from tests.worker.harness import Site, add_entry, error_line, kmeans, run
+from tests.support.encoder_fixture import model_of
+from tests.support.model_settings import kmeans
+from tests.support.points import add_entry
+from tests.support.workspace import Workspace, error_line, run
 
 HOSTILE = "\x1b[2J\x9b31m\nfake  row\u202e[red]:tada:\u200b\udcff"
 """As a name in Redis it is what bytes that aren't UTF-8 are decoded to."""
@@ -22,13 +24,15 @@ KEY = "m\x1b[31m\nforged"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Site:
+def workspace(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Workspace:
     """A namespace in which everything that has a name has a hostile one."""
-    site = Site(tmp_path_factory.mktemp("hostile"), valkey_url, f"hostile-{uuid4().hex[:12]}")
-    site.write({})
-    keys = site.keys(KEY)
+    workspace = Workspace(
+        tmp_path_factory.mktemp("hostile"), valkey_url, f"hostile-{uuid4().hex[:12]}"
+    )
+    workspace.write({})
+    keys = workspace.keys(KEY)
     shown = HOSTILE.replace("\udcff", "")  # JSON of a payload holds no bytes
-    with site.client as client:
+    with workspace.client as client:
         for version in (1, 2):
             model = replace(
                 model_of(version, features=(f"a{shown}", f"b{shown}")),
@@ -39,7 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Site:
             client.xadd(keys.models, {"payload": encode_model(model)}, id=f"{version}-0")
         health = Health(1, HOSTILE, f"p{HOSTILE}", 1, 1.0, 1, 0, 0, 0, None, 0.0, f"k{HOSTILE}")
         client.set(keys.health, json.dumps(asdict(health)))
-    return site
+    return workspace
 
 
 @pytest.mark.parametrize(
@@ -55,8 +59,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Site:
     ],
     ids=" ".join,
 )
-def test_what_is_shown_is_printable(site: Site, command: tuple[str, ...]) -> None:
-    done = run(site.folder, *command)
+def test_what_is_shown_is_printable(workspace: Workspace, command: tuple[str, ...]) -> None:
+    done = run(workspace.folder, *command)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.split("\n")
     assert len(lines) > 2
@@ -77,8 +81,8 @@ def test_what_is_shown_is_printable(site: Site, command: tuple[str, ...]) -> Non
     ],
     ids=" ".join,
 )
-def test_json_is_exact(site: Site, command: tuple[str, ...]) -> None:
-    done = run(site.folder, *command, "--json")
+def test_json_is_exact(workspace: Workspace, command: tuple[str, ...]) -> None:
+    done = run(workspace.folder, *command, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert all(line.isprintable() for line in lines)
@@ -86,13 +90,13 @@ def test_json_is_exact(site: Site, command: tuple[str, ...]) -> None:
     assert json.dumps(HOSTILE.replace("\udcff", ""))[1:-1] in text
 
 
-def test_errors_are_one_line(site: Site) -> None:
-    line = error_line(run(site.folder, "models", "show", "other"), 1)
+def test_errors_are_one_line(workspace: Workspace) -> None:
+    line = error_line(run(workspace.folder, "models", "show", "other"), 1)
     assert r"m\x1b[31m\nforged" in line
     assert line.isprintable()
     for arguments in (("status", "a\x1b\nb"), ("models", "show", KEY, "9")):
-        assert error_line(run(site.folder, *arguments), 1).isprintable()
-    done = run(site.folder, "models", "diff", KEY, "no\x1b[2Jnumber")
+        assert error_line(run(workspace.folder, *arguments), 1).isprintable()
+    done = run(workspace.folder, "models", "diff", KEY, "no\x1b[2Jnumber")
     assert done.returncode == 2
     assert all(line.isprintable() for line in done.stderr.split("\n"))
 
@@ -100,34 +104,34 @@ def test_errors_are_one_line(site: Site) -> None:
 def test_a_point_with_such_a_field_is_a_dead_letter(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
-    site = Site(tmp_path, valkey_url, namespace)
-    stream = site.stream()
-    with site.client as client:
+    workspace = Workspace(tmp_path, valkey_url, namespace)
+    stream = workspace.stream()
+    with workspace.client as client:
         add_entry(client, stream, **{"x\x1b[2J": "1", "y\n": "2"})
         add_entry(client, stream, **{"x": "1\x1b[2J", "y": "2"})
         for number in range(60):
             add_entry(client, stream, x=str(number), y="1")
         add_entry(client, stream, **{"x": "1", "y": "2", "z\x1b": "3"})
         add_entry(client, stream, x="\x1b", y="2")
-    done = site.write({"m": kmeans(stream)}, log={"format": "human"}).drain()
-    reasons: list[Any] = [fields[b"reason"].decode() for fields in site.dead("m")]
+    done = workspace.write({"m": kmeans(stream)}, log={"format": "human"}).drain()
+    reasons: list[Any] = [fields[b"reason"].decode() for fields in workspace.dead("m")]
     assert reasons[0] == r"field name 'x\x1b[2J' has a control character; rename it"
     assert reasons[-2:] == [r"unexpected field 'z\x1b'", r"x='\x1b' is not a number"]
     assert len(reasons) == 4
     assert all(reason.isprintable() for reason in reasons)
     assert all(line.isprintable() for line in done.stderr.split("\n"))
-    assert site.newest("m").features == ("x", "y")
+    assert workspace.newest("m").features == ("x", "y")
 
 
 @pytest.mark.parametrize("stream", ["{NAMESPACE:m}:models", "{NAMESPACE:any}:codes:x", "a\nb"])
 def test_ingest_fills_no_key_of_streamclust(
     stream: str, tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
-    site = Site(tmp_path, valkey_url, namespace).write({})
+    workspace = Workspace(tmp_path, valkey_url, namespace).write({})
     (tmp_path / "p.csv").write_text("1,2\n")
     stream = stream.replace("NAMESPACE", namespace)
     done = run(tmp_path, "ingest", "p.csv", "--stream", stream)
     assert done.returncode == 2
     assert f"--stream {stream!r}" in done.stderr.replace("\n", " ").replace("  ", " ")
-    with site.client as client:
+    with workspace.client as client:
         assert not client.exists(stream)

@@ -22,7 +22,7 @@ from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 from streamclust.cli.main import cli
 from streamclust.formats.layout import ENTRY_FORMATS
 from streamclust.tables import KINDS, Kind
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

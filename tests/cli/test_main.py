@@ -20,7 +20,7 @@ from streamclust.cli import main as cli_main
 from streamclust.cli.exit_codes import EXIT_CODES
 from streamclust.cli.main import cli
 from streamclust.version import __version__
-from tests.worker.harness import STREAMCLUST, environment
+from tests.support.workspace import STREAMCLUST, environment
 
 COMMANDS = cli.list_commands(click.Context(cli))
 HEAVY = ["dask", "numpy", "pyarrow", "pydantic", "redis", "rich", "river", "scipy", "structlog"]

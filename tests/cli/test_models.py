@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
 from streamclust.formats.model import decode_model
-from tests.worker.harness import Site
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
-def there(learned: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def there(learned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(learned.folder)
 
 
@@ -31,13 +31,18 @@ def told(*arguments: str) -> str:
 
 def test_list_has_a_row_a_version() -> None:
     header, *rows = told("list", "km").splitlines()
-    assert header.split()[:2] == ["VERSION", "TIME"]
-    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert header.split() == [
+        *("VERSION", "PUBLISHED", "EVENT", "TIME", "POINTS", "REASON", "INERTIA"),
+        *("MOVED", "WEIGHTS"),
+    ]
+    assert [row.split()[0] for row in rows[:5]] == ["1", "2", "3", "4", "5"]
+    assert rows[5] == "inertia per point (mean squared distance; lower is better)"
+    assert rows[6].startswith("version 5 was published 20")
     lines = [json.loads(line) for line in told("list", "gm", "--json").splitlines()]
     assert [line["version"] for line in lines] == [1, 2, 3, 4, 5]
 
 
-def test_show_one_version(learned: Site) -> None:
+def test_show_one_version(learned: Workspace) -> None:
     version = json.loads(told("show", "km", "2", "--json"))
     model = learned.versions("km")[1]
     assert (version["version"], version["centroids"]) == (2, model.means.tolist())
@@ -46,7 +51,7 @@ def test_show_one_version(learned: Site) -> None:
     assert "SHARE" in text
 
 
-def test_diff_is_the_drift_of_each_component(learned: Site) -> None:
+def test_diff_is_the_drift_of_each_component(learned: Workspace) -> None:
     versions = learned.versions("km")
     found = json.loads(told("diff", "km", "2", "4", "--json"))
     wanted = np.linalg.norm(versions[3].means - versions[1].means, axis=1)
@@ -54,13 +59,27 @@ def test_diff_is_the_drift_of_each_component(learned: Site) -> None:
     assert found["versions"] == [2, 4]
     assert found["points"] == 120
     assert json.loads(told("diff", "km", "2", "--json"))["versions"] == [2, 5]
-    head, columns, *rows = told("diff", "gm", "1").splitlines()
-    assert head.startswith("gm 1 -> 5: 240 points, log_likelihood")
-    assert columns.split()[:2] == ["#", "MOVED"]
-    assert len(rows) == 3
+    head, columns, *rows, legend = told("diff", "gm", "1").splitlines()
+    assert head.startswith("gm 1 -> 5: 240 points, log-likelihood per point none -> -")
+    assert head.endswith("(in nats; higher is better)")
+    assert columns.split() == [
+        *("#", "MOVED", "SHARE", "1", "SHARE", "5", "CHANGE"),
+        *("x0", "x1"),
+    ]
+    # the components that moved most come first, each with its change
+    first, last = learned.versions("gm")[0], learned.newest("gm")
+    moved = last.displacement_from(first)
+    order = np.argsort(-moved, kind="stable")
+    assert [int(row.split()[0]) for row in rows] == order.tolist()
+    cells = [row.replace(" pp", "").replace("%", "").split() for row in rows]
+    shares = np.stack([model.mass / model.mass.sum() for model in (first, last)])[:, order]
+    wanted = [moved[order], *100 * shares, 100 * (shares[1] - shares[0])]
+    wanted += list((last.means - first.means)[order].T)
+    np.testing.assert_allclose(np.array(cells, float).T[1:], wanted, rtol=0.05, atol=0.006)
+    assert legend == "columns of features: version 5 minus version 1"
 
 
-def test_export(learned: Site, tmp_path: Path) -> None:
+def test_export(learned: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     assert told("export", "km", str(out), "3") == f"wrote version 3 of km to {out}\n"
     found = decode_model(out.read_bytes(), "file")

@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
-from click.testing import CliRunner, Result
 
-from streamclust.cli.main import cli
-from tests.refit.desk import drain, poor_site, save
-from tests.worker.harness import Site, add_blocks, add_entry, blobs, kmeans, mixture
+from tests.support.commands import invoke
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, add_entry, blobs
+from tests.support.refit_helpers import poor_workspace, save
+from tests.support.workers import drain
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture
-def site(tmp_path: Path, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+def workspace(
+    tmp_path: Path, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
     monkeypatch.chdir(tmp_path)
-    return Site(tmp_path, valkey_url, namespace)
+    return Workspace(tmp_path, valkey_url, namespace)
 
 
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
-
-
-def test_a_person_sees_all_runs_and_the_verdict(site: Site) -> None:
-    drain(poor_site(site, blobs(300)))
+def test_a_person_sees_all_runs_and_the_verdict(workspace: Workspace) -> None:
+    drain(poor_workspace(workspace, blobs(300)))
     lines = invoke("refit", "m", "--restarts", "2", "--dry-run").output.splitlines()
     assert lines[0] == "300 points, in memory; inertia per point:"
     assert [line.split()[:2] for line in lines[1:5]] == [
@@ -37,7 +37,7 @@ def test_a_person_sees_all_runs_and_the_verdict(site: Site) -> None:
     ]
     assert lines[-1].startswith("the refit is ")
     assert lines[-1].endswith("% better: m is unchanged")
-    version = site.newest("m").version
+    version = workspace.newest("m").version
     done = invoke("refit", "m")
     assert done.output.splitlines()[-1].endswith(f"better: swapped in place, version {version + 1}")
     again = invoke("refit", "m").output.splitlines()[-1]
@@ -47,11 +47,11 @@ def test_a_person_sees_all_runs_and_the_verdict(site: Site) -> None:
     )
 
 
-def test_a_part_of_the_stream(site: Site) -> None:
+def test_a_part_of_the_stream(workspace: Workspace) -> None:
     # Given entries of 30 points
-    drain(poor_site(site, blobs(300)))
-    with site.client as client:
-        ids = [entry_id.decode() for entry_id, _ in client.xrange(site.stream())]
+    drain(poor_workspace(workspace, blobs(300)))
+    with workspace.client as client:
+        ids = [entry_id.decode() for entry_id, _ in client.xrange(workspace.stream())]
 
     def points(*arguments: str) -> int:
         found = json.loads(invoke("refit", "m", "--dry-run", "--json", *arguments).stdout)
@@ -62,22 +62,22 @@ def test_a_part_of_the_stream(site: Site) -> None:
     assert points("--from", ids[3]) == 210
     assert points("--from", ids[3], "--to", ids[5]) == 90
     # and what the model hasn't learned yet is left for it
-    with site.client as client:
-        add_entry(client, site.stream(), f8=blobs(30).tobytes(), d="2")
+    with workspace.client as client:
+        add_entry(client, workspace.stream(), f8=blobs(30).tobytes(), d="2")
     assert points() == points("--to", "2100-01-01") == 300
 
 
-def test_columns_of_a_file_are_found_by_the_names_of_features(site: Site) -> None:
-    with site.client as client:
+def test_columns_of_a_file_are_found_by_the_names_of_features(workspace: Workspace) -> None:
+    with workspace.client as client:
         for x, y in blobs(90).tolist():
-            add_entry(client, site.stream(), x1=str(x), x0=str(y))
-    drain(site.write({"m": kmeans(site.stream())}))
+            add_entry(client, workspace.stream(), x1=str(x), x0=str(y))
+    drain(workspace.write({"m": kmeans(workspace.stream())}))
     X = np.concatenate([blobs(300), 1000.0 + np.zeros((300, 1))], axis=1)[:, [2, 0, 1]]
-    path = save(site.folder / "more.csv", X)
+    path = save(workspace.folder / "more.csv", X)
     path.write_text(path.read_text(encoding="utf-8").replace("x0,x1,x2", "other,x0,x1"))
     found = json.loads(invoke("refit", "m", "--json", "--force", "--data", str(path)).stdout)
     assert found["loss"] < 5.0
-    assert site.newest("m").features == ("x1", "x0")
+    assert workspace.newest("m").features == ("x1", "x0")
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_columns_of_a_file_are_found_by_the_names_of_features(site: Site) -> Non
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(
-    site: Site, arguments: list[str], code: int, words: str
+    workspace: Workspace, arguments: list[str], code: int, words: str
 ) -> None:
-    drain(poor_site(site, blobs(90)))
-    config = (site.folder / "config.yaml").read_text(encoding="utf-8")
+    drain(poor_workspace(workspace, blobs(90)))
+    config = (workspace.folder / "config.yaml").read_text(encoding="utf-8")
     more = "\n  new: {kind: kmeans, n_clusters: 2, streams: none}\n"
-    (site.folder / "config.yaml").write_text(config.replace("models:", f"models:{more}", 1))
-    save(site.folder / "wide.csv", np.ones((9, 3)))
-    save(site.folder / "few.csv", np.array([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]]))
+    (workspace.folder / "config.yaml").write_text(config.replace("models:", f"models:{more}", 1))
+    save(workspace.folder / "wide.csv", np.ones((9, 3)))
+    save(workspace.folder / "few.csv", np.array([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]]))
     done = invoke("refit", *arguments)
     assert done.exit_code == code, done.output
     assert words in done.output.splitlines()[-1]
@@ -113,52 +113,52 @@ def test_what_cannot_be_done_is_one_clear_line(
 
 
 def test_ctrl_c_leaves_the_model_unless_the_best_so_far_is_asked_for(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given Ctrl-C after the first passes
-    drain(poor_site(site, blobs(300)))
+    drain(poor_workspace(workspace, blobs(300)))
     looks = iter(range(10_000))
     monkeypatch.setattr("streamclust.cli._signals.CtrlC.is_set", lambda _: next(looks) >= 3)
-    before = site.newest("m").version
+    before = workspace.newest("m").version
     done = invoke("refit", "m")
     assert done.exit_code == 130
     assert done.output == "error: interrupted; nothing was changed\n"
-    assert site.newest("m").version == before
+    assert workspace.newest("m").version == before
     looks = iter(range(10_000))
     done = invoke("refit", "m", "--keep-best")
     assert done.exit_code == 130
     assert done.output.splitlines()[-1].startswith("interrupted; the refit is ")
-    assert site.newest("m").reason == "refit"
+    assert workspace.newest("m").reason == "refit"
 
 
-def test_medoids_are_points_of_the_data(site: Site) -> None:
+def test_medoids_are_points_of_the_data(workspace: Workspace) -> None:
     X = blobs(300)
-    drain(poor_site(site, X))
+    drain(poor_workspace(workspace, X))
     lines = invoke("refit", "m", "--method", "kmedoids").output.splitlines()
     assert lines[0] == "300 points, in memory; Euclidean distance per point:"
     assert lines[2].split()[0] == "medoids"
     assert lines[2].endswith("  best of 4 runs")
-    assert lines[-1].endswith(f"swapped in place, version {site.newest('m').version}")
+    assert lines[-1].endswith(f"swapped in place, version {workspace.newest('m').version}")
     rows = {tuple(row) for row in X.tolist()}
-    assert {tuple(row) for row in site.newest("m").means.tolist()} <= rows
+    assert {tuple(row) for row in workspace.newest("m").means.tolist()} <= rows
 
 
-def test_medoids_of_a_mixture_or_of_weighted_points_are_refused(site: Site) -> None:
-    with site.client as client:
-        add_blocks(client, site.stream(), blobs(90))
-    drain(site.write({"m": mixture(site.stream())}))
+def test_medoids_of_a_mixture_or_of_weighted_points_are_refused(workspace: Workspace) -> None:
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+    drain(workspace.write({"m": mixture(workspace.stream())}))
     done = invoke("refit", "m", "--method", "kmedoids")
     assert done.exit_code == 2
     assert "it is for kind kmeans" in done.output
-    drain(site.write({"m": kmeans(site.stream())}, namespace=f"{site.namespace}-2"))
-    save(site.folder / "w.csv", np.arange(30.0).reshape(10, 3) + 1.0)
+    drain(workspace.write({"m": kmeans(workspace.stream())}, namespace=f"{workspace.namespace}-2"))
+    save(workspace.folder / "w.csv", np.arange(30.0).reshape(10, 3) + 1.0)
     done = invoke("refit", "m", "--method", "kmedoids", "--data", "w.csv", "--weight-column", "x2")
     assert done.exit_code == 1
     assert "K-medoids takes few points, all of one weight" in done.output
 
 
-def test_other_logs_are_left_as_they_are(site: Site) -> None:
-    drain(poor_site(site, blobs(90)))
+def test_other_logs_are_left_as_they_are(workspace: Workspace) -> None:
+    drain(poor_workspace(workspace, blobs(90)))
     before = structlog.get_config()
     assert invoke("refit", "m", "--dry-run").exit_code == 0
     assert structlog.get_config() == before

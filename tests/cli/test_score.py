@@ -8,31 +8,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.test_refit import invoke
-from tests.refit.desk import EAGER, drain, poor_site, save
-from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
+from tests.support.commands import invoke
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.refit_helpers import EAGER, poor_workspace, save
+from tests.support.workers import drain
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture
-def site(tmp_path: Path, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+def workspace(
+    tmp_path: Path, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
     monkeypatch.chdir(tmp_path)
-    return Site(tmp_path, valkey_url, namespace)
+    return Workspace(tmp_path, valkey_url, namespace)
 
 
 @pytest.mark.parametrize("kind", [kmeans, mixture])
-def test_a_score_over_the_stream_and_over_a_file(site: Site, kind: object) -> None:
+def test_a_score_over_the_stream_and_over_a_file(workspace: Workspace, kind: object) -> None:
     X = blobs(300)
-    with site.client as client:
-        add_blocks(client, site.stream(), X)
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), X)
     make = kmeans if kind is kmeans else mixture
-    drain(site.write({"m": make(site.stream(), **EAGER)}))
+    drain(workspace.write({"m": make(workspace.stream(), **EAGER)}))
     streamed = json.loads(invoke("score", "m", "--json").stdout)
-    path = save(site.folder / "x.csv", X)
+    path = save(workspace.folder / "x.csv", X)
     filed = json.loads(invoke("score", "m", "--json", "--data", str(path)).stdout)
-    assert (streamed.pop("source"), filed.pop("source")) == (
-        f"stream {site.stream()} after 0-0, up to {site.position('m')[site.stream()]}",
-        str(path),
-    )
+    last = workspace.position("m")[workspace.stream()]
+    read = f"stream {workspace.stream()} after 0-0, up to {last}"
+    assert (streamed.pop("source"), filed.pop("source")) == (read, str(path))
     assert filed == pytest.approx(streamed)
     assert (filed["points"], filed["n_components"]) == (300, 3)
     lines = invoke("score", "m").output.splitlines()
@@ -47,9 +51,9 @@ def test_a_score_over_the_stream_and_over_a_file(site: Site, kind: object) -> No
     ]
 
 
-def test_a_selection_draws_its_picture(site: Site) -> None:
+def test_a_selection_draws_its_picture(workspace: Workspace) -> None:
     # Given a model that no worker has begun with
-    poor_site(site, blobs(300))
+    poor_workspace(workspace, blobs(300))
     done = invoke("select", "m", "--k", "1..5", "--restarts", "1")
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
@@ -57,7 +61,7 @@ def test_a_selection_draws_its_picture(site: Site) -> None:
     assert lines[3].endswith("silhouette")
     assert lines[-1] == "chart: m-select.png"
     assert max(map(len, lines)) <= 80
-    assert (site.folder / "m-select.png").read_bytes().startswith(b"\x89PNG")
+    assert (workspace.folder / "m-select.png").read_bytes().startswith(b"\x89PNG")
     # and JSON without a picture
     found = json.loads(invoke("select", "m", "--k", "2,3", "--no-png", "--json").stdout)
     assert [each["n_components"] for each in found["scores"]] == [2, 3]
@@ -77,19 +81,19 @@ def test_a_selection_draws_its_picture(site: Site) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(
-    site: Site, arguments: list[str], code: int, words: str
+    workspace: Workspace, arguments: list[str], code: int, words: str
 ) -> None:
-    poor_site(site, blobs(90))
+    poor_workspace(workspace, blobs(90))
     done = invoke(*arguments)
     assert done.exit_code == code, done.output
     assert words in done.output.splitlines()[-1]
 
 
-def test_a_model_that_is_warming_up_has_no_score(site: Site) -> None:
+def test_a_model_that_is_warming_up_has_no_score(workspace: Workspace) -> None:
     feed = np.ones((30, 2))  # too few distinct points to begin
-    with site.client as client:
-        add_blocks(client, site.stream(), feed)
-    drain(site.write({"m": kmeans(site.stream(), **EAGER)}))
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), feed)
+    drain(workspace.write({"m": kmeans(workspace.stream(), **EAGER)}))
     done = invoke("score", "m")
     assert done.exit_code == 1
     assert "still warming up" in done.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,25 +13,19 @@ from typing import Any
 
 import pytest
 
-from tests.worker.harness import (
-    LIMIT,
-    STREAMCLUST,
-    Site,
-    Worker,
-    add_points,
-    blobs,
-    environment,
-    kmeans,
-    run,
-)
+from tests.support.model_settings import kmeans
+from tests.support.points import add_points, blobs
+from tests.support.waiting import LIMIT
+from tests.support.workers import WorkerProcess
+from tests.support.workspace import STREAMCLUST, Workspace, environment, run
 
 
 @contextmanager
-def watching(site: Site, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def watching(workspace: Workspace, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A `watch` whose output is read while it runs; it ends by itself when nothing comes."""
     with subprocess.Popen(
         [STREAMCLUST, "watch", *arguments, "--timeout", str(LIMIT)],
-        cwd=site.folder,
+        cwd=workspace.folder,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -42,13 +37,13 @@ def watching(site: Site, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def as_json(site: Site, *arguments: str) -> list[dict[str, Any]]:
-    done = run(site.folder, "watch", *arguments, "--json")
+def as_json(workspace: Workspace, *arguments: str) -> list[dict[str, Any]]:
+    done = run(workspace.folder, "watch", *arguments, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_json_has_a_line_a_version_from_any_kept_one_on(learned: Site) -> None:
+def test_json_has_a_line_a_version_from_any_kept_one_on(learned: Workspace) -> None:
     versions = as_json(learned, "km", "--since", "1", "--count", "3")
     assert [line["version"] for line in versions] == [2, 3, 4]
     assert [line["points"] for line in versions] == [120, 180, 240]
@@ -60,13 +55,13 @@ def test_json_has_a_line_a_version_from_any_kept_one_on(learned: Site) -> None:
     assert list(first["position"]) == [learned.stream()]
 
 
-def test_it_begins_with_the_newest_version(learned: Site) -> None:
+def test_it_begins_with_the_newest_version(learned: Workspace) -> None:
     assert [line["version"] for line in as_json(learned, "km", "--count", "1")] == [5]
     assert [line["version"] for line in as_json(learned, "km", "--timeout", "0.1")] == [5]
     assert as_json(learned, "km", "--since", "5", "--timeout", "0.1") == []
 
 
-def test_arrays_are_those_of_the_model(learned: Site) -> None:
+def test_arrays_are_those_of_the_model(learned: Workspace) -> None:
     [line] = as_json(learned, "km", "--arrays", "--count", "1")
     newest = learned.newest("km")
     assert line["centroids"] == newest.means.tolist()
@@ -80,11 +75,11 @@ def test_arrays_are_those_of_the_model(learned: Site) -> None:
     }
 
 
-def test_a_person_sees_a_table(learned: Site) -> None:
+def test_a_person_sees_a_table(learned: Workspace) -> None:
     done = run(learned.folder, "watch", "gm", "--since", "0", "--count", "5")
     assert (done.returncode, done.stderr) == (0, "")
     header, first, *rest = done.stdout.splitlines()
-    assert header.split()[:4] == ["VERSION", "TIME", "POINTS", "REASON"]
+    assert header.split()[:5] == ["VERSION", "TIME", time.strftime("%Z"), "POINTS", "REASON"]
     assert "LOG LIKELIHOOD" in header
     assert [first.split()[0], *first.split()[2:]][:5] == ["1", "60", "start", "-", "-"]
     assert [line.split()[0] for line in rest] == ["2", "3", "4", "5"]
@@ -94,7 +89,7 @@ def test_a_person_sees_a_table(learned: Site) -> None:
     assert {len(line.split()[-1]) for line in [first, *rest]} == {3}  # a bar a component
 
 
-def test_arrays_need_json(learned: Site) -> None:
+def test_arrays_need_json(learned: Workspace) -> None:
     done = run(learned.folder, "watch", "km", "--arrays")
     assert done.returncode == 2
     assert "--arrays needs --json" in done.stderr
@@ -104,18 +99,18 @@ def test_it_waits_for_a_model_and_ends_with_ctrl_c(
     tmp_path: Path, server_url: str, namespace: str
 ) -> None:
     # Given a watch on a model that isn't there yet
-    site = Site(tmp_path, server_url, namespace)
-    site.write({"m": kmeans(site.stream(), publish={"every": "100ms"})})
-    with watching(site, "m") as watch, site.client as client:
+    workspace = Workspace(tmp_path, server_url, namespace)
+    workspace.write({"m": kmeans(workspace.stream(), publish={"every": "100ms"})})
+    with watching(workspace, "m") as watch, workspace.client as client:
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert watch.stderr.readline() == "waiting for the first version of 'm'\n"
         # When versions are published Then each is shown at once
-        with Worker(site) as worker:
-            add_points(client, site.stream(), blobs(60))
+        with WorkerProcess(workspace) as worker:
+            add_points(client, workspace.stream(), blobs(60))
             assert watch.stdout.readline().startswith(" VERSION")
             assert watch.stdout.readline().split()[0] == "1"
-            add_points(client, site.stream(), blobs(60, seed=1))
+            add_points(client, workspace.stream(), blobs(60, seed=1))
             assert watch.stdout.readline().split()[0] == "2"
             assert worker.leave() == 0
         # and Ctrl-C ends it, in silence
@@ -127,14 +122,14 @@ def test_it_waits_for_a_model_and_ends_with_ctrl_c(
 def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
-    site = Site(tmp_path, valkey_url, namespace)
-    site.write({"m": kmeans(site.stream())}).drain()
-    done = run(site.folder, "watch", "m", "--timeout", "0.1")
+    workspace = Workspace(tmp_path, valkey_url, namespace)
+    workspace.write({"m": kmeans(workspace.stream())}).drain()
+    done = run(workspace.folder, "watch", "m", "--timeout", "0.1")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "waiting for the first version of 'm'\n"
 
 
-def test_a_reader_that_leaves_early_is_no_fault(learned: Site) -> None:
+def test_a_reader_that_leaves_early_is_no_fault(learned: Workspace) -> None:
     with watching(learned, "km", "--since", "0") as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
@@ -147,20 +142,20 @@ def test_a_model_that_was_begun_anew_is_said(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
     # Given a watch that has shown a version of a model
-    site = Site(tmp_path, valkey_url, namespace)
-    site.write({"m": kmeans(site.stream())})
-    keys = site.keys("m")
-    with site.client as client, watching(site, "m") as watch:
+    workspace = Workspace(tmp_path, valkey_url, namespace)
+    workspace.write({"m": kmeans(workspace.stream())})
+    keys = workspace.keys("m")
+    with workspace.client as client, watching(workspace, "m") as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
         assert watch.stderr.readline().startswith("waiting")
-        add_points(client, site.stream(), blobs(60))
-        site.drain()
+        add_points(client, workspace.stream(), blobs(60))
+        workspace.drain()
         assert watch.stdout.readline().startswith(" VERSION")
         assert watch.stdout.readline().split()[0] == "1"
         # When it is begun anew Then that is said, and its versions are shown
         client.delete(keys.state, keys.models, keys.token)
-        site.drain()
+        workspace.drain()
         assert "the model was deleted and started again" in watch.stderr.readline()
         shown = watch.stdout.readline().split()
     assert (shown[0], shown[5]) == ("1", "-")  # what has moved since another model says nothing

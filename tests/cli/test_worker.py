@@ -6,61 +6,66 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, Site, Worker, add_points, blobs, error_line, kmeans, run
+from tests.support.model_settings import kmeans
+from tests.support.points import add_points, blobs
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workers import WorkerProcess
+from tests.support.workspace import Workspace, error_line, run
 
 
 @pytest.fixture
-def site(tmp_path: Path, valkey_url: str, namespace: str) -> Site:
-    return Site(tmp_path, valkey_url, namespace)
+def workspace(tmp_path: Path, valkey_url: str, namespace: str) -> Workspace:
+    return Workspace(tmp_path, valkey_url, namespace)
 
 
-def test_check_tells_whether_live_workers_have_all_models(site: Site) -> None:
+def test_check_tells_whether_live_workers_have_all_models(workspace: Workspace) -> None:
     def check() -> int:
-        return run(site.folder, "worker", "--check").returncode
+        return run(workspace.folder, "worker", "--check").returncode
 
-    site.write({"a": kmeans(site.stream()), "b": kmeans(site.stream())})
+    workspace.write({"a": kmeans(workspace.stream()), "b": kmeans(workspace.stream())})
     # Given no worker Then each model is named
-    before = run(site.folder, "worker", "--check")
+    before = run(workspace.folder, "worker", "--check")
     assert before.returncode == 1
     assert before.stderr == "a: no live worker\nb: no live worker\n"
-    with Worker(site) as worker:
+    with WorkerProcess(workspace) as worker:
         # When there is one
-        worker.says("model_created", 2)
+        worker.wait_for("model_created", 2)
         worker.wait(lambda: check() == 0)
         # Then one model that it doesn't have is still missing
         another = 'models.c={"kind": "kmeans", "n_clusters": 2, "streams": "s"}'
-        other = run(site.folder, "worker", "--check", "--set", another)
+        other = run(workspace.folder, "worker", "--check", "--set", another)
         assert other.returncode == 1
         assert other.stderr == "c: no live worker\n"
         assert "a: alive, warming, 0 points" in other.stdout
         # When it is killed Then that shows as soon as its word is stale
         worker.kill()
-        with site.client as client:
-            wait_until(lambda: not client.exists(site.keys("a").health), LIMIT)
+        with workspace.client as client:
+            wait_until(lambda: not client.exists(workspace.keys("a").health), LIMIT)
         assert check() == 1
-    with Worker(site) as worker:
-        worker.says("model_resumed", 2)
+    with WorkerProcess(workspace) as worker:
+        worker.wait_for("model_resumed", 2)
         worker.wait(lambda: check() == 0)
         # When it leaves Then that shows at once
         assert worker.leave() == 0
         assert check() == 1
 
 
-def test_settings_from_flags_and_the_environment(site: Site) -> None:
+def test_settings_from_flags_and_the_environment(workspace: Workspace) -> None:
     # Given three distinct points, and a file that asks for three clusters of another server
-    stream = site.stream()
-    with site.client as client:
+    stream = workspace.stream()
+    with workspace.client as client:
         add_points(client, stream, blobs(60))
-    Site(site.folder, "redis://127.0.0.1:1/0", site.namespace).write({"m": kmeans(stream)})
-    (site.folder / "config.yaml").rename(site.folder / "other.yaml")
+    Workspace(workspace.folder, "redis://127.0.0.1:1/0", workspace.namespace).write(
+        {"m": kmeans(stream)}
+    )
+    (workspace.folder / "config.yaml").rename(workspace.folder / "other.yaml")
     # When flags name the file, the server and the number of clusters, and a variable the level
-    flags = ["-c", "other.yaml", "--redis-url", site.url, "--set", "models.m.n_clusters=5"]
-    done = run(site.folder, "worker", "--until-idle", *flags, STREAMCLUST_LOG__LEVEL="error")
+    flags = ["-c", "other.yaml", "--redis-url", workspace.url, "--set", "models.m.n_clusters=5"]
+    done = run(workspace.folder, "worker", "--until-idle", *flags, STREAMCLUST_LOG__LEVEL="error")
     # Then that is what is learned
     assert done.returncode == 0
     assert done.stderr == ""
-    assert site.newest("m").means.shape == (5, 2)
+    assert workspace.newest("m").means.shape == (5, 2)
 
 
 def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
@@ -75,7 +80,7 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
     assert run(tmp_path, "worker", "--no-such-option").returncode == 2
 
 
-def test_check_without_models_is_not_alive(site: Site) -> None:
-    site.write({})
-    done = run(site.folder, "worker", "--check")
+def test_check_without_models_is_not_alive(workspace: Workspace) -> None:
+    workspace.write({})
+    done = run(workspace.folder, "worker", "--check")
     assert "models" in error_line(done, 2)

@@ -13,10 +13,8 @@ import streamclust
 from streamclust.client.async_client import AsyncClient
 from streamclust.errors import ServerError, ServerUnreachableError, UnknownModelError
 from streamclust.store.server.connect import Address, open_server
-from tests.client.test_client import Publisher, Restarting, publisher, restarting
-from tests.conftest import free_port
-
-__all__ = ["publisher", "restarting"]
+from tests.support.publisher import Publisher, Restarting
+from tests.support.servers import free_port
 
 T = TypeVar("T")
 

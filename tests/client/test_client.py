@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,48 +19,21 @@ from streamclust.client.async_client import AsyncClient
 from streamclust.client.client import Client
 from streamclust.errors import ServerError, ServerUnreachableError, UnknownModelError
 from streamclust.formats.model import encode_model
-from streamclust.store.model.commit import commit
-from streamclust.store.model.keys import Keys
-from streamclust.store.model.lease import Lease
-from streamclust.store.server.connect import Address, Server, open_server
-from tests.conftest import answers, free_port, redis_server, running
-from tests.encoder.desk import model_of
-from tests.limited import limited_replies
-from tests.store.model.committing import of_version, take
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, OwnServer, own_server
+from streamclust.store.server.connect import Address, open_server
+from tests.support.encoder_fixture import model_of
+from tests.support.publisher import Publisher, Restarting
+from tests.support.servers import (
+    answers,
+    busy,
+    free_port,
+    limited_replies,
+    redis_server,
+    running,
+    url_of,
+)
+from tests.support.waiting import LIMIT, wait_until
 
 SECRET = "s3cr3t"
-
-
-class Publisher:
-    """Publishes versions of a model, as a worker does."""
-
-    def __init__(self, server: Server, namespace: str) -> None:
-        self._client = server.client()
-        self.keys = Keys(namespace, "m")
-        lease = Lease(self._client, self.keys, 3600.0)
-        assert lease.take()
-        self._token = lease.token
-
-    def publish(self, *versions: int, model_id: int = 0) -> None:
-        for version in versions:
-            what = of_version(self._token, version, model_id=model_id)
-            commit(self._client, self.keys, what, keep=50)
-
-    def forget(self) -> None:
-        """Delete the model."""
-        self._client.delete(self.keys.state, self.keys.models)
-
-    def waits(self) -> bool:
-        """Whether somebody waits for a version."""
-        return int(self._client.info("clients")["blocked_clients"]) > 0
-
-
-@pytest.fixture
-def publisher(address: Address, namespace: str) -> Iterator[Publisher]:
-    with open_server(address) as server:
-        yield Publisher(server, namespace)
 
 
 @pytest.fixture
@@ -182,39 +155,6 @@ def test_a_slow_subscriber_misses_nothing_that_is_kept(
 
 
 # ---- through lost connections, and gaps
-
-
-class Restarting:
-    """A server of one's own, which is killed and started again, and a model on it."""
-
-    def __init__(self, server: OwnServer) -> None:
-        self._server = server
-        self.url = server.url
-        self.keys = Keys("ns", "m")
-        self._opened = open_server(Address(self.url))
-        self._token = take(self._opened.client(), self.keys)
-
-    def publish(self, *versions: int, keep: int = 50) -> None:
-        for version in versions:
-            commit(self._opened.client(), self.keys, of_version(self._token, version), keep=keep)
-
-    def restart(self, *versions: int, keep: int = 50) -> None:
-        """Kill it, start it, and publish before the subscriber is back."""
-        self._server.kill()
-        self._opened.close()
-        self._server.start()
-        self._opened = open_server(Address(self.url))
-        self.publish(*versions, keep=keep)
-
-    def forget(self) -> None:
-        self._opened.client().flushall()
-        self._token = take(self._opened.client(), self.keys)
-
-
-@pytest.fixture
-def restarting(tmp_path: Path) -> Iterator[Restarting]:
-    with own_server(tmp_path) as server:
-        yield Restarting(server)
 
 
 def test_updates_go_on_after_a_lost_connection(restarting: Restarting) -> None:
@@ -395,35 +335,6 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[redis.Redis]
     """A connection to a server that no other test has."""
     with redis_server(request.param, tmp_path) as url, redis.Redis.from_url(url) as client:
         yield client
-
-
-def url_of(server: redis.Redis) -> str:
-    return "redis://127.0.0.1:{port}/0".format(**server.connection_pool.connection_kwargs)
-
-
-@contextmanager
-def busy(server: redis.Redis) -> Iterator[None]:
-    """Let the server run a script without end for the block."""
-
-    def run() -> None:
-        with redis.Redis.from_url(url_of(server)) as client, suppress(redis.ResponseError):
-            client.eval("while true do end", 0)
-
-    def answer() -> bool:
-        try:
-            return not server.ping()
-        except redis.ResponseError:
-            return True
-
-    server.config_set("lua-time-limit", 10)
-    script = threading.Thread(target=run)
-    script.start()
-    try:
-        wait_until(answer)
-        yield
-    finally:
-        server.script_kill()
-        script.join()
 
 
 @contextmanager

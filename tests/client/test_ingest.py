@@ -16,7 +16,7 @@ from streamclust.client.ingest import IngestReport, ingest
 from streamclust.errors import DataError, ServerError, ServerUnreachableError
 from streamclust.formats.points import Entry, PointsFormat, decode, detect
 from streamclust.tables import Chunk
-from tests.conftest import free_port
+from tests.support.servers import free_port
 
 
 @pytest.fixture

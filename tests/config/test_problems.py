@@ -72,7 +72,11 @@ def model(**changes: str) -> str:
         ),
         ("worker: 3", "c.yaml:1: worker: got one value; expected keys with values"),
         ("worker: [3]", "c.yaml:1: worker: got a list; expected keys with values"),
-        ("models: [x]", "c.yaml:1: models: got a list; expected keys with values"),
+        (
+            "models: [x]",
+            "c.yaml:1: models: got a list; expected keys with values; write models: {NAME: "
+            "{kind: ...}}",
+        ),
         ("models: {m: 3}", "c.yaml:1: models.m: got one value; expected keys with values"),
         (
             "namespace: a b",
@@ -263,7 +267,7 @@ def model(**changes: str) -> str:
             "spherical; use covariance_type diag",
         ),
         (
-            model(forgetting="{half_life: 3}"),
+            model(forgetting="{lambda: 3}"),
             "c.yaml:1: models.m.forgetting.kind: missing; expected none | points | time | power",
         ),
         (
@@ -384,7 +388,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_own_line() -> None:
         (
             "STREAMCLUST_REDIS",
             "redis://h",
-            "STREAMCLUST_REDIS: redis: got one value; expected keys with values",
+            "STREAMCLUST_REDIS: redis: got 'redis://h'; expected keys with values; write "
+            "STREAMCLUST_REDIS__URL=redis://h",
         ),
     ],
 )
@@ -418,7 +423,20 @@ def test_a_section_given_as_text_is_told_even_if_its_keys_are_given_too() -> Non
         (
             "models.palette.streams=[a",
             "--set models.palette.streams:1:3: not YAML: while parsing a flow sequence "
-            "expected ',' or ']', but got '<stream end>'",
+            "expected ',' or ']', but got '<stream end>'; is a bracket or a comma missing?",
+        ),
+        (
+            "models.palette.drift=page_hinkley",
+            "--set models.palette.drift: models.palette.drift: got 'page_hinkley'; expected keys "
+            "with values; write --set models.palette.drift.detector=page_hinkley",
+        ),
+        (
+            "n_clusters=5",
+            "--set n_clusters: n_clusters: unknown key; did you mean models.palette.n_clusters?",
+        ),
+        (
+            "palette.seed=5",
+            "--set palette.seed: palette: unknown key; did you mean models.palette?",
         ),
     ],
 )
@@ -438,7 +456,11 @@ def test_a_mistake_in_a_flag_names_the_flag(flag: str, line: str) -> None:
         ("[a, b]: 1", "c.yaml:1:1: a list or mapping can't be a key"),
         ("a: 1\n---\nb: 2", "c.yaml:2:1: not YAML: expected a single document in the stream but"),
         ("log: {level: info", "c.yaml:1:18: not YAML: while parsing a flow mapping"),
-        ("log:\n\tlevel: info", "c.yaml:2:1: not YAML: while scanning for the next token"),
+        (
+            "log:\n\tlevel: info",
+            "c.yaml:2:1: not YAML: a tab can't be used here; indent and separate with spaces",
+        ),
+        ("log:\tinfo", "c.yaml:1:5: not YAML: a tab can't be used here"),
         ("a: &a\n  b: *a", "c.yaml:1:4: an anchor can't hold an alias of itself"),
         ("a: *b", "c.yaml:1:4: not YAML: found undefined alias"),
         (
@@ -448,7 +470,7 @@ def test_a_mistake_in_a_flag_names_the_flag(flag: str, line: str) -> None:
             "c.yaml: aliases expand to too many values",
         ),
         ("a: !!python/name:os.system x", "c.yaml:1:4: not YAML: could not determine"),
-        ("a: \x07", "c.yaml: not YAML: special characters are not allowed"),
+        ("a: \x07", "c.yaml:1: not YAML: special characters are not allowed"),
         ("a: !!int x", "c.yaml: not YAML: a bad number or date"),
         ("[" * 5000, "c.yaml: not YAML: nested too deep"),
     ],
@@ -473,6 +495,101 @@ def test_an_unreadable_file_is_told() -> None:
         ConfigError, match=r"^latin\.yaml: can't be read: not UTF-8 text; save it as UTF-8$"
     ):
         load_settings(Path("latin.yaml"), (), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("a: b: c", "check the indentation, and put text with ': ' in quotes"),
+        ('a: "x', "is a closing quote missing?"),
+        (r'a: "C:\data"', "write a backslash as \\\\ in double quotes, or use single quotes"),
+        ("a: [1, 2", "is a bracket or a comma missing?"),
+        ("a: @x", "put text that begins with this character in quotes"),
+        ("a: *x", "put text that begins with *, & or ! in quotes"),
+        ("a:\n  b: 1\n c: 2", "check the indentation"),
+    ],
+)
+def test_the_usual_mistakes_in_yaml_have_a_remedy(text: str, end: str) -> None:
+    (line,) = told(text)
+    assert line.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (
+            "models: {m: {kind: gaussian_mixture, n_clusters: 3, streams: x}}",
+            "models.m.n_clusters: unknown key; a mixture has n_components; write n_components: 3",
+        ),
+        (
+            "models: {m: {kind: kmeans, n_components: auto, streams: x}}",
+            "models.m.n_components: unknown key; K-means has n_clusters; write n_clusters: 'auto'",
+        ),
+        (
+            model(covariance_type="full"),
+            "covariance_type: unknown key; only gaussian_mixture has covariance_type",
+        ),
+        (model(half_life="3"), "did you mean models.m.forgetting.half_life?"),
+        (model(features="[x]"), "did you mean models.m.points.features?"),
+        (model(points="{scale: standard}"), "did you mean models.m.scale?"),
+        (
+            model(keep="3"),
+            "did you mean models.m.publish.keep, models.m.dead.keep or models.m.encode.keep?",
+        ),
+        ("url: redis://h", "url: unknown key; did you mean redis.url?"),
+        ("m: {kind: kmeans}\nmodels: {m: {}}", "m: unknown key; did you mean models.m?"),
+        (
+            "models: {kind: kmeans, n_clusters: 3, streams: x}",
+            "models.kind: a model has a name above its keys; write models: {NAME: {kind: ...}}",
+        ),
+        (
+            "models: {m: {n_components: 3, streams: x}}",
+            "models.m.kind: missing; expected kmeans | gaussian_mixture; write kind: "
+            "gaussian_mixture",
+        ),
+    ],
+)
+def test_a_key_in_the_wrong_place_names_the_right_one(text: str, end: str) -> None:
+    assert told(text)[0].endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("kind", "k-means", "did you mean kmeans?"),
+        ("kind", "MiniBatchKMeans", "did you mean kmeans?"),
+        ("kind", "GMM", "did you mean gaussian_mixture?"),
+        ("scale", "z-score", "did you mean standard?"),
+        ("start", "begin", "did you mean earliest?"),
+        ("forgetting", "10m", "write forgetting: {half_life: 10m}"),
+        ("forgetting", "1e6", "write forgetting: {half_life: 1000000}"),
+        ("trim", "1d", "write trim: {age: 1d}"),
+        ("batch", "500", "write batch: {size: 500}"),
+        ("commit", "5s", "write commit: {every: 5s}"),
+        ("coreset", "false", "write coreset: {points: 0}"),
+        ("drift", "true", "write drift: {detector: page_hinkley}"),
+        ("init", "model.safetensors", "write init: {path: model.safetensors}"),
+        ("points", "{features: x}", "write features: [x]"),
+        ("streams", "[]", "write a name, such as streams: [points]"),
+        (
+            "forgetting",
+            "{kind: points, half_life: 10m}",
+            "half_life: got '10m'; expected a number > 0; for a duration, write kind: time",
+        ),
+        *(
+            (
+                "streams",
+                f'["{name}"]',
+                f"models.m.streams: '{name}' looks like a pattern, but each stream is read by its "
+                "name; write every name, such as [clicks-1, clicks-2]",
+            )
+            for name in ("tenant-*", "*", "clicks:?")
+        ),
+    ],
+)
+def test_a_value_in_another_form_names_the_right_one(key: str, value: str, hint: str) -> None:
+    (line,) = told(model(**{key: value}))
+    assert line.endswith(hint)
 
 
 def test_long_values_are_cut_short() -> None:

@@ -57,7 +57,6 @@ def test_usable_urls(url: str) -> None:
         "redis://localhost:port",
         "redis://localhost:99999",
         "redis://localhost/first",
-        "redis://localhost?password=hunter2",
         "unix://",
         "redis+sentinel://localhost",
         "redis+sentinel://localhost/",
@@ -66,7 +65,6 @@ def test_usable_urls(url: str) -> None:
         "redis+sentinel://a:port,b/primary",
         "redis+sentinel://a,b:99999/primary",
         "redis+sentinel://a/primary/first",
-        "redis+sentinel://a/primary?password=hunter2",
         "redis+cluster://",
         "redis+cluster://a,b/1",
         "redis+sentry://a/primary",
@@ -74,7 +72,7 @@ def test_usable_urls(url: str) -> None:
     ],
 )
 def test_unusable_urls(url: str) -> None:
-    with pytest.raises(ValidationError, match="expected embedded, or a URL"):
+    with pytest.raises(ValidationError, match=r"expected|write"):
         RedisSettings(url=url)
 
 
@@ -89,6 +87,14 @@ def test_the_password_leaves_the_url() -> None:
 def test_the_password_leaves_the_url_of_several_hosts() -> None:
     redis = RedisSettings(url="redis+sentinel://ann:hunter%402@a:1,b:2/primary/3?max_connections=9")
     assert redis.url == "redis+sentinel://a:1,b:2/primary/3?max_connections=9"
+    assert redis.username == "ann"
+    assert redis.read_password() == "hunter@2"
+
+
+@pytest.mark.parametrize("scheme", ["redis://cache:6380/1", "redis+sentinel://a:1,b:2/primary/3"])
+def test_the_password_may_be_an_option_of_the_url(scheme: str) -> None:
+    redis = RedisSettings(url=f"{scheme}?username=ann&max_connections=9&password=hunter%402")
+    assert redis.url == f"{scheme}?max_connections=9"
     assert redis.username == "ann"
     assert redis.read_password() == "hunter@2"
 
@@ -155,7 +161,9 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
         f"redis: {{url: 'redis://:{SECRET}@host:port'}}",
         f"redis: {{url: 'redis:/:{SECRET}@host'}}",
         f"redis: {{url: 'redis://:{SECRET}@host', username: x}}",
-        f"redis: {{url: 'redis://host?password={SECRET}'}}",
+        f"redis: {{url: 'redis://host?password={SECRET}&{SECRET}'}}",
+        f"redis: {{url: 'redis://host?password={SECRET}', username: ann}}",
+        *(f"redis: {{url: 'redis://ann:a{char}{SECRET}@host:1/0'}}" for char in "/?#["),
         f"redis: {{url: 'redis://:{SECRET}@host', lease: 3}}",
         f"redis: {{url: 'redis+sentinel://:{SECRET}@a:1,b:port/x'}}",
         f"redis: {{url: 'redis+sentinel://:{SECRET}@a:1,b:2'}}",

@@ -1,4 +1,4 @@
-"""A desk on each server in turn."""
+"""A fixture on each server in turn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamclust.store.server.connect import Address, Server, open_server
-from tests.encoder.desk import Desk
+from tests.support.encoder_fixture import EncoderFixture
 
 
 @pytest.fixture
@@ -17,5 +17,5 @@ def server(address: Address) -> Iterator[Server]:
 
 
 @pytest.fixture
-def desk(server: Server, namespace: str) -> Desk:
-    return Desk(server, server.client(), namespace)
+def fixture(server: Server, namespace: str) -> EncoderFixture:
+    return EncoderFixture(server, server.client(), namespace)

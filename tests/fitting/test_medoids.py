@@ -10,8 +10,8 @@ import pytest
 from streamclust import KMeans
 from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting import medoids
+from streamclust.fitting.fit import fit
 from streamclust.fitting.medoids import fit_medoids, mean_distance
-from streamclust.fitting.restarts import fit
 
 
 @pytest.mark.parametrize("seed", range(10))

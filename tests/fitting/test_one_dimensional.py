@@ -16,9 +16,9 @@ from streamclust import KMeans
 from streamclust.arrays import Array
 from streamclust.errors import TooFewPointsError
 from streamclust.fitting import one_dimensional
+from streamclust.fitting.fit import fit
 from streamclust.fitting.one_dimensional import optimal_centroids
-from streamclust.fitting.restarts import fit
-from tests.strategies import laws, weights
+from tests.support.strategies import laws, weights
 
 
 def inertia(x: Array, w: Array, centroids: Array) -> float:

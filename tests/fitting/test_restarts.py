@@ -16,9 +16,9 @@ from streamclust import KMeans
 from streamclust.arrays import Array, Labels
 from streamclust.errors import DataError, TooFewPointsError
 from streamclust.fitting.em import EMResult, InMemory, run_em
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.models import GaussianMixture
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
     blobs,

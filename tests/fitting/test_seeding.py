@@ -19,7 +19,7 @@ from streamclust.fitting import seeding
 from streamclust.fitting.search import search_of
 from streamclust.fitting.seeding import in_rounds, kmeans_plusplus, local_search, seed_centroids
 from streamclust.models.kmeans import KMeans
-from tests.strategies import blobs, laws, weights
+from tests.support.strategies import blobs, laws, weights
 
 Seeding = Callable[[Array, Array, int, np.random.Generator], Array]
 

@@ -14,7 +14,7 @@ from streamclust.models.covariance import COVARIANCES
 from streamclust.models.gaussian_mixture import MixtureParams
 from streamclust.models.revive import relocate
 from streamclust.models.stats import recentre
-from tests.strategies import COVARIANCE_TYPES, blobs, learn, mixture_of
+from tests.support.strategies import COVARIANCE_TYPES, blobs, learn, mixture_of
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])

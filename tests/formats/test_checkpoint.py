@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,16 @@ from streamclust.formats.checkpoint import (
     encode_checkpoint,
 )
 from streamclust.formats.container import pack, unpack
-from streamclust.formats.layout import Layout
 from streamclust.formats.lost import Lost
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import LearnerState, StreamLearner
-from tests.strategies import FAMILIES, family_of
+from streamclust.online.state import Counts
+from tests.support.states import LAYOUT, POSITION, batch, same, step
+from tests.support.strategies import FAMILIES, family_of
 
 WHERE = "key {ns:m}:state"
 WARM_UP = 60
-LAYOUT = Layout("fields", None, "w", ("x", "ÿ"), 2, strict=True)
-POSITION = {"points": "1526919030474-55", "naïve name": "0-0"}
 
 POLICIES: dict[str, Forgetting] = {
     "none": Forgetting(),
@@ -38,30 +37,6 @@ POLICIES: dict[str, Forgetting] = {
     "power": PowerSchedule(0.6, 2.0, hold=45.0),
     "averaged": PowerSchedule(0.7, 2.0, hold=45.0, average=True),
 }
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two states are equal to the last bit, with the same types throughout."""
-    if is_dataclass(a) and type(a) is type(b):
-        return all(same(getattr(a, each.name), getattr(b, each.name)) for each in fields(a))
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
-    return type(a) is type(b) and bool(a == b)
-
-
-def batch(number: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Skewed blobs that drift and move away now and then, so that components die."""
-    rng = np.random.default_rng((seed, number))
-    places = np.array([[0.0, 0.0], [8.0, 1.0], [-5.0, 9.0]]) + 40.0 * (number // 6)
-    X = places[rng.integers(0, 3, 30)] + rng.normal(size=(30, 2)) @ [[1.0, 0.4], [0.0, 0.5]]
-    return np.asarray(X)
-
-
-def step(
-    learner: StreamLearner[Any], state: LearnerState[Any], number: int, seed: int = 0
-) -> LearnerState[Any]:
-    weight = np.random.default_rng(number).choice([0.0, 0.5, 1.0, 3.0], 30)
-    return learner.update(state, batch(number, seed), weight, time_ms=1000.0 * number)[0]
 
 
 def through_bytes(state: LearnerState[Any], family: Family[Any]) -> LearnerState[Any]:
@@ -83,8 +58,8 @@ def test_a_learner_goes_on_to_the_last_bit(family: Family[Any], policy: str) -> 
         stopped = step(learner, through_bytes(stopped, family), number)
         assert same(state, stopped)
     assert same(state, through_bytes(state, family))
-    assert state.steps > 20
-    assert (state.average is not None) == (policy == "averaged")
+    assert state.clock.steps > 20
+    assert (state.averaging.average is not None) == (policy == "averaged")
 
 
 def test_a_learner_goes_on_while_a_solve_is_pending(family: Family[Any]) -> None:
@@ -94,7 +69,7 @@ def test_a_learner_goes_on_while_a_solve_is_pending(family: Family[Any]) -> None
     for number in range(40):
         state = step(learner, state, number % 6)
         stopped = step(learner, through_bytes(stopped, family), number % 6)
-        waited += state.pending is not None
+        waited += state.recluster.pending is not None
         assert same(state, stopped)
     assert waited > 1
 
@@ -105,11 +80,11 @@ def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
     for number in range(30):
         state = step(learner, state, number)
         seen.append(state)
-    assert len(seen[0].sample) == len(seen[0].sample_weight) > 0
-    assert seen[-1].revivals > 0
-    assert seen[-1].best_total > 0.0
-    assert len(seen[-1].best) == 3
-    assert seen[-1].time_ms == 29_000.0
+    assert len(seen[0].warm_up.X) == len(seen[0].warm_up.w) > 0
+    assert seen[-1].counts.revived > 0
+    assert seen[-1].components.peak_total > 0.0
+    assert len(seen[-1].components.peak) == 3
+    assert seen[-1].clock.time_ms == 29_000.0
 
 
 @settings(deadline=None, max_examples=25)
@@ -139,13 +114,10 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         position=POSITION,
         layout=LAYOUT,
         version=42,
-        published=2**53 + 1,
+        published_points=2**53 + 1,
+        published=Counts(drifts=9, revived=3, reclustered=2, resized=4),
         dead=7,
         refit="17-ab",
-        published_drifts=9,
-        published_revivals=3,
-        published_resolves=2,
-        published_resizes=4,
         unpublished=7,
         left=Covered({"gone": "5-0"}, {"gone": 12}),
         read={"points": 2**40, "other": None},
@@ -278,9 +250,9 @@ def full_state(family: Family[Any]) -> bytes:
     state = learner.init()
     for number in range(40):
         state = step(learner, state, number % 6)
-        if state.pending is not None:
+        if state.recluster.pending is not None:
             break
-    assert state.pending is not None
+    assert state.recluster.pending is not None
     known: dict[str, Any] = {"read": {"points": 7}, "lost": {"points": Lost(1, 2, 3)}}
     left = Covered({"gone": "5-0"}, {"gone": 12}, {"gone": Lost(1, 2, 3)})
     return encode_checkpoint(
@@ -356,7 +328,8 @@ def test_a_state_without_the_fields_of_later_versions_goes_on_alike() -> None:
     }
     found = decode_checkpoint(pack(FORMAT, arrays, old), KMeans(3), WHERE).learner
     whole = decode_checkpoint(learned(KMeans(3)), KMeans(3), WHERE).learner
-    assert found.best.tolist() == whole.stats.weight.tolist()  # type: ignore[union-attr]
+    assert whole.stats is not None
+    assert found.components.peak.tolist() == whole.stats.weight.tolist()
     learner = StreamLearner(KMeans(3), warm_up=WARM_UP)
     one, other = (step(learner, state, 9) for state in (found, whole))
     assert same(one.params, other.params)
@@ -381,7 +354,8 @@ def refused(data: bytes) -> None:
 def test_every_number_that_is_damaged_is_found() -> None:
     family = GaussianMixture(2, "diag")
     state = step(StreamLearner(family, warm_up=20), LearnerState(), 0)
-    data = encode_checkpoint(Checkpoint(replace(state, held=12.5), POSITION, LAYOUT, 1), family)
+    state = replace(state, clock=replace(state.clock, held=12.5))
+    data = encode_checkpoint(Checkpoint(state, POSITION, LAYOUT, 1), family)
     for at in range(0, len(data), 7):
         damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         try:
@@ -402,7 +376,7 @@ def test_a_state_from_before_the_spread_was_remembered_goes_on() -> None:
     del meta["learner"]["forgotten"]
     older = decode_checkpoint(pack(FORMAT, kept, meta), family, WHERE).learner
     assert older.spread is None
-    assert older.forgotten == older.points
+    assert older.forgetting.weight == older.points
     for number in range(8, 12):  # after a pause, and one point at a time
         X = batch(number)[:1]
         older, _ = learner.update(older, X, time_ms=1e9 * number)

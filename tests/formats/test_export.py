@@ -13,7 +13,7 @@ import pytest
 from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.fitting.search import search_of
-from streamclust.formats.export import named_arrays, to_npz
+from streamclust.formats.export import to_npz
 from streamclust.formats.model import Model, decode_model
 from streamclust.models import GaussianMixture, KMeans
 
@@ -70,9 +70,11 @@ def test_json_and_npz_hold_the_arrays() -> None:
     model = model_of(GaussianMixture(4, "full"))
     read = json.loads(model.to_json())
     assert {name: read[name] for name in model.summary()} == model.summary()
-    with np.load(io.BytesIO(to_npz(model)), allow_pickle=False) as file:
+    with np.load(
+        io.BytesIO(to_npz(model.summary(), model.named_arrays())), allow_pickle=False
+    ) as file:
         assert json.loads(str(file["summary"])) == model.summary()
-        for name, array in named_arrays(model).items():
+        for name, array in model.named_arrays().items():
             np.testing.assert_array_equal(file[name], array)
             np.testing.assert_array_equal(read[name], array)
 

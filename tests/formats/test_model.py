@@ -15,30 +15,14 @@ from streamclust.errors import DataError, FormatError
 from streamclust.formats.container import pack, unpack
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.model import FORMAT, Model, decode_model, encode_model, family_of
-from streamclust.models import Family, GaussianMixture, KMeans
-from tests.strategies import FAMILIES, random_params
-from tests.strategies import family_of as family_named
+from streamclust.models import GaussianMixture, KMeans
+from tests.support.states import a_model
+from tests.support.strategies import FAMILIES
+from tests.support.strategies import family_of as family_named
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3), scale=3.0)
 WHERE = "key {ns:palette}:models entry 7-0"
-
-
-def a_model(family: Family[Any], **changes: Any) -> Model:
-    model = Model(
-        name="palette",
-        version=7,
-        reason="step",
-        family=family,
-        params=random_params(family, RNG.normal(size=(family.n_components, 3)), RNG),
-        mass=RNG.uniform(1.0, 100.0, family.n_components),
-        position={"pixels": "1526919030474-55", "pixels2": "0-0"},
-        points=123_456_789_012,
-        loss=0.1 + 0.2,
-        time_ms=1526919030474.0,
-        features=("r", "g", "b"),
-    )
-    return replace(model, **changes)
 
 
 @pytest.fixture(params=FAMILIES)

@@ -22,7 +22,7 @@ from streamclust.formats import points
 from streamclust.formats.codecs import json_text, raw
 from streamclust.formats.layout import RAW_DTYPE
 from streamclust.formats.points import Decoded, Layout, decode, encode
-from tests.store.reply.replies import decoded, needs_native, packed, to_resp
+from tests.support.replies import decoded, needs_native, packed, to_resp
 
 Array = NDArray[np.float64]
 Entries = list[tuple[bytes, list[bytes]]]

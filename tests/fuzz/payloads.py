@@ -21,9 +21,8 @@ from streamclust.formats.model import decode_model, encode_model
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online.forgetting import PowerSchedule
 from streamclust.online.learner import LearnerState, StreamLearner
-from tests.formats.test_checkpoint import LAYOUT, POSITION, step
-from tests.formats.test_model import a_model
 from tests.fuzz.mutate import damage
+from tests.support.states import LAYOUT, POSITION, a_model, step
 
 _MENDS = ("move it away", "move the key away", "give the model a new name")
 _ODD: tuple[Any, ...] = (

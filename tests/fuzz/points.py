@@ -34,7 +34,7 @@ from streamclust.store.reply import native as wire
 from streamclust.store.reply.entries import Entries, from_reply
 from streamclust.store.stream.batches import Batch, Batcher
 from tests.fuzz.mutate import HOSTILE, damage
-from tests.store.reply.replies import packed
+from tests.support.replies import packed
 
 _CHUNK = 200
 _STREAM = "s"

@@ -22,7 +22,14 @@ from streamclust.store.reply import native as wire
 from streamclust.store.reply.packed import Packed
 from streamclust.store.reply.packed_codes import as_rows, pack_points
 from tests.fuzz.mutate import HOSTILE, damage
-from tests.store.reply.replies import Bare, Entry, Line, outcome, to_lists, to_resp
+from tests.support.replies import (
+    Entry,
+    HiredisConnection,
+    NativeConnection,
+    outcome,
+    to_lists,
+    to_resp,
+)
 
 _SIZES = (
     *(b"-1", b"-0", b"-5", b"", b"0", b"1", b"2", b"3", b"7", b"01", b"+1", b"1.0", b" 1", b"x"),
@@ -113,7 +120,9 @@ def _value(rng: random.Random) -> bytes:
 
 def _try(data: bytes, rng: random.Random, tally: dict[str, int]) -> None:
     if _ANNOUNCED.search(data) is None:
-        assert outcome(Line(), data) == outcome(Bare(), data), "hiredis reads another reply"
+        assert outcome(NativeConnection(), data) == outcome(HiredisConnection(), data), (
+            "hiredis reads another reply"
+        )
     cuts: Sequence[int] = range(len(data))
     for cut in cuts if len(data) < _MOST_CUTS else rng.sample(cuts, _MOST_CUTS):
         _scan(data[:cut])

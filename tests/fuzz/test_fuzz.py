@@ -9,7 +9,7 @@ from tests.fuzz.payloads import fuzz_payloads
 from tests.fuzz.points import fuzz_points
 from tests.fuzz.replies import fuzz_replies
 from tests.fuzz.settings import fuzz_settings
-from tests.store.reply.replies import needs_native
+from tests.support.replies import needs_native
 
 SEED = 1
 

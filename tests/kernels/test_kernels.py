@@ -19,21 +19,15 @@ from streamclust import kernels
 from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
-from tests.strategies import COVARIANCE_TYPES, laws, matrix, random_covariances
+from tests.support.kernel_inputs import SIZES, exact_square
+from tests.support.strategies import COVARIANCE_TYPES, laws, matrix, random_covariances
 
-SIZES = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65, 97)
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
 
 def by_differences(X: Array, C: Array) -> Array:
     """Squared distances (N, K), the slow and safe way."""
     return np.asarray([((X - c) ** 2).sum(axis=1) for c in C]).T
-
-
-def exact_square(x: Array, c: Array) -> Fraction:
-    """Squared distance without any rounding."""
-    pairs = zip(x.tolist(), c.tolist(), strict=True)
-    return sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs), Fraction(0))
 
 
 def awkward_shapes() -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from streamclust import kernels
 from streamclust.arrays import Array, Points
 from streamclust.kernels import twin
-from tests.kernels.test_kernels import SIZES, exact_square
+from tests.support.kernel_inputs import SIZES, exact_square
 
 DTYPES = (np.float64, np.float32)
 

@@ -10,8 +10,8 @@ from streamclust import kernels
 from streamclust.arrays import Array, CovarianceType, Points
 from streamclust.kernels import twin
 from streamclust.models.covariance import COVARIANCES
-from tests.kernels.test_kernels import SIZES
-from tests.strategies import COVARIANCE_TYPES, random_covariances
+from tests.support.kernel_inputs import SIZES
+from tests.support.strategies import COVARIANCE_TYPES, random_covariances
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 

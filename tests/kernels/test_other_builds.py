@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from streamclust.arrays import CovarianceType
 from streamclust.kernels import native, twin
 from streamclust.models.covariance import COVARIANCES
-from tests.strategies import random_covariances
+from tests.support.strategies import random_covariances
 
 SHAPES = [(1, 2), (2, 7), (3, 33), (5, 8), (9, 2), (16, 33), (33, 7)]
 FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-w", "-static"]

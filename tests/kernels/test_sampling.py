@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.kernels import Assigned, twin
-from tests.kernels.test_kernels import SIZES
+from tests.support.kernel_inputs import SIZES
 
 
 def batch(n: int, K: int, seed: int = 0) -> tuple[Array, Assigned]:

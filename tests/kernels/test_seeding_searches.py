@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from streamclust import kernels
 from streamclust.arrays import Array
 from streamclust.kernels import twin, twin_seeding
-from tests.kernels.test_kernels import SIZES
+from tests.support.kernel_inputs import SIZES
 
 
 def agree(X: Array, w: Array, K: int, rng: np.random.Generator) -> None:

@@ -19,7 +19,7 @@ from streamclust.models.coreset import (
     reduce_coreset,
     subsample,
 )
-from tests.strategies import blobs, laws
+from tests.support.strategies import blobs, laws
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
 

@@ -14,7 +14,7 @@ from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.kernels import mixture_moments
 from streamclust.models.covariance import COVARIANCES, HALF_NORMAL, symmetric
-from tests.strategies import COVARIANCE_TYPES, laws, random_covariances
+from tests.support.strategies import COVARIANCE_TYPES, laws, random_covariances
 
 kinds = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 W = np.array([5.0, 2.0, 4.0])

@@ -9,7 +9,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture as Theirs
 
 from streamclust import KMeans, KMeansParams
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.models.criteria import (
     criteria,
     kmeans_log_likelihood,
@@ -17,7 +17,7 @@ from streamclust.models.criteria import (
     mixture_parameters,
     silhouette,
 )
-from tests.strategies import COVARIANCE_TYPES, blobs
+from tests.support.strategies import COVARIANCE_TYPES, blobs
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

@@ -15,7 +15,7 @@ from streamclust.errors import DataError
 from streamclust.models import Family, GaussianMixture, KMeans
 from streamclust.models.family import named_array
 from streamclust.models.stats import merge, zero
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
     Problem,

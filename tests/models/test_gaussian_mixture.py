@@ -20,7 +20,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, MixtureParams
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     blobs,
     floats,

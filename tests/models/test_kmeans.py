@@ -19,7 +19,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
 from streamclust.models.stats import Stats, decay, merge
-from tests.strategies import blobs, floats, laws, matrix, weights
+from tests.support.strategies import blobs, floats, laws, matrix, weights
 
 
 def lloyd(X: Array, start: Array, steps: int, w: Array | None = None) -> tuple[Array, float]:

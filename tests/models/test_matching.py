@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import permutations
 
 import hypothesis.strategies as st
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import linear_sum_assignment
 
 from streamclust.fitting.search import search_of
-from streamclust.models.matching import match
-from tests.strategies import FAMILIES, blobs, family_of, laws
+from streamclust.models.matching import assign, match
+from tests.support.strategies import FAMILIES, blobs, family_of, laws
 
 
 @given(seed=st.integers(0, 999), K=st.integers(1, 5))
@@ -26,6 +28,31 @@ def test_it_has_the_least_sum_of_distances_of_all_orders(seed: int, K: int) -> N
 
     best = min(map(moved, permutations(range(K))))
     assert moved(match(means, onto)) == pytest.approx(best)
+
+
+@given(
+    seed=st.integers(0, 999),
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    ties=st.booleans(),
+)
+@laws
+def test_an_assignment_is_that_of_scipy_also_among_several_optima(
+    seed: int, shape: tuple[int, int], ties: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    near = 5.0 * (np.arange(shape[1]) != np.arange(shape[0])[:, None])  # often a clear optimum
+    noise = rng.integers(0, 3, shape).astype(float) if ties else rng.normal(size=shape)
+    cost = rng.permutation(near) + noise
+    for found, expected in zip(assign(cost), linear_sum_assignment(cost), strict=True):
+        assert_array_equal(found, expected)
+
+
+def test_components_that_kept_their_places_are_matched_without_scipy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    means = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    assert_array_equal(match(means[[2, 0, 1]] + 0.1, means), [1, 2, 0])
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -17,7 +17,7 @@ from streamclust.models import KMeans, KMeansParams
 from streamclust.models.covariance import COVARIANCES
 from streamclust.models.revive import reseed, split
 from streamclust.models.stats import Stats, decay, merge, recentre, zero
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     REACH,
     floats,

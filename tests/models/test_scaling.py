@@ -18,7 +18,7 @@ from streamclust.models import KMeansParams
 from streamclust.models.quantize import quantize
 from streamclust.models.scaling import learn_scaling
 from streamclust.online.drift import Drift
-from tests.strategies import COVARIANCE_TYPES, mixture_of
+from tests.support.strategies import COVARIANCE_TYPES, mixture_of
 
 UNITS = np.array([1e-3, 1.0, 1e4])
 
@@ -261,7 +261,7 @@ def test_a_stream_is_learned_alike_at_any_scale(family: Any, scale: Any, unit: f
             state = decode_checkpoint(data, family, "the state").learner
         params: Any = learner.in_units(state)
         labels = family.predict(params, factor * clusters(500, 2))
-        found.append((params.centroids / factor, labels, state.drift.drifts))
+        found.append((params.centroids / factor, labels, state.counts.drifts))
     plain, other = found
     assert_allclose(other[0], plain[0], rtol=1e-9)
     assert_array_equal(other[1], plain[1])

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust.arrays import Array
 from streamclust.models.spread import Spread, positive, robust_variance
-from tests.strategies import laws
+from tests.support.strategies import laws
 
 SENTINELS = [2147483647.0, -999999.0, 1e30, -1e100]
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import mixture_moments
 from streamclust.models.stats import Stats, decay, merge, recentre, zero
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     assert_same_stats,
     floats,

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from streamclust import GaussianMixture, KMeans, KMeansParams, MixtureParams, PowerSchedule
 from streamclust.arrays import Array
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.models.family import Family
 from streamclust.models.stats import Stats, decay, merge
@@ -94,10 +94,10 @@ def test_from_a_good_start_it_is_the_average_of_all_steps(name: str, seed: int) 
     family: Family[Any] = KMeans(3) if name == "kmeans" else GaussianMixture(3)
     start = fit(family, X).params
     _, state, mean = learn(family, start, X.reshape(-1, 10, 2))
-    assert state.averaged == 600
+    assert state.averaging.averaged == 600
     assert not state.averaging.rough
-    assert state.average is not None
-    assert_allclose(state.average.averages(mean.reference), mean.averages(mean.reference))
+    assert state.averaging.average is not None
+    assert_allclose(state.averaging.average.averages(mean.reference), mean.averages(mean.reference))
 
 
 def test_rough_centroids_are_left_out_too() -> None:
@@ -128,14 +128,15 @@ def test_it_goes_on_from_a_checkpoint_to_the_last_bit(stop: int) -> None:
     assert ends[0] is not None
     assert ends[1] is not None
     assert ends[0].covariances.tobytes() == ends[1].covariances.tobytes()
-    first, second = (replace(each.averaging, tail=None) for each in (whole, state))
+    first, second = (replace(each.averaging, average=None, tail=None) for each in (whole, state))
     assert asdict(first) == asdict(second)
 
 
 def test_a_state_from_before_goes_on_with_its_average() -> None:
     batches = list(passes(geyser(), 4))
     learner, state, _ = learn(MIXTURE, fit(MIXTURE, geyser()).params, batches[:50])
-    state = replace(state, averaging=Averaging())  # as it is read where the state has none
+    older = Averaging(state.averaging.average, state.averaging.averaged)  # without later fields
+    state = replace(state, averaging=older)
     for batch in batches[50:]:
         state, _ = learner.update(state, batch)
-    assert state.averaged == len(batches)
+    assert state.averaging.averaged == len(batches)

@@ -14,9 +14,9 @@ from streamclust import HalfLife, KMeans, StreamLearner
 from streamclust.arrays import Labels
 from streamclust.fitting.search import search_of
 from streamclust.models.matching import continued
-from streamclust.online.components import absent
+from streamclust.online.components import Components
 from streamclust.online.state import LearnerState
-from tests.strategies import blobs, family_of, laws
+from tests.support.strategies import blobs, family_of, laws
 
 families = pytest.mark.parametrize("name", ["kmeans", "full"])
 PLACES = 12.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [4.0, 3.0], [9.0, 0.0]])
@@ -31,7 +31,7 @@ def learn(
     learner: StreamLearner[Any], state: LearnerState[Any], which: list[int], points: int
 ) -> tuple[LearnerState[Any], set[int], set[int]]:
     """Learn points of some clusters; return the state, and who was born and who died."""
-    X, _ = blobs(points // len(which), PLACES[which], seed=state.steps)
+    X, _ = blobs(points // len(which), PLACES[which], seed=state.clock.steps)
     born: set[int] = set()
     died: set[int] = set()
     for batch in np.array_split(X, max(1, len(X) // 100)):
@@ -46,7 +46,7 @@ def places_of(state: LearnerState[Any]) -> dict[int, int]:
     assert state.params is not None
     distances = np.linalg.norm(state.params.means[:, None] - PLACES, axis=2)
     assert distances.min(axis=1).max() < 3.0
-    return dict(zip(state.numbers.tolist(), distances.argmin(axis=1).tolist(), strict=True))
+    return dict(zip(state.ids.tolist(), distances.argmin(axis=1).tolist(), strict=True))
 
 
 @families
@@ -68,7 +68,7 @@ def test_survivors_keep_their_numbers_and_none_is_given_twice(name: str) -> None
     state, born, died = learn(learner, state, [0, 2, 3, 4, 5], 2000)
     assert (born, died) == ({5}, set())
     assert places_of(state) == {**rest, 4: 4, 5: 5}
-    assert state.resizes == 3
+    assert state.counts.resized == 3
 
 
 def test_what_the_dead_had_is_forgotten() -> None:
@@ -76,9 +76,9 @@ def test_what_the_dead_had_is_forgotten() -> None:
     state, _, _ = learn(learner, learner.init(), [0, 1, 2, 3], 2000)
     state, _, died = learn(learner, state, [0, 2, 3], 1000)
     assert len(died) == 1
-    assert np.linalg.norm(state.coreset.X - PLACES[1], axis=1).min() > 6.0
+    assert np.linalg.norm(state.coreset.points.X - PLACES[1], axis=1).min() > 6.0
     assert state.stats is not None
-    assert state.coreset.mass == pytest.approx(state.stats.weight.sum(), rel=1e-9)
+    assert state.coreset.points.mass == pytest.approx(state.stats.weight.sum(), rel=1e-9)
 
 
 def test_without_forgetting_nobody_dies() -> None:
@@ -111,8 +111,8 @@ def test_a_refit_with_another_number_of_components_is_taken_over(name: str) -> N
 
 def test_a_fixed_number_of_components_has_no_ids() -> None:
     state, _ = StreamLearner(KMeans(3), warm_up=30).update(LearnerState(), blobs(20, PLACES[:3])[0])
-    assert len(state.ids) == len(state.recent) == 0
-    assert state.numbers.tolist() == [0, 1, 2]
+    assert len(state.components.ids) == len(state.components.recent) == 0
+    assert state.ids.tolist() == [0, 1, 2]
 
 
 def test_the_larger_part_of_a_component_goes_on() -> None:
@@ -141,5 +141,6 @@ def test_another_order_is_recognised(K: int, random: Any) -> None:
 
 def test_absence_takes_points_that_were_expected() -> None:
     weight = np.array([1000.0, 1000.0, 10.0])
-    assert absent(weight, np.array([100.0, 5.0, 0.0]), 0.1, 1.0).tolist() == [False, True, False]
-    assert not absent(weight, np.array([10.0, 0.5, 0.0]), 0.1, 1.0).any()
+    many, few = (Components(recent=n * np.array([100.0, 5.0, 0.0])) for n in (1.0, 0.1))
+    assert many.starved(weight, 1.0, 0.1).tolist() == [False, True, False]
+    assert not few.starved(weight, 1.0, 0.1).any()

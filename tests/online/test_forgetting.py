@@ -18,7 +18,14 @@ from streamclust.models import GaussianMixture, MixtureParams
 from streamclust.models.stats import decay, merge
 from streamclust.online.forgetting import Step
 from streamclust.online.learner import LearnerState
-from tests.strategies import FAMILIES, assert_same_stats, family_of, floats, laws, random_params
+from tests.support.strategies import (
+    FAMILIES,
+    assert_same_stats,
+    family_of,
+    floats,
+    laws,
+    random_params,
+)
 
 CENTRES = np.array([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0]])
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -134,7 +141,7 @@ def test_event_time_forgets_by_the_clock_of_the_feed(name: str) -> None:
         totals.append(state.stats.weight.sum())
     # The first batch sets the clock; a time that runs backwards, or stands, forgets nothing.
     assert_allclose(totals, [303.0, 154.5, 157.5, 160.5, 0.25 * 160.5 + 3.0])
-    assert state.time_ms == 80_000.0
+    assert state.clock.time_ms == 80_000.0
 
 
 def test_a_replay_of_a_feed_forgets_exactly_alike() -> None:
@@ -176,8 +183,8 @@ def test_no_m_step_is_taken_while_the_policy_holds(name: str) -> None:
         state, _ = learner.update(state, around(CENTRES[:2], 4, seed))
         moved.append(state.params is not start)
     assert moved == [False, False, False, True, True]  # 8, 16 and 24 points are held
-    assert state.held == 24.0
-    assert state.averaged == 3  # the average begins as soon as the hold is reached
+    assert state.clock.held == 24.0
+    assert state.averaging.averaged == 3  # the average begins as soon as the hold is reached
 
 
 @families
@@ -193,9 +200,9 @@ def test_what_is_published_is_the_mean_of_the_path_of_normalised_statistics(name
     for share in path[1:]:
         mean = merge(mean, share)
     mean = decay(mean, 1.0 / len(path))
-    assert state.average is not None
-    assert state.averaged == len(path)
-    assert_same_stats(state.average, mean)
+    assert state.averaging.average is not None
+    assert state.averaging.averaged == len(path)
+    assert_same_stats(state.averaging.average, mean)
     published = learner.published(state)
     assert published is not None
     assert state.params is not None

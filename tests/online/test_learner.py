@@ -13,11 +13,11 @@ from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, PowerSchedule, StreamLearner
 from streamclust.errors import DataError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.models.stats import merge
 from streamclust.online.drift import Drift
 from streamclust.online.state import LearnerState
-from tests.strategies import (
+from tests.support.strategies import (
     FAMILIES,
     assert_same_stats,
     blobs,
@@ -152,7 +152,7 @@ def test_the_start_is_the_fit_of_the_warm_up_sample(name: str) -> None:
     assert [info.phase for info in told] == ["warming", "warming", "started"]
     assert [info.points for info in told] == [40, 40, 120]
     assert told[1].reason == "80 of 100 warm-up points"
-    assert len(state.sample) == len(state.sample_weight) == 0
+    assert len(state.warm_up.X) == len(state.warm_up.w) == 0
     assert same_partition(learner.family.predict(state.params, X), owners)
     assert running(state).weight.sum() == pytest.approx(120.0)
 
@@ -182,8 +182,8 @@ def test_too_few_distinct_points_are_waited_for_in_bounded_memory(name: str) -> 
         state, info = learner.update(state, two)
         assert info.phase == "warming"
         assert info.reason.startswith("2 distinct points are too few for 3 components")
-        assert len(state.sample) == 2
-    assert state.sample_weight.tolist() == [50.0, 50.0]
+        assert len(state.warm_up.X) == 2
+    assert state.warm_up.w.tolist() == [50.0, 50.0]
     state, info = learner.update(state, np.repeat([[9.0, 9.0]], 20, axis=0))
     assert info.phase == "started"
     assert_allclose(np.sort(running(state).weight), [20.0, 50.0, 50.0])
@@ -303,9 +303,9 @@ def test_a_refit_is_adopted_under_the_live_numbers_and_mass(name: str) -> None:
     assert_allclose(running(state).weight.sum(), live.stats.weight.sum())
     assert_allclose(learner.family.score_points(state.params, X).sum(), found.stats.objective)
     # and score, counts and time go on
-    kept = (running(state).objective, running(state).count, state.points, state.steps)
-    assert kept == (live.stats.objective, live.stats.count, live.points, live.steps)
-    assert state.best_total == running(state).weight.sum()
+    kept = (running(state).objective, running(state).count, state.points, state.clock.steps)
+    assert kept == (live.stats.objective, live.stats.count, live.points, live.clock.steps)
+    assert state.components.peak_total == running(state).weight.sum()
     # but it never counts for more points than it was of
     few = fit(learner.family, X[:60], seed=5)
     assert_allclose(running(learner.adopt(live, few.params, few.stats)).weight.sum(), 60.0)
@@ -318,7 +318,7 @@ def test_a_refit_begins_the_average_anew_and_ends_the_warm_up() -> None:
     assert info.phase == "warming"
     found = fit(learner.family, X)
     state = learner.adopt(live, found.params, found.stats)
-    assert (len(state.sample), state.points, state.averaged) == (0, len(X), 1)
+    assert (len(state.warm_up.X), state.points, state.averaging.averaged) == (0, len(X), 1)
     published = learner.published(state)
     assert published is not None
     assert_allclose(published.means, learner.family.m_step(found.stats, found.params).means)

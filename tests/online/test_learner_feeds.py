@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust import HalfLife, HalfLifeTime, StreamLearner
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
     blobs,
@@ -110,7 +110,7 @@ def test_when_the_data_jump_all_components_are_in_use_again(kind: str) -> None:
     after, _ = blobs(400, CENTRES[::-1] * [2.0, -1.0] + 100.0)
     learner = StreamLearner(family_of(kind, 3), HalfLife(points=60.0), warm_up=90)
     state, told = learn(learner, np.concatenate([before, after]), size=15)
-    assert state.revivals == sum(len(info.revived) for info in told) > 0
+    assert state.counts.revived == sum(len(info.revived) for info in told) > 0
     assert state.params is not None
     assert state.params.weights.min() > 0.05
     assert (np.abs(state.params.means - 100.0) < 30.0).all()

@@ -21,11 +21,11 @@ from streamclust import (
 )
 from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError, UnlearnableError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models import MixtureParams
 from streamclust.online.state import LearnerState
-from tests.strategies import (
+from tests.support.strategies import (
     COVARIANCE_TYPES,
     FAMILIES,
     blobs,
@@ -80,7 +80,7 @@ def test_a_slow_feed_keeps_the_shape_that_it_had(kind: CovarianceType, pause: fl
             learner = StreamLearner(GaussianMixture(4, kind, reg_covar), HalfLifeTime(10.0))
             state, worst = after_pauses(learner, pause, seed)
             assert worst < 30.0
-            assert state.revivals == 0
+            assert state.counts.revived == 0
             assert (deviations(learned(state)) > 0.2).all()
             assert (deviations(learned(state)) < 5.0).all()
             assert (learned(state).weights > 1e-3).all()
@@ -267,7 +267,7 @@ def test_no_component_is_given_new_work_because_a_pause_emptied_all() -> None:
     before = np.sort(learned(state).centroids[:, 0])
     for k in range(4):  # points of one cluster alone
         state, _ = learner.update(state, X[4 * k : 4 * k + 1], time_ms=(k + 1) * 1e6 * HOUR)
-    assert state.revivals == 0
+    assert state.counts.revived == 0
     assert_allclose(np.sort(learned(state).centroids[:, 0]), before, atol=3.0)
 
 

@@ -12,13 +12,13 @@ from numpy.testing import assert_allclose
 from streamclust import Forgetting, HalfLife, KMeans, PowerSchedule, StreamLearner
 from streamclust.arrays import Array
 from streamclust.fitting.em import InMemory, run_em
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.models.coreset import Coreset
 from streamclust.models.stats import reorder
 from streamclust.online.resolving import Problem, judge, solve
 from streamclust.online.state import LearnerState
-from tests.strategies import FAMILIES, blobs, family_of, learn, running
+from tests.support.strategies import FAMILIES, blobs, family_of, learn, running
 
 CENTRES = 12.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [4.0, 3.0]])
 families = pytest.mark.parametrize("name", FAMILIES)
@@ -46,7 +46,7 @@ def test_a_start_that_missed_clusters_is_not_for_ever(name: str) -> None:
     seeing = StreamLearner(family, warm_up=200)
     before, after = (loss_on(each, learn(each, X)[0], X) for each in (blind, seeing))
     state, told = learn(seeing, X)
-    assert state.resolves == sum(info.resolved for info in told) > 0
+    assert state.counts.reclustered == sum(info.resolved for info in told) > 0
     assert family.improvement(best, after) > -0.05
     assert after < before
 
@@ -61,9 +61,9 @@ def test_the_coreset_fades_with_the_statistics_and_their_mass_stays(
     learner = StreamLearner(family_of(name, 5), forgetting, warm_up=200, coreset=300)
     never = StreamLearner(family_of(name, 5), forgetting, warm_up=200, coreset=0)
     state, _ = learn(learner, feed())
-    assert state.resolves > 0
-    assert state.coreset.mass == pytest.approx(running(state).weight.sum())
-    assert state.coreset.mass == pytest.approx(running(learn(never, feed())[0]).weight.sum())
+    assert state.counts.reclustered > 0
+    assert state.coreset.points.mass == pytest.approx(running(state).weight.sum())
+    assert state.coreset.points.mass == pytest.approx(running(learn(never, feed())[0]).weight.sum())
 
 
 def test_memory_is_bounded() -> None:
@@ -71,15 +71,16 @@ def test_memory_is_bounded() -> None:
     state = learner.init()
     for batch in np.array_split(feed(), 60):
         state, _ = learner.update(state, batch)
-        assert len(state.core) <= 300
-        assert len(state.fresh) < 300
-    assert len(state.core) == 300
+        assert len(state.coreset.core.w) <= 300
+        assert len(state.coreset.fresh.w) < 300
+    assert len(state.coreset.core.w) == 300
 
 
 @families
 def test_without_a_coreset_there_is_none(name: str) -> None:
     state, told = learn(StreamLearner(family_of(name, 5), warm_up=200, coreset=0), feed())
-    assert state.core.size == state.fresh.size == state.resolves == 0
+    assert state.coreset.is_empty
+    assert state.counts.reclustered == 0
     assert not any(info.resolved for info in told)
 
 
@@ -103,12 +104,13 @@ def test_an_answer_that_is_found_early_changes_nothing(name: str) -> None:
     for batch in batches:
         late, _ = learner.update(late, batch)
         early, _ = learner.update(early, batch)
-        if early.pending is not None:
+        if early.recluster.pending is not None:
             waited += 1
-            early = replace(early, pending=learner.solve(early.pending))
+            pending = learner.solve(early.recluster.pending)
+            early = replace(early, recluster=replace(early.recluster, pending=pending))
         assert running(early).first.tobytes() == running(late).first.tobytes()
     assert waited > 10
-    assert early.resolves == late.resolves > 0
+    assert early.counts.reclustered == late.counts.reclustered > 0
 
 
 def test_what_was_learned_while_a_solve_was_pending_is_in_the_answers_statistics() -> None:
@@ -116,13 +118,14 @@ def test_what_was_learned_while_a_solve_was_pending_is_in_the_answers_statistics
     after = 0
     for batch in batches:
         before, (state, info) = state, learner.update(state, batch)
-        if before.pending is not None and info.resolved:
+        if before.recluster.pending is not None and info.resolved:
             after += 1
             mass = running(state).weight.sum()
             assert mass == pytest.approx(state.points)
             assert state.params is not None
             mean = running(state).weight @ state.params.means / mass
-            assert_allclose(mean, state.coreset.w @ state.coreset.X / state.coreset.mass)
+            core = state.coreset.points
+            assert_allclose(mean, core.w @ core.X / core.mass)
     assert after > 0
 
 
@@ -131,7 +134,8 @@ def test_a_surprise_is_answered_at_once() -> None:
     learner = StreamLearner(KMeans(5), warm_up=200, coreset=300)
     state, _ = learn(learner, X)
     far = X.mean(axis=0) + 500.0 + np.random.default_rng(1).normal(size=(100, 2))
-    state, told = learn(learner, far, state=replace(state, unsolved=100))
+    state = replace(state, recluster=replace(state.recluster, learned=100))
+    state, told = learn(learner, far, state=state)
     assert [info.resolved for info in told] == [True, False]
     assert loss_on(learner, state, far) < 10.0
 
@@ -172,14 +176,14 @@ def test_parameters_that_were_given_outweigh_fewer_points() -> None:
     learner = StreamLearner(KMeans(5), warm_up=200)
     heavy, _ = learn(learner, feed(), state=learner.init(given, weight=5000.0))
     light, _ = learn(learner, feed(), state=learner.init(given, weight=1.0))
-    assert heavy.resolves == 0
-    assert light.resolves > 0
+    assert heavy.counts.reclustered == 0
+    assert light.counts.reclustered > 0
 
 
 def test_an_average_is_left_alone() -> None:
     forgetting = PowerSchedule(0.7, average=True)
     state, _ = learn(StreamLearner(KMeans(5), forgetting, warm_up=200), feed())
-    assert state.resolves == 0
+    assert state.counts.reclustered == 0
 
 
 def test_after_tries_in_vain_the_next_one_waits_longer() -> None:
@@ -188,7 +192,7 @@ def test_after_tries_in_vain_the_next_one_waits_longer() -> None:
     state, waits = learner.init(), set()
     for batch in np.array_split(X, 100):
         state, _ = learner.update(state, batch)
-        waits.add(state.patience)
+        waits.add(state.recluster.interval)
     assert max(waits) >= 8.0 * min(waits - {0.0})
 
 

@@ -26,7 +26,7 @@ from streamclust.refit.delivery import checkpoint_of
 from streamclust.refit.runs import SearchResult
 from streamclust.store.stream.batches import Batch
 from streamclust.worker.swap import _with_score_of, on_top
-from tests.strategies import laws
+from tests.support.strategies import laws
 
 POLICIES: dict[str, Forgetting] = {
     "none": Forgetting(),

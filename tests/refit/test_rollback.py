@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,25 @@ from streamclust.cli.main import cli
 from streamclust.errors import DataError, UnknownModelError
 from streamclust.refit.delivery import Handover
 from streamclust.refit.rollback import rollback
-from streamclust.worker.together import run_model
-from tests.refit.desk import EAGER, a_job, drain
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, Site, add_blocks, blobs, kmeans, mixture
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.refit_helpers import EAGER
+from tests.support.waiting import LIMIT
+from tests.support.workers import WorkerThread, drain, open_job
+from tests.support.workspace import Workspace
 
 
-def two_versions(site: Site, kind: Any = kmeans, **more: Any) -> None:
+def two_versions(workspace: Workspace, kind: Any = kmeans, **more: Any) -> None:
     """A model that learned three clusters, and then only far away ones."""
-    site.write({"m": kind(site.stream(), **EAGER, **more)})
+    workspace.write({"m": kind(workspace.stream(), **EAGER, **more)})
     for X in (blobs(300), blobs(3000, seed=1) + 50.0):
-        with site.client as client:
-            add_blocks(client, site.stream(), X)
-        drain(site)
+        with workspace.client as client:
+            add_blocks(client, workspace.stream(), X)
+        drain(workspace)
 
 
-def back(site: Site, version: int) -> Handover:
-    with a_job(site) as (job, _):
+def back(workspace: Workspace, version: int) -> Handover:
+    with open_job(workspace) as job:
         return rollback(job, version, LIMIT)
 
 
@@ -43,13 +44,13 @@ def nearest(A: Any, B: Any) -> Any:
     ("kind", "more"),
     [(kmeans, {}), (mixture, {}), (kmeans, {"scale": "standard"}), (mixture, {"scale": "robust"})],
 )
-def test_without_a_worker_it_goes_back_in_place(site: Site, kind: Any, more: Any) -> None:
-    two_versions(site, kind, **more)
-    versions = site.versions("m")
+def test_without_a_worker_it_goes_back_in_place(workspace: Workspace, kind: Any, more: Any) -> None:
+    two_versions(workspace, kind, **more)
+    versions = workspace.versions("m")
     old, before = versions[0], versions[-1]
     assert before.displacement_from(old).max() > 10.0
-    assert back(site, old.version) == Handover(before.version + 1, False)
-    after = site.newest("m")
+    assert back(workspace, old.version) == Handover(before.version + 1, False)
+    after = workspace.newest("m")
     assert (after.version, after.reason) == (before.version + 1, "rollback")
     assert (after.points, after.position) == (before.points, before.position)
     for name, array in old.family.to_arrays(old.params).items():
@@ -58,47 +59,45 @@ def test_without_a_worker_it_goes_back_in_place(site: Site, kind: Any, more: Any
             found = found[nearest(after.means, old.means)]
         np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-4)
     # and the next points are learned on top of it
-    with site.client as client:
-        add_blocks(client, site.stream(), blobs(30, seed=2))
-    drain(site)
-    assert site.newest("m").displacement_from(after).max() < 5.0
-    assert site.newest("m").points == before.points + 30
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(30, seed=2))
+    drain(workspace)
+    assert workspace.newest("m").displacement_from(after).max() < 5.0
+    assert workspace.newest("m").points == before.points + 30
 
 
-def test_a_running_worker_takes_it_over(site: Site) -> None:
-    two_versions(site)
-    before = site.newest("m").version
-    with a_job(site) as (job, logged):
-        worker = threading.Thread(target=run_model, args=(job,))
-        worker.start()
-        wait_until(lambda: [e for e in logged.entries if e["event"] == "model_resumed"], LIMIT)
-        delivered = back(site, 1)
-        job.stop.set()
-        worker.join()
+def test_a_running_worker_takes_it_over(workspace: Workspace) -> None:
+    two_versions(workspace)
+    before = workspace.newest("m").version
+    with WorkerThread(workspace) as worker:
+        worker.wait_for("model_resumed")
+        delivered = back(workspace, 1)
     assert delivered == Handover(before + 1, True)
-    assert site.versions("m")[before].reason == "rollback"
+    assert workspace.versions("m")[before].reason == "rollback"
 
 
-def test_what_cannot_be_gone_back_to_is_said(site: Site) -> None:
-    two_versions(site)
+def test_what_cannot_be_gone_back_to_is_said(workspace: Workspace) -> None:
+    two_versions(workspace)
     with pytest.raises(UnknownModelError, match="version 999 of 'm' isn't kept"):
-        back(site, 999)
+        back(workspace, 999)
     # and a version of another size, from before the model was begun anew
-    with site.client as client:
-        client.rename(site.keys("m").models, f"{site.namespace}-old")
-        client.delete(site.keys("m").state)
-    site.write({"m": kmeans(site.stream(), K=2, **EAGER)})
-    drain(site)
-    with site.client as client:
-        client.rename(f"{site.namespace}-old", site.keys("m").models)
+    with workspace.client as client:
+        client.rename(workspace.keys("m").models, f"{workspace.namespace}-old")
+        client.delete(workspace.keys("m").state)
+    workspace.write({"m": kmeans(workspace.stream(), K=2, **EAGER)})
+    drain(workspace)
+    with workspace.client as client:
+        client.rename(f"{workspace.namespace}-old", workspace.keys("m").models)
     with pytest.raises(DataError, match=r"has n_components 3, the model 2 by now.*init\.path"):
-        back(site, 1)
+        back(workspace, 1)
 
 
-def test_the_command_says_what_it_did(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    two_versions(site)
-    before = site.newest("m").version
-    monkeypatch.chdir(site.folder)
+def test_the_command_says_what_it_did(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_versions(workspace)
+    before = workspace.newest("m").version
+    monkeypatch.chdir(workspace.folder)
     done = CliRunner().invoke(cli, ["models", "rollback", "m", "1"])
     assert done.stdout == f"m is back at version 1, as version {before + 1} (in place)\n"
     done = CliRunner().invoke(cli, ["models", "rollback", "m", "1", "--json"])

@@ -6,37 +6,41 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import LogCapture
 
 from streamclust.config import load_settings
 from streamclust.errors import ConfigError
 from streamclust.refit.schedule import keep_refitting
-from tests.refit.desk import a_job, drain, poor_site, reasons
-from tests.worker.harness import Site, Worker, add_blocks, blobs
+from tests.support.points import add_blocks, blobs
+from tests.support.refit_helpers import poor_workspace, reasons
+from tests.support.workers import WorkerProcess, drain, open_job
+from tests.support.workspace import Workspace
 
 OFTEN = {"every": "1s", "restarts": 2}
 
 
-def test_a_worker_refits_while_it_learns(site: Site) -> None:
+def test_a_worker_refits_while_it_learns(workspace: Workspace) -> None:
     # Given a model that online learning alone leaves in a poor place
-    poor_site(site, blobs(600), refit=OFTEN)
-    with Worker(site) as worker, site.client as client:
+    poor_workspace(workspace, blobs(600), refit=OFTEN)
+    with WorkerProcess(workspace) as worker, workspace.client as client:
         # When its worker refits it by the clock Then it is taken over by itself
-        done = worker.says("refit_finished")
+        done = worker.wait_for("refit_finished")
         assert done["points"] >= 600
         assert done["loss"] < done["live_loss"]
-        worker.wait(lambda: "refit" in reasons(site))
+        worker.wait(lambda: "refit" in reasons(workspace))
         # and the feed goes on, and the next refit has what came
-        add_blocks(client, site.stream(), blobs(300, seed=1))
-        worker.wait(lambda: site.committed("m") == 900)
+        add_blocks(client, workspace.stream(), blobs(300, seed=1))
+        worker.wait(lambda: workspace.committed("m") == 900)
         assert worker.leave() == 0
         assert "Traceback" not in worker.log
-    assert sorted(site.newest("m").means[:, 0].round().tolist()) == [-10, 0, 10]
+    assert sorted(workspace.newest("m").means[:, 0].round().tolist()) == [-10, 0, 10]
 
 
-def test_a_standby_leaves_it_to_the_worker(site: Site) -> None:
+def test_a_standby_leaves_it_to_the_worker(workspace: Workspace) -> None:
     # Given a model that is due, and no live worker of this process
-    drain(poor_site(site, blobs(300), refit={"every": "1ms"}))
-    with a_job(site) as (job, logged):
+    drain(poor_workspace(workspace, blobs(300), refit={"every": "1ms"}))
+    logged = LogCapture()
+    with open_job(workspace, logged=logged) as job:
         # When the clock ticks Then nothing is refitted, until the job stops
         ticking = threading.Thread(target=keep_refitting, args=(job,))
         ticking.start()
@@ -46,7 +50,7 @@ def test_a_standby_leaves_it_to_the_worker(site: Site) -> None:
         ticking.join(10.0)
         assert not ticking.is_alive()
     assert logged.entries == []
-    assert "refit" not in reasons(site)
+    assert "refit" not in reasons(workspace)
 
 
 @pytest.mark.parametrize(

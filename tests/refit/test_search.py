@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,40 +10,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_iris
 
 from streamclust import KMeans, KMeansParams
-from streamclust.arrays import Array
 from streamclust.errors import DataError, StoppedError, TooFewPointsError
 from streamclust.fitting.search import search_of
-from streamclust.refit.data import Dataset, gather
+from streamclust.refit.data import gather
 from streamclust.refit.runs import Pass, Plan, search
-from streamclust.refit.sources import Checked, Points, points
-from tests.strategies import FAMILIES, family_of
-
-
-@dataclass
-class Table:
-    """A source that counts how often it is read."""
-
-    X: Array
-    w: Array
-    size: int = 100
-    label: str = "table"
-    passes: int = 0
-
-    def chunks(self) -> Iterator[Points]:
-        self.passes += 1
-        for start in range(0, len(self.X), self.size):
-            part = slice(start, start + self.size)
-            yield points(self.X[part], self.w[part])
-
-
-def a_table(n: int = 1000, seed: int = 0) -> Table:
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, 2)) + 8.0 * rng.integers(0, 3, size=(n, 1))
-    return Table(X, rng.integers(0, 3, size=n).astype(float))
-
-
-def by_chunks(table: Table) -> Dataset:
-    return gather(table, 0, in_memory=1000, sample=200)
+from streamclust.refit.sources import Checked
+from tests.support.datasets import Table, a_table, by_chunks
+from tests.support.strategies import FAMILIES, family_of
 
 
 def test_points_that_fit_are_read_once() -> None:

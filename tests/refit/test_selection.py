@@ -9,14 +9,14 @@ import pytest
 
 from streamclust import GaussianMixture, KMeans
 from streamclust.errors import ConfigError, StoppedError
-from streamclust.fitting.restarts import fit
+from streamclust.fitting.fit import fit
 from streamclust.models.scaling import learn_scaling
 from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan
 from streamclust.refit.scoring import Score, score
 from streamclust.refit.selection import Choice, choose, parse_numbers, select
-from tests.refit.test_search import Table, a_table, by_chunks
-from tests.strategies import FAMILIES, blobs, family_of
+from tests.support.datasets import Table, a_table, by_chunks
+from tests.support.strategies import FAMILIES, blobs, family_of
 
 CENTRES = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
 

@@ -25,7 +25,7 @@ from streamclust.runtime.assemble import (
     make_learner,
     points_format,
 )
-from tests.strategies import random_params
+from tests.support.strategies import random_params
 
 Settings = KMeansSettings | GaussianMixtureSettings
 ADAPTER: TypeAdapter[Settings] = TypeAdapter(ModelSettings)
@@ -133,7 +133,7 @@ def test_given_parameters_say_the_length_of_a_point_unless_the_settings_do() -> 
 def test_a_warm_up_begins_with_nothing() -> None:
     state = start(kmeans())
     assert state.params is state.stats is None
-    assert state.points == len(state.sample) == 0
+    assert state.points == len(state.warm_up.X) == 0
 
 
 def test_given_centroids() -> None:

@@ -19,16 +19,10 @@ import structlog
 
 from streamclust.runtime import log as module
 from streamclust.runtime.log import LogOutput, configure_log
-from tests.waiting import wait_until
-from tests.worker.harness import (
-    LIMIT,
-    STREAMCLUST,
-    Site,
-    add_points,
-    blobs,
-    environment,
-    kmeans,
-)
+from tests.support.model_settings import kmeans
+from tests.support.points import add_points, blobs
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workspace import STREAMCLUST, Workspace, environment
 
 Pipe = tuple[int, io.TextIOWrapper]
 
@@ -195,12 +189,12 @@ def test_a_daemon_whose_log_pipe_is_closed_goes_on_and_ends_in_order(
     tmp_path: Path, valkey_url: str, namespace: str, command: str
 ) -> None:
     # Given a daemon whose log nobody reads any more
-    site = Site(tmp_path, valkey_url, namespace)
-    site.write({"m": kmeans(site.stream(), commit={"every": "50ms"})})
-    with site.client as client:
-        add_points(client, site.stream(), blobs(90))
+    workspace = Workspace(tmp_path, valkey_url, namespace)
+    workspace.write({"m": kmeans(workspace.stream(), commit={"every": "50ms"})})
+    with workspace.client as client:
+        add_points(client, workspace.stream(), blobs(90))
         if command != "worker":
-            site.drain()
+            workspace.drain()
         read_end, write_end = os.pipe()
         with subprocess.Popen(
             [STREAMCLUST, *command.split()],
@@ -213,41 +207,41 @@ def test_a_daemon_whose_log_pipe_is_closed_goes_on_and_ends_in_order(
             assert os.read(read_end, 1)  # it has begun
             os.close(read_end)
             # When it has more to log Then it does its work
-            add_points(client, site.stream(), blobs(90, seed=1))
+            add_points(client, workspace.stream(), blobs(90, seed=1))
             if command == "worker":
-                wait_until(lambda: site.committed("m") == 180, LIMIT)
+                wait_until(lambda: workspace.committed("m") == 180, LIMIT)
             elif command != "metrics --port 0":
-                wait_until(lambda: client.xlen(site.keys("m").codes()) == 180, LIMIT)
+                wait_until(lambda: client.xlen(workspace.keys("m").codes()) == 180, LIMIT)
             # and ends as it should
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait(LIMIT) == 0
 
 
 def test_a_worker_without_standard_streams_learns_and_what_it_learned_is_shown_anywhere(
-    site: Site,
+    workspace: Workspace,
 ) -> None:
     # A socket that had the number of a standard stream would receive what is written there.
-    site.write({"m": kmeans(site.stream())})
-    with site.client as client:
-        add_points(client, site.stream(), blobs(90))
-    assert shell(site, "worker --until-idle 0<&- 1>&- 2>&-").returncode == 0
-    assert site.committed("m") == 90
+    workspace.write({"m": kmeans(workspace.stream())})
+    with workspace.client as client:
+        add_points(client, workspace.stream(), blobs(90))
+    assert shell(workspace, "worker --until-idle 0<&- 1>&- 2>&-").returncode == 0
+    assert workspace.committed("m") == 90
     # A bar is made of blocks, which this encoding doesn't have.
-    done = shell(site, "watch m --count 1", PYTHONIOENCODING="latin-1:strict")
+    done = shell(workspace, "watch m --count 1", PYTHONIOENCODING="latin-1:strict")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u25" in done.stdout
 
 
-def test_an_error_that_nobody_can_read_keeps_its_exit_code(site: Site) -> None:
-    site.write({"m": kmeans(site.stream())})
-    assert shell(site, "worker --redis-url nonsense 2>/dev/full").returncode == 2
+def test_an_error_that_nobody_can_read_keeps_its_exit_code(workspace: Workspace) -> None:
+    workspace.write({"m": kmeans(workspace.stream())})
+    assert shell(workspace, "worker --redis-url nonsense 2>/dev/full").returncode == 2
 
 
-def shell(site: Site, words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def shell(workspace: Workspace, words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, from a shell that redirects its streams."""
     return subprocess.run(
         ["sh", "-c", f"exec {STREAMCLUST} {words}"],
-        cwd=site.folder,
+        cwd=workspace.folder,
         env=environment(**env),
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from streamclust.runtime.signals import stop_on_signals
-from tests.worker.harness import LIMIT
+from tests.support.waiting import LIMIT
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 

@@ -9,7 +9,7 @@ import redis
 
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server
-from tests.store.model.committing import take
+from tests.support.commits import take
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.topology import fleet
-from tests.topology.fleet import Cluster, Watched
+from tests.support import fleet
+from tests.support.fleet import Cluster, Watched
 
 
 @pytest.fixture

@@ -29,22 +29,15 @@ from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.tables import Chunk
 from streamclust.worker import together as worker
-from tests.worker.harness import LIMIT, add_blocks, blobs, error_line, kmeans, run
+from tests.support.acl import FILE, RULES
+from tests.support.model_settings import kmeans
+from tests.support.points import add_blocks, blobs
+from tests.support.waiting import LIMIT
+from tests.support.workspace import error_line, run
 
-FILE = Path(__file__).parents[2] / "deploy" / "redis-acl.conf"
 KEYS = Keys("streamclust", "m")
 PASSWORD = "s3cr3t"
 BATCH = {"size": 30, "max_entry_bytes": 1 << 20}
-
-
-def rules_of() -> dict[str, str]:
-    """Return each user's rules as the file has them, less the switch and the password."""
-    lines = [line.split(maxsplit=2) for line in FILE.read_text().splitlines()]
-    users = [line for line in lines if line and line[0] == "user"]
-    return {name: rules.removeprefix("on resetpass ") for _, name, rules in users}
-
-
-RULES = rules_of()
 GRANTS = [
     pytest.param(user, match, id=f"{user}-{match[0]}-{match.start()}")
     for user, rules in RULES.items()

@@ -18,15 +18,17 @@ from streamclust.store.model.code_writer import Written
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.tables import Chunk
-from tests.conftest import free_port
-from tests.refit.desk import EAGER, drain, reasons, refit
-from tests.store.model.code_writing import Took, Works
-from tests.store.model.committing import take
-from tests.topology.fleet import Cluster, Node
-from tests.topology.stories import FleetSite, eager, feeding, learned_once
-from tests.topology.test_acl import RULES
-from tests.worker.harness import Worker, add_blocks, add_points, blobs, kmeans, run
-from tests.worker.inline import InlineWorker
+from tests.support.acl import RULES
+from tests.support.code_writer_fixture import CodeWriterFixture, RoundTrip
+from tests.support.commits import take
+from tests.support.fleet import Cluster, Node
+from tests.support.fleet_workspace import FleetWorkspace, eager, feeding, learned_once
+from tests.support.model_settings import kmeans
+from tests.support.points import add_blocks, add_points, blobs
+from tests.support.refit_helpers import EAGER, reasons, refit
+from tests.support.servers import free_port
+from tests.support.workers import WorkerProcess, WorkerThread, drain
+from tests.support.workspace import run
 
 
 @pytest.fixture
@@ -36,20 +38,20 @@ def server(cluster: Cluster) -> Iterator[Server]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, cluster: Cluster, namespace: str) -> FleetSite:
-    return FleetSite(tmp_path, cluster.url, namespace)
+def workspace(tmp_path: Path, cluster: Cluster, namespace: str) -> FleetWorkspace:
+    return FleetWorkspace(tmp_path, cluster.url, namespace)
 
 
 @pytest.fixture
-def streams(cluster: Cluster, site: FleetSite) -> tuple[str, str]:
+def streams(cluster: Cluster, workspace: FleetWorkspace) -> tuple[str, str]:
     """Two streams on the nodes where the model isn't."""
     elsewhere: dict[int, str] = {}
     for number in range(1000):
-        stream = site.stream(str(number))
+        stream = workspace.stream(str(number))
         elsewhere.setdefault(cluster.owner(stream), stream)
         if len(elsewhere) == 3:
             break
-    del elsewhere[cluster.owner(site.keys("m").state)]
+    del elsewhere[cluster.owner(workspace.keys("m").state)]
     return elsewhere[min(elsewhere)], elsewhere[max(elsewhere)]
 
 
@@ -81,21 +83,23 @@ def test_a_read_wakes_up_for_each_of_its_slots(
     adds.join()
 
 
-def test_replies_of_nodes_are_bounded_too(site: FleetSite, streams: tuple[str, str]) -> None:
+def test_replies_of_nodes_are_bounded_too(
+    workspace: FleetWorkspace, streams: tuple[str, str]
+) -> None:
     # Given two streams with an entry each that is larger than is read
     settings = {**eager(*streams), "encode": True}
     settings["batch"] = {**settings["batch"], "max_entry_bytes": 1 << 20}
-    site.write({"m": settings})
-    with site.client as client:
+    workspace.write({"m": settings})
+    with workspace.client as client:
         for stream in streams:
             for n in (60, 30_000, 100_000, 60):
                 add_blocks(client, stream, blobs(n), block=n)
     # When they are learned Then these are refused, unread, and all else is learned and encoded
-    site.learn()
-    assert site.newest("m").points == 2 * 30_120
-    assert [letter[b"data"] for letter in site.dead("m")] == [b"", b""]
-    with site.client as client:
-        assert [client.xlen(site.keys("m").codes(stream)) for stream in streams] == [4, 4]
+    workspace.learn()
+    assert workspace.newest("m").points == 2 * 30_120
+    assert [letter[b"data"] for letter in workspace.dead("m")] == [b"", b""]
+    with workspace.client as client:
+        assert [client.xlen(workspace.keys("m").codes(stream)) for stream in streams] == [4, 4]
 
 
 def test_a_pipeline_follows_its_slot(
@@ -140,12 +144,12 @@ def test_a_server_taken_for_a_cluster_says_so(valkey_url: str) -> None:
 
 
 def test_a_cluster_learns_what_one_server_learns(
-    tmp_path: Path, site: FleetSite, streams: tuple[str, str], valkey_url: str
+    tmp_path: Path, workspace: FleetWorkspace, streams: tuple[str, str], valkey_url: str
 ) -> None:
     # Given the same two streams on a cluster and on one server
-    single = FleetSite(tmp_path / "single", valkey_url, site.namespace)
+    single = FleetWorkspace(tmp_path / "single", valkey_url, workspace.namespace)
     single.folder.mkdir()
-    for place in (site, single):
+    for place in (workspace, single):
         place.write({"m": eager(*streams)})
         with place.client as client:
             for number, stream in enumerate(streams):
@@ -153,30 +157,32 @@ def test_a_cluster_learns_what_one_server_learns(
         # When both are learned
         place.learn()
     # Then they leave the same, bit for bit: batches are cut by IDs, wherever the streams are
-    assert site.state("m") == single.state("m")
-    assert site.newest("m").points == 300
+    assert workspace.state("m") == single.state("m")
+    assert workspace.newest("m").points == 300
 
 
-def test_ingest_status_watch_and_encode(site: FleetSite, streams: tuple[str, str]) -> None:
+def test_ingest_status_watch_and_encode(
+    workspace: FleetWorkspace, streams: tuple[str, str]
+) -> None:
     stream = streams[0]
-    site.write({"m": eager(stream)})
-    points = site.folder / "points.csv"
+    workspace.write({"m": eager(stream)})
+    points = workspace.folder / "points.csv"
     points.write_text("x,y\n" + "1,2\n3,4\n5,6\n" * 30)
-    assert "90 points" in site.shows("ingest", str(points), "--stream", stream)
-    site.learn()
-    assert "kmeans 3x2" in site.shows("status")
-    assert '"points": 90' in site.shows("watch", "m", "--json", "--count", "1")
-    done = run(site.folder, "encode", "m", "--until-idle")
+    assert "90 points" in workspace.shows("ingest", str(points), "--stream", stream)
+    workspace.learn()
+    assert "kmeans 3x2" in workspace.shows("status")
+    assert '"points": 90' in workspace.shows("watch", "m", "--json", "--count", "1")
+    done = run(workspace.folder, "encode", "m", "--until-idle")
     assert done.returncode == 0, done.stderr
-    with site.client as client:
-        assert client.xlen(Keys(site.namespace, "m").codes()) == 90
+    with workspace.client as client:
+        assert client.xlen(Keys(workspace.namespace, "m").codes()) == 90
 
 
 def test_encoders_take_turns_at_a_stream_of_another_slot(
     server: Server, namespace: str, streams: tuple[str, str]
 ) -> None:
     client, keys = server.client(), Keys(namespace, "m")
-    works = Works(server, client, keys, streams[0])
+    works = CodeWriterFixture(server, client, keys, streams[0])
     works.add(1, 2, 3, 4, 5, 6)
     works.publish(take(client, keys), 1)
     one, two = works.encoder(), works.encoder()
@@ -185,7 +191,7 @@ def test_encoders_take_turns_at_a_stream_of_another_slot(
     early = two.takes(b"3-0", b"4-0")
     assert (early.written, early.ids, works.codes) == ((None, "0-0"), [], [])
     in_turn = one.takes(b"1-0", b"2-0")
-    assert in_turn == Took(Written(2, "0-0"), None, [b"5-0", b"6-0"], 1)
+    assert in_turn == RoundTrip(Written(2, "0-0"), None, [b"5-0", b"6-0"], 1)
     assert two.writes(b"3-0", b"4-0") == 2
     # When entries were taken over and written since the read Then they are acknowledged, once more
     assert two.member.take_over(0)[0] == 2
@@ -202,27 +208,27 @@ def test_an_encoder_may_use_a_node_that_has_all_it_needs(cluster: Cluster, names
     names = (f"{namespace}-{number}" for number in range(1000))
     stream = next(name for name in names if cluster.owner(name) == node)
     with open_server(Address(cluster.nodes[node].url)) as server:
-        works = Works(server, server.client(), keys, stream)
+        works = CodeWriterFixture(server, server.client(), keys, stream)
         works.add(1, 2, 3)
         one = works.encoder()
         one.takes()
         # Then slots are minded all the same
-        assert one.takes(b"1-0", b"2-0") == Took(Written(2, "0-0"), None, [b"3-0"], None)
+        assert one.takes(b"1-0", b"2-0") == RoundTrip(Written(2, "0-0"), None, [b"3-0"], None)
         assert works.codes == ["1-0", "2-0"]
 
 
 def test_the_worker_encodes_streams_of_other_slots(
-    site: FleetSite, streams: tuple[str, str]
+    workspace: FleetWorkspace, streams: tuple[str, str]
 ) -> None:
-    site.write({"m": {**eager(*streams), "encode": True}})
+    workspace.write({"m": {**eager(*streams), "encode": True}})
     for seed in (0, 1):
-        with site.client as client:
+        with workspace.client as client:
             for stream in streams:
                 add_points(client, stream, blobs(90, seed=seed))
-        drain(site)
-    with site.client as client:
+        drain(workspace)
+    with workspace.client as client:
         for stream in streams:
-            codes: Any = client.xrange(site.keys("m").codes(stream))
+            codes: Any = client.xrange(workspace.keys("m").codes(stream))
             points: Any = client.xrange(stream)
             assert [each for each, _ in codes] == [each for each, _ in points]
 
@@ -242,21 +248,21 @@ def test_what_a_user_needs_more_in_a_cluster(cluster: Cluster) -> None:
 
 
 def test_keys_that_are_half_moved_are_waited_for(
-    site: FleetSite, cluster: Cluster, streams: tuple[str, str]
+    workspace: FleetWorkspace, cluster: Cluster, streams: tuple[str, str]
 ) -> None:
     # Given a model whose slot moves, and of whose keys only one has arrived
-    stream, state = streams[0], site.keys("m").state
-    site.write({"m": eager(stream)})
-    with InlineWorker(site) as worker, site.client as client:
+    stream, state = streams[0], workspace.keys("m").state
+    workspace.write({"m": eager(stream)})
+    with WorkerThread(workspace) as worker, workspace.client as client:
         add_blocks(client, stream, blobs(90))
-        worker.wait(lambda: site.committed("m") == 90)
+        worker.wait(lambda: workspace.committed("m") == 90)
         with cluster.moving(state, (cluster.owner(state) + 1) % 3):
             # When there is something to commit Then it is tried again
             add_blocks(client, stream, blobs(90, seed=1))
-            worker.says("server_lost")
+            worker.wait_for("server_lost")
         # until all have
-        worker.wait(lambda: site.committed("m") == 180)
-    learned_once(site, stream)
+        worker.wait(lambda: workspace.committed("m") == 180)
+    learned_once(workspace, stream)
     assert any(tried_again(node) for node in cluster.nodes)
 
 
@@ -266,61 +272,61 @@ def tried_again(node: Node) -> bool:
 
 
 def test_the_worker_follows_moved_slots_and_outlasts_a_cluster_that_is_down(
-    site: FleetSite, cluster: Cluster, streams: tuple[str, str]
+    workspace: FleetWorkspace, cluster: Cluster, streams: tuple[str, str]
 ) -> None:
-    state = site.keys("m").state
-    site.write({"m": eager(*streams)})
-    with Worker(site) as worker:
-        with feeding(site, *streams):
-            worker.wait(lambda: site.committed("m") > 300)
+    state = workspace.keys("m").state
+    workspace.write({"m": eager(*streams)})
+    with WorkerProcess(workspace) as worker:
+        with feeding(workspace, *streams):
+            worker.wait(lambda: workspace.committed("m") > 300)
             # When the slots of a stream and of the model move to other nodes
             for key in (streams[0], state):
                 cluster.move(key, (cluster.owner(key) + 1) % 3)
-                points = site.committed("m")
+                points = workspace.committed("m")
                 # Then the worker finds them there
-                worker.wait(lambda before=points: site.committed("m") > before + 300)
+                worker.wait(lambda before=points: workspace.committed("m") > before + 300)
             assert not worker.events("server_lost")
-        worker.wait(lambda: site.position("m") == site.last_ids(*streams))
+        worker.wait(lambda: workspace.position("m") == workspace.last_ids(*streams))
         # When a node goes that has nothing of this, and takes the cluster down with it
         used = {cluster.owner(key) for key in (*streams, state)}
         bystander = next(node for n, node in enumerate(cluster.nodes) if n not in used)
         bystander.kill()
-        worker.says("server_lost")
+        worker.wait_for("server_lost")
         # Then the worker is back with the cluster
         bystander.start()
-        worker.says("server_back")
-        with feeding(site, *streams):
-            points = site.committed("m")
-            worker.wait(lambda: site.committed("m") > points + 300)
-        worker.wait(lambda: site.position("m") == site.last_ids(*streams))
+        worker.wait_for("server_back")
+        with feeding(workspace, *streams):
+            points = workspace.committed("m")
+            worker.wait(lambda: workspace.committed("m") > points + 300)
+        worker.wait(lambda: workspace.position("m") == workspace.last_ids(*streams))
         assert worker.leave() == 0
-    learned_once(site, *streams)
+    learned_once(workspace, *streams)
 
 
 def test_a_refit_reads_streams_of_other_slots_and_goes_in(
-    site: FleetSite, streams: tuple[str, str]
+    workspace: FleetWorkspace, streams: tuple[str, str]
 ) -> None:
     # Given a model of two streams, a refit that waits, and points that came since
-    site.write({"m": kmeans(*streams, **EAGER)})
-    with site.client as client:
+    workspace.write({"m": kmeans(*streams, **EAGER)})
+    with workspace.client as client:
         for stream in streams:
             add_points(client, stream, blobs(300))
-        drain(site)
-        client.set(site.keys("m").lease, "1:other", px=60_000)
+        drain(workspace)
+        client.set(workspace.keys("m").lease, "1:other", px=60_000)
         with pytest.raises(BusyError):
-            refit(site, force=True, timeout=0.0)
-        client.delete(site.keys("m").lease)
+            refit(workspace, force=True, timeout=0.0)
+        client.delete(workspace.keys("m").lease)
         for stream in streams:
             add_points(client, stream, blobs(90, seed=1))
         # When the next worker comes Then it takes the refit over and learns those on top
-        drain(site)
-        assert not client.exists(site.keys("m").proposal)
-    assert reasons(site).count("refit") == 1
-    assert site.newest("m").mass.sum() == pytest.approx(780, rel=1e-9)
+        drain(workspace)
+        assert not client.exists(workspace.keys("m").proposal)
+    assert reasons(workspace).count("refit") == 1
+    assert workspace.newest("m").mass.sum() == pytest.approx(780, rel=1e-9)
     # and the next one is swapped in place, and leaves no lock
-    report = refit(site, force=True, selection=Selection(Span(latest="100")))
+    report = refit(workspace, force=True, selection=Selection(Span(latest="100")))
     assert 100 <= report.points < 130
     assert report.delivered is not None
-    assert site.newest("m").version == report.delivered.version
-    with site.client as client:
-        assert not client.exists(site.keys("m").refitting)
+    assert workspace.newest("m").version == report.delivered.version
+    with workspace.client as client:
+        assert not client.exists(workspace.keys("m").refitting)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.topology import fleet
-from tests.topology.fleet import Cluster, Node
-from tests.topology.stories import FleetSite, eager, feeding, learned_once
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, Worker
+from tests.support import fleet
+from tests.support.fleet import Cluster, Node
+from tests.support.fleet_workspace import FleetWorkspace, eager, feeding, learned_once
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workers import WorkerProcess
 
 
 @pytest.fixture
@@ -24,43 +24,43 @@ def test_a_shard_that_fails_over_costs_time_and_what_it_loses_is_told(
     tmp_path: Path, namespace: str, cluster: Cluster
 ) -> None:
     # Given a model, a stream beside it and one in another shard; the first shard has a replica
-    site = FleetSite(tmp_path, cluster.url, namespace)
-    first = cluster.owner(site.keys("m").state)
-    names = [site.stream(str(number)) for number in range(100)]
+    workspace = FleetWorkspace(tmp_path, cluster.url, namespace)
+    first = cluster.owner(workspace.keys("m").state)
+    names = [workspace.stream(str(number)) for number in range(100)]
     beside = next(name for name in names if cluster.owner(name) == first)
     elsewhere = next(name for name in names if cluster.owner(name) != first)
-    site.write({"m": eager(beside, elsewhere)})
+    workspace.write({"m": eager(beside, elsewhere)})
     old = cluster.nodes[first]
-    with fleet.replica(tmp_path, cluster, first) as new, Worker(site) as worker:
-        with feeding(site, beside, elsewhere):
-            worker.wait(lambda: site.committed("m") > 300)
+    with fleet.replica(tmp_path, cluster, first) as new, WorkerProcess(workspace) as worker:
+        with feeding(workspace, beside, elsewhere):
+            worker.wait(lambda: workspace.committed("m") > 300)
             # When the replica takes over from the living primary
             with new.client as client:
                 client.execute_command("CLUSTER", "FAILOVER")
             # Then the session ends with the history that it began with, and nothing was lost
-            worker.says("server_lost")
-            learns_on(site, worker)
+            worker.wait_for("server_lost")
+            learns_on(workspace, worker)
             assert not worker.events(LOST)
             # When that one's newest commits and points don't reach its own replica, and it dies
             wait_until(lambda: role(old) == "replica", LIMIT)
             fleet.cut_off(old)
-            learns_on(site, worker)
+            learns_on(workspace, worker)
             new.kill()
             # Then the worker says what was lost, and goes on from what there is
             wait_until(lambda: role(old) == "primary", LIMIT)
-            worker.says(LOST)
-            learns_on(site, worker)
-        worker.wait(lambda: site.position("m") == site.last_ids(beside, elsewhere))
+            worker.wait_for(LOST)
+            learns_on(workspace, worker)
+        worker.wait(lambda: workspace.position("m") == workspace.last_ids(beside, elsewhere))
         assert worker.leave() == 0
-        learned_once(site, beside, elsewhere)
+        learned_once(workspace, beside, elsewhere)
 
 
 LOST = "commits_lost"
 
 
-def learns_on(site: FleetSite, worker: Worker) -> None:
-    points = site.committed("m")
-    worker.wait(lambda: site.committed("m") > points + 300)
+def learns_on(workspace: FleetWorkspace, worker: WorkerProcess) -> None:
+    points = workspace.committed("m")
+    worker.wait(lambda: workspace.committed("m") > points + 300)
 
 
 def role(node: Node) -> str:

@@ -21,47 +21,47 @@ from streamclust.refit.command import Callbacks
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.connect import Address, open_server, translate
-from tests.conftest import free_port
-from tests.refit.desk import a_job, refit, waiting
-from tests.topology.fleet import SERVICE, Watched
-from tests.topology.stories import FleetSite, eager, feeding, learned_once
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, Worker, add_blocks, blobs
-from tests.worker.inline import InlineWorker
+from tests.support.fleet import SERVICE, Watched
+from tests.support.fleet_workspace import FleetWorkspace, eager, feeding, learned_once
+from tests.support.points import add_blocks, blobs
+from tests.support.refit_helpers import refit, waiting
+from tests.support.servers import free_port
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workers import WorkerProcess, WorkerThread, open_job
 
 # ---- a new primary
 
 
 @contextmanager
-def goes_on(site: FleetSite, watched: Watched) -> Iterator[None]:
+def goes_on(workspace: FleetWorkspace, watched: Watched) -> Iterator[None]:
     """A worker in the midst of a feed loses the primary in the block, and goes on at the next."""
-    stream, before = site.stream(), watched.primary
-    site.write({"m": eager(stream)})
-    with Worker(site) as worker:
-        with feeding(site, stream):
-            worker.wait(lambda: site.committed("m") > 600)
-            version = site.newest("m").version
+    stream, before = workspace.stream(), watched.primary
+    workspace.write({"m": eager(stream)})
+    with WorkerProcess(workspace) as worker:
+        with feeding(workspace, stream):
+            worker.wait(lambda: workspace.committed("m") > 600)
+            version = workspace.newest("m").version
             yield
-            worker.says("server_lost")
-            worker.says("server_back")
+            worker.wait_for("server_lost")
+            worker.wait_for("server_back")
             assert watched.primary != before
-            worker.wait(lambda: site.newest("m").version > version + 1)
-        worker.wait(lambda: site.position("m") == site.last_ids(stream))
+            worker.wait(lambda: workspace.newest("m").version > version + 1)
+        worker.wait(lambda: workspace.position("m") == workspace.last_ids(stream))
         assert worker.leave() == 0
-    learned_once(site, stream)
+    learned_once(workspace, stream)
 
 
 def test_a_killed_primary_costs_nothing_but_time(
     tmp_path: Path, namespace: str, watched: Watched
 ) -> None:
-    with goes_on(FleetSite(tmp_path, watched.url, namespace), watched):
+    with goes_on(FleetWorkspace(tmp_path, watched.url, namespace), watched):
         watched.primary.kill()
 
 
 def test_a_demoted_primary_costs_nothing_but_time(
     tmp_path: Path, namespace: str, shared: Watched
 ) -> None:
-    with goes_on(FleetSite(tmp_path, shared.url, namespace), shared):
+    with goes_on(FleetWorkspace(tmp_path, shared.url, namespace), shared):
         shared.fail_over()
 
 
@@ -76,15 +76,15 @@ class Hold:
             self._held.set()
             assert self._go_on.wait(LIMIT)
 
-    def while_replacing(self, watched: Watched, site: FleetSite) -> None:
+    def while_replacing(self, watched: Watched, workspace: FleetWorkspace) -> None:
         """Promote another primary, let points be read at the old one, and demote that."""
         old = watched.promote()
         self._armed.set()
         with old.client as client:
-            add_blocks(client, site.stream(), blobs(30, seed=1))
+            add_blocks(client, workspace.stream(), blobs(30, seed=1))
         assert self._held.wait(LIMIT)
-        with site.client as client:
-            add_blocks(client, site.stream(), blobs(60, seed=2))
+        with workspace.client as client:
+            add_blocks(client, workspace.stream(), blobs(60, seed=2))
         watched.demote(old)
         self._go_on.set()
 
@@ -93,57 +93,59 @@ def test_what_was_read_at_a_replaced_primary_is_not_committed_to_the_next(
     tmp_path: Path, namespace: str, shared: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a worker that has taken a batch at the old primary, after another was promoted
-    site, hold = FleetSite(tmp_path, shared.url, namespace), Hold()
-    stream = site.stream()
+    workspace, hold = FleetWorkspace(tmp_path, shared.url, namespace), Hold()
+    stream = workspace.stream()
 
     def watcher(instant: Instant) -> None:
         if instant == "computing":
             hold.pass_by()
 
     monkeypatch.setattr(failpoints, "_watcher", watcher)
-    site.write({"m": eager(stream)})
-    with site.client as client:
+    workspace.write({"m": eager(stream)})
+    with workspace.client as client:
         add_blocks(client, stream, blobs(90))
-    with InlineWorker(site) as worker:
-        worker.wait(lambda: site.committed("m") == 90)
+    with WorkerThread(workspace) as worker:
+        worker.wait(lambda: workspace.committed("m") == 90)
         # When the old one is demoted before the batch is learned
-        hold.while_replacing(shared, site)
+        hold.while_replacing(shared, workspace)
         # Then the worker begins anew with what the next one has
-        worker.wait(lambda: site.position("m") == site.last_ids(stream))
-        worker.says("server_lost")
-    learned_once(site, stream)
-    assert site.newest("m").points == 150
+        worker.wait(lambda: workspace.position("m") == workspace.last_ids(stream))
+        worker.wait_for("server_lost")
+    learned_once(workspace, stream)
+    assert workspace.newest("m").points == 150
 
 
 def test_codes_of_what_was_read_at_a_replaced_primary_are_not_written_to_the_next(
     tmp_path: Path, namespace: str, shared: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given an encoder that has taken entries at the old primary, after another was promoted
-    site, hold = FleetSite(tmp_path, shared.url, namespace), Hold()
-    stream, code = site.stream(), Coder.__call__
+    workspace, hold = FleetWorkspace(tmp_path, shared.url, namespace), Hold()
+    stream, code = workspace.stream(), Coder.__call__
 
     def slowly(self: Coder, *arguments: Any) -> Any:
         hold.pass_by()
         return code(self, *arguments)
 
     monkeypatch.setattr(Coder, "__call__", slowly)
-    site.write({"m": eager(stream)})
-    with site.client as client:
+    workspace.write({"m": eager(stream)})
+    with workspace.client as client:
         add_blocks(client, stream, blobs(90))
-    site.learn()
-    with encoding(site):
-        wait_until(lambda: site.ids(site.keys("m").codes()) == site.ids(stream), LIMIT)
+    workspace.learn()
+    with encoding(workspace):
+        wait_until(
+            lambda: workspace.ids(workspace.keys("m").codes()) == workspace.ids(stream), LIMIT
+        )
         # When the old one is demoted before the codes are written
-        hold.while_replacing(shared, site)
+        hold.while_replacing(shared, workspace)
         # Then the next has codes of its own entries, each, and of no others
-        wait_until(lambda: len(site.ids(site.keys("m").codes())) == 5, LIMIT)
-    assert site.ids(site.keys("m").codes()) == site.ids(stream)
+        wait_until(lambda: len(workspace.ids(workspace.keys("m").codes())) == 5, LIMIT)
+    assert workspace.ids(workspace.keys("m").codes()) == workspace.ids(stream)
 
 
 @contextmanager
-def encoding(site: FleetSite) -> Iterator[None]:
+def encoding(workspace: FleetWorkspace) -> Iterator[None]:
     """An encoder in a thread of the test."""
-    with a_job(site) as (job, _):
+    with open_job(workspace) as job:
         [found] = encoder_jobs(job.settings, job.server, "m", job.stop, False, job.log)
         thread = threading.Thread(target=run_encoder, args=(found,))
         thread.start()
@@ -157,21 +159,24 @@ def encoding(site: FleetSite) -> Iterator[None]:
 def test_a_refit_of_a_replaced_primary_s_points_is_not_proposed_to_the_next(
     tmp_path: Path, namespace: str, shared: Watched
 ) -> None:
-    site = FleetSite(tmp_path, shared.url, namespace)
-    site.write({"m": eager(site.stream())})
-    with site.client as client:
-        add_blocks(client, site.stream(), blobs(90))
-    site.learn()
-    before = site.state("m")
+    workspace = FleetWorkspace(tmp_path, shared.url, namespace)
+    workspace.write({"m": eager(workspace.stream())})
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+    workspace.learn()
+    before = workspace.state("m")
 
     def replace_primary(points: int) -> None:
         del points
         shared.demote(shared.promote())
 
-    with pytest.raises(ServerUnreachableError, match="has another primary"), translate(site.url):
-        refit(site, Callbacks(on_points=replace_primary), force=True)
-    assert not waiting(site)
-    assert site.state("m") == before
+    with (
+        pytest.raises(ServerUnreachableError, match="has another primary"),
+        translate(workspace.url),
+    ):
+        refit(workspace, Callbacks(on_points=replace_primary), force=True)
+    assert not waiting(workspace)
+    assert workspace.state("m") == before
 
 
 # ---- errors of one line

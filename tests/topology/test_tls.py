@@ -15,11 +15,12 @@ from streamclust.client.ingest import ingest
 from streamclust.errors import ServerUnreachableError
 from streamclust.store.server.connect import Address, open_server
 from streamclust.tables import Chunk
-from tests.conftest import debian_redis, free_port, running
-from tests.topology.fleet import SERVICE
-from tests.topology.stories import FleetSite
-from tests.waiting import wait_until
-from tests.worker.harness import LIMIT, blobs, kmeans
+from tests.support.fleet import SERVICE
+from tests.support.fleet_workspace import FleetWorkspace
+from tests.support.model_settings import kmeans
+from tests.support.points import blobs
+from tests.support.servers import debian_redis, free_port, running
+from tests.support.waiting import LIMIT, wait_until
 
 PASSWORD = "s3cr3t"
 
@@ -92,18 +93,18 @@ def speaks(port: int, papers: Papers) -> bool:
             return False
 
 
-def learn(site: FleetSite) -> None:
+def learn(workspace: FleetWorkspace) -> None:
     """Let a worker find 60 points there."""
-    with open_server(Address(site.url, password=PASSWORD)) as found:
+    with open_server(Address(workspace.url, password=PASSWORD)) as found:
         points = Chunk(("x0", "x1"), blobs(60), None, 1)
-        assert ingest(found.client(), site.stream(), [points]).points == 60
-    login = {"url": site.url, "password": PASSWORD}
-    site.write({"m": kmeans(site.stream())}, redis=login).learn()
+        assert ingest(found.client(), workspace.stream(), [points]).points == 60
+    login = {"url": workspace.url, "password": PASSWORD}
+    workspace.write({"m": kmeans(workspace.stream())}, redis=login).learn()
 
 
 def test_a_worker_learns_over_tls(tmp_path: Path, papers: Papers, namespace: str) -> None:
     with server(tmp_path, papers, "--requirepass", PASSWORD) as port:
-        learn(FleetSite(tmp_path, f"rediss://127.0.0.1:{port}/0{papers.query}", namespace))
+        learn(FleetWorkspace(tmp_path, f"rediss://127.0.0.1:{port}/0{papers.query}", namespace))
 
 
 @pytest.mark.parametrize(
@@ -153,4 +154,6 @@ def test_a_cluster_over_tls(tmp_path: Path, papers: Papers, namespace: str) -> N
             wait_until(
                 lambda: b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO"), LIMIT
             )
-        learn(FleetSite(tmp_path, f"rediss+cluster://127.0.0.1:{port}{papers.query}", namespace))
+        learn(
+            FleetWorkspace(tmp_path, f"rediss+cluster://127.0.0.1:{port}{papers.query}", namespace)
+        )

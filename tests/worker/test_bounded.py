@@ -10,7 +10,10 @@ import numpy as np
 
 from streamclust.formats.layout import Layout
 from streamclust.formats.points import encode
-from tests.worker.harness import Site, Worker, add_blocks, blobs, kmeans
+from tests.support.model_settings import kmeans
+from tests.support.points import add_blocks, blobs
+from tests.support.workers import WorkerProcess
+from tests.support.workspace import Workspace
 
 MIB = 1 << 20
 LAYOUT = Layout("float64", "f8", None, (), 2, strict=False)
@@ -23,14 +26,16 @@ def peak_mib(pid: int) -> int:
     return int(found) // 1024
 
 
-def test_entries_that_are_large_or_too_large_cost_no_more_than_is_stated(site: Site) -> None:
+def test_entries_that_are_large_or_too_large_cost_no_more_than_is_stated(
+    workspace: Workspace,
+) -> None:
     # Given a model that takes entries of up to 4 MiB
-    stream = site.stream()
+    stream = workspace.stream()
     batch = {"max_entry_bytes": 4 * MIB, "linger": "50ms"}
-    site.write({"m": kmeans(stream, batch=batch)})
-    with Worker(site) as worker, site.client as client:
+    workspace.write({"m": kmeans(stream, batch=batch)})
+    with WorkerProcess(workspace) as worker, workspace.client as client:
         add_blocks(client, stream, blobs(3000))
-        worker.wait(lambda: site.committed("m") == 3000)
+        worker.wait(lambda: workspace.committed("m") == 3000)
         before = peak_mib(worker.process.pid)
         # When one of 100 MB comes, and among small ones 40 of 3.5 MiB
         command: Any = client.execute_command
@@ -40,12 +45,12 @@ def test_entries_that_are_large_or_too_large_cost_no_more_than_is_stated(site: S
         for _ in range(40):
             command("XADD", stream, "*", *large)
         add_blocks(client, stream, blobs(3000, seed=1))
-        worker.wait(lambda: site.committed("m") == 6000 + 40 * points)
+        worker.wait(lambda: workspace.committed("m") == 6000 + 40 * points)
         # Then its memory has grown by no more than 32 MiB and 16 times the largest entry
         grown = peak_mib(worker.process.pid) - before
         assert grown < 32 + 16 * 4, f"by {grown} MiB"
         assert worker.leave() == 0
     # and the largest is a dead letter
-    [letter] = site.dead("m")
+    [letter] = workspace.dead("m")
     assert letter[b"reason"].startswith(b"100000")
     assert letter[b"data"] == b""

@@ -11,90 +11,82 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from tests.worker.harness import (
-    LIMIT,
-    STREAMCLUST,
-    Site,
-    add_blocks,
-    add_entry,
-    add_points,
-    blobs,
-    environment,
-    kmeans,
-    mixture,
-)
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, add_entry, add_points, blobs
+from tests.support.waiting import LIMIT
+from tests.support.workspace import STREAMCLUST, Workspace, environment
 
 # ---- until idle
 
 
-def test_until_idle_leaves_at_once_when_there_is_nothing(site: Site) -> None:
+def test_until_idle_leaves_at_once_when_there_is_nothing(workspace: Workspace) -> None:
     # Given a stream that is missing, and one whose entries are gone
-    missing, emptied = site.stream("missing"), site.stream("emptied")
-    with site.client as client:
+    missing, emptied = workspace.stream("missing"), workspace.stream("emptied")
+    with workspace.client as client:
         client.xadd(emptied, {"x": "1"})
         client.xtrim(emptied, 0)
-        site.write({"a": kmeans(missing), "b": kmeans(emptied)})
+        workspace.write({"a": kmeans(missing), "b": kmeans(emptied)})
         # When it is drained Then there is a state, no model, and no stream that nobody made
-        site.drain()
+        workspace.drain()
         assert client.exists(missing) == 0
-    assert site.versions("a") == site.versions("b") == []
-    assert site.position("a") == {missing: "0-0"}
+    assert workspace.versions("a") == workspace.versions("b") == []
+    assert workspace.position("a") == {missing: "0-0"}
 
 
-def test_until_idle_makes_do_with_fewer_points_than_the_warm_up(site: Site) -> None:
-    stream, X = site.stream(), blobs(59)
-    with site.client as client:
+def test_until_idle_makes_do_with_fewer_points_than_the_warm_up(workspace: Workspace) -> None:
+    stream, X = workspace.stream(), blobs(59)
+    with workspace.client as client:
         add_points(client, stream, X)
-    site.write({"few": kmeans(stream), "few-mixed": mixture(stream)}).drain()
+    workspace.write({"few": kmeans(stream), "few-mixed": mixture(stream)}).drain()
     for name in ("few", "few-mixed"):
-        model = site.newest(name)
+        model = workspace.newest(name)
         assert (model.version, model.reason, model.points) == (1, "start", 59)
         assert model.features == ("x0", "x1")
         assert len(set(model.predict(X).tolist())) == 3
 
 
-def test_until_idle_says_when_there_are_too_few_distinct_points(site: Site) -> None:
-    stream = site.stream()
-    with site.client as client:
+def test_until_idle_says_when_there_are_too_few_distinct_points(workspace: Workspace) -> None:
+    stream = workspace.stream()
+    with workspace.client as client:
         add_points(client, stream, np.repeat(blobs(2), 50, axis=0))
-    done = site.write({"m": kmeans(stream)}).drain()
+    done = workspace.write({"m": kmeans(stream)}).drain()
     warnings = [json.loads(line) for line in done.stderr.splitlines() if "warm_up_delayed" in line]
     assert [line["level"] for line in warnings] == ["warning"]
     assert "2 distinct points are too few for 3 components" in warnings[0]["reason"]
-    assert site.versions("m") == []
+    assert workspace.versions("m") == []
     # and the third distinct point is all that was missing
-    with site.client as client:
+    with workspace.client as client:
         add_points(client, stream, np.array([[5.0, 5.0]]))
-    site.drain()
-    assert site.newest("m").points == 101
+    workspace.drain()
+    assert workspace.newest("m").points == 101
 
 
 # ---- several models, several streams
 
 
-def test_several_models_and_streams_in_one_worker(any_site: Site) -> None:
+def test_several_models_and_streams_in_one_worker(any_workspace: Workspace) -> None:
     # Given two streams, and models on the one, the other, and both
-    left, right = any_site.stream("left"), any_site.stream("right")
-    with any_site.client as client:
+    left, right = any_workspace.stream("left"), any_workspace.stream("right")
+    with any_workspace.client as client:
         add_blocks(client, left, blobs(3000, seed=1))
         add_points(client, right, blobs(90, seed=2, D=3))
         add_blocks(client, left + "2", blobs(900, seed=3))
         last = {s: last_id(client, s) for s in (left, right, left + "2")}
         # When one worker learns them
         both = kmeans(left, left + "2")
-        any_site.write({"l": kmeans(left), "r": mixture(right), "both": both}).drain()
+        any_workspace.write({"l": kmeans(left), "r": mixture(right), "both": both}).drain()
         # Then each has its own points, and its position covers all of its streams
-        assert any_site.newest("l").points == 3000
-        assert any_site.newest("r").points == 90
-        assert any_site.newest("r").means.shape == (3, 3)
-        assert any_site.newest("both").points == 3900
-        assert any_site.newest("both").position == {s: last[s] for s in (left, left + "2")}
-        assert any_site.newest("both").mass.sum() == pytest.approx(3900, abs=1e-6)
+        assert any_workspace.newest("l").points == 3000
+        assert any_workspace.newest("r").points == 90
+        assert any_workspace.newest("r").means.shape == (3, 3)
+        assert any_workspace.newest("both").points == 3900
+        assert any_workspace.newest("both").position == {s: last[s] for s in (left, left + "2")}
+        assert any_workspace.newest("both").mass.sum() == pytest.approx(3900, abs=1e-6)
         # and each stream's groups stand where the models do
         found: Any = client.xinfo_groups(left)
         groups = {group["name"].decode(): group for group in found}
         for model in ("l", "both"):
-            group = groups[any_site.keys(model).group]
+            group = groups[any_workspace.keys(model).group]
             assert group["last-delivered-id"].decode() == last[left]
 
 
@@ -106,21 +98,21 @@ def last_id(client: Redis, stream: str) -> str:
 # ---- forgetting in event time
 
 
-def test_a_replay_forgets_exactly_alike(site: Site) -> None:
+def test_a_replay_forgets_exactly_alike(workspace: Workspace) -> None:
     # Given entries a second apart by their IDs, and a half-life of ten seconds
-    stream, n = site.stream(), 300
-    with site.client as client:
+    stream, n = workspace.stream(), 300
+    with workspace.client as client:
         add_points(client, stream, blobs(n), first_id=1_600_000_000_000)
     by_time = {"kind": "time", "half_life": "10s"}
     settings = kmeans(stream, forgetting=by_time, batch={"size": 20}, publish={"points": 100})
     # When two fresh models learn them
-    site.write({"once": settings, "again": settings}).drain()
+    workspace.write({"once": settings, "again": settings}).drain()
     # Then they are the same to the last bit
-    assert site.state("once") == site.state("again")
-    assert site.newest("once").time_ms == 1_600_000_000_000 + 1000 * (n - 1)
+    assert workspace.state("once") == workspace.state("again")
+    assert workspace.newest("once").time_ms == 1_600_000_000_000 + 1000 * (n - 1)
     # and 60 warm-up points and 12 batches of 20 faded by two half-lives a batch
     expected = 60 * 0.25**12 + sum(20 * 0.25**age for age in range(12))
-    assert site.newest("once").mass.sum() == pytest.approx(expected, rel=1e-9)
+    assert workspace.newest("once").mass.sum() == pytest.approx(expected, rel=1e-9)
 
 
 # ---- what can't be learned
@@ -138,19 +130,19 @@ def bad_entries(client: Redis, stream: str) -> dict[str, str]:
     return {add_entry(client, stream, **fields): why for why, fields in entries.items()}
 
 
-def test_what_cannot_be_learned_is_kept_with_its_reason(any_site: Site) -> None:
+def test_what_cannot_be_learned_is_kept_with_its_reason(any_workspace: Workspace) -> None:
     # Given bad entries among good ones, as named fields; the very first is bad too
-    stream = any_site.stream()
-    with any_site.client as client:
+    stream = any_workspace.stream()
+    with any_workspace.client as client:
         first = add_entry(client, stream, x0="nan", x1="1")
         add_points(client, stream, blobs(100))
         later = bad_entries(client, stream)
         add_points(client, stream, blobs(100, seed=1))
     # When they are learned Then the good ones count
-    done = any_site.write({"m": kmeans(stream)}).drain()
-    assert any_site.newest("m").points == 200
+    done = any_workspace.write({"m": kmeans(stream)}).drain()
+    assert any_workspace.newest("m").points == 200
     # and each bad one is there once, with where it came from and why
-    letters = any_site.dead("m")
+    letters = any_workspace.dead("m")
     assert {letter[b"stream"].decode() for letter in letters} == {stream}
     reasons = {letter[b"id"].decode(): letter[b"reason"].decode() for letter in letters}
     assert list(reasons) == [first, *later]
@@ -162,52 +154,52 @@ def test_what_cannot_be_learned_is_kept_with_its_reason(any_site: Site) -> None:
     assert sum(line["count"] for line in lines if line["event"] == "points_rejected") == 6
 
 
-def test_a_bad_point_costs_only_itself_and_not_its_block(site: Site) -> None:
+def test_a_bad_point_costs_only_itself_and_not_its_block(workspace: Workspace) -> None:
     # Given raw blocks with one point of infinity, one of NaN, and a cut end
-    stream, X = site.stream(), blobs(90)
+    stream, X = workspace.stream(), blobs(90)
     X[40, 1], X[60, 0] = np.inf, np.nan
-    with site.client as client:
+    with workspace.client as client:
         add_blocks(client, stream, X)
         cut = add_entry(client, stream, f8=blobs(3).tobytes()[:-3], d="2")
         other = add_entry(client, stream, f8=blobs(3, D=3).tobytes(), d="3")
     # When they are learned
-    site.write({"m": kmeans(stream)}).drain()
+    workspace.write({"m": kmeans(stream)}).drain()
     # Then the rest of each block is in the model
-    assert site.newest("m").points == 88 + 2
-    letters = [(letter[b"index"], letter[b"reason"]) for letter in site.dead("m")]
+    assert workspace.newest("m").points == 88 + 2
+    letters = [(letter[b"index"], letter[b"reason"]) for letter in workspace.dead("m")]
     assert letters == [
         (b"10", b"not finite: inf at feature 1"),
         (b"0", b"not finite: nan at feature 0"),
         (b"2", b"truncated: the last point has 13 of 16 bytes"),
         (b"-1", b"wrong length: d='3', expected 2"),
     ]
-    assert [letter[b"id"].decode() for letter in site.dead("m")[2:]] == [cut, other]
+    assert [letter[b"id"].decode() for letter in workspace.dead("m")[2:]] == [cut, other]
 
 
-def test_one_entry_of_many_bad_points_does_not_stop_the_model(site: Site) -> None:
-    stream = site.stream()
-    with site.client as client:
+def test_one_entry_of_many_bad_points_does_not_stop_the_model(workspace: Workspace) -> None:
+    stream = workspace.stream()
+    with workspace.client as client:
         add_blocks(client, stream, blobs(90))
         add_entry(client, stream, f8=np.full(500_000, np.nan).tobytes(), d="2")
         add_blocks(client, stream, blobs(90))
-    site.write({"m": kmeans(stream, dead={"keep": 100})}).drain()
-    assert site.newest("m").points == 180
-    assert len(site.dead("m")) == 100
-    with site.client as client:
-        assert last_id(client, site.keys("m").dead) == "250000-0"
+    workspace.write({"m": kmeans(stream, dead={"keep": 100})}).drain()
+    assert workspace.newest("m").points == 180
+    assert len(workspace.dead("m")) == 100
+    with workspace.client as client:
+        assert last_id(client, workspace.keys("m").dead) == "250000-0"
 
 
-def test_given_centroids_say_the_length_of_a_point(site: Site) -> None:
+def test_given_centroids_say_the_length_of_a_point(workspace: Workspace) -> None:
     # Given a model that starts from centroids in two dimensions
-    stream = site.stream()
+    stream = workspace.stream()
     given = {"kind": "parameters", "centroids": [[-10, -10], [0, 0], [10, 10]]}
-    with site.client as client:
+    with workspace.client as client:
         add_entry(client, stream, f8=blobs(1, D=3).tobytes(), d="3")
         add_blocks(client, stream, blobs(30))
     # When the first entry has three Then it is refused, and the others are learned
-    site.write({"m": {**kmeans(stream), "init": given}}).drain()
-    assert site.newest("m").points == 30
-    assert len(site.dead("m")) == 1
+    workspace.write({"m": {**kmeans(stream), "init": given}}).drain()
+    assert workspace.newest("m").points == 30
+    assert len(workspace.dead("m")) == 1
 
 
 # ---- bounds
@@ -221,32 +213,32 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-def peak_memory(site: Site, points: int) -> int:
+def peak_memory(workspace: Workspace, points: int) -> int:
     """Return the kilobytes that a worker needs at most to drain so many points.
 
     A small process of its own measures it: a child's figure begins with its parent's size.
     """
-    stream = site.stream(str(points))
-    with site.client as client:
+    stream = workspace.stream(str(points))
+    with workspace.client as client:
         add_blocks(client, stream, blobs(points, D=8), block=500)
-    site.write({f"m{points}": kmeans(stream)})
+    workspace.write({f"m{points}": kmeans(stream)})
     measured = subprocess.run(
         [sys.executable, "-c", PEAK, STREAMCLUST, "worker", "--until-idle"],
-        cwd=site.folder,
+        cwd=workspace.folder,
         env=environment(),
         capture_output=True,
         text=True,
         check=True,
         timeout=2 * LIMIT,
     )
-    assert site.committed(f"m{points}") == points
-    with site.client as client:
+    assert workspace.committed(f"m{points}") == points
+    with workspace.client as client:
         client.delete(stream)
     return int(measured.stdout) // (1024 if sys.platform == "darwin" else 1)
 
 
-def test_memory_does_not_grow_with_the_backlog(site: Site) -> None:
-    grown = peak_memory(site, 2_400_000) - peak_memory(site, 800_000)
+def test_memory_does_not_grow_with_the_backlog(workspace: Workspace) -> None:
+    grown = peak_memory(workspace, 2_400_000) - peak_memory(workspace, 800_000)
     # The larger backlog has 100,000 KB more, and both have more than may wait. How far the reader
     # is ahead at the peak differs from run to run by up to 13,000 KB.
     assert grown < 24_000

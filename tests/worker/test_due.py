@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 from streamclust.worker.due import Cadence
-
-
-class Clock:
-    """Seconds that pass by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def due(cadence: Cadence) -> bool:

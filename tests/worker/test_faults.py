@@ -19,18 +19,12 @@ import pytest
 from streamclust.formats.checkpoint import FORMAT
 from streamclust.formats.container import pack, unpack
 from streamclust.store.model.health import read_health
-from tests.conftest import free_port
-from tests.worker.harness import (
-    LIMIT,
-    Site,
-    Worker,
-    add_blocks,
-    blobs,
-    error_line,
-    kmeans,
-    own_server,
-    run,
-)
+from tests.support.model_settings import kmeans
+from tests.support.points import add_blocks, blobs
+from tests.support.servers import free_port, own_server
+from tests.support.waiting import LIMIT
+from tests.support.workers import WorkerProcess
+from tests.support.workspace import Workspace, error_line, run
 
 SECRET = "hunter2-hunter2"
 EAGER: dict[str, Any] = {
@@ -44,7 +38,7 @@ EAGER: dict[str, Any] = {
 
 def test_an_unreachable_server_is_one_line(tmp_path: Path, namespace: str) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
-    Site(tmp_path, url, namespace).write({"m": kmeans("points")})
+    Workspace(tmp_path, url, namespace).write({"m": kmeans("points")})
     at_once = ["--wait-for-server", "0"]
     for arguments in (["worker", *at_once], ["status"], ["watch", "m", *at_once]):
         line = error_line(run(tmp_path, *arguments), 3)
@@ -54,7 +48,7 @@ def test_an_unreachable_server_is_one_line(tmp_path: Path, namespace: str) -> No
 def test_a_wrong_password_is_one_line_without_it(tmp_path: Path, namespace: str) -> None:
     # Given a server with a password
     with own_server(tmp_path, password=SECRET) as server:
-        Site(tmp_path, server.url, namespace).write({"m": kmeans("points")})
+        Workspace(tmp_path, server.url, namespace).write({"m": kmeans("points")})
         # When there is none, or another one, Then it is refused
         assert "refused the login" in error_line(run(tmp_path, "worker"), 3)
         done = run(tmp_path, "worker", STREAMCLUST_REDIS__PASSWORD=SECRET[:-1])
@@ -67,61 +61,63 @@ def test_a_wrong_password_is_one_line_without_it(tmp_path: Path, namespace: str)
         assert SECRET not in done.stdout + done.stderr
 
 
-def test_a_key_of_another_type_is_named_and_left_alone(site: Site) -> None:
-    stream, keys = site.stream(), site.keys("m")
-    site.write({"m": kmeans(stream)}, worker={"lease": "1h"})
-    with site.client as client:
+def test_a_key_of_another_type_is_named_and_left_alone(workspace: Workspace) -> None:
+    stream, keys = workspace.stream(), workspace.keys("m")
+    workspace.write({"m": kmeans(stream)}, worker={"lease": "1h"})
+    with workspace.client as client:
         for key in (stream, keys.state, keys.models):
             # Given a key that another program uses
             client.rpush(key, "mine")
             # When the worker is started Then it says which key that is
-            line = error_line(run(site.folder, "worker", "--fail-fast"), 3)
+            line = error_line(run(workspace.folder, "worker", "--fail-fast"), 3)
             assert f"key {key} holds a list" in line
             assert client.lrange(key, 0, -1) == [b"mine"]
             client.delete(key)
     # and once that is mended, no lease of before is in the way
-    assert "standby_started" not in site.drain().stderr
+    assert "standby_started" not in workspace.drain().stderr
 
 
-def test_a_state_of_another_model_is_refused_with_what_to_do(site: Site) -> None:
-    stream = site.stream()
-    site.write({"m": kmeans(stream)}).drain()
-    site.write({"m": kmeans(stream, K=4)})
+def test_a_state_of_another_model_is_refused_with_what_to_do(workspace: Workspace) -> None:
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream)}).drain()
+    workspace.write({"m": kmeans(stream, K=4)})
     for option in ("--fail-fast", "--until-idle"):
-        line = error_line(run(site.folder, "worker", option), 1)
+        line = error_line(run(workspace.folder, "worker", option), 1)
         assert "learned with n_clusters 3, the config says 4" in line
 
 
-def test_a_state_of_a_newer_version_is_refused_and_kept(site: Site) -> None:
+def test_a_state_of_a_newer_version_is_refused_and_kept(workspace: Workspace) -> None:
     # Given a state that a newer version wrote
-    stream, key = site.stream(), site.keys("m").state
-    site.write({"m": kmeans(stream)})
-    with site.client as client:
+    stream, key = workspace.stream(), workspace.keys("m").state
+    workspace.write({"m": kmeans(stream)})
+    with workspace.client as client:
         add_blocks(client, stream, blobs(90))
-        site.drain()
+        workspace.drain()
         state: Any = client.get(key)
         newer = pack("streamclust.state/2", *unpack(state, FORMAT, key))
         client.set(key, newer)
         add_blocks(client, stream, blobs(90, seed=1))
         # When this one is started, by hand or by a supervisor again and again
         for _ in range(2):
-            line = error_line(run(site.folder, "worker", "--until-idle"), 1)
+            line = error_line(run(workspace.folder, "worker", "--until-idle"), 1)
             # Then it says which key and what to do, and writes nothing
             assert f"key {key} holds format 'streamclust.state/2'" in line
             assert "use the version that wrote it, or move the key away" in line
             assert client.get(key) == newer
-        assert [model.version for model in site.versions("m")] == [1]
+        assert [model.version for model in workspace.versions("m")] == [1]
 
 
-def test_with_fail_fast_one_model_that_fails_brings_the_others_to_a_clean_end(site: Site) -> None:
+def test_with_fail_fast_one_model_that_fails_brings_the_others_to_a_clean_end(
+    workspace: Workspace,
+) -> None:
     # Given a worker with a model that learns
-    good, bad = site.stream("good"), site.stream("bad")
-    with site.client as client:
+    good, bad = workspace.stream("good"), workspace.stream("bad")
+    with workspace.client as client:
         add_blocks(client, good, blobs(600))
         worker_settings = {"lease": "1s", "health_ttl": "1s", "fail_fast": True}
-        site.write({"good": kmeans(good, **EAGER), "bad": kmeans(bad)}, worker=worker_settings)
-        with Worker(site) as worker:
-            worker.wait(lambda: site.committed("good") == 600)
+        workspace.write({"good": kmeans(good, **EAGER), "bad": kmeans(bad)}, worker=worker_settings)
+        with WorkerProcess(workspace) as worker:
+            worker.wait(lambda: workspace.committed("good") == 600)
             # When the stream of another becomes something else
             client.rpush(bad, "mine")
             # Then it says so and leaves
@@ -129,7 +125,7 @@ def test_with_fail_fast_one_model_that_fails_brings_the_others_to_a_clean_end(si
             failed = next(line for line in worker.log.splitlines() if "model_failed" in line)
             assert json.loads(failed)["model"] == "bad"
             assert "WRONGTYPE" in json.loads(failed)["error"]
-    assert site.newest("good").points == 600
+    assert workspace.newest("good").points == 600
 
 
 # ---- a server that goes and comes back
@@ -148,44 +144,46 @@ def slammed_door(port: int, times: int) -> Iterator[None]:
 def test_a_server_that_dies_and_comes_back_costs_nothing(tmp_path: Path, namespace: str) -> None:
     # Given a worker in the middle of its work
     with own_server(tmp_path) as server:
-        site = Site(tmp_path, server.url, namespace).write({"m": kmeans("points", **EAGER)})
-        with Worker(site) as worker:
-            with site.client as client:
-                worker.says("model_created")
+        workspace = Workspace(tmp_path, server.url, namespace).write(
+            {"m": kmeans("points", **EAGER)}
+        )
+        with WorkerProcess(workspace) as worker:
+            with workspace.client as client:
+                worker.wait_for("model_created")
                 add_blocks(client, "points", blobs(6000))
-            worker.wait(lambda: site.committed("m") > 300)
+            worker.wait(lambda: workspace.committed("m") > 300)
             # When its server is killed, and is away for a while
             server.kill()
             with slammed_door(server.port, times=4):
                 pass
             server.start()
             # Then it goes on
-            worker.wait(lambda: site.committed("m") == 6000)
-            worker.says("server_back")
+            worker.wait(lambda: workspace.committed("m") == 6000)
+            worker.wait_for("server_back")
             # and the same once more
             server.kill()
             server.start()
-            with site.client as client:
+            with workspace.client as client:
                 add_blocks(client, "points", blobs(600, seed=1))
-            worker.wait(lambda: site.committed("m") == 6600)
-            worker.says("server_back", 2)
+            worker.wait(lambda: workspace.committed("m") == 6600)
+            worker.wait_for("server_back", 2)
             assert worker.leave() == 0
             # and each outage was said once
             assert len(worker.events("server_lost")) == 2
             assert len(worker.events("server_back")) == 2
             assert not worker.events("standby_started")
         # and each point counts once
-        assert site.newest("m").points == 6600
-        assert site.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
+        assert workspace.newest("m").points == 6600
+        assert workspace.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
 
 
 def test_it_can_be_told_to_leave_while_the_server_is_away(tmp_path: Path, namespace: str) -> None:
     with own_server(tmp_path) as server:
-        site = Site(tmp_path, server.url, namespace).write({"m": kmeans("points")})
-        with Worker(site) as worker:
-            worker.says("model_created")
+        workspace = Workspace(tmp_path, server.url, namespace).write({"m": kmeans("points")})
+        with WorkerProcess(workspace) as worker:
+            worker.wait_for("model_created")
             server.kill()
-            worker.says("server_lost")
+            worker.wait_for("server_lost")
             assert worker.leave() == 0
             assert "Traceback" not in worker.log
 
@@ -193,78 +191,78 @@ def test_it_can_be_told_to_leave_while_the_server_is_away(tmp_path: Path, namesp
 # ---- two workers
 
 
-def test_a_standby_takes_over_from_a_worker_that_was_killed(any_site: Site) -> None:
+def test_a_standby_takes_over_from_a_worker_that_was_killed(any_workspace: Workspace) -> None:
     # Given a worker that learns, and another that stands by
-    stream = any_site.stream()
-    any_site.write({"m": kmeans(stream, **EAGER)})
-    with Worker(any_site) as first, any_site.client as client:
-        first.says("model_created")
-        with Worker(any_site) as second:
-            second.says("standby_started")
+    stream = any_workspace.stream()
+    any_workspace.write({"m": kmeans(stream, **EAGER)})
+    with WorkerProcess(any_workspace) as first, any_workspace.client as client:
+        first.wait_for("model_created")
+        with WorkerProcess(any_workspace) as second:
+            second.wait_for("standby_started")
             add_blocks(client, stream, blobs(3000))
-            first.wait(lambda: any_site.committed("m") > 300)
+            first.wait(lambda: any_workspace.committed("m") > 300)
             # When the first is killed Then the second has its lease, soon, and learns the rest
             first.kill()
             add_blocks(client, stream, blobs(300, seed=1))
-            second.wait(lambda: any_site.committed("m") == 3300)
+            second.wait(lambda: any_workspace.committed("m") == 3300)
             assert second.leave() == 0
-    assert any_site.newest("m").mass.sum() == pytest.approx(3300, abs=1e-6)
+    assert any_workspace.newest("m").mass.sum() == pytest.approx(3300, abs=1e-6)
 
 
-def test_a_standby_takes_over_at_once_from_a_worker_that_leaves(site: Site) -> None:
+def test_a_standby_takes_over_at_once_from_a_worker_that_leaves(workspace: Workspace) -> None:
     # Given a lease that would last for an hour
-    stream = site.stream()
-    site.write({"m": kmeans(stream, **EAGER)}, worker={"lease": "1h"})
-    with Worker(site) as first:
-        first.says("model_created")
-        with Worker(site) as second, site.client as client:
-            second.says("standby_started")
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream, **EAGER)}, worker={"lease": "1h"})
+    with WorkerProcess(workspace) as first:
+        first.wait_for("model_created")
+        with WorkerProcess(workspace) as second, workspace.client as client:
+            second.wait_for("standby_started")
             # When the first leaves Then the second need not wait for the hour
             assert first.leave() == 0
-            second.says("model_resumed")
+            second.wait_for("model_resumed")
             add_blocks(client, stream, blobs(90))
-            second.says("model_published")
+            second.wait_for("model_published")
             assert second.leave() == 0
 
 
-def written(site: Site) -> list[object]:
+def written(workspace: Workspace) -> list[object]:
     """Return all that a worker writes of a model, but for what lapses."""
-    keys = site.keys("m")
-    with site.client as client:
+    keys = workspace.keys("m")
+    with workspace.client as client:
         return [client.dump(key) for key in (keys.state, keys.models, keys.dead, keys.token)]
 
 
-def test_a_worker_that_slept_past_its_lease_writes_nothing(site: Site) -> None:
+def test_a_worker_that_slept_past_its_lease_writes_nothing(workspace: Workspace) -> None:
     # Given a worker that is stopped in the middle of its work, and a standby
-    stream = site.stream()
-    site.write({"m": kmeans(stream, **EAGER)})
-    with Worker(site) as sleeper, site.client as client:
-        sleeper.says("model_created")
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream, **EAGER)})
+    with WorkerProcess(workspace) as sleeper, workspace.client as client:
+        sleeper.wait_for("model_created")
         add_blocks(client, stream, blobs(6000))
-        sleeper.wait(lambda: site.committed("m") > 300)
+        sleeper.wait(lambda: workspace.committed("m") > 300)
         sleeper.send(signal.SIGSTOP)
-        with Worker(site) as second:
-            second.wait(lambda: site.committed("m") == 6000)
-            second.says("model_published")
-            second.wait(lambda: site.newest("m").points == 6000)
+        with WorkerProcess(workspace) as second:
+            second.wait(lambda: workspace.committed("m") == 6000)
+            second.wait_for("model_published")
+            second.wait(lambda: workspace.newest("m").points == 6000)
             # When it wakes up, with another one at its work
-            before = written(site)
+            before = written(workspace)
             sleeper.send(signal.SIGCONT)
             # Then it notices, says so and stands by
-            assert "another worker took the model over" in sleeper.says("lease_lost")["error"]
-            sleeper.says("standby_started")
+            assert "another worker took the model over" in sleeper.wait_for("lease_lost")["error"]
+            sleeper.wait_for("standby_started")
             # and has written nothing, nor spoken for the other
-            assert written(site) == before
-            health = read_health(client, site.keys("m"))
+            assert written(workspace) == before
+            health = read_health(client, workspace.keys("m"))
             assert health is not None
             assert health.pid == second.process.pid
             assert second.leave() == 0
         # and is of use again when the other has left
-        sleeper.says("model_resumed")
+        sleeper.wait_for("model_resumed")
         add_blocks(client, stream, blobs(600, seed=1))
-        sleeper.wait(lambda: site.committed("m") == 6600)
+        sleeper.wait(lambda: workspace.committed("m") == 6600)
         assert sleeper.leave() == 0
-    assert site.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
-    assert [model.version for model in site.versions("m")] == list(
-        range(1, site.newest("m").version + 1)
+    assert workspace.newest("m").mass.sum() == pytest.approx(6600, abs=1e-6)
+    assert [model.version for model in workspace.versions("m")] == list(
+        range(1, workspace.newest("m").version + 1)
     )

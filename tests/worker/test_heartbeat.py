@@ -23,8 +23,8 @@ from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.worker.heartbeat import Heartbeat, Heartbeats
 from streamclust.worker.model_worker import Progress
-from tests.waiting import wait_until
-from tests.worker.test_due import Clock
+from tests.support.clock import Clock
+from tests.support.waiting import wait_until
 
 STALL = 600.0
 PERIOD = 3600.0

@@ -10,160 +10,165 @@ import pytest
 
 from streamclust.errors import ServerError
 from streamclust.formats.codes import CodedEntry, decode_fields
-from tests.refit.desk import drain
-from tests.worker.harness import LIMIT, Site, Worker, add_blocks, add_points, blobs, kmeans
+from tests.support.model_settings import kmeans
+from tests.support.points import add_blocks, add_points, blobs
+from tests.support.waiting import LIMIT
+from tests.support.workers import WorkerProcess, drain
+from tests.support.workspace import Workspace
 
 EAGER: dict[str, Any] = {"batch": {"size": 30}, "commit": {"points": 30}}
 
 
-def ids(site: Site, key: str) -> list[bytes]:
-    with site.client as client:
+def ids(workspace: Workspace, key: str) -> list[bytes]:
+    with workspace.client as client:
         return [entry_id for entry_id, _ in client.xrange(key)]
 
 
-def codes(site: Site, stream: str | None = None) -> list[CodedEntry]:
-    key = site.keys("m").codes(stream)
-    with site.client as client:
+def codes(workspace: Workspace, stream: str | None = None) -> list[CodedEntry]:
+    key = workspace.keys("m").codes(stream)
+    with workspace.client as client:
         return [decode_fields(each.decode(), fields, key) for each, fields in client.xrange(key)]
 
 
-def feed(site: Site, n: int, seed: int = 0, name: str = "points") -> None:
-    with site.client as client:
-        add_points(client, site.stream(name), blobs(n, seed=seed))
+def feed(workspace: Workspace, n: int, seed: int = 0, name: str = "points") -> None:
+    with workspace.client as client:
+        add_points(client, workspace.stream(name), blobs(n, seed=seed))
 
 
-def test_all_entries_have_codes_also_those_of_the_warm_up(any_site: Site) -> None:
-    site = any_site
-    site.write({"m": kmeans(site.stream(), encode=True, **EAGER)})
-    feed(site, 300)
-    drain(site)
-    assert ids(site, site.keys("m").codes()) == ids(site, site.stream())
-    feed(site, 100, seed=1)
-    drain(site)
-    found = codes(site)
-    assert [each.entry_id.encode() for each in found] == ids(site, site.stream())
-    models = {model.version: model for model in site.versions("m")}
+def test_all_entries_have_codes_also_those_of_the_warm_up(any_workspace: Workspace) -> None:
+    workspace = any_workspace
+    workspace.write({"m": kmeans(workspace.stream(), encode=True, **EAGER)})
+    feed(workspace, 300)
+    drain(workspace)
+    assert ids(workspace, workspace.keys("m").codes()) == ids(workspace, workspace.stream())
+    feed(workspace, 100, seed=1)
+    drain(workspace)
+    found = codes(workspace)
+    assert [each.entry_id.encode() for each in found] == ids(workspace, workspace.stream())
+    models = {model.version: model for model in workspace.versions("m")}
     X = np.concatenate([blobs(300), blobs(100, seed=1)])
     wanted = [int(models[e.version].predict(x[None])[0]) for e, x in zip(found, X, strict=True)]
     assert [int(each.code[0]) for each in found] == wanted
     assert found[-1].version > found[0].version == 1
 
 
-def test_an_entry_that_is_too_large_has_no_code_but_a_reason(site: Site) -> None:
+def test_an_entry_that_is_too_large_has_no_code_but_a_reason(workspace: Workspace) -> None:
     # Given a backlog with large entries, of which one is larger than is read
     batch = {"max_entry_bytes": 1 << 20}
-    site.write({"m": kmeans(site.stream(), encode=True, batch=batch)})
+    workspace.write({"m": kmeans(workspace.stream(), encode=True, batch=batch)})
     sizes = [60, 30_000, 30_000, 100_000, 30_000, 1]
-    with site.client as client:
+    with workspace.client as client:
         for seed, n in enumerate(sizes):
-            add_blocks(client, site.stream(), blobs(n, seed=seed), block=n)
-    drain(site)
+            add_blocks(client, workspace.stream(), blobs(n, seed=seed), block=n)
+    drain(workspace)
     # Then all others are encoded, and that one says why it isn't
-    found = codes(site)
+    found = codes(workspace)
     assert [len(each.code) for each in found] == [60, 30_000, 30_000, 1, 30_000, 1]
-    assert [each.entry_id.encode() for each in found] == ids(site, site.stream())
+    assert [each.entry_id.encode() for each in found] == ids(workspace, workspace.stream())
     assert found[3].reason == "more than 1048576 bytes are not read (batch.max_entry_bytes)"
-    assert len(site.dead("m")) == 1
+    assert len(workspace.dead("m")) == 1
 
 
-def test_what_is_switched_on_late_catches_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_switched_on_late_catches_up(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("streamclust.worker.own_codes.READ_ENTRIES", 100)
-    site.write({"m": kmeans(site.stream(), **EAGER)})
-    with site.client as client:
-        add_blocks(client, site.stream(), blobs(350), block=1)
-    drain(site)
-    assert codes(site) == []
-    site.write({"m": kmeans(site.stream(), encode={"worker": True, "top": 2}, **EAGER)})
-    drain(site)
-    found = codes(site)
-    assert [each.entry_id.encode() for each in found] == ids(site, site.stream())
+    workspace.write({"m": kmeans(workspace.stream(), **EAGER)})
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(350), block=1)
+    drain(workspace)
+    assert codes(workspace) == []
+    workspace.write({"m": kmeans(workspace.stream(), encode={"worker": True, "top": 2}, **EAGER)})
+    drain(workspace)
+    found = codes(workspace)
+    assert [each.entry_id.encode() for each in found] == ids(workspace, workspace.stream())
     assert found[0].top is not None
 
 
-def test_what_is_before_the_start_has_no_codes(any_site: Site) -> None:
-    site = any_site
-    feed(site, 50)
-    site.write({"m": kmeans(site.stream(), encode=True, start="latest", **EAGER)})
-    drain(site)
-    feed(site, 40, seed=1)
-    drain(site)  # which is left in the warm-up
-    feed(site, 50, seed=2)
-    drain(site)
-    assert ids(site, site.keys("m").codes()) == ids(site, site.stream())[50:]
+def test_what_is_before_the_start_has_no_codes(any_workspace: Workspace) -> None:
+    workspace = any_workspace
+    feed(workspace, 50)
+    workspace.write({"m": kmeans(workspace.stream(), encode=True, start="latest", **EAGER)})
+    drain(workspace)
+    feed(workspace, 40, seed=1)
+    drain(workspace)  # which is left in the warm-up
+    feed(workspace, 50, seed=2)
+    drain(workspace)
+    assert ids(workspace, workspace.keys("m").codes()) == ids(workspace, workspace.stream())[50:]
 
 
-def test_several_streams_have_codes_each(site: Site) -> None:
-    streams = [site.stream("a"), site.stream("b")]
-    site.write({"m": kmeans(*streams, encode=True, **EAGER)})
-    feed(site, 100, name="a")
-    feed(site, 90, name="b")
-    drain(site)
+def test_several_streams_have_codes_each(workspace: Workspace) -> None:
+    streams = [workspace.stream("a"), workspace.stream("b")]
+    workspace.write({"m": kmeans(*streams, encode=True, **EAGER)})
+    feed(workspace, 100, name="a")
+    feed(workspace, 90, name="b")
+    drain(workspace)
     for stream in streams:
-        assert ids(site, site.keys("m").codes(stream)) == ids(site, stream)
+        assert ids(workspace, workspace.keys("m").codes(stream)) == ids(workspace, stream)
 
 
-def test_a_stream_that_is_added_has_codes_from_its_start_on(site: Site) -> None:
+def test_a_stream_that_is_added_has_codes_from_its_start_on(workspace: Workspace) -> None:
     more: dict[str, Any] = {"encode": True, "start": "latest", **EAGER}
-    streams = [site.stream("a"), site.stream("b")]
-    site.write({"m": kmeans(streams[0], **more)})
-    drain(site)
-    feed(site, 90, name="a")
-    drain(site)
-    feed(site, 50, name="b")
-    site.write({"m": kmeans(*streams, **more)})
-    drain(site)
-    feed(site, 40, name="b")
-    drain(site)
-    assert ids(site, site.keys("m").codes(streams[1])) == ids(site, streams[1])[50:]
+    streams = [workspace.stream("a"), workspace.stream("b")]
+    workspace.write({"m": kmeans(streams[0], **more)})
+    drain(workspace)
+    feed(workspace, 90, name="a")
+    drain(workspace)
+    feed(workspace, 50, name="b")
+    workspace.write({"m": kmeans(*streams, **more)})
+    drain(workspace)
+    feed(workspace, 40, name="b")
+    drain(workspace)
+    assert ids(workspace, workspace.keys("m").codes(streams[1])) == ids(workspace, streams[1])[50:]
 
 
-def test_a_killed_worker_leaves_no_hole_and_no_double(site: Site) -> None:
-    site.write({"m": kmeans(site.stream(), encode=True, **EAGER)})
+def test_a_killed_worker_leaves_no_hole_and_no_double(workspace: Workspace) -> None:
+    workspace.write({"m": kmeans(workspace.stream(), encode=True, **EAGER)})
     done = threading.Event()
 
     def more() -> None:
         while not done.wait(0.005):
-            feed(site, 20, seed=1)
+            feed(workspace, 20, seed=1)
 
     feeder = threading.Thread(target=more)
     feeder.start()
     try:
-        with Worker(site) as worker:
-            worker.wait(lambda: site.committed("m") > 200)
+        with WorkerProcess(workspace) as worker:
+            worker.wait(lambda: workspace.committed("m") > 200)
             worker.kill()
     finally:
         done.set()
         feeder.join(LIMIT)
-    before = ids(site, site.keys("m").codes())
-    position = site.position("m")[site.stream()].encode()
+    before = ids(workspace, workspace.keys("m").codes())
+    position = workspace.position("m")[workspace.stream()].encode()
     assert before[-1] == position  # they land together
-    drain(site)
-    after = ids(site, site.keys("m").codes())
-    assert after == ids(site, site.stream())
+    drain(workspace)
+    after = ids(workspace, workspace.keys("m").codes())
+    assert after == ids(workspace, workspace.stream())
     assert after[: len(before)] == before
 
 
-def test_a_codes_key_of_another_type_is_said(site: Site) -> None:
-    site.write({"m": kmeans(site.stream(), encode=True, **EAGER)})
-    with site.client as client:
-        client.set(site.keys("m").codes(), "x")
-    feed(site, 10)
+def test_a_codes_key_of_another_type_is_said(workspace: Workspace) -> None:
+    workspace.write({"m": kmeans(workspace.stream(), encode=True, **EAGER)})
+    with workspace.client as client:
+        client.set(workspace.keys("m").codes(), "x")
+    feed(workspace, 10)
     with pytest.raises(ServerError, match="WRONGTYPE"):
-        drain(site)
+        drain(workspace)
 
 
 @pytest.mark.parametrize("top", [1, 2])
-def test_codes_of_a_model_that_was_begun_anew_have_its_id(site: Site, top: int) -> None:
+def test_codes_of_a_model_that_was_begun_anew_have_its_id(workspace: Workspace, top: int) -> None:
     # Given codes of a model whose keys were deleted
-    site.write({"m": kmeans(site.stream(), encode={"worker": True, "top": top}, **EAGER)})
-    feed(site, 300)
-    drain(site)
-    keys = site.keys("m")
-    with site.client as client:
+    workspace.write({"m": kmeans(workspace.stream(), encode={"worker": True, "top": top}, **EAGER)})
+    feed(workspace, 300)
+    drain(workspace)
+    keys = workspace.keys("m")
+    with workspace.client as client:
         client.delete(keys.state, keys.models, keys.token)
     # When another one is begun on more points Then its codes have its ID
-    feed(site, 300, seed=1)
-    drain(site)
-    found = codes(site)
-    assert [each.model_id for each in found] == [0] * 300 + [site.newest("m").model_id] * 300
+    feed(workspace, 300, seed=1)
+    drain(workspace)
+    found = codes(workspace)
+    assert [each.model_id for each in found] == [0] * 300 + [workspace.newest("m").model_id] * 300
     assert found[-1].model_id > 0

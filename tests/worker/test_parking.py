@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import wait_until
-from tests.worker.harness import Site, Worker, add_blocks, blobs, kmeans, run
-from tests.worker.inline import InlineWorker
+from tests.support.model_settings import kmeans
+from tests.support.points import add_blocks, blobs
+from tests.support.waiting import wait_until
+from tests.support.workers import WorkerProcess, WorkerThread
+from tests.support.workspace import Workspace, run
 
 EAGER: dict[str, Any] = {
     "batch": {"size": 30, "linger": "50ms"},
@@ -24,77 +26,83 @@ OF_ANOTHER_TYPE = ("stream", "state", "models", "dead", "proposal", "lease", "to
 """Keys of a model that another program uses; a model is called by the key that is."""
 
 
-def status(site: Site) -> dict[str, dict[str, Any]]:
-    done = run(site.folder, "status", "--json")
+def status(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    done = run(workspace.folder, "status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     return {row["model"]: row for row in json.loads(done.stdout)}
 
 
-def test_models_that_fail_are_parked_while_the_others_go_on(site: Site) -> None:
+def test_models_that_fail_are_parked_while_the_others_go_on(workspace: Workspace) -> None:
     # Given models that were learned, whose state is then damaged, lost, or of another K
     names = ("good", "damaged", "lost", "resized", *OF_ANOTHER_TYPE)
-    models = {name: kmeans(site.stream(name), **EAGER) for name in names}
-    with site.client as client:
+    models = {name: kmeans(workspace.stream(name), **EAGER) for name in names}
+    with workspace.client as client:
         for name in names:
-            add_blocks(client, site.stream(name), blobs(90))
-        site.write(models).drain()
-        states = {name: client.get(site.keys(name).state) for name in ("damaged", "lost")}
-        client.set(site.keys("damaged").state, b"damaged")
-        client.delete(site.keys("lost").state)
+            add_blocks(client, workspace.stream(name), blobs(90))
+        workspace.write(models).drain()
+        states = {name: client.get(workspace.keys(name).state) for name in ("damaged", "lost")}
+        client.set(workspace.keys("damaged").state, b"damaged")
+        client.delete(workspace.keys("lost").state)
         # and models with a key that another program has begun to use
         kept = {}
         for name in OF_ANOTHER_TYPE:
-            key = site.stream(name) if name == "stream" else getattr(site.keys(name), name)
+            key = (
+                workspace.stream(name) if name == "stream" else getattr(workspace.keys(name), name)
+            )
             if client.exists(key):
                 kept[key] = f"{key}-kept"
                 client.rename(key, kept[key])
             client.rpush(key, "mine")
-        add_blocks(client, site.stream("dead"), blobs(30, seed=1))
-        client.xadd(site.stream("dead"), {"f8": b"odd"})
-        add_blocks(client, site.stream("models"), blobs(30, seed=1))
-        site.write({**models, "resized": kmeans(site.stream("resized"), K=4, **EAGER)})
+        add_blocks(client, workspace.stream("dead"), blobs(30, seed=1))
+        client.xadd(workspace.stream("dead"), {"f8": b"odd"})
+        add_blocks(client, workspace.stream("models"), blobs(30, seed=1))
+        workspace.write({**models, "resized": kmeans(workspace.stream("resized"), K=4, **EAGER)})
         bad = set(names) - {"good"}
-        with Worker(site) as worker:
+        with WorkerProcess(workspace) as worker:
             # When a worker has all of them Then each of the bad ones is said to have failed
             worker.wait(lambda: {e["model"] for e in worker.events(FAILED)} == bad)
             phases = dict.fromkeys(bad, "failed") | {"good": "learning"}
-            worker.wait(lambda: {n: row["phase"] for n, row in status(site).items()} == phases)
+            worker.wait(lambda: {n: row["phase"] for n, row in status(workspace).items()} == phases)
             # and shown, with the reason
-            rows = status(site)
+            rows = status(workspace)
             assert "n_clusters 3, the config says 4" in rows["resized"]["reason"]
             assert "does not hold a streamclust.state/1 payload" in rows["damaged"]["reason"]
             assert "was the state deleted" in rows["lost"]["reason"]
-            assert f"key {site.stream('stream')} holds a list" in rows["stream"]["reason"]
+            assert f"key {workspace.stream('stream')} holds a list" in rows["stream"]["reason"]
             assert all(rows[name]["reason"] for name in bad)
-            checked = run(site.folder, "worker", "--check")
+            checked = run(workspace.folder, "worker", "--check")
             assert checked.returncode == 1
             assert checked.stdout == "good: alive, learning, 90 points\n"
             lines = checked.stderr.splitlines()
             assert {line.partition(": failed: ")[0] for line in lines} == bad
-            metrics = run(site.folder, "metrics").stdout
+            metrics = run(workspace.folder, "metrics").stdout
             for name in names:
                 healthy = float(name == "good")
                 assert f'streamclust_up{{model="{name}"}} {healthy}' in metrics
                 assert f'streamclust_failed{{model="{name}"}} {1.0 - healthy}' in metrics
             # while the good one is learned
-            add_blocks(client, site.stream("good"), blobs(300, seed=1))
-            worker.wait(lambda: site.committed("good") == 390)
+            add_blocks(client, workspace.stream("good"), blobs(300, seed=1))
+            worker.wait(lambda: workspace.committed("good") == 390)
             # and the others are tried again and again, which is not said again
             wait_until(lambda: failed_tries(worker, "resized") == 1)
             assert len(worker.events(FAILED)) == len(bad)
             # When what was wrong is put right
             for name in OF_ANOTHER_TYPE:
-                key = site.stream(name) if name == "stream" else getattr(site.keys(name), name)
+                key = (
+                    workspace.stream(name)
+                    if name == "stream"
+                    else getattr(workspace.keys(name), name)
+                )
                 client.delete(key)
                 if key in kept:
                     client.rename(kept[key], key)
             for name, state in states.items():
-                client.set(site.keys(name).state, state)
+                client.set(workspace.keys(name).state, state)
             # Then they recover, which is said
             mended = bad - {"resized"}
             worker.wait(lambda: {e["model"] for e in worker.events(RECOVERED)} == mended)
-            worker.wait(lambda: site.committed("models") == 120)
-            worker.wait(lambda: site.committed("dead") == 120)
+            worker.wait(lambda: workspace.committed("models") == 120)
+            worker.wait(lambda: workspace.committed("dead") == 120)
             # and what is still failed in the end decides the exit code
             assert worker.leave() == 1
             stopped, last = worker.log.splitlines()[-2:]
@@ -102,22 +110,22 @@ def test_models_that_fail_are_parked_while_the_others_go_on(site: Site) -> None:
             assert last.startswith("error: model 'resized' failed: key {")
 
 
-def failed_tries(worker: Worker, model: str) -> int:
+def failed_tries(worker: WorkerProcess, model: str) -> int:
     return sum(event["model"] == model for event in worker.events(FAILED))
 
 
-def test_until_idle_learns_the_others_and_says_which_failed(site: Site) -> None:
+def test_until_idle_learns_the_others_and_says_which_failed(workspace: Workspace) -> None:
     # Given a good model, and two that can't be learned
-    streams = {name: site.stream(name) for name in ("good", "bad", "worse")}
-    site.write({name: kmeans(stream) for name, stream in streams.items()})
-    with site.client as client:
+    streams = {name: workspace.stream(name) for name in ("good", "bad", "worse")}
+    workspace.write({name: kmeans(stream) for name, stream in streams.items()})
+    with workspace.client as client:
         add_blocks(client, streams["good"], blobs(600))
         client.rpush(streams["bad"], "mine")
-        client.set(site.keys("worse").state, b"no state")
+        client.set(workspace.keys("worse").state, b"no state")
         # When what is there is learned
-        done = run(site.folder, "worker", "--until-idle")
+        done = run(workspace.folder, "worker", "--until-idle")
     # Then it comes to an end, with all of the good one
-    assert site.committed("good") == 600
+    assert workspace.committed("good") == 600
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert [line.partition(" failed: ")[0] for line in errors] == [
         "error: model 'bad'",
@@ -126,74 +134,76 @@ def test_until_idle_learns_the_others_and_says_which_failed(site: Site) -> None:
     assert done.returncode == 3
 
 
-def test_a_model_that_failed_for_a_moment_leaves_no_trace_in_the_exit_code(site: Site) -> None:
-    stream = site.stream()
-    site.write({"m": kmeans(stream, **EAGER)})
-    with Worker(site) as worker, site.client as client:
+def test_a_model_that_failed_for_a_moment_leaves_no_trace_in_the_exit_code(
+    workspace: Workspace,
+) -> None:
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream, **EAGER)})
+    with WorkerProcess(workspace) as worker, workspace.client as client:
         # Given a worker whose stream becomes something else while it waits
-        worker.says("model_created")
+        worker.wait_for("model_created")
         client.rpush(stream, "mine")
-        assert "WRONGTYPE" in worker.says(FAILED)["error"]
+        assert "WRONGTYPE" in worker.wait_for(FAILED)["error"]
         # When it is put right
         client.delete(stream)
         add_blocks(client, stream, blobs(90))
-        worker.says(RECOVERED)
+        worker.wait_for(RECOVERED)
         assert worker.leave(signal.SIGINT) == 0
-    assert site.newest("m").points == 90
+    assert workspace.newest("m").points == 90
 
 
-def test_a_parked_model_is_left_to_whoever_can_learn_it(site: Site) -> None:
+def test_a_parked_model_is_left_to_whoever_can_learn_it(workspace: Workspace) -> None:
     # Given a worker that can't learn the model, and has parked it
-    stream = site.stream()
-    site.write({"m": kmeans(stream)}).drain()
-    site.write({"m": kmeans(stream, K=4, **EAGER)})
-    with InlineWorker(site) as first, site.client as client:
-        first.says(FAILED)
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream)}).drain()
+    workspace.write({"m": kmeans(stream, K=4, **EAGER)})
+    with WorkerThread(workspace) as first, workspace.client as client:
+        first.wait_for(FAILED)
         # When another one comes, which can
-        site.write({"m": kmeans(stream, **EAGER)})
-        with InlineWorker(site) as second:
-            second.says("model_resumed")
+        workspace.write({"m": kmeans(stream, **EAGER)})
+        with WorkerThread(workspace) as second:
+            second.wait_for("model_resumed")
             # Then it learns, and the health that is shown is its own
             add_blocks(client, stream, blobs(90))
-            second.says("model_published")
-            first.says("standby_started")
-            second.wait(lambda: status(site)["m"]["phase"] == "learning")
+            second.wait_for("model_published")
+            first.wait_for("standby_started")
+            second.wait(lambda: status(workspace)["m"]["phase"] == "learning")
         assert second.failure is None
         # and the first goes on trying when the other has left
-        first.wait(lambda: status(site)["m"]["phase"] == "failed")
+        first.wait(lambda: status(workspace)["m"]["phase"] == "failed")
     assert first.failure is not None
     assert "n_clusters 3, the config says 4" in str(first.failure)
 
 
-def test_a_standby_says_at_once_what_would_not_fit(site: Site) -> None:
+def test_a_standby_says_at_once_what_would_not_fit(workspace: Workspace) -> None:
     # Given a worker that learns
-    stream = site.stream()
-    site.write({"m": kmeans(stream, **EAGER)})
-    with InlineWorker(site) as first, site.client as client:
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream, **EAGER)})
+    with WorkerThread(workspace) as first, workspace.client as client:
         add_blocks(client, stream, blobs(90))
-        first.says("model_published")
+        first.wait_for("model_published")
         # When another stands by, with settings that don't fit, of each kind
         for more, text in (
             ({"K": 5}, "n_clusters 3, the config says 5"),
             ({"scale": "standard"}, "scale 'none', the config says 'standard'"),
         ):
-            site.write({"m": kmeans(stream, **EAGER, **more)})
-            with InlineWorker(site) as second:
+            workspace.write({"m": kmeans(stream, **EAGER, **more)})
+            with WorkerThread(workspace) as second:
                 # Then it says so, while the first goes on
-                said = second.says("standby_failed")
+                said = second.wait_for("standby_failed")
                 assert text in said["error"]
                 assert not first.events("lease_lost")
         # and one with the same settings has nothing to say
-        site.write({"m": kmeans(stream, **EAGER)})
-        with InlineWorker(site) as third:
-            third.says("standby_started")
+        workspace.write({"m": kmeans(stream, **EAGER)})
+        with WorkerThread(workspace) as third:
+            third.wait_for("standby_started")
             first.leave()
-            third.says("model_resumed")
+            third.wait_for("model_resumed")
             assert not third.events("standby_failed")
 
 
 def test_an_error_that_nobody_expected_parks_the_model_too(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from streamclust.worker import commits
 
@@ -201,14 +211,14 @@ def test_an_error_that_nobody_expected_parks_the_model_too(
         raise KeyError("no such thing")
 
     monkeypatch.setattr(commits, "encode_checkpoint", broken)
-    site.write({"m": kmeans(site.stream(), **EAGER)})
-    with InlineWorker(site) as worker:
-        failed = worker.says(FAILED)
+    workspace.write({"m": kmeans(workspace.stream(), **EAGER)})
+    with WorkerThread(workspace) as worker:
+        failed = worker.wait_for(FAILED)
         assert failed["error"] == "unexpected error: KeyError('no such thing')"
         assert failed["exc_info"].args == ("no such thing",)
-        worker.wait(lambda: status(site)["m"]["phase"] == "failed")
+        worker.wait(lambda: status(workspace)["m"]["phase"] == "failed")
         monkeypatch.undo()
-        worker.says(RECOVERED)
+        worker.wait_for(RECOVERED)
     assert worker.failure is None
 
 

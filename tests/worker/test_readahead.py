@@ -11,7 +11,7 @@ import pytest
 from streamclust.formats.dead import DeadLetters
 from streamclust.store.stream.batches import Batch
 from streamclust.worker.readahead import _AHEAD, ReadAhead
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Stopping = Callable[[], bool]
 

@@ -14,21 +14,13 @@ from redis._parsers.base import BaseParser
 from redis.sentinel import MasterNotFoundError
 
 from streamclust.store.server.faults import passes
-from tests.limited import limited_replies
-from tests.proxy import Deed, Proxy, proxy_before
-from tests.waiting import wait_until
-from tests.worker.harness import (
-    LIMIT,
-    Points,
-    Site,
-    add_blocks,
-    add_entry,
-    add_points,
-    blobs,
-    kmeans,
-    own_server,
-)
-from tests.worker.inline import InlineWorker, drain
+from tests.support.model_settings import kmeans
+from tests.support.points import Points, add_blocks, add_entry, add_points, blobs
+from tests.support.proxy import Deed, Proxy, proxy_before
+from tests.support.servers import limited_replies, own_server
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workers import WorkerThread, drain
+from tests.support.workspace import Workspace
 
 N = 3000
 COMMIT = b"newest ~= mine"
@@ -45,19 +37,19 @@ LOST, BACK = "server_lost", "server_back"
 LESS = "read_size_reduced"
 
 
-def undisturbed(site: Site) -> Any:
+def undisturbed(workspace: Workspace) -> Any:
     """Fill the stream and learn it under another name; return the state."""
-    site.write({"quiet": kmeans(site.stream(), **STEADY)})
-    with site.client as client:
-        add_blocks(client, site.stream(), blobs(N))
-    drain(site, "quiet")
-    return site.state("quiet")
+    workspace.write({"quiet": kmeans(workspace.stream(), **STEADY)})
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(N))
+    drain(workspace, "quiet")
+    return workspace.state("quiet")
 
 
-def through(site: Site, proxy: Proxy) -> Site:
-    """Return the site as its worker sees it, behind the proxy."""
-    behind = Site(site.folder, proxy.url, site.namespace)
-    return behind.write({"m": kmeans(site.stream(), **STEADY)})
+def through(workspace: Workspace, proxy: Proxy) -> Workspace:
+    """Return the workspace as its worker sees it, behind the proxy."""
+    behind = Workspace(workspace.folder, proxy.url, workspace.namespace)
+    return behind.write({"m": kmeans(workspace.stream(), **STEADY)})
 
 
 @pytest.mark.parametrize(
@@ -72,77 +64,77 @@ def through(site: Site, proxy: Proxy) -> Site:
     ],
 )
 def test_a_connection_cut_in_the_middle_changes_nothing(
-    any_site: Site, words: bytes, deed: Deed, after: int
+    any_workspace: Workspace, words: bytes, deed: Deed, after: int
 ) -> None:
     # Given what an undisturbed worker makes of a backlog
-    expected = undisturbed(any_site)
-    with proxy_before(any_site.url) as proxy:
-        behind = through(any_site, proxy)
+    expected = undisturbed(any_workspace)
+    with proxy_before(any_workspace.url) as proxy:
+        behind = through(any_workspace, proxy)
         # When another one's commits, or reads, are cut off again and again
         proxy.set_trap(words, deed, after=after, times=3)
         worker = drain(behind)
     # Then it ends with the same, to the last bit, and has said so: reads are tried again at once
     assert proxy.sprung == 3
-    assert any_site.state("m") == expected
-    assert [model.version for model in any_site.versions("m")] == list(
-        range(1, any_site.newest("m").version + 1)
+    assert any_workspace.state("m") == expected
+    assert [model.version for model in any_workspace.versions("m")] == list(
+        range(1, any_workspace.newest("m").version + 1)
     )
-    assert any_site.newest("m").mass.sum() == pytest.approx(N, abs=1e-6)
+    assert any_workspace.newest("m").mass.sum() == pytest.approx(N, abs=1e-6)
     said = len(worker.events(LOST)) + len(worker.events(LESS))
     assert 1 <= said <= 3
 
 
-def test_whether_a_commit_without_a_reply_has_landed_is_found_out(site: Site) -> None:
-    undisturbed(site)
-    with proxy_before(site.url) as proxy:
-        behind = through(site, proxy)
+def test_whether_a_commit_without_a_reply_has_landed_is_found_out(workspace: Workspace) -> None:
+    undisturbed(workspace)
+    with proxy_before(workspace.url) as proxy:
+        behind = through(workspace, proxy)
         # Given a commit that landed, though its reply was lost
         proxy.set_trap(COMMIT, "lose the reply")
         worker = drain(behind)
         landed = [entry["points"] for entry in worker.events("model_resumed")]
         # and, for another model, one that did not
         proxy.set_trap(COMMIT, "cut the request", after=60)
-        behind.write({"other": kmeans(site.stream(), **STEADY)})
+        behind.write({"other": kmeans(workspace.stream(), **STEADY)})
         other = drain(behind, "other")
     # Then the first worker went on from that commit, and the second began anew
     assert landed == [0]
     assert len(worker.events("model_created")) == 1
     assert len(other.events("model_created")) == 2
-    assert site.committed("m") == site.committed("other") == N
+    assert workspace.committed("m") == workspace.committed("other") == N
 
 
-def test_a_server_that_hangs_is_said_once_and_waited_for(any_site: Site) -> None:
-    site = any_site
-    with proxy_before(site.url) as proxy:
-        behind = through(site, proxy).write(
-            {"m": kmeans(site.stream(), commit={"every": "50ms"}, batch={"linger": "20ms"})}
+def test_a_server_that_hangs_is_said_once_and_waited_for(any_workspace: Workspace) -> None:
+    workspace = any_workspace
+    with proxy_before(workspace.url) as proxy:
+        behind = through(workspace, proxy).write(
+            {"m": kmeans(workspace.stream(), commit={"every": "50ms"}, batch={"linger": "20ms"})}
         )
-        with InlineWorker(behind, timeout=2.0) as worker, site.client as client:
-            add_blocks(client, site.stream(), blobs(300))
-            worker.wait(lambda: site.committed("m") == 300)
+        with WorkerThread(behind, timeout=2.0) as worker, workspace.client as client:
+            add_blocks(client, workspace.stream(), blobs(300))
+            worker.wait(lambda: workspace.committed("m") == 300)
             # When the server takes requests, and answers none
             proxy.hang()
-            worker.says(LOST)
-            add_blocks(client, site.stream(), blobs(300, seed=1))
+            worker.wait_for(LOST)
+            add_blocks(client, workspace.stream(), blobs(300, seed=1))
             # and some time later answers all
             proxy.resume()
             # Then the worker goes on
-            worker.wait(lambda: site.committed("m") == 600)
-            worker.says(BACK)
+            worker.wait(lambda: workspace.committed("m") == 600)
+            worker.wait_for(BACK)
             assert len(worker.events(LOST)) == 1
-    assert site.newest("m").mass.sum() == pytest.approx(600, abs=1e-6)
+    assert workspace.newest("m").mass.sum() == pytest.approx(600, abs=1e-6)
 
 
-def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(site: Site) -> None:
-    with proxy_before(site.url) as proxy:
-        behind = through(site, proxy).write({"m": kmeans(site.stream())})
-        with InlineWorker(behind, timeout=3600.0) as worker, site.client as client:
-            add_points(client, site.stream(), blobs(90))
-            worker.says("model_published")
+def test_a_read_that_blocks_for_ever_does_not_hold_up_the_end(workspace: Workspace) -> None:
+    with proxy_before(workspace.url) as proxy:
+        behind = through(workspace, proxy).write({"m": kmeans(workspace.stream())})
+        with WorkerThread(behind, timeout=3600.0) as worker, workspace.client as client:
+            add_points(client, workspace.stream(), blobs(90))
+            worker.wait_for("model_published")
             proxy.set_trap(b"XREAD", "hold the reply")
             worker.wait(lambda: proxy.sprung)
             worker.leave()
-        assert site.committed("m") == 90
+        assert workspace.committed("m") == 90
 
 
 # ---- a server that is killed
@@ -154,14 +146,14 @@ def test_a_server_that_is_killed_and_may_lose_writes(
     tmp_path: Path, namespace: str, appendfsync: str, loses: bool
 ) -> None:
     with own_server(tmp_path, appendfsync=appendfsync) as server:
-        site = Site(tmp_path, server.url, namespace)
+        workspace = Workspace(tmp_path, server.url, namespace)
         each_batch = {**STEADY, "commit": {"points": 60, "every": "1h"}}
-        site.write({name: kmeans(site.stream(), **each_batch) for name in ("m", "quiet")})
-        with InlineWorker(site) as worker, site.client as client:
+        workspace.write({name: kmeans(workspace.stream(), **each_batch) for name in ("m", "quiet")})
+        with WorkerThread(workspace) as worker, workspace.client as client:
             # Given a worker that has committed what there was, and again after more came
             for seed in range(4):
-                add_blocks(client, site.stream(), blobs(N, seed=seed))
-                worker.wait(lambda seed=seed: site.committed("m") == N * (seed + 1))
+                add_blocks(client, workspace.stream(), blobs(N, seed=seed))
+                worker.wait(lambda seed=seed: workspace.committed("m") == N * (seed + 1))
             # and the server has written it: with everysec, a slow fsync may hold that up
             wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0)
             # When the server is killed, and comes back with or without its last writes
@@ -169,38 +161,38 @@ def test_a_server_that_is_killed_and_may_lose_writes(
             if loses:
                 server.lose_writes(since=b"\r\nf8\r\n")  # in the middle of the last points
             server.start()
-            worker.says(BACK)
-            points = 30 * int(str(client.xlen(site.stream())))
+            worker.wait_for(BACK)
+            points = 30 * int(str(client.xlen(workspace.stream())))
             assert points == 4 * N - (30 if loses else 0)
             # Then the worker learns what there is, and says what the server lost
-            worker.wait(lambda: site.committed("m") == points // 60 * 60)
+            worker.wait(lambda: workspace.committed("m") == points // 60 * 60)
             lost = worker.events("commits_lost")
             assert [entry["confirmed_points"] for entry in lost] == ([4 * N] if loses else [])
         # and state and position fit each other: it is what the surviving stream gives, bit for bit
-        drain(site, "m")
-        drain(site, "quiet")
-        assert site.state("m") == site.state("quiet")
-        assert site.committed("m") == points
+        drain(workspace, "m")
+        drain(workspace, "quiet")
+        assert workspace.state("m") == workspace.state("quiet")
+        assert workspace.committed("m") == points
 
 
 def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path, namespace: str) -> None:
     # Given a server that loads for half a minute, and tells its clients so after each 1,024 keys
     with own_server(tmp_path, "", "always", "--key-load-delay", "150") as server:
-        site = Site(tmp_path, server.url, namespace)
-        site.write({"m": kmeans(site.stream(), commit={"every": "50ms"})})
-        with InlineWorker(site) as worker, site.client as client:
+        workspace = Workspace(tmp_path, server.url, namespace)
+        workspace.write({"m": kmeans(workspace.stream(), commit={"every": "50ms"})})
+        with WorkerThread(workspace) as worker, workspace.client as client:
             client.eval(FILL, 1, namespace)
-            add_blocks(client, site.stream(), blobs(300))
-            worker.wait(lambda: site.committed("m") == 300)
+            add_blocks(client, workspace.stream(), blobs(300))
+            worker.wait(lambda: workspace.committed("m") == 300)
             # When it is killed and started again
             server.kill()
             server.launch()
             # Then the worker hears that it loads, and goes on when it has loaded all
             wait_until(lambda: loading_told(client) > 0, LIMIT)
             client.config_set("key-load-delay", 0)
-            worker.says(BACK)
-            add_blocks(client, site.stream(), blobs(300, seed=1))
-            worker.wait(lambda: site.committed("m") == 600)
+            worker.wait_for(BACK)
+            add_blocks(client, workspace.stream(), blobs(300, seed=1))
+            worker.wait(lambda: workspace.committed("m") == 600)
             assert len(worker.events(LOST)) == 1
 
 
@@ -224,15 +216,15 @@ SWITCHES: dict[str, tuple[str | int, ...]] = {
 
 
 @contextmanager
-def refusing_writes(site: Site, fault: str, X: Points) -> Iterator[None]:
+def refusing_writes(workspace: Workspace, fault: str, X: Points) -> Iterator[None]:
     """Add points, in one step with the last moment at which writes are taken, before the block."""
-    with site.client as client:
+    with workspace.client as client:
         if fault == "can't save":
             _dump(client).mkdir()  # so that it can't be written
             _save(client, "err")
         try:
             with client.pipeline(transaction=True) as pipe:
-                pipe.xadd(site.stream(), {"f8": X.astype("<f8").tobytes(), "d": X.shape[1]})
+                pipe.xadd(workspace.stream(), {"f8": X.astype("<f8").tobytes(), "d": X.shape[1]})
                 pipe.execute_command(*SWITCHES[fault])
                 pipe.execute()
             yield
@@ -257,14 +249,14 @@ def _save(client: redis.Redis, status: str) -> None:
 
 
 @contextmanager
-def busy(site: Site) -> Iterator[None]:
+def busy(workspace: Workspace) -> Iterator[None]:
     """Let the server run a script without end for the block."""
 
     def run() -> None:
-        with site.client as client, suppress(redis.ResponseError):
+        with workspace.client as client, suppress(redis.ResponseError):
             client.eval("while true do end", 0)
 
-    with site.client as client:
+    with workspace.client as client:
         client.config_set("lua-time-limit", 10)
         script = threading.Thread(target=run)
         script.start()
@@ -286,45 +278,47 @@ FAULTS = {
 
 @pytest.mark.every_server
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_server_that_refuses_for_a_while(any_site: Site, server_name: str, fault: str) -> None:
+def test_a_server_that_refuses_for_a_while(
+    any_workspace: Workspace, server_name: str, fault: str
+) -> None:
     if (server_name, fault) == ("redis6.2", "no replicas"):
         pytest.skip("Redis 6.2 lets scripts write, however few replicas there are")
     # Given a worker that learns
-    site = any_site
+    workspace = any_workspace
     eager: dict[str, Any] = {
         "commit": {"points": 60, "every": "50ms"},
         "batch": {"size": 60, "linger": "20ms"},
     }
-    site.write({"m": kmeans(site.stream(), **eager)})
-    with InlineWorker(site) as worker, site.client as client:
-        add_blocks(client, site.stream(), blobs(600))
-        worker.wait(lambda: site.committed("m") == 600)
+    workspace.write({"m": kmeans(workspace.stream(), **eager)})
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(600))
+        worker.wait(lambda: workspace.committed("m") == 600)
         # When more comes, and the server refuses to write
-        with refusing_writes(site, fault, blobs(300, seed=1)):
+        with refusing_writes(workspace, fault, blobs(300, seed=1)):
             # Then that is said once, in words
-            assert FAULTS[fault] in worker.says(LOST)["error"]
+            assert FAULTS[fault] in worker.wait_for(LOST)["error"]
         # and when that is over, the rest is learned
-        add_blocks(client, site.stream(), blobs(300, seed=2))
-        worker.wait(lambda: site.committed("m") == 1200)
-        worker.says(BACK)
+        add_blocks(client, workspace.stream(), blobs(300, seed=2))
+        worker.wait(lambda: workspace.committed("m") == 1200)
+        worker.wait_for(BACK)
         assert len(worker.events(LOST)) == 1
-    assert site.newest("m").mass.sum() == pytest.approx(1200, abs=1e-6)
+    assert workspace.newest("m").mass.sum() == pytest.approx(1200, abs=1e-6)
 
 
-def test_a_server_that_is_busy_with_a_script(any_site: Site) -> None:
-    site = any_site
-    site.write({"m": kmeans(site.stream(), commit={"every": "50ms"})})
-    with InlineWorker(site, timeout=2.0) as worker, site.client as client:
-        add_blocks(client, site.stream(), blobs(300))
-        worker.wait(lambda: site.committed("m") == 300)
+def test_a_server_that_is_busy_with_a_script(any_workspace: Workspace) -> None:
+    workspace = any_workspace
+    workspace.write({"m": kmeans(workspace.stream(), commit={"every": "50ms"})})
+    with WorkerThread(workspace, timeout=2.0) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(300))
+        worker.wait(lambda: workspace.committed("m") == 300)
         # When a script runs without end: a read that waits gets no answer, all others get BUSY
-        with busy(site):
-            said = worker.says(LOST)["error"]
+        with busy(workspace):
+            said = worker.wait_for(LOST)["error"]
             assert "no answer in time" in said or "BUSY" in said
         # Then the worker goes on once the script is killed
-        add_blocks(client, site.stream(), blobs(300, seed=1))
-        worker.wait(lambda: site.committed("m") == 600)
-        worker.says(BACK)
+        add_blocks(client, workspace.stream(), blobs(300, seed=1))
+        worker.wait(lambda: workspace.committed("m") == 600)
+        worker.wait_for(BACK)
         assert len(worker.events(LOST)) == 1
 
 
@@ -409,35 +403,41 @@ def test_which_faults_pass(error: redis.RedisError, expected: bool) -> None:
 # ---- replies that the server, or a proxy, cuts off
 
 
-def test_large_replies_that_are_cut_off_are_read_in_parts(any_site: Site) -> None:
-    site = any_site
+def test_large_replies_that_are_cut_off_are_read_in_parts(any_workspace: Workspace) -> None:
+    workspace = any_workspace
     model = {"encode": True, "init": {"kind": "warm_up", "points": 60}}
-    site.write({name: kmeans(site.stream(), **{**STEADY, **model}) for name in ("m", "quiet")})
-    with site.client as client:
+    workspace.write(
+        {name: kmeans(workspace.stream(), **{**STEADY, **model}) for name in ("m", "quiet")}
+    )
+    with workspace.client as client:
         for seed in range(8):
-            add_blocks(client, site.stream(), blobs(6000, seed=seed), block=2000)  # 32 kB each
-        drain(site, "quiet")
+            add_blocks(client, workspace.stream(), blobs(6000, seed=seed), block=2000)  # 32 kB each
+        drain(workspace, "quiet")
         # Given a server that closes each connection with more than 64 KiB to be sent
         with limited_replies(client, 1 << 16):
-            worker = drain(site)
-        codes = [client.xlen(site.keys(name).codes()) for name in ("m", "quiet")]
+            worker = drain(workspace)
+        codes = [client.xlen(workspace.keys(name).codes()) for name in ("m", "quiet")]
     # Then the same is learned, bit for bit, and encoded, and what was asked is said
-    assert site.state("m") == site.state("quiet")
+    assert workspace.state("m") == workspace.state("quiet")
     assert codes == [24, 24]
-    assert "entries of " + site.stream() in worker.says(LESS)["reason"]
+    assert "entries of " + workspace.stream() in worker.wait_for(LESS)["reason"]
     assert worker.events(LOST) == []
 
 
-def test_an_entry_that_is_always_cut_off_is_named_until_it_can_be_read(site: Site) -> None:
-    site.write({"m": kmeans(site.stream(), commit={"every": "20ms"}, batch={"linger": "20ms"})})
-    with site.client as client:
-        add_blocks(client, site.stream(), blobs(300), block=30)
-        large = add_entry(client, site.stream(), f8=blobs(30_000).tobytes(), d="2")  # 480 kB
-        with limited_replies(client), InlineWorker(site) as worker:
-            line = worker.says("entry_unreadable")["error"]
-            assert f"can't read entry {large} of {site.stream()} (480,0" in line
+def test_an_entry_that_is_always_cut_off_is_named_until_it_can_be_read(
+    workspace: Workspace,
+) -> None:
+    workspace.write(
+        {"m": kmeans(workspace.stream(), commit={"every": "20ms"}, batch={"linger": "20ms"})}
+    )
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(300), block=30)
+        large = add_entry(client, workspace.stream(), f8=blobs(30_000).tobytes(), d="2")  # 480 kB
+        with limited_replies(client), WorkerThread(workspace) as worker:
+            line = worker.wait_for("entry_unreadable")["error"]
+            assert f"can't read entry {large} of {workspace.stream()} (480,0" in line
             assert "raise the server's client-output-buffer-limit" in line
             # When the limit is raised Then it is learned
             client.config_set("client-output-buffer-limit", "normal 0 0 0")
-            worker.wait(lambda: site.committed("m") == 30_300)
-    assert site.dead("m") == []
+            worker.wait(lambda: workspace.committed("m") == 30_300)
+    assert workspace.dead("m") == []

@@ -12,7 +12,9 @@ import pytest
 
 from streamclust import GaussianMixture, KMeans, StreamLearner
 from streamclust.worker.solver import Solver
-from tests.worker.harness import Site, add_blocks, blobs, kmeans, mixture
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.workspace import Workspace
 
 BATCH = 64
 
@@ -25,18 +27,20 @@ def test_a_worker_that_solves_beside_the_stream_learns_what_the_library_does(
     settings = (kmeans if kind == "kmeans" else mixture)(
         f"{namespace}:points", coreset={"points": 200}, batch={"size": BATCH}
     )
-    site = Site(tmp_path, valkey_url, namespace).write({"m": settings})
-    with site.client as client:
+    workspace = Workspace(tmp_path, valkey_url, namespace).write({"m": settings})
+    with workspace.client as client:
         add_blocks(client, f"{namespace}:points", X, block=BATCH)
-    site.drain()
+    workspace.drain()
     family: Any = KMeans(3) if kind == "kmeans" else GaussianMixture(3)
     learner = StreamLearner(family, warm_up=60, coreset=200)
     state, pending = learner.init(), []
     for batch in np.split(X, 40):
         state, _ = learner.update(state, batch)
-        pending.append(state.pending)
+        pending.append(state.recluster.pending)
     assert sum(each is not None for each in pending) > 1
-    found, wanted = (family.to_arrays(each) for each in (site.newest("m").params, state.params))
+    found, wanted = (
+        family.to_arrays(each) for each in (workspace.newest("m").params, state.params)
+    )
     assert {k: v.tobytes() for k, v in found.items()} == {k: v.tobytes() for k, v in wanted.items()}
 
 
@@ -45,7 +49,7 @@ def waiting_for_an_answer(learner: StreamLearner[Any]) -> Any:
     state = learner.init()
     for batch in np.array_split(blobs(4000, D=4), 60):
         state, _ = learner.update(state, batch)
-        if state.pending is not None:
+        if state.recluster.pending is not None:
             return state
     raise AssertionError("no solve began")
 
@@ -73,10 +77,10 @@ def test_who_waits_for_an_answer_helps_to_find_it() -> None:
     solver: Any = Solver(learner)
     solver.begin(state)
     assert solver.answered(state, 0) is state  # it isn't due
-    found = solver.answered(state, state.pending.due)
+    found = solver.answered(state, state.recluster.pending.due)
     library: Any = StreamLearner(KMeans(3), warm_up=60, coreset=200)
-    plain = library.solve(state.pending)
-    answers = [each.answer.params.centroids for each in (found.pending, plain)]
+    plain = library.solve(state.recluster.pending)
+    answers = [each.answer.params.centroids for each in (found.recluster.pending, plain)]
     assert answers[0].tobytes() == answers[1].tobytes()
 
 
@@ -86,4 +90,4 @@ def test_what_a_run_raises_reaches_who_waits() -> None:
     solver = Solver(learner)
     solver.begin(state)
     with pytest.raises(ZeroDivisionError):
-        solver.answered(state, state.pending.due)
+        solver.answered(state, state.recluster.pending.due)

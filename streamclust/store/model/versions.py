@@ -166,7 +166,12 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
                 f"{where} holds version {model.version}, but the ID of an entry is its version: "
                 f"remove it (XDEL {keys.models} {entry_id.decode()})"
             )
-        return replace(model, model_id=model_id_of(fields, where))
+        published = fields.get(b"time", b"")
+        return replace(
+            model,
+            model_id=model_id_of(fields, where),
+            published_ms=int(published) if published.isdigit() and len(published) < 19 else None,
+        )
     except FormatError as error:
         raise DamagedVersionError(str(error), order(entry_id)[0]) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,38 +12,15 @@ from redis.cluster import REDIS_ALLOWED_KEYS
 from redis.connection import parse_url
 
 from streamclust.errors import ConfigError
-from streamclust.store.server.url import Kind, expand
-
-EMBEDDED = "embedded"
-
-_SHAPES = {
-    "sentinel": "redis+sentinel://host:26379,host:26379/service/0",
-    "cluster": "redis+cluster://host:6379,host:6379",
-}
-_SCHEMES = (
-    "redis",
-    "rediss",
-    "unix",
-    *(f"{s}+{kind}" for s in ("redis", "rediss") for kind in _SHAPES),
+from streamclust.store.server.url import (
+    EMBEDDED,
+    OPTIONS,
+    TLS_OPTIONS,
+    Kind,
+    expand,
+    fault,
+    shown,
 )
-_TLS_OPTIONS = frozenset(
-    {
-        "ssl_ca_certs",
-        "ssl_ca_data",
-        "ssl_ca_path",
-        "ssl_cert_reqs",
-        "ssl_certfile",
-        "ssl_check_hostname",
-        "ssl_ciphers",
-        "ssl_keyfile",
-        "ssl_min_version",
-        "ssl_password",
-    }
-)
-_OPTIONS = frozenset(
-    {"db", "health_check_interval", "max_connections", "password", "socket_keepalive", "username"}
-)
-_ALLOWED = "'embedded' or an address such as redis://host:6379/0, rediss://… (TLS), unix:///path"
 
 
 @dataclass(frozen=True)
@@ -88,7 +64,7 @@ class Endpoint:
     @property
     def tls(self) -> dict[str, Any]:
         """Options of TLS, also for sentinels; empty without TLS."""
-        chosen = {name: self.options[name] for name in _TLS_OPTIONS & self.options.keys()}
+        chosen = {name: self.options[name] for name in TLS_OPTIONS & self.options.keys()}
         return {**chosen, "ssl": True} if "connection_class" in self.options else {}
 
 
@@ -100,20 +76,17 @@ def read_address(address: Address) -> Endpoint:
     ConfigError
         If the address is invalid.
     """
+    if problem := fault(address.url):
+        raise ConfigError(f"redis.url: got {shown(address.url)!r}; {problem}")
     scheme = address.url.partition("://")[0]
-    if scheme not in _SCHEMES:
-        raise ConfigError(f"redis.url: {_masked(address.url)!r} can't be used; give {_ALLOWED}")
+    route = expand(address.url)
     try:
-        route = expand(address.url)
         parsed: list[dict[str, Any]] = [parse_url(url) for url in route.urls]  # type: ignore[no-untyped-call]
-        labels = [_label(*each) for each in zip(route.urls, parsed, strict=True)]
-    except ValueError:
-        # The text of the error may hold a part of the password.
-        shape = _SHAPES.get(scheme.partition("+")[2])
+    except ValueError:  # its text may hold a part of the password
         raise ConfigError(
-            f"redis.url: '{scheme}://…' can't be read; give {shape or _ALLOWED}, and write special "
-            "characters of a password as %XX or set redis.password"
+            f"redis.url: got {shown(address.url)!r}; an option after ? has a wrong value"
         ) from None
+    labels = [_label(*each) for each in zip(route.urls, parsed, strict=True)]
     options = parsed[0]
     if route.kind == "cluster" and options["db"] == 0:
         del options["db"]
@@ -141,18 +114,11 @@ def _sentinel_login(address: Address) -> dict[str, str]:
     return {name: value for name, value in login.items() if value is not None}
 
 
-def _masked(url: str) -> str:
-    """Remove possible secrets: the text between the scheme and the last @, and the query."""
-    return re.sub(r"^([\w+.-]+://)?.*@", r"\1***@", url, flags=re.DOTALL).partition("?")[0]
-
-
 def _label(url: str, options: Mapping[str, Any]) -> str:
     parts = urlsplit(url)
     database = options.get("db", 0)
     if parts.scheme == "unix":
         return f"unix://{options.get('path', '')} (database {database})"
-    if not re.fullmatch(r"/?\d*", parts.path):
-        raise ValueError("the path isn't the number of a database")
     host = options.get("host", "localhost")
     return (
         f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or 6379}/{database}"
@@ -167,7 +133,7 @@ def _label_of_several(scheme: str, service: str, labels: list[str]) -> str:
 
 
 def _check_options(scheme: str, options: Mapping[str, Any]) -> None:
-    allowed = _OPTIONS | _TLS_OPTIONS if scheme.startswith("rediss") else _OPTIONS
+    allowed = OPTIONS | TLS_OPTIONS if scheme.startswith("rediss") else OPTIONS
     if scheme.endswith("+cluster"):  # its nodes have one database, and their own list of options
         allowed &= frozenset(REDIS_ALLOWED_KEYS) - {"db"}
     unknown = sorted(options.keys() - allowed - {"host", "port", "path", "connection_class"})

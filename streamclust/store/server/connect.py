@@ -34,11 +34,12 @@ from streamclust.store.reply import native as wire
 from streamclust.store.reply.limits import UnreadableError, limit_replies
 from streamclust.store.reply.parser import parse_streams
 from streamclust.store.reply.redis_parser import check_redis
-from streamclust.store.server.address import EMBEDDED, Address, Endpoint, read_address
+from streamclust.store.server.address import Address, Endpoint, read_address
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.server.embedded import EmbeddedServer
 from streamclust.store.server.faults import answered, passes
 from streamclust.store.server.history import History, HistoryChangedError
+from streamclust.store.server.url import EMBEDDED
 from streamclust.store.server.wrong_type import is_wrong_type, with_key
 from streamclust.system_limits import explained, is_out_of_files
 

@@ -75,6 +75,11 @@ class Endpoint:
     password: str = field(repr=False)
     supervisor: int
 
+    @property
+    def url(self) -> str:
+        """The URL for other programs, with the password."""
+        return f"redis://:{self.password}@{self.host}:{self.port}/0"
+
 
 def read_endpoint(folder: Path) -> Endpoint | None:
     """Return the address in ``server.json``; None if the file is missing or damaged."""

@@ -11,7 +11,7 @@ from streamclust.errors import ServerError
 from streamclust.formats.codes import decode_fields
 from streamclust.store.model.code_stream import last_code, write_codes
 from streamclust.store.model.keys import Keys
-from tests.store.model.committing import ids
+from tests.support.commits import ids
 
 
 def entries(*entry_ids: str) -> list[tuple[bytes, list[bytes]]]:

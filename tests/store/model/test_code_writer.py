@@ -9,36 +9,36 @@ from streamclust.errors import ServerError
 from streamclust.store.model.code_writer import Written
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Server
-from tests.store.model.code_writing import Took, Works, batch_of
+from tests.support.code_writer_fixture import CodeWriterFixture, RoundTrip, batch_of
 
 
 @pytest.fixture
-def works(server: Server, client: redis.Redis, keys: Keys, namespace: str) -> Works:
-    return Works(server, client, keys, f"{namespace}-points")
+def works(server: Server, client: redis.Redis, keys: Keys, namespace: str) -> CodeWriterFixture:
+    return CodeWriterFixture(server, client, keys, f"{namespace}-points")
 
 
 @pytest.mark.every_server
 def test_a_round_writes_and_acknowledges_and_brings_what_comes_next(
-    works: Works, token: int
+    works: CodeWriterFixture, token: int
 ) -> None:
     works.add(1, 2, 3, 4, 5)
     works.publish(token, 1)
     one = works.encoder()
-    assert one.takes() == Took(None, None, [b"1-0", b"2-0"], 1)
-    assert one.takes(b"1-0", b"2-0") == Took(Written(2, "0-0"), None, [b"3-0", b"4-0"], 1)
+    assert one.takes() == RoundTrip(None, None, [b"1-0", b"2-0"], 1)
+    assert one.takes(b"1-0", b"2-0") == RoundTrip(Written(2, "0-0"), None, [b"3-0", b"4-0"], 1)
     assert works.codes == ["1-0", "2-0"]
     assert works.pending == 2
     # a version that is known is not sent again, a newer one is
     third = one.takes(b"3-0", b"4-0", version=1)
-    assert third == Took(Written(2, "2-0"), None, [b"5-0"], None)
+    assert third == RoundTrip(Written(2, "2-0"), None, [b"5-0"], None)
     works.publish(token, 2)
     last = one.takes(b"5-0", version=1, block_ms=1)
-    assert last == Took(Written(1, "4-0"), None, [], 2)
+    assert last == RoundTrip(Written(1, "4-0"), None, [], 2)
     assert (works.codes, works.pending) == (["1-0", "2-0", "3-0", "4-0", "5-0"], 0)
 
 
 @pytest.mark.every_server
-def test_nothing_is_written_before_its_turn(works: Works) -> None:
+def test_nothing_is_written_before_its_turn(works: CodeWriterFixture) -> None:
     # Given two encoders, of whom the second is ready first
     works.add(1, 2, 3, 4, 5, 6)
     one, two = works.encoder(), works.encoder()
@@ -56,7 +56,7 @@ def test_nothing_is_written_before_its_turn(works: Works) -> None:
     assert works.pending == 0
 
 
-def test_who_waits_for_entries_can_write_meanwhile(works: Works) -> None:
+def test_who_waits_for_entries_can_write_meanwhile(works: CodeWriterFixture) -> None:
     # Given an encoder whose turn hasn't come, and which waits for entries with the same breath
     works.add(1, 2, 3)
     one, two = works.encoder(), works.encoder()
@@ -78,7 +78,7 @@ def test_who_waits_for_entries_can_write_meanwhile(works: Works) -> None:
     assert answer.delivery.ids == [b"4-0"]
 
 
-def test_an_error_while_it_waits_leaves_no_reply_behind(works: Works) -> None:
+def test_an_error_while_it_waits_leaves_no_reply_behind(works: CodeWriterFixture) -> None:
     works.add(1, 2, 3, 4)
     one = works.encoder()
     one.takes()
@@ -93,7 +93,7 @@ def test_an_error_while_it_waits_leaves_no_reply_behind(works: Works) -> None:
     assert one.takes(b"2-0").written == Written(1, "1-0")
 
 
-def test_codes_are_enough_for_a_turn_to_come(works: Works) -> None:
+def test_codes_are_enough_for_a_turn_to_come(works: CodeWriterFixture) -> None:
     # Given an encoder that died between its codes and their acknowledgement, step by step
     works.add(1, 2, 3)
     one, two = works.encoder(), works.encoder()
@@ -104,7 +104,7 @@ def test_codes_are_enough_for_a_turn_to_come(works: Works) -> None:
 
 
 @pytest.mark.every_server
-def test_a_turn_that_was_lost_since_the_read_writes_nothing_twice(works: Works) -> None:
+def test_a_turn_that_was_lost_since_the_read_writes_nothing_twice(works: CodeWriterFixture) -> None:
     # Given an encoder that slept after its read, and whose entries another has taken over
     works.add(1, 2, 3, 4)
     slept, other = works.encoder(), works.encoder()
@@ -120,7 +120,7 @@ def test_a_turn_that_was_lost_since_the_read_writes_nothing_twice(works: Works) 
     assert works.pending == 2
 
 
-def test_an_entry_that_is_gone_is_acknowledged_without_codes(works: Works) -> None:
+def test_an_entry_that_is_gone_is_acknowledged_without_codes(works: CodeWriterFixture) -> None:
     works.add(1, 2, 3)
     one = works.encoder()
     one.takes(), one.takes()
@@ -128,7 +128,9 @@ def test_an_entry_that_is_gone_is_acknowledged_without_codes(works: Works) -> No
     assert (works.codes, works.pending) == (["2-0"], 0)
 
 
-def test_what_was_trimmed_unseen_comes_with_the_round_that_passes_it_once(works: Works) -> None:
+def test_what_was_trimmed_unseen_comes_with_the_round_that_passes_it_once(
+    works: CodeWriterFixture,
+) -> None:
     works.add(1, 2, 3, 4, 5, 6)
     one, two = works.encoder(), works.encoder()
     assert one.takes().gap is None
@@ -141,7 +143,7 @@ def test_what_was_trimmed_unseen_comes_with_the_round_that_passes_it_once(works:
     assert one.takes(b"5-0", b"6-0").gap is two.takes().gap is None
 
 
-def test_a_batch_is_written_though_the_next_entries_are_too_large(works: Works) -> None:
+def test_a_batch_is_written_though_the_next_entries_are_too_large(works: CodeWriterFixture) -> None:
     works.add(1, 2)
     works.add(3, 4, x="7" * 300_000)
     one = works.encoder(max_reply=400_000)
@@ -153,17 +155,17 @@ def test_a_batch_is_written_though_the_next_entries_are_too_large(works: Works) 
     assert works.codes == ["1-0", "2-0"]
 
 
-def test_a_version_may_be_larger_than_an_entry(works: Works, token: int) -> None:
+def test_a_version_may_be_larger_than_an_entry(works: CodeWriterFixture, token: int) -> None:
     works.add(1, 2, 3)
     works.publish(token, 1, K=20_000)
     one = works.encoder(max_reply=300_000)
-    assert one.takes() == Took(None, None, [b"1-0", b"2-0"], 1)
+    assert one.takes() == RoundTrip(None, None, [b"1-0", b"2-0"], 1)
     assert one.takes(b"1-0", b"2-0", version=1).ids == [b"3-0"]
     assert works.codes == ["1-0", "2-0"]
 
 
 @pytest.mark.every_server
-def test_a_group_that_is_gone_is_told(works: Works) -> None:
+def test_a_group_that_is_gone_is_told(works: CodeWriterFixture) -> None:
     works.add(1)
     one = works.encoder()
     one.takes()
@@ -177,7 +179,7 @@ def test_a_group_that_is_gone_is_told(works: Works) -> None:
     assert works.codes == []
 
 
-def test_a_key_of_another_type_is_said(works: Works) -> None:
+def test_a_key_of_another_type_is_said(works: CodeWriterFixture) -> None:
     works.client.set(works.keys.codes(), "x")
     works.add(1)
     one = works.encoder()

@@ -13,8 +13,8 @@ from streamclust.formats.model import decode_model, encode_model
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import read_model
-from tests.store.model.committing import a_model, ids, letters, of_version
-from tests.waiting import wait_until
+from tests.support.commits import a_model, ids, letters, of_version
+from tests.support.waiting import wait_until
 
 # ---- what lands
 

@@ -18,9 +18,9 @@ from streamclust.errors import LeaseLostError, ServerError
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, open_server
-from tests.conftest import answers, free_port, running
-from tests.store.model.committing import dump, ids, letters, of_version, take
-from tests.waiting import wait_until
+from tests.support.commits import dump, ids, letters, of_version, take
+from tests.support.servers import answers, free_port, running
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.every_server
 

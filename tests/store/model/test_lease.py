@@ -11,7 +11,7 @@ from streamclust.errors import LeaseLostError, ServerError
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.every_server
 

@@ -23,8 +23,8 @@ from streamclust.store.model.versions import (
     read_model_id,
 )
 from streamclust.store.server.connect import Server
-from tests.store.model.committing import letters, of_version
-from tests.waiting import wait_until
+from tests.support.commits import letters, of_version
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.every_server
 

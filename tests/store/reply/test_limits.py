@@ -15,7 +15,7 @@ from streamclust.store.reply.limits import ReplyTooLargeError
 from streamclust.store.server.connect import Server
 from streamclust.store.stream.batches import Batch, Batcher, batches
 from streamclust.store.stream.reader import StreamReader
-from tests.store.stream.feeding import ANY, Feed, a_feed, bits, grid
+from tests.support.feeds import ANY, Feed, a_feed, bits, grid
 
 LARGEST = 1 << 20
 

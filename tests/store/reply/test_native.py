@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.formats.layout import Layout
 from streamclust.store.reply import native as wire
-from tests.store.reply.replies import decoded, needs_native, packed
+from tests.support.replies import decoded, needs_native, packed
 
 pytestmark = needs_native
 

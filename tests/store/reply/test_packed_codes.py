@@ -15,7 +15,7 @@ from streamclust.models.quantize import Codes
 from streamclust.store.model.code_stream import write_codes
 from streamclust.store.reply import native as wire
 from streamclust.store.reply.packed_codes import as_rows, pack_points
-from tests.store.reply.replies import Entry, needs_native, packed
+from tests.support.replies import Entry, needs_native, packed
 
 pytestmark = needs_native
 

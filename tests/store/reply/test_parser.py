@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from streamclust.store.reply.limits import ReplyTooLargeError
 from streamclust.store.reply.packed import Packed
-from tests.store.reply.replies import Bare, Line, needs_native, outcome, to_lists, to_resp
+from tests.support.replies import (
+    HiredisConnection,
+    NativeConnection,
+    needs_native,
+    outcome,
+    to_lists,
+    to_resp,
+)
 
 pytestmark = needs_native
 
@@ -37,7 +44,7 @@ replies = st.one_of(streams, nested)
 def test_replies_are_those_of_hiredis_wherever_they_are_cut(
     values: list[Any], sizes: list[int]
 ) -> None:
-    data, line, found, at = b"".join(map(to_resp, values)), Line(), [], 0
+    data, line, found, at = b"".join(map(to_resp, values)), NativeConnection(), [], 0
     while at < len(data):
         size = sizes[at % len(sizes)]
         line.receive(data[at : at + size])
@@ -51,7 +58,7 @@ def test_a_reply_may_be_cut_at_any_byte() -> None:
     value = [[b"s", [[b"1-0", [b"x", b"1.5", b"", b"\r\n"]], [b"12-3", None]]], [b"t", []]]
     data = to_resp(value)
     for cut in range(1, len(data)):
-        line = Line()
+        line = NativeConnection()
         line.receive(data[:cut])
         assert line.replies() == []
         assert line.parser.has_data()
@@ -63,7 +70,7 @@ def test_a_reply_may_be_cut_at_any_byte() -> None:
 
 def test_a_reply_behind_another_kind_is_taken_as_it_is() -> None:
     value = [[b"s", [[b"1-0", [b"x", b"1.5"]]]]]
-    line = Line()
+    line = NativeConnection()
     line.receive(to_resp([1, [b"a", None], b"b"]) + b"+OK\r\n" + to_resp(value) + b":7\r\n$-1\r\n")
     other, ok, reply, *rest = line.replies()
     assert (other, ok, rest) == ([1, [b"a", None], b"b"], b"OK", [7, None])
@@ -77,12 +84,12 @@ def test_a_damaged_reply_is_what_hiredis_makes_of_it(value: Any, data: st.DataOb
     raw = bytearray(to_resp(value))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.sampled_from(b"*$:-0129\r\nx"))
-    assert outcome(Line(), bytes(raw)) == outcome(Bare(), bytes(raw))
+    assert outcome(NativeConnection(), bytes(raw)) == outcome(HiredisConnection(), bytes(raw))
 
 
 @pytest.mark.parametrize("value", [[[b"s", [[b"1-0", [b"x", b"1" * 3000]]]]], b"1" * 3000])
 def test_a_reply_that_is_too_large_is_given_up_as_it_comes(value: Any) -> None:
-    line = Line(limit=2000)
+    line = NativeConnection(limit=2000)
     for _ in range(3):  # each is counted for itself
         line.receive(to_resp([[b"s", [[b"1-0", [b"x", b"1" * 1500]]]]]) + to_resp(b"2" * 100))
         assert len(line.replies()) == 2
@@ -94,7 +101,7 @@ def test_a_reply_that_is_too_large_is_given_up_as_it_comes(value: Any) -> None:
 
 
 def test_entries_keep_the_bytes_that_they_lie_in() -> None:
-    line, kept = Line(), []
+    line, kept = NativeConnection(), []
     for number in range(50):
         body = [b"x", b"%d" % number * 20_000]
         line.receive(to_resp([[b"s", [[b"%d-0" % number, body]] * 3]]))
@@ -111,7 +118,7 @@ def test_entries_keep_the_bytes_that_they_lie_in() -> None:
 
 def test_an_announced_size_takes_no_memory() -> None:
     tracemalloc.start()
-    line = Line()
+    line = NativeConnection()
     line.receive(
         b"*1\r\n*2\r\n$1\r\ns\r\n*900000000000000000\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$99999999\r\nx"
     )

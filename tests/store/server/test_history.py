@@ -10,9 +10,8 @@ import redis
 from streamclust.errors import ServerUnreachableError
 from streamclust.store.server.connect import Address, open_server, translate
 from streamclust.store.server.history import HistoryChangedError
-from tests.conftest import free_port
-from tests.topology.fleet import node
-from tests.worker.harness import own_server
+from tests.support.fleet import node
+from tests.support.servers import free_port, own_server
 
 
 def _set(client: redis.Redis) -> None:

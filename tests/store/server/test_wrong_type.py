@@ -25,7 +25,7 @@ from streamclust.store.stream.prefetch import Prefetch
 from streamclust.store.stream.ranges import RangeReader
 from streamclust.store.stream.read_size import ReadSize
 from streamclust.store.stream.reader import StreamReader
-from tests.store.model.committing import of_version
+from tests.support.commits import of_version
 
 Use = Callable[[Server, Keys], Any]
 

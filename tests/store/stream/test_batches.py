@@ -19,17 +19,7 @@ from streamclust.store.server.connect import Server
 from streamclust.store.stream import read_size
 from streamclust.store.stream.batches import Batcher
 from streamclust.store.stream.prefetch import Prefetch
-from tests.store.stream.feeding import (
-    ANY,
-    LAYOUTS,
-    SPECS,
-    Feed,
-    a_feed,
-    bits,
-    grid,
-    numbers,
-    read_sizes,
-)
+from tests.support.feeds import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, numbers, read_sizes
 
 AGAINST_A_SERVER = settings(
     deadline=None,

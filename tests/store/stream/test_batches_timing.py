@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from streamclust.store.server.connect import Server
-from tests.store.stream.feeding import Feed, a_feed, grid, numbers, read_sizes
-from tests.waiting import wait_until
+from tests.support.feeds import Feed, a_feed, grid, numbers, read_sizes
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from streamclust.store.stream.batches import Batch, Batcher, batches
 from streamclust.store.stream.gaps import OnReset, StreamWatch
 from streamclust.store.stream.info import entries_read, look
 from streamclust.store.stream.reader import StreamReader
-from tests.store.stream.feeding import ANY, LAYOUTS, grid
+from tests.support.feeds import ANY, LAYOUTS, grid
 
 pytestmark = pytest.mark.every_server
 

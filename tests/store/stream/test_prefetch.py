@@ -12,7 +12,7 @@ from streamclust.store.server.connect import Server
 from streamclust.store.stream.batches import Batch, Batcher, batches
 from streamclust.store.stream.prefetch import Prefetch
 from streamclust.store.stream.reader import StreamReader
-from tests.store.stream.feeding import ANY, Feed, a_feed, grid, numbers, read_sizes
+from tests.support.feeds import ANY, Feed, a_feed, grid, numbers, read_sizes
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from streamclust.store.stream.group import GroupMember
 from streamclust.store.stream.ranges import RangeReader, before_last
 from streamclust.store.stream.read_size import ReadSize, read_whole
 from streamclust.store.stream.reader import StreamReader
-from tests.encoder.desk import model_of
-from tests.limited import limited_replies
-from tests.store.stream.feeding import ANY, LAYOUTS, Feed, a_feed, bits, grid
+from tests.support.encoder_fixture import model_of
+from tests.support.feeds import ANY, LAYOUTS, Feed, a_feed, bits, grid
+from tests.support.servers import limited_replies
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_member_of_a_group_gets_what_it_was_given(feed: Feed) -> None:
 
 
 def test_versions_are_read_in_smaller_parts(client: redis.Redis, keys: Keys) -> None:
-    from tests.store.stream.feeding import grid
+    from tests.support.feeds import grid
 
     def publish(version: int, K: int) -> None:
         payload = encode_model(model_of(version, grid(K)))

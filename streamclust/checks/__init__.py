@@ -1,0 +1,1 @@
+"""Checks of the settings against the server: ``streamclust config check --connect``."""

@@ -1,0 +1,177 @@
+"""Checks of the rights of the server's user, for each command of streamclust.
+
+The server answers which commands the user may run (``acl_check_cmd`` in a script, since Redis 7).
+So the check changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from streamclust.checks.check import Check
+from streamclust.store.model.keys import Keys
+
+if TYPE_CHECKING:
+    from streamclust.config import ModelSettings
+
+_ASK = """
+if not redis.acl_check_cmd then return false end
+local answers = {}
+for number, command in ipairs(cjson.decode(ARGV[1])) do
+  local known, permitted = pcall(redis.acl_check_cmd, unpack(command))
+  answers[number] = (known and not permitted) and 0 or 1
+end
+return answers
+"""
+
+_SHAPES: Mapping[str, str] = {
+    "ping": "",
+    "info": "",
+    "time": "",
+    "scan": "0",
+    "client|setname": "streamclust",
+    "script|load": "return",
+    "eval": "return 1 KEY",
+    "evalsha": "0 1 KEY",
+    "exists": "KEY",
+    "type": "KEY",
+    "get": "KEY",
+    "set": "KEY 1",
+    "del": "KEY",
+    "incrby": "KEY 1",
+    "hget": "KEY id",
+    "hset": "KEY id 1",
+    "publish": "KEY 1",
+    "subscribe": "KEY",
+    "unsubscribe": "KEY",
+    "xadd": "KEY * x 1",
+    "xlen": "KEY",
+    "xtrim": "KEY MAXLEN 1",
+    "xsetid": "KEY 1-1",
+    "xread": "COUNT 1 STREAMS KEY 0",
+    "xrange": "KEY - +",
+    "xrevrange": "KEY + -",
+    "xinfo|stream": "KEY",
+    "xinfo|groups": "KEY",
+    "xinfo|consumers": "KEY g",
+    "xgroup|create": "KEY g 0",
+    "xgroup|setid": "KEY g 0",
+    "xgroup|destroy": "KEY g",
+    "xgroup|delconsumer": "KEY g c",
+    "xreadgroup": "GROUP g c STREAMS KEY >",
+    "xpending": "KEY g",
+    "xautoclaim": "KEY g c 0 0",
+    "xclaim": "KEY g c 0 1-1",
+    "xack": "KEY g 1-1",
+}
+"""Arguments of each command of the server. The server finds the key by its place."""
+
+Needs = Mapping[str, str]  # a kind of key -> commands of the server
+
+_WORKER = {
+    "": "ping info client|setname",
+    "state": "eval get set del incrby type exists hget xadd xinfo|stream",
+    "models": "publish",
+    "stream": "eval type exists xread xrange xinfo|stream xinfo|groups xgroup|create xgroup|setid",
+}
+NEEDS: Mapping[str, Needs] = {
+    "worker": _WORKER,
+    "encode": {
+        "": "ping info client|setname",
+        "models": "xread xrevrange type",
+        "codes": "type xadd xread xrevrange xinfo|stream",
+        "stream": "exists xinfo|stream xinfo|groups xinfo|consumers xgroup|create xgroup|setid "
+        "xgroup|delconsumer xreadgroup xpending xautoclaim xclaim xack eval",
+    },
+    "refit": {
+        "": "ping info client|setname script|load",
+        "state": "eval evalsha get set del incrby type exists hget hset xadd xread xinfo|stream",
+        "models": "publish",
+        "stream": "eval type exists xread xrange xrevrange xinfo|groups xgroup|setid",
+    },
+    "watch": {
+        "": "ping client|setname scan",
+        "models": "exists xread xrange xrevrange subscribe unsubscribe",
+    },
+    "status": {
+        "": "ping client|setname scan",
+        "state": "get xrevrange",
+        "stream": "exists eval xinfo|stream xrange",
+    },
+    "ingest": {"": "ping client|setname", "stream": "xadd"},
+}
+"""The rights that each command of streamclust needs, as in deploy/redis-acl.conf."""
+
+
+def check_rights(
+    client: redis.Redis, namespace: str, models: Mapping[str, ModelSettings]
+) -> Iterator[Check]:
+    """Yield the checks of the rights of the client's user."""
+    missing: dict[str, list[str]] = {}
+    for name, model in models.items():
+        for command, needs in _needed(model).items():
+            questions = list(_questions(needs, Keys(namespace, name), model.streams))
+            try:
+                answers: Any = client.eval(_ASK, 0, json.dumps([words for words, _ in questions]))
+            except redis.ResponseError as error:
+                yield _refused(error)
+                return
+            if answers is None:
+                yield Check("ok", "rights", "not checked: the server is older than Redis 7")
+                return
+            pairs = zip(questions, answers, strict=True)
+            refused = [text for (_, text), permitted in pairs if not permitted]
+            missing.setdefault(command, []).extend(refused)
+    permitted = [f"`{command}`" for command, refused in missing.items() if not refused]
+    if permitted:
+        yield Check("ok", "rights", f"the user may run {', '.join(permitted)}")
+    for command, refused in missing.items():
+        if refused:
+            yield Check(
+                "fail" if command == "worker" else "warn",
+                "rights",
+                f"the user may not run `{command}`: it lacks {', '.join(dict.fromkeys(refused))}; "
+                "see deploy/redis-acl.conf",
+            )
+
+
+def _needed(model: ModelSettings) -> dict[str, Needs]:
+    """Return the rights for each command, with those that the settings of the model add."""
+    worker = dict(_WORKER)
+    if model.trim.kind != "none":
+        worker[""] += " time"
+        worker["stream"] += " xpending xlen xtrim"
+    if model.encode.worker:
+        worker["codes"] = "xrevrange"
+        if model.start != "earliest":
+            worker["codes"] += " xgroup|create xgroup|destroy xsetid"
+    return {**NEEDS, "worker": worker}
+
+
+def _questions(
+    needs: Needs, keys: Keys, streams: tuple[str, ...]
+) -> Iterator[tuple[list[str], str]]:
+    """Yield each command as a list of words, and as a text for people."""
+    places = {"": [""], "state": [keys.state], "models": [keys.models], "codes": [keys.codes()]}
+    for place, commands in needs.items():
+        for key in streams if place == "stream" else places[place]:
+            for command in commands.split():
+                words = [*command.split("|"), *_arguments(command, key)]
+                yield words, f"+{command}" + (f" on {key}" if key else "")
+
+
+def _arguments(command: str, key: str) -> list[str]:
+    if command == "eval":
+        return ["return 1", "1", key]
+    return [key if word == "KEY" else word for word in _SHAPES[command].split()]
+
+
+def _refused(error: redis.ResponseError) -> Check:
+    """Return the check of a user who may not even ask."""
+    if "NOPERM" in str(error) or "permission" in str(error):
+        return Check("fail", "rights", "the user lacks +eval; see deploy/redis-acl.conf")
+    raise error

@@ -1,0 +1,65 @@
+"""Runs all checks of ``streamclust config check --connect``, in the order of their causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from streamclust.checks.check import Check
+from streamclust.checks.model import check_model, check_start
+from streamclust.checks.rights import check_rights
+from streamclust.checks.server import check_server
+from streamclust.errors import NotPermittedError
+from streamclust.kernels import describe
+from streamclust.store.model.keys import Keys
+from streamclust.store.server.connect import translated
+
+if TYPE_CHECKING:
+    from streamclust.config import Settings
+    from streamclust.store.server.connect import Server
+
+
+def check_offline(settings: Settings) -> Iterator[Check]:
+    """Yield the checks that need no server."""
+    kernels = describe()
+    if kernels.startswith("numpy"):
+        yield Check("warn", "kernels", "NumPy only, which is slower; install a wheel or a compiler")
+    else:
+        yield Check("ok", "kernels", kernels)
+    if not settings.models:
+        yield Check("fail", "models", "none is configured; write one with: streamclust init")
+    for name, model in settings.models.items():
+        yield from check_start(name, model)
+
+
+def check_online(settings: Settings, server: Server) -> Iterator[Check]:
+    """Yield the checks of an open server, of its rights, and of each model's keys and streams.
+
+    Raises
+    ------
+    redis.RedisError
+        If the server can't be reached any more.
+    """
+    client = server.client()
+    info: dict[str, Any] = {}
+    try:
+        info = _info(client)
+    except redis.RedisError as error:
+        if not isinstance(translated(error, server.label), NotPermittedError):
+            raise
+        yield Check("ok", "server", f"{server.label}; its version isn't shown to this user")
+    else:
+        yield from check_server(server.label, info)
+    yield from check_rights(client, settings.namespace, settings.models)
+    limit = int(info.get("maxmemory", 0))
+    for name, model in settings.models.items():
+        yield from check_model(server, client, Keys(settings.namespace, name), model, limit)
+
+
+def _info(client: redis.Redis) -> dict[str, Any]:
+    """Return the reply to INFO; in a cluster, that of the first node."""
+    info: Any = client.info()
+    first = next(iter(info.values()), None)
+    return first if isinstance(first, dict) and "redis_version" in first else info

@@ -1,0 +1,97 @@
+"""Points of data frames of pandas, polars and pyarrow, for `Client.add`.
+
+Frames are read by narwhals, so none of these libraries is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.arrays import are_sane
+from streamclust.errors import DataError
+
+Column: TypeAlias = Any
+
+
+def read_frame(
+    native: Any,
+    labels: Any,
+    weights: Any,
+    times: Any,
+    features: Sequence[str] | None,
+) -> tuple[NDArray[Any], tuple[str, ...], Any, Any, Any]:
+    """Return X, the names of its columns, and labels, weights and times without column names.
+
+    Raises
+    ------
+    DataError
+        If a column doesn't exist, or a feature isn't a column of finite numbers.
+    """
+    frame = nw.from_native(native, eager_only=True)
+    columns = _as_texts(frame.columns)
+
+    def column(name: str) -> Column:
+        if name not in columns:
+            raise DataError(f"X has no column {name!r}; it has {', '.join(columns[:12])}")
+        return frame[name]
+
+    if isinstance(labels, str):
+        labels = [labels]
+    if labels is not None and not isinstance(labels, Mapping):
+        labels = {name: column(name).to_list() for name in labels}
+    used = {*(labels or ())} | {name for name in (weights, times) if isinstance(name, str)}
+    names = [name for name in columns if name not in used] if features is None else [*features]
+    if not names:
+        raise DataError("X has no column of features")
+    X = _numbers({name: column(name) for name in names})
+    if isinstance(weights, str):
+        weights = column(weights).to_numpy()
+    if isinstance(times, str):
+        times = _times(times, column)
+    return X, tuple(names), labels, weights, times
+
+
+def _as_texts(columns: Sequence[Any]) -> list[str]:
+    for name in columns:
+        if not isinstance(name, str):
+            raise DataError(f"X has a column {name!r}; rename it to a text, or give X.to_numpy()")
+    return list(columns)
+
+
+def _numbers(columns: Mapping[str, Column]) -> NDArray[Any]:
+    """Return the columns as one array; float32 if all columns are float32."""
+    arrays = []
+    for name, column in columns.items():
+        if not (column.dtype.is_numeric() or column.dtype == nw.Boolean):
+            raise DataError(
+                f"column {name!r} holds {column.dtype}, not numbers; leave it out with features=, "
+                "or name it in labels= or times="
+            )
+        _refuse_empty(name, column)
+        array = column.to_numpy()
+        arrays.append(array if array.dtype == np.float32 else np.asarray(array, np.float64))
+        if not are_sane(arrays[-1]):
+            raise DataError(
+                f"column {name!r} holds NaN, infinity or a magnitude beyond 1e100; drop these rows"
+            )
+    single = all(array.dtype == np.float32 for array in arrays)
+    return np.stack(arrays, axis=1, dtype=np.float32 if single else np.float64)
+
+
+def _refuse_empty(name: str, column: Column) -> None:
+    empty = column.null_count()
+    if empty:
+        raise DataError(f"column {name!r} has {empty:,} empty cells; drop or fill them")
+
+
+def _times(name: str, column: Callable[[str], Column]) -> NDArray[Any]:
+    found = column(name)
+    _refuse_empty(name, found)
+    if isinstance(found.dtype, nw.Datetime):
+        found = found.dt.timestamp("ms")
+    return np.asarray(found.to_numpy())

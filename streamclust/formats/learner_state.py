@@ -1,0 +1,282 @@
+"""A learner's state as named arrays and JSON values, part by part.
+
+Each field of the nested parts is stored by its own name: an array as an array, a number in the JSON
+object of its section. `_NAMES` lists the fields that have another name in stored states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.errors import FormatError
+from streamclust.models import Family
+from streamclust.models.coreset import Coreset
+from streamclust.models.scaling import Scaling
+from streamclust.models.spread import Spread
+from streamclust.models.stats import Stats
+from streamclust.online.averaging import Averaging
+from streamclust.online.components import Components, first
+from streamclust.online.forgetting import Fall, ForgettingState
+from streamclust.online.learner import LearnerState
+from streamclust.online.resolving import Pending, Problem, ReclusterState
+
+T = TypeVar("T")
+
+_SECTIONS = ("averaging", "drift")
+"""Parts whose numbers have a JSON object of their own. Those of all others are in 'learner'."""
+
+_NAMES = {
+    "averaging.averaged": "learner.averaged",
+    "counts.drifts": "drift.drifts",
+    "counts.revived": "learner.revivals",
+    "counts.reclustered": "learner.resolves",
+    "counts.resized": "learner.resizes",
+    "warm_up.X": "learner.sample",
+    "warm_up.w": "learner.sample_weight",
+    "coreset.core.X": "learner.core",
+    "coreset.core.w": "learner.core_weight",
+    "coreset.fresh.X": "learner.fresh",
+    "coreset.fresh.w": "learner.fresh_weight",
+    "recluster.learned": "learner.unsolved",
+    "recluster.interval": "learner.patience",
+    "recluster.excess_loss": "learner.surprise",
+    "components.peak": "learner.best",
+    "components.peak_total": "learner.best_total",
+    "forgetting.weight": "learner.forgotten",
+}
+"""Path of a field -> its section and name in stored states, where these are others."""
+
+_OWN_FORM = {
+    *("params", "stats", "averaging.average", "averaging.tail"),
+    *("recluster.pending", "scaling", "spread"),
+}
+"""Paths of the parts that may be None. Each has a form of its own."""
+
+
+@dataclass(frozen=True)
+class StoredState:
+    """The arrays and the JSON objects of a state.
+
+    Parameters
+    ----------
+    arrays : dict of str to array
+    meta : dict of str to object
+    """
+
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def add_part(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+        """Add the arrays of a part, with the part's name before their own."""
+        self.arrays.update({f"{name}.{own}": array for own, array in arrays.items()})
+
+    def part(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a part by their own names."""
+        start = f"{name}."
+        found = ((own, array) for own, array in self.arrays.items() if own.startswith(start))
+        return {own.removeprefix(start): array for own, array in found}
+
+
+def to_stored(state: LearnerState[Any], family: Family[Any]) -> StoredState:
+    """Return what a checkpoint stores of a state."""
+    averaging = state.averaging
+    optional = {"stats": state.stats, "average": averaging.average, "tail": averaging.tail}
+    sums = {name: stats for name, stats in optional.items() if stats is not None}
+    scaling, pending = state.scaling, state.recluster.pending
+    stored = StoredState(
+        meta={
+            "learner": {},
+            "drift": {},
+            "averaging": {"tail": None},  # the tail is in "sums"; the first versions wrote a None
+            "scaling": "none" if scaling is None else scaling.kind,
+            "pending": None,
+            "sums": {name: [stats.objective, stats.count] for name, stats in sums.items()},
+        }
+    )
+    for path, value in _leaves(state):
+        section, name = _place(path)
+        if isinstance(value, np.ndarray | bytes):
+            stored.arrays[_array_name(section, name)] = _as_array(value)
+        else:
+            stored.meta[section][name] = value
+    if state.params is not None:
+        stored.add_part("params", _params_arrays(state.params, family))
+    for name, stats in sums.items():
+        moments = {"weight": stats.weight, "first": stats.first, "reference": stats.reference}
+        second = {} if stats.second is None else {"second": stats.second}
+        stored.add_part(name, moments | second)
+    if scaling is not None:
+        stored.add_part("scaling", {"center": scaling.center, "scale": scaling.scale})
+    if state.spread is not None:
+        stored.add_part("spread", vars(state.spread))
+    if pending is not None:
+        problem = pending.problem
+        stored.meta["pending"] = {"due": pending.due, "seed": problem.seed}
+        stored.add_part("pending.live", _params_arrays(problem.live, family))
+        core = {"core": problem.coreset.X, "core_weight": problem.coreset.w}
+        stored.add_part("pending", core)
+    return stored
+
+
+def from_stored(stored: StoredState, family: Family[Any]) -> LearnerState[Any]:
+    """Return the state that `to_stored` has stored; a field that is missing has its default.
+
+    The default of masses and of the weight of forgotten points is derived from the statistics.
+
+    Raises
+    ------
+    FormatError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError
+        If the state is damaged.
+    """
+    stats = _stats(stored, "stats", family)
+    components = Components()
+    if stats is not None and family.fewest is not None:
+        components = first(len(stats.weight))
+        ids = stored.arrays.get("ids", components.ids)
+        components = replace(components, next_id=1 + int(max(ids, default=-1)))
+    if stats is not None:
+        components = replace(components, peak=stats.weight, peak_total=stats.mass)
+    defaults = LearnerState[Any](
+        params=_params(stored, "params", family) if stored.meta["sums"] else None,
+        stats=stats,
+        averaging=Averaging(_stats(stored, "average", family), tail=_stats(stored, "tail", family)),
+        recluster=ReclusterState(pending=_pending(stored, family)),
+        components=components,
+        # an older state doesn't have the weight: its parameters are worth all points
+        forgetting=ForgettingState(float(stored.meta["learner"]["points"])),
+        scaling=_scaling(stored),
+        spread=_spread(stored),
+    )
+    return _filled(defaults, stored)
+
+
+def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each field of nested parts, except those in `_OWN_FORM`."""
+    for each in fields(part):
+        path, value = prefix + each.name, getattr(part, each.name)
+        if path in _OWN_FORM:
+            continue
+        if is_dataclass(value):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _place(path: str) -> tuple[str, str]:
+    """Return the section and the name of the field with this path."""
+    if path in _NAMES:
+        section, _, name = _NAMES[path].partition(".")
+        return section, name
+    names = path.split(".")
+    return names[0] if names[0] in _SECTIONS else "learner", names[-1]
+
+
+def _as_array(value: NDArray[Any] | bytes) -> NDArray[Any]:
+    return np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value
+
+
+def _array_name(section: str, name: str) -> str:
+    return name if section == "learner" else f"{section}.{name}"
+
+
+def _filled(part: T, stored: StoredState, prefix: str = "") -> T:
+    """Return nested parts with the stored values in place of their own.
+
+    The points and the weights of a coreset are stored together: if one is missing, both are.
+    """
+    found: dict[str, Any] = {}
+    for each in fields(part):  # type: ignore[arg-type]
+        path, default = prefix + each.name, getattr(part, each.name)
+        section, name = _place(path)
+        if path in _OWN_FORM:
+            continue
+        if is_dataclass(default):
+            found[each.name] = _filled(default, stored, f"{path}.")
+        elif not isinstance(default, np.ndarray | bytes):
+            values = stored.meta.get(section, {})
+            if name in values:
+                found[each.name] = _plain(path, values[name], default)
+        elif (array := stored.arrays.get(_array_name(section, name))) is not None:
+            found[each.name] = array.tobytes() if isinstance(default, bytes) else array
+    if isinstance(part, Coreset) and len(found) < len(fields(part)):
+        return part
+    return replace(part, **found)  # type: ignore[type-var]
+
+
+_KINDS: dict[type, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (int, float),
+    type(None): (int, float, type(None)),
+}
+"""Type of a default -> types of the values that may replace it."""
+
+
+def _plain(path: str, value: Any, default: Any) -> Any:
+    """Return a value from JSON, if it is of the kind of the default."""
+    if isinstance(default, tuple):
+        return tuple(Fall(*each) for each in value)
+    if type(value) not in _KINDS[type(default)]:
+        raise FormatError(f"{path} is a {type(value).__name__}")
+    return value
+
+
+def _params_arrays(params: Any, family: Family[Any]) -> dict[str, NDArray[Any]]:
+    """Return the published arrays, and the spread if the parameters have one."""
+    spread = getattr(params, "spread", None)
+    return family.to_arrays(params) | ({} if spread is None else {"spread": spread})
+
+
+def _params(stored: StoredState, name: str, family: Family[Any]) -> Any:
+    """Return parameters to the last bit, where `from_arrays` normalises weights anew."""
+    arrays = stored.part(name)
+    return replace(family.from_arrays(arrays), **arrays)
+
+
+def _stats(stored: StoredState, name: str, family: Family[Any]) -> Stats | None:
+    arrays, covariance_type = stored.part(name), getattr(family, "covariance_type", None)
+    if name not in stored.meta["sums"]:
+        if arrays:
+            raise FormatError(f"the arrays of {name} lack their field in sums")
+        return None
+    if (covariance_type is None) != ("second" not in arrays):
+        raise FormatError(f"{name}.second doesn't suit the model's kind")
+    objective, count = stored.meta["sums"][name]
+    return Stats(
+        weight=arrays["weight"],
+        first=arrays["first"],
+        second=arrays.get("second"),
+        reference=arrays["reference"],
+        covariance_type=covariance_type,
+        objective=objective,
+        count=count,
+    )
+
+
+def _pending(stored: StoredState, family: Family[Any]) -> Pending[Any] | None:
+    plain, arrays = stored.meta.get("pending"), stored.part("pending")
+    if plain is None:
+        return None
+    coreset = Coreset(arrays["core"], arrays["core_weight"])
+    live = _params(stored, "pending.live", family)
+    return Pending(plain["due"], Problem(live, coreset, tuple(plain["seed"])))
+
+
+def _scaling(stored: StoredState) -> Scaling | None:
+    arrays = stored.part("scaling")
+    if "scale" not in arrays:
+        return None
+    return Scaling(stored.meta.get("scaling", "none"), arrays["center"], arrays["scale"])
+
+
+def _spread(stored: StoredState) -> Spread | None:
+    arrays = stored.part("spread")
+    if "variance" not in arrays:
+        return None  # the learner takes the variance of its mixture
+    has_block = {"X", "w"} <= arrays.keys()
+    return Spread(**arrays) if has_block else Spread(arrays["variance"])

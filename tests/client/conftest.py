@@ -1,0 +1,24 @@
+"""Versions to subscribe to, on each server and on one that is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamclust.store.server.connect import Address, open_server
+from tests.support.publisher import Publisher, Restarting
+from tests.support.servers import own_server
+
+
+@pytest.fixture
+def publisher(address: Address, namespace: str) -> Iterator[Publisher]:
+    with open_server(address) as server:
+        yield Publisher(server, namespace)
+
+
+@pytest.fixture
+def restarting(tmp_path: Path) -> Iterator[Restarting]:
+    with own_server(tmp_path) as server:
+        yield Restarting(server)

@@ -1,0 +1,34 @@
+"""Commands within the test's process, and a metrics server."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from click.testing import CliRunner, Result
+
+from streamclust.cli.main import cli
+from tests.support.workspace import STREAMCLUST, Workspace, environment
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+@contextmanager
+def served(workspace: Workspace) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve on a free port; give the address."""
+    process = subprocess.Popen(
+        [STREAMCLUST, "metrics", "--port", "0"],
+        cwd=workspace.folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stderr is not None
+            yield process.stderr.readline().strip(), process
+        finally:
+            process.kill()

@@ -1,0 +1,99 @@
+"""The command line in processes of their own, forked from one that has imported it all.
+
+What runs is `streamclust.cli.main.main` with the words of a command: a process with its own number,
+signals, files and end, which can be killed, without the second that the imports take each time. The
+script itself is started by tests/cli/test_main.py, the demonstration and the chaos runs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "__main__",
+        "streamclust.cli._progress",
+        "streamclust.cli.encode",
+        "streamclust.cli.metrics",
+        "streamclust.cli.status",
+        "streamclust.cli.watch",
+        "streamclust.cli.worker",
+        "streamclust.config.load",
+        "streamclust.encoder.daemon",
+        "streamclust.refit.schedule",
+        "streamclust.worker.daemon",
+    ]
+)
+
+
+class ForkedCommand:
+    """A `streamclust` with these words, which has begun; with the methods of a Popen.
+
+    Its output goes to the two files, its input is empty.
+    """
+
+    def __init__(
+        self,
+        words: list[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        stdout: Path,
+        stderr: Path,
+    ) -> None:
+        for file in (stdout, stderr):
+            file.touch()
+        self.args = words
+        self._process = _FORKS.Process(
+            target=_command, args=(words, folder, dict(environment), stdout, stderr), daemon=True
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code, as soon as there is one."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _command(
+    words: list[str], folder: Path, environment: dict[str, str], stdout: Path, stderr: Path
+) -> None:
+    """Become the command: its folder, environment, words and files."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["streamclust", *words]
+    for name, file in (("stdout", stdout), ("stderr", stderr)):
+        stream = file.open("a", encoding="utf-8")
+        os.dup2(stream.fileno(), ("stdin", "stdout", "stderr").index(name))
+        setattr(sys, name, stream)
+
+    from streamclust.cli.main import main
+
+    main()

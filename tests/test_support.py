@@ -1,0 +1,44 @@
+"""Helpers of tests are in one place: no test module or conftest is imported by another."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tests import sanitize
+
+TESTS = Path(__file__).parent
+PROGRAMS = ("chaos", "fuzz")
+"""Folders with programs of their own, ``python -m tests.chaos`` and ``python -m tests.fuzz``."""
+
+MODULES = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("*.py"))
+
+
+def is_test(module: str) -> bool:
+    return Path(module).name.startswith(("test_", "conftest", "__init__"))
+
+
+def imported(module: str) -> set[str]:
+    """Return the modules of the tests that a module imports, by their last names."""
+    found = set()
+    for node in ast.walk(ast.parse((TESTS / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name.split(".")[-1] for name in found if name.startswith("tests.")}
+
+
+def test_no_test_module_is_imported() -> None:
+    importers = [module for module in MODULES if any(map(is_test, imported(module)))]
+    assert importers == []
+
+
+def test_helpers_are_in_the_folder_of_helpers() -> None:
+    helpers = {module for module in MODULES if not is_test(module)} - {"sanitize.py"}
+    assert {Path(module).parts[0] for module in helpers} == {"support", *PROGRAMS}
+
+
+def test_the_sanitizers_run_tests_that_exist() -> None:
+    missing = [name for name in sanitize.TESTS if not (TESTS.parent / name).exists()]
+    assert sanitize.TESTS and not missing
