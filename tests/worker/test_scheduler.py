@@ -163,7 +163,8 @@ def test_long_turns_leave_a_thread_to_the_others() -> None:
 
 
 def test_models_that_are_always_ready_share_the_threads_by_time() -> None:
-    scheduler, now, used = Scheduler(1), 0.0, Counter[str]()
+    scheduler, now = Scheduler(1), 0.0
+    used: dict[str, float] = {"cheap": 0.0, "dear": 0.0}
     costs = {"cheap": 0.001, "dear": 0.1}
     for name in costs:
         scheduler.add(name, now)
