@@ -179,8 +179,8 @@ class Heartbeat:
                     "or its keys were deleted"
                 )
             )
-        self.refit = bool(refit)
         if refit:
+            self.refit = True
             self._wake()
 
     def fail(self, error: Exception) -> None:

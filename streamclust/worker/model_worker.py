@@ -67,6 +67,7 @@ def open_model_worker(
     reader: redis.Redis | None = None,
     activity: Activity | None = None,
     solves: Solves | None = None,
+    woken: bool = False,
 ) -> ModelWorker:
     """Load the committed state of a model, or create the model, and return its worker.
 
@@ -87,6 +88,8 @@ def open_model_worker(
         Where progress is recorded.
     solves : Solves, optional
         The threads that solve; shared by the models of a worker.
+    woken : bool
+        Whether the model only left memory, and is loaded again.
     """
     name, settings, client = context.name, context.settings, context.client
     keys, log = context.keys, context.log
@@ -96,7 +99,11 @@ def open_model_worker(
     if found is not None:
         if found.version:
             model_id = read_model_id(client, keys)
-        log.info("model_resumed", points=found.learner.points, version=found.version)
+        what = {"points": found.learner.points, "version": found.version}
+        if woken:
+            log.debug("model_woken", **what)
+        else:
+            log.info("model_resumed", **what)
     lost_commits.compare(found, log)
     codes = None
     if settings.encode.worker:

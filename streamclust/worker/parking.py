@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamclust.runtime.job import Job
-    from streamclust.store.server.shared import Connections
+    from streamclust.worker.connections import Connections
     from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.model_worker import ModelWorker
 

@@ -144,6 +144,16 @@ class Reading:
         return self._more
 
     @property
+    def last_read(self) -> float:
+        """When entries were last read, by the monotonic clock."""
+        return self._feed.last_read
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is read or half read, and new entries will wake the model."""
+        return self._ahead is None and self._watched and self._feed.due is None
+
+    @property
     def drained(self) -> bool:
         """Whether the feed has ended, and all its batches were yielded."""
         return self._ahead is None and self._feed.drained
@@ -184,11 +194,10 @@ class Reading:
         return longest if feed.due is None else min(longest, feed.due)
 
     def close(self) -> None:
-        """Discard what has been read and not yielded."""
+        """Discard what has been read and not yielded. The streams stay watched."""
         if self._ahead is not None:
             self._ahead.close()
             self._end_ahead()
-        self._news.forget(self.wake)
         self._reader.close()
 
     def _rest_ahead(self, now: float) -> float | None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
 from streamclust.runtime.threads import prepared_for_threads
-from streamclust.store.server.shared import Connections
 from streamclust.system_limits import explained
+from streamclust.worker.connections import Connections
 from streamclust.worker.heartbeat import Heartbeats, period
+from streamclust.worker.model_run import ModelRun
 from streamclust.worker.pool import Pool
 from streamclust.worker.reading import ReaderThreads
-from streamclust.worker.session import ModelRun
 from streamclust.worker.solver import Solves
 
 if TYPE_CHECKING:

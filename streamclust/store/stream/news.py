@@ -84,10 +84,10 @@ class StreamNews:
             return False
         return True
 
-    def forget(self, wake: Wake) -> None:
-        """Don't call `wake` any more."""
+    def forget(self, streams: Iterable[str], wake: Wake) -> None:
+        """Don't call `wake` for these streams any more."""
         for node in list(self._nodes.values()):
-            node.forget(wake)
+            node.forget(streams, wake)
 
     def close(self) -> None:
         """Close the connections, which ends the threads."""
@@ -144,10 +144,10 @@ class _Node:
                 _ask(self._reading, "EXISTS", key)  # the server remembers what was read
             self._wakes[key].add(wake)
 
-    def forget(self, wake: Wake) -> None:
+    def forget(self, streams: Iterable[str], wake: Wake) -> None:
         with self._lock:
-            for wakes in self._wakes.values():
-                wakes.discard(wake)
+            for stream in streams:
+                self._wakes.get(stream.encode(), set()).discard(wake)
 
     def close(self) -> None:
         self.lost = True
