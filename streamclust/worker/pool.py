@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streamclust.worker.scheduler import Scheduler
@@ -24,8 +26,8 @@ _LOOK = 0.2
 class Pool:
     """Runs turns on a few threads, in the order of a `Scheduler`. Threads may share it.
 
-    A thread starts when a model is ready and no thread is free. The threads end when the last model
-    has left.
+    A thread starts when a model is ready and no thread is free, in a copy of the context in which
+    the pool was made. The threads end when the last model has left.
 
     Parameters
     ----------
@@ -37,6 +39,7 @@ class Pool:
 
     def __init__(self, run: Callable[[Turn], Wait | None], threads: int) -> None:
         self._run = run
+        self._context = contextvars.copy_context()
         self._scheduler = Scheduler(threads)
         lock = threading.Lock()
         self._ready = threading.Condition(lock)  # for the threads
@@ -114,7 +117,8 @@ class Pool:
         if self._idle:
             self._ready.notify()
         elif self._started < self._scheduler.threads:
-            thread = threading.Thread(target=self._work, name=_NAME, daemon=True)
+            work = partial(self._context.copy().run, self._work)
+            thread = threading.Thread(target=work, name=_NAME, daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:
