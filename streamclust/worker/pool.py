@@ -72,6 +72,12 @@ class Pool:
             self._scheduler.stop(time.monotonic())
             self._wake_thread()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a model waits for a thread."""
+        with self._ready:
+            return self._scheduler.crowded
+
     def late(self, model: str) -> float:
         """Return for how many seconds a model has waited for a thread."""
         with self._ready:
