@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,7 +64,8 @@ def test_a_time_that_comes_gives_a_turn() -> None:
 
     with running(run, 2, "m"):
         wait_until(lambda: len(times) >= 5)
-    assert all(later - before >= 0.02 for before, later in zip(times[:5], times[1:5], strict=False))
+    pairs = pairwise(times[:5])
+    assert all(later - before >= 0.02 for before, later in pairs)
 
 
 def test_an_earlier_time_does_not_wait_for_a_later_one() -> None:
