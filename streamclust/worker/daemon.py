@@ -1,4 +1,4 @@
-"""The worker process: one thread per model, signals that set a flag, a clean end."""
+"""The worker process: all models of the settings, signals that set a flag, a clean end."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ _SWITCH = 1e-4
 would wait up to 5 ms for the reader thread whenever a kernel needs the interpreter's lock again."""
 
 
-_FILES, _FILES_OF_A_MODEL = 64, 8
-"""Maximum open files of a worker, and of each of its models: connections, and sometimes a file."""
+_FILES, _FILES_OF_A_LIMIT = 64, 8
+"""Maximum open files of a worker, and for each value of `batch.max_entry_bytes`: models of the same
+value share their connections."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
 """Seconds before the refit schedule restarts after an error."""
@@ -58,7 +59,7 @@ def run_worker(
     until_idle : bool, default=False
         Return when all points of the streams are learned.
     beside : callable, optional
-        Runs for each model in a second thread; it ends soon after the job's stop is set.
+        Runs for each model in a thread of its own; it ends soon after the job's stop is set.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def run_worker(
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)
         log.info("worker_started", server=server.label, models=models, kernels=kernels)
-        _check_open_files(len(models), log)
+        _check_open_files(settings, log)
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
             for name in settings.models
@@ -99,9 +100,10 @@ def run_worker(
             log.info("worker_stopped", **failed)
 
 
-def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
+def _check_open_files(settings: Settings, log: FilteringBoundLogger) -> None:
     """Raise the limit of open files as the models need it; log a warning if it stays too low."""
-    wanted = _FILES + models * _FILES_OF_A_MODEL
+    limits = {model.batch.max_entry_bytes for model in settings.models.values()}
+    wanted = _FILES + len(limits) * _FILES_OF_A_LIMIT
     limit = raise_open_files(wanted)
     if limit < wanted:
         log.warning(
