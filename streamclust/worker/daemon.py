@@ -20,7 +20,7 @@ from streamclust.system_limits import raise_open_files
 from streamclust.worker.together import run_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -46,7 +46,7 @@ def run_worker(
     *,
     wait: float = 0.0,
     until_idle: bool = False,
-    beside: Callable[[Job], None] | None = None,
+    beside: Callable[[Sequence[Job]], None] | None = None,
 ) -> None:
     """Learn all models of the settings until SIGTERM or Ctrl-C, then commit, publish and return.
 
@@ -59,7 +59,7 @@ def run_worker(
     until_idle : bool, default=False
         Return when all points of the streams are learned.
     beside : callable, optional
-        Runs for each model in a thread of its own; it ends soon after the job's stop is set.
+        Runs in a thread of its own, for all models; it ends soon after their `stop` is set.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def run_worker(
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
             for name in settings.models
         ]
-        others = [] if beside is None else [_thread(beside, job) for job in jobs]
+        others = [] if beside is None else [_thread(beside, jobs)]
         try:
             if wait_for_server(server, stop, log, wait):
                 for thread in others:
@@ -114,18 +114,19 @@ def _check_open_files(settings: Settings, log: FilteringBoundLogger) -> None:
         )
 
 
-def _thread(beside: Callable[[Job], None], job: Job) -> threading.Thread:
+def _thread(beside: Callable[[Sequence[Job]], None], jobs: Sequence[Job]) -> threading.Thread:
     def restarted() -> None:
         """Restart after an unexpected error: the thread must not end without a log line."""
         pause = _FIRST_PAUSE
-        while not job.stop.is_set():
+        stop, log = jobs[0].stop, structlog.get_logger()
+        while not stop.is_set():
             try:
-                beside(job)
+                beside(jobs)
             except Exception:
-                job.log.exception("refit_schedule_failed")
+                log.exception("refit_schedule_failed")
             else:
                 return
-            job.stop.wait(pause)
+            stop.wait(pause)
             pause = min(2.0 * pause, _LONGEST_PAUSE)
 
-    return threading.Thread(target=restarted, name=f"beside {job.name}")
+    return threading.Thread(target=restarted, name="beside")

@@ -87,7 +87,7 @@ def test_many_models_share_threads_and_connections_through_kills(workspace: Work
 
 def test_a_flood_does_not_delay_the_others(workspace: Workspace) -> None:
     # Given models with a backlog that takes long, and one that gets a point now and then
-    prompt = {"batch": {"linger": "10ms"}, "commit": {"every": "10ms"}}
+    prompt: dict[str, Any] = {"batch": {"linger": "10ms"}, "commit": {"every": "10ms"}}
     floods = [f"flood-{number}" for number in range(6)]
     models = {name: kmeans(workspace.stream(name), K=48) for name in floods}
     light = workspace.stream("light")
@@ -138,7 +138,7 @@ def test_models_with_a_fault_of_the_server_all_return(workspace: Workspace) -> N
         worker.wait(lambda: all(workspace.committed(name) == 90 for name in models))
         # When all connections of the worker are cut
         own = client.client_id()
-        for each in client.client_list():  # type: ignore[union-attr]
+        for each in client.client_list():
             if each["name"] == "streamclust" and int(each["id"]) != own:
                 client.client_kill_filter(_id=each["id"])
         # Then each model learns what comes next

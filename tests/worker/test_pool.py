@@ -168,7 +168,10 @@ def test_a_system_that_refuses_the_first_thread_is_an_error(
     def refuses(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    pool = Pool(lambda _: None, 2)
+    def leaves(turn: Turn) -> Wait | None:
+        return None
+
+    pool = Pool(leaves, 2)
     monkeypatch.setattr(threading.Thread, "start", refuses)
     pool.add("m")
     with pytest.raises(RuntimeError, match="can't start new thread"):
