@@ -26,6 +26,7 @@ from streamclust.worker.positions import read_checkpoint
 from streamclust.worker.rejected_batches import RejectedBatches
 from streamclust.worker.scheduler import Wait
 from streamclust.worker.session import Session
+from streamclust.worker.standbys import Standby
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from streamclust.store.server.connect import Server
     from streamclust.worker.together import Shared
 
-_STANDBY = 1.0
-"""Maximum seconds between two tries of a standby to take the lease, which may be released early."""
+_LOOK_AGAIN = 1.0
+"""Seconds between two looks of a standby for a state to check."""
 
 
 class ModelRun:
@@ -56,7 +57,7 @@ class ModelRun:
     def __init__(self, job: Job, shared: Shared) -> None:
         self.job = job
         self.shared = shared
-        self.backoff = Backoff(job.server.label, job.stop, job.log)
+        self.backoff = Backoff(job.server.label, job.stop, job.log, faults=shared.faults)
         self._owner = secrets.token_hex(8)
         self.parking = Parking(job, self._owner, shared.connections)
         self.lost_commits = LostCommits()
@@ -136,18 +137,18 @@ class ModelRun:
 
     def _wait_for(self, lease: Lease, server: Server) -> Generator[Wait, None, bool]:
         """Take the lease, if need be as a standby; return False if the model leaves before."""
-        job = self.job
-        is_standby = has_checked = False
-        while not lease.take():
-            if not is_standby:
-                job.log.info("standby_started")
-                is_standby = True
-            has_checked = has_checked or self._check_standby(server)
-            pause = min(float(job.settings.worker.lease) / 4.0, _STANDBY)
-            yield Wait(time.monotonic() + pause)
-            if self.stopping:
-                return False
-        return True
+        if lease.take():
+            return True
+        self.job.log.info("standby_started")
+        with self.shared.standbys.waiting(Standby(server.client(), lease, self.wake)) as standby:
+            has_checked = False
+            while not self.stopping:
+                standby.check()
+                if lease.token:
+                    return True
+                has_checked = has_checked or self._check_standby(server)
+                yield Wait(None if has_checked else time.monotonic() + _LOOK_AGAIN)
+        return False
 
     def _check_standby(self, server: Server) -> bool:
         """Check whether this standby could continue the model; return False without a state yet."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
+from streamclust.runtime.backoff import Faults
 from streamclust.runtime.threads import prepared_for_threads
 from streamclust.system_limits import explained
 from streamclust.worker.connections import Connections
@@ -15,6 +16,7 @@ from streamclust.worker.model_run import ModelRun
 from streamclust.worker.pool import Pool
 from streamclust.worker.reading import ReaderThreads
 from streamclust.worker.solver import Solves
+from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +36,8 @@ class Shared:
     pool : Pool
     readers : ReaderThreads
     solves : Solves
+    standbys : Standbys
+    faults : Faults
     models : int
         Number of models.
     """
@@ -43,6 +47,8 @@ class Shared:
     pool: Pool
     readers: ReaderThreads
     solves: Solves
+    standbys: Standbys
+    faults: Faults
     models: int
 
 
@@ -72,10 +78,18 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
     models = _Models(jobs, stop_others)
     seconds = period(float(first.settings.worker.lease), float(first.settings.worker.health_ttl))
     connections = Connections(first.server)
+    standbys = Standbys(float(first.settings.worker.lease))
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
         pool = Pool(models.run, cores)
         models.shared = Shared(
-            connections, heartbeats, pool, ReaderThreads(cores), Solves(cores), len(jobs)
+            connections,
+            heartbeats,
+            pool,
+            readers=ReaderThreads(cores),
+            solves=Solves(cores),
+            standbys=standbys,
+            faults=Faults(),
+            models=len(jobs),
         )
         for job in jobs:
             pool.add(job.name)
@@ -84,6 +98,7 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
         except RuntimeError as error:
             raise StreamclustError(explained(error)) from error
         finally:
+            standbys.close()
             connections.close()
     models.raise_failures()
 

@@ -50,7 +50,7 @@ def test_each_news_gives_a_turn_and_no_turn_comes_without() -> None:
         wait_until(lambda: turns == {"a": 1, "b": 1})
         for times in range(2, 50):
             pool.news("a")
-            wait_until(lambda times=times: turns["a"] == times)
+            wait_until(lambda times=times: turns["a"] == times)  # type: ignore[misc]
         assert turns["b"] == 1
     assert turns == {"a": 50, "b": 2}  # the last one to leave
 

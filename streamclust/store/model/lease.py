@@ -82,6 +82,11 @@ class Lease:
         self._owner = owner or secrets.token_hex(8)
         self.token = 0
 
+    @property
+    def key(self) -> str:
+        """The key of the lease."""
+        return self._keys.lease
+
     def take(self) -> bool:
         """Take the lease if no other worker holds it; return whether it was taken.
 
@@ -93,15 +98,15 @@ class Lease:
         ServerError
             If the key of the lease or of the token holds a value that no worker wrote.
         """
-        answer: Any = self._client.eval(
-            _TAKE,
-            2,
-            self._keys.lease,
-            self._keys.token,
-            self._owner,
-            self._ttl_ms,
-            1 + secrets.randbelow(_LARGEST_STEP),
-        )
+        return self.taken(self._client.eval(*self.taking()[1:]))
+
+    def taking(self) -> tuple[Any, ...]:
+        """Return the words of the command of `take`."""
+        names, step = (self._keys.lease, self._keys.token), 1 + secrets.randbelow(_LARGEST_STEP)
+        return ("EVAL", _TAKE, 2, *names, self._owner, self._ttl_ms, step)
+
+    def taken(self, answer: Any) -> bool:
+        """Return what `take` returns, from the reply to its command."""
         if isinstance(answer, list):
             raise ServerError(self._foreign(*answer))
         self.token = int(answer)
