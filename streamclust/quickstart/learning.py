@@ -21,7 +21,7 @@ from streamclust.runtime.job import Job
 from streamclust.runtime.log import command_log
 from streamclust.store.stream.info import look
 from streamclust.tables import Chunk, read_table
-from streamclust.worker.session import run_model
+from streamclust.worker.together import run_model
 
 if TYPE_CHECKING:
     import redis
