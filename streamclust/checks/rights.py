@@ -41,6 +41,8 @@ _SHAPES: Mapping[str, str] = {
     "type": "KEY",
     "get": "KEY",
     "set": "KEY 1",
+    "append": "KEY 1",
+    "strlen": "KEY",
     "del": "KEY",
     "incrby": "KEY 1",
     "hget": "KEY id",

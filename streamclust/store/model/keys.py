@@ -159,6 +159,7 @@ class Keys:
             self.refitting,
             self.health,
             self.state,
+            self.coreset,
             self.models,
             self.id,
             self.dead,
