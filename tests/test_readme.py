@@ -43,7 +43,10 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     text = README.read_text(encoding="utf-8")
     without = [module for name, module in MODULES.items() if f"pip install {name}" not in text]
-    run_all(README, folder, without)
+    try:
+        run_all(README, folder, without)
+    finally:
+        run(folder, "server", "stop")
     return folder
 
 
@@ -61,6 +64,8 @@ def test_each_page_runs_after_the_readme(page: Path, learned: Path, tmp_path: Pa
         folder.mkdir()
     else:
         shutil.copytree(learned, folder, ignore=shutil.ignore_patterns("*.lock"))
+        if page.stem != "server":  # which starts it itself
+            run(folder, "server", "run", "--detach")
     try:
         run_all(page, folder, [])
     finally:
