@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._new_file import check_new
-from streamclust.cli._render import bars, say
+from streamclust.cli._render import bars, number, say
 from streamclust.cli._table_options import table_options
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
@@ -180,9 +180,11 @@ def _progress(total: int | None) -> Iterator[Callable[[Progress], None]]:
 
         def show(progress: Progress) -> None:
             display.update(sent, completed=progress.sent, text=f"{progress.sent:,} points")
-            curve = bars(progress.scores[-16:], 16)
+            scores = progress.scores[-16:]
+            curve = bars([score - min(scores) for score in scores], 16)
+            score = f"  score {number(scores[-1])} {curve}" if scores else ""
             display.update(
-                learned, completed=progress.learned, text=f"{progress.learned:,} points  {curve}"
+                learned, completed=progress.learned, text=f"{progress.learned:,} points{score}"
             )
 
         yield show
