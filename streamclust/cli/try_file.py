@@ -153,7 +153,7 @@ def _learn(
         except KeyboardInterrupt:
             say(
                 f"stopped; the points sent so far are in stream {proposal.name!r}, and "
-                "`streamclust worker` learns them"
+                "`streamclust worker` learns them; start again with --force"
             )
             raise SystemExit(EXIT_INTERRUPTED) from None
 
