@@ -46,6 +46,22 @@ class _Delimiter(click.ParamType):  # type: ignore[type-arg]
         return str(text)
 
 
+class _Encoding(click.ParamType):  # type: ignore[type-arg]
+    """The name of an encoding."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from streamclust.errors import DataError
+        from streamclust.tables.options import check_encoding
+
+        try:
+            check_encoding(value)
+        except DataError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 FORMAT_OPTIONS = (
     click.option(
         "--kind",
@@ -78,6 +94,7 @@ FORMAT_OPTIONS = (
     ),
     click.option(
         "--encoding",
+        type=_Encoding(),
         metavar="NAME",
         help="Encoding of a text: latin-1, cp1252, utf-16, ...  [default: utf-8]",
     ),
@@ -130,7 +147,7 @@ def table_options(
                 "--time-column",
                 metavar="NAME",
                 help="Column of the event time, which becomes the ID of the entry. The rows must "
-                "be sorted by it. A time without a zone is local.",
+                "be sorted by it. A time without a zone is in UTC.",
             ),
             click.option(
                 "--time-format",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamclust.cli._ingest_tables import IngestTables, model_columns, warn_of_labels
 from streamclust.cli._options import (
     ONE_SHOT_WAIT,
     NumberRange,
@@ -23,13 +23,9 @@ from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from streamclust.client.ingest import IngestReport
-    from streamclust.client.progress import Progress
     from streamclust.config import Settings
     from streamclust.formats.layout import EntryFormat
-    from streamclust.tables import Chunk, ModelColumns
 
 FORMATS = ("fields", "json", "float32", "float64")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
@@ -121,8 +117,8 @@ def ingest(
     Examples:
       streamclust ingest points.csv --stream points
       streamclust ingest points.csv --stream points --columns temperature,load
-      streamclust ingest log.csv.gz --stream points --time-column time --label-columns host
-      streamclust ingest europe.csv --stream points --delimiter ';' --decimal , --encoding cp1252
+      streamclust ingest log.csv.gz --stream log --time-column t --label-columns host
+      streamclust ingest europe.csv --stream points --decimal , --encoding cp1252
       streamclust ingest points.npy --stream points --format float32 --block 256
       tail -f points.jsonl | streamclust ingest - --kind jsonl --stream points
     """
@@ -135,19 +131,21 @@ def ingest(
     _check_stream(stream, settings.namespace)
     block = block or (1 if table["label_columns"] else DEFAULT_BLOCK[entry_format])
     ctrl_c = CtrlC()
-    tables = _Tables(files, table, max(CHUNK // block, 1) * block, ctrl_c.wait_for)
-    tables.model = _model_columns(settings, stream, entry_format)
-    _warn_of_labels(settings, stream, entry_format, table["label_columns"])
+    tables = IngestTables(files, table, max(CHUNK // block, 1) * block, ctrl_c.wait_for)
+    tables.model = model_columns(settings, stream, entry_format)
+    warn_of_labels(settings, stream, entry_format, table["label_columns"])
     total = tables.count()
     wait = ONE_SHOT_WAIT if wait is None else wait
     with (
-        opened_server(settings, wait) as server,
+        opened_server(settings, wait, start=True) as server,
         ctrl_c,
         point_progress(total) as on_progress,
     ):
         client = server.client()
         with translate(server.label):
-            progress = Progress(client, stream, restart=restart, warn=warn)
+            progress = (
+                Progress(client, stream, restart=restart, warn=warn) if tables.has_files else None
+            )
         backoff = Backoff(server.label, ctrl_c, command_log(), "points_refused", wait)
 
         def on_sent(points: int) -> None:
@@ -166,15 +164,16 @@ def ingest(
             maxlen=maxlen,
             on_progress=on_sent,
             on_refusal=backoff.wait,
-            progress=progress if tables.has_files else None,
+            progress=progress,
             keep_dead=table["on_bad"] == "dead",
             stop=ctrl_c,
             label=server.label,
         )
-        if not ctrl_c.is_set():
+        if progress is not None and not ctrl_c.is_set():
             with translate(server.label):
                 progress.finish()
-    found = _Found(report, stream, progress.resumed, ctrl_c.is_set())
+    resumed = None if progress is None else progress.resumed
+    found = _Found(report, stream, resumed, ctrl_c.is_set())
     click.echo(found.json() if as_json else found.sentence(table["on_bad"] == "dead"))
     if ctrl_c.is_set():
         ctx.exit(EXIT_INTERRUPTED)
@@ -194,123 +193,18 @@ def _check_stream(stream: str, namespace: str) -> None:
         raise click.UsageError(f"--stream {stream!r} has a control character; name another stream")
 
 
-def _model_columns(
-    settings: Settings, stream: str, entry_format: EntryFormat
-) -> ModelColumns | None:
-    """Return the features of the stream's model if the entries have no names; None if unknown."""
-    from streamclust.tables import ModelColumns
-
-    if entry_format == "fields":
-        return None
-    found = {
-        model.points.features: name
-        for name, model in settings.models.items()
-        if stream in model.streams and model.points.features
-    }
-    if len(found) != 1:
-        return None
-    ((features, name),) = found.items()
-    return ModelColumns(f"model {name!r}", features, len(features))
-
-
-def _warn_of_labels(
-    settings: Settings, stream: str, entry_format: EntryFormat, labels: tuple[str, ...]
-) -> None:
-    """Warn of models that would take a label for a feature."""
-    if not labels or entry_format != "fields":
-        return
-    for name, model in settings.models.items():
-        if stream in model.streams and not model.points.features:
-            warn(
-                f"model {name!r} can't read entries with labels yet: name its features in "
-                f"models.{name}.points.features"
-            )
-
-
-class _Tables:
-    """The tables of one run; each must have the columns of the first one, in any order.
-
-    Parameters
-    ----------
-    files
-        The files, or "-".
-    options
-        Keywords of `TableOptions`.
-    size
-        Largest number of points per chunk: full blocks.
-    wait_for
-        See `read_table`.
-    """
-
-    def __init__(
-        self,
-        files: tuple[str, ...],
-        options: dict[str, Any],
-        size: int,
-        wait_for: Callable[[int], None],
-    ) -> None:
-        self.model: ModelColumns | None = None
-        self._files = files
-        self._options = {name: value for name, value in options.items() if value is not None}
-        self._size = size
-        self._wait_for = wait_for
-
-    @property
-    def has_files(self) -> bool:
-        """Whether a table is a regular file, so that its progress can be stored."""
-        return any(Path(file).is_file() for file in self._files)
-
-    def count(self) -> int | None:
-        """Return the number of rows if it is known."""
-        from streamclust.tables import count_rows
-
-        kind = self._options.get("kind")
-        counts = [count_rows(file, kind=kind) for file in self._files]
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-    def chunks(self, progress: Progress) -> Iterator[Chunk]:
-        """Yield the chunks of all tables that aren't in the stream yet."""
-        from streamclust.tables import SkippedRows
-
-        for file in self._files:
-            chunks, count = self._read(file), SkippedRows(warn)
-            if Path(file).is_file():
-                chunks = progress.rest(str(Path(file).resolve()), file, chunks)
-            for chunk in chunks:
-                count.add(chunk)
-                yield chunk
-            count.points += progress.resumed
-            count.report()
-
-    def _read(self, file: str) -> Iterator[Chunk]:
-        from streamclust.tables import ModelColumns, TableOptions, read_table
-
-        on_bad = self._options.get("on_bad") or ("skip" if file == "-" else "stop")
-        on_bad = "stop" if on_bad == "stop" else "skip"
-        options = TableOptions(**self._options | {"on_bad": on_bad})
-        size, wait_for = self._size, self._wait_for
-        for chunk in read_table(
-            file, options, chunk=size, model=self.model, warn=warn, wait_for=wait_for
-        ):
-            if self.model is None:
-                owner, names = f"the first file, {file},", chunk.names
-                self.model = ModelColumns(owner, names, len(names), exact=True)
-            yield chunk
-
-
 @dataclass(frozen=True)
 class _Found:
     """The result of the command."""
 
     report: IngestReport
     stream: str
-    resumed: int
+    resumed: int | None
     interrupted: bool
 
     def json(self) -> str:
         """Return the result as JSON."""
-        more = {"resumed": self.resumed, "interrupted": self.interrupted}
+        more = {"resumed": self.resumed or 0, "interrupted": self.interrupted}
         return exact_json({"stream": self.stream, **asdict(self.report), **more})
 
     def sentence(self, keeps_dead: bool) -> str:
@@ -320,11 +214,13 @@ class _Found:
         entries = f"{report.entries:,} entr{'y' if report.entries == 1 else 'ies'}"
         bad = f"; {report.bad:,} bad row{'' if report.bad == 1 else 's'} skipped"
         if keeps_dead:
-            from streamclust.client.progress import dead_key
+            from streamclust.store.stream.keys import dead_key
 
             bad += f", see the stream {dead_key(self.stream)!r}"
+        continues = self.interrupted and self.resumed is not None
+        rest = "; the next run sends the rest" if continues else ""
         return (
             f"{'interrupted: ' if self.interrupted else ''}"
             f"{points} in {entries} to stream {self.stream!r} in {report.seconds:.1f} s"
-            f"{bad if report.bad else ''}"
+            f"{bad if report.bad else ''}{rest}"
         )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from streamclust.client.sending import Encoder, IngestReport, Sender, make_batches
+from streamclust.client.entries import Encoder
+from streamclust.client.sending import IngestReport, Sender, make_batches
 from streamclust.errors import DataError, ServerError
 from streamclust.formats.layout import EntryFormat
 from streamclust.store.server.connect import translated
@@ -73,7 +74,7 @@ def ingest(
     progress
         Stores with each pipeline how much of a file is in the stream.
     keep_dead
-        Whether to store the bad rows of the chunks; see `progress.dead_key`.
+        Whether to store the bad rows of the chunks; see `streamclust.store.stream.keys`.
     stop
         If set, ingestion stops after the current pipeline.
     clock, sleep
@@ -103,17 +104,20 @@ def ingest(
             if on_progress is not None:
                 on_progress(sender.report.points)
     except DataError as error:
-        raise DataError(f"{error}{_so_far(sender.report)}") from error
+        raise DataError(f"{error}{_so_far(sender.report, progress)}") from error
     except ServerError as error:
-        raise type(error)(f"{error}{_so_far(sender.report)}") from error
+        raise type(error)(f"{error}{_so_far(sender.report, progress)}") from error
     except redis.RedisError as error:
         translation = translated(error, label)
-        raise type(translation)(f"{translation}{_so_far(sender.report)}") from error
+        raise type(translation)(f"{translation}{_so_far(sender.report, progress)}") from error
     return replace(sender.report, seconds=clock() - started)
 
 
-def _so_far(report: IngestReport) -> str:
-    return f" ({report.points:,} points were sent before)" if report.points else ""
+def _so_far(report: IngestReport, progress: Progress | None) -> str:
+    if not report.points:
+        return ""
+    more = "; the next run sends the rest" if progress is not None and progress.enabled else ""
+    return f" ({report.points:,} points were sent before{more})"
 
 
 class _Pace:

@@ -19,40 +19,14 @@ import redis
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
-from streamclust.store.ids import order
+from streamclust.store.ids import BEGINNING, order
+from streamclust.store.stream.keys import progress_key
 from streamclust.tables import Chunk
+
+_NO_RIGHT = ("no permissions", "EXEC without MULTI")
 
 KEEP_SECONDS = 30 * 24 * 3600
 """Lifetime of the progress of a run that isn't continued."""
-
-
-def progress_key(stream: str) -> str:
-    """Return the key of the progress, a hash: path of a file -> its `Mark` as JSON.
-
-    It is in the slot of the stream. It is deleted when the run has sent all its files, and else
-    expires after 30 days.
-
-    Examples
-    --------
-    >>> progress_key("points"), progress_key("{shop}:points")
-    ('{points}:ingest', '{shop}:points:ingest')
-    """
-    return f"{_tagged(stream)}:ingest"
-
-
-def dead_key(stream: str) -> str:
-    """Return the key of the bad rows that ingestion stores.
-
-    It is a stream with the fields file, line, reason and data, trimmed to about 10,000 rows. It
-    belongs to the points' stream and not to a model, since a file is sent once for all models.
-    """
-    return f"{_tagged(stream)}:ingest:dead"
-
-
-def _tagged(stream: str) -> str:
-    start = stream.find("{")
-    has_tag = start >= 0 and stream.find("}", start) > start + 1
-    return stream if has_tag or "}" in stream else f"{{{stream}}}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +48,7 @@ class Mark:
     points: int = 0
     bad: int = 0
     digest: str = ""
-    last_id: str = "0-0"
+    last_id: str = BEGINNING
 
     def to_json(self) -> str:
         """Return the mark as JSON."""
@@ -139,9 +113,12 @@ class Progress:
 
     def _holds(self, mark: Mark) -> bool:
         """Return whether the stream is the one of the mark, and not a new one of the same name."""
-        if not mark.points or order(last_id(self._client, self._stream)) < order(mark.last_id):
+        newest = last_id(self._client, self._stream)
+        if not mark.points or newest == BEGINNING or order(newest) < order(mark.last_id):
             return False
-        if self._client.xrange(self._stream, mark.last_id, mark.last_id, count=1):
+        if mark.last_id == BEGINNING or self._client.xrange(
+            self._stream, mark.last_id, mark.last_id, count=1
+        ):
             return True
         info: Any = self._client.xinfo_stream(self._stream)
         return bool(info.get("entries-added", math.inf) > info["length"])  # some were trimmed
@@ -164,6 +141,8 @@ class Progress:
         if not self.enabled:
             yield from chunks
             return
+        times = sum(each.partition("\0")[0] == path for each in self._paths)
+        path = f"{path}\0{times}" if times else path  # the run names this file again
         self._paths.append(path)
         earlier = self._earlier.get(path, Mark())
         self._mark, self._hash = Mark(), hashlib.blake2b(digest_size=16)
@@ -224,16 +203,24 @@ class Progress:
         self._store()
 
     def _store(self) -> None:
+        pipeline = self._client.pipeline(transaction=True)  # as for the points
+        pipeline.execute_command("HSET", self.key, self._paths[-1], self._mark.to_json())  # type: ignore[no-untyped-call]
+        pipeline.execute_command("EXPIRE", self.key, KEEP_SECONDS)  # type: ignore[no-untyped-call]
         try:
-            self._client.hset(self.key, self._paths[-1], self._mark.to_json())
-            self._client.expire(self.key, KEEP_SECONDS)
-        except redis.exceptions.NoPermissionError as error:
+            pipeline.execute()
+        except redis.ResponseError as error:
+            if not any(words in str(error) for words in _NO_RIGHT):
+                raise
             self._disable(error)
 
     def finish(self) -> None:
         """Delete the progress of the files: all points are sent."""
-        if self.enabled and self._paths:
+        if not self.enabled or not self._paths:
+            return
+        try:
             self._client.hdel(self.key, *self._paths)
+        except redis.exceptions.NoPermissionError as error:
+            self._disable(error)
 
 
 def without(chunk: Chunk, points: int, bad: int) -> Chunk:
@@ -256,7 +243,7 @@ def last_id(client: redis.Redis, stream: str) -> str:
         info: Any = client.xinfo_stream(stream)
     except redis.ResponseError as error:
         if "no such key" in str(error):
-            return "0-0"
+            return BEGINNING
         raise
     found = info["last-generated-id"]
     return found.decode() if isinstance(found, bytes) else str(found)

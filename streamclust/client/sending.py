@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.cluster import RedisCluster
 
-from streamclust.client.progress import dead_key, last_id
-from streamclust.errors import DataError
-from streamclust.formats.layout import DEFAULT_FIELD, DIMENSION_FIELD, EntryFormat, Layout
-from streamclust.formats.points import encode
-from streamclust.store.ids import BEGINNING, order
+from streamclust.client.entries import Entry
+from streamclust.client.progress import last_id
+from streamclust.store.ids import BEGINNING
 from streamclust.store.server.faults import passes
 from streamclust.store.server.wrong_type import is_wrong_type, with_key
+from streamclust.store.stream.keys import dead_key
 from streamclust.tables import BadRow, Chunk
 
 if TYPE_CHECKING:
@@ -29,12 +28,6 @@ PIPELINE_SECONDS = 0.1  # with a rate: time that the points of one pipeline cove
 
 DEAD_ROWS = 10_000
 """Approximate number of bad rows that are kept."""
-
-Entry = tuple[bytes, list[Any], int]
-"""The ID of an entry or b"*", its fields and values, and its number of points.
-
-Without points it is another command, given by the second item.
-"""
 
 
 @dataclass(frozen=True)
@@ -102,112 +95,6 @@ def make_batches(
                 batch, size = Batch(chunk, batch.stop, batch.stop), 0
         if batch.entries or batch.bad:
             yield batch
-
-
-class Encoder:
-    """Converts chunks to entries; all chunks must have the columns of the first one.
-
-    Parameters
-    ----------
-    format, block, weight_field
-        See `ingest`.
-    newest
-        Returns the largest ID of the stream; called if the chunks have event times.
-    """
-
-    def __init__(
-        self, format: EntryFormat, block: int, weight_field: str, newest: Callable[[], str]
-    ) -> None:
-        self._format = format
-        self._block = block
-        self._weight_field = weight_field
-        self._newest = newest
-        self._layout: Layout | None = None
-        self._ids: EventIds | None = None
-
-    def __call__(self, chunk: Chunk) -> Iterator[Entry]:
-        """Yield the entries of a chunk."""
-        layout = self._make_layout(chunk)
-        self._layout = self._layout or layout
-        if layout != self._layout:
-            raise DataError(
-                f"the columns change from {_columns(self._layout)} to {_columns(layout)}; "
-                "choose the same columns with --columns, or send each file with its own command"
-            )
-        block, n = self._block, len(chunk.X)
-        flats = encode(chunk.X, layout, chunk.w, block)
-        if not chunk.labels and chunk.times is None:
-            for index, flat in enumerate(flats):
-                yield b"*", flat, min(block, n - index * block)
-            return
-        keys = [name.encode() for name in chunk.labels]
-        labels = list(zip(*chunk.labels.values(), strict=True))
-        for index, flat in enumerate(flats):
-            start, stop = index * block, min((index + 1) * block, n)
-            entry_id = b"*" if chunk.times is None else self._event_id(chunk, stop - 1)
-            pairs = zip(keys, labels[start] if labels else (), strict=True)
-            texts = [part for key, text in pairs for part in (key, text.encode())]
-            yield entry_id, [*flat, *texts], stop - start
-
-    def _event_id(self, chunk: Chunk, row: int) -> bytes:
-        if self._ids is None:
-            self._ids = EventIds(self._newest())
-        assert chunk.times is not None  # noqa: S101
-        return self._ids.next(int(chunk.times[row]))
-
-    def _make_layout(self, chunk: Chunk) -> Layout:
-        weight_field = None if chunk.w is None else self._weight_field
-        field = DEFAULT_FIELD.get(self._format)
-        layout = Layout(
-            self._format, field, weight_field, chunk.names, len(chunk.names), strict=False
-        )
-        if chunk.labels and self._block > 1:
-            raise DataError(
-                f"an entry of {self._block:,} points can't have the label of each point; give "
-                "--block 1"
-            )
-        fields = {weight_field, field} - {None}
-        fields |= set(chunk.names) if self._format == "fields" else {DIMENSION_FIELD}
-        if taken := sorted(fields & set(chunk.labels)):  # type: ignore[type-var]
-            raise DataError(
-                f"label {taken[0]!r} is the name of another field of the entry; rename the column"
-            )
-        return layout
-
-
-def _columns(layout: Layout) -> str:
-    return ", ".join((*layout.features, *filter(None, [layout.weight_field])))
-
-
-class EventIds:
-    """IDs of entries from event times.
-
-    Parameters
-    ----------
-    newest
-        The largest ID of the stream; all IDs are larger.
-    """
-
-    def __init__(self, newest: str) -> None:
-        self._last = order(newest)
-        self._newest = newest
-
-    def next(self, ms: int) -> bytes:
-        """Return the ID of an entry at this time, in milliseconds since 1970.
-
-        Raises
-        ------
-        DataError
-            If the stream has an entry of a later time.
-        """
-        last_ms, sequence = self._last
-        if ms < last_ms:
-            raise DataError(
-                f"a row has the event time {ms} ms, but the stream has an entry of {last_ms} ms; "
-                "times of entries must rise: send older rows first, or to another stream"
-            )
-        self._last = (ms, sequence + 1 if ms == last_ms else 0)
-        return b"%d-%d" % self._last
 
 
 class Sender:

@@ -77,8 +77,8 @@ class _Table:
         self._length = len(doc)
         self._lists = {
             key: len(value)
-            for key, value in (doc.items() if isinstance(doc, dict) else enumerate(doc))
-            if isinstance(value, list)
+            for key, value in (doc.items() if isinstance(doc, dict) else ())
+            if isinstance(value, list) and value
         }
         self._times = EventTimes(request.options.time_format)
         groups, names, accesses = _columns(doc, self._lists, request)
@@ -252,11 +252,17 @@ class _DuplicateKeyError(ValueError):
 _loads = json.JSONDecoder(parse_int=float, object_pairs_hook=_unique).decode
 
 
+def _hint(text: str) -> str:
+    if text.strip() in ("[", "{", "[{") or text.rstrip().endswith("},"):
+        return "; is the file one JSON document? Write one point per line"
+    return json_hint(text)
+
+
 def _parse(text: str, line: int, request: Request) -> Any:
     try:
         return _loads(text.strip())
     except json.JSONDecodeError as error:
-        problem = f"bad JSON: {error.msg} at character {error.pos}{json_hint(text)}"
+        problem = f"bad JSON: {error.msg} at character {error.pos}{_hint(text)}"
     except _DuplicateKeyError as error:
         problem = f"the key {short(error.args[0])} is there twice"
     except RecursionError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ _LIMITS = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
 
 
 class TimeReader:
-    """Converts event times to milliseconds since 1970. A time without a zone is local.
+    """Converts event times to milliseconds since 1970. A time without a zone is in UTC.
 
     Parameters
     ----------
@@ -158,4 +158,6 @@ def _exact(convert: Callable[[str], datetime], value: Any) -> float:
         value = datetime.combine(value, time())
     if not isinstance(value, datetime):
         raise ValueError("it is no time")
-    return round(value.timestamp() * 1e6) / 1e3
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    return float(round(value.timestamp() * 1e6) / 1e3)

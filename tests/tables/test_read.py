@@ -247,23 +247,23 @@ def test_csv_numbers_are_read_bit_for_bit(rows: list[list[float]], size: int) ->
     assert found.tobytes() == np.array(rows).tobytes()
 
 
-MEND = "; choose columns with --columns or clean the file"
+ADVICE = "; choose columns with --columns or clean the file"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x,y\n1,2\n\n1,abc\n", f"data.csv line 4, column 'y': 'abc' is not a number{MEND}"),
-        ("x,y\n1,\n", f"data.csv line 2, column 'y': '' is not a number{MEND}"),
-        ("x,y\n1_0,2\n", f"data.csv line 2, column 'x': '1_0' is not a number{MEND}"),
-        ("x,y\n١,2\n", f"data.csv line 2, column 'x': '١' is not a number{MEND}"),
-        ("x,y\n1,nan\n", f"data.csv line 2, column 'y': nan is not finite{MEND}"),
-        ("1,2\n1,1e999\n", f"data.csv line 2, column 'x1': inf is not finite{MEND}"),
+        ("x,y\n1,2\n\n1,abc\n", f"data.csv line 4, column 'y': 'abc' is not a number{ADVICE}"),
+        ("x,y\n1,\n", f"data.csv line 2, column 'y': '' is not a number{ADVICE}"),
+        ("x,y\n1_0,2\n", f"data.csv line 2, column 'x': '1_0' is not a number{ADVICE}"),
+        ("x,y\n١,2\n", f"data.csv line 2, column 'x': '١' is not a number{ADVICE}"),
+        ("x,y\n1,nan\n", f"data.csv line 2, column 'y': nan is not finite{ADVICE}"),
+        ("1,2\n1,1e999\n", f"data.csv line 2, column 'x1': inf is not finite{ADVICE}"),
         ("x,y\n1\n", "data.csv line 2 has 1 cells; expected 2: clean the file"),
         ("x,x\n1,2\n", "data.csv has 2 columns 'x'; rename them"),
         (
             f"x\n{'z' * 99}\n",
-            f"data.csv line 2, column 'x': '{'z' * 40}'... is not a number{MEND}",
+            f"data.csv line 2, column 'x': '{'z' * 40}'... is not a number{ADVICE}",
         ),
         (
             f"x\n{'1' * 200_000}\n",
@@ -282,7 +282,7 @@ def test_text_that_is_no_utf8(tmp_path: Path) -> None:
     path.write_bytes(b"x\n1\n\xff\n")
     assert _refusal(path) == (
         "data.csv line 3, column 'x': '\\udcff' is not UTF-8; give --encoding, such as latin-1 or "
-        f"cp1252{MEND}"
+        "cp1252"
     )
 
 
@@ -322,11 +322,11 @@ def test_json_objects_with_other_keys(tmp_path: Path) -> None:
         (["[1]", '{"x": 1}'], "differs from the first line; write only arrays, or only objects"),
         (["[1, 2]", "[1]"], "line 2 has 1 values; expected 2: clean the file"),
         (['{"x": 1}', '{"x": 1, "y": 2}'], "line 2 has another key, 'y'; choose columns"),
-        (['{"x": 1, "y": 2}', '{"x": 1}'], f"line 2, column 'y': missing{MEND}"),
-        (["[1, 2]", "[1, true]"], f"line 2, column 'x1': true is not a number{MEND}"),
-        (["[1, 2]", '["3", 1]'], f"line 2, column 'x0': \"3\" is not a number{MEND}"),
-        (["[1]", "[NaN]"], f"line 2, column 'x0': nan is not finite{MEND}"),
-        (["[1]", f"[{'9' * 5000}]"], f"line 2, column 'x0': inf is not finite{MEND}"),
+        (['{"x": 1, "y": 2}', '{"x": 1}'], f"line 2, column 'y': missing{ADVICE}"),
+        (["[1, 2]", "[1, true]"], f"line 2, column 'x1': true is not a number{ADVICE}"),
+        (["[1, 2]", '["3", 1]'], f"line 2, column 'x0': \"3\" is not a number{ADVICE}"),
+        (["[1]", "[NaN]"], f"line 2, column 'x0': nan is not finite{ADVICE}"),
+        (["[1]", f"[{'9' * 5000}]"], f"line 2, column 'x0': inf is not finite{ADVICE}"),
     ],
 )
 def test_bad_json_lines(lines: list[str], message: str, tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_lines_on_stdin_are_handed_on_as_they_arrive(monkeypatch: pytest.MonkeyP
 
 def test_stdin_errors_name_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[1]\n[null]\n")))
-    assert _refusal("-", kind="jsonl") == f"stdin line 2, column 'x0': null is not a number{MEND}"
+    assert _refusal("-", kind="jsonl") == f"stdin line 2, column 'x0': null is not a number{ADVICE}"
 
 
 def test_lines_know_their_number() -> None:
@@ -432,7 +432,10 @@ def test_an_array_without_rows(tmp_path: Path) -> None:
         (np.zeros((2, 2), complex), "data.npy holds complex128; save it as float32 or float64"),
         (np.zeros((2, 2), bool), "data.npy holds bool; save it as float32 or float64"),
         (np.zeros((2, 2), object), "data.npy can't be read as numbers; save it by NumPy"),
-        (np.array([[1, 2], [3, np.nan]]), f"data.npy row 2, column 'x1': nan is not finite{MEND}"),
+        (
+            np.array([[1, 2], [3, np.nan]]),
+            f"data.npy row 2, column 'x1': nan is not finite{ADVICE}",
+        ),
     ],
 )
 def test_bad_arrays(array: NDArray[Any], message: str, tmp_path: Path) -> None:
@@ -475,7 +478,7 @@ def test_parquet_of_mixed_numbers(tmp_path: Path) -> None:
 
 def test_parquet_with_a_null(tmp_path: Path) -> None:
     path = _write_parquet(tmp_path, x=[1, 2, None], y=[1, 2, 3])
-    message = f"data.parquet row 3, column 'x': null is not a number{MEND}"
+    message = f"data.parquet row 3, column 'x': null is not a number{ADVICE}"
     assert _refusal(path, chunk=2) == message
 
 
