@@ -107,7 +107,7 @@ def _loadings(axis: Array, names: list[str]) -> str:
     """Return the features with the largest weights in a principal axis."""
     order = np.argsort(-np.abs(axis), kind="stable")[:3]
     strong = [k for k in order.tolist() if abs(axis[k]) > 0.5 * abs(axis[order[0]])]
-    return ", ".join(f"{'−' if axis[k] < 0.0 else '+'}{names[k]}" for k in strong)
+    return ", ".join(f"{'-' if axis[k] < 0.0 else '+'}{names[k]}" for k in strong)
 
 
 def can_draw() -> bool:
