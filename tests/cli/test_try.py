@@ -81,6 +81,7 @@ def test_the_three_commands_at_the_end_work(
     run: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end = run("--no-png").stdout.partition("Continue with:\n")[2]
+    assert "server run" not in end  # a server of one's own doesn't stop
     commands = [
         shlex.split(line)
         for line in end.replace(" \\\n", " ").splitlines()
@@ -132,6 +133,7 @@ def test_the_embedded_server_of_the_folder_is_the_default(name: str) -> None:
     result = CliRunner().invoke(cli, ["try", f"{name}.csv", "--no-png", "-k", "3"])
     assert result.exit_code == 0, result.stderr
     assert f"learned {ROWS} points in " in result.stdout
+    assert "`streamclust server run --detach` keeps it\n" in result.stdout
     wait_until(lambda: running_endpoint(Path(".streamclust")) is None)
 
 
