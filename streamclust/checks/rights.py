@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.checks.check import Check
-from streamclust.client.progress import progress_key
 from streamclust.store.model.keys import Keys
+from streamclust.store.stream.keys import progress_key
 
 if TYPE_CHECKING:
     from streamclust.config import ModelSettings
