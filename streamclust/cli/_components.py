@@ -51,7 +51,7 @@ def component_lines(
         ("WEIGHT", [f"{mass:,.1f}" for mass in model.mass[rows].tolist()]),
         ("SHARE", [f"{part:.2%}" for part in share(model)[rows].tolist()]),
     ):
-        table.add_column(header, right=True).cells.extend(cells)
+        table.add_column(header, justify="right").cells.extend(cells)
     lines = with_features(table, model.features, model.means[rows], terminal, [table.columns[1]])
     left_out = len(model.mass) - len(rows)
     if left_out:
@@ -75,7 +75,7 @@ def difference_lines(before: Model, after: Model, most: int, terminal: Terminal)
     shown = changes[:most] if most else changes
     table = Table()
     for header in ("#", "MOVED", f"SHARE {before.version}", f"SHARE {after.version}", "CHANGE"):
-        table.add_column(header, right=True)
+        table.add_column(header, justify="right")
     distances = numbers([moved[k] for k in shown if k in old.rows and k in new.rows])
     for k in shown:
         table.add_row(str(k), *_change(k, old, new, distances))

@@ -74,7 +74,7 @@ def _show(outcome: Outcome, console: Console, as_json: bool) -> None:
     if as_json:
         click.echo(outcome.report.to_json())
     else:
-        console.print(as_table(outcome.report))
+        console.print(as_table(outcome.report, console.width))
         for remark in remarks(outcome.report):
             console.print(remark, highlight=False)
     click.echo("\nWritten:", err=as_json)

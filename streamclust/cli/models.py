@@ -13,14 +13,15 @@ import click
 from streamclust.cli._components import centroid_changes, component_lines, difference_lines, share
 from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._options import NumberRange, server_options
-from streamclust.cli._render import SCORES, ago, count, iso_time, local_time, number, plural
+from streamclust.cli._render import SCORES, count, number, plural
 from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
-from streamclust.cli._terminal import MUTED, show, stdout_terminal
+from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.cli._versions import VersionTable, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
+from streamclust.times import ago, iso_time, local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,8 @@ def models() -> None:
 def list_versions(settings: Settings, model: str, as_json: bool) -> None:
     """List the stored versions of MODEL, oldest first.
 
-    MOVED is the largest distance that a component moved since the previous version.
+    PUBLISHED is the age of the version, and EVENT TIME is the age of the newest point in it. MOVED
+    is the largest distance that a component moved since the previous version.
 
     \b
     Examples:
@@ -74,7 +76,7 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
                 click.echo(exact_json(version_facts(version)))
             else:
                 table.add(version)
-    show(table.lines(stdout_terminal()))
+    print_lines(table.lines(stdout_terminal()))
 
 
 @models.command(name="show", short_help="Show one version and its components.")
@@ -97,7 +99,7 @@ def show_version(settings: Settings, model: str, version: int | None, as_json: b
         return
     terminal = stdout_terminal()
     rows = facts(_facts(found), terminal, 17)
-    show([*rows, "", *component_lines(found, terminal)])
+    print_lines([*rows, "", *component_lines(found, terminal)])
 
 
 def _facts(model: Model) -> Iterator[tuple[str, str]]:
@@ -194,7 +196,7 @@ def _show_difference(before: Model, after: Model, top: int) -> None:
     )
     head, legend = (terminal.wrap(note) for note in notes)
     table = difference_lines(before, after, top, terminal)
-    show([*head, *table, *(terminal.paint(line, MUTED) for line in legend)])
+    print_lines([*head, *table, *(terminal.paint(line, MUTED) for line in legend)])
 
 
 @models.command(short_help="Write a version to a file.")

@@ -11,7 +11,7 @@ from streamclust.cli._options import server_options
 from streamclust.cli._render import numbers
 from streamclust.cli._server import opened_server
 from streamclust.cli._tables import Table
-from streamclust.cli._terminal import show, stdout_terminal
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def peek(settings: Settings, stream: str, count: int, as_json: bool) -> None:
     terminal = stdout_terminal()
     summary = map(printable, _summary(stream, label, info, layout, model))
     head = [part for line in summary for part in terminal.wrap(line)]
-    show([*head, *_lines(points, layout, terminal)])
+    print_lines([*head, *_lines(points, layout, terminal)])
 
 
 def _unknown(settings: Settings, client: redis.Redis, stream: str, label: str) -> Exception:
@@ -161,9 +161,11 @@ def _table_lines(
     table = Table()
     table.add_column("ID").cells.extend(point.entry_id for point, _ in points)
     if any(point.index for point, _ in points):
-        table.add_column("#", right=True).cells.extend(f"{point.index:,}" for point, _ in points)
+        table.add_column("#", justify="right").cells.extend(
+            f"{point.index:,}" for point, _ in points
+        )
     if layout.weight_field is not None:
         weights = numbers([point.weight for point, _ in points])
-        table.add_column("WEIGHT", right=True).cells.extend(weights)
+        table.add_column("WEIGHT", justify="right").cells.extend(weights)
     rows = np.array([row for _, row in points])
     return with_features(table, layout.features, rows, terminal, table.columns[:0:-1])

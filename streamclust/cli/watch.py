@@ -19,7 +19,7 @@ from streamclust.cli._server import (
     read_overview,
     refuse_unknown,
 )
-from streamclust.cli._terminal import show, stdout_terminal
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
@@ -73,9 +73,9 @@ def watch(
     Without a version yet, the command reports what the model waits for. A model that neither the
     settings nor the server have is an error (exit code 1).
 
-    The score is out of sample: the worker scores each point before it learns the point. MOVED is
-    the largest distance that a component moved since the previous version. WEIGHTS has one bar per
-    component.
+    TIME is the local time of the publication. The worker scores each point before it learns the
+    point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest
+    distance that a component moved since the previous version. WEIGHTS has one bar per component.
 
     \b
     Examples:
@@ -107,7 +107,7 @@ def watch(
                 if as_json:
                     click.echo(_as_json(update, arrays))
                 else:
-                    show(rows.lines(update, before))
+                    print_lines(rows.lines(update, before))
                 before = update
                 if number == count:
                     break

@@ -28,8 +28,11 @@ def workspace(
 def test_a_person_sees_all_runs_and_the_verdict(workspace: Workspace) -> None:
     drain(poor_workspace(workspace, blobs(300)))
     lines = invoke("refit", "m", "--restarts", "2", "--dry-run").output.splitlines()
-    assert lines[0] == "300 points, in memory; inertia per point:"
-    assert [line.split()[:2] for line in lines[1:5]] == [
+    assert lines[0] == (
+        "300 points, in memory; inertia per point (mean squared distance; lower is better):"
+    )
+    assert lines[1].split() == ["FIT", "SCORE"]
+    assert [line.split()[:2] for line in lines[2:6]] == [
         ["live", "model"],
         ["from", "live"],
         ["restart", "1"],
@@ -135,9 +138,12 @@ def test_medoids_are_points_of_the_data(workspace: Workspace) -> None:
     X = blobs(300)
     drain(poor_workspace(workspace, X))
     lines = invoke("refit", "m", "--method", "kmedoids").output.splitlines()
-    assert lines[0] == "300 points, in memory; Euclidean distance per point:"
-    assert lines[2].split()[0] == "medoids"
-    assert lines[2].endswith("  best of 4 runs")
+    assert lines[0] == (
+        "300 points, in memory; Euclidean distance per point (to the nearest medoid; lower is "
+        "better):"
+    )
+    assert lines[3].split()[0] == "medoids"
+    assert lines[3].endswith("  best of 4 runs")
     assert lines[-1].endswith(f"swapped in place, version {workspace.newest('m').version}")
     rows = {tuple(row) for row in X.tolist()}
     assert {tuple(row) for row in workspace.newest("m").means.tolist()} <= rows
@@ -162,3 +168,12 @@ def test_other_logs_are_left_as_they_are(workspace: Workspace) -> None:
     before = structlog.get_config()
     assert invoke("refit", "m", "--dry-run").exit_code == 0
     assert structlog.get_config() == before
+
+
+def test_a_mixture_is_compared_by_its_log_likelihood(workspace: Workspace) -> None:
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+    drain(workspace.write({"m": mixture(workspace.stream())}))
+    head, _, live, *_ = invoke("refit", "m", "--dry-run").output.splitlines()
+    assert head.endswith("log-likelihood per point (in nats; higher is better):")
+    assert float(live.split()[2]) < 0.0

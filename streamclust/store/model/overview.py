@@ -122,8 +122,11 @@ class Overview:
         """Why the model doesn't learn; empty if it does."""
         if self.health is None and self.model is None and not self.troubles:
             return "never published"
-        reported = "" if self.health is None else self.health.reason
-        return "; ".join(dict.fromkeys(filter(None, (reported, *self.troubles))))
+        reasons = [] if self.health is None or not self.health.reason else [self.health.reason]
+        for trouble in self.troubles:
+            if not any(trouble in reason for reason in reasons):
+                reasons.append(trouble)
+        return "; ".join(reasons)
 
     def waits(self, server: str = "the server") -> tuple[str, ...]:
         """Return a line for each thing that the model waits for.

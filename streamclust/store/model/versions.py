@@ -211,12 +211,19 @@ def _as_model_id(text: bytes | None, where: str) -> int:
     return int(text)
 
 
+_LISTED = 20
+"""Maximum number of models that an error lists."""
+
+
 def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
     if version is not None and client.exists(keys.models):
         oldest: Any = client.xrange(keys.models, count=1)
         first = oldest[0][0].decode().partition("-")[0] if oldest else "none"
         return f"version {version} of {keys.model!r} isn't kept; the oldest kept one is {first}"
-    others = ", ".join(model_names(client, keys.namespace)) or "none"
+    names = model_names(client, keys.namespace)
+    others = ", ".join(names[:_LISTED]) or "none"
+    if len(names) > _LISTED:
+        others += f", and {len(names) - _LISTED:,} more"
     return (
         f"model {keys.model!r} has not been published in namespace {keys.namespace!r}; "
         f"models there: {others}"
