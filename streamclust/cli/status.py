@@ -91,7 +91,8 @@ def status(
             terminal = stdout_terminal()
             head = f"{server.label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
             lines = _lines(rows, terminal, server.label, detailed=len(models) == 1)
-            return [*terminal.wrap(printable(head)), *(lines or _no_models(settings, terminal))]
+            lines = lines if rows else _no_models(settings, terminal)
+            return [*terminal.wrap(printable(head)), *lines]
 
         if watch:
             refresh(_patient(read, server.label), interval)
@@ -133,7 +134,7 @@ def _lines(
 ) -> list[str]:
     """Return the table of the models, the remarks on them, and one model's components."""
     if not rows:
-        return []
+        return terminal.wrap("no models yet")
     lines = _table_lines(rows, terminal)
     lines += _remarks(rows, label, terminal)
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
