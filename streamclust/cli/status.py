@@ -250,11 +250,7 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
         yield "LOST", f"{least}{entries} removed from the stream before a worker read them", BAD
     if row.dead:
         points = "1 point was" if row.dead == 1 else f"{row.dead:,} points were"
-        yield (
-            "DEAD",
-            f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
-            WARNING,
-        )
+        yield "DEAD", f"{points} refused; `streamclust dead MODEL` has the reasons", WARNING
 
 
 def _score_notes(rows: Sequence[Overview]) -> list[str]:

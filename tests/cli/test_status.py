@@ -185,7 +185,7 @@ def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
     for remark in (
         f"{lost}: no worker: 987,654,321,012 entries wait; run `streamclust worker`",
         f"{lost}: LOST: 165 entries were removed from the stream before a worker read them",
-        f"{lost}: DEAD: 43 points were refused; the dead-letter stream has the reasons",
+        f"{lost}: DEAD: 43 points were refused; `streamclust dead MODEL` has the reasons",
         "failing: failed: no memory",
     ):
         assert remark in plain.splitlines()
@@ -217,4 +217,4 @@ def test_a_long_name_leaves_room_for_the_remark() -> None:
         for line in _lines([an_overview("m" * 90, dead=1)], Terminal(80), detailed=False)
         if "DEAD:" in line
     ]
-    assert remark.startswith(f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused; the")
+    assert remark.startswith(f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused;")
