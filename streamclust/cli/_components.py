@@ -6,8 +6,6 @@ from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from streamclust.cli._render import WIDEST_NAME, numbers, plural
 from streamclust.cli._tables import Column, Styled, Table, lay_out
 from streamclust.cli._terminal import MUTED, WARNING, shorten
@@ -42,6 +40,8 @@ def component_lines(
     rest : str
         Where to find the other components.
     """
+    import numpy as np
+
     rows = np.arange(len(model.mass))
     if most is not None and len(rows) > most:
         rows = np.sort(np.argsort(-model.mass, kind="stable")[:most])
@@ -79,6 +79,8 @@ def difference_lines(before: Model, after: Model, most: int, terminal: Terminal)
     distances = numbers([moved[k] for k in shown if k in old.rows and k in new.rows])
     for k in shown:
         table.add_row(str(k), *_change(k, old, new, distances))
+    import numpy as np
+
     differences = np.array([new.mean(k) - old.mean(k) for k in shown])
     optional = table.columns[2:4]
     lines = with_features(table, after.features, differences, terminal, optional, signed=True)
@@ -120,6 +122,8 @@ class _Version:
         return float(self._shares[self.rows[k]]) if k in self.rows else 0.0
 
     def mean(self, k: int) -> Array:
+        import numpy as np
+
         nowhere = np.full(self._means.shape[1], np.nan)
         return self._means[self.rows[k]] if k in self.rows else nowhere
 
@@ -167,6 +171,8 @@ def with_features(
 
     lines, hidden = laid_out(range(D))
     if hidden and signed:
+        import numpy as np
+
         by_change = np.argsort(-np.nansum(values**2, axis=0), kind="stable")
         lines, hidden = laid_out(by_change.tolist())
     if hidden:

@@ -161,11 +161,9 @@ def _table_lines(
     table = Table()
     table.add_column("ID").cells.extend(point.entry_id for point, _ in points)
     if any(point.index for point, _ in points):
-        table.add_column("#", justify="right").cells.extend(
-            f"{point.index:,}" for point, _ in points
-        )
+        table.add_column("#", "right").cells.extend(f"{point.index:,}" for point, _ in points)
     if layout.weight_field is not None:
         weights = numbers([point.weight for point, _ in points])
-        table.add_column("WEIGHT", justify="right").cells.extend(weights)
+        table.add_column("WEIGHT", "right").cells.extend(weights)
     rows = np.array([row for _, row in points])
     return with_features(table, layout.features, rows, terminal, table.columns[:0:-1])

@@ -63,9 +63,10 @@ def status(
             (higher is better); each point is scored before it is learned
 
     The first line has the server, the namespace and the time. LOST and DEAD above 0, failed models,
-    models that wait, and models without a worker for their new entries stand out, and lines below
-    the table say why. With one model named, the command also shows its components. With --watch,
-    the table is refreshed in place; in a pipe or file each table follows the previous one.
+    and models without a worker for their new entries stand out. The lines below the table explain
+    these, and what a model waits for. With one model named, the command also shows its components.
+    With --watch, the table is refreshed in place; in a pipe or file each table follows the previous
+    one.
 
     \b
     Examples:
@@ -75,27 +76,26 @@ def status(
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
     with opened_server(settings) as server:
-        client = server.client()
+        client, label = server.client(), server.label
 
         def read() -> list[str]:
             rows = (
-                [read_overview(client, settings, name, server.label) for name in models]
+                [read_overview(client, settings, name, label) for name in models]
                 if models
                 else read_overviews(client, settings)
             )
             now = datetime.now().astimezone().replace(microsecond=0)
-            where = {"server": server.label, "namespace": settings.namespace}
             if as_json:
-                more = {**where, "time": now.isoformat()}
-                return [exact_json([{**row.as_dict(), **more} for row in rows])]
+                where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
+                return [exact_json([{**row.as_dict(), **where} for row in rows])]
             terminal = stdout_terminal()
-            head = f"{server.label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
-            lines = _lines(rows, terminal, server.label, detailed=len(models) == 1)
-            lines = lines if rows else _no_models(settings, terminal)
-            return [*terminal.wrap(printable(head)), *lines]
+            where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
+            lines = _lines(rows, label, terminal, detailed=len(models) == 1)
+            head = terminal.wrap(printable(where_and_when))
+            return [*head, *(lines or _no_models(settings, terminal))]
 
         if watch:
-            refresh(_patient(read, server.label), interval)
+            refresh(_patient(read, label), interval)
         print_lines(read())
 
 
@@ -130,11 +130,11 @@ def _no_models(settings: Settings, terminal: Terminal) -> list[str]:
 
 
 def _lines(
-    rows: Sequence[Overview], terminal: Terminal, label: str = "the server", *, detailed: bool
+    rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool
 ) -> list[str]:
     """Return the table of the models, the remarks on them, and one model's components."""
     if not rows:
-        return terminal.wrap("no models yet")
+        return []
     lines = _table_lines(rows, terminal)
     lines += _remarks(rows, label, terminal)
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
@@ -250,7 +250,11 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
         yield "LOST", f"{least}{entries} removed from the stream before a worker read them", BAD
     if row.dead:
         points = "1 point was" if row.dead == 1 else f"{row.dead:,} points were"
-        yield "DEAD", f"{points} refused; `streamclust dead MODEL` has the reasons", WARNING
+        yield (
+            "DEAD",
+            f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
+            WARNING,
+        )
 
 
 def _score_notes(rows: Sequence[Overview]) -> list[str]:
