@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._components import component_lines
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._refresh import refresh
 from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
@@ -124,6 +123,8 @@ def _lines(rows: Sequence[Overview], terminal: Terminal, *, detailed: bool) -> l
     lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
     model = rows[0].model
     if detailed and model is not None:
+        from streamclust.cli._components import component_lines
+
         published = f"version {model.version}, published {ago(model.published_ms)}"
         lines += ["", *terminal.wrap(f"{published}; newest point: {ago(model.time_ms)}")]
         more = f"; `streamclust models show {printable(model.name)}` has all"
