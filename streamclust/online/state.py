@@ -48,6 +48,12 @@ class Clock:
     held: float = 0.0
     time_ms: float | None = None
 
+    def elapsed(self, time_ms: float | None) -> float | None:
+        """Return the event time since the newest batch; None for a batch without a time."""
+        if time_ms is None or self.time_ms is None:
+            return None if time_ms is None else 0.0
+        return time_ms - self.time_ms
+
     def advance(
         self, n_points: int, time_ms: float | None, *, steps: int = 0, held: float = 0.0
     ) -> Clock:
@@ -172,13 +178,6 @@ class LearnerState(Generic[P]):
         if self.stats is None or len(self.components.ids):
             return self.components.ids
         return np.arange(len(self.stats.weight))
-
-    def without_coreset(self) -> LearnerState[P]:
-        """Return the state with an empty coreset; a pending fit of it is discarded."""
-        if self.coreset.is_empty and self.recluster.pending is None:
-            return self
-        recluster = replace(self.recluster, pending=None)
-        return replace(self, coreset=CoresetState(), recluster=recluster)
 
     def fallen_from(self, before: LearnerState[P]) -> LearnerState[P]:
         """Return the state with a note that its mass is less than the mass of `before`, if so."""

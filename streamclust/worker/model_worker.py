@@ -251,7 +251,7 @@ class ModelWorker:
         except _NUMERICAL as error:
             if state.recluster.pending is None:
                 raise
-            state = replace(state, recluster=replace(state.recluster, pending=None))
+            state = replace(state, recluster=state.recluster.without_pending())
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
             self._log.warning("recluster_failed", error=str(error))
         self._solver.begin(after)
