@@ -95,7 +95,7 @@ def test_columns_of_a_file_are_found_by_the_names_of_features(workspace: Workspa
         (["m", "--to", "7-x"], 2, "--to '7-x': expected an entry ID such as"),
         (["m", "--from", "1-1", "--last", "1h"], 2, "--from and --last both set the first"),
         (["m", "--last", "1h", "--data", "config.yaml"], 2, "--data can't be combined with"),
-        (["m", "--data", "wide.csv"], 1, "wide.csv has 3 features, model 'm' has 2"),
+        (["m", "--data", "wide.csv"], 1, "wide.csv has 3 columns, but model 'm' has 2"),
         (["m", "--data", "few.csv"], 1, "2 distinct points are too few for 3 components"),
         (["m", "--data", "none.csv"], 2, "does not exist"),
     ],
