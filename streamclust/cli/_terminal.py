@@ -64,7 +64,7 @@ class Terminal:
         return _style(style, self.no_colour).render(text, color_system=self.colours)
 
     def fold(self, text: str) -> list[str]:
-        """Return the lines of an error or verdict: it stays one line in a pipe or file."""
+        """Return the lines of an error, remark or verdict: one line in a pipe or file."""
         return self.wrap(text) if self.interactive else [text]
 
     def wrap(self, text: str) -> list[str]:

@@ -72,7 +72,7 @@ def peek(settings: Settings, stream: str, count: int, as_json: bool) -> None:
         return
     terminal = stdout_terminal()
     summary = map(printable, _summary(stream, label, info, layout, model))
-    head = [part for line in summary for part in terminal.wrap(line)]
+    head = [part for line in summary for part in terminal.fold(line)]
     print_lines([*head, *_lines(points, layout, terminal)])
 
 
@@ -144,7 +144,7 @@ def _lines(points: Sequence[SeenPoint], layout: Layout | None, terminal: Termina
     for point in bad:
         place = point.entry_id if point.index <= 0 else f"{point.entry_id} #{point.index:,}"
         data = f": {printable(point.data, _WIDEST_DATA)}" if point.data else ""
-        lines += terminal.wrap(f"can't be read: {place}: {printable(point.reason)}{data}")
+        lines += terminal.fold(f"can't be read: {place}: {printable(point.reason)}{data}")
     return lines
 
 
