@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
-.PHONY: help demo test sanitize servers chaos soak bench quality dist lint format docs clean
+.PHONY: help demo test test-all sanitize servers chaos soak bench quality dist lint format docs clean
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streamclust needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'
@@ -32,6 +32,9 @@ demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in de
 
 test: lint ## lint, types, and every test against real servers
 	$(BIN)/pytest
+
+test-all: lint ## `make test`, with every combination of sizes, seeds and kinds
+	$(BIN)/pytest -m ""
 
 sanitize: $(VENV)/.dev ## native code under AddressSanitizer and UBSan: its tests, and two minutes of fuzz
 	$(BIN)/python -m tests.sanitize

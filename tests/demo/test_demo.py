@@ -178,7 +178,7 @@ def test_server_and_data_are_gone(finished: Finished) -> None:
     [
         ("Starting", signal.SIGINT),
         ("Sending", signal.SIGINT),
-        ("KMeans", signal.SIGTERM),
+        pytest.param("KMeans", signal.SIGTERM, marks=pytest.mark.exhaustive),
     ],
 )
 def test_an_interrupt_leaves_nothing_behind(

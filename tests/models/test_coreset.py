@@ -10,13 +10,15 @@ from numpy.testing import assert_allclose
 
 from streamclust import kernels
 from streamclust.arrays import Array
+from streamclust.models import KMeans, KMeansParams
 from streamclust.models.coreset import (
     Coreset,
-    decay,
+    CoresetState,
     default_size,
     effective_size,
     join,
     reduce_coreset,
+    reweigh,
     subsample,
 )
 from tests.support.strategies import blobs, laws
@@ -59,16 +61,16 @@ def test_fading_composes_and_distributes_over_joining(
     n: int, m: int, seed: int, a: float, b: float
 ) -> None:
     A, B = coreset_of(seed, n), coreset_of(seed + 1, m)
-    assert same(decay(decay(A, a), b), decay(A, a * b))
-    assert same(decay(join(A, B), a), join(decay(A, a), decay(B, a)))
-    assert same(decay(A, 1.0), A)
+    assert same(reweigh(reweigh(A, a), b), reweigh(A, a * b))
+    assert same(reweigh(join(A, B), a), join(reweigh(A, a), reweigh(B, a)))
+    assert same(reweigh(A, 1.0), A)
 
 
 def test_what_has_faded_to_nothing_is_left_out() -> None:
     old, new = coreset_of(0, 5), coreset_of(1, 7)
-    assert same(join(decay(old, 2.0**-60), new), new)
-    assert len(decay(old, 0.0).w) == 0
-    assert len(decay(decay(old, 1e-300), 1e-300).w) == 0
+    assert same(join(reweigh(old, 2.0**-60), new), new)
+    assert len(reweigh(old, 0.0).w) == 0
+    assert len(reweigh(reweigh(old, 1e-300), 1e-300).w) == 0
 
 
 @given(n=st.integers(1, 60), size=st.integers(1, 60), seed=st.integers(0, 10**6))
@@ -185,3 +187,33 @@ def test_the_default_size_follows_the_components_within_bounds() -> None:
     assert default_size(500, 3) == 22_369  # what a pass may cost
     assert default_size(4096, 3) == 0
     assert default_size(100, 784) == 0  # 13 points a cluster would say little
+
+
+def test_a_model_of_too_many_components_for_its_coreset_has_none() -> None:
+    assert default_size(31, 1700) == 0  # of 616 points: 19 per component, where 20 are needed
+    assert default_size(30, 1700) == 616
+
+
+# ---- the coreset of a stream
+
+
+def test_a_coreset_is_empty_without_points_of_either_kind() -> None:
+    assert CoresetState().is_empty
+    assert not CoresetState(core=coreset_of(0, 3)).is_empty
+    assert not CoresetState(fresh=coreset_of(0, 3)).is_empty
+
+
+def test_of_a_batch_late_in_the_stream_a_small_sample_is_remembered() -> None:
+    # Given a coreset that stands for 100,000 points, half of them in new points
+    X, _ = blobs(400, CENTRES)
+    heavy = Coreset(CENTRES, np.full(3, 50_000 / 3))
+    family = KMeans(3)
+    stats = family.e_step(KMeansParams(CENTRES), X, np.ones(len(X)))
+    assigned, rng = kernels.assign(X, CENTRES), np.random.default_rng(0)
+    # When a batch of 1,200 points comes, and half of the rest is forgotten
+    after = CoresetState(heavy, heavy).remember(X, np.ones(1200), assigned, stats, 500, 0.5, rng)
+    # Then its sample is small, weighs as much as the batch, and comes after the new points
+    assert after.core.w.tolist() == (heavy.w / 2).tolist()
+    assert after.fresh.w[:3].tolist() == (heavy.w / 2).tolist()
+    assert 10 < len(after.fresh.w) - 3 < 200
+    assert after.fresh.w[3:].sum() == pytest.approx(1200, rel=0.4)
