@@ -139,7 +139,7 @@ def _learn(
     if picture is not None:
         check_target(picture)
     settings = parse_settings(text, str(out), os.environ)
-    with opened_server(settings) as server:
+    with opened_server(settings, start=True) as server:
         client, keys = server.client(), Keys(settings.namespace, proposal.name)
         if force:
             delete(client, keys, proposal.name)
