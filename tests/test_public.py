@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,3 +155,15 @@ def test_estimators_take_old_names_too(name: str) -> None:
     with pytest.warns(DeprecationWarning, match="fade is now called reassignment_ratio"):
         made = module.StreamingKMeans(3, fade=0.2)
     assert made.reassignment_ratio == 0.2
+
+
+def test_the_package_itself_imports_next_to_nothing() -> None:
+    """Ctrl-C during these imports ends the command line with a traceback: no code of it runs."""
+    code = (
+        "import sys; before = set(sys.modules); import streamclust; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) <= {"__future__", "streamclust", "streamclust.version"}

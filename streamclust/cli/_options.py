@@ -48,6 +48,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from streamclust.config import load_settings
 
+        _refuse_bytes(kwargs)
         flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
         settings = load_settings(config, flags)
         for line in settings.warnings:
@@ -55,6 +56,17 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, settings=settings, **kwargs)
 
     return wrapper
+
+
+def _refuse_bytes(values: dict[str, Any]) -> None:
+    """Refuse a name that isn't UTF-8: no client can send it to the server as text."""
+    for name, value in values.items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise click.UsageError(f"{name.upper()} {text!r} isn't UTF-8 text") from None
 
 
 class NumberRange(click.FloatRange):

@@ -120,7 +120,7 @@ def _encode_streams(
 ) -> None:
     from streamclust.encoder.daemon import encode_streams
 
-    with found_server(settings) as server:
+    with found_server(settings, start=True) as server:
         done = encode_streams(settings, server, model, wait=wait, until_idle=until_idle)
     if as_json:
         click.echo(_json(model, done))

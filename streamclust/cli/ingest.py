@@ -137,7 +137,7 @@ def ingest(
     total = tables.count()
     wait = ONE_SHOT_WAIT if wait is None else wait
     with (
-        opened_server(settings, wait) as server,
+        opened_server(settings, wait, start=True) as server,
         ctrl_c,
         point_progress(total) as on_progress,
     ):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._components import centroid_changes, component_lines, difference_lines, share
+from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._render import SCORES, count, number, plural
 from streamclust.cli._server import each_version, opened_client, opened_job
@@ -35,7 +36,8 @@ _VERSION = click.IntRange(min=1)
 def models() -> None:
     """List, show, compare, export and roll back the stored versions of a model.
 
-    The server stores the newest `publish.keep` versions (default: 100).
+    The server stores the newest `publish.keep` versions (default: 100). `delete`, `reset` and
+    `rename` change the model as a whole; they list what goes, and ask.
 
     \b
     Examples:
@@ -246,7 +248,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     from streamclust.errors import StoppedError
     from streamclust.refit.rollback import rollback as run
 
-    with opened_job(settings, model) as job, CtrlC() as ctrl_c:
+    with opened_job(settings, model, start=True) as job, CtrlC() as ctrl_c:
         try:
             done = run(job, version, wait, ctrl_c.is_set)
         except StoppedError as error:
@@ -257,3 +259,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     else:
         how = "by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")
+
+
+for _command in (rename, reset, delete):
+    models.add_command(_command)

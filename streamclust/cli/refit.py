@@ -125,7 +125,11 @@ def refit(
     from streamclust.refit.runs import Plan
 
     opened = opened_job(
-        settings, model, ONE_SHOT_WAIT if wait is None else wait, primary=not dry_run
+        settings,
+        model,
+        ONE_SHOT_WAIT if wait is None else wait,
+        primary=not dry_run,
+        start=not dry_run,
     )
     with opened as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
         tries = job.model.refit.restarts if restarts is None else restarts

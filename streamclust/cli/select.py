@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli._options import data_options, server_options
-from streamclust.cli._render import numbers
+from streamclust.cli._render import numbers, say
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Column, Table, lay_out
@@ -67,7 +68,8 @@ def select(
 
     The command fits a model of MODEL's kind for each number and marks the best by three rules: the
     elbow (where the curve of J over K bends most), the lowest BIC, and the highest silhouette. It
-    changes nothing, and MODEL needs no published version. The chart needs matplotlib.
+    changes nothing, and MODEL needs no published version. The chart needs matplotlib; without it,
+    only the table is printed.
 
     \b
     Examples:
@@ -83,10 +85,17 @@ def select(
 
     wanted = parse_numbers(numbers)
     path = None if no_png else png or Path(f"{model}-select.png")
+    if png is None and path is not None and find_spec("matplotlib") is None:
+        path = None
+        say("no chart: it needs matplotlib (pip install matplotlib)")
     if path is not None:
         check_plotting()
         check_target(path)
-    with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(len(wanted)) as on_pass:
+    with (
+        opened_job(settings, model, start=bool(which.files)) as job,
+        CtrlC() as ctrl_c,
+        _progress(len(wanted)) as on_pass,
+    ):
         plan = Plan(restarts, seed=job.model.seed)
         scores = select_live(job, which, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set)
     choice = choose(scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,7 @@ from streamclust.cli._components import component_lines
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._refresh import refresh
 from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
-from streamclust.cli._server import opened_server, read_overviews
+from streamclust.cli._server import no_models, opened_server, read_overview, read_overviews
 from streamclust.cli._tables import Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, WARNING, print_lines, shorten, stdout_terminal
 from streamclust.text import exact_json, printable
@@ -61,10 +62,11 @@ def status(
     SCORE   inertia per point (lower is better), or log-likelihood per point
             (higher is better); each point is scored before it is learned
 
-    LOST and DEAD above 0, failed models, and models without a worker for their new entries stand
-    out, and lines below the table say why. With one model named, the command also shows its
-    components. With --watch, the table is refreshed in place; in a pipe or file each table follows
-    the previous one.
+    The first line has the server, the namespace and the time. LOST and DEAD above 0, failed models,
+    and models without a worker for their new entries stand out. The lines below the table explain
+    these, and what a model waits for. With one model named, the command also shows its components.
+    With --watch, the table is refreshed in place; in a pipe or file each table follows the previous
+    one.
 
     \b
     Examples:
@@ -74,16 +76,26 @@ def status(
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
     with opened_server(settings) as server:
-        client = server.client()
+        client, label = server.client(), server.label
 
         def read() -> list[str]:
-            rows = read_overviews(client, settings, models)
+            rows = (
+                [read_overview(client, settings, name, label) for name in models]
+                if models
+                else read_overviews(client, settings)
+            )
+            now = datetime.now().astimezone().replace(microsecond=0)
             if as_json:
-                return [exact_json([row.as_dict() for row in rows])]
-            return _lines(rows, stdout_terminal(), detailed=len(models) == 1)
+                where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
+                return [exact_json([{**row.as_dict(), **where} for row in rows])]
+            terminal = stdout_terminal()
+            where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
+            lines = _lines(rows, label, terminal, detailed=len(models) == 1)
+            head = terminal.wrap(printable(where_and_when))
+            return [*head, *(lines or _no_models(settings, terminal))]
 
         if watch:
-            refresh(_patient(read, server.label), interval)
+            refresh(_patient(read, label), interval)
         print_lines(read())
 
 
@@ -110,14 +122,21 @@ def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str
     return read_or_wait
 
 
-def _lines(rows: Sequence[Overview], terminal: Terminal, *, detailed: bool) -> list[str]:
+def _no_models(settings: Settings, terminal: Terminal) -> list[str]:
+    return [
+        *terminal.wrap(printable(f"no models yet in namespace {settings.namespace!r}")),
+        *terminal.wrap(printable(f"{no_models(settings)}; then run `streamclust worker`")),
+    ]
+
+
+def _lines(
+    rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool
+) -> list[str]:
     """Return the table of the models, the remarks on them, and one model's components."""
     if not rows:
-        return terminal.wrap(
-            "no models yet: describe one in config.yaml, then run `streamclust worker`"
-        )
+        return []
     lines = _table_lines(rows, terminal)
-    lines += _remarks(rows, terminal)
+    lines += _remarks(rows, label, terminal)
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
     kernels = sorted(set(map(printable, known)))
     notes = _score_notes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
@@ -192,13 +211,13 @@ def _kind(model: Model) -> str:
     return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.means.shape)
 
 
-def _remarks(rows: Sequence[Overview], terminal: Terminal) -> Iterator[str]:
+def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterator[str]:
     """Yield the lines of each remark: why models don't learn, and what they have lost."""
     widest = WIDEST_NAME if terminal.width is None else terminal.width // 2
     remarks = [
         (shorten(printable(row.name), widest, terminal.ellipsis), *problem)
         for row in rows
-        for problem in _problems(row)
+        for problem in _problems(row, label)
     ]
     for name, head, text, style in remarks[:_MOST_REMARKS]:
         first, *more = terminal.wrap(f"{name}: {head}: {text}")
@@ -210,20 +229,32 @@ def _remarks(rows: Sequence[Overview], terminal: Terminal) -> Iterator[str]:
         yield from terminal.wrap(f"+{plural(left_out, 'more remark')}; --json has all")
 
 
-def _problems(row: Overview) -> Iterator[tuple[str, str, str]]:
+def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
     """Yield the head, the text and the style of each remark on a model."""
     if row.reason:
         yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
     elif row.phase == "stopped" and row.lag:
         entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
         yield "no worker", f"{entries}; run `streamclust worker`", WARNING
+    from streamclust.store.model.overview import WARMING_UP
+
+    for text in row.waits(label):
+        head, _, rest = text.partition(": ")
+        if head == WARMING_UP:
+            yield head, rest, ""
+        else:
+            yield ("waiting" if row.alive else "no stream"), printable(text), WARNING
     if row.lost is not None and _NEWS["LOST"](row):
         least = "at least " * bool(row.lost.unknown)
         entries = "1 entry was" if row.lost.entries == 1 else f"{row.lost.entries:,} entries were"
         yield "LOST", f"{least}{entries} removed from the stream before a worker read them", BAD
     if row.dead:
         points = "1 point was" if row.dead == 1 else f"{row.dead:,} points were"
-        yield "DEAD", f"{points} refused; the dead-letter stream has the reasons", WARNING
+        yield (
+            "DEAD",
+            f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
+            WARNING,
+        )
 
 
 def _score_notes(rows: Sequence[Overview]) -> list[str]:

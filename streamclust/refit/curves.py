@@ -33,7 +33,7 @@ def check_plotting() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise MissingExtraError(
-            "the picture needs matplotlib: pip install 'streamclust[demo]', or use --no-png"
+            "the chart needs matplotlib: pip install matplotlib, or use --no-png"
         ) from None
 
 

@@ -22,7 +22,7 @@ from streamclust.runtime.assemble import load_checkpoint, make_family
 from streamclust.store.model.proposal import new_id, propose, proposed, withdraw
 from streamclust.store.model.versions import follow
 from streamclust.store.stream.read_size import read_value
-from streamclust.worker.session import swap_in_place
+from streamclust.worker.swap_in_place import swap_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
-from streamclust.errors import DataError
+from streamclust.errors import DataError, UnknownStreamError
 from streamclust.files import open_regular
 from streamclust.store.stream.batches import Batcher, batches
+from streamclust.store.stream.names import missing_hint
 from streamclust.store.stream.ranges import RangeReader, raise_fault
 from streamclust.tables import ModelColumns, SkippedRows, read_table
 
@@ -89,12 +90,19 @@ class StreamRange:
         )
 
     def chunks(self) -> Iterator[Points]:
-        """Yield all points; see `Source`."""
+        """Yield all points; see `Source`. A stream that doesn't exist is an error."""
         reader = RangeReader(self._client, self._after, self._until, self._on_less, self._on_fault)
         batcher = Batcher(self._spec, self._layout, self._after, _CHUNK, keep_dead=0)
+        has_points = False
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             if len(batch.X):
+                has_points = True
                 yield points(batch.X, batch.w)
+        missing = [] if has_points else [s for s in self._until if not self._client.exists(s)]
+        if missing:
+            raise UnknownStreamError(
+                f"stream {missing[0]!r} doesn't exist; {missing_hint(self._client, missing[0])}"
+            )
 
 
 class Files:

@@ -45,7 +45,7 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise MissingExtraError(
-            f"{request.label}: Parquet needs pyarrow: pip install 'streamclust[parquet]'"
+            f"{request.label}: Parquet needs pyarrow: pip install pyarrow"
         ) from None
     try:
         with (

@@ -45,6 +45,11 @@ class Cadence:
         self.counted += points
 
     @property
+    def deadline(self) -> float | None:
+        """The time at which it is due without more points, by the clock; None without a point."""
+        return self._since + self._seconds if self.counted > 0 else None
+
+    @property
     def due(self) -> bool:
         """Whether enough points were counted, or any points and enough time has passed."""
         if self.counted >= self._points:

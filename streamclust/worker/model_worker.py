@@ -26,7 +26,7 @@ from streamclust.worker.positions import (
 )
 from streamclust.worker.publication import has_news, is_first, is_urgent, next_version
 from streamclust.worker.rejected_batches import RejectedBatches, without_points
-from streamclust.worker.solver import Solver
+from streamclust.worker.solver import Solver, Solves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,6 +55,8 @@ class Progress:
     loss: float | None
     lost: Lost
     drifts: int
+    gathered: int = 0
+    warm_up: int = 0
 
 
 def open_model_worker(
@@ -66,6 +68,8 @@ def open_model_worker(
     rejected: RejectedBatches | None = None,
     reader: redis.Redis | None = None,
     activity: Activity | None = None,
+    solves: Solves | None = None,
+    woken: bool = False,
 ) -> ModelWorker:
     """Load the committed state of a model, or create the model, and return its worker.
 
@@ -84,6 +88,10 @@ def open_model_worker(
         Reads the points that are encoded. Default: the client of `context`.
     activity : Activity, optional
         Where progress is recorded.
+    solves : Solves, optional
+        The threads that solve; shared by the models of a worker.
+    woken : bool
+        Whether the model only left memory, and is loaded again.
     """
     name, settings, client = context.name, context.settings, context.client
     keys, log = context.keys, context.log
@@ -93,7 +101,11 @@ def open_model_worker(
     if found is not None:
         if found.version:
             model_id = read_model_id(client, keys)
-        log.info("model_resumed", points=found.learner.points, version=found.version)
+        what = {"points": found.learner.points, "version": found.version}
+        if woken:
+            log.debug("model_woken", **what)
+        else:
+            log.info("model_resumed", **what)
     lost_commits.compare(found, log)
     codes = None
     if settings.encode.worker:
@@ -107,7 +119,12 @@ def open_model_worker(
         codes.begin(new_streams)
     commits = Commits(context, token, learner.family, codes, lost_commits, at, model_id)
     worker = ModelWorker(
-        context, learner, commits, Solver(learner, activity), rejected or RejectedBatches(), clock
+        context,
+        learner,
+        commits,
+        Solver(learner, activity, solves),
+        rejected or RejectedBatches(),
+        clock,
     )
     if found is None or new_streams:  # the start of a stream is committed too
         worker.commit(publish=is_first(at))
@@ -195,6 +212,8 @@ class ModelWorker:
             loss=self.learner.loss(state),
             lost=sum(at.lost.values(), Lost()),
             drifts=state.counts.drifts,
+            gathered=len(state.warm_up) if state.params is None else 0,
+            warm_up=self.learner.warm_up_points if state.params is None else 0,
         )
 
     def learn(self, batch: Batch) -> None:
@@ -264,6 +283,12 @@ class ModelWorker:
             self.commit(publish=True)
         elif self._commit_due.due:
             self.commit(publish=False)
+
+    @property
+    def next_due(self) -> float | None:
+        """The time at which `tick` has something to do, by the clock; None if nothing waits."""
+        deadlines = (self._commit_due.deadline, self._publish_due.deadline)
+        return min((time for time in deadlines if time is not None), default=None)
 
     def begin_now(self) -> None:
         """End the warm-up with the points so far, because no more points will come."""

@@ -39,7 +39,9 @@ def table(workspace: Workspace, *arguments: str) -> list[list[str]]:
     done = run(workspace.folder, "status", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    return [line.split() for line in done.stdout.splitlines() if line.strip()]
+    where, *lines = done.stdout.splitlines()
+    assert where.startswith(f"{workspace.url}  namespace {workspace.namespace}  20")
+    return [line.split() for line in lines if line.strip()]
 
 
 def test_before_anything_it_says_what_to_do(workspace: Workspace) -> None:
@@ -128,6 +130,8 @@ def test_a_live_worker_is_named(workspace: Workspace) -> None:
 
 
 def test_an_unknown_model_is_an_error_that_names_those_there_are(workspace: Workspace) -> None:
+    with workspace.client as client:
+        add_points(client, workspace.stream(), blobs(3))
     workspace.write({"palette": kmeans(workspace.stream())}).drain()
     line = error_line(run(workspace.folder, "status", "pallete"), 1)
     assert "'pallete'" in line
@@ -164,15 +168,17 @@ ODD = (
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 def test_status_fits_every_terminal(width: int) -> None:
     for detailed, rows in ((False, ODD), (True, ODD[1:2]), (False, ()), (False, ODD * 2500)):
-        lines = _lines(rows, Terminal(width), detailed=detailed)
-        assert max(map(cell_len, lines)) <= width
+        lines = _lines(rows, "redis://h", Terminal(width), detailed=detailed)
+        assert max(map(cell_len, lines), default=0) <= width
         if rows and width >= 80:
             assert sum("-9.97e-05" in line for line in lines) == 3 * len(rows) // 4 or detailed
 
 
 def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
-    coloured = "\n".join(_lines(ODD, Terminal(120, ColorSystem.STANDARD), detailed=False))
-    plain = "\n".join(_lines(ODD, Terminal(None), detailed=False))
+    coloured = "\n".join(
+        _lines(ODD, "redis://h", Terminal(120, ColorSystem.STANDARD), detailed=False)
+    )
+    plain = "\n".join(_lines(ODD, "redis://h", Terminal(None), detailed=False))
     for figure in ("165", "failed"):
         assert f"\x1b[1;31m{figure}\x1b[0m" in coloured
     for figure in ("43", "none"):
@@ -181,7 +187,7 @@ def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
     for remark in (
         f"{lost}: no worker: 987,654,321,012 entries wait; run `streamclust worker`",
         f"{lost}: LOST: 165 entries were removed from the stream before a worker read them",
-        f"{lost}: DEAD: 43 points were refused; the dead-letter stream has the reasons",
+        f"{lost}: DEAD: 43 points were refused; `streamclust dead {lost}` has the reasons",
         "failing: failed: no memory",
     ):
         assert remark in plain.splitlines()
@@ -189,14 +195,14 @@ def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
 
 
 def test_columns_without_news_give_way_to_the_score() -> None:
-    [header, *_] = _lines([an_overview("m")], Terminal(40), detailed=False)
+    [header, *_] = _lines([an_overview("m")], "redis://h", Terminal(40), detailed=False)
     assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "SCORE"]
-    [header, *_] = _lines([an_overview("m", dead=1)], Terminal(40), detailed=False)
+    [header, *_] = _lines([an_overview("m", dead=1)], "redis://h", Terminal(40), detailed=False)
     assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "DEAD", "SCORE"]
 
 
 def test_the_score_has_a_name_a_unit_and_a_direction() -> None:
-    lines = _lines([an_overview("m")], Terminal(80), detailed=False)
+    lines = _lines([an_overview("m")], "redis://h", Terminal(80), detailed=False)
     assert "SCORE of kmeans: inertia per point (mean squared distance; lower is better)" in lines
 
 
@@ -210,7 +216,9 @@ def test_a_reason_that_the_worker_reports_too_is_shown_once() -> None:
 def test_a_long_name_leaves_room_for_the_remark() -> None:
     [remark] = [
         line
-        for line in _lines([an_overview("m" * 90, dead=1)], Terminal(80), detailed=False)
+        for line in _lines(
+            [an_overview("m" * 90, dead=1)], "redis://h", Terminal(80), detailed=False
+        )
         if "DEAD:" in line
     ]
-    assert remark.startswith(f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused; the")
+    assert remark.startswith(f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused;")

@@ -14,7 +14,7 @@ from streamclust.errors import DataError
 from streamclust.tables import Sniffed, TableOptions, sniff
 from tests.support.tables import read
 
-TELEMETRY = "time,host,load,temperature,site,id\n" + "".join(
+TELEMETRY = "time,host,load,temperature,workspace,id\n" + "".join(
     f"2026-05-01T12:00:{s:02d}Z,web{s % 3},{s / 7:.3f},{40 + s % 5},eu,r{s}\n" for s in range(60)
 )
 
@@ -32,7 +32,7 @@ def test_a_telemetry_file(tmp_path: Path) -> None:
         "host": "label",
         "load": "feature",
         "temperature": "feature",
-        "site": "label",
+        "workspace": "label",
         "id": "ignored",
     }
     assert (found.features, found.rows, found.sorted_by_time) == (("load", "temperature"), 60, True)

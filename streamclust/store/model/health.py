@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import FormatError
@@ -51,6 +51,8 @@ class Health:
         Why the model is failed or stalled; else empty.
     progress_age : float
         Seconds since the slowest thread of the model last made progress.
+    gathered, warm_up : int
+        Points of the warm-up sample, and the number that ends the warm-up; 0 after the warm-up.
     """
 
     pid: int = 0
@@ -68,6 +70,8 @@ class Health:
     drifts: int = 0
     reason: str = ""
     progress_age: float = 0.0
+    gathered: int = 0
+    warm_up: int = 0
 
     @property
     def alive(self) -> bool:
@@ -77,7 +81,7 @@ class Health:
 
 def encode_health(health: Health) -> str:
     """Return the value of the health key."""
-    return json.dumps(asdict(health))
+    return json.dumps(vars(health))
 
 
 def read_health(client: redis.Redis, keys: Keys) -> Health | None:
