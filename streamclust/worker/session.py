@@ -26,6 +26,7 @@ from streamclust.store.server.faults import passes
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.info import any_after
 from streamclust.store.stream.reader import StreamReader
+from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.lost_commits import LostCommits
@@ -112,12 +113,12 @@ class _Sessions:
         """
         job = self._job
         try:
-            with (
-                job.server.session() as server,
-                _lease(job, server, self._owner) as lease,
-            ):
-                if self._wait_for(lease):
-                    return self._learn(replace(job, server=server), lease)
+            with job.server.session() as server:
+                if job.until_idle:  # before any key of the model is written
+                    refuse_missing(job, server.client(), every=False)
+                with _lease(job, server, self._owner) as lease:
+                    if self._wait_for(lease):
+                        return self._learn(replace(job, server=server), lease)
         except redis.RedisError as error:
             self._backoff.wait(error)
         except LeaseLostError as error:
@@ -134,6 +135,7 @@ class _Sessions:
         worker = _open_worker(job, lease, activity, self._lost_commits, self._rejected)
         heartbeat = _heartbeat(job, lease, worker, activity, lambda: self._parking.reason)
         swap = _swap(job, activity)
+        awaited = Awaited(job, job.server.client())
         with heartbeat:
             swap.adopt_proposal(worker)
             with ReadAhead(_feed(job, worker), activity) as feed:
@@ -146,6 +148,7 @@ class _Sessions:
                         worker.tick()
                     else:
                         worker.learn(batch)
+                    awaited.look(worker)
                     activity.moved()
                     self._backoff.going_well()
                     self._parking.going_well(worker)
@@ -155,6 +158,8 @@ class _Sessions:
                 if drained:
                     worker.begin_now()
         worker.leave()
+        if drained and job.until_idle:
+            refuse_missing(job, job.server.client())
         return drained
 
     def _wait_for(self, lease: Lease) -> bool:
