@@ -11,11 +11,20 @@ from collections.abc import Callable
 from typing import Literal
 
 Instant = Literal[
-    "loading", "waiting", "computing", "committing", "landed", "reading", "idle", "coding"
+    "loading",
+    "waiting",
+    "computing",
+    "committing",
+    "landed",
+    "resting",
+    "reading",
+    "idle",
+    "coding",
 ]
-"""The first five are of a model's thread: it has the lease; it wants a batch; it learns one; it is
-about to send a commit; it knows that the commit landed. The next two are of its reader's thread: it
-has read entries, or found none. The last is of an encoder: it works out codes."""
+"""The first six are of a model's turn: it has the lease; it wants a batch; it learns one; it is
+about to send a commit; it knows that the commit landed; it waits for news. The next two are of its
+reader's thread, or of its turn: it has read entries, or found none. The last is of an encoder: it
+works out codes."""
 
 _watcher: Callable[[Instant], None] | None = None
 

@@ -19,6 +19,7 @@ from tests.support.waiting import LIMIT, wait_until
 from tests.support.workspace import STREAMCLUST, Workspace, environment
 
 MODELS = 12
+LOW = 16
 
 
 def test_a_soft_limit_is_raised_as_far_as_the_hard_one_and_never_lowered() -> None:
@@ -61,7 +62,12 @@ def test_models_that_find_no_files_are_parked_beside_those_that_did(
     # Given a worker whose limit is too low for its models
     workspace = Workspace(tmp_path, valkey_url, namespace)
     workspace.write(
-        {f"m{number}": kmeans(workspace.stream(str(number))) for number in range(MODELS)}
+        {
+            f"m{number}": kmeans(
+                workspace.stream(str(number)), batch={"max_entry_bytes": (1 << 20) + number}
+            )  # with another limit each, so that they share no connection that reads
+            for number in range(MODELS)
+        }
     )
     log = tmp_path / "worker.log"
 
@@ -77,15 +83,15 @@ def test_models_that_find_no_files_are_parked_beside_those_that_did(
             cwd=tmp_path,
             env=environment(),
             stderr=out,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),  # noqa: PLW1509
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (LOW, LOW)),  # noqa: PLW1509
         )
     try:
         # Then it says so at the start, and some have failed with that reason
         wait_until(lambda: events("model_failed"), LIMIT)
         [warning] = events("open_files_limited")
-        assert warning["limit"] == 40
+        assert warning["limit"] == LOW
         for failed in events("model_failed"):
-            assert "this process may have 40 files and connections open" in failed["error"]
+            assert f"this process may have {LOW} files and connections open" in failed["error"]
         # while others are learned, and all leave in order
         with workspace.client as client:
             keys = [workspace.keys(f"m{number}").state for number in range(MODELS)]

@@ -41,6 +41,8 @@ _SHAPES: Mapping[str, str] = {
     "type": "KEY",
     "get": "KEY",
     "set": "KEY 1",
+    "append": "KEY 1",
+    "strlen": "KEY",
     "del": "KEY",
     "incrby": "KEY 1",
     "hget": "KEY id",
@@ -74,7 +76,7 @@ Needs = Mapping[str, str]  # a kind of key -> commands of the server
 
 _WORKER = {
     "": "ping info client|setname",
-    "state": "eval get set del incrby type exists hget xadd xinfo|stream",
+    "state": "eval get set append strlen del incrby type exists hget xadd xinfo|stream",
     "models": "publish",
     "stream": "eval type exists xread xrange xinfo|stream xinfo|groups xgroup|create xgroup|setid",
 }
@@ -89,7 +91,8 @@ NEEDS: Mapping[str, Needs] = {
     },
     "refit": {
         "": "ping info client|setname script|load",
-        "state": "eval evalsha get set del incrby type exists hget hset xadd xread xinfo|stream",
+        "state": "eval evalsha get set append strlen del incrby type exists hget hset xadd xread "
+        "xinfo|stream",
         "models": "publish",
         "stream": "eval type exists xread xrange xrevrange xinfo|groups xgroup|setid",
     },

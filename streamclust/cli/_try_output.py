@@ -12,7 +12,7 @@ import click
 
 from streamclust.cli._components import component_lines
 from streamclust.cli._render import SCORES, number, plural, say
-from streamclust.cli._terminal import show, stdout_terminal
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def show_result(proposal: Proposal, learned: Learned, picture: Path | None) -> N
 
     model, terminal = learned.model, stdout_terminal()
     view = make_view(model, proposal.rows.X, proposal.rows.features)
-    show(_picture_lines(view, terminal))
+    print_lines(_picture_lines(view, terminal))
     click.echo()
-    show(component_lines(model, terminal, _MOST_COMPONENTS, "; `models show` has all"))
+    print_lines(component_lines(model, terminal, _MOST_COMPONENTS, "; `models show` has all"))
     click.echo()
     points = plural(learned.report.points, "point")
     bad = learned.report.bad

@@ -14,7 +14,7 @@ from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from streamclust.config import Settings
     from streamclust.runtime.job import Job
@@ -71,7 +71,7 @@ def worker(
         )
 
 
-def _beside(settings: Settings, until_idle: bool) -> Callable[[Job], None] | None:
+def _beside(settings: Settings, until_idle: bool) -> Callable[[Sequence[Job]], None] | None:
     """Return the function for scheduled refits, or None if no model has `refit.every`."""
     scheduled = any(model.refit.every is not None for model in settings.models.values())
     if until_idle or not scheduled:

@@ -156,6 +156,11 @@ class WorkerSettings(Section):
         "lease and another worker takes over. Set it longer than the longest single step, such as "
         "the fit at the end of a large warm-up. 100ms to 1d.",
     )
+    idle_after: UpToADay = Field(
+        default=300.0,
+        description="A model without new entries for this long leaves the worker's memory. Its "
+        "first new entry loads it again, from the state on the server. Up to 1d.",
+    )
     fail_fast: bool = Field(
         default=False,
         description="Whether the worker exits when one model fails. Otherwise the worker retries "

@@ -21,7 +21,7 @@ from streamclust.runtime.job import Job
 from streamclust.runtime.log import command_log
 from streamclust.store.stream.info import look
 from streamclust.tables import Chunk, read_table
-from streamclust.worker.session import run_model
+from streamclust.worker.together import run_model
 
 if TYPE_CHECKING:
     import redis
@@ -113,7 +113,7 @@ def delete(client: redis.Redis, keys: Keys, stream: str) -> None:
     """
     if client.exists(keys.lease):
         raise DataError(f"a worker learns model {keys.model!r}; stop it, or give another --name")
-    names = ("state", "models", "id", "dead", "proposal", "refitting", "health")
+    names = ("state", "coreset", "models", "id", "dead", "proposal", "refitting", "health")
     for key in (stream, keys.codes(), *(getattr(keys, name) for name in names)):
         client.delete(key)
 

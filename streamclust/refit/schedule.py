@@ -1,7 +1,8 @@
-"""Scheduled refits, in a second thread beside the thread that learns the stream."""
+"""Scheduled refits of all models of a worker, one after another in one thread."""
 
 from __future__ import annotations
 
+import heapq
 import os
 import socket
 import time
@@ -17,41 +18,68 @@ from streamclust.refit.span import Span
 from streamclust.store.model.health import read_health
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamclust.refit.command import Report
     from streamclust.runtime.job import Job
 
-_LOOK = 1.0
-"""Maximum seconds between checks whether this worker has the model."""
+_LONGEST = 10.0
+"""Maximum seconds between two looks at the clock, which can be set."""
+
+_AGAIN = 1.0
+"""Seconds until a model is looked at again that is due, and that this worker doesn't have."""
 
 
-def keep_refitting(job: Job) -> None:
-    """Refit the model at the interval of its settings, until the job stops.
+def keep_refitting(jobs: Sequence[Job]) -> None:
+    """Refit models at the intervals of their settings, until the jobs stop.
 
-    Only the worker that has the lease refits, not its standbys. The interval starts at the newest
-    adopted refit, or now. A failed refit is logged, and the next one runs an interval later.
+    Refits run one after another, so that many models that are due together don't take all
+    processors. Only the worker that has the lease refits, not its standbys. The interval starts at
+    the newest adopted refit, or now. A failed refit is logged, and the next one runs an interval
+    later.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        They share one `stop`.
     """
-    every = job.model.refit.every
-    if every is None:
-        return
-    due = _newest(job) + every
-    while not job.stop.wait(min(max(due - time.time(), 0.0), _LOOK) or _LOOK / 10.0):
-        if time.time() >= due and _is_ours(job):
+    with jobs[0].server.client() as client:
+        _keep_refitting(jobs, client)
+
+
+def _keep_refitting(jobs: Sequence[Job], client: redis.Redis) -> None:
+    queue = [
+        (_newest(job, client) + job.model.refit.every, number)
+        for number, job in enumerate(jobs)
+        if job.model.refit.every is not None
+    ]
+    heapq.heapify(queue)
+    while queue:
+        due, number = queue[0]
+        job = jobs[number]
+        if job.stop.wait(min(max(due - time.time(), 0.0), _LONGEST)):
+            return
+        if time.time() < due:
+            continue
+        pause = _AGAIN
+        if _is_ours(job, client):
             _attempt(job)
-            due = time.time() + every
+            pause = job.model.refit.every or _AGAIN
+        heapq.heapreplace(queue, (time.time() + pause, number))
 
 
-def _newest(job: Job) -> float:
+def _newest(job: Job, client: redis.Redis) -> float:
     """Return the time of the newest refit, in seconds since the epoch; now without a refit."""
     try:
-        name = load(job, job.server.client()).refit
+        name = load(job, client).refit
         return int(name.partition("-")[0]) / 1000.0
     except (StreamclustError, redis.RedisError, ValueError):
         return time.time()
 
 
-def _is_ours(job: Job) -> bool:
+def _is_ours(job: Job, client: redis.Redis) -> bool:
     try:
-        health = read_health(job.server.client(), job.keys)
+        health = read_health(client, job.keys)
     except (FormatError, redis.RedisError):
         return False
     return (

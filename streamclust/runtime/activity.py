@@ -37,6 +37,12 @@ class Activity:
         self._last.pop(thread, None)
 
     def slowest(self) -> tuple[str, float]:
-        """Return the thread with the oldest progress, and the age of this progress in seconds."""
-        thread, last = min(list(self._last.items()), key=lambda item: item[1])
+        """Return the thread with the oldest progress, and the age of this progress in seconds.
+
+        If no thread has anything to do, the age is 0.
+        """
+        times = list(self._last.items())
+        if not times:
+            return LOOP, 0.0
+        thread, last = min(times, key=lambda item: item[1])
         return thread, self._clock() - last

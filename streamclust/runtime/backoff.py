@@ -6,7 +6,7 @@ import math
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -39,6 +39,41 @@ _LOOK = 0.1
 """Seconds between checks for a request to stop, while a server may not answer."""
 
 
+class Faults:
+    """Lets one of many jobs log a fault of the server that all of them meet. Threads share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._troubled: set[object] = set()
+        self._reminded = 0.0
+        self.started = 0.0
+
+    def begins(self, job: object) -> bool:
+        """Record that a job meets a fault; return whether it is the first."""
+        with self._lock:
+            first = not self._troubled
+            self._troubled.add(job)
+            if first:
+                self.started = self._reminded = time.monotonic()
+            return first
+
+    def reminds(self) -> bool:
+        """Return whether to log again that the fault lasts."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._reminded < _REMINDER:
+                return False
+            self._reminded = now
+            return True
+
+    def ends(self, job: object) -> bool:
+        """Record that the server works for a job; return whether it was the last."""
+        with self._lock:
+            was_troubled = job in self._troubled
+            self._troubled.discard(job)
+            return was_troubled and not self._troubled
+
+
 class Backoff:
     """Pauses before each retry; the pauses grow. Logs the fault once per minute, and its end.
 
@@ -55,6 +90,8 @@ class Backoff:
         Seconds after the first fault from which a fault is raised. Default: none.
     longest : float
         Maximum pause, in seconds.
+    faults : Faults, optional
+        Shared by jobs of the same server, so that they log its faults once. Default: its own.
     """
 
     def __init__(
@@ -65,6 +102,7 @@ class Backoff:
         event: str = "server_lost",
         limit: float = math.inf,
         longest: float = _LONGEST_PAUSE,
+        faults: Faults | None = None,
     ) -> None:
         self._label = label
         self._stop = stop
@@ -72,12 +110,20 @@ class Backoff:
         self._event = event
         self._limit = limit
         self._longest = longest
+        self._own = Faults()
+        self._shared = faults or self._own
+        self._met = self._own  # the faults to which the present fault belongs
         self._faults = 0
-        self._tried = self._started = self._logged = 0.0
+        self._tried = self._started = 0.0
         self._since = ""
 
     def wait(self, error: redis.RedisError) -> None:
-        """Pause after a fault.
+        """Pause after a fault; see `pause`."""
+        self._stop.wait(self.pause(error))
+        self._tried = time.monotonic()
+
+    def pause(self, error: redis.RedisError) -> float:
+        """Log a fault; return the seconds until the next try.
 
         Raises
         ------
@@ -93,24 +139,31 @@ class Backoff:
         self._report(error)
         self._faults += 1
         pause = min(self._longest, 0.1 * 2.0 ** min(self._faults, 10))
-        self._stop.wait(min(pause * random.uniform(0.5, 1.0), remaining))  # noqa: S311
-        self._tried = time.monotonic()
+        pause = min(pause * random.uniform(0.5, 1.0), remaining)  # noqa: S311
+        self._tried = now + pause
+        return pause
 
     def _report(self, error: redis.RedisError) -> None:
         """Log the first fault, and once per minute that the fault lasts."""
-        now = time.monotonic()
-        if self._faults == 0:
+        first, unreadable = self._faults == 0, isinstance(error, UnreadableError)
+        if first:
             self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        elif now - self._logged < _REMINDER:
+            self._met = self._own if unreadable else self._shared
+            first = self._met.begins(self)
+        if not first and not self._met.reminds():
             return
-        self._logged = now
-        event = self._event if self._faults == 0 else "server_still_unavailable"
-        self._log.warning(
-            _UNREADABLE if isinstance(error, UnreadableError) else event,
+        event = self._event if first else "server_still_unavailable"
+        self._logger().warning(
+            _UNREADABLE if unreadable else event,
             server=self._label,
             since=self._since,
             error=str(translated(error, self._label)),
         )
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the server was unavailable, and isn't back yet."""
+        return self._faults > 0
 
     def going_well(self) -> None:
         """Record that the server works; after `_STEADY` seconds, it is back."""
@@ -119,10 +172,15 @@ class Backoff:
 
     def over(self) -> None:
         """Log that the server is back, if it was unavailable."""
-        if self._faults:
-            seconds = round(time.monotonic() - self._started, 1)
-            self._log.info("server_back", server=self._label, seconds=seconds)
-            self._faults = 0
+        if self._faults and self._met.ends(self):
+            seconds = round(time.monotonic() - self._met.started, 1)
+            self._logger().info("server_back", server=self._label, seconds=seconds)
+        self._faults = 0
+
+    def _logger(self) -> FilteringBoundLogger:
+        """Return the log; without the model, where all models share the fault."""
+        log: Any = self._log
+        return self._log if self._met is self._own else log.try_unbind("model")
 
 
 def wait_for_server(

@@ -65,8 +65,6 @@ def run_together(
     ModelsFailedError
         Instead of this error, if `stop_others` is false.
     """
-    _spare_the_collector()
-    _keep_memory_flat()
     results: list[Result] = []
     failures: dict[str, Exception] = {}
 
@@ -83,7 +81,7 @@ def run_together(
                 job.stop.set()
 
     threads = [threading.Thread(target=guarded, args=(job,), name=job.name) for job in jobs]
-    with _errors_of_threads_logged():
+    with prepared_for_threads():
         started = _started(threads, jobs, failures)
         wait_for(started, look)
     if failures and stop_others:
@@ -109,8 +107,10 @@ def _started(
 
 
 @contextmanager
-def _errors_of_threads_logged() -> Iterator[None]:
-    """Log the error that ends any other thread."""
+def prepared_for_threads() -> Iterator[None]:
+    """Set the process up for threads that work on arrays; log the error that ends any of them."""
+    _spare_the_collector()
+    _keep_memory_flat()
 
     def log(ended: threading.ExceptHookArgs) -> None:
         error = ended.exc_value

@@ -44,13 +44,15 @@ class Awaited:
         self._unseen: list[str] | None = None
         self._reported: set[str] = set()
         self._look_due = self._stream_due = self._warm_up_due = clock()
+        self._missed = False
 
     def look(self, worker: ModelWorker) -> None:
         """Check and log, at most once per second; without a wait this costs one comparison."""
         now = self._clock()
         if now < self._look_due:
+            self._missed = True
             return
-        self._look_due = now + _LOOK
+        self._look_due, self._missed = now + _LOOK, False
         if self._unseen is None:
             new = worker.checkpoint.learner.points == 0
             position = worker.committed.position
@@ -61,6 +63,21 @@ class Awaited:
             self._log_warm_up(worker, now)
         else:
             self._look_due = float("inf")
+
+    @property
+    def deadline(self) -> float | None:
+        """The time of the next check, by the clock; None if nothing is waited for."""
+        if self._look_due == float("inf"):
+            return None
+        if self._missed or self._unseen is None:
+            return self._look_due
+        reminder = self._stream_due if self._unseen else self._warm_up_due
+        return reminder if reminder > self._clock() else None  # else no point was gathered yet
+
+    @property
+    def for_stream(self) -> bool:
+        """Whether a stream of the model is missing."""
+        return bool(self._unseen)
 
     def _look_for_streams(self, unseen: list[str], now: float) -> None:
         log, server = self._job.log, self._job.server.label

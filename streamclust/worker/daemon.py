@@ -1,4 +1,4 @@
-"""The worker process: one thread per model, signals that set a flag, a clean end."""
+"""The worker process: all models of the settings, signals that set a flag, a clean end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from streamclust.runtime.backoff import wait_for_server
 from streamclust.runtime.job import Job
 from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import stop_on_signals
-from streamclust.runtime.threads import run_together, wait_for
+from streamclust.runtime.threads import wait_for
 from streamclust.system_limits import raise_open_files
-from streamclust.worker.session import run_model
+from streamclust.worker.together import run_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -32,8 +32,9 @@ _SWITCH = 1e-4
 would wait up to 5 ms for the reader thread whenever a kernel needs the interpreter's lock again."""
 
 
-_FILES, _FILES_OF_A_MODEL = 64, 8
-"""Maximum open files of a worker, and of each of its models: connections, and sometimes a file."""
+_FILES, _FILES_OF_A_LIMIT = 64, 8
+"""Maximum open files of a worker, and for each value of `batch.max_entry_bytes`: models of the same
+value share their connections."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
 """Seconds before the refit schedule restarts after an error."""
@@ -45,7 +46,7 @@ def run_worker(
     *,
     wait: float = 0.0,
     until_idle: bool = False,
-    beside: Callable[[Job], None] | None = None,
+    beside: Callable[[Sequence[Job]], None] | None = None,
 ) -> None:
     """Learn all models of the settings until SIGTERM or Ctrl-C, then commit, publish and return.
 
@@ -58,7 +59,7 @@ def run_worker(
     until_idle : bool, default=False
         Return when all points of the streams are learned.
     beside : callable, optional
-        Runs for each model in a second thread; it ends soon after the job's stop is set.
+        Runs in a thread of its own, for all models; it ends soon after their `stop` is set.
 
     Raises
     ------
@@ -80,18 +81,17 @@ def run_worker(
         models = sorted(settings.models)
         log.info("worker_started", server=server.label, models=models, kernels=kernels)
         warn_of_slow_kernels(log)
-        _check_open_files(len(models), log)
+        _check_open_files(settings, log)
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))
             for name in settings.models
         ]
-        others = [] if beside is None else [_thread(beside, job) for job in jobs]
+        others = [] if beside is None else [_thread(beside, jobs)]
         try:
             if wait_for_server(server, stop, log, wait):
                 for thread in others:
                     thread.start()
-                fail_fast = settings.worker.fail_fast
-                run_together(jobs, run_model, "model_failed", stop_others=fail_fast)
+                run_models(jobs, stop_others=settings.worker.fail_fast)
         except ModelsFailedError as error:
             failed = {"failed": list(error.failures)}
             raise
@@ -101,9 +101,10 @@ def run_worker(
             log.info("worker_stopped", **failed)
 
 
-def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
+def _check_open_files(settings: Settings, log: FilteringBoundLogger) -> None:
     """Raise the limit of open files as the models need it; log a warning if it stays too low."""
-    wanted = _FILES + models * _FILES_OF_A_MODEL
+    limits = {model.batch.max_entry_bytes for model in settings.models.values()}
+    wanted = _FILES + len(limits) * _FILES_OF_A_LIMIT
     limit = raise_open_files(wanted)
     if limit < wanted:
         log.warning(
@@ -114,18 +115,19 @@ def _check_open_files(models: int, log: FilteringBoundLogger) -> None:
         )
 
 
-def _thread(beside: Callable[[Job], None], job: Job) -> threading.Thread:
+def _thread(beside: Callable[[Sequence[Job]], None], jobs: Sequence[Job]) -> threading.Thread:
     def restarted() -> None:
         """Restart after an unexpected error: the thread must not end without a log line."""
         pause = _FIRST_PAUSE
-        while not job.stop.is_set():
+        stop, log = jobs[0].stop, structlog.get_logger()
+        while not stop.is_set():
             try:
-                beside(job)
+                beside(jobs)
             except Exception:
-                job.log.exception("refit_schedule_failed")
+                log.exception("refit_schedule_failed")
             else:
                 return
-            job.stop.wait(pause)
+            stop.wait(pause)
             pause = min(2.0 * pause, _LONGEST_PAUSE)
 
-    return threading.Thread(target=restarted, name=f"beside {job.name}")
+    return threading.Thread(target=restarted, name="beside")

@@ -1,4 +1,7 @@
-"""Renews the lease from a thread of its own: a long computation keeps it, a hang loses it."""
+"""Renews leases from a thread of their own: a long computation keeps a lease, a hang loses it.
+
+One thread renews the leases of all models of a worker, many in one round trip.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,22 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.kernels import describe
 from streamclust.store.model.health import FAILED, STALLED, Health, encode_health
-from streamclust.store.model.proposal import proposed
+from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.faults import passes
+from streamclust.store.server.history import HistoryChangedError
+from streamclust.store.server.round_trip import round_trip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
@@ -27,12 +34,20 @@ if TYPE_CHECKING:
     from streamclust.store.model.lease import Lease
     from streamclust.worker.model_worker import Progress
 
+_TOGETHER = 128
+"""Models per round trip. The end of a model waits for a round trip that contains the model."""
+
+
+def period(lease_seconds: float, health_seconds: float) -> float:
+    """Return the seconds between beats: three beats within the shorter of the lifetimes."""
+    return min(lease_seconds, health_seconds) / 3.0
+
 
 class Heartbeat:
-    """Renews the lease and the health key, three times within the shorter of their lifetimes.
+    """The heartbeat of one session: it renews the lease and the health key.
 
-    If a thread of the session makes no progress for `stall` seconds while entries wait, the
-    heartbeat stops renewing the lease, so that a standby takes the model over.
+    If the session makes no progress for `stall` seconds while entries wait, the lease isn't renewed
+    any more, so that a standby takes the model over.
 
     Parameters
     ----------
@@ -40,8 +55,8 @@ class Heartbeat:
     keys : Keys
     lease : Lease
         It must be taken.
-    lease_seconds, health_seconds : float
-        The lifetime of each key.
+    health_seconds : float
+        The lifetime of the health key.
     progress : callable
         Returns the Progress to publish.
     activity : Activity
@@ -53,6 +68,12 @@ class Heartbeat:
     failure : callable
         Returns the reason why the model failed until it recovers, then an empty text.
     log : structlog logger
+    late : callable, optional
+        Returns for how many seconds the model has waited for a thread.
+    wake : callable, optional
+        Called when `check` will raise an error, or a refit waits.
+    stalled : callable, optional
+        Called when the session has stalled.
 
     Attributes
     ----------
@@ -65,7 +86,6 @@ class Heartbeat:
         client: redis.Redis,
         keys: Keys,
         lease: Lease,
-        lease_seconds: float,
         health_seconds: float,
         progress: Callable[[], Progress],
         *,
@@ -74,38 +94,32 @@ class Heartbeat:
         entries_wait: Callable[[redis.Redis], bool],
         failure: Callable[[], str],
         log: FilteringBoundLogger,
+        late: Callable[[], float] = lambda: 0.0,
+        wake: Callable[[], object] = lambda: None,
+        stalled: Callable[[], object] = lambda: None,
     ) -> None:
-        self._client = client
+        self.client = client
         self._keys = keys
         self._lease = lease
         self._health_seconds = health_seconds
-        self._period = min(lease_seconds, health_seconds) / 3.0
         self._progress = progress
         self._activity = activity
         self._stall = stall
         self._entries_wait = entries_wait
         self._failure = failure
         self._log = log
+        self._late = late
+        self._wake = wake
+        self._when_stalled = stalled
         self._before = (progress().points, time.monotonic())
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._stalled = ""
         self._end: Exception | None = None
         self.refit = False
 
-    def __enter__(self) -> Self:
-        self.beat()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    @property
+    def ended(self) -> bool:
+        """Whether an error has ended the heartbeat."""
+        return self._end is not None
 
     def check(self) -> None:
         """Raise the error that ended the lease or the heartbeat, if there is one.
@@ -115,37 +129,74 @@ class Heartbeat:
         LeaseLostError
             If another worker has taken the lease, or it was not renewed because of a stall.
         Exception
-            Any other error that ended the heartbeat's thread.
+            Any other error that ended the heartbeat.
         """
         if self._end is not None:
             raise self._end
         if self._stalled:
             raise LeaseLostError(f"{self._stalled}; the lease was not renewed")
 
-    def _run(self) -> None:
-        while self._end is None and not self._stop.wait(self._period):
-            try:
-                self.beat()
-                self.refit = bool(proposed(self._client, self._keys))
-            except redis.RedisError as error:
-                if not passes(error):  # else the session's loop meets it, and pauses
-                    self._end = error
-            except Exception as error:
-                self._end = error
-
     def beat(self) -> None:
-        """Renew the lease and the health key, unless the session stalls."""
-        thread, age = self._activity.slowest()
-        if not self._stalled and age > self._stall and self._entries_wait(self._client):
-            self._stalled = f"the {thread} has made no progress for {age:.0f} s (worker.stall)"
+        """Renew the lease and the health key, unless the session stalls.
+
+        Raises
+        ------
+        redis.RedisError
+            If the server can't be reached, or refuses.
+        """
+        replies = round_trip(self.client, self.commands())
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        self.take(replies)
+
+    def commands(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the commands of the next beat."""
+        slowest, age = self._slowest()
+        if not self._stalled and age > self._stall and self._entries_wait(self.client):
+            self._stalled = f"{slowest} {age:.0f} s (worker.stall)"
             self._log.error("model_stalled", error=self._stalled)
+            self._when_stalled()
+            self._wake()
         health = encode_health(self._health(age))
-        if self._stalled:
-            self._lease.report(health, self._health_seconds)
-        elif not self._lease.renew(health, self._health_seconds):
-            self._end = LeaseLostError(
-                "another worker took the model over while this one slept, or its keys were deleted"
+        words = self._lease.reporting if self._stalled else self._lease.renewal
+        return [
+            (self._keys.lease, words(health, self._health_seconds)),
+            (self._keys.proposal, proposed_command(self._keys)),
+        ]
+
+    def take(self, replies: Sequence[Any]) -> None:
+        """Take the replies to the commands, of which some may be errors."""
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self.fail(reply)
+                return
+        renewed, refit = replies
+        if not renewed and not self._stalled:
+            self.fail(
+                LeaseLostError(
+                    "another worker took the model over while this one slept, "
+                    "or its keys were deleted"
+                )
             )
+        if refit:
+            self.refit = True
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """End the heartbeat after an error, except if the session will meet the error itself."""
+        lost = isinstance(error, redis.RedisError) and passes(error)
+        if not lost or isinstance(error, HistoryChangedError):
+            self._end = error
+            self._wake()
+
+    def _slowest(self) -> tuple[str, float]:
+        """Return the start of a message on what makes no progress, and for how many seconds."""
+        thread, age = self._activity.slowest()
+        late = self._late()
+        if late > age:
+            return "the model has waited for a thread for", late
+        return f"the {thread} has made no progress for", age
 
     def _health(self, age: float) -> Health:
         progress, now = self._progress(), time.monotonic()
@@ -172,3 +223,73 @@ class Heartbeat:
             gathered=progress.gathered,
             warm_up=progress.warm_up,
         )
+
+
+class Heartbeats:
+    """Lets the hearts of all models beat, from one thread, while the block lasts.
+
+    Parameters
+    ----------
+    period : float
+        Seconds between two beats.
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._lock = threading.Lock()
+        self._hearts: dict[Heartbeat, None] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @contextmanager
+    def beating(self, heart: Heartbeat) -> Iterator[None]:
+        """Let a heart beat at once, and then regularly while the block lasts."""
+        heart.beat()
+        self._hearts[heart] = None
+        try:
+            yield
+        finally:
+            with self._lock:  # no beat is on its way when the lease is returned
+                self._hearts.pop(heart, None)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period):
+            clients: defaultdict[redis.Redis, list[Heartbeat]] = defaultdict(list)
+            for heart in list(self._hearts):
+                if not heart.ended:
+                    clients[heart.client].append(heart)
+            for client, hearts in clients.items():
+                for start in range(0, len(hearts), _TOGETHER):
+                    with self._lock:
+                        self._beat(client, hearts[start : start + _TOGETHER])
+
+    def _beat(self, client: redis.Redis, hearts: Sequence[Heartbeat]) -> None:
+        """Beat once for each heart that is still there, in one round trip."""
+        asked: list[tuple[Heartbeat, list[Any]]] = []
+        for heart in hearts:
+            if heart in self._hearts:
+                try:
+                    asked.append((heart, heart.commands()))
+                except Exception as error:
+                    heart.fail(error)
+        try:
+            replies = round_trip(client, [each for _, commands in asked for each in commands])
+        except Exception as error:
+            for heart, _ in asked:
+                heart.fail(error)
+            return
+        for number, (heart, _) in enumerate(asked):
+            heart.take(replies[2 * number : 2 * number + 2])

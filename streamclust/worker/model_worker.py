@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from streamclust.config.size import AUTO
 from streamclust.failpoints import passing
 from streamclust.formats.dead import DeadLetters
 from streamclust.formats.lost import Lost
@@ -16,7 +17,7 @@ from streamclust.store.model.proposal import reason_of
 from streamclust.store.model.versions import read_model_id
 from streamclust.store.stream.gaps import gap_words
 from streamclust.worker.commits import Commits
-from streamclust.worker.due import Cadence
+from streamclust.worker.due import AUTO_SECONDS, AutoCadence, Cadence
 from streamclust.worker.lost_commits import LostCommits
 from streamclust.worker.own_codes import OwnCodes
 from streamclust.worker.positions import (
@@ -26,7 +27,7 @@ from streamclust.worker.positions import (
 )
 from streamclust.worker.publication import has_news, is_first, is_urgent, next_version
 from streamclust.worker.rejected_batches import RejectedBatches, without_points
-from streamclust.worker.solver import Solver
+from streamclust.worker.solver import Solver, Solves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -68,6 +69,8 @@ def open_model_worker(
     rejected: RejectedBatches | None = None,
     reader: redis.Redis | None = None,
     activity: Activity | None = None,
+    solves: Solves | None = None,
+    woken: bool = False,
 ) -> ModelWorker:
     """Load the committed state of a model, or create the model, and return its worker.
 
@@ -86,6 +89,10 @@ def open_model_worker(
         Reads the points that are encoded. Default: the client of `context`.
     activity : Activity, optional
         Where progress is recorded.
+    solves : Solves, optional
+        The threads that solve; shared by the models of a worker.
+    woken : bool
+        Whether the model only left memory, and is loaded again.
     """
     name, settings, client = context.name, context.settings, context.client
     keys, log = context.keys, context.log
@@ -95,7 +102,11 @@ def open_model_worker(
     if found is not None:
         if found.version:
             model_id = read_model_id(client, keys)
-        log.info("model_resumed", points=found.learner.points, version=found.version)
+        what = {"points": found.learner.points, "version": found.version}
+        if woken:
+            log.debug("model_woken", **what)
+        else:
+            log.info("model_resumed", **what)
     lost_commits.compare(found, log)
     codes = None
     if settings.encode.worker:
@@ -109,7 +120,12 @@ def open_model_worker(
         codes.begin(new_streams)
     commits = Commits(context, token, learner.family, codes, lost_commits, at, model_id)
     worker = ModelWorker(
-        context, learner, commits, Solver(learner, activity), rejected or RejectedBatches(), clock
+        context,
+        learner,
+        commits,
+        Solver(learner, activity, solves),
+        rejected or RejectedBatches(),
+        clock,
     )
     if found is None or new_streams:  # the start of a stream is committed too
         worker.commit(publish=is_first(at))
@@ -161,7 +177,7 @@ class ModelWorker:
         self._logged_reason = ""
         self.learner = learner
         self.checkpoint = commits.committed
-        self._commit_due = Cadence(settings.commit.points, float(settings.commit.every), clock)
+        self._commit_due = self._commit_cadence(clock)
         self._publish_due = Cadence(
             settings.publish.points,
             float(settings.publish.every),
@@ -269,6 +285,12 @@ class ModelWorker:
         elif self._commit_due.due:
             self.commit(publish=False)
 
+    @property
+    def next_due(self) -> float | None:
+        """The time at which `tick` has something to do, by the clock; None if nothing waits."""
+        deadlines = (self._commit_due.deadline, self._publish_due.deadline)
+        return min((time for time in deadlines if time is not None), default=None)
+
     def begin_now(self) -> None:
         """End the warm-up with the points so far, because no more points will come."""
         state = self.checkpoint.learner
@@ -308,6 +330,18 @@ class ModelWorker:
         self._commits.write(after, model, self._dead, refit)
         self.checkpoint, self._dead = after, DeadLetters()
         self._commit_due.reset()
+        if isinstance(self._commit_due, AutoCadence):
+            self._commit_due.state_bytes = self._commits.state_bytes
+            if after.learner.stats is not None:
+                self._commit_due.point_bytes = 8 * after.learner.stats.first.shape[1]
+
+    def _commit_cadence(self, clock: Callable[[], float]) -> Cadence:
+        points, every = self._settings.commit.points, self._settings.commit.every
+        if every == AUTO and self._settings.encode.worker:  # codes wait for the commit
+            return Cadence(points, AUTO_SECONDS, clock)
+        if not isinstance(every, float):
+            return AutoCadence(points, clock)
+        return Cadence(points, every, clock)
 
     def _log_info(self, info: Info, after: LearnerState[Any]) -> None:
         """Log what a batch has changed in the model."""

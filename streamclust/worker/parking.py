@@ -19,7 +19,10 @@ from streamclust.store.server.connect import translated
 from streamclust.system_limits import explained, is_out_of_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamclust.runtime.job import Job
+    from streamclust.worker.connections import Connections
     from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.model_worker import ModelWorker
 
@@ -66,6 +69,7 @@ class Parking:
     job : Job
     owner : str
         The worker's name in leases.
+    connections : Connections
 
     Attributes
     ----------
@@ -73,9 +77,10 @@ class Parking:
         The newest reason, until the model has recovered.
     """
 
-    def __init__(self, job: Job, owner: str) -> None:
+    def __init__(self, job: Job, owner: str, connections: Connections) -> None:
         self._job = job
         self._owner = owner
+        self._connections = connections
         self._tries = 0
         self._resumed: float | None = None
         self.failure: StreamclustError | None = None
@@ -95,14 +100,14 @@ class Parking:
         if self.reason != before:
             self._job.log.error("model_failed", error=self.reason, retrying=True, **trace)
 
-    def wait(self, lost_commits: LostCommits) -> None:
-        """Pause before the next try; meanwhile, report the model as failed."""
+    def pauses(self, lost_commits: LostCommits) -> Iterator[float]:
+        """Yield the seconds to wait, until the next try is due; report the model as failed."""
         settings = self._job.settings.worker
         until, period = time.monotonic() + pause(self._tries), float(settings.health_ttl) / 3.0
         self._tries += 1
-        while (left := until - time.monotonic()) > 0.0 and not self._job.stop.is_set():
+        while (left := until - time.monotonic()) > 0.0:
             self._report(lost_commits, float(settings.health_ttl))
-            self._job.stop.wait(min(left, period))
+            yield min(left, period)
 
     def _report(self, lost_commits: LostCommits, seconds: float) -> None:
         health = Health(
@@ -116,8 +121,9 @@ class Parking:
             reason=self.reason,
         )
         # The log already names a server that can't be reached.
-        with suppress(redis.RedisError, OSError), self._job.server.client() as client:
-            Lease(client, self._job.keys, 1.0, self._owner).report(encode_health(health), seconds)
+        with suppress(redis.RedisError, OSError), self._connections.session() as server:
+            lease = Lease(server.client(), self._job.keys, 1.0, self._owner)
+            lease.report(encode_health(health), seconds)
 
     def going_well(self, worker: ModelWorker) -> None:
         """Record that the model works; after a while without a failure, it has recovered."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from streamclust.failpoints import passing
-from streamclust.formats.points import EXCERPT_BYTES
+from streamclust.formats.dead import EXCERPT_BYTES
 from streamclust.runtime.activity import READER, Activity
-from streamclust.store.stream.batches import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from streamclust.store.stream.batches import Batch
 
 _AHEAD = 256
 """Maximum batches that wait, so that reading continues during a long step."""
@@ -22,20 +22,16 @@ _AHEAD_BYTES = 1 << 24
 """Maximum bytes of points that wait. A single batch may wait whatever its size. Together with the
 batch that is being learned, this is all of the feed that is held in memory."""
 
-_LOOK = 0.005
-"""Seconds between checks whether the queue has room."""
+_MOVES = 1.0
+"""Seconds after which a reader that waits for room shows that it makes progress."""
 
 _GRACE = 1.0
 """Seconds to wait for the reader thread at the end. If a server that hangs holds the thread up, it
 is left running: it only reads."""
 
 
-class _End:
-    pass
-
-
 class ReadAhead:
-    """Runs an iterator of batches in a thread, named after the thread that learns.
+    """Runs an iterator of batches in a thread, named after the model.
 
     Parameters
     ----------
@@ -44,20 +40,29 @@ class ReadAhead:
         and must end soon after this returns True.
     activity : Activity, optional
         Where the reader thread records its progress.
+    arrived : callable, optional
+        Called in the reader thread when `take` has something new to return or to raise.
+    name : str, optional
+        Of the model.
     """
 
     def __init__(
         self,
         make: Callable[[Callable[[], bool]], Iterator[Batch]],
         activity: Activity | None = None,
+        arrived: Callable[[], object] = lambda: None,
+        name: str = "",
     ) -> None:
         self._make = make
         self._activity = activity or Activity()
-        self._stop = threading.Event()
-        self._read = self._taken = 0  # bytes, each counted by one of the two threads
-        self._queue: queue.Queue[Batch | BaseException | _End] = queue.Queue(maxsize=_AHEAD)
-        name = f"{threading.current_thread().name} reader"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._arrived = arrived
+        self._changed = threading.Condition()
+        self._batches: deque[Batch] = deque()
+        self._bytes = 0  # of the batches that wait
+        self._retired = self._closed = self._ended = False
+        self._error: Exception | None = None
+        owner = name or threading.current_thread().name
+        self._thread = threading.Thread(target=self._run, name=f"{owner} reader", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -69,60 +74,82 @@ class ReadAhead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._drain()
-        self._thread.join(_GRACE)
+        self.close()
 
-    def ticks(self, seconds: float) -> Iterator[Batch | None]:
-        """Yield each batch when it is decoded, and None after `seconds` without a batch.
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
 
-        An error of the iterator is raised here.
+    def take(self) -> Batch | None:
+        """Return the next batch; None if none has been read.
+
+        An error of the iterator is raised after the batches before it.
         """
-        while True:
-            passing("waiting")
-            try:
-                item = self._queue.get(timeout=seconds)
-            except queue.Empty:
-                yield None
-                continue
-            if isinstance(item, _End):
-                return
-            if isinstance(item, BaseException):
-                raise item
-            self._taken += _held(item)
-            yield item
+        with self._changed:
+            if self._batches:
+                batch = self._batches.popleft()
+                self._bytes -= _held(batch)
+                self._changed.notify()
+                return batch
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether batches, an error or the end wait to be taken."""
+        return bool(self._batches) or self._ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether the iterator has ended and all its batches were taken."""
+        return self._ended and not self._batches and self._error is None
+
+    def retire(self) -> None:
+        """End the thread after its current read. All batches that were read can be taken."""
+        with self._changed:
+            self._retired = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread and discard what it has read."""
+        with self._changed:
+            self._closed = True
+            self._batches.clear()
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join(_GRACE)
 
     def _run(self) -> None:
-        last: BaseException | _End = _End()
         try:
             for batch in self._make(self._stopping):
-                held = _held(batch)
-                while self._read > self._taken and self._read + held - self._taken > _AHEAD_BYTES:
-                    if self._stop.wait(_LOOK):
-                        return
-                    self._activity.moved(READER)
-                self._read += held
                 self._put(batch)
+                self._arrived()
         except Exception as error:
-            last = error
-        self._put(last)
+            self._error = error
         self._activity.ended(READER)
+        self._ended = True
+        self._arrived()
 
     def _stopping(self) -> bool:
         self._activity.moved(READER)
-        return self._stop.is_set()
+        return self._retired or self._closed
 
-    def _put(self, item: Batch | BaseException | _End) -> None:
-        while not self._stopping():
-            try:
-                self._queue.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+    def _put(self, batch: Batch) -> None:
+        """Add a batch as soon as there is room for it."""
+        held = _held(batch)
+        with self._changed:
+            while self._is_full(held) and not self._retired and not self._closed:
+                self._activity.moved(READER)
+                self._changed.wait(_MOVES)
+            if not self._closed:
+                self._batches.append(batch)
+                self._bytes += held
 
-    def _drain(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
+    def _is_full(self, held: int) -> bool:
+        waiting = len(self._batches)
+        return waiting >= _AHEAD or (waiting > 0 and self._bytes + held > _AHEAD_BYTES)
 
 
 def _held(batch: Batch) -> int:

@@ -123,9 +123,7 @@ class _Watcher:
         thread = threading.current_thread().name
         if thread not in _SLOTS:
             return
-        # To wait twice in a row is to rest: no batch came for a while.
-        rests = instant == "waiting" and self._board.read(thread) in ("waiting", "resting")
-        self._board.note(thread, "resting" if rests else instant)
+        self._board.note(thread, instant)
         if self._target and (self._target.thread, self._target.instant) == (thread, instant):
             self._passed[instant] += 1
             if self._passed[instant] == self._target.times:

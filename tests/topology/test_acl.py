@@ -31,7 +31,7 @@ from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.tables import Chunk
-from streamclust.worker import session as worker
+from streamclust.worker import together as worker
 from tests.support.acl import FILE, RULES
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs

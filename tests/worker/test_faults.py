@@ -235,7 +235,10 @@ def written(workspace: Workspace) -> list[object]:
     """Return all that a worker writes of a model, but for what lapses."""
     keys = workspace.keys("m")
     with workspace.client as client:
-        return [client.dump(key) for key in (keys.state, keys.models, keys.dead, keys.token)]
+        return [
+            client.dump(key)
+            for key in (keys.state, keys.coreset, keys.models, keys.dead, keys.token)
+        ]
 
 
 def test_a_worker_that_slept_past_its_lease_writes_nothing(workspace: Workspace) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,13 @@ from streamclust.runtime.activity import LOOP, READER, Activity
 from streamclust.store.model.health import Health, read_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
-from streamclust.worker.heartbeat import Heartbeat
+from streamclust.worker.heartbeat import Heartbeat, Heartbeats
 from streamclust.worker.model_worker import Progress
 from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
 STALL = 600.0
+PERIOD = 3600.0
 STALLED = "model_stalled"
 PROGRESS = Progress("learning", 90, 0, 1, None, Lost(), 0)
 
@@ -40,7 +42,8 @@ class Bench:
     logged: LogCapture = field(default_factory=LogCapture)
     waiting: bool = True
     failure: str = ""
-    period: float = 3600.0
+    late: float = 0.0
+    woken: int = 0
     progress: Callable[[], Progress] = lambda: PROGRESS
 
     def __post_init__(self) -> None:
@@ -51,8 +54,7 @@ class Bench:
             self.client,
             self.keys,
             self.lease,
-            3.0 * self.period,
-            3.0 * self.period,
+            3.0 * PERIOD,
             self._progress,
             activity=self.activity,
             stall=STALL,
@@ -61,7 +63,12 @@ class Bench:
             log=structlog.wrap_logger(
                 structlog.PrintLogger(), [self.logged], structlog.BoundLogger
             ),
+            late=lambda: self.late,
+            wake=self._wake,
         )
+
+    def _wake(self) -> None:
+        self.woken += 1
 
     def _progress(self) -> Progress:
         return self.progress()
@@ -180,24 +187,29 @@ def no_traceback(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 def test_whatever_ends_a_heartbeat_ends_the_session(
     client: redis.Redis, namespace: str, error: Exception
 ) -> None:
-    bench = Bench(client, Keys(namespace, "m"), period=0.01)
-    with bench.heartbeat as heartbeat:
-        heartbeat.check()
+    bench, other = (Bench(client, Keys(namespace, name)) for name in ("m", "other"))
+    heart = bench.heartbeat
+    with Heartbeats(0.01) as hearts, hearts.beating(heart), hearts.beating(other.heartbeat):
+        heart.check()
 
         def broken() -> Progress:
             raise error
 
         bench.progress = broken
-        wait_until(lambda: not heartbeat._thread.is_alive())
+        wait_until(lambda: bench.woken)
         with pytest.raises(type(error)) as raised:
-            heartbeat.check()
+            heart.check()
+        # and no other one's
+        other.lapse()
+        wait_until(lambda: client.exists(other.keys.lease))
+        other.heartbeat.check()
     assert raised.value is error
 
 
 def test_a_fault_of_the_server_that_passes_ends_no_heartbeat(
     client: redis.Redis, namespace: str
 ) -> None:
-    bench = Bench(client, Keys(namespace, "m"), period=0.01)
+    bench = Bench(client, Keys(namespace, "m"))
     faults = iter(range(3))
 
     def flickering() -> Progress:
@@ -205,9 +217,59 @@ def test_a_fault_of_the_server_that_passes_ends_no_heartbeat(
             raise redis.ConnectionError("away")
         return PROGRESS
 
-    with bench.heartbeat as heartbeat:
+    with Heartbeats(0.01) as hearts, hearts.beating(bench.heartbeat):
         bench.progress = flickering
         wait_until(lambda: next(faults, None) is None)
         bench.lapse()
         wait_until(lambda: client.exists(bench.keys.lease))
-        heartbeat.check()
+        bench.heartbeat.check()
+
+
+def test_a_model_that_gets_no_thread_loses_the_lease(bench: Bench) -> None:
+    # Given a model with nothing to do
+    bench.activity.ended(LOOP)
+    bench.clock.now += 10 * STALL
+    assert bench.renews()
+    # When it has something to do, and gets no thread for it
+    bench.late = STALL + 1.0
+    # Then its lease isn't renewed
+    assert not bench.renews()
+    with pytest.raises(LeaseLostError, match="has waited for a thread for 601 s"):
+        bench.heartbeat.check()
+
+
+def test_many_hearts_beat_in_one_round_trip(client: redis.Redis, namespace: str) -> None:
+    benches = [Bench(client, Keys(namespace, f"m{number}")) for number in range(300)]
+    with ExitStack() as stack:
+        hearts = stack.enter_context(Heartbeats(0.01))
+        for bench in benches:
+            stack.enter_context(hearts.beating(bench.heartbeat))
+        # Given one whose lease is another one's, and one with a key of another type
+        stolen, odd = benches[7], benches[200]
+        client.set(stolen.keys.token, stolen.lease.token + 1)
+        client.rpush(odd.keys.proposal, "mine")
+        wait_until(lambda: stolen.woken and odd.woken)
+        # Then both end, with their own reasons, and all others are renewed
+        with pytest.raises(LeaseLostError, match="took the model over"):
+            stolen.heartbeat.check()
+        with pytest.raises(redis.ResponseError, match=f"key {odd.keys.proposal} holds a list"):
+            odd.heartbeat.check()
+        others = [bench for bench in benches if bench not in (stolen, odd)]
+        for bench in others:
+            bench.lapse()
+        wait_until(lambda: all(client.exists(bench.keys.lease) for bench in others))
+        for bench in others:
+            bench.heartbeat.check()
+
+
+def test_a_heart_that_has_left_never_beats_again(client: redis.Redis, namespace: str) -> None:
+    bench, other = (Bench(client, Keys(namespace, name)) for name in ("m", "other"))
+    with Heartbeats(0.001) as hearts, hearts.beating(other.heartbeat):
+        for _ in range(50):
+            with hearts.beating(bench.heartbeat):
+                other.lapse()
+                wait_until(lambda: client.exists(other.keys.lease))
+            bench.lapse()
+            other.lapse()
+            wait_until(lambda: client.exists(other.keys.lease))
+            assert not client.exists(bench.keys.lease)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -52,15 +51,24 @@ class Source:
         self.closed.set()
 
 
+def taken(feed: ReadAhead) -> Iterator[Batch]:
+    """Yield the batches until the iterator has ended."""
+    while not feed.ended:
+        if (batch := feed.take()) is not None:
+            yield batch
+        else:
+            wait_until(lambda: feed.has_news)
+
+
 def test_all_batches_come_in_order() -> None:
     with ReadAhead(Source(limit=1000)) as feed:
-        found = [number_of(batch) for batch in feed.ticks(10.0)]
+        found = [number_of(batch) for batch in taken(feed)]
     assert found == list(range(1, 1001))
 
 
 def test_no_batches_are_an_end_too() -> None:
     with ReadAhead(Source(limit=0)) as feed:
-        assert list(feed.ticks(10.0)) == []
+        assert list(taken(feed)) == []
 
 
 def test_it_reads_ahead_and_no_further() -> None:
@@ -68,28 +76,45 @@ def test_it_reads_ahead_and_no_further() -> None:
     with ReadAhead(source) as feed:
         ahead = _AHEAD + 1  # the one that finds the queue full
         wait_until(lambda: source.made == ahead)
-        ticks = feed.ticks(10.0)
-        for taken in range(1, 20):
-            assert number_of(next(ticks)) == taken
-            wait_until(lambda taken=taken: source.made == taken + ahead)  # type: ignore[misc]
-        assert feed._queue.qsize() == _AHEAD
+        for number in range(1, 20):
+            assert number_of(feed.take()) == number
+            wait_until(lambda number=number: source.made == number + ahead)  # type: ignore[misc]
+        assert len(feed._batches) == _AHEAD
 
 
-def test_a_tick_says_that_nothing_came() -> None:
-    go_on = threading.Event()
+def test_it_says_when_something_has_come() -> None:
+    go_on, come = threading.Semaphore(0), threading.Semaphore(0)
 
     def make(stopping: Stopping) -> Iterator[Batch]:
-        yield a_batch(1)
-        go_on.wait(10.0)
-        yield a_batch(2)
+        for number in (1, 2):
+            go_on.acquire(timeout=10.0)
+            yield a_batch(number)
+        go_on.acquire(timeout=10.0)
+
+    with ReadAhead(make, arrived=come.release) as feed:
+        for expected in (1, 2, None):
+            assert feed.take() is None
+            go_on.release()
+            assert come.acquire(timeout=10.0)
+            assert feed.has_news
+            assert number_of(feed.take()) == expected
+        assert feed.ended
+
+
+def test_a_reader_that_retires_leaves_all_that_it_has_read() -> None:
+    # Given a reader that has read more than may wait
+    def make(stopping: Stopping) -> Iterator[Batch]:
+        number = 0
+        while not stopping():
+            for _ in range(2 * _AHEAD):
+                number += 1
+                yield a_batch(number)
 
     with ReadAhead(make) as feed:
-        ticks = feed.ticks(0.01)
-        found = [number_of(each) for each in islice(filter(None, ticks), 1)]
-        assert [next(ticks), next(ticks)] == [None, None]
-        go_on.set()
-        found += [number_of(each) for each in ticks if each is not None]
-    assert found == [1, 2]
+        wait_until(lambda: len(feed._batches) == _AHEAD)
+        # When it retires Then everything of its read can be taken, and no more
+        feed.retire()
+        assert [number_of(batch) for batch in taken(feed)] == list(range(1, 2 * _AHEAD + 1))
 
 
 @pytest.mark.parametrize("before", [0, 1, 3, 20])
@@ -101,7 +126,7 @@ def test_what_the_reader_raises_comes_after_the_batches_before_it(before: int) -
 
     found = []
     with pytest.raises(ZeroDivisionError, match="no such luck"), ReadAhead(make) as feed:
-        for batch in feed.ticks(10.0):
+        for batch in taken(feed):
             found.append(number_of(batch))
     assert found == list(range(before))
 
@@ -111,7 +136,7 @@ def test_what_the_reader_raises_at_once_comes_too() -> None:
         raise LookupError("before the first batch")
 
     with pytest.raises(LookupError, match="before the first"), ReadAhead(make) as feed:
-        list(feed.ticks(10.0))
+        list(taken(feed))
 
 
 def test_closing_ends_a_reader_that_waits_for_room() -> None:
@@ -138,7 +163,7 @@ def test_closing_ends_a_reader_that_waits_for_entries() -> None:
 def test_an_error_in_the_block_closes_it_and_is_not_lost() -> None:
     source = Source()
     with pytest.raises(ZeroDivisionError), ReadAhead(source) as feed:
-        next(feed.ticks(10.0))
+        next(taken(feed))
         raise ZeroDivisionError
     assert source.closed.is_set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -92,18 +93,19 @@ def test_a_helper_thread_does_not_end_in_silence() -> None:
 def test_the_refit_schedule_begins_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamclust.worker.daemon._FIRST_PAUSE", 0.01)
     logged, calls = LogCapture(), []
-    [job] = jobs(logged, "m")
+    both = jobs(logged, "m", "n")
 
-    def beside(job: Job) -> None:
-        calls.append(job)
+    def beside(given: Sequence[Job]) -> None:
+        calls.append(given)
         if len(calls) < 3:
             raise OSError("no such luck")
 
-    thread: threading.Thread = _thread(beside, job)
-    thread.start()
-    thread.join(30.0)
-    assert len(calls) == 3
-    assert [entry["event"] for entry in logged.entries] == ["refit_schedule_failed"] * 2
+    with capture_logs() as entries:
+        thread: threading.Thread = _thread(beside, both)
+        thread.start()
+        thread.join(30.0)
+    assert calls == [both] * 3
+    assert [entry["event"] for entry in entries] == ["refit_schedule_failed"] * 2
 
 
 def test_look_is_called_while_jobs_are_at_work() -> None:

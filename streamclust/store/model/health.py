@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import FormatError
@@ -81,7 +81,7 @@ class Health:
 
 def encode_health(health: Health) -> str:
     """Return the value of the health key."""
-    return json.dumps(asdict(health))
+    return json.dumps(vars(health))
 
 
 def read_health(client: redis.Redis, keys: Keys) -> Health | None:

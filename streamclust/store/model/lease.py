@@ -82,6 +82,11 @@ class Lease:
         self._owner = owner or secrets.token_hex(8)
         self.token = 0
 
+    @property
+    def key(self) -> str:
+        """The key of the lease."""
+        return self._keys.lease
+
     def take(self) -> bool:
         """Take the lease if no other worker holds it; return whether it was taken.
 
@@ -93,15 +98,15 @@ class Lease:
         ServerError
             If the key of the lease or of the token holds a value that no worker wrote.
         """
-        answer: Any = self._client.eval(
-            _TAKE,
-            2,
-            self._keys.lease,
-            self._keys.token,
-            self._owner,
-            self._ttl_ms,
-            1 + secrets.randbelow(_LARGEST_STEP),
-        )
+        return self.taken(self._client.eval(*self.taking()[1:]))
+
+    def taking(self) -> tuple[Any, ...]:
+        """Return the words of the command of `take`."""
+        names, step = (self._keys.lease, self._keys.token), 1 + secrets.randbelow(_LARGEST_STEP)
+        return ("EVAL", _TAKE, 2, *names, self._owner, self._ttl_ms, step)
+
+    def taken(self, answer: Any) -> bool:
+        """Return what `take` returns, from the reply to its command."""
         if isinstance(answer, list):
             raise ServerError(self._foreign(*answer))
         self.token = int(answer)
@@ -122,28 +127,25 @@ class Lease:
         The same script writes `health` to the health key for `seconds`, so that a worker that was
         paused can't report for the worker that took over.
         """
-        answer = self._client.eval(
-            _RENEW,
-            3,
-            self._keys.lease,
-            self._keys.token,
-            self._keys.health,
-            self._owner,
-            self.token,
-            self._ttl_ms,
-            health,
-            int(seconds * 1000),
-        )
-        return bool(answer)
+        return bool(self._client.eval(*self.renewal(health, seconds)[1:]))
+
+    def renewal(self, health: str, seconds: float) -> tuple[Any, ...]:
+        """Return the words of the command of `renew`."""
+        keys, ms = self._keys, int(seconds * 1000)
+        names = (keys.lease, keys.token, keys.health)
+        return ("EVAL", _RENEW, 3, *names, self._owner, self.token, self._ttl_ms, health, ms)
 
     def report(self, health: str, seconds: float) -> bool:
         """Write the health key without the lease; return False if another worker holds the lease.
 
         For a worker that can't continue the model, and so leaves the lease to other workers.
         """
+        return bool(self._client.eval(*self.reporting(health, seconds)[1:]))
+
+    def reporting(self, health: str, seconds: float) -> tuple[Any, ...]:
+        """Return the words of the command of `report`."""
         keys, ms = self._keys, int(seconds * 1000)
-        answer = self._client.eval(_REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
-        return bool(answer)
+        return ("EVAL", _REPORT, 2, keys.lease, keys.health, self._owner, health, ms)
 
     def drop(self) -> None:
         """Release the lease, so that a standby need not wait until it expires."""

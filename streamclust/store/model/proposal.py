@@ -67,8 +67,13 @@ def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[A
 
 def proposed(client: redis.Redis, keys: Keys) -> str:
     """Return the ID of the proposed refit; empty if there is none."""
-    found: Any = client.hget(keys.proposal, "id")
+    found: Any = client.hget(*proposed_command(keys)[1:])
     return "" if found is None else found.decode(errors="replace")
+
+
+def proposed_command(keys: Keys) -> tuple[str, str, str]:
+    """Return the words of the command whose reply is the ID of the proposed refit, or None."""
+    return "HGET", keys.proposal, "id"
 
 
 def model_proposed_for(client: redis.Redis, keys: Keys) -> int:

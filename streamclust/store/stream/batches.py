@@ -281,26 +281,98 @@ def _part(decoded: Decoded, edges: NDArray[np.int64], start: int, stop: int) -> 
     return replace(decoded, X=decoded.X[rows], w=w, dead=_NO_POINTS)
 
 
-class _Linger:
-    """Tells when an unfinished batch is due: `seconds` after the last start."""
+class Feed:
+    """Reads entries and makes batches, one read at a time.
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
+    Parameters
+    ----------
+    reader : MergingReader
+    batcher : Batcher
+    linger : float
+        Seconds after its first entry after which a batch is short rather than late.
+    until_idle : bool
+        Whether the feed ends when all entries have been read. The last batch can be short.
+    clock : callable, optional
+        Seconds.
+
+    Attributes
+    ----------
+    drained : bool
+        Whether the feed has ended.
+    last_read : float
+        When entries were last read, by the clock; at first, when the feed was made.
+    """
+
+    def __init__(
+        self,
+        reader: MergingReader,
+        batcher: Batcher,
+        *,
+        linger: float,
+        until_idle: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._batcher = batcher
+        self._linger = linger
+        self._until_idle = until_idle
         self._clock = clock
-        self.start()
+        self._since = clock()  # the last batch, or the first entry of the unfinished batch
+        self.drained = False
+        self.last_read = self._since
 
-    def start(self) -> None:
-        """Start the wait, at the end of a batch or at the first entry of the next batch."""
-        self._started = self._clock()
+    @property
+    def caught_up(self) -> bool:
+        """Whether no entry is left to read. With `until_idle`, an empty read must have shown it."""
+        return self.drained if self._until_idle else self._reader.caught_up
 
-    def is_over(self) -> bool:
-        """Return whether the wait is over."""
-        return self._clock() - self._started >= self._seconds
+    @property
+    def due(self) -> float | None:
+        """Time at which the unfinished batch is due; None without one."""
+        waits = self._batcher.has_entries and not self._until_idle
+        return self._since + self._linger if waits else None
 
+    @property
     def block_ms(self) -> int | None:
-        """Return how many milliseconds a read may block; None if the wait is over."""
-        milliseconds = int((self._started + self._seconds - self._clock()) * 1000)
+        """How many milliseconds the next read may block; None if a batch is due."""
+        if self._until_idle:
+            return None
+        due = self.due
+        milliseconds = _BLOCK_MS if due is None else int((due - self._clock()) * 1000)
         return min(milliseconds, _BLOCK_MS) if milliseconds > 0 else None
+
+    def step(self, block_ms: int | None = None, most: int | None = None) -> Iterator[Batch]:
+        """Read once, and yield the batches that are full or due. Take all of them.
+
+        Parameters
+        ----------
+        block_ms : int or None
+            How long to wait for an entry.
+        most : int, optional
+            Maximum number of entries to read.
+        """
+        reader, batcher = self._reader, self._batcher
+        count = reader.next_count if most is None else min(reader.next_count, most)
+        items = reader.read(count, block_ms)
+        passing("reading" if items else "idle")
+        if items:
+            self.last_read = self._clock()
+        if not batcher.has_entries:
+            self._since = self._clock()
+        for batch in batcher.feed(items):
+            yield batch
+            self._since = self._clock()
+        gaps = reader.take_gaps()
+        for gap in gaps:
+            batcher.note(gap)
+        # A short batch, but only when no entry is left to read.
+        if self._until_idle:
+            self.drained = not items and not gaps
+            is_due = self.drained
+        else:
+            is_due = reader.caught_up and self._clock() - self._since >= self._linger
+        if batcher.has_entries and is_due:
+            yield batcher.flush()
 
 
 def batches(
@@ -318,25 +390,6 @@ def batches(
     again after the next start. With `until_idle` the iteration ends when all entries have been
     read; the last batch can be short.
     """
-    wait = _Linger(linger, clock)
-    while not stopping():
-        # Read, and yield the full batches.
-        block_ms = wait.block_ms() if batcher.has_entries else _BLOCK_MS
-        items = reader.read(reader.next_count, None if until_idle else block_ms)
-        passing("reading" if items else "idle")
-        if not batcher.has_entries:
-            wait.start()
-        for batch in batcher.feed(items):
-            yield batch
-            wait.start()
-        gaps = reader.take_gaps()
-        for gap in gaps:
-            batcher.note(gap)
-        # Flush a short batch, but only when no entry is left to read.
-        if until_idle:
-            if not items and not gaps:
-                break
-        elif batcher.has_entries and reader.caught_up and wait.is_over():
-            yield batcher.flush()
-    if until_idle and batcher.has_entries and not stopping():
-        yield batcher.flush()
+    feed = Feed(reader, batcher, linger=linger, until_idle=until_idle, clock=clock)
+    while not stopping() and not feed.drained:
+        yield from feed.step(feed.block_ms)

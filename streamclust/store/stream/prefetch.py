@@ -64,6 +64,14 @@ class Prefetch:
             self._give_back()
         return None, {}
 
+    def drop(self) -> None:
+        """Forget the read that was sent, if there is one; its reply may still be on its way."""
+        connection = self._connection
+        if connection is not None:
+            connection.disconnect()
+            self._give_back()
+
     def _give_back(self) -> None:
         connection, self._connection = self._connection, None
-        self._pool.release(connection)
+        if connection is not None:  # else another thread has dropped it
+            self._pool.release(connection)

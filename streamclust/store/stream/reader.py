@@ -88,6 +88,10 @@ class MergingReader:
         """Entries that the next read should ask for."""
         return self._size.next_count
 
+    def entries_in(self, size: int) -> int:
+        """Return how many entries have about this many bytes, estimated from earlier entries."""
+        return max(1, int(size / max(self._size.entry_bytes, 1.0)))
+
     def take_gaps(self) -> list[Gap]:
         """Return, and forget, the gaps found after the entries read so far."""
         gaps, self._gaps = self._gaps, []
@@ -132,6 +136,11 @@ class StreamReader(MergingReader):
     on_less : callable, optional
         Called with a message whenever reads become smaller because a reply was lost.
 
+    Attributes
+    ----------
+    prefetching : bool
+        Whether the next read of a backlog may be sent early, which keeps a connection.
+
     Raises
     ------
     UnreadableError
@@ -151,6 +160,7 @@ class StreamReader(MergingReader):
         self._largest = largest
         self._client = client
         self._prefetch = Prefetch(client)
+        self.prefetching = True
         known = entries_added or {}
         self._watches = {
             stream: StreamWatch(
@@ -158,6 +168,10 @@ class StreamReader(MergingReader):
             )
             for stream, at in position.items()
         }
+
+    def close(self) -> None:
+        """Give back the connection of a read that was sent early."""
+        self._prefetch.drop()
 
     def _fill(self, streams: Sequence[str], count: int, block_ms: int | None) -> None:
         try:
@@ -175,7 +189,7 @@ class StreamReader(MergingReader):
             if stream in found:
                 self._arrived(stream, found[stream], probes.get(stream))
                 # With several streams, the merged order would depend on when each was read.
-                if full and len(self._watches) == 1:
+                if full and len(self._watches) == 1 and self.prefetching:
                     self._prefetch.send(self._after(streams), self.next_count)
             elif gap := self._watches[stream].idle():
                 self._gaps.append(gap)

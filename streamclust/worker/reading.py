@@ -1,0 +1,238 @@
+"""Where the batches of one model come from: read in its turns, or ahead by a thread of its own.
+
+A turn that reads, learns and commits one after another needs no thread while the model waits. But a
+model with a backlog is faster if the next entries are read and decoded while a batch is learned. So
+a few models at a time, those with a backlog before the others, have a thread that reads ahead.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from streamclust.worker.readahead import ReadAhead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamclust.runtime.activity import Activity
+    from streamclust.store.stream.batches import Batch, Feed
+    from streamclust.store.stream.news import StreamNews
+    from streamclust.store.stream.reader import StreamReader
+
+_READ_BYTES = 1 << 20
+"""Approximate bytes of a read in a turn. All of it is learned in the turn, so little of it stays in
+memory while the model waits."""
+
+_FIRST = 16
+"""Minimum entries of a read in a turn."""
+
+_IDLE = 5.0
+"""Seconds without a batch after which a model gives up its reader thread."""
+
+_IDLE_IF_WANTED = 0.5
+"""The same, while another model has a backlog and no reader thread."""
+
+_ASK_AGAIN = 0.1
+"""Seconds between two requests for a reader thread."""
+
+_POLL, _POLL_EACH = 0.1, 0.001
+"""Seconds between reads where the server doesn't report news: at least, and per model."""
+
+_LOOK_AGAIN = 300.0
+"""Seconds without news after which a stream is read once, since no report is perfect: the slots of
+a cluster may have moved."""
+
+
+class ReaderThreads:
+    """The right of a few models to have a thread that reads ahead. Threads share it.
+
+    Parameters
+    ----------
+    limit : int
+        Maximum number of reader threads.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._lock = threading.Lock()
+        self._held: dict[Reading, None] = {}
+        self._wanted = -math.inf
+
+    def take(self, reading: Reading) -> bool:
+        """Take the right to have a thread, if it is free."""
+        with self._lock:
+            if not self._free:
+                return False
+            self._free -= 1
+            self._held[reading] = None
+            return True
+
+    def give_back(self, reading: Reading) -> None:
+        """Give the right back."""
+        with self._lock:
+            self._free += 1
+            del self._held[reading]
+
+    def want(self) -> None:
+        """Ask a model without a backlog to give its thread up."""
+        now = time.monotonic()
+        if now - self._wanted > _ASK_AGAIN:
+            self._wanted = now
+            for reading in list(self._held):
+                reading.wake()
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether a model with a backlog has asked for a thread in the last second."""
+        return time.monotonic() - self._wanted < 1.0
+
+
+class Reading:
+    """The batches of one model. Its turns use it, one at a time.
+
+    Parameters
+    ----------
+    feed : Feed
+    reader : StreamReader
+        Of the feed.
+    streams : sequence of str
+    news : StreamNews
+    readers : ReaderThreads
+    activity : Activity
+        Where a reader thread records its progress.
+    wake : callable
+        Called, from any thread, when `step` may have something to yield.
+    name : str
+        Of the model.
+    models : int
+        Number of models of the worker.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        reader: StreamReader,
+        streams: Sequence[str],
+        news: StreamNews,
+        readers: ReaderThreads,
+        *,
+        activity: Activity,
+        wake: Callable[[], object],
+        name: str,
+        models: int,
+    ) -> None:
+        self.wake = wake
+        self._feed = feed
+        self._reader = reader
+        self._streams = streams
+        self._news = news
+        self._readers = readers
+        self._activity = activity
+        self._name = name
+        self._poll = max(_POLL, models * _POLL_EACH)
+        self._watched = False
+        self._ahead: ReadAhead | None = None
+        self._more = False
+        self._start_ahead()
+
+    @property
+    def behind(self) -> bool:
+        """Whether `step` has more to yield at once."""
+        return self._more
+
+    @property
+    def last_read(self) -> float:
+        """When entries were last read, by the monotonic clock."""
+        return self._feed.last_read
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is read or half read, and new entries will wake the model."""
+        return self._ahead is None and self._watched and self._feed.due is None
+
+    @property
+    def drained(self) -> bool:
+        """Whether the feed has ended, and all its batches were yielded."""
+        return self._ahead is None and self._feed.drained
+
+    def step(self) -> Iterator[Batch]:
+        """Yield batches that can be learned now, if there are any. Take all of them."""
+        self._more = False
+        if self._ahead is not None:
+            batch = self._ahead.take()
+            if batch is not None:
+                self._more = self._ahead.has_news
+                yield batch
+                return
+            if not self._ahead.ended:
+                return
+            self._end_ahead()
+        if not self._feed.drained:
+            yield from self._read()
+
+    def _read(self) -> Iterator[Batch]:
+        """Read once, and watch the streams: what comes later wakes the model."""
+        feed = self._feed
+        self._watched = self._news.watch(self._streams, self.wake)
+        yield from feed.step(None, max(_FIRST, self._reader.entries_in(_READ_BYTES)))
+        self._more = not feed.caught_up
+
+    def rest(self) -> float | None:
+        """Prepare to wait; return the time at which `step` has something to do without news."""
+        now = time.monotonic()
+        if self._ahead is not None:
+            return self._rest_ahead(now)
+        feed = self._feed
+        if now - feed.last_read < _IDLE and not feed.drained and self._start_ahead():
+            return None
+        if self._more:
+            self._readers.want()
+        longest = now + (_LOOK_AGAIN if self._watched else self._poll)
+        return longest if feed.due is None else min(longest, feed.due)
+
+    def close(self) -> None:
+        """Discard what has been read and not yielded. The streams stay watched."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._end_ahead()
+        self._reader.close()
+
+    def _rest_ahead(self, now: float) -> float | None:
+        """Give the reader thread up after some time without an entry."""
+        ahead, last = self._ahead, self._feed.last_read
+        if ahead is None or ahead.has_news:
+            return None
+        wanted = self._readers.are_wanted
+        if self._news.refusal and not wanted:
+            return None  # a blocking read is better than to ask again and again
+        idle = _IDLE_IF_WANTED if wanted else _IDLE
+        if now - last >= idle:
+            ahead.retire()  # and its end wakes the model
+            return None
+        return last + idle
+
+    def _start_ahead(self) -> bool:
+        """Start a reader thread, if the worker has one left; return whether it had."""
+        if not self._readers.take(self):
+            return False
+        self._reader.prefetching = True
+        self._ahead = ReadAhead(self._batches, self._activity, self.wake, self._name)
+        self._more = False
+        try:
+            self._ahead.start()
+        except BaseException:
+            self._end_ahead()
+            raise
+        return True
+
+    def _end_ahead(self) -> None:
+        self._ahead = None
+        self._reader.prefetching = False
+        self._readers.give_back(self)
+
+    def _batches(self, stopping: Callable[[], bool]) -> Iterator[Batch]:
+        while not stopping() and not self._feed.drained:
+            yield from self._feed.step(self._feed.block_ms)

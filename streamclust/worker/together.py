@@ -1,0 +1,146 @@
+"""All models of a worker: few threads, few connections, and one end."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
+from streamclust.runtime.backoff import Faults
+from streamclust.runtime.threads import prepared_for_threads
+from streamclust.system_limits import explained
+from streamclust.worker.connections import Connections
+from streamclust.worker.heartbeat import Heartbeats, period
+from streamclust.worker.model_run import ModelRun
+from streamclust.worker.pool import Pool
+from streamclust.worker.reading import ReaderThreads
+from streamclust.worker.solver import Solves
+from streamclust.worker.standbys import Standbys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from streamclust.runtime.job import Job
+    from streamclust.worker.scheduler import Turn, Wait
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the models of a worker share.
+
+    Parameters
+    ----------
+    connections : Connections
+    heartbeats : Heartbeats
+    pool : Pool
+    readers : ReaderThreads
+    solves : Solves
+    standbys : Standbys
+    faults : Faults
+    models : int
+        Number of models.
+    """
+
+    connections: Connections
+    heartbeats: Heartbeats
+    pool: Pool
+    readers: ReaderThreads
+    solves: Solves
+    standbys: Standbys
+    faults: Faults
+    models: int
+
+
+def run_model(job: Job) -> None:
+    """Learn one model; see `run_models`."""
+    run_models([job])
+
+
+def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
+    """Learn models until their `stop` is set or, with `until_idle`, all points are learned.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        They share one `stop`, and one server.
+    stop_others : bool, default=True
+        Whether an error that ends one model stops the others.
+
+    Raises
+    ------
+    Exception
+        The first error that ended a model, after all models have ended.
+    ModelsFailedError
+        Instead of this error, if `stop_others` is false.
+    """
+    first, cores = jobs[0], cores_of_process()
+    models = _Models(jobs, stop_others)
+    seconds = period(float(first.settings.worker.lease), float(first.settings.worker.health_ttl))
+    connections = Connections(first.server)
+    standbys = Standbys(float(first.settings.worker.lease))
+    with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
+        pool = Pool(models.run, cores)
+        models.shared = Shared(
+            connections,
+            heartbeats,
+            pool,
+            readers=ReaderThreads(cores),
+            solves=Solves(cores),
+            standbys=standbys,
+            faults=Faults(),
+            models=len(jobs),
+        )
+        for job in jobs:
+            pool.add(job.name)
+        try:
+            pool.wait(first.stop)
+        except RuntimeError as error:
+            raise StreamclustError(explained(error)) from error
+        finally:
+            standbys.close()
+            connections.close()
+    models.raise_failures()
+
+
+def cores_of_process() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+class _Models:
+    """The lives of the models, and the errors that ended some of them."""
+
+    def __init__(self, jobs: Sequence[Job], stop_others: bool) -> None:
+        self._jobs = {job.name: job for job in jobs}
+        self._stop_others = stop_others
+        self._lives: dict[str, Iterator[Wait]] = {}
+        self._failures: dict[str, Exception] = {}
+        self.shared: Shared
+
+    def run(self, turn: Turn) -> Wait | None:
+        """Run one turn of a model; log an error that ends it."""
+        job = self._jobs[turn.model]
+        if job.name not in self._lives:
+            self._lives[job.name] = ModelRun(job, self.shared).life()
+        try:
+            return next(self._lives[job.name], None)
+        except Exception as error:
+            if isinstance(error, StreamclustError):
+                job.log.error("model_failed", error=str(error), retrying=False)
+            else:
+                job.log.exception("model_failed", error=unexpected(error), retrying=False)
+            self._failures.setdefault(job.name, error)
+            if self._stop_others:
+                job.stop.set()
+            return None
+
+    def raise_failures(self) -> None:
+        """Raise the errors that ended models, if there are any."""
+        if self._failures and self._stop_others:
+            raise next(iter(self._failures.values()))
+        if self._failures:
+            raise ModelsFailedError(self._failures)

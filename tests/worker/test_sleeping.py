@@ -1,0 +1,138 @@
+"""A model without new entries leaves memory; its first new entry loads it again."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+import redis
+
+from streamclust.store.model.health import read_health
+from streamclust.store.model.lease import Lease
+from streamclust.worker.model_worker import ModelWorker
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.workers import WorkerThread, drain
+from tests.support.workspace import Workspace, run
+
+EAGER: dict[str, Any] = {
+    "batch": {"size": 30, "linger": "10ms"},
+    "commit": {"every": "10ms"},
+    "publish": {"every": "20ms"},
+}
+SLEEPY = {"lease": "1s", "health_ttl": "1s", "idle_after": "100ms"}
+WOKEN = "model_woken"
+
+
+@pytest.fixture(autouse=True)
+def no_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an idle model give up its reader thread at once."""
+    monkeypatch.setattr("streamclust.worker.reading._IDLE", 0.05)
+
+
+def in_memory() -> int:
+    """Return how many models are in memory."""
+    gc.collect()
+    return sum(isinstance(each, ModelWorker) for each in gc.get_objects())
+
+
+def shown(client: redis.Redis, workspace: Workspace) -> tuple[str, int] | None:
+    """Return the phase and the points of the health key."""
+    health = read_health(client, workspace.keys("m"))
+    return None if health is None else (health.phase, health.points)
+
+
+def asleep(worker: WorkerThread) -> None:
+    """Wait until the worker's model has left memory."""
+    worker.wait(lambda: in_memory() == 0)
+
+
+def test_a_model_leaves_memory_and_wakes_with_its_first_point(any_workspace: Workspace) -> None:
+    workspace = any_workspace.write({"m": mixture(any_workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        for times in range(3):
+            add_blocks(client, workspace.stream(), blobs(90, seed=times))
+            worker.wait(lambda times=times: workspace.committed("m") == 90 * (times + 1))
+            asleep(worker)
+            # While it sleeps, it keeps its lease, and is shown as before
+            worker.wait(
+                lambda times=times: shown(client, workspace) == ("learning", 90 * (times + 1))
+            )
+            assert len(worker.events(WOKEN)) == times
+        assert client.exists(workspace.keys("m").lease)
+    assert worker.failure is None
+    assert len(worker.events("model_created")) == 1
+    assert not worker.events("model_resumed")
+    # and the end has given the lease back
+    with workspace.client as client:
+        assert not client.exists(workspace.keys("m").lease, workspace.keys("m").health)
+
+
+def test_sleep_changes_no_bit(workspace: Workspace) -> None:
+    # Given entries of which each is a batch, and a worker that sleeps between them
+    stream = workspace.stream()
+    steady: dict[str, Any] = {
+        "coreset": {"points": 60},
+        "batch": {"size": 30, "linger": "1d"},
+        "commit": {"points": 1},
+        "publish": {"points": 30},
+    }
+    models = dict.fromkeys(("m", "quiet"), kmeans(stream, **steady))
+    workspace.write(models, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        for number in range(8):
+            add_blocks(client, stream, blobs(30, seed=number))
+            worker.wait(lambda number=number: workspace.committed("m") == 30 * (number + 1))
+            if number % 2:
+                asleep(worker)
+        assert len(worker.events(WOKEN)) == 3
+    # Then the model is that of a worker that learned all of it at once
+    drain(workspace, "quiet")
+    assert workspace.state("m") == workspace.state("quiet")
+
+
+def test_a_sleeping_model_writes_its_lease_and_health_only(workspace: Workspace) -> None:
+    workspace = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+        worker.wait(lambda: workspace.committed("m") == 90)
+        asleep(worker)
+        with client.monitor() as monitor:
+            commands, seen, beats = monitor.listen(), set(), 0
+            while beats < 4:
+                words = next(commands)["command"].split()
+                beats += words[:2] == ["SET", workspace.keys("m").health]
+                seen.add(words[0])
+        # of other tests' models on this server, nothing is known
+        assert seen <= {"EVAL", "GET", "SET", "HGET", "PING", "CLIENT", "EXISTS", "INFO"}
+
+
+def test_a_sleeping_model_that_loses_its_lease_stands_by(workspace: Workspace) -> None:
+    workspace = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+        worker.wait(lambda: workspace.committed("m") == 90)
+        asleep(worker)
+        # When another worker takes the model, because this one was paused
+        client.delete(workspace.keys("m").lease)
+        other = Lease(client, workspace.keys("m"), 60.0)
+        assert other.take()
+        worker.wait_for("lease_lost")
+        worker.wait_for("standby_started")
+        # and returns it
+        add_blocks(client, workspace.stream(), blobs(90, seed=1))
+        other.drop()
+        worker.wait(lambda: workspace.committed("m") == 180)
+
+
+def test_a_refit_wakes_a_sleeping_model(workspace: Workspace) -> None:
+    workspace = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(300))
+        worker.wait(lambda: workspace.committed("m") == 300)
+        asleep(worker)
+        done = run(workspace.folder, "refit", "m", "--force")
+        assert done.returncode == 0, done.stderr
+        worker.wait_for("refit_adopted")
+        worker.wait(lambda: workspace.newest("m").reason == "refit")
