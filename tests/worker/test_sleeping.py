@@ -31,10 +31,11 @@ def no_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamclust.worker.reading._IDLE", 0.05)
 
 
-def in_memory() -> int:
-    """Return how many models are in memory."""
+def in_memory(site: Workspace) -> int:
+    """Return how many models of this test are in memory."""
     gc.collect()
-    return sum(isinstance(each, ModelWorker) for each in gc.get_objects())
+    found = [each for each in gc.get_objects() if isinstance(each, ModelWorker)]
+    return sum(site.stream() in each.checkpoint.position for each in found)
 
 
 def shown(client: redis.Redis, site: Workspace) -> tuple[str, int] | None:
@@ -43,9 +44,9 @@ def shown(client: redis.Redis, site: Workspace) -> tuple[str, int] | None:
     return None if health is None else (health.phase, health.points)
 
 
-def asleep(worker: WorkerThread) -> None:
+def asleep(worker: WorkerThread, site: Workspace) -> None:
     """Wait until the worker's model has left memory."""
-    worker.wait(lambda: in_memory() == 0)
+    worker.wait(lambda: in_memory(site) == 0)
 
 
 def test_a_model_leaves_memory_and_wakes_with_its_first_point(any_workspace: Workspace) -> None:
@@ -54,7 +55,7 @@ def test_a_model_leaves_memory_and_wakes_with_its_first_point(any_workspace: Wor
         for times in range(3):
             add_blocks(client, site.stream(), blobs(90, seed=times))
             worker.wait(lambda times=times: site.committed("m") == 90 * (times + 1))
-            asleep(worker)
+            asleep(worker, site)
             # While it sleeps, it keeps its lease, and is shown as before
             worker.wait(lambda times=times: shown(client, site) == ("learning", 90 * (times + 1)))
             assert len(worker.events(WOKEN)) == times
@@ -83,7 +84,7 @@ def test_sleep_changes_no_bit(workspace: Workspace) -> None:
             add_blocks(client, stream, blobs(30, seed=number))
             worker.wait(lambda number=number: workspace.committed("m") == 30 * (number + 1))
             if number % 2:
-                asleep(worker)
+                asleep(worker, workspace)
         assert len(worker.events(WOKEN)) == 3
     # Then the model is that of a worker that learned all of it at once
     drain(workspace, "quiet")
@@ -95,7 +96,7 @@ def test_a_sleeping_model_writes_its_lease_and_health_only(workspace: Workspace)
     with WorkerThread(site) as worker, site.client as client:
         add_blocks(client, site.stream(), blobs(90))
         worker.wait(lambda: site.committed("m") == 90)
-        asleep(worker)
+        asleep(worker, site)
         with client.monitor() as monitor:
             commands, seen, beats = monitor.listen(), set(), 0
             while beats < 4:
@@ -111,7 +112,7 @@ def test_a_sleeping_model_that_loses_its_lease_stands_by(workspace: Workspace) -
     with WorkerThread(site) as worker, site.client as client:
         add_blocks(client, site.stream(), blobs(90))
         worker.wait(lambda: site.committed("m") == 90)
-        asleep(worker)
+        asleep(worker, site)
         # When another worker takes the model, because this one was paused
         client.delete(site.keys("m").lease)
         other = Lease(client, site.keys("m"), 60.0)
@@ -129,7 +130,7 @@ def test_a_refit_wakes_a_sleeping_model(workspace: Workspace) -> None:
     with WorkerThread(site) as worker, site.client as client:
         add_blocks(client, site.stream(), blobs(300))
         worker.wait(lambda: site.committed("m") == 300)
-        asleep(worker)
+        asleep(worker, site)
         done = run(site.folder, "refit", "m", "--force")
         assert done.returncode == 0, done.stderr
         worker.wait_for("refit_adopted")
