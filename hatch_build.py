@@ -1,7 +1,9 @@
 """Compile the native kernels, if there is a C++ compiler; if not, NumPy does their work.
 
 One shared library without any Python in it: each target is the same source with other flags, and
-the one that the processor can run is chosen when it is loaded. `CXX` names the compiler.
+the one that the processor can run is chosen when it is loaded. `CXX` names the compiler. On Linux
+the C++ library is linked statically where the compiler can do so, so that a wheel needs only glibc
+or musl.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sysconfig
@@ -25,6 +28,10 @@ FLAGS = shlex.split(
     "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno "
     "-ffp-contract=off -w -Wno-psabi"
 )
+
+STATIC = shlex.split("-static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL")
+if platform.system() != "Linux":
+    STATIC = []
 
 TARGETS = {"baseline": ""}
 if platform.machine().lower() in ("x86_64", "amd64"):
@@ -47,8 +54,9 @@ class CustomBuildHook(BuildHookInterface):
             return
         build_data["artifacts"].append(f"/{FOLDER}/_native.so")
         build_data["pure_python"] = False
-        system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data["tag"] = f"py3-none-{system}"
+        system = re.sub(r"[-.]", "_", sysconfig.get_platform())
+        # Python itself may be universal on macOS; the library is for this processor.
+        build_data["tag"] = f"py3-none-{system.replace('universal2', platform.machine())}"
 
 
 def build(
@@ -70,13 +78,17 @@ def build(
         run([*compiler, "-c", sources / "redis_reply.cpp", "-o", objects[-2]])
         stamp = f'-DSOURCES="{sources_hash(sources)}"'
         run([*compiler, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
-        run([*compiler, "-shared", *objects, "-o", f"{folder}/library"])
+        link = [*compiler, "-shared", *objects, "-o", f"{folder}/library"]
+        try:
+            run([*link, *STATIC], stderr=subprocess.DEVNULL)
+        except subprocess.CalledProcessError:  # no static C++ library, or another kind of linker
+            run(link)
         Path(folder, "library").replace(library)
 
 
-def run(command: list[Any]) -> None:
-    """Run a command; what it says is shown if it fails."""
-    subprocess.run(command, check=True)
+def run(command: list[Any], **options: Any) -> None:
+    """Run a command; its output is shown if it fails."""
+    subprocess.run(command, check=True, **options)
 
 
 def sources_hash(sources: Path) -> str:

@@ -1,6 +1,6 @@
 """Spark's streaming K-means beside ours, where Java and PySpark are.
 
-    pip install 'streamclust[spark]'
+    pip install '.[spark]'
     python benchmarks/spark.py [--repeat 5] [--page]
 
 `StreamingKMeansModel.update` of Spark MLlib, one thread (`local[1]`), of a resilient dataset that
@@ -112,9 +112,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
     if shutil.which("java") is None or importlib.util.find_spec("pyspark") is None:
-        print(
-            "no Java, or no PySpark (pip install 'streamclust[spark]'): left out", file=sys.stderr
-        )
+        print("no Java, or no PySpark (pip install '.[spark]'): left out", file=sys.stderr)
         return
     text = page(*measure(options.repeat))
     print(text)

@@ -19,6 +19,6 @@ def packaged_text(package: str, *path: str) -> str:
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise click.ClickException(
-            f"{package} isn't installed; pip install 'streamclust[examples]'"
+            f"{package} isn't installed; pip install '.[examples]' in a clone"
         )
     return Path(spec.origin).parent.joinpath(*path).read_text(encoding="utf-8")

@@ -6,11 +6,9 @@ The library runs without a server, too. Each name is imported at its first use, 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from streamclust.version import __version__ as __version__
 
+TYPE_CHECKING = False  # importing it would take most of the time of this module
 if TYPE_CHECKING:
     from streamclust.client.async_client import AsyncClient as AsyncClient
     from streamclust.client.client import Client as Client
@@ -59,9 +57,11 @@ _HOMES = {name: f"streamclust.{module}" for module, names in _MODULES.items() fo
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'streamclust' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -77,6 +77,10 @@ class UnknownModelError(StreamclustError, LookupError):
     """Raised when a model, or a version of it, isn't on the server."""
 
 
+class UnknownStreamError(StreamclustError, LookupError):
+    """Raised when a stream isn't on the server."""
+
+
 class LeaseLostError(StreamclustError):
     """Raised when another worker has taken over the model, so that this one must not write."""
 

@@ -30,7 +30,7 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError:
     raise MissingExtraError(
-        "streamclust.sklearn needs scikit-learn: pip install 'streamclust[sklearn]'"
+        "streamclust.sklearn needs scikit-learn: pip install scikit-learn"
     ) from None
 
 if TYPE_CHECKING:

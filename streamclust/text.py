@@ -7,8 +7,11 @@ the formula of a spreadsheet.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+from collections.abc import Collection
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -70,6 +73,56 @@ def has_control(text: str) -> bool:
     (True, False)
     """
     return _CONTROL.search(text) is not None
+
+
+_MOST_NAMES = 20
+
+
+def known_names(name: str, known: Collection[str], noun: str) -> str:
+    """Return the known name that `name` probably misspells, as a question; else the known names.
+
+    Examples
+    --------
+    >>> known_names("machins", ["machines", "shop"], "models there")
+    "did you mean 'machines'?"
+    >>> known_names("x", ["machines", "shop"], "models there")
+    'models there: machines, shop'
+    """
+    near = get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    names = ", ".join(list(known)[:_MOST_NAMES]) or "none"
+    more = len(known) - _MOST_NAMES
+    return f"{noun}: {names}" + (f", and {more:,} more" if more > 0 else "")
+
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def decode_text(data: bytes) -> str:
+    r"""Return the text of a file, as editors on any system write it.
+
+    The text is UTF-8, or what the byte order mark at its start says. Line ends become ``\n``.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        If the bytes aren't text of that encoding.
+
+    Examples
+    --------
+    >>> decode_text(b"\xef\xbb\xbfa: 1\r\n"), decode_text("a: 1\r\n".encode("utf-16"))
+    ('a: 1\n', 'a: 1\n')
+    """
+    mark, encoding = next((row for row in _BOMS if data.startswith(row[0])), (b"", "utf-8"))
+    text = data[len(mark) :].decode(encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def csv_cell(text: str) -> str:

@@ -46,14 +46,18 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 LONG = (
     "demo/test_demo.py",
     "chaos/test_chaos.py",
+    "worker/test_server_faults.py",
     "test_readme.py",
     "test_sanitize.py",
-    "worker/test_server_faults.py",
     "worker/test_daemon.py",
     "worker/test_faults.py",
     "refit/test_swap.py",
     "topology/test_cluster.py",
+    "topology/test_sentinel.py",
+    "topology/test_replicas.py",
     "worker/test_drain.py",
+    "encoder/test_loop.py",
+    "formats/test_points.py",
     "online/test_learner_feeds.py",
 )
 """Files that take longest, and so come first: none is left to run alone at the end."""
@@ -91,9 +95,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 # A child that a test starts is to hear these, also where this run is to ignore them (`make test &`,
 # nohup): a signal with a handler has its default in the child, an ignored one stays ignored.
-for _number in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, lambda *_: None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

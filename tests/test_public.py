@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import streamclust
 from streamclust import (
     Forgetting,
     GaussianMixture,
+    Info,
     KMeans,
     Model,
     StreamLearner,
@@ -55,7 +58,38 @@ def test_a_notebook_cell_shows_a_few_lines(family: Any) -> None:
     for thing in [*things, quantize(family, run.params, X), Forgetting()]:
         assert len(repr(thing)) <= 400, thing
         assert "\n" not in repr(thing)
-        assert str(thing) == repr(thing)
+        assert str(thing) == repr(thing) or isinstance(thing, Model)
+
+
+@pytest.mark.parametrize("family", [KMeans(20), GaussianMixture(1)])
+@pytest.mark.parametrize("features", [(), ("temperature", "x" * 100, "\x1b[31m", "a\nb")])
+def test_a_model_prints_five_lines(family: Any, features: tuple[str, ...]) -> None:
+    lines = str(replace(a_model(family), features=features)).split("\n")
+    assert len(lines) == 5
+    assert all(line.isprintable() and len(line) <= 160 for line in lines)
+    young = replace(a_model(family), loss=None, time_ms=1e300, published_ms=10**18)
+    assert len(str(young).split("\n")) == 5
+
+
+def test_a_model_prints_its_score_and_shares() -> None:
+    model = replace(a_model(KMeans(2)), published_ms=0, features=("a", "b", "c", "d"))
+    shares = (model.mass / 300).tolist()
+    first, second, *others = str(model).split("\n")
+    assert first == "m, version 3 (kmeans, reason: step)"
+    assert second.startswith("published 19")
+    assert second.endswith("; newest point -")
+    assert others == [
+        "300 points learned; inertia 1.25 per point (lower is better)",
+        "4 features: a, b, c, d",
+        f"2 components, shares {shares[0]:.1%}, {shares[1]:.1%}",
+    ]
+
+
+def test_a_short_info_has_only_news() -> None:
+    assert repr(Info("warming", 5)) == "Info(phase='warming', points=5)"
+    assert repr(Info("learning", 0, loss=0.0, died=(1,))) == (
+        "Info(phase='learning', points=0, loss=0, died=(1,))"
+    )
 
 
 def test_results_show_their_size_and_loss() -> None:
@@ -121,3 +155,15 @@ def test_estimators_take_old_names_too(name: str) -> None:
     with pytest.warns(DeprecationWarning, match="fade is now called reassignment_ratio"):
         made = module.StreamingKMeans(3, fade=0.2)
     assert made.reassignment_ratio == 0.2
+
+
+def test_the_package_itself_imports_next_to_nothing() -> None:
+    """Ctrl-C during these imports ends the command line with a traceback: no code of it runs."""
+    code = (
+        "import sys; before = set(sys.modules); import streamclust; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) <= {"__future__", "streamclust", "streamclust.version"}

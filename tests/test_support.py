@@ -8,8 +8,8 @@ from pathlib import Path
 from tests import sanitize
 
 TESTS = Path(__file__).parent
-PROGRAMS = ("chaos", "fuzz")
-"""Folders with programs of their own, ``python -m tests.chaos`` and ``python -m tests.fuzz``."""
+PROGRAMS = ("chaos", "fuzz", "mutation.py", "sanitize.py")
+"""Programs that developers start, as ``python -m tests.chaos``."""
 
 MODULES = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("*.py"))
 
@@ -35,7 +35,7 @@ def test_no_test_module_is_imported() -> None:
 
 
 def test_helpers_are_in_the_folder_of_helpers() -> None:
-    helpers = {module for module in MODULES if not is_test(module)} - {"sanitize.py"}
+    helpers = {module for module in MODULES if not is_test(module)}
     assert {Path(module).parts[0] for module in helpers} == {"support", *PROGRAMS}
 
 

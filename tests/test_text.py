@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamclust.errors import ConfigError, DataError, UnknownModelError
 from streamclust.runtime.log import command_log
-from streamclust.text import csv_cell, exact_json, has_control, printable
+from streamclust.text import csv_cell, exact_json, has_control, known_names, printable
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,12 @@ def test_json_is_exact() -> None:
     value = {"a": [1.5, float("nan"), (float("-inf"), None)], "b": "\x1b\ud800", "c": True}
     assert json.loads(exact_json(value)) == {**value, "a": [1.5, None, [None, None]]}
     assert exact_json([0.1, 1e300]) == "[0.1, 1e+300]"
+
+
+def test_a_name_that_is_not_known_names_the_nearest_or_the_first_twenty() -> None:
+    many = [f"tenant-{number}" for number in range(3_000)]
+    assert known_names("tenant-12x", many, "models") == "did you mean 'tenant-12'?"
+    text = known_names("x", many, "models")
+    assert text.startswith("models: tenant-0, tenant-1, ")
+    assert text.endswith("tenant-19, and 2,980 more")
+    assert known_names("x", [], "models") == "models: none"

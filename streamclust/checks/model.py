@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -21,6 +20,7 @@ from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import translated
 from streamclust.store.server.faults import passes
 from streamclust.store.stream.info import look
+from streamclust.store.stream.names import missing_hint
 from streamclust.store.stream.position import check_type
 from streamclust.store.stream.read_size import read_value
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 _FIRST_ENTRIES = 10
 """Number of entries from which the format is detected."""
-
-_MOST_KEYS = 10_000
-"""Number of keys among which a similar name is searched."""
 
 _LARGE = 1e9
 """Bytes of all stored versions from which the check warns, if the server has no limit."""
@@ -92,7 +89,7 @@ def _stream(
     check_type(client, stream, "stream", f"models.{name}.streams")
     info = look(client, stream)
     if info is None:
-        remedy = _near(client, stream)
+        remedy = missing_hint(client, stream)
         yield Check("warn", about, f"it doesn't exist yet; the worker waits for it; {remedy}")
         return
     if not info.length:
@@ -118,19 +115,6 @@ def _stream(
         f"{facts}; format {layout.format}, {layout.n_features} "
         f"feature{'s' * (layout.n_features != 1)}{features * bool(layout.features)}",
     )
-
-
-def _near(client: redis.Redis, stream: str) -> str:
-    """Return the name of a similar stream as a question, or the command that fills the stream."""
-    names = []
-    for number, key in enumerate(client.scan_iter(count=1000, _type="stream")):
-        if number == _MOST_KEYS:
-            break
-        names.append(key.decode(errors="replace"))
-    near = get_close_matches(stream, [key for key in names if not key.startswith("{")], n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"fill it with: streamclust ingest FILE --stream {stream}"
 
 
 def _ago(entry_id: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamclust.cli._options import warn
 from streamclust.cli._progress import point_progress
 from streamclust.cli._server import opened_client
 from streamclust.cli._signals import Wakeup
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.encoder.files import FileReport
     from streamclust.formats.model import Model
-    from streamclust.tables import Kind
+    from streamclust.tables import Chunk, ModelColumns, SkippedRows
 
 _BAND = 1 << 16
 """Number of pixels per chunk."""
@@ -42,8 +43,7 @@ def encode_points(
     image: Path | None,
     stdin: bool,
     out: Path | None,
-    kind: Kind | None,
-    columns: str | None,
+    table: dict[str, Any],
     version: int | None,
     codebook: bool,
     peak: float,
@@ -52,6 +52,7 @@ def encode_points(
     from streamclust.encoder.files import encode_chunks, encode_file
     from streamclust.files import check_target
     from streamclust.runtime.assemble import points_format
+    from streamclust.tables import ModelColumns
 
     if out is not None:
         check_target(out)
@@ -63,7 +64,10 @@ def encode_points(
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
     else:
-        chunks, total, picture = _rows(file, kind, columns, wakeup.wait_for)
+        needs = ModelColumns(f"model {model.name!r}", model.features, model.means.shape[1])
+        if stdin and out is None:
+            table = table | {"on_bad": table["on_bad"] or "skip"}
+        chunks, total, picture = _rows(file, table, needs, wakeup.wait_for)
     try:
         if out is None:
             with wakeup:
@@ -108,15 +112,29 @@ def published_model(settings: Settings, name: str, version: int | None = None) -
 
 
 def _rows(
-    file: Path | None, kind: Kind | None, columns: str | None, wait_for: Callable[[int], None]
+    file: Path | None,
+    table: dict[str, Any],
+    model: ModelColumns,
+    wait_for: Callable[[int], None],
 ) -> Points:
-    from streamclust.tables import count_rows, read_table
+    """Return the points of a table; a bad row is a point of NaN."""
+    from streamclust.tables import SkippedRows, TableOptions, count_rows, read_table
 
     path = "-" if file is None else str(file)
-    names = None if columns is None else [column.strip() for column in columns.split(",")]
-    chunks = read_table(path, kind=kind, columns=names, wait_for=wait_for)
-    total = None if file is None else count_rows(path, kind=kind)
-    return (chunk.X for chunk in chunks), total, None
+    options = TableOptions(**{name: value for name, value in table.items() if value is not None})
+    chunks = read_table(path, options, model=model, warn=warn, wait_for=wait_for)
+    total = None if file is None else count_rows(path, kind=options.kind)
+    return _with_bad_rows(chunks, SkippedRows(warn)), total, None
+
+
+def _with_bad_rows(chunks: Iterator[Chunk], count: SkippedRows) -> Iterator[NDArray[np.floating]]:
+    import numpy as np
+
+    for chunk in chunks:
+        count.add(chunk)
+        places = [row.place for row in chunk.bad]
+        yield np.insert(chunk.X, places, np.nan, axis=0) if places else chunk.X
+    count.report()
 
 
 def _pixels(image: Path, channels: int, peak: float) -> Points:
@@ -131,11 +149,18 @@ def _pixels(image: Path, channels: int, peak: float) -> Points:
 
 def _print(parts: Iterator[Any], ids: Labels) -> None:
     """Write one line of CSV per point, as soon as the point is encoded."""
-    click.echo("code,distance")
+    import numpy as np
+
+    header = "code,distance\n"
     for codes in parts:
-        index = ids[codes.index] if len(ids) else codes.index
+        index = (
+            np.where(codes.index < 0, codes.index, ids[codes.index]) if len(ids) else codes.index
+        )
         pairs = zip(index.tolist(), codes.distance.tolist(), strict=True)
-        click.echo("".join(f"{code},{distance!r}\n" for code, distance in pairs), nl=False)
+        lines = "".join(f"{code},{distance!r}\n" for code, distance in pairs)
+        click.echo(header + lines, nl=False)
+        header = ""
+    click.echo(header, nl=False)
 
 
 def _sentence(report: FileReport, out: Path) -> str:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from streamclust.cli._render import WIDEST_NAME, numbers, plural
 from streamclust.cli._tables import Column, Styled, Table, lay_out
 from streamclust.cli._terminal import MUTED, WARNING, shorten
@@ -42,6 +40,8 @@ def component_lines(
     rest : str
         Where to find the other components.
     """
+    import numpy as np
+
     rows = np.arange(len(model.mass))
     if most is not None and len(rows) > most:
         rows = np.sort(np.argsort(-model.mass, kind="stable")[:most])
@@ -51,8 +51,8 @@ def component_lines(
         ("WEIGHT", [f"{mass:,.1f}" for mass in model.mass[rows].tolist()]),
         ("SHARE", [f"{part:.2%}" for part in share(model)[rows].tolist()]),
     ):
-        table.add_column(header, right=True).cells.extend(cells)
-    lines = _with_features(table, model, model.means[rows], terminal, [table.columns[1]])
+        table.add_column(header, justify="right").cells.extend(cells)
+    lines = with_features(table, model.features, model.means[rows], terminal, [table.columns[1]])
     left_out = len(model.mass) - len(rows)
     if left_out:
         lines += _muted(terminal, f"+{plural(left_out, 'lighter component')}{rest}")
@@ -75,12 +75,15 @@ def difference_lines(before: Model, after: Model, most: int, terminal: Terminal)
     shown = changes[:most] if most else changes
     table = Table()
     for header in ("#", "MOVED", f"SHARE {before.version}", f"SHARE {after.version}", "CHANGE"):
-        table.add_column(header, right=True)
+        table.add_column(header, justify="right")
     distances = numbers([moved[k] for k in shown if k in old.rows and k in new.rows])
     for k in shown:
         table.add_row(str(k), *_change(k, old, new, distances))
+    import numpy as np
+
     differences = np.array([new.mean(k) - old.mean(k) for k in shown])
-    lines = _with_features(table, after, differences, terminal, table.columns[2:4], signed=True)
+    optional = table.columns[2:4]
+    lines = with_features(table, after.features, differences, terminal, optional, signed=True)
     if len(shown) < len(changes):
         rest = plural(len(changes) - len(shown), "component")
         lines += _muted(terminal, f"+{rest} that moved less; `--top 0` shows all")
@@ -119,13 +122,15 @@ class _Version:
         return float(self._shares[self.rows[k]]) if k in self.rows else 0.0
 
     def mean(self, k: int) -> Array:
+        import numpy as np
+
         nowhere = np.full(self._means.shape[1], np.nan)
         return self._means[self.rows[k]] if k in self.rows else nowhere
 
 
-def _with_features(
+def with_features(
     table: Table,
-    model: Model,
+    features: Sequence[str],
     values: Array,
     terminal: Terminal,
     optional: Sequence[Column],
@@ -138,7 +143,8 @@ def _with_features(
     ----------
     table : Table
         The columns before the features.
-    model : Model
+    features : sequence of str
+        Names of the features; empty if they have no names.
     values : array of shape (rows, D)
     terminal : Terminal
     optional : sequence of Column
@@ -148,23 +154,25 @@ def _with_features(
     """
     D = values.shape[1]
     limited = replace(terminal, width=terminal.width or _PIPE_WIDTH)
-    names = [printable(name, WIDEST_NAME) for name in model.features or map("x{}".format, range(D))]
+    names = [printable(name, WIDEST_NAME) for name in features or map("x{}".format, range(D))]
 
     def laid_out(order: Sequence[int]) -> tuple[list[str], int]:
-        features = []
+        columns = []
         for d in order[: max(limited.width or 0, 4) // 4]:
             column = Column(shorten(names[d], _WIDEST_FEATURE, terminal.ellipsis), right=True)
             texts = numbers(values[:, d].tolist(), signed=signed)
             pairs = zip(values[:, d].tolist(), texts, strict=True)
             column.cells.extend("-" if isnan(value) else text for value, text in pairs)
-            features.append(column)
-        whole = Table([*table.columns, *features])
-        layout = lay_out(whole, limited, [*features[:0:-1], *optional, *features[:1]])
-        shown = sum(column not in layout.hidden for column in features)
+            columns.append(column)
+        whole = Table([*table.columns, *columns])
+        layout = lay_out(whole, limited, [*columns[:0:-1], *optional, *columns[:1]])
+        shown = sum(column not in layout.hidden for column in columns)
         return layout.lines, D - shown
 
     lines, hidden = laid_out(range(D))
     if hidden and signed:
+        import numpy as np
+
         by_change = np.argsort(-np.nansum(values**2, axis=0), kind="stable")
         lines, hidden = laid_out(by_change.tolist())
     if hidden:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from streamclust.cli._render import say
+from streamclust.cli._table_options import table_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +19,6 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 ONE_SHOT_WAIT = 30.0
 """Default wait for the server at the start, in seconds, of commands that end by themselves."""
-
-TABLE_KINDS = ("csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet")
-"""The kinds of `streamclust.tables`, which takes too long to import for the help."""
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,6 +48,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from streamclust.config import load_settings
 
+        _refuse_bytes(kwargs)
         flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
         settings = load_settings(config, flags)
         for line in settings.warnings:
@@ -57,6 +56,17 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, settings=settings, **kwargs)
 
     return wrapper
+
+
+def _refuse_bytes(values: dict[str, Any]) -> None:
+    """Refuse a name that isn't UTF-8: no client can send it to the server as text."""
+    for name, value in values.items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise click.UsageError(f"{name.upper()} {text!r} isn't UTF-8 text") from None
 
 
 class NumberRange(click.FloatRange):
@@ -105,6 +115,11 @@ def wait_option(default: str) -> Callable[[F], F]:
     )
 
 
+def warn(sentence: str) -> None:
+    """Print a warning."""
+    say(f"warning: {sentence}")
+
+
 def daemon_wait(wait: float | None, until_idle: bool) -> float:
     """Return how long a daemon waits at the start: forever, except with --until-idle."""
     if wait is not None:
@@ -140,8 +155,12 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Read a file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
     )
-    @click.option(
-        "--weight-column", metavar="NAME", help="Column of the files that holds the weights."
+    @table_options(
+        "Columns of the files, in the order of the features.  [default: those with the names of "
+        "the features]",
+        ("stop", "skip"),
+        "What to do with a bad row of a file: stop with an error, or skip it with a warning.  "
+        "[default: stop]",
     )
     @click.option(
         "--from-coreset",
@@ -156,12 +175,13 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         last: str | None,
         latest: str | None,
         files: tuple[Path, ...],
-        weight_column: str | None,
+        table: dict[str, Any],
         from_coreset: bool,
         **kwargs: Any,
     ) -> Any:
         from streamclust.refit.command import Selection
         from streamclust.refit.span import Span
+        from streamclust.tables import TableOptions
 
         if files and (first or last or latest):
             raise click.UsageError(
@@ -173,7 +193,14 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(
                 "--from-coreset can't be combined with --data, --from, --to or --last"
             )
-        which = Selection(Span(first, last, latest), files, weight_column, from_coreset)
+        chosen = {name: value for name, value in table.items() if value not in (None, (), ".")}
+        if chosen and not files:
+            option = next(iter(chosen)).replace("_", "-")
+            raise click.UsageError(f"--{option} is an option for files: give --data FILE")
+        which = Selection(
+            Span(first, last, latest), files, TableOptions(**chosen), from_coreset, warn
+        )
         return command(*args, which=which, **kwargs)
 
-    return wrapper
+    decorated: Callable[..., Any] = wrapper
+    return decorated

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -15,7 +13,9 @@ import click
 from streamclust.text import BAR_LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from streamclust.cli._tables import Column, Table
 
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
@@ -74,7 +74,7 @@ def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -
     if (high < 0.01 and decimals > _MOST_DECIMALS) or low >= _LARGEST_PLAIN:
         return _without_zeros([f"{value:{sign}.{digits - 1}e}" for value in values])
     if high < _LARGEST_PLAIN and decimals <= _MOST_DECIMALS:
-        return _without_zeros([f"{value:{sign}.{decimals}f}" for value in values])
+        return _without_zeros([f"{value:{sign}z,.{decimals}f}" for value in values])
     return [f"{value:{sign}.{digits}g}" for value in values]
 
 
@@ -109,58 +109,6 @@ def plural(value: int, noun: str) -> str:
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
-_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
-
-
-def ago(time_ms: float | None, now: float | None = None) -> str:
-    """Return the age of a time in its largest unit, or a dash for None.
-
-    Parameters
-    ----------
-    time_ms : float or None
-        Milliseconds since the epoch.
-    now : float, optional
-        Seconds since the epoch. Default: the clock of this machine.
-
-    Examples
-    --------
-    >>> ago(1_000, now=186.0), ago(1_000, now=1.2), ago(100_000, now=10.0)
-    ('3 min ago', 'just now', 'in 1 min')
-    """
-    if time_ms is None or not math.isfinite(time_ms):
-        return "-"
-    seconds = (time.time() if now is None else now) - time_ms / 1e3
-    for unit, name in _UNITS:
-        if abs(seconds) >= unit:
-            words = f"{int(abs(seconds) / unit):,} {name}"
-            return f"{words} ago" if seconds > 0.0 else f"in {words}"
-    return "just now"
-
-
-def local_time(time_ms: float | None) -> str:
-    """Return a time with the date and the zone of this machine, or a dash if there is none."""
-    found = _datetime(time_ms)
-    return "-" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-
-
-def iso_time(time_ms: float | None) -> str | None:
-    """Return a time in UTC by ISO 8601, for JSON."""
-    found = _datetime(time_ms)
-    if found is None:
-        return None
-    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _datetime(time_ms: float | None) -> datetime | None:
-    """Return a time; None if it is outside the calendar, as a producer's entry ID can be."""
-    if time_ms is None:
-        return None
-    try:
-        return datetime.fromtimestamp(time_ms / 1e3, UTC)
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
 def say(line: str) -> None:
     """Write a line to stderr; a closed stderr isn't an error."""
     try:
@@ -175,3 +123,17 @@ def discard(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def plain_table(**_: object) -> Table:
+    """Return an empty table."""
+    from streamclust.cli._tables import Table
+
+    return Table()
+
+
+def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
+    """Write a table; see `streamclust.cli._tables.print_table`."""
+    from streamclust.cli import _tables
+
+    return _tables.print_table(table, optional)

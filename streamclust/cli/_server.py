@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, nullcontext
+import time
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -23,26 +25,32 @@ if TYPE_CHECKING:
     from streamclust.store.server.connect import Server
 
 
+NO_CONFIG = "no config.yaml in this folder"
+
+_POLL = 0.2
+"""Seconds between checks whether the embedded server runs."""
+
+
 @contextmanager
 def opened_server(
-    settings: Settings, wait: float | None = None, *, primary: bool = False
+    settings: Settings, wait: float | None = None, *, primary: bool = False, start: bool = False
 ) -> Iterator[Server]:
     """Open the server of the settings; inside, faults of the server become errors of one line.
 
     With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
-    replica isn't ready.
+    replica isn't ready. Only commands that write points or models `start` the embedded server.
     """
     from streamclust.store.server.connect import Address, open_server, translate
 
     address = Address(**_address(settings))
     if wait is None:
-        with open_server(address) as server, translate(server.label):
+        with open_server(address, start=start) as server, translate(server.label):
             yield server
         return
     from streamclust.runtime.backoff import wait_for_server
     from streamclust.runtime.log import command_log
 
-    with found_server(settings) as server:
+    with found_server(settings, start=start, wait=wait) as server:
         try:
             wait_for_server(server, threading.Event(), command_log(), wait, primary=primary)
         except KeyboardInterrupt:
@@ -51,15 +59,33 @@ def opened_server(
 
 
 @contextmanager
-def found_server(settings: Settings) -> Iterator[Server]:
+def found_server(settings: Settings, *, start: bool = False, wait: float = 0.0) -> Iterator[Server]:
     """Give the server of the settings without a connection, for a caller that waits by itself.
 
-    Inside, faults of the server become errors of one line.
+    Inside, faults of the server become errors of one line. Without `start`, wait up to `wait`
+    seconds until another command has started the embedded server.
     """
-    from streamclust.store.server.connect import Address, find_server, translate
+    from streamclust.store.server.connect import translate
 
-    with find_server(Address(**_address(settings))) as server, translate(server.label):
+    with _find(settings, start, wait) as server, translate(server.label):
         yield server
+
+
+def _find(settings: Settings, start: bool, wait: float) -> Server:
+    from streamclust.errors import ServerUnreachableError
+    from streamclust.store.server.connect import Address, find_server
+
+    address, deadline, is_reported = Address(**_address(settings)), time.monotonic() + wait, False
+    while True:
+        try:
+            return find_server(address, start=start)
+        except ServerUnreachableError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not is_reported:
+                say(f"{error}; waiting")
+                is_reported = True
+        time.sleep(min(_POLL, max(deadline - time.monotonic(), 0.0)))
 
 
 @contextmanager
@@ -67,9 +93,10 @@ def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Cli
     """Open the Python client; wait up to `wait` seconds for the server."""
     from streamclust.client.client import Client
 
-    with opened_server(settings, wait) if wait else nullcontext():
-        client = Client(**_address(settings), namespace=settings.namespace)
-    with client:
+    with (
+        opened_server(settings, wait or None),
+        Client(**_address(settings), namespace=settings.namespace) as client,
+    ):
         yield client
 
 
@@ -88,7 +115,12 @@ def _address(settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def opened_job(
-    settings: Settings, model: str, wait: float | None = None, *, primary: bool = False
+    settings: Settings,
+    model: str,
+    wait: float | None = None,
+    *,
+    primary: bool = False,
+    start: bool = False,
 ) -> Iterator[Job]:
     """Open the server for a job on one configured model; the log has only warnings."""
     from streamclust.errors import ConfigError
@@ -96,22 +128,28 @@ def opened_job(
     from streamclust.runtime.log import command_log
 
     if model not in settings.models:
-        raise ConfigError(_not_configured(model, sorted(settings.models)))
-    with opened_server(settings, wait, primary=primary) as server:
+        raise ConfigError(not_configured(model, settings))
+    with opened_server(settings, wait, primary=primary, start=start) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
 
 
-def _not_configured(model: str, known: list[str]) -> str:
+def no_models(settings: Settings) -> str:
+    """Return a text for settings without a model: what is missing, and what to do."""
+    if settings.file:
+        return f"{settings.file} describes no model; add one under `models:`"
+    return f"{NO_CONFIG}; `streamclust init` writes one, or name another file with --config"
+
+
+def not_configured(model: str, settings: Settings) -> str:
+    """Return a text for a model that the settings don't have."""
+    known = sorted(settings.models)
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"
-    return (
-        f"model {model!r} isn't configured; configured models: {', '.join(known)}"
-        if known
-        else f"model {model!r} isn't configured; describe it in config.yaml, or name a file of "
-        "settings with --config"
-    )
+    if known:
+        return f"model {model!r} isn't configured; configured models: {', '.join(known)}"
+    return f"model {model!r} isn't configured: {no_models(settings)}"
 
 
 def each_version(
@@ -130,11 +168,54 @@ def each_version(
             return
 
 
+def read_overview(client: redis.Redis, settings: Settings, model: str, label: str) -> Overview:
+    """Return the overview of a model.
+
+    Raises
+    ------
+    UnknownModelError
+        If neither the settings nor the server have the model.
+    """
+    from streamclust.errors import UnknownModelError
+
+    try:
+        [row] = read_overviews(client, settings, [model])
+    except UnknownModelError:
+        raise UnknownModelError(unknown_model(client, settings, model, label)) from None
+    return row
+
+
+def refuse_unknown(client: redis.Redis, settings: Settings, model: str, label: str) -> None:
+    """Raise an error for a model that is neither in the settings nor on the server."""
+    from streamclust.errors import UnknownModelError
+    from streamclust.store.model.versions import model_names
+
+    if model not in settings.models and model not in model_names(client, settings.namespace):
+        raise UnknownModelError(unknown_model(client, settings, model, label))
+
+
+def unknown_model(client: redis.Redis, settings: Settings, model: str, label: str) -> str:
+    """Return a text for a model that neither the settings nor the server have."""
+    from streamclust.store.model.versions import model_names
+
+    there = model_names(client, settings.namespace)
+    near = get_close_matches(model, {*there, *settings.models}, n=1)
+    known = f"models there: {', '.join(there) or 'none'}"
+    end = f"did you mean {near[0]!r}?" if near else known
+    where = f"in {settings.file}" if settings.file else f"here ({NO_CONFIG})"
+    return (
+        f"model {model!r} is neither configured {where} nor on {label} in namespace "
+        f"{settings.namespace!r}; {end}"
+    )
+
+
 def read_overviews(
     client: redis.Redis, settings: Settings, names: Sequence[str] = ()
 ) -> list[Overview]:
     """Return the overviews of these models. Default: all that are configured or exist."""
+    from streamclust.runtime.assemble import warm_up_points
     from streamclust.store.model import overview
 
     configured = {name: model.streams for name, model in settings.models.items()}
-    return overview.read_overviews(client, settings.namespace, configured, names)
+    warm_ups = {name: warm_up_points(model) for name, model in settings.models.items()}
+    return overview.read_overviews(client, settings.namespace, configured, names, warm_ups)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from streamclust.cli._terminal import HEADER, Terminal, cells, shorten
+from streamclust.cli._terminal import HEADER, Terminal, cells, print_lines, shorten, stdout_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,12 +44,15 @@ class Column:
     bars : bool
         Whether the cells are bars. Long bars lose their end, and other long texts their middle.
         Bars are left out if the terminal has no characters for them.
+    whole : bool
+        Whether texts are never shortened.
     cells : list of str or Styled
     """
 
     header: str
     right: bool = False
     bars: bool = False
+    whole: bool = False
     cells: list[Cell] = field(default_factory=list)
 
     @property
@@ -64,9 +67,17 @@ class Table:
 
     columns: list[Column] = field(default_factory=list)
 
-    def add_column(self, header: str, *, right: bool = False, bars: bool = False) -> Column:
-        """Add an empty column; see `Column`."""
-        self.columns.append(Column(header, right, bars))
+    def add_column(
+        self,
+        header: str,
+        justify: str = "left",
+        *,
+        bars: bool = False,
+        whole: bool = False,
+        no_wrap: bool = True,
+    ) -> Column:
+        """Add an empty column of texts, or of numbers if it is justified 'right'."""
+        self.columns.append(Column(header, justify == "right", bars, whole))
         return self.columns[-1]
 
     def add_row(self, *row: Cell) -> None:
@@ -126,6 +137,13 @@ def lay_out(table: Table, terminal: Terminal, optional: Iterable[Column] = ()) -
     return Layout(rows, hidden, rows[0])
 
 
+def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
+    """Write a table to standard output, and return the number of columns left out."""
+    layout = lay_out(table, stdout_terminal(), optional)
+    print_lines(layout.lines)
+    return len(layout.hidden)
+
+
 def _text(cell: Cell) -> str:
     return cell if isinstance(cell, str) else cell.text
 
@@ -137,7 +155,7 @@ def _total(columns: Sequence[Column], widths: dict[int, int]) -> int:
 
 def _shrink(columns: Sequence[Column], widths: dict[int, int], width: int, least: int) -> None:
     """Reduce the widths of the texts, the widest first, down to `least`, until the table fits."""
-    texts = [column for column in columns if not column.right]
+    texts = [column for column in columns if not (column.right or column.whole)]
     for column in sorted(texts, key=lambda each: -widths[id(each)]):
         excess = _total(columns, widths) - width
         if excess > 0:

@@ -146,7 +146,7 @@ def shorten(text: str, width: int, ellipsis: str = "…", *, at_end: bool = Fals
     return f"{start}{ellipsis}{end}" if width >= len(ellipsis) else ellipsis[:width]
 
 
-def show(lines: list[str]) -> None:
+def print_lines(lines: list[str]) -> None:
     """Write lines that are painted already to standard output."""
     if lines:
         click.echo("\n".join(lines), color=True)

@@ -6,10 +6,11 @@ import time
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from streamclust.cli._render import SCORES, ago, bars, iso_time, local_time, number
+from streamclust.cli._render import SCORES, bars, number
 from streamclust.cli._tables import Column, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, cells
 from streamclust.text import exact_json, printable
+from streamclust.times import ago, iso_time, local_time
 
 if TYPE_CHECKING:
     from streamclust.cli._terminal import Terminal

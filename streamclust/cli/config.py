@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import server_options
-from streamclust.cli._terminal import BAD, WARNING, stdout_terminal
-from streamclust.cli._terminal import show as show_lines
+from streamclust.cli._terminal import BAD, WARNING, print_lines, stdout_terminal
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
 from streamclust.text import exact_json, printable
 
@@ -60,7 +59,7 @@ def check(settings: Settings, connect: bool, as_json: bool) -> None:
     raise SystemExit(_connect(settings, summary, as_json))
 
 
-@config.command()
+@config.command(short_help="Print the settings in use.")
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
 @click.option("--describe", is_flag=True, help="Add the meaning of each key as a comment.")
@@ -166,5 +165,6 @@ _STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
 
 
 def _show_check(check: Check) -> None:
-    state = stdout_terminal().paint(f"{check.state:<5}", _STYLES[check.state])
-    show_lines([f"{state}{printable(f'{check.about}: {check.text}')}"])
+    terminal = stdout_terminal()
+    first, *more = terminal.wrap(printable(f"{check.state:<5}{check.about}: {check.text}"))
+    print_lines([terminal.paint(first[:5], _STYLES[check.state]) + first[5:], *more])

@@ -37,7 +37,7 @@ def demo(out: Path, quick: bool, as_json: bool, seed: int) -> None:
     pixels of a photograph. Then the pixels of a second photograph arrive, without any notice to the
     worker. It also learns a mixture of 10 Gaussians from the sensors of a space shuttle. Charts and
     report are written to the output folder. At the end the server, its data and the worker are
-    removed. The demo needs pip install 'streamclust[demo]'.
+    removed. The demo needs scikit-learn and matplotlib.
 
     \b
     Examples:
@@ -74,7 +74,7 @@ def _show(outcome: Outcome, console: Console, as_json: bool) -> None:
     if as_json:
         click.echo(outcome.report.to_json())
     else:
-        console.print(as_table(outcome.report))
+        console.print(as_table(outcome.report, console.width))
         for remark in remarks(outcome.report):
             console.print(remark, highlight=False)
     click.echo("\nWritten:", err=as_json)

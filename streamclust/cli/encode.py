@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import (
-    TABLE_KINDS,
-    NumberRange,
-    daemon_wait,
-    server_options,
-    wait_option,
-)
+from streamclust.cli._options import NumberRange, daemon_wait, server_options, wait_option
 from streamclust.cli._server import found_server
+from streamclust.cli._table_options import table_options
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
@@ -41,13 +36,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="Output file of packed codes (.safetensors).  [default: CSV on standard output]",
 )
-@click.option(
-    "--kind", type=click.Choice(TABLE_KINDS), help="Format of FILE.  [default: from its suffix]"
-)
-@click.option(
-    "--columns",
-    metavar="A,B",
-    help="Columns of FILE, in the order of the features.  [default: all]",
+@table_options(
+    "Columns of FILE, in the order of the features.  [default: those with the names of the "
+    "features]",
+    ("stop", "skip"),
+    "What to do with a bad row: stop with an error, or write code -1 for it; a file of --out has "
+    "no place for it.  [default: stop; skip for --stdin without --out]",
 )
 @click.option(
     "--version", type=click.IntRange(min=1), help="Version of MODEL.  [default: the newest]"
@@ -82,8 +76,9 @@ def encode(
     model, and wait for the first one. Ctrl-C or SIGTERM ends an encoder cleanly.
 
     With --file, --image or --stdin, encode those points instead, with the newest version of MODEL;
-    MODEL may also be a .safetensors file of a model. An output file has ceil(log2 K) bits per
-    point. `streamclust decode` restores each point as its centroid.
+    MODEL may also be a .safetensors file of a model. Columns are found by the names of the model's
+    features; a table without names must have as many columns as the model has features. An output
+    file has ceil(log2 K) bits per point. `streamclust decode` restores each point as its centroid.
 
     \b
     Examples:
@@ -109,6 +104,12 @@ def _source(points: dict[str, Any]) -> str | None:
         raise click.UsageError(f"{names} can't be combined; give one")
     if not given and points["out"] is not None:
         raise click.UsageError("--out needs --file, --image or --stdin")
+    table = {name for name, value in points["table"].items() if value not in (None, (), ".")}
+    if table and (not given or given == ["image"]):
+        option = sorted(table)[0].replace("_", "-")
+        raise click.UsageError(f"--{option} is an option for tables: give --file or --stdin")
+    if points["table"]["on_bad"] == "skip" and points["out"] is not None:
+        raise click.UsageError("--on-bad skip needs codes on standard output: leave --out out")
     if given == ["image"] and points["out"] is None:
         raise click.UsageError("--image needs --out FILE")
     return given[0] if given else None
@@ -119,7 +120,7 @@ def _encode_streams(
 ) -> None:
     from streamclust.encoder.daemon import encode_streams
 
-    with found_server(settings) as server:
+    with found_server(settings, start=True) as server:
         done = encode_streams(settings, server, model, wait=wait, until_idle=until_idle)
     if as_json:
         click.echo(_json(model, done))

@@ -10,9 +10,10 @@ EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
     EXIT_OK: "Success.",
-    EXIT_ERROR: "Error: bad data, an unknown model, a failed check, no memory or no disk space.",
+    EXIT_ERROR: "Error: bad data, an unknown model or stream, a failed check, no memory or no disk "
+    "space.",
     EXIT_USAGE: "Wrong arguments or settings.",
-    EXIT_SERVER: "Redis can't be reached, or refuses the command.",
+    EXIT_SERVER: "Redis can't be reached, doesn't run here, or refuses the command.",
     EXIT_INTERRUPTED: "Stopped by Ctrl-C.",
 }
 """What each exit code means, for `streamclust --help`."""

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from itertools import chain
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamclust.cli._ingest_tables import IngestTables, model_columns, warn_of_labels
 from streamclust.cli._options import (
     ONE_SHOT_WAIT,
-    TABLE_KINDS,
     NumberRange,
     server_options,
     wait_option,
+    warn,
 )
 from streamclust.cli._progress import point_progress
 from streamclust.cli._server import opened_server
 from streamclust.cli._signals import CtrlC
+from streamclust.cli._table_options import table_options
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from streamclust.client.ingest import IngestReport
     from streamclust.config import Settings
     from streamclust.formats.layout import EntryFormat
-    from streamclust.tables import Chunk, Kind
 
 FORMATS = ("fields", "json", "float32", "float64")
 DEFAULT_BLOCK = {"fields": 1, "json": 1, "float32": 1024, "float64": 1024}
@@ -63,27 +61,23 @@ CHUNK = 8192
     metavar="N",
     help="Points per second.  [default: no limit]",
 )
-@click.option(
-    "--columns", metavar="A,B", help="Columns to send, in order.  [default: all except the weights]"
-)
-@click.option(
-    "--weight-column",
-    metavar="NAME",
-    help="Column of weights; also the name of the entry's weight field.",
-)
-@click.option(
-    "--kind",
-    type=click.Choice(TABLE_KINDS),
-    help="Format of the files.  [default: from the suffix; csv for standard input]",
-)
-@click.option(
-    "--key", metavar="NAME", help="Name of the array to read, if an .npz file has several."
+@table_options(
+    "Columns to send, in order.  [default: all that no other option names]",
+    ("stop", "skip", "dead"),
+    "What to do with a bad row: stop with an error, skip it with a warning, or skip it and store "
+    "it in the stream {KEY}:ingest:dead.  [default: stop; skip for standard input]",
+    ingest=True,
 )
 @click.option(
     "--maxlen",
     type=click.IntRange(min=1),
     metavar="N",
     help="Trim the stream to approximately N entries.  [default: no trimming]",
+)
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Send all rows. By default, a file whose last run was interrupted is continued.",
 )
 @server_options
 @wait_option("30s")
@@ -98,43 +92,60 @@ def ingest(
     block: int | None,
     rate: float | None,
     maxlen: int | None,
+    restart: bool,
     wait: float | None,
     as_json: bool,
-    **table: Any,
+    files: tuple[str, ...],
+    table: dict[str, Any],
 ) -> None:
     """Send points from FILES (or "-", standard input) to a stream.
 
     The command reads CSV and TSV, JSON lines (arrays or objects), NumPy's .npy and .npz, and
-    Parquet. In CSV a first row that isn't all numbers is a header. Columns without names are called
-    x0, x1, and so on.
+    Parquet; CSV and JSON lines can be compressed (.gz, .zst). In CSV a first row without a number
+    is a header. Columns without names are called x0, x1, and so on. A list of numbers in Parquet or
+    JSON, such as an embedding, is one column per number: NAME_0, NAME_1, and so on. An index that
+    pandas wrote is left out.
 
-    Ctrl-C ends the command: it finishes the current write and reports the number of points.
+    Ctrl-C ends the command: it finishes the current write and reports the number of points. If the
+    command ends before it has sent all points of its files, the next run sends only the rest: the
+    progress is stored with the points, in the key {KEY}:ingest.
 
     If the server refuses points for a while (busy, out of memory, a replica), ingest retries them
-    for the time of --wait-for-server. Retried points may follow points that were accepted later. If
-    the connection is lost, ingest ends with code 3: whether the last points arrived is unknown.
+    for the time of --wait-for-server. If the connection is lost, ingest ends with code 3.
 
     \b
     Examples:
       streamclust ingest points.csv --stream points
       streamclust ingest points.csv --stream points --columns temperature,load
+      streamclust ingest log.csv.gz --stream log --time-column t --label-columns host
+      streamclust ingest europe.csv --stream points --decimal , --encoding cp1252
       streamclust ingest points.npy --stream points --format float32 --block 256
       tail -f points.jsonl | streamclust ingest - --kind jsonl --stream points
     """
     from streamclust.client.ingest import ingest as send
+    from streamclust.client.progress import Progress
     from streamclust.runtime.backoff import Backoff
     from streamclust.runtime.log import command_log
+    from streamclust.store.server.connect import translate
 
     _check_stream(stream, settings.namespace)
-    block = block or DEFAULT_BLOCK[entry_format]
+    block = block or (1 if table["label_columns"] else DEFAULT_BLOCK[entry_format])
     ctrl_c = CtrlC()
-    chunks, total = _open_tables(block, ctrl_c.wait_for, **table)
+    tables = IngestTables(files, table, max(CHUNK // block, 1) * block, ctrl_c.wait_for)
+    tables.model = model_columns(settings, stream, entry_format)
+    warn_of_labels(settings, stream, entry_format, table["label_columns"])
+    total = tables.count()
     wait = ONE_SHOT_WAIT if wait is None else wait
     with (
-        opened_server(settings, wait) as server,
+        opened_server(settings, wait, start=True) as server,
         ctrl_c,
         point_progress(total) as on_progress,
     ):
+        client = server.client()
+        with translate(server.label):
+            progress = (
+                Progress(client, stream, restart=restart, warn=warn) if tables.has_files else None
+            )
         backoff = Backoff(server.label, ctrl_c, command_log(), "points_refused", wait)
 
         def on_sent(points: int) -> None:
@@ -143,9 +154,9 @@ def ingest(
                 on_progress(points)
 
         report = send(
-            server.client(),
+            client,
             stream,
-            ctrl_c.guard(chunks),
+            ctrl_c.guard(tables.chunks(progress)),
             format=entry_format,
             block=block,
             weight_field=table["weight_column"] or "w",
@@ -153,10 +164,17 @@ def ingest(
             maxlen=maxlen,
             on_progress=on_sent,
             on_refusal=backoff.wait,
+            progress=progress,
+            keep_dead=table["on_bad"] == "dead",
             stop=ctrl_c,
             label=server.label,
         )
-    click.echo((_json if as_json else _sentence)(report, stream, ctrl_c.is_set()))
+        if progress is not None and not ctrl_c.is_set():
+            with translate(server.label):
+                progress.finish()
+    resumed = None if progress is None else progress.resumed
+    found = _Found(report, stream, resumed, ctrl_c.is_set())
+    click.echo(found.json() if as_json else found.sentence(table["on_bad"] == "dead"))
     if ctrl_c.is_set():
         ctx.exit(EXIT_INTERRUPTED)
 
@@ -175,39 +193,34 @@ def _check_stream(stream: str, namespace: str) -> None:
         raise click.UsageError(f"--stream {stream!r} has a control character; name another stream")
 
 
-def _open_tables(
-    block: int,
-    wait_for: Callable[[int], None],
-    files: tuple[str, ...],
-    columns: str | None,
-    weight_column: str | None,
-    kind: Kind | None,
-    key: str | None,
-) -> tuple[Iterator[Chunk], int | None]:
-    """Return the chunks of all files, cut into full blocks, and the number of rows if known."""
-    from streamclust.tables import count_rows, read_table
+@dataclass(frozen=True)
+class _Found:
+    """The result of the command."""
 
-    options: dict[str, Any] = {
-        "kind": kind,
-        "columns": None if columns is None else [name.strip() for name in columns.split(",")],
-        "weight_column": weight_column,
-        "chunk": max(CHUNK // block, 1) * block,
-        "key": key,
-        "wait_for": wait_for,
-    }
-    tables = [read_table(file, **options) for file in files]
-    counts = [count for file in files if (count := count_rows(file, kind=kind)) is not None]
-    return chain.from_iterable(tables), sum(counts) if len(counts) == len(files) else None
+    report: IngestReport
+    stream: str
+    resumed: int | None
+    interrupted: bool
 
+    def json(self) -> str:
+        """Return the result as JSON."""
+        more = {"resumed": self.resumed or 0, "interrupted": self.interrupted}
+        return exact_json({"stream": self.stream, **asdict(self.report), **more})
 
-def _json(report: IngestReport, stream: str, interrupted: bool) -> str:
-    return exact_json({"stream": stream, **asdict(report), "interrupted": interrupted})
+    def sentence(self, keeps_dead: bool) -> str:
+        """Return the result as a sentence."""
+        report = self.report
+        points = f"{report.points:,} point{'' if report.points == 1 else 's'}"
+        entries = f"{report.entries:,} entr{'y' if report.entries == 1 else 'ies'}"
+        bad = f"; {report.bad:,} bad row{'' if report.bad == 1 else 's'} skipped"
+        if keeps_dead:
+            from streamclust.store.stream.keys import dead_key
 
-
-def _sentence(report: IngestReport, stream: str, interrupted: bool) -> str:
-    points = f"{report.points:,} point{'' if report.points == 1 else 's'}"
-    entries = f"{report.entries:,} entr{'y' if report.entries == 1 else 'ies'}"
-    return (
-        f"{'interrupted: ' if interrupted else ''}"
-        f"{points} in {entries} to stream {stream!r} in {report.seconds:.1f} s"
-    )
+            bad += f", see the stream {dead_key(self.stream)!r}"
+        continues = self.interrupted and self.resumed is not None
+        rest = "; the next run sends the rest" if continues else ""
+        return (
+            f"{'interrupted: ' if self.interrupted else ''}"
+            f"{points} in {entries} to stream {self.stream!r} in {report.seconds:.1f} s"
+            f"{bad if report.bad else ''}{rest}"
+        )

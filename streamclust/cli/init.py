@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from streamclust.cli._new_file import check_new
 from streamclust.cli._render import say
 from streamclust.text import printable
 
@@ -60,6 +60,7 @@ def init(
       streamclust init sensors --dry-run
     """
     from streamclust.config.starter import starter_file
+    from streamclust.files import check_target, write_whole
 
     chosen: dict[str, Any] = {
         "kind": kind,
@@ -73,24 +74,13 @@ def init(
     if dry_run:
         click.echo(text, nl=False)
         return
-    write_config(out, text, force=force)
+    check_new(out, force=force)
+    check_target(out)
+    write_whole(out, text.encode())
     click.echo(f"wrote {printable(str(out))}")
     say("next:")
     for line in _next(out, stream or model):
         say(f"  {printable(line)}")
-
-
-def write_config(path: Path, text: str, *, force: bool) -> None:
-    """Write the file; ask before an existing file is replaced, or refuse without a terminal."""
-    from streamclust.errors import DataError
-    from streamclust.files import check_target, write_whole
-
-    if path.exists() and not force:
-        question = f"{printable(str(path))} exists; replace it?"
-        if not (sys.stdin.isatty() and click.confirm(question, err=True)):
-            raise DataError(f"{path} exists; replace it with --force, or name another file")
-    check_target(path)
-    write_whole(path, text.encode())
 
 
 def _next(out: Path, stream: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
 import sys
+import warnings
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -17,31 +19,39 @@ from streamclust.cli.exit_codes import (
     EXIT_CODES,
     EXIT_ERROR,
     EXIT_INTERRUPTED,
+    EXIT_OK,
     EXIT_SERVER,
     EXIT_USAGE,
 )
 from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
-from streamclust.text import printable
+from streamclust.text import BAR_LEVELS, printable
 from streamclust.version import __version__
 
 _COMMANDS = {
+    "try": "Learn a model of a file: propose settings, learn, draw a picture.",
+    "init": "Write a commented config.yaml.",
     "worker": "Learn models from streams and publish them.",
     "encode": "Write the code of each point of a stream or file.",
     "decode": "Restore the points of a file that `encode` wrote.",
     "ingest": "Send points from files or standard input to a stream.",
     "watch": "Follow the versions of a model as they are published.",
-    "models": "List, show, compare, export or roll back versions.",
+    "models": "List, compare and export versions; delete or rename a model.",
     "refit": "Fit a model again to all stored points.",
+    "dead": "Show, requeue or remove the points that a model refused.",
+    "peek": "Show the newest points of a stream.",
+    "codes": "Show the codes of a model.",
     "score": "Print J, log-likelihood, AIC, BIC and silhouette.",
     "select": "Compare numbers of components on your points.",
     "status": "Show models, workers and unread entries.",
     "metrics": "Print or serve the figures of `status` for Prometheus.",
     "demo": "Learn from two real feeds and draw the results.",
-    "init": "Write a commented config.yaml.",
     "config": "Check, show and explain the settings.",
     "server": "Run, stop and inspect the embedded server.",
     "completion": "Print the completion script for your shell.",
 }
+
+_MODULES = {"try": "try_file"}
+"""Modules and functions of commands whose name Python reserves."""
 
 
 class _Commands(click.Group):
@@ -64,7 +74,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"streamclust.cli.{name}"), name)
+        module = _MODULES.get(name, name)
+        command: click.Command = getattr(import_module(f"streamclust.cli.{module}"), module)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -87,9 +98,31 @@ class _Commands(click.Group):
         except MemoryError:
             say("error: out of memory; use less data or a machine with more memory")
             ctx.exit(EXIT_ERROR)
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command. Wrong arguments are reported in the form of every other error."""
+        run: Any = super().main
+        if not standalone_mode:
+            return run(*args, standalone_mode=False, **extra)
+        try:
+            code = run(*args, standalone_mode=False, **extra)
+        except click.Abort:  # Ctrl-C, or no answer to a question
+            code = EXIT_INTERRUPTED if sys.stdin and sys.stdin.isatty() else EXIT_ERROR
+            say("error: stopped before an answer")
         except click.ClickException as error:
-            vars(error)["message"] = printable(error.message)
-            raise
+            code = error.exit_code
+            _report(error)
+        sys.exit(code or EXIT_OK)
+
+
+def _report(error: click.ClickException) -> None:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return
+    say(f"error: {printable(' '.join(error.format_message().split()))}")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        usage = " ".join(error.ctx.get_usage().removeprefix("Usage: ").split())
+        say(f"usage: {usage}; --help explains it")
 
 
 def _exit_code(error: StreamclustError) -> int:
@@ -134,7 +167,9 @@ def cli() -> None:
     \b
     Try streamclust:
       streamclust demo                               one minute, real data, pictures
+      streamclust try points.csv                     your own file: settings, model, picture
     Use your own data (config.yaml describes the model `machines`):
+      streamclust server run --detach                start the server of this folder
       streamclust ingest points.csv --stream points  fill a stream
       streamclust worker --until-idle                learn all entries and exit
       streamclust status                             show the result
@@ -145,6 +180,7 @@ def main() -> None:
     """Run the command line."""
     try:
         _prepare_streams()
+        _show_warnings_in_one_line()
         cli()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -164,11 +200,24 @@ def main() -> None:
             discard(sys.stderr)
 
 
+def _show_warnings_in_one_line() -> None:
+    """Print warnings of streamclust in the form of an error; those of others as Python does."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if category.__module__.startswith("streamclust"):
+            say(f"warning: {printable(str(message))}")
+        else:
+            shown(message, category, *place, **more)
+
+    warnings.showwarning = show
+
+
 def _prepare_streams() -> None:
     """Make sure that standard input, output and error are open and accept any text.
 
     If one of them was closed at the start, a socket or a file would get its number and receive its
-    output. Characters that the encoding of a stream doesn't have are written as escapes.
+    output. Characters that the encoding of a stream doesn't have are written in ASCII.
     """
     for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -177,6 +226,21 @@ def _prepare_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(fd, mode, encoding="utf-8", closefd=False))
+    codecs.register_error("streamclust", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="streamclust")
+
+
+_ASCII = str.maketrans(
+    dict(zip(BAR_LEVELS, "_.:-=+*#", strict=True))
+    | {"…": "...", "→": "->", "←": "<-", "×": "x", "·": ".", "─": "-", "━": "-", "│": "|"}
+)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Replace what a terminal's encoding lacks: bars and arrows by ASCII, the rest by escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_ASCII)
+    return text.encode("ascii", "backslashreplace").decode(), error.end

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._components import centroid_changes, component_lines, difference_lines, share
+from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._options import NumberRange, server_options
-from streamclust.cli._render import SCORES, ago, count, iso_time, local_time, number, plural
+from streamclust.cli._render import SCORES, count, number, plural
 from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
-from streamclust.cli._terminal import MUTED, show, stdout_terminal
+from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.cli._versions import VersionTable, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
+from streamclust.times import ago, iso_time, local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +36,8 @@ _VERSION = click.IntRange(min=1)
 def models() -> None:
     """List, show, compare, export and roll back the stored versions of a model.
 
-    The server stores the newest `publish.keep` versions (default: 100).
+    The server stores the newest `publish.keep` versions (default: 100). `delete`, `reset` and
+    `rename` change the model as a whole; they list what goes, and ask.
 
     \b
     Examples:
@@ -51,7 +54,8 @@ def models() -> None:
 def list_versions(settings: Settings, model: str, as_json: bool) -> None:
     """List the stored versions of MODEL, oldest first.
 
-    MOVED is the largest distance that a component moved since the previous version.
+    PUBLISHED is the age of the version, and EVENT TIME is the age of the newest point in it. MOVED
+    is the largest distance that a component moved since the previous version.
 
     \b
     Examples:
@@ -72,7 +76,7 @@ def list_versions(settings: Settings, model: str, as_json: bool) -> None:
                 click.echo(exact_json(version_facts(version)))
             else:
                 table.add(version)
-    show(table.lines(stdout_terminal()))
+    print_lines(table.lines(stdout_terminal()))
 
 
 @models.command(name="show", short_help="Show one version and its components.")
@@ -95,7 +99,7 @@ def show_version(settings: Settings, model: str, version: int | None, as_json: b
         return
     terminal = stdout_terminal()
     rows = facts(_facts(found), terminal, 17)
-    show([*rows, "", *component_lines(found, terminal)])
+    print_lines([*rows, "", *component_lines(found, terminal)])
 
 
 def _facts(model: Model) -> Iterator[tuple[str, str]]:
@@ -192,7 +196,7 @@ def _show_difference(before: Model, after: Model, top: int) -> None:
     )
     head, legend = (terminal.wrap(note) for note in notes)
     table = difference_lines(before, after, top, terminal)
-    show([*head, *table, *(terminal.paint(line, MUTED) for line in legend)])
+    print_lines([*head, *table, *(terminal.paint(line, MUTED) for line in legend)])
 
 
 @models.command(short_help="Write a version to a file.")
@@ -244,7 +248,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     from streamclust.errors import StoppedError
     from streamclust.refit.rollback import rollback as run
 
-    with opened_job(settings, model) as job, CtrlC() as ctrl_c:
+    with opened_job(settings, model, start=True) as job, CtrlC() as ctrl_c:
         try:
             done = run(job, version, wait, ctrl_c.is_set)
         except StoppedError as error:
@@ -255,3 +259,7 @@ def rollback(settings: Settings, model: str, version: int, wait: float, as_json:
     else:
         how = "by its worker" if done.by_worker else "in place"
         click.echo(f"{model} is back at version {version}, as version {done.version} ({how})")
+
+
+for _command in (rename, reset, delete):
+    models.add_command(_command)

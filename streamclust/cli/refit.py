@@ -15,8 +15,11 @@ from streamclust.cli._options import (
     server_options,
     wait_option,
 )
+from streamclust.cli._render import SCORES, numbers, plural
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
+from streamclust.cli._tables import Table, lay_out
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
@@ -122,7 +125,11 @@ def refit(
     from streamclust.refit.runs import Plan
 
     opened = opened_job(
-        settings, model, ONE_SHOT_WAIT if wait is None else wait, primary=not dry_run
+        settings,
+        model,
+        ONE_SHOT_WAIT if wait is None else wait,
+        primary=not dry_run,
+        start=not dry_run,
     )
     with opened as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
         tries = job.model.refit.restarts if restarts is None else restarts
@@ -184,32 +191,36 @@ def _start(name: str) -> str:
     return names.get(name, f"restart {name}")
 
 
-_LOSSES = {
-    "inertia": "inertia",
-    "log_likelihood": "negative log-likelihood",
-    "distance": "Euclidean distance",
+_SCORES = {
+    **SCORES,
+    "distance": "Euclidean distance per point (to the nearest medoid; lower is better)",
 }
 
 
 def _show(report: Report, model: str, dry_run: bool) -> None:
-    unit = _LOSSES[report.objective]
+    """Print the score of each fit, and the verdict."""
+    terminal = stdout_terminal()
     where = "in memory" if report.in_memory else "read again for each iteration"
-    click.echo(f"{report.points:,} points, {where}; {unit} per point:")
-    click.echo(f"  {'live model':<16}{_loss(report.live_loss)}")
-    for run in report.runs:
-        click.echo(f"  {_start(run.start):<16}{_loss(run.loss)}  {_end(run)}")
-    click.echo(_verdict(report, model, dry_run))
+    head = f"{plural(report.points, 'point')}, {where}; {_SCORES[report.objective]}:"
+    sign = -1.0 if report.objective == "log_likelihood" else 1.0
+    losses = [report.live_loss, *(run.loss for run in report.runs)]
+    known = iter(numbers([sign * loss for loss in losses if loss is not None], 6))
+    scores = ["-" if loss is None else next(known) for loss in losses]
+    table = Table()
+    table.add_column("FIT")
+    table.add_column("SCORE", "right")
+    table.add_column("", whole=True)
+    table.add_row("live model", scores[0], "")
+    for run, score in zip(report.runs, scores[1:], strict=True):
+        table.add_row(_start(run.start), score, _end(run))
+    lines = [*terminal.wrap(head), *lay_out(table, terminal, table.columns[2:]).lines]
+    print_lines([*lines, *terminal.wrap(_verdict(report, model, dry_run))])
 
 
 def _end(run: Run) -> str:
     if run.start == "medoids":
         return "the only run" if run.iterations == 1 else f"best of {run.iterations} runs"
-    passes = f"{run.iterations} iteration{'' if run.iterations == 1 else 's'}"
-    return f"{passes}, {'' if run.converged else 'not '}converged"
-
-
-def _loss(loss: float | None) -> str:
-    return "-".rjust(12) if loss is None else f"{loss:12.6g}"
+    return f"{plural(run.iterations, 'iteration')}, {'' if run.converged else 'not '}converged"
 
 
 def _verdict(report: Report, model: str, dry_run: bool) -> str:
@@ -228,6 +239,7 @@ def _gain(report: Report) -> str:
         return "the first model"
     if not report.better:
         return "not better than the live model"
-    if report.live_loss > 0.0 and report.loss >= 0.0:
+    if report.objective != "log_likelihood" and report.live_loss > 0.0:
         return f"{1.0 - report.loss / report.live_loss:.3%} better"
-    return f"{report.live_loss - report.loss:.4g} better"
+    unit = " nats per point" * (report.objective == "log_likelihood")
+    return f"{report.live_loss - report.loss:.4g}{unit} better"

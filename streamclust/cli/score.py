@@ -10,6 +10,8 @@ import click
 from streamclust.cli._options import data_options, server_options
 from streamclust.cli._render import number
 from streamclust.cli._server import opened_job
+from streamclust.cli._tables import facts
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -29,12 +31,12 @@ def score(
     which: Selection,
     as_json: bool,
 ) -> None:
-    """Print figures of MODEL, in its current state, on points of its stream or of files.
+    """Print the scores of MODEL, in its current state, on points of its stream or of files.
 
     J is the sum of squared distances to the nearest centroid. For log-likelihood, AIC and BIC,
-    K-means counts as a mixture of equal spherical Gaussians. The silhouette is of up to 2,000
-    points. On points that the model has learned, all figures are too good; the score of `status` is
-    out of sample.
+    K-means counts as a mixture of equal spherical Gaussians. The silhouette is computed from up to
+    2,000 points. On points that the model has learned, all scores are better than on new points.
+    `status` shows a score of new points: the worker scores each point before it learns the point.
 
     \b
     Examples:
@@ -54,14 +56,14 @@ def score(
 
 def _show(found: Score) -> None:
     inertia, likelihood = number(found.inertia, 7), number(found.log_likelihood, 7)
+    per_point = number(found.inertia_per_point), number(found.log_likelihood_per_point)
     rows = (
         ("points", f"{found.points:,}"),
         ("components", f"{found.n_components:,}"),
-        ("J", f"{inertia}  ({number(found.inertia_per_point)} per point)"),
-        ("log-likelihood", f"{likelihood}  ({number(found.log_likelihood_per_point)} per point)"),
-        ("AIC", f"{number(found.aic, 7)}  ({found.parameters:,} parameters)"),
-        ("BIC", number(found.bic, 7)),
-        ("silhouette", number(found.silhouette)),
+        ("J", f"{inertia} ({per_point[0]} per point; lower is better)"),
+        ("log-likelihood", f"{likelihood} nats ({per_point[1]} per point; higher is better)"),
+        ("AIC", f"{number(found.aic, 7)} ({found.parameters:,} parameters; lower is better)"),
+        ("BIC", f"{number(found.bic, 7)} (lower is better)"),
+        ("silhouette", f"{number(found.silhouette)} (from -1 to 1; higher is better)"),
     )
-    for name, value in rows:
-        click.echo(f"{name:<16}{value}")
+    print_lines(facts(rows, stdout_terminal(), 15))

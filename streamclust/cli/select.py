@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli._options import data_options, server_options
-from streamclust.cli._render import number
+from streamclust.cli._render import numbers, say
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
-from streamclust.cli._tables import Table, lay_out
-from streamclust.cli._terminal import MUTED, show, stdout_terminal
+from streamclust.cli._tables import Column, Table, lay_out
+from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def select(
     """Compare numbers of components on the points of MODEL's stream or of files.
 
     The command fits a model of MODEL's kind for each number and marks the best by three rules: the
-    elbow of J, the lowest BIC, and the highest silhouette. It changes nothing, and MODEL needs no
-    published version. The chart needs matplotlib.
+    elbow (where the curve of J over K bends most), the lowest BIC, and the highest silhouette. It
+    changes nothing, and MODEL needs no published version. The chart needs matplotlib; without it,
+    only the table is printed.
 
     \b
     Examples:
@@ -83,10 +85,17 @@ def select(
 
     wanted = parse_numbers(numbers)
     path = None if no_png else png or Path(f"{model}-select.png")
+    if png is None and path is not None and find_spec("matplotlib") is None:
+        path = None
+        say("no chart: it needs matplotlib (pip install matplotlib)")
     if path is not None:
         check_plotting()
         check_target(path)
-    with opened_job(settings, model) as job, CtrlC() as ctrl_c, _progress(len(wanted)) as on_pass:
+    with (
+        opened_job(settings, model, start=bool(which.files)) as job,
+        CtrlC() as ctrl_c,
+        _progress(len(wanted)) as on_pass,
+    ):
         plan = Plan(restarts, seed=job.model.seed)
         scores = select_live(job, which, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set)
     choice = choose(scores)
@@ -125,29 +134,34 @@ def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path 
 
 def _show(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:
     table, terminal = Table(), stdout_terminal()
-    for name in ("K", "J/N", "LOG-LIK/N", "AIC", "BIC", "SILHOUETTE"):
-        table.add_column(name, right=True)
-    table.add_column("BEST BY")
-    for each in scores:
-        table.add_row(
-            str(each.n_components),
-            number(each.inertia_per_point),
-            number(each.log_likelihood_per_point),
-            number(each.aic, 7),
-            number(each.bic, 7),
-            number(each.silhouette),
-            _marks(each.n_components, choice),
-        )
-    _, inertia, likelihood, aic, bic, silhouette, _ = table.columns
-    lines = lay_out(table, terminal, [aic, likelihood, bic, silhouette, inertia]).lines
+    for header, values, digits in (
+        ("J/N", [each.inertia_per_point for each in scores], 5),
+        ("LOG-LIK/N", [each.log_likelihood_per_point for each in scores], 5),
+        ("AIC", [each.aic for each in scores], 7),
+        ("BIC", [each.bic for each in scores], 7),
+        ("SILHOUETTE", [each.silhouette for each in scores], 4),
+    ):
+        table.add_column(header, "right").cells.extend(_numbers(values, digits))
+    inertia, likelihood, aic, bic, silhouette = table.columns
+    table.columns.insert(0, Column("K", right=True))
+    table.columns[0].cells.extend(str(each.n_components) for each in scores)
+    marks = table.add_column("BEST BY", whole=True)
+    marks.cells.extend(_marks(each.n_components, choice) for each in scores)
+    optional = [aic, likelihood, silhouette, bic, inertia]
+    lines = lay_out(table, terminal, optional).lines
     notes = [
         "lower is better: J/N (inertia per point), AIC, BIC",
         "higher is better: LOG-LIK/N (log-likelihood per point, in nats), SILHOUETTE",
     ]
     lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
-    show(lines)
+    print_lines(lines)
     if path is not None:
         click.echo(f"chart: {path}")
+
+
+def _numbers(values: Sequence[float | None], digits: int) -> list[str]:
+    known = iter(numbers([value for value in values if value is not None], digits))
+    return ["-" if value is None else next(known) for value in values]
 
 
 def _marks(K: int, choice: Choice) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from streamclust.cli._components import component_lines
-from streamclust.cli._options import server_options
-from streamclust.cli._render import SCORES, WIDEST_NAME, ago, bars, count, number, plural
-from streamclust.cli._server import opened_server, read_overviews
+from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._refresh import refresh
+from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
+from streamclust.cli._server import no_models, opened_server, read_overview, read_overviews
 from streamclust.cli._tables import Styled, Table, lay_out
-from streamclust.cli._terminal import BAD, MUTED, WARNING, show, stdout_terminal
+from streamclust.cli._terminal import BAD, MUTED, WARNING, print_lines, shorten, stdout_terminal
 from streamclust.text import exact_json, printable
+from streamclust.times import ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +34,21 @@ _MOST_COMPONENTS = 20
 @click.command()
 @click.argument("models", nargs=-1)
 @server_options
+@click.option("--watch", is_flag=True, help="Read and show the table again until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=NumberRange(min=0.1, max=86_400),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two tables, with --watch.",
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON with the weight of each component."
 )
-def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
+def status(
+    settings: Settings, models: tuple[str, ...], watch: bool, interval: float, as_json: bool
+) -> None:
     """Show MODELS (default: all of the namespace) and the workers that learn them.
 
     \b
@@ -45,32 +59,84 @@ def status(settings: Settings, models: tuple[str, ...], as_json: bool) -> None:
     LAG     entries not learned yet; "?" if the server doesn't know
     LOST    entries removed before they were read; "+?": at least this many
     DEAD    points in the dead-letter stream
-    SCORE   inertia or log-likelihood per point, out of sample
+    SCORE   inertia per point (lower is better), or log-likelihood per point
+            (higher is better); each point is scored before it is learned
 
-    With one model named, the command also shows its components.
+    The first line has the server, the namespace and the time. LOST and DEAD above 0, failed models,
+    and models without a worker for their new entries stand out. The lines below the table explain
+    these, and what a model waits for. With one model named, the command also shows its components.
+    With --watch, the table is refreshed in place; in a pipe or file each table follows the previous
+    one.
 
     \b
     Examples:
       streamclust status
       streamclust status machines
+      streamclust status --watch
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
     with opened_server(settings) as server:
-        rows = read_overviews(server.client(), settings, models)
-    if as_json:
-        click.echo(exact_json([row.as_dict() for row in rows]))
-    else:
-        show(_lines(rows, stdout_terminal(), detailed=len(models) == 1))
+        client, label = server.client(), server.label
+
+        def read() -> list[str]:
+            rows = (
+                [read_overview(client, settings, name, label) for name in models]
+                if models
+                else read_overviews(client, settings)
+            )
+            now = datetime.now().astimezone().replace(microsecond=0)
+            if as_json:
+                where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
+                return [exact_json([{**row.as_dict(), **where} for row in rows])]
+            terminal = stdout_terminal()
+            where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
+            lines = _lines(rows, label, terminal, detailed=len(models) == 1)
+            head = terminal.wrap(printable(where_and_when))
+            return [*head, *(lines or _no_models(settings, terminal))]
+
+        if watch:
+            refresh(_patient(read, label), interval)
+        print_lines(read())
 
 
-def _lines(rows: Sequence[Overview], terminal: Terminal, *, detailed: bool) -> list[str]:
+def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str]]:
+    """Return a `read` that shows the newest lines and the error while the server is away."""
+    import redis
+
+    from streamclust.store.server.connect import translated
+    from streamclust.store.server.faults import passes
+
+    newest: list[str] = []
+
+    def read_or_wait() -> list[str]:
+        try:
+            newest[:] = read()
+        except redis.RedisError as error:
+            if not passes(error):
+                raise
+            terminal = stdout_terminal()
+            lines = terminal.wrap(f"error: {translated(error, label)}; trying again")
+            return [*newest, *(terminal.paint(line, BAD) for line in lines)]
+        return newest
+
+    return read_or_wait
+
+
+def _no_models(settings: Settings, terminal: Terminal) -> list[str]:
+    return [
+        *terminal.wrap(printable(f"no models yet in namespace {settings.namespace!r}")),
+        *terminal.wrap(printable(f"{no_models(settings)}; then run `streamclust worker`")),
+    ]
+
+
+def _lines(
+    rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool
+) -> list[str]:
     """Return the table of the models, the remarks on them, and one model's components."""
     if not rows:
-        return terminal.wrap(
-            "no models yet: describe one in config.yaml, then run `streamclust worker`"
-        )
+        return []
     lines = _table_lines(rows, terminal)
-    lines += _remarks(rows, terminal)
+    lines += _remarks(rows, label, terminal)
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
     kernels = sorted(set(map(printable, known)))
     notes = _score_notes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
@@ -89,7 +155,7 @@ def _table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
     for header in ("MODEL", "KIND", "WORKER"):
         table.add_column(header)
     for header in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
-        table.add_column(header, right=True)
+        table.add_column(header, justify="right")
     table.add_column("WEIGHTS", bars=True)
     for row in rows:
         table.add_row(*_cells(row))
@@ -106,8 +172,8 @@ def _table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
 
 
 _NEWS: dict[str, Callable[[Overview], bool]] = {
-    "LOST": lambda row: row.lost is None or bool(row.lost.entries or row.lost.unknown),
-    "DEAD": lambda row: row.dead is None or row.dead > 0,
+    "LOST": lambda row: row.lost is not None and bool(row.lost.entries or row.lost.unknown),
+    "DEAD": lambda row: bool(row.dead),
 }
 """Columns that have news for a model: entries that were lost, points that were refused."""
 
@@ -145,9 +211,14 @@ def _kind(model: Model) -> str:
     return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.means.shape)
 
 
-def _remarks(rows: Sequence[Overview], terminal: Terminal) -> Iterator[str]:
+def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterator[str]:
     """Yield the lines of each remark: why models don't learn, and what they have lost."""
-    remarks = [(printable(row.name), *problem) for row in rows for problem in _problems(row)]
+    widest = WIDEST_NAME if terminal.width is None else terminal.width // 2
+    remarks = [
+        (shorten(printable(row.name), widest, terminal.ellipsis), *problem)
+        for row in rows
+        for problem in _problems(row, label)
+    ]
     for name, head, text, style in remarks[:_MOST_REMARKS]:
         first, *more = terminal.wrap(f"{name}: {head}: {text}")
         before, found, after = first.partition(f"{head}: ")
@@ -158,20 +229,32 @@ def _remarks(rows: Sequence[Overview], terminal: Terminal) -> Iterator[str]:
         yield from terminal.wrap(f"+{plural(left_out, 'more remark')}; --json has all")
 
 
-def _problems(row: Overview) -> Iterator[tuple[str, str, str]]:
+def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
     """Yield the head, the text and the style of each remark on a model."""
     if row.reason:
         yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
     elif row.phase == "stopped" and row.lag:
         entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
         yield "no worker", f"{entries}; run `streamclust worker`", WARNING
+    from streamclust.store.model.overview import WARMING_UP
+
+    for text in row.waits(label):
+        head, _, rest = text.partition(": ")
+        if head == WARMING_UP:
+            yield head, rest, ""
+        else:
+            yield ("waiting" if row.alive else "no stream"), printable(text), WARNING
     if row.lost is not None and _NEWS["LOST"](row):
         least = "at least " * bool(row.lost.unknown)
         entries = "1 entry was" if row.lost.entries == 1 else f"{row.lost.entries:,} entries were"
         yield "LOST", f"{least}{entries} removed from the stream before a worker read them", BAD
     if row.dead:
         points = "1 point was" if row.dead == 1 else f"{row.dead:,} points were"
-        yield "DEAD", f"{points} refused; the dead-letter stream has the reasons", WARNING
+        yield (
+            "DEAD",
+            f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
+            WARNING,
+        )
 
 
 def _score_notes(rows: Sequence[Overview]) -> list[str]:

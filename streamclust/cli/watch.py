@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import math
+import re
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from streamclust.cli._options import NumberRange, server_options, wait_option
-from streamclust.cli._server import each_version, opened_client
-from streamclust.cli._terminal import show, stdout_terminal
+from streamclust.cli._render import say
+from streamclust.cli._server import (
+    each_version,
+    opened_client,
+    opened_server,
+    read_overview,
+    refuse_unknown,
+)
+from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
+    import redis
+
     from streamclust.client.client import Client
     from streamclust.config import Settings
     from streamclust.formats.model import Model
+    from streamclust.store.server.connect import Server
+
+_LOOK, _PROGRESS, _REMINDER = 1.0, 10.0, 600.0
+"""Seconds between two checks while no version exists; between two reports of the progress; and
+between two reports of the same."""
 
 
 @click.command()
@@ -53,9 +70,12 @@ def watch(
 ) -> None:
     """Show each version of MODEL when it is published, until Ctrl-C.
 
-    The score is out of sample: the worker scores each point before it learns the point. MOVED is
-    the largest distance that a component moved since the previous version. WEIGHTS has one bar per
-    component.
+    Without a version yet, the command reports what the model waits for. A model that neither the
+    settings nor the server have is an error (exit code 1).
+
+    TIME is the local time of the publication. The worker scores each point before it learns the
+    point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest
+    distance that a component moved since the previous version. WEIGHTS has one bar per component.
 
     \b
     Examples:
@@ -69,14 +89,17 @@ def watch(
     if arrays and not as_json:
         raise click.UsageError("--arrays needs --json")
     before: Model | None = None
-    if wait is None:
+    if wait is None and settings.redis.url != "embedded":
         wait = math.inf if timeout is None else timeout
     try:
-        with opened_client(settings, wait) as client:
-            if not as_json:
-                _say_if_waiting(client, model)
+        with opened_server(settings, wait) as server, opened_client(settings) as client:
+            waiting = _Waiting(settings, server, model)
+            if _is_awaited(client, model):
+                since = since or 0
+                waiting.start()
             number, rows = 0, VersionRows(stdout_terminal())
             for update in each_version(client, model, since, timeout):
+                waiting.end()
                 if isinstance(update, DamagedVersionError):
                     click.echo(damaged_row(model, update, as_json))
                     continue
@@ -84,7 +107,7 @@ def watch(
                 if as_json:
                     click.echo(_as_json(update, arrays))
                 else:
-                    show(rows.lines(update, before))
+                    print_lines(rows.lines(update, before))
                 before = update
                 if number == count:
                     break
@@ -92,7 +115,8 @@ def watch(
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
-def _say_if_waiting(client: Client, model: str) -> None:
+def _is_awaited(client: Client, model: str) -> bool:
+    """Return whether the model has no version yet."""
     import redis
 
     from streamclust.errors import DamagedVersionError, ServerError, UnknownModelError
@@ -103,11 +127,90 @@ def _say_if_waiting(client: Client, model: str) -> None:
     except DamagedVersionError:
         pass  # `each_version` reports it
     except UnknownModelError:
-        click.echo(f"waiting for the first version of {model!r}", err=True)
+        return True
     except ServerError as error:
         cause = error.__cause__
         if not (isinstance(cause, redis.RedisError) and passes(cause)):
             raise  # else the updates wait
+    return False
+
+
+class _Waiting:
+    """Reports what the first version of a model waits for, from a thread, until `end`.
+
+    A text is written when it changes, and again after ten minutes.
+
+    Parameters
+    ----------
+    settings : Settings
+    server : Server
+    model : str
+    """
+
+    def __init__(self, settings: Settings, server: Server, model: str) -> None:
+        self._settings = settings
+        self._server = server
+        self._model = model
+        self._over = threading.Event()
+        self._text: str | None = None
+        self._written = 0.0
+
+    def start(self) -> None:
+        """Report once, and then from a thread.
+
+        Raises
+        ------
+        UnknownModelError
+            If neither the settings nor the server have the model.
+        """
+        client = self._server.client()
+        self._report(client)
+        threading.Thread(target=self._run, args=(client,), name="waiting", daemon=True).start()
+
+    def end(self) -> None:
+        """Stop the reports."""
+        self._over.set()
+
+    def _run(self, client: redis.Redis) -> None:
+        from contextlib import suppress
+
+        from redis import RedisError
+
+        from streamclust.errors import StreamclustError
+
+        while not self._over.wait(_LOOK):
+            with suppress(RedisError, StreamclustError, OSError):  # the updates report a fault
+                self._report(client)
+
+    def _reason(self, client: redis.Redis) -> str:
+        """Return what the model waits for; empty if the user may not read it."""
+        from redis import RedisError
+
+        from streamclust.errors import NotPermittedError
+        from streamclust.store.server.connect import translated
+
+        settings, model, label = self._settings, self._model, self._server.label
+        try:
+            row = read_overview(client, settings, model, label)
+        except RedisError as error:
+            if not isinstance(translated(error, label), NotPermittedError):
+                raise
+            refuse_unknown(client, settings, model, label)
+            return ""
+        if row.alive:
+            return "; ".join(row.waits(label))
+        reason = row.reason if row.failed else "no worker runs"
+        return "; ".join((*row.waits(label), reason))
+
+    def _report(self, client: redis.Redis) -> None:
+        text = self._reason(client)
+        now, age = time.monotonic(), time.monotonic() - self._written
+        is_of_same_kind = re.sub(r"\d", "", text) == re.sub(r"\d", "", self._text or "")
+        pause = _REMINDER if text == self._text else _PROGRESS if is_of_same_kind else 0.0
+        if (self._text is None or age > pause) and not self._over.is_set():
+            end = f": {text}" if text else ""
+            say(printable(f"waiting for the first version of {self._model!r}{end}"))
+            self._text, self._written = text, now
 
 
 def _as_json(model: Model, arrays: bool) -> str:

@@ -8,8 +8,9 @@ import click
 
 from streamclust.cli._options import daemon_wait, server_options, wait_option
 from streamclust.cli._render import say
-from streamclust.cli._server import found_server, opened_server
+from streamclust.cli._server import found_server, no_models, opened_server
 from streamclust.cli.exit_codes import EXIT_ERROR
+from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def worker(
       streamclust worker -c prod.yaml --redis-url redis://db:6379/0
       streamclust worker --check                     for health probes
     """
+    if not settings.models:
+        raise ConfigError(f"models: none is configured: {no_models(settings)}")
     if check:
         _check(settings)
         return
@@ -58,7 +61,7 @@ def worker(
     if fail_fast:
         section = settings.worker.model_copy(update={"fail_fast": True})
         settings = settings.model_copy(update={"worker": section})
-    with found_server(settings) as server:
+    with found_server(settings, start=True) as server:
         run_worker(
             settings,
             server,
@@ -79,12 +82,9 @@ def _beside(settings: Settings, until_idle: bool) -> Callable[[Sequence[Job]], N
 
 
 def _check(settings: Settings) -> None:
-    from streamclust.errors import ConfigError
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.overview import health_of
 
-    if not settings.models:
-        raise ConfigError("models: no model is configured; describe at least one in config.yaml")
     troubles = []
     with opened_server(settings) as server:
         client = server.client()

@@ -62,7 +62,7 @@ class Points:
 
     def block(self, format: EntryFormat) -> int:
         """Return the default number of points per entry."""
-        if format == "fields":
+        if format == "fields" or self.labels or self.times is not None:
             return 1
         row = int(self.X.shape[1]) * (4 if format == "float32" else 8)
         return max(1, min(BLOCK_POINTS, BLOCK_BYTES // row))
@@ -73,13 +73,14 @@ class Points:
         step = max(_CHUNK_POINTS // block, 1) * block
         for start in range(0, len(self.X), step):
             rows = slice(start, start + step)
-            more: dict[str, Any] = {}
-            if self.labels:
-                more["labels"] = {name: texts[rows] for name, texts in self.labels.items()}
-            if self.times is not None:
-                more["times"] = self.times[rows]
-            w = None if self.w is None else self.w[rows]
-            yield Chunk(names, self.X[rows], w, start + 1, **more)
+            yield Chunk(
+                names,
+                self.X[rows],
+                None if self.w is None else self.w[rows],
+                start + 1,
+                {name: texts[rows] for name, texts in self.labels.items()},
+                None if self.times is None else self.times[rows],
+            )
 
 
 def check_stream(stream: str, namespace: str) -> None:
@@ -98,8 +99,8 @@ def check_stream(stream: str, namespace: str) -> None:
         raise DataError(f"stream {stream!r} is a key that streamclust writes; name another stream")
 
 
-def check_entries(format: str, block: int, maxlen: int | None) -> None:
-    """Refuse a format that doesn't exist, and sizes below 1.
+def check_entries(points: Points, format: str, block: int, maxlen: int | None) -> None:
+    """Refuse a format that doesn't exist, sizes below 1, and blocks that can't hold the points.
 
     Raises
     ------
@@ -112,6 +113,8 @@ def check_entries(format: str, block: int, maxlen: int | None) -> None:
             raise DataError(f"{name} is {size}; expected 1 or more")
     if format == "fields" and block > 1:
         raise DataError(f"block is {block}, but an entry of named fields holds one point")
+    if points.labels and block > 1:
+        raise DataError(f"block is {block}, but an entry has the labels of one point; give block=1")
 
 
 def as_points(

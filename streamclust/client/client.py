@@ -136,20 +136,21 @@ class Client:
             those that `labels`, `weights` and `times` name.
         labels : mapping, or names of columns of a frame, optional
             Texts that encoders copy to the codes (`encode.labels`): a name and one value per point,
-            or one value for all points. All points of an entry have the same labels.
+            or one value for all points.
         weights : array-like of shape (N,), or name of a column, optional
             Weights of the points, in the field ``w`` (`points.weight_field`).
         times : array-like of shape (N,), or name of a column, optional
             Event times, ascending: datetimes (in UTC if they have no zone) or integers in
-            milliseconds since 1970. They become the IDs of the entries. By default, the server
-            gives its own time.
+            milliseconds since 1970. They become the IDs of the entries; a block has the time of its
+            last point. By default, the server gives its own time.
         features : sequence of str, optional
             Names of the columns of X; for a frame, the columns to add, in this order.
         format : {'fields', 'json', 'float32', 'float64'}, optional
             Format of the entries. By default, named fields if the columns have names, else raw
             blocks of the type of X. Blocks hold no names: set `points.features` of the model.
         block : int, optional
-            Points per entry. By default, 1 for named fields, else up to 1,024 points and 1 MiB.
+            Points per entry. By default, 1 for named fields and for points with labels or times,
+            else up to 1,024 points and 1 MiB.
         maxlen : int, optional
             Trim the stream to approximately this number of entries. By default, don't trim.
 
@@ -176,7 +177,7 @@ class Client:
         points = as_points(X, labels, weights, times, features)
         chosen = points.format if format is None else format
         size = points.block(chosen) if block is None else block
-        check_entries(chosen, size, maxlen)
+        check_entries(points, chosen, size, maxlen)
         return ingest(
             self._client,
             stream,

@@ -61,8 +61,17 @@ def load_settings(
     return settings
 
 
-def parse_settings(text: str, name: str = "settings") -> Settings:
-    """Return the settings of a file's text alone, without the environment; `name` is its name.
+def parse_settings(
+    text: str, name: str = "settings", environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings of a file's text; `name` is the name of the file.
+
+    Parameters
+    ----------
+    text : str
+    name : str, default='settings'
+    environ : mapping, optional
+        Variables that override the text. Default: none.
 
     Raises
     ------
@@ -70,8 +79,9 @@ def parse_settings(text: str, name: str = "settings") -> Settings:
         With one line for each problem.
     """
     values, lines = parse_with_lines(name, text)
-    layer = Layer(values or {}, {keys: f"{name}:{line}" for keys, line in lines.items()})
-    return _validated(layer, name)
+    below = Layer(values or {}, {keys: f"{name}:{line}" for keys, line in lines.items()})
+    above = read_environment(environ or {}, below.model_names)
+    return _validated(_stack(with_new_names(layer)[0] for layer in (below, above)), name)
 
 
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:

@@ -36,7 +36,6 @@ from streamclust.config.values import (
     distinct,
     up_to_a_day,
 )
-from streamclust.formats.codes import CODE_FIELDS
 from streamclust.store.model.keys import VALUE_BYTES
 
 
@@ -210,6 +209,10 @@ class EncodeSettings(Section):
     @field_validator("labels")
     @classmethod
     def _labels_free(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if not labels:
+            return labels
+        from streamclust.formats.codes import CODE_FIELDS  # its module needs NumPy
+
         taken = sorted(set(labels) & set(CODE_FIELDS))
         if taken:
             raise ValueError(

@@ -20,6 +20,7 @@ from streamclust.config.section import Section
 from streamclust.config.values import Allowed, FilePath, Name, UpToADay
 from streamclust.errors import ConfigError
 from streamclust.store.server.url import EMBEDDED, URL_WORDS, fault, without_login
+from streamclust.text import decode_text
 
 
 class RedisSettings(Section):
@@ -111,7 +112,7 @@ class RedisSettings(Section):
         return _read_secret("sentinel_password_file", file, self.sentinel_password)
 
 
-_SECRET_LENGTH = 1 << 16
+_SECRET_BYTES = 1 << 16
 
 
 def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str | None:
@@ -119,13 +120,14 @@ def _read_secret(key: str, file: Path | None, secret: SecretStr | None) -> str |
     if file is None:
         return None if secret is None else secret.get_secret_value()
     try:
-        with file.open(encoding="utf-8") as opened:  # it may be a pipe
-            text = opened.read(_SECRET_LENGTH + 1).strip("\r\n")
+        with file.open("rb") as opened:  # it may be a pipe
+            data = opened.read(_SECRET_BYTES + 1)
+        text = decode_text(data).strip("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"redis.{key}: can't read {file}: {reason}") from None
-    if len(text) > _SECRET_LENGTH:
-        raise ConfigError(f"redis.{key}: {file} has more than {_SECRET_LENGTH:,} characters")
+    if len(data) > _SECRET_BYTES:
+        raise ConfigError(f"redis.{key}: {file} has more than {_SECRET_BYTES:,} bytes")
     if not text:
         raise ConfigError(f"redis.{key}: {file} is empty")
     return text

@@ -11,6 +11,7 @@ from typing import Any
 from streamclust.config.schema import is_secret
 from streamclust.config.strict_yaml import Keys, parse, parse_with_lines
 from streamclust.errors import ConfigError
+from streamclust.text import decode_text
 
 MOST_BYTES = 1 << 25
 """Maximum size of a configuration file."""
@@ -60,7 +61,7 @@ def _read_text(path: Path) -> str:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ConfigError(f"{path}: has more than {MOST_BYTES:,} bytes; is it a YAML file?")
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return decode_text(data)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: the file doesn't exist; name another with --config or {FILE_VARIABLE}"

@@ -52,6 +52,7 @@ def starter_file(
     by_path: dict[Keys, str] = {
         ("models", name, size if key == "n_components" else key): note
         for key, note in (notes or {}).items()
+        if note
     }
     server = {"data_dir": ".streamclust"} if url == "embedded" else {}
     text = commented(

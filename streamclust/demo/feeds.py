@@ -71,8 +71,10 @@ def require_extras() -> None:
     """Raise MissingExtraError if scikit-learn or matplotlib is missing."""
     missing = [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]
     if missing:
-        names = " and ".join(missing).replace("sklearn", "scikit-learn")
-        raise MissingExtraError(f"the demo needs {names}: pip install 'streamclust[demo]'")
+        names = [name.replace("sklearn", "scikit-learn") for name in missing]
+        raise MissingExtraError(
+            f"the demo needs {' and '.join(names)}: pip install {' '.join(names)}"
+        )
 
 
 def load_feeds(plan: Plan) -> Feeds:

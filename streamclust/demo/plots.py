@@ -1,4 +1,4 @@
-"""The charts: pictures in few colours, palettes, ellipses, scores."""
+"""The charts: pictures in few colours, palettes, the mixture, scores."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.demo.mixture_plot import draw_mixture
 from streamclust.demo.pictures import psnr, quantize
 from streamclust.demo.plan import N_COLOURS
-from streamclust.demo.projection import ellipse, principal_axes
-from streamclust.demo.terminal_charts import by_luminance, component_colour
+from streamclust.demo.terminal_charts import by_luminance
 from streamclust.files import new_file
 
 if TYPE_CHECKING:
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from streamclust.demo.baseline import Baselines
     from streamclust.demo.feeds import Feeds
     from streamclust.demo.learning import Learned
-    from streamclust.demo.projection import Projection
     from streamclust.demo.recorder import Recorder
     from streamclust.formats.model import Model
 
 _DPI = 120
-_SAMPLE = 6_000
 _COLUMNS = 16
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9660a", "#555555"
 
@@ -59,7 +57,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def draw_pictures(feeds: Feeds, ends: dict[str, Model]) -> Figure:
     """Return each picture beside itself in the 64 colours of its own last version."""
-    figure = _figure(11.0, 7.95)
+    figure = _figure(11.0, 8.4)
     grid: Any = figure.subplots(len(feeds.pictures), 2)
     for (left, right), (name, picture) in zip(grid, feeds.pictures.items(), strict=True):
         quantized = quantize(picture, ends[name].means)
@@ -67,12 +65,22 @@ def draw_pictures(feeds: Feeds, ends: dict[str, Model]) -> Figure:
         left.set_title(f"{name}: {_count_colours(picture):,} colours")
         right.imshow(quantized)
         right.set_title(
-            f"{N_COLOURS} colours of version {ends[name].version} "
-            f"(PSNR {psnr(picture, quantized):.1f} dB)"
+            f"the same in {N_COLOURS} colours (version {ends[name].version}, "
+            f"PSNR {psnr(picture, quantized):.1f} dB)"
         )
     for axes in grid.flat:
         axes.set_axis_off()
+    _caption(
+        figure,
+        f"Right: each pixel has the nearest of the {N_COLOURS} colours that the worker had learned "
+        "when the picture's last pixel had arrived.\nPSNR (peak signal-to-noise ratio) measures "
+        "how close the two pictures are; higher is better.",
+    )
     return figure
+
+
+def _caption(figure: Figure, text: str) -> None:
+    figure.supxlabel(text, fontsize=9, color=_GREY)
 
 
 def _count_colours(picture: Array | Any) -> int:
@@ -86,7 +94,11 @@ def draw_palettes(ends: list[tuple[str, Model]]) -> Figure:
     for axes, (name, model) in zip(np.atleast_1d(panels), ends, strict=True):
         _draw_swatches(axes, model)
         axes.set_title(f"Palette after {name} (version {model.version})")
-    figure.supxlabel("area: share of recent pixels; order: dark to light", fontsize=10)
+    _caption(
+        figure,
+        "Each square is one colour. Its area is the colour's share of the recent pixels. "
+        "The order is from dark to light.",
+    )
     return figure
 
 
@@ -105,58 +117,17 @@ def _draw_swatches(axes: Axes, model: Model) -> None:
     axes.set_axis_off()
 
 
-def draw_mixture(X: Array, model: Model) -> Figure:
-    """Return the 2-sigma ellipses of a full mixture over a sample of the points."""
-    projection = principal_axes(X)
-    sample = X[:_SAMPLE]
-    points = projection.points(sample)
-    figure = _figure(9.0, 6.8)
-    axes: Axes = figure.subplots()
-    colours = [component_colour(number) for number in model.predict(sample)]
-    axes.scatter(points[:, 0], points[:, 1], s=4, c=colours, alpha=0.4, linewidths=0)
-    _draw_ellipses(axes, projection, model)
-    _frame(axes, points)
-    for name, axis, share in zip("xy", ("first", "second"), projection.share, strict=True):
-        axes.set(**{f"{name}label": f"{axis} principal axis ({share:.0%} of the bulk's variance)"})
-    axes.set_title(
-        f"Shuttle: {len(model.means)} Gaussians in {X.shape[1]} dimensions "
-        f"(version {model.version}, {model.points:,} readings learned)"
-    )
-    return figure
-
-
-def _draw_ellipses(axes: Axes, projection: Projection, model: Model) -> None:
-    from matplotlib.patches import Ellipse
-
-    means = projection.points(model.means)
-    shapes = projection.covariances(model.params.covariances)
-    for number, weight in enumerate(model.params.weights):
-        width, height, angle = ellipse(shapes[number])
-        style: dict[str, Any] = {"color": component_colour(number), "linewidth": 1 + 6 * weight}
-        axes.add_patch(
-            Ellipse(means[number], width, height, angle=angle, fill=False, zorder=3, **style)
-        )
-    axes.plot([], [], color=_GREY, label="component at 2 sigma; line width: weight")
-    axes.scatter(
-        [], [], s=16, color=_GREY, label=f"{_SAMPLE:,} readings, coloured by likeliest component"
-    )
-    axes.legend(loc="best", framealpha=0.9)
-
-
-def _frame(axes: Axes, points: Array) -> None:
-    """Set the limits to the middle 99 % of the points, with a margin."""
-    low, high = np.percentile(points, [0.5, 99.5], axis=0)
-    margin = 0.15 * (high - low)
-    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-
-
 def draw_scores(feeds: Feeds, learned: Learned, baselines: Baselines) -> Figure:
     """Return both models' prequential scores over the points learned."""
     figure = _figure(9.0, 7.2)
     top, bottom = figure.subplots(2, 1)
     _draw_palette_score(top, feeds, learned.palette, baselines)
     _draw_mixture_score(bottom, learned.shuttle, baselines)
+    _caption(
+        figure,
+        "The worker scores each point before it learns the point. scikit-learn's scores are of the "
+        "points\nto which it was fitted in many passes.",
+    )
     return figure
 
 
@@ -164,14 +135,14 @@ def _draw_palette_score(axes: Axes, feeds: Feeds, recorder: Recorder, baselines:
     points, scores = recorder.scores()
     axes.plot(points, scores, color=_BLUE, label="stream: each pixel scored before it is learned")
     edges = np.cumsum([0, *(len(feed.X) for feed in feeds.pixels)])
-    label = "scikit-learn, full-batch fit to that picture"
+    label = "scikit-learn: full-batch fit to that picture (n_init=1)"
     for feed, (start, end) in zip(feeds.pixels, pairwise(edges), strict=True):
         batch = baselines.palettes[feed.name].inertia
         axes.hlines(batch, start, end, color=_ORANGE, linestyles="dashed", label=label)
         label = ""  # one entry in the legend
     axes.axvline(edges[1], color=_GREY, linestyle="dotted", label="flower.jpg starts")
-    axes.set(title="palette", xlabel="pixels learned", ylabel="inertia per pixel")
-    axes.set_ylim(bottom=0.0)
+    axes.set(xlabel="pixels learned", ylabel="inertia per pixel", xlim=(0, None), ylim=(0, None))
+    axes.set_title("Palette by K-means: lower is better", fontsize="medium")
     _finish(axes)
 
 
@@ -179,14 +150,15 @@ def _draw_mixture_score(axes: Axes, recorder: Recorder, baselines: Baselines) ->
     points, scores = recorder.scores()
     axes.plot(points, scores, color=_BLUE, label="stream: each reading scored before it is learned")
     fits = [mixture.log_likelihood for mixture in baselines.mixtures]
-    label = f"scikit-learn, full-batch fits: {len(fits)}"
+    label = f"scikit-learn: {len(fits)} full-batch fit{'s' * (len(fits) > 1)} (n_init=1)"
     for fit in fits:
         axes.axhline(fit, color=_ORANGE, linestyle="dashed", linewidth=1, label=label)
         label = ""
     low, high = min(*fits, float(np.percentile(scores, 15))), max(*fits, *scores)
     margin = 0.25 * (high - low)
     axes.set_ylim(low - margin, high + margin)
-    axes.set(title=_below(scores, low - margin), xlabel="readings learned", xlim=(0, None))
+    axes.set(xlabel="readings learned", xlim=(0, None))
+    axes.set_title(_below(scores, low - margin), fontsize="medium")
     axes.set_ylabel("log-likelihood per reading (nats)")
     _finish(axes)
 
@@ -194,8 +166,8 @@ def _draw_mixture_score(axes: Axes, recorder: Recorder, baselines: Baselines) ->
 def _below(scores: list[float], bottom: float) -> str:
     """Return the title, with a note about scores below the chart."""
     lowest = min(scores)
-    return "shuttle" + (
-        f" (first scores, from {lowest:,.0f}, are below the chart)" * (lowest < bottom)
+    return "Shuttle by a mixture: higher is better" + (
+        f" (the first scores, from {lowest:,.0f}, are below the chart)" * (lowest < bottom)
     )
 
 

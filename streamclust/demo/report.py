@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from rich.box import SQUARE
 from rich.table import Table
 
 from streamclust.demo.pictures import psnr, quantize
@@ -190,29 +191,31 @@ def save_report(report: Report, path: Path) -> Path:
     return path
 
 
-def as_table(report: Report) -> Table:
-    """Return the figures as a table."""
-    fits = len(report.mixture.batch_passes)
-    median_of = "" if fits == 1 else f"; Shuttle: median of {fits} fits"
+def as_table(report: Report, width: int = 80) -> Table:
+    """Return the figures as a table that fits a terminal of this width, at least 40."""
+    narrow = width < _WIDE_TABLE
     table = Table(
         title="One pass over a stream, beside scikit-learn's full-batch fits",
-        caption=f"scikit-learn: n_init=1{median_of}",
+        box=None if narrow else SQUARE,
+        padding=(0, 1, 0, 0) if narrow else (0, 1),
+        pad_edge=not narrow,
     )
-    table.add_column("on the same data", no_wrap=True)
-    for name in ("stream", "scikit-learn", "comparison"):
-        table.add_column(name, justify="right")
+    table.add_column("", overflow="fold")
+    for name in ("stream", "sklearn" if narrow else "scikit-learn", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
     for palette in report.palettes:
+        table.add_row(f"{palette.picture} (1 fit, n_init=1)", style="bold")
         table.add_row(
-            f"{palette.picture}: inertia per pixel",
+            "  inertia per pixel, lower is better",
             f"{palette.inertia:.2f}",
             f"{palette.batch_inertia:.2f}",
-            f"x {palette.inertia_ratio:.3f}",
+            f"{palette.inertia_ratio - 1.0:+z.1%}",
         )
         table.add_row(
-            "  picture in 64 colours (PSNR)",
+            "  PSNR, higher is better",
             f"{palette.psnr_db:.2f} dB",
             f"{palette.batch_psnr_db:.2f} dB",
-            f"{palette.psnr_db - palette.batch_psnr_db:+.2f} dB",
+            f"{palette.psnr_db - palette.batch_psnr_db:+z.2f} dB",
         )
         table.add_row(
             "  passes over the data", "1", f"{palette.batch_passes}", "", end_section=True
@@ -221,12 +224,19 @@ def as_table(report: Report) -> Table:
     return table
 
 
+_WIDE_TABLE = 78
+"""Width of the table with lines."""
+
+
 def _add_mixture(table: Table, mixture: MixtureReport) -> None:
+    fits = len(mixture.batch_passes)
+    which = f"median of {fits} fits" if fits > 1 else "1 fit"
+    table.add_row(f"Shuttle ({which}, n_init=1)", style="bold")
     table.add_row(
-        "Shuttle: log-likelihood per point",
+        "  log-likelihood, higher is better",
         f"{mixture.log_likelihood:.2f}",
         f"{mixture.batch_log_likelihood:.2f}",
-        f"{mixture.gap:+.2f}",
+        f"{mixture.gap:+z.2f} nats",
     )
     least, most = min(mixture.batch_passes), max(mixture.batch_passes)
     passes = f"{least} to {most}" if least < most else f"{most}"
@@ -239,17 +249,20 @@ def remarks(report: Report) -> list[str]:
     versions = " and ".join(f"{n:,} versions of {name}" for name, n in worker.versions.items())
     return [
         f"The worker learned {worker.points:,} points in {worker.seconds:.1f} s "
-        f"({worker.points_per_second:,.0f}/s, as fast as they were sent), used "
+        f"({worker.points_per_second:,.0f} per second, as fast as they were sent). It used "
         f"{worker.cpu_seconds:.1f} s of processor time, published {versions}, and exited "
         f"with code {worker.exit_code}.",
-        f"Both feeds were shuffled (seed {report.seed}); the sensor readings are unscaled.",
-        "scikit-learn: KMeans with n_init=1 for each picture alone. GaussianMixture with n_init=1 "
-        "on standardised readings, the score converted back to the original units; "
-        + _which_mixtures(report.mixture),
+        f"Both feeds were shuffled (seed {report.seed}). The stream gets the readings as they are. "
+        "scikit-learn's mixture gets standardised readings, and its score is converted back to "
+        "the original units.",
+        _which_mixtures(report.mixture),
     ]
 
 
 def _which_mixtures(mixture: MixtureReport) -> str:
     fits = ", ".join(f"{x:.2f}" for x in mixture.batch_log_likelihoods)
-    which = f"the median of {fits}" if len(mixture.batch_passes) > 1 else "one fit"
-    return f"{which}. EM finds one of many local optima: other seeds give other gaps."
+    which = "fits reached" if len(mixture.batch_passes) > 1 else "fit reached"
+    return (
+        f"scikit-learn's mixture {which} {fits}. EM finds one of many local optima: other seeds "
+        "give other differences."
+    )

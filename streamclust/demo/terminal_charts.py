@@ -17,28 +17,31 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Labels
 
 _COMPONENT_COLOURS = (
-    "#1f77b4",
-    "#ff7f0e",
-    "#2ca02c",
-    "#d62728",
-    "#9467bd",
-    "#8c564b",
-    "#e377c2",
-    "#7f7f7f",
-    "#a5a614",
-    "#17becf",
+    "#5555bb",
+    "#ddaa33",
+    "#117733",
+    "#cc6677",
+    "#44aadd",
+    "#882255",
+    "#44aa99",
+    "#777777",
+    "#999933",
+    "#aa4499",
 )
+"""Ten colours that colour-blind people tell apart, on white and on black (after Paul Tol)."""
+
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
 def spark(points: Sequence[int], values: Sequence[float], total: int, width: int) -> str:
     """Return the values as a curve over 0 to `total` points; future points are blank.
 
-    Values outside the middle 96 % are clipped. A column without a value repeats the previous one.
+    The lowest 10 % and the highest 2 % of the values are clipped. A column without a value repeats
+    the previous one.
     """
     if not values:
         return ""
-    low, high = np.percentile(values, [2, 98])
+    low, high = np.percentile(values, [10, 98])
     span = high - low or 1.0
     columns = np.minimum(np.asarray(points) * width // total, width - 1)
     heights = np.clip((np.asarray(values) - low) / span, 0.0, 1.0) * (len(BAR_LEVELS) - 1)

@@ -30,7 +30,14 @@ _LINE_SECONDS = 2.0
 """Seconds between two plain lines of progress."""
 
 _WIDEST = 110
-SCORES = {"inertia": "inertia per pixel", "log_likelihood": "log-likelihood per point"}
+_LABEL = 8
+"""Width of the names of the charts."""
+
+SCORES = {
+    "inertia": ("inertia per pixel", "lower is better"),
+    "log_likelihood": ("log-likelihood per reading", "higher is better"),
+}
+"""Name and direction of each score."""
 
 
 class View(Protocol):
@@ -109,17 +116,17 @@ def frame(feeding: Feeding, width: int) -> RenderableType:
     """Return the current picture."""
     palette = feeding.palette.newest
     mixture = feeding.shuttle.newest
-    inner = width - 4
+    inner = width - 4 - _LABEL
     colours = "" if palette is None else colour_strip(palette.means)
     weights = "" if mixture is None else weight_bars(mixture.params.weights, min(64, inner))
     return Group(
-        _panel(feeding.palette, colours, width),
-        _panel(feeding.shuttle, weights, width),
+        _panel(feeding.palette, "colours", colours, width),
+        _panel(feeding.shuttle, "weights", weights, width),
         Text(f" {feeding.seconds:4.1f} s   Ctrl-C stops", style="dim"),
     )
 
 
-def _panel(recorder: Recorder, strip: RenderableType, width: int) -> Panel:
+def _panel(recorder: Recorder, name: str, strip: RenderableType, width: int) -> Panel:
     inner = width - 4
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
@@ -127,8 +134,13 @@ def _panel(recorder: Recorder, strip: RenderableType, width: int) -> Panel:
         ProgressBar(recorder.total, recorder.learned, width=inner - 16),
         f"{recorder.learned / recorder.total:4.0%}",
     )
-    curve = spark(*recorder.scores(), recorder.total, inner)
-    lines = (bar, Text(facts(recorder)), Text(score(recorder)), Text(curve, style="yellow"), strip)
+    curve = spark(*recorder.scores(), recorder.total, inner - _LABEL)
+    charts = Table.grid()
+    charts.add_column(width=_LABEL, style="dim")
+    charts.add_column(no_wrap=True)
+    charts.add_row("score", Text(curve, style="cyan"))
+    charts.add_row(name, strip)
+    lines = (bar, Text(facts(recorder)), Text(score(recorder)), charts)
     return Panel(Group(*lines), title=TITLES[recorder.name], title_align="left", width=width)
 
 
@@ -147,4 +159,5 @@ def score(recorder: Recorder) -> str:
     model = recorder.newest
     if model is None or model.score is None:
         return "no score yet"
-    return f"{SCORES[model.score_name]} {model.score:,.2f} (scored before learning)"
+    name, direction = SCORES[model.score_name]
+    return f"{name} {model.score:,.2f} ({direction}; scored before learning)"

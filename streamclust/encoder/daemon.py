@@ -13,10 +13,11 @@ from threadpoolctl import threadpool_limits
 from streamclust.encoder.loop import Job, Tally, run_encoder
 from streamclust.errors import ConfigError
 from streamclust.runtime.backoff import wait_for_server
-from streamclust.runtime.log import configure_log
+from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import stop_on_signals
 from streamclust.runtime.threads import run_together
 from streamclust.store.model.keys import Keys
+from streamclust.text import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,14 +47,15 @@ def encode_streams(
         the other streams.
     """
     if name not in settings.models:
-        known = ", ".join(settings.models) or "none"
-        raise ConfigError(f"models.{name}: is not configured; models: {known}")
+        known = known_names(name, settings.models, "configured models")
+        raise ConfigError(f"model {name!r} isn't configured; {known}")
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger().bind(model=name)
     stop = threading.Event()
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         jobs = encoder_jobs(settings, server, name, stop, until_idle, log)
         log.info("encoder_started", server=server.label, streams=[job.stream for job in jobs])
+        warn_of_slow_kernels(log)
         if not wait_for_server(server, stop, log, wait):
             return []
         with _short_pauses():

@@ -23,6 +23,7 @@ from streamclust.formats.code_file import (
     to_bytes,
     unpack_codes,
 )
+from streamclust.formats.codes import NO_CODE
 from streamclust.models.quantize import Codes, quantize, reconstruct
 from streamclust.text import csv_cell
 
@@ -75,9 +76,16 @@ class FileReport:
 
 
 def encode_chunks(model: Model, chunks: Iterable[NDArray[np.floating]]) -> Iterator[Codes]:
-    """Yield the codes of each chunk of points, shape (n, D)."""
+    """Yield the codes of each chunk of points, shape (n, D); a point with NaN has code -1."""
     for X in chunks:
-        yield quantize(model.family, model.params, X)
+        good = np.isfinite(X).all(axis=1)
+        if good.all():
+            yield quantize(model.family, model.params, X)
+            continue
+        index, distance = np.full(len(X), NO_CODE, np.int32), np.full(len(X), np.nan)
+        codes = quantize(model.family, model.params, X[good])
+        index[good], distance[good] = codes.index, codes.distance
+        yield Codes(index, distance)
 
 
 def encode_file(

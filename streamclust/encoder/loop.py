@@ -24,12 +24,14 @@ from streamclust.runtime.assemble import points_format
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job as ModelJob
 from streamclust.runtime.log import warn_of_less
+from streamclust.runtime.missing import missing_error
 from streamclust.store.ids import order
 from streamclust.store.model.code_writer import open_code_writer
 from streamclust.store.model.versions import newer, newest_but, read_model
 from streamclust.store.server.faults import passes
 from streamclust.store.stream.gaps import gap_words
 from streamclust.store.stream.group import Delivery, GroupMember, member_name
+from streamclust.store.stream.names import missing_text
 from streamclust.store.stream.read_size import ReadSize
 
 if TYPE_CHECKING:
@@ -196,6 +198,7 @@ class _Encoder:
     def work(self, backoff: Backoff) -> bool:
         """Encode; return whether all entries have codes."""
         start = self._job.model.start
+        self._check_stream()  # before the group creates the key of the stream
         self._member.join(_START.get(start, start))
         self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
         while self._held or not self._job.stop.is_set():
@@ -212,6 +215,16 @@ class _Encoder:
             backoff.going_well()
             self._log_counts()
         return False
+
+    def _check_stream(self) -> None:
+        """Log a stream that doesn't exist yet; with `until_idle`, refuse it."""
+        job = self._job
+        if self._client.exists(job.stream):
+            return
+        if job.until_idle:
+            raise missing_error(job, self._client, [job.stream])
+        reason = f"{missing_text(job.stream, job.server.label)}; waiting"
+        job.log.warning("stream_awaited", server=job.server.label, reason=reason)
 
     def leave(self) -> None:
         """Return unfinished entries to the group."""

@@ -111,7 +111,5 @@ def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
-        raise MissingExtraError(
-            "pictures need Pillow: pip install 'streamclust[pictures]'"
-        ) from None
+        raise MissingExtraError("pictures need Pillow: pip install pillow") from None
     return Image

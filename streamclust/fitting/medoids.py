@@ -53,7 +53,7 @@ def fit_medoids(X: Array, n_clusters: int, *, n_init: int = 4, seed: int = 0) ->
         from kmedoids import fasterpam
     except ImportError:
         raise MissingExtraError(
-            "K-medoids needs the package kmedoids: pip install 'streamclust[kmedoids]'"
+            "K-medoids needs the package kmedoids: pip install kmedoids"
         ) from None
     n_clusters = as_integer("n_clusters", n_clusters, 1)
     n_init, seed = as_integer("n_init", n_init), as_integer("seed", seed)

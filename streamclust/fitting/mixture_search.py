@@ -91,7 +91,9 @@ class MixtureSearch(Search[MixtureParams]):
             X, mass = points.X[rows], points.mass[rows] * own[rows]
             if mass.sum() < 2.0 * needed:
                 continue
-            whole = kernels.log_gaussians(X, *_one(params, k), family.covariance_type)[:, 0]
+            root = params.root if family.covariance_type == "tied" else params.root[[k]]
+            mean = params.means[[k]]
+            whole = kernels.log_gaussians(X, mean, root, family.covariance_type)[:, 0]
             halves = _halves(family, X, mass, params.spread)
             if halves is None:
                 continue
@@ -109,7 +111,14 @@ class MixtureSearch(Search[MixtureParams]):
         stats = family.prior_stats(params, 1.0)
         moves = []
         for i, j in partners(-overlap(responsibilities, points.mass)):
-            merged = _component(family.m_step(joined(stats, j, i), params), i)
+            all_merged = family.m_step(joined(stats, j, i), params)
+            tied, covariances = family.covariance_type == "tied", all_merged.covariances
+            merged = replace(
+                all_merged,
+                weights=all_merged.weights[[i]],
+                means=all_merged.means[[i]],
+                covariances=covariances if tied else covariances[[i]],
+            )
             both = points.mass * (responsibilities[:, i] + responsibilities[:, j])
             one = family.with_components(1).log_joint(merged, points.X)[:, 0]
             two = np.logaddexp(joint[:, i], joint[:, j])
@@ -142,11 +151,6 @@ def _parameters(family: GaussianMixture, D: int) -> int:
     return two - one
 
 
-def _one(params: MixtureParams, k: int) -> tuple[Array, Array]:
-    root = params.root if params.covariance_type == "tied" else params.root[[k]]
-    return params.means[[k]], root
-
-
 def _halves(
     family: GaussianMixture, X: Array, mass: Array, spread: Array | None
 ) -> MixtureParams | None:
@@ -159,11 +163,3 @@ def _halves(
     start = two.of_labels(X, mass, labels, means * scale, spread)
     run = run_em(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
     return run.params if run.stats.alive.all() else None
-
-
-def _component(params: MixtureParams, k: int) -> MixtureParams:
-    tied = params.covariance_type == "tied"
-    covariances = params.covariances if tied else params.covariances[[k]]
-    return replace(
-        params, weights=params.weights[[k]], means=params.means[[k]], covariances=covariances
-    )

@@ -170,12 +170,9 @@ def cut(X: Array, w: Array) -> Array:
             return np.stack([mean, mean])
         axis /= length
     upper = np.einsum("nd,d->n", offset, axis) > 0.0
-    return np.stack([_mean(X[side], w[side], mean) for side in (upper, ~upper)])
+    halves = [(X[side], w[side]) for side in (upper, ~upper)]
+    return np.stack([np.einsum("n,nd->d", v, Y) / v.sum() if len(Y) else mean for Y, v in halves])
 
 
 _POWERS = 20
 """Steps of the power iteration: any axis near the widest is good enough."""
-
-
-def _mean(X: Array, w: Array, otherwise: Array) -> Array:
-    return np.asarray(np.einsum("n,nd->d", w, X) / w.sum()) if len(X) else otherwise

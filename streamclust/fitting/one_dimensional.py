@@ -47,7 +47,8 @@ def optimal_centroids(x: Array, w: Array, n_clusters: int) -> Array:
     TooFewPointsError
         If there are fewer than K distinct values of positive weight.
     """
-    values, weights = _distinct(x[w > 0.0], w[w > 0.0])
+    values, index = np.unique(x[w > 0.0], return_inverse=True)
+    weights = np.bincount(index, weights=w[w > 0.0], minlength=len(values)).astype(np.float64)
     if len(values) < n_clusters:
         raise TooFewPointsError(
             f"{len(values)} distinct points are too few for {n_clusters} components; "
@@ -55,12 +56,6 @@ def optimal_centroids(x: Array, w: Array, n_clusters: int) -> Array:
         )
     values, weights = _binned(values, weights, max(EXACT_CELLS // n_clusters, n_clusters))
     return _averages(values, weights, _partition(values, weights, n_clusters))
-
-
-def _distinct(x: Array, w: Array) -> tuple[Array, Array]:
-    """Return the values in ascending order, each once, with its total weight."""
-    values, index = np.unique(x, return_inverse=True)
-    return values, np.bincount(index, weights=w, minlength=len(values)).astype(np.float64)
 
 
 def _binned(x: Array, w: Array, bins: int) -> tuple[Array, Array]:

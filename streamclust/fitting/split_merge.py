@@ -6,7 +6,6 @@ These are the moves of split-and-merge EM at a fixed number of components (Ueda,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
-    from streamclust.models.stats import Stats
 
 _PAIRS = 5
 """Number of pairs to try to merge: those with the largest overlap (C_max)."""
@@ -68,61 +66,40 @@ def rearrange(
     tol, max_iter : float and int
         For EM after each move.
     """
-    passes = int(_EFFORT / _products(family, X))
-    every = -(-len(X) * family.n_components // _CELLS)
-    search = _Search(family, data, X[::every], w[::every], tol, max_iter, passes)
-    return search.move(run) if family.n_components > 2 else run
-
-
-def _products(family: GaussianMixture, X: Array) -> float:
-    """Return the number of products in an e-step of `X`, (N, D); an exponential counts as 32."""
+    if family.n_components <= 2:
+        return run
     N, D = X.shape
     wide = D if family.covariance_type in ("full", "tied") else 1
-    return float(N * family.n_components * (D * wide + 32))
-
-
-@dataclass
-class _Search:
-    """The moves from one run; `passes` is the remaining number of passes over the points."""
-
-    family: GaussianMixture
-    data: Data[MixtureParams]
-    X: Array
-    w: Array
-    tol: float
-    max_iter: int
-    passes: int
-
-    def move(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams]:
-        """Merge and split while that gains."""
-        while (better := self._better(run)) is not None:
-            run = better
-        return run
-
-    def _better(self, run: EMResult[MixtureParams]) -> EMResult[MixtureParams] | None:
-        stats, starved = _about_means(run.stats), self._starved(run)
-        for move in _moves(self.family.responsibilities(run.params, self.X), self.w, widths(stats)):
-            if self.passes <= 0:
+    products = N * family.n_components * (D * wide + 32)  # an exponential takes as long as 32
+    passes, needed = int(_EFFORT / float(products)), family.points_needed(D)
+    every = -(-N * family.n_components // _CELLS)
+    X, w = X[::every], w[::every]
+    better: EMResult[MixtureParams] | None = run
+    while better is not None:
+        run, better = better, None
+        responsibilities = family.responsibilities(run.params, X)
+        starved = _starved(responsibilities, w, needed)
+        stats = recentre(run.stats, run.stats.averages(otherwise=run.stats.reference))
+        for move in _moves(responsibilities, w, widths(stats)):
+            if passes <= 0:
                 break
-            trial = self._run(self.family.m_step(relocate(stats, *move), run.params))
-            if run.loss - trial.loss > _GAIN and self._starved(trial) <= starved:
-                return trial
-        return None
-
-    def _run(self, start: MixtureParams) -> EMResult[MixtureParams]:
-        most = min(self.max_iter, self.passes)
-        run = run_em(self.family, start, self.data, tol=self.tol, max_iter=most)
-        self.passes -= len(run.history)
-        return run
-
-    def _starved(self, run: EMResult[MixtureParams]) -> int:
-        """Return the number of components with too few points."""
-        points = _points(self.family.responsibilities(run.params, self.X), self.w)
-        return int((points < self.family.points_needed(self.X.shape[1])).sum())
+            start, most = family.m_step(relocate(stats, *move), run.params), min(max_iter, passes)
+            trial = run_em(family, start, data, tol=tol, max_iter=most)
+            passes -= len(trial.history)
+            if run.loss - trial.loss <= _GAIN:
+                continue
+            if _starved(family.responsibilities(trial.params, X), w, needed) <= starved:
+                better = trial
+                break
+    return run
 
 
-def _about_means(stats: Stats) -> Stats:
-    return recentre(stats, stats.averages(otherwise=stats.reference))
+def _starved(responsibilities: Array, w: Array, needed: int) -> int:
+    """Return how many components have an effective sample size (Kish 1965) below `needed`."""
+    shares = w[:, None] * responsibilities
+    shares /= np.maximum(shares.max(axis=0), np.finfo(float).tiny)
+    size = shares.sum(axis=0) ** 2 / np.maximum((shares**2).sum(axis=0), 1.0)
+    return int((size < needed).sum())
 
 
 def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[int, int, int]]:
@@ -142,10 +119,3 @@ def overlap(responsibilities: Array, w: Array) -> Array:
     product = (w[:, None] * responsibilities).T @ responsibilities
     norm = np.sqrt(np.maximum(product.diagonal(), np.finfo(float).tiny))
     return np.asarray(product / np.outer(norm, norm))
-
-
-def _points(responsibilities: Array, w: Array) -> Array:
-    """Return the effective sample size of each component, (K,) (Kish 1965)."""
-    shares = w[:, None] * responsibilities
-    shares /= np.maximum(shares.max(axis=0), np.finfo(float).tiny)
-    return np.asarray(shares.sum(axis=0) ** 2 / np.maximum((shares**2).sum(axis=0), 1.0))

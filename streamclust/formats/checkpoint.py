@@ -149,8 +149,23 @@ def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoin
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
-def decode_covered(data: bytes, where: str) -> Covered:
-    """Return what the checkpoint that `encode_checkpoint` wrote covers.
+def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
+    """Return what a checkpoint covers, and the points of an unfinished warm-up; None after it.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged or of another format.
+    """
+    arrays, meta = unpack(data, FORMAT, where)
+    try:
+        return _covered(meta), None if meta["sums"] else len(arrays["sample"])
+    except _DAMAGES as error:
+        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
+def decode_streams(data: bytes, where: str) -> list[str]:
+    """Return the streams that the model has read, including those that it no longer reads.
 
     Raises
     ------
@@ -159,7 +174,22 @@ def decode_covered(data: bytes, where: str) -> Covered:
     """
     _, meta = unpack(data, FORMAT, where)
     try:
-        return _covered(meta)
+        return sorted({*meta["position"], *meta.get("left", {}).get("position", {})})
+    except _DAMAGES as error:
+        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
+def decode_layout(data: bytes, where: str) -> Layout | None:
+    """Return the layout of the learned entries; None before the first good one.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged or of another format.
+    """
+    _, meta = unpack(data, FORMAT, where)
+    try:
+        return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
     except _DAMAGES as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 

@@ -76,6 +76,8 @@ class CodedEntry:
         Fields that were copied from the points' entry.
     model_id : int
         Model ID, if an earlier model of the same name has codes in the stream; else 0.
+    top_name : str
+        Name of the field of `top_values`.
     """
 
     entry_id: str
@@ -87,6 +89,7 @@ class CodedEntry:
     reason: str | None
     labels: dict[bytes, bytes]
     model_id: int = 0
+    top_name: str = "top_distance"
 
 
 def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -> list[bytes]:
@@ -144,17 +147,17 @@ def decode_fields(entry_id: str, fields: Mapping[bytes, bytes], where: str) -> C
     """
     try:
         return _decoded(entry_id, fields)
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, ArithmeticError) as error:
         raise FormatError(f"{where} entry {entry_id} holds no codes: {error!r}") from None
 
 
 def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
     raw = b"n" in fields
     n = int(fields.get(b"n", 1))
-    top = values = None
+    top, values, name = None, None, b"top_distance"
     if b"m" in fields:
         shape = n, int(fields[b"m"])
-        name = b"top_distance" if b"top_distance" in fields else b"top_responsibility"
+        name = name if name in fields else b"top_responsibility"
         top = _array(fields[b"top"], _INTEGERS, shape, raw)
         values = _array(fields[name], _NUMBERS, shape, raw)
     reason = fields.get(b"reason")
@@ -168,6 +171,7 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
         None if reason is None else reason.decode(),
         {name: value for name, value in fields.items() if name.decode() not in CODE_FIELDS},
         int(fields.get(b"model_id", 0)),
+        name.decode(),
     )
 
 

@@ -14,13 +14,15 @@ from streamclust.files import write_whole
 from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
-from streamclust.models import FAMILIES, Family
+from streamclust.models import FAMILIES, Family, GaussianMixture
 from streamclust.models.family import (
     by_kind,
     from_hyperparameters,
     named_array,
     to_hyperparameters,
 )
+from streamclust.text import printable
+from streamclust.times import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +119,26 @@ class Model:
             points=self.points,
             **score,
             reason=self.reason,
+        )
+
+    def __str__(self) -> str:
+        """Return five lines for people."""
+        K, D = self.means.shape
+        parts = (self.mass / (float(self.mass.sum()) or 1.0))[:_SHOWN].tolist()
+        shares = ", ".join(f"{part:.1%}" for part in parts) + ", ..." * (K > _SHOWN)
+        shown = ", ".join(printable(name, _SHOWN_NAME) for name in self.features[:_SHOWN])
+        names = f": {shown}{', ...' * (D > _SHOWN)}" if shown else ""
+        score = "no score yet" if self.score is None else _score_words(self.kind, self.score)
+        return "\n".join(
+            (
+                f"{printable(self.name, _SHOWN_NAME)}, version {self.version} ({self.kind}, "
+                f"reason: {printable(self.reason, _SHOWN_NAME)})",
+                f"published {local_time(self.published_ms)}; "
+                f"newest point {local_time(self.time_ms)}",
+                f"{self.points:,} points learned; {score}",
+                f"{D:,} {'feature' if D == 1 else 'features'}{names}",
+                f"{K:,} {'component' if K == 1 else 'components'}, shares {shares}",
+            )
         )
 
     @property
@@ -296,6 +318,16 @@ class Model:
             "features": list(self.features),
             "model_id": self.model_id or None,
         }
+
+
+def _score_words(kind: str, score: float) -> str:
+    if kind == GaussianMixture.kind:
+        return f"log-likelihood {score:.6g} nats per point (higher is better)"
+    return f"inertia {score:.6g} per point (lower is better)"
+
+
+_SHOWN, _SHOWN_NAME = 6, 40
+"""Number of components and features that `str` shows, and of characters of a name."""
 
 
 def encode_model(model: Model) -> bytes:

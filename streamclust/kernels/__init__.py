@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamclust.kernels.choice import available, chosen, describe, using
+from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 from streamclust.kernels.twin import mixture_moments, normalise
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, CovarianceType, Labels, Points
 
 __all__ = [
+    "REMEDY",
     "Assigned",
     "ClusterSums",
     "Moments",
@@ -27,6 +28,7 @@ __all__ = [
     "describe",
     "kmeans_step",
     "log_gaussians",
+    "missing",
     "mixture_moments",
     "mixture_step",
     "moves",

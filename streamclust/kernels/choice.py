@@ -2,12 +2,13 @@
 
 `STREAMCLUST_KERNELS` (numpy, baseline, avx2, avx512 or avx512vnni) selects other kernels, and
 `STREAMCLUST_THREADS` (default 1) sets the number of threads. The library is loaded at the first
-call.
+call. Without it, NumPy does its work, and a warning says so once.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 
 NUMPY = "numpy"
+
+REMEDY = "install a C++ compiler (g++ or clang), then install streamclust again"
+
+
+class SlowKernelsWarning(RuntimeWarning):
+    """Warns once that NumPy computes, because the native kernels can't be used."""
 
 
 class Kernels(Protocol):
@@ -92,10 +99,26 @@ def chosen() -> Kernels:
         If `STREAMCLUST_KERNELS` names kernels that don't exist or can't run on this processor, or
         `STREAMCLUST_THREADS` isn't a positive integer.
     """
+    if _chosen is None:
+        kernels = _first()
+        if _reason:
+            warnings.warn(f"{missing()}; {REMEDY}", SlowKernelsWarning, stacklevel=3)
+        return kernels
+    return _chosen
+
+
+def _first() -> Kernels:
     global _chosen  # noqa: PLW0603
     if _chosen is None:
         _chosen = _choose(os.environ.get("STREAMCLUST_KERNELS", ""), _threads())
     return _chosen
+
+
+def missing() -> str:
+    """Return that the native kernels can't be used, and why; "" if they can, or aren't wanted."""
+    _first()
+    words = "NumPy computes, which is several times slower: native kernels are"
+    return f"{words} {_reason}" if _reason else ""
 
 
 def library() -> ctypes.CDLL | None:
@@ -106,7 +129,7 @@ def library() -> ctypes.CDLL | None:
 
 def describe() -> str:
     """Return the name of the kernels in use; for NumPy, also why native ones can't be used."""
-    kernels = chosen()
+    kernels = _first()
     if isinstance(kernels, native.Native):
         return kernels.name
     return f"{NUMPY} ({_reason})" if _reason else NUMPY

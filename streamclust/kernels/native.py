@@ -70,7 +70,7 @@ def load() -> ctypes.CDLL:
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"can't be loaded: {error}") from None
     if built_from != sources_hash():
-        raise UnavailableError("built from other sources: install streamclust again")
+        raise UnavailableError("built from other sources")
     return library
 
 

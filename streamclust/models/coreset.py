@@ -208,7 +208,10 @@ def reduce_coreset(coreset: Coreset, means: Array, size: int, rng: np.random.Gen
     labels, sqdist = kernels.assign(coreset.X, means)
     probability = _inclusion(_sensitivity(coreset.w, labels, sqdist, len(means)), size)
     order = _by_neighbourhood(coreset, labels, sqdist, means)
-    picked = order[_ticked(probability[order], rng)]
+    ticks = np.floor(np.cumsum(probability[order]) + rng.random())
+    picked = order[np.flatnonzero(np.diff(ticks, prepend=0.0))]
+    if not len(picked):
+        picked = order[[probability[order].argmax()]]
     w = coreset.w[picked] / probability[picked]
     return Coreset(coreset.X.take(picked, axis=0), w * (coreset.mass / w.sum()))
 
@@ -251,13 +254,6 @@ def subsample(
     return Coreset(np.asarray(X.take(picked, axis=0), np.float64), weight * (total / weight.sum()))
 
 
-def _ticked(probability: Array, rng: np.random.Generator) -> Labels:
-    """Return a systematic sample, at least one index: a grid picks from intervals on a line."""
-    ticks = np.floor(np.cumsum(probability) + rng.random())
-    picked = np.flatnonzero(np.diff(ticks, prepend=0.0))
-    return picked if len(picked) else np.array([probability.argmax()])
-
-
 def effective_size(coreset: Coreset, means: Array) -> float:
     """Return the effective sample size of the coreset (Kish 1965).
 
@@ -290,29 +286,21 @@ def _inclusion(share: Array, size: int) -> Array:
 
 def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Array) -> Labels:
     """Return an order of the points: by cluster, by direction from its mean, by distance."""
-    widest = _widest(coreset, labels, means)
+    # Directions: the signs of the features with the largest deviations, chosen from some points.
+    some = slice(None, None, max(1, len(labels) // _SOME))
+    offset = coreset.X[some] - means[labels[some]]
+    spread = np.einsum("n,nd,nd->d", coreset.w[some], offset, offset)
+    widest = np.argsort(-spread, kind="stable")[:_STRATA]
     above = np.zeros((len(labels), _STRATA), np.bool_)
     middle = means.take(widest, axis=1).take(labels, axis=0)
     np.greater(coreset.X.take(widest, axis=1), middle, out=above[:, : len(widest)])
     direction = np.packbits(above.ravel(), bitorder="little")  # by rows: slower
-    order = _sorted(_coarse(sqdist), 1 << 16)
+    # The upper half of a float32 orders distances, exact to 1 %.
+    far = (sqdist / max(float(sqdist.max()), _SMALLEST)).astype(np.float32)
+    order = _sorted(far.view(np.uint32) >> np.uint32(16), 1 << 16)
     for key, size in ((direction, 1 << _STRATA), (labels, len(means))):
         order = order[_sorted(key[order], size)]
     return order
-
-
-def _widest(coreset: Coreset, labels: Labels, means: Array) -> Labels:
-    """Return the features with the largest deviations from the means, from some of the points."""
-    some = slice(None, None, max(1, len(labels) // _SOME))
-    offset = coreset.X[some] - means[labels[some]]
-    spread = np.einsum("n,nd,nd->d", coreset.w[some], offset, offset)
-    return np.argsort(-spread, kind="stable")[:_STRATA]
-
-
-def _coarse(sqdist: Array) -> NDArray[np.uint16]:
-    """Return integers in the order of the distances, exact to 1 %."""
-    share = (sqdist / max(float(sqdist.max()), _SMALLEST)).astype(np.float32)
-    return (share.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
 
 
 def _sorted(keys: NDArray[Any], size: int) -> Labels:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,21 +13,30 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, CovarianceType
 
 
-class Covariance(Protocol):
-    """Operations on covariances of one shape, for K components in D dimensions."""
+class Covariance(ABC):
+    """Operations on covariances of one shape, for K components in D dimensions.
 
+    The common form is one covariance per component.
+    """
+
+    @abstractmethod
     def shape(self, K: int, D: int) -> tuple[int, ...]:
         """Return the shape of the array that holds all covariances."""
 
     def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
         """Return covariances from second moments about the means; without mass, `otherwise`."""
+        mass = weight.reshape(-1, *[1] * (second.ndim - 1))
+        return np.where(mass > 0.0, second / np.where(mass > 0.0, mass, 1.0), otherwise)
 
+    @abstractmethod
     def inner_variance(self, second: Array, D: int) -> Array:
         """Return the summed squared deviations from the means, by feature, shape (D,)."""
 
+    @abstractmethod
     def variances(self, covariances: Array, K: int, D: int) -> Array:
         """Return each component's variance by feature, shape (K, D)."""
 
+    @abstractmethod
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         """Return `covariances` with a floor added to their diagonals.
 
@@ -34,9 +44,11 @@ class Covariance(Protocol):
         average of those.
         """
 
+    @abstractmethod
     def root(self, covariances: Array) -> Array:
         """Return lower Cholesky factors, or standard deviations."""
 
+    @abstractmethod
     def repaired(self, covariances: Array) -> Array:
         """Return covariances with no eigenvalue below the size of the most negative one.
 
@@ -46,16 +58,20 @@ class Covariance(Protocol):
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         """Return the second moments about the means that `covariances` imply."""
+        return weight.reshape(-1, *[1] * (covariances.ndim - 1)) * covariances
 
+    @abstractmethod
     def stretched(self, covariances: Array, scale: Array) -> Array:
         """Return the covariances of scale * z from the covariances of z; `scale` is (D,)."""
 
+    @abstractmethod
     def inertia(self, second: Array, weight: Array) -> Array:
         """Return each component's mass times its variance along its widest axis, shape (K,).
 
         `second` is about the means; features are taken at equal spread within components.
         """
 
+    @abstractmethod
     def halve(
         self, second: Array, weight: Array, D: int, heavy: int, light: int
     ) -> tuple[Array, Array]:
@@ -68,19 +84,6 @@ class Covariance(Protocol):
 
 HALF_NORMAL = float(np.sqrt(2.0 / np.pi))
 """Mean of |z| for a standard normal z: the distance of a half's mean from the centre."""
-
-
-def _safe(weight: Array, covariances: Array, otherwise: Array) -> Array:
-    alive = (weight > 0.0).reshape(-1, *[1] * (covariances.ndim - 1))
-    return np.where(alive, covariances, otherwise)
-
-
-def _divisor(weight: Array, ndim: int) -> Array:
-    return np.where(weight > 0.0, weight, 1.0).reshape(-1, *[1] * (ndim - 1))
-
-
-def _diagonal(floor: Array) -> Array:
-    return floor[..., None] * np.eye(floor.shape[-1])
 
 
 def _widest_axis(covariance: Array) -> Array:
@@ -119,54 +122,59 @@ def _spread(variance: Array) -> Array:
     return np.sqrt(np.where(variance > 0.0, variance, 1.0))
 
 
-def _repaired(covariances: Array) -> Array:
-    spread = _spread(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
-    scale = spread[..., :, None] * spread[..., None, :]
-    values, vectors = np.linalg.eigh(covariances / scale)
-    lost = np.maximum(-values.min(axis=-1, keepdims=True), 0.0)
-    values = np.where(lost > 0.0, np.maximum(values, lost), values)
-    repaired = (vectors * values[..., None, :]) @ vectors.swapaxes(-1, -2) * scale
-    same = (lost == 0.0)[..., None]
-    return np.where(same, covariances, 0.5 * (repaired + repaired.swapaxes(-1, -2)))
+class _Matrices(Covariance):
+    """Covariances that are matrices."""
+
+    def add_floor(self, covariances: Array, floor: Array) -> Array:
+        return covariances + floor[..., None] * np.eye(floor.shape[-1])
+
+    def root(self, covariances: Array) -> Array:
+        try:
+            return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
+        except np.linalg.LinAlgError:
+            raise DataError(
+                "a covariance is not positive definite (fewer distinct points than dimensions, or "
+                "features that are copies of each other); raise reg_covar"
+            ) from None
+
+    def repaired(self, covariances: Array) -> Array:
+        spread = _spread(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
+        scale = spread[..., :, None] * spread[..., None, :]
+        values, vectors = np.linalg.eigh(covariances / scale)
+        lost = np.maximum(-values.min(axis=-1, keepdims=True), 0.0)
+        values = np.where(lost > 0.0, np.maximum(values, lost), values)
+        repaired = (vectors * values[..., None, :]) @ vectors.swapaxes(-1, -2) * scale
+        same = (lost == 0.0)[..., None]
+        return np.where(same, covariances, 0.5 * (repaired + repaired.swapaxes(-1, -2)))
+
+    def stretched(self, covariances: Array, scale: Array) -> Array:
+        return covariances * np.outer(scale, scale)
 
 
-def _cholesky(covariances: Array) -> Array:
-    try:
-        return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        raise DataError(
-            "a covariance is not positive definite (fewer distinct points than dimensions, or "
-            "features that are copies of each other); raise reg_covar"
-        ) from None
-
-
-class _Full:
-    def shape(self, K: int, D: int) -> tuple[int, ...]:
-        return (K, D, D)
+class _Variances(Covariance):
+    """Covariances that are variances: numbers on a diagonal."""
 
     def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
-        return _safe(weight, second / _divisor(weight, 3), otherwise)
+        return super().estimate(np.abs(second), weight, otherwise)
+
+    def root(self, covariances: Array) -> Array:
+        if not (covariances > 0.0).all():
+            raise DataError("a variance is not positive (points without spread); raise reg_covar")
+        return np.sqrt(covariances)
+
+    def repaired(self, covariances: Array) -> Array:
+        return np.abs(covariances)
+
+
+class _Full(_Matrices):
+    def shape(self, K: int, D: int) -> tuple[int, ...]:
+        return (K, D, D)
 
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.asarray(np.einsum("kdd->d", second))
 
     def variances(self, covariances: Array, K: int, D: int) -> Array:
         return np.asarray(np.einsum("kdd->kd", covariances))
-
-    def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return covariances + _diagonal(floor)
-
-    def root(self, covariances: Array) -> Array:
-        return _cholesky(covariances)
-
-    def repaired(self, covariances: Array) -> Array:
-        return _repaired(covariances)
-
-    def moment(self, covariances: Array, weight: Array) -> Array:
-        return weight[:, None, None] * covariances
-
-    def stretched(self, covariances: Array, scale: Array) -> Array:
-        return covariances * np.outer(scale, scale)
 
     def inertia(self, second: Array, weight: Array) -> Array:
         spread = _spread(np.einsum("kdd->d", second))
@@ -181,7 +189,7 @@ class _Full:
         return second, d
 
 
-class _Tied:
+class _Tied(_Matrices):
     def shape(self, K: int, D: int) -> tuple[int, ...]:
         return (D, D)
 
@@ -196,19 +204,10 @@ class _Tied:
         return np.broadcast_to(np.diagonal(covariances), (K, D))
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
-        return covariances + _diagonal(np.atleast_2d(floor).mean(axis=0))
-
-    def root(self, covariances: Array) -> Array:
-        return _cholesky(covariances)
-
-    def repaired(self, covariances: Array) -> Array:
-        return _repaired(covariances)
+        return super().add_floor(covariances, np.atleast_2d(floor).mean(axis=0))
 
     def moment(self, covariances: Array, weight: Array) -> Array:
         return float(weight.sum()) * covariances
-
-    def stretched(self, covariances: Array, scale: Array) -> Array:
-        return covariances * np.outer(scale, scale)
 
     def inertia(self, second: Array, weight: Array) -> Array:
         return weight  # all components have the same covariance
@@ -220,12 +219,9 @@ class _Tied:
         return second - weight[heavy] * np.outer(d, d), d
 
 
-class _Diag:
+class _Diag(_Variances):
     def shape(self, K: int, D: int) -> tuple[int, ...]:
         return (K, D)
-
-    def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
-        return _safe(weight, np.abs(second) / _divisor(weight, 2), otherwise)
 
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.asarray(second.sum(axis=0))
@@ -235,15 +231,6 @@ class _Diag:
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return covariances + floor
-
-    def root(self, covariances: Array) -> Array:
-        return _deviations(covariances)
-
-    def repaired(self, covariances: Array) -> Array:
-        return np.abs(covariances)
-
-    def moment(self, covariances: Array, weight: Array) -> Array:
-        return weight[:, None] * covariances
 
     def stretched(self, covariances: Array, scale: Array) -> Array:
         return covariances * scale**2
@@ -263,12 +250,9 @@ class _Diag:
         return second, d
 
 
-class _Spherical:
+class _Spherical(_Variances):
     def shape(self, K: int, D: int) -> tuple[int, ...]:
         return (K,)
-
-    def estimate(self, second: Array, weight: Array, otherwise: Array) -> Array:
-        return _safe(weight, np.abs(second) / _divisor(weight, 1), otherwise)
 
     def inner_variance(self, second: Array, D: int) -> Array:
         return np.full(D, float(second.sum()))
@@ -278,15 +262,6 @@ class _Spherical:
 
     def add_floor(self, covariances: Array, floor: Array) -> Array:
         return np.asarray(covariances + floor.mean(axis=-1))
-
-    def root(self, covariances: Array) -> Array:
-        return _deviations(covariances)
-
-    def repaired(self, covariances: Array) -> Array:
-        return np.abs(covariances)
-
-    def moment(self, covariances: Array, weight: Array) -> Array:
-        return weight * covariances
 
     def stretched(self, covariances: Array, scale: Array) -> Array:
         if (scale != scale[0]).any():
@@ -307,12 +282,6 @@ class _Spherical:
         second = second.copy()
         second[[heavy, light]] = 0.5 * (second[heavy] - weight[heavy] * (d @ d) / D)
         return second, d
-
-
-def _deviations(variances: Array) -> Array:
-    if not (variances > 0.0).all():
-        raise DataError("a variance is not positive (points without spread); raise reg_covar")
-    return np.sqrt(variances)
 
 
 COVARIANCES: dict[CovarianceType, Covariance] = {

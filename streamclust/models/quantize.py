@@ -54,7 +54,13 @@ class Codes:
     top_values: Array | None = None
 
     def __repr__(self) -> str:
-        return short_repr(self, points=len(self), top=0 if self.top is None else self.top.shape[1])
+        figures: dict[str, object] = {"points": len(self)}
+        if len(self):
+            figures["used"] = len(np.unique(self.index))
+            figures["mean_distance"] = float(self.distance.mean())
+        if self.top is not None:
+            figures["top"] = self.top.shape[1]
+        return short_repr(self, **figures)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -91,9 +97,10 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
         return Codes(index, _distances(points, means, index))
     rows = max(1, _TILE_CELLS // K)
     starts = range(0, max(len(points), 1), rows)
-    parts = [_best(family, params, points[start : start + rows], top) for start in starts]
-    best = np.concatenate([part for part, _ in parts])
-    values = np.concatenate([part for _, part in parts])
+    ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
+    parts = [ranking(family, params, points[start : start + rows], top) for start in starts]
+    best = np.concatenate([order for order, _ in parts]).astype(np.int32)
+    values = np.concatenate([np.take_along_axis(each, order, axis=1) for order, each in parts])
     index = best[:, 0].copy()
     return Codes(index, _distances(points, means, index), best, values)
 
@@ -131,18 +138,16 @@ def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
     return np.asarray(np.sqrt(square))
 
 
-def _best(family: Family[Any], params: Any, X: Array, top: int) -> tuple[NDArray[np.int32], Array]:
-    """Return the best components of each point, best first, and their values."""
-    order, values = by_kind(RANKINGS, family.kind, "RANKINGS")(family, params, X, top)
-    return order.astype(np.int32), np.take_along_axis(values, order, axis=1)
-
-
 def _nearest(
     family: KMeans, params: KMeansParams, X: Array, top: int
 ) -> tuple[NDArray[np.intp], Array]:
     values = family.distances(params, X)
     order = np.argsort(values, axis=1, kind="stable")[:, :top]
-    return _first(order, family.predict(params, X)), values  # the exact argmin, also in a near tie
+    best = family.predict(params, X)  # the exact argmin, also in a near tie: it comes first
+    rest = np.where(order == best[:, None], top, np.arange(top))
+    place = np.argsort(rest, axis=1, kind="stable")
+    moved = np.take_along_axis(order, place, axis=1)
+    return np.column_stack([best, moved[:, : top - 1]]), values
 
 
 def _most_responsible(
@@ -150,14 +155,6 @@ def _most_responsible(
 ) -> tuple[NDArray[np.intp], Array]:
     values = family.responsibilities(params, X)
     return np.argsort(-values, axis=1, kind="stable")[:, :top], values
-
-
-def _first(order: NDArray[np.intp], best: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return each row with `best` moved to the front."""
-    rest = np.where(order == best[:, None], order.shape[1], np.arange(order.shape[1]))
-    place = np.argsort(rest, axis=1, kind="stable")
-    moved = np.take_along_axis(order, place, axis=1)
-    return np.column_stack([best, moved[:, : order.shape[1] - 1]])
 
 
 RANKINGS: dict[str, Callable[[Any, Any, Array, int], tuple[NDArray[np.intp], Array]]] = {

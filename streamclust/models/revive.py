@@ -60,43 +60,31 @@ def reseed(
     labels, sqdist = kernels.assign(X, stats.reference)
     revived = []
     for k in dying:
-        neighbour = _nearest_other(stats.reference, k)
-        without = _without(X, labels, sqdist, k, stats.reference[neighbour], neighbour)
-        cost = w * without.sqdist
+        # Without cluster k its points belong to the nearest other cluster.
+        others = np.delete(np.arange(len(stats.reference)), k)
+        nearest = kernels.assign(stats.reference[[k]], stats.reference[others]).labels[0]
+        own, neighbour = labels == k, int(others[nearest])
+        owners, away = np.where(own, neighbour, labels), sqdist.copy()
+        away[own] = _squared_distance(X[own], stats.reference[neighbour])
+        cost = w * away
         if not cost.max() > 0.0:
             continue
         place = X[rng.choice(len(X), p=cost / cost.sum())]
         distance = _squared_distance(X, place)
-        moving = distance < without.sqdist
-        after = np.where(moving, distance, without.sqdist)
+        moving = distance < away
+        after = np.where(moving, distance, away)
         if not (w * (sqdist - after)).sum() > 0.0:
             continue
-        own = labels == k
         stats = _absorb(stats, k, neighbour, X[own], w[own])
-        stats = _move(stats, k, place, X[moving], w[moving], without.labels[moving])
-        labels, sqdist = np.where(moving, k, without.labels), after
+        stats = _move(stats, k, place, X[moving], w[moving], owners[moving])
+        labels, sqdist = np.where(moving, k, owners), after
         revived.append(int(k))
     return stats, tuple(revived)
-
-
-def _without(
-    X: Array, labels: Labels, sqdist: Array, k: int, place: Array, neighbour: int
-) -> kernels.Assigned:
-    """Return the assignment once the points of cluster `k` belong to `neighbour`, at `place`."""
-    own = labels == k
-    away = sqdist.copy()
-    away[own] = _squared_distance(X[own], place)
-    return kernels.Assigned(np.where(own, neighbour, labels), away)
 
 
 def _squared_distance(X: Array, place: Array) -> Array:
     difference = X - place
     return np.asarray(np.einsum("nd,nd->n", difference, difference))
-
-
-def _nearest_other(places: Array, k: int) -> int:
-    others = np.delete(np.arange(len(places)), k)
-    return int(others[kernels.assign(places[[k]], places[others]).labels[0]])
 
 
 def _absorb(stats: Stats, k: int, into: int, X: Array, w: Array) -> Stats:

@@ -133,13 +133,9 @@ class Spread:
         rows, w = np.array(X, np.float64), np.array(w)  # copies: the caller may change the batch
         if len(self.w):
             rows, w = np.concatenate([self.X, rows]), np.concatenate([self.w, w])
-        if len(w) < _block(rows.shape[1]):
+        if len(w) < max(_FEW, min(_BLOCK, _CELLS // rows.shape[1])):
             return replace(self, X=rows, w=w)
         found = robust_variance(rows, w)
         seen = np.where(found > 0.0, found, self.variance)
         variance = np.exp((1.0 - _STEP) * np.log(self.variance) + _STEP * np.log(seen))
         return Spread(np.where(found > 0.0, variance, self.variance))
-
-
-def _block(n_features: int) -> int:
-    return max(_FEW, min(_BLOCK, _CELLS // n_features))

@@ -106,11 +106,12 @@ def zero(reference: Array, covariance_type: CovarianceType | None) -> Stats:
 def merge(a: Stats, b: Stats) -> Stats:
     """Return the statistics of both sets of points, about the reference of `a`."""
     b = recentre(b, a.reference)
-    return replace(
-        a,
+    return Stats(  # faster than `replace`, and each step calls it
         weight=a.weight + b.weight,
         first=a.first + b.first,
         second=None if a.second is None or b.second is None else a.second + b.second,
+        reference=a.reference,
+        covariance_type=a.covariance_type,
         objective=a.objective + b.objective,
         count=a.count + b.count,
     )
@@ -120,11 +121,12 @@ def decay(stats: Stats, lam: float) -> Stats:
     """Return the statistics with every point's weight multiplied by `lam` (>= 0)."""
     if lam == 1.0:
         return stats
-    return replace(
-        stats,
+    return Stats(
         weight=lam * stats.weight,
         first=lam * stats.first,
         second=None if stats.second is None else lam * stats.second,
+        reference=stats.reference,
+        covariance_type=stats.covariance_type,
         objective=lam * stats.objective,
         count=lam * stats.count,
     )

@@ -99,7 +99,7 @@ class Components:
         event time, where all components lose mass alike, kills none of them. No component is judged
         before some points, each of weight `unit`, could be expected of it.
         """
-        dying = ~stats.alive & ~(self.peak > 0.0)
+        dying = ~(stats.alive | (self.peak > 0.0))
         expected = stats.mass / max(self.peak_total, stats.mass) * self.peak
         low = stats.weight < reassignment_ratio * expected
         if low.any():
@@ -176,7 +176,11 @@ def inherit_ids(
     if not len(coreset.w):
         coreset = Coreset(live[1].averages(live[1].reference), live[1].weight)
     old_labels, labels = (family.predict(params, coreset.X) for params, _ in (live, new))
-    w = coreset.w / (1.0 + _distances(coreset, new[0].means[labels]))
+    # Squared distances to the new means, features at their average distance.
+    square = (coreset.X - new[0].means[labels]) ** 2
+    average = np.einsum("n,nd->d", coreset.w, square) / coreset.w.sum()
+    far = (square / np.where(average > 0.0, average, 1.0)).mean(axis=1)
+    w = coreset.w / (1.0 + far)
     sizes = family.size(live[0]), family.size(new[0])
     ancestor = continued(old_labels, labels, w, sizes)
     born = np.flatnonzero(ancestor < 0)
@@ -191,10 +195,3 @@ def inherit_ids(
         next_id=before.next_id + len(born),
         recent=np.concatenate([recent, share * before.recent.sum()]),
     )
-
-
-def _distances(points: Coreset, means: Array) -> Array:
-    """Return each point's squared distance to its mean, features at their average distance."""
-    square = (points.X - means) ** 2
-    average = np.einsum("n,nd->d", points.w, square) / points.w.sum()
-    return np.asarray((square / np.where(average > 0.0, average, 1.0)).mean(axis=1))

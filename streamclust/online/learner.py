@@ -10,7 +10,6 @@ parameters that it had no part in, before it is learned.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
@@ -33,24 +32,22 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
-from streamclust.models.family import usable
 from streamclust.models.scaling import ScalingKind, learn_scaling
-from streamclust.models.spread import Spread
-from streamclust.models.stats import Stats, decay, merge, reorder
-from streamclust.online.averaging import averaged
-from streamclust.online.components import Components, first, to_remove
+from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
+from streamclust.online.step import StreamingStep, first_spread
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
+    from streamclust.models.stats import Stats
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
@@ -238,7 +235,10 @@ class StreamLearner(Generic[P]):
         """
         if time_ms is not None and not is_finite(time_ms):
             raise DataError(f"time_ms is {time_ms}; expected a finite number")
-        points = as_points_as_given(X, self._n_features(state))
+        n_features = state.warm_up.X.shape[1] if len(state.warm_up) else None
+        if state.stats is not None:
+            n_features = int(state.stats.reference.shape[1])
+        points = as_points_as_given(X, n_features)
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
 
@@ -288,11 +288,11 @@ class StreamLearner(Generic[P]):
             number=state.clock.steps + 1,
             weight=float(w.sum()),
             running=state.stats.mass,
-            elapsed_ms=_elapsed(state.clock.time_ms, time_ms),
+            elapsed_ms=state.clock.elapsed(time_ms),
         )
         lam = self.forgetting.factor(step)  # a missing time is the caller's fault, not the batch's
         try:
-            return self._step(state, state.params, state.stats, X, w, time_ms, step, lam)
+            return self._step(state, state.params, state.stats, X, w, time_ms, lam)
         except _NUMERICAL as error:
             raise _unlearnable(len(X), error) from error
 
@@ -321,13 +321,15 @@ class StreamLearner(Generic[P]):
             stats=stats,
             warm_up=WarmUp(),
             scaling=scaling,
-            spread=self._first_spread(best.params),
+            spread=first_spread(self.family, best.params),
             recluster=ReclusterState(interval=interval, solved_loss=best.loss),
             components=self._first_components(best.params),
         )
         assigned = self.family.assigning_e_step(best.params, sample, w)[1]
-        state = self._recluster_policy.remember(state, sample, w, assigned)
-        return state, Info("started", len(sample))
+        coreset = self._recluster_policy.remember(
+            state.coreset, sample, w, assigned, stats, state.clock.steps
+        )
+        return replace(state, coreset=coreset), Info("started", len(sample))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with a refit in place of its own; see `streamclust.online.recluster`.
@@ -372,6 +374,17 @@ class StreamLearner(Generic[P]):
             seed=self.seed,
         )
 
+    @cached_property
+    def _step(self) -> StreamingStep[P]:
+        return StreamingStep(
+            self.family,
+            self.forgetting,
+            self.drift,
+            self._recluster_policy,
+            self.reassignment_ratio,
+            self.seed,
+        )
+
     def in_units(self, state: LearnerState[P]) -> P | None:
         """Return `published` in the data's units."""
         params = self.published(state)
@@ -390,172 +403,11 @@ class StreamLearner(Generic[P]):
         loss = self.family.loss(state.stats)
         return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
 
-    def _first_spread(self, params: P) -> Spread | None:
-        variance = self.family.spread(params)
-        return None if variance is None else Spread(variance)
-
     def _effort(self, sample: Array) -> tuple[int, int]:
         """Return how many runs on the sample, and passes in each, a large K leaves time for."""
         passes = _EFFORT // max(1, sample.size * self.family.n_components)
         restarts = min(self.n_init, passes // _A_RUN)
         return max(1, restarts), max(1, min(_MAX_PASSES, passes))
-
-    def _n_features(self, state: LearnerState[P]) -> int | None:
-        if state.stats is not None:
-            return int(state.stats.reference.shape[1])
-        return state.warm_up.X.shape[1] if len(state.warm_up) else None
-
-    def _step(
-        self,
-        state: LearnerState[P],
-        params: P,
-        running: Stats,
-        X: Points,
-        w: Array,
-        time_ms: float | None,
-        step: Step,
-        lam: float,
-    ) -> tuple[LearnerState[P], Info]:
-        """Score, forget, merge, revive, m-step, average, remember, recluster: one streaming step.
-
-        `params` and `running` are the parameters and the statistics of `state`; `lam` is the factor
-        of the forgetting policy for this `step`.
-        """
-        before, family, policy, n = state, self.family, self._recluster_policy, len(X)
-        # Score: the batch had no part in these parameters.
-        batch, assigned = family.assigning_e_step(params, X, w)
-        loss, weight, unit = family.loss(batch), batch.count, batch.count / n
-        drift, drifted = state.drift, False
-        if self.drift is not None:
-            drift, drifted = self.drift.watch(drift, loss, weight, family.improvement)
-        # Forget: one factor for all statistics.
-        forgetting = state.forgetting
-        if drifted and self.drift is not None:
-            lam *= self.drift.kept
-            forgetting = forgetting.fall(state.clock.points, self.drift.kept, drifted=True)
-        forgetting = forgetting.forget(lam, running.mass)
-        # Merge.
-        stats = merge(batch, decay(running, lam))
-        spread = state.spread or self._first_spread(params)
-        if spread is not None:
-            spread = spread.observe(X, w)
-        # Revive components that forgetting has all but emptied; then the m-step.
-        components = state.components.with_first_peak(running, stats, unit)
-        dying = components.dying(stats, unit, self.reassignment_ratio)
-        holds, revived = state.clock.held < self.forgetting.hold, tuple[int, ...]()
-        if not holds:
-            if family.fewest is None and dying.any():
-                stats, revived = self._revive(state, stats, dying, X, w)
-            worth = min(forgetting.weight, unit * family.points_for_shape(X.shape[1]))
-            params = self._m_step(params, stats, spread, worth, revived)
-        held = weight if holds else 0.0
-        state = replace(
-            state,
-            params=params,
-            stats=stats,
-            clock=state.clock.advance(n, time_ms, steps=1, held=held),
-            counts=state.counts.add(drifted, len(revived)),
-            recluster=state.recluster.observe(family, n, loss, weight, lam),
-            components=components.with_peak(stats, revived),
-            forgetting=forgetting,
-            drift=drift,
-            spread=spread,
-        )
-        # Average.
-        if self.forgetting.average and state.clock.held >= self.forgetting.hold:
-            restart = bool(revived) or drifted
-            average = averaged(family, state.averaging, params, stats, weight, restart)
-            state = replace(state, averaging=average)
-        # Remember points in the coreset; after a drift even a hundredth of the past would draw it.
-        if drifted and self.drift is not None and self.drift.kept < 1.0:
-            state = state.without_coreset()
-        state = policy.remember(state, X, w, assigned, lam)
-        if family.fewest is not None:
-            state = self._without_starved(state, batch, dying, unit, lam)
-        # Recluster, if it is time.
-        state, reclustered = policy.improved(state, X, w, drifted)
-        _check(loss, state)
-        size = weight / (lam * step.running + weight)
-        info = Info("learning", n, loss, size, revived, drifted, resolved=reclustered)
-        return _with_changes_of_ids(before, state, info)
-
-    def _m_step(
-        self,
-        params: P,
-        stats: Stats,
-        spread: Spread | None,
-        worth: float,
-        revived: tuple[int, ...],
-    ) -> P:
-        """Return the parameters that follow from statistics, and from the last ones as a prior.
-
-        `worth` is the weight in points up to which the prior fills a component; those revived have
-        no past.
-        """
-        if spread is not None:
-            params = self.family.with_spread(params, spread.variance)
-        if not worth > 0.0:
-            return self.family.m_step(stats, params)
-        prior = np.full(len(stats.weight), worth)
-        prior[list(revived)] = 0.0
-        return self.family.map_step(stats, params, prior)
-
-    def _without_starved(
-        self,
-        state: LearnerState[P],
-        batch: Stats,
-        dying: NDArray[np.bool_],
-        unit: float,
-        lam: float,
-    ) -> LearnerState[P]:
-        """Remove components, where K adapts: those that are dying, or get no more points.
-
-        The coreset's points of these components are removed too.
-        """
-        family, params, stats = self.family, state.params, state.stats
-        if params is None or stats is None:
-            return state
-        components = state.components.with_recent(batch.weight, lam)
-        dying = dying | components.starved(stats.weight, unit, self.reassignment_ratio)
-        removed = to_remove(dying, stats.weight, family.fewest or 1)
-        if not len(removed):
-            return replace(state, components=components)
-        kept = np.setdiff1d(np.arange(len(dying)), removed)
-
-        def belongs(points: Array) -> NDArray[np.bool_]:
-            return ~np.isin(family.predict(params, points), removed)
-
-        return replace(
-            state,
-            params=family.reorder(params, kept),
-            stats=reorder(stats, kept),
-            averaging=state.averaging.reorder(kept),
-            components=components.without(removed, stats.weight),
-            coreset=state.coreset.select(belongs),
-            recluster=replace(state.recluster, pending=None),
-        )
-
-    def _revive(
-        self,
-        state: LearnerState[P],
-        stats: Stats,
-        dying: NDArray[np.bool_],
-        X: Points,
-        w: Array,
-    ) -> tuple[Stats, tuple[int, ...]]:
-        """Give new work to dying components."""
-        rng = np.random.default_rng((self.seed, state.clock.steps))
-        points = np.asarray(X, np.float64)
-        return self.family.revive(stats, np.flatnonzero(dying).tolist(), points, w, rng)
-
-
-def _check(loss: float, state: LearnerState[Any]) -> None:
-    """Refuse a step after which points can't be scored."""
-    if not (math.isfinite(loss) and usable(state.params)):
-        raise DataError(
-            "a covariance would be singular, or a sum too large for a number; raise reg_covar, or "
-            "scale the points"
-        )
 
 
 _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
@@ -564,24 +416,3 @@ _NUMERICAL = (DataError, ArithmeticError, np.linalg.LinAlgError)
 
 def _unlearnable(n: int, error: Exception) -> UnlearnableError:
     return UnlearnableError(f"a batch of {n} points can't be learned: {error}")
-
-
-def _with_changes_of_ids(
-    before: LearnerState[P], state: LearnerState[P], info: Info
-) -> tuple[LearnerState[P], Info]:
-    """Report which components were born and died in a step, and count the step."""
-    old, new = before.components.ids, state.components.ids
-    if new is old:
-        return state, info
-    born, died = np.setdiff1d(new, old), np.setdiff1d(old, new)
-    if len(born) + len(died):
-        counts = replace(state.counts, resized=state.counts.resized + 1)
-        state = replace(state, counts=counts)
-        info = replace(info, born=tuple(born.tolist()), died=tuple(died.tolist()))
-    return state, info
-
-
-def _elapsed(before: float | None, now: float | None) -> float | None:
-    if now is None:
-        return None
-    return 0.0 if before is None else now - before

@@ -18,7 +18,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.choose_k import is_better
 from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import Sample
-from streamclust.models.coreset import Coreset, default_size
+from streamclust.models.coreset import CoresetState, default_size
 from streamclust.models.family import usable
 from streamclust.models.stats import decay, reorder
 from streamclust.online.averaging import Averaging
@@ -29,7 +29,6 @@ from streamclust.online.state import LearnerState, WarmUp
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
-    from streamclust.fitting.em import EMResult
     from streamclust.fitting.restarts import Each
     from streamclust.kernels import Assigned
     from streamclust.models.family import Family, Params
@@ -81,15 +80,21 @@ class ReclusterPolicy(Generic[P]):
     seed: int
 
     def remember(
-        self, state: LearnerState[P], X: Points, w: Array, assigned: Assigned, lam: float = 1.0
-    ) -> LearnerState[P]:
-        """Take points into the coreset; all of it is condensed when enough are new."""
+        self,
+        coreset: CoresetState,
+        X: Points,
+        w: Array,
+        assigned: Assigned,
+        stats: Stats,
+        step: int,
+        lam: float = 1.0,
+    ) -> CoresetState:
+        """Return the coreset with a sample of a batch; empty if no coreset is wanted."""
         size = self._size(X.shape[1])
-        if size == 0 or state.stats is None:
-            return state.without_coreset()
-        rng = np.random.default_rng((self.seed, state.clock.steps, _DRAWN))
-        coreset = state.coreset.remember(X, w, assigned, state.stats, size, lam, rng)
-        return replace(state, coreset=coreset)
+        if size == 0:
+            return coreset if coreset.is_empty else CoresetState()
+        rng = np.random.default_rng((self.seed, step, _DRAWN))
+        return coreset.remember(X, w, assigned, stats, size, lam, rng)
 
     def _size(self, n_features: int) -> int:
         return (
@@ -99,12 +104,26 @@ class ReclusterPolicy(Generic[P]):
     def improved(
         self, state: LearnerState[P], X: Points, w: Array, drifted: bool
     ) -> tuple[LearnerState[P], bool]:
-        """Fit anew, if it is time: to the points since a drift, or to the coreset."""
+        """Fit again, if it is time: the points since a drift, or the coreset.
+
+        Return the state, and whether a fit of the coreset replaced the live parameters. Such a fit
+        starts when the new points are half as many as those before, or when they raise the loss of
+        all by `EXCESS_LOSS` and drift isn't looked for. The answer to the latter, and any while all
+        points have room in the coreset, is due at once; else after `DELAY` as many points again, so
+        that it can be computed beside the stream. Parameters that were given weigh more than the
+        points until the points are half of the mass. With Polyak-Ruppert averaging the coreset is
+        not fitted: the average has seen more than the decayed coreset represents.
+        """
         if drifted and self.drift is not None and self.drift.on_drift == "resolve":
             return replace(state, warm_up=WarmUp(gathering=True)), False
         if state.warm_up.gathering:
             return self._fit_since_drift(state, X, w), False
-        return self._solve(state, w)
+        state = self._begun(state, w)
+        pending = state.recluster.pending
+        if pending is None or state.clock.points < pending.due:
+            return state, False
+        answer = self.solve(pending).answer
+        return self._judged(state, None if answer is None else answer.params, w)
 
     def _fit_since_drift(self, state: LearnerState[P], X: Points, w: Array) -> LearnerState[P]:
         """Fit to the points since a drift once they are as many as the warm-up had.
@@ -120,41 +139,26 @@ class ReclusterPolicy(Generic[P]):
             best = fit(self.family, warm_up.X, warm_up.w, n_init=self.restarts, seed=seed)
         except DataError:  # too few points, or so few that a covariance is singular
             return state
-        if self._beats(params, best, Coreset(warm_up.X, warm_up.w)):
-            after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
-            return after.fallen_from(state)
-        return state
-
-    def _beats(self, live: P, found: EMResult[P], points: Coreset) -> bool:
-        if self.family.fewest is not None:
-            sample = Sample(points.X, points.w, points.mass)
-            return is_better(self.family, live, found.params, sample)
-        return self.family.loss(self.family.e_step(live, points.X, points.w)) > found.loss
-
-    def _solve(self, state: LearnerState[P], w: Array) -> tuple[LearnerState[P], bool]:
-        """Begin to solve the coreset, or look at the answer, if it is time; say whether it gained.
-
-        It is time to begin when the new points are half as many as those remembered before, or when
-        they raise the loss of all by `EXCESS_LOSS` and drift isn't looked for. The answer to that,
-        and any while all points have room in the coreset, is looked at at once; else after `DELAY`
-        as many points again, so that it can be found beside the stream.
-        Parameters that were given weigh more than the points until the points are half of the mass.
-        With Polyak-Ruppert averaging nothing is solved: the average has seen more than the faded
-        coreset stands for.
-        """
-        state = self._begun(state, w)
-        pending = state.recluster.pending
-        if pending is None or state.clock.points < pending.due:
-            return state, False
-        answer = self.solve(pending).answer
-        return self._judged(state, None if answer is None else answer.params, w)
+        if self.family.fewest is None:
+            live = self.family.e_step(params, warm_up.X, warm_up.w)
+            better = self.family.loss(live) > best.loss
+        else:
+            sample = Sample(warm_up.X, warm_up.w, float(warm_up.w.sum()))
+            better = is_better(self.family, params, best.params, sample)
+        if not better:
+            return state
+        after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
+        return after.fallen_from(state)
 
     def _begun(self, state: LearnerState[P], w: Array) -> LearnerState[P]:
         params, stats, before = state.params, state.stats, state.recluster
         if params is None or stats is None or state.clock.held < self.forgetting.hold:
             return state
         mass = stats.mass
-        at_once = self._is_surprising(before, mass)
+        # Points that are explained much worse are answered at once, whatever is pending; but where
+        # drift is looked for, the detector decides.
+        enough = before.learned > 0.5 * self.warm_up_points
+        at_once = enough and before.excess_loss > EXCESS_LOSS * mass and self.drift is None
         due = at_once or (before.pending is None and before.learned >= before.interval)
         if not due or self.forgetting.average:
             return state
@@ -167,13 +171,6 @@ class ReclusterPolicy(Generic[P]):
         pending = Pending(state.clock.points + wait, problem)
         after = replace(before, learned=0, excess_loss=0.0, pending=pending)
         return replace(state, recluster=after)
-
-    def _is_surprising(self, state: ReclusterState[P], mass: float) -> bool:
-        """Whether the coreset has to be solved at once, on top of what may be pending."""
-        if self.drift is not None:  # the detector decides about drift, and its user what follows
-            return False
-        excess = state.excess_loss > EXCESS_LOSS * mass
-        return excess and state.learned > 0.5 * self.warm_up_points
 
     def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
         """Return what is pending with its answer."""
@@ -255,7 +252,7 @@ class ReclusterPolicy(Generic[P]):
             stats=replace(stats, objective=objective, count=count),
             averaging=Averaging(average, int(averages)),
             warm_up=WarmUp(),
-            recluster=replace(state.recluster, pending=None),
+            recluster=state.recluster.without_pending(),
             components=replace(components, peak=stats.weight, peak_total=stats.mass),
             drift=DriftState(),
         )

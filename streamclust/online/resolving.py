@@ -7,7 +7,7 @@ parameters where it is better by more than the optimism of its own, smaller samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -111,6 +111,10 @@ class ReclusterState(Generic[P]):
     excess_loss: float = 0.0
     pending: Pending[P] | None = None
 
+    def without_pending(self) -> ReclusterState[P]:
+        """Return the state without the fit that has started: it is discarded."""
+        return self if self.pending is None else replace(self, pending=None)
+
     def observe(
         self, family: Family[P], n_points: int, loss: float, weight: float, lam: float
     ) -> ReclusterState[P]:
@@ -141,7 +145,10 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
             return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
         except DataError:
             return Answer(None)
-    sketch = _sketch(family, problem)
+    # Fewer points for seeding: where runs begin need not be as exact as where they end.
+    size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
+    means = family.prior_stats(problem.live, 1.0).reference
+    sketch = reduce_coreset(problem.coreset, means, size, np.random.default_rng((*seed, _SKETCH)))
     rng = np.random.default_rng((*seed, restarts))
     nearby = partial(search_of(family).perturb, problem.live, sketch.X, sketch.w, rng)
     starting: list[Callable[[], P]] = [nearby, *begins(family, sketch.X, sketch.w, restarts, seed)]
@@ -151,15 +158,6 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
         return Answer(best.params)
     except DataError:  # too few points, or so few that a covariance is singular
         return Answer(None)
-
-
-def _sketch(family: Family[P], problem: Problem[P]) -> Coreset:
-    """Return fewer points for seeding: where runs begin need not be as exact as where they end."""
-    size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
-    means = family.prior_stats(problem.live, 1.0).reference
-    return reduce_coreset(
-        problem.coreset, means, size, np.random.default_rng((*problem.seed, _SKETCH))
-    )
 
 
 def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:
@@ -187,17 +185,10 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
     if family.fewest is not None:
         family = family.with_components(family.size(live))
     gain = family.improvement(family.loss(family.e_step(live, X, w)), family.loss(stats))
-    n = effective_size(coreset, stats.reference)
-    if gain <= _TOL + _optimism(family, X.shape[1], n, mass) or not stats.alive.all():
+    # A fit of n points looks better than the live model without being so. The live model has seen
+    # those points and more; what is left is the difference of the optimism of the two samples.
+    optimism, n = search_of(family).optimism, effective_size(coreset, stats.reference)
+    apparent = max(0.0, optimism(n, X.shape[1]) - optimism(mass, X.shape[1]))
+    if gain <= _TOL + apparent or not stats.alive.all():
         return None
     return stats
-
-
-def _optimism(family: Family[P], n_features: int, n: float, mass: float) -> float:
-    """Return how much better than the live model a fit of `n` points looks without being so.
-
-    The live model has seen those points, and more, `mass` in all: what is left over is the
-    difference of the two samples' optimism.
-    """
-    optimism = search_of(family).optimism
-    return max(0.0, optimism(n, n_features) - optimism(mass, n_features))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
@@ -47,6 +47,12 @@ class Clock:
     points: int = 0
     held: float = 0.0
     time_ms: float | None = None
+
+    def elapsed(self, time_ms: float | None) -> float | None:
+        """Return the event time since the newest batch; None for a batch without a time."""
+        if time_ms is None or self.time_ms is None:
+            return None if time_ms is None else 0.0
+        return time_ms - self.time_ms
 
     def advance(
         self, n_points: int, time_ms: float | None, *, steps: int = 0, held: float = 0.0
@@ -173,13 +179,6 @@ class LearnerState(Generic[P]):
             return self.components.ids
         return np.arange(len(self.stats.weight))
 
-    def without_coreset(self) -> LearnerState[P]:
-        """Return the state with an empty coreset; a pending fit of it is discarded."""
-        if self.coreset.is_empty and self.recluster.pending is None:
-            return self
-        recluster = replace(self.recluster, pending=None)
-        return replace(self, coreset=CoresetState(), recluster=recluster)
-
     def fallen_from(self, before: LearnerState[P]) -> LearnerState[P]:
         """Return the state with a note that its mass is less than the mass of `before`, if so."""
         if self.stats is None or before.stats is None or not before.stats.mass:
@@ -224,3 +223,7 @@ class Info:
     resolved: bool = False
     born: tuple[int, ...] = ()
     died: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        values = {each: getattr(self, each.name) for each in fields(self)}
+        return short_repr(self, **{k.name: v for k, v in values.items() if v != k.default})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import StoppedError, UnknownModelError
@@ -22,6 +22,7 @@ from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_learner, points_format
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.stream.position import begin
+from streamclust.tables import ModelColumns, TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,16 +50,19 @@ class Selection:
         The part of the streams; ignored with files.
     files : sequence of Path
         Files to read instead of the streams.
-    weight_column : str or None
-        Of the files.
+    table : TableOptions
+        How to read the files.
     from_coreset : bool
         Whether the points are the model's own coreset.
+    warn : callable
+        Given a sentence about a file: a column that isn't read, or rows that are skipped.
     """
 
     span: Span
     files: Sequence[Path] = ()
-    weight_column: str | None = None
+    table: TableOptions = field(default_factory=TableOptions)
     from_coreset: bool = False
+    warn: Callable[[str], object] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -279,8 +283,9 @@ def open_source(
     """
     D = n_features(at)
     if selection.files:
-        features = () if at.layout is None else at.layout.features
-        files = Files(selection.files, features, selection.weight_column)
+        features = job.model.points.features if at.layout is None else at.layout.features
+        needs = ModelColumns(f"model {job.name!r}", tuple(features), D)
+        files = Files(selection.files, selection.table, needs, selection.warn)
         return Opened(Checked(files, D, job.name), False)
     if selection.from_coreset:
         return Opened(CoresetSource(at.learner, job.name), True)

@@ -33,7 +33,7 @@ def check_plotting() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise MissingExtraError(
-            "the picture needs matplotlib: pip install 'streamclust[demo]', or use --no-png"
+            "the chart needs matplotlib: pip install matplotlib, or use --no-png"
         ) from None
 
 
@@ -51,23 +51,26 @@ def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> Non
     figure.suptitle(printable(title), parse_math=False)
     left, middle, right = figure.subplots(1, 3)
     K = [each.n_components for each in scores]
-    _curve(left, K, [each.inertia_per_point for each in scores], _BLUE, "J / n")
+    _curve(left, K, [each.inertia_per_point for each in scores], _BLUE, "inertia per point, J/N")
     _mark(left, choice.elbow, "elbow")
     _curve(middle, K, [each.bic for each in scores], _BLUE, "BIC")
-    _curve(middle, K, [each.aic for each in scores], _ORANGE, "AIC")
+    _curve(middle, K, [each.aic for each in scores], _ORANGE, "AIC", marker="s", linestyle="--")
     _mark(middle, choice.bic, "lowest BIC")
     _curve(right, K, [each.silhouette for each in scores], _BLUE, "silhouette")
     _mark(right, choice.silhouette, "highest")
     names = (
-        "squared distance per point",
-        "criteria (lower is better)",
-        "silhouette (higher is better)",
+        "Mean squared distance: look for the bend",
+        "Information criteria: lower is better",
+        "Silhouette (-1 to 1): higher is better",
     )
     for axes, name in zip((left, middle, right), names, strict=True):
         axes.set_title(name, fontsize="medium")
         axes.set_xlabel("number of components K")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
+        axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+        axes.legend(loc="upper right", framealpha=1.0, edgecolor="none")
         axes.spines[["top", "right"]].set_visible(False)
     try:
         with new_file(path) as file:
@@ -77,10 +80,15 @@ def draw(scores: Sequence[Score], choice: Choice, title: str, path: Path) -> Non
 
 
 def _curve(
-    axes: Axes, K: list[int], values: Sequence[float | None], colour: str, name: str
+    axes: Axes,
+    K: list[int],
+    values: Sequence[float | None],
+    colour: str,
+    name: str,
+    **style: Any,
 ) -> None:
     known: Any = [float("nan") if value is None else value for value in values]
-    axes.plot(K, known, marker="o", markersize=4, color=colour, label=name)
+    axes.plot(K, known, **{"marker": "o", "markersize": 4, "color": colour, "label": name, **style})
 
 
 def _mark(axes: Axes, K: int | None, name: str) -> None:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from streamclust.arrays import as_points, as_sample_weight
-from streamclust.errors import DataError
+from streamclust.errors import DataError, UnknownStreamError
 from streamclust.files import open_regular
 from streamclust.store.stream.batches import Batcher, batches
+from streamclust.store.stream.names import missing_hint
 from streamclust.store.stream.ranges import RangeReader, raise_fault
-from streamclust.tables import read_table
+from streamclust.tables import ModelColumns, SkippedRows, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import redis
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from streamclust.online.learner import LearnerState
     from streamclust.store.stream.ranges import OnFault
     from streamclust.store.stream.read_size import OnLess
+    from streamclust.tables import TableOptions
 
 _CHUNK = 8192
 """Points per chunk."""
@@ -88,12 +90,19 @@ class StreamRange:
         )
 
     def chunks(self) -> Iterator[Points]:
-        """Yield all points; see `Source`."""
+        """Yield all points; see `Source`. A stream that doesn't exist is an error."""
         reader = RangeReader(self._client, self._after, self._until, self._on_less, self._on_fault)
         batcher = Batcher(self._spec, self._layout, self._after, _CHUNK, keep_dead=0)
+        has_points = False
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             if len(batch.X):
+                has_points = True
                 yield points(batch.X, batch.w)
+        missing = [] if has_points else [s for s in self._until if not self._client.exists(s)]
+        if missing:
+            raise UnknownStreamError(
+                f"stream {missing[0]!r} doesn't exist; {missing_hint(self._client, missing[0])}"
+            )
 
 
 class Files:
@@ -102,31 +111,39 @@ class Files:
     Parameters
     ----------
     paths : sequence of Path
-    features : sequence of str
-        Names of the model's features; may be empty.
-    weight_column : str, optional
+    options : TableOptions
+    model : ModelColumns
+        The columns that the model needs. Without names of features, the first file gives them.
+    warn : callable
+        Given a sentence about a column that isn't read, or about rows that are skipped.
     """
 
     def __init__(
-        self, paths: Sequence[Path], features: Sequence[str], weight_column: str | None = None
+        self,
+        paths: Sequence[Path],
+        options: TableOptions,
+        model: ModelColumns,
+        warn: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._paths, self._weight = tuple(paths), weight_column
-        self._columns = {path: self._find(path, features) for path in paths}
+        self._paths, self._options, self._model = tuple(paths), options, model
+        self._warn: Callable[[str], object] = warn
+        for path in paths:
+            open_regular(path).close()  # a FIFO can't be read again for the next pass
         self.label = ", ".join(map(str, paths))
 
     def chunks(self) -> Iterator[Points]:
         """Yield all points; see `Source`."""
+        model, warn = self._model, self._warn
         for path in self._paths:
-            for chunk in read_table(
-                path, columns=self._columns[path], weight_column=self._weight, chunk=_CHUNK
-            ):
-                yield points(chunk.X, chunk.w)
-
-    def _find(self, path: Path, features: Sequence[str]) -> tuple[str, ...] | None:
-        open_regular(path).close()  # a FIFO can't be read again for the next pass
-        first = next(iter(read_table(path, weight_column=self._weight, chunk=1)), None)
-        there = () if first is None else first.names
-        return tuple(features) if features and set(features) <= set(there) else None
+            count = SkippedRows(warn)
+            for chunk in read_table(path, self._options, chunk=_CHUNK, model=model, warn=warn):
+                if not model.features:
+                    model = ModelColumns(f"the first file, {path},", chunk.names, len(chunk.names))
+                count.add(chunk)
+                if len(chunk.X):
+                    yield points(chunk.X, chunk.w)
+            count.report()
+        self._warn = lambda _: None  # the first pass has warned
 
 
 class CoresetSource:

@@ -94,6 +94,11 @@ def make_learner(settings: ModelSettings) -> StreamLearner[Any]:
     return learner
 
 
+def warm_up_points(settings: ModelSettings) -> int:
+    """Return the number of points that ends the warm-up; 0 if the model needs none."""
+    return make_learner(settings).warm_up_points if isinstance(settings.init, WarmUp) else 0
+
+
 def make_forgetting(settings: ForgettingSettings) -> Forgetting:
     """Return the forgetting policy."""
     if isinstance(settings, ForgettingByPoints):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from streamclust.kernels import REMEDY, missing
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ def command_log() -> FilteringBoundLogger:
 def warn_of_less(log: FilteringBoundLogger) -> OnLess:
     """Return a function that logs that reads ask for less, because replies were lost."""
     return lambda reason: log.warning("read_size_reduced", reason=reason)
+
+
+def warn_of_slow_kernels(log: FilteringBoundLogger) -> None:
+    """Log that NumPy does the work of the native kernels, if these can't be used."""
+    if reason := missing():
+        log.warning("native_kernels_missing", reason=reason, remedy=REMEDY)
 
 
 class LogOutput:

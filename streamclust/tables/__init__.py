@@ -1,6 +1,21 @@
 """Readers of tables of numbers in files or on stdin, in chunks, so that any size fits in memory."""
 
-from streamclust.tables.chunk import Chunk
-from streamclust.tables.read import KINDS, Kind, count_rows, read_table
+from streamclust.tables.chunk import BadRow, Chunk, ModelColumns, SkippedRows
+from streamclust.tables.options import KINDS, Kind, TableOptions
+from streamclust.tables.read import count_rows, read_table
+from streamclust.tables.sniff import Column, Sniffed, sniff
 
-__all__ = ["KINDS", "Chunk", "Kind", "count_rows", "read_table"]
+__all__ = [
+    "KINDS",
+    "BadRow",
+    "Chunk",
+    "Column",
+    "Kind",
+    "ModelColumns",
+    "SkippedRows",
+    "Sniffed",
+    "TableOptions",
+    "count_rows",
+    "read_table",
+    "sniff",
+]

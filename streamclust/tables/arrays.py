@@ -9,7 +9,7 @@ import lzma
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,15 +17,10 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError
 from streamclust.files import SMALL_BYTES, check_expansion, open_regular
-from streamclust.tables.chunk import (
-    Chunk,
-    Request,
-    Where,
-    default_names,
-    listed,
-    make_chunk,
-    select,
-)
+from streamclust.tables.chunk import Chunk, Request, checked, join, sift
+from streamclust.tables.columns import Selection, default_names, listed, select
+from streamclust.tables.options import TableOptions
+from streamclust.tables.times import EventTimes
 
 HEADER_BYTES = 10_000
 """Longest header of an array: NumPy's own limit, which it checks only after it has read one."""
@@ -75,20 +70,69 @@ def read_array(path: str, request: Request) -> Iterator[Chunk]:
     with open_regular(path) as file:
         is_archive = file.read(4) in _ARCHIVES
         parts = _unpacked(file, request) if is_archive else _mapped(file, request)
-        selection, start = None, 0
+        table: _Table | None = None
+        start = 0
         for rows in parts:
-            if selection is None:
-                selection = select(default_names(rows.shape[1]), request)
-            dtype = np.float32 if rows.dtype == np.float32 else np.float64
+            table = table or _Table(rows.shape[1], request)
             if len(rows):
-                with np.errstate(over="ignore"):  # from long doubles; inf is refused later
-                    table = rows[:, selection.indexes].astype(dtype)
-                yield make_chunk(table, selection, start + 1, request, _place(start))
+                yield from table.chunks(rows, start)
             start += len(rows)
 
 
-def _place(start: int) -> Where:
-    return lambda row: f"row {start + row + 1}"
+class _Table:
+    """The columns of an array."""
+
+    def __init__(self, n_columns: int, request: Request) -> None:
+        self._request = request
+        self._chosen: Selection = select(default_names(n_columns), request, named=False)
+        self._times = EventTimes(request.options.time_format)
+
+    def chunks(self, rows: NDArray[Any], start: int) -> Iterator[Chunk]:
+        """Yield the chunk of some rows; `start` is the index of the first one."""
+
+        def make(indexes: Sequence[int]) -> Chunk:
+            return self._chunk(rows[indexes[0] - start : indexes[-1] + 1 - start], indexes[0])
+
+        indexes = range(start, start + len(rows))
+        if self._request.options.on_bad == "stop":
+            yield make(indexes)
+            return
+
+        def describe(index: int) -> tuple[int, str]:
+            return index + 1, str(rows[index - start].tolist())
+
+        good, bad = sift(indexes, make, describe, self._request.label)
+        yield join(good or [self._chunk(rows[:0], start)], bad)
+
+    def _chunk(self, rows: NDArray[Any], start: int) -> Chunk:
+        chosen, request = self._chosen, self._request
+
+        def where(row: int) -> str:
+            return f"row {start + row + 1}"
+
+        dtype = np.float32 if rows.dtype == np.float32 else np.float64
+        with np.errstate(over="ignore"):  # from long doubles; inf is refused later
+            table = rows[:, chosen.indexes].astype(dtype)
+        X, w = checked(table, chosen.numeric, chosen.weight, where, request)
+        labels = {
+            name: [f"{value:g}" for value in rows[:, index].tolist()]
+            for name, index in zip(chosen.labels, chosen.label_indexes, strict=True)
+        }
+        times = None
+        if chosen.time is not None:
+            times = self._times.read(
+                rows[:, chosen.time_index].tolist(), chosen.time, where, request
+            )
+        return Chunk(chosen.features, X, w, start + 1, labels, times)
+
+
+def array_sample(path: str, key: str | None, rows: int) -> NDArray[Any]:
+    """Return the first rows of an .npy file or of one array of an .npz file, without checks."""
+    request = Request(path, TableOptions(key=key), chunk=rows)
+    with open_regular(path) as file:
+        is_archive = file.read(4) in _ARCHIVES
+        parts = _unpacked(file, request) if is_archive else _mapped(file, request)
+        return np.array(next(iter(parts)), np.float64)
 
 
 def read_header(file: IO[bytes], request: Request) -> Header:
@@ -176,7 +220,7 @@ def _unpacked(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
 def _member(archive: zipfile.ZipFile, request: Request) -> zipfile.ZipInfo:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     names = list(members)
-    key = names[0] if request.key is None and len(names) == 1 else request.key
+    key = names[0] if request.options.key is None and len(names) == 1 else request.options.key
     if key is None or key not in members:
         asked = "the file has several arrays" if key is None else f"no array {key!r}"
         raise DataError(f"{request.label}: {asked}; choose one with --key: {listed(names)}")

@@ -1,20 +1,23 @@
-"""Chunks of a table, the selection of columns, and the checks of cells."""
+"""Chunks of a table, the request for them, and the checks of their numbers."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
-from streamclust.text import has_control, printable
+from streamclust.tables.options import TableOptions
+from streamclust.text import printable
 
 SHOWN = 40
 """Largest number of characters of a cell or a name in messages."""
+
+EXCERPT = 1024
+"""Largest number of characters of a bad row that are kept."""
 
 MOST_COLUMNS = 1 << 20
 """Largest number of columns of a table."""
@@ -24,7 +27,33 @@ MOST_CELLS = 1 << 22
 
 ADVICE = "choose columns with --columns or clean the file"
 
+Row = TypeVar("Row")
 Where = Callable[[int], str]  # row of a chunk -> its place, for messages
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that can't be read.
+
+    Parameters
+    ----------
+    table
+        Name of the table.
+    place
+        Number of good rows of the chunk before it.
+    line
+        Its line in a text, or its row number (from 1) in an array.
+    reason
+        Why the row can't be read, with the name of the table and the place.
+    data
+        The row as text, cut at 1,024 characters.
+    """
+
+    table: str
+    place: int
+    line: int
+    reason: str
+    data: str
 
 
 @dataclass(frozen=True)
@@ -41,12 +70,43 @@ class Chunk:
         Weights, (n,), finite and not negative; None without a weight column.
     first_line
         Place of the first row: the line in a text, or the row number (from 1) in an array.
+    labels
+        The texts of each label column, each of length n.
+    times
+        Event times, (n,), in milliseconds since 1970, ascending; None without a time column.
+    bad
+        Rows that can't be read, in the order of the table; only with `on_bad` "skip".
     """
 
     names: tuple[str, ...]
     X: NDArray[Any]
     w: NDArray[np.float64] | None
     first_line: int
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    times: NDArray[np.int64] | None = None
+    bad: tuple[BadRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelColumns:
+    """The columns that a model needs, or a table before this one.
+
+    Parameters
+    ----------
+    owner
+        The model or the table in messages: "model 'm'".
+    features
+        Names of its features, in order; empty if they have no names.
+    n_features
+        Number of features; None if unknown.
+    exact
+        Whether a table may have no other columns.
+    """
+
+    owner: str
+    features: tuple[str, ...] = ()
+    n_features: int | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,21 +117,21 @@ class Request:
     ----------
     label
         Name of the table in messages.
-    columns
-        The columns of X, in this order; None for all except the weights.
-    weight_column
-        The column of the weights.
+    options
+        How to read it.
     chunk
         Largest number of rows per chunk.
-    key
-        The name of the array in an .npz file.
+    model
+        The columns that a model needs; None if the table alone decides.
+    warn
+        Given a sentence about a column that isn't read.
     """
 
     label: str
-    columns: tuple[str, ...] | None = None
-    weight_column: str | None = None
+    options: TableOptions = field(default_factory=TableOptions)
     chunk: int = 8192
-    key: str | None = None
+    model: ModelColumns | None = None
+    warn: Callable[[str], object] = lambda _: None
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -95,101 +155,136 @@ class Request:
             rows //= 2
         return rows
 
-    def bad_cell(self, where: str, column: str, problem: str) -> DataError:
+    def bad_cell(self, where: str, column: str, problem: str, advice: str = ADVICE) -> DataError:
         """Return the error that names a cell."""
-        return DataError(f"{self.label} {where}, column {_short(column)}: {problem}; {ADVICE}")
+        more = f"; {advice}" if advice else ""
+        return DataError(f"{self.label} {where}, column {short(column)}: {problem}{more}")
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The selected columns and their indices in the table; the weights come last."""
-
-    features: tuple[str, ...]
-    weight: str | None
-    indexes: tuple[int, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all selected columns."""
-        return self.features if self.weight is None else (*self.features, self.weight)
+def short(text: str) -> str:
+    """Return a quoted text for a message, cut if it is long."""
+    return repr(text[:SHOWN]) + ("..." if len(text) > SHOWN else "")
 
 
-def select(available: Sequence[str], request: Request) -> Selection:
-    """Return the selection of the requested columns."""
-    weight = request.weight_column
-    features = request.columns
-    if features is None:
-        features = tuple(name for name in available if name != weight)
-    wanted = features if weight is None else (*features, weight)
-    _check_names(wanted, available, request)
-    if not features:
-        raise DataError(f"{request.label} has no feature column")
-    places = {name: index for index, name in enumerate(available)}
-    return Selection(features, weight, tuple(places[name] for name in wanted))
-
-
-def _check_names(wanted: Sequence[str], available: Sequence[str], request: Request) -> None:
-    there, asked = Counter(available), Counter(wanted)
-    for name in wanted:
-        if name not in there:
-            raise DataError(f"{request.label} has no column {name!r}; it has {listed(available)}")
-        if there[name] > 1:
-            raise DataError(
-                f"{request.label} has {there[name]} columns {_short(name)}; rename them"
-            )
-        if asked[name] > 1:
-            raise DataError(f"column {_short(name)} is requested twice; name each column once")
-        if has_control(name):
-            raise DataError(
-                f"{request.label}: the column name {_short(name)} has a control character; "
-                "rename the column"
-            )
-
-
-def _short(name: str) -> str:
-    return repr(name[:SHOWN]) + ("..." if len(name) > SHOWN else "")
-
-
-def listed(names: Sequence[str], limit: int = 12) -> str:
-    """Return the first names for a message."""
-    shown = (printable(name, SHOWN) for name in names[:limit])
-    return ", ".join(shown) + (", ..." if len(names) > limit else "")
-
-
-def default_names(n_columns: int) -> tuple[str, ...]:
-    """Return names for columns without names: x0, x1, ..."""
-    return tuple(f"x{index}" for index in range(n_columns))
-
-
-def make_chunk(
-    table: NDArray[Any], selection: Selection, first_line: int, request: Request, where: Where
-) -> Chunk:
-    """Return the selected columns of some rows as a chunk; refuse values that can't be learned.
+def checked(
+    table: NDArray[Any], names: Sequence[str], weight: str | None, where: Where, request: Request
+) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """Return the points and the weights of a table; refuse values that can't be learned.
 
     Parameters
     ----------
     table
-        The selected columns, in the order of the selection.
-    selection
+        The selected columns; the weights come last.
+    names
         Names of these columns.
-    first_line
-        Place of the first row.
+    weight
+        Name of the weights' column; None if there is none.
+    where
+        Returns the place of a row, such as "line 5".
     request
         The request, for messages.
-    where
-        Function that returns the place of a row.
     """
     finite = np.isfinite(table)
     if not finite.all():
         row, column = np.argwhere(~finite)[0].tolist()
         problem = f"{table[row, column]} is not finite"
-        raise request.bad_cell(where(row), selection.names[column], problem)
-    D = len(selection.features)
-    X = np.ascontiguousarray(table[:, :D])
-    if selection.weight is None:
-        return Chunk(selection.features, X, None, first_line)
-    w = table[:, D].astype(np.float64)
+        raise request.bad_cell(where(row), names[column], problem)
+    if weight is None:
+        return np.ascontiguousarray(table), None
+    X, w = np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.float64)
     if (w < 0).any():
         row = int(np.argmax(w < 0))
-        raise request.bad_cell(where(row), selection.weight, f"the weight {w[row]:g} is negative")
-    return Chunk(selection.features, X, w, first_line)
+        raise request.bad_cell(where(row), weight, f"the weight {w[row]:g} is negative")
+    return X, w
+
+
+def sift(
+    rows: Sequence[Row],
+    make: Callable[[Sequence[Row]], Chunk],
+    describe: Callable[[Row], tuple[int, str]],
+    table: str,
+) -> tuple[list[Chunk], list[BadRow]]:
+    """Return the chunks of the good rows, and the bad rows.
+
+    Rows with an error are halved until the bad row is alone.
+
+    Parameters
+    ----------
+    rows
+        Rows of a table.
+    make
+        Returns the chunk of some rows, or raises a `DataError`.
+    describe
+        Returns the number of a row, and its text.
+    table
+        Name of the table.
+    """
+    if not len(rows):
+        return [], []
+    try:
+        return [make(rows)], []
+    except DataError as error:
+        if len(rows) == 1:
+            number, text = describe(rows[0])
+            return [], [BadRow(table, 0, number, str(error), printable(text, EXCERPT))]
+    half = len(rows) // 2
+    good, bad = sift(rows[:half], make, describe, table)
+    before = sum(len(chunk.X) for chunk in good)
+    more, others = sift(rows[half:], make, describe, table)
+    return good + more, bad + [replace(row, place=row.place + before) for row in others]
+
+
+def join(parts: Sequence[Chunk], bad: Sequence[BadRow]) -> Chunk:
+    """Return the chunk of consecutive parts, at least one, with the bad rows among them."""
+    first = parts[0]
+    if len(parts) == 1:
+        return replace(first, bad=tuple(bad))
+    return replace(
+        first,
+        X=np.concatenate([part.X for part in parts]),
+        w=None if first.w is None else np.concatenate([part.w for part in parts]),
+        labels={
+            name: [text for part in parts for text in part.labels[name]] for name in first.labels
+        },
+        times=None if first.times is None else np.concatenate([part.times for part in parts]),
+        bad=tuple(bad),
+    )
+
+
+class SkippedRows:
+    """Counts the bad rows of a table, and warns of the first ones.
+
+    Parameters
+    ----------
+    warn
+        Given a sentence.
+    """
+
+    def __init__(self, warn: Callable[[str], object]) -> None:
+        self.points = 0
+        self.count = 0
+        self._warn = warn
+
+    def add(self, chunk: Chunk) -> None:
+        """Count the rows of a chunk."""
+        self.points += len(chunk.X)
+        for row in chunk.bad:
+            self.count += 1
+            if self.count <= _SHOWN_ROWS:
+                self._warn(f"row skipped: {row.reason}")
+
+    def report(self) -> None:
+        """Warn of the number of bad rows, if not all are shown.
+
+        Raises
+        ------
+        DataError
+            If all rows were bad.
+        """
+        if self.count > _SHOWN_ROWS:
+            self._warn(f"{self.count:,} rows skipped; the first {_SHOWN_ROWS} are shown above")
+        if self.count and not self.points:
+            raise DataError(f"all {self.count:,} rows are bad; see the reasons above")
+
+
+_SHOWN_ROWS = 5

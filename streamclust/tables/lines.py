@@ -1,58 +1,45 @@
-"""The lines of a text, with line numbers; for live input, also whether more lines are ready."""
+"""The lines of a text; for live input, also whether more lines are ready."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+import io
+from collections.abc import Iterator
 
 from streamclust.errors import DataError
+from streamclust.tables.opening import READ_BYTES, Readable
 
 LINE_BYTES = 1 << 24
 BATCH_BYTES = 1 << 26
-READ_BYTES = 1 << 16
-
-T = TypeVar("T")
-
-
-class Readable(Protocol):
-    """A binary file whose reads return the available bytes."""
-
-    def read1(self, size: int, /) -> bytes:
-        """Return up to `size` bytes; no bytes at the end."""
 
 
 class Lines:
-    """The lines of a UTF-8 text, without line ends.
+    """The lines of a UTF-8 text, with their line ends. Other bytes become lone surrogates.
 
     Attributes
     ----------
-    number
-        Number of the line that was read last, from 1.
+    ready
+        Number of lines that were read from the file so far.
     bytes
         Number of bytes read so far.
     row_at
         Value of `bytes` at the end of the last row, if a row can have several lines; else None.
-    drained
-        Whether the text is live and no more lines are ready, so that a batch shouldn't wait.
+    live
+        Whether the text can grow, so that a batch shouldn't wait for more lines.
     """
 
     def __init__(self, file: Readable, label: str, *, live: bool) -> None:
-        self.number = 0
+        self.ready = 0
         self.bytes = 0
         self.row_at: int | None = None
-        self.drained = False
+        self.live = live
         self._file = file
         self._label = label
-        self._live = live
 
     def __iter__(self) -> Iterator[str]:
-        for lines in self._ready():
-            for left in range(len(lines) - 1, -1, -1):
-                self.number += 1
-                self.drained = self._live and left == 0
-                yield self._decode(lines[-1 - left])
+        for lines in self.blocks():
+            yield from lines
 
-    def _ready(self) -> Iterator[list[bytes]]:
+    def blocks(self) -> Iterator[list[str]]:
         """Yield the complete lines of each read."""
         tail: list[bytes] = []  # parts of a line of many reads, joined once
         size = 0
@@ -60,43 +47,45 @@ class Lines:
             self.bytes += len(data)
             if self.row_at is not None and self.bytes - self.row_at > LINE_BYTES + 2 * READ_BYTES:
                 raise DataError(
-                    f"{self._label} line {self.number + 1} is in a row that is too long; close "
+                    f"{self._label} line {self.ready + 1} is in a row that is too long; close "
                     "the quotes"
                 )
-            lines = data.split(b"\n")
-            if len(lines) > 1:
-                lines[0] = b"".join((*tail, lines[0]))
-                tail, size = [], 0
-            tail.append(lines.pop())
-            size += len(tail[-1])
-            yield lines
+            end = data.rfind(b"\n") + 1
+            if end:
+                yield self._decoded(b"".join((*tail, data[:end])))
+                tail, size, data = [], 0, data[end:]
+            tail.append(data)
+            size += len(data)
             if size > LINE_BYTES:
-                raise DataError(f"{self._label} line {self.number + 1} is too long; is it text?")
+                raise DataError(f"{self._label} line {self.ready + 1} is too long; is it text?")
         if size:
-            yield [b"".join(tail)]
+            yield self._decoded(b"".join(tail))
 
-    def _decode(self, line: bytes) -> str:
-        try:
-            return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise DataError(
-                f"{self._label} line {self.number} is not UTF-8; convert the file"
-            ) from None
+    def _decoded(self, data: bytes) -> list[str]:
+        if not self.ready and data.startswith(b"\xef\xbb\xbf"):
+            data = data[3:]
+        lines = list(io.StringIO(data.decode("utf-8", "surrogateescape"), newline="\n"))
+        self.ready += len(lines)
+        return lines
 
-    def batches(self, rows: Iterable[T | None], size: int) -> Iterator[list[T]]:
-        """Yield batches of rows from these lines; None stands for a blank line.
+    def batches(self, size: int) -> Iterator[list[tuple[int, str]]]:
+        """Yield batches of lines that aren't blank, with their numbers.
 
         A batch is shorter than `size` at the end, if a live text has no more lines ready, and if
-        its rows have `BATCH_BYTES` of text.
+        its lines have `BATCH_BYTES` of text.
         """
-        batch: list[T] = []
+        batch: list[tuple[int, str]] = []
         most = self.bytes + BATCH_BYTES
-        for row in rows:
-            if row is not None:
-                batch.append(row)
-            if len(batch) == size or (batch and (self.drained or self.bytes > most)):
+        for lines in self.blocks():
+            first = self.ready - len(lines) + 1
+            for number, line in enumerate(lines, first):
+                if not line.isspace() and line:
+                    batch.append((number, line))
+                if len(batch) == size:
+                    yield batch
+                    batch, most = [], self.bytes + BATCH_BYTES
+            if batch and (self.live or self.bytes > most):
                 yield batch
-                batch = []
-                most = self.bytes + BATCH_BYTES
+                batch, most = [], self.bytes + BATCH_BYTES
         if batch:
             yield batch

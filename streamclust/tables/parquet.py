@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.files import check_expansion, open_regular
-from streamclust.tables.chunk import Chunk, Request, Selection, Where, make_chunk, select
+from streamclust.tables.chunk import Chunk, Request, checked, join, short, sift
+from streamclust.tables.columns import Selection, expanded, list_names, select
+from streamclust.tables.times import EventTimes
 
 MOST_EXPANSION = 256
 """Largest ratio of unpacked to stored bytes, for tables above 1 GiB."""
@@ -23,18 +27,14 @@ _BUFFER_BYTES = 1 << 16  # of each column, instead of a whole row group
 def read_parquet(path: str, request: Request) -> Iterator[Chunk]:
     """Yield the chunks of a Parquet file."""
     with opened_parquet(path, request) as file:
-        schema = file.schema_arrow
-        names = schema.names
-        size = request.rows(len(names))
-        selection = select(names, request)
-        dtype = _dtype(schema, selection, request)
-        values = file.metadata.num_rows * len(selection.names)
+        table = _Table(file, request)
+        values = file.metadata.num_rows * len(table.chosen.numeric)
         check_expansion(request.label, 8 * values, Path(path).stat().st_size, MOST_EXPANSION)
         start = 0
-        for batch in file.iter_batches(size, columns=list(selection.names)):
-            table = _table(batch, selection, dtype, start, request)
-            yield make_chunk(table, selection, start + 1, request, _place(start))
-            start += len(table)
+        for batch in file.iter_batches(table.rows, columns=table.columns):
+            if len(batch):
+                yield table.chunk(batch, start)
+            start += len(batch)
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise MissingExtraError(
-            f"{request.label}: Parquet needs pyarrow: pip install 'streamclust[parquet]'"
+            f"{request.label}: Parquet needs pyarrow: pip install pyarrow"
         ) from None
     try:
         with (
@@ -60,32 +60,181 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
         raise DataError(f"{request.label} can't be read as Parquet: {reason}") from error
 
 
-def _dtype(schema: Any, selection: Selection, request: Request) -> type[np.floating[Any]]:
+class _Table:
+    """The columns of a Parquet file. A list of numbers is several columns: NAME_0, NAME_1, ..."""
+
+    def __init__(self, file: Any, request: Request) -> None:
+        schema = file.schema_arrow
+        options = request.options
+        self._request = request
+        self._schema = schema
+        self._widths = _widths(file, request)
+        groups = {name: list_names(name, width) for name, width in self._widths.items()}
+        names, self._homes = [], dict[str, tuple[str, int | None]]()
+        for name in schema.names:
+            for element, each in enumerate(groups.get(name, (name,))):
+                names.append(each)
+                self._homes[each] = (name, element if name in groups else None)
+        request = replace(request, options=expanded(options, groups))
+        self.chosen: Selection = select(names, request, index=_pandas_index(schema))
+        self.rows = request.rows(len(names))
+        self._check_types()
+        self._times = EventTimes(options.time_format)
+        used = [self._homes[name][0] for name in self.chosen.numeric]
+        others = (*self.chosen.labels, *((self.chosen.time,) if self.chosen.time else ()))
+        self.columns = list(dict.fromkeys((*used, *others)))
+        """The columns to read."""
+
+    def chunk(self, batch: Any, start: int) -> Chunk:
+        """Return the chunk of a batch of rows; `start` is the index of the first one."""
+
+        def make(places: Sequence[int]) -> Chunk:
+            return self._chunk(batch.slice(places[0], len(places)), start + places[0])
+
+        places = range(len(batch))
+        if self._request.options.on_bad == "stop":
+            return make(places)
+
+        def describe(place: int) -> tuple[int, str]:
+            return start + place + 1, _row_text(batch, place)
+
+        good, bad = sift(places, make, describe, self._request.label)
+        return join(good or [self._chunk(batch.slice(0, 0), start)], bad)
+
+    def _chunk(self, batch: Any, start: int) -> Chunk:
+        chosen, request = self.chosen, self._request
+
+        def where(row: int) -> str:
+            return f"row {start + row + 1}"
+
+        X, w = checked(self._numbers(batch, start), chosen.numeric, chosen.weight, where, request)
+        labels = {name: _texts(batch.column(name)) for name in chosen.labels}
+        times = None
+        if chosen.time is not None:
+            values = batch.column(chosen.time).to_pylist()
+            times = self._times.read(values, chosen.time, where, request)
+        return Chunk(chosen.features, X, w, start + 1, labels, times)
+
+    def _numbers(self, batch: Any, start: int) -> NDArray[Any]:
+        read: dict[str, NDArray[Any]] = {}
+        for name in dict.fromkeys(self._homes[each][0] for each in self.chosen.numeric):
+            column = batch.column(name)
+            self._refuse_nulls(column, name, start)
+            if name in self._widths:
+                read[name] = self._list(column, name, start)
+            else:
+                read[name] = _plain(column)[:, None]
+        homes = [self._homes[name] for name in self.chosen.numeric]
+        dtype = self._dtype()
+        if len(read) == 1 and len(homes) == self._widths.get(homes[0][0]):
+            return read[homes[0][0]].astype(dtype)  # a whole list, in its order or another
+        return np.stack([read[name][:, place or 0] for name, place in homes], axis=1).astype(dtype)
+
+    def _list(self, column: Any, name: str, start: int) -> NDArray[Any]:
+        import pyarrow.compute as pc
+
+        width = self._widths[name]
+        lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+        if (lengths != width).any():
+            row = int(np.argmax(lengths != width))
+            problem = f"the list has {int(lengths[row])} values; expected {width}"
+            raise self._request.bad_cell(f"row {start + row + 1}", name, problem)
+        flat = column.flatten()
+        if flat.null_count:
+            row = flat.is_null().to_pylist().index(True) // width
+            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
+        return _plain(flat).reshape(len(column), width)
+
+    def _refuse_nulls(self, column: Any, name: str, start: int) -> None:
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
+
+    def _check_types(self) -> None:
+        for each in self.chosen.numeric:
+            name = self._homes[each][0]
+            kind = self._schema.field(name).type
+            if not _is_numeric(kind.value_type if name in self._widths else kind):
+                raise DataError(
+                    f"{self._request.label}, column {short(name)} holds {kind}, not numbers; "
+                    "choose columns with --columns, or leave it out with --exclude"
+                )
+
+    def _dtype(self) -> type[np.floating[Any]]:
+        from pyarrow import types
+
+        kinds = [self._schema.field(self._homes[name][0]).type for name in self.chosen.features]
+        kinds = [kind.value_type if _is_list(kind) else kind for kind in kinds]
+        return np.float32 if all(map(types.is_float32, kinds)) else np.float64
+
+
+def _widths(file: Any, request: Request) -> dict[str, int]:
+    """Return the number of values of each column of lists of numbers: that of its first list."""
     from pyarrow import types
 
-    for name in selection.names:
-        kind = schema.field(name).type
-        if not (types.is_floating(kind) or types.is_integer(kind)):
-            raise DataError(
-                f"{request.label}, column {name!r} holds {kind}, not numbers; "
-                "choose columns with --columns"
-            )
-    single = all(types.is_float32(schema.field(name).type) for name in selection.features)
-    return np.float32 if single else np.float64
+    widths: dict[str, int] = {}
+    for column in file.schema_arrow:
+        if not _is_list(column.type) or not _is_numeric(column.type.value_type):
+            continue
+        if types.is_fixed_size_list(column.type):
+            widths[column.name] = column.type.list_size
+            continue
+        for batch in file.iter_batches(1024, columns=[column.name]):
+            lengths = [len(value) for value in batch.column(0).to_pylist() if value is not None]
+            if lengths:
+                widths[column.name] = lengths[0]
+                break
+    request.rows(len(file.schema_arrow.names) + sum(widths.values()))  # refuses too many columns
+    return widths
 
 
-def _place(start: int) -> Where:
-    return lambda row: f"row {start + row + 1}"
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _table(
-    batch: Any, selection: Selection, dtype: Any, start: int, request: Request
-) -> NDArray[Any]:
-    for name in selection.names:
-        if batch.column(name).null_count:
-            row = batch.column(name).is_null().to_pylist().index(True)
-            raise request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
-    columns = [
-        batch.column(name).to_numpy(zero_copy_only=False).astype(dtype) for name in selection.names
-    ]
-    return np.stack(columns, axis=1)
+def _is_numeric(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind))
+
+
+def _plain(column: Any) -> NDArray[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _texts(column: Any) -> list[str]:
+    return ["" if value is None else str(value) for value in column.to_pylist()]
+
+
+def _row_text(batch: Any, place: int) -> str:
+    (row,) = batch.slice(place, 1).to_pylist()
+    return str(row)
+
+
+def _pandas_index(schema: Any) -> set[str]:
+    """Return the columns that pandas wrote as the index of the rows."""
+    try:
+        index = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+        return {name for name in index if isinstance(name, str)}
+    except (KeyError, TypeError, ValueError):
+        return set()
+
+
+def parquet_sample(path: str, rows: int) -> tuple[list[str], list[list[Any]]]:
+    """Return the names of the columns and the first rows of a Parquet file, without checks.
+
+    A column that pandas wrote as an index has the name ``__index_level_0__``.
+    """
+    with opened_parquet(path, Request(path)) as file:
+        batch = next(file.iter_batches(rows), None)
+        index = _pandas_index(file.schema_arrow)
+        names = ["__index_level_0__" if name in index else name for name in file.schema_arrow.names]
+        columns = [] if batch is None else [column.to_pylist() for column in batch.columns]
+        return names, [list(row) for row in zip(*columns, strict=True)]

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from io import UnsupportedOperation
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, cast, get_args
 
 from streamclust.errors import DataError
 from streamclust.files import cannot, open_regular
 from streamclust.tables.arrays import read_array, read_header
-from streamclust.tables.chunk import Chunk, Request
-from streamclust.tables.lines import Lines, Readable
+from streamclust.tables.chunk import Chunk, ModelColumns, Request
+from streamclust.tables.delimited import read_delimited
+from streamclust.tables.json_lines import read_json_lines
+from streamclust.tables.lines import Lines
+from streamclust.tables.opening import STDIN, open_text
+from streamclust.tables.options import KINDS, TEXT_KINDS, Kind, TableOptions
 from streamclust.tables.parquet import opened_parquet, read_parquet
-from streamclust.tables.text import read_csv, read_json_lines
 
-Kind = Literal["csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-STDIN = "-"
+COMPRESSED = (".gz", ".zst")
+"""Suffixes of compressed texts."""
 
-_TEXTS: dict[Kind, Callable[[Lines, Request], Iterator[Chunk]]] = {
-    "csv": lambda lines, request: read_csv(lines, request, ","),
-    "tsv": lambda lines, request: read_csv(lines, request, "\t"),
-    "jsonl": read_json_lines,
-    "ndjson": read_json_lines,
-}
 _FILES: dict[Kind, Callable[[str, Request], Iterator[Chunk]]] = {
     "npy": read_array,
     "npz": read_array,
@@ -37,12 +28,11 @@ _FILES: dict[Kind, Callable[[str, Request], Iterator[Chunk]]] = {
 
 def read_table(
     path: str | Path,
+    options: TableOptions | None = None,
     *,
-    kind: Kind | None = None,
-    columns: Sequence[str] | None = None,
-    weight_column: str | None = None,
     chunk: int = 8192,
-    key: str | None = None,
+    model: ModelColumns | None = None,
+    warn: Callable[[str], object] = lambda _: None,
     wait_for: Callable[[int], None] | None = None,
 ) -> Iterator[Chunk]:
     """Return the rows of a table in chunks.
@@ -55,16 +45,14 @@ def read_table(
     ----------
     path
         A file, or "-" for text on stdin.
-    kind
-        Format of the file; by default from the suffix, and CSV for stdin.
-    columns
-        The columns of X, in this order; None for all except the weights.
-    weight_column
-        The column of the weights.
+    options
+        How to read it.
     chunk
         Largest number of rows per chunk.
-    key
-        Name of the array in an .npz file with several arrays.
+    model
+        The columns that a model needs: they are found by name, and must all be there.
+    warn
+        Given a sentence about a column that isn't read, and about a file without rows.
     wait_for
         Called with the file descriptor before each read of a pipe or a terminal. It must return
         when data is ready, and may raise an exception to end the wait.
@@ -74,76 +62,80 @@ def read_table(
     DataError
         If the table can't be read, or a cell isn't a finite number; the text names the place.
     MissingExtraError
-        If the file is Parquet and pyarrow isn't installed.
+        If the file needs a package that isn't installed.
     """
-    found = kind or _guess_kind(path)
-    if key is not None and found != "npz":
-        raise DataError(f"key {key!r} names an array in an .npz file, but {path} isn't one")
+    options = options or TableOptions()
+    kind = options.kind or _guess_kind(path)
+    _check_options(path, kind, options)
     label = "stdin" if path == STDIN else str(path)
-    chosen = None if columns is None else tuple(columns)
-    return _read(str(path), found, Request(label, chosen, weight_column, chunk, key), wait_for)
+    return _read(str(path), kind, Request(label, options, chunk, model, warn), wait_for)
+
+
+def suffix_kind(path: str | Path) -> Kind | None:
+    """Return the format of a file by its suffix, or None."""
+    name = Path(path)
+    if name.suffix.lower() in COMPRESSED:
+        name = name.with_suffix("")
+    suffix = name.suffix.lower().removeprefix(".")
+    return next((kind for kind in KINDS if suffix == kind), None)
 
 
 def _guess_kind(path: str | Path) -> Kind:
-    if path == STDIN:
-        return "csv"
-    suffix = Path(path).suffix.lower().removeprefix(".")
-    for kind in KINDS:
-        if suffix == kind:
-            return kind
-    raise DataError(f"can't tell the format of {path}; name it with --kind: {', '.join(KINDS)}")
+    kind: Kind | None = "csv" if path == STDIN else suffix_kind(path)
+    if kind is None:
+        raise DataError(f"can't tell the format of {path}; name it with --kind: {', '.join(KINDS)}")
+    return kind
+
+
+def _check_options(path: str | Path, kind: Kind, options: TableOptions) -> None:
+    if options.key is not None and kind != "npz":
+        raise DataError(f"key {options.key!r} names an array in an .npz file, but {path} isn't one")
+    if kind not in TEXT_KINDS and Path(path).suffix.lower() in COMPRESSED:
+        raise DataError(f"{path}: a compressed {kind} file can't be read; unpack it first")
+    delimited = kind in ("csv", "tsv")
+    for name in ("delimiter", "header"):
+        if getattr(options, name) is not None and not delimited:
+            raise DataError(f"{name} is an option for CSV, but {path} is {kind}")
+    if options.decimal != "." and not delimited:
+        raise DataError(f"decimal is an option for CSV, but {path} is {kind}")
+    if options.encoding is not None and kind not in TEXT_KINDS:
+        raise DataError(f"encoding is an option for texts, but {path} is {kind}")
 
 
 def _read(
     path: str, kind: Kind, request: Request, wait_for: Callable[[int], None] | None
 ) -> Iterator[Chunk]:
+    is_empty = True
     try:
-        if kind in _FILES:
-            yield from _FILES[kind](_real_file(path, kind), request)
-        else:
-            with _opened(path, wait_for) as file:
-                lines = Lines(file, request.label, live=path == STDIN)
-                yield from _TEXTS[kind](lines, request)
+        for chunk in _chunks(path, kind, request, wait_for):
+            is_empty = False
+            yield chunk
     except OSError as error:
         raise cannot("read", request.label, error) from error
+    if is_empty:
+        request.warn(f"{request.label} has no rows")
 
 
-@contextmanager
-def _opened(path: str, wait_for: Callable[[int], None] | None) -> Iterator[Readable]:
-    """Open a text; reads of a pipe or a terminal wait by `wait_for`, if given."""
-    if path == STDIN:
-        stdin = cast(Readable, sys.stdin.buffer)
-        try:
-            fd = sys.stdin.fileno()
-        except UnsupportedOperation:  # not a file of the system
-            fd = -1
-        yield stdin if wait_for is None or fd < 0 else _Waiting(fd, wait_for)
-    elif wait_for is not None and Path(path).is_fifo():
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # doesn't wait for a writer
-        try:
-            yield _Waiting(fd, wait_for)
-        finally:
-            os.close(fd)
-    else:
-        with Path(path).open("rb") as file:
-            yield file
+def _chunks(
+    path: str, kind: Kind, request: Request, wait_for: Callable[[int], None] | None
+) -> Iterator[Chunk]:
+    if kind in _FILES:
+        yield from _FILES[kind](_real_file(path, kind), request)
+        return
+    with open_text(path, request.label, request.options.encoding, wait_for) as file:
+        lines = Lines(file, request.label, live=path == STDIN)
+        if kind in ("jsonl", "ndjson"):
+            yield from read_json_lines(lines, request)
+        else:
+            yield from read_delimited(lines, request, _delimiter(kind, request.options))
 
 
-class _Waiting:
-    """A pipe or a terminal whose reads wait by `wait_for`."""
-
-    def __init__(self, fd: int, wait_for: Callable[[int], None]) -> None:
-        self._fd = fd
-        self._wait_for = wait_for
-
-    def read1(self, size: int, /) -> bytes:
-        """Return up to `size` bytes; no bytes at the end."""
-        while True:
-            self._wait_for(self._fd)
-            try:
-                return os.read(self._fd, size)
-            except BlockingIOError:  # another process read the data
-                continue
+def _delimiter(kind: Kind, options: TableOptions) -> str:
+    if options.delimiter is not None:
+        return options.delimiter
+    if kind == "tsv":
+        return "\t"
+    return ";" if options.decimal == "," else ","
 
 
 def _real_file(path: str, kind: Kind) -> str:

@@ -13,7 +13,7 @@ from streamclust.errors import ConfigError, ModelsFailedError
 from streamclust.kernels import describe
 from streamclust.runtime.backoff import wait_for_server
 from streamclust.runtime.job import Job
-from streamclust.runtime.log import configure_log
+from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import stop_on_signals
 from streamclust.runtime.threads import wait_for
 from streamclust.system_limits import raise_open_files
@@ -80,6 +80,7 @@ def run_worker(
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)
         log.info("worker_started", server=server.label, models=models, kernels=kernels)
+        warn_of_slow_kernels(log)
         _check_open_files(settings, log)
         jobs = [
             Job(name, settings, server, stop, until_idle, log.bind(model=name))

@@ -220,6 +220,8 @@ class Heartbeat:
             kernels=describe(),
             reason=reason,
             progress_age=round(age, 1),
+            gathered=progress.gathered,
+            warm_up=progress.warm_up,
         )
 
 

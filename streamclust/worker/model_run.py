@@ -20,6 +20,7 @@ from streamclust.errors import LeaseLostError, StreamclustError
 from streamclust.runtime.backoff import Backoff
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.faults import passes
+from streamclust.worker.awaited import refuse_missing
 from streamclust.worker.lost_commits import LostCommits
 from streamclust.worker.parking import Parking, clear
 from streamclust.worker.positions import read_checkpoint
@@ -120,12 +121,12 @@ class ModelRun:
         """
         job = self.job
         try:
-            with (
-                self.shared.connections.session() as server,
-                lease_of(job, server, self._owner) as lease,
-            ):
-                if (yield from self._wait_for(lease, server)):
-                    return (yield from Session(self, server, lease).run())
+            with self.shared.connections.session() as server:
+                if job.until_idle:  # before any key of the model is written
+                    refuse_missing(job, server.client(), every=False)
+                with lease_of(job, server, self._owner) as lease:
+                    if (yield from self._wait_for(lease, server)):
+                        return (yield from Session(self, server, lease).run())
                 return False
         except redis.RedisError as error:
             seconds = self.backoff.pause(error)

@@ -55,6 +55,8 @@ class Progress:
     loss: float | None
     lost: Lost
     drifts: int
+    gathered: int = 0
+    warm_up: int = 0
 
 
 def open_model_worker(
@@ -210,6 +212,8 @@ class ModelWorker:
             loss=self.learner.loss(state),
             lost=sum(at.lost.values(), Lost()),
             drifts=state.counts.drifts,
+            gathered=len(state.warm_up) if state.params is None else 0,
+            warm_up=self.learner.warm_up_points if state.params is None else 0,
         )
 
     def learn(self, batch: Batch) -> None:
@@ -266,7 +270,7 @@ class ModelWorker:
         except _NUMERICAL as error:
             if state.recluster.pending is None:
                 raise
-            state = replace(state, recluster=replace(state.recluster, pending=None))
+            state = replace(state, recluster=state.recluster.without_pending())
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
             self._log.warning("recluster_failed", error=str(error))
         self._solver.begin(after)

@@ -18,6 +18,7 @@ from streamclust.runtime.log import warn_of_less
 from streamclust.store.stream.batches import Batcher, Feed
 from streamclust.store.stream.info import any_after
 from streamclust.store.stream.reader import StreamReader
+from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import open_model_worker
@@ -89,6 +90,8 @@ class Session:
                         self._worker = self._open(woken=True)
             if worker is not None:
                 worker.leave()
+                if end == "drained":
+                    refuse_missing(self._job, self._server.client())
         finally:
             self._server.news.forget(self._job.model.streams, self._run.wake)
         return worker is not None and end == "drained"
@@ -96,6 +99,7 @@ class Session:
     def _awake(self, worker: ModelWorker, heart: Heartbeat) -> Generator[Wait, None, End]:
         """Read, learn and commit; return how it ended. Each round of the outer loop is a turn."""
         run, activity = self._run, self._activity
+        awaited = Awaited(self._job, self._server.client())
         self._adopt_refit(worker, heart)
         with closing(self._open_reading(worker)) as reading:
             while True:
@@ -103,6 +107,7 @@ class Session:
                 while True:
                     self._adopt_refit(worker, heart)
                     self._learn_ready(reading, worker)
+                    awaited.look(worker)
                     run.backoff.going_well()
                     run.parking.going_well(worker)
                     if run.stopping or not reading.behind or time.monotonic() >= ends:
@@ -111,7 +116,7 @@ class Session:
                     return "leaving"
                 if reading.drained:
                     return "drained"
-                wait = self._next_turn(reading, worker)
+                wait = self._next_turn(reading, worker, awaited)
                 if wait is None:
                     return "asleep"
                 activity.ended(LOOP)
@@ -137,16 +142,16 @@ class Session:
             worker.tick()
         self._activity.moved()
 
-    def _next_turn(self, reading: Reading, worker: ModelWorker) -> Wait | None:
+    def _next_turn(self, reading: Reading, worker: ModelWorker, awaited: Awaited) -> Wait | None:
         """Return what the model waits for after a turn; None if it may leave memory."""
         until, now = reading.rest(), time.monotonic()
         if reading.behind:
             return Wait(now)
         passing("resting")
-        times = [until, worker.next_due]
+        times = [until, worker.next_due, awaited.due]
         if self._run.backoff.troubled or self._run.parking.failure is not None:
             times.append(now + _RECOVERING)
-        elif worker.next_due is None and worker.settled and reading.is_quiet:
+        elif times[1:] == [None, None] and worker.settled and reading.is_quiet:
             asleep = reading.last_read + self._idle_after
             if now >= asleep:
                 return None

@@ -12,6 +12,7 @@ import pytest
 
 from streamclust.formats.model import encode_model
 from streamclust.store.model.health import Health
+from tests.support.commands import invoke, shown
 from tests.support.encoder_fixture import model_of
 from tests.support.model_settings import kmeans
 from tests.support.points import add_entry
@@ -43,6 +44,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Work
             client.xadd(keys.models, {"payload": encode_model(model)}, id=f"{version}-0")
         health = Health(1, HOSTILE, f"p{HOSTILE}", 1, 1.0, 1, 0, 0, 0, None, 0.0, f"k{HOSTILE}")
         client.set(keys.health, json.dumps(asdict(health)))
+        text = HOSTILE.encode(errors="surrogateescape")
+        letter = dict.fromkeys((b"stream", b"id", b"index", b"reason", b"data"), text)
+        client.xadd(keys.dead, letter)
+        code: dict[bytes, bytes] = {b"code": b"-1", b"distance": b"nan", b"version": b"1"}
+        client.xadd(keys.codes(), {**code, b"host": text, b"reason": shown.encode()})
+        client.xadd(keys.codes(), {text: text})
     return workspace
 
 
@@ -56,6 +63,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Work
         ("models", "diff", KEY, "1", "2"),
         ("watch", KEY, "--since", "0", "--count", "2"),
         ("metrics",),
+        ("dead", KEY),
+        ("codes", KEY),
     ],
     ids=" ".join,
 )
@@ -135,3 +144,26 @@ def test_ingest_fills_no_key_of_streamclust(
     assert f"--stream {stream!r}" in done.stderr.replace("\n", " ").replace("  ", " ")
     with workspace.client as client:
         assert not client.exists(stream)
+
+
+def test_what_a_change_lists_is_printable(workspace: Workspace) -> None:
+    for command in (("delete", KEY), ("reset", KEY), ("rename", KEY, "new")):
+        done = shown(workspace, "models", *command, "--force", answer="n\n")
+        assert done.exit_code == 1
+        assert r"{streamclust:m" not in done.output
+        assert rf"{{{workspace.namespace}:m\x1b[31m\nforged}}:models: 2 versions" in done.stdout
+        assert all(line.isprintable() for line in done.output.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("status",), ("watch",), ("peek",), ("codes",), ("dead",), ("dead", "purge")),
+        *(("models", "show"), ("models", "delete"), ("models", "reset"), ("score",)),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_not_text_is_one_line(command: tuple[str, ...]) -> None:
+    done = invoke(*command, "a\udcff")
+    assert done.exit_code == 2
+    assert r"'a\udcff' isn't UTF-8 text" in done.stderr

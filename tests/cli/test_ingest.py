@@ -17,7 +17,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from streamclust.cli import ingest as module
-from streamclust.cli._options import TABLE_KINDS
+from streamclust.cli._table_options import TABLE_KINDS
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 from streamclust.cli.main import cli
 from streamclust.formats.layout import ENTRY_FORMATS
@@ -77,6 +77,8 @@ def test_several_files_and_a_report_for_machines(
         "points": 3000,
         "entries": 4,
         "last_id": last_id.decode(),
+        "bad": 0,
+        "resumed": 0,
         "interrupted": False,
     }
     assert (len(fields[b"f4"]), fields[b"d"]) == (476 * 3 * 4, b"3")

@@ -38,7 +38,7 @@ def test_a_file_that_exists_is_kept_without_force() -> None:
     refused = run("init")
     assert refused.exit_code == EXIT_ERROR
     assert refused.stderr == (
-        "error: config.yaml exists; replace it with --force, or name another file\n"
+        "error: config.yaml exists; replace it with --force, or name another file with --out\n"
     )
     assert FILE.read_text() == "log: {level: debug}\n"
     assert run("init", "--force").exit_code == 0

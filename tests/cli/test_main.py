@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,11 +104,32 @@ def test_it_runs_as_a_module_too() -> None:
     assert done.stdout.startswith(f"streamclust {__version__} ")
 
 
-def test_an_unknown_command_is_wrong_usage(tmp_path: Path) -> None:
-    done = run(tmp_path, "wroker")
-    assert done.returncode == 2
-    assert "No such command 'wroker'" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "problem", "usage"),
+    [
+        (
+            "wroker",
+            "No such command 'wroker'. Did you mean 'worker'?",
+            "streamclust [OPTIONS] COMMAND [ARGS]...",
+        ),
+        (
+            "models lst",
+            "No such command 'lst'. Did you mean 'list'?",
+            "streamclust models [OPTIONS] COMMAND [ARGS]...",
+        ),
+        (
+            "status --jsno",
+            "No such option '--jsno'. Did you mean '--json'?",
+            "streamclust status [OPTIONS] [MODELS]...",
+        ),
+        ("refit", "Missing argument 'MODEL'.", "streamclust refit [OPTIONS] MODEL"),
+    ],
+)
+def test_wrong_usage_has_the_form_of_every_error(arguments: str, problem: str, usage: str) -> None:
+    done = CliRunner().invoke(cli, arguments.split(), prog_name="streamclust")
+    assert done.exit_code == 2
     assert done.stdout == ""
+    assert done.stderr == f"error: {problem}\nusage: {usage}; --help explains it\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["config", "reference"]], ids=" ".join)
@@ -142,6 +164,28 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "error: can't write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
+def test_a_terminal_without_unicode_gets_ascii(tmp_path: Path, encoding: str) -> None:
+    code = (
+        "from streamclust.cli.main import _prepare_streams; _prepare_streams(); "
+        "print('\u2588\u2581 \u2026 \u00e9 \u65e5')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    )
+    expected = {
+        "utf-8": "\u2588\u2581 \u2026 \u00e9 \u65e5",
+        "cp1252": "#_ \u2026 \u00e9 \\u65e5",
+        "latin-1": "#_ ... \u00e9 \\u65e5",
+        "ascii": "#_ ... \\xe9 \\u65e5",
+    }
+    assert done.stdout.decode(encoding) == expected[encoding] + "\n"
 
 
 def test_commands_dont_import_commands() -> None:
@@ -200,11 +244,29 @@ def test_ctrl_c_ends_each_command_with_its_exit_code(monkeypatch: pytest.MonkeyP
         assert (result.exit_code, result.output) == (130, "")
 
 
-def test_ctrl_c_during_the_imports_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    """The handler of Ctrl-C, which the start of the command line replaces, restored at the end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.usefixtures("own_handler")
+def test_ctrl_c_during_the_imports_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, wrapped: bool
+) -> None:
     class Interrupted:
         def find_spec(self, name: str, *_: object) -> None:
-            if name == "streamclust.cli.main":
-                raise KeyboardInterrupt
+            if name != "streamclust.cli.main":
+                return
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                if wrapped:  # as pydantic does
+                    raise ValueError("KeyboardInterrupt") from None
+                raise
 
     monkeypatch.delitem(sys.modules, "streamclust.cli.main")
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])

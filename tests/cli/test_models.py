@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,10 @@ def test_list_has_a_row_a_version() -> None:
     assert rows[6].startswith("version 5 was published 20")
     lines = [json.loads(line) for line in told("list", "gm", "--json").splitlines()]
     assert [line["version"] for line in lines] == [1, 2, 3, 4, 5]
+    published = [datetime.fromisoformat(line["published"]).timestamp() for line in lines]
+    assert published == sorted(published)
+    assert published[-1] <= time.time() < published[0] + 3600
+    assert all(line["event_time"].endswith("Z") for line in lines)
 
 
 def test_show_one_version(learned: Workspace) -> None:
@@ -106,3 +112,23 @@ def test_what_is_wrong_is_said(arguments: list[str], words: str) -> None:
     assert done.exit_code == 1
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("width", [24, 40, 80])
+@pytest.mark.parametrize(
+    "command", [["list", "gm"], ["show", "gm"], ["diff", "gm", "1"], ["diff", "km", "2", "4"]]
+)
+def test_every_screen_fits(command: list[str], width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, told(*command).splitlines())) <= width
+
+
+def test_diff_shows_the_components_that_moved_most(learned: Workspace) -> None:
+    moved = learned.versions("km")[4].displacement_from(learned.versions("km")[1])
+    lines = told("diff", "km", "2", "--top", "1").splitlines()
+    assert lines[2].split()[0] == str(moved.argmax())
+    assert lines[3] == "+2 components that moved less; `--top 0` shows all"
+    assert len(told("diff", "km", "2", "--top", "0").splitlines()) == 6
+    found = json.loads(told("diff", "km", "2", "--json"))
+    np.testing.assert_allclose(np.linalg.norm(found["change"], axis=1), found["moved"])
+    np.testing.assert_allclose(np.sum(found["share"], axis=1), 1.0)

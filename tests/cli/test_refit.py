@@ -28,8 +28,11 @@ def workspace(
 def test_a_person_sees_all_runs_and_the_verdict(workspace: Workspace) -> None:
     drain(poor_workspace(workspace, blobs(300)))
     lines = invoke("refit", "m", "--restarts", "2", "--dry-run").output.splitlines()
-    assert lines[0] == "300 points, in memory; inertia per point:"
-    assert [line.split()[:2] for line in lines[1:5]] == [
+    assert lines[0] == (
+        "300 points, in memory; inertia per point (mean squared distance; lower is better):"
+    )
+    assert lines[1].split() == ["FIT", "SCORE"]
+    assert [line.split()[:2] for line in lines[2:6]] == [
         ["live", "model"],
         ["from", "live"],
         ["restart", "1"],
@@ -92,7 +95,7 @@ def test_columns_of_a_file_are_found_by_the_names_of_features(workspace: Workspa
         (["m", "--to", "7-x"], 2, "--to '7-x': expected an entry ID such as"),
         (["m", "--from", "1-1", "--last", "1h"], 2, "--from and --last both set the first"),
         (["m", "--last", "1h", "--data", "config.yaml"], 2, "--data can't be combined with"),
-        (["m", "--data", "wide.csv"], 1, "wide.csv has 3 features, model 'm' has 2"),
+        (["m", "--data", "wide.csv"], 1, "wide.csv has 3 columns, but model 'm' has 2"),
         (["m", "--data", "few.csv"], 1, "2 distinct points are too few for 3 components"),
         (["m", "--data", "none.csv"], 2, "does not exist"),
     ],
@@ -135,9 +138,12 @@ def test_medoids_are_points_of_the_data(workspace: Workspace) -> None:
     X = blobs(300)
     drain(poor_workspace(workspace, X))
     lines = invoke("refit", "m", "--method", "kmedoids").output.splitlines()
-    assert lines[0] == "300 points, in memory; Euclidean distance per point:"
-    assert lines[2].split()[0] == "medoids"
-    assert lines[2].endswith("  best of 4 runs")
+    assert lines[0] == (
+        "300 points, in memory; Euclidean distance per point (to the nearest medoid; lower is "
+        "better):"
+    )
+    assert lines[3].split()[0] == "medoids"
+    assert lines[3].endswith("  best of 4 runs")
     assert lines[-1].endswith(f"swapped in place, version {workspace.newest('m').version}")
     rows = {tuple(row) for row in X.tolist()}
     assert {tuple(row) for row in workspace.newest("m").means.tolist()} <= rows
@@ -162,3 +168,12 @@ def test_other_logs_are_left_as_they_are(workspace: Workspace) -> None:
     before = structlog.get_config()
     assert invoke("refit", "m", "--dry-run").exit_code == 0
     assert structlog.get_config() == before
+
+
+def test_a_mixture_is_compared_by_its_log_likelihood(workspace: Workspace) -> None:
+    with workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+    drain(workspace.write({"m": mixture(workspace.stream())}))
+    head, _, live, *_ = invoke("refit", "m", "--dry-run").output.splitlines()
+    assert head.endswith("log-likelihood per point (in nats; higher is better):")
+    assert float(live.split()[2]) < 0.0

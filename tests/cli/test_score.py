@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,21 @@ def test_a_selection_draws_its_picture(workspace: Workspace) -> None:
     found = json.loads(invoke("select", "m", "--k", "2,3", "--no-png", "--json").stdout)
     assert [each["n_components"] for each in found["scores"]] == [2, 3]
     assert (found["choice"]["silhouette"], found["png"]) == (3, None)
+
+
+def test_a_selection_without_matplotlib_prints_its_table(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor_workspace(workspace, blobs(90))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = invoke("select", "m", "--k", "2,3", "--restarts", "1")
+    assert done.exit_code == 0, done.output
+    assert "no chart: it needs matplotlib (pip install matplotlib)" in done.stderr
+    assert done.stdout.split()[:2] == ["K", "J/N"]
+    assert "chart:" not in done.stdout
+    asked = invoke("select", "m", "--k", "2,3", "--png", "x.png")
+    assert asked.exit_code == 1
+    assert "the chart needs matplotlib: pip install matplotlib" in asked.output
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.color import ColorSystem
 
+from streamclust import KMeans, KMeansParams, Model
+from streamclust.cli._terminal import Terminal
+from streamclust.cli.status import _lines
+from streamclust.formats.lost import Lost
+from streamclust.store.model.health import Health
+from streamclust.store.model.overview import Overview
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_entry, add_points, blobs
 from tests.support.workers import WorkerProcess
@@ -31,7 +39,9 @@ def table(workspace: Workspace, *arguments: str) -> list[list[str]]:
     done = run(workspace.folder, "status", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    return [line.split() for line in done.stdout.splitlines() if line.strip()]
+    where, *lines = done.stdout.splitlines()
+    assert where.startswith(f"{workspace.url}  namespace {workspace.namespace}  20")
+    return [line.split() for line in lines if line.strip()]
 
 
 def test_before_anything_it_says_what_to_do(workspace: Workspace) -> None:
@@ -120,7 +130,95 @@ def test_a_live_worker_is_named(workspace: Workspace) -> None:
 
 
 def test_an_unknown_model_is_an_error_that_names_those_there_are(workspace: Workspace) -> None:
+    with workspace.client as client:
+        add_points(client, workspace.stream(), blobs(3))
     workspace.write({"palette": kmeans(workspace.stream())}).drain()
     line = error_line(run(workspace.folder, "status", "pallete"), 1)
     assert "'pallete'" in line
     assert "palette" in line.replace("pallete", "")
+
+
+def an_overview(name: str, **fields: Any) -> Overview:
+    """An overview of a K-means model without a worker, and without troubles."""
+    family = KMeans(2)
+    model = Model(
+        name,
+        version=7,
+        reason="step",
+        family=family,
+        params=KMeansParams(np.array([[0.0, 1.0], [2.0, 3.0]])),
+        mass=np.array([1.0, 3.0]),
+        position={"s": "1-0"},
+        points=1_234_567,
+        loss=-9.97e-05,
+        time_ms=0.0,
+    )
+    figures = {"model": model, "health": None, "lag": 0, "lost": Lost(), "dead": 0}
+    return Overview(name, **{**figures, **fields})
+
+
+ODD = (
+    an_overview("a-very-long-name-of-the-kind-that-generators-of-names-like-0001"),
+    an_overview("失われた" * 8, lost=Lost(entries=165), dead=43, lag=987_654_321_012),
+    an_overview("failing", health=Health(phase="failed", reason="no memory", rate=1e6)),
+    an_overview("young", model=None, lag=None, lost=None, dead=None),
+)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
+def test_status_fits_every_terminal(width: int) -> None:
+    for detailed, rows in ((False, ODD), (True, ODD[1:2]), (False, ()), (False, ODD * 2500)):
+        lines = _lines(rows, "redis://h", Terminal(width), detailed=detailed)
+        assert max(map(cell_len, lines), default=0) <= width
+        if rows and width >= 80:
+            assert sum("-9.97e-05" in line for line in lines) == 3 * len(rows) // 4 or detailed
+
+
+def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
+    coloured = "\n".join(
+        _lines(ODD, "redis://h", Terminal(120, ColorSystem.STANDARD), detailed=False)
+    )
+    plain = "\n".join(_lines(ODD, "redis://h", Terminal(None), detailed=False))
+    for figure in ("165", "failed"):
+        assert f"\x1b[1;31m{figure}\x1b[0m" in coloured
+    for figure in ("43", "none"):
+        assert f"\x1b[1;35m{figure}\x1b[0m" in coloured
+    lost = "失われた" * 8
+    for remark in (
+        f"{lost}: no worker: 987,654,321,012 entries wait; run `streamclust worker`",
+        f"{lost}: LOST: 165 entries were removed from the stream before a worker read them",
+        f"{lost}: DEAD: 43 points were refused; `streamclust dead {lost}` has the reasons",
+        "failing: failed: no memory",
+    ):
+        assert remark in plain.splitlines()
+    assert "\x1b" not in plain
+
+
+def test_columns_without_news_give_way_to_the_score() -> None:
+    [header, *_] = _lines([an_overview("m")], "redis://h", Terminal(40), detailed=False)
+    assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "SCORE"]
+    [header, *_] = _lines([an_overview("m", dead=1)], "redis://h", Terminal(40), detailed=False)
+    assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "DEAD", "SCORE"]
+
+
+def test_the_score_has_a_name_a_unit_and_a_direction() -> None:
+    lines = _lines([an_overview("m")], "redis://h", Terminal(80), detailed=False)
+    assert "SCORE of kmeans: inertia per point (mean squared distance; lower is better)" in lines
+
+
+def test_a_reason_that_the_worker_reports_too_is_shown_once() -> None:
+    reason = "key s holds a string, expected a stream"
+    health = Health(phase="failed", reason=f"{reason}; move it")
+    row = an_overview("m", health=health, troubles=(reason, "key d can't be read"))
+    assert row.reason == f"{reason}; move it; key d can't be read"
+
+
+def test_a_long_name_leaves_room_for_the_remark() -> None:
+    [remark] = [
+        line
+        for line in _lines(
+            [an_overview("m" * 90, dead=1)], "redis://h", Terminal(80), detailed=False
+        )
+        if "DEAD:" in line
+    ]
+    assert remark.startswith(f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused;")

@@ -64,7 +64,7 @@ def some_table() -> Table:
     table = Table()
     table.add_column("MODEL")
     for header in ("SCORE", "POINTS"):
-        table.add_column(header, right=True)
+        table.add_column(header, justify="right")
     table.add_column("WEIGHTS", bars=True)
     table.add_row("machines-of-the-north-0001", "-9.983e-06", "1,234,567,890", "▁▂▃▄▅▆▇█")
     return table

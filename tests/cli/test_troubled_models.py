@@ -125,7 +125,8 @@ def test_status_has_a_row_for_each(troubled: Workspace) -> None:
 def test_a_person_sees_the_reasons_below_the_table(troubled: Workspace) -> None:
     done = run(troubled.folder, "status")
     assert (done.returncode, done.stderr) == (0, "")
-    table, reasons = done.stdout.splitlines()[:22], done.stdout.splitlines()[22:]
+    _, *lines = done.stdout.splitlines()
+    table, reasons = lines[:22], lines[22:]
     assert table[0].split()[0] == "MODEL"
     assert {line.partition(": ")[0] for line in reasons} >= {*TROUBLES, "left-token", "\\xff"}
     assert "left-token: stopped: never published" in reasons

@@ -104,7 +104,10 @@ def test_it_waits_for_a_model_and_ends_with_ctrl_c(
     with watching(workspace, "m") as watch, workspace.client as client:
         assert watch.stdout is not None
         assert watch.stderr is not None
-        assert watch.stderr.readline() == "waiting for the first version of 'm'\n"
+        waiting = (
+            f"waiting for the first version of 'm': stream '{workspace.stream()}' doesn't exist"
+        )
+        assert watch.stderr.readline() == f"{waiting} yet on {workspace.url}; no worker runs\n"
         # When versions are published Then each is shown at once
         with WorkerProcess(workspace) as worker:
             add_points(client, workspace.stream(), blobs(60))
@@ -116,17 +119,22 @@ def test_it_waits_for_a_model_and_ends_with_ctrl_c(
         # and Ctrl-C ends it, in silence
         watch.send_signal(signal.SIGINT)
         assert watch.wait(LIMIT) == 130
-        assert watch.stderr.read() == ""
+        rest = watch.stderr.read().splitlines()
+        assert all(line.startswith("waiting for the first version of 'm'") for line in rest)
 
 
 def test_it_says_that_it_waits_for_a_model_that_still_warms_up(
     tmp_path: Path, valkey_url: str, namespace: str
 ) -> None:
     workspace = Workspace(tmp_path, valkey_url, namespace)
+    with workspace.client as client:
+        add_points(client, workspace.stream(), blobs(1))  # too few points for three clusters
     workspace.write({"m": kmeans(workspace.stream())}).drain()
     done = run(workspace.folder, "watch", "m", "--timeout", "0.1")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "waiting for the first version of 'm'\n"
+    assert done.stderr == (
+        "waiting for the first version of 'm': warming up: 1 of 60 points; no worker runs\n"
+    )
 
 
 def test_a_reader_that_leaves_early_is_no_fault(learned: Workspace) -> None:
@@ -156,6 +164,7 @@ def test_a_model_that_was_begun_anew_is_said(
         # When it is begun anew Then that is said, and its versions are shown
         client.delete(keys.state, keys.models, keys.token)
         workspace.drain()
-        assert "the model was deleted and started again" in watch.stderr.readline()
+        again = "the model was deleted and started again"
+        assert any(again in line for line in iter(watch.stderr.readline, ""))
         shown = watch.stdout.readline().split()
     assert (shown[0], shown[5]) == ("1", "-")  # what has moved since another model says nothing

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,48 @@ def test_names_given_for_an_array_are_sent(client: Client, sent: Sent, namespace
     assert sent() == [{b"a": b"0.0", b"b": b"1.0", b"w": b"2.0"}]
 
 
+@pytest.mark.parametrize("library", FRAMES)
+def test_labels_and_times_of_a_frame_become_fields_and_entry_ids(
+    client: Client, valkey_url: str, namespace: str, library: str
+) -> None:
+    when = [datetime(2026, 5, 1, 12, 0, second) for second in (1, 1, 2)]
+    frame = FRAMES[library]({**COLUMNS, "when": when})
+    client.add(namespace, frame, labels=["host"], times="when")
+    first = int(datetime(2026, 5, 1, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
+    with redis.Redis.from_url(valkey_url, protocol=2) as server:
+        entries: Any = server.xrange(namespace)
+    assert [entry_id.decode() for entry_id, _ in entries] == [
+        f"{first}-0",
+        f"{first}-1",
+        f"{first + 1000}-0",
+    ]
+    assert entries[2][1] == {b"x": b"3.5", b"n": b"3.0", b"host": b"b"}
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [5, 6, 7],
+        np.array([5, 6, 7], "datetime64[ms]"),
+        [datetime.fromtimestamp(ms / 1e3, UTC) for ms in (5, 6, 7)],
+    ],
+)
+def test_times_of_an_array_are_of_several_types(
+    client: Client, valkey_url: str, namespace: str, times: Any
+) -> None:
+    client.add(namespace, np.ones((3, 2)), times=times, labels={"host": "a", "n": [1, None, b"c"]})
+    with redis.Redis.from_url(valkey_url, protocol=2) as server:
+        entries: Any = server.xrange(namespace)
+    assert [(entry_id, fields[b"n"]) for entry_id, fields in entries] == [
+        (b"5-0", b"1"),
+        (b"6-0", b""),
+        (b"7-0", b"c"),
+    ]
+    assert {fields[b"host"] for _, fields in entries} == {b"a"}
+    with pytest.raises(DataError, match="has an entry of 7 ms"):
+        client.add(namespace, np.ones((1, 2)), times=[6])
+
+
 def test_the_stream_is_trimmed_if_asked(client: Client, sent: Sent, namespace: str) -> None:
     client.add(namespace, np.ones((5000, 1)), block=1, maxlen=100)
     assert 100 <= len(sent()) < 1000
@@ -116,6 +159,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (X, {"features": ["a"]}, "features has 1 names for 2 columns"),
     (X, {"features": ["a", "a"]}, "feature 'a' is given twice"),
     (X, {"features": ["a", "b\n"]}, "isn't a name"),
+    (X, {"labels": {"host": "a"}, "block": 2}, "an entry has the labels of one point"),
     (X, {"labels": ["host"]}, "labels isn't a mapping"),
     (X, {"labels": {"host": ["a"]}}, "label 'host' has 1 values for 6 points"),
     (X, {"times": [3, 2, 1, 0, 0, 0]}, "times go back at row 1"),

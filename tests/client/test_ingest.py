@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import redis
 from numpy.typing import NDArray
 
-from streamclust.client import ingest as module
+from streamclust.client import sending as module
 from streamclust.client.ingest import IngestReport, ingest
 from streamclust.errors import DataError, ServerError, ServerUnreachableError
 from streamclust.formats.points import Entry, PointsFormat, decode, detect
@@ -105,6 +106,65 @@ def test_columns_may_not_change(client: redis.Redis, namespace: str) -> None:
         "the columns change from x, y to x, z; choose the same columns with --columns, "
         "or send each file with its own command (4 points were sent before)"
     )
+
+
+# Labels and event times -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["fields", "json", "float32"])
+def test_labels_are_fields_of_each_entry(client: redis.Redis, namespace: str, format: Any) -> None:
+    chunk = replace(_chunk(2), labels={"host": ["a", "é"], "user": ["", "u"]})
+    ingest(client, namespace, [chunk], format=format)
+    entries: Any = client.xrange(namespace)
+    assert [(fields[b"host"].decode(), fields[b"user"]) for _, fields in entries] == [
+        ("a", b""),
+        ("é", b"u"),
+    ]
+    layout = detect(_entries(client, namespace)[0][1], PointsFormat(features=("x", "y")))
+    assert decode(_entries(client, namespace), layout).X.tolist() == chunk.X.tolist()
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "message"),
+    [
+        ("x", {}, "label 'x' is the name of another field of the entry"),
+        ("json", {"format": "json"}, "label 'json' is the name of another field of the entry"),
+        ("d", {"format": "float32"}, "label 'd' is the name of another field of the entry"),
+        ("a", {"format": "json", "block": 2}, "an entry of 2 points can't have the label of each"),
+    ],
+)
+def test_labels_that_cannot_be(
+    client: redis.Redis, namespace: str, label: str, options: Any, message: str
+) -> None:
+    chunk = replace(_chunk(2), labels={label: ["a", "b"]})
+    with pytest.raises(DataError, match=message):
+        ingest(client, namespace, [chunk], **options)
+    assert not client.exists(namespace)
+
+
+def test_event_times_are_ids(client: redis.Redis, namespace: str) -> None:
+    first = replace(_chunk(4), times=np.array([0, 5, 5, 7]))
+    second = replace(_chunk(2), times=np.array([7, 9]))
+    report = ingest(client, namespace, [first, second])
+    assert _ids(client, namespace) == [b"0-1", b"5-0", b"5-1", b"7-0", b"7-1", b"9-0"]
+    assert report.last_id == "9-0"
+    # and a later run continues from there
+    ingest(client, namespace, [replace(_chunk(1), times=np.array([9]))])
+    assert _ids(client, namespace)[-1] == b"9-1"
+
+
+def test_a_block_has_the_time_of_its_last_point(client: redis.Redis, namespace: str) -> None:
+    chunk = replace(_chunk(5), times=np.array([1, 2, 3, 4, 5]))
+    ingest(client, namespace, [chunk], format="float64", block=2)
+    assert _ids(client, namespace) == [b"2-0", b"4-0", b"5-0"]
+
+
+def test_times_before_those_of_the_stream_are_refused(client: redis.Redis, namespace: str) -> None:
+    client.xadd(namespace, {"x": 1, "y": 1}, id="100-5")
+    chunk = replace(_chunk(2), times=np.array([99, 100]))
+    with pytest.raises(DataError, match="time 99 ms, but the last entry of the stream is 100-5"):
+        ingest(client, namespace, [chunk])
+    assert client.xlen(namespace) == 1
 
 
 # Pipelines ------------------------------------------------------------------------------------

@@ -636,5 +636,5 @@ def test_a_file_without_an_end_is_no_configuration() -> None:
     with pytest.raises(ConfigError, match="/dev/zero: has more than 33,554,432 bytes"):
         load_settings(Path("/dev/zero"), (), {})
     settings = load_settings(None, ("redis.password_file=/dev/zero",), {})
-    with pytest.raises(ConfigError, match="/dev/zero has more than 65,536 characters"):
+    with pytest.raises(ConfigError, match="/dev/zero has more than 65,536 bytes"):
         settings.redis.read_password()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from streamclust.config import (
     KMeansSettings,
     Settings,
     WarmUp,
+    load_settings,
 )
 from streamclust.config.values import format_duration, parse_duration
 
@@ -264,3 +266,22 @@ def test_settings_load_no_heavy_library() -> None:
     code = f"import sys, streamclust.config; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_text_files_of_every_editor_are_read_alike(
+    tmp_path: Path, encoding: str, line_end: str
+) -> None:
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_bytes((mark + text.replace("\n", line_end)).encode(encoding))
+        return path
+
+    password = write("password", "hunter2 é\n")
+    file = write("c.yaml", f"namespace: shop # é\nredis:\n  password_file: {password}\n")
+    settings = load_settings(file, (), {})
+    assert settings.namespace == "shop"
+    assert settings.redis.read_password() == "hunter2 é"

@@ -107,4 +107,4 @@ def test_until_idle_tells_what_was_done(
     assert again.stdout == f"{workspace.stream()}: 0 points in 0 entries encoded\n"
     unknown = CliRunner().invoke(cli, ["encode", "n"])
     assert unknown.exit_code == 2
-    assert unknown.stderr == "error: models.n: is not configured; models: m\n"
+    assert unknown.stderr == "error: model 'n' isn't configured; configured models: m\n"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from streamclust import KMeans
-from streamclust.errors import DataError, TooFewPointsError
+from streamclust.errors import DataError, MissingExtraError, TooFewPointsError
 from streamclust.fitting import medoids
 from streamclust.fitting.fit import fit
 from streamclust.fitting.medoids import fit_medoids, mean_distance
@@ -41,3 +42,11 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(medoids, "MOST", 50)
     with pytest.raises(DataError, match="at most 50 points; got 51: choose fewer"):
         fit_medoids(np.ones((51, 2)), 2)
+
+
+def test_without_the_package_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "kmedoids", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'streamclust\[kmedoids\]'"):
+        fit_medoids(np.zeros((9, 2)), 2)

@@ -596,12 +596,16 @@ def _raw(values: Any, layout: Layout) -> list[bytes]:
     return [layout.field_key, np.asarray(values).astype(RAW_DTYPE[layout.format]).tobytes()]
 
 
-def _json(part: bytes, size: int = 1 << 21) -> list[bytes]:
+SIZE = 9 << 17
+"""More than a text of which all values are read at once."""
+
+
+def _json(part: bytes, size: int = SIZE) -> list[bytes]:
     """Return an entry of a list that repeats its values up to a size."""
     return [b"json", b"[" + b",".join([part] * (size // (len(part) + 1))) + b"]"]
 
 
-N_BAD = 1 << 19
+N_BAD = 1 << 18
 ONE = replace(F4, n_features=1)
 BAD_BLOCKS = {
     "nan": (_raw(np.full(N_BAD, np.nan), ONE), ONE, 0),
@@ -620,16 +624,16 @@ BAD_BLOCKS = {
     "vectors of nulls": (_json(b"[null,null]"), JSON, 0),
     "one long vector": (_json(b"1"), JSON, 0),
     "wrong lengths": (_json(b"[1,2,3]"), JSON, 0),
-    "one long vector in a list": ([b"json", b"[" + _json(b"1")[1] + b"]"], JSON, 0),
-    "empty ones in one vector": ([b"json", b"[" + _json(b"[]")[1] + b"]"], JSON, 0),
-    "vectors and numbers": (_json(b"[1,2],3"), JSON, (1 << 21) // 8),
-    "deep": ([b"json", b"[" * (1 << 21)], JSON, 0),
+    "one long vector in a list": ([b"json", b"[" + _json(b"1", 1 << 21)[1] + b"]"], JSON, 0),
+    "empty ones in one vector": ([b"json", b"[" + _json(b"[]", 1 << 21)[1] + b"]"], JSON, 0),
+    "vectors and numbers": (_json(b"[1,2],3"), JSON, SIZE // 8),
+    "deep": ([b"json", b"[" * SIZE], JSON, 0),
     "one object": (
-        [b"json", b"{" + b",".join(b'"%d":1' % n for n in range(1 << 18)) + b"}"],
+        [b"json", b"{" + b",".join(b'"%d":1' % n for n in range(1 << 17)) + b"}"],
         JSON,
         0,
     ),
-    "many fields": ([b for n in range(1 << 18) for b in (b"%d" % n, b"x")], FIELDS, 0),
+    "many fields": ([b for n in range(1 << 17) for b in (b"%d" % n, b"x")], FIELDS, 0),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamclust import kernels
@@ -54,6 +55,28 @@ def test_numpy_serves_where_nothing_was_built(
         pass
 
 
+def test_the_first_use_of_numpy_in_their_place_warns_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
+    X = np.zeros((2, 1))
+    with pytest.warns(choice.SlowKernelsWarning) as caught:
+        kernels.squared_distances(X, X)
+        kernels.squared_distances(X, X)
+    (warning,) = caught
+    assert str(warning.message) == (
+        "NumPy computes, which is several times slower: native kernels are not built: no C++ "
+        "compiler was found at installation; install a C++ compiler (g++ or clang), then install "
+        "streamclust again"
+    )
+
+
+def test_numpy_by_choice_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMCLUST_KERNELS", "numpy")
+    kernels.squared_distances(np.zeros((2, 1)), np.zeros((2, 1)))
+    assert kernels.missing() == ""
+
+
 def test_a_library_that_is_none_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -68,5 +91,5 @@ def test_a_library_of_other_sources_is_not_used(
     monkeypatch: pytest.MonkeyPatch, native_kernel: str
 ) -> None:
     monkeypatch.setattr(native, "sources_hash", lambda: "another")
-    with pytest.raises(native.UnavailableError, match="install streamclust again"):
+    with pytest.raises(native.UnavailableError, match="built from other sources"):
         native.load()

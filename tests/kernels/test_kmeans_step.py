@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from streamclust import kernels
 from streamclust.arrays import Array, Points
 from streamclust.kernels import twin
-from tests.support.kernel_inputs import SIZES, exact_square
+from tests.support.kernel_inputs import SIZES, each_size, exact_square
 
 DTYPES = (np.float64, np.float32)
 
@@ -32,7 +32,7 @@ def agree(X: Points, w: Array, C: Array) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("D", SIZES)
+@pytest.mark.parametrize("D", each_size())
 def test_all_kernels_give_the_same_bits_at_any_size(
     native_kernel: str, D: int, dtype: type[np.float64]
 ) -> None:

@@ -10,8 +10,10 @@ from numpy.testing import assert_allclose
 
 from streamclust import kernels
 from streamclust.arrays import Array
+from streamclust.models import KMeans, KMeansParams
 from streamclust.models.coreset import (
     Coreset,
+    CoresetState,
     decay,
     default_size,
     effective_size,
@@ -185,3 +187,33 @@ def test_the_default_size_follows_the_components_within_bounds() -> None:
     assert default_size(500, 3) == 22_369  # what a pass may cost
     assert default_size(4096, 3) == 0
     assert default_size(100, 784) == 0  # 13 points a cluster would say little
+
+
+def test_a_model_of_too_many_components_for_its_coreset_has_none() -> None:
+    assert default_size(31, 1700) == 0  # of 616 points: 19 per component, where 20 are needed
+    assert default_size(30, 1700) == 616
+
+
+# ---- the coreset of a stream
+
+
+def test_a_coreset_is_empty_without_points_of_either_kind() -> None:
+    assert CoresetState().is_empty
+    assert not CoresetState(core=coreset_of(0, 3)).is_empty
+    assert not CoresetState(fresh=coreset_of(0, 3)).is_empty
+
+
+def test_of_a_batch_late_in_the_stream_a_small_sample_is_remembered() -> None:
+    # Given a coreset that stands for 100,000 points, half of them in new points
+    X, _ = blobs(400, CENTRES)
+    heavy = Coreset(CENTRES, np.full(3, 50_000 / 3))
+    family = KMeans(3)
+    stats = family.e_step(KMeansParams(CENTRES), X, np.ones(len(X)))
+    assigned, rng = kernels.assign(X, CENTRES), np.random.default_rng(0)
+    # When a batch of 1,200 points comes, and half of the rest is forgotten
+    after = CoresetState(heavy, heavy).remember(X, np.ones(1200), assigned, stats, 500, 0.5, rng)
+    # Then its sample is small, weighs as much as the batch, and comes after the new points
+    assert after.core.w.tolist() == (heavy.w / 2).tolist()
+    assert after.fresh.w[:3].tolist() == (heavy.w / 2).tolist()
+    assert 10 < len(after.fresh.w) - 3 < 200
+    assert after.fresh.w[3:].sum() == pytest.approx(1200, rel=0.4)

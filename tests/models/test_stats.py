@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamclust.arrays import Array, CovarianceType
 from streamclust.kernels import mixture_moments
-from streamclust.models.stats import Stats, decay, merge, recentre, zero
+from streamclust.models.stats import Stats, decay, merge, recentre, reorder, zero
 from tests.support.strategies import (
     COVARIANCE_TYPES,
     assert_same_stats,
@@ -151,6 +151,25 @@ def test_recentred_matrices_are_symmetric_to_the_last_bit(kind: CovarianceType) 
     second = recentre(stats, rng.normal(size=(K, 5))).second
     assert second is not None
     assert_array_equal(second, second.swapaxes(-1, -2))
+
+
+@kinds
+@given(data=st.data())
+@laws
+def test_reordering_keeps_the_named_components_and_a_moment_that_all_share(
+    kind: CovarianceType | None, data: st.DataObject
+) -> None:
+    stats, order = data.draw(statistics(kind, K, D)), np.array([2, 0])
+    found = reorder(stats, order)
+    assert_array_equal(found.weight, stats.weight[[2, 0]])
+    assert_array_equal(found.first, stats.first[[2, 0]])
+    assert_array_equal(found.reference, stats.reference[[2, 0]])
+    assert (found.objective, found.count) == (stats.objective, stats.count)
+    if stats.second is None:
+        assert found.second is None
+    else:
+        expected = stats.second if kind == "tied" else stats.second[[2, 0]]
+        assert_array_equal(found.second, expected)
 
 
 @kinds

@@ -16,7 +16,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, MixtureParams
 from streamclust.models.stats import decay, merge
-from streamclust.online.forgetting import Step
+from streamclust.online.forgetting import Fall, ForgettingState, Step
 from streamclust.online.learner import LearnerState
 from tests.support.strategies import (
     FAMILIES,
@@ -244,3 +244,27 @@ def test_averaging_brings_one_pass_of_stepwise_em_near_to_maximum_likelihood() -
     likelihood, plain, averaged = np.mean([squared_errors(seed) for seed in range(10)], axis=0)
     assert averaged < 2.0 * likelihood
     assert plain > 2.0 * averaged
+
+
+# ---- what was forgotten
+
+
+def test_the_weight_that_was_forgotten_adds_up() -> None:
+    state = ForgettingState().forget(0.75, 100.0).forget(1.0, 75.0).forget(0.5, 80.0)
+    assert state == ForgettingState(weight=65.0)
+
+
+def test_a_fall_of_the_mass_is_stored_and_a_rounding_error_is_not() -> None:
+    state = ForgettingState(weight=3.0).fall(1000, 0.25, drifted=True)
+    assert state == ForgettingState(3.0, (Fall(1000, 0.25, drifted=True),), 1)
+    assert state.fall(2000, 1.0) == state.fall(2000, 1.0 - 1e-12) == state
+    assert state.fall(2000, 1.0 - 1e-6).n_falls == 2
+
+
+def test_the_newest_falls_are_stored_and_all_are_counted() -> None:
+    state = ForgettingState()
+    for number in range(100):
+        state = state.fall(number, 0.5)
+    assert [fall.points for fall in state.falls] == list(range(36, 100))
+    assert not any(fall.drifted for fall in state.falls)
+    assert state.n_falls == 100

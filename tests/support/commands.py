@@ -16,6 +16,12 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments, catch_exceptions=False)
 
 
+def shown(workspace: Workspace, *arguments: str, answer: str | None = None) -> Result:
+    """Return what a command shows with the settings of a workspace; `answer` is its input."""
+    config = ("--config", str(workspace.folder / "config.yaml"))
+    return CliRunner().invoke(cli, [*arguments, *config], input=answer, catch_exceptions=False)
+
+
 @contextmanager
 def served(workspace: Workspace) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serve on a free port; give the address."""

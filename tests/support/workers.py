@@ -199,13 +199,15 @@ def _with_timeout(server: Server, timeout: float) -> Server:
     """Give the clients of a server, and those of its sessions, their timeout."""
     begin = server.session
     server.client = partial(server.client, timeout=timeout)  # type: ignore[method-assign]
+    server.raw_client = partial(server.raw_client, timeout=timeout)  # type: ignore[method-assign]
     server.session = lambda: _with_timeout(begin(), timeout)  # type: ignore[method-assign]
     return server
 
 
 def drain(workspace: Workspace, model: str = "m") -> WorkerThread:
-    """Learn all that is in the streams; return the worker, which has ended."""
+    """Learn all that is in the streams; return the worker, which has ended. Raise its failure."""
     with WorkerThread(workspace, model, until_idle=True) as worker:
         worker.join()
-    assert worker.failure is None, worker.failure
+    if worker.failure is not None:
+        raise worker.failure
     return worker

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 import structlog
@@ -18,6 +20,7 @@ from click.testing import CliRunner
 from streamclust.cli.main import cli
 from streamclust.client.client import Client
 from streamclust.client.ingest import ingest
+from streamclust.client.progress import Progress
 from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
 from streamclust.errors import ServerError, StreamclustError
@@ -192,8 +195,16 @@ def refit_anew(place: Place, user: str) -> None:
 
 def send(place: Place, user: str) -> None:
     with open_server(place.login(user)) as server:
-        report = ingest(server.client(), "points", [Chunk(("x0", "x1"), blobs(9), None, 1)])
-    assert report.points == 9
+        client, chunk = server.client(), Chunk(("x0", "x1"), blobs(9), None, 1)
+        timed = replace(chunk, times=np.full(9, 1 << 45))
+        for sent in (18, 9):  # the second run continues the first one
+            progress = Progress(client, "points")
+            chunks = progress.rest("a.npy", "a.npy", [chunk] * 3)
+            report = ingest(client, "points", islice(chunks, 2), progress=progress)
+            assert report.points == sent
+        progress.finish()
+        assert progress.enabled
+        assert ingest(client, "points", [timed]).points == 9
 
 
 WORK: dict[str, Callable[[Place, str], None]] = {

@@ -15,7 +15,10 @@ from streamclust.errors import BusyError, ServerError, ServerUnreachableError
 from streamclust.refit.command import Selection
 from streamclust.refit.span import Span
 from streamclust.store.model.code_writer import Written
+from streamclust.store.model.inventory import take_inventory
 from streamclust.store.model.keys import Keys
+from streamclust.store.model.lease import Lease
+from streamclust.store.model.rename import rename
 from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.tables import Chunk
 from tests.support.acl import RULES
@@ -330,3 +333,103 @@ def test_a_refit_reads_streams_of_other_slots_and_goes_in(
     assert workspace.newest("m").version == report.delivered.version
     with workspace.client as client:
         assert not client.exists(workspace.keys("m").refitting)
+
+
+# ---- changes by hand
+
+
+def test_a_model_is_renamed_to_a_name_on_another_node(
+    workspace: FleetWorkspace, cluster: Cluster, streams: tuple[str, str]
+) -> None:
+    # Given a model with codes of two streams
+    settings = kmeans(*streams, **EAGER, encode={"worker": True})
+    workspace.write({"m": settings})
+    with workspace.client as client:
+        for stream in streams:
+            add_points(client, stream, blobs(90))
+    workspace.learn()
+    here = cluster.owner(workspace.keys("m").state)
+    names = (f"n{number}" for number in range(1000))
+    name = next(each for each in names if cluster.owner(workspace.keys(each).state) != here)
+    old, new = workspace.keys("m"), workspace.keys(name)
+
+    def stored(keys: Keys) -> list[bytes | None]:
+        with workspace.client as client:
+            return [
+                client.dump(key)
+                for key in (*keys.learned, *(keys.codes(stream) for stream in streams))
+            ]
+
+    before = stored(old)
+    # When it is renamed Then each byte is on the other node, and learning continues there
+    workspace.shows("models", "rename", "m", name, "--yes")
+    assert stored(new) == before
+    with workspace.client as client:
+        assert not client.exists(*old.fixed)
+        assert not client.exists(new.lease)
+        add_points(client, streams[0], blobs(30, seed=1))
+    workspace.write({name: settings})
+    workspace.learn()
+    assert workspace.committed(name) == 210
+    # and deleted there, with the groups on the nodes of its streams
+    workspace.shows("models", "delete", name, "--yes")
+    with workspace.client as client:
+        assert not client.exists(*new.fixed)
+        assert all(client.xinfo_groups(stream) == [] for stream in streams)
+
+
+def test_a_copy_that_a_worker_or_an_encoder_outruns_is_taken_back(
+    workspace: FleetWorkspace,
+    server: Server,
+    cluster: Cluster,
+    streams: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workspace.write({"m": kmeans(streams[0], encode={"worker": True})})
+    with workspace.client as client:
+        add_points(client, streams[0], blobs(90))
+    workspace.learn()
+    old = workspace.keys("m")
+    here = cluster.owner(old.state)
+    names = (f"n{number}" for number in range(1000))
+    name = next(each for each in names if cluster.owner(workspace.keys(each).state) != here)
+    new, client = workspace.keys(name), server.client()
+    found = take_inventory(client, old, [streams[0]])
+    copy = type(client).restore
+
+    def codes(*arguments: Any, **more: Any) -> Any:
+        client.xadd(old.codes(), {"code": "1"})
+        return copy(*arguments, **more)
+
+    def lease(*arguments: Any, **more: Any) -> Any:
+        client.delete(old.lease)
+        assert Lease(client, old, 1.0).take()
+        return copy(*arguments, **more)
+
+    for interrupt in (codes, lease):
+        state = client.get(old.state)
+        monkeypatch.setattr(type(client), "restore", interrupt)
+        with pytest.raises(BusyError, match="nothing was changed"):
+            rename(client, old, new, found)
+        monkeypatch.setattr(type(client), "restore", copy)
+        assert client.get(old.state) == state
+        assert not client.exists(*new.fixed)
+        client.delete(old.lease)
+    rename(client, old, new, take_inventory(client, old))
+    assert client.get(new.state) == state
+
+
+def test_a_dead_letter_is_requeued_to_another_node(
+    workspace: FleetWorkspace, streams: tuple[str, str]
+) -> None:
+    workspace.write({"m": kmeans(streams[0])})
+    with workspace.client as client:
+        add_points(client, streams[0], blobs(90))
+        client.xadd(streams[0], {"x0": "1"})
+        workspace.learn()
+        shown = workspace.shows("dead", "requeue", "m", "--yes")
+        assert shown == "m: requeued 1 entry (1 dead letter)\n"
+        found: Any = client.xrange(streams[0])
+        assert [fields for _, fields in found[-2:]] == [{b"x0": b"1"}] * 2
+        assert client.xlen(workspace.keys("m").dead) == 0
+    assert "92 entries" in workspace.shows("peek", streams[0])

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from streamclust.formats.checkpoint import FORMAT
 from streamclust.formats.container import pack, unpack
 from streamclust.store.model.health import read_health
 from tests.support.model_settings import kmeans
-from tests.support.points import add_blocks, blobs
+from tests.support.points import add_blocks, add_points, blobs
 from tests.support.servers import free_port, own_server
 from tests.support.waiting import LIMIT
 from tests.support.workers import WorkerProcess
@@ -48,6 +49,8 @@ def test_an_unreachable_server_is_one_line(tmp_path: Path, namespace: str) -> No
 def test_a_wrong_password_is_one_line_without_it(tmp_path: Path, namespace: str) -> None:
     # Given a server with a password
     with own_server(tmp_path, password=SECRET) as server:
+        with redis.Redis.from_url(server.url, password=SECRET) as client:
+            add_points(client, "points", blobs(3))
         Workspace(tmp_path, server.url, namespace).write({"m": kmeans("points")})
         # When there is none, or another one, Then it is refused
         assert "refused the login" in error_line(run(tmp_path, "worker"), 3)
@@ -73,12 +76,15 @@ def test_a_key_of_another_type_is_named_and_left_alone(workspace: Workspace) -> 
             assert f"key {key} holds a list" in line
             assert client.lrange(key, 0, -1) == [b"mine"]
             client.delete(key)
+        add_points(client, stream, blobs(3))
     # and once that is mended, no lease of before is in the way
     assert "standby_started" not in workspace.drain().stderr
 
 
 def test_a_state_of_another_model_is_refused_with_what_to_do(workspace: Workspace) -> None:
     stream = workspace.stream()
+    with workspace.client as client:
+        add_points(client, stream, blobs(3))
     workspace.write({"m": kmeans(stream)}).drain()
     workspace.write({"m": kmeans(stream, K=4)})
     for option in ("--fail-fast", "--until-idle"):

@@ -111,6 +111,7 @@ def test_a_stream_that_is_added_has_codes_from_its_start_on(workspace: Workspace
     more: dict[str, Any] = {"encode": True, "start": "latest", **EAGER}
     streams = [workspace.stream("a"), workspace.stream("b")]
     workspace.write({"m": kmeans(streams[0], **more)})
+    feed(workspace, 1, name="a")
     drain(workspace)
     feed(workspace, 90, name="a")
     drain(workspace)

@@ -155,6 +155,8 @@ def test_a_model_that_failed_for_a_moment_leaves_no_trace_in_the_exit_code(
 def test_a_parked_model_is_left_to_whoever_can_learn_it(workspace: Workspace) -> None:
     # Given a worker that can't learn the model, and has parked it
     stream = workspace.stream()
+    with workspace.client as client:
+        add_blocks(client, stream, blobs(3))
     workspace.write({"m": kmeans(stream)}).drain()
     workspace.write({"m": kmeans(stream, K=4, **EAGER)})
     with WorkerThread(workspace) as first, workspace.client as client:

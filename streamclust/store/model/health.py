@@ -51,6 +51,8 @@ class Health:
         Why the model is failed or stalled; else empty.
     progress_age : float
         Seconds since the slowest thread of the model last made progress.
+    gathered, warm_up : int
+        Points of the warm-up sample, and the number that ends the warm-up; 0 after the warm-up.
     """
 
     pid: int = 0
@@ -68,6 +70,8 @@ class Health:
     drifts: int = 0
     reason: str = ""
     progress_age: float = 0.0
+    gathered: int = 0
+    warm_up: int = 0
 
     @property
     def alive(self) -> bool:

@@ -37,6 +37,11 @@ def is_own(key: str, namespace: str) -> bool:
     return bool(separator) and tag.startswith(f"{{{namespace}:") and name.split(":")[0] in _OWN
 
 
+def raw_key(key: str) -> bytes:
+    """Return the bytes of a key; a name that was read may come from any bytes."""
+    return key.encode(errors="surrogateescape")
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of one model.
@@ -134,6 +139,27 @@ class Keys:
         ignore unknown fields, and use a default for missing fields.
         """
         return self._key("health")
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """All keys of the model except the codes of several streams; the lease is the first."""
+        return (
+            self.lease,
+            self.token,
+            self.refitting,
+            self.health,
+            self.state,
+            self.models,
+            self.id,
+            self.dead,
+            self.proposal,
+            self.codes(),
+        )
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The keys with what the model has learned; without them it starts from nothing."""
+        return self.state, self.models, self.id, self.dead, self.proposal
 
     def codes(self, stream: str | None = None) -> str:
         """Stream. The codes of each entry of the points' stream, under the same ID.

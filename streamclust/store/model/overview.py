@@ -5,7 +5,7 @@ A key that can't be read becomes a line of the overview, so that the other figur
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -13,12 +13,14 @@ import redis
 from streamclust.errors import NotPermittedError, StreamclustError, UnknownModelError
 from streamclust.formats.checkpoint import Covered, decode_covered
 from streamclust.formats.lost import Lost
+from streamclust.store.ids import BEGINNING
 from streamclust.store.model.health import read_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import dead_count, model_names, read_model
 from streamclust.store.server.connect import translated
 from streamclust.store.server.faults import passes
 from streamclust.store.stream.lag import lag
+from streamclust.store.stream.names import missing_streams, missing_text
 from streamclust.store.stream.read_size import read_value
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from streamclust.store.model.health import Health
 
 T = TypeVar("T")
+
+WARMING_UP = "warming up"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Overview:
         Points in the dead-letter stream.
     troubles : tuple of str
         A line for each key that can't be read.
+    missing : dict of str to bool
+        Streams that don't exist, or never had an entry -> whether the model has read them before.
+    warm_up : tuple of (int, int) or None
+        Points of an unfinished warm-up, and the number that ends the warm-up (0 if unknown).
     """
 
     name: str
@@ -59,6 +67,8 @@ class Overview:
     lost: Lost | None
     dead: int | None
     troubles: tuple[str, ...] = ()
+    missing: Mapping[str, bool] = field(default_factory=dict)
+    warm_up: tuple[int, int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -69,6 +79,9 @@ class Overview:
             "phase": self.phase,
             "reason": self.reason or None,
             "points_seen": self.points,
+            "waiting": list(self.waits()),
+            "missing_streams": list(self.missing),
+            "warm_up": self.warm_up and dict(zip(("points", "of"), self.warm_up, strict=True)),
             "progress_age": None if health is None else health.progress_age,
             "kernels": None if health is None else health.kernels,
             "drifts": None if health is None else health.drifts,
@@ -109,8 +122,29 @@ class Overview:
         """Why the model doesn't learn; empty if it does."""
         if self.health is None and self.model is None and not self.troubles:
             return "never published"
-        reported = "" if self.health is None else self.health.reason
-        return "; ".join(dict.fromkeys(filter(None, (reported, *self.troubles))))
+        reasons = [] if self.health is None or not self.health.reason else [self.health.reason]
+        for trouble in self.troubles:
+            if not any(trouble in reason for reason in reasons):
+                reasons.append(trouble)
+        return "; ".join(reasons)
+
+    def waits(self, server: str = "the server") -> tuple[str, ...]:
+        """Return a line for each thing that the model waits for.
+
+        Parameters
+        ----------
+        server : str
+            Name of the server.
+        """
+        lines = [
+            missing_text(stream, server, end=" any more" if was_read else " yet")
+            for stream, was_read in self.missing.items()
+        ]
+        gathered, wanted = self.warm_up or (0, 0)
+        if gathered or (self.warm_up and self.alive and not self.missing):
+            of = f" of {wanted:,}" if wanted else ""
+            lines.append(f"{WARMING_UP}: {gathered:,}{of} points")
+        return tuple(lines)
 
 
 def read_overviews(
@@ -118,6 +152,7 @@ def read_overviews(
     namespace: str,
     configured: Mapping[str, Sequence[str]],
     names: Sequence[str] = (),
+    warm_ups: Mapping[str, int] | None = None,
 ) -> list[Overview]:
     """Return the overviews of some models.
 
@@ -129,6 +164,8 @@ def read_overviews(
         The streams of each model in the settings.
     names : sequence of str, optional
         Models to read. Default: all that are configured or exist in the namespace.
+    warm_ups : mapping of str to int, optional
+        The points of the warm-up of each model in the settings.
 
     Raises
     ------
@@ -138,10 +175,16 @@ def read_overviews(
         If the server can't be used.
     """
     names = names or sorted({*configured, *model_names(client, namespace)})
-    return [_read(client, Keys(namespace, name), configured.get(name)) for name in names]
+    wanted = warm_ups or {}
+    return [
+        _read(client, Keys(namespace, name), configured.get(name), wanted.get(name, 0))
+        for name in names
+    ]
 
 
-def _read(client: redis.Redis, keys: Keys, configured: Sequence[str] | None) -> Overview:
+def _read(
+    client: redis.Redis, keys: Keys, configured: Sequence[str] | None, warm_up: int
+) -> Overview:
     troubles: list[str] = []
 
     def attempt(read: Callable[[], Any], key: str) -> Any:
@@ -149,9 +192,9 @@ def _read(client: redis.Redis, keys: Keys, configured: Sequence[str] | None) -> 
         troubles.extend(filter(None, [trouble]))
         return value
 
-    def covered() -> Covered:
+    def covered() -> tuple[Covered, int | None]:
         state: Any = read_value(client, keys.state, lambda: client.get(keys.state))
-        return Covered() if state is None else decode_covered(state, f"key {keys.state}")
+        return (Covered(), None) if state is None else decode_covered(state, f"key {keys.state}")
 
     health: Health | None = attempt(lambda: read_health(client, keys), keys.health)
     model: Model | None = None
@@ -163,17 +206,42 @@ def _read(client: redis.Redis, keys: Keys, configured: Sequence[str] | None) -> 
             raise
         if "\\x" in keys.model:
             troubles.append("the name isn't UTF-8, so its keys can't be read")
-    state: Covered | None = attempt(covered, keys.state)
+    found: tuple[Covered, int | None] | None = attempt(covered, keys.state)
     lost = behind = None
-    if state is not None:
+    missing: dict[str, bool] = {}
+    if found is not None:
+        state = found[0]
         lost = sum(state.lost.values(), Lost())
         streams = tuple(state.position) or configured
         if streams:
             behind = attempt(
                 lambda: lag(client, streams, state.position, state.read), ", ".join(streams)
             )
+        if streams and behind == 0:
+            at = state.position
+            missing = {
+                stream: at.get(stream, BEGINNING) != BEGINNING
+                for stream in missing_streams(client, streams)
+            }
     dead = attempt(lambda: dead_count(client, keys), keys.dead)
-    return Overview(keys.model, model, health, behind, lost, dead, tuple(troubles))
+    return Overview(
+        keys.model,
+        model,
+        health,
+        behind,
+        lost,
+        dead,
+        tuple(troubles),
+        missing,
+        _warm_up(health, None if found is None else found[1], warm_up),
+    )
+
+
+def _warm_up(health: Health | None, gathered: int | None, wanted: int) -> tuple[int, int] | None:
+    """Return the points of an unfinished warm-up, and the number that ends it; None after it."""
+    if health is not None and health.alive:
+        return (health.gathered, health.warm_up) if health.phase == "warming" else None
+    return None if gathered is None else (gathered, wanted)
 
 
 def health_of(client: redis.Redis, keys: Keys) -> tuple[Health | None, str]:

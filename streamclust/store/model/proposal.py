@@ -12,6 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from streamclust.errors import UnknownModelError
 from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from streamclust.store.model.versions import model_id_of, read_model_id
 from streamclust.store.stream.read_size import read_value
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 _ROLLBACK = "rollback-"
 """Prefix of the IDs of proposals that are older versions."""
+
+# A refit that ends after its model was deleted must not create a key of the model again.
+_PROPOSE = """
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'id', ARGV[1], 'state', ARGV[2], 'model_id', ARGV[3])
+return 1
+"""
 
 _WITHDRAW = """
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
@@ -44,13 +52,17 @@ def reason_of(refit: str) -> Reason:
 
 
 def propose(client: redis.Redis, keys: Keys, refit: Checkpoint, family: Family[Any]) -> None:
-    """Propose a refit (with an ID) to the model's worker, in place of an earlier proposal."""
-    value = {
-        "id": refit.refit,
-        "state": encode_checkpoint(refit, family),
-        "model_id": read_model_id(client, keys),
-    }
-    client.hset(keys.proposal, mapping=value)  # type: ignore[arg-type]
+    """Propose a refit (with an ID) to the model's worker, in place of an earlier proposal.
+
+    Raises
+    ------
+    UnknownModelError
+        If the model was deleted since the start of the refit.
+    """
+    state, model_id = encode_checkpoint(refit, family), read_model_id(client, keys)
+    words = refit.refit, state, model_id
+    if not client.eval(_PROPOSE, 2, keys.proposal, keys.state, *words):
+        raise UnknownModelError(f"model {keys.model!r} was deleted; the refit was discarded")
 
 
 def proposed(client: redis.Redis, keys: Keys) -> str:

@@ -13,6 +13,7 @@ from streamclust.store.ids import order
 from streamclust.store.reply.raw_entries import ListEntries
 from streamclust.store.stream.info import last_size
 from streamclust.store.stream.read_size import ReadSize, read_value
+from streamclust.text import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +145,7 @@ def model_names(client: redis.Redis, namespace: str) -> list[str]:
 
 
 def dead_count(client: redis.Redis, keys: Keys) -> int:
-    """Return the total number of refused points, from the ID of the newest dead letter."""
+    """Return the number of refused points, from the ID of the newest stored dead letter."""
     newest: Any = client.xrevrange(keys.dead, count=1)
     return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
@@ -169,6 +170,7 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
         published = fields.get(b"time", b"")
         return replace(
             model,
+            name=keys.model,  # a renamed model has versions with its earlier name
             model_id=model_id_of(fields, where),
             published_ms=int(published) if published.isdigit() and len(published) < 19 else None,
         )
@@ -215,8 +217,5 @@ def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
         oldest: Any = client.xrange(keys.models, count=1)
         first = oldest[0][0].decode().partition("-")[0] if oldest else "none"
         return f"version {version} of {keys.model!r} isn't kept; the oldest kept one is {first}"
-    others = ", ".join(model_names(client, keys.namespace)) or "none"
-    return (
-        f"model {keys.model!r} has not been published in namespace {keys.namespace!r}; "
-        f"models there: {others}"
-    )
+    others = known_names(keys.model, model_names(client, keys.namespace), "models there")
+    return f"model {keys.model!r} has not been published in namespace {keys.namespace!r}; {others}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from streamclust.store.server.url import (
     fault,
     shown,
 )
+from streamclust.text import decode_text
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def read_address(address: Address) -> Endpoint:
     if route.kind == "cluster" and options["db"] == 0:
         del options["db"]
     _check_options(scheme, options)
+    _read_utf16(options)
     for name in ("username", "password"):
         if getattr(address, name) is not None:
             options.setdefault(name, getattr(address, name))
@@ -130,6 +133,25 @@ def _label_of_several(scheme: str, service: str, labels: list[str]) -> str:
     hosts = ",".join(label.partition("://")[2].rpartition("/")[0] for label in labels)
     database = labels[0].rpartition("/")[2]
     return f"{scheme}://{hosts}/{service}/{database}" if service else f"{scheme}://{hosts}"
+
+
+_CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+def _read_utf16(options: dict[str, Any]) -> None:
+    """Decode certificates of authorities in UTF-16, which OpenSSL doesn't read; refuse others."""
+    for name in _CERTIFICATES:
+        path = Path(options.get(name, ""))
+        try:
+            data = path.read_bytes() if path.is_file() else b""
+        except OSError:
+            continue  # the connection reports the file
+        if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            continue
+        if name != "ssl_ca_certs":
+            raise ConfigError(f"redis.url: {name} is UTF-16 text; save the file as UTF-8")
+        del options[name]
+        options["ssl_ca_data"] = decode_text(data)
 
 
 def _check_options(scheme: str, options: Mapping[str, Any]) -> None:

@@ -246,7 +246,7 @@ class _Client(redis.Redis):
             raise
 
 
-def open_server(address: Address) -> Server:
+def open_server(address: Address, *, start: bool = True) -> Server:
     """Start or share the embedded server, or check the user's own server with a PING.
 
     A server that answers with a passing error is accepted too: it runs a script, loads its data,
@@ -259,7 +259,7 @@ def open_server(address: Address) -> Server:
     ServerError
         If the server refuses the connection, or can't be reached (``ServerUnreachableError``).
     """
-    server = find_server(address)
+    server = find_server(address, start=start)
     try:
         with server.client() as client:
             client.ping()
@@ -269,8 +269,15 @@ def open_server(address: Address) -> Server:
     return server
 
 
-def find_server(address: Address) -> Server:
+def find_server(address: Address, *, start: bool = True) -> Server:
     """Start or share the embedded server, or return the user's own server without a check.
+
+    Parameters
+    ----------
+    address : Address
+    start : bool, default=True
+        Whether to start the embedded server if it doesn't run. Otherwise this is an error, and no
+        folder is created.
 
     Raises
     ------
@@ -278,15 +285,17 @@ def find_server(address: Address) -> Server:
         If the address is invalid.
     ServerError
         If the embedded server can't be started, or the installed redis-py isn't supported.
+    ServerUnreachableError
+        If the embedded server doesn't run, without `start`.
     """
     check_redis()
     if address.url == EMBEDDED:
-        return _open_embedded(address.data_dir)
+        return _open_embedded(address.data_dir, start=start)
     return Server(read_address(address))
 
 
-def _open_embedded(data_dir: Path) -> Server:
-    embedded = EmbeddedServer.acquire(data_dir)
+def _open_embedded(data_dir: Path, *, start: bool) -> Server:
+    embedded = EmbeddedServer.acquire(data_dir) if start else EmbeddedServer.join(data_dir)
     options = {"connection_class": EmbeddedConnection, "embedded": embedded}
     return Server(Endpoint(f"embedded ({embedded.data_dir})", options), embedded)
 

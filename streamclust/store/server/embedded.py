@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamclust.errors import ConfigError, ServerError
+from streamclust.errors import ConfigError, ServerError, ServerUnreachableError
 from streamclust.store.server.supervisor import (
     LIMIT,
     LOG_FILE,
@@ -49,12 +49,15 @@ class EmbeddedServer:
         Address and password of the server.
     """
 
-    def __init__(self, data_dir: Path, endpoint: Endpoint, users: int) -> None:
+    def __init__(
+        self, data_dir: Path, endpoint: Endpoint, users: int, *, starts: bool = True
+    ) -> None:
         self.data_dir = data_dir
         self.host = endpoint.host
         self.port = endpoint.port
         self.password = endpoint.password
         self._users: int | None = users
+        self._starts = starts
         self._reviving = threading.Lock()
 
     @classmethod
@@ -77,8 +80,38 @@ class EmbeddedServer:
             os.close(users)
             raise
 
+    @classmethod
+    def join(cls, data_dir: Path) -> Self:
+        """Use the folder's server if it runs; start no process, and create no file.
+
+        Raises
+        ------
+        ServerUnreachableError
+            If the server doesn't run.
+        """
+        folder = data_dir.expanduser().resolve()
+        try:
+            users = os.open(folder / USERS_LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ServerUnreachableError(_not_running(folder, has_data=False)) from None
+        except OSError as error:
+            raise ServerError(
+                f"can't use the embedded server in {folder}: {_reason(error)}; run the command as "
+                "the user that started the server"
+            ) from error
+        try:
+            endpoint = _answering(folder) if try_lock(users, fcntl.LOCK_SH) else None
+            if endpoint is None:
+                raise ServerUnreachableError(_not_running(folder, has_data=True))
+            return cls(folder, endpoint, users, starts=False)
+        except BaseException:
+            os.close(users)
+            raise
+
     def revive(self) -> None:
         """Make sure that the server runs, after a connection was refused; update its address.
+
+        A user that only joined the server starts nothing: it waits until another user does.
 
         The supervisor restarts a server that died. If both were killed, the first user that notices
         starts a new supervisor. The server gets another port if its port is in use by then.
@@ -91,11 +124,12 @@ class EmbeddedServer:
         with self._reviving:
             if self._users is None:  # this user has left
                 return
-            try:
-                self._users = _same_lock(self.data_dir / USERS_LOCK, self._users)
-                _ensure_supervisor(self.data_dir)
-            except OSError as error:
-                raise _failure(self.data_dir, _reason(error)) from error
+            if self._starts:
+                try:
+                    self._users = _same_lock(self.data_dir / USERS_LOCK, self._users)
+                    _ensure_supervisor(self.data_dir)
+                except OSError as error:
+                    raise _failure(self.data_dir, _reason(error)) from error
             endpoint = read_endpoint(self.data_dir)
             if endpoint is not None:
                 self.host, self.port, self.password = (
@@ -109,8 +143,9 @@ class EmbeddedServer:
         users, self._users = self._users, None
         if users is None:
             return
-        with contextlib.suppress(OSError, ServerError):
-            _ensure_supervisor(self.data_dir)
+        if self._starts:
+            with contextlib.suppress(OSError, ServerError):
+                _ensure_supervisor(self.data_dir)
         os.close(users)
 
     def __enter__(self) -> Self:
@@ -167,6 +202,28 @@ def _running(folder: Path) -> Endpoint:
             return endpoint
         time.sleep(0.02)
     raise _failure(folder, "it doesn't answer")
+
+
+def _answering(folder: Path) -> Endpoint | None:
+    """Return the address of the folder's server; None if it doesn't run and isn't being started."""
+    found: list[Endpoint] = []
+
+    def is_known() -> bool:
+        endpoint = read_endpoint(folder)
+        if endpoint is not None and answers(endpoint):
+            found.append(endpoint)
+        return bool(found) or not _is_supervised(folder)
+
+    within(LIMIT, is_known)
+    return found[0] if found else None
+
+
+def _not_running(folder: Path, *, has_data: bool) -> str:
+    data = "its data are stored there; " if has_data else ""
+    return (
+        f"no server runs in {folder}: {data}start it with `streamclust server run --detach` or "
+        "`streamclust worker`, or give a server of your own with --redis-url"
+    )
 
 
 def _ensure_supervisor(folder: Path) -> None:

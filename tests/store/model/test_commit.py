@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import redis
 
+from streamclust.errors import LeaseLostError, ServerError
 from streamclust.formats.model import decode_model, encode_model
+from streamclust.store.model.code_stream import codes_call
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import read_model
-from tests.support.commits import a_model, ids, letters, of_version
+from tests.support.commits import a_model, ids, letters, of_version, take
 from tests.support.waiting import wait_until
 
 # ---- what lands
@@ -29,7 +31,9 @@ def test_state_version_and_dead_letters_land_together(
     [(entry_id, fields)] = entries
     assert entry_id == b"42-0"
     assert decode_model(fields[b"payload"], "m").summary() == a_model(42).summary()
+    assert set(fields) == {b"payload", b"time"}
     assert int(fields[b"time"]) > 1_600_000_000_000
+    assert not client.exists(keys.id)  # the commit has no model ID
     dead: Any = client.xrange(keys.dead)
     assert dead == [
         (
@@ -151,3 +155,51 @@ def test_the_model_id_lands_with_a_version(client: redis.Redis, keys: Keys, toke
     assert entries[0][1][b"model_id"] == b"12"
     assert read_model(client, keys).model_id == 12
     assert decode_model(entries[0][1][b"payload"], "m").model_id == 0
+
+
+def test_a_commit_removes_the_proposal_of_its_refit_and_no_other(
+    client: redis.Redis, keys: Keys, token: int
+) -> None:
+    client.hset(keys.proposal, mapping={"id": "later", "state": b"x"})
+    commit(client, keys, of_version(token, 1, refit="earlier"))
+    commit(client, keys, of_version(token, 2))
+    assert client.hget(keys.proposal, "id") == b"later"
+    commit(client, keys, of_version(token, 3, refit="later"))
+    assert not client.exists(keys.proposal)
+
+
+@pytest.mark.every_server
+def test_codes_land_with_the_commit_or_not_at_all(
+    client: redis.Redis, keys: Keys, token: int
+) -> None:
+    # Given codes of entries of two streams, the second of which has one entry
+    streams = keys.codes("a"), keys.codes("b")
+    calls = (
+        codes_call(streams[0], [(b"1-0", [b"code", b"3"]), (b"2-0", [b"code", b"4"])], 10),
+        codes_call(streams[1], [(b"1-5", [b"code", b"5"])], 10),
+    )
+    # When they are committed with a version Then all of it is there
+    commit(client, keys, of_version(token, 1, codes=calls))
+    found: list[Any] = [client.xrange(stream) for stream in streams]
+    assert found[0] == [(b"1-0", {b"code": b"3"}), (b"2-0", {b"code": b"4"})]
+    assert found[1] == [(b"1-5", {b"code": b"5"})]
+    assert ids(client, keys.models) == ["1-0"]
+    assert client.get(keys.state) == b"state 1"
+    # and a commit that is refused, or whose codes have no place, writes none of it
+    before = written(client, keys)
+    client.delete(keys.lease)
+    newer = take(client, keys)
+    later = codes_call(streams[0], [(b"3-0", [b"code", b"3"])], 10)
+    with pytest.raises(LeaseLostError):
+        commit(client, keys, of_version(token, 2, codes=(later,)))
+    client.set(keys.codes("c"), "text")
+    no_place = codes_call(keys.codes("c"), [(b"3-0", [b"code", b"3"])], 10)
+    with pytest.raises(ServerError, match="holds a string"):
+        commit(client, keys, of_version(newer, 2, codes=(later, no_place)))
+    assert written(client, keys) == before
+
+
+def written(client: redis.Redis, keys: Keys) -> list[Any]:
+    """Return what commits have written."""
+    streams = (keys.models, keys.codes("a"), keys.codes("b"))
+    return [client.get(keys.state), *(client.xrange(stream) for stream in streams)]

@@ -375,6 +375,22 @@ def test_tls_options_of_the_url_are_used(certificate: Path, valkey_url: str) -> 
             assert server.label == f"rediss://localhost:{port}/0"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_certificate_is_read_as_any_editor_saves_it(
+    certificate: Path, valkey_url: str, tmp_path: Path, encoding: str
+) -> None:
+    text = certificate.with_suffix(".crt").read_text()
+    saved = tmp_path / "ca.crt"
+    saved.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    with tls_tunnel(certificate, port_of(valkey_url)) as port:
+        url = f"rediss://localhost:{port}?ssl_ca_certs={saved}"
+        with open_server(Address(url=url)) as server:
+            assert server.label == f"rediss://localhost:{port}/0"
+    with pytest.raises(ConfigError, match="ssl_keyfile is UTF-16 text; save the file as UTF-8"):
+        saved.write_bytes(text.encode("utf-16"))
+        open_server(Address(url=f"rediss://localhost?ssl_keyfile={saved}"))
+
+
 def test_unknown_certificate_is_said(certificate: Path, valkey_url: str) -> None:
     with tls_tunnel(certificate, port_of(valkey_url)) as port:
         text = refusal(Address(url=f"rediss://:{SECRET}@localhost:{port}"))

@@ -1,0 +1,253 @@
+"""``streamclust codes``."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from streamclust.cli._options import server_options
+from streamclust.cli._render import number, say
+from streamclust.cli._server import opened_server, refuse_unknown
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
+from streamclust.text import exact_json, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from streamclust.config import Settings
+    from streamclust.formats.codes import CodedEntry
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.model.read_codes import Coded
+
+_LAST = 10
+_BLOCK_MS = 500
+_WIDEST = 60
+_ROW = "{:<20}  {:>5}  {:>6}  {:>12}  {:>7}  {}"
+
+
+class _EntryId(click.ParamType):  # type: ignore[type-arg]
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"\d{1,20}(-\d{1,20})?", value):
+            self.fail(f"got {value!r}; expected the ID of an entry, such as 1700000000000-0")
+        return str(value)
+
+
+@click.command()
+@click.argument("model")
+@server_options
+@click.option("--stream", metavar="NAME", help="Only the codes of this stream of points.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=0),
+    help=f"Start with the codes of this many newest points.  [default: {_LAST}]",
+)
+@click.option(
+    "--since", type=_EntryId(), metavar="ID", help="Start after this entry; 0 shows all codes."
+)
+@click.option("--follow", "-f", is_flag=True, help="Show new codes until Ctrl-C.")
+@click.option("--count", type=click.IntRange(min=1), help="Exit after this many points.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per point.")
+def codes(
+    settings: Settings,
+    model: str,
+    stream: str | None,
+    last: int | None,
+    since: str | None,
+    follow: bool,
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """Show the codes of MODEL, oldest first: one row per point, also of blocks.
+
+    The codes are written by `streamclust encode`, or by the worker with `encode.worker`. ID is the
+    entry of the point, # its place in the entry, CODE the number of its cluster or component; -1 is
+    a point that can't be read, with the reason. VERSION is the version of the model.
+
+    \b
+    Examples:
+      streamclust codes machines
+      streamclust codes machines --last 100 --json | jq .code
+      streamclust codes machines --follow
+      streamclust codes machines --since 1700000000000-0
+    """
+    if last is not None and since is not None:
+        raise click.UsageError("--last and --since both set the start; give only one")
+    try:
+        with opened_server(settings) as server:
+            client = server.client()
+            keys = _keys(client, settings, model, stream, server.label, follow=follow)
+            found = _found(client, keys, _LAST if last is None else last, since, follow=follow)
+            _print(found, count, as_json, single=len(keys) == 1)
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _keys(
+    client: redis.Redis,
+    settings: Settings,
+    model: str,
+    stream: str | None,
+    label: str,
+    *,
+    follow: bool,
+) -> dict[str, str]:
+    """Return the keys of the codes, and the stream of points of each.
+
+    Raises
+    ------
+    UnknownModelError
+        If the model, or its codes, don't exist.
+    """
+    from streamclust.errors import UnknownModelError
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.model.read_codes import code_keys
+
+    keys = Keys(settings.namespace, model)
+    known = settings.models.get(model)
+    streams: list[str] = []
+    if known is not None:
+        streams = [*(known.encode.streams or known.streams)]
+    found = {key: _stream(key, keys, streams) for key in code_keys(client, keys, streams)}
+    if stream is not None:
+        found = {key: name for key, name in found.items() if name == stream}
+    if found:
+        return found
+    refuse_unknown(client, settings, model, label)
+    names = [stream] if stream else streams
+    hint = f"write them with `streamclust encode {model}`, or set models.{model}.encode.worker"
+    where = f" of stream {stream!r}" if stream else ""
+    if not (follow and names):
+        raise UnknownModelError(f"model {model!r} has no codes{where} on {label}; {hint}")
+    say(printable(f"model {model!r} has no codes{where} on {label} yet; waiting"))
+    one = len(streams) == 1
+    return {keys.codes(None if one else name): name for name in names}
+
+
+def _stream(key: str, keys: Keys, streams: list[str]) -> str:
+    """Return the stream of points of a key of codes."""
+    prefix = f"{keys.codes()}:"
+    if key.startswith(prefix):
+        return key.removeprefix(prefix)
+    return streams[0] if len(streams) == 1 else ""
+
+
+class _Shown(NamedTuple):
+    """An entry of codes to show.
+
+    Attributes
+    ----------
+    stream : str
+        Its stream of points.
+    coded : Coded
+    first : int
+        Place of the first point to show.
+    """
+
+    stream: str
+    coded: Coded
+    first: int = 0
+
+
+def _found(
+    client: redis.Redis, keys: dict[str, str], last: int, since: str | None, *, follow: bool
+) -> Iterator[_Shown]:
+    """Yield the stored codes, and with `follow` the new ones."""
+    from streamclust.store.ids import order
+    from streamclust.store.model.read_codes import codes_after, n_points, newest_codes
+    from streamclust.store.stream.info import newest_up_to
+
+    position = dict.fromkeys(keys, since or "0-0")
+    if since is None:
+        position = {key: newest_up_to(client, key, "+") for key in keys}
+        newest = [
+            each for key, end in position.items() for each in newest_codes(client, key, last, end)
+        ]
+        newest.sort(key=lambda each: order(each[1]))
+        extra = sum(map(n_points, newest)) - last
+        for each in newest:
+            n = n_points(each)
+            if extra < n:
+                yield _Shown(keys[each[0]], each, max(extra, 0))
+            extra -= n
+        if not follow:
+            return
+    for batch in codes_after(client, position, _BLOCK_MS if follow else None):
+        for each in batch:
+            yield _Shown(keys[each[0]], each)
+
+
+def _print(found: Iterator[_Shown], count: int | None, as_json: bool, *, single: bool) -> None:
+    if not as_json:
+        click.echo(_ROW.format("ID", "#", "CODE", "DISTANCE", "VERSION", "").rstrip())
+    lines = (line for shown in found for line in _lines(shown, as_json, single=single))
+    for line in islice(lines, count):
+        click.echo(line)
+
+
+def _lines(shown: _Shown, as_json: bool, *, single: bool) -> Iterator[str]:
+    """Yield a line per point of an entry of codes."""
+    stream, (_, entry_id, entry), first = shown
+    if isinstance(entry, Exception):
+        if as_json:
+            yield exact_json({"id": entry_id, "stream": stream, "error": str(entry)})
+        else:
+            yield f"{entry_id:<20}  can't be read: {printable(str(entry))}"
+        return
+    for index in range(first, len(entry.code)):
+        yield (
+            exact_json(_as_dict(stream, entry, index))
+            if as_json
+            else _row(stream, entry, index, single=single)
+        )
+
+
+def _as_dict(stream: str, entry: CodedEntry, index: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": entry.entry_id,
+        "index": index,
+        "code": int(entry.code[index]),
+        "distance": float(entry.distance[index]),
+        "version": entry.version,
+        "stream": stream,
+    }
+    if entry.top is not None and entry.top_values is not None:
+        found["top"] = entry.top[index].tolist()
+        found[entry.top_name] = entry.top_values[index].tolist()
+    if entry.model_id:
+        found["model_id"] = entry.model_id
+    if entry.reason is not None and entry.code[index] < 0:
+        found["reason"] = entry.reason
+    if entry.labels:
+        found["labels"] = {
+            name.decode(errors="backslashreplace"): value.decode(errors="backslashreplace")
+            for name, value in entry.labels.items()
+        }
+    return found
+
+
+def _row(stream: str, entry: CodedEntry, index: int, *, single: bool) -> str:
+    notes = [] if single else [printable(stream, _WIDEST)]
+    if entry.top is not None and entry.top_values is not None:
+        pairs = zip(entry.top[index].tolist(), entry.top_values[index].tolist(), strict=True)
+        notes.append(" ".join(f"{code}:{number(value)}" for code, value in pairs))
+    notes += [
+        f"{printable(name, _WIDEST)}={printable(value, _WIDEST)}"
+        for name, value in entry.labels.items()
+    ]
+    if entry.reason is not None and entry.code[index] < 0:
+        notes.append(printable(entry.reason))
+    return _ROW.format(
+        entry.entry_id,
+        index,
+        int(entry.code[index]),
+        number(float(entry.distance[index]), 6),
+        entry.version,
+        "  ".join(notes),
+    ).rstrip()

@@ -1,0 +1,312 @@
+"""``streamclust dead``: the dead letters of a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamclust.cli._confirm import confirm, yes_option
+from streamclust.cli._options import server_options
+from streamclust.cli._render import say
+from streamclust.cli._server import opened_server, refuse_unknown
+from streamclust.text import exact_json, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    from streamclust.config import Settings
+    from streamclust.formats.layout import Layout
+    from streamclust.store.model.dead_letters import Requeue, StoredLetter
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.server.connect import Server
+
+_MOST_REASONS = 10
+"""Maximum number of kinds of reasons in the list for people."""
+
+_WIDEST_REASON, _WIDEST_DATA = 200, 60
+_ROW = "{:<20}  {:>5}  {}"
+
+reason_option = click.option(
+    "--reason", metavar="TEXT", help="Only letters whose reason contains TEXT."
+)
+
+
+class _ListByDefault(click.Group):
+    """`dead MODEL` is `dead list MODEL`; `dead MODEL purge` is `dead purge MODEL`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if len(args) > 1 and args[0] not in self.commands and args[1] in self.commands:
+            args[:2] = args[1], args[0]
+        elif args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args.insert(0, "list")
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListByDefault)
+def dead() -> None:
+    """Show, requeue or remove the dead letters of a model: the points that it refused.
+
+    `streamclust dead MODEL` is short for `streamclust dead list MODEL`.
+
+    \b
+    Examples:
+      streamclust dead machines
+      streamclust dead requeue machines --reason "missing field"
+      streamclust dead purge machines
+    """
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One model on an opened server."""
+
+    name: str
+    keys: Keys
+    server: Server
+    client: redis.Redis
+
+
+@contextmanager
+def _opened(settings: Settings, model: str) -> Iterator[_Place]:
+    from streamclust.store.model.dead_letters import newest_letter
+    from streamclust.store.model.keys import Keys
+
+    with opened_server(settings) as server:
+        place = _Place(model, Keys(settings.namespace, model), server, server.client())
+        if not newest_letter(place.client, place.keys)[0]:
+            refuse_unknown(place.client, settings, model, server.label)
+        yield place
+
+
+def _wanted(reason: str | None) -> Callable[[StoredLetter], bool]:
+    return lambda letter: reason is None or reason in letter.reason
+
+
+@dead.command(name="list", short_help="Show the dead letters and count their reasons.")
+@click.argument("model")
+@server_options
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Number of letters to show.",
+)
+@click.option("--oldest", is_flag=True, help="Show the oldest letters instead of the newest.")
+@reason_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_letters(
+    settings: Settings,
+    model: str,
+    number: int,
+    oldest: bool,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """Show the dead letters of MODEL, oldest first, and count the reasons of all of them.
+
+    A reason is counted without the values in it: `x=* is not a number`. ENTRY is the ID of the
+    entry in the stream of points, and # the place of the point in the entry; "-" is the whole
+    entry. DATA is the beginning of the point.
+
+    \b
+    Examples:
+      streamclust dead list machines
+      streamclust dead machines -n 100 --oldest
+      streamclust dead machines --reason "not finite" --json | jq .letters
+    """
+    from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
+
+    wanted = _wanted(reason)
+    with _opened(settings, model) as place:
+        stored, newest = newest_letter(place.client, place.keys)
+        letters = read_letters(place.client, place.keys, newest_first=not oldest, up_to=newest)
+        shown: list[StoredLetter] = []
+
+        def kept() -> Iterator[StoredLetter]:
+            for letter in filter(wanted, letters):
+                if len(shown) < number:
+                    shown.append(letter)
+                yield letter
+
+        reasons = count_reasons(kept())
+    if not oldest:
+        shown.reverse()
+    refused = int(newest.partition("-")[0])
+    if as_json:
+        counts = [{"reason": text, "count": n} for text, n in reasons.most_common()]
+        document = {"model": model, "stored": stored, "refused": refused, "reasons": counts}
+        click.echo(exact_json({**document, "letters": list(map(_as_dict, shown))}))
+    elif not stored:
+        say(printable(f"{model}: no dead letters"))
+    else:
+        _show(model, stored, refused, reasons, shown)
+
+
+def _as_dict(letter: StoredLetter) -> dict[str, Any]:
+    return {
+        "id": letter.letter_id,
+        "stream": letter.stream.decode(errors="backslashreplace"),
+        "entry": letter.entry_id,
+        "index": letter.index,
+        "reason": letter.reason,
+        "data": letter.data.decode(errors="backslashreplace"),
+    }
+
+
+def _show(
+    model: str, stored: int, refused: int, reasons: Counter[str], shown: list[StoredLetter]
+) -> None:
+    click.echo(printable(f"{model}: {_letters(stored)} stored, {refused:,} points refused"))
+    click.echo("\n  COUNT  REASON")
+    most = reasons.most_common(_MOST_REASONS)
+    for text, count in most:
+        click.echo(f"{count:>7,}  {printable(text, _WIDEST_REASON)}")
+    rest = reasons.total() - sum(count for _, count in most)
+    if rest:
+        click.echo(f"{rest:>7,}  {len(reasons) - len(most):,} more kinds of reasons")
+    if not shown:
+        return
+    several = len({letter.stream for letter in shown}) > 1
+    click.echo("\n" + _ROW.format("ENTRY", "#", "REASON, DATA"))
+    for letter in shown:
+        index = "-" if letter.index < 0 else f"{letter.index:,}"
+        parts = [printable(letter.reason, _WIDEST_REASON), printable(letter.data, _WIDEST_DATA)]
+        parts += [printable(letter.stream, _WIDEST_DATA)] if several else []
+        entry_id = printable(letter.entry_id, _WIDEST_DATA)
+        click.echo(_ROW.format(entry_id, index, "  |  ".join(filter(None, parts))))
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
+
+
+def _letters(count: int) -> str:
+    return f"{count:,} dead letter{'' if count == 1 else 's'}"
+
+
+@dead.command(short_help="Add refused entries to their stream again.")
+@click.argument("model")
+@server_options
+@reason_option
+@yes_option
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Requeue even if other consumer groups read the stream; they read the entries again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def requeue(
+    settings: Settings, model: str, reason: str | None, yes: bool, force: bool, as_json: bool
+) -> None:
+    """Add the entries of dead letters to their stream again, and remove these letters.
+
+    Use this after you have corrected the settings. An entry is added with the same fields and
+    values, under a new ID at the end of the stream; the original entry stays. A point that is still
+    bad is refused again, as a new letter.
+
+    Each entry is added once, also if the command is killed. Some letters stay: those of entries
+    that the stream no longer has, and those of a block of which other points were learned, because
+    these would be learned twice.
+
+    \b
+    Examples:
+      streamclust dead requeue machines
+      streamclust dead requeue machines --reason "missing field" --yes
+    """
+    from streamclust.store.model.dead_letters import newest_letter, plan_requeue
+    from streamclust.store.model.dead_letters import requeue as run
+
+    with _opened(settings, model) as place:
+        client, keys = place.client, place.keys
+        parts = plan_requeue(client, keys, newest_letter(client, keys)[1], _wanted(reason))
+        letters = sum(len(part.letters) for part in parts)
+        if parts:
+            _check_readers(place, parts, force)
+            names = sorted({part.stream.decode(errors="backslashreplace") for part in parts})
+            confirm(
+                f"requeue {_letters(letters)} of model {model!r} to {', '.join(names)}? Their "
+                "entries are added at its end, with new IDs.",
+                yes,
+            )
+        raw, layout = place.server.raw_client(), _layout(place)
+        entries = requeued = 0
+        skipped: Counter[str] = Counter()
+        for part in parts:
+            answer = run(raw, keys, part, layout)
+            if isinstance(answer, int):
+                entries, requeued = entries + answer, requeued + len(part.letters)
+            else:
+                skipped[answer] += len(part.letters)
+    if as_json:
+        counts = {"entries": entries, "letters": requeued, "skipped": dict(skipped)}
+        click.echo(exact_json({"model": model, **counts}))
+        return
+    click.echo(printable(f"{model}: requeued {_entries(entries)} ({_letters(requeued)})"))
+    for text, count in skipped.most_common():
+        click.echo(f"not requeued: {count:,} {text}")
+
+
+def _layout(place: _Place) -> Layout | None:
+    """Return the layout that the model has learned; None without a state."""
+    from streamclust.formats.checkpoint import decode_layout
+
+    data: Any = place.client.get(place.keys.state)
+    return None if data is None else decode_layout(data, f"key {place.keys.state}")
+
+
+def _check_readers(place: _Place, parts: list[Requeue], force: bool) -> None:
+    """Refuse if other consumer groups would read the entries again."""
+    from streamclust.errors import BusyError
+    from streamclust.store.model.dead_letters import other_readers
+
+    for stream in sorted({part.stream for part in parts}):
+        others = other_readers(place.client, place.keys, stream)
+        if others and not force:
+            raise BusyError(
+                f"stream {stream.decode(errors='backslashreplace')!r} has other readers, which "
+                f"would read the entries twice (consumer groups {', '.join(others)}); add --force "
+                "if that is right"
+            )
+
+
+@dead.command(short_help="Remove dead letters.")
+@click.argument("model")
+@server_options
+@reason_option
+@yes_option
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def purge(settings: Settings, model: str, reason: str | None, yes: bool, as_json: bool) -> None:
+    """Remove the dead letters of MODEL. The entries in the stream of points stay.
+
+    Letters that arrive while the command asks for confirmation are kept.
+
+    \b
+    Examples:
+      streamclust dead purge machines
+      streamclust dead purge machines --reason "not finite" --yes
+    """
+    from streamclust.store.model.dead_letters import newest_letter, read_letters
+    from streamclust.store.model.dead_letters import purge as run
+
+    with _opened(settings, model) as place:
+        client, keys = place.client, place.keys
+        stored, newest = newest_letter(client, keys)
+        wanted = None if reason is None else _wanted(reason)
+        if wanted is not None:
+            stored = sum(map(wanted, read_letters(client, keys, up_to=newest)))
+        removed = 0
+        if stored:
+            confirm(f"remove {_letters(stored)} of model {model!r}?", yes)
+            removed = run(client, keys, newest, wanted)
+    if as_json:
+        click.echo(exact_json({"model": model, "removed": removed}))
+    else:
+        click.echo(printable(f"{model}: removed {_letters(removed)}"))

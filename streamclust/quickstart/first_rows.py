@@ -1,0 +1,191 @@
+"""The first rows of a file, and the roles of its columns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.errors import DataError
+from streamclust.quickstart.columns import row_numbers, with_roles
+from streamclust.tables import Chunk, Column, Sniffed, TableOptions, read_table, sniff
+
+MOST_NAMED = 32
+"""Most features of entries with named fields, and of arrays whose columns may differ in unit."""
+
+_MOST_ROWS = 200_000
+_MOST_BYTES = 1 << 28
+"""The part of a file that is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstRows:
+    """The first rows of a file, and how to read all of them.
+
+    Parameters
+    ----------
+    options : TableOptions
+    columns : tuple of Column
+        All columns with their roles.
+    notes : tuple of str
+        Sentences about columns that aren't learned.
+    is_wide : bool
+        Whether the file is an array of many columns, which have one unit: pixels, embeddings.
+    X : array of shape (n, D)
+        Rows that can be learned.
+    features : tuple of str
+    bad : int
+        Number of other rows.
+    reason : str
+        Why the first of them is bad.
+    is_complete : bool
+        Whether these are all rows.
+    """
+
+    options: TableOptions
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...]
+    is_wide: bool
+    X: NDArray[Any]
+    features: tuple[str, ...]
+    bad: int
+    reason: str
+    is_complete: bool
+
+    @property
+    def are_named(self) -> bool:
+        """Whether the features have names of their own."""
+        return self.features != tuple(f"x{index}" for index in range(len(self.features)))
+
+    @property
+    def needs_columns(self) -> bool:
+        """Whether a reader of such a file has to be given the features."""
+        unused = {"constant", "ignored", "index"}
+        if self.options.time_column is None:
+            unused.add("time")
+        return any(column.role in unused for column in self.columns if column.name)
+
+    def sample(self, most: int = 5000) -> NDArray[np.float64]:
+        """Return up to `most` rows, evenly from all of them."""
+        places = np.linspace(0, len(self.X) - 1, min(len(self.X), most)).astype(np.int64)
+        return np.asarray(self.X[places], np.float64)
+
+
+def read_first_rows(path: Path, options: TableOptions) -> FirstRows:
+    """Return the first rows of a file; `options` are known and aren't changed.
+
+    Raises
+    ------
+    DataError
+        If the file has fewer than two rows of numbers, or no feature.
+    """
+    sniffed = sniff(path, options)
+    is_wide = sniffed.options.kind in ("npy", "npz") and len(sniffed.columns) > MOST_NAMED
+    is_open = options.columns is None and not is_wide
+    columns = with_roles(sniffed) if is_open else sniffed.columns
+    chosen = _with_columns(sniffed, columns, options)
+    if is_wide:
+        chosen = replace(chosen, columns=options.columns)
+    rows = _Rows(path, read_table(path, chosen))
+    features, X = rows.names, rows.X
+    counts = row_numbers(X, features) if is_open else frozenset()
+    if counts and len(counts) < len(features):
+        X = X[:, [name not in counts for name in features]]
+        features = tuple(name for name in features if name not in counts)
+        chosen = replace(chosen, columns=features)
+        columns = tuple(
+            replace(column, role="index") if column.name in counts else column for column in columns
+        )
+    notes = [_note(column) for column in columns if column.role not in ("feature", "time")]
+    if rows.last_time > time.time() * 1e3:
+        notes.append(f"{chosen.time_column!r} isn't used: it has times in the future")
+        chosen = replace(chosen, time_column=None)
+    return FirstRows(
+        chosen,
+        columns,
+        tuple(notes),
+        is_wide,
+        X,
+        features,
+        rows.bad,
+        rows.reason,
+        rows.is_complete,
+    )
+
+
+def _with_columns(
+    sniffed: Sniffed, columns: tuple[Column, ...], options: TableOptions
+) -> TableOptions:
+    """Return the options with the roles of the columns."""
+    features = tuple(column.name for column in columns if column.role == "feature")
+    if not features:
+        found = ", ".join(
+            f"{column.name!r} ({'empty' if column.kind == 'empty' else column.role})"
+            for column in columns[:12]
+        )
+        raise DataError(
+            f"{sniffed.path} has no column of features: {found}; name features with --columns"
+        )
+    labels = tuple(column.name for column in columns if column.role == "label")
+    use_time = options.time_column or (sniffed.sorted_by_time and sniffed.options.time_column)
+    return replace(
+        sniffed.options,
+        columns=features,
+        label_columns=options.label_columns or labels,
+        time_column=use_time or None,
+    )
+
+
+class _Rows:
+    """The rows that can be learned, up to a limit."""
+
+    def __init__(self, path: Path, chunks: Iterable[Chunk]) -> None:
+        parts: list[NDArray[Any]] = []
+        rows = size = 0
+        self.names: tuple[str, ...] = ()
+        self.bad = self.last_time = 0
+        self.reason = ""
+        self.is_complete = True
+        for chunk in chunks:
+            if rows >= _MOST_ROWS or size >= _MOST_BYTES:
+                self.is_complete = False
+                break
+            good = _are_learnable(chunk.X)
+            parts.append(chunk.X if good.all() else chunk.X[good])
+            rows += len(parts[-1])
+            size += parts[-1].nbytes
+            self.names = chunk.names
+            self.bad += len(chunk.bad) + int((~good).sum())
+            self.reason = self.reason or "".join(row.reason for row in chunk.bad[:1])
+            if chunk.times is not None and len(chunk.times):
+                self.last_time = int(chunk.times[-1])
+        if rows < 2:
+            found = "one row" if rows else "no row"
+            reason = f"; the first bad row: {self.reason}" if self.reason else ""
+            raise DataError(f"{path} has {found} of numbers; expected more{reason}")
+        self.X = np.concatenate(parts)
+
+
+def _are_learnable(X: NDArray[Any]) -> NDArray[np.bool_]:
+    if X.dtype == np.float32:
+        return np.ones(len(X), bool)
+    return np.asarray((np.abs(X) <= MAX_MAGNITUDE).all(axis=1))
+
+
+def _note(column: Column) -> str:
+    name = repr(column.name)
+    if column.role == "label":
+        return f"{name} isn't learned: it goes to the codes as a label"
+    if column.role == "index":
+        return f"{name} isn't used: it identifies rows"
+    if column.role == "constant":
+        return f"{name} isn't used: it is always {column.example}"
+    if column.missing:
+        return f"{name} isn't used: {column.missing:,} of the first rows have no value"
+    return f"{name} isn't used: {column.kind}"

@@ -1,0 +1,187 @@
+"""Proposes how to cluster a file: kind of the model, scale, number of components, entries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamclust.errors import DataError
+from streamclust.formats.layout import EntryFormat
+from streamclust.quickstart.first_rows import MOST_NAMED, FirstRows, read_first_rows
+from streamclust.quickstart.size import (
+    Kind,
+    ScaleKind,
+    Size,
+    propose_kind,
+    propose_scale,
+    propose_size,
+)
+from streamclust.tables import TableOptions
+
+_MOST_NAMES = 64
+"""Most names of features that the settings list."""
+
+_WARM_UP = 1000
+"""Points of the default warm-up; a shorter file needs the setting."""
+
+_BLOCK_POINTS, _BLOCK_BYTES = 1024, 1 << 20
+"""Largest block of raw numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """How to cluster a file.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model and of the stream.
+    rows : FirstRows
+    kind : 'kmeans' or 'gaussian_mixture'
+    is_heavy : bool
+        Whether a few far points have most of the variance.
+    scale : 'none', 'standard' or 'robust'
+    size : Size or None
+        The comparison of numbers of components; None if the number was given.
+    n_components : int
+    """
+
+    name: str
+    rows: FirstRows
+    kind: Kind
+    is_heavy: bool
+    scale: ScaleKind
+    size: Size | None
+    n_components: int
+
+    @property
+    def format(self) -> EntryFormat:
+        """Format of the entries: named fields, or raw numbers for many or unnamed features."""
+        if self.rows.are_named and len(self.rows.features) <= MOST_NAMED:
+            return "fields"
+        return "float32" if self.rows.X.dtype == "float32" else "float64"
+
+    @property
+    def block(self) -> int:
+        """Points per entry."""
+        options = self.rows.options
+        if self.format == "fields" or options.label_columns or options.time_column:
+            return 1
+        return max(1, min(_BLOCK_POINTS, _BLOCK_BYTES // (8 * len(self.rows.features))))
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The settings of the model, as in a file."""
+        rows = self.rows
+        settings: dict[str, Any] = {
+            "kind": self.kind,
+            "n_components": self.n_components,
+            "streams": [self.name],
+            "scale": self.scale,
+        }
+        if rows.are_named and len(rows.features) <= _MOST_NAMES:
+            settings["points"] = {"features": list(rows.features)}
+        if rows.is_complete and len(rows.X) < max(_WARM_UP, 10 * self.n_components):
+            settings["init"] = {"points": len(rows.X)}
+        if rows.options.label_columns:
+            settings["encode"] = {"labels": list(rows.options.label_columns)}
+        return settings
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Why these settings, by their keys."""
+        found = {"scale": _SCALES[self.scale]}
+        if self.size is not None:
+            found["n_components"] = _size_remark(self.size, self.n_components)
+        if self.kind == "gaussian_mixture":
+            found["scale"] = "Full covariances need no scale."
+            if self.is_heavy:
+                found["kind"] = (
+                    "A few far points have most of the variance; in K-means they would take the "
+                    "centroids."
+                )
+        if "init" in self.model:
+            found["init"] = f"The file has only {len(self.rows.X):,} points."
+        return found
+
+
+_SCALES = {
+    "none": "The features of the file have similar spreads.",
+    "standard": "The spreads of the features in the file differ by more than a factor of 5.",
+    "robust": "The spreads of the features in the file differ, and some points are far away.",
+}
+
+
+def _size_remark(size: Size, chosen: int) -> str:
+    if not size.bic:
+        return "The file has too few points to compare numbers."
+    numbers = list(size.bic)
+    tested = f"K from {numbers[0]} to {numbers[-1]}, on {size.points:,} points of the file"
+    if size.n_components < chosen:
+        return f"The BIC is lowest at 1, so the file may have no clusters ({tested})."
+    if size.lowest == chosen:
+        return f"Lowest BIC ({tested})."
+    return f"98 % of the fall of the BIC, which is lowest at {size.lowest} ({tested})."
+
+
+def propose(
+    path: Path,
+    options: TableOptions,
+    *,
+    name: str | None = None,
+    kind: Kind | None = None,
+    n_components: int | None = None,
+) -> Proposal:
+    """Return the proposal for a file.
+
+    Parameters
+    ----------
+    path : Path
+    options : TableOptions
+        Options that are known; they aren't changed.
+    name : str, optional
+        Name of the model. Default: from the name of the file.
+    kind : 'kmeans' or 'gaussian_mixture', optional
+        Default: a mixture if a few far points have most of the variance, else K-means.
+    n_components : int, optional
+        Default: by the BIC, at least 2.
+
+    Raises
+    ------
+    DataError
+        If the file has too few rows, or no feature.
+    """
+    rows = read_first_rows(path, options)
+    if n_components is not None and rows.is_complete and n_components > len(rows.X):
+        raise DataError(
+            f"{path} has {len(rows.X)} points for {n_components} components; give a smaller -k"
+        )
+    sample = rows.sample()
+    heavier = "kmeans" if rows.is_wide else propose_kind(sample)
+    chosen = kind or heavier
+    scaled = not rows.is_wide and chosen == "kmeans"  # a covariance has a scale per direction
+    scale = propose_scale(sample) if scaled else "none"
+    size = None if n_components else propose_size(sample, chosen, scale)
+    return Proposal(
+        name or model_name(path),
+        rows,
+        chosen,
+        heavier == "gaussian_mixture",
+        scale,
+        size,
+        n_components or max(2, 0 if size is None else size.n_components),
+    )
+
+
+def model_name(path: Path) -> str:
+    """Return a name for the model of a file, in the characters of names.
+
+    Examples
+    --------
+    >>> model_name(Path("data/Sensors 2026.csv.gz")), model_name(Path("ä.csv"))
+    ('Sensors-2026', 'points')
+    """
+    stem = path.name.split(".")[0] or path.name
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-") or "points"

@@ -1,0 +1,167 @@
+"""The kind of the model, the scale of the features and the number of components, from a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from streamclust.arrays import Array
+from streamclust.errors import TooFewPointsError
+from streamclust.fitting.fit import fit
+from streamclust.fitting.moves import Sample
+from streamclust.fitting.search import search_of
+from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.scaling import learn_scaling
+
+Kind = Literal["kmeans", "gaussian_mixture"]
+ScaleKind = Literal["none", "standard", "robust"]
+
+SAMPLE = 3000
+"""Most points of the sample for the number of components."""
+
+_NUMBERS = (*range(1, 13), 14, 16, 20)
+"""Numbers of components that are compared."""
+
+_MOST_AXES = 8
+_ENOUGH_VARIANCE = 0.9
+"""The comparison uses the first principal axes with this share of the variance: in many dimensions
+the BIC of a small sample is decided by noise."""
+
+_CORE = 0.99
+"""Share of the sample that is compared: a far point would get a component of its own."""
+
+_ENOUGH = 0.98
+"""Share of the fall of the BIC that the chosen number reaches. Beyond it, more components describe
+the shape of clusters rather than more clusters."""
+
+_UNEQUAL = 5.0
+"""Ratio of the largest to the smallest spread of features from which they need a scale."""
+
+_FAR = 8.0
+"""Deviations from the median, in units of the quartiles, of points that need a robust scale."""
+
+_FAR_SHARE = 1e-3
+
+_HEAVY = 3.0
+"""Ratio of the variance to that of the middle 99 % of each feature from which far points would take
+the centroids of K-means. A mixture describes them by a few wide components."""
+
+_MOST_COVARIANCES = 16
+"""Most features for full covariances."""
+
+_MIXTURE_SAMPLE = 1000
+_MIXTURE_NUMBERS = range(1, 11)
+"""A fit of a mixture with full covariances takes longer."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The proposed number of components.
+
+    Parameters
+    ----------
+    n_components : int
+    lowest : int
+        The number at which the BIC is lowest.
+    bic : dict of int to float
+        The BIC by number of components.
+    points : int
+        Number of points that were compared.
+    """
+
+    n_components: int
+    lowest: int
+    bic: Mapping[int, float]
+    points: int
+
+
+def propose_kind(X: Array) -> Kind:
+    """Return 'gaussian_mixture' if a few far points have most of the variance, else 'kmeans'."""
+    if X.shape[1] > _MOST_COVARIANCES or len(X) < 20 * X.shape[1]:
+        return "kmeans"
+    scaling = learn_scaling("standard", X, np.ones(len(X)))
+    Z = X if scaling is None else scaling.apply(X)
+    bulk = np.clip(Z, *np.percentile(Z, [0.5, 99.5], axis=0))
+    is_heavy = Z.var(axis=0).sum() > _HEAVY * bulk.var(axis=0).sum()
+    return "gaussian_mixture" if is_heavy else "kmeans"
+
+
+def propose_scale(X: Array) -> ScaleKind:
+    """Return the scale for features whose spreads differ, or else 'none'.
+
+    'robust' is for features with far points, as long as no feature has equal quartiles.
+    """
+    low, q1, median, q3, high = np.percentile(X, [1.0, 25.0, 50.0, 75.0, 99.0], axis=0)
+    spread = (high - low)[high > low]
+    if len(spread) < 2 or spread.max() <= _UNEQUAL * spread.min():
+        return "none"
+    quartiles = q3 - q1
+    if not quartiles.all():
+        return "standard"
+    far = (np.abs(X - median) > _FAR * quartiles).any(axis=1)
+    return "robust" if far.mean() > _FAR_SHARE else "standard"
+
+
+def propose_size(X: Array, kind: Kind, scale: ScaleKind) -> Size:
+    """Return the number of components by the BIC on a sample.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    kind : 'kmeans' or 'gaussian_mixture'
+    scale : 'none', 'standard' or 'robust'
+    """
+    mixture = kind == "gaussian_mixture"
+    rng = np.random.default_rng(0)
+    most = _MIXTURE_SAMPLE if mixture else SAMPLE
+    X = X if len(X) <= most else X[np.sort(rng.choice(len(X), most, replace=False))]
+    Z = _core(_projected(_scaled(X, scale)))
+    sample = Sample(Z, np.ones(len(Z)), float(len(Z)))
+    make: Any = partial(GaussianMixture, covariance_type="full") if mixture else KMeans
+    bic: dict[int, float] = {}
+    for K in _MIXTURE_NUMBERS if mixture else _NUMBERS:
+        if max(len(Z) // 10, 1) < K:
+            break
+        try:
+            found = fit(make(K), Z, n_init=3, seed=0)
+        except TooFewPointsError:
+            break
+        bic[K] = search_of(make(K)).bic(found.params, sample)
+    if not bic:
+        return Size(1, 1, {}, len(Z))
+    return Size(_smallest_good(bic), min(bic, key=bic.__getitem__), bic, len(Z))
+
+
+def _smallest_good(bic: Mapping[int, float]) -> int:
+    """Return the smallest number that reaches most of the fall of the BIC from one component."""
+    fall = bic[1] - min(bic.values())
+    return next(K for K, value in bic.items() if bic[1] - value >= _ENOUGH * fall)
+
+
+def _scaled(X: Array, scale: ScaleKind) -> Array:
+    scaling = learn_scaling(scale, X, np.ones(len(X)))
+    Z = X if scaling is None else scaling.apply(X)
+    return np.clip(Z, *np.percentile(Z, [0.5, 99.5], axis=0))
+
+
+def _projected(Z: Array) -> Array:
+    centred = Z - Z.mean(axis=0)
+    _, s, axes = np.linalg.svd(centred, full_matrices=False)
+    variance = np.cumsum(s**2)
+    if not variance[-1] > 0.0:
+        return Z[:, :1]
+    enough = int(np.searchsorted(variance, _ENOUGH_VARIANCE * variance[-1])) + 1
+    return np.ascontiguousarray(centred @ axes[: min(enough, _MOST_AXES)].T)
+
+
+def _core(Z: Array) -> Array:
+    """Return the points without the farthest ones."""
+    spread = Z.std(axis=0)
+    distance = np.sum(
+        ((Z - np.median(Z, axis=0)) / np.where(spread > 0.0, spread, 1.0)) ** 2, axis=1
+    )
+    return np.asarray(Z[distance <= np.quantile(distance, _CORE)])

@@ -1,0 +1,68 @@
+"""Cells of a text table: numbers, missing values, and text that looks like data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING = frozenset(
+    ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "nil", "-", "--", "?", "missing")
+)
+"""Cells, in lowercase, that stand for a missing value."""
+
+_DATA = re.compile(r"[-+.(]*[$€£]?\s?\d[\d\s.,:;/|+\-eETZ%)]*(?:UTC|GMT)?")
+_LONGEST = 200
+
+
+def numbers(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64]:
+    """Return cells as numbers.
+
+    Raises
+    ------
+    ValueError
+        If a cell isn't a number.
+    """
+    joined = "".join(texts)
+    if "_" in joined or not joined.isascii():
+        raise ValueError("only Python accepts this number")
+    if decimal == ",":
+        if "." in joined:
+            raise ValueError("a number with the other decimal point")
+        return np.fromiter((float(text.replace(",", ".")) for text in texts), float, len(texts))
+    return np.fromiter(map(float, texts), np.float64, len(texts))
+
+
+def is_number(text: str, decimal: str = ".") -> bool:
+    """Return whether a cell is a number."""
+    try:
+        numbers([text], decimal)
+    except ValueError:
+        return False
+    return True
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a cell is empty or stands for a missing value."""
+    return text.strip().lower() in MISSING
+
+
+def is_data(text: str, decimal: str = ".") -> bool:
+    """Return whether a cell is a number, a time, or looks like one: it isn't the name of a column.
+
+    Examples
+    --------
+    >>> is_data("1.5"), is_data("2026-05-01T12:00"), is_data("1,5;2,5"), is_data("load")
+    (True, True, True, False)
+    """
+    text = text[:_LONGEST].strip()
+    if text.lower() == "nan":
+        return False  # a missing value
+    return is_number(text, decimal) or _DATA.fullmatch(text) is not None
+
+
+def are_counted(cells: Iterable[str]) -> bool:
+    """Return whether the cells are 0, 1, 2, ...: the names that pandas gives to columns."""
+    return all(cell == str(index) for index, cell in enumerate(cells))

@@ -1,0 +1,183 @@
+"""Reader of delimited text: CSV and TSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamclust.errors import DataError
+from streamclust.number_text import number_hint
+from streamclust.tables.cells import is_number, numbers
+from streamclust.tables.chunk import Chunk, Request, Where, checked, join, short, sift
+from streamclust.tables.columns import Selection, default_names, listed, select
+from streamclust.tables.header import has_header
+from streamclust.tables.hints import FOREIGN, NAMES_HINT, cell_hint, is_foreign, separator_hint
+from streamclust.tables.lines import Lines
+from streamclust.tables.rows import Row, Rows, UnreadableRow
+from streamclust.tables.times import EventTimes
+
+
+def read_delimited(lines: Lines, request: Request, delimiter: str) -> Iterator[Chunk]:
+    """Yield the chunks of delimited text; see `header.has_header` for its first row."""
+    rows = Rows(lines, request, delimiter)
+    first = rows.first()
+    if first is None:
+        return
+    table = _Table.of(first, rows, request, delimiter)
+    for batch in rows.batches(request.rows(len(first[1]))):
+        if request.options.on_bad == "stop":
+            yield table.chunk(batch)
+        else:
+            good, bad = sift(batch, table.chunk, table.describe, request.label)
+            if good or bad:
+                yield join(good or [table.empty(batch[0][0])], bad)
+
+
+def _warn_of_positions(request: Request) -> None:
+    """Warn that columns without names are taken as the features of a model, in their order."""
+    model = request.model
+    if model is not None and model.features and request.options.columns is None:
+        request.warn(
+            f"{request.label} has no names of columns; they are taken as {listed(model.features)}, "
+            f"as in {model.owner}; --no-header confirms this"
+        )
+
+
+@dataclass
+class _Table:
+    """The columns of a text, and the conversion of its rows."""
+
+    request: Request
+    delimiter: str
+    names: Sequence[str]
+    selection: Selection
+    header: Row | None
+    first_line: int
+    times: EventTimes = field(default_factory=EventTimes)
+
+    @classmethod
+    def of(cls, first: Row, rows: Rows, request: Request, delimiter: str) -> _Table:
+        """Return the table with this first row."""
+        line, cells = first
+        options = request.options
+        if isinstance(cells, UnreadableRow):
+            raise DataError(cells.reason)
+        named = options.header
+        if named is None:
+            second = rows.second() if len(cells) == 2 else None
+            try:
+                named = has_header(cells, second and second[1], options.decimal)
+            except DataError as error:
+                raise DataError(f"{request.label} line {line}: {error}") from None
+        names = [cell.strip() for cell in cells] if named else default_names(len(cells))
+        rows.width = len(names)
+        if not named:
+            rows.put_back(first)
+        try:
+            selection = select(names, request, named=named)
+        except DataError as error:
+            hint = separator_hint(cells if named else None, cells, delimiter)
+            if not hint and not named and options.header is None and options.columns:
+                hint = NAMES_HINT
+            raise DataError(f"{error}{f'; {hint}' if hint else ''}") from None
+        if not named and options.header is None:
+            _warn_of_positions(request)
+        header = first if named else None
+        times = EventTimes(options.time_format)
+        return cls(request, delimiter, names, selection, header, line, times)
+
+    def chunk(self, batch: Sequence[Row]) -> Chunk:
+        """Return the chunk of some rows; raise a `DataError` for the first bad one."""
+        width, chosen, request = len(self.names), self.selection, self.request
+        if set(map(len, [cells for _, cells in batch])) - {width}:
+            raise self._bad_width(batch)
+
+        def where(row: int) -> str:
+            return f"line {batch[row][0]}"
+
+        X, w = checked(self._numbers(batch), chosen.numeric, chosen.weight, where, request)
+        labels = {
+            name: self._labels(batch, index, name, where)
+            for name, index in zip(chosen.labels, chosen.label_indexes, strict=True)
+        }
+        times = None
+        if chosen.time is not None and chosen.time_index is not None:
+            texts = [cells[chosen.time_index] for _, cells in batch]
+            times = self.times.read(texts, chosen.time, where, request)
+        return Chunk(chosen.features, X, w, batch[0][0], labels, times)
+
+    def empty(self, line: int) -> Chunk:
+        """Return a chunk without rows."""
+        chosen = self.selection
+        w = None if chosen.weight is None else np.empty(0)
+        times = None if chosen.time is None else np.empty(0, np.int64)
+        labels: dict[str, list[str]] = {name: [] for name in chosen.labels}
+        return Chunk(chosen.features, np.empty((0, len(chosen.features))), w, line, labels, times)
+
+    def describe(self, row: Row) -> tuple[int, str]:
+        """Return the line of a row, and its text."""
+        line, cells = row
+        return line, "" if isinstance(cells, UnreadableRow) else self.delimiter.join(cells)
+
+    def _numbers(self, batch: Sequence[Row]) -> NDArray[Any]:
+        decimal = self.request.options.decimal
+        try:
+            columns = [
+                numbers([cells[index] for _, cells in batch], decimal)
+                for index in self.selection.indexes
+            ]
+        except ValueError:
+            raise self._bad_number(batch) from None
+        return np.stack(columns, axis=1)
+
+    def _labels(self, batch: Sequence[Row], index: int, name: str, where: Where) -> list[str]:
+        texts = [cells[index].strip() for _, cells in batch]
+        for row, text in enumerate(texts):
+            if not text.isascii() and is_foreign(text):
+                raise self.request.bad_cell(where(row), name, f"{short(text)} {FOREIGN}", "")
+        return texts
+
+    def _bad_width(self, batch: Sequence[Row]) -> DataError:
+        width = len(self.names)
+        line, cells = next((line, cells) for line, cells in batch if len(cells) != width)
+        if isinstance(cells, UnreadableRow):
+            return DataError(cells.reason)
+        hint = self._hint(line, cells)
+        if not hint and self.header is not None and len(cells) == width + 1:
+            hint = "does the header lack a name for an index?"
+        return DataError(
+            f"{self.request.label} line {line} has {len(cells)} cells; expected {width}"
+            f"{f'; {hint}' if hint else ': clean the file'}"
+        )
+
+    def _bad_number(self, batch: Sequence[Row]) -> DataError:
+        decimal, chosen = self.request.options.decimal, self.selection
+        line, cells, name, text = next(
+            (line, cells, name, cells[index])
+            for line, cells in batch
+            for name, index in zip(chosen.numeric, chosen.indexes, strict=True)
+            if not is_number(cells[index], decimal)
+        )
+        if isinstance(cells, UnreadableRow):
+            return DataError(cells.reason)
+        problem = FOREIGN if is_foreign(text) else "is not a number"
+        where = f"line {line}"
+        causes = [cell_hint(text, self.delimiter, decimal), self._hint(line, cells)]
+        if self.header is not None and len(self.header[1]) == 1:
+            causes.reverse()  # a table of one column is rare: the separator comes first
+        cause = causes[0] or causes[1]
+        if problem == FOREIGN or cause:
+            return self.request.bad_cell(where, name, f"{short(text)} {problem}", cause)
+        return self.request.bad_cell(where, name, f"{short(text)} {problem}{number_hint(text)}")
+
+    def _hint(self, line: int, cells: Sequence[str]) -> str:
+        """Return the probable cause of a row that can't be read, for a message."""
+        named = None if self.header is None else self.header[1]
+        hint = separator_hint(named, cells, self.delimiter)
+        if not hint and named is None and line == self.first_line:
+            hint = NAMES_HINT if self.request.options.header is None else ""
+        return hint

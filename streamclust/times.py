@@ -1,0 +1,58 @@
+"""Times for people and for programs."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime
+
+_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def ago(time_ms: float | None, now: float | None = None) -> str:
+    """Return the age of a time in its largest unit, or a dash for None.
+
+    Parameters
+    ----------
+    time_ms : float or None
+        Milliseconds since the epoch.
+    now : float, optional
+        Seconds since the epoch. Default: the clock of this machine.
+
+    Examples
+    --------
+    >>> ago(1_000, now=186.0), ago(1_000, now=1.2), ago(100_000, now=10.0)
+    ('3 min ago', 'just now', 'in 1 min')
+    """
+    if time_ms is None or not math.isfinite(time_ms):
+        return "-"
+    seconds = (time.time() if now is None else now) - time_ms / 1e3
+    for unit, name in _UNITS:
+        if abs(seconds) >= unit:
+            words = f"{int(abs(seconds) / unit):,} {name}"
+            return f"{words} ago" if seconds > 0.0 else f"in {words}"
+    return "just now"
+
+
+def local_time(time_ms: float | None) -> str:
+    """Return a time with the date and the zone of this machine, or a dash if there is none."""
+    found = _datetime(time_ms)
+    return "-" if found is None else f"{found.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def iso_time(time_ms: float | None) -> str | None:
+    """Return a time in UTC by ISO 8601, for JSON."""
+    found = _datetime(time_ms)
+    if found is None:
+        return None
+    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _datetime(time_ms: float | None) -> datetime | None:
+    """Return a time; None if it is outside the calendar, as a producer's entry ID can be."""
+    if time_ms is None:
+        return None
+    try:
+        return datetime.fromtimestamp(time_ms / 1e3, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None

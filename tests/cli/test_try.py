@@ -1,0 +1,141 @@
+"""``streamclust try``: from a file to settings, a stream, a model, a picture and three commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_SERVER
+from streamclust.cli.main import cli
+from streamclust.config import load_settings
+from streamclust.store.model.keys import Keys
+from tests.support.servers import free_port
+
+ROWS = 600
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def name(namespace: str, valkey_url: str) -> Iterator[str]:
+    """The name of a file, and so of a model and a stream, that no other test has."""
+    rng = np.random.default_rng(0)
+    z = rng.integers(0, 3, ROWS)
+    X = np.array([[40.0, 20.0], [55.0, 70.0], [75.0, 95.0]])[z] + rng.normal(size=(ROWS, 2))
+    lines = [f"{x:.3f},{y:.3f},web-{k}" for (x, y), k in zip(X, z, strict=True)]
+    lines[10:10] = ["bad,1,web", "1,2"]
+    Path(f"{namespace}.csv").write_text("\n".join(["temperature,load,host", *lines]) + "\n")
+    yield namespace
+    with redis.Redis.from_url(valkey_url) as client:
+        for key in client.scan_iter(match=f"*{namespace}*"):
+            client.delete(key)
+
+
+@pytest.fixture
+def run(name: str, valkey_url: str) -> Callable[..., Result]:
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(cli, ["try", f"{name}.csv", "--redis-url", valkey_url, *words])
+
+    return run
+
+
+def test_a_file_becomes_settings_a_model_and_a_picture(
+    run: Callable[..., Result], name: str, valkey_url: str
+) -> None:
+    result = run()
+    assert result.exit_code == 0, result.stderr
+    assert "3 clusters: Lowest BIC" in result.stderr
+    assert "2 bad rows skipped; the first: " in result.stderr
+
+    settings = load_settings(Path("config.yaml"), (), {})
+    model = settings.models[name]
+    assert model.points.features == ("temperature", "load")
+    assert model.encode.labels == ("host",)
+    with redis.Redis.from_url(valkey_url) as client:
+        assert client.xlen(name) == ROWS
+        assert client.exists(Keys("streamclust", name).state)
+    assert Path(f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80 + len(name)
+    assert {"0", "1", "2"} <= set("".join(line for line in lines if line.startswith("│")))
+    assert any(re.match(r"0 +\d+\.0 +3\d\.\d\d% ", line) for line in lines)
+    assert f"learned {ROWS} points in " in result.stdout
+
+
+def test_the_three_commands_at_the_end_work(
+    run: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = run("--no-png").stdout.partition("Continue with:\n")[2]
+    commands = [
+        shlex.split(line)
+        for line in end.replace(" \\\n", " ").splitlines()
+        if not line.strip().startswith("#")
+    ]
+    assert [words[:2] for words in commands] == [
+        ["streamclust", "ingest"],
+        ["streamclust", "worker"],
+        ["streamclust", "encode"],
+    ]
+    Path(f"{name}.csv").rename("MORE.csv")
+    for words in (commands[0], [*commands[1], "--until-idle"], commands[2]):
+        done = CliRunner().invoke(cli, words[1:])
+        assert done.exit_code == 0, done.stderr
+    versions = CliRunner().invoke(cli, ["status", name, "--json"])
+    [status] = json.loads(versions.stdout)
+    assert (status["points_seen"], status["dead"], status["lag"]) == (2 * ROWS, 0, 0)
+
+
+def test_a_dry_run_prints_the_settings_and_touches_nothing(name: str) -> None:
+    result = CliRunner().invoke(cli, ["try", f"{name}.csv", "--dry-run"])
+    assert result.exit_code == 0
+    assert "    n_clusters: 3\n" in result.stdout
+    assert [path.name for path in Path().iterdir()] == [f"{name}.csv"]
+    assert Path("config.yaml").write_text(result.stdout)
+    assert load_settings(Path("config.yaml"), (), {}).models[name].scale == "none"
+
+
+def test_what_exists_is_replaced_only_by_force(run: Callable[..., Result], name: str) -> None:
+    assert run("--no-png", "-k", "2").exit_code == 0
+    for words, message in (
+        ([], "config.yaml exists; replace it with --force"),
+        (["--out", "b.yaml"], f"stream '{name}' has {ROWS} entries already; --force deletes them"),
+    ):
+        refused = run("--no-png", *words)
+        assert refused.exit_code == EXIT_ERROR
+        assert message in refused.stderr
+    assert not Path("b.yaml").exists()
+    again = run("--no-png", "--force", "--json")
+    assert again.exit_code == 0, again.stderr
+    report: dict[str, Any] = json.loads(again.stdout)
+    assert report["settings"]["n_components"] == 3
+    assert (report["ingested"]["points"], report["ingested"]["bad"]) == (ROWS, 2)
+    assert report["model"]["points"] == ROWS
+    assert report["picture"] is None
+
+
+def test_a_server_that_does_not_answer_leaves_no_file(name: str) -> None:
+    gone = f"redis://127.0.0.1:{free_port()}/0"
+    result = CliRunner().invoke(cli, ["try", f"{name}.csv", "--redis-url", gone])
+    assert result.exit_code == EXIT_SERVER
+    assert not Path("config.yaml").exists()
+
+
+def test_a_file_without_numbers_is_one_line() -> None:
+    Path("a.csv").write_text("name,city\nann,oslo\nbob,rome\n")
+    result = CliRunner().invoke(cli, ["try", "a.csv"])
+    assert result.exit_code == EXIT_ERROR
+    assert result.stderr.startswith("error: a.csv has no column of features: ")
+    assert len(result.stderr.splitlines()) == 1
