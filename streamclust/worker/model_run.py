@@ -129,6 +129,8 @@ class ModelRun:
                         return (yield from Session(self, server, lease).run())
                 return False
         except redis.RedisError as error:
+            if isinstance(error, redis.TimeoutError) and self.stopping:
+                self.shared.heartbeats.hangs.set()
             seconds = self.backoff.pause(error)
         except LeaseLostError as error:
             job.log.error("lease_lost", error=str(error))

@@ -11,6 +11,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import redis
+
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
 from streamclust.runtime.assemble import largest_batch, points_format
@@ -28,8 +30,6 @@ from streamclust.worker.swap import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-
-    import redis
 
     from streamclust.runtime.job import Job
     from streamclust.store.model.lease import Lease
@@ -74,27 +74,43 @@ class Session:
 
     def run(self) -> Generator[Wait, None, bool]:
         """Learn until the model leaves or the feed ends; return whether it ended."""
-        heart = self._heartbeat()
+        run, heart = self._run, self._heartbeat()
+        end: End = "leaving"
         try:
-            with self._run.shared.heartbeats.beating(heart):
-                while (worker := self._worker) is not None:
-                    end = yield from self._awake(worker, heart)
-                    if end == "drained":
-                        worker.begin_now()
+            with run.shared.heartbeats.beating(heart):
+                while self._worker is not None:
+                    end = yield from self._awake(self._worker, heart)
                     if end != "asleep":
                         break
-                    self._remember(worker)
-                    self._worker = worker = None  # it leaves memory
+                    self._remember(self._worker)
+                    self._worker = None  # it leaves memory
                     yield from self._asleep(heart)
-                    if not self._run.stopping:
+                    if not run.stopping:
                         self._worker = self._open(woken=True)
-            if worker is not None:
-                worker.leave()
-                if end == "drained":
-                    refuse_missing(self._job, self._server.client())
+                if self._worker is not None and end == "drained":
+                    self._worker.begin_now()
+                self._note_hang(heart.unanswered)
+        except redis.TimeoutError:
+            self._note_hang(True)
+            raise
         finally:
-            self._server.news.forget(self._job.model.streams, self._run.wake)
-        return worker is not None and end == "drained"
+            self._server.news.forget(self._job.model.streams, run.wake)
+        self._leave()
+        if end == "drained":
+            refuse_missing(self._job, self._server.client())
+        return end == "drained"
+
+    def _note_hang(self, unanswered: bool) -> None:
+        """Record for all models that leave that the server doesn't answer."""
+        if unanswered and self._run.stopping:
+            self._run.shared.heartbeats.hangs.set()
+
+    def _leave(self) -> None:
+        """Commit and publish the rest, unless the server doesn't answer."""
+        if self._run.stopping and self._run.shared.heartbeats.hangs.is_set():
+            self._lease.token = 0  # it can't be returned either
+        elif self._worker is not None:
+            self._worker.leave()
 
     def _awake(self, worker: ModelWorker, heart: Heartbeat) -> Generator[Wait, None, End]:
         """Read, learn and commit; return how it ended. Each round of the outer loop is a turn."""
@@ -122,6 +138,8 @@ class Session:
                 activity.ended(LOOP)
                 yield wait
                 activity.moved()
+                if self._run.stopping:
+                    return "leaving"
 
     def _adopt_refit(self, worker: ModelWorker, heart: Heartbeat) -> None:
         """Adopt a refit that waits, while the lease is ours."""
