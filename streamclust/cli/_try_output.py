@@ -91,7 +91,7 @@ def show_result(proposal: Proposal, learned: Learned, picture: Path | None) -> N
     skipped = f", {plural(bad, 'bad row')} skipped" if bad else ""
     click.echo(f"learned {points} in {learned.seconds:.1f} s{skipped}")
     if model.score is not None:
-        click.echo(f"score: {number(model.score)} {SCORES[model.score_name]}")
+        click.echo(f"score: {number(model.score)}, {SCORES[model.score_name]}")
     if picture is not None:
         with working("drawing the picture"):
             draw(view, model, proposal.rows.features, picture)

@@ -178,7 +178,10 @@ def _draw_points(axes: Axes, view: View, model: Model) -> None:
     if not view.axes[1]:
         axes.set_yticks([])
     outside = int((~inside).sum())
-    title = f"{len(view.points):,} points" + (f"; {outside} centroids lie outside" * (outside > 0))
+    title = (
+        f"each dot is one of {len(view.points):,} points; labels: number and share of a cluster"
+        + (f"; {outside} centroids lie outside" * (outside > 0))
+    )
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.2)
 
