@@ -144,8 +144,8 @@ def show_next(proposal: Proposal, out: Path, file: Path, *, stops: bool) -> None
             click.echo(printable(line))
     if stops:
         click.echo(
-            "\nThe server stops with the last command. `streamclust server run --detach` keeps it\n"
-            "running, for commands that only read, such as `status`, and for other programs."
+            "\nThe server stops with the last command. To keep it running, for `status`, `watch`\n"
+            "and other programs: streamclust server run --detach"
         )
 
 
@@ -207,4 +207,5 @@ def as_dict(
         "ingested": asdict(learned.report),
         "seconds": learned.seconds,
         "model": learned.model.summary(),
+        "means": learned.model.means.tolist(),
     }

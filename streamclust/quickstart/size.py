@@ -159,10 +159,15 @@ def _projected(Z: Array) -> Array:
 
 
 def principal_axes(Z: Array) -> tuple[Array, Array]:
-    """Return the variances along the principal axes, largest first, and the axes as rows."""
+    """Return the variances along the principal axes, largest first, and the axes as rows.
+
+    The largest weight of each axis is positive.
+    """
     centred = Z - Z.mean(axis=0)
-    variance, axes = np.linalg.eigh(centred.T @ centred / len(Z))
-    return np.maximum(variance[::-1], 0.0), np.ascontiguousarray(axes[:, ::-1].T)
+    variance, columns = np.linalg.eigh(centred.T @ centred / len(Z))
+    axes = columns[:, ::-1].T
+    largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
+    return np.maximum(variance[::-1], 0.0), axes * np.sign(largest)[:, None]
 
 
 def _core(Z: Array) -> Array:

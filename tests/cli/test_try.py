@@ -127,13 +127,14 @@ def test_what_exists_is_replaced_only_by_force(run: Callable[..., Result], name:
     assert (report["ingested"]["points"], report["ingested"]["bad"]) == (ROWS, 2)
     assert report["model"]["points"] == ROWS
     assert report["picture"] is None
+    assert np.array(report["means"]).shape == (3, 2)
 
 
 def test_the_embedded_server_of_the_folder_is_the_default(name: str) -> None:
     result = CliRunner().invoke(cli, ["try", f"{name}.csv", "--no-png", "-k", "3"])
     assert result.exit_code == 0, result.stderr
     assert f"learned {ROWS} points in " in result.stdout
-    assert "`streamclust server run --detach` keeps it\n" in result.stdout
+    assert "other programs: streamclust server run --detach\n" in result.stdout
     wait_until(lambda: running_endpoint(Path(".streamclust")) is None)
 
 
