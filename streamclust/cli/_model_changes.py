@@ -201,7 +201,6 @@ def _list(
 _CONTENTS = {
     "state": "what was learned, and the position in the streams",
     "coreset": "points of the state: coreset, or warm-up",
-    "dead": "dead letters",
     "id": "model ID",
     "proposal": "proposed refit",
     "refitting": "lock of a refit",

@@ -170,7 +170,7 @@ class Keys:
     @property
     def learned(self) -> tuple[str, ...]:
         """The keys with what the model has learned; without them it starts from nothing."""
-        return self.state, self.models, self.id, self.dead, self.proposal
+        return self.state, self.coreset, self.models, self.id, self.dead, self.proposal
 
     def codes(self, stream: str | None = None) -> str:
         """Stream. The codes of each entry of the points' stream, under the same ID.
