@@ -153,7 +153,8 @@ class Backoff:
         if not first and not self._met.reminds():
             return
         event = self._event if first else "server_still_unavailable"
-        self._logger().warning(
+        log = self._logger()
+        log.warning(
             _UNREADABLE if unreadable else event,
             server=self._label,
             since=self._since,
@@ -174,7 +175,8 @@ class Backoff:
         """Log that the server is back, if it was unavailable."""
         if self._faults and self._met.ends(self):
             seconds = round(time.monotonic() - self._met.started, 1)
-            self._logger().info("server_back", server=self._label, seconds=seconds)
+            log = self._logger()
+            log.info("server_back", server=self._label, seconds=seconds)
         self._faults = 0
 
     def _logger(self) -> FilteringBoundLogger:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 _FORCED = 130
@@ -25,6 +25,26 @@ class Stop(Protocol):
 
     def wait(self, timeout: float, /) -> bool:
         """Wait so many seconds, or until it is set; return whether it is set."""
+
+
+class StopEvent(threading.Event):
+    """A request to stop that also calls functions, so that nobody has to look for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners: list[Callable[[], object]] = []
+
+    def call(self, listener: Callable[[], object]) -> None:
+        """Call a function when the event is set, or now if it is set already."""
+        self._listeners.append(listener)
+        if self.is_set():
+            listener()
+
+    def set(self) -> None:
+        """Set the event, and call the functions."""
+        super().set()
+        for listener in self._listeners:
+            listener()
 
 
 @contextmanager

@@ -44,15 +44,15 @@ class Awaited:
         self._unseen: list[str] | None = None
         self._reported: set[str] = set()
         self._look_due = self._stream_due = self._warm_up_due = clock()
-        self._missed = False
+        self._skipped = False
 
     def look(self, worker: ModelWorker) -> None:
         """Check and log, at most once per second; without a wait this costs one comparison."""
         now = self._clock()
-        if now < self._look_due:
-            self._missed = True
+        self._skipped = now < self._look_due
+        if self._skipped:
             return
-        self._look_due, self._missed = now + _LOOK, False
+        self._look_due = now + _LOOK
         if self._unseen is None:
             new = worker.checkpoint.learner.points == 0
             position = worker.committed.position
@@ -65,19 +65,13 @@ class Awaited:
             self._look_due = float("inf")
 
     @property
-    def deadline(self) -> float | None:
-        """The time of the next check, by the clock; None if nothing is waited for."""
+    def due(self) -> float | None:
+        """When to look again although no entry arrives, by the clock; None if there is no need."""
         if self._look_due == float("inf"):
             return None
-        if self._missed or self._unseen is None:
+        if self._skipped or self._unseen is None:
             return self._look_due
-        reminder = self._stream_due if self._unseen else self._warm_up_due
-        return reminder if reminder > self._clock() else None  # else no point was gathered yet
-
-    @property
-    def for_stream(self) -> bool:
-        """Whether a stream of the model is missing."""
-        return bool(self._unseen)
+        return self._stream_due if self._unseen else None
 
     def _look_for_streams(self, unseen: list[str], now: float) -> None:
         log, server = self._job.log, self._job.server.label

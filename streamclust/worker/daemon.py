@@ -14,7 +14,7 @@ from streamclust.kernels import describe
 from streamclust.runtime.backoff import wait_for_server
 from streamclust.runtime.job import Job
 from streamclust.runtime.log import configure_log, warn_of_slow_kernels
-from streamclust.runtime.signals import stop_on_signals
+from streamclust.runtime.signals import StopEvent, stop_on_signals
 from streamclust.runtime.threads import wait_for
 from streamclust.system_limits import raise_open_files
 from streamclust.worker.together import run_models
@@ -75,7 +75,7 @@ def run_worker(
     sys.setswitchinterval(_SWITCH)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
-    stop, failed = threading.Event(), {}
+    stop, failed = StopEvent(), {}
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         models = sorted(settings.models)

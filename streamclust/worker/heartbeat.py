@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from streamclust.store.model.lease import Lease
     from streamclust.worker.model_worker import Progress
 
+_GRACE = 1.0
+"""Seconds to wait for the thread at the end, if the server doesn't answer."""
+
 _TOGETHER = 128
 """Models per round trip. The end of a model waits for a round trip that contains the model."""
 
@@ -79,6 +82,8 @@ class Heartbeat:
     ----------
     refit : bool
         Whether a refit waits to be adopted.
+    unanswered : bool
+        Whether the server didn't answer the last beat in time.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class Heartbeat:
         self._before = (progress().points, time.monotonic())
         self._stalled = ""
         self._end: Exception | None = None
-        self.refit = False
+        self.refit = self.unanswered = False
 
     @property
     def ended(self) -> bool:
@@ -167,6 +172,7 @@ class Heartbeat:
 
     def take(self, replies: Sequence[Any]) -> None:
         """Take the replies to the commands, of which some may be errors."""
+        self.unanswered = False
         for reply in replies:
             if isinstance(reply, Exception):
                 self.fail(reply)
@@ -185,6 +191,7 @@ class Heartbeat:
 
     def fail(self, error: Exception) -> None:
         """End the heartbeat after an error, except if the session will meet the error itself."""
+        self.unanswered = isinstance(error, redis.TimeoutError)
         lost = isinstance(error, redis.RedisError) and passes(error)
         if not lost or isinstance(error, HistoryChangedError):
             self._end = error
@@ -232,10 +239,17 @@ class Heartbeats:
     ----------
     period : float
         Seconds between two beats.
+
+    Attributes
+    ----------
+    hangs : threading.Event
+        Set when the server doesn't answer a model that leaves. Then the others don't wait for an
+        answer, and don't return their leases.
     """
 
     def __init__(self, period: float) -> None:
         self._period = period
+        self.hangs = threading.Event()
         self._lock = threading.Lock()
         self._hearts: dict[Heartbeat, None] = {}
         self._stop = threading.Event()
@@ -252,7 +266,7 @@ class Heartbeats:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_GRACE if self.hangs.is_set() else None)
 
     @contextmanager
     def beating(self, heart: Heartbeat) -> Iterator[None]:
@@ -262,8 +276,11 @@ class Heartbeats:
         try:
             yield
         finally:
-            with self._lock:  # no beat is on its way when the lease is returned
+            if self.hangs.is_set():
                 self._hearts.pop(heart, None)
+            else:
+                with self._lock:  # no beat is on its way when the lease is returned
+                    self._hearts.pop(heart, None)
 
     def _run(self) -> None:
         while not self._stop.wait(self._period):

@@ -121,16 +121,16 @@ class ModelRun:
         """
         job = self.job
         try:
-            with (
-                self.shared.connections.session() as server,
-                lease_of(job, server, self._owner) as lease,
-            ):
+            with self.shared.connections.session() as server:
                 if job.until_idle:  # before any key of the model is written
                     refuse_missing(job, server.client(), every=False)
-                if (yield from self._wait_for(lease, server)):
-                    return (yield from Session(self, server, lease).run())
+                with lease_of(job, server, self._owner) as lease:
+                    if (yield from self._wait_for(lease, server)):
+                        return (yield from Session(self, server, lease).run())
                 return False
         except redis.RedisError as error:
+            if isinstance(error, redis.TimeoutError) and self.stopping:
+                self.shared.heartbeats.hangs.set()
             seconds = self.backoff.pause(error)
         except LeaseLostError as error:
             job.log.error("lease_lost", error=str(error))

@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from streamclust.runtime.signals import StopEvent
 from streamclust.worker.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _NAME = "turns"
 """Name of a thread without a turn. During a turn it has the name of the model."""
 
 _LOOK = 0.2
-"""Seconds between checks for a request to stop."""
+"""Seconds between checks for a request to stop, if it can't call the pool."""
 
 
 class Pool:
@@ -99,14 +100,17 @@ class Pool:
         RuntimeError
             If the system refuses the first thread.
         """
-        stopped = False
+        look = _LOOK
+        if isinstance(stop, StopEvent):
+            stop.call(self.stop)
+            look = math.inf
         with self._changed:
             while len(self._scheduler):
                 if self._refusal is not None:
                     raise self._refusal
                 now = time.monotonic()
-                if stop.is_set() and not stopped:
-                    stopped = True
+                if look < math.inf and stop.is_set():
+                    look = math.inf
                     self._scheduler.stop(now)
                     self._wake_thread()
                 due = self._scheduler.next_due()
@@ -114,7 +118,6 @@ class Pool:
                     self._wake_thread()
                     due = None  # the thread takes it; if there is none, one of those that run
                 self._awaited = math.inf if due is None else due
-                look = math.inf if stopped else _LOOK
                 timeout = min(self._awaited - now, look)
                 self._changed.wait(None if timeout == math.inf else timeout)
 

@@ -11,6 +11,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import redis
+
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
 from streamclust.runtime.assemble import largest_batch, points_format
@@ -28,8 +30,6 @@ from streamclust.worker.swap import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-
-    import redis
 
     from streamclust.runtime.job import Job
     from streamclust.store.model.lease import Lease
@@ -69,37 +69,53 @@ class Session:
         self._activity = Activity()
         self._swap = open_swap(self._job, self._activity, lambda: run.stopping)
         self._idle_after = float(run.job.settings.worker.idle_after)
-        self._awaited = Awaited(self._job, server.client())
         self._worker: ModelWorker | None = None
         self._remember(self._open())
 
     def run(self) -> Generator[Wait, None, bool]:
         """Learn until the model leaves or the feed ends; return whether it ended."""
-        heart = self._heartbeat()
+        run, heart = self._run, self._heartbeat()
+        end: End = "leaving"
         try:
-            with self._run.shared.heartbeats.beating(heart):
-                while (worker := self._worker) is not None:
-                    end = yield from self._awake(worker, heart)
-                    if end == "drained":
-                        worker.begin_now()
+            with run.shared.heartbeats.beating(heart):
+                while self._worker is not None:
+                    end = yield from self._awake(self._worker, heart)
                     if end != "asleep":
                         break
-                    self._remember(worker)
-                    self._worker = worker = None  # it leaves memory
+                    self._remember(self._worker)
+                    self._worker = None  # it leaves memory
                     yield from self._asleep(heart)
-                    if not self._run.stopping:
+                    if not run.stopping:
                         self._worker = self._open(woken=True)
-            if worker is not None:
-                worker.leave()
-                if end == "drained" and self._job.until_idle:
-                    refuse_missing(self._job, self._server.client())
+                if self._worker is not None and end == "drained":
+                    self._worker.begin_now()
+                self._note_hang(heart.unanswered)
+        except redis.TimeoutError:
+            self._note_hang(True)
+            raise
         finally:
-            self._server.news.forget(self._job.model.streams, self._run.wake)
-        return worker is not None and end == "drained"
+            self._server.news.forget(self._job.model.streams, run.wake)
+        self._leave()
+        if end == "drained":
+            refuse_missing(self._job, self._server.client())
+        return end == "drained"
+
+    def _note_hang(self, unanswered: bool) -> None:
+        """Record for all models that leave that the server doesn't answer."""
+        if unanswered and self._run.stopping:
+            self._run.shared.heartbeats.hangs.set()
+
+    def _leave(self) -> None:
+        """Commit and publish the rest, unless the server doesn't answer."""
+        if self._run.stopping and self._run.shared.heartbeats.hangs.is_set():
+            self._lease.token = 0  # it can't be returned either
+        elif self._worker is not None:
+            self._worker.leave()
 
     def _awake(self, worker: ModelWorker, heart: Heartbeat) -> Generator[Wait, None, End]:
         """Read, learn and commit; return how it ended. Each round of the outer loop is a turn."""
         run, activity = self._run, self._activity
+        awaited = Awaited(self._job, self._server.client())
         self._adopt_refit(worker, heart)
         with closing(self._open_reading(worker)) as reading:
             while True:
@@ -107,6 +123,7 @@ class Session:
                 while True:
                     self._adopt_refit(worker, heart)
                     self._learn_ready(reading, worker)
+                    awaited.look(worker)
                     run.backoff.going_well()
                     run.parking.going_well(worker)
                     if run.stopping or not reading.behind or time.monotonic() >= ends:
@@ -115,12 +132,14 @@ class Session:
                     return "leaving"
                 if reading.drained:
                     return "drained"
-                wait = self._next_turn(reading, worker)
+                wait = self._next_turn(reading, worker, awaited)
                 if wait is None:
                     return "asleep"
                 activity.ended(LOOP)
                 yield wait
                 activity.moved()
+                if self._run.stopping:
+                    return "leaving"
 
     def _adopt_refit(self, worker: ModelWorker, heart: Heartbeat) -> None:
         """Adopt a refit that waits, while the lease is ours."""
@@ -139,24 +158,18 @@ class Session:
             learned = True
         if not learned:
             worker.tick()
-        self._awaited.look(worker)
         self._activity.moved()
 
-    def _next_turn(self, reading: Reading, worker: ModelWorker) -> Wait | None:
+    def _next_turn(self, reading: Reading, worker: ModelWorker, awaited: Awaited) -> Wait | None:
         """Return what the model waits for after a turn; None if it may leave memory."""
         until, now = reading.rest(), time.monotonic()
         if reading.behind:
             return Wait(now)
         passing("resting")
-        times = [until, worker.next_due, self._awaited.deadline]
+        times = [until, worker.next_due, awaited.due]
         if self._run.backoff.troubled or self._run.parking.failure is not None:
             times.append(now + _RECOVERING)
-        elif (
-            worker.next_due is None
-            and worker.settled
-            and reading.is_quiet
-            and not self._awaited.for_stream
-        ):
+        elif times[1:] == [None, None] and worker.settled and reading.is_quiet:
             asleep = reading.last_read + self._idle_after
             if now >= asleep:
                 return None

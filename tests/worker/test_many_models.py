@@ -11,6 +11,7 @@ import redis
 from streamclust.worker.together import cores_of_process
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, blobs
+from tests.support.proxy import proxy_before
 from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
 from tests.support.workspace import Workspace
@@ -147,3 +148,23 @@ def test_models_with_a_fault_of_the_server_all_return(workspace: Workspace) -> N
         worker.wait(lambda: all(workspace.committed(name) == 180 for name in models))
         wait_until(lambda: not worker.events("server_lost") or worker.events("server_back"))
         assert worker.leave() == 0
+
+
+def test_a_server_that_hangs_delays_the_end_once_and_not_once_per_model(
+    workspace: Workspace,
+) -> None:
+    # Given a worker with many models that have something to commit
+    names_ = names()[:30]
+    late: dict[str, Any] = {"commit": {"every": "1d"}, "publish": {"every": "1d"}}
+    with proxy_before(workspace.url) as proxy:
+        behind = Workspace(workspace.folder, proxy.url, workspace.namespace)
+        behind.write({name: kmeans(workspace.stream(name), **late) for name in names_})
+        with workspace.client as client, WorkerProcess(behind) as worker:
+            for name in names_:
+                add_blocks(client, workspace.stream(name), blobs(90))
+            worker.wait_for("model_published", len(names_))
+            for name in names_:
+                add_blocks(client, workspace.stream(name), blobs(90, seed=1))
+            # When the server takes requests and answers none, and the worker is asked to leave
+            proxy.hang()
+            assert worker.leave() == 0  # 30 models times 10 s would be more than the test's limit
