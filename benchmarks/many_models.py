@@ -158,7 +158,7 @@ def measure(models: int, idle_seconds: float) -> Result:
         config = {"namespace": NAMESPACE, "redis": {"url": f"redis://127.0.0.1:{server.port}"}}
         Path(name, "config.yaml").write_text(json.dumps({**config, "models": named}))
         worker, began = Worker(Path(name)), time.monotonic()
-        worker.says("worker_started")
+        worker.wait_for("worker_started")
         at_start = worker.seconds
         wait_until(lambda: client.keys(f"{{{NAMESPACE}:m*}}:state"))
         first = time.monotonic() - began

@@ -20,13 +20,14 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -146,8 +147,11 @@ class _Finder:
         )
 
 
-def survives(module: Path, source: str, tests: Sequence[str], limit: float) -> bool:
-    """Whether the tests pass with this source in the place of the module's."""
+Outcome = Literal["survived", "noticed", "too slow"]
+
+
+def outcome(module: Path, source: str, tests: Sequence[str], limit: float) -> Outcome:
+    """Run the tests with this source in the place of the module's."""
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -166,11 +170,11 @@ def survives(module: Path, source: str, tests: Sequence[str], limit: float) -> b
         while time.monotonic() < deadline:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return os.waitstatus_to_exitcode(status) == 0
+                return "survived" if os.waitstatus_to_exitcode(status) == 0 else "noticed"
             time.sleep(0.02)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        return False
+        return "too slow"
     finally:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # servers that it left
@@ -205,16 +209,17 @@ def main(module: Path, tests: tuple[str, ...], seconds: float, every: int) -> No
     """Print each change of MODULE that TESTS don't notice, then the counts as JSON."""
     _import_libraries()
     source = module.read_text(encoding="utf-8")
-    if not survives(module, source, tests, 10 * seconds):
+    if outcome(module, source, tests, 10 * seconds) != "survived":
         raise click.ClickException("the tests fail without a change")
     tried = list(mutants(source))[::every]
-    alive = 0
+    counts: Counter[str] = Counter()
     with click.progressbar(tried, file=sys.stderr) as bar:
         for mutant in bar:
-            if survives(module, mutant.source, tests, seconds):
-                alive += 1
+            found = outcome(module, mutant.source, tests, seconds)
+            counts[found] += 1
+            if found == "survived":
                 click.echo(f"{module}: {mutant.change}\n")
-    click.echo(json.dumps({"module": str(module), "mutants": len(tried), "survivors": alive}))
+    click.echo(json.dumps({"module": str(module), "mutants": len(tried), **counts}))
 
 
 if __name__ == "__main__":

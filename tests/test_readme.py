@@ -43,7 +43,10 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     text = README.read_text(encoding="utf-8")
     without = [module for name, module in MODULES.items() if f"pip install {name}" not in text]
-    run_all(README, folder, without)
+    try:
+        run_all(README, folder, without)
+    finally:
+        run(folder, "server", "stop")
     return folder
 
 
@@ -55,7 +58,14 @@ def test_the_readme_runs(learned: Path) -> None:
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
 def test_each_page_runs_after_the_readme(page: Path, learned: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(learned, tmp_path / "folder", ignore=shutil.ignore_patterns("*.lock"))
+    """A page that asks for an empty folder gets one."""
+    folder = tmp_path / "folder"
+    if "empty folder" in page.read_text(encoding="utf-8"):
+        folder.mkdir()
+    else:
+        shutil.copytree(learned, folder, ignore=shutil.ignore_patterns("*.lock"))
+        if page.stem != "server":  # which starts it itself
+            run(folder, "server", "run", "--detach")
     try:
         run_all(page, folder, [])
     finally:

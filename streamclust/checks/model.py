@@ -17,12 +17,12 @@ from streamclust.runtime.assemble import first_state, load_checkpoint, make_lear
 from streamclust.store.ids import order
 from streamclust.store.model.health import read_health
 from streamclust.store.model.keys import Keys
+from streamclust.store.model.state import read_state
 from streamclust.store.server.connect import translated
 from streamclust.store.server.faults import passes
 from streamclust.store.stream.info import look
 from streamclust.store.stream.names import missing_hint
 from streamclust.store.stream.position import check_type
-from streamclust.store.stream.read_size import read_value
 
 if TYPE_CHECKING:
     from streamclust.config import ModelSettings
@@ -138,11 +138,11 @@ def _state(
     if health is not None and not health.alive:
         reason = f"{health.phase}: {health.reason}"
         yield Check("fail", about, f"its worker on {health.host} reports: {reason}")
-    data: Any = read_value(client, keys.state, lambda: client.get(keys.state))
-    if data is None:
+    values = read_state(client, keys)
+    if values is None:
         yield Check("ok", about, "it has no state yet; the worker starts it")
         return
-    found = load_checkpoint(data, model, f"key {keys.state}")
+    found = load_checkpoint(values.state, model, f"key {keys.state}", values.coreset)
     points = f"{found.learner.points:,} points learned"
     yield Check("ok", about, f"the state fits the settings: {points}")
     yield from _versions(client, keys, model, memory_limit)

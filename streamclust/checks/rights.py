@@ -7,13 +7,14 @@ So the check changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from streamclust.checks.check import Check
 from streamclust.store.model.keys import Keys
+from streamclust.store.stream.keys import progress_key
 
 if TYPE_CHECKING:
     from streamclust.config import ModelSettings
@@ -32,6 +33,8 @@ _SHAPES: Mapping[str, str] = {
     "ping": "",
     "info": "",
     "time": "",
+    "multi": "",
+    "exec": "",
     "scan": "0",
     "client|setname": "streamclust",
     "script|load": "return",
@@ -41,10 +44,15 @@ _SHAPES: Mapping[str, str] = {
     "type": "KEY",
     "get": "KEY",
     "set": "KEY 1",
+    "append": "KEY 1",
+    "strlen": "KEY",
     "del": "KEY",
     "incrby": "KEY 1",
     "hget": "KEY id",
     "hset": "KEY id 1",
+    "hdel": "KEY id",
+    "hgetall": "KEY",
+    "expire": "KEY 1",
     "publish": "KEY 1",
     "subscribe": "KEY",
     "unsubscribe": "KEY",
@@ -74,7 +82,7 @@ Needs = Mapping[str, str]  # a kind of key -> commands of the server
 
 _WORKER = {
     "": "ping info client|setname",
-    "state": "eval get set del incrby type exists hget xadd xinfo|stream",
+    "state": "eval get set append strlen del incrby type exists hget xadd xinfo|stream",
     "models": "publish",
     "stream": "eval type exists xread xrange xinfo|stream xinfo|groups xgroup|create xgroup|setid",
 }
@@ -89,7 +97,8 @@ NEEDS: Mapping[str, Needs] = {
     },
     "refit": {
         "": "ping info client|setname script|load",
-        "state": "eval evalsha get set del incrby type exists hget hset xadd xread xinfo|stream",
+        "state": "eval evalsha get set append strlen del incrby type exists hget hset xadd xread "
+        "xinfo|stream",
         "models": "publish",
         "stream": "eval type exists xread xrange xrevrange xinfo|groups xgroup|setid",
     },
@@ -102,7 +111,11 @@ NEEDS: Mapping[str, Needs] = {
         "state": "get xrevrange",
         "stream": "exists eval xinfo|stream xrange",
     },
-    "ingest": {"": "ping client|setname", "stream": "xadd"},
+    "ingest": {
+        "": "ping client|setname multi exec",
+        "stream": "xadd xinfo|stream xrange",
+        "progress": "hgetall hset hdel expire",
+    },
 }
 """The rights that each command of streamclust needs, as in deploy/redis-acl.conf."""
 
@@ -156,9 +169,16 @@ def _questions(
     needs: Needs, keys: Keys, streams: tuple[str, ...]
 ) -> Iterator[tuple[list[str], str]]:
     """Yield each command as a list of words, and as a text for people."""
-    places = {"": [""], "state": [keys.state], "models": [keys.models], "codes": [keys.codes()]}
+    places: Mapping[str, Sequence[str]] = {
+        "": [""],
+        "state": [keys.state],
+        "models": [keys.models],
+        "codes": [keys.codes()],
+        "stream": streams,
+        "progress": [progress_key(stream) for stream in streams],
+    }
     for place, commands in needs.items():
-        for key in streams if place == "stream" else places[place]:
+        for key in places[place]:
             for command in commands.split():
                 words = [*command.split("|"), *_arguments(command, key)]
                 yield words, f"+{command}" + (f" on {key}" if key else "")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli._options import warn
 from streamclust.cli._progress import point_progress
-from streamclust.cli._server import opened_client
+from streamclust.cli._server import opened_server
 from streamclust.cli._signals import Wakeup
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -106,9 +106,13 @@ def find_model(settings: Settings, name: str, version: int | None = None) -> Mod
 
 
 def published_model(settings: Settings, name: str, version: int | None = None) -> Model:
-    """Return a published model."""
-    with opened_client(settings) as client:
-        return client.model(name, version)
+    """Return a published model; start the embedded server for it if its data are stored here."""
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.model.versions import read_model
+
+    start = settings.redis.url == "embedded" and Path(settings.redis.data_dir).is_dir()
+    with opened_server(settings, start=start) as server:
+        return read_model(server.client(), Keys(settings.namespace, name), version)
 
 
 def _rows(

@@ -200,7 +200,7 @@ def _list(
 
 _CONTENTS = {
     "state": "what was learned, and the position in the streams",
-    "dead": "dead letters",
+    "coreset": "points of the state: coreset, or warm-up",
     "id": "model ID",
     "proposal": "proposed refit",
     "refitting": "lock of a refit",

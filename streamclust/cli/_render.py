@@ -13,9 +13,7 @@ import click
 from streamclust.text import BAR_LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from streamclust.cli._tables import Column, Table
+    from collections.abc import Sequence
 
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
@@ -123,17 +121,3 @@ def discard(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-def plain_table(**_: object) -> Table:
-    """Return an empty table."""
-    from streamclust.cli._tables import Table
-
-    return Table()
-
-
-def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
-    """Write a table; see `streamclust.cli._tables.print_table`."""
-    from streamclust.cli import _tables
-
-    return _tables.print_table(table, optional)

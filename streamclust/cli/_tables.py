@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from streamclust.cli._terminal import HEADER, Terminal, cells, print_lines, shorten, stdout_terminal
+from streamclust.cli._terminal import HEADER, Terminal, cells, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,7 +74,6 @@ class Table:
         *,
         bars: bool = False,
         whole: bool = False,
-        no_wrap: bool = True,
     ) -> Column:
         """Add an empty column of texts, or of numbers if it is justified 'right'."""
         self.columns.append(Column(header, justify == "right", bars, whole))
@@ -135,13 +134,6 @@ def lay_out(table: Table, terminal: Terminal, optional: Iterable[Column] = ()) -
     for row in zip(*(column.cells for column in kept), strict=True):
         rows.append(_line(kept, widths, terminal, row))
     return Layout(rows, hidden, rows[0])
-
-
-def print_table(table: Table, optional: Iterable[Column] = ()) -> int:
-    """Write a table to standard output, and return the number of columns left out."""
-    layout = lay_out(table, stdout_terminal(), optional)
-    print_lines(layout.lines)
-    return len(layout.hidden)
 
 
 def _text(cell: Cell) -> str:

@@ -42,12 +42,15 @@ class Terminal:
         Whether the user asked for no colours: only bold and dim are left.
     unicode : bool
         Whether its encoding has characters for bars and the ellipsis.
+    interactive : bool
+        Whether it is a terminal, rather than a pipe or file for which COLUMNS gives a width.
     """
 
     width: int | None = None
     colours: ColorSystem | None = None
     no_colour: bool = False
     unicode: bool = True
+    interactive: bool = False
 
     @property
     def ellipsis(self) -> str:
@@ -59,6 +62,10 @@ class Terminal:
         if self.colours is None or not style or not text:
             return text
         return _style(style, self.no_colour).render(text, color_system=self.colours)
+
+    def fold(self, text: str) -> list[str]:
+        """Return the lines of an error, remark or verdict: one line in a pipe or file."""
+        return self.wrap(text) if self.interactive else [text]
 
     def wrap(self, text: str) -> list[str]:
         """Return the lines of a paragraph; no line is wider than the terminal."""
@@ -92,7 +99,7 @@ def stdout_terminal() -> Terminal:
         name = console.color_system
         no_colour = console.no_color
         colours = None if name is None else ColorSystem[_SYSTEMS.get(name, "STANDARD")]
-    return Terminal(_width(is_terminal), colours, no_colour, _has_unicode())
+    return Terminal(_width(is_terminal), colours, no_colour, _has_unicode(), is_terminal)
 
 
 _SYSTEMS = {"256": "EIGHT_BIT", "truecolor": "TRUECOLOR", "windows": "WINDOWS"}

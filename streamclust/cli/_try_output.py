@@ -91,7 +91,7 @@ def show_result(proposal: Proposal, learned: Learned, picture: Path | None) -> N
     skipped = f", {plural(bad, 'bad row')} skipped" if bad else ""
     click.echo(f"learned {points} in {learned.seconds:.1f} s{skipped}")
     if model.score is not None:
-        click.echo(f"score: {number(model.score)} {SCORES[model.score_name]}")
+        click.echo(f"score: {number(model.score)}, {SCORES[model.score_name]}")
     if picture is not None:
         with working("drawing the picture"):
             draw(view, model, proposal.rows.features, picture)
@@ -124,13 +124,13 @@ def _picture_lines(view: View, terminal: Terminal) -> list[str]:
 _WIDTH, _HEIGHT = 78, 16
 
 
-def show_next(proposal: Proposal, out: Path, file: Path) -> None:
-    """Print the three commands to continue with."""
+def show_next(proposal: Proposal, out: Path, file: Path, *, stops: bool) -> None:
+    """Print the three commands to continue with; and whether the server `stops` now."""
     name = shlex.quote(proposal.name)
     config = "" if out == Path("config.yaml") else f" -c {shlex.quote(str(out))}"
     suffix = "".join(file.suffixes[-2:]) if file.suffix in (".gz", ".zst") else file.suffix
     click.echo("\nContinue with:")
-    ingest = f"streamclust ingest MORE{suffix} --stream {name}"
+    ingest = f"streamclust ingest MORE{suffix} --stream {name}{config}"
     for comment, words in (
         ("send more points", [ingest, *_flags(proposal)]),
         ("learn new points until Ctrl-C", [f"streamclust worker{config}"]),
@@ -142,6 +142,11 @@ def show_next(proposal: Proposal, out: Path, file: Path) -> None:
         click.echo(f"  # {comment}")
         for line in _continued(words):
             click.echo(printable(line))
+    if stops:
+        click.echo(
+            "\nThe server stops with the last command. To keep it running, for `status`, `watch`\n"
+            "and other programs: streamclust server run --detach"
+        )
 
 
 def _continued(words: list[str]) -> Iterator[str]:
@@ -202,4 +207,5 @@ def as_dict(
         "ingested": asdict(learned.report),
         "seconds": learned.seconds,
         "model": learned.model.summary(),
+        "means": learned.model.means.tolist(),
     }

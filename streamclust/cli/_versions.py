@@ -56,7 +56,7 @@ class VersionTable:
         """Return the table, and what its score and times mean."""
         newest = self._newest
         if newest is None:
-            return [line for _, row in self._damaged for line in terminal.wrap(row)]
+            return [line for _, row in self._damaged for line in terminal.fold(row)]
         table = Table(
             [
                 Column("VERSION", right=True),
@@ -78,7 +78,7 @@ class VersionTable:
         lines = layout.lines
         for place, text in reversed(self._damaged):
             before = 1 + place if layout.header else len(lines)
-            lines[before:before] = [terminal.paint(line, BAD) for line in terminal.wrap(text)]
+            lines[before:before] = [terminal.paint(line, BAD) for line in terminal.fold(text)]
         return lines + [
             terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)
         ]

@@ -166,5 +166,5 @@ _STYLES = {"ok": "green", "warn": WARNING, "fail": BAD}
 
 def _show_check(check: Check) -> None:
     terminal = stdout_terminal()
-    first, *more = terminal.wrap(printable(f"{check.state:<5}{check.about}: {check.text}"))
+    first, *more = terminal.fold(printable(f"{check.state:<5}{check.about}: {check.text}"))
     print_lines([terminal.paint(first[:5], _STYLES[check.state]) + first[5:], *more])

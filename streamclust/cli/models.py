@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._components import centroid_changes, component_lines, difference_lines, share
 from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._render import SCORES, count, number, plural
@@ -92,6 +91,8 @@ def show_version(settings: Settings, model: str, version: int | None, as_json: b
       streamclust models show machines
       streamclust models show machines 1 --json | jq .centroids
     """
+    from streamclust.cli._components import component_lines
+
     with opened_client(settings) as client:
         found = client.model(model, version)
     if as_json:
@@ -168,6 +169,8 @@ def diff(
 
 
 def _difference(before: Model, after: Model) -> dict[str, object]:
+    from streamclust.cli._components import centroid_changes, share
+
     moved = [None if isnan(each) else each for each in after.displacement_from(before).tolist()]
     difference = {
         "model": after.name,
@@ -186,17 +189,22 @@ def _difference(before: Model, after: Model) -> dict[str, object]:
 
 
 def _show_difference(before: Model, after: Model, top: int) -> None:
+    from streamclust.cli._components import difference_lines
+
     terminal = stdout_terminal()
-    name, _, meaning = SCORES[after.score_name].partition(" per point ")
-    notes = (
-        f"{printable(after.name)} {before.version} -> {after.version}: "
-        f"{plural(after.points - before.points, 'point')}, {name} per point "
-        f"{_score(before)} -> {_score(after)} {meaning}",
-        f"columns of features: version {after.version} minus version {before.version}",
+    score, _, _ = SCORES[after.score_name].partition(" per point ")
+    head, *legend = (
+        terminal.wrap(note)
+        for note in (
+            f"{printable(after.name)} {before.version} -> {after.version}: "
+            f"{plural(after.points - before.points, 'point')}, {score} {_score(before)} -> "
+            f"{_score(after)} per point",
+            SCORES[after.score_name],
+            f"columns of features: version {after.version} minus version {before.version}",
+        )
     )
-    head, legend = (terminal.wrap(note) for note in notes)
     table = difference_lines(before, after, top, terminal)
-    print_lines([*head, *table, *(terminal.paint(line, MUTED) for line in legend)])
+    print_lines([*head, *table, *(terminal.paint(line, MUTED) for note in legend for line in note)])
 
 
 @models.command(short_help="Write a version to a file.")

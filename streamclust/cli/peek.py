@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,7 @@ from streamclust.cli._server import opened_server
 from streamclust.cli._tables import Table
 from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.text import exact_json, printable
+from streamclust.times import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def peek(settings: Settings, stream: str, count: int, as_json: bool) -> None:
         return
     terminal = stdout_terminal()
     summary = map(printable, _summary(stream, label, info, layout, model))
-    head = [part for line in summary for part in terminal.wrap(line)]
+    head = [part for line in summary for part in terminal.fold(line)]
     print_lines([*head, *_lines(points, layout, terminal)])
 
 
@@ -118,11 +118,8 @@ def _summary(
 
 def _when(entry_id: str) -> str:
     """Return the time in an entry's ID, in local time; IDs that hold no time are shown as text."""
-    milliseconds = int(entry_id.partition("-")[0])
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1e3))
-    except (OverflowError, ValueError, OSError):
-        return entry_id
+    words = local_time(int(entry_id.partition("-")[0]))
+    return entry_id if words == "-" else words
 
 
 def _as_dict(point: SeenPoint, layout: Layout | None) -> dict[str, Any]:
@@ -147,7 +144,7 @@ def _lines(points: Sequence[SeenPoint], layout: Layout | None, terminal: Termina
     for point in bad:
         place = point.entry_id if point.index <= 0 else f"{point.entry_id} #{point.index:,}"
         data = f": {printable(point.data, _WIDEST_DATA)}" if point.data else ""
-        lines += terminal.wrap(f"can't be read: {place}: {printable(point.reason)}{data}")
+        lines += terminal.fold(f"can't be read: {place}: {printable(point.reason)}{data}")
     return lines
 
 
@@ -159,7 +156,7 @@ def _table_lines(
     from streamclust.cli._components import with_features
 
     table = Table()
-    table.add_column("ID").cells.extend(point.entry_id for point, _ in points)
+    table.add_column("ID", whole=True).cells.extend(point.entry_id for point, _ in points)
     if any(point.index for point, _ in points):
         table.add_column("#", "right").cells.extend(f"{point.index:,}" for point, _ in points)
     if layout.weight_field is not None:

@@ -213,8 +213,8 @@ def _show(report: Report, model: str, dry_run: bool) -> None:
     table.add_row("live model", scores[0], "")
     for run, score in zip(report.runs, scores[1:], strict=True):
         table.add_row(_start(run.start), score, _end(run))
-    lines = [*terminal.wrap(head), *lay_out(table, terminal, table.columns[2:]).lines]
-    print_lines([*lines, *terminal.wrap(_verdict(report, model, dry_run))])
+    lines = [*terminal.fold(head), *lay_out(table, terminal, table.columns[2:]).lines]
+    print_lines([*lines, *terminal.fold(_verdict(report, model, dry_run))])
 
 
 def _end(run: Run) -> str:

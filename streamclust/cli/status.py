@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._components import component_lines
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._refresh import refresh
 from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
@@ -115,7 +114,7 @@ def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str
             if not passes(error):
                 raise
             terminal = stdout_terminal()
-            lines = terminal.wrap(f"error: {translated(error, label)}; trying again")
+            lines = terminal.fold(f"error: {translated(error, label)}; trying again")
             return [*newest, *(terminal.paint(line, BAD) for line in lines)]
         return newest
 
@@ -124,8 +123,8 @@ def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str
 
 def _no_models(settings: Settings, terminal: Terminal) -> list[str]:
     return [
-        *terminal.wrap(printable(f"no models yet in namespace {settings.namespace!r}")),
-        *terminal.wrap(printable(f"{no_models(settings)}; then run `streamclust worker`")),
+        *terminal.fold(printable(f"no models yet in namespace {settings.namespace!r}")),
+        *terminal.fold(printable(f"{no_models(settings)}; then run `streamclust worker`")),
     ]
 
 
@@ -143,6 +142,8 @@ def _lines(
     lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
     model = rows[0].model
     if detailed and model is not None:
+        from streamclust.cli._components import component_lines
+
         published = f"version {model.version}, published {ago(model.published_ms)}"
         lines += ["", *terminal.wrap(f"{published}; newest point: {ago(model.time_ms)}")]
         more = f"; `streamclust models show {printable(model.name)}` has all"
@@ -220,7 +221,7 @@ def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterat
         for problem in _problems(row, label)
     ]
     for name, head, text, style in remarks[:_MOST_REMARKS]:
-        first, *more = terminal.wrap(f"{name}: {head}: {text}")
+        first, *more = terminal.fold(f"{name}: {head}: {text}")
         before, found, after = first.partition(f"{head}: ")
         yield before + terminal.paint(found, style) + after
         yield from more

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._new_file import check_new
-from streamclust.cli._render import bars, say
+from streamclust.cli._render import bars, number, say
 from streamclust.cli._table_options import table_options
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
@@ -18,6 +18,7 @@ from streamclust.text import exact_json, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.config import Settings
     from streamclust.quickstart.learning import Learned, Progress
     from streamclust.quickstart.proposal import Proposal
     from streamclust.quickstart.size import Kind
@@ -100,9 +101,11 @@ def try_file(
         show_result,
         working,
     )
+    from streamclust.config.load import parse_settings
     from streamclust.config.starter import starter_file
     from streamclust.quickstart.picture import can_draw
     from streamclust.quickstart.proposal import propose
+    from streamclust.store.server.keeper import keeper_of
     from streamclust.tables import TableOptions
 
     if not dry_run:
@@ -117,20 +120,29 @@ def try_file(
         click.echo(text, nl=False)
         return
     picture = None if no_png or not (png or can_draw()) else png or Path(f"{proposal.name}.png")
-    learned = _learn(file, proposal, text, out, picture, force=force)
+    settings = parse_settings(text, str(out), os.environ)
+    learned = _learn(settings, file, proposal, text, out, picture, force=force)
     if as_json:
         click.echo(exact_json(as_dict(proposal, learned, out, picture)))
     else:
         show_result(proposal, learned, picture)
-        show_next(proposal, out, file)
+        data_dir = settings.redis.data_dir.expanduser().resolve()
+        stops = settings.redis.url == "embedded" and keeper_of(data_dir) is None
+        show_next(proposal, out, file, stops=stops)
 
 
 def _learn(
-    file: Path, proposal: Proposal, text: str, out: Path, picture: Path | None, *, force: bool
+    settings: Settings,
+    file: Path,
+    proposal: Proposal,
+    text: str,
+    out: Path,
+    picture: Path | None,
+    *,
+    force: bool,
 ) -> Learned:
     """Write the settings, send the points and learn them."""
     from streamclust.cli._server import opened_server
-    from streamclust.config.load import parse_settings
     from streamclust.files import check_target, write_whole
     from streamclust.quickstart.learning import check_free, delete, learn
     from streamclust.store.model.keys import Keys
@@ -138,8 +150,7 @@ def _learn(
     check_target(out)
     if picture is not None:
         check_target(picture)
-    settings = parse_settings(text, str(out), os.environ)
-    with opened_server(settings) as server:
+    with opened_server(settings, start=True) as server:
         client, keys = server.client(), Keys(settings.namespace, proposal.name)
         if force:
             delete(client, keys, proposal.name)
@@ -153,7 +164,7 @@ def _learn(
         except KeyboardInterrupt:
             say(
                 f"stopped; the points sent so far are in stream {proposal.name!r}, and "
-                "`streamclust worker` learns them"
+                "`streamclust worker` learns them; start again with --force"
             )
             raise SystemExit(EXIT_INTERRUPTED) from None
 
@@ -180,9 +191,11 @@ def _progress(total: int | None) -> Iterator[Callable[[Progress], None]]:
 
         def show(progress: Progress) -> None:
             display.update(sent, completed=progress.sent, text=f"{progress.sent:,} points")
-            curve = bars(progress.scores[-16:], 16)
+            scores = progress.scores[-16:]
+            curve = bars([score - min(scores) for score in scores], 16)
+            score = f"  score {number(scores[-1])} {curve}" if scores else ""
             display.update(
-                learned, completed=progress.learned, text=f"{progress.learned:,} points  {curve}"
+                learned, completed=progress.learned, text=f"{progress.learned:,} points{score}"
             )
 
         yield show

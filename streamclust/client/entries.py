@@ -10,6 +10,7 @@ from streamclust.formats.layout import DEFAULT_FIELD, DIMENSION_FIELD, EntryForm
 from streamclust.formats.points import encode
 from streamclust.store.ids import order
 from streamclust.tables import Chunk
+from streamclust.times import iso_time
 
 Entry = tuple[bytes, list[Any], int]
 """The ID of an entry or b"*", its fields and values, and its number of points.
@@ -116,8 +117,9 @@ class EventIds:
         last_ms, sequence = self._last
         if ms < last_ms:
             raise DataError(
-                f"a point has the event time {ms} ms, but the last entry of the stream is "
-                f"{last_ms}-{sequence}: send older points first, or to another stream"
+                f"a point has the event time {iso_time(ms)}, but the last entry of the stream, "
+                f"{last_ms}-{sequence}, is of {iso_time(last_ms)}: send older points first, or to "
+                "another stream"
             )
         self._last = (ms, sequence + 1 if ms == last_ms else 0)
         return b"%d-%d" % self._last

@@ -94,10 +94,16 @@ class Progress:
         self._stream = stream
         self._warn = warn
         self._paths: list[str] = []
+        self._in_file = False
         self._mark = Mark()
         self._hash = hashlib.blake2b(digest_size=16)
         self._before = self._hash
         self._earlier = {} if restart else self._read()
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether the points that are sent now come from a file whose progress is stored."""
+        return self.enabled and self._in_file
 
     def _read(self) -> Mapping[str, Mark]:
         """Return the marks of earlier runs whose points are in the stream."""
@@ -144,6 +150,7 @@ class Progress:
         times = sum(each.partition("\0")[0] == path for each in self._paths)
         path = f"{path}\0{times}" if times else path  # the run names this file again
         self._paths.append(path)
+        self._in_file = True
         earlier = self._earlier.get(path, Mark())
         self._mark, self._hash = Mark(), hashlib.blake2b(digest_size=16)
         skipped = 0
@@ -168,6 +175,7 @@ class Progress:
                 yield rest
         if skipped < earlier.points:
             raise _differs(label, self._stream)
+        self._in_file = False
 
     def _check(self, earlier: Mark, label: str) -> None:
         if self._hash.hexdigest() != earlier.digest:

@@ -141,7 +141,7 @@ class Sender:
         redis.RedisError
             The first refusal of the server that isn't temporary; confirmed entries are counted.
         """
-        progress = self._progress if self._progress and self._progress.enabled else None
+        progress = self._progress if self._progress and self._progress.is_recording else None
         left = [*self._dead_rows(batch), *batch.entries]
         mark: tuple[Any, ...] = ()
         if progress is not None:

@@ -19,7 +19,7 @@ from streamclust.config.learning import (
     shape,
 )
 from streamclust.config.section import Section
-from streamclust.config.size import AUTO, Size, SizeRange, bounds
+from streamclust.config.size import AUTO, Interval, Size, SizeRange, bounds
 from streamclust.config.trimming import NoTrimming, TrimSettings
 from streamclust.config.values import (
     Count,
@@ -126,11 +126,18 @@ class BatchSettings(Section):
 
 
 class CommitSettings(Section):
-    """When the state is committed: after `points` or `every`, whichever comes first."""
+    """When the state is committed: after `points` or `every`, whichever comes first.
+
+    A crash loses no point: what isn't committed is learned again. So `every` is the time that the
+    worker may need to catch up.
+    """
 
     points: Count = Field(default=1_000_000, description="Commit the state after this many points.")
-    every: PositiveDuration = Field(
-        default=1.0, description="Commit the state after this much time."
+    every: Interval = Field(
+        default=AUTO,
+        description="Commit the state after this much time. auto: after 1 s, but later (at most 60 "
+        "s) for a large state on a slow feed, so that the bytes written are at most 10 kB/s plus "
+        "half of the points' bytes. With encode.worker, auto is 1 s.",
     )
 
 
@@ -144,6 +151,17 @@ class PublishSettings(Section):
         default=5.0, description="Publish a version after this much time."
     )
     keep: Count = Field(default=100, le=1_000_000, description="Versions stored in :models.")
+    keep_bytes: Count | None = Field(
+        default=None,
+        description="Maximum bytes of the versions stored in :models; at least one version is "
+        "stored. null: only `keep` limits them.",
+    )
+
+    def kept(self, version_bytes: int) -> int:
+        """Return how many versions of this size are stored."""
+        if self.keep_bytes is None or not version_bytes:
+            return self.keep
+        return max(1, min(self.keep, self.keep_bytes // version_bytes))
 
 
 class DeadSettings(Section):
@@ -211,7 +229,7 @@ class EncodeSettings(Section):
     def _labels_free(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if not labels:
             return labels
-        from streamclust.formats.codes import CODE_FIELDS  # its module needs NumPy
+        from streamclust.formats.code_fields import CODE_FIELDS
 
         taken = sorted(set(labels) & set(CODE_FIELDS))
         if taken:

@@ -1,12 +1,18 @@
-"""Number of components of a model: a number, or `auto` and a range."""
+"""Numbers that can be `auto`: components of a model, with a range; and the time between commits."""
 
 from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
-from streamclust.config.values import Allowed, Count
+from streamclust.config.values import (
+    DURATION_WORDS,
+    Allowed,
+    Count,
+    format_duration,
+    parse_duration,
+)
 
 AUTO = "auto"
 
@@ -34,6 +40,37 @@ def parse_size(value: object) -> object:
 Size: TypeAlias = Annotated[object, BeforeValidator(parse_size), Allowed(_WORDS)]
 SizeRange: TypeAlias = Annotated[
     tuple[Count, Count], Allowed("a list of two integers, the minimum and the maximum")
+]
+
+
+def parse_interval(value: object) -> object:
+    """Return the seconds of a duration that isn't 0, or `auto`.
+
+    Examples
+    --------
+    >>> parse_interval("auto"), parse_interval("5m")
+    ('auto', 300.0)
+    """
+    if value == AUTO:
+        return AUTO
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+    if not seconds:
+        raise ValueError("expected more than 0, or auto")
+    return seconds
+
+
+def _format_interval(value: object) -> str:
+    return format_duration(value) if isinstance(value, float) else AUTO
+
+
+Interval: TypeAlias = Annotated[
+    object,
+    BeforeValidator(parse_interval),
+    PlainSerializer(_format_interval, return_type=str, when_used="json"),
+    Allowed(f"{DURATION_WORDS}, or auto"),
 ]
 
 

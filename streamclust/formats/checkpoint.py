@@ -1,4 +1,8 @@
-"""The checkpoint in `:state`: what was learned, and the stream position that it covers."""
+"""The checkpoint in `:state`: what was learned, and the stream position that it covers.
+
+A commit writes the points of the state to a value of their own (`state_points`). A proposal, or the
+state of an earlier release, has all in one value.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,15 @@ from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout
 from streamclust.formats.learner_state import StoredState, from_stored, to_stored
 from streamclust.formats.lost import Lost
+from streamclust.formats.state_points import Change, StatePoints, change_of, split, with_points
 from streamclust.models import Family
 from streamclust.models.family import to_hyperparameters
 from streamclust.online.learner import LearnerState
 from streamclust.online.state import Counts
 
-FORMAT = "streamclust.state/1"
+FORMAT = "streamclust.state/2"
+FORMATS = (FORMAT, "streamclust.state/1")
+"""Formats that are read. The second has no factor of the coreset's weights."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,57 @@ its default is that of its dataclass, or `from_stored` derives it from the stati
 
 
 def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
-    """Return a checkpoint as safetensors bytes."""
-    stored, published = to_stored(checkpoint.learner, family), checkpoint.published
+    """Return a whole checkpoint, with its points, as safetensors bytes."""
+    return _encoded(checkpoint, family, to_stored(checkpoint.learner, family))
+
+
+@dataclass(frozen=True)
+class EncodedCommit:
+    """The bytes of a checkpoint in its two values.
+
+    Parameters
+    ----------
+    state : bytes
+        The value of `:state`.
+    change : Change
+        How `:coreset` changes.
+    points : StatePoints
+        What `:coreset` has then.
+    """
+
+    state: bytes
+    change: Change
+    points: StatePoints
+
+
+def stored_points(checkpoint: Checkpoint, family: Family[Any]) -> StatePoints:
+    """Return what `:coreset` has after a commit of this checkpoint."""
+    _, points = split(to_stored(checkpoint.learner, family).arrays)
+    return change_of(None, points)[0]
+
+
+def encode_commit(
+    checkpoint: Checkpoint, family: Family[Any], before: StatePoints | None
+) -> EncodedCommit:
+    """Return what a commit of a checkpoint writes.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    family : KMeans or GaussianMixture
+    before : StatePoints or None
+        What the server's `:coreset` has; None if unknown.
+    """
+    stored = to_stored(checkpoint.learner, family)
+    rest, points = split(stored.arrays)
+    points, change = change_of(before, points)
+    meta = {**stored.meta, "points": points.meta}
+    state = _encoded(checkpoint, family, StoredState(dict(rest), meta))
+    return EncodedCommit(state, change, points)
+
+
+def _encoded(checkpoint: Checkpoint, family: Family[Any], stored: StoredState) -> bytes:
+    published = checkpoint.published
     meta = {
         **stored.meta,
         "family": to_hyperparameters(family),
@@ -112,16 +168,30 @@ def encode_checkpoint(checkpoint: Checkpoint, family: Family[Any]) -> bytes:
     return pack(FORMAT, stored.arrays, meta)
 
 
-def decode_checkpoint(data: bytes, family: Family[Any], where: str) -> Checkpoint:
-    """Return the checkpoint that `encode_checkpoint` wrote for the same family.
+def decode_checkpoint(
+    data: bytes, family: Family[Any], where: str, coreset: bytes = b""
+) -> Checkpoint:
+    """Return the checkpoint that `encode_checkpoint` or a commit wrote for the same family.
+
+    Parameters
+    ----------
+    data : bytes
+        The value of `:state`, or a whole checkpoint.
+    family : KMeans or GaussianMixture
+    where : str
+        Key or file, for errors.
+    coreset : bytes
+        The value of `:coreset` at the same time; empty if the key doesn't exist.
 
     Raises
     ------
     FormatError
         If the bytes are damaged, of another format, or of a model with other hyperparameters.
     """
-    arrays, meta = unpack(data, FORMAT, where)
+    arrays, meta = unpack(data, FORMATS, where)
     _same_family(meta.get("family"), family, where)
+    if "points" in meta:
+        arrays = _with_points(arrays, meta, coreset, where)
     _refuse_missing(arrays, meta, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
@@ -157,9 +227,12 @@ def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
     FormatError
         If the bytes are damaged or of another format.
     """
-    arrays, meta = unpack(data, FORMAT, where)
+    arrays, meta = unpack(data, FORMATS, where)
     try:
-        return _covered(meta), None if meta["sums"] else len(arrays["sample"])
+        if meta["sums"]:
+            return _covered(meta), None
+        rows = meta["points"]["shape"][0] if "points" in meta else len(arrays["sample"])
+        return _covered(meta), int(rows)
     except _DAMAGES as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
@@ -172,7 +245,7 @@ def decode_streams(data: bytes, where: str) -> list[str]:
     FormatError
         If the bytes are damaged or of another format.
     """
-    _, meta = unpack(data, FORMAT, where)
+    _, meta = unpack(data, FORMATS, where)
     try:
         return sorted({*meta["position"], *meta.get("left", {}).get("position", {})})
     except _DAMAGES as error:
@@ -187,9 +260,18 @@ def decode_layout(data: bytes, where: str) -> Layout | None:
     FormatError
         If the bytes are damaged or of another format.
     """
-    _, meta = unpack(data, FORMAT, where)
+    _, meta = unpack(data, FORMATS, where)
     try:
         return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
+    except _DAMAGES as error:
+        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
+def _with_points(
+    arrays: dict[str, Array], meta: dict[str, Any], coreset: bytes, where: str
+) -> dict[str, Array]:
+    try:
+        return with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     except _DAMAGES as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 

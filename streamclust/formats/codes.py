@@ -28,25 +28,12 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import Array
 from streamclust.errors import FormatError
+from streamclust.formats.code_fields import CODE_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from streamclust.models.quantize import Codes
-
-CODE_FIELDS = (
-    "n",
-    "code",
-    "distance",
-    "version",
-    "m",
-    "top",
-    "top_distance",
-    "top_responsibility",
-    "reason",
-    "model_id",
-)
-"""Fields of `:codes` that streamclust writes."""
 
 NO_CODE = -1
 """The code of a point that can't be read."""

@@ -34,14 +34,16 @@ def pack(form: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any])
     return save(tensors, {_ENTRY: _text({**content, _SUM: _checksum(content, tensors)})})
 
 
-def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def unpack(
+    data: bytes, forms: str | tuple[str, ...], where: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the arrays and the metadata of `pack`ed bytes.
 
     Parameters
     ----------
     data : bytes
-    form : str
-        The expected format, such as ``streamclust.model/1``.
+    forms : str or tuple of str
+        The expected formats, such as ``streamclust.model/1``; the current one first.
     where : str
         Key or file of the bytes, for the error.
 
@@ -50,6 +52,8 @@ def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, NDArray[Any]],
     FormatError
         If the bytes are truncated, damaged, not such a payload, or of another format version.
     """
+    accepted = (forms,) if isinstance(forms, str) else forms
+    form = accepted[0]
     try:
         meta = json.loads(_metadata(data)[_ENTRY])
         expected, found = meta.pop(_SUM), meta["format"]
@@ -60,7 +64,7 @@ def unpack(data: bytes, form: str, where: str) -> tuple[dict[str, NDArray[Any]],
     if not whole:
         raise FormatError(_damaged(where, form, "wrong checksum"))
     del meta["format"]
-    if found != form:
+    if found not in accepted:
         raise FormatError(
             f"{where} holds format {found!r}; this version of streamclust reads {form!r}: "
             "use the version that wrote it, or move the key away"

@@ -42,6 +42,7 @@ _NAMES = {
     "coreset.core.w": "learner.core_weight",
     "coreset.fresh.X": "learner.fresh",
     "coreset.fresh.w": "learner.fresh_weight",
+    "coreset.unit": "learner.coreset_unit",
     "recluster.learned": "learner.unsolved",
     "recluster.interval": "learner.patience",
     "recluster.excess_loss": "learner.surprise",

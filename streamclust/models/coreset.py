@@ -1,6 +1,6 @@
 """A coreset: weighted points that represent the whole stream, in bounded memory.
 
-    coreset <- reduce_coreset(join(decay(coreset, lam), batch), size)
+    coreset <- reduce_coreset(join(lam * coreset, batch), size)
 
 Any set of centroids has nearly the same cost on the coreset as on the stream, so a fit to the
 coreset is nearly a fit to the stream. A point is kept with a probability proportional to its
@@ -45,6 +45,9 @@ _SHARE = 4.0
 
 _FADED = 2.0**-50
 """Weight relative to the largest, below which a point is dropped."""
+
+_SMALLEST_UNIT = 2.0**-200
+"""Smallest factor of weights; then the weights themselves are multiplied."""
 
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
@@ -95,15 +98,19 @@ class CoresetState:
         Result of the last reduction, decayed like the statistics.
     fresh : Coreset
         Samples of the batches since then.
+    unit : float
+        Factor of the weights of both, in points of the stream. Forgetting changes only this factor,
+        so between two reductions points are only appended.
     """
 
     core: Coreset = field(default_factory=Coreset)
     fresh: Coreset = field(default_factory=Coreset)
+    unit: float = 1.0
 
     @property
     def points(self) -> Coreset:
         """Weighted points that represent the stream so far."""
-        return join(self.core, self.fresh)
+        return reweigh(join(self.core, self.fresh), self.unit)
 
     @property
     def is_empty(self) -> bool:
@@ -112,7 +119,7 @@ class CoresetState:
 
     def select(self, choose: Callable[[Array], NDArray[np.bool_]]) -> CoresetState:
         """Return the coreset of the points (M, D) for which `choose` returns True, (M,)."""
-        return CoresetState(self.core.select(choose), self.fresh.select(choose))
+        return CoresetState(self.core.select(choose), self.fresh.select(choose), self.unit)
 
     def remember(
         self,
@@ -141,13 +148,16 @@ class CoresetState:
         lam : float
         rng : numpy.random.Generator
         """
-        core, fresh = decay(self.core, lam), decay(self.fresh, lam)
-        mass, K = core.mass + fresh.mass, len(stats.weight)
-        fresh = join(fresh, subsample(X, w, assigned, mass, K, size, rng))
+        core, fresh, unit = self.core, self.fresh, lam * self.unit
+        if unit < _SMALLEST_UNIT:
+            core, fresh, unit = reweigh(core, unit), reweigh(fresh, unit), 1.0
+        mass, K = unit * (core.mass + fresh.mass), len(stats.weight)
+        sample = subsample(X, w, assigned, mass, K, size, rng)
+        fresh = join(fresh, reweigh(sample, 1.0 / unit))
         if len(fresh.X) < min(size, CHUNK):
-            return CoresetState(core, fresh)
+            return CoresetState(core, fresh, unit)
         means = stats.averages(stats.reference)
-        return CoresetState(reduce_coreset(join(core, fresh), means, size, rng))
+        return CoresetState(reduce_coreset(reweigh(join(core, fresh), unit), means, size, rng))
 
 
 def default_size(n_components: int, n_features: int) -> int:
@@ -172,11 +182,11 @@ def join(a: Coreset, b: Coreset) -> Coreset:
     )
 
 
-def decay(coreset: Coreset, lam: float) -> Coreset:
-    """Return the coreset with each weight multiplied by `lam`, as `stats.decay` does."""
-    if lam == 1.0 or not len(coreset.w):
+def reweigh(coreset: Coreset, factor: float) -> Coreset:
+    """Return the coreset with each weight multiplied by `factor`; what underflows is dropped."""
+    if factor == 1.0 or not len(coreset.w):
         return coreset
-    return _counting(Coreset(coreset.X, lam * coreset.w))
+    return _counting(Coreset(coreset.X, factor * coreset.w))
 
 
 def _counting(coreset: Coreset) -> Coreset:

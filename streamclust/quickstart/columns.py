@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.tables import Column, Sniffed
-from streamclust.tables.sniff import Role
+from streamclust.tables.profile import Role
 
 _IDENTIFIER = re.compile(
     r"(?:^|[\W_])(?:id|ids|uid|uuid|guid|key|index|idx|rownum|seq|sequence|serial|nr)$"

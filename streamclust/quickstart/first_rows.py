@@ -102,7 +102,11 @@ def read_first_rows(path: Path, options: TableOptions) -> FirstRows:
         columns = tuple(
             replace(column, role="index") if column.name in counts else column for column in columns
         )
-    notes = [_note(column) for column in columns if column.role not in ("feature", "time")]
+    notes = [
+        _note(column)
+        for column in columns
+        if column.role not in ("feature", "time") and column.name != options.weight_column
+    ]
     if rows.last_time > time.time() * 1e3:
         notes.append(f"{chosen.time_column!r} isn't used: it has times in the future")
         chosen = replace(chosen, time_column=None)

@@ -19,6 +19,8 @@ from streamclust.errors import DataError, StreamclustError
 from streamclust.quickstart.proposal import Proposal
 from streamclust.runtime.job import Job
 from streamclust.runtime.log import command_log
+from streamclust.store.model.inventory import take_inventory
+from streamclust.store.model.removal import delete as delete_model
 from streamclust.store.stream.info import look
 from streamclust.tables import Chunk, read_table
 from streamclust.worker.together import run_model
@@ -104,18 +106,15 @@ def check_free(client: redis.Redis, keys: Keys, stream: str) -> None:
 
 
 def delete(client: redis.Redis, keys: Keys, stream: str) -> None:
-    """Delete the stream and the model, except for the fencing token.
+    """Delete the stream and the model.
 
     Raises
     ------
-    DataError
-        If a worker has the model.
+    BusyError
+        If a worker or a refit uses the model.
     """
-    if client.exists(keys.lease):
-        raise DataError(f"a worker learns model {keys.model!r}; stop it, or give another --name")
-    names = ("state", "models", "id", "dead", "proposal", "refitting", "health")
-    for key in (stream, keys.codes(), *(getattr(keys, name) for name in names)):
-        client.delete(key)
+    delete_model(client, keys, take_inventory(client, keys, [stream]))
+    client.delete(stream)
 
 
 def learn(

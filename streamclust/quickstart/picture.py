@@ -17,6 +17,8 @@ from streamclust.arrays import Array, Labels
 from streamclust.demo.terminal_charts import component_colour
 from streamclust.files import new_file
 from streamclust.models.scaling import learn_scaling
+from streamclust.quickstart.first_rows import MOST_NAMED
+from streamclust.quickstart.size import principal_axes
 from streamclust.text import printable
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ class View:
 def make_view(model: Model, X: NDArray[Any], features: tuple[str, ...]) -> View:
     """Return the view of a sample of the points: two features, or two principal axes of more."""
     X = np.asarray(X[np.linspace(0, len(X) - 1, min(len(X), _SAMPLE)).astype(int)], np.float64)
-    scaling = learn_scaling("standard", X, np.ones(len(X)))
+    is_wide = X.shape[1] > MOST_NAMED  # then the features have one unit
+    scaling = None if is_wide else learn_scaling("standard", X, np.ones(len(X)))
     Z, means = X, model.means
     if scaling is not None:
         Z, means = scaling.apply(X), scaling.apply(model.means)
@@ -90,8 +93,8 @@ def make_view(model: Model, X: NDArray[Any], features: tuple[str, ...]) -> View:
 def _principal_axes(Z: Array, names: list[str]) -> tuple[Array, tuple[str, str]]:
     """Return the first two principal axes of the bulk of the points, and their names."""
     bulk = np.clip(Z, *np.percentile(Z, [1.0, 99.0], axis=0))
-    _, s, axes = np.linalg.svd(bulk - bulk.mean(axis=0), full_matrices=False)
-    share = s**2 / max(float(np.sum(s**2)), 1e-300)
+    variance, axes = principal_axes(bulk)
+    share = variance / max(float(variance.sum()), 1e-300)
     words = [
         f"principal axis {number + 1} ({share[number]:.0%} of the variance)" for number in (0, 1)
     ]
@@ -104,7 +107,7 @@ def _loadings(axis: Array, names: list[str]) -> str:
     """Return the features with the largest weights in a principal axis."""
     order = np.argsort(-np.abs(axis), kind="stable")[:3]
     strong = [k for k in order.tolist() if abs(axis[k]) > 0.5 * abs(axis[order[0]])]
-    return ", ".join(f"{'−' if axis[k] < 0.0 else '+'}{names[k]}" for k in strong)
+    return ", ".join(f"{'-' if axis[k] < 0.0 else '+'}{names[k]}" for k in strong)
 
 
 def can_draw() -> bool:
@@ -175,7 +178,10 @@ def _draw_points(axes: Axes, view: View, model: Model) -> None:
     if not view.axes[1]:
         axes.set_yticks([])
     outside = int((~inside).sum())
-    title = f"{len(view.points):,} points" + (f"; {outside} centroids lie outside" * (outside > 0))
+    title = (
+        f"each dot is one of {len(view.points):,} points; labels: number and share of a cluster"
+        + (f"; {outside} centroids lie outside" * (outside > 0))
+    )
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.2)
 

@@ -81,8 +81,13 @@ class Proposal:
             "streams": [self.name],
             "scale": self.scale,
         }
+        points: dict[str, Any] = {}
         if rows.are_named and len(rows.features) <= _MOST_NAMES:
-            settings["points"] = {"features": list(rows.features)}
+            points["features"] = list(rows.features)
+        if rows.options.weight_column:
+            points["weight_field"] = rows.options.weight_column
+        if points:
+            settings["points"] = points
         if rows.is_complete and len(rows.X) < max(_WARM_UP, 10 * self.n_components):
             settings["init"] = {"points": len(rows.X)}
         if rows.options.label_columns:

@@ -149,13 +149,25 @@ def _scaled(X: Array, scale: ScaleKind) -> Array:
 
 
 def _projected(Z: Array) -> Array:
-    centred = Z - Z.mean(axis=0)
-    _, s, axes = np.linalg.svd(centred, full_matrices=False)
-    variance = np.cumsum(s**2)
-    if not variance[-1] > 0.0:
+    """Return the points in their first principal axes."""
+    variance, axes = principal_axes(Z)
+    total = np.cumsum(variance)
+    if not total[-1] > 0.0:
         return Z[:, :1]
-    enough = int(np.searchsorted(variance, _ENOUGH_VARIANCE * variance[-1])) + 1
-    return np.ascontiguousarray(centred @ axes[: min(enough, _MOST_AXES)].T)
+    enough = int(np.searchsorted(total, _ENOUGH_VARIANCE * total[-1])) + 1
+    return np.ascontiguousarray((Z - Z.mean(axis=0)) @ axes[: min(enough, _MOST_AXES)].T)
+
+
+def principal_axes(Z: Array) -> tuple[Array, Array]:
+    """Return the variances along the principal axes, largest first, and the axes as rows.
+
+    The largest weight of each axis is positive.
+    """
+    centred = Z - Z.mean(axis=0)
+    variance, columns = np.linalg.eigh(centred.T @ centred / len(Z))
+    axes = columns[:, ::-1].T
+    largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
+    return np.maximum(variance[::-1], 0.0), axes * np.sign(largest)[:, None]
 
 
 def _core(Z: Array) -> Array:

@@ -20,8 +20,8 @@ from streamclust.formats.model import SWAPS
 from streamclust.refit.retries import Retries
 from streamclust.runtime.assemble import load_checkpoint, make_family
 from streamclust.store.model.proposal import new_id, propose, proposed, withdraw
+from streamclust.store.model.state import read_state
 from streamclust.store.model.versions import follow
-from streamclust.store.stream.read_size import read_value
 from streamclust.worker.swap_in_place import swap_in_place
 
 if TYPE_CHECKING:
@@ -66,14 +66,13 @@ def load(job: Job, client: redis.Redis) -> Checkpoint:
     FormatError
         If the settings contradict the state.
     """
-    state = job.keys.state
-    data: Any = read_value(client, state, lambda: client.get(state))
-    if data is None:
+    found = read_state(client, job.keys)
+    if found is None:
         raise UnknownModelError(
             f"model {job.name!r} has learned nothing yet in namespace {job.keys.namespace!r}; "
             "let `streamclust worker` begin with it first"
         )
-    return load_checkpoint(data, job.model, f"key {job.keys.state}")
+    return load_checkpoint(found.state, job.model, f"key {job.keys.state}", found.coreset)
 
 
 @contextmanager

@@ -135,7 +135,9 @@ def largest_batch(settings: ModelSettings) -> int:
     return max(least, most) if isinstance(forgetting, NoForgetting) else least
 
 
-def load_checkpoint(data: bytes, settings: ModelSettings, where: str) -> Checkpoint:
+def load_checkpoint(
+    data: bytes, settings: ModelSettings, where: str, coreset: bytes = b""
+) -> Checkpoint:
     """Return a committed state, checked against the settings.
 
     Parameters
@@ -144,6 +146,8 @@ def load_checkpoint(data: bytes, settings: ModelSettings, where: str) -> Checkpo
     settings : KMeansSettings or GaussianMixtureSettings
     where : str
         The key, for error messages.
+    coreset : bytes
+        The value of `:coreset`; see `decode_checkpoint`.
 
     Raises
     ------
@@ -151,7 +155,7 @@ def load_checkpoint(data: bytes, settings: ModelSettings, where: str) -> Checkpo
         If the state is damaged, or the settings contradict what was learned: another family, other
         features, another format, field or weight of the points, or another scale.
     """
-    found = decode_checkpoint(data, make_family(settings), where)
+    found = decode_checkpoint(data, make_family(settings), where, coreset)
     spec, state = points_format(settings.points), found.learner
     if found.layout is not None:
         found = replace(found, layout=found.layout.under(spec, where))

@@ -2,8 +2,9 @@
 
 from streamclust.tables.chunk import BadRow, Chunk, ModelColumns, SkippedRows
 from streamclust.tables.options import KINDS, Kind, TableOptions
+from streamclust.tables.profile import Column
 from streamclust.tables.read import count_rows, read_table
-from streamclust.tables.sniff import Column, Sniffed, sniff
+from streamclust.tables.sniff import Sniffed, sniff
 
 __all__ = [
     "KINDS",

@@ -202,8 +202,10 @@ def _check_there(names: Iterable[str], available: Sequence[str], request: Reques
     there = set(available)
     for name in names:
         if name not in there:
+            alike = next((each for each in available if each.lower() == name.lower()), None)
+            hint = "" if alike is None else f"; did you mean {short(alike)}?"
             raise DataError(
-                f"{request.label} has no column {short(name)}; it has {listed(available)}"
+                f"{request.label} has no column {short(name)}; it has {listed(available)}{hint}"
             )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError
 from streamclust.number_text import number_hint
-from streamclust.tables.cells import is_number, numbers
+from streamclust.tables.cells import is_data, is_number, numbers
 from streamclust.tables.chunk import Chunk, Request, Where, checked, join, short, sift
 from streamclust.tables.columns import Selection, default_names, listed, select
 from streamclust.tables.header import has_header
@@ -35,6 +35,16 @@ def read_delimited(lines: Lines, request: Request, delimiter: str) -> Iterator[C
             good, bad = sift(batch, table.chunk, table.describe, request.label)
             if good or bad:
                 yield join(good or [table.empty(batch[0][0])], bad)
+
+
+def _has_known(cells: Sequence[str], request: Request) -> bool:
+    """Return whether a row has the name of a column that is requested or that the model needs."""
+    options, model = request.options, request.model
+    wanted = {*(options.columns or ()), *options.exclude, *options.label_columns}
+    wanted |= set(filter(None, (options.weight_column, options.time_column)))
+    wanted |= set() if model is None else set(model.features)
+    there = wanted.intersection(cell.strip() for cell in cells)
+    return any(name and not is_data(name, options.decimal) for name in there)
 
 
 def _warn_of_positions(request: Request) -> None:
@@ -66,7 +76,7 @@ class _Table:
         options = request.options
         if isinstance(cells, UnreadableRow):
             raise DataError(cells.reason)
-        named = options.header
+        named = True if options.header is None and _has_known(cells, request) else options.header
         if named is None:
             second = rows.second() if len(cells) == 2 else None
             try:
@@ -81,7 +91,7 @@ class _Table:
             selection = select(names, request, named=named)
         except DataError as error:
             hint = separator_hint(cells if named else None, cells, delimiter)
-            if not hint and not named and options.header is None and options.columns:
+            if not hint and not named and options.header is None:
                 hint = NAMES_HINT
             raise DataError(f"{error}{f'; {hint}' if hint else ''}") from None
         if not named and options.header is None:

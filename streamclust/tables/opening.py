@@ -149,7 +149,7 @@ class _Zstd:
             from zstandard import ZstdDecompressor
         except ImportError:
             raise MissingExtraError(
-                f"{label}: Zstandard needs zstandard: pip install 'streamclust[zstd]', or unpack "
+                f"{label}: Zstandard needs zstandard: pip install zstandard, or unpack "
                 "the file by zstd -d"
             ) from None
         self._file = file

@@ -6,10 +6,10 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from streamclust.formats.checkpoint import encode_checkpoint
+from streamclust.formats.checkpoint import encode_commit, stored_points
 from streamclust.formats.dead import DeadLetters
 from streamclust.formats.model import LARGEST_ID, encode_model
-from streamclust.store.model.commit import Commit, commit
+from streamclust.store.model.commit import Commit, PointsChangedError, commit
 from streamclust.store.model.proposal import under_way
 from streamclust.store.stream.position import mirror
 from streamclust.store.stream.trimming import trim
@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 
     from streamclust.formats.checkpoint import Checkpoint
     from streamclust.formats.model import Model
+    from streamclust.formats.state_points import StatePoints
     from streamclust.models import Family
     from streamclust.worker.context import ModelContext
     from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.own_codes import OwnCodes
+
+_LARGE_VERSIONS = 1 << 30
+"""Bytes of all stored versions of a model, above which the worker logs a warning."""
+
+_LARGE_RATE = 1 << 20
+"""Bytes of states per second, above which the worker logs a warning."""
 
 
 class Commits:
@@ -48,6 +55,8 @@ class Commits:
     ----------
     committed : Checkpoint
     model_id : int
+    state_bytes : int
+        Size of the newest state; 0 before the first commit.
     """
 
     def __init__(
@@ -66,6 +75,9 @@ class Commits:
         self._codes = codes
         self._lost_commits = lost_commits
         self._mirrored: Mapping[str, str] = {}
+        self._points: StatePoints | None = None
+        self._warned = False
+        self.state_bytes = 0
         self.committed = committed
         self.model_id = model_id
 
@@ -88,9 +100,13 @@ class Commits:
         model_id = self.model_id
         if model is not None:
             model_id = model_id or self._new_id()
+        if self._points is None:
+            self._points = stored_points(self.committed, self._family)
+        encoded = encode_commit(after, self._family, self._points)
         what = Commit(
             token=self._token,
-            state=encode_checkpoint(after, self._family),
+            state=encoded.state,
+            points=encoded.change,
             model=model,
             payload=b"" if model is None else encode_model(model),
             dead=tuple(dead),
@@ -99,8 +115,15 @@ class Commits:
             model_id=model_id,
             codes=() if self._codes is None else self._codes.up_to(after.position),
         )
-        keep, keep_dead = settings.publish.keep, settings.dead.keep
-        commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+        keep, keep_dead = settings.publish.kept(len(what.payload)), settings.dead.keep
+        try:
+            commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+        except PointsChangedError:  # a state of an earlier release, or a deleted key
+            encoded = encode_commit(after, self._family, None)
+            what = replace(what, points=encoded.change)
+            commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+        self._points, self.state_bytes = encoded.points, len(encoded.state)
+        self._warn_of_large_writes(keep * len(what.payload))
         rejected = after.dead - self.committed.dead
         self.committed, self.model_id = after, model_id
         self._lost_commits.record(after)
@@ -119,6 +142,24 @@ class Commits:
             )
         self.mirror()
         self._trim()
+
+    def _warn_of_large_writes(self, versions_bytes: int) -> None:
+        """Log once if the stored versions, or the states per second, are large for a server."""
+        log, every = self._context.log, self._context.settings.commit.every
+        if versions_bytes > _LARGE_VERSIONS and not self._warned:
+            self._warned = True
+            log.warning(
+                "versions_large",
+                bytes=versions_bytes,
+                remedy="set publish.keep_bytes, or a smaller publish.keep",
+            )
+        if isinstance(every, float) and self.state_bytes > _LARGE_RATE * every and not self._warned:
+            self._warned = True
+            log.warning(
+                "states_large",
+                bytes_per_second=round(self.state_bytes / every),
+                remedy="set commit.every to auto, or to more time",
+            )
 
     def mirror(self) -> None:
         """Show the committed position in the consumer group of each stream."""

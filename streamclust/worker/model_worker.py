@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from streamclust.config.size import AUTO
 from streamclust.failpoints import passing
 from streamclust.formats.dead import DeadLetters
 from streamclust.formats.lost import Lost
@@ -16,7 +17,7 @@ from streamclust.store.model.proposal import reason_of
 from streamclust.store.model.versions import read_model_id
 from streamclust.store.stream.gaps import gap_words
 from streamclust.worker.commits import Commits
-from streamclust.worker.due import Cadence
+from streamclust.worker.due import AUTO_SECONDS, AutoCadence, Cadence
 from streamclust.worker.lost_commits import LostCommits
 from streamclust.worker.own_codes import OwnCodes
 from streamclust.worker.positions import (
@@ -176,7 +177,7 @@ class ModelWorker:
         self._logged_reason = ""
         self.learner = learner
         self.checkpoint = commits.committed
-        self._commit_due = Cadence(settings.commit.points, float(settings.commit.every), clock)
+        self._commit_due = self._commit_cadence(clock)
         self._publish_due = Cadence(
             settings.publish.points,
             float(settings.publish.every),
@@ -329,6 +330,18 @@ class ModelWorker:
         self._commits.write(after, model, self._dead, refit)
         self.checkpoint, self._dead = after, DeadLetters()
         self._commit_due.reset()
+        if isinstance(self._commit_due, AutoCadence):
+            self._commit_due.state_bytes = self._commits.state_bytes
+            if after.learner.stats is not None:
+                self._commit_due.point_bytes = 8 * after.learner.stats.first.shape[1]
+
+    def _commit_cadence(self, clock: Callable[[], float]) -> Cadence:
+        points, every = self._settings.commit.points, self._settings.commit.every
+        if every == AUTO and self._settings.encode.worker:  # codes wait for the commit
+            return Cadence(points, AUTO_SECONDS, clock)
+        if not isinstance(every, float):
+            return AutoCadence(points, clock)
+        return Cadence(points, every, clock)
 
     def _log_info(self, info: Info, after: LearnerState[Any]) -> None:
         """Log what a batch has changed in the model."""

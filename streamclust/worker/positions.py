@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from streamclust.formats.checkpoint import Checkpoint, Covered
 from streamclust.runtime.assemble import first_state, load_checkpoint
 from streamclust.store.ids import order
+from streamclust.store.model.state import read_state
 from streamclust.store.stream.info import entries_read, probe
 from streamclust.store.stream.position import begin, check_type
-from streamclust.store.stream.read_size import read_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +37,12 @@ def read_checkpoint(
     """
     for stream in settings.streams:
         check_type(client, stream, "stream", f"models.{name}.streams")
-    check_type(client, keys.state, "string", "namespace")
-    data: Any = read_value(client, keys.state, lambda: client.get(keys.state))
-    return None if data is None else load_checkpoint(data, settings, f"key {keys.state}")
+    for key in (keys.state, keys.coreset):
+        check_type(client, key, "string", "namespace")
+    found = read_state(client, keys)
+    if found is None:
+        return None
+    return load_checkpoint(found.state, settings, f"key {keys.state}", found.coreset)
 
 
 def new_checkpoint(context: ModelContext, learner: StreamLearner[Any]) -> Checkpoint:

@@ -223,6 +223,7 @@ def _remains(client: redis.Redis, workspace: Workspace, model: str) -> dict[str,
     versions: Any = client.xrange(keys.models)
     return {
         "state": client.get(keys.state),
+        "coreset": client.get(keys.coreset),
         "versions": [(entry_id, fields[b"payload"]) for entry_id, fields in versions],
         "dead letters": client.xrange(keys.dead),
     }

@@ -47,6 +47,26 @@ def test_there_and_back(folder: Path) -> None:
     assert (folder / "back.csv").read_text().startswith("x,y\n")
 
 
+def test_a_stored_model_is_read_without_a_running_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        "models:\n  m: {kind: kmeans, n_clusters: 2, streams: [points], init: {points: 4}}\n"
+    )
+    done = run("encode", "m", "--stdin", stdin="x,y\n0,8\n")
+    assert (done.exit_code, sorted(path.name for path in tmp_path.iterdir())) == (
+        3,
+        ["config.yaml"],
+    )
+    (tmp_path / "p.csv").write_text("x,y\n0,8\n0,9\n8,0\n9,0\n")
+    assert run("ingest", "p.csv", "--stream", "points").exit_code == 0
+    assert run("worker", "--until-idle").exit_code == 0
+    done = run("encode", "m", "--stdin", stdin="y,x\n8.5,0\n")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(",0.0\n")
+
+
 def test_standard_input_gives_lines(folder: Path) -> None:
     done = run("encode", "m.safetensors", "--stdin", stdin="x,y\n9,10\n0,0\n")
     assert done.stdout == "code,distance\n2,1.0\n1,0.0\n"

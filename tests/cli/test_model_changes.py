@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from streamclust.config import load_settings
 from streamclust.errors import LeaseLostError, StreamclustError
+from streamclust.runtime.assemble import load_checkpoint, make_family
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.lease import Lease
+from streamclust.store.model.proposal import propose
+from streamclust.store.model.state import read_state
 from tests.support.commands import shown
 from tests.support.model_settings import kmeans
 from tests.support.points import add_entry, add_points, blobs
@@ -214,15 +218,12 @@ def test_rename_overwrites_no_other_model(workspace: Workspace) -> None:
 
 
 def test_a_refit_of_a_deleted_model_writes_nothing(workspace: Workspace) -> None:
-    from streamclust.config import load_settings
-    from streamclust.runtime.assemble import load_checkpoint, make_family
-    from streamclust.store.model.proposal import propose
-
     settings = load_settings(workspace.folder / "config.yaml", (), {}).models["m"]
     keys = workspace.keys("m")
     with workspace.client as client:
-        state: Any = client.get(keys.state)
-        at = load_checkpoint(state, settings, "state")
+        state = read_state(client, keys)
+        assert state is not None
+        at = load_checkpoint(state.state, settings, "state", state.coreset)
         assert change(workspace, "delete", "m", "--yes").exit_code == 0
         with pytest.raises(StreamclustError, match="was deleted"):
             propose(client, keys, at, make_family(settings))

@@ -65,9 +65,9 @@ def test_diff_is_the_drift_of_each_component(learned: Workspace) -> None:
     assert found["versions"] == [2, 4]
     assert found["points"] == 120
     assert json.loads(told("diff", "km", "2", "--json"))["versions"] == [2, 5]
-    head, columns, *rows, legend = told("diff", "gm", "1").splitlines()
-    assert head.startswith("gm 1 -> 5: 240 points, log-likelihood per point none -> -")
-    assert head.endswith("(in nats; higher is better)")
+    head, columns, *rows, meaning, legend = told("diff", "gm", "1").splitlines()
+    assert head.startswith("gm 1 -> 5: 240 points, log-likelihood none -> -")
+    assert meaning == "log-likelihood per point (in nats; higher is better)"
     assert columns.split() == [
         *("#", "MOVED", "SHARE", "1", "SHARE", "5", "CHANGE"),
         *("x0", "x1"),
@@ -128,7 +128,7 @@ def test_diff_shows_the_components_that_moved_most(learned: Workspace) -> None:
     lines = told("diff", "km", "2", "--top", "1").splitlines()
     assert lines[2].split()[0] == str(moved.argmax())
     assert lines[3] == "+2 components that moved less; `--top 0` shows all"
-    assert len(told("diff", "km", "2", "--top", "0").splitlines()) == 6
+    assert len(told("diff", "km", "2", "--top", "0").splitlines()) == 7
     found = json.loads(told("diff", "km", "2", "--json"))
     np.testing.assert_allclose(np.linalg.norm(found["change"], axis=1), found["moved"])
     np.testing.assert_allclose(np.sum(found["share"], axis=1), 1.0)

@@ -168,7 +168,7 @@ ODD = (
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 def test_status_fits_every_terminal(width: int) -> None:
     for detailed, rows in ((False, ODD), (True, ODD[1:2]), (False, ()), (False, ODD * 2500)):
-        lines = _lines(rows, "redis://h", Terminal(width), detailed=detailed)
+        lines = _lines(rows, "redis://h", Terminal(width, interactive=True), detailed=detailed)
         assert max(map(cell_len, lines), default=0) <= width
         if rows and width >= 80:
             assert sum("-9.97e-05" in line for line in lines) == 3 * len(rows) // 4 or detailed
@@ -217,7 +217,10 @@ def test_a_long_name_leaves_room_for_the_remark() -> None:
     [remark] = [
         line
         for line in _lines(
-            [an_overview("m" * 90, dead=1)], "redis://h", Terminal(80), detailed=False
+            [an_overview("m" * 90, dead=1)],
+            "redis://h",
+            Terminal(80, interactive=True),
+            detailed=False,
         )
         if "DEAD:" in line
     ]

@@ -18,7 +18,9 @@ from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_SERVER
 from streamclust.cli.main import cli
 from streamclust.config import load_settings
 from streamclust.store.model.keys import Keys
+from streamclust.store.server.keeper import running_endpoint
 from tests.support.servers import free_port
+from tests.support.waiting import wait_until
 
 ROWS = 600
 
@@ -79,6 +81,7 @@ def test_the_three_commands_at_the_end_work(
     run: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end = run("--no-png").stdout.partition("Continue with:\n")[2]
+    assert "server run" not in end  # a server of one's own doesn't stop
     commands = [
         shlex.split(line)
         for line in end.replace(" \\\n", " ").splitlines()
@@ -124,6 +127,15 @@ def test_what_exists_is_replaced_only_by_force(run: Callable[..., Result], name:
     assert (report["ingested"]["points"], report["ingested"]["bad"]) == (ROWS, 2)
     assert report["model"]["points"] == ROWS
     assert report["picture"] is None
+    assert np.array(report["means"]).shape == (3, 2)
+
+
+def test_the_embedded_server_of_the_folder_is_the_default(name: str) -> None:
+    result = CliRunner().invoke(cli, ["try", f"{name}.csv", "--no-png", "-k", "3"])
+    assert result.exit_code == 0, result.stderr
+    assert f"learned {ROWS} points in " in result.stdout
+    assert "other programs: streamclust server run --detach\n" in result.stdout
+    wait_until(lambda: running_endpoint(Path(".streamclust")) is None)
 
 
 def test_a_server_that_does_not_answer_leaves_no_file(name: str) -> None:

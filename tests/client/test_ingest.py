@@ -162,7 +162,7 @@ def test_a_block_has_the_time_of_its_last_point(client: redis.Redis, namespace: 
 def test_times_before_those_of_the_stream_are_refused(client: redis.Redis, namespace: str) -> None:
     client.xadd(namespace, {"x": 1, "y": 1}, id="100-5")
     chunk = replace(_chunk(2), times=np.array([99, 100]))
-    with pytest.raises(DataError, match="time 99 ms, but the last entry of the stream is 100-5"):
+    with pytest.raises(DataError, match=r"time 1970-01-01T00:00:00.099Z, but .*100-5, is of"):
         ingest(client, namespace, [chunk])
     assert client.xlen(namespace) == 1
 

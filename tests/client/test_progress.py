@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,22 @@ def test_blocks_and_another_format_continue_too(
     entries: Any = client.xrange(namespace)
     X = np.concatenate([np.frombuffer(fields[b"f8"]) for _, fields in entries])
     assert X.tolist() == [*range(900)]
+
+
+def test_points_of_another_source_are_not_counted_for_the_file(
+    client: redis.Redis, namespace: str, tmp_path: Path
+) -> None:
+    path = str(_write(tmp_path / "t.csv", range(900)))
+
+    def run(enough: int) -> None:
+        progress = Progress(client, namespace)
+        file = progress.rest(path, "t.csv", read_table(path, chunk=400))
+        stdin = [Chunk(("x",), np.full((5, 1), -1.0), None, 1)] * 2
+        ingest(client, namespace, islice(chain(file, stdin), enough), progress=progress)
+
+    run(4)  # the file, and a chunk of the other source
+    run(9)
+    assert _sent(client, namespace) == [*range(900), *[-1.0] * 15]
 
 
 def test_a_file_can_be_named_twice(client: redis.Redis, namespace: str, tmp_path: Path) -> None:

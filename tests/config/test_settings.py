@@ -89,7 +89,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert model.streams == ("pixels",)
     assert model.start == "earliest"
     assert (model.batch.size, model.batch.least, model.batch.linger) == ("auto", 4096, 0.2)
-    assert (model.commit.points, model.commit.every) == (1_000_000, 1.0)
+    assert (model.commit.points, model.commit.every) == (1_000_000, "auto")
     assert (model.publish.points, model.publish.every, model.publish.keep) == (1_000_000, 5.0, 100)
     assert model.dead.keep == 10_000
     assert model.forgetting.kind == "none"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streamclust.formats.checkpoint import FORMAT, decode_checkpoint, encode_checkpoint
+from streamclust.formats.checkpoint import FORMATS, decode_checkpoint, encode_checkpoint
 from streamclust.formats.container import unpack
 from streamclust.formats.model import decode_model, encode_model, family_of
 from streamclust.models import FAMILIES
@@ -28,7 +28,7 @@ def written_again(path: Path) -> bytes:
     data = path.read_bytes()
     if path.name.startswith("model-"):
         return encode_model(decode_model(data, path.name))
-    family = family_of(unpack(data, FORMAT, path.name)[1]["family"])
+    family = family_of(unpack(data, FORMATS, path.name)[1]["family"])
     return encode_checkpoint(decode_checkpoint(data, family, path.name), family)
 
 
@@ -39,7 +39,7 @@ def test_what_was_written_before_is_read_and_written_as_it_is_now(folder: str, n
 
 
 def test_the_files_cover_each_kind_of_state() -> None:
-    metas = [unpack((GOLDEN / "current" / name).read_bytes(), FORMAT, name)[1] for name in STATES]
+    metas = [unpack((GOLDEN / "current" / name).read_bytes(), FORMATS, name)[1] for name in STATES]
     assert any(meta["pending"] for meta in metas)
     assert {json.dumps(meta["family"]["kind"]) for meta in metas} == {
         json.dumps(kind) for kind in FAMILIES

@@ -322,3 +322,25 @@ def test_covariances_of_another_shape_are_refused_with_the_shape_that_is_expecte
 ) -> None:
     with pytest.raises(DataError, match=rf"covariances has shape \(3, 3\); expected \({shape}\)"):
         GaussianMixture(2, kind).from_arrays(arrays_of(covariances=np.eye(3)))
+
+
+def test_a_move_of_components_costs_its_kl_divergence_to_second_order() -> None:
+    family = GaussianMixture(2, "diag")
+    means, covariances = np.array([[0.0, 0.0], [9.0, 9.0]]), np.ones((2, 2))
+    params = MixtureParams(np.array([0.5, 0.5]), means, covariances, "diag")
+    stats = family.e_step(params, means, np.ones(2))
+    assert family.excess(params, params, stats) == 0.0
+    # One of two means moves by (0.1, 0.2): KL = 0.5 * (0.01 + 0.04), for half of the points
+    moved = MixtureParams(
+        params.weights, means + np.array([[0.1, 0.2], [0.0, 0.0]]), covariances, "diag"
+    )
+    assert family.excess(params, moved, stats) == pytest.approx(0.5 * 0.025)
+    # Variances differ by 0.1 of their average in one feature of one component: KL = 0.25 * 0.01
+    change = np.array([[0.05, 0.0], [0.0, 0.0]])
+    wider, thinner = covariances + change, covariances - change
+    one, two = (MixtureParams(params.weights, means, c, "diag") for c in (wider, thinner))
+    assert family.excess(one, two, stats) == pytest.approx(0.5 * 0.0025)
+    # Weights of 0.4 and 0.6 in place of two halves: KL = 0.5 * (0.01 / 0.45 + 0.01 / 0.55)
+    other = MixtureParams(np.array([0.4, 0.6]), means, covariances, "diag")
+    expected = 0.5 * (0.01 / 0.45 + 0.01 / 0.55)
+    assert family.excess(params, other, stats) == pytest.approx(expected)

@@ -130,6 +130,12 @@ def test_times_that_are_not_sorted_or_in_the_future_give_no_ids(tmp_path: Path) 
     assert found.rows.needs_columns
 
 
+def test_weights_are_named_in_the_settings(tmp_path: Path) -> None:
+    rows = (f"{i % 3 * 5 + i / 100},{i % 4 + 1}" for i in range(100))
+    found = proposed(write(tmp_path / "a.csv", "x,n", rows), weight_column="n")
+    assert found.model["points"] == {"features": ["x"], "weight_field": "n"}
+
+
 def test_given_columns_are_not_questioned(tmp_path: Path) -> None:
     rows = (f"{i},{i % 3},{i % 5}.5" for i in range(50))
     found = proposed(write(tmp_path / "a.csv", "id,class,x", rows), columns=("id", "class"))

@@ -395,15 +395,16 @@ def test_a_refit_of_points_that_the_model_has_yet_to_learn_is_refused(workspace:
     # Given a refit that waits, and a state of before it, from a backup
     drain(poor_workspace(workspace, blobs(300)))
     with workspace.client as client:
-        backup: Any = client.get(workspace.keys("m").state)
+        keys = workspace.keys("m")
+        backup = {key: client.get(key) for key in (keys.state, keys.coreset)}
         feed(workspace, blobs(90, seed=1))
         drain(workspace)
         held_lease(workspace)
         with pytest.raises(BusyError):
             refit(workspace, timeout=0.0)
         free_lease(workspace)
-        client.set(workspace.keys("m").state, backup)
-        client.delete(workspace.keys("m").models)
+        client.mset(backup)
+        client.delete(keys.models)
     # Then it is refused, and the points are learned once
     [refused] = drain(workspace).events("refit_refused")
     assert "covers more of stream" in refused["error"]

@@ -19,6 +19,7 @@ from streamclust.formats.model import Model
 from streamclust.models import KMeans
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
+from streamclust.store.model.state import read_state
 from streamclust.store.model.versions import follow
 from streamclust.store.stream.batches import Batch
 from streamclust.worker.context import ModelContext
@@ -88,8 +89,9 @@ class WorkerFixture:
         return open_model_worker(context, lease.token, clock=self.clock)
 
     def committed(self) -> Checkpoint:
-        data: Any = self.client.get(self.keys.state)
-        return decode_checkpoint(data, KMeans(2), "state")
+        found = read_state(self.client, self.keys)
+        assert found is not None
+        return decode_checkpoint(found.state, KMeans(2), "state", found.coreset)
 
     @property
     def versions(self) -> list[Model]:

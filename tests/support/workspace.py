@@ -118,12 +118,13 @@ class Workspace:
         Without the version's number: that counts publications, and so workers that left.
         """
         with self.client as client:
-            data: Any = client.get(self.keys(model).state)
+            data, coreset = client.mget(self.keys(model).state, self.keys(model).coreset)
         if data is None:
             return {}, {}
         arrays, meta = unpack(data, FORMAT, "state")
         plain = {k: v for k, v in meta.items() if k not in ("version", "published")}
-        return plain, {name: array.tobytes() for name, array in arrays.items()}
+        found = {name: array.tobytes() for name, array in arrays.items()}
+        return plain, {**found, "coreset": coreset or b""}
 
     def dead(self, model: str) -> list[dict[bytes, bytes]]:
         with self.client as client:

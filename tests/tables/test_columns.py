@@ -129,6 +129,11 @@ def test_a_column_that_is_not_there(option: str, tmp_path: Path) -> None:
     assert message == "t.csv has no column 'z'; it has x, y"
 
 
+def test_a_name_in_another_case_is_suggested(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "t.csv", "Load,y\n1,2\n", columns=["load"])
+    assert message == "t.csv has no column 'load'; it has Load, y; did you mean 'Load'?"
+
+
 def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path / "t.jsonl", '{"x": 1}\n{"x": 1, "y": 2, "x": 3}\n', columns=["x"])
     assert message == "t.jsonl line 2: the key 'x' is there twice; clean the file"

@@ -159,7 +159,7 @@ def test_an_unpacked_line_of_any_length_is_refused(tmp_path: Path) -> None:
 
 def test_zstandard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'streamclust\[zstd\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install zstandard,"):
         read(tmp_path / "t.csv.zst", zstandard.compress(b"x\n1\n"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from streamclust.tables import ModelColumns
 from tests.support.tables import read, refusal
 
 HEADER = "give --header"
@@ -61,6 +62,16 @@ def test_the_options_settle_it(tmp_path: Path) -> None:
     message = refusal(path, "x,y\n1,2\n", header=False)
     assert message.startswith("t.csv line 1, column 'x0': 'x' is not a number")
     assert HEADER not in message
+
+
+def test_a_name_that_is_requested_makes_a_header(tmp_path: Path) -> None:
+    path, text = tmp_path / "t.csv", "x,2025,y,\n1,2,3,4\n"
+    assert HEADER in refusal(path, text)
+    assert read(path, text, columns=["x", "2025"]).X == [[1, 2]]
+    assert read(path, text, model=ModelColumns("model 'm'", ("y", "x"), 2)).X == [[3, 1]]
+    # but a number is no name
+    assert "column 'x1': '' is not a number" in refusal(path, "1,,3\n", columns=["x1"])
+    assert HEADER in refusal(path, "1,2,3\n", columns=["3", "1"])
 
 
 @pytest.mark.parametrize("first", ["", "Unnamed: 0", '""'])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamclust.worker.due import Cadence
+from streamclust.worker.due import AutoCadence, Cadence
 from tests.support.clock import Clock
 
 
@@ -75,3 +75,36 @@ def test_the_clock_of_the_system_is_the_default() -> None:
     assert not due(cadence)
     cadence.count(1)
     assert due(cadence)
+
+
+def seconds_until_due(cadence: AutoCadence, clock: Clock, points_per_second: int) -> float:
+    """Feed points, ten times a second, until it is due."""
+    cadence.reset()
+    for tenth in range(1, 1_000):
+        clock.now += 0.1
+        if tenth % 10 == 1:
+            cadence.count(points_per_second)
+        if cadence.due:
+            return tenth / 10
+    raise AssertionError("never due")
+
+
+def test_auto_waits_for_large_states_on_slow_feeds_only() -> None:
+    clock = Clock()
+    cadence = AutoCadence(1_000_000, clock)
+    cadence.point_bytes = 128
+    cadence.state_bytes = 3_000
+    assert seconds_until_due(cadence, clock, 1) == 1.0
+    cadence.state_bytes = 60_000
+    assert 5.9 <= seconds_until_due(cadence, clock, 1) <= 6.1
+    assert seconds_until_due(cadence, clock, 10_000) == 1.0
+    cadence.state_bytes = 100_000_000
+    assert 59.9 <= seconds_until_due(cadence, clock, 1) <= 60.1
+    assert seconds_until_due(cadence, clock, 1_000_000) == 0.1
+
+
+def test_auto_is_never_due_without_points() -> None:
+    clock = Clock()
+    cadence = AutoCadence(100, clock)
+    clock.now += 1e6
+    assert not due(cadence)

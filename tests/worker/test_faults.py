@@ -100,14 +100,14 @@ def test_a_state_of_a_newer_version_is_refused_and_kept(workspace: Workspace) ->
         add_blocks(client, stream, blobs(90))
         workspace.drain()
         state: Any = client.get(key)
-        newer = pack("streamclust.state/2", *unpack(state, FORMAT, key))
+        newer = pack("streamclust.state/3", *unpack(state, FORMAT, key))
         client.set(key, newer)
         add_blocks(client, stream, blobs(90, seed=1))
         # When this one is started, by hand or by a supervisor again and again
         for _ in range(2):
             line = error_line(run(workspace.folder, "worker", "--until-idle"), 1)
             # Then it says which key and what to do, and writes nothing
-            assert f"key {key} holds format 'streamclust.state/2'" in line
+            assert f"key {key} holds format 'streamclust.state/3'" in line
             assert "use the version that wrote it, or move the key away" in line
             assert client.get(key) == newer
         assert [model.version for model in workspace.versions("m")] == [1]
@@ -235,7 +235,10 @@ def written(workspace: Workspace) -> list[object]:
     """Return all that a worker writes of a model, but for what lapses."""
     keys = workspace.keys("m")
     with workspace.client as client:
-        return [client.dump(key) for key in (keys.state, keys.models, keys.dead, keys.token)]
+        return [
+            client.dump(key)
+            for key in (keys.state, keys.coreset, keys.models, keys.dead, keys.token)
+        ]
 
 
 def test_a_worker_that_slept_past_its_lease_writes_nothing(workspace: Workspace) -> None:

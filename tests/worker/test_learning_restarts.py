@@ -29,6 +29,36 @@ def fixture(address: Address, namespace: str) -> Iterator[WorkerFixture]:
 # ---- restarts
 
 
+def test_points_that_were_deleted_are_written_again(fixture: WorkerFixture) -> None:
+    learning = fixture.learning(commit={"points": 1})
+    for number in range(1, 5):
+        learning.learn(a_batch(number))
+        learning.tick()
+        fixture.client.delete(fixture.keys.coreset)
+    learning.learn(a_batch(5))
+    learning.tick()
+    assert same(fixture.committed().learner, learning.checkpoint.learner)
+
+
+def test_a_state_in_one_value_is_carried_over(fixture: WorkerFixture) -> None:
+    # Given a model, and the state of a release that wrote one value
+    learning = fixture.learning(commit={"points": 1})
+    for number in range(1, 5):
+        learning.learn(a_batch(number))
+        learning.tick()
+    before = fixture.committed()
+    fixture.client.set(fixture.keys.state, encode_checkpoint(before, learning.learner.family))
+    fixture.client.delete(fixture.keys.coreset)
+    # When a worker continues
+    learning = fixture.learning(commit={"points": 1})
+    assert same(learning.checkpoint.learner, before.learner)
+    learning.learn(a_batch(5))
+    learning.tick()
+    # Then it writes two values
+    assert fixture.client.strlen(fixture.keys.coreset) > 0
+    assert same(fixture.committed().learner, learning.checkpoint.learner)
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -275,7 +305,7 @@ def halved(state: bytes) -> bytes:
 
 
 def newer(state: bytes) -> bytes:
-    return pack("streamclust.state/2", *unpack(state, FORMAT, ""))
+    return pack("streamclust.state/3", *unpack(state, FORMAT, ""))
 
 
 @pytest.mark.parametrize("damage", [flipped, halved, newer])
@@ -389,13 +419,13 @@ def test_a_model_keeps_its_id_as_long_as_its_state(fixture: WorkerFixture) -> No
 def test_the_id_is_no_part_of_what_is_learned(fixture: WorkerFixture) -> None:
     before = (
         begin(fixture),
-        fixture.client.get(fixture.keys.state),
+        fixture.client.mget(fixture.keys.state, fixture.keys.coreset),
         payloads(fixture),
     )
     fixture.client.delete(*dump(fixture.client, fixture.keys))
     after = (
         begin(fixture),
-        fixture.client.get(fixture.keys.state),
+        fixture.client.mget(fixture.keys.state, fixture.keys.coreset),
         payloads(fixture),
     )
     assert after[0] != before[0]

@@ -155,7 +155,7 @@ def test_a_server_that_hangs_delays_the_end_once_and_not_once_per_model(
 ) -> None:
     # Given a worker with many models that have something to commit
     names_ = names()[:30]
-    late = {"commit": {"every": "1d"}, "publish": {"every": "1d"}}
+    late: dict[str, Any] = {"commit": {"every": "1d"}, "publish": {"every": "1d"}}
     with proxy_before(workspace.url) as proxy:
         behind = Workspace(workspace.folder, proxy.url, workspace.namespace)
         behind.write({name: kmeans(workspace.stream(name), **late) for name in names_})

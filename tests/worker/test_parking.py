@@ -40,7 +40,9 @@ def test_models_that_fail_are_parked_while_the_others_go_on(workspace: Workspace
         for name in names:
             add_blocks(client, workspace.stream(name), blobs(90))
         workspace.write(models).drain()
-        states = {name: client.get(workspace.keys(name).state) for name in ("damaged", "lost")}
+        lost = workspace.keys("lost")
+        stored = (workspace.keys("damaged").state, lost.state, lost.coreset)
+        states = {key: client.get(key) for key in stored}
         client.set(workspace.keys("damaged").state, b"damaged")
         client.delete(workspace.keys("lost").state)
         # and models with a key that another program has begun to use
@@ -66,7 +68,7 @@ def test_models_that_fail_are_parked_while_the_others_go_on(workspace: Workspace
             # and shown, with the reason
             rows = status(workspace)
             assert "n_clusters 3, the config says 4" in rows["resized"]["reason"]
-            assert "does not hold a streamclust.state/1 payload" in rows["damaged"]["reason"]
+            assert "does not hold a streamclust.state/2 payload" in rows["damaged"]["reason"]
             assert "was the state deleted" in rows["lost"]["reason"]
             assert f"key {workspace.stream('stream')} holds a list" in rows["stream"]["reason"]
             assert all(rows[name]["reason"] for name in bad)
@@ -96,8 +98,7 @@ def test_models_that_fail_are_parked_while_the_others_go_on(workspace: Workspace
                 client.delete(key)
                 if key in kept:
                     client.rename(kept[key], key)
-            for name, state in states.items():
-                client.set(workspace.keys(name).state, state)
+            client.mset(states)
             # Then they recover, which is said
             mended = bad - {"resized"}
             worker.wait(lambda: {e["model"] for e in worker.events(RECOVERED)} == mended)
@@ -212,7 +213,7 @@ def test_an_error_that_nobody_expected_parks_the_model_too(
     def broken(*_: object) -> None:
         raise KeyError("no such thing")
 
-    monkeypatch.setattr(commits, "encode_checkpoint", broken)
+    monkeypatch.setattr(commits, "encode_commit", broken)
     workspace.write({"m": kmeans(workspace.stream(), **EAGER)})
     with WorkerThread(workspace) as worker:
         failed = worker.wait_for(FAILED)

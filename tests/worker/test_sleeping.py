@@ -31,41 +31,43 @@ def no_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamclust.worker.reading._IDLE", 0.05)
 
 
-def in_memory(site: Workspace) -> int:
+def in_memory(workspace: Workspace) -> int:
     """Return how many models of this test are in memory."""
     gc.collect()
     found = [each for each in gc.get_objects() if isinstance(each, ModelWorker)]
-    return sum(site.stream() in each.checkpoint.position for each in found)
+    return sum(workspace.stream() in each.checkpoint.position for each in found)
 
 
-def shown(client: redis.Redis, site: Workspace) -> tuple[str, int] | None:
+def shown(client: redis.Redis, workspace: Workspace) -> tuple[str, int] | None:
     """Return the phase and the points of the health key."""
-    health = read_health(client, site.keys("m"))
+    health = read_health(client, workspace.keys("m"))
     return None if health is None else (health.phase, health.points)
 
 
-def asleep(worker: WorkerThread, site: Workspace) -> None:
+def asleep(worker: WorkerThread, workspace: Workspace) -> None:
     """Wait until the worker's model has left memory."""
-    worker.wait(lambda: in_memory(site) == 0)
+    worker.wait(lambda: in_memory(workspace) == 0)
 
 
 def test_a_model_leaves_memory_and_wakes_with_its_first_point(any_workspace: Workspace) -> None:
-    site = any_workspace.write({"m": mixture(any_workspace.stream(), **EAGER)}, worker=SLEEPY)
-    with WorkerThread(site) as worker, site.client as client:
+    workspace = any_workspace.write({"m": mixture(any_workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
         for times in range(3):
-            add_blocks(client, site.stream(), blobs(90, seed=times))
-            worker.wait(lambda times=times: site.committed("m") == 90 * (times + 1))
-            asleep(worker, site)
+            add_blocks(client, workspace.stream(), blobs(90, seed=times))
+            worker.wait(lambda times=times: workspace.committed("m") == 90 * (times + 1))
+            asleep(worker, workspace)
             # While it sleeps, it keeps its lease, and is shown as before
-            worker.wait(lambda times=times: shown(client, site) == ("learning", 90 * (times + 1)))
+            worker.wait(
+                lambda times=times: shown(client, workspace) == ("learning", 90 * (times + 1))
+            )
             assert len(worker.events(WOKEN)) >= times
-        assert client.exists(site.keys("m").lease)
+        assert client.exists(workspace.keys("m").lease)
     assert worker.failure is None
     assert len(worker.events("model_created")) == 1
     assert not worker.events("model_resumed")
     # and the end has given the lease back
-    with site.client as client:
-        assert not client.exists(site.keys("m").lease, site.keys("m").health)
+    with workspace.client as client:
+        assert not client.exists(workspace.keys("m").lease, workspace.keys("m").health)
 
 
 def test_sleep_changes_no_bit(workspace: Workspace) -> None:
@@ -92,46 +94,46 @@ def test_sleep_changes_no_bit(workspace: Workspace) -> None:
 
 
 def test_a_sleeping_model_writes_its_lease_and_health_only(workspace: Workspace) -> None:
-    site = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
-    with WorkerThread(site) as worker, site.client as client:
-        add_blocks(client, site.stream(), blobs(90))
-        worker.wait(lambda: site.committed("m") == 90)
-        asleep(worker, site)
+    workspace = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+        worker.wait(lambda: workspace.committed("m") == 90)
+        asleep(worker, workspace)
         with client.monitor() as monitor:
             commands, seen, beats = monitor.listen(), set(), 0
             while beats < 4:
                 words = next(commands)["command"].split()
-                beats += words[:2] == ["SET", site.keys("m").health]
+                beats += words[:2] == ["SET", workspace.keys("m").health]
                 seen.add(words[0])
         # of other tests' models on this server, nothing is known
         assert seen <= {"EVAL", "GET", "SET", "HGET", "PING", "CLIENT", "EXISTS", "INFO"}
 
 
 def test_a_sleeping_model_that_loses_its_lease_stands_by(workspace: Workspace) -> None:
-    site = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
-    with WorkerThread(site) as worker, site.client as client:
-        add_blocks(client, site.stream(), blobs(90))
-        worker.wait(lambda: site.committed("m") == 90)
-        asleep(worker, site)
+    workspace = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(90))
+        worker.wait(lambda: workspace.committed("m") == 90)
+        asleep(worker, workspace)
         # When another worker takes the model, because this one was paused
-        client.delete(site.keys("m").lease)
-        other = Lease(client, site.keys("m"), 60.0)
+        client.delete(workspace.keys("m").lease)
+        other = Lease(client, workspace.keys("m"), 60.0)
         assert other.take()
         worker.wait_for("lease_lost")
         worker.wait_for("standby_started")
         # and returns it
-        add_blocks(client, site.stream(), blobs(90, seed=1))
+        add_blocks(client, workspace.stream(), blobs(90, seed=1))
         other.drop()
-        worker.wait(lambda: site.committed("m") == 180)
+        worker.wait(lambda: workspace.committed("m") == 180)
 
 
 def test_a_refit_wakes_a_sleeping_model(workspace: Workspace) -> None:
-    site = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
-    with WorkerThread(site) as worker, site.client as client:
-        add_blocks(client, site.stream(), blobs(300))
-        worker.wait(lambda: site.committed("m") == 300)
-        asleep(worker, site)
-        done = run(site.folder, "refit", "m", "--force")
+    workspace = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
+    with WorkerThread(workspace) as worker, workspace.client as client:
+        add_blocks(client, workspace.stream(), blobs(300))
+        worker.wait(lambda: workspace.committed("m") == 300)
+        asleep(worker, workspace)
+        done = run(workspace.folder, "refit", "m", "--force")
         assert done.returncode == 0, done.stderr
         worker.wait_for("refit_adopted")
-        worker.wait(lambda: site.newest("m").reason == "refit")
+        worker.wait(lambda: workspace.newest("m").reason == "refit")

@@ -6,21 +6,22 @@ the fencing token, the types of the keys, and that the version and the numbers o
 are new to their streams (a stream remembers its newest ID after the entry is removed). After these
 checks the script can't fail halfway, and the server refuses the whole script when memory is short.
 The entries are written first, so that nothing changes if the user has no right to add them (the
-lease has shown that SET is permitted). The proposal of an accepted refit is removed before the
-entries for the same reason.
+lease has shown that SET is permitted; an APPEND of nothing shows that APPEND is). The proposal of
+an accepted refit is removed before the entries for the same reason.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.failpoints import passing
 from streamclust.formats.codecs.common import show
 from streamclust.formats.dead import MOST_DEAD
+from streamclust.formats.state_points import Change
 from streamclust.store.model.code_stream import WRITE_CODES
 from streamclust.store.model.keys import VALUE_BYTES
 
@@ -35,14 +36,15 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
 
 _SCRIPT = """
-local state, models, dead, token, proposal, id = unpack(KEYS)
+local state, models, dead, token, proposal, id, coreset = unpack(KEYS)
 local mine, blob, version, payload, now, keep, note = unpack(ARGV, 1, 7)
 local first_dead, keep_dead, refit, model_id = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
+local change, before, points = unpack(ARGV, 12, 14)
 
 local newest = redis.call('GET', token)
 if newest ~= mine then return 'FENCED ' .. tostring(newest) end
 local types = {[state]='string', [models]='stream', [dead]='stream', [proposal]='hash',
-               [id]='string'}
+               [id]='string', [coreset]='string'}
 for key, wanted in pairs(types) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= wanted then return 'TYPE ' .. key .. ' ' .. found end
@@ -57,13 +59,15 @@ local function taken(key, number)
   end
 end
 if version ~= '0' and taken(models, version) then return 'STALE ' .. models .. ' ' .. version end
-if #ARGV > 11 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
+if #ARGV > 14 and taken(dead, ARGV[8]) then return 'STALE ' .. dead .. ' ' .. ARGV[8] end
+if change ~= 'set' and redis.call('STRLEN', coreset) ~= tonumber(before) then return 'POINTS' end
+if change ~= 'set' and before ~= '0' then redis.call('APPEND', coreset, '') end  -- is it permitted?
 
 if refit ~= '' and redis.call('HGET', proposal, 'id') == refit then
   redis.call('DEL', proposal)
 end
-for i = 12, #ARGV, 5 do
-  local number = string.format('%.0f-0', first_dead + (i - 12) / 5)
+for i = 15, #ARGV, 5 do
+  local number = string.format('%.0f-0', first_dead + (i - 15) / 5)
   redis.call('XADD', dead, 'MAXLEN', '=', keep_dead, number, 'stream', ARGV[i], 'id', ARGV[i + 1],
              'index', ARGV[i + 2], 'reason', ARGV[i + 3], 'data', ARGV[i + 4])
 end
@@ -76,6 +80,13 @@ if version ~= '0' then
   if model_id ~= '0' then redis.call('SET', id, model_id) end
 end
 redis.call('SET', state, blob)
+if change == 'append' then
+  redis.call('APPEND', coreset, points)
+elseif change == 'set' and points ~= '' then
+  redis.call('SET', coreset, points)
+elseif change == 'set' then
+  redis.call('DEL', coreset)
+end
 if version ~= '0' then redis.call('PUBLISH', models, note) end
 return 'OK'
 """
@@ -93,20 +104,24 @@ local function part(from, first, last)
   for i = first, last do found[#found + 1] = from[i] end
   return found
 end
-for i = 7, #KEYS do
+for i = 8, #KEYS do
   local found = redis.call('TYPE', KEYS[i]).ok
   if found ~= 'none' and found ~= 'stream' then return 'TYPE ' .. KEYS[i] .. ' ' .. found end
 end
 local stop = 1 + ARGV[1]
-local answer = commit(part(KEYS, 1, 6), part(ARGV, 2, stop))
+local answer = commit(part(KEYS, 1, 7), part(ARGV, 2, stop))
 if answer ~= 'OK' then return answer end
-for i = 7, #KEYS do
+for i = 8, #KEYS do
   local first = stop + 2
   stop = stop + 1 + ARGV[stop + 1]
   write({{KEYS[i]}}, part(ARGV, first, stop))
 end
 return answer
 """
+
+
+class PointsChangedError(ServerError):
+    """Raised when another program has changed or deleted `:coreset`; set the whole value then."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +133,7 @@ class Commit:
     token : int
         Fencing token of the writer.
     state : bytes
-        The checkpoint.
+        The checkpoint, without its points.
     model : Model or None
         The version to publish.
     payload : bytes
@@ -133,6 +148,8 @@ class Commit:
         The model ID; see `Keys.id`. 0 writes none.
     codes : sequence of tuple
         Codes to write in the same transaction; see `code_stream.codes_call`.
+    points : Change
+        How the value of `:coreset` changes.
     """
 
     token: int
@@ -144,6 +161,7 @@ class Commit:
     refit: str = ""
     model_id: int = 0
     codes: Sequence[CodesCall] = ()
+    points: Change = field(default_factory=Change)
 
 
 def commit(
@@ -155,6 +173,8 @@ def commit(
     ------
     LeaseLostError
         If another worker has a newer token; nothing was written.
+    PointsChangedError
+        If `:coreset` has another size than the change expects; nothing was written.
     ServerError
         If a key has another type or newer versions than the state, or if the state is larger than
         the maximum size of a value; nothing was written.
@@ -172,7 +192,7 @@ def commit(
     answer = _evaluated(
         client,
         contents.codes,
-        (keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id),
+        (keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id, keys.coreset),
         contents.token,
         contents.state,
         version,
@@ -184,6 +204,9 @@ def commit(
         keep_dead,
         contents.refit,
         contents.model_id,
+        contents.points.how,
+        contents.points.before,
+        contents.points.data,
         *letters,
     )
     _check(answer.decode(errors="backslashreplace"))
@@ -218,6 +241,8 @@ def _check(answer: str) -> None:
             raise LeaseLostError("the model's keys were deleted; wrote nothing")
         newest = detail if detail.isdecimal() else show(detail)
         raise LeaseLostError(f"another worker took the model over (token {newest}); wrote nothing")
+    if verdict == "POINTS":
+        raise PointsChangedError
     key, _, found = detail.rpartition(" ")
     if verdict == "TYPE":
         raise ServerError(
@@ -225,13 +250,15 @@ def _check(answer: str) -> None:
         )
     raise ServerError(
         f"{key} already had an entry {found}-0, which is newer than the state: was the state "
-        "deleted or restored from a backup? Move the key, or restore the state of the same time"
+        "deleted or restored from a backup? Move the key, or restore :state and :coreset of the "
+        "same time"
     )
 
 
 def _check_size(contents: Commit) -> None:
     """Refuse a value for which the server would close the connection at each retry."""
-    size = max(len(contents.state), len(contents.payload))
+    points = contents.points.before + len(contents.points.data)
+    size = max(len(contents.state), len(contents.payload), points)
     if size > VALUE_BYTES:
         raise ServerError(
             f"the model's state has {size >> 20} MB, and one value of the server holds "

@@ -13,6 +13,7 @@ VALUE_BYTES = 512 << 20
 
 _OWN = (
     "state",
+    "coreset",
     "models",
     "dead",
     "proposal",
@@ -65,6 +66,15 @@ class Keys:
         Written by the worker in the commit; read by the worker at its start. Never expires.
         """
         return self._key("state")
+
+    @property
+    def coreset(self) -> str:
+        """String. The points of the state: coreset, or sample of the warm-up.
+
+        Format: see `streamclust.formats.state_points`. Written by the worker in the commit, which
+        appends to it where it can; read together with `state`. Never expires.
+        """
+        return self._key("coreset")
 
     @property
     def models(self) -> str:
@@ -149,6 +159,7 @@ class Keys:
             self.refitting,
             self.health,
             self.state,
+            self.coreset,
             self.models,
             self.id,
             self.dead,
@@ -159,7 +170,7 @@ class Keys:
     @property
     def learned(self) -> tuple[str, ...]:
         """The keys with what the model has learned; without them it starts from nothing."""
-        return self.state, self.models, self.id, self.dead, self.proposal
+        return self.state, self.coreset, self.models, self.id, self.dead, self.proposal
 
     def codes(self, stream: str | None = None) -> str:
         """Stream. The codes of each entry of the points' stream, under the same ID.

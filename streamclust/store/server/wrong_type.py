@@ -12,6 +12,7 @@ _WORD = "WRONGTYPE"
 
 _TYPES = {
     "state": "string",
+    "coreset": "string",
     "lease": "string",
     "token": "string",
     "health": "string",

@@ -11,8 +11,9 @@ import redis
 
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.formats.model import decode_model, encode_model
+from streamclust.formats.state_points import Change
 from streamclust.store.model.code_stream import codes_call
-from streamclust.store.model.commit import Commit, commit
+from streamclust.store.model.commit import Commit, PointsChangedError, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import read_model
 from tests.support.commits import a_model, ids, letters, of_version, take
@@ -56,6 +57,37 @@ def test_a_state_can_land_alone(client: redis.Redis, keys: Keys, token: int) -> 
     assert client.get(keys.state) == b"\x00\xffone"
     commit(client, keys, Commit(token, b""))
     assert client.get(keys.state) == b""
+    assert client.exists(keys.models, keys.dead) == 0
+
+
+@pytest.mark.every_server
+def test_points_are_set_appended_and_kept_with_the_state(
+    client: redis.Redis, keys: Keys, token: int
+) -> None:
+    for number, (change, value) in enumerate(
+        [
+            (Change("keep", b"", 0), None),
+            (Change("set", b"base"), b"base"),
+            (Change("append", b"\x00\xff", 4), b"base\x00\xff"),
+            (Change("keep", b"", 6), b"base\x00\xff"),
+            (Change("set", b""), None),
+            (Change("append", b"rows", 0), b"rows"),
+        ]
+    ):
+        commit(client, keys, Commit(token, b"%d" % number, points=change))
+        assert client.get(keys.coreset) == value
+        assert client.get(keys.state) == b"%d" % number
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("change", [Change("append", b"x", 3), Change("keep", b"", 0)], ids=str)
+def test_points_that_another_program_changed_stop_the_commit(
+    client: redis.Redis, keys: Keys, token: int, change: Change
+) -> None:
+    commit(client, keys, Commit(token, b"before", points=Change("set", b"base")))
+    with pytest.raises(PointsChangedError):
+        commit(client, keys, of_version(token, 1, points=change, dead=letters(1)))
+    assert client.mget(keys.state, keys.coreset) == [b"before", b"base"]
     assert client.exists(keys.models, keys.dead) == 0
 
 

@@ -135,7 +135,7 @@ def test_a_version_that_is_there_changes_nothing(
 ) -> None:
     text = refused(client, keys, of_version(token, version, dead=letters(1), first_dead=4))
     assert text.startswith(f"{keys.models} already had an entry {version}-0")
-    assert "restore the state of the same time" in text
+    assert "restore :state and :coreset of the same time" in text
     assert dump(client, keys) == before
 
 

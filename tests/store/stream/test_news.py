@@ -139,7 +139,7 @@ def test_without_the_right_to_watch_it_says_so(
     server_url: str, client: redis.Redis, namespace: str
 ) -> None:
     # Given a user who may read the streams and no more
-    client.execute_command(
+    client.execute_command(  # type: ignore[no-untyped-call]
         "ACL",
         "SETUSER",
         namespace,
@@ -155,4 +155,4 @@ def test_without_the_right_to_watch_it_says_so(
         news = StreamNews(limited.client())
         assert not news.watch([namespace], Bell())
         assert "permission" in news.refusal
-    client.execute_command("ACL", "DELUSER", namespace)
+    client.execute_command("ACL", "DELUSER", namespace)  # type: ignore[no-untyped-call]
