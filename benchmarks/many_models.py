@@ -122,7 +122,7 @@ class Worker:
     def files(self) -> int:
         return len(list((self._proc / "fd").iterdir()))
 
-    def says(self, event: str) -> None:
+    def wait_for(self, event: str) -> None:
         wait_until(lambda: f'"event": "{event}"' in self._log.read_text())
 
     def end(self) -> float:
