@@ -165,7 +165,7 @@ def measure(models: int, idle_seconds: float) -> Result:
         first = time.monotonic() - began
         wait_until(lambda: committed(client, models) == models)
         wall = time.monotonic() - began
-        time.sleep(6.0)  # reader threads have ended
+        time.sleep(12.0)  # reader threads have ended
         learned = worker.seconds
         time.sleep(idle_seconds)
         idle = (worker.seconds - learned) / idle_seconds
