@@ -11,7 +11,7 @@ from structlog.testing import LogCapture
 
 from streamclust.errors import ServerError
 from streamclust.runtime.backoff import Backoff, Faults
-from streamclust.store.stream.read_size import UnreadableError
+from streamclust.store.reply.limits import UnreadableError
 
 AWAY = redis.ConnectionError("away")
 
