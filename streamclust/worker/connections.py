@@ -108,6 +108,11 @@ class Connections:
         session = self._enter()
         try:
             yield session
+        except HistoryChangedError:
+            with self._lock:  # in a cluster, a check may reach a node whose data are the same
+                if session is self._newest:
+                    self._newest = None
+            raise
         except redis.RedisError:
             with self._lock:
                 self._suspect = self._suspect or session is self._newest

@@ -50,6 +50,19 @@ def test_a_fault_that_leaves_the_data_alone_keeps_the_session(server: Server) ->
     connections.close()
 
 
+def test_a_connection_to_other_data_ends_the_session_whatever_a_check_would_find(
+    server: Server,
+) -> None:
+    # In a cluster, a check may reach a node whose data are the same.
+    connections = Connections(server)
+    with pytest.raises(HistoryChangedError), connections.session() as first:
+        assert first.still_leads_to_its_data()
+        raise HistoryChangedError("one node was restarted")
+    with connections.session() as second:
+        assert second is not first
+    connections.close()
+
+
 def test_a_server_that_was_restarted_gets_a_new_session(own: OwnServer, server: Server) -> None:
     # Given two models in a session
     connections = Connections(server)
