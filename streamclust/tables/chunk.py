@@ -25,8 +25,6 @@ MOST_COLUMNS = 1 << 20
 MOST_CELLS = 1 << 22
 """Largest number of cells of a chunk of several rows: chunks of wide tables have fewer rows."""
 
-ADVICE = "choose columns with --columns or clean the file"
-
 Row = TypeVar("Row")
 Where = Callable[[int], str]  # row of a chunk -> its place, for messages
 
@@ -155,8 +153,19 @@ class Request:
             rows //= 2
         return rows
 
-    def bad_cell(self, where: str, column: str, problem: str, advice: str = ADVICE) -> DataError:
+    @property
+    def advice(self) -> str:
+        """What to do about a bad row, for messages."""
+        skip = ", or skip bad rows with --on-bad skip" * (self.options.on_bad == "stop")
+        return f"clean the file{skip}"
+
+    def bad_cell(
+        self, where: str, column: str, problem: str, advice: str | None = None
+    ) -> DataError:
         """Return the error that names a cell."""
+        if advice is None:
+            comma = "," if self.options.on_bad == "stop" else " or"
+            advice = f"choose columns with --columns{comma} {self.advice}"
         more = f"; {advice}" if advice else ""
         return DataError(f"{self.label} {where}, column {short(column)}: {problem}{more}")
 

@@ -161,7 +161,7 @@ class _Table:
             hint = "does the header lack a name for an index?"
         return DataError(
             f"{self.request.label} line {line} has {len(cells)} cells; expected {width}"
-            f"{f'; {hint}' if hint else ': clean the file'}"
+            f"; {hint or self.request.advice}"
         )
 
     def _bad_number(self, batch: Sequence[Row]) -> DataError:

@@ -59,6 +59,7 @@ def test_a_file_becomes_settings_a_model_and_a_picture(
     result = run()
     assert result.exit_code == 0, result.stderr
     assert "3 clusters: Lowest BIC" in result.stderr
+    assert "stream_awaited" not in result.stderr
     assert "2 bad rows skipped; the first: " in result.stderr
 
     settings = load_settings(Path("config.yaml"), (), {})
