@@ -80,7 +80,7 @@ def bad_rows_note(model: str, counts: Mapping[str, int]) -> list[str]:
 def print_bad_rows(
     counts: Mapping[str, int], rows: Mapping[str, Sequence[StoredRow]], model: str | None
 ) -> None:
-    """Print the bad rows of files by stream: tables for people, or JSON with the name of a model."""
+    """Print the bad rows of files by stream: as tables, or as JSON with the name of a model."""
     if model is not None:
         streams: list[dict[str, Any]] = [
             {"stream": stream, "stored": counts[stream], "rows": [asdict(row) for row in found]}

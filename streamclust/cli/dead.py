@@ -46,8 +46,8 @@ class _ListByDefault(click.Group):
 def dead() -> None:
     """Show, requeue or remove the dead letters of a model: the points that it refused.
 
-    `streamclust dead MODEL` is short for `streamclust dead list MODEL`. Bad rows of files are stored
-    by `ingest --on-bad dead`; `streamclust dead MODEL --ingest` shows them.
+    `streamclust dead MODEL` is short for `streamclust dead list MODEL`. `ingest --on-bad dead`
+    stores bad rows of files elsewhere; `streamclust dead MODEL --ingest` shows them.
 
     \b
     Examples:
@@ -248,8 +248,8 @@ def requeue(
             _check_readers(place, parts, force)
             names = sorted({part.stream.decode(errors="backslashreplace") for part in parts})
             confirm(
-                f"requeue {plural(letters, 'dead letter')} of model {model!r} to {', '.join(names)}? Their "
-                "entries are added at its end, with new IDs.",
+                f"requeue {plural(letters, 'dead letter')} of model {model!r} to "
+                f"{', '.join(names)}? Their entries are added at its end, with new IDs.",
                 yes,
             )
         raw, layout = place.server.raw_client(), _layout(place)

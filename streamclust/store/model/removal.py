@@ -97,7 +97,7 @@ def drop_groups(client: redis.Redis, groups: Iterable[tuple[bytes, str]]) -> Non
 
 @contextmanager
 def suppressed_but_rights() -> Iterator[None]:
-    """Ignore what the server answers, such as that a group doesn't exist, but not missing rights."""
+    """Ignore an answer such as that a group doesn't exist, but not that the user lacks a right."""
     try:
         yield
     except redis.exceptions.NoPermissionError:
