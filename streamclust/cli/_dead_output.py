@@ -58,14 +58,14 @@ def _letter_table(shown: Sequence[StoredLetter], terminal: Terminal) -> list[str
     table.add_column("ENTRY", whole=True)
     table.add_column("#", "right")
     table.add_column("REASON")
-    table.add_column("DATA")
-    stream = [table.add_column("STREAM")] if several else []
+    optional = [table.add_column("DATA")]
+    optional += [table.add_column("STREAM")] if several else []
     for letter in shown:
         index = "-" if letter.index < 0 else f"{letter.index:,}"
         texts = printable(letter.reason, _WIDEST_REASON), printable(letter.data, _WIDEST_DATA)
         name = [printable(letter.stream, _WIDEST_DATA)] * several
         table.add_row(printable(letter.entry_id, _WIDEST_DATA), index, *texts, *name)
-    return lay_out(table, terminal, stream).lines
+    return lay_out(table, terminal, optional[::-1]).lines
 
 
 def bad_rows_note(model: str, counts: Mapping[str, int]) -> list[str]:
@@ -100,9 +100,9 @@ def _row_table(rows: Sequence[StoredRow], terminal: Terminal) -> list[str]:
     table.add_column("FILE")
     table.add_column("LINE", "right")
     table.add_column("REASON")
-    table.add_column("DATA")
+    data = table.add_column("DATA")
     for row in rows:
         texts = row.file, row.line, row.brief_reason, row.data
         limits = _WIDEST_DATA, _WIDEST_DATA, _WIDEST_REASON, _WIDEST_DATA
         table.add_row(*map(printable, texts, limits))
-    return lay_out(table, terminal).lines
+    return lay_out(table, terminal, [data]).lines

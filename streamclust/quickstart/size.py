@@ -29,10 +29,10 @@ _NUMBERS = (*range(1, 13), 14, 16, 20)
 _MORE_NUMBERS = (22, 25, 28, 32, 36, 40)
 """Numbers that are compared too if the BIC still falls at the last of `_NUMBERS`."""
 
-_LEAST_AXES, _MOST_AXES = 2, 8
+_MOST_AXES = 8
 _ENOUGH_VARIANCE = 0.9
 """The comparison uses the first principal axes with this share of the variance: in many dimensions
-the BIC of a small sample is decided by noise. On a single axis, clusters hide one another."""
+the BIC of a small sample is decided by noise."""
 
 _CORE = 0.99
 """Share of the sample that is compared: a far point would get a component of its own."""
@@ -160,8 +160,7 @@ def _projected(Z: Array) -> Array:
     if not total[-1] > 0.0:
         return Z[:, :1]
     enough = int(np.searchsorted(total, _ENOUGH_VARIANCE * total[-1])) + 1
-    used = min(max(enough, _LEAST_AXES), _MOST_AXES)
-    return np.ascontiguousarray((Z - Z.mean(axis=0)) @ axes[:used].T)
+    return np.ascontiguousarray((Z - Z.mean(axis=0)) @ axes[: min(enough, _MOST_AXES)].T)
 
 
 def principal_axes(Z: Array) -> tuple[Array, Array]:

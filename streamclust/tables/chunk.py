@@ -153,21 +153,20 @@ class Request:
             rows //= 2
         return rows
 
-    @property
-    def advice(self) -> str:
-        """What to do about a bad row, for messages."""
-        skip = ", or skip bad rows with --on-bad skip" * (self.options.on_bad == "stop")
-        return f"clean the file{skip}"
+    def bad_row(self, problem: str, advice: str = "") -> DataError:
+        """Return the error of a row: the problem, and what to do if bad rows aren't skipped."""
+        if self.options.on_bad == "skip":
+            return DataError(problem)
+        return DataError(f"{problem}; {advice}clean the file, or skip bad rows with --on-bad skip")
 
     def bad_cell(
-        self, where: str, column: str, problem: str, advice: str | None = None
+        self, where: str, column: str, problem: str, cause: str | None = None
     ) -> DataError:
-        """Return the error that names a cell."""
-        if advice is None:
-            comma = "," if self.options.on_bad == "stop" else " or"
-            advice = f"choose columns with --columns{comma} {self.advice}"
-        more = f"; {advice}" if advice else ""
-        return DataError(f"{self.label} {where}, column {short(column)}: {problem}{more}")
+        """Return the error that names a cell. Without a cause, it says how to leave cells out."""
+        text = f"{self.label} {where}, column {short(column)}: {problem}"
+        if cause is None:
+            return self.bad_row(text, "choose columns with --columns, ")
+        return DataError(f"{text}; {cause}" if cause else text)
 
 
 def short(text: str) -> str:

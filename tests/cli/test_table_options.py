@@ -97,7 +97,7 @@ def test_a_bad_line_of_a_feed_has_code_minus_one(model: str) -> None:
     text = "x,y\n8,0.5\nbroken\n8,nan\n0,8.5\n"
     done = invoke("encode", model, "--stdin", stdin=text)
     assert done.stdout == RIGHT + "-1,nan\n-1,nan\n0,0.5\n"
-    assert "warning: row skipped: stdin line 3 has 1 cells; expected 2" in done.stderr
+    assert "warning: row skipped: stdin line 3 has 1 cells; expected 2\n" in done.stderr
     Path("t.csv").write_text(text)
     assert invoke("encode", model, "--file", "t.csv").exit_code == 1
     assert invoke("encode", model, "--file", "t.csv", "--on-bad", "skip").stdout == done.stdout

@@ -60,14 +60,6 @@ def test_a_column_that_counts_the_rows_is_found_without_its_name(tmp_path: Path)
     assert found.rows.needs_columns
 
 
-def test_clusters_that_the_first_axis_hides_are_found(tmp_path: Path) -> None:
-    centres = [[40, 20, 990, 900], [55, 70, 1013, 2100], [75, 95, 1030, 5200], [60, 40, 1000, 3000]]
-    rng = np.random.default_rng(0)
-    X = np.array(centres)[rng.choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1])]
-    rows = (",".join(map(str, x)) for x in X + rng.normal(size=(3000, 4)) * [2, 5, 3, 100])
-    assert proposed(write(tmp_path / "a.csv", "a,b,c,d", rows)).n_components == 4
-
-
 def test_features_of_one_unit_keep_their_scale_and_a_short_file_its_start(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = np.repeat(rng.normal(size=(3, 2)) * 10.0, 50, axis=0) + rng.normal(size=(150, 2))
