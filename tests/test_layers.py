@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,27 @@ def layers(package: Path) -> list[set[str]]:
     table = tables[0 if package == PACKAGE else 1]
     rows = [line.split("  ")[0] for line in table.splitlines()]
     return [set(row.replace("·", " ").split()) for row in rows]
+
+
+def modules() -> dict[str, set[str]]:
+    """Each module of the package with the modules that it imports, also for types."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+
+    def named(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in paths else str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+    return {
+        name: {module for node in ast.walk(ast.parse(path.read_text())) for module in named(node)}
+        for name, path in paths.items()
+    }
 
 
 def imports(package: Path) -> Iterator[tuple[str, str]]:
@@ -70,3 +92,10 @@ def test_imports_point_down_only(package: Path) -> None:
         if importer not in entrances and importer != imported and floor[importer] <= floor[imported]
     }
     assert not upward
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = modules()
+    own = graph.keys() - {"streamclust"}  # its names are those of other modules
+    sorter = TopologicalSorter({name: named & own for name, named in graph.items()})
+    sorter.prepare()  # CycleError names the modules of a circle

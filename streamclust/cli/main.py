@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
-import io
-import os
 import sys
-import warnings
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 import click
 
 from streamclust.cli._render import discard, say
+from streamclust.cli._streams import prepare_streams, show_warnings_in_one_line
 from streamclust.cli.exit_codes import (
     EXIT_CODES,
     EXIT_ERROR,
@@ -24,7 +21,7 @@ from streamclust.cli.exit_codes import (
     EXIT_USAGE,
 )
 from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
-from streamclust.text import BAR_LEVELS, printable
+from streamclust.text import printable
 from streamclust.version import __version__
 
 _COMMANDS = {
@@ -179,8 +176,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line."""
     try:
-        _prepare_streams()
-        _show_warnings_in_one_line()
+        prepare_streams()
+        show_warnings_in_one_line()
         cli()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -198,49 +195,3 @@ def main() -> None:
             sys.stderr.flush()
         except (OSError, ValueError):
             discard(sys.stderr)
-
-
-def _show_warnings_in_one_line() -> None:
-    """Print warnings of streamclust in the form of an error; those of others as Python does."""
-    shown = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if category.__module__.startswith("streamclust"):
-            say(f"warning: {printable(str(message))}")
-        else:
-            shown(message, category, *place, **more)
-
-    warnings.showwarning = show
-
-
-def _prepare_streams() -> None:
-    """Make sure that standard input, output and error are open and accept any text.
-
-    If one of them was closed at the start, a socket or a file would get its number and receive its
-    output. Characters that the encoding of a stream doesn't have are written in ASCII.
-    """
-    for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(fd, mode, encoding="utf-8", closefd=False))
-    codecs.register_error("streamclust", _in_ascii)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="streamclust")
-
-
-_ASCII = str.maketrans(
-    dict(zip(BAR_LEVELS, "_.:-=+*#", strict=True))
-    | {"…": "...", "→": "->", "←": "<-", "×": "x", "·": ".", "─": "-", "━": "-", "│": "|"}
-)
-
-
-def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Replace what a terminal's encoding lacks: bars and arrows by ASCII, the rest by escapes."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end].translate(_ASCII)
-    return text.encode("ascii", "backslashreplace").decode(), error.end

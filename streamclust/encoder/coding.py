@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.formats.code_fields import TOP_VALUES
 from streamclust.formats.codes import NO_CODE, encode_fields, encode_points
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
-from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize
 from streamclust.store.reply.entries import from_reply
@@ -205,10 +205,6 @@ def too_large(most: int) -> str:
 def _values(model: Model) -> str:
     """Return the name of the field that goes with ``top``."""
     return by_kind(TOP_VALUES, model.kind, "TOP_VALUES")
-
-
-TOP_VALUES = {KMeans.kind: "top_distance", GaussianMixture.kind: "top_responsibility"}
-"""Kind of a family -> the field of `:codes` that holds the values of the `top` components."""
 
 
 def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:

@@ -1,15 +1,11 @@
-"""Names that the settings need without NumPy."""
+"""Names of fields in `:codes`, which the settings need without NumPy."""
+
+TOP_VALUES = {"kmeans": "top_distance", "gaussian_mixture": "top_responsibility"}
+"""Kind of a family -> the field that holds the values of the `top` components."""
 
 CODE_FIELDS = (
-    "n",
-    "code",
-    "distance",
-    "version",
-    "m",
-    "top",
-    "top_distance",
-    "top_responsibility",
-    "reason",
-    "model_id",
+    *("n", "code", "distance", "version", "m", "top"),
+    *sorted(TOP_VALUES.values()),
+    *("reason", "model_id"),
 )
 """Fields of `:codes` that streamclust writes."""

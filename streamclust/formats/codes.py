@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import Array
 from streamclust.errors import FormatError
-from streamclust.formats.code_fields import CODE_FIELDS
+from streamclust.formats.code_fields import CODE_FIELDS, TOP_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
         Codes of the entry's points. One point is written as text, several as arrays.
     version : int
     values : str
-        Name of the field of `codes.top_values`: ``top_distance`` or ``top_responsibility``.
+        Name of the field of `codes.top_values`; see `code_fields.TOP_VALUES`.
     reason : str or None
     """
     one = len(codes) == 1
@@ -134,7 +134,7 @@ def decode_fields(entry_id: str, fields: Mapping[bytes, bytes], where: str) -> C
     """
     try:
         return _decoded(entry_id, fields)
-    except (LookupError, ValueError, ArithmeticError) as error:
+    except (LookupError, ValueError, ArithmeticError, StopIteration) as error:
         raise FormatError(f"{where} entry {entry_id} holds no codes: {error!r}") from None
 
 
@@ -144,7 +144,7 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
     top, values, name = None, None, b"top_distance"
     if b"m" in fields:
         shape = n, int(fields[b"m"])
-        name = name if name in fields else b"top_responsibility"
+        name = next(each.encode() for each in TOP_VALUES.values() if each.encode() in fields)
         top = _array(fields[b"top"], _INTEGERS, shape, raw)
         values = _array(fields[name], _NUMBERS, shape, raw)
     reason = fields.get(b"reason")

@@ -14,7 +14,7 @@ from streamclust.files import write_whole
 from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
-from streamclust.models import FAMILIES, Family, GaussianMixture
+from streamclust.models import FAMILIES, Family
 from streamclust.models.family import (
     by_kind,
     from_hyperparameters,
@@ -128,7 +128,7 @@ class Model:
         shares = ", ".join(f"{part:.1%}" for part in parts) + ", ..." * (K > _SHOWN)
         shown = ", ".join(printable(name, _SHOWN_NAME) for name in self.features[:_SHOWN])
         names = f": {shown}{', ...' * (D > _SHOWN)}" if shown else ""
-        score = "no score yet" if self.score is None else _score_words(self.kind, self.score)
+        score = "no score yet" if self.score is None else _score_words(self.score_name, self.score)
         return "\n".join(
             (
                 f"{printable(self.name, _SHOWN_NAME)}, version {self.version} ({self.kind}, "
@@ -320,8 +320,8 @@ class Model:
         }
 
 
-def _score_words(kind: str, score: float) -> str:
-    if kind == GaussianMixture.kind:
+def _score_words(objective: str, score: float) -> str:
+    if objective == "log_likelihood":
         return f"log-likelihood {score:.6g} nats per point (higher is better)"
     return f"inertia {score:.6g} per point (lower is better)"
 

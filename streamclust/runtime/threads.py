@@ -150,6 +150,12 @@ def _keep_memory_flat() -> None:
             ctypes.CDLL(None).mallopt(option, value)
 
 
+def release_memory() -> None:
+    """Return free memory of the heap to the system, also from below memory that is in use."""
+    with suppress(OSError, AttributeError):  # only glibc has this
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def wait_for(threads: Iterable[threading.Thread], look: Callable[[], None] = lambda: None) -> None:
     """Return when all threads have ended; handle signals meanwhile."""
     for thread in threads:

@@ -17,6 +17,7 @@ import redis
 
 from streamclust.errors import LeaseLostError
 from streamclust.kernels import describe
+from streamclust.runtime.threads import release_memory
 from streamclust.store.model.health import FAILED, STALLED, Health, encode_health
 from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.faults import passes
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 _GRACE = 1.0
 """Seconds to wait for the thread at the end, if the server doesn't answer."""
+
+_RELEASE = 10.0
+"""Minimum seconds between two times at which free memory is returned to the system."""
 
 _TOGETHER = 128
 """Models per round trip. The end of a model waits for a round trip that contains the model."""
@@ -245,11 +249,14 @@ class Heartbeats:
     hangs : threading.Event
         Set when the server doesn't answer a model that leaves. Then the others don't wait for an
         answer, and don't return their leases.
+    slept : bool
+        Set when a model has left memory. Then the freed memory is returned to the system.
     """
 
     def __init__(self, period: float) -> None:
         self._period = period
         self.hangs = threading.Event()
+        self.slept = False
         self._lock = threading.Lock()
         self._hearts: dict[Heartbeat, None] = {}
         self._stop = threading.Event()
@@ -283,6 +290,7 @@ class Heartbeats:
                     self._hearts.pop(heart, None)
 
     def _run(self) -> None:
+        released = time.monotonic()
         while not self._stop.wait(self._period):
             clients: defaultdict[redis.Redis, list[Heartbeat]] = defaultdict(list)
             for heart in list(self._hearts):
@@ -292,6 +300,9 @@ class Heartbeats:
                 for start in range(0, len(hearts), _TOGETHER):
                     with self._lock:
                         self._beat(client, hearts[start : start + _TOGETHER])
+            if self.slept and time.monotonic() - released > _RELEASE:
+                self.slept, released = False, time.monotonic()
+                release_memory()
 
     def _beat(self, client: redis.Redis, hearts: Sequence[Heartbeat]) -> None:
         """Beat once for each heart that is still there, in one round trip."""

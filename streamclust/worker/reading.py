@@ -187,7 +187,7 @@ class Reading:
             return self._rest_ahead(now)
         feed = self._feed
         if now - feed.last_read < _IDLE and not feed.drained and self._start_ahead():
-            return None
+            return feed.last_read + _IDLE
         if self._more:
             self._readers.want()
         longest = now + (_LOOK_AGAIN if self._watched else self._poll)

@@ -84,6 +84,7 @@ class Session:
                         break
                     self._remember(self._worker)
                     self._worker = None  # it leaves memory
+                    run.shared.heartbeats.slept = True
                     yield from self._asleep(heart)
                     if not run.stopping:
                         self._worker = self._open(woken=True)

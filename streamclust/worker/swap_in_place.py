@@ -8,7 +8,7 @@ from streamclust.runtime.activity import Activity
 from streamclust.store.stream.info import any_after
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat, Heartbeats, period
-from streamclust.worker.model_run import lease_of
+from streamclust.worker.model_life import lease_of
 from streamclust.worker.model_worker import open_model_worker
 from streamclust.worker.session import open_swap
 

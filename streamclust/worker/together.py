@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
@@ -12,9 +11,10 @@ from streamclust.runtime.threads import prepared_for_threads
 from streamclust.system_limits import explained
 from streamclust.worker.connections import Connections
 from streamclust.worker.heartbeat import Heartbeats, period
-from streamclust.worker.model_run import ModelRun
+from streamclust.worker.model_life import ModelLife
 from streamclust.worker.pool import Pool
 from streamclust.worker.reading import ReaderThreads
+from streamclust.worker.shared import Shared
 from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
@@ -23,33 +23,6 @@ if TYPE_CHECKING:
 
     from streamclust.runtime.job import Job
     from streamclust.worker.scheduler import Turn, Wait
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What the models of a worker share.
-
-    Parameters
-    ----------
-    connections : Connections
-    heartbeats : Heartbeats
-    pool : Pool
-    readers : ReaderThreads
-    solves : Solves
-    standbys : Standbys
-    faults : Faults
-    models : int
-        Number of models.
-    """
-
-    connections: Connections
-    heartbeats: Heartbeats
-    pool: Pool
-    readers: ReaderThreads
-    solves: Solves
-    standbys: Standbys
-    faults: Faults
-    models: int
 
 
 def run_model(job: Job) -> None:
@@ -125,7 +98,7 @@ class _Models:
         """Run one turn of a model; log an error that ends it."""
         job = self._jobs[turn.model]
         if job.name not in self._lives:
-            self._lives[job.name] = ModelRun(job, self.shared).life()
+            self._lives[job.name] = ModelLife(job, self.shared).life()
         try:
             return next(self._lives[job.name], None)
         except Exception as error:

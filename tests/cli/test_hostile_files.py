@@ -212,6 +212,8 @@ def test_exports_and_ingest(folder: Path, learned: Workspace) -> None:
 
 def test_a_start_from_such_a_file(folder: Path, valkey_url: str, namespace: str) -> None:
     workspace = Workspace(folder, valkey_url, namespace)
+    with workspace.client as client:
+        client.xadd(workspace.stream(), {"x": 1})
     for name, why in (("fifo", "a FIFO"), ("sparse", "expected at most"), ("empty", "damaged")):
         init: dict[str, Any] = {"kind": "file", "path": f"{name}.safetensors"}
         model = {"kind": "kmeans", "n_clusters": 3, "streams": workspace.stream(), "init": init}

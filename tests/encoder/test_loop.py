@@ -389,6 +389,7 @@ def test_settings_that_change_the_meaning_of_points_are_refused(
 
 def test_a_model_of_before_is_known_by_its_features(fixture: EncoderFixture) -> None:
     fixture.publish(1, features=("x", "y"))
+    fixture.client.xadd(fixture.stream, {"x": 1, "y": 1})
     fixture.more = {"points": {"features": ["y", "x"]}}
     with pytest.raises(FormatError, match=r"points\.features"):
         fixture.drain()

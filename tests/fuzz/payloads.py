@@ -153,7 +153,7 @@ def _meta(kind: _Kind, rng: random.Random) -> bytes:
 def _newer(kind: _Kind, rng: random.Random) -> bytes:
     arrays, meta = unpack(kind.data, kind.form, kind.where)
     name, _, _ = kind.form.partition("/")
-    return pack(f"{name}/{rng.choice((2, 3, 10, '1.1'))}", arrays, meta)
+    return pack(f"{name}/{rng.choice((3, 10, '1.1'))}", arrays, meta)
 
 
 def _spoil(tree: dict[str, Any], rng: random.Random) -> None:

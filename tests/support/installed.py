@@ -41,10 +41,15 @@ def check(kernels: str, folder: Path) -> str:
     rows = [f"{x}.{i % 10},{x}.5" for i in range(200) for x in (10, 90)]
     (folder / "points.csv").write_text("\n".join(["temperature,load", *rows]))
     (folder / "config.yaml").write_text(CONFIG)
-    run(folder, "ingest", "points.csv", "--stream", "points")
-    learned = run(folder, "worker", "--until-idle")
-    scored = run(folder, "score", "machines")
-    newest = json.loads(run(folder, "models", "list", "machines", "--json").stdout.splitlines()[-1])
+    run(folder, "server", "run", "--detach")
+    try:
+        run(folder, "ingest", "points.csv", "--stream", "points")
+        learned = run(folder, "worker", "--until-idle")
+        scored = run(folder, "score", "machines")
+        listed = run(folder, "models", "list", "machines", "--json").stdout
+    finally:
+        run(folder, "server", "stop")
+    newest = json.loads(listed.splitlines()[-1])
     if newest["points"] != 400:
         sys.exit(f"expected 400 learned points, got {newest}")
     for done in (learned, scored):

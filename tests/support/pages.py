@@ -104,7 +104,7 @@ class _Shell:
             done = subprocess.run(
                 command,
                 cwd=self.folder,
-                env=environment() | {"PATH": path, "PYTHONPATH": name},
+                env=environment(COLUMNS="") | {"PATH": path, "PYTHONPATH": name},
                 capture_output=True,
                 text=True,
                 timeout=240,

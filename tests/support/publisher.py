@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamclust.store.model.commit import commit
+from streamclust.formats.model import Model, encode_model
+from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.connect import Address, Server, open_server
@@ -24,6 +25,10 @@ class Publisher:
         for version in versions:
             what = of_version(self._token, version, model_id=model_id)
             commit(self._client, self.keys, what, keep=50)
+
+    def publish_model(self, model: Model) -> None:
+        contents = Commit(self._token, b"state", model, encode_model(model))
+        commit(self._client, self.keys, contents, keep=50)
 
     def forget(self) -> None:
         """Delete the model."""

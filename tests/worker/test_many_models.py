@@ -77,6 +77,7 @@ def test_many_models_share_threads_and_connections_through_kills(workspace: Work
             worker.wait(lambda: workspace.committed("m7") > 480)
             worker.send(signal.SIGKILL)
         with WorkerProcess(workspace) as worker:
+            worker.wait_for("model_resumed", MODELS)
             worker.wait(lambda: all_committed(client, workspace, 720))
             assert worker.leave() == 0
             assert not worker.events("lease_lost")

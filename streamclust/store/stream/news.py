@@ -48,7 +48,7 @@ class StreamNews:
     Attributes
     ----------
     refusal : str
-        Why the server refused to watch a stream; empty if it didn't.
+        Why the server refused the last call of `watch`; empty if it didn't.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -82,6 +82,7 @@ class StreamNews:
         except redis.ResponseError as error:
             self.refusal = str(error)
             return False
+        self.refusal = ""
         return True
 
     def forget(self, streams: Iterable[str], wake: Wake) -> None:

@@ -1,0 +1,144 @@
+"""One model's life in a worker: sessions, pauses after faults, and waits for the lease.
+
+The life is one generator. Each of its steps is a turn on a thread (`pool`); what it yields is what
+it waits for. So the story is told in order, and needs no thread while the model waits.
+
+A fault of the connection is handled as a crash is: the worker discards everything that was not
+committed, and continues from the committed state and position. So one recovery path covers both.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import redis
+
+from streamclust.errors import LeaseLostError, StreamclustError
+from streamclust.store.model.lease import Lease
+from streamclust.store.server.faults import passes
+from streamclust.worker.awaited import refuse_missing
+from streamclust.worker.model_run import ModelRun
+from streamclust.worker.parking import clear
+from streamclust.worker.positions import read_checkpoint
+from streamclust.worker.scheduler import Wait
+from streamclust.worker.session import Session
+from streamclust.worker.standbys import Standby
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from streamclust.runtime.job import Job
+    from streamclust.store.server.connect import Server
+
+_LOOK_AGAIN = 1.0
+"""Seconds between two looks of a standby for a state to check."""
+
+
+class ModelLife(ModelRun):
+    """The life of one model: its sessions, one after another."""
+
+    def life(self) -> Iterator[Wait]:
+        """Learn the model until it is asked to leave or, with `until_idle`, all is learned.
+
+        A model that can't continue is parked: the worker retries after pauses that grow. With
+        `until_idle` or `worker.fail_fast` it doesn't retry.
+
+        Raises
+        ------
+        StreamclustError
+            If the server can't be used, or its contents don't fit the settings, and this was still
+            so at the end.
+        """
+        job = self.job
+        while not self.stopping:
+            try:
+                if (yield from self._session()):
+                    break
+                continue
+            except Exception as error:
+                if job.until_idle or job.settings.worker.fail_fast:
+                    failure = clear(error, job.server.label)
+                    if failure is error:
+                        raise
+                    raise failure from error
+                self.parking.fail(error)
+            yield from self._pauses()
+        if self.parking.failure is not None:
+            raise self.parking.failure
+
+    def _pauses(self) -> Iterator[Wait]:
+        """Wait for the next try of a model that has failed."""
+        for seconds in self.parking.pauses(self.lost_commits):
+            yield Wait(time.monotonic() + seconds)
+            if self.stopping:
+                return
+
+    def _session(self) -> Generator[Wait, None, bool]:
+        """Connect, take the lease and learn; return whether all points are learned.
+
+        After a fault that passes, and after a lost lease, the caller starts the next session.
+        """
+        job = self.job
+        try:
+            with self.shared.connections.session() as server:
+                if job.until_idle:  # before any key of the model is written
+                    refuse_missing(job, server.client(), every=False)
+                with lease_of(job, server, self.owner) as lease:
+                    if (yield from self._wait_for(lease, server)):
+                        return (yield from Session(self, server, lease).run())
+                return False
+        except redis.RedisError as error:
+            if isinstance(error, redis.TimeoutError) and self.stopping:
+                self.shared.heartbeats.hangs.set()
+            seconds = self.backoff.pause(error)
+        except LeaseLostError as error:
+            job.log.error("lease_lost", error=str(error))
+            return False
+        yield Wait(time.monotonic() + seconds)
+        return False
+
+    def _wait_for(self, lease: Lease, server: Server) -> Generator[Wait, None, bool]:
+        """Take the lease, if need be as a standby; return False if the model leaves before."""
+        if lease.take():
+            return True
+        self.job.log.info("standby_started")
+        with self.shared.standbys.waiting(Standby(server.client(), lease, self.wake)) as standby:
+            has_checked = False
+            while not self.stopping:
+                standby.check()
+                if lease.token:
+                    return True
+                has_checked = has_checked or self._check_standby(server)
+                yield Wait(None if has_checked else time.monotonic() + _LOOK_AGAIN)
+        return False
+
+    def _check_standby(self, server: Server) -> bool:
+        """Check whether this standby could continue the model; return False without a state yet."""
+        job = self.job
+        try:
+            found = read_checkpoint(job.name, job.model, server.client(), job.keys)
+        except StreamclustError as error:
+            job.log.error("standby_failed", error=str(error))
+            return True
+        if self.parking.failure is not None:
+            self.parking.forget()
+            job.log.info("standby_recovered")
+        return found is not None
+
+
+@contextmanager
+def lease_of(job: Job, server: Server, owner: str = "") -> Iterator[Lease]:
+    """Release the lease at the end, so that a standby takes over at once."""
+    lease = Lease(server.client(), job.keys, float(job.settings.worker.lease), owner)
+    try:
+        yield lease
+    except redis.RedisError as error:
+        if passes(error):
+            lease.token = 0  # a server that is away can't release the lease
+        raise
+    finally:
+        with suppress(redis.RedisError):
+            if lease.token:
+                lease.drop()

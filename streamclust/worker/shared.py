@@ -1,0 +1,42 @@
+"""What the models of a worker share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamclust.runtime.backoff import Faults
+    from streamclust.worker.connections import Connections
+    from streamclust.worker.heartbeat import Heartbeats
+    from streamclust.worker.pool import Pool
+    from streamclust.worker.reading import ReaderThreads
+    from streamclust.worker.solver import Solves
+    from streamclust.worker.standbys import Standbys
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the models of a worker share.
+
+    Parameters
+    ----------
+    connections : Connections
+    heartbeats : Heartbeats
+    pool : Pool
+    readers : ReaderThreads
+    solves : Solves
+    standbys : Standbys
+    faults : Faults
+    models : int
+        Number of models.
+    """
+
+    connections: Connections
+    heartbeats: Heartbeats
+    pool: Pool
+    readers: ReaderThreads
+    solves: Solves
+    standbys: Standbys
+    faults: Faults
+    models: int
