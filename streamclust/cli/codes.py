@@ -30,7 +30,7 @@ _LAST = 10
 _BLOCK_MS = 500
 _WIDEST = 60
 _ROW = "{:<20}  {:>5}  {:>6}  {:>12}  {:>7}  {}"
-_NARROW_ROW = "{:<15} {:>4} {:>4} {:>9} {:>3}"
+_NARROW_ROW = "{:<17} {:>2} {:>4} {:>9} {:>3}"
 _NARROW = 64
 """Width of a terminal below which the columns are narrow, and the rest of a row has its own lines.
 Rows are shown as they arrive, so the widths don't depend on them."""
@@ -250,7 +250,7 @@ def _row(terminal: Terminal, stream: str, entry: CodedEntry, index: int, *, sing
     ]
     if entry.reason is not None and entry.code[index] < 0:
         notes.append(printable(entry.reason))
-    code, distance = int(entry.code[index]), number(float(entry.distance[index]), 6)
+    code, distance = int(entry.code[index]), number(float(entry.distance[index]), 5)
     return "\n".join(
         _format(terminal, entry.entry_id, index, code, distance, entry.version, "  ".join(notes))
     )

@@ -239,7 +239,7 @@ def administrate(place: Place, user: str) -> None:
             assert re.search("(requeued|removed) [1-9]", done.output), (words, done.output)
         if words.startswith("models rename"):
             with place.admin as client:
-                names = [each["name"] for each in client.xinfo_groups("points")]  # type: ignore[union-attr, index]
+                names = [each["name"] for each in client.xinfo_groups("points")]
                 assert names == [Keys("streamclust", words.split()[3]).encoders.encode()]
     with place.admin as client:
         assert not list(client.scan_iter(match="{streamclust:*"))
