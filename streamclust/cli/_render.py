@@ -70,7 +70,8 @@ def numbers(values: Sequence[float], digits: int = 4, *, signed: bool = False) -
     low, high = min(sizes), max(sizes)
     decimals = max(_decimals(high, digits), _decimals(low, 3))
     if (high < 0.01 and decimals > _MOST_DECIMALS) or low >= _LARGEST_PLAIN:
-        return _without_zeros([f"{value:{sign}.{digits - 1}e}" for value in values])
+        rest = iter(_without_zeros([f"{value:{sign}.{digits - 1}e}" for value in values if value]))
+        return [next(rest) if value else f"{value:{sign}g}" for value in values]
     if high < _LARGEST_PLAIN and decimals <= _MOST_DECIMALS:
         return _without_zeros([f"{value:{sign}z,.{decimals}f}" for value in values])
     return [f"{value:{sign}.{digits}g}" for value in values]

@@ -38,7 +38,7 @@ def opened_server(
     """Open the server of the settings; inside, faults of the server become errors of one line.
 
     With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
-    replica isn't ready. Only commands that write points or models `start` the embedded server.
+    replica isn't ready. Only commands that write or compute `start` the embedded server.
     """
     from streamclust.store.server.connect import Address, open_server, translate
 
@@ -86,6 +86,15 @@ def _find(settings: Settings, start: bool, wait: float) -> Server:
                 say(f"{error}; waiting")
                 is_reported = True
         time.sleep(min(_POLL, max(deadline - time.monotonic(), 0.0)))
+
+
+def has_stored_data(settings: Settings) -> bool:
+    """Return whether the embedded server of the settings has data here.
+
+    Commands that compute with a model or with stored points start the server then.
+    """
+    folder = settings.redis.data_dir.expanduser() / "appendonlydir"
+    return settings.redis.url == "embedded" and folder.is_dir()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import click
 from streamclust.cli._options import server_options
 from streamclust.cli._render import number, say
 from streamclust.cli._server import opened_server, refuse_unknown
+from streamclust.cli._terminal import stdout_terminal
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json, printable
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.cli._terminal import Terminal
     from streamclust.config import Settings
     from streamclust.formats.codes import CodedEntry
     from streamclust.store.model.keys import Keys
@@ -28,6 +30,10 @@ _LAST = 10
 _BLOCK_MS = 500
 _WIDEST = 60
 _ROW = "{:<20}  {:>5}  {:>6}  {:>12}  {:>7}  {}"
+_NARROW_ROW = "{:<17} {:>2} {:>4} {:>9} {:>3}"
+_NARROW = 64
+"""Width of a terminal below which the columns are narrow, and the rest of a row has its own lines.
+Rows are shown as they arrive, so the widths don't depend on them."""
 
 
 class _EntryId(click.ParamType):  # type: ignore[type-arg]
@@ -184,18 +190,19 @@ def _found(
 
 
 def _print(found: Iterator[_Shown], count: int | None, as_json: bool, *, single: bool) -> None:
-    if not as_json:
-        click.echo(_ROW.format("ID", "#", "CODE", "DISTANCE", "VERSION", "").rstrip())
-    lines = (line for shown in found for line in _lines(shown, as_json, single=single))
+    terminal = None if as_json else stdout_terminal()
+    if terminal is not None:
+        click.echo("\n".join(_format(terminal, "ID", "#", "CODE", "DISTANCE", "VERSION", "")))
+    lines = (line for shown in found for line in _lines(shown, terminal, single=single))
     for line in islice(lines, count):
         click.echo(line)
 
 
-def _lines(shown: _Shown, as_json: bool, *, single: bool) -> Iterator[str]:
-    """Yield a line per point of an entry of codes."""
+def _lines(shown: _Shown, terminal: Terminal | None, *, single: bool) -> Iterator[str]:
+    """Yield a row per point of an entry of codes; JSON without a terminal."""
     stream, (_, entry_id, entry), first = shown
     if isinstance(entry, Exception):
-        if as_json:
+        if terminal is None:
             yield exact_json({"id": entry_id, "stream": stream, "error": str(entry)})
         else:
             yield f"{entry_id:<20}  can't be read: {printable(str(entry))}"
@@ -203,8 +210,8 @@ def _lines(shown: _Shown, as_json: bool, *, single: bool) -> Iterator[str]:
     for index in range(first, len(entry.code)):
         yield (
             exact_json(_as_dict(stream, entry, index))
-            if as_json
-            else _row(stream, entry, index, single=single)
+            if terminal is None
+            else _row(terminal, stream, entry, index, single=single)
         )
 
 
@@ -232,7 +239,7 @@ def _as_dict(stream: str, entry: CodedEntry, index: int) -> dict[str, Any]:
     return found
 
 
-def _row(stream: str, entry: CodedEntry, index: int, *, single: bool) -> str:
+def _row(terminal: Terminal, stream: str, entry: CodedEntry, index: int, *, single: bool) -> str:
     notes = [] if single else [printable(stream, _WIDEST)]
     if entry.top is not None and entry.top_values is not None:
         pairs = zip(entry.top[index].tolist(), entry.top_values[index].tolist(), strict=True)
@@ -243,11 +250,24 @@ def _row(stream: str, entry: CodedEntry, index: int, *, single: bool) -> str:
     ]
     if entry.reason is not None and entry.code[index] < 0:
         notes.append(printable(entry.reason))
-    return _ROW.format(
-        entry.entry_id,
-        index,
-        int(entry.code[index]),
-        number(float(entry.distance[index]), 6),
-        entry.version,
-        "  ".join(notes),
-    ).rstrip()
+    code, distance = int(entry.code[index]), number(float(entry.distance[index]), 5)
+    return "\n".join(
+        _format(terminal, entry.entry_id, index, code, distance, entry.version, "  ".join(notes))
+    )
+
+
+def _format(
+    terminal: Terminal,
+    entry_id: str,
+    index: int | str,
+    code: int | str,
+    distance: str,
+    version: int | str,
+    notes: str,
+) -> list[str]:
+    """Return the lines of a row."""
+    if terminal.width is None or terminal.width >= _NARROW:
+        return [_ROW.format(entry_id, index, code, distance, version, notes).rstrip()]
+    short = "VER" if version == "VERSION" else version
+    row = _NARROW_ROW.format(entry_id, index, code, distance, short)
+    return [row, *(terminal.wrap(notes) if notes else [])]

@@ -11,7 +11,7 @@ import click
 
 from streamclust.cli._confirm import confirm, yes_option
 from streamclust.cli._options import server_options
-from streamclust.cli._render import say
+from streamclust.cli._render import plural, say
 from streamclust.cli._server import opened_server, refuse_unknown
 from streamclust.text import exact_json, printable
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from streamclust.store.model.dead_letters import Requeue, StoredLetter
     from streamclust.store.model.keys import Keys
     from streamclust.store.server.connect import Server
-
-_MOST_REASONS = 10
-"""Maximum number of kinds of reasons in the list for people."""
-
-_WIDEST_REASON, _WIDEST_DATA = 200, 60
-_ROW = "{:<20}  {:>5}  {}"
 
 reason_option = click.option(
     "--reason", metavar="TEXT", help="Only letters whose reason contains TEXT."
@@ -52,7 +46,8 @@ class _ListByDefault(click.Group):
 def dead() -> None:
     """Show, requeue or remove the dead letters of a model: the points that it refused.
 
-    `streamclust dead MODEL` is short for `streamclust dead list MODEL`.
+    `streamclust dead MODEL` is short for `streamclust dead list MODEL`. `ingest --on-bad dead`
+    stores bad rows of files elsewhere; `streamclust dead MODEL --ingest` shows them.
 
     \b
     Examples:
@@ -101,6 +96,12 @@ def _wanted(reason: str | None) -> Callable[[StoredLetter], bool]:
 )
 @click.option("--oldest", is_flag=True, help="Show the oldest letters instead of the newest.")
 @reason_option
+@click.option(
+    "--ingest",
+    "ingested",
+    is_flag=True,
+    help="Show instead the bad rows of files that `ingest --on-bad dead` has stored.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_letters(
     settings: Settings,
@@ -108,6 +109,7 @@ def list_letters(
     number: int,
     oldest: bool,
     reason: str | None,
+    ingested: bool,
     as_json: bool,
 ) -> None:
     """Show the dead letters of MODEL, oldest first, and count the reasons of all of them.
@@ -121,11 +123,17 @@ def list_letters(
       streamclust dead list machines
       streamclust dead machines -n 100 --oldest
       streamclust dead machines --reason "not finite" --json | jq .letters
+      streamclust dead machines --ingest             bad rows of files, in no stream of points
     """
+    from streamclust.cli._dead_output import bad_rows_note, print_letters
     from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
 
+    if ingested:
+        _list_bad_rows(settings, model, number, oldest=oldest, reason=reason, as_json=as_json)
+        return
     wanted = _wanted(reason)
     with _opened(settings, model) as place:
+        bad_rows = _count_bad_rows(settings, place)
         stored, newest = newest_letter(place.client, place.keys)
         letters = read_letters(place.client, place.keys, newest_first=not oldest, up_to=newest)
         shown: list[StoredLetter] = []
@@ -143,11 +151,46 @@ def list_letters(
     if as_json:
         counts = [{"reason": text, "count": n} for text, n in reasons.most_common()]
         document = {"model": model, "stored": stored, "refused": refused, "reasons": counts}
-        click.echo(exact_json({**document, "letters": list(map(_as_dict, shown))}))
-    elif not stored:
-        say(printable(f"{model}: no dead letters"))
+        more = {"letters": list(map(_as_dict, shown)), "bad_rows": bad_rows}
+        click.echo(exact_json({**document, **more}))
+        return
+    if stored:
+        print_letters(model, stored, refused, reasons, shown)
     else:
-        _show(model, stored, refused, reasons, shown)
+        say(printable(f"{model}: no dead letters"))
+    for note in bad_rows_note(model, bad_rows):
+        say(note)
+
+
+def _count_bad_rows(settings: Settings, place: _Place) -> dict[str, int]:
+    """Return the stored bad rows of files, by stream of the model; only streams that have some."""
+    from streamclust.store.stream.bad_rows import count_bad_rows
+
+    streams = settings.models[place.name].streams if place.name in settings.models else ()
+    counts = {stream: count_bad_rows(place.client, stream) for stream in streams}
+    return {stream: count for stream, count in counts.items() if count}
+
+
+def _list_bad_rows(
+    settings: Settings, model: str, number: int, *, oldest: bool, reason: str | None, as_json: bool
+) -> None:
+    from streamclust.cli._dead_output import print_bad_rows
+    from streamclust.cli._server import not_configured
+    from streamclust.errors import ConfigError
+    from streamclust.store.stream.bad_rows import read_bad_rows
+
+    if model not in settings.models:
+        raise ConfigError(not_configured(model, settings))
+    with _opened(settings, model) as place:
+        counts = _count_bad_rows(settings, place)
+        rows = {
+            stream: read_bad_rows(place.client, stream, number, oldest=oldest, reason=reason)
+            for stream in counts
+        }
+    if as_json or counts:
+        print_bad_rows(counts, rows, model if as_json else None)
+    else:
+        say(printable(f"{model}: no bad rows of files"))
 
 
 def _as_dict(letter: StoredLetter) -> dict[str, Any]:
@@ -161,35 +204,8 @@ def _as_dict(letter: StoredLetter) -> dict[str, Any]:
     }
 
 
-def _show(
-    model: str, stored: int, refused: int, reasons: Counter[str], shown: list[StoredLetter]
-) -> None:
-    click.echo(printable(f"{model}: {_letters(stored)} stored, {refused:,} points refused"))
-    click.echo("\n  COUNT  REASON")
-    most = reasons.most_common(_MOST_REASONS)
-    for text, count in most:
-        click.echo(f"{count:>7,}  {printable(text, _WIDEST_REASON)}")
-    rest = reasons.total() - sum(count for _, count in most)
-    if rest:
-        click.echo(f"{rest:>7,}  {len(reasons) - len(most):,} more kinds of reasons")
-    if not shown:
-        return
-    several = len({letter.stream for letter in shown}) > 1
-    click.echo("\n" + _ROW.format("ENTRY", "#", "REASON, DATA"))
-    for letter in shown:
-        index = "-" if letter.index < 0 else f"{letter.index:,}"
-        parts = [printable(letter.reason, _WIDEST_REASON), printable(letter.data, _WIDEST_DATA)]
-        parts += [printable(letter.stream, _WIDEST_DATA)] if several else []
-        entry_id = printable(letter.entry_id, _WIDEST_DATA)
-        click.echo(_ROW.format(entry_id, index, "  |  ".join(filter(None, parts))))
-
-
 def _entries(count: int) -> str:
     return f"{count:,} {'entry' if count == 1 else 'entries'}"
-
-
-def _letters(count: int) -> str:
-    return f"{count:,} dead letter{'' if count == 1 else 's'}"
 
 
 @dead.command(short_help="Add refused entries to their stream again.")
@@ -232,8 +248,8 @@ def requeue(
             _check_readers(place, parts, force)
             names = sorted({part.stream.decode(errors="backslashreplace") for part in parts})
             confirm(
-                f"requeue {_letters(letters)} of model {model!r} to {', '.join(names)}? Their "
-                "entries are added at its end, with new IDs.",
+                f"requeue {plural(letters, 'dead letter')} of model {model!r} to "
+                f"{', '.join(names)}? Their entries are added at its end, with new IDs.",
                 yes,
             )
         raw, layout = place.server.raw_client(), _layout(place)
@@ -249,7 +265,9 @@ def requeue(
         counts = {"entries": entries, "letters": requeued, "skipped": dict(skipped)}
         click.echo(exact_json({"model": model, **counts}))
         return
-    click.echo(printable(f"{model}: requeued {_entries(entries)} ({_letters(requeued)})"))
+    click.echo(
+        printable(f"{model}: requeued {_entries(entries)} ({plural(requeued, 'dead letter')})")
+    )
     for text, count in skipped.most_common():
         click.echo(f"not requeued: {count:,} {text}")
 
@@ -304,9 +322,9 @@ def purge(settings: Settings, model: str, reason: str | None, yes: bool, as_json
             stored = sum(map(wanted, read_letters(client, keys, up_to=newest)))
         removed = 0
         if stored:
-            confirm(f"remove {_letters(stored)} of model {model!r}?", yes)
+            confirm(f"remove {plural(stored, 'dead letter')} of model {model!r}?", yes)
             removed = run(client, keys, newest, wanted)
     if as_json:
         click.echo(exact_json({"model": model, "removed": removed}))
     else:
-        click.echo(printable(f"{model}: removed {_letters(removed)}"))
+        click.echo(printable(f"{model}: removed {plural(removed, 'dead letter')}"))

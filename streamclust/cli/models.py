@@ -41,6 +41,7 @@ def models() -> None:
     \b
     Examples:
       streamclust models list machines
+      streamclust models diff machines               the two newest versions
       streamclust models diff machines 1 2
       streamclust models export machines machines.npz
     """
@@ -130,7 +131,7 @@ def _time(time_ms: float | None) -> str:
 
 @models.command(short_help="Show how components moved between two versions.")
 @click.argument("model")
-@click.argument("old", type=_VERSION)
+@click.argument("old", type=_VERSION, required=False)
 @click.argument("new", type=_VERSION, required=False)
 @server_options
 @click.option(
@@ -145,9 +146,11 @@ def _time(time_ms: float | None) -> str:
     "--json", "as_json", is_flag=True, help="Print JSON with the changes of each component."
 )
 def diff(
-    settings: Settings, model: str, old: int, new: int | None, top: int, as_json: bool
+    settings: Settings, model: str, old: int | None, new: int | None, top: int, as_json: bool
 ) -> None:
-    """Show how each component of MODEL changed from version OLD to NEW (default: the newest).
+    """Show how each component of MODEL changed from version OLD to NEW.
+
+    By default, NEW is the newest version, and OLD the version before it.
 
     The components that moved most come first. MOVED is the Euclidean distance between the two
     centroids or means, in the units of the data. SHARE is the share of the weight in each version,
@@ -160,8 +163,13 @@ def diff(
       streamclust models diff machines 1 2
       streamclust models diff machines 1 --json | jq '.moved | max'
     """
+    from streamclust.errors import DataError
+
     with opened_client(settings) as client:
-        before, after = client.model(model, old), client.model(model, new)
+        after = client.model(model, new)
+        if old is None and after.version == 1:
+            raise DataError(f"model {model!r} has one version; there is nothing to compare")
+        before = client.model(model, after.version - 1 if old is None else old)
     if as_json:
         click.echo(exact_json(_difference(before, after)))
     else:

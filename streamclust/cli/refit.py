@@ -16,7 +16,7 @@ from streamclust.cli._options import (
     wait_option,
 )
 from streamclust.cli._render import SCORES, numbers, plural
-from streamclust.cli._server import opened_job
+from streamclust.cli._server import has_stored_data, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Table, lay_out
 from streamclust.cli._terminal import print_lines, stdout_terminal
@@ -129,7 +129,7 @@ def refit(
         model,
         ONE_SHOT_WAIT if wait is None else wait,
         primary=not dry_run,
-        start=not dry_run,
+        start=not dry_run or has_stored_data(settings),
     )
     with opened as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
         tries = job.model.refit.restarts if restarts is None else restarts

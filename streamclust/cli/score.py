@@ -9,7 +9,7 @@ import click
 
 from streamclust.cli._options import data_options, server_options
 from streamclust.cli._render import number
-from streamclust.cli._server import opened_job
+from streamclust.cli._server import has_stored_data, opened_job
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.text import exact_json
@@ -46,7 +46,7 @@ def score(
     """
     from streamclust.refit.command import score_live
 
-    with opened_job(settings, model) as job:
+    with opened_job(settings, model, start=has_stored_data(settings)) as job:
         label, found = score_live(job, which)
     if as_json:
         click.echo(exact_json({"model": model, "source": label, **asdict(found)}))

@@ -232,11 +232,12 @@ def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterat
 
 def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
     """Yield the head, the text and the style of each remark on a model."""
-    if row.reason:
-        yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
-    elif row.phase == "stopped" and row.lag:
+    if row.phase == "stopped" and row.lag:
         entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
-        yield "no worker", f"{entries}; run `streamclust worker`", WARNING
+        reason = f"{printable(row.reason)}; " if row.reason else ""
+        yield "no worker", f"{reason}{entries}; run `streamclust worker`", WARNING
+    elif row.reason:
+        yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
     from streamclust.store.model.overview import WARMING_UP
 
     for text in row.waits(label):

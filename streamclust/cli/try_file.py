@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "n_components",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Number of components.  [default: by the BIC, from 1 to 20]",
+    help="Number of components.  [default: by the BIC, from 1 to 20, or to 40 if it still falls]",
 )
 @table_options(
     "Features, in order.  [default: all columns of numbers, without identifiers and classes]",

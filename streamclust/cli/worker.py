@@ -8,7 +8,7 @@ import click
 
 from streamclust.cli._options import daemon_wait, server_options, wait_option
 from streamclust.cli._render import say
-from streamclust.cli._server import found_server, no_models, opened_server
+from streamclust.cli._server import found_server, no_models, opened_server, read_overviews
 from streamclust.cli.exit_codes import EXIT_ERROR
 from streamclust.errors import ConfigError
 from streamclust.text import printable
@@ -91,7 +91,11 @@ def _check(settings: Settings) -> None:
         for name in settings.models:
             health, trouble = health_of(client, Keys(settings.namespace, name))
             if health is not None and health.alive:
-                click.echo(f"{name}: alive, {printable(health.phase)}, {health.points:,} points")
+                line = f"{name}: alive, {health.phase}, {health.points:,} points"
+                if health.phase == "warming":
+                    [row] = read_overviews(client, settings, [name])
+                    line = "; ".join([line, *row.waits(server.label)])
+                click.echo(printable(line))
             elif health is not None:
                 troubles.append(f"{name}: {health.phase}: {health.reason}")
             else:

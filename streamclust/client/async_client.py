@@ -67,6 +67,10 @@ class AsyncClient:
     ) -> None:
         await asyncio.to_thread(self._client.close)
 
+    def __repr__(self) -> str:
+        state = "not open" if self._opened is None else repr(self._opened)[1:-1]
+        return f"<{type(self).__name__}: {state}>"
+
     @property
     def _client(self) -> Client:
         if self._opened is None:

@@ -14,6 +14,7 @@ from streamclust.client.ingest import ingest
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.versions import model_names, read_model
 from streamclust.store.server.connect import Address, open_server, translate, translated
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,6 +89,10 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        more = "" if self._namespace == "streamclust" else f", namespace={self._namespace!r}"
+        return f"<{type(self).__name__} of {printable(self._server.label)}{more}>"
 
     def close(self) -> None:
         """Close the connections; the embedded server stops after its last user has disconnected."""

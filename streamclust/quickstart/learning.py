@@ -132,14 +132,19 @@ def learn(
         If points can't be sent or learned.
     """
     stop, progress, started = threading.Event(), Progress(), time.monotonic()
+    is_sent = threading.Event()  # the worker would report that it waits for the stream
     job = _job(settings, server, proposal.name, stop)
     client, name = server.client(), proposal.name
     follower = Follower(client, job.keys, server.label, 0, None)
     has_committed = partial(_has_committed, client, name, job.keys.group)
     with ThreadPoolExecutor(2) as pool, threadpool_limits(limits=1, user_api="blas"):
         try:
+            sender = pool.submit(_send, server, proposal, path, progress, stop, is_sent)
+            sender.add_done_callback(lambda _: is_sent.set())
+            is_sent.wait()
+            if sender.done():
+                sender.result()
             worker = pool.submit(run_model, job)
-            sender = pool.submit(_send, server, proposal, path, progress, stop)
             _follow(follower, progress, worker, sender, show, has_committed)
             report = sender.result()
         finally:
@@ -165,10 +170,18 @@ def _job(settings: Settings, server: Server, name: str, stop: threading.Event) -
 
 
 def _send(
-    server: Server, proposal: Proposal, path: Path, progress: Progress, stop: threading.Event
+    server: Server,
+    proposal: Proposal,
+    path: Path,
+    progress: Progress,
+    stop: threading.Event,
+    is_sent: threading.Event,
 ) -> IngestReport:
+    """Send the points; set `is_sent` when the first ones are in the stream."""
+
     def count(points: int) -> None:
         progress.sent = points
+        is_sent.set()
 
     block = proposal.block
     chunk = max(_CHUNK // block, 1) * block

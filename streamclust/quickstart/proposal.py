@@ -126,6 +126,11 @@ def _size_remark(size: Size, chosen: int) -> str:
     tested = f"K from {numbers[0]} to {numbers[-1]}, on {size.points:,} points of the file"
     if size.n_components < chosen:
         return f"The BIC is lowest at 1, so the file may have no clusters ({tested})."
+    if chosen == numbers[-1]:
+        return (
+            f"{chosen} is the largest K that was tried ({tested}), and the BIC still falls; -k, or "
+            "`streamclust select --k`, tries more."
+        )
     if size.lowest == chosen:
         return f"Lowest BIC ({tested})."
     return f"98 % of the fall of the BIC, which is lowest at {size.lowest} ({tested})."

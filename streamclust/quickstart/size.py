@@ -26,6 +26,9 @@ SAMPLE = 3000
 _NUMBERS = (*range(1, 13), 14, 16, 20)
 """Numbers of components that are compared."""
 
+_MORE_NUMBERS = (22, 25, 28, 32, 36, 40)
+"""Numbers that are compared too if the BIC still falls at the last of `_NUMBERS`."""
+
 _MOST_AXES = 8
 _ENOUGH_VARIANCE = 0.9
 """The comparison uses the first principal axes with this share of the variance: in many dimensions
@@ -123,8 +126,10 @@ def propose_size(X: Array, kind: Kind, scale: ScaleKind) -> Size:
     sample = Sample(Z, np.ones(len(Z)), float(len(Z)))
     make: Any = partial(GaussianMixture, covariance_type="full") if mixture else KMeans
     bic: dict[int, float] = {}
-    for K in _MIXTURE_NUMBERS if mixture else _NUMBERS:
+    for K in _MIXTURE_NUMBERS if mixture else (*_NUMBERS, *_MORE_NUMBERS):
         if max(len(Z) // 10, 1) < K:
+            break
+        if _MORE_NUMBERS[0] == K and _smallest_good(bic) < _NUMBERS[-1]:
             break
         try:
             found = fit(make(K), Z, n_init=3, seed=0)

@@ -25,8 +25,6 @@ MOST_COLUMNS = 1 << 20
 MOST_CELLS = 1 << 22
 """Largest number of cells of a chunk of several rows: chunks of wide tables have fewer rows."""
 
-ADVICE = "choose columns with --columns or clean the file"
-
 Row = TypeVar("Row")
 Where = Callable[[int], str]  # row of a chunk -> its place, for messages
 
@@ -155,10 +153,20 @@ class Request:
             rows //= 2
         return rows
 
-    def bad_cell(self, where: str, column: str, problem: str, advice: str = ADVICE) -> DataError:
-        """Return the error that names a cell."""
-        more = f"; {advice}" if advice else ""
-        return DataError(f"{self.label} {where}, column {short(column)}: {problem}{more}")
+    def bad_row(self, problem: str, advice: str = "") -> DataError:
+        """Return the error of a row: the problem, and what to do if bad rows aren't skipped."""
+        if self.options.on_bad == "skip":
+            return DataError(problem)
+        return DataError(f"{problem}; {advice}clean the file, or skip bad rows with --on-bad skip")
+
+    def bad_cell(
+        self, where: str, column: str, problem: str, cause: str | None = None
+    ) -> DataError:
+        """Return the error that names a cell. Without a cause, it says how to leave cells out."""
+        text = f"{self.label} {where}, column {short(column)}: {problem}"
+        if cause is None:
+            return self.bad_row(text, "choose columns with --columns, ")
+        return DataError(f"{text}; {cause}" if cause else text)
 
 
 def short(text: str) -> str:

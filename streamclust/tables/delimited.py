@@ -159,10 +159,8 @@ class _Table:
         hint = self._hint(line, cells)
         if not hint and self.header is not None and len(cells) == width + 1:
             hint = "does the header lack a name for an index?"
-        return DataError(
-            f"{self.request.label} line {line} has {len(cells)} cells; expected {width}"
-            f"{f'; {hint}' if hint else ': clean the file'}"
-        )
+        problem = f"{self.request.label} line {line} has {len(cells)} cells; expected {width}"
+        return DataError(f"{problem}; {hint}") if hint else self.request.bad_row(problem)
 
     def _bad_number(self, batch: Sequence[Row]) -> DataError:
         decimal, chosen = self.request.options.decimal, self.selection

@@ -152,9 +152,7 @@ class _Table:
                 f"{where} differs from the first line; write only arrays, or only objects"
             )
         if isinstance(doc, list) and len(doc) != self._length:
-            raise DataError(
-                f"{where} has {len(doc)} values; expected {self._length}: clean the file"
-            )
+            raise self._request.bad_row(f"{where} has {len(doc)} values; expected {self._length}")
         if self._allowed and isinstance(doc, dict) and not doc.keys() <= self._allowed:
             extra = next(key for key in doc if key not in self._allowed)
             raise DataError(
@@ -267,4 +265,4 @@ def _parse(text: str, line: int, request: Request) -> Any:
         problem = f"the key {short(error.args[0])} is there twice"
     except RecursionError:
         problem = "JSON is nested too deeply"
-    raise DataError(f"{request.label} line {line}: {problem}; clean the file")
+    raise request.bad_row(f"{request.label} line {line}: {problem}")

@@ -25,7 +25,7 @@ class Rows:
         """Number of cells of a row; 0 if it isn't known yet."""
 
         self._lines = lines
-        self._label = request.label
+        self._request = request
         self._format: dict[str, Any] = {
             "delimiter": delimiter,
             "skipinitialspace": delimiter == " ",
@@ -106,7 +106,7 @@ class Rows:
     def _error(self, line: int, error: object) -> DataError:
         if "new-line character" in str(error):
             error = "a line ends with CR alone; convert the line ends to LF"
-        return DataError(f"{self._label} line {line}: {error}; clean the file")
+        return self._request.bad_row(f"{self._request.label} line {line}: {error}")
 
     def _read_on(self) -> Iterator[Row]:
         """Yield the rows; continue after a row that can't be split.

@@ -153,7 +153,10 @@ def test_a_worker_logs_the_wait_and_status_shows_it(workspace: Workspace) -> Non
 def test_a_warm_up_without_a_worker_is_shown_from_the_state(workspace: Workspace) -> None:
     with workspace.client as client:
         add_points(client, workspace.stream(), blobs(1))
-    drain(workspace.write({"m": kmeans(workspace.stream())}))
+    workspace.write({"m": kmeans(workspace.stream())})
+    waits = "m: no worker: never published; 1 entry waits; run `streamclust worker`"
+    assert waits in shown(workspace, "status").stdout
+    drain(workspace)
     assert "m: warming up: 1 of 60 points" in shown(workspace, "status").stdout
 
 

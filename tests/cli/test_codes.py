@@ -29,7 +29,9 @@ def rows(workspace: Workspace, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_blocks_are_decoded_to_a_row_per_point(workspace: Workspace) -> None:
+def test_blocks_are_decoded_to_a_row_per_point(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = workspace.stream()
     X = blobs(90)
     with workspace.client as client:
@@ -57,6 +59,10 @@ def test_blocks_are_decoded_to_a_row_per_point(workspace: Workspace) -> None:
     assert lines[0].split() == ["ID", "#", "CODE", "DISTANCE", "VERSION"]
     assert lines[1].split()[1:3] == ["29", str(labels[-1])]
     assert lines[2].split()[2:4] == ["-1", "nan"]
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = shown(workspace, "codes", "m", "--last", "2").stdout.splitlines()
+    assert max(map(len, narrow)) <= 40
+    assert narrow[0].split() == ["ID", "#", "CODE", "DISTANCE", "VER"]
 
 
 def test_labels_and_several_streams_are_shown(workspace: Workspace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def entries(workspace: Workspace) -> list[dict[bytes, bytes]]:
     return [fields for _, fields in found]
 
 
-def test_letters_are_listed_and_their_reasons_counted(workspace: Workspace) -> None:
+def test_letters_are_listed_and_their_reasons_counted(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = listed(workspace)
     assert (found["model"], found["stored"], found["refused"]) == ("m", 3, 3)
     assert found["reasons"] == [
@@ -70,7 +73,12 @@ def test_letters_are_listed_and_their_reasons_counted(workspace: Workspace) -> N
     assert all(line.isprintable() for line in lines)
     assert lines[0] == "m: 3 dead letters stored, 3 points refused"
     assert f"      2  {MISSING}" in lines
-    assert lines[-1].split(maxsplit=2)[1:] == ["-", f"{MISSING}  |  x0=-1"]
+    assert re.split("  +", lines[-1])[1:] == ["-", MISSING, "x0=-1"]
+    # and nothing is wider than a narrow terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = shown(workspace, "dead", "m").stdout.splitlines()
+    assert max(map(len, narrow)) <= 40
+    assert "ENTRY" in {line.split(" ")[0] for line in narrow}
 
 
 def test_an_unknown_model_is_an_error_and_no_letters_are_none(workspace: Workspace) -> None:

@@ -65,6 +65,9 @@ def test_a_stored_model_is_read_without_a_running_server(
     done = run("encode", "m", "--stdin", stdin="y,x\n8.5,0\n")
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith(",0.0\n")
+    for command in (["score", "m"], ["refit", "m", "--dry-run"], ["select", "m", "--k", "2"]):
+        done = run(*command)
+        assert done.exit_code == 0, done.output
 
 
 def test_standard_input_gives_lines(folder: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_bad_cell_is_one_line(run: Callable[..., Result]) -> None:
     assert result.exit_code == EXIT_ERROR
     assert result.stderr == (
         "error: data.csv line 3, column 'y': 'abc' is not a number; "
-        "choose columns with --columns or clean the file\n"
+        "choose columns with --columns, clean the file, or skip bad rows with --on-bad skip\n"
     )
 
 

@@ -65,6 +65,7 @@ def test_diff_is_the_drift_of_each_component(learned: Workspace) -> None:
     assert found["versions"] == [2, 4]
     assert found["points"] == 120
     assert json.loads(told("diff", "km", "2", "--json"))["versions"] == [2, 5]
+    assert json.loads(told("diff", "km", "--json"))["versions"] == [4, 5]
     head, columns, *rows, meaning, legend = told("diff", "gm", "1").splitlines()
     assert head.startswith("gm 1 -> 5: 240 points, log-likelihood none -> -")
     assert meaning == "log-likelihood per point (in nats; higher is better)"

@@ -32,4 +32,5 @@ def test_numbers_of_like_size_have_the_same_number_of_decimals(values: list[floa
 
 def test_what_is_no_number_is_shown_as_such() -> None:
     assert numbers([float("nan"), 1.25, float("inf")]) == ["nan", "1.25", "inf"]
+    assert numbers([2.639e-06, 0.0, -1.5e-06], signed=True) == ["+2.639e-06", "+0", "-1.500e-06"]
     assert number(None) == "-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from streamclust.cli._table_options import Names
 from streamclust.cli.main import cli
+from tests.support.commands import shown
 from tests.support.encoder_fixture import model_of
 from tests.support.model_settings import kmeans
 from tests.support.points import blobs
@@ -95,7 +97,7 @@ def test_a_bad_line_of_a_feed_has_code_minus_one(model: str) -> None:
     text = "x,y\n8,0.5\nbroken\n8,nan\n0,8.5\n"
     done = invoke("encode", model, "--stdin", stdin=text)
     assert done.stdout == RIGHT + "-1,nan\n-1,nan\n0,0.5\n"
-    assert "warning: row skipped: stdin line 3 has 1 cells; expected 2" in done.stderr
+    assert "warning: row skipped: stdin line 3 has 1 cells; expected 2\n" in done.stderr
     Path("t.csv").write_text(text)
     assert invoke("encode", model, "--file", "t.csv").exit_code == 1
     assert invoke("encode", model, "--file", "t.csv", "--on-bad", "skip").stdout == done.stdout
@@ -277,6 +279,18 @@ def test_bad_rows_are_skipped_stored_or_the_end(workspace: Workspace, ingest: An
     with workspace.client as client:
         ((_, row),) = client.xrange(key)
     assert (row[b"file"], row[b"line"], row[b"data"]) == (b"p.csv", b"3", b"3,abc")
+    # and `dead` says so, and shows them
+    workspace.write({"m": kmeans(workspace.stream())})
+    assert f"bad rows of files stored by `ingest`: 1 for stream '{workspace.stream()}'; " in (
+        shown(workspace, "dead", "m").stderr
+    )
+    lines = shown(workspace, "dead", "m", "--ingest").stdout.splitlines()
+    assert re.split("  +", lines[-1])[:2] == ["p.csv", "3"]
+    assert "column 'y': 'abc' is not a number" in lines[-1]
+    found = json.loads(shown(workspace, "dead", "m", "--ingest", "--json").stdout)
+    assert [each["data"] for each in found["streams"][0]["rows"]] == ["3,abc"]
+    none = ("--ingest", "--json", "--reason", "nothing")
+    assert json.loads(shown(workspace, "dead", "m", *none).stdout)["streams"][0]["rows"] == []
 
 
 def test_standard_input_continues_after_a_bad_line(workspace: Workspace, ingest: Any) -> None:

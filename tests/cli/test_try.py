@@ -17,8 +17,11 @@ from click.testing import CliRunner, Result
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_SERVER
 from streamclust.cli.main import cli
 from streamclust.config import load_settings
+from streamclust.quickstart import learning
+from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.keeper import running_endpoint
+from streamclust.worker.together import run_model
 from tests.support.servers import free_port
 from tests.support.waiting import wait_until
 
@@ -54,10 +57,18 @@ def run(name: str, valkey_url: str) -> Callable[..., Result]:
 
 
 def test_a_file_becomes_settings_a_model_and_a_picture(
-    run: Callable[..., Result], name: str, valkey_url: str
+    run: Callable[..., Result], name: str, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sent: list[int] = []
+
+    def run_and_look(job: Job) -> None:
+        sent.append(job.server.client().xlen(name))
+        run_model(job)
+
+    monkeypatch.setattr(learning, "run_model", run_and_look)
     result = run()
     assert result.exit_code == 0, result.stderr
+    assert sent > [0]  # so the worker doesn't report that it waits for the stream
     assert "3 clusters: Lowest BIC" in result.stderr
     assert "2 bad rows skipped; the first: " in result.stderr
 

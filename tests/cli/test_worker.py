@@ -36,7 +36,8 @@ def test_check_tells_whether_live_workers_have_all_models(workspace: Workspace) 
         other = run(workspace.folder, "worker", "--check", "--set", another)
         assert other.returncode == 1
         assert other.stderr == "c: no live worker\n"
-        assert "a: alive, warming, 0 points" in other.stdout
+        waits = f"stream '{workspace.stream()}' doesn't exist yet on {workspace.url}"
+        assert f"a: alive, warming, 0 points; {waits}" in other.stdout
         # When it is killed Then that shows as soon as its word is stale
         worker.kill()
         with workspace.client as client:

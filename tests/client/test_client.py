@@ -268,6 +268,7 @@ def test_the_right_password_opens_the_door(guarded: int, namespace: str) -> None
     ):
         with client:
             assert client.names() == []
+            assert repr(client) == f"<Client of {url}/0, namespace={namespace!r}>"
 
 
 @pytest.mark.parametrize("password", [None, "wrong", ""])

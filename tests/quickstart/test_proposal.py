@@ -92,6 +92,19 @@ def test_a_wide_array_is_learned_whole_in_raw_blocks(tmp_path: Path) -> None:
     assert "points" not in found.model
 
 
+@pytest.mark.parametrize(("clusters", "chosen"), [(25, 25), (90, 40)])
+def test_the_range_is_doubled_and_its_end_is_named(
+    tmp_path: Path, clusters: int, chosen: int
+) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(clusters, 8)) * 10.0
+    np.save(tmp_path / "e.npy", centres[rng.integers(0, clusters, 3000)] + rng.normal(size=8))
+    found = proposed(tmp_path / "e.npy")
+    assert found.n_components == chosen
+    is_end = "40 is the largest K that was tried (K from 1 to 40" in found.remarks["n_components"]
+    assert is_end == (chosen == 40)
+
+
 def test_separator_decimal_comma_bad_rows_and_empty_columns(tmp_path: Path) -> None:
     X, _ = measurements(600)
     rows = [f"{x[0]:.2f};{x[1]:.2f};".replace(".", ",") for x in X]

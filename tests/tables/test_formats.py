@@ -83,8 +83,8 @@ def test_other_texts_that_are_no_tables(name: str, text: str, hint: str, tmp_pat
 def test_a_semicolon_in_a_text_is_no_cause(tmp_path: Path) -> None:
     message = refusal(tmp_path / "t.csv", "note,x\na;b,abc\n", columns=["x"])
     assert message == (
-        "t.csv line 2, column 'x': 'abc' is not a number; choose columns with --columns or clean "
-        "the file"
+        "t.csv line 2, column 'x': 'abc' is not a number; choose columns with --columns, clean "
+        "the file, or skip bad rows with --on-bad skip"
     )
 
 

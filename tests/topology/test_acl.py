@@ -30,6 +30,7 @@ from streamclust.refit.span import Span
 from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server, translate
+from streamclust.store.stream.keys import dead_key
 from streamclust.tables import Chunk
 from streamclust.worker import together as worker
 from tests.support.acl import FILE, RULES
@@ -90,7 +91,7 @@ def place(server_url: str, tmp_path: Path) -> Place:
 @pytest.fixture(autouse=True)
 def _emptied(place: Place) -> Iterator[None]:
     with place.admin as client:
-        client.delete("points", *client.scan_iter(match="{streamclust:*"))
+        client.delete("points", dead_key("points"), *client.scan_iter(match="{streamclust:*"))
         add_blocks(client, "points", blobs(60), 30)
         yield
         for user in (*RULES, "trimmer", "coder"):
@@ -207,6 +208,44 @@ def send(place: Place, user: str) -> None:
         assert ingest(client, "points", [timed]).points == 9
 
 
+def administrate(place: Place, user: str) -> None:
+    """Look at everything, requeue and purge dead letters, and rename, reset and delete a model."""
+    learned(place)
+    with place.admin as client, open_server(place.login("boss")) as server:
+        client.xadd("points", {"f8": bytes(BATCH["max_entry_bytes"])})
+        client.xadd("points", {"x": "1"})
+        client.xadd(dead_key("points"), {"file": "a.csv", "line": "2", "reason": "bad", "data": ""})
+        worker.run_model(job(Job, place, "boss", server))
+        client.xgroup_create("points", KEYS.encoders, "0")
+        encode_once(place, "boss")
+    place.settings(user)
+    for words in (
+        "peek points",
+        "codes m --last 2",
+        "codes m --follow --since 0 --count 2",
+        "dead m",
+        "dead m --ingest",
+        "dead requeue m --reason max_entry_bytes --yes",
+        "dead purge m --yes",
+        "models rename m n --yes",
+        "models rename n m --yes",
+        "models reset m --yes",
+        "models delete m --yes",
+    ):
+        arguments = [*words.split(), "--config", str(place.folder / "config.yaml")]
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 0, (words, done.output)
+        if words.startswith(("dead requeue", "dead purge")):
+            assert re.search("(requeued|removed) [1-9]", done.output), (words, done.output)
+        if words.startswith("models rename"):
+            with place.admin as client:
+                names = [each["name"] for each in client.xinfo_groups("points")]
+                assert names == [Keys("streamclust", words.split()[3]).encoders.encode()]
+    with place.admin as client:
+        assert not list(client.scan_iter(match="{streamclust:*"))
+        assert not client.xinfo_groups("points")
+
+
 WORK: dict[str, Callable[[Place, str], None]] = {
     "streamclust-worker": learn,
     "streamclust-refit": refit_anew,
@@ -214,6 +253,7 @@ WORK: dict[str, Callable[[Place, str], None]] = {
     "streamclust-subscriber": subscribe,
     "streamclust-operator": look,
     "streamclust-ingest": send,
+    "streamclust-admin": administrate,
 }
 
 

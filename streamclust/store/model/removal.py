@@ -7,7 +7,7 @@ reset increases it, so the commit and the renewal of the lease of the earlier se
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -16,7 +16,7 @@ from streamclust.errors import BusyError
 from streamclust.store.model.keys import raw_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from streamclust.store.model.inventory import Inventory
     from streamclust.store.model.keys import Keys
@@ -91,8 +91,19 @@ def _remove(
 def drop_groups(client: redis.Redis, groups: Iterable[tuple[bytes, str]]) -> None:
     """Remove consumer groups; a group or stream that doesn't exist is no error."""
     for stream, group in groups:
-        with suppress(redis.ResponseError):
+        with suppressed_but_rights():
             client.xgroup_destroy(stream, group)
+
+
+@contextmanager
+def suppressed_but_rights() -> Iterator[None]:
+    """Ignore an answer such as that a group doesn't exist, but not that the user lacks a right."""
+    try:
+        yield
+    except redis.exceptions.NoPermissionError:
+        raise
+    except redis.ResponseError:
+        pass
 
 
 def _busy(keys: Keys, user: str) -> BusyError:

@@ -17,7 +17,7 @@ from streamclust.errors import BusyError, StreamclustError
 from streamclust.store.ids import before
 from streamclust.store.model.keys import Keys, raw_key
 from streamclust.store.model.lease import Lease
-from streamclust.store.model.removal import drop_groups
+from streamclust.store.model.removal import drop_groups, suppressed_but_rights
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.stream.info import newest_up_to
 
@@ -174,7 +174,7 @@ def _move_groups(client: redis.Redis, old: Keys, new: Keys, found: Inventory) ->
     for stream, name in found.groups:
         if name != old.encoders:
             continue
-        with suppress(redis.ResponseError):
+        with suppressed_but_rights():
             groups: Any = client.xinfo_groups(stream)
             [group] = [each for each in groups if each["name"] == raw_key(name)]
             pending: Any = client.xpending(stream, name)

@@ -23,8 +23,8 @@ def progress_key(stream: str) -> str:
 def dead_key(stream: str) -> str:
     """Stream. Bad rows of files: the fields ``file``, ``line``, ``reason``, ``data``.
 
-    Written by ``ingest --on-bad dead``; read by users. Trimmed to about 10,000 rows. The key
-    belongs to the points' stream and not to a model: a file is sent once for all models.
+    Written by ``ingest --on-bad dead``; read by ``dead --ingest``. Trimmed to about 10,000 rows.
+    The key belongs to the points' stream and not to a model: a file is sent once for all models.
     """
     return f"{_tagged(stream)}:ingest:dead"
 
