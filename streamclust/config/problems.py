@@ -189,7 +189,7 @@ def _not_a_section(path: Sequence[str], value: object, kind: Type, origin: str) 
     if not key:
         example = "; write models: {NAME: {kind: ...}}" if path[-1] == "models" else ""
         return f"got {_form(value)}; expected keys with values{example}"
-    shown = _without_password(text)
+    shown = _shortened(_without_password(text))
     if origin.startswith(PREFIX):
         written = f"{PREFIX}{'__'.join((*path, key)).upper()}={shown}"
     elif origin.startswith("--set "):
@@ -206,7 +206,7 @@ def _hint(path: Sequence[str], value: object, kind: Type) -> str:
     if path[-1] == "half_life" and kind_of_keys("forgetting", {"half_life": value}) == "time":
         return "; for a duration, write kind: time"
     if kind.item is not None and not isinstance(value, bool):
-        return f"; write {path[-1]}: [{_without_password(str(value))}]"
+        return f"; write {path[-1]}: [{_shortened(_without_password(str(value)))}]"
     return ""
 
 

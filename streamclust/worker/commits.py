@@ -123,7 +123,7 @@ class Commits:
             what = replace(what, points=encoded.change)
             commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
         self._points, self.state_bytes = encoded.points, len(encoded.state)
-        self._warn_of_large_writes(keep * len(what.payload))
+        self._warn_of_large_writes(len(what.payload), keep)
         rejected = after.dead - self.committed.dead
         self.committed, self.model_id = after, model_id
         self._lost_commits.record(after)
@@ -143,23 +143,24 @@ class Commits:
         self.mirror()
         self._trim()
 
-    def _warn_of_large_writes(self, versions_bytes: int) -> None:
-        """Log once if the stored versions, or the states per second, are large for a server."""
-        log, every = self._context.log, self._context.settings.commit.every
-        if versions_bytes > _LARGE_VERSIONS and not self._warned:
+    def _warn_of_large_writes(self, version_bytes: int, keep: int) -> None:
+        """Log once if the stored versions, or the bytes per second, are large for a server."""
+        log, settings = self._context.log, self._context.settings
+        if self._warned:
+            return
+        published = (self.state_bytes + version_bytes) / max(float(settings.publish.every), 1.0)
+        every = settings.commit.every
+        committed = self.state_bytes / every if isinstance(every, float) else 0.0
+        rate = max(published, committed)
+        if keep * version_bytes > _LARGE_VERSIONS:
             self._warned = True
-            log.warning(
-                "versions_large",
-                bytes=versions_bytes,
-                remedy="set publish.keep_bytes, or a smaller publish.keep",
-            )
-        if isinstance(every, float) and self.state_bytes > _LARGE_RATE * every and not self._warned:
+            remedy = "set publish.keep_bytes, or a smaller publish.keep"
+            log.warning("versions_large", bytes=keep * version_bytes, remedy=remedy)
+        elif rate > _LARGE_RATE:
             self._warned = True
-            log.warning(
-                "states_large",
-                bytes_per_second=round(self.state_bytes / every),
-                remedy="set commit.every to auto, or to more time",
-            )
+            setting = "publish.every" if published >= committed else "commit.every"
+            remedy = f"set {setting} to more time"
+            log.warning("states_large", bytes_per_second=round(rate), remedy=remedy)
 
     def mirror(self) -> None:
         """Show the committed position in the consumer group of each stream."""

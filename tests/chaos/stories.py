@@ -128,7 +128,9 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
         keys = workspace.keys(bad)
         key = {"stream": streams[bad], "models": keys.models}.get(kind, keys.state)
         feed({bad} if kind != "stream" else (), 100)
-        client.rename(key, f"{key}-kept")
+        spoilt = [key, keys.coreset][: 1 + (key == keys.state)]
+        kept = [f"{each}-kept" for each in spoilt]
+        rename(client, spoilt, kept)
         if kind == "damaged":
             client.set(key, b"damaged")
         elif kind != "lost":
@@ -147,7 +149,8 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
             [] if shown == {**dict.fromkeys(models, "learning"), bad: "failed"} else [str(shown)]
         )
         # What was wrong is put right.
-        client.rename(f"{key}-kept", key)
+        client.delete(*spoilt)
+        rename(client, kept, spoilt)
         feed({bad} if kind == "stream" else (), 100)
         worker.wait_for("model_recovered")
         worker.wait(lambda: workspace.committed(bad) == POINTS)
@@ -155,6 +158,11 @@ def parked(folder: Path, url: str, rng: random.Random) -> list[str]:
             wrong.append("a model has recovered that had not failed")
     found = wrong + differences(folder, url, models, workspace)
     return [f"{bad}, {kind}: {line}" for line in found]
+
+
+def rename(client: redis.Redis, keys: list[str], names: list[str]) -> None:
+    for key, name in zip(keys, names, strict=True):
+        client.rename(key, name)
 
 
 def phase(client: redis.Redis, workspace: Workspace, model: str) -> str | None:

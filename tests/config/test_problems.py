@@ -638,3 +638,8 @@ def test_a_file_without_an_end_is_no_configuration() -> None:
     settings = load_settings(None, ("redis.password_file=/dev/zero",), {})
     with pytest.raises(ConfigError, match="/dev/zero has more than 65,536 bytes"):
         settings.redis.read_password()
+
+
+def test_a_long_value_is_cut_in_what_to_write_too() -> None:
+    lines = told(model(), {"STREAMCLUST_MODELS__M__INIT": "9" * 5000})
+    assert max(map(len, lines)) < 400
