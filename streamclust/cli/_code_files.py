@@ -10,7 +10,7 @@ import click
 
 from streamclust.cli._options import warn
 from streamclust.cli._progress import point_progress
-from streamclust.cli._server import has_stored_data, opened_server
+from streamclust.cli._server import opened_server
 from streamclust.cli._signals import Wakeup
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
@@ -110,7 +110,7 @@ def published_model(settings: Settings, name: str, version: int | None = None) -
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.versions import read_model
 
-    with opened_server(settings, start=has_stored_data(settings)) as server:
+    with opened_server(settings) as server:
         return read_model(server.client(), Keys(settings.namespace, name), version)
 
 

@@ -33,16 +33,22 @@ _POLL = 0.2
 
 @contextmanager
 def opened_server(
-    settings: Settings, wait: float | None = None, *, primary: bool = False, start: bool = False
+    settings: Settings,
+    wait: float | None = None,
+    *,
+    primary: bool = False,
+    start: bool | None = None,
 ) -> Iterator[Server]:
     """Open the server of the settings; inside, faults of the server become errors of one line.
 
     With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
-    replica isn't ready. Only commands that write or compute `start` the embedded server.
+    replica isn't ready. `start` tells whether to start the embedded server; by default, it is
+    started for one command if its data are stored here, and stops with the command.
     """
     from streamclust.store.server.connect import Address, open_server, translate
 
     address = Address(**_address(settings))
+    start = (has_stored_data(settings) and not wait) if start is None else start
     if wait is None:
         with open_server(address, start=start) as server, translate(server.label):
             yield server
@@ -89,10 +95,7 @@ def _find(settings: Settings, start: bool, wait: float) -> Server:
 
 
 def has_stored_data(settings: Settings) -> bool:
-    """Return whether the embedded server of the settings has data here.
-
-    Commands that compute with a model or with stored points start the server then.
-    """
+    """Return whether the embedded server of the settings has data here."""
     folder = settings.redis.data_dir.expanduser() / "appendonlydir"
     return settings.redis.url == "embedded" and folder.is_dir()
 

@@ -205,7 +205,7 @@ def _client(settings: Settings) -> Iterator[tuple[str, redis.Redis]]:
 
     if settings.redis.url == "embedded":
         _running(settings)
-    with opened_server(settings) as opened:
+    with opened_server(settings, start=False) as opened:
         yield opened.label, opened.client(timeout=_LONGEST_COMMAND)
 
 

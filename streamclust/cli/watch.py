@@ -92,7 +92,10 @@ def watch(
     if wait is None and settings.redis.url != "embedded":
         wait = math.inf if timeout is None else timeout
     try:
-        with opened_server(settings, wait) as server, opened_client(settings) as client:
+        with (
+            opened_server(settings, wait, start=False) as server,
+            opened_client(settings) as client,
+        ):
             waiting = _Waiting(settings, server, model)
             if _is_awaited(client, model):
                 since = since or 0

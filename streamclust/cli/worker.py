@@ -86,7 +86,7 @@ def _check(settings: Settings) -> None:
     from streamclust.store.model.overview import health_of
 
     troubles = []
-    with opened_server(settings) as server:
+    with opened_server(settings, start=False) as server:
         client = server.client()
         for name in settings.models:
             health, trouble = health_of(client, Keys(settings.namespace, name))

@@ -55,7 +55,7 @@ def test_a_command_that_reads_starts_no_server_and_makes_no_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_the_data_of_a_server_that_stopped_are_named_and_a_running_one_is_used(
+def test_the_data_of_a_server_that_stopped_are_shown_and_it_stops_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,12 +63,14 @@ def test_the_data_of_a_server_that_stopped_are_named_and_a_running_one_is_used(
     with EmbeddedServer.acquire(folder):
         assert "no models yet" in invoke("status").stdout
     wait_until(lambda: running_endpoint(folder) is None)
-    before = sorted(folder.iterdir())
-    done = invoke("status")
-    assert (done.exit_code, done.stdout) == (3, "")
+    for command in ("status", "metrics"):
+        done = invoke(command)
+        assert done.exit_code == 0
+    wait_until(lambda: running_endpoint(folder) is None)
+    done = invoke("watch", "m")
+    assert done.exit_code == 3
     assert f"no server runs in {folder}: its data are stored there" in done.stderr
     assert running_endpoint(folder) is None
-    assert sorted(folder.iterdir()) == before
 
 
 def test_a_server_that_was_joined_is_not_started_again(tmp_path: Path) -> None:
