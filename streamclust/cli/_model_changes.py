@@ -11,7 +11,7 @@ import click
 
 from streamclust.cli._confirm import confirm, yes_option
 from streamclust.cli._options import server_options
-from streamclust.cli._render import plural, say
+from streamclust.cli._render import plural, say, size_text
 from streamclust.cli._server import opened_server, unknown_model
 from streamclust.text import exact_json, printable
 
@@ -219,17 +219,8 @@ def _of_key(each: StoredKey) -> str:
         text = f"codes of {each.length:,} entries"
     elif name == "dead":
         text = plural(each.length, "dead letter")
-    size = "unknown size" if each.size is None else _bytes(each.size)
+    size = "unknown size" if each.size is None else size_text(each.size)
     return f"  {each.key.decode(errors='surrogateescape')}: {text}, {size}"
-
-
-def _bytes(size: int) -> str:
-    value, unit = float(size), "bytes"
-    for larger in ("KB", "MB", "GB", "TB"):
-        if value < 1000.0:
-            break
-        value, unit = value / 1000.0, larger
-    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
 def _print_json(

@@ -103,6 +103,16 @@ def count(value: int | None, unknown: str = "?") -> str:
     return unknown if value is None else f"{value:,}"
 
 
+def size_text(size: int) -> str:
+    """Return a number of bytes in a unit that suits it: KB, MB, GB or TB, powers of 1,000."""
+    value, unit = float(size), "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if value < 1000.0:
+            break
+        value, unit = value / 1000.0, larger
+    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+
+
 def plural(value: int, noun: str) -> str:
     """Return a count and its noun: '1 point', '2,000 points'; a noun in -y isn't supported."""
     return f"{value:,} {noun}{'' if value == 1 else 's'}"

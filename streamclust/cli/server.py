@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import server_options
-from streamclust.cli._render import say
+from streamclust.cli._render import say, size_text
 from streamclust.cli.exit_codes import EXIT_ERROR
 from streamclust.text import printable
 
@@ -280,7 +280,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     )
     if "port" in facts:
         yield f"address      {facts['host']}:{facts['port']}  (with password: `server url`)"
-        yield f"on disk      {_size(facts['disk_bytes'])}"
+        yield f"on disk      {size_text(facts['disk_bytes'])}"
         keeper = facts["kept_by"]
         yield (
             "kept by      the commands that use it; it stops with the last of them"
@@ -289,20 +289,11 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         )
     limit = facts["memory_limit_bytes"]
     yield (
-        f"memory       {_size(facts['memory_bytes'])} of "
-        f"{'unlimited' if limit is None else _size(limit)}, policy {facts['memory_policy']}"
+        f"memory       {size_text(facts['memory_bytes'])} of "
+        f"{'unlimited' if limit is None else size_text(limit)}, policy {facts['memory_policy']}"
     )
     yield f"connections  {facts['connections']:,}, one of them from this command"
     yield f"keys         {facts['keys']:,}"
-
-
-def _size(size: int) -> str:
-    value, unit = float(size), "bytes"
-    for larger in ("KB", "MB", "GB", "TB"):
-        if value < 1000.0:
-            break
-        value, unit = value / 1000.0, larger
-    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
 def _duration(seconds: int) -> str:

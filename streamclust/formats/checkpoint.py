@@ -6,6 +6,8 @@ state of an earlier release, has all in one value.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -60,7 +62,7 @@ class Checkpoint:
     dead : int
         Points refused ever; also the number of the newest entry of `:dead`.
     read : dict of str to (int or None)
-        Points' stream -> how many entries it ever had up to the position, where the server tells.
+        Points' stream -> number of entries that it ever had up to the position, if known.
         A stream that nothing was read of may be left out.
     lost : dict of str to Lost
         Points' stream -> what was gone before it was read.
@@ -228,13 +230,11 @@ def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
         If the bytes are damaged or of another format.
     """
     arrays, meta = unpack(data, FORMATS, where)
-    try:
+    with _damage_named(where):
         if meta["sums"]:
             return _covered(meta), None
         rows = meta["points"]["shape"][0] if "points" in meta else len(arrays["sample"])
         return _covered(meta), int(rows)
-    except _DAMAGES as error:
-        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
 def decode_streams(data: bytes, where: str) -> list[str]:
@@ -246,10 +246,8 @@ def decode_streams(data: bytes, where: str) -> list[str]:
         If the bytes are damaged or of another format.
     """
     _, meta = unpack(data, FORMATS, where)
-    try:
+    with _damage_named(where):
         return sorted({*meta["position"], *meta.get("left", {}).get("position", {})})
-    except _DAMAGES as error:
-        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
 def decode_layout(data: bytes, where: str) -> Layout | None:
@@ -261,17 +259,22 @@ def decode_layout(data: bytes, where: str) -> Layout | None:
         If the bytes are damaged or of another format.
     """
     _, meta = unpack(data, FORMATS, where)
-    try:
+    with _damage_named(where):
         return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
-    except _DAMAGES as error:
-        raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
 def _with_points(
     arrays: dict[str, Array], meta: dict[str, Any], coreset: bytes, where: str
 ) -> dict[str, Array]:
-    try:
+    with _damage_named(where):
         return with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
+
+
+@contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    """Turn an error of damaged contents into one that names the key or file."""
+    try:
+        yield
     except _DAMAGES as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
