@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
+from streamclust.kernels.identity import Identity, identity
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 from streamclust.kernels.twin import mixture_moments, normalise
 
@@ -20,12 +21,14 @@ __all__ = [
     "REMEDY",
     "Assigned",
     "ClusterSums",
+    "Identity",
     "Moments",
     "Sampled",
     "assign",
     "available",
     "cluster_moments",
     "describe",
+    "identity",
     "kmeans_step",
     "log_gaussians",
     "missing",

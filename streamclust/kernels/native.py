@@ -74,6 +74,12 @@ def load() -> ctypes.CDLL:
     return library
 
 
+def compiler(library: ctypes.CDLL) -> str:
+    """Return the name and version of the compiler that built the library."""
+    library.streamclust_compiler.restype = ctypes.c_char_p
+    return str(library.streamclust_compiler().decode())
+
+
 def supported(library: ctypes.CDLL) -> tuple[str, ...]:
     """Return the built targets that this processor can run, the fastest first."""
     return tuple(
