@@ -128,7 +128,8 @@ def read_stream(
     """
     reader = RangeReader(client, {stream: after}, {stream: until}, on_less, on_fault)
     batcher = Batcher(spec, layout, {stream: after}, CHUNK, keep_dead=0)
-    found, count, start = list[Points](), 0, after
+    found: list[Points] = []
+    count, start = 0, after
     for batch in batches(reader, batcher, linger=0.0, until_idle=True):
         if len(batch.X):
             found.append(points(batch.X, batch.w))

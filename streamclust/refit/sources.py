@@ -65,9 +65,11 @@ class Source(ABC):
 
     def note(self, part: Part, notes: Notes) -> None:
         """Take the notes of the first pass, in the order of the parts."""
+        return
 
     def end(self) -> None:
         """End the first pass."""
+        return
 
     def for_model(self, n_features: int | None, model: str) -> Self:
         """Let `check` demand the model's number of features; None demands that all are equal."""
@@ -123,8 +125,9 @@ class StreamRange(Source):
         on_fault: OnFault = raise_fault,
     ) -> None:
         self._connect, self._on_less, self._on_fault = connect, on_less, on_fault
-        self._after, self._until, self._server = dict(after), dict(until), server
+        self._after, self._until = dict(after), dict(until)
         self._spec, self._layout = spec, layout
+        self._reader = Reader(None, connect, server, on_less, on_fault)
         self.label = "; ".join(
             f"stream {stream} after {after[stream]}, up to {end}" for stream, end in until.items()
         )
@@ -153,7 +156,7 @@ class StreamRange(Source):
 
     def reader(self) -> Reader:
         """Return a reader with a client of its own for each thread."""
-        return Reader(None, self._connect, self._server, self._on_less, self._on_fault)
+        return self._reader
 
 
 class Files(Source):
