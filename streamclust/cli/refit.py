@@ -215,6 +215,8 @@ def _show(report: Report, model: str, dry_run: bool) -> None:
 def _end(run: Run) -> str:
     if run.start == "medoids":
         return "the only run" if run.iterations == 1 else f"best of {run.iterations} runs"
+    if not run.iterations and not run.converged:
+        return "scored only: not among the best fits to a coreset"
     return f"{plural(run.iterations, 'iteration')}, {'' if run.converged else 'not '}converged"
 
 

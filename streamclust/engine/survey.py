@@ -127,7 +127,7 @@ class Survey:
 
     def result_to_fields(self, result: Surveyed) -> Fields:
         """Return the points in one array."""
-        arrays = {"weight": np.array(result.weight)}
+        arrays = {"weight": np.array([result.weight])}
         if result.held:
             X, w = joined([chunk for chunk, _ in result.held])
             tickets = np.concatenate([numbers for _, numbers in result.held])
@@ -141,5 +141,5 @@ class Survey:
         held: tuple[Held, ...] = ()
         if "X" in arrays:
             held = ((Points(arrays["X"], arrays["w"]), arrays["tickets"]),)
-        weight, sizes = float(arrays["weight"]), tuple(values["sizes"])
+        weight, sizes = float(arrays["weight"][0]), tuple(values["sizes"])
         return Surveyed(held, weight, sizes, values["D"], values["whole"])
