@@ -21,8 +21,8 @@ from streamclust.system_limits import explained, is_out_of_threads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from streamclust.runtime.connections import Connections
     from streamclust.runtime.job import Job
-    from streamclust.worker.connections import Connections
     from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.model_worker import ModelWorker
 
