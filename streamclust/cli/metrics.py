@@ -123,7 +123,7 @@ def metrics(settings: Settings, port: int | None, host: str, wait: float | None)
             if not clients:  # a client of a cluster can't be made while the cluster is down
                 clients.append(server.client())
             [client] = clients
-            return read_overviews(client, settings)
+            return list(read_overviews(client, settings))
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(StatusCollector(look_up))

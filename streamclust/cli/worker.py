@@ -83,7 +83,7 @@ def _beside(settings: Settings, until_idle: bool) -> Callable[[Sequence[Job]], N
 
 def _check(settings: Settings) -> None:
     from streamclust.store.model.keys import Keys
-    from streamclust.store.model.overview import health_of
+    from streamclust.store.model.read_overviews import health_of
 
     troubles = []
     with opened_server(settings, start=False) as server:

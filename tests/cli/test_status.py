@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from rich.color import ColorSystem
 
 from streamclust import KMeans, KMeansParams, Model
+from streamclust.cli._status_table import status_lines
 from streamclust.cli._terminal import Terminal
-from streamclust.cli.status import _lines
 from streamclust.formats.lost import Lost
 from streamclust.store.model.health import Health
 from streamclust.store.model.overview import Overview
@@ -168,7 +168,9 @@ ODD = (
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 def test_status_fits_every_terminal(width: int) -> None:
     for detailed, rows in ((False, ODD), (True, ODD[1:2]), (False, ()), (False, ODD * 2500)):
-        lines = _lines(rows, "redis://h", Terminal(width, interactive=True), detailed=detailed)
+        lines = status_lines(
+            rows, "redis://h", Terminal(width, interactive=True), detailed=detailed
+        )
         assert max(map(cell_len, lines), default=0) <= width
         if rows and width >= 80:
             assert sum("-9.97e-05" in line for line in lines) == 3 * len(rows) // 4 or detailed
@@ -176,9 +178,9 @@ def test_status_fits_every_terminal(width: int) -> None:
 
 def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
     coloured = "\n".join(
-        _lines(ODD, "redis://h", Terminal(120, ColorSystem.STANDARD), detailed=False)
+        status_lines(ODD, "redis://h", Terminal(120, ColorSystem.STANDARD), detailed=False)
     )
-    plain = "\n".join(_lines(ODD, "redis://h", Terminal(None), detailed=False))
+    plain = "\n".join(status_lines(ODD, "redis://h", Terminal(None), detailed=False))
     for figure in ("165", "failed"):
         assert f"\x1b[1;31m{figure}\x1b[0m" in coloured
     for figure in ("43", "none"):
@@ -195,14 +197,16 @@ def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
 
 
 def test_columns_without_news_give_way_to_the_score() -> None:
-    [header, *_] = _lines([an_overview("m")], "redis://h", Terminal(40), detailed=False)
+    [header, *_] = status_lines([an_overview("m")], "redis://h", Terminal(40), detailed=False)
     assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "SCORE"]
-    [header, *_] = _lines([an_overview("m", dead=1)], "redis://h", Terminal(40), detailed=False)
+    [header, *_] = status_lines(
+        [an_overview("m", dead=1)], "redis://h", Terminal(40), detailed=False
+    )
     assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "DEAD", "SCORE"]
 
 
 def test_the_score_has_a_name_a_unit_and_a_direction() -> None:
-    lines = _lines([an_overview("m")], "redis://h", Terminal(80), detailed=False)
+    lines = status_lines([an_overview("m")], "redis://h", Terminal(80), detailed=False)
     assert "SCORE of kmeans: inertia per point (mean squared distance; lower is better)" in lines
 
 
@@ -216,7 +220,7 @@ def test_a_reason_that_the_worker_reports_too_is_shown_once() -> None:
 def test_a_long_name_leaves_room_for_the_remark() -> None:
     [remark] = [
         line
-        for line in _lines(
+        for line in status_lines(
             [an_overview("m" * 90, dead=1)],
             "redis://h",
             Terminal(80, interactive=True),
