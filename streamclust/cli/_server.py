@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
+from streamclust.text import is_pattern, known_names, matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -206,8 +207,11 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.store.model.versions import model_names
 
     there = model_names(client, settings.namespace)
+    if is_pattern(model):
+        known = known_names(model, [*there, *settings.models], "models")
+        return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
     near = get_close_matches(model, {*there, *settings.models}, n=1)
-    known = f"models there: {', '.join(there) or 'none'}"
+    known = known_names(model, there, "models there")
     end = f"did you mean {near[0]!r}?" if near else known
     where = f"in {settings.file}" if settings.file else f"here ({NO_CONFIG})"
     return (
@@ -229,7 +233,6 @@ def select_models(
         If a pattern matches no model.
     """
     from streamclust.errors import UnknownModelError
-    from streamclust.store.model.read_overviews import is_pattern, matching
     from streamclust.store.model.versions import model_names
 
     named = [name for name in names if not is_pattern(name)]

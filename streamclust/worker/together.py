@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
@@ -10,7 +9,7 @@ from streamclust.runtime.backoff import Faults
 from streamclust.runtime.connections import Connections
 from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
-from streamclust.system_limits import explained
+from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.model_life import ModelLife
 from streamclust.worker.reading import ReaderThreads
@@ -74,14 +73,6 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
             standbys.close()
             connections.close()
     models.raise_failures()
-
-
-def cores_of_process() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 class _Models:

@@ -47,7 +47,7 @@ def encode(workspace: Workspace, until_idle: bool = False) -> None:
     """What a forked encoder does, from start to end."""
     settings = load_settings(workspace.folder / "config.yaml", ["log.level=error"], {})
     with open_server(Address(workspace.url)) as server:
-        encode_streams(settings, server, "m", until_idle=until_idle)
+        encode_streams(settings, server, ["m"], until_idle=until_idle)
 
 
 @dataclass

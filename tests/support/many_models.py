@@ -1,4 +1,4 @@
-"""Thousands of models on a server, written with the encoders of the library, many per round trip."""
+"""Thousands of models on a server, written with the encoders of the library."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ A key that can't be read becomes a line of the overview, so that the other figur
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -79,7 +78,8 @@ local function look(keys)
       local first, last = string.match(payload, '"mass":{[^}]-"data_offsets":%[(%d+),(%d+)%]')
       if first then mass = string.sub(fields['payload'], stop + first + 1, stop + last) end
     end
-    version = {newest[1][1], payload, length, mass, fields['time'] or '', fields['model_id'] or false}
+    local more = {fields['time'] or '', fields['model_id'] or false}
+    version = {newest[1][1], payload, length, mass, unpack(more)}
   end
   local dead = redis.pcall('XREVRANGE', keys[4], '+', '-', 'COUNT', 1)
   if not dead.err then dead = dead[1] and dead[1][1] or '' end
@@ -126,20 +126,6 @@ class _Unfinished(NamedTuple):
     gathered: int | None
     dead: int | None
     troubles: list[str]
-
-
-def is_pattern(name: str) -> bool:
-    """Return whether a name stands for several models: ``*``, ``?`` and ``[...]`` as in a shell."""
-    return any(sign in name for sign in "*?[")
-
-
-def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """Return the names that match any of the patterns, sorted; all names without a pattern."""
-    return sorted(
-        name
-        for name in names
-        if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
-    )
 
 
 def read_overviews(
