@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.job import Job as ModelJob
@@ -66,3 +67,19 @@ class Tally:
     gone: int = 0
     unknown_gaps: int = 0
     version: int = 0
+
+
+class Run(Protocol):
+    """What outlives the sessions of an encoder."""
+
+    job: Job
+    tally: Tally
+
+    def log(self, event: str, **fields: Any) -> object:
+        """Log an event of normal work."""
+
+    def started(self, version: int) -> None:
+        """Log the first version that is used."""
+
+    def going_well(self) -> None:
+        """Record that the encoder works."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamclust.encoder.shared import Shared
+    from streamclust.store.server.connect import Server
 
 _SHARE = 1024
 """Maximum entries per read: the code of the first entry waits for that of the last one."""
@@ -70,7 +71,6 @@ class EncoderLife:
         self._size = ReadSize(most=share, on_less=warn_of_less(job.log))
         faults = None if shared is None else shared.faults
         self._backoff = Backoff(job.server.label, job.stop, job.log, faults=faults)
-        self.log = job.log.info if shared is None else job.log.debug
         self._failure = ""
         self._failed_at = 0.0
         self._tries = 0
@@ -119,14 +119,13 @@ class EncoderLife:
         """Return unfinished entries at the end, except after a fault that passes."""
         job, shared, continues = self.job, self._shared, False
         with ExitStack() as stack:
-            opened = job.server.session() if shared is None else shared.connections.session()
-            server = stack.enter_context(opened)
-            reader = server.raw_client(job.model.batch.max_entry_bytes)
-            member = GroupMember(reader, job.stream, job.keys.encoders, self._size, self._name)
-            between = None
-            if shared is not None:
-                wake = shared.wake(job)
-                between = Between(job, member, server.news, wake, shared.poll)
+            if shared is None:
+                server = stack.enter_context(job.server.session())
+                member, between = self._member(server), None
+            else:
+                server = session = stack.enter_context(shared.connections.session())
+                member, wake = self._member(server), shared.wake(job)
+                between = Between(job, member, session.news, wake, shared.poll)
                 stack.callback(between.forget)
                 stack.enter_context(shared.takeovers.looking(between))
             try:
@@ -138,6 +137,16 @@ class EncoderLife:
                 if not continues:
                     with suppress(redis.RedisError):
                         member.leave()
+
+    def _member(self, server: Server) -> GroupMember:
+        job = self.job
+        reader = server.raw_client(job.model.batch.max_entry_bytes)
+        return GroupMember(reader, job.stream, job.keys.encoders, self._size, self._name)
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Log an event of normal work; of many encoders, only for the log level debug."""
+        write = self.job.log.info if self._shared is None else self.job.log.debug
+        write(event, **fields)
 
     def started(self, version: int) -> None:
         """Log the first version that is used."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from streamclust.encoder.between import Between
-    from streamclust.encoder.loop import EncoderLife
+    from streamclust.encoder.job import Run
     from streamclust.formats.lost import Gap
     from streamclust.formats.model import Model
     from streamclust.runtime.scheduler import Wait
@@ -72,7 +72,7 @@ class EncoderSession:
 
     Parameters
     ----------
-    run : EncoderLife
+    run : Run
     server : Server
         A session.
     member : GroupMember
@@ -81,7 +81,7 @@ class EncoderSession:
     """
 
     def __init__(
-        self, run: EncoderLife, server: Server, member: GroupMember, between: Between | None
+        self, run: Run, server: Server, member: GroupMember, between: Between | None
     ) -> None:
         job = run.job
         self._job = job
@@ -134,6 +134,7 @@ class EncoderSession:
         is_idle = yield from between.rest(busy=bool(self._held or self._behind))
         if is_idle:
             self._model, self._coder = None, self._new_coder()  # they leave memory
+            self._run.log("encoder_asleep")
             yield from between.sleep()
 
     def _new_coder(self) -> Coder:

@@ -277,14 +277,11 @@ class _Reader:
         def dead() -> int:
             return int(_raised(stored.dead).partition(b"-")[0] or 0)
 
-        unfinished = _Unfinished(
-            keys,
-            _attempt(health, keys.health, troubles),
-            _attempt(model, keys.models, troubles),
-            *(_attempt(covered, keys.state, troubles) or (None, None)),
-            _attempt(dead, keys.dead, troubles),
-            troubles,
-        )
+        report = _attempt(health, keys.health, troubles)
+        version = _attempt(model, keys.models, troubles)
+        state, gathered = _attempt(covered, keys.state, troubles) or (None, None)
+        refused = _attempt(dead, keys.dead, troubles)
+        unfinished = _Unfinished(keys, report, version, state, gathered, refused, troubles)
         self._refuse_unknown(unfinished, stored)
         return unfinished
 

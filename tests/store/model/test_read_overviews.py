@@ -70,6 +70,10 @@ def test_of_large_values_only_the_headers_are_read(
     assert (row.lag, row.warm_up, row.troubles) == (1, (POINTS, 0), ())
 
 
+def newest(client: redis.Redis, keys: Keys) -> Any:
+    return client.xrevrange(keys.models, count=1)
+
+
 def cut(client: redis.Redis, keys: Keys) -> str:
     value: Any = client.get(keys.state)
     client.set(keys.state, value[:-1])
@@ -82,13 +86,14 @@ def cut_header(client: redis.Redis, keys: Keys) -> str:
 
 
 def cut_version(client: redis.Redis, keys: Keys) -> str:
-    payload: Any = client.xrevrange(keys.models, count=1)[0][1][b"payload"]
-    client.xadd(keys.models, {"payload": payload[:-1]}, id="2-0")
+    [(_, fields)] = newest(client, keys)
+    client.xadd(keys.models, {"payload": fields[b"payload"][:-1]}, id="2-0")
     return keys.models
 
 
 def other_id(client: redis.Redis, keys: Keys) -> str:
-    client.xadd(keys.models, client.xrevrange(keys.models, count=1)[0][1], id="9-0")
+    [(_, fields)] = newest(client, keys)
+    client.xadd(keys.models, fields, id="9-0")
     return keys.models
 
 
