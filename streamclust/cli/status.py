@@ -12,7 +12,13 @@ import click
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._progress import reading_progress
 from streamclust.cli._refresh import refresh
-from streamclust.cli._server import no_models, opened_server, read_overviews, select_models
+from streamclust.cli._server import (
+    group_of,
+    no_models,
+    opened_server,
+    read_overviews,
+    select_models,
+)
 from streamclust.cli._status_summary import SORTS, Summary, sort_key
 from streamclust.cli._status_table import notes, table_lines
 from streamclust.cli._terminal import BAD, print_lines, stdout_terminal
@@ -186,7 +192,7 @@ def _page(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) 
     names = select_models(client, settings, wanted.names, label)
     limit = _LIMIT if wanted.limit is None else wanted.limit
     sort = wanted.sort or ("problems" if limit and len(names) > limit else "name")
-    summary = Summary(lambda name: name)
+    summary = Summary(group_of(settings))
     rows = summary.first(wanted.rows(client, settings, names, label), sort, limit)
     if not rows:
         return [*head, *_no_models(settings, wanted, terminal)]

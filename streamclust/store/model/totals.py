@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,6 +64,13 @@ class Totals:
         if row.health is not None:
             self.drifts += row.health.drifts
             self.rate += row.health.rate
+
+    def merge(self, other: Totals) -> None:
+        """Add the figures of other models."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            both = max(mine, theirs) if each.name == "largest_lag" else mine + theirs
+            setattr(self, each.name, both)
 
     @property
     def models(self) -> int:
