@@ -18,6 +18,7 @@ from streamclust.cli._terminal import Terminal
 from streamclust.formats.lost import Lost
 from streamclust.store.model.health import Health
 from streamclust.store.model.overview import Overview
+from tests.support.many_models import fill
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_entry, add_points, blobs
 from tests.support.workers import WorkerProcess
@@ -229,3 +230,70 @@ def test_a_long_name_leaves_room_for_the_remark() -> None:
         if "DEAD:" in line
     ]
     assert remark.startswith(f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused;")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Workspace:
+    """1,000 models, of which 20 have failed, 10 wait for a worker, and the others learn."""
+    folder = tmp_path_factory.mktemp("fleet")
+    workspace = Workspace(folder, valkey_url, folder.name).write({})
+
+    def health(name: str) -> Health | None:
+        number = int(name[7:])
+        if number % 50 == 7:
+            return Health(phase="failed", reason=f"no memory for {name}")
+        return None if number % 100 == 3 else Health(phase="learning", points=number, rate=2.0)
+
+    names = [f"clicks-{number:04}" for number in range(1000)]
+    with workspace.client as client:
+        fill(client, workspace.namespace, names, health, lambda name: int(name[7:]) % 100 // 10)
+    return workspace
+
+
+def test_of_many_models_a_page_shows_counts_and_those_with_problems(fleet: Workspace) -> None:
+    done = run(fleet.folder, "status", COLUMNS="80")
+    assert (done.returncode, done.stderr) == (0, "")
+    _, counts, empty, order, header, *lines = done.stdout.splitlines()
+    assert counts == "1,000 models: 20 failed, 10 stopped, 970 learning"
+    assert (empty, order) == ("", "the first 25 models, those with problems first:")
+    rows = [line.split() for line in lines[:25]]
+    assert header.split()[:3] == ["MODEL", "KIND", "WORKER"]
+    failed = [row[0] for row in rows if row[3] == "failed"]
+    # the largest lag first
+    assert failed == [
+        *(f"clicks-{number:04}" for number in range(57, 1000, 100)),
+        *(f"clicks-{number:04}" for number in range(7, 1000, 100)),
+    ]
+    assert lines[25].startswith("… and 975 more; --limit 0 shows all")
+    assert len(lines) < 60
+    assert "clicks-0057: failed: no memory for clicks-0057" in lines
+
+
+def test_patterns_phases_and_orders_select_models(fleet: Workspace) -> None:
+    [_, _, *shown] = run(fleet.folder, "status", "clicks-00*", "--sort", "lag").stdout.splitlines()
+    found = [line.split()[0] for line in shown if line.startswith("clicks-")][:25]
+    assert found == [f"clicks-{number:04}" for number in (*range(90, 100), *range(80, 90))] + [
+        f"clicks-{number:04}" for number in range(70, 75)
+    ]
+    assert (
+        "100 models: 2 failed, 1 stopped, 97 learning"
+        in run(fleet.folder, "status", "--model", "clicks-00*").stdout
+    )
+    text = run(fleet.folder, "status", "clicks-0*", "--phase", "stopped", "--limit", "0").stdout
+    assert (
+        sum(line.startswith("clicks-") and "waits" not in line for line in text.splitlines()) == 10
+    )
+    text = run(fleet.folder, "status", "clicks-0001", "--phase", "failed").stdout
+    assert "no model is in the phase failed" in text
+    assert "'x-*'" in error_line(run(fleet.folder, "status", "x-*"), 1)
+
+
+def test_json_is_an_array_with_a_line_per_model(fleet: Workspace) -> None:
+    lines = run(fleet.folder, "status", "--json").stdout.splitlines()
+    assert len(lines) == 1000
+    rows_of_all = json.loads("\n".join(lines))
+    assert [row["model"] for row in rows_of_all] == [f"clicks-{n:04}" for n in range(1000)]
+    limited = run(fleet.folder, "status", "--json", "--sort", "points", "--limit", "3").stdout
+    assert [row["points_seen"] for row in json.loads(limited)] == [2000, 2000, 2000]
+    few = run(fleet.folder, "status", "--json", "--phase", "damaged").stdout
+    assert few == "[]\n"
