@@ -165,7 +165,9 @@ class EncoderSession:
             if self._between is None:
                 client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
             else:
-                yield from self._between.wait_for(keys.models, lambda: client.exists(keys.models))
+                yield from self._between.wait_for(
+                    keys.models, lambda: client.xread({keys.models: "0-0"}, count=1)
+                )
             self._follow(newer(client, keys, 0))
         if self._model is not None:
             self._run.started(self._model.version)

@@ -76,7 +76,7 @@ class Chaos:
     def run(self, seconds: float, count: int) -> None:
         self.encoders = [self.start() for _ in range(count)]
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or not self.befell["kill"]:
             with self.workspace.client as client:
                 points = blobs(PART, self.rng.randrange(1 << 30))
                 for name, part in zip(
