@@ -155,8 +155,8 @@ def _watch_many(
     client = server.client()
     names = select_models(client, settings, [pattern], server.label)
     say(printable(f"following {plural(len(names), 'model')} that match {pattern!r}"))
-    options = {"count": count, "timeout": timeout, "as_json": as_json}
-    watch_many(client, settings.namespace, [pattern], **options)
+    namespace = settings.namespace
+    watch_many(client, namespace, [pattern], count=count, timeout=timeout, as_json=as_json)
 
 
 def _is_awaited(client: Client, model: str) -> bool:

@@ -18,7 +18,7 @@ from streamclust.errors import NotPermittedError, StreamclustError, UnknownModel
 from streamclust.formats.checkpoint import Covered, decode_covered
 from streamclust.formats.lost import Lost
 from streamclust.store.ids import BEGINNING, LESS
-from streamclust.store.model.health import decode_health, read_health
+from streamclust.store.model.health import decode_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.overview import Overview
 from streamclust.store.model.versions import decode_entry_head, model_names, newest_entry
@@ -359,10 +359,22 @@ def _warm_up(health: Health | None, gathered: int | None, wanted: int) -> tuple[
     return None if gathered is None else (gathered, wanted)
 
 
-def health_of(client: redis.Redis, keys: Keys) -> tuple[Health | None, str]:
-    """Return the report of a model's live worker, or None and the reason if it can't be read."""
-    troubles: list[str] = []
-    return _attempt(lambda: read_health(client, keys), keys.health, troubles), "".join(troubles)
+def read_healths(
+    client: redis.Redis, namespace: str, names: Iterable[str]
+) -> Iterator[tuple[str, Health | None, str]]:
+    """Yield the name, the report of the live worker, and why it can't be read, of each model."""
+    rest = iter(names)
+    while chunk := list(islice(rest, TOGETHER)):
+        keys = [Keys(namespace, name).health for name in chunk]
+        replies = round_trip(client, [(key, ("GET", key)) for key in keys])
+        for name, key, reply in zip(chunk, keys, replies, strict=True):
+            troubles: list[str] = []
+
+            def decode(reply: Any = reply, key: str = key) -> Health | None:
+                data = _raised(reply)
+                return None if data is None else decode_health(data, key)
+
+            yield name, _attempt(decode, key, troubles), "".join(troubles)
 
 
 def _attempt(read: Callable[[], T], key: str, troubles: list[str]) -> T | None:
