@@ -13,7 +13,7 @@ from typing import Any
 
 from streamclust.arrays import Array
 from streamclust.errors import FormatError
-from streamclust.formats.container import pack, unpack, whole
+from streamclust.formats.container import pack, unpack, unpack_meta, whole
 from streamclust.formats.layout import Layout
 from streamclust.formats.learner_state import StoredState, from_stored, to_stored
 from streamclust.formats.lost import Lost
@@ -221,20 +221,29 @@ def decode_checkpoint(
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
-def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
+def decode_covered(data: bytes, where: str, length: int = 0) -> tuple[Covered, int | None]:
     """Return what a checkpoint covers, and the points of an unfinished warm-up; None after it.
+
+    Parameters
+    ----------
+    data : bytes
+        The value of `:state`, or its first bytes: at least the header of safetensors.
+    where : str
+        Key of the bytes, for errors.
+    length : int
+        Number of bytes of the whole value. Default: `data` is whole.
 
     Raises
     ------
     FormatError
         If the bytes are damaged or of another format.
     """
-    arrays, meta = unpack(data, FORMATS, where)
+    meta, arrays = unpack_meta(data, length or len(data), FORMATS, where)
     with _damage_named(where):
         if meta["sums"]:
             return _covered(meta), None
-        rows = meta["points"]["shape"][0] if "points" in meta else len(arrays["sample"])
-        return _covered(meta), int(rows)
+        described = meta["points"] if "points" in meta else arrays["sample"]
+        return _covered(meta), int(described["shape"][0])
 
 
 def decode_streams(data: bytes, where: str) -> list[str]:

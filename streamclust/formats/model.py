@@ -163,6 +163,12 @@ class Model:
         return means
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Number of components, and of features."""
+        K, D = self.means.shape
+        return K, D
+
+    @property
     def score_name(self) -> str:
         """Name of `score`: 'inertia' or 'log_likelihood'."""
         return self.family.objective

@@ -17,6 +17,7 @@ from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
+from streamclust.runtime.scheduler import Wait
 from streamclust.store.stream.batches import Batcher, Feed
 from streamclust.store.stream.info import any_after
 from streamclust.store.stream.reader import StreamReader
@@ -25,15 +26,14 @@ from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import open_model_worker
 from streamclust.worker.reading import Reading
-from streamclust.worker.scheduler import Wait
 from streamclust.worker.swap import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from streamclust.runtime.connections import SharedServer
     from streamclust.runtime.job import Job
     from streamclust.store.model.lease import Lease
-    from streamclust.worker.connections import SharedServer
     from streamclust.worker.model_run import ModelRun
     from streamclust.worker.model_worker import ModelWorker, Progress
 

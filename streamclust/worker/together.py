@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
 from streamclust.runtime.backoff import Faults
+from streamclust.runtime.connections import Connections
+from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
 from streamclust.system_limits import cores_of_process, explained
-from streamclust.worker.connections import Connections
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.model_life import ModelLife
-from streamclust.worker.pool import Pool
 from streamclust.worker.reading import ReaderThreads
 from streamclust.worker.shared import Shared
 from streamclust.worker.solver import Solves
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streamclust.runtime.job import Job
-    from streamclust.worker.scheduler import Turn, Wait
+    from streamclust.runtime.scheduler import Turn, Wait
 
 
 def run_model(job: Job) -> None:

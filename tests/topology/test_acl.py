@@ -23,6 +23,7 @@ from streamclust.client.ingest import ingest
 from streamclust.client.progress import Progress
 from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
+from streamclust.encoder.job import Job as EncoderJob
 from streamclust.errors import ServerError, StreamclustError
 from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.runs import Plan
@@ -147,7 +148,7 @@ def encode(place: Place, user: str) -> None:
 def encode_once(place: Place, user: str) -> None:
     with open_server(place.login(user)) as server:
         what = {"stream": "points", "key": KEYS.codes()}
-        encoder.run_encoder(job(encoder.Job, place, user, server, **what))
+        encoder.run_encoder(job(EncoderJob, place, user, server, **what))
 
 
 def subscribe(place: Place, user: str) -> None:

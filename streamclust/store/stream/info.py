@@ -37,7 +37,7 @@ local found = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', 1)
 return found[1] and found[1][1] or '0-0'
 """
 
-_NO_ENTRY = "18446744073709551615-18446744073709551615"
+NO_ENTRY = "18446744073709551615-18446744073709551615"
 """An ID that no entry has, so that a probe always returns the stream's info."""
 
 
@@ -77,7 +77,7 @@ class StreamInfo:
 
 def look(client: redis.Redis, stream: str) -> StreamInfo | None:
     """Return the info of a stream; None if the key doesn't exist."""
-    found = probe(client, stream, _NO_ENTRY)
+    found = probe(client, stream, NO_ENTRY)
     return found if isinstance(found, StreamInfo) else None
 
 
