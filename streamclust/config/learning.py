@@ -104,7 +104,7 @@ class DriftSettings(Section):
 
     @model_validator(mode="after")
     def _detector_named(self) -> Self:
-        """Refuse keys without effect; `detector: none` switches them off, so it may be with them."""
+        """Refuse keys that have no effect, unless `detector: none` switches them off."""
         if self.model_fields_set and "detector" not in self.model_fields_set:
             raise ValueError(
                 f"no effect without a detector: {', '.join(sorted(self.model_fields_set))}; "
