@@ -141,11 +141,10 @@ def ingest(
         ctrl_c,
         point_progress(total) as on_progress,
     ):
-        client = server.client()
-        with translate(server.label):
-            progress = (
-                Progress(client, stream, restart=restart, warn=warn) if tables.has_files else None
-            )
+        client, progress = server.client(), None
+        if tables.has_files:
+            with translate(server.label):
+                progress = Progress(client, stream, restart=restart, warn=warn)
         backoff = Backoff(server.label, ctrl_c, command_log(), "points_refused", wait)
 
         def on_sent(points: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._new_file import check_new
+from streamclust.cli._options import FAMILY_KINDS
 from streamclust.cli._render import bars, number, say
 from streamclust.cli._table_options import table_options
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.quickstart.learning import Learned, Progress
     from streamclust.quickstart.proposal import Proposal
-    from streamclust.quickstart.size import Kind
 
 
 @click.command("try")
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="Name of the model and the stream.  [default: FILE's]")
 @click.option(
     "--model-kind",
-    type=click.Choice(("kmeans", "gaussian_mixture")),
+    type=click.Choice(FAMILY_KINDS),
     help="Kind of the model.  [default: kmeans; a mixture if far points have most of the variance]",
 )
 @click.option(
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 def try_file(
     file: Path,
     name: str | None,
-    model_kind: Kind | None,
+    model_kind: str | None,
     n_components: int | None,
     table: dict[str, Any],
     dry_run: bool,

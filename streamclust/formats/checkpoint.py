@@ -19,7 +19,7 @@ from streamclust.formats.learner_state import StoredState, from_stored, to_store
 from streamclust.formats.lost import Lost
 from streamclust.formats.state_points import Change, StatePoints, change_of, split, with_points
 from streamclust.models import Family
-from streamclust.models.family import to_hyperparameters
+from streamclust.models.family import size_name, to_hyperparameters
 from streamclust.online.learner import LearnerState
 from streamclust.online.state import Counts
 
@@ -318,7 +318,7 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
             f"{where} was learned with {how[before is None]}, the config says "
             f"{how[family.fewest is None]}: change it back, or give the model a new name"
         )
-    sizes = ("n_clusters", "n_components") if before is None else ()  # else its bounds may change
+    sizes = (size_name(type(family)),) if before is None else ()  # else its bounds may change
     for name in ("kind", *sizes, "covariance_type"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:
