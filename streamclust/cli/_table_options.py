@@ -66,7 +66,7 @@ FORMAT_OPTIONS = (
     click.option(
         "--kind",
         type=click.Choice(TABLE_KINDS),
-        help="Format of the file.  [default: from its suffix, .gz and .zst apart; csv for standard "
+        help="Format of the file.  [default: by its suffix, before .gz or .zst; csv for standard "
         "input]",
     ),
     click.option(
@@ -76,8 +76,8 @@ FORMAT_OPTIONS = (
         "--delimiter",
         type=_Delimiter(),
         metavar="CHAR",
-        help="Separator of the cells in CSV: one character, tab or space.  [default: a comma; ; "
-        "with --decimal ,]",
+        help="Separator of the cells in CSV: one character, tab or space.  [default: a comma, or a "
+        "semicolon with --decimal ,]",
     ),
     click.option(
         "--decimal",

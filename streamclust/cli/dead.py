@@ -198,7 +198,7 @@ def requeue(
     values, under a new ID at the end of the stream; the original entry stays. A point that is still
     bad is refused again, as a new letter.
 
-    Each entry is added once, also if the command is killed. Some letters stay: those of entries
+    Each entry is added once, even if the command is killed. Some letters stay: those of entries
     that the stream no longer has, and those of a block of which other points were learned, because
     these would be learned twice.
 

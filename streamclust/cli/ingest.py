@@ -62,7 +62,7 @@ CHUNK = 8192
     help="Points per second.  [default: no limit]",
 )
 @table_options(
-    "Columns to send, in order.  [default: all that no other option names]",
+    "Columns to send, in order.  [default: all columns that no other option names]",
     ("stop", "skip", "dead"),
     "What to do with a bad row: stop with an error, skip it with a warning, or skip it and store "
     "it in the stream {KEY}:ingest:dead.  [default: stop; skip for standard input]",

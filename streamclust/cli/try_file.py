@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 @click.command("try")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", metavar="NAME", help="Name of the model and the stream.  [default: FILE's]")
+@click.option(
+    "--name", metavar="NAME", help="Name of the model and the stream.  [default: the name of FILE]"
+)
 @click.option(
     "--model-kind",
     type=click.Choice(FAMILY_KINDS),
@@ -40,12 +42,12 @@ if TYPE_CHECKING:
     help="Number of components.  [default: by the BIC, from 1 to 20, or to 40 if it still falls]",
 )
 @table_options(
-    "Features, in order.  [default: all columns of numbers, without identifiers and classes]",
+    "Features, in order.  [default: all columns of numbers, except identifiers and classes]",
     ("stop", "skip"),
     "What to do with a bad row: stop with an error, or skip it.  [default: skip]",
     ingest=True,
 )
-@click.option("--dry-run", is_flag=True, help="Print the config.yaml, and write and learn nothing.")
+@click.option("--dry-run", is_flag=True, help="Only print the config.yaml; write nothing.")
 @click.option("--force", is_flag=True, help="Replace config.yaml, the stream and the model.")
 @click.option(
     "--out",

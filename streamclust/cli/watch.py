@@ -70,8 +70,8 @@ def watch(
 ) -> None:
     """Show each version of MODEL when it is published, until Ctrl-C.
 
-    Without a version yet, the command reports what the model waits for. A model that neither the
-    settings nor the server have is an error (exit code 1).
+    Without a version yet, the command reports what the model waits for. If neither the settings
+    nor the server have MODEL, that is an error (exit code 1).
 
     TIME is the local time of the publication. The worker scores each point before it learns the
     point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest

@@ -69,7 +69,8 @@ class Checkpoint:
     refit : str
         ID of the newest refit that was taken over.
     left : Covered
-        Of streams that the settings no longer name: one that comes back goes on there.
+        Positions of streams that the settings no longer name: a stream that comes back continues
+        there.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
