@@ -115,7 +115,7 @@ class Forgetting:
 
 @dataclass(frozen=True)
 class HalfLife(Forgetting):
-    """A point has half its weight after `points` further points (by weight): lam = 2^(-m / points)."""
+    """A point has half its weight after `points` further points: lam = 2^(-m / points)."""
 
     points: float
 
@@ -129,7 +129,7 @@ class HalfLife(Forgetting):
 
 @dataclass(frozen=True)
 class HalfLifeTime(Forgetting):
-    """A point has half its weight after `seconds` of event time, so a replay gives the same bits."""
+    """A point has half its weight after `seconds` of event time; a replay gives the same bits."""
 
     seconds: float
 
