@@ -174,10 +174,6 @@ def _as_dict(letter: StoredLetter) -> dict[str, Any]:
     }
 
 
-def _entries(count: int) -> str:
-    return f"{count:,} {'entry' if count == 1 else 'entries'}"
-
-
 @dead.command(short_help="Add refused entries to their stream again.")
 @click.argument("model")
 @server_options
@@ -236,7 +232,9 @@ def requeue(
         click.echo(exact_json({"model": model, **counts}))
         return
     click.echo(
-        printable(f"{model}: requeued {_entries(entries)} ({plural(requeued, 'dead letter')})")
+        printable(
+            f"{model}: requeued {plural(entries, 'entry')} ({plural(requeued, 'dead letter')})"
+        )
     )
     for text, count in skipped.most_common():
         click.echo(f"not requeued: {count:,} {text}")

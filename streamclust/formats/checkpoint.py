@@ -194,7 +194,8 @@ def decode_checkpoint(
     arrays, meta = unpack(data, FORMATS, where)
     _same_family(meta.get("family"), family, where)
     if "points" in meta:
-        arrays = _with_points(arrays, meta, coreset, where)
+        with _damage_named(where):
+            arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
@@ -262,13 +263,6 @@ def decode_layout(data: bytes, where: str) -> Layout | None:
     _, meta = unpack(data, FORMATS, where)
     with _damage_named(where):
         return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
-
-
-def _with_points(
-    arrays: dict[str, Array], meta: dict[str, Any], coreset: bytes, where: str
-) -> dict[str, Array]:
-    with _damage_named(where):
-        return with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
 
 
 @contextmanager

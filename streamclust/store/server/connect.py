@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Self, cast
 from weakref import WeakSet
 
@@ -114,7 +113,11 @@ class Server:
             options["redis_connect_func"] = partial(self._greet, max_reply)
         if self._endpoint.kind == "cluster":
             # It has the same commands, but isn't a subclass.
-            client = cast("redis.Redis", self._cluster(options))
+            options.pop("connection_class", None)
+            cluster = ClusterClient.open(
+                self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls)
+            )
+            client = cast("redis.Redis", cluster)
         else:
             options["retry"] = Retry(NoBackoff(), 0)
             sentinel = self._endpoint.kind == "sentinel"
@@ -123,10 +126,6 @@ class Server:
             )
         self._clients.add(client)
         return client
-
-    def _cluster(self, options: dict[str, Any]) -> ClusterClient:
-        options.pop("connection_class", None)
-        return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
     def _greet(self, max_reply: int | None, connection: Any) -> None:
         """Log in on a new connection, check the server's data, and limit the replies."""
@@ -228,12 +227,9 @@ def find_server(address: Address, *, start: bool = True) -> Server:
         If the embedded server doesn't run, without `start`.
     """
     check_redis()
-    if address.url == EMBEDDED:
-        return _open_embedded(address.data_dir, start=start)
-    return Server(read_address(address))
-
-
-def _open_embedded(data_dir: Path, *, start: bool) -> Server:
+    if address.url != EMBEDDED:
+        return Server(read_address(address))
+    data_dir = address.data_dir
     embedded = EmbeddedServer.acquire(data_dir) if start else EmbeddedServer.join(data_dir)
     options = {"connection_class": EmbeddedConnection, "embedded": embedded}
     return Server(Endpoint(f"embedded ({embedded.data_dir})", options), embedded)
