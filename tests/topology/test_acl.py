@@ -215,7 +215,9 @@ def administrate(place: Place, user: str) -> None:
     with place.admin as client, open_server(place.login("boss")) as server:
         client.xadd("points", {"f8": bytes(BATCH["max_entry_bytes"])})
         client.xadd("points", {"x": "1"})
-        client.xadd(dead_key("points"), {"file": "a.csv", "line": "2", "reason": "bad", "data": ""})
+        for reason in ("bad", "odd"):
+            row = {"file": "a.csv", "line": "2", "reason": reason, "data": ""}
+            client.xadd(dead_key("points"), row)
         worker.run_model(job(Job, place, "boss", server))
         client.xgroup_create("points", KEYS.encoders, "0")
         encode_once(place, "boss")
@@ -228,6 +230,8 @@ def administrate(place: Place, user: str) -> None:
         "dead m --ingest",
         "dead requeue m --reason max_entry_bytes --yes",
         "dead purge m --yes",
+        "dead purge m --ingest --reason odd --yes",
+        "dead purge m --ingest --yes",
         "models rename m n --yes",
         "models rename n m --yes",
         "models reset m --yes",
