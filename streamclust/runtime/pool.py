@@ -49,6 +49,11 @@ class Pool:
         self._awaited = math.inf  # the time for which `wait` waits
         self._refusal: RuntimeError | None = None
 
+    def __len__(self) -> int:
+        """Return the number of models that haven't left."""
+        with self._ready:
+            return len(self._scheduler)
+
     def add(self, model: str) -> None:
         """Add a model, which gets a turn at once."""
         with self._ready:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
@@ -50,9 +51,19 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
     models = _Models(jobs, stop_others)
     seconds = period(float(first.settings.worker.lease), float(first.settings.worker.health_ttl))
     connections = Connections(first.server)
-    standbys = Standbys(float(first.settings.worker.lease))
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
         pool = Pool(models.run, cores)
+        standbys = Standbys(
+            first.settings.namespace,
+            connections,
+            float(first.settings.worker.lease),
+            lambda: len(pool),
+            first.log.try_unbind("model"),
+            digest="" if first.until_idle else _digest(jobs),
+            counts=lambda: heartbeats.counts,
+            reported=lambda was_known: None if was_known else heartbeats.hurry(),
+        )
+        heartbeats.is_known = lambda: standbys.is_known
         models.shared = Shared(
             connections,
             heartbeats,
@@ -70,9 +81,15 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
         except RuntimeError as error:
             raise StreamclustError(explained(error)) from error
         finally:
-            standbys.close()
+            standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
+
+
+def _digest(jobs: Sequence[Job]) -> str:
+    """Return a text that is the same for all workers with the same models."""
+    names = "\n".join(sorted(job.name for job in jobs))
+    return blake2b(names.encode(), digest_size=8).hexdigest()
 
 
 class _Models:

@@ -16,6 +16,7 @@ import redis
 import structlog
 import yaml
 from click.testing import CliRunner
+from structlog.testing import LogCapture
 
 from streamclust.cli.main import cli
 from streamclust.client.client import Client
@@ -103,7 +104,7 @@ def _emptied(place: Place) -> Iterator[None]:
 
 
 def job(kind: Any, place: Place, user: str, server: Server, **more: Any) -> Any:
-    log = structlog.wrap_logger(structlog.ReturnLogger())
+    log = more.pop("log", None) or structlog.wrap_logger(structlog.ReturnLogger())
     settings, stop = place.settings(user), threading.Event()
     return kind(
         name="m", settings=settings, server=server, stop=stop, until_idle=True, log=log, **more
@@ -112,9 +113,12 @@ def job(kind: Any, place: Place, user: str, server: Server, **more: Any) -> Any:
 
 def learn(place: Place, user: str, times: int = 2) -> None:
     """Begin a model, and go on with it."""
+    logged = LogCapture()
+    log = structlog.wrap_logger(structlog.PrintLogger(), [logged], structlog.BoundLogger)
     for version in range(1, times + 1):
         with open_server(place.login(user)) as server:
-            worker.run_model(job(Job, place, user, server))
+            worker.run_model(job(Job, place, user, server, log=log))
+        assert "workers_unknown" not in [entry["event"] for entry in logged.entries]
         with place.admin as client:
             groups: Any = client.xinfo_groups("points")
             stream: Any = client.xinfo_stream("points")
