@@ -13,6 +13,7 @@ def merge(below: Any, above: Any, path: Keys = ()) -> Any:
 
     Mappings are merged; other values are replaced. If the `kind` of a model's `forgetting`, `init`
     or `trim` changes, the whole section is replaced, since its other keys belong to the old kind.
+    Without a `kind`, the keys decide; `half_life` is a key of two kinds.
     """
     below, above = _as_section(below, path), _as_section(above, path)
     if not isinstance(above, dict) or below is None:
@@ -32,4 +33,7 @@ def _as_section(value: Any, path: Keys) -> Any:
 
 
 def _kind_changes(name: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
-    return "kind" in above and above["kind"] != kind_of_keys(name, below)
+    kinds = {kind_of_keys(name, below), kind_of_keys(name, above)}
+    if "kind" in above:
+        return len(kinds) == 2
+    return bool(above) and "" not in kinds and len(kinds) == 2 and kinds != {"points", "time"}

@@ -85,12 +85,17 @@ class Template:
                     raise _error((name, "overrides", key), key, reason)
         return cls(pattern, settings, streams, encoded)
 
-    def model_of(self, name: str) -> ModelSettings | None:
-        """Return the settings of a model by its name; None if it isn't one of this template."""
+    def has(self, name: str) -> bool:
+        """Return whether a model has this template, by its name."""
+        return len(name) <= MOST_CHARACTERS and self.name.match(name) is not None
+
+    def model_of(self, name: str) -> ModelSettings:
+        """Return the settings of a model of this template."""
         values = self.name.match(name)
-        if values is None or len(name) > MOST_CHARACTERS:
-            return None
-        settings = self._overridden(name, values)
+        if values is None:
+            raise KeyError(name)
+        key = name if len(values) > 1 else next(iter(values.values()))
+        settings = self.settings.overrides.get(key, self.settings)
         streams = tuple(stream.fill(values) for stream in self.streams)
         changes: dict[str, Any] = {"streams": streams, "overrides": {}}
         if self.encoded:
@@ -98,7 +103,7 @@ class Template:
             changes["encode"] = settings.encode.model_copy(update={"streams": encoded})
         return settings.model_copy(update=changes)
 
-    def name_of(self, stream: str) -> Iterator[str]:
+    def names_of(self, stream: str) -> Iterator[str]:
         """Yield the name of each model that reads a stream.
 
         Raises
@@ -119,10 +124,6 @@ class Template:
                     f"{MOST_CHARACTERS}"
                 )
             yield name
-
-    def _overridden(self, name: str, values: Mapping[str, str]) -> ModelSettings:
-        key = name if len(values) > 1 else next(iter(values.values()))
-        return self.settings.overrides.get(key, self.settings)
 
 
 class Models(dict[str, "ModelSettings"]):
@@ -165,19 +166,16 @@ class Models(dict[str, "ModelSettings"]):
         """Return the template of a model; None if the settings name it, or don't have it."""
         if dict.__contains__(self, name):
             return None
-        return next((each for each in self.templates if each.model_of(name) is not None), None)
+        return next((template for template in self.templates if template.has(name)), None)
 
     def __missing__(self, name: str) -> ModelSettings:
         template = self.template_of(name)
-        found = template.model_of(name) if template else None
-        if found is None:
+        if template is None:
             raise KeyError(name)
-        return found
+        return template.model_of(name)
 
     def __contains__(self, name: object) -> bool:
-        if dict.__contains__(self, name):
-            return True
-        return isinstance(name, str) and self.template_of(name) is not None
+        return dict.__contains__(self, name) or self.template_of(str(name)) is not None
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the settings of a model; `default` without such a model."""

@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits
 from streamclust.errors import ConfigError, ModelsFailedError
 from streamclust.kernels import describe
 from streamclust.runtime.backoff import wait_for_server
-from streamclust.runtime.job import Job
 from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import StopEvent, stop_on_signals
 from streamclust.runtime.threads import wait_for
 from streamclust.system_limits import raise_open_files
+from streamclust.worker.roster import Roster
 from streamclust.worker.together import run_models
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.config import Settings
+    from streamclust.runtime.job import Job
     from streamclust.store.server.connect import Server
 
 _SWITCH = 1e-4
@@ -78,20 +79,18 @@ def run_worker(
     stop, failed = StopEvent(), {}
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
-        models = sorted(settings.models)
+        models = sorted(settings.models.entries)
         log.info("worker_started", server=server.label, models=models, kernels=kernels)
         warn_of_slow_kernels(log)
         _check_open_files(settings, log)
-        jobs = [
-            Job(name, settings, server, stop, until_idle, log.bind(model=name))
-            for name in settings.models
-        ]
+        roster = Roster(settings, server, stop, until_idle, log)
+        jobs = roster.jobs()
         others = [] if beside is None else [_thread(beside, jobs)]
         try:
             if wait_for_server(server, stop, log, wait):
                 for thread in others:
                     thread.start()
-                run_models(jobs, stop_others=settings.worker.fail_fast)
+                run_models(jobs, stop_others=settings.worker.fail_fast, roster=roster)
         except ModelsFailedError as error:
             failed = {"failed": list(error.failures)}
             raise
@@ -103,7 +102,7 @@ def run_worker(
 
 def _check_open_files(settings: Settings, log: FilteringBoundLogger) -> None:
     """Raise the limit of open files as the models need it; log a warning if it stays too low."""
-    limits = {model.batch.max_entry_bytes for model in settings.models.values()}
+    limits = {model.batch.max_entry_bytes for model in settings.models.entries.values()}
     wanted = _FILES + len(limits) * _FILES_OF_A_LIMIT
     limit = raise_open_files(wanted)
     if limit < wanted:
