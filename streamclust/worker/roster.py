@@ -61,7 +61,8 @@ class Roster:
         self._log = log
         self._failure = ""
         self._templates = [
-            TemplateModels(template, settings, log) for template in settings.models.templates
+            TemplateModels(template, settings, until_idle, log)
+            for template in settings.models.templates
         ]
 
     def jobs(self) -> list[Job]:
@@ -116,7 +117,8 @@ class Roster:
             try:
                 template.refuse_missing(self.server.label)
             except StreamclustError as error:
-                models.fail(template.template.name.text, error, self._log)
+                name = template.template.name.text
+                models.fail(name, error, self._log.bind(model=name))
 
     def _log_failure(self, reason: str) -> None:
         if reason != self._failure:

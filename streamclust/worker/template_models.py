@@ -31,6 +31,8 @@ class TemplateModels:
     ----------
     template : Template
     settings : Settings
+    until_idle : bool
+        Whether there is only one search.
     log : structlog logger
 
     Attributes
@@ -41,14 +43,16 @@ class TemplateModels:
         When to search again, by the monotonic clock.
     """
 
-    def __init__(self, template: Template, settings: Settings, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, template: Template, settings: Settings, until_idle: bool, log: FilteringBoundLogger
+    ) -> None:
         self.template = template
         self.running: set[str] = set()
         self.due = 0.0
         self._search = Search(template, settings.models, settings.namespace)
         self._log = log.bind(template=template.name.text)
         self._left_out: set[str] = set()
-        self._is_limited = self._is_awaited = False
+        self._is_limited, self._is_awaited = False, until_idle
 
     def search(self, client: redis.Redis) -> Generator[Wait, None, tuple[list[str], list[str]]]:
         """Search the server once; return the models to add, and those to remove.
