@@ -58,9 +58,10 @@ def stray_keys(layer: Layer) -> Iterator[str]:
     for key, value in layer.values.items():
         if key not in ROOT.keys and not key.startswith(ANCHORS):
             yield _unknown((key,), ROOT, _origin((key,), layer, "settings"), layer, value)
-    defaults = layer.values.get("defaults")
+    given = layer.values.get("defaults")
+    defaults = given if isinstance(given, dict) else {}
     known, kind = default_keys(), type_of_models()
-    for key in defaults if isinstance(defaults, dict) else ():
+    for key in defaults:
         path = ("defaults", key)
         if key in NO_DEFAULTS:
             origin = _origin(path, layer, "settings")

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from streamclust.config.model import ModelSettings
 from streamclust.config.settings import Settings
+from streamclust.config.templates import Models
 from streamclust.config.values import TEXT_WORDS, Allowed
 
 _BOUNDS = {Gt: ">", Ge: ">=", Lt: "<", Le: "<="}
@@ -54,6 +55,8 @@ class Type:
     @property
     def item(self) -> Type | None:
         """Return the type of the items of a mapping or a list, else None."""
+        if self.base is Models:
+            return type_of_models()
         if get_origin(self.base) is Mapping:
             return resolve(get_args(self.base)[1])
         return resolve(get_args(self.base)[0]) if get_origin(self.base) is tuple else None

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     PrivateAttr,
@@ -19,11 +18,10 @@ from pydantic import (
 )
 
 from streamclust.config.defaults import with_defaults
-from streamclust.config.model import ModelSettings
 from streamclust.config.placeholders import has_placeholder
 from streamclust.config.section import Section
 from streamclust.config.templates import ONLY_TEMPLATES, Models
-from streamclust.config.values import Allowed, FilePath, ModelName, Name, UpToADay
+from streamclust.config.values import Allowed, FilePath, Name, UpToADay
 from streamclust.errors import ConfigError
 from streamclust.store.server.url import EMBEDDED, URL_WORDS, fault, without_login
 from streamclust.text import decode_text
@@ -216,12 +214,8 @@ class Settings(Section):
         description="Settings for all models; a model's own settings override them. A setting that "
         "a model's kind doesn't have is ignored for this model.",
     )
-    models: Annotated[
-        Mapping[ModelName, ModelSettings],
-        BeforeValidator(_none_is_empty),
-        AfterValidator(Models),
-    ] = Field(
-        default={},
+    models: Annotated[Models, BeforeValidator(_none_is_empty)] = Field(
+        default=Models({}),
         description="The models, by name. A name such as clicks-{tenant} is a template, which "
         "stands for one model per stream that matches (see tenants.md).",
     )

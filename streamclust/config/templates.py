@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import InitErrorDetails
+from pydantic_core import CoreSchema, InitErrorDetails, core_schema
 
+from streamclust.config.model import ModelSettings
 from streamclust.config.placeholders import (
     MOST_CHARACTERS,
     NamePattern,
     StreamPattern,
     has_placeholder,
 )
+from streamclust.config.values import ModelName
 from streamclust.text import has_control
 
 if TYPE_CHECKING:
-    from streamclust.config.model import ModelSettings
+    from pydantic import GetCoreSchemaHandler
 
 Pattern = TypeVar("Pattern", bound=StreamPattern)
 
@@ -126,7 +128,7 @@ class Template:
             yield name
 
 
-class Models(dict[str, "ModelSettings"]):
+class Models(dict[str, ModelSettings]):
     """The models of the settings, by name.
 
     The items are the models that the settings name. A look-up (``in``, ``[]`` and `get`) also finds
@@ -161,6 +163,13 @@ class Models(dict[str, "ModelSettings"]):
                     raise _error((name, key), getattr(settings, key), reason)
             self[name] = settings
         self.templates = tuple(templates)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, _source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        entries = handler.generate_schema(Mapping[ModelName, ModelSettings])
+        return core_schema.no_info_after_validator_function(cls, entries)
 
     def template_of(self, name: str) -> Template | None:
         """Return the template of a model; None if the settings name it, or don't have it."""

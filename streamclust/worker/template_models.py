@@ -85,7 +85,7 @@ class TemplateModels:
 
     def _report(self, found: Found, added: list[str]) -> None:
         if added:
-            self._log.info("models_discovered", count=len(added), models=_some(added))
+            self._log.info("models_discovered", count=len(added), models=some(added))
         elif not self.running and not self._is_awaited:
             every = format_duration(float(self.template.settings.discover))
             reason = f"{self._missing()} yet; searching every {every}"
@@ -96,14 +96,14 @@ class TemplateModels:
                 "models_limited",
                 max_models=self.template.settings.max_models,
                 left_out=len(found.over_limit),
-                models=_some(found.over_limit),
+                models=some(found.over_limit),
                 remedy="raise max_models, or narrow the pattern of the streams",
             )
         self._is_limited = bool(found.over_limit)
         new = [stream for stream in found.left_out if stream not in self._left_out]
         if new:
             self._left_out = set(found.left_out)
-            reasons = _some(f"{stream[:_LONGEST]}: {found.left_out[stream]}" for stream in new)
+            reasons = some(f"{stream[:_LONGEST]}: {found.left_out[stream]}" for stream in new)
             self._log.warning("streams_left_out", count=len(new), reasons=reasons)
 
     def _missing(self) -> str:
@@ -111,6 +111,6 @@ class TemplateModels:
         return f"no stream matches {patterns}"
 
 
-def _some(names: Iterable[str]) -> list[str]:
+def some(names: Iterable[str]) -> list[str]:
     """Return the first names, for a line of the log."""
     return [printable(name) for _, name in zip(range(_SHOWN), names, strict=False)]

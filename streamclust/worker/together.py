@@ -20,7 +20,7 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from streamclust.runtime.job import Job
     from streamclust.worker.roster import Roster
@@ -36,7 +36,7 @@ def run_models(
     *,
     stop_others: bool = True,
     roster: Roster | None = None,
-    on_add: Callable[[Job], object] = lambda job: None,
+    models: RunningModels | None = None,
 ) -> None:
     """Learn models until their `stop` is set or, with `until_idle`, all points are learned.
 
@@ -48,8 +48,8 @@ def run_models(
         Whether an error that ends one model stops the others.
     roster : Roster, optional
         It adds and removes models while the worker runs. Without it, there must be a job.
-    on_add : callable, optional
-        Called with each job, also with those that the roster adds.
+    models : RunningModels, optional
+        What runs the jobs; then `stop_others` isn't used.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def run_models(
     """
     common, cores = roster or jobs[0], cores_of_process()
     settings = common.settings.worker
-    models = RunningModels(common.stop, stop_others, on_add)
+    models = models or RunningModels(common.stop, stop_others)
     seconds = period(float(settings.lease), float(settings.health_ttl))
     connections = Connections(common.server)
     standbys = Standbys(float(settings.lease))

@@ -10,8 +10,9 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, Field
 
-from streamclust.config import Settings
+from streamclust.config import ModelSettings, Settings
 from streamclust.config.reference import groups, markdown
+from streamclust.config.templates import Models
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -27,6 +28,8 @@ def sections(annotation: object, around: tuple[object, ...] = ()) -> Iterator[ty
     """Yield every class of settings below a type, by another way than the reference goes."""
     if annotation in around:  # overrides hold settings of a model, and so does a model
         return
+    if annotation is Models:
+        yield from sections(ModelSettings, around)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():

@@ -28,13 +28,13 @@ def find_streams(client: redis.Redis, glob: str) -> Iterator[list[bytes]]:
     glob : str
         As for SCAN.
     """
-    nodes: list[Any] = [None]
-    if isinstance(client, ClusterClient):
-        nodes = client.get_primaries()  # type: ignore[no-untyped-call]
+    cluster: Any = client
+    is_cluster = isinstance(cluster, ClusterClient)
+    nodes: list[Any] = cluster.get_primaries() if is_cluster else [None]  # type: ignore[no-untyped-call]
     for node in nodes:
         target = {} if node is None else {"target_nodes": node}
         cursor = None
         while cursor != 0:
-            reply: Any = client.scan(cursor or 0, glob, _KEYS, _type="stream", **target)
+            reply = cluster.scan(cursor or 0, glob, _KEYS, _type="stream", **target)
             cursor = reply[0] if node is None else reply[0][node.name]
             yield reply[1]
