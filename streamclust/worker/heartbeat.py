@@ -29,7 +29,6 @@ from streamclust.store.server.round_trip import round_trip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
 
@@ -332,12 +331,7 @@ class Heartbeats:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(_GRACE if self.hangs.is_set() else None)
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import LeaseLostError, StreamclustError
+from streamclust.runtime.failures import clear
+from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.faults import passes
 from streamclust.worker.awaited import refuse_missing
 from streamclust.worker.model_run import ModelRun
-from streamclust.worker.parking import clear
 from streamclust.worker.positions import read_checkpoint
-from streamclust.worker.scheduler import Wait
 from streamclust.worker.session import Session
 from streamclust.worker.standbys import Standby
 

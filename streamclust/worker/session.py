@@ -19,6 +19,7 @@ from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
+from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.batches import Batcher, Feed
@@ -30,15 +31,14 @@ from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import open_model_worker
 from streamclust.worker.reading import Reading
-from streamclust.worker.scheduler import Wait
 from streamclust.worker.swap import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from streamclust.runtime.connections import SharedServer
     from streamclust.runtime.job import Job
     from streamclust.store.model.lease import Lease
-    from streamclust.worker.connections import SharedServer
     from streamclust.worker.model_run import ModelRun
     from streamclust.worker.model_worker import ModelWorker, Progress
 
@@ -291,7 +291,7 @@ class Session:
             activity=self._activity,
             wake=self._run.wake,
             name=job.name,
-            models=shared.models,
+            models=len(shared.pool),
         )
 
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from streamclust.runtime.connections import Connections
     from streamclust.store.model.lease import Lease
-    from streamclust.worker.connections import Connections
     from streamclust.worker.sharing import Take
 
 _TOGETHER = 128

@@ -11,10 +11,10 @@ import redis
 import structlog
 
 from streamclust.errors import ServerError
+from streamclust.runtime.connections import Connections
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.connect import Address, open_server
-from streamclust.worker.connections import Connections
 from streamclust.worker.standbys import Standby, Standbys
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs

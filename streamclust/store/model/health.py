@@ -104,22 +104,31 @@ def read_health(client: redis.Redis, keys: Keys) -> Health | None:
         If the value of the key isn't a report.
     """
     data: Any = client.get(keys.health)
-    if data is None:
+    health = None if data is None else decode_health(data, keys.health)
+    if health and health.asleep and not lives(client, keys.namespace, health.worker):
         return None
+    return health
+
+
+def decode_health(data: bytes, key: str) -> Health:
+    """Return the report in the value of a health key.
+
+    Raises
+    ------
+    FormatError
+        If the value isn't a report.
+    """
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise FormatError(
-            f"key {keys.health} holds no worker's report: does another program use this key? "
+            f"key {key} holds no worker's report: does another program use this key? "
             "Delete it; the worker writes it again"
         )
     known = {each.name: found[each.name] for each in fields(Health) if each.name in found}
-    health = Health(**{name: value for name, value in known.items() if _fits(name, value)})
-    if health.asleep and not lives(client, keys.namespace, health.worker):
-        return None
-    return health
+    return Health(**{name: value for name, value in known.items() if _fits(name, value)})
 
 
 _TEXTS = ("host", "phase", "kernels", "reason", "worker")
