@@ -22,7 +22,7 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from streamclust.runtime.job import Job
     from streamclust.worker.roster import Roster
@@ -73,7 +73,7 @@ def run_models(
             float(settings.worker.lease),
             lambda: len(models),
             structlog.get_logger(),
-            digest="" if common.until_idle else _digest(settings.models.entries),
+            digest=_Digest(common),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
         )
@@ -101,6 +101,18 @@ def run_models(
     models.raise_failures()
 
 
-def _digest(names: Iterable[str]) -> str:
-    """Return a text that is the same for all workers with the same models and templates."""
-    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
+class _Digest:
+    """The digest of the models and templates in the settings, which a reload changes."""
+
+    def __init__(self, common: Job | Roster) -> None:
+        self._common = common
+        self._models: object = None
+        self._text = ""
+
+    def __call__(self) -> str:
+        """Return a text that is the same for all workers with the same models, or ""."""
+        models = self._common.settings.models
+        if models is not self._models and not self._common.until_idle:
+            names = "\n".join(sorted(models.entries))
+            self._models, self._text = models, blake2b(names.encode(), digest_size=8).hexdigest()
+        return self._text
