@@ -105,7 +105,14 @@ class World:
         self._renew(worker, now, everything=not existed)
         self._end_sessions(worker, now)
         troubles = tuple(worker.tries)
-        report = Peer(worker.id, sharing.held, sharing.avoids(now), sharing.offers(now), troubles)
+        report = Peer(
+            worker.id,
+            sharing.held,
+            sharing.waiting,
+            sharing.avoids(now),
+            sharing.offers(now),
+            troubles,
+        )
         self.reports[worker.id] = (report, self.now + LEASE)
         others = [r for r, until in self.reports.values() if until > self.now and r != report]
         sharing.saw_workers([peer for peer in others if peer.id != worker.id], now)
@@ -124,7 +131,7 @@ class World:
         self.taken += 1
         self.tokens[model] += 1
         worker.tokens[model] = self.tokens[model]
-        worker.sharing.took(model)
+        worker.sharing.took(model, now)
         self._write(worker, model)
         if model in worker.broken:
             del self.leases[model], worker.tokens[model]
