@@ -27,6 +27,7 @@ from streamclust.engine.ordered import ordered
 from streamclust.engine.parts import ArrayPart
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import EngineError, StoppedError
+from streamclust.kernels.threads import limit_threads, threads_of_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,7 +97,8 @@ class Processes(Engine):
         def call(numbered: Numbered) -> Done[R]:
             number, part = numbered
             if isinstance(part, ArrayPart):
-                return compute(task, reader, number, part)
+                with limit_threads(threads_of_process() // self.workers):
+                    return compute(task, reader, number, part)
             with self._lock:
                 if not message:
                     message.append(encode_task(task, reader.scaling))

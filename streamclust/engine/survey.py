@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from streamclust.engine.fields import Fields
+from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Survey:
     most_bytes: int
 
     kind: ClassVar[str] = "survey"
+    kernels: ClassVar[str] = SAME
 
     def run(self, number: int, blocks: Iterable[Points]) -> Surveyed:
         """Return the points of a part."""
