@@ -23,6 +23,11 @@ def kernels_of(family: Family[Any]) -> str:
     return _OF_FAMILY.get(family.kind, "mixture")
 
 
+def kernels_identity() -> str:
+    """Return the whole identity of the kernels in use, for a worker that reports it."""
+    return "; ".join(identity())
+
+
 def check_kernels(field: str, found: str, where: str) -> None:
     """Refuse a result of kernels whose last bits can differ from those of this process.
 
