@@ -27,6 +27,7 @@ from streamclust.engine.cut import cut_array, cut_files
 from streamclust.engine.processes import Processes
 from streamclust.engine.threads import Threads
 from streamclust.fitting.search import search_of
+from streamclust.kernels.threads import limit_threads
 from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan, search
 from streamclust.refit.sources import Files
@@ -87,6 +88,12 @@ def best(
     return seconds
 
 
+def one_thread(call: Callable[[], Any]) -> None:
+    """Call a function whose kernels use one thread."""
+    with limit_threads(1):
+        call()
+
+
 def seam(n: int, rounds: int) -> None:
     """Print the processor time of a fold of points in memory, relative to direct calls."""
     X, w = blobs(n, 0), np.ones(n)
@@ -96,11 +103,12 @@ def seam(n: int, rounds: int) -> None:
         task = EStep(family, params)
 
         def direct(task: EStep = task) -> None:
-            for part in parts:
-                task.family.e_step(task.params, part.X, part.w)  # type: ignore[union-attr]
+            with limit_threads(1):
+                for part in parts:
+                    task.family.e_step(task.params, part.X, part.w)  # type: ignore[union-attr]
 
         def fold(task: EStep = task) -> None:
-            Inline().fold(task, Reader(), parts)
+            Inline(threads=1).fold(task, Reader(), parts)
 
         plain, seamed = best([direct, fold], rounds, time.process_time)
         click.echo(f"seam, {name}: {plain:.3f} s direct, {seamed / plain - 1.0:+.2%} through it")
@@ -118,7 +126,7 @@ def engines(folder: Path, n: int, workers: int, rounds: int) -> None:
                 start.X[:2000], start.w[:2000], np.random.default_rng(0)
             )
             task = EStep(family, params)
-            every = (Inline(), threads, processes)
+            every = (Inline(threads=1), threads, processes)
             calls = [lambda each=each, t=task: each.fold(t, reader, parts) for each in every]
             calls[2]()  # starts the processes
             inline, *others = best(calls, rounds, time.perf_counter)
@@ -151,7 +159,7 @@ def refit(folder: Path, n: int, workers: int) -> None:
         read, step, own = best(
             [
                 read_plainly,
-                lambda: family.e_step(params, X, w),
+                lambda: one_thread(lambda: family.e_step(params, X, w)),
                 lambda: points.e_step(family, params, never),
             ],
             2,

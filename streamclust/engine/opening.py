@@ -34,7 +34,7 @@ def open_engine(settings: EngineSettings) -> Engine:
 
 _ENGINES: dict[str, Callable[[int], Engine]] = {
     "auto": Auto,
-    "inline": lambda _: Inline(),
+    "inline": lambda _: Inline(threads=1),
     "threads": Threads,
     "processes": Processes,
 }
