@@ -28,6 +28,7 @@ from streamclust.engine.parts import ArrayPart
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import EngineError, StoppedError
 from streamclust.kernels.threads import limit_threads, threads_of_process
+from streamclust.system_limits import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -165,7 +166,13 @@ class Processes(Engine):
         """Return this thread's process; start it if there is none."""
         found: _Child | None = getattr(self._own, "child", None)
         if found is None:
-            found = self._own.child = _Child()
+            try:
+                found = self._own.child = _Child()
+            except OSError as error:
+                raise EngineError(
+                    f"can't start a process of the engine: {explained(error)}; use --engine "
+                    "threads or inline"
+                ) from None
             with self._lock:
                 self._children.append(found)
         return found

@@ -350,7 +350,8 @@ class _Search:
 
     def _side_by_side(self, call: Callable[[Job], R], jobs: Sequence[Job]) -> Iterator[R]:
         """Yield `call` of each job in order; threads compute them, if the engine has several."""
-        threads = min(self.points.engine.workers, len(jobs))
+        engine = self.points.engine
+        threads = 1 if engine.remote else min(engine.workers, len(jobs))
         if threads < 2:
             yield from map(call, jobs)
             return
