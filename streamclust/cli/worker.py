@@ -92,11 +92,13 @@ def _keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: S
 
 
 def _check(settings: Settings) -> None:
+    from streamclust.runtime.discovery import found_models
     from streamclust.store.model.read_overviews import read_healths
 
     troubles, phases = list[str](), Counter[str]()
     with opened_server(settings, start=False) as server:
-        client, names = server.client(), sorted(settings.models)
+        client = server.client()
+        names = found_models(settings, client)
         for name, health, trouble in read_healths(client, settings.namespace, names):
             if health is None:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")

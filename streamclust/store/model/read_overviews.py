@@ -291,10 +291,10 @@ class _Reader:
         if "\\x" in keys.model:
             found.troubles.append("the name isn't UTF-8, so its keys can't be read")
         elif not (
-            keys.model in self._configured
-            or stored.health is not None
+            stored.health is not None
             or stored.state is not None
             or stored.version
+            or keys.model in self._configured
             or keys.model in model_names(self._client, keys.namespace, keys.model)
         ):
             raise UnknownModelError(
@@ -343,7 +343,7 @@ class _Reader:
             found.dead,
             tuple(troubles),
             missing,
-            _warm_up(found.health, found.gathered, self._warm_ups.get(name, 0)),
+            _warm_up(found.health, found.gathered, lambda: self._warm_ups.get(name, 0)),
         )
 
 
@@ -352,11 +352,13 @@ def _look_command(models: Sequence[Keys]) -> tuple[Any, ...]:
     return ("EVAL", _SCRIPT, len(keys), *keys, _HEAD)
 
 
-def _warm_up(health: Health | None, gathered: int | None, wanted: int) -> tuple[int, int] | None:
+def _warm_up(
+    health: Health | None, gathered: int | None, wanted: Callable[[], int]
+) -> tuple[int, int] | None:
     """Return the points of an unfinished warm-up, and the number that ends it; None after it."""
     if health is not None and health.alive:
         return (health.gathered, health.warm_up) if health.phase == "warming" else None
-    return None if gathered is None else (gathered, wanted)
+    return None if gathered is None else (gathered, wanted())
 
 
 def read_healths(
