@@ -41,7 +41,7 @@ def models() -> None:
     """List, show, compare, export and roll back the stored versions of a model.
 
     The server stores the newest `publish.keep` versions (default: 100). `delete`, `reset` and
-    `rename` change the model as a whole; they list what goes, and ask.
+    `rename` change the model as a whole; they list the changes and ask first.
 
     \b
     Examples:

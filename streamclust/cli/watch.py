@@ -76,8 +76,8 @@ def watch(
     MODEL may be a pattern in quotes: 'clicks-*' shows the new versions of all models whose names
     begin with clicks-, also of models that come later.
 
-    Without a version yet, the command reports what the model waits for. A model that neither the
-    settings nor the server have is an error (exit code 1).
+    Without a version yet, the command reports what the model waits for. If neither the settings
+    nor the server have MODEL, that is an error (exit code 1).
 
     TIME is the local time of the publication. The worker scores each point before it learns the
     point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest

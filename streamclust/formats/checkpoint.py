@@ -19,7 +19,7 @@ from streamclust.formats.learner_state import StoredState, from_stored, to_store
 from streamclust.formats.lost import Lost
 from streamclust.formats.state_points import Change, StatePoints, change_of, split, with_points
 from streamclust.models import Family
-from streamclust.models.family import to_hyperparameters
+from streamclust.models.family import size_name, to_hyperparameters
 from streamclust.online.learner import LearnerState
 from streamclust.online.state import Counts
 
@@ -69,7 +69,8 @@ class Checkpoint:
     refit : str
         ID of the newest refit that was taken over.
     left : Covered
-        Of streams that the settings no longer name: one that comes back goes on there.
+        Positions of streams that the settings no longer name: a stream that comes back continues
+        there.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -193,7 +194,8 @@ def decode_checkpoint(
     arrays, meta = unpack(data, FORMATS, where)
     _same_family(meta.get("family"), family, where)
     if "points" in meta:
-        arrays = _with_points(arrays, meta, coreset, where)
+        with _damage_named(where):
+            arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
@@ -272,13 +274,6 @@ def decode_layout(data: bytes, where: str) -> Layout | None:
         return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
 
 
-def _with_points(
-    arrays: dict[str, Array], meta: dict[str, Any], coreset: bytes, where: str
-) -> dict[str, Array]:
-    with _damage_named(where):
-        return with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
-
-
 @contextmanager
 def _damage_named(where: str) -> Iterator[None]:
     """Turn an error of damaged contents into one that names the key or file."""
@@ -327,7 +322,7 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
             f"{where} was learned with {how[before is None]}, the config says "
             f"{how[family.fewest is None]}: change it back, or give the model a new name"
         )
-    sizes = ("n_clusters", "n_components") if before is None else ()  # else its bounds may change
+    sizes = (size_name(type(family)),) if before is None else ()  # else its bounds may change
     for name in ("kind", *sizes, "covariance_type"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:

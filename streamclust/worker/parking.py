@@ -17,7 +17,7 @@ from streamclust.store.model.health import FAILED, Health, encode_health
 from streamclust.store.model.lease import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streamclust.runtime.connections import Connections
     from streamclust.runtime.job import Job
@@ -39,6 +39,8 @@ class Parking:
     owner : str
         The worker's name in leases.
     connections : Connections
+    noted : callable, optional
+        Called with the reason when it changes; with an empty text once the model has recovered.
 
     Attributes
     ----------
@@ -46,10 +48,17 @@ class Parking:
         The newest reason, until the model has recovered.
     """
 
-    def __init__(self, job: Job, owner: str, connections: Connections) -> None:
+    def __init__(
+        self,
+        job: Job,
+        owner: str,
+        connections: Connections,
+        noted: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._job = job
         self._owner = owner
         self._connections = connections
+        self._noted = noted
         self._tries = 0
         self._resumed: float | None = None
         self.failure: StreamclustError | None = None
@@ -66,6 +75,7 @@ class Parking:
         if not isinstance(found, StreamclustError):
             found, trace = StreamclustError(unexpected(error)), {"exc_info": error}
         self.failure, self._resumed = found, None
+        self._noted(self.reason)
         if self.reason != before:
             self._job.log.error("model_failed", error=self.reason, retrying=True, **trace)
 
@@ -88,6 +98,7 @@ class Parking:
             time=time.time(),
             kernels=describe(),
             reason=self.reason,
+            worker=self._owner,
         )
         # The log already names a server that can't be reached.
         with suppress(redis.RedisError, OSError), self._connections.session() as server:
@@ -109,3 +120,4 @@ class Parking:
     def forget(self) -> None:
         """Forget the failure."""
         self.failure, self._resumed, self._tries = None, None, 0
+        self._noted("")

@@ -59,6 +59,10 @@ class RunningModels:
         self._others: dict[str, Iterator[Wait]] = {}
         self._failures: dict[str, Exception] = {}
 
+    def __len__(self) -> int:
+        """Return the number of models that should run."""
+        return len(self._jobs)
+
     @property
     def jobs(self) -> dict[str, Job]:
         """The jobs of all models that should run, by name."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING
+
+import structlog
 
 from streamclust.errors import StreamclustError
 from streamclust.runtime.backoff import Faults
@@ -19,7 +22,7 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamclust.runtime.job import Job
     from streamclust.worker.roster import Roster
@@ -58,13 +61,23 @@ def run_models(
         Instead of this error, if `stop_others` is false.
     """
     common, cores = roster or jobs[0], cores_of_process()
-    settings = common.settings.worker
+    settings = common.settings
     models = models or RunningModels(common.stop, stop_others)
-    seconds = period(float(settings.lease), float(settings.health_ttl))
+    seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
     connections = Connections(common.server)
-    standbys = Standbys(float(settings.lease))
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
         pool = Pool(models.run, cores, models.left)
+        standbys = Standbys(
+            settings.namespace,
+            connections,
+            float(settings.worker.lease),
+            lambda: len(models),
+            structlog.get_logger(),
+            digest="" if common.until_idle else _digest(settings.models.entries),
+            counts=lambda: heartbeats.counts,
+            reported=lambda was_known: None if was_known else heartbeats.hurry(),
+        )
+        heartbeats.is_known = lambda: standbys.is_known
         models.shared = Shared(
             connections,
             heartbeats,
@@ -83,6 +96,11 @@ def run_models(
         except RuntimeError as error:
             raise StreamclustError(explained(error)) from error
         finally:
-            standbys.close()
+            standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
+
+
+def _digest(names: Iterable[str]) -> str:
+    """Return a text that is the same for all workers with the same models and templates."""
+    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
