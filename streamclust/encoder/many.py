@@ -196,7 +196,7 @@ class _Encoders:
             except (StreamclustError, redis.RedisError) as error:
                 if self._until_idle:
                     raise
-                self._log.warning("discovery_failed", error=str(error))
+                self._log.error("discovery_failed", error=str(error))
                 found = []
             for job in found:
                 self._encoders[job.id] = EncoderLife(job, self.shared)
@@ -204,8 +204,7 @@ class _Encoders:
                 self.shared.pool.add(job.id)
             if found:
                 names = sorted({job.name for job in found})
-                more = {"more": len(names) - _SHOWN} if len(names) > _SHOWN else {}
-                self._log.info("models_found", models=names[:_SHOWN], streams=len(found), **more)
+                self._log.info("models_discovered", count=len(names), models=names[:_SHOWN])
             if self._until_idle:
                 if not found:
                     raise UnknownStreamError("no stream exists yet of the models to encode")
