@@ -155,7 +155,9 @@ def no_models(settings: Settings) -> str:
 
 def not_configured(model: str, settings: Settings) -> str:
     """Return a text for a model that the settings don't have."""
-    known = sorted(settings.models)
+    known = sorted(settings.models.entries)
+    if model in known:
+        return f"{model!r} is a template; name one of its models, such as those of `status`"
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"

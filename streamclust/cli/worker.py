@@ -85,13 +85,14 @@ def _keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: S
 
 
 def _check(settings: Settings) -> None:
+    from streamclust.runtime.discovery import found_models
     from streamclust.store.model.keys import Keys
     from streamclust.store.model.overview import health_of
 
     troubles = []
     with opened_server(settings, start=False) as server:
         client = server.client()
-        for name in settings.models:
+        for name in found_models(settings, client):
             health, trouble = health_of(client, Keys(settings.namespace, name))
             if health is not None and health.alive:
                 line = f"{name}: alive, {health.phase}, {health.points:,} points"
