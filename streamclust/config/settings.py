@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from streamclust.config.defaults import with_defaults
+from streamclust.config.engine import EngineSettings
 from streamclust.config.placeholders import has_placeholder
 from streamclust.config.section import Section
 from streamclust.config.templates import ONLY_TEMPLATES, Models
@@ -207,6 +208,9 @@ class Settings(Section):
         default=WorkerSettings(), description="How workers share models and report their health."
     )
     log: LogSettings = Field(default=LogSettings(), description="Level and format of the log.")
+    engine: EngineSettings = Field(
+        default=EngineSettings(), description="How sums over many points are computed."
+    )
     defaults: Annotated[
         Mapping[str, Any], BeforeValidator(_none_is_empty), Allowed("keys with settings of a model")
     ] = Field(

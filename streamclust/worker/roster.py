@@ -16,9 +16,9 @@ import redis
 from streamclust.errors import ConfigError, StreamclustError
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job
+from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.reload import answer, read_requests, request_key
 from streamclust.worker.reload import Changes, fixed_settings, refusal
-from streamclust.worker.scheduler import Wait
 from streamclust.worker.template_models import TemplateModels, some
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.config import Settings
+    from streamclust.runtime.connections import SharedServer
     from streamclust.store.server.connect import Server
-    from streamclust.worker.connections import SharedServer
     from streamclust.worker.running import RunningModels
 
 ROSTER = "{roster}"
@@ -69,7 +69,7 @@ class Roster:
         self.settings = settings
         self.server = server
         self.stop = stop
-        self._until_idle = until_idle
+        self.until_idle = until_idle
         self._log = log
         self._load = load or (lambda: settings)
         self._wake: Callable[[], object] = lambda: None
@@ -101,13 +101,13 @@ class Roster:
                 try:
                     until = time.monotonic() + backoff.pause(error)
                 except StreamclustError as failure:
-                    if self._until_idle or self.settings.worker.fail_fast:
+                    if self.until_idle or self.settings.worker.fail_fast:
                         models.fail("discovery", failure, self._log)
                         return
                     self._log_failure(str(failure))
                     until = time.monotonic() + _AFTER_FAILURE
             else:
-                if self._until_idle:
+                if self.until_idle:
                     self._refuse_missing(models)
                     return
             yield Wait(until)
@@ -115,7 +115,7 @@ class Roster:
     def _round(self, models: RunningModels) -> Generator[Wait, None, float | None]:
         """Do what is due; return when to look again."""
         with models.shared.connections.session() as server:
-            times = [] if self._until_idle else [self._look_for_requests(server)]
+            times = [] if self.until_idle else [self._look_for_requests(server)]
             while self._asked:
                 self._asked = False
                 try:
@@ -188,7 +188,7 @@ class Roster:
     def _templates_of(self, settings: Settings, running: set[str]) -> list[TemplateModels]:
         models = settings.models
         found = [
-            TemplateModels(template, settings, self._until_idle, self._log)
+            TemplateModels(template, settings, self.until_idle, self._log)
             for template in models.templates
         ]
         for each in found:
@@ -197,7 +197,7 @@ class Roster:
 
     def _job(self, name: str) -> Job:
         log = self._log.bind(model=name)
-        return Job(name, self.settings, self.server, self.stop, self._until_idle, log)
+        return Job(name, self.settings, self.server, self.stop, self.until_idle, log)
 
     def _refuse_missing(self, models: RunningModels) -> None:
         """Fail, as models whose streams don't exist do, if no stream matches a template."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.runtime.job import Job
-    from streamclust.worker.scheduler import Turn, Wait
+    from streamclust.runtime.scheduler import Turn, Wait
     from streamclust.worker.shared import Shared
 
 
@@ -58,6 +58,10 @@ class RunningModels:
         self._in_pool: set[str] = set()
         self._others: dict[str, Iterator[Wait]] = {}
         self._failures: dict[str, Exception] = {}
+
+    def __len__(self) -> int:
+        """Return the number of models that should run."""
+        return len(self._jobs)
 
     @property
     def jobs(self) -> dict[str, Job]:

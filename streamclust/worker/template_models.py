@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from streamclust.config.values import format_duration
 from streamclust.errors import UnknownStreamError
 from streamclust.runtime.discovery import Found, Search
+from streamclust.runtime.scheduler import Wait
 from streamclust.text import printable
-from streamclust.worker.scheduler import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

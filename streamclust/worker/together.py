@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING
+
+import structlog
 
 from streamclust.errors import StreamclustError
 from streamclust.runtime.backoff import Faults
+from streamclust.runtime.connections import Connections
+from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
-from streamclust.system_limits import explained
-from streamclust.worker.connections import Connections
+from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
-from streamclust.worker.pool import Pool
 from streamclust.worker.reading import ReaderThreads
 from streamclust.worker.roster import ROSTER
 from streamclust.worker.running import RunningModels
@@ -20,7 +22,7 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamclust.runtime.job import Job
     from streamclust.worker.roster import Roster
@@ -59,13 +61,23 @@ def run_models(
         Instead of this error, if `stop_others` is false.
     """
     common, cores = roster or jobs[0], cores_of_process()
-    settings = common.settings.worker
+    settings = common.settings
     models = models or RunningModels(common.stop, stop_others)
-    seconds = period(float(settings.lease), float(settings.health_ttl))
+    seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
     connections = Connections(common.server)
-    standbys = Standbys(float(settings.lease))
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
         pool = Pool(models.run, cores, models.left)
+        standbys = Standbys(
+            settings.namespace,
+            connections,
+            float(settings.worker.lease),
+            lambda: len(models),
+            structlog.get_logger(),
+            digest="" if common.until_idle else _digest(settings.models.entries),
+            counts=lambda: heartbeats.counts,
+            reported=lambda was_known: None if was_known else heartbeats.hurry(),
+        )
+        heartbeats.is_known = lambda: standbys.is_known
         models.shared = Shared(
             connections,
             heartbeats,
@@ -84,14 +96,11 @@ def run_models(
         except RuntimeError as error:
             raise StreamclustError(explained(error)) from error
         finally:
-            standbys.close()
+            standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
 
 
-def cores_of_process() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
+def _digest(names: Iterable[str]) -> str:
+    """Return a text that is the same for all workers with the same models and templates."""
+    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()

@@ -9,13 +9,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from streamclust.runtime.scheduler import Scheduler
 from streamclust.runtime.signals import StopEvent
-from streamclust.worker.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.worker.scheduler import Turn, Wait
+    from streamclust.runtime.scheduler import Turn, Wait
 
 _NAME = "turns"
 """Name of a thread without a turn. During a turn it has the name of the model."""
