@@ -224,7 +224,12 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
 
 def group_of(settings: Settings) -> Callable[[str], str]:
     """Return a function from the name of a model to its group: its template, or else itself."""
-    return lambda name: name
+
+    def group(name: str) -> str:
+        template = settings.models.template_of(name)
+        return name if template is None else template.name.text
+
+    return group
 
 
 def select_models(
@@ -240,13 +245,14 @@ def select_models(
         If a pattern matches no model.
     """
     from streamclust.errors import UnknownModelError
+    from streamclust.runtime.discovery import found_models
     from streamclust.store.model.versions import model_names
 
     named = [name for name in names if not is_pattern(name)]
     patterns = [name for name in names if is_pattern(name)]
     if names and not patterns:
         return list(dict.fromkeys(named))
-    there = {*settings.models, *model_names(client, settings.namespace)}
+    there = {*found_models(settings, client), *model_names(client, settings.namespace)}
     for pattern in patterns:
         if not matching(there, [pattern]):
             raise UnknownModelError(unknown_model(client, settings, pattern, label))
@@ -267,9 +273,10 @@ def read_overviews(
     from streamclust.runtime.assemble import warm_up_points
     from streamclust.store.model import read_overviews as reader
 
-    configured = {name: model.streams for name, model in settings.models.items()}
-    warm_ups = {name: warm_up_points(model) for name, model in settings.models.items()}
     names = select_models(client, settings, (), label) if names is None else names
+    models = {name: settings.models[name] for name in names if name in settings.models}
+    configured = {name: model.streams for name, model in models.items()}
+    warm_ups = {name: warm_up_points(model) for name, model in models.items()}
     try:
         yield from reader.read_overviews(client, settings.namespace, configured, names, warm_ups)
     except UnknownModelError as error:

@@ -100,7 +100,9 @@ class Template:
         key = name if len(values) > 1 else next(iter(values.values()))
         settings = self.settings.overrides.get(key, self.settings)
         streams = tuple(stream.fill(values) for stream in self.streams)
-        changes: dict[str, Any] = {"streams": streams, "overrides": {}}
+        fields = type(settings).model_fields
+        changes: dict[str, Any] = {key: fields[key].default for key in ONLY_TEMPLATES}
+        changes["streams"] = streams
         if self.encoded:
             encoded = tuple(stream.fill(values) for stream in self.encoded)
             changes["encode"] = settings.encode.model_copy(update={"streams": encoded})

@@ -14,6 +14,7 @@ from streamclust.encoder.loop import run_encoder
 from streamclust.encoder.many import StallWatch, run_encoders
 from streamclust.errors import ConfigError
 from streamclust.runtime.backoff import wait_for_server
+from streamclust.runtime.discovery import found_models
 from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import StopEvent, stop_on_signals
 from streamclust.runtime.threads import run_together
@@ -78,16 +79,23 @@ def encode_streams(
     stop = StopEvent()
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
 
-        def find() -> list[Job]:
+        def jobs_of(models: Sequence[str]) -> list[Job]:
             return [
                 job
-                for name in configured_models(settings, names)
+                for name in models
                 for job in encoder_jobs(
                     settings, server, name, stop, until_idle, log.bind(model=name)
                 )
             ]
 
-        jobs = find()
+        def find() -> list[Job]:
+            if not settings.models.templates:
+                return jobs_of(chosen)
+            with server.client() as client:
+                there = found_models(settings, client)
+            return jobs_of(configured_models(settings, names, there))
+
+        jobs = jobs_of(chosen)
         streams = {"streams": [job.stream for job in jobs[:_SHOWN]]}
         more = {"more": len(jobs) - _SHOWN} if len(jobs) > _SHOWN else {}
         one = {"model": chosen[0]} if len(chosen) == 1 else {"models": len(chosen)}
@@ -107,8 +115,12 @@ def encode_streams(
             )
 
 
-def configured_models(settings: Settings, names: Sequence[str]) -> list[str]:
+def configured_models(
+    settings: Settings, names: Sequence[str], there: Sequence[str] | None = None
+) -> list[str]:
     """Return the models of the settings that names and patterns select, in their order.
+
+    Patterns select among `there`; by default, among the models that the settings name.
 
     Raises
     ------
@@ -117,9 +129,12 @@ def configured_models(settings: Settings, names: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in names:
-        matches = matching(settings.models, [name]) if is_pattern(name) else [name]
+        models = settings.models if there is None else there
+        matches = matching(models, [name]) if is_pattern(name) else [name]
+        if not matches and settings.models.templates:
+            continue  # a stream may come
         if not matches or matches[0] not in settings.models:
-            known = known_names(name, settings.models, "configured models")
+            known = known_names(name, settings.models.entries, "configured models")
             what = "no configured model matches" if is_pattern(name) else "model"
             end = "" if is_pattern(name) else " isn't configured"
             raise ConfigError(f"{what} {name!r}{end}; {known}")

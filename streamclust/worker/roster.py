@@ -17,8 +17,10 @@ from streamclust.errors import ConfigError, StreamclustError
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job
 from streamclust.runtime.scheduler import Wait
-from streamclust.store.model.reload import answer, read_requests, request_key
-from streamclust.worker.reload import Changes, fixed_settings, refusal
+from streamclust.store.model.keys import WorkerKeys
+from streamclust.store.model.reload import answer, read_requests
+from streamclust.store.server.faults import passes
+from streamclust.worker.reload import Changes, digest_of, fixed_settings, refusal
 from streamclust.worker.template_models import TemplateModels, some
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class Roster:
         self._wake: Callable[[], object] = lambda: None
         self._asked = False  # by `reload`
         self._requests: int | None = None  # over the server, until now
+        self._is_deaf = False  # requests over the server can't be read
         self._failure = ""
         self._templates = self._templates_of(settings, set())
 
@@ -136,9 +139,18 @@ class Roster:
         return min((due for due in times if due is not None), default=None)
 
     def _look_for_requests(self, server: SharedServer) -> float | None:
-        """Note a request to reload; return when to look again, None if the server will tell."""
-        is_watched = server.news.watch([request_key(self.settings.namespace)], self._wake)
-        number = read_requests(server.client(), self.settings.namespace)
+        """Note a request to reload; return when to look again, None if the server reports it."""
+        try:
+            is_watched = server.news.watch([WorkerKeys(self.settings.namespace).reload], self._wake)
+            number = read_requests(server.client(), self.settings.namespace)
+        except redis.ResponseError as error:
+            if passes(error):
+                raise
+            if not self._is_deaf:
+                self._log.warning("reload_unavailable", error=str(error))
+            self._is_deaf = True
+            return time.monotonic() + _AFTER_FAILURE
+        self._is_deaf = False
         if self._requests is not None and number != self._requests:
             self._asked = True
         self._requests = number
@@ -168,6 +180,7 @@ class Roster:
         # No fault of the connection can come between these, so all of it is applied, or nothing.
         update = {"models": new.models, "defaults": new.defaults}
         self.settings = self.settings.model_copy(update=update)
+        models.shared.standbys.share_with(digest_of(new.models))
         for name, reason in refused.items():
             jobs[name].log.error("reload_refused", error=f"{reason}; it keeps its old settings")
         for name in changes.removed:

@@ -205,6 +205,12 @@ class Standbys:
             else:
                 self._troubles.pop(model, None)
 
+    def share_with(self, digest: str) -> None:
+        """Share with other workers from now on: those with this digest."""
+        with self._lock:
+            self._digest = digest
+            self._first = replace(self._first, shares=digest)
+
     def close(self, *, hangs: bool = False) -> None:
         """End the thread, and report that this worker has ended.
 

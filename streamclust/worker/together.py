@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +14,7 @@ from streamclust.runtime.threads import prepared_for_threads
 from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.reading import ReaderThreads
+from streamclust.worker.reload import digest_of
 from streamclust.worker.roster import ROSTER
 from streamclust.worker.running import RunningModels
 from streamclust.worker.shared import Shared
@@ -22,7 +22,7 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from streamclust.runtime.job import Job
     from streamclust.worker.roster import Roster
@@ -73,7 +73,7 @@ def run_models(
             float(settings.worker.lease),
             lambda: len(models),
             structlog.get_logger(),
-            digest="" if common.until_idle else _digest(settings.models.entries),
+            digest="" if common.until_idle else digest_of(settings.models),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
         )
@@ -99,8 +99,3 @@ def run_models(
             standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
-
-
-def _digest(names: Iterable[str]) -> str:
-    """Return a text that is the same for all workers with the same models and templates."""
-    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
