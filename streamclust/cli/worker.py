@@ -99,6 +99,8 @@ def _check(settings: Settings) -> None:
     with opened_server(settings, start=False) as server:
         client = server.client()
         names = found_models(settings, client)
+        if not names:
+            _check_without_models(client, settings)
         for name, health, trouble in read_healths(client, settings.namespace, names):
             if health is None:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
@@ -119,6 +121,16 @@ def _check(settings: Settings) -> None:
         say(f"and {len(troubles) - _MOST_LINES:,} more; `streamclust status` has the counts")
     if troubles:
         raise SystemExit(EXIT_ERROR)
+
+
+def _check_without_models(client: redis.Redis, settings: Settings) -> None:
+    """Check that a worker lives, where no stream matches a template yet."""
+    from streamclust.store.model.workers import read_workers
+
+    if not read_workers(client, settings.namespace):
+        say("no live worker")
+        raise SystemExit(EXIT_ERROR)
+    click.echo("alive; no stream matches a template yet")
 
 
 def _alive(client: redis.Redis, settings: Settings, name: str, health: Health, label: str) -> str:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from streamclust.cli.main import cli
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
+from tests.support.workers import WorkerProcess
 from tests.support.workspace import Workspace
 
 
@@ -91,3 +92,9 @@ def test_a_template_without_a_stream_is_a_warning(workspace: Workspace) -> None:
     done = invoke(workspace, "config", "check", "--connect")
     assert done.exit_code == 0
     assert "template d-{tenant}: no stream matches" in " ".join(done.stdout.split())
+    done = invoke(workspace, "worker", "--check")
+    assert (done.exit_code, done.stderr) == (1, "no live worker\n")
+    with WorkerProcess(workspace) as worker:
+        worker.wait(lambda: invoke(workspace, "worker", "--check").exit_code == 0)
+        done = invoke(workspace, "worker", "--check")
+        assert done.stdout == "alive; no stream matches a template yet\n"
