@@ -164,7 +164,9 @@ def no_models(settings: Settings) -> str:
 
 def not_configured(model: str, settings: Settings) -> str:
     """Return a text for a model that the settings don't have."""
-    known = sorted(settings.models)
+    known = sorted(settings.models.entries)
+    if model in known:
+        return f"{model!r} is a template; name one of its models, such as those of `status`"
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"
@@ -317,6 +319,9 @@ def read_overviews(
     configured = _Settings(settings, lambda model: model.streams)
     warm_ups = _Settings(settings, warm_up_points)
     names = select_models(client, settings, (), label) if names is None else names
+    models = {name: settings.models[name] for name in names if name in settings.models}
+    configured = {name: model.streams for name, model in models.items()}
+    warm_ups = {name: warm_up_points(model) for name, model in models.items()}
     try:
         yield from reader.read_overviews(client, settings.namespace, configured, names, warm_ups)
     except UnknownModelError as error:

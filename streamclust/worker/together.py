@@ -91,6 +91,8 @@ def run_models(
             models.add(job)
         if roster is not None:
             models.add_turns(ROSTER, roster.turns(models))
+            if not roster.until_idle:
+                standbys.start()
         try:
             pool.wait(common.stop)
         except RuntimeError as error:
