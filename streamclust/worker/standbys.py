@@ -186,9 +186,7 @@ class Standbys:
             self._standbys[standby.model] = standby
             self._sharing.wait(standby.model, time.monotonic(), was_held=was_held)
             self._kicked.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="standbys", daemon=True)
-                self._thread.start()
+            self._start()
         try:
             yield standby
         finally:
@@ -204,6 +202,16 @@ class Standbys:
                 self._sharing.failed(model, time.monotonic())
             else:
                 self._troubles.pop(model, None)
+
+    def start(self) -> None:
+        """Report this worker from now on, also while it has no model."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="standbys", daemon=True)
+            self._thread.start()
 
     def close(self, *, hangs: bool = False) -> None:
         """End the thread, and report that this worker has ended.

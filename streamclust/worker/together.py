@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,6 +11,7 @@ from streamclust.runtime.backoff import Faults
 from streamclust.runtime.connections import Connections
 from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
+from streamclust.store.model.workers import digest
 from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.reading import ReaderThreads
@@ -73,7 +73,7 @@ def run_models(
             float(settings.worker.lease),
             lambda: len(models),
             structlog.get_logger(),
-            digest=_Digest(common),
+            digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
         )
@@ -91,6 +91,8 @@ def run_models(
             models.add(job)
         if roster is not None:
             models.add_turns(ROSTER, roster.turns(models))
+            if not roster.until_idle:
+                standbys.start()
         try:
             pool.wait(common.stop)
         except RuntimeError as error:
@@ -99,20 +101,3 @@ def run_models(
             standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
-
-
-class _Digest:
-    """The digest of the models and templates in the settings, which a reload changes."""
-
-    def __init__(self, common: Job | Roster) -> None:
-        self._common = common
-        self._models: object = None
-        self._text = ""
-
-    def __call__(self) -> str:
-        """Return a text that is the same for all workers with the same models, or ""."""
-        models = self._common.settings.models
-        if models is not self._models and not self._common.until_idle:
-            names = "\n".join(sorted(models.entries))
-            self._models, self._text = models, blake2b(names.encode(), digest_size=8).hexdigest()
-        return self._text
