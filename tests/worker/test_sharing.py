@@ -299,6 +299,28 @@ def test_a_worker_that_does_not_share_takes_what_is_free() -> None:
     assert [take.model for take in sharing.to_take(2.0)] == ["m"]
 
 
+def test_no_model_is_handed_to_a_worker_that_does_not_wait_for_it() -> None:
+    # Given a worker with too many models, and one whose models wait for a server that is away
+    sharing = Sharing("a", LEASE, models=10)
+    for number in range(10):
+        sharing.wait(f"m{number}", 0.0)
+        sharing.took(f"m{number}", 0.0)
+    sharing.saw_workers([Peer("b")], 0.0)
+    assert not sharing.to_hand_over(2 * LEASE)
+    # When it waits for them
+    sharing.saw_workers([Peer("b", waiting=10)], 2 * LEASE)
+    first = sharing.to_hand_over(2 * LEASE)
+    assert len(first) == 5
+    # and doesn't take them Then they stay where they are, and are not handed over again and again
+    for model in first:
+        sharing.ended(model, 2 * LEASE)
+        sharing.wait(model, 2 * LEASE)
+        sharing.took(model, 2.5 * LEASE)
+    second = sharing.to_hand_over(3 * LEASE)
+    assert len(second) == 5
+    assert not set(first) & set(second)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_each_model_has_one_worker_soon(seed: int) -> None:
     # Given workers that come, go, die and are paused at random
