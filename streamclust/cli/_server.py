@@ -53,7 +53,7 @@ def opened_server(
     from streamclust.store.server.connect import Address, open_server, translate
 
     address = Address(**_address(settings))
-    start = (has_stored_data(settings) and not wait) if start is None else start
+    start = (_has_stored_data(settings) and not wait) if start is None else start
     if wait is None:
         with open_server(address, start=start) as server, translate(server.label):
             yield server
@@ -99,7 +99,7 @@ def _find(settings: Settings, start: bool, wait: float) -> Server:
         time.sleep(min(_POLL, max(deadline - time.monotonic(), 0.0)))
 
 
-def has_stored_data(settings: Settings) -> bool:
+def _has_stored_data(settings: Settings) -> bool:
     """Return whether the embedded server of the settings has data here."""
     folder = settings.redis.data_dir.expanduser() / "appendonlydir"
     return settings.redis.url == "embedded" and folder.is_dir()
@@ -139,13 +139,17 @@ def opened_job(
     primary: bool = False,
     start: bool = False,
 ) -> Iterator[Job]:
-    """Open the server for a job on one configured model; the log has only warnings."""
+    """Open the server for a job on one configured model; the log has only warnings.
+
+    The embedded server is started if its data are stored here, or else if `start` is set.
+    """
     from streamclust.errors import ConfigError
     from streamclust.runtime.job import Job
     from streamclust.runtime.log import command_log
 
     if model not in settings.models:
         raise ConfigError(not_configured(model, settings))
+    start = start or _has_stored_data(settings)
     with opened_server(settings, wait, primary=primary, start=start) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
@@ -160,7 +164,9 @@ def no_models(settings: Settings) -> str:
 
 def not_configured(model: str, settings: Settings) -> str:
     """Return a text for a model that the settings don't have."""
-    known = sorted(settings.models)
+    known = sorted(settings.models.entries)
+    if model in known:
+        return f"{model!r} is a template; name one of its models, such as those of `status`"
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"

@@ -15,7 +15,7 @@ from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import redis
 
@@ -102,6 +102,8 @@ def _check(settings: Settings) -> None:
         if is_many and _are_held(client, settings):
             return
         names = found_models(settings, client)
+        if not names:
+            _check_without_models(client, settings)
         for name, health, trouble in read_healths(client, settings.namespace, names):
             if health is None:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
@@ -116,6 +118,11 @@ def _check(settings: Settings) -> None:
         click.echo(
             printable(f"{phases.total():,} of {len(names):,} models alive: {known or 'none'}")
         )
+    _exit_for(troubles)
+
+
+def _exit_for(troubles: Sequence[str]) -> None:
+    """Print the first troubles and exit, if there are any."""
     for line in troubles[:_MOST_LINES]:
         say(printable(line))
     if len(troubles) > _MOST_LINES:
@@ -143,6 +150,16 @@ def _are_held(client: redis.Redis, settings: Settings) -> bool:
     for each in reports:
         click.echo(printable(f"{each.host}:{each.pid}: alive, {plural(each.held, 'model')}"))
     return True
+
+
+def _check_without_models(client: redis.Redis, settings: Settings) -> None:
+    """Check that a worker lives, where no stream matches a template yet."""
+    from streamclust.store.model.workers import read_workers
+
+    if not read_workers(client, settings.namespace):
+        say("no live worker")
+        raise SystemExit(EXIT_ERROR)
+    click.echo("alive; no stream matches a template yet")
 
 
 def _alive(client: redis.Redis, settings: Settings, name: str, health: Health, label: str) -> str:

@@ -11,6 +11,7 @@ from streamclust.config.placeholders import has_placeholder
 from streamclust.store.model.keys import Keys, is_own
 from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.discovery import find_streams
+from streamclust.store.stream.keys import is_dead_key
 from streamclust.text import is_pattern, matching
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Search:
 
     def _name_of(self, key: bytes) -> tuple[str, str]:
         """Return the name of a stream's model, or why it has none; "", "" if it doesn't match."""
-        if is_own(_text(key)):
+        text = _text(key)
+        if is_own(text) or is_dead_key(text):
             return "", ""
         try:
             stream = key.decode()

@@ -73,7 +73,7 @@ def run_models(
             float(settings.worker.lease),
             lambda: len(models),
             structlog.get_logger(),
-            digest="" if common.until_idle else digest(settings.models.entries),
+            digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
         )
@@ -91,6 +91,8 @@ def run_models(
             models.add(job)
         if roster is not None:
             models.add_turns(ROSTER, roster.turns(models))
+            if not roster.until_idle:
+                standbys.start()
         try:
             pool.wait(common.stop)
         except RuntimeError as error:
