@@ -18,7 +18,7 @@ from streamclust.cli._options import (
 )
 from streamclust.cli._progress import pass_progress
 from streamclust.cli._render import SCORES, numbers, plural
-from streamclust.cli._server import has_stored_data, opened_job
+from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Table, lay_out
 from streamclust.cli._terminal import print_lines, stdout_terminal
@@ -135,7 +135,7 @@ def refit(
         model,
         ONE_SHOT_WAIT if wait is None else wait,
         primary=not dry_run,
-        start=not dry_run or has_stored_data(settings),
+        start=not dry_run,
     )
     with (
         opened as job,
