@@ -61,7 +61,7 @@ def of_call(call: ast.Call) -> Iterator[Logged]:
     ):
         level, arguments = LEVELS.get(call.func.attr), call.args[:1]
     elif isinstance(call.func, ast.Attribute) and call.func.attr == "log":
-        level, arguments, named = "debug", call.args[:1], "log"  # with many models: debug, else info
+        level, arguments, named = "debug", call.args[:1], "log"  # of many: debug, else info
     else:
         level, arguments = PASSED_ON.get(named or ""), call.args
     if level is None:
