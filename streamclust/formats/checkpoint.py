@@ -319,7 +319,8 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
             f"{how[family.fewest is None]}: change it back, or give the model a new name"
         )
     sizes = ("n_clusters", "n_components") if before is None else ()  # else its bounds may change
-    for name in ("kind", *sizes, "covariance_type"):
+    found = {"metric": "euclidean", **found}
+    for name in ("kind", *sizes, "covariance_type", "metric"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:
             raise FormatError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from streamclust.arrays import Array, Labels, as_points, short_repr
+from streamclust.arrays import Array, Labels, Metric, as_points, short_repr
 from streamclust.errors import DataError, FormatError, StreamclustError
 from streamclust.files import write_whole
 from streamclust.formats.container import pack, unpack, whole
@@ -18,6 +18,7 @@ from streamclust.models import FAMILIES, Family
 from streamclust.models.family import (
     by_kind,
     from_hyperparameters,
+    metric_of,
     named_array,
     to_hyperparameters,
 )
@@ -128,10 +129,10 @@ class Model:
         shares = ", ".join(f"{part:.1%}" for part in parts) + ", ..." * (K > _SHOWN)
         shown = ", ".join(printable(name, _SHOWN_NAME) for name in self.features[:_SHOWN])
         names = f": {shown}{', ...' * (D > _SHOWN)}" if shown else ""
-        score = "no score yet" if self.score is None else _score_words(self.score_name, self.score)
+        score = "no score yet" if self.score is None else self._score_words
         return "\n".join(
             (
-                f"{printable(self.name, _SHOWN_NAME)}, version {self.version} ({self.kind}, "
+                f"{printable(self.name, _SHOWN_NAME)}, version {self.version} ({self._kind_words}, "
                 f"reason: {printable(self.reason, _SHOWN_NAME)})",
                 f"published {local_time(self.published_ms)}; "
                 f"newest point {local_time(self.time_ms)}",
@@ -140,6 +141,17 @@ class Model:
                 f"{K:,} {'component' if K == 1 else 'components'}, shares {shares}",
             )
         )
+
+    @property
+    def _kind_words(self) -> str:
+        return self.kind if self.metric == "euclidean" else f"{self.kind}, metric {self.metric}"
+
+    @property
+    def _score_words(self) -> str:
+        if self.score_name == "log_likelihood":
+            return f"log-likelihood {self.score:.6g} nats per point (higher is better)"
+        unit = "per point" if self.metric == "euclidean" else "per point, the mean of 1 - cos"
+        return f"inertia {self.score:.6g} {unit} (lower is better)"
 
     @property
     def code_id(self) -> int:
@@ -155,6 +167,11 @@ class Model:
     def kind(self) -> str:
         """'kmeans' or 'gaussian_mixture'."""
         return self.family.kind
+
+    @property
+    def metric(self) -> Metric:
+        """'euclidean' or 'cosine'."""
+        return metric_of(self.family)
 
     @property
     def means(self) -> Array:
@@ -176,12 +193,19 @@ class Model:
 
     def predict(self, X: ArrayLike) -> Labels:
         """Return the ID of each point's component, shape (N,); see `numbers`."""
-        rows = self.family.predict(self.params, as_points(X, self.means.shape[1]))
+        rows = self.family.predict(self.params, self._points(X))
         return self.ids[rows] if len(self.ids) else rows
 
     def score_samples(self, X: ArrayLike) -> Array:
-        """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
-        return self.family.score_points(self.params, as_points(X, self.means.shape[1]))
+        """Return the score of each point, shape (N,).
+
+        K-means: the squared distance to the nearest centroid, or 1 - cos for the metric cosine.
+        Mixture: the log density.
+        """
+        return self.family.score_points(self.params, self._points(X))
+
+    def _points(self, X: ArrayLike) -> Array:
+        return as_points(X, self.means.shape[1], self.family.max_magnitude)
 
     def displacement_from(self, other: Model) -> Array:
         """Return how far each component has moved since another version, shape (K,).
@@ -307,6 +331,7 @@ class Model:
             "model": self.name,
             "version": self.version,
             "kind": self.kind,
+            **({} if self.metric == "euclidean" else {"metric": self.metric}),
             "reason": self.reason,
             "n_components": int(self.means.shape[0]),
             "n_features": int(self.means.shape[1]),
@@ -318,12 +343,6 @@ class Model:
             "features": list(self.features),
             "model_id": self.model_id or None,
         }
-
-
-def _score_words(objective: str, score: float) -> str:
-    if objective == "log_likelihood":
-        return f"log-likelihood {score:.6g} nats per point (higher is better)"
-    return f"inertia {score:.6g} per point (lower is better)"
 
 
 _SHOWN, _SHOWN_NAME = 6, 40

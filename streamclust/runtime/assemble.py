@@ -61,7 +61,7 @@ def make_family(settings: ModelSettings) -> Family[Any]:
 
 def _make_kmeans(settings: KMeansSettings) -> KMeans:
     fewest, most = settings.bounds
-    return KMeans(most, min_clusters=fewest)
+    return KMeans(most, min_clusters=fewest, metric=settings.metric)
 
 
 def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
@@ -196,7 +196,7 @@ def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) ->
     K = model.family.n_components
     if family.fewest is not None and family.fewest <= K <= family.n_components:
         family = family.with_components(K)
-    for name in ("kind", "n_components", "covariance_type"):
+    for name in ("kind", "metric", "n_components", "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (model.family, family))
         if found != wanted:
             raise DataError(f"{init.path} holds a model with {name} {found!r}; expected {wanted!r}")
