@@ -19,7 +19,7 @@ from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, Po
 from streamclust.online.learner import StreamLearner
 
 if TYPE_CHECKING:
-    from streamclust.arrays import CovarianceType
+    from streamclust.arrays import CovarianceType, Metric
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.learner import LearnerState
@@ -129,10 +129,11 @@ class KMeansEstimator(Estimator):
 
     n_clusters: int | Literal["auto"]
     n_clusters_range: tuple[int, int]
+    metric: Metric
 
     def _family(self) -> KMeans:
         most, least = _sizes("n_clusters", self.n_clusters, self.n_clusters_range)
-        return KMeans(most, min_clusters=least)
+        return KMeans(most, min_clusters=least, metric=self.metric)
 
 
 class MixtureEstimator(Estimator):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.random import RandomState
     from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array, CovarianceType, Labels
+    from streamclust.arrays import Array, CovarianceType, Labels, Metric
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
@@ -229,6 +229,9 @@ class StreamingKMeans(
         How `partial_fit` detects drift, and its reaction. By default drift isn't detected.
     n_clusters_range : tuple of int, default=(2, 50)
         The smallest and the largest K, for 'auto'.
+    metric : {'euclidean', 'cosine'}, default='euclidean'
+        'cosine': spherical K-means. Distances are 1 - cos, centroids are unit vectors, and zero
+        vectors are refused.
 
     Attributes
     ----------
@@ -268,6 +271,7 @@ class StreamingKMeans(
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_clusters_range: tuple[int, int] = (2, 50),
+        metric: Metric = "euclidean",
     ) -> None:
         self._store(locals())
 
@@ -278,14 +282,17 @@ class StreamingKMeans(
         return centroids
 
     def transform(self, X: ArrayLike) -> Array:
-        """Return each point's distance to each centroid, shape (N, K)."""
+        """Return each point's distance to each centroid, or 1 - cos, shape (N, K)."""
         params = self._params
         return self._family().distances(params, self._validated(X))
 
     def score(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return minus the inertia, the sum of squared distances to the nearest centroid."""
+        """Return minus the inertia, the sum of squared distances to the nearest centroid.
+
+        With the metric cosine, the sum is of 1 - cos.
+        """
         params = self._params
         sqdist = self._family().score_points(params, self._validated(X))
         return -float(as_sample_weight(sample_weight, len(sqdist)) @ sqdist)

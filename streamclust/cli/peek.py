@@ -98,7 +98,7 @@ def _points_format(settings: Settings, stream: str) -> tuple[PointsFormat, str |
 
     for name, model in settings.models.items():
         if stream in model.streams:
-            return points_format(model.points), name
+            return points_format(model), name
     return PointsFormat(), None
 
 

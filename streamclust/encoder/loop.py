@@ -184,7 +184,7 @@ class _Encoder:
         self._writer = open_code_writer(
             self._client, self._member, job.keys, job.key, settings.encode.keep
         )
-        spec = points_format(settings.points)
+        spec = points_format(settings)
         encode = settings.encode
         self._coder = Coder(spec, encode.top, encode.labels, job.stream, settings.scale)
         self._takeover_ms = int(settings.encode.takeover * 1000)

@@ -319,7 +319,8 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
             f"{how[family.fewest is None]}: change it back, or give the model a new name"
         )
     sizes = ("n_clusters", "n_components") if before is None else ()  # else its bounds may change
-    found = {"metric": "euclidean", **found}
+    if hasattr(family, "metric"):
+        found = {"metric": "euclidean", **found}  # as in states from before there was a metric
     for name in ("kind", *sizes, "covariance_type", "metric"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def to_sklearn(family: Family[Any], params: Any) -> Any:
     """Return a fitted ``sklearn.cluster.KMeans`` or ``sklearn.mixture.GaussianMixture``.
 
-    For K-means of scaled features, return a fitted pipeline of ``StandardScaler`` and ``KMeans``.
+    For K-means of scaled features, return a fitted pipeline of ``StandardScaler`` and ``KMeans``;
+    for the metric cosine, of ``Normalizer`` and ``KMeans``.
 
     Raises
     ------
@@ -43,7 +44,13 @@ def to_sklearn(family: Family[Any], params: Any) -> Any:
         ) from error
 
 
-def _sklearn_kmeans(_family: KMeans, params: KMeansParams) -> Any:
+def _sklearn_kmeans(family: KMeans, params: KMeansParams) -> Any:
+    if family.metric == "cosine":
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import Normalizer
+
+        normalizer = Normalizer().fit(params.centroids)
+        return make_pipeline(normalizer, _sklearn_plain(params.centroids))
     return _sklearn_plain(params.centroids) if params.scale is None else _sklearn_scaled(params)
 
 

@@ -275,6 +275,12 @@ class Model:
         learned = self.layout is not None and stream in self.position
         layout = self.layout.under(spec, where) if learned and self.layout is not None else None
         check_columns(self.features, self.means.shape[1], spec, where)
+        wanted = "cosine" if spec.directions else "euclidean"
+        if self.metric != wanted:
+            raise FormatError(
+                f"{where} was learned with metric {self.metric!r}, the config says {wanted!r}: "
+                "change it back, or give the model a new name"
+            )
         if self.scale not in (None, scale):
             raise FormatError(
                 f"{where} was learned with scale {self.scale!r}, the config says {scale!r}: "

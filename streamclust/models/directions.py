@@ -47,7 +47,7 @@ def normalized(X: Points) -> Points:
     low, high = _SAFE
     odd = np.flatnonzero(~((square >= low) & (square <= high)))
     if not len(odd):
-        return np.asarray(X / np.sqrt(square)[:, None], X.dtype)
+        return _divided(X, np.sqrt(square), X)
     rows = np.asarray(X[odd], np.float64)
     largest = np.abs(rows).max(axis=1)
     if not largest.all():
@@ -61,7 +61,14 @@ def normalized(X: Points) -> Points:
     found = np.array(X, np.float64)
     found[odd], square = rows, square.copy()
     square[odd] = _squared_norms(rows)
-    return np.asarray(found / np.sqrt(square)[:, None], X.dtype)
+    return _divided(found, np.sqrt(square), X)
+
+
+def _divided(X: Points, length: Array, like: Points) -> Points:
+    """Return the rows divided by their lengths, with the type of `like`."""
+    out = np.empty_like(like)
+    np.divide(X, length[:, None], out=out, casting="same_kind")
+    return out
 
 
 def _squared_norms(X: Points) -> Array:

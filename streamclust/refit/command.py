@@ -16,10 +16,10 @@ from streamclust.refit.retries import Retries
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
-from streamclust.refit.sources import Checked, CoresetSource, Files, StreamRange
+from streamclust.refit.sources import Checked, CoresetSource, Files, Prepared, StreamRange
 from streamclust.refit.span import resolve
 from streamclust.runtime.activity import Activity
-from streamclust.runtime.assemble import make_learner, points_format
+from streamclust.runtime.assemble import make_family, make_learner, points_format
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.stream.position import begin
 from streamclust.tables import ModelColumns, TableOptions
@@ -272,6 +272,8 @@ def open_source(
 ) -> Opened:
     """Return the source of points to refit or score a model on, and whether more can be learned.
 
+    The points are prepared: unit vectors for the metric cosine.
+
     Reads of the streams are retried after faults that pass, until `stop` returns True.
 
     Raises
@@ -281,21 +283,22 @@ def open_source(
     DataError
         If a file can't be read.
     """
-    D = n_features(at)
+    D, family = n_features(at), make_family(job.model)
     if selection.files:
         features = job.model.points.features if at.layout is None else at.layout.features
         needs = ModelColumns(f"model {job.name!r}", tuple(features), D)
         files = Files(selection.files, selection.table, needs, selection.warn)
-        return Opened(Checked(files, D, job.name), False)
+        checked = Checked(files, D, job.name)
+        return Opened(Prepared(checked, family, selection.warn), False)
     if selection.from_coreset:
         return Opened(CoresetSource(at.learner, job.name), True)
     client = job.server.raw_client(job.model.batch.max_entry_bytes)
     part = resolve(selection.span, at, client)
-    spec = points_format(job.model.points, D)
+    spec = points_format(job.model, D)
     on_less = warn_of_less(job.log)
     on_fault = Retries(job, stop)
     stream = StreamRange(client, part.after, part.until, spec, at.layout, on_less, on_fault)
-    return Opened(Checked(stream, D, job.name), part.whole)
+    return Opened(Prepared(Checked(stream, D, job.name), family), part.whole)
 
 
 def n_features(at: Checkpoint) -> int | None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from streamclust.arrays import as_points, as_sample_weight
+from streamclust.arrays import MAX_MAGNITUDE, as_points, as_sample_weight
 from streamclust.errors import DataError, UnknownStreamError
 from streamclust.files import open_regular
+from streamclust.models.family import metric_of
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.names import missing_hint
 from streamclust.store.stream.ranges import RangeReader, raise_fault
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array
     from streamclust.formats.layout import Layout, PointsFormat
+    from streamclust.models.family import Family
     from streamclust.online.learner import LearnerState
     from streamclust.store.stream.ranges import OnFault
     from streamclust.store.stream.read_size import OnLess
@@ -97,7 +99,7 @@ class StreamRange:
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             if len(batch.X):
                 has_points = True
-                yield points(batch.X, batch.w)
+                yield points(batch.X, batch.w, self._spec.max_magnitude)
         missing = [] if has_points else [s for s in self._until if not self._client.exists(s)]
         if missing:
             raise UnknownStreamError(
@@ -204,9 +206,45 @@ class Checked:
             yield chunk
 
 
-def points(X: ArrayLike, w: ArrayLike | None) -> Points:
+class Prepared:
+    """A source whose points are prepared for a family; see `Family.prepare`.
+
+    Zero vectors, which the metric cosine refuses, are skipped, as the worker skips them.
+
+    Parameters
+    ----------
+    source : Source
+    family : KMeans or GaussianMixture
+    warn : callable
+        Given a sentence about skipped points, in the first pass.
+    """
+
+    def __init__(
+        self, source: Source, family: Family[Any], warn: Callable[[str], object] = lambda _: None
+    ) -> None:
+        self._source, self._family = source, family
+        self._warn: Callable[[str], object] = warn
+        self.label = source.label
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield all points; see `Source`."""
+        directions = metric_of(self._family) == "cosine"
+        zeros = 0
+        for X, w in self._source.chunks():
+            good = X.any(axis=1) if directions else np.ones(len(X), np.bool_)
+            zeros += len(X) - int(good.sum())
+            if good.all():
+                yield Points(np.asarray(self._family.prepare(X)), w)
+            elif good.any():
+                yield Points(np.asarray(self._family.prepare(X[good])), w[good])
+        if zeros:
+            self._warn(f"{self.label}: zero vectors have no direction; {zeros:,} are skipped")
+            self._warn = lambda _: None
+
+
+def points(X: ArrayLike, w: ArrayLike | None, most: float = MAX_MAGNITUDE) -> Points:
     """Return a chunk in float64, without the points of weight 0."""
-    table = as_points(X)
+    table = as_points(X, most=most)
     weight = as_sample_weight(w, len(table))
     if weight.all():
         return Points(table, weight)

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
         GaussianMixtureSettings,
         KMeansSettings,
         ModelSettings,
-        PointsSettings,
     )
     from streamclust.models import Family
     from streamclust.online.learner import LearnerState
@@ -156,7 +155,7 @@ def load_checkpoint(
         features, another format, field or weight of the points, or another scale.
     """
     found = decode_checkpoint(data, make_family(settings), where, coreset)
-    spec, state = points_format(settings.points), found.learner
+    spec, state = points_format(settings), found.learner
     if found.layout is not None:
         found = replace(found, layout=found.layout.under(spec, where))
     elif state.stats is not None:  # from given parameters
@@ -211,7 +210,8 @@ def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) ->
     return family.from_arrays(arrays)
 
 
-def points_format(settings: PointsSettings, n_features: int | None = None) -> PointsFormat:
+def points_format(settings: ModelSettings, n_features: int | None = None) -> PointsFormat:
     """Return the format of the entries; `n_features` is the D of given parameters."""
-    spec = PointsFormat(**settings.model_dump())
+    directions = getattr(settings, "metric", "euclidean") == "cosine"
+    spec = PointsFormat(**settings.points.model_dump(), directions=directions)
     return replace(spec, n_features=spec.n_features or n_features)
