@@ -79,6 +79,7 @@ class Estimator:
             If an argument of the constructor can't be written, such as a random state object.
         """
         rest = dict(vars(self))
+        rest.pop("_batch", None)  # the points of the latest batch, for its labels
         arguments = {name: rest.pop(name) for name in signature(type(self)).parameters}
         state: LearnerState[Any] | None = rest.pop("_state", None)
         arrays = {

@@ -51,6 +51,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     """Fitting and scoring, for both families."""
 
     random_state: int | RandomState | None
+    _batch: Array | None
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to all points at once: the best of `n_init` runs to convergence.
@@ -79,7 +80,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 info.reason or "all sample weights are zero; expected at least one above 0"
             )
-        self._state = state
+        self._state, self._batch = state, None
         self.labels_ = self.predict(X)
         return self
 
@@ -106,8 +107,8 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
                 "set it back, or call fit for a new start"
             )
         self._state, _ = learner.update(state, points, as_sample_weight(sample_weight, len(points)))
-        if hasattr(self, "labels_"):
-            del self.labels_  # the labels of the points of `fit`
+        self._batch = points.copy() if np.may_share_memory(points, X) else points
+        vars(self).pop("labels_", None)
         return self
 
     def fit_predict(
@@ -120,6 +121,27 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         """Return each point's component, shape (N,)."""
         params = self._params
         return self._family().predict(params, self._validated(X))
+
+    @property
+    def labels_(self) -> Labels:
+        """Component of each point of `fit`, or of the latest batch of `partial_fit`, shape (N,).
+
+        Like `predict`, under the parameters after that batch. The labels of a batch are computed
+        at the first access.
+        """
+        stored = vars(self)
+        if "labels_" not in stored:
+            check_is_fitted(self)
+            batch = stored.get("_batch")
+            if batch is None:
+                raise AttributeError("labels_ isn't stored with the estimator; call predict")
+            stored["labels_"] = self._family().predict(self._params, batch)
+        labels: Labels = stored["labels_"]
+        return labels
+
+    @labels_.setter
+    def labels_(self, labels: Labels) -> None:
+        vars(self)["labels_"] = labels
 
     @property
     def counts_(self) -> Array:
@@ -239,7 +261,7 @@ class StreamingKMeans(
     counts_ : array of shape (K,)
         Effective number of points of each cluster.
     labels_ : array of shape (N,)
-        Labels of the points of `fit`; deleted by `partial_fit`.
+        Labels of the points of `fit`, or of the latest batch of `partial_fit`.
     ids_ : array of shape (K,)
         Cluster numbers, which don't change while K adapts; `ids_[predict(X)]` are those of points.
     n_samples_seen_, n_drifts_ : int

@@ -15,6 +15,8 @@ from streamclust.text import BAR_LEVELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamclust.formats.model import Model
+
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
 
@@ -23,6 +25,14 @@ SCORES = {
     "log_likelihood": "log-likelihood per point (in nats; higher is better)",
 }
 """Name, unit and direction of each score."""
+
+_COSINE_SCORE = "inertia per point (mean of 1 - cos; lower is better)"
+
+
+def score_meaning(model: Model) -> str:
+    """Return name, unit and direction of the score of a version."""
+    return _COSINE_SCORE if model.metric == "cosine" else SCORES[model.score_name]
+
 
 _LARGEST_PLAIN, _SMALLEST_PLAIN = 1e7, 1e-4
 """Numbers between these are written without an exponent."""

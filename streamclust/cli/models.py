@@ -12,7 +12,7 @@ import click
 
 from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._options import NumberRange, server_options
-from streamclust.cli._render import SCORES, count, number, plural
+from streamclust.cli._render import count, number, plural, score_meaning
 from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
@@ -111,11 +111,13 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "published", _time(model.published_ms)
     yield "reason", printable(model.reason)
     yield "kind", model.kind
+    if model.metric != "euclidean":
+        yield "metric", model.metric
     yield "components", count(len(model.means))
     yield "features", count(model.means.shape[1])
     yield "points", f"{model.points:,} learned, up to {_time(model.time_ms)}"
     yield "effective weight", f"{float(model.mass.sum()):,.1f}"
-    name, _, meaning = SCORES[model.score_name].partition(" per point ")
+    name, _, meaning = score_meaning(model).partition(" per point ")
     yield name, f"{number(model.score)} per point {meaning}"
     for stream, entry_id in model.position.items():
         yield "position", f"{printable(stream)}: {printable(entry_id)}"
@@ -200,14 +202,14 @@ def _show_difference(before: Model, after: Model, top: int) -> None:
     from streamclust.cli._components import difference_lines
 
     terminal = stdout_terminal()
-    score, _, _ = SCORES[after.score_name].partition(" per point ")
+    score, _, _ = score_meaning(after).partition(" per point ")
     head, *legend = (
         terminal.wrap(note)
         for note in (
             f"{printable(after.name)} {before.version} -> {after.version}: "
             f"{plural(after.points - before.points, 'point')}, {score} {_score(before)} -> "
             f"{_score(after)} per point",
-            SCORES[after.score_name],
+            score_meaning(after),
             f"columns of features: version {after.version} minus version {before.version}",
         )
     )
