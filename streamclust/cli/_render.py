@@ -26,12 +26,13 @@ SCORES = {
 }
 """Name, unit and direction of each score."""
 
-_COSINE_SCORE = "inertia per point (mean of 1 - cos; lower is better)"
+COSINE_SCORES = {"inertia": "inertia per point (mean of 1 - cos; lower is better)"}
+"""The same for the metric cosine."""
 
 
 def score_meaning(model: Model) -> str:
     """Return name, unit and direction of the score of a version."""
-    return _COSINE_SCORE if model.metric == "cosine" else SCORES[model.score_name]
+    return (COSINE_SCORES if model.metric == "cosine" else SCORES)[model.score_name]
 
 
 _LARGEST_PLAIN, _SMALLEST_PLAIN = 1e7, 1e-4
