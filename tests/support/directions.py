@@ -17,9 +17,13 @@ def unit(X: Any) -> Array:
 
 
 def directions(n: int, K: int, D: int, seed: int = 0, spread: float = 0.3) -> tuple[Array, Labels]:
-    """Return `n` points of lengths from 1e-3 to 1e3 around K directions, and their clusters."""
+    """Return `n` points of lengths from 1e-3 to 1e3 around K directions, and their clusters.
+
+    The directions are at right angles if K is at most D.
+    """
     rng = np.random.default_rng(seed)
-    centres = unit(np.random.default_rng(1000 + K).normal(size=(K, D)))
+    random = np.random.default_rng(1000 + K).normal(size=(D, K))
+    centres = np.linalg.qr(random)[0].T if K <= D else unit(random.T)
     owners = rng.integers(K, size=n)
     X = unit(centres[owners] + spread * rng.normal(size=(n, D)) / np.sqrt(D))
     return X * 10.0 ** rng.uniform(-3.0, 3.0, size=(n, 1)), owners

@@ -86,6 +86,7 @@ def test_after_a_kill_the_model_is_that_of_a_quiet_run(
     with workspace.client as client:
         add_blocks(client, workspace.stream(), X, block=20)
     workspace.write({"m": kmeans(workspace.stream(), **COSINE)})
+    die_at(workspace, "landed")  # the first commit is that of the new model
     die_at(workspace, "landed")
     assert 0 < workspace.committed("m") < 598
     drain(workspace)
@@ -146,15 +147,14 @@ def test_another_metric_than_the_learned_one_is_refused(workspace: Workspace) ->
     with pytest.raises(FormatError, match="metric 'cosine', the config says 'euclidean'"):
         drain(workspace)
     workspace.write({"m": kmeans(workspace.stream(), metric="cosine")})
-    folder = str(workspace.folder / "config.yaml")
-    shown = CliRunner().invoke(cli, ["--config", folder, "models", "show", "m", "--json"])
+    config = str(workspace.folder / "config.yaml")
+    shown = CliRunner().invoke(cli, ["models", "show", "m", "--json", "-c", config])
     assert '"metric": "cosine"' in shown.output, shown.output
 
 
 def test_a_scale_is_refused_with_the_metric_cosine(workspace: Workspace) -> None:
     workspace.write({"m": kmeans(workspace.stream(), metric="cosine", scale="standard")})
-    shown = CliRunner().invoke(
-        cli, ["--config", str(workspace.folder / "config.yaml"), "config", "check"]
-    )
+    config = str(workspace.folder / "config.yaml")
+    shown = CliRunner().invoke(cli, ["config", "check", "-c", config])
     assert shown.exit_code == 2
     assert "scale is standard, but metric is cosine" in " ".join(shown.output.split())
