@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._model_changes import delete, rename, reset
-from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._options import NumberRange, data_options, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
-from streamclust.cli._server import each_version, opened_client, opened_job
+from streamclust.cli._server import each_version, has_stored_data, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from streamclust.config import Settings
     from streamclust.formats.model import Model
+    from streamclust.refit.command import Selection
 
 _VERSION = click.IntRange(min=1)
 
@@ -119,8 +120,17 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "effective weight", f"{float(model.mass.sum()):,.1f}"
     name, _, meaning = score_meaning(model).partition(" per point ")
     yield name, f"{number(model.score)} per point {meaning}"
+    yield "codebook", _codebook(model)
     for stream, entry_id in model.position.items():
         yield "position", f"{printable(stream)}: {printable(entry_id)}"
+
+
+def _codebook(model: Model) -> str:
+    health = model.codebook_health
+    return (
+        f"perplexity {number(health.perplexity)} of {health.n_codes:,}, largest share "
+        f"{health.largest_share:.1%}, {health.dead:,} dead, {health.near_dead:,} near-dead"
+    )
 
 
 def _score(model: Model) -> str:
@@ -215,6 +225,38 @@ def _show_difference(before: Model, after: Model, top: int) -> None:
     )
     table = difference_lines(before, after, top, terminal)
     print_lines([*head, *table, *(terminal.paint(line, MUTED) for note in legend for line in note)])
+
+
+@models.command(name="map", short_help="Show which points change components.")
+@click.argument("model")
+@click.argument("old", type=_VERSION)
+@click.argument("new", type=_VERSION)
+@data_options
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all pairs of components.")
+def map_versions(
+    settings: Settings, model: str, old: int, new: int, which: Selection, as_json: bool
+) -> None:
+    """Show how points move from the components of version OLD of MODEL to those of version NEW.
+
+    An index with one list per component then moves only the points that change lists. The points
+    are those of the streams, of files or of the coreset. SHARE is of all points; TO is the
+    component that has most of the points of FROM in version NEW, and KEPT is their share.
+
+    \b
+    Examples:
+      streamclust models map machines 1 2 --from-coreset
+      streamclust models map machines 1 2 --data points.csv --json
+    """
+    from streamclust.cli._version_map import map_dict, map_lines
+    from streamclust.refit.command import map_live
+
+    with opened_job(settings, model, start=has_stored_data(settings)) as job:
+        label, found = map_live(job, which, old, new)
+    if as_json:
+        click.echo(exact_json({"model": model, "source": label, **map_dict(found, old, new)}))
+    else:
+        print_lines(map_lines(found, model, old, new, stdout_terminal()))
 
 
 @models.command(short_help="Write a version to a file.")

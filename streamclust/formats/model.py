@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from streamclust.arrays import Array, Labels, Metric, as_points, short_repr
+from streamclust.arrays import (
+    Array,
+    Labels,
+    Metric,
+    as_points,
+    as_sample_weight,
+    short_repr,
+)
 from streamclust.errors import DataError, FormatError, StreamclustError
 from streamclust.files import write_whole
 from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
 from streamclust.models import FAMILIES, Family
+from streamclust.models.codebook import (
+    CodebookHealth,
+    VersionMap,
+    codebook_health,
+    version_map,
+)
 from streamclust.models.family import (
     by_kind,
     from_hyperparameters,
@@ -227,6 +240,46 @@ class Model:
             sizes = " and ".join("{} x {}".format(*each.means.shape) for each in (other, self))
             raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
         return np.asarray(np.linalg.norm(self.means - other.means, axis=1))
+
+    def map_from(
+        self, other: Model, X: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> VersionMap:
+        """Return how points move from the components of another version to those of this one.
+
+        An index with one list per component can then move only the points that change lists.
+
+        Parameters
+        ----------
+        other : Model
+        X : array-like of shape (N, D)
+            A sample of the points.
+        sample_weight : array-like of shape (N,), optional
+
+        Raises
+        ------
+        DataError
+            If the versions differ in the number of features or in the metric, or are of different
+            models of this name.
+        """
+        mine, its = ((each.means.shape[1], each.metric, each.kind) for each in (self, other))
+        if mine != its or (self.model_id and other.model_id and self.model_id != other.model_id):
+            raise DataError(
+                f"versions {other.version} and {self.version} are of different models; "
+                "there is no map between them"
+            )
+        if not len(self.ids) and len(self.means) != len(other.means):
+            raise DataError(
+                f"versions {other.version} and {self.version} have {len(other.means)} and "
+                f"{len(self.means)} components; there is no map between them"
+            )
+        points = self._points(X)
+        w = as_sample_weight(sample_weight, len(points))
+        return version_map(other.predict(points), self.predict(points), w)
+
+    @property
+    def codebook_health(self) -> CodebookHealth:
+        """How evenly the components are used; see `streamclust.models.codebook`."""
+        return codebook_health(self.mass)
 
     @deprecated_name("score_samples")
     def score_points(self, X: ArrayLike) -> Array:

@@ -21,6 +21,7 @@ from streamclust.refit.span import resolve
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_family, make_learner, points_format
 from streamclust.runtime.log import warn_of_less
+from streamclust.store.model.versions import read_model
 from streamclust.store.stream.position import begin
 from streamclust.tables import ModelColumns, TableOptions
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from streamclust.models.codebook import VersionMap
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import StreamLearner
@@ -328,6 +330,26 @@ def score_live(job: Job, selection: Selection) -> tuple[str, Score]:
     source = open_source(job, selection, at).source
     points = gather(source, job.model.seed).scaled(at.learner.scaling)
     return source.label, score(learner.family, live, points, seed=job.model.seed)
+
+
+def map_live(job: Job, selection: Selection, old: int, new: int) -> tuple[str, VersionMap]:
+    """Return the source's name, and how its points move from one stored version to another.
+
+    Raises
+    ------
+    UnknownModelError
+        If the model has no state yet, or a version is no longer stored.
+    DataError
+        If there is no map between the versions.
+    TooFewPointsError
+        If there are no points.
+    """
+    client = job.server.client()
+    at = load(job, client)
+    before, after = (read_model(client, job.keys, version) for version in (old, new))
+    source = open_source(job, selection, at).source
+    points = gather(source, job.model.seed).sample
+    return source.label, after.map_from(before, points.X, points.w)
 
 
 def select_live(
