@@ -265,15 +265,17 @@ def map_versions(
 @click.argument("version", type=_VERSION, required=False)
 @server_options
 def export(settings: Settings, model: str, out: Path, version: int | None) -> None:
-    """Write VERSION of MODEL (default: the newest) to the file OUT: .safetensors, .npz or .json.
+    """Write VERSION of MODEL (default: the newest) to the file OUT.
 
-    Another model can start from a .safetensors file (setting `init.path`), and `streamclust encode`
-    can use the file without a server.
+    OUT ends in .safetensors, .npz, .json or .faiss. Another model can start from a .safetensors
+    file (setting `init.path`), and `streamclust encode` can use the file without a server. A .faiss
+    file is a flat index of the centroids: the coarse quantizer of an IVF index of faiss.
 
     \b
     Examples:
       streamclust models export machines machines.npz
       streamclust models export machines machines-1.safetensors 1
+      streamclust models export stories lists.faiss
     """
     with opened_client(settings) as client:
         found = client.model(model, version)

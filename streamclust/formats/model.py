@@ -359,20 +359,22 @@ class Model:
         Parameters
         ----------
         path : str or Path
-            Name of a new file that ends in .safetensors, .npz or .json; see
-            `streamclust.files.new_file`.
+            Name of a new file that ends in .safetensors, .npz, .json or .faiss; see
+            `streamclust.files.new_file`. A .faiss file is an index of the centroids, and needs
+            faiss.
 
         Raises
         ------
         DataError
             If the suffix is unknown, or the file can't be written.
         """
-        from streamclust.formats.export import to_npz
+        from streamclust.formats.export import to_faiss, to_npz
 
         writers: dict[str, Callable[[], bytes]] = {
             ".safetensors": lambda: encode_model(self),
             ".npz": lambda: to_npz(self.summary(), self.named_arrays()),
             ".json": lambda: self.to_json().encode(),
+            ".faiss": lambda: to_faiss(self.family, self.params),
         }
         suffix = Path(path).suffix.lower()
         if suffix not in writers:
