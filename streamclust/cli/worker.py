@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -16,8 +17,14 @@ from streamclust.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import redis
+
     from streamclust.config import Settings
     from streamclust.runtime.job import Job
+    from streamclust.store.model.health import Health
+
+_MOST_LINES = 25
+"""Models that --check names; of more models, it prints the numbers."""
 
 
 @click.command()
@@ -82,25 +89,36 @@ def _beside(settings: Settings, until_idle: bool) -> Callable[[Sequence[Job]], N
 
 
 def _check(settings: Settings) -> None:
-    from streamclust.store.model.keys import Keys
-    from streamclust.store.model.overview import health_of
+    from streamclust.store.model.read_overviews import read_healths
 
-    troubles = []
+    troubles, phases = list[str](), Counter[str]()
     with opened_server(settings, start=False) as server:
-        client = server.client()
-        for name in settings.models:
-            health, trouble = health_of(client, Keys(settings.namespace, name))
-            if health is not None and health.alive:
-                line = f"{name}: alive, {health.phase}, {health.points:,} points"
-                if health.phase == "warming":
-                    [row] = read_overviews(client, settings, [name])
-                    line = "; ".join([line, *row.waits(server.label)])
-                click.echo(printable(line))
-            elif health is not None:
-                troubles.append(f"{name}: {health.phase}: {health.reason}")
-            else:
+        client, names = server.client(), sorted(settings.models)
+        for name, health, trouble in read_healths(client, settings.namespace, names):
+            if health is None:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
-    for line in troubles:
+            elif health.alive:
+                phases[health.phase] += 1
+                if len(names) <= _MOST_LINES:
+                    click.echo(printable(_alive(client, settings, name, health, server.label)))
+            else:
+                troubles.append(f"{name}: {health.phase}: {health.reason}")
+    if len(names) > _MOST_LINES:
+        known = ", ".join(f"{number:,} {phase}" for phase, number in sorted(phases.items()))
+        click.echo(
+            printable(f"{phases.total():,} of {len(names):,} models alive: {known or 'none'}")
+        )
+    for line in troubles[:_MOST_LINES]:
         say(printable(line))
+    if len(troubles) > _MOST_LINES:
+        say(f"and {len(troubles) - _MOST_LINES:,} more; `streamclust status` has the counts")
     if troubles:
         raise SystemExit(EXIT_ERROR)
+
+
+def _alive(client: redis.Redis, settings: Settings, name: str, health: Health, label: str) -> str:
+    line = f"{name}: alive, {health.phase}, {health.points:,} points"
+    if health.phase != "warming":
+        return line
+    [row] = read_overviews(client, settings, [name])
+    return "; ".join([line, *row.waits(label)])

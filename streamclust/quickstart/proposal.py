@@ -15,7 +15,6 @@ from streamclust.formats.layout import EntryFormat
 from streamclust.models.directions import normalized
 from streamclust.quickstart.first_rows import MOST_NAMED, FirstRows, read_first_rows
 from streamclust.quickstart.size import (
-    Kind,
     ScaleKind,
     Size,
     propose_kind,
@@ -58,7 +57,7 @@ class Proposal:
 
     name: str
     rows: FirstRows
-    kind: Kind
+    kind: str
     is_heavy: bool
     scale: ScaleKind
     size: Size | None
@@ -157,7 +156,7 @@ def propose(
     options: TableOptions,
     *,
     name: str | None = None,
-    kind: Kind | None = None,
+    kind: str | None = None,
     n_components: int | None = None,
     metric: Metric | None = None,
 ) -> Proposal:

@@ -123,6 +123,8 @@ class Request:
         The columns that a model needs; None if the table alone decides.
     warn
         Given a sentence about a column that isn't read.
+    line
+        Number to add to the numbers of lines, if the text is a piece of a file.
     """
 
     label: str
@@ -130,6 +132,7 @@ class Request:
     chunk: int = 8192
     model: ModelColumns | None = None
     warn: Callable[[str], object] = lambda _: None
+    line: int = 0
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -275,11 +278,14 @@ class SkippedRows:
 
     def add(self, chunk: Chunk) -> None:
         """Count the rows of a chunk."""
-        self.points += len(chunk.X)
-        for row in chunk.bad:
-            self.count += 1
-            if self.count <= _SHOWN_ROWS:
-                self._warn(f"row skipped: {row.reason}")
+        self.count_rows(len(chunk.X), len(chunk.bad), [row.reason for row in chunk.bad])
+
+    def count_rows(self, good: int, bad: int, reasons: Sequence[str]) -> None:
+        """Count good and bad rows; `reasons` has those of the first bad ones, up to five."""
+        self.points += good
+        for reason in reasons[: max(_SHOWN_ROWS - self.count, 0)]:
+            self._warn(f"row skipped: {reason}")
+        self.count += bad
 
     def report(self) -> None:
         """Warn of the number of bad rows, if not all are shown.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamclust.runtime.backoff import Faults
-    from streamclust.worker.connections import Connections
+    from streamclust.runtime.connections import Connections
+    from streamclust.runtime.pool import Pool
     from streamclust.worker.heartbeat import Heartbeats
-    from streamclust.worker.pool import Pool
     from streamclust.worker.reading import ReaderThreads
     from streamclust.worker.solver import Solves
     from streamclust.worker.standbys import Standbys

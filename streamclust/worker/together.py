@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
 from streamclust.runtime.backoff import Faults
+from streamclust.runtime.connections import Connections
+from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
-from streamclust.system_limits import explained
-from streamclust.worker.connections import Connections
+from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.model_life import ModelLife
-from streamclust.worker.pool import Pool
 from streamclust.worker.reading import ReaderThreads
 from streamclust.worker.shared import Shared
 from streamclust.worker.solver import Solves
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streamclust.runtime.job import Job
-    from streamclust.worker.scheduler import Turn, Wait
+    from streamclust.runtime.scheduler import Turn, Wait
 
 
 def run_model(job: Job) -> None:
@@ -51,9 +51,19 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
     models = _Models(jobs, stop_others)
     seconds = period(float(first.settings.worker.lease), float(first.settings.worker.health_ttl))
     connections = Connections(first.server)
-    standbys = Standbys(float(first.settings.worker.lease))
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
         pool = Pool(models.run, cores)
+        standbys = Standbys(
+            first.settings.namespace,
+            connections,
+            float(first.settings.worker.lease),
+            lambda: len(pool),
+            first.log.try_unbind("model"),
+            digest="" if first.until_idle else _digest(jobs),
+            counts=lambda: heartbeats.counts,
+            reported=lambda was_known: None if was_known else heartbeats.hurry(),
+        )
+        heartbeats.is_known = lambda: standbys.is_known
         models.shared = Shared(
             connections,
             heartbeats,
@@ -71,17 +81,15 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
         except RuntimeError as error:
             raise StreamclustError(explained(error)) from error
         finally:
-            standbys.close()
+            standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
 
 
-def cores_of_process() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
+def _digest(jobs: Sequence[Job]) -> str:
+    """Return a text that is the same for all workers with the same models."""
+    names = "\n".join(sorted(job.name for job in jobs))
+    return blake2b(names.encode(), digest_size=8).hexdigest()
 
 
 class _Models:

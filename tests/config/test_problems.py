@@ -66,6 +66,11 @@ def model(**changes: str) -> str:
             "drift: {detector: page_hinkley}",
         ),
         (
+            model(drift={"threshold": 5, "on_drift": "forget"}),
+            "c.yaml:1: models.m.drift: no effect without a detector: on_drift, threshold; add "
+            "detector: page_hinkley, adwin, or none",
+        ),
+        (
             model(forgetting="none"),
             "c.yaml:1: models.m.forgetting: got 'none'; expected keys with values; write "
             "forgetting: {kind: none}",

@@ -92,9 +92,9 @@ def test_the_warm_up_stays_small_with_fewer_directions_than_clusters() -> None:
     assert state.params is None
     assert "2 distinct directions are too few for 3" in told[-1].reason
     assert len(state.warm_up) == 2
-    state, _ = learner.update(state, np.eye(30)[:50])
+    state, _ = learner.update(state, rng.normal(size=(60, 30)))
     assert state.params is not None
-    assert state.points == 530
+    assert state.points == 560
 
 
 def test_k_that_adapts_finds_new_directions() -> None:
@@ -112,7 +112,7 @@ def test_a_dying_cluster_is_reseeded_on_the_sphere() -> None:
     X = directions(4000, 3, 6)[0]
     learner = StreamLearner(KMeans(4, metric="cosine"), HalfLife(100), coreset=0)
     start = KMeansParams(np.vstack([unit(X[:3]), -unit(X[:1])]))
-    state, told = learn(learner, X, state=learner.init(start, 5.0))
+    state, told = learn(learner, X, state=learner.init(start, 50.0))
     assert any(info.revived for info in told)
     assert state.params is not None
     assert_allclose(np.linalg.norm(state.params.centroids, axis=1), 1.0)

@@ -44,6 +44,35 @@ def raw_key(key: str) -> bytes:
 
 
 @dataclass(frozen=True)
+class WorkerKeys:
+    """The keys of the workers of a namespace; all are in one slot of a cluster.
+
+    Parameters
+    ----------
+    namespace : str
+    """
+
+    namespace: str
+
+    @property
+    def workers(self) -> str:
+        """String. The IDs of the workers, separated by spaces; some may have ended.
+
+        Written by workers, which add themselves and remove those that have ended; read by workers,
+        ``status``, ``metrics`` and ``worker --check``. Deleted by the last worker that leaves.
+        """
+        return f"{{{self.namespace}}}:workers"
+
+    def worker(self, worker_id: str) -> str:
+        """Return the key of a worker: a string with a time to live; see `store.model.workers`.
+
+        JSON. Written by this worker, for `worker.lease`; read like `workers`. While the key exists,
+        the worker holds its sleeping models, whose leases it renews rarely.
+        """
+        return f"{{{self.namespace}}}:worker:{worker_id}"
+
+
+@dataclass(frozen=True)
 class Keys:
     """The keys of one model.
 
@@ -128,7 +157,9 @@ class Keys:
     def lease(self) -> str:
         """String with a time to live. ``token:owner`` of the worker that may write.
 
-        Written by the worker that holds the lease; read by its standbys.
+        While the model sleeps, the value is ``token:owner:asleep``, and the time to live is long:
+        the key `WorkerKeys.worker` of the owner shows whether the model is held. Written by the
+        worker that holds the lease; read by its standbys.
         """
         return self._key("lease")
 

@@ -9,13 +9,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from streamclust.runtime.scheduler import Scheduler
 from streamclust.runtime.signals import StopEvent
-from streamclust.worker.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.worker.scheduler import Turn, Wait
+    from streamclust.runtime.scheduler import Turn, Wait
 
 _NAME = "turns"
 """Name of a thread without a turn. During a turn it has the name of the model."""
@@ -48,6 +48,11 @@ class Pool:
         self._started = self._idle = 0
         self._awaited = math.inf  # the time for which `wait` waits
         self._refusal: RuntimeError | None = None
+
+    def __len__(self) -> int:
+        """Return the number of models that haven't left."""
+        with self._ready:
+            return len(self._scheduler)
 
     def add(self, model: str) -> None:
         """Add a model, which gets a turn at once."""
