@@ -134,7 +134,7 @@ class Reader:
             reasons += [row.reason for row in chunk.bad[: _SHOWN - len(reasons)]]
             if part.directions and (zeros := int((~have_direction(chunk.X)).sum())):
                 good, bad = good - zeros, bad + zeros
-                reasons += [ZERO] * (len(reasons) < _SHOWN)
+                reasons += [ZERO] * min(zeros, _SHOWN - len(reasons))
             yield points(chunk.X, chunk.w, directions=part.directions)
         check_unchanged(part)
         note(Notes(good, 0, bad, tuple(reasons)))
