@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import wraps
+from functools import partial, wraps
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,11 +58,24 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _refuse_bytes(kwargs)
         flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
         settings = load_settings(config, flags)
+        # later, the same file: without it, the defaults would be the settings
+        click.get_current_context().meta[_LOADER] = partial(
+            load_settings, settings.file or config, flags
+        )
         for line in settings.warnings:
             say(f"warning: {line}")
         return command(*args, settings=settings, **kwargs)
 
     return wrapper
+
+
+_LOADER = "streamclust.settings_loader"
+
+
+def settings_loader() -> Callable[[], Settings]:
+    """Return what reads the settings of the running command again, from the same places."""
+    loader: Callable[[], Settings] = click.get_current_context().meta[_LOADER]
+    return loader
 
 
 def _refuse_bytes(values: dict[str, Any]) -> None:

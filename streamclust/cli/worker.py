@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import daemon_wait, server_options, wait_option
+from streamclust.cli._options import daemon_wait, server_options, settings_loader, wait_option
 from streamclust.cli._render import say
 from streamclust.cli._server import found_server, no_models, opened_server, read_overviews
 from streamclust.cli.exit_codes import EXIT_ERROR
@@ -15,13 +15,15 @@ from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     import redis
 
     from streamclust.config import Settings
     from streamclust.runtime.job import Job
+    from streamclust.runtime.signals import Stop
     from streamclust.store.model.health import Health
+    from streamclust.store.server.connect import Server
 
 _MOST_LINES = 25
 """Models that --check names; of more models, it prints the numbers."""
@@ -65,27 +67,28 @@ def worker(
         return
     from streamclust.worker.daemon import run_worker
 
-    if fail_fast:
+    def with_flag(settings: Settings) -> Settings:
+        if not fail_fast:
+            return settings
         section = settings.worker.model_copy(update={"fail_fast": True})
-        settings = settings.model_copy(update={"worker": section})
+        return settings.model_copy(update={"worker": section})
+
+    load = settings_loader()
     with found_server(settings, start=True) as server:
         run_worker(
-            settings,
+            with_flag(settings),
             server,
             wait=daemon_wait(wait, until_idle),
             until_idle=until_idle,
-            beside=_beside(settings, until_idle),
+            beside=None if until_idle else _keep_refitting,
+            load=lambda: with_flag(load()),
         )
 
 
-def _beside(settings: Settings, until_idle: bool) -> Callable[[Sequence[Job]], None] | None:
-    """Return the function for scheduled refits, or None if no model has `refit.every`."""
-    scheduled = any(model.refit.every is not None for model in settings.models.values())
-    if until_idle or not scheduled:
-        return None
+def _keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Server) -> None:
     from streamclust.refit.schedule import keep_refitting
 
-    return keep_refitting
+    keep_refitting(jobs, stop, server)
 
 
 def _check(settings: Settings) -> None:

@@ -36,10 +36,18 @@ class Pool:
         Runs a turn of a model, and returns what the model waits for; None if it has left.
     threads : int
         Maximum number of turns at the same time.
+    left : callable, optional
+        Called with the name of a model that has left; it may add the model again.
     """
 
-    def __init__(self, run: Callable[[Turn], Wait | None], threads: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[Turn], Wait | None],
+        threads: int,
+        left: Callable[[str], object] = lambda model: None,
+    ) -> None:
         self._run = run
+        self._left = left
         self._context = contextvars.copy_context()
         self._scheduler = Scheduler(threads)
         lock = threading.Lock()
@@ -153,6 +161,8 @@ class Pool:
             own.name = _NAME
             with self._ready:
                 self._scheduler.ended(turn.model, time.monotonic(), wait)
+            if wait is None:
+                self._left(turn.model)
 
     def _next(self) -> Turn | None:
         """Wait for the next turn; return None if this thread isn't needed any more."""

@@ -280,7 +280,7 @@ class Session:
             activity=self._activity,
             wake=self._run.wake,
             name=job.name,
-            models=shared.models,
+            models=len(shared.pool),
         )
 
 

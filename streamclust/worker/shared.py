@@ -28,8 +28,6 @@ class Shared:
     solves : Solves
     standbys : Standbys
     faults : Faults
-    models : int
-        Number of models.
     """
 
     connections: Connections
@@ -39,4 +37,3 @@ class Shared:
     solves: Solves
     standbys: Standbys
     faults: Faults
-    models: int

@@ -49,11 +49,12 @@ def model(**changes: str) -> str:
         (
             "modells: {}",
             "c.yaml:1: modells: unknown key; did you mean models? "
-            "allowed: namespace, redis, worker, log, models",
+            "allowed: namespace, redis, worker, log, defaults, models",
         ),
         (
             "_env_file: x",
-            "c.yaml:1: _env_file: unknown key; allowed: namespace, redis, worker, log, models",
+            "c.yaml:1: _env_file: unknown key; "
+            "allowed: namespace, redis, worker, log, defaults, models",
         ),
         (
             "models: {m: {kind: gmm, n_components: 3, streams: x}}",
@@ -165,7 +166,8 @@ def model(**changes: str) -> str:
         ),
         (
             r'"a\nb": 3',
-            r"c.yaml:1: a\nb: unknown key; allowed: namespace, redis, worker, log, models",
+            r"c.yaml:1: a\nb: unknown key; "
+            "allowed: namespace, redis, worker, log, defaults, models",
         ),
         (
             r'redis: {data_dir: "a\0b"}',

@@ -6,6 +6,7 @@ and one transaction can write them. The points' streams belong to the user and c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 VALUE_BYTES = 512 << 20
@@ -25,9 +26,13 @@ _OWN = (
     "id",
 )
 
+_TAG = re.compile(r"\{[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 
-def is_own(key: str, namespace: str) -> bool:
+
+def is_own(key: str, namespace: str = "") -> bool:
     """Return whether a key is one of the keys in `Keys`, of any model of a namespace.
+
+    Without a namespace: of any namespace.
 
     Examples
     --------
@@ -35,7 +40,8 @@ def is_own(key: str, namespace: str) -> bool:
     (True, False)
     """
     tag, separator, name = key.partition("}:")
-    return bool(separator) and tag.startswith(f"{{{namespace}:") and name.split(":")[0] in _OWN
+    is_model = tag.startswith(f"{{{namespace}:") if namespace else _TAG.fullmatch(tag) is not None
+    return bool(separator) and is_model and name.split(":")[0] in _OWN
 
 
 def raw_key(key: str) -> bytes:
