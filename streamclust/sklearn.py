@@ -16,6 +16,7 @@ from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
 from streamclust.arrays import as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.hyperparameters import as_integer, renamed
+from streamclust.models.family import metric_of
 
 try:
     from sklearn.base import (
@@ -52,6 +53,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
     random_state: int | RandomState | None
     _batch: Array | None
+    _learned_metric: Metric
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to all points at once: the best of `n_init` runs to convergence.
@@ -100,6 +102,11 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin()
         learner = self._learner()
+        if vars(self).get("_learned_metric", "euclidean") != metric_of(learner.family):
+            raise DataError(
+                "the metric has changed since the first batch; set it back, or call fit for a new "
+                "start"
+            )
         state = learner.init() if first else self._state
         if state.stats is not None and not _fits(learner.family, state):
             raise DataError(
@@ -198,6 +205,9 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         if not isinstance(given, Integral):
             given = check_random_state(given).randint(2**31 - 1)
         self._seed = as_integer("random_state", given)
+        vars(self).pop("_learned_metric", None)
+        if (metric := metric_of(self._family())) != "euclidean":
+            self._learned_metric = metric
 
     def _validated(self, X: ArrayLike, *, reset: bool = False) -> Array:
         points: Array = validate_data(self, X, dtype=np.float64, order="C", reset=reset)

@@ -241,6 +241,10 @@ def test_the_metric_cosine_clusters_directions() -> None:
     assert again.predict(X).tolist() == kmeans.predict(1e6 * X).tolist()
     with pytest.raises(ValueError, match="zero vector"):
         kmeans.partial_fit(np.zeros((3, 6)))
+    for changed in (kmeans, again):
+        with pytest.raises(DataError, match="the metric has changed since the first batch"):
+            changed.set_params(metric="euclidean").partial_fit(X)
+        assert changed.fit(X).partial_fit(X).n_samples_seen_ == 1200
 
 
 def test_bytes_of_something_else_are_refused() -> None:

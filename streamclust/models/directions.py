@@ -15,12 +15,12 @@ from streamclust.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, Points
+    from streamclust.arrays import Array, Labels, Points
 
-_SAFE = 2.0**-900, 2.0**900
-"""Squared norms in this range have neither underflowed nor overflowed."""
+_SAFE = {"float32": (2.0**-60, 2.0**60), "float64": (2.0**-900, 2.0**900)}
+"""Squared norms in this range have neither underflowed nor overflowed, and have an inverse."""
 
-_ROUNDING = {"float32": 2.0**-20, "float64": 2.0**-40}
+_ROUNDING = {"float32": 2.0**-18, "float64": 2.0**-40}
 """Largest |norm^2 - 1| of rows that count as unit vectors. Distances change by its square."""
 
 SAME = 2.0**-43
@@ -44,37 +44,32 @@ def normalized(X: Points) -> Points:
     square = _squared_norms(X)
     if not len(X) or (np.abs(square - 1.0) <= _ROUNDING[X.dtype.name]).all():
         return X
-    low, high = _SAFE
+    low, high = _SAFE[X.dtype.name]
     odd = np.flatnonzero(~((square >= low) & (square <= high)))
-    if not len(odd):
-        return _divided(X, np.sqrt(square), X)
-    rows = np.asarray(X[odd], np.float64)
-    largest = np.abs(rows).max(axis=1)
+    if len(odd):
+        square[odd] = 1.0
+    found = X * (1.0 / np.sqrt(square))[:, None]
+    if len(odd):
+        found[odd] = _of_any_length(np.asarray(X[odd], np.float64), odd)
+    return found
+
+
+def _squared_norms(X: Points) -> Points:
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.einsum("nd,nd->n", X, X), X.dtype)
+
+
+def _of_any_length(X: Array, places: Labels) -> Array:
+    """Return rows as unit vectors, also if their squares are no numbers."""
+    largest = np.abs(X).max(axis=1)
     if not largest.all():
-        zeros = int(np.count_nonzero(largest == 0.0))
-        rows_of = "1 row" if zeros == 1 else f"{zeros:,} rows"
-        first = int(odd[np.flatnonzero(largest == 0.0)[0]])
-        raise DataError(f"{rows_of} of X, the first at index {first}: {ZERO}; drop zero vectors")
+        zeros = places[largest == 0.0]
+        rows = "1 row" if len(zeros) == 1 else f"{len(zeros):,} rows"
+        raise DataError(f"{rows} of X, the first at index {zeros[0]}: {ZERO}; drop zero vectors")
     # By a power of two, which is exact, in two steps, because 2^1074 isn't a number.
     exponent = -np.frexp(largest)[1]
-    rows = np.ldexp(np.ldexp(rows, (exponent // 2)[:, None]), (exponent - exponent // 2)[:, None])
-    found = np.array(X, np.float64)
-    found[odd], square = rows, square.copy()
-    square[odd] = _squared_norms(rows)
-    return _divided(found, np.sqrt(square), X)
-
-
-def _divided(X: Points, length: Array, like: Points) -> Points:
-    """Return the rows divided by their lengths, with the type of `like`."""
-    out = np.empty_like(like)
-    np.divide(X, length[:, None], out=out, casting="same_kind")
-    return out
-
-
-def _squared_norms(X: Points) -> Array:
-    """Return squared norms, (N,), in float64: there, no square of a float32 underflows."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.einsum("nd,nd->n", X, X, dtype=np.float64))
+    X = np.ldexp(np.ldexp(X, (exponent // 2)[:, None]), (exponent - exponent // 2)[:, None])
+    return np.asarray(X / np.linalg.norm(X, axis=1, keepdims=True))
 
 
 def have_direction(X: Points) -> NDArray[np.bool_]:
