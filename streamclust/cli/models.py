@@ -14,7 +14,7 @@ from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._model_list import list_models
 from streamclust.cli._options import NumberRange, data_options, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
-from streamclust.cli._server import each_version, has_stored_data, opened_client, opened_job
+from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
@@ -277,7 +277,7 @@ def map_versions(
     from streamclust.cli._version_map import map_dict, map_lines
     from streamclust.refit.command import map_live
 
-    with opened_job(settings, model, start=has_stored_data(settings)) as job:
+    with opened_job(settings, model) as job:
         label, found = map_live(job, which, old, new)
     if as_json:
         click.echo(exact_json({"model": model, "source": label, **map_dict(found, old, new)}))
