@@ -114,6 +114,10 @@ def _list_versions(settings: Settings, model: str, as_json: bool) -> None:
 def show_version(settings: Settings, model: str, version: int | None, as_json: bool) -> None:
     """Show VERSION of MODEL (default: the newest) and its components.
 
+    The line "codebook" says how evenly points use the components. The perplexity is the number of
+    components, used equally often, of the same entropy. A dead component has less than 1 % of the
+    average weight of a component, a near-dead one has less than 10 %.
+
     \b
     Examples:
       streamclust models show machines
@@ -124,7 +128,10 @@ def show_version(settings: Settings, model: str, version: int | None, as_json: b
     with opened_client(settings) as client:
         found = client.model(model, version)
     if as_json:
-        click.echo(found.to_json())
+        from streamclust.formats.export import to_json
+
+        summary = {**found.summary(), "codebook": asdict(found.codebook_health)}
+        click.echo(to_json(summary, found.named_arrays()))
         return
     terminal = stdout_terminal()
     rows = facts(_facts(found), terminal, 17)

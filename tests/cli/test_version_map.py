@@ -46,6 +46,9 @@ def test_a_map_of_a_file_is_that_of_both_predictions(workspace: Workspace) -> No
     assert f"m 1 -> {last.version}: " in shown
     assert "of the points change components" in shown
     assert "codebook" in invoke("models", "show", "m").output
+    health = json.loads(invoke("models", "show", "m", "--json").stdout)["codebook"]
+    assert health["n_codes"] == 3
+    assert 1.0 < health["perplexity"] <= 3.0
     missing = invoke("models", "map", "m", "1", "999")
     assert missing.exit_code == 2
     assert "version 999" in missing.output
