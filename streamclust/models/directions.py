@@ -69,7 +69,7 @@ def _of_any_length(X: Array, places: Labels) -> Array:
     # By a power of two, which is exact, in two steps, because 2^1074 isn't a number.
     exponent = -np.frexp(largest)[1]
     X = np.ldexp(np.ldexp(X, (exponent // 2)[:, None]), (exponent - exponent // 2)[:, None])
-    return np.asarray(X / np.linalg.norm(X, axis=1, keepdims=True))
+    return np.asarray(X * (1.0 / np.sqrt(_squared_norms(X)))[:, None])
 
 
 def have_direction(X: Points) -> NDArray[np.bool_]:

@@ -50,7 +50,7 @@ def test_a_map_of_a_file_is_that_of_both_predictions(workspace: Workspace) -> No
     assert health["n_codes"] == 3
     assert 1.0 < health["perplexity"] <= 3.0
     missing = invoke("models", "map", "m", "1", "999")
-    assert missing.exit_code == 2
+    assert missing.exit_code == 1
     assert "version 999" in missing.output
 
 

@@ -109,9 +109,10 @@ def test_k_that_adapts_finds_new_directions() -> None:
 
 
 def test_a_dying_cluster_is_reseeded_on_the_sphere() -> None:
-    X = directions(4000, 3, 6)[0]
+    X, owners = directions(4000, 3, 6)
     learner = StreamLearner(KMeans(4, metric="cosine"), HalfLife(100), coreset=0)
-    start = KMeansParams(np.vstack([unit(X[:3]), -unit(X[:1])]))
+    one_each = unit(np.stack([X[owners == k][0] for k in range(3)]))
+    start = KMeansParams(unit(np.vstack([one_each, -one_each.sum(axis=0)])))
     state, told = learn(learner, X, state=learner.init(start, 50.0))
     assert any(info.revived for info in told)
     assert state.params is not None
