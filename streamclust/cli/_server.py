@@ -319,9 +319,6 @@ def read_overviews(
     configured = _Settings(settings, lambda model: model.streams)
     warm_ups = _Settings(settings, warm_up_points)
     names = select_models(client, settings, (), label) if names is None else names
-    models = {name: settings.models[name] for name in names if name in settings.models}
-    configured = {name: model.streams for name, model in models.items()}
-    warm_ups = {name: warm_up_points(model) for name, model in models.items()}
     try:
         yield from reader.read_overviews(client, settings.namespace, configured, names, warm_ups)
     except UnknownModelError as error:
