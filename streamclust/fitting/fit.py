@@ -64,7 +64,10 @@ def fit(
     Raises
     ------
     TooFewPointsError
-        If there are fewer distinct points than components.
+        If there are fewer distinct points than components; for K-means with the metric cosine,
+        fewer distinct directions.
+    DataError
+        If the points aren't a table of numbers; for the metric cosine, if one is a zero vector.
     """
     n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
