@@ -62,7 +62,8 @@ def run_models(
     """
     common, cores = roster or jobs[0], cores_of_process()
     settings = common.settings
-    models = models or RunningModels(common.stop, stop_others)
+    if models is None:
+        models = RunningModels(common.stop, stop_others)
     seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
     connections = Connections(common.server)
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
