@@ -20,7 +20,6 @@ from streamclust.arrays import (
     MAX_MAGNITUDE,
     as_points_as_given,
     as_sample_weight,
-    distinct_points,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.fit import fit
@@ -32,6 +31,7 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
+from streamclust.models.family import metric_of
 from streamclust.models.scaling import ScalingKind, learn_scaling
 from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
@@ -131,6 +131,8 @@ class StreamLearner(Generic[P]):
         ratio = as_number("reassignment_ratio", self.reassignment_ratio, "a number from 0 to 1")
         if ratio > 1.0:
             raise DataError(f"reassignment_ratio is {ratio}; expected a number from 0 to 1")
+        if self.scale != "none" and metric_of(self.family) == "cosine":
+            raise DataError(f"scale is {self.scale!r}; metric cosine has unit vectors: use 'none'")
         store(
             self,
             warm_up=None if self.warm_up is None else as_integer("warm_up", self.warm_up, 1),
@@ -238,7 +240,7 @@ class StreamLearner(Generic[P]):
         n_features = state.warm_up.X.shape[1] if len(state.warm_up) else None
         if state.stats is not None:
             n_features = int(state.stats.reference.shape[1])
-        points = as_points_as_given(X, n_features)
+        points = as_points_as_given(X, n_features, self.family.max_magnitude)
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
 
@@ -269,6 +271,7 @@ class StreamLearner(Generic[P]):
             w = np.ones(len(X))
         elif not w.all():
             X, w = X[w > 0.0], w[w > 0.0]
+        X = self.family.prepare(X)
         if state.scaling is not None:
             X = state.scaling.apply(X)
         phase: Phase = "learning" if state.params is not None else "warming"
@@ -310,7 +313,7 @@ class StreamLearner(Generic[P]):
             restarts, passes = self._effort(sample)
             best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
-            state = replace(state, warm_up=WarmUp(*distinct_points(raw, w)))
+            state = replace(state, warm_up=WarmUp(*self.family.distinct(raw, w)))
             return state, Info("warming", len(sample), reason=str(error))
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)

@@ -332,7 +332,7 @@ def _feed(job: Job, worker: ModelWorker, reader: StreamReader) -> Feed:
     at, settings = worker.checkpoint, job.model
     given = at.learner.stats
     batcher = Batcher(
-        points_format(settings.points, None if given is None else given.reference.shape[1]),
+        points_format(settings, None if given is None else given.reference.shape[1]),
         at.layout,
         at.position,
         settings.batch.least,
