@@ -152,7 +152,10 @@ def rename(settings: Settings, old: str, new: str, yes: bool, force: bool, as_js
         _print_json(stored, found.keys, found.groups, renamed_to=new)
         return
     click.echo(printable(f"{old}: renamed to {new}"))
-    if old in settings.models:
+    if template := settings.models.template_of(old):
+        entry = printable(template.name.text)
+        say(f"if its stream exists, the template {entry} starts {old} from nothing")
+    elif old in settings.models:
         say(f"now rename models.{old} to models.{new} in {settings.file or 'the settings'}")
 
 
@@ -162,11 +165,13 @@ def _opened(settings: Settings, model: str, *, force: bool) -> Iterator[_Stored]
     from streamclust.errors import BusyError, UnknownModelError
     from streamclust.store.model.inventory import take_inventory
     from streamclust.store.model.keys import Keys
+    from streamclust.store.model.lease import release_ended
 
     known = settings.models.get(model)
     streams = () if known is None else (*known.streams, *known.encode.streams)
     with opened_server(settings) as server:
         client, keys = server.client(timeout=_TIMEOUT), Keys(settings.namespace, model)
+        release_ended(client, keys)
         found = take_inventory(client, keys, streams)
         if not found.keys:
             raise UnknownModelError(

@@ -199,7 +199,8 @@ current directory, not to the file.
 password in a URL also works; it is removed from the URL at once and never shown.
 
 **YAML** is read strictly: a key can't occur twice, only `true` and `false` are booleans, and text
-that looks like a number needs quotes.
+that looks like a number needs quotes. Keys at the top that begin with `x-` are ignored; they can
+hold anchors for other sections (`<<: *name`).
 
 **Old names** of settings are read for one release, with a warning that names the new name.\
 """

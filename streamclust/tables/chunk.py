@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.arrays import are_sane
 from streamclust.errors import DataError
 from streamclust.tables.options import TableOptions
 from streamclust.text import printable
@@ -125,6 +126,9 @@ class Request:
         Given a sentence about a column that isn't read.
     line
         Number to add to the numbers of lines, if the text is a piece of a file.
+    head
+        Number of lines before such a piece, up to the row that defines the columns. Without a
+        header, this row isn't a point of the piece.
     """
 
     label: str
@@ -133,6 +137,7 @@ class Request:
     model: ModelColumns | None = None
     warn: Callable[[str], object] = lambda _: None
     line: int = 0
+    head: int = 0
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -195,8 +200,7 @@ def checked(
     request
         The request, for messages.
     """
-    finite = np.isfinite(table)
-    if not finite.all():
+    if not are_sane(table) and not (finite := np.isfinite(table)).all():
         row, column = np.argwhere(~finite)[0].tolist()
         problem = f"{table[row, column]} is not finite"
         raise request.bad_cell(where(row), names[column], problem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,6 +11,7 @@ from streamclust.runtime.backoff import Faults
 from streamclust.runtime.connections import Connections
 from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
+from streamclust.store.model.workers import digest
 from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.reading import ReaderThreads
@@ -22,7 +22,7 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from streamclust.runtime.job import Job
     from streamclust.worker.roster import Roster
@@ -62,7 +62,8 @@ def run_models(
     """
     common, cores = roster or jobs[0], cores_of_process()
     settings = common.settings
-    models = models or RunningModels(common.stop, stop_others)
+    if models is None:
+        models = RunningModels(common.stop, stop_others)
     seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
     connections = Connections(common.server)
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
@@ -72,8 +73,8 @@ def run_models(
             connections,
             float(settings.worker.lease),
             lambda: len(models),
-            structlog.get_logger(),
-            digest="" if common.until_idle else _digest(settings.models.entries),
+            jobs[0].log.try_unbind("model") if jobs else structlog.get_logger(),
+            digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
         )
@@ -91,6 +92,8 @@ def run_models(
             models.add(job)
         if roster is not None:
             models.add_turns(ROSTER, roster.turns(models))
+            if not roster.until_idle:
+                standbys.start()
         try:
             pool.wait(common.stop)
         except RuntimeError as error:
@@ -99,8 +102,3 @@ def run_models(
             standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
-
-
-def _digest(names: Iterable[str]) -> str:
-    """Return a text that is the same for all workers with the same models and templates."""
-    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()

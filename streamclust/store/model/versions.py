@@ -145,15 +145,8 @@ def model_names(client: redis.Redis, namespace: str, pattern: str = "*") -> list
     for key in client.scan_iter(match=f"{start}{pattern}}}:*", count=1000):
         text = key.decode(errors="backslashreplace")  # another program may choose any bytes
         name, _, _ = text.removeprefix(start).partition("}:")
-        if name:  # else a key of the namespace
-            found.add(name)
+        found.add(name)
     return sorted(found)
-
-
-def dead_count(client: redis.Redis, keys: Keys) -> int:
-    """Return the number of refused points, from the ID of the newest stored dead letter."""
-    newest: Any = client.xrevrange(keys.dead, count=1)
-    return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
 
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
