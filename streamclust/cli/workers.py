@@ -35,7 +35,8 @@ def workers(settings: Settings, as_json: bool) -> None:
     \b
     WORKER   host and process ID
     MODELS   models that it learns: AWAKE in memory, or ASLEEP without new entries
-    WAITING  models of its settings that other workers learn, or that wait for a worker
+    WAITING  models of its settings that other workers learn, or that wait for
+             a worker
     FAILED   models that it retries; STALLED: models without progress
 
     The first failed models and their reasons are below the table; `status --phase failed` has all.

@@ -62,7 +62,8 @@ def run_models(
     """
     common, cores = roster or jobs[0], cores_of_process()
     settings = common.settings
-    models = models or RunningModels(common.stop, stop_others)
+    if models is None:
+        models = RunningModels(common.stop, stop_others)
     seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
     connections = Connections(common.server)
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
@@ -72,7 +73,7 @@ def run_models(
             connections,
             float(settings.worker.lease),
             lambda: len(models),
-            structlog.get_logger(),
+            jobs[0].log.try_unbind("model") if jobs else structlog.get_logger(),
             digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
