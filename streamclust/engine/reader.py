@@ -112,6 +112,7 @@ class Reader:
         redis.RedisError
             If a stream can't be read, and `on_fault` doesn't wait.
         """
+        found: Iterable[Points]
         if isinstance(part, ArrayPart):
             note(Notes(len(part.w)))
             found = array_blocks(Points(part.X, part.w))
