@@ -47,6 +47,7 @@ chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entr
 	$(BIN)/python -m tests.chaos --kills 1000
 	$(BIN)/python -m tests.chaos.encoders --seconds 120
 	$(BIN)/python -m tests.chaos.stories
+	$(BIN)/python -m tests.chaos.shares --seconds 300
 	$(BIN)/python -m tests.chaos.refits --kills 40
 	$(BIN)/python -m tests.fuzz --entries 1000000
 
@@ -58,6 +59,7 @@ servers: $(VENV)/.dev ## every test on every kind of server, where `make test` r
 
 bench: $(VENV)/.bench ## kernels and the whole daemon beside their peers; writes docs/performance.md
 	$(BIN)/python benchmarks/kernels.py --page --out bench-output/kernels.json
+	$(BIN)/python benchmarks/threads.py --page
 	$(BIN)/python benchmarks/scaling.py --page --out bench-output/scaling.json
 	$(BIN)/python benchmarks/end_to_end.py --page --out bench-output/end_to_end.json
 	$(BIN)/python benchmarks/latency.py --page --out bench-output/latency.json

@@ -11,10 +11,10 @@ import click
 
 from streamclust.cli._render import number, say
 from streamclust.cli._terminal import shorten, stdout_terminal
-from streamclust.text import exact_json, matching, printable
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     import redis
 
@@ -31,22 +31,35 @@ _REST = 8 + 7 + 13 + 8 + 10 + 5 * 2
 def watch_many(
     client: redis.Redis,
     namespace: str,
-    patterns: Sequence[str],
+    is_wanted: Callable[[str], bool],
     *,
     count: int | None,
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Print each version when it is published, until `count` or `timeout` is reached."""
+    """Print each version when it is published, until `count` or `timeout` is reached.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    namespace : str
+    is_wanted : callable
+        Returns whether to show the versions of a model, given its name.
+    count : int or None
+        Maximum number of versions.
+    timeout : float or None
+        Maximum seconds without a version.
+    as_json : bool
+    """
     terminal = stdout_terminal()
     if not as_json:
         click.echo(_line(terminal, "TIME", "MODEL", "VERSION", "POINTS", "REASON", "SCORE"))
-    for version in islice(_announced(client, namespace, patterns, timeout), count):
+    for version in islice(_announced(client, namespace, is_wanted, timeout), count):
         click.echo(exact_json(version) if as_json else _row(terminal, version))
 
 
 def _announced(
-    client: redis.Redis, namespace: str, patterns: Sequence[str], timeout: float | None
+    client: redis.Redis, namespace: str, is_wanted: Callable[[str], bool], timeout: float | None
 ) -> Iterator[dict[str, Any]]:
     """Yield the announcements of versions; connect again after a fault that passes.
 
@@ -65,7 +78,7 @@ def _announced(
                 for message in _messages(subscription, deadline):
                     pause = 0.1
                     version = _decoded(message, namespace)
-                    if version is not None and matching([version["model"]], patterns):
+                    if version is not None and is_wanted(version["model"]):
                         deadline = None if timeout is None else time.monotonic() + timeout
                         yield version
                 return

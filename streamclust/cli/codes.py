@@ -14,7 +14,7 @@ from streamclust.cli._render import number, say
 from streamclust.cli._server import opened_server, refuse_unknown, select_models
 from streamclust.cli._terminal import stdout_terminal
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json, is_pattern, printable
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,12 +91,14 @@ def codes(
       streamclust codes machines --since 1700000000000-0
       streamclust codes 'clicks-*' --last 100        the newest codes of many models
     """
+    from streamclust.runtime.discovery import is_several
+
     if last is not None and since is not None:
         raise click.UsageError("--last and --since both set the start; give only one")
     try:
         with opened_server(settings) as server:
             client = server.client()
-            if is_pattern(model):
+            if is_several(model, settings):
                 keys = _keys_of_many(client, settings, model, stream, server.label, follow=follow)
             else:
                 keys = _keys(client, settings, model, stream, server.label, follow=follow)

@@ -24,7 +24,7 @@ from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.cli._versions import VersionTable, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json, is_pattern, printable
+from streamclust.text import exact_json, printable
 from streamclust.times import ago, iso_time, local_time
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def list_versions(
       streamclust models list machines --json | jq 'select(.reason == "refit")'
     """
     names = (*models, *patterns)
-    if len(names) == 1 and not is_pattern(names[0]):
+    from streamclust.runtime.discovery import is_several
+
+    if len(names) == 1 and not is_several(names[0], settings):
         _list_versions(settings, names[0], as_json)
     else:
         list_models(settings, names, as_json)

@@ -58,8 +58,8 @@ _LIMIT = 25
 @click.option(
     "--sort",
     type=click.Choice(list(SORTS)),
-    help="Order of the models; age: the oldest newest version first.  [default: name, or problems "
-    "if not all models are shown]",
+    help="Order of the models; age: by the time of the newest version, the oldest first.  "
+    "[default: name, or problems if not all models are shown]",
 )
 @click.option(
     "--limit",
@@ -122,7 +122,7 @@ def status(
 
         def read() -> list[str]:
             if as_json:
-                return ["".join(_json(client, settings, wanted, label))]
+                return ["".join(_json(client, settings, wanted, label)).replace("\n", " ")]
             return _page(client, settings, wanted, label)
 
         if watch:

@@ -23,7 +23,7 @@ from streamclust.cli._server import (
 from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json, is_pattern, printable
+from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,9 +91,11 @@ def watch(
       streamclust watch machines --json --arrays --count 1  the newest centroids
       streamclust watch 'clicks-*'                          new versions of many models
     """
+    from streamclust.runtime.discovery import is_several
+
     if arrays and not as_json:
         raise click.UsageError("--arrays needs --json")
-    if is_pattern(model):
+    if is_several(model, settings):
         for name, given in (("--since", since is not None), ("--arrays", arrays)):
             if given:
                 raise click.UsageError(f"{name} needs one model, got the pattern {model!r}")
@@ -101,7 +103,7 @@ def watch(
         wait = math.inf if timeout is None else timeout
     try:
         with opened_server(settings, wait, start=False) as server:
-            if is_pattern(model):
+            if is_several(model, settings):
                 _watch_many(server, settings, model, count, timeout, as_json)
                 return
             for number, lines in enumerate(
@@ -151,12 +153,17 @@ def _watch_many(
     as_json: bool,
 ) -> None:
     from streamclust.cli._watch_many import watch_many
+    from streamclust.runtime.discovery import selected
 
     client = server.client()
     names = select_models(client, settings, [pattern], server.label)
     say(printable(f"following {plural(len(names), 'model')} that match {pattern!r}"))
+
+    def is_wanted(name: str) -> bool:
+        return bool(selected([name], pattern, settings))
+
     namespace = settings.namespace
-    watch_many(client, namespace, [pattern], count=count, timeout=timeout, as_json=as_json)
+    watch_many(client, namespace, is_wanted, count=count, timeout=timeout, as_json=as_json)
 
 
 def _is_awaited(client: Client, model: str) -> bool:

@@ -58,7 +58,8 @@ class Between:
         self._news = news
         self._poll = poll
         self._idle_after = float(job.settings.worker.idle_after)
-        self._watched = False
+        self._watched = self._versions_watched = False
+        self._versions_changed = True
         self._busy = time.monotonic()  # when there was something to do last
         self._ends = self._busy + _QUANTUM
         self._lock = threading.Lock()
@@ -67,6 +68,17 @@ class Between:
     def watch(self) -> None:
         """Wake the encoder once when its stream changes from now on. Read the stream afterwards."""
         self._watched = self._news.watch([self._job.stream], self.wake)
+
+    def versions_may_differ(self) -> bool:
+        """Return whether `:models` may have changed since the last call. Read it afterwards."""
+        if self._versions_watched and not self._versions_changed:
+            return False
+        self._versions_changed = False
+        self._versions_watched = self._news.watch([self._job.keys.models], self._note_version)
+        return True
+
+    def _note_version(self) -> None:
+        self._versions_changed = True  # the next turn of the encoder looks at it
 
     def rest(self, *, busy: bool) -> Generator[Wait, None, bool]:
         """Let other encoders run, or wait for entries; return whether to leave memory."""
@@ -131,6 +143,7 @@ class Between:
         """Don't wake the encoder for its keys any more."""
         job = self._job
         self._news.forget([job.stream, job.key, job.keys.models], self.wake)
+        self._news.forget([job.keys.models], self._note_version)
 
     def _pause(self, seconds: float) -> Iterator[Wait]:
         activity = self._job.activity

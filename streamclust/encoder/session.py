@@ -114,7 +114,7 @@ class EncoderSession:
             if self._model is None:
                 yield from self._wait_for_model()
                 continue
-            if time.monotonic() >= self._look_due:
+            if time.monotonic() >= self._look_due and self._version_may_differ():
                 self._look(self._model)
             self._behind = self._behind or self._has_claimed()
             if self._behind:
@@ -182,6 +182,9 @@ class EncoderSession:
             )
         self._coder.use(found)
         self._model, self.tally.version = found, found.version
+
+    def _version_may_differ(self) -> bool:
+        return self._between is None or self._between.versions_may_differ()
 
     def _look(self, model: Model) -> None:
         """Check whether the newest version is a lower one, of a model that was created again."""

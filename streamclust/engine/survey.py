@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from streamclust.engine.fields import Fields
+from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class Surveyed:
         return sum(self.sizes)
 
 
+def _owned(values: Array) -> Array:
+    """Return an array that isn't a view of a file or of a larger array."""
+    return values if values.flags.owndata else values.copy()
+
+
 @dataclass(frozen=True)
 class Survey:
     """The task: keep all points, or a uniform sample if they don't fit in memory.
@@ -73,6 +79,7 @@ class Survey:
     most_bytes: int
 
     kind: ClassVar[str] = "survey"
+    kernels: ClassVar[str] = SAME
 
     def run(self, number: int, blocks: Iterable[Points]) -> Surveyed:
         """Return the points of a part."""
@@ -80,7 +87,8 @@ class Survey:
         held: list[Held] = []
         weight, count, n_features, whole = 0.0, 0, None, True
         for block in blocks:
-            held.append((block, rng.random(len(block.w))))
+            own = Points(_owned(block.X), _owned(block.w))
+            held.append((own, rng.random(len(block.w))))
             weight, count = weight + float(block.w.sum()), count + len(block.w)
             n_features = block.X.shape[1]
             held, whole = self._pruned(held, whole)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from streamclust.engine.fields import Fields
+from streamclust.engine.identity import kernels_of
 from streamclust.engine.sampling import Condense, Draw
 from streamclust.engine.survey import Survey
 from streamclust.formats.model import family_of
@@ -32,6 +32,10 @@ class Task(Protocol[R]):
     """
 
     kind: ClassVar[str]
+
+    @property
+    def kernels(self) -> str:
+        """The kernels of the task; see `streamclust.engine.identity`."""
 
     def run(self, number: int, blocks: Iterable[Points]) -> R:
         """Return the result of one part; `number` is its place among all parts."""
@@ -68,14 +72,21 @@ class EStep:
 
     kind: ClassVar[str] = "e_step"
 
+    @property
+    def kernels(self) -> str:
+        """The kernels of the family."""
+        return kernels_of(self.family)
+
     def run(self, number: int, blocks: Iterable[Points]) -> Stats:
         """Return the statistics of a part."""
-        steps = (self.family.e_step(self.params, X, w) for X, w in blocks)
-        first = next(steps, None)
-        if first is None:
+        total: Stats | None = None
+        for X, w in blocks:
+            step = self.family.e_step(self.params, X, w)
+            total = step if total is None else merge(total, step)
+        if total is None:
             covariance_type = getattr(self.family, "covariance_type", None)
             return zero(self.params.means, covariance_type)
-        return reduce(merge, steps, first)
+        return total
 
     def merge(self, a: Stats, b: Stats) -> Stats:
         """Return the sum of both."""

@@ -15,6 +15,7 @@ from streamclust.errors import StoppedError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.restarts import begins, run_to_optimum
 from streamclust.fitting.search import search_of
+from streamclust.kernels.threads import limit_threads, threads_of_process
 from streamclust.refit.coreset import condensed
 from streamclust.refit.data import Observed
 
@@ -349,14 +350,20 @@ class _Search:
 
     def _side_by_side(self, call: Callable[[Job], R], jobs: Sequence[Job]) -> Iterator[R]:
         """Yield `call` of each job in order; threads compute them, if the engine has several."""
-        threads = min(self.points.engine.workers, len(jobs))
+        engine = self.points.engine
+        threads = 1 if engine.remote else min(engine.workers, len(jobs))
         if threads < 2:
             yield from map(call, jobs)
             return
         _ = self.core  # computed once, before the threads need it
+
+        def limited(job: Job) -> R:
+            with limit_threads(threads_of_process() // threads):
+                return call(job)
+
         with ThreadPoolExecutor(threads, "restart") as pool:
             try:
-                yield from pool.map(call, jobs)
+                yield from pool.map(limited, jobs)
             except BaseException:
                 self.ended.set()
                 pool.shutdown(wait=False, cancel_futures=True)

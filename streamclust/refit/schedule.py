@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from streamclust.engine import Inline
+from streamclust.engine.opening import open_engine
 from streamclust.errors import FormatError, StoppedError, StreamclustError
+from streamclust.kernels.threads import limit_threads
 from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
@@ -20,6 +23,8 @@ from streamclust.store.model.health import read_health
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from streamclust.config.engine import EngineSettings
+    from streamclust.engine import Engine
     from streamclust.refit.command import Report
     from streamclust.runtime.job import Job
     from streamclust.runtime.signals import Stop
@@ -103,13 +108,19 @@ def _attempt(job: Job) -> None:
     request = Request(Selection(Span(latest=settings.last)), plan)
     started = time.monotonic()
     try:
-        report = refit(job, request, Callbacks(stop=job.stop.is_set))
+        # By default one thread refits, since the others learn.
+        with _engine(job.settings.engine) as engine, limit_threads(1):
+            report = refit(job, request, Callbacks(stop=job.stop.is_set), engine)
     except StoppedError:
         return
     except (StreamclustError, redis.RedisError) as error:
         job.log.warning("refit_failed", error=str(error))
         return
     _log_report(job, report, time.monotonic() - started)
+
+
+def _engine(settings: EngineSettings) -> Engine:
+    return Inline(threads=1) if settings.kind == "auto" else open_engine(settings)
 
 
 def _log_report(job: Job, report: Report, seconds: float) -> None:

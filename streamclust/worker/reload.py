@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from streamclust.errors import StreamclustError
@@ -43,11 +42,6 @@ class Changes:
                 name for name, job in jobs.items() if name in models and models[name] != job.model
             ],
         )
-
-
-def digest_of(models: Models) -> str:
-    """Return a text that is the same for all workers with the same models and templates."""
-    return blake2b("\n".join(sorted(models.entries)).encode(), digest_size=8).hexdigest()
 
 
 def fixed_settings(old: Settings, new: Settings) -> list[str]:

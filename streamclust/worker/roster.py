@@ -21,7 +21,7 @@ from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.keys import WorkerKeys
 from streamclust.store.model.reload import answer, read_requests
 from streamclust.store.server.faults import passes
-from streamclust.worker.reload import Changes, digest_of, fixed_settings, refusal
+from streamclust.worker.reload import Changes, fixed_settings, refusal
 from streamclust.worker.template_models import TemplateModels, some
 
 if TYPE_CHECKING:
@@ -181,7 +181,6 @@ class Roster:
         # No fault of the connection can come between these, so all of it is applied, or nothing.
         update = {"models": new.models, "defaults": new.defaults}
         self.settings = self.settings.model_copy(update=update)
-        models.shared.standbys.share_with(digest_of(new.models))
         for name, reason in refused.items():
             jobs[name].log.error("reload_refused", error=f"{reason}; it keeps its old settings")
         for name in changes.removed:

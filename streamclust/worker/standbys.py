@@ -109,8 +109,9 @@ class Standbys:
     models : callable
         Returns the number of models of this worker.
     log : structlog logger
-    digest : str, default=""
-        The same for all workers with the same models; empty for a worker that doesn't share.
+    digest : callable, optional
+        Returns a text that is the same for all workers with the same models; empty if the worker
+        doesn't share.
     counts : callable, optional
         Returns the Counts of the models that are held.
     reported : callable, optional
@@ -130,7 +131,7 @@ class Standbys:
         models: Callable[[], int],
         log: FilteringBoundLogger,
         *,
-        digest: str = "",
+        digest: Callable[[], str] = str,
         counts: Callable[[], Counts] = lambda: Counts(0, 0, 0),
         reported: Callable[[bool], object] = lambda _: None,
     ) -> None:
@@ -143,7 +144,7 @@ class Standbys:
         self._counts = counts
         self._reported = reported
         self._period = min(lease_seconds / 4.0, _LONGEST)
-        self._sharing = Sharing(self.id, lease_seconds, shares=bool(digest))
+        self._sharing = Sharing(self.id, lease_seconds, shares=bool(digest()))
         self._lock = threading.Lock()  # of the following, and held during a try
         self._standbys: dict[str, Standby] = {}
         self._troubles: dict[str, str] = {}
@@ -156,7 +157,6 @@ class Standbys:
             pid=os.getpid(),
             release=__version__,
             started=time.time(),
-            shares=digest,
         )
         self._report = self._first
         self._written = self._looked = -math.inf
@@ -212,12 +212,6 @@ class Standbys:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="standbys", daemon=True)
             self._thread.start()
-
-    def share_with(self, digest: str) -> None:
-        """Share with other workers from now on: those with this digest."""
-        with self._lock:
-            self._digest = digest
-            self._first = replace(self._first, shares=digest)
 
     def close(self, *, hangs: bool = False) -> None:
         """End the thread, and report that this worker has ended.
@@ -286,7 +280,7 @@ class Standbys:
                 replies = [error] * len(standbys)
             for each, reply in zip(standbys, replies, strict=True):
                 if each.take(reply):
-                    self._sharing.took(each.model)
+                    self._sharing.took(each.model, now)
                 else:
                     self._sharing.saw_lease(each.model, decode_lease(reply), now)
 
@@ -317,10 +311,11 @@ class Standbys:
             Peer(
                 each.id,
                 each.held - each.stalled,
+                each.waiting,
                 each.avoids,
                 each.offers,
                 each.troubles,
-                shares=each.shares == self._digest != "",
+                shares=each.shares == report.shares != "",
             )
             for each in beat.others
         ]
@@ -344,6 +339,7 @@ class Standbys:
             self._first,
             time=time.time(),
             models=self._models(),
+            shares=self._digest(),
             held=sharing.held,
             awake=counts.awake,
             asleep=counts.asleep,

@@ -11,10 +11,10 @@ from streamclust.runtime.backoff import Faults
 from streamclust.runtime.connections import Connections
 from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
+from streamclust.store.model.workers import digest
 from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.reading import ReaderThreads
-from streamclust.worker.reload import digest_of
 from streamclust.worker.roster import ROSTER
 from streamclust.worker.running import RunningModels
 from streamclust.worker.shared import Shared
@@ -72,8 +72,8 @@ def run_models(
             connections,
             float(settings.worker.lease),
             lambda: len(models),
-            structlog.get_logger(),
-            digest="" if common.until_idle else digest_of(settings.models),
+            jobs[0].log.try_unbind("model") if jobs else structlog.get_logger(),
+            digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
         )

@@ -9,14 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis
 import structlog
 from structlog.testing import LogCapture, capture_logs
 
+from streamclust import failpoints
 from streamclust.encoder.job import Job, Tally
 from streamclust.encoder.many import run_encoders, total
 from streamclust.errors import ModelsFailedError
 from streamclust.store.model.code_stream import write_codes
 from streamclust.store.model.keys import Keys
+from streamclust.system_limits import cores_of_process
 from tests.support.encoder_fixture import EncoderFixture
 from tests.support.points import add_points, blobs
 from tests.support.waiting import wait_until
@@ -34,7 +37,7 @@ def many(fixture: EncoderFixture) -> EncoderFixture:
 def run(
     fixture: EncoderFixture, stop: threading.Event, *, until_idle: bool = True, **more: Any
 ) -> list[tuple[Job, Tally]]:
-    def find() -> list[Job]:
+    def find(_: redis.Redis) -> list[Job]:
         return fixture.jobs(stop, until_idle)
 
     seconds = {"discover": 0.1, "stall": 60.0}
@@ -244,3 +247,37 @@ def test_streams_that_are_found_later_are_encoded(many: EncoderFixture) -> None:
         assert not many.client.exists(*codes[2:])
         found[0] = len(streams)
         wait_until(lambda: is_coded(many))
+
+
+def test_encoders_that_hang_do_not_use_up_the_threads(
+    many: EncoderFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given as many encoders that hang as there are threads
+    hung, go_on, threads = threading.Semaphore(2 * cores_of_process()), threading.Event(), []
+
+    def hang(instant: str) -> None:
+        if instant == "coding" and hung.acquire(blocking=False):
+            threads.append(threading.current_thread().name)
+            go_on.wait()
+
+    many.publish(1)
+    for stream in many.streams:
+        add_points(many.client, stream, blobs(5))
+    monkeypatch.setattr(failpoints, "_watcher", hang)
+    stop = threading.Event()
+    options = {"until_idle": False, "stall": 0.2}
+    thread = threading.Thread(target=run, args=(many, stop), kwargs=options)
+    thread.start()
+    try:
+        # Then other threads take their place, and all other streams get their codes
+        def coded() -> int:
+            return sum(many.client.exists(many.keys.codes(stream)) for stream in many.streams)
+
+        wait_until(lambda: coded() >= len(many.streams) - 2 * cores_of_process())
+        assert len(threads) == 2 * cores_of_process()
+        go_on.set()
+        wait_until(lambda: is_coded(many))
+    finally:
+        go_on.set()
+        stop.set()
+        thread.join()

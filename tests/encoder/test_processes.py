@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from streamclust.cli.main import cli
 from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
+from streamclust.system_limits import cores_of_process
 from tests.chaos.encoders import story
 from tests.support.commits import take
 from tests.support.encoder_fixture import model_of
@@ -116,3 +118,66 @@ def test_encoders_of_many_models_are_killed_and_each_entry_has_its_code_once(
     chaos, wrong = story(tmp_path, valkey_url, 2.0, count=3, seed=1, models=12)
     assert wrong == []
     assert chaos.fed > 0
+
+
+def test_models_of_a_template_are_encoded_as_their_streams_come(workspace: Workspace) -> None:
+    template = {**kmeans(workspace.stream("of-{tenant}")), "discover": "100ms"}
+    workspace.write({"clicks-{tenant}": template})
+    with workspace.client as client, Encoder(workspace, "clicks-*") as encoder:
+        encoder.wait_for("streams_awaited")
+        for tenant in ("a", "b"):
+            keys = workspace.keys(f"clicks-{tenant}")
+            what = Commit(take(client, keys), b"s", model_of(1), encode_model(model_of(1)))
+            commit(client, keys, what)
+            add_points(client, workspace.stream(f"of-{tenant}"), blobs(10))
+            encoder.wait(lambda: client.xlen(keys.codes()) == 10)  # noqa: B023
+        assert encoder.leave() == 0
+    # and a name of the template, or of one of its models, selects too
+    with workspace.client as client:
+        add_points(client, workspace.stream("of-a"), blobs(10))
+        add_points(client, workspace.stream("of-b"), blobs(10))
+    for name, points in (("clicks-a", 10), ("clicks-{tenant}", 10)):
+        done = CliRunner().invoke(
+            cli,
+            ["encode", name, "-c", str(workspace.folder / "config.yaml"), "--until-idle", "--json"],
+        )
+        assert done.exit_code == 0, done.output
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert sum(each["points"] for row in rows for each in row["streams"]) == points
+
+
+def test_one_process_encodes_300_models_with_few_threads_and_connections(
+    tmp_path: Path, valkey_url: str, namespace: str
+) -> None:
+    # Given models with a version each, and as many streams
+    workspace, names = Workspace(tmp_path, valkey_url, namespace), [f"m-{n}" for n in range(300)]
+    workspace.write({name: kmeans(workspace.stream(name)) for name in names})
+    with workspace.client as client:
+        for start in range(0, 300, 100):
+            pipe: Any = client.pipeline(transaction=False)
+            for name in names[start : start + 100]:
+                payload = encode_model(model_of(1))
+                pipe.xadd(workspace.keys(name).models, {"payload": payload}, id="1-0")
+                for x, y in blobs(10).tolist():
+                    pipe.xadd(workspace.stream(name), {"x0": x, "x1": y})
+            pipe.execute()
+
+        def coded(name: str) -> int:
+            return int(client.xlen(workspace.keys(name).codes()))
+
+        with Encoder(workspace, "m-*") as encoder:
+            encoder.wait(lambda: all(coded(name) == 10 for name in names))
+            # Then neither threads nor connections are one per model
+            proc = Path("/proc", str(encoder.process.pid))
+            [threads] = re.findall(r"^Threads:\s*(\d+)", (proc / "status").read_text(), re.M)
+            assert int(threads) <= 2 * cores_of_process() + 8
+            files = [file.readlink().name for file in (proc / "fd").iterdir()]
+            assert sum("socket:" in name for name in files) <= 2 * cores_of_process() + 12
+            # and an entry of any of them gets its code
+            for name in names[::100]:
+                client.xadd(workspace.stream(name), {"x0": 1, "x1": 1})
+                encoder.wait(lambda: coded(name) == 11)  # noqa: B023
+            assert encoder.leave() == 0
+    assert [ids(workspace, workspace.keys(name).codes()) for name in names[::50]] == [
+        ids(workspace, workspace.stream(name)) for name in names[::50]
+    ]

@@ -11,11 +11,24 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from streamclust.engine import ArrayPart, Engine, EStep, FilePart, Inline, Part, Reader
+from streamclust import kernels
+from streamclust.engine import (
+    ArrayPart,
+    Done,
+    Engine,
+    EStep,
+    FilePart,
+    Inline,
+    Part,
+    Reader,
+    wire,
+)
 from streamclust.engine.cut import cut_array
 from streamclust.engine.points import Points, block_rows, in_blocks
+from streamclust.engine.remote import run_task
 from streamclust.engine.threads import Threads
-from streamclust.errors import DataError, StoppedError
+from streamclust.engine.wire import decode_result, encode_part, encode_task
+from streamclust.errors import DataError, EngineError, FormatError, StoppedError
 from tests.support.engines import (
     ByBytes,
     bits,
@@ -43,7 +56,7 @@ def engines() -> Iterator[Engine]:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", POINTS)
-    np.save(tmp_path / "b.npy", POINTS.X[:140_000])
+    np.save(tmp_path / "b.npy", POINTS.X[:280_000])
     write_csv(tmp_path / "c.csv", POINTS.X[:1000])
     files = parts_of_files(tmp_path / "b.npy", tmp_path / "c.csv")
     weighted = parts_of_files(tmp_path / "a.parquet", weight_column="w")
@@ -80,12 +93,12 @@ def test_a_part_without_points_changes_nothing() -> None:
 
 def test_blocks_have_a_fixed_size_whatever_the_chunks_are() -> None:
     X, w = POINTS
-    for size in (999, 8192, 150_000):
+    for size in (999, 8192, 300_000):
         chunks = (Points(X[s : s + size], w[s : s + size]) for s in range(0, len(X), size))
         blocks = list(in_blocks(chunks))
-        assert [len(block.w) for block in blocks] == [65_536, 65_536, 18_928]
+        assert [len(block.w) for block in blocks] == [131_072, 131_072, 37_856]
         assert_array_equal(np.concatenate([block.X for block in blocks]), X)
-    assert block_rows(16) == 65_536
+    assert block_rows(16) == 131_072
     assert block_rows(784) == 4096
     assert block_rows(1 << 20) == 256
 
@@ -94,6 +107,7 @@ class Recorder:
     """A task whose first part waits until it may end."""
 
     kind = "recorder"
+    kernels = "kmeans"
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -172,5 +186,51 @@ def test_parts_are_values_that_can_be_compared(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", POINTS.X)
     first, second = parts_of_files(tmp_path / "a.npy"), parts_of_files(tmp_path / "a.npy")
     assert first == second
-    assert [isinstance(part, FilePart) and part.span.stop for part in first] == [131_072, 150_000]
+    assert [isinstance(part, FilePart) and part.span.stop for part in first] == [
+        131_072,
+        262_144,
+        300_000,
+    ]
     assert isinstance(step_of("kmeans", POINTS), EStep)
+
+
+def test_results_of_other_kernels_are_refused() -> None:
+    part = encode_part(0, ArrayPart(POINTS.X[:100], POINTS.w[:100]))
+    for name, refused in (("kmeans", False), ("diag", True)):
+        task = step_of(name, POINTS)
+        with kernels.using("numpy"):
+            answer = run_task(encode_task(task, None), part)
+        with kernels.using("baseline"):
+            if refused:
+                with pytest.raises(
+                    EngineError, match=r"worker 7 computes with other kernels \(num"
+                ):
+                    decode_result(task, answer, "worker 7")
+            else:
+                own = Done(task.run(0, [Points(POINTS.X[:100], POINTS.w[:100])]))
+                assert bits(decode_result(task, answer, "worker 7").value) == bits(own.value)
+
+
+def test_bad_messages_are_errors_of_one_line() -> None:
+    task = step_of("kmeans", POINTS)
+    good, part = encode_task(task, None), encode_part(0, ArrayPart(POINTS.X[:9], POINTS.w[:9]))
+    for message, words in (
+        ((b"nonsense", part), "the task does not hold a streamclust.task/1 payload"),
+        ((good[:-3], part), "the task does not hold"),
+        ((good, part[:-1]), "the part does not hold"),
+        ((part, part), "the task holds format 'streamclust.part/1'"),
+    ):
+        with pytest.raises(FormatError, match=words):
+            decode_result(task, run_task(*message), "worker 7")
+    with pytest.raises(EngineError, match="result of worker 7 does not hold"):
+        decode_result(task, b"nonsense", "worker 7")
+
+
+def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = step_of("kmeans", POINTS)
+    part = encode_part(0, ArrayPart(POINTS.X[:9], POINTS.w[:9]))
+    monkeypatch.setattr(wire, "__version__", "0.0.1")
+    message = encode_task(task, None)
+    monkeypatch.undo()
+    with pytest.raises(EngineError, match=r"the task is from streamclust 0\.0\.1, this is"):
+        decode_result(task, run_task(message, part), "worker 7")

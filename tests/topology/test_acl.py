@@ -25,6 +25,7 @@ from streamclust.client.progress import Progress
 from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
 from streamclust.encoder.job import Job as EncoderJob
+from streamclust.encoder.many import run_encoders
 from streamclust.errors import ServerError, StreamclustError
 from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.runs import Plan
@@ -38,7 +39,7 @@ from streamclust.worker import together as worker
 from tests.support.acl import FILE, RULES
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, wait_until
 from tests.support.workspace import error_line, run
 
 KEYS = Keys("streamclust", "m")
@@ -225,6 +226,7 @@ def administrate(place: Place, user: str) -> None:
         worker.run_model(job(Job, place, "boss", server))
         client.xgroup_create("points", KEYS.encoders, "0")
         encode_once(place, "boss")
+        client.set(KEYS.lease, "1:dead:asleep")  # of a worker that has ended
     place.settings(user)
     for words in (
         "peek points",
@@ -299,6 +301,36 @@ def test_a_worker_that_encodes_needs_what_the_file_says(place: Place) -> None:
     place.permit("coder", RULES["streamclust-worker"])
     with pytest.raises(ServerError, match="doesn't permit this"):
         learn(place, "coder")
+
+
+@pytest.mark.parametrize("server_name", ["valkey9"])
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_encoders_that_share_threads_use_reports_of_the_server_if_they_may(
+    place: Place, is_reported: bool
+) -> None:
+    user = "streamclust-encoder"
+    extra = re.search(r"^# (\+client\|id .*\+exists .*)$", FILE.read_text(), re.MULTILINE)
+    assert extra is not None
+    rights = f" {extra.group(1)} (~points" if is_reported else " (~points"
+    learned(place)
+    place.permit(user, RULES[user].replace(" (~points", rights, 1))
+    stop = threading.Event()
+    with open_server(place.login(user)) as server, place.admin as client:
+        what = {"stream": "points", "key": KEYS.codes()}
+        found = replace(job(EncoderJob, place, user, server, **what), stop=stop, until_idle=False)
+        options = {"discover": 60.0, "stall": 60.0, "until_idle": False}
+        arguments = (server, lambda _: [found], stop)
+        thread = threading.Thread(target=run_encoders, args=arguments, kwargs=options)
+        thread.start()
+        try:
+            for _ in range(3):
+                add_blocks(client, "points", blobs(60), 30)
+                wait_until(lambda: client.xlen(KEYS.codes()) == client.xlen("points"))
+            tracking = [each for each in client.client_list() if "t" in each["flags"]]
+            assert bool(tracking) == is_reported
+        finally:
+            stop.set()
+            thread.join()
 
 
 @pytest.mark.parametrize("server_name", ["valkey9"])
