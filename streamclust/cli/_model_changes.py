@@ -165,11 +165,13 @@ def _opened(settings: Settings, model: str, *, force: bool) -> Iterator[_Stored]
     from streamclust.errors import BusyError, UnknownModelError
     from streamclust.store.model.inventory import take_inventory
     from streamclust.store.model.keys import Keys
+    from streamclust.store.model.lease import release_ended
 
     known = settings.models.get(model)
     streams = () if known is None else (*known.streams, *known.encode.streams)
     with opened_server(settings) as server:
         client, keys = server.client(timeout=_TIMEOUT), Keys(settings.namespace, model)
+        release_ended(client, keys)
         found = take_inventory(client, keys, streams)
         if not found.keys:
             raise UnknownModelError(

@@ -62,17 +62,6 @@ def _check_size(path: str | Path, width: int, height: int) -> None:
         )
 
 
-def write_picture(path: str | Path, X: Array, shape: tuple[int, int, int], peak: float) -> None:
-    """Write pixels, shape (height x width, channels), as a picture; `peak` is white.
-
-    Raises
-    ------
-    DataError
-        If it can't be written.
-    """
-    write_pixels(path, as_pixels(X, peak).reshape(shape))
-
-
 def as_pixels(X: Array, peak: float) -> NDArray[np.uint8]:
     """Return points as pixels of 0 to 255; `peak` is white."""
     return np.clip(np.rint(X * (255.0 / peak)), 0, 255).astype(np.uint8)

@@ -392,16 +392,6 @@ class GaussianMixture:
         """Return log p(x_n), shape (N,), in nats."""
         return kernels.normalise(self.log_joint(params, X))[1]
 
-    def lower_bound(self, params: MixtureParams, X: Array, q: Array) -> float:
-        """Return EM's lower bound on the log-likelihood, sum_nk q_nk (log joint_nk - log q_nk).
-
-        The bound equals the log-likelihood if q is the responsibilities; otherwise it is lower
-        (Bishop 2006, equation 9.71).
-        """
-        joint = self.log_joint(params, X)
-        used = q > 0.0
-        return float(np.sum(q[used] * (joint[used] - np.log(q[used]))))
-
     def sample(
         self, params: MixtureParams, n: int, rng: np.random.Generator
     ) -> tuple[Array, Labels]:

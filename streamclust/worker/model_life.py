@@ -123,6 +123,7 @@ class ModelLife(ModelRun):
             if standby.has_looked:
                 if not is_standby:
                     is_standby = True
+                    self.backoff.over()
                     self.log_often("standby_started")
                 has_checked = has_checked or self._check_standby(server)
                 until = None if has_checked else time.monotonic() + _LOOK_AGAIN

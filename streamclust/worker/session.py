@@ -84,6 +84,7 @@ class Session:
             self._progress, self._position = asleep
             points, version = self._progress.points, self._progress.version
             run.log_often("model_resumed", points=points, version=version)
+            run.backoff.over()
 
     def run(self) -> Generator[Wait, None, bool]:
         """Learn until the model leaves or the feed ends; return whether it ended."""

@@ -37,6 +37,9 @@ _MOVES, _MOVES_OF = 8, 50
 _FORGET = 100.0
 """Leases after which it is forgotten that a worker has ended."""
 
+_KEEP = 10.0
+"""Leases for which a model stays that was handed over and that no other worker has taken."""
+
 _AVOID = 600.0
 """Seconds for which a model that has failed counts against a worker's share. Otherwise the others
 would hand model after model to a worker in which all of them fail."""
@@ -50,6 +53,8 @@ class Peer(NamedTuple):
     id : str
     held : int
         Models that it holds.
+    waiting : int
+        Models that wait there for their lease.
     avoids : int
         Models that have failed in it recently.
     offers : collection of str
@@ -62,10 +67,15 @@ class Peer(NamedTuple):
 
     id: str
     held: int = 0
+    waiting: int = 0
     avoids: int = 0
     offers: Collection[str] = ()
     troubles: Collection[str] = ()
     shares: bool = True
+
+    def room(self, share: int) -> int:
+        """Return how many more models it would take."""
+        return max(min(share - self.held - self.avoids, self.waiting), 0)
 
 
 class Take(NamedTuple):
@@ -131,6 +141,7 @@ class Sharing:
     _held: dict[str, None] = field(default_factory=dict)
     _leaving: dict[str, None] = field(default_factory=dict)
     _offered: dict[str, float] = field(default_factory=dict)  # -> when it was handed over
+    _kept: dict[str, float] = field(default_factory=dict)  # -> when no other worker had taken it
     _failed: dict[str, float] = field(default_factory=dict)
     _live: dict[str, Peer] = field(default_factory=dict)
     _peers: list[Peer] = field(default_factory=list)  # the live workers with the same models
@@ -158,10 +169,11 @@ class Sharing:
         if model in self._offered:
             self._heat(model, entry, now)
 
-    def took(self, model: str) -> None:
+    def took(self, model: str, now: float) -> None:
         """Record that the lease of a model was taken."""
         self._forget(model)
-        self._offered.pop(model, None)
+        if self._offered.pop(model, None) is not None:
+            self._kept[model] = now
         self._held[model] = None
 
     def ended(self, model: str, now: float) -> None:
@@ -280,13 +292,15 @@ class Sharing:
             return []
         share = self.share
         excess = self.held - len(self._leaving) - share
-        room = sum(max(share - peer.held - peer.avoids, 0) for peer in self._peers)
+        room = sum(peer.room(share) for peer in self._peers)
         moving = len(self._leaving) + len(self.offers(now))
         number = min(excess, room - moving, max(_MOVES, self.models // _MOVES_OF) - moving)
         if number <= 0:
             return []
+        keep = _KEEP * self.lease
+        self._kept = {model: since for model, since in self._kept.items() if now < since + keep}
         troubled = {model for peer in self._peers for model in peer.troubles}
-        stay = self._leaving.keys() | troubled
+        stay = self._leaving.keys() | self._kept.keys() | troubled
         able = (model for model in self._held if model not in stay)
         found = heapq.nsmallest(number, able, key=lambda model: score(self.own, model))
         self._leaving |= dict.fromkeys(found)
@@ -307,7 +321,7 @@ class Sharing:
         if not self._peers or self.blind:
             return 0.0
         share, own = self.share, score(self.own, model)
-        able = [p for p in self._peers if p.held + p.avoids < share and model not in p.troubles]
+        able = [peer for peer in self._peers if peer.room(share) and model not in peer.troubles]
         if has_room and model not in self._failed:
             before = sum(score(peer.id, model) > own for peer in able)
         else:

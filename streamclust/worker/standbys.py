@@ -280,7 +280,7 @@ class Standbys:
                 replies = [error] * len(standbys)
             for each, reply in zip(standbys, replies, strict=True):
                 if each.take(reply):
-                    self._sharing.took(each.model)
+                    self._sharing.took(each.model, now)
                 else:
                     self._sharing.saw_lease(each.model, decode_lease(reply), now)
 
@@ -311,6 +311,7 @@ class Standbys:
             Peer(
                 each.id,
                 each.held - each.stalled,
+                each.waiting,
                 each.avoids,
                 each.offers,
                 each.troubles,

@@ -72,7 +72,7 @@ def run_models(
             connections,
             float(settings.worker.lease),
             lambda: len(models),
-            structlog.get_logger(),
+            jobs[0].log.try_unbind("model") if jobs else structlog.get_logger(),
             digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),

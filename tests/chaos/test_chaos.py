@@ -33,6 +33,12 @@ def test_a_hung_thread_and_a_parked_model_harm_nobody_else() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_workers_that_share_models_learn_each_point_once() -> None:
+    done = chaos("shares", "--seconds", "10", "--models", "24", "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "each learned once" in done.stdout
+
+
 def test_refits_and_rollbacks_under_kills_count_each_point_once() -> None:
     done = chaos("refits", "--kills", "3", "--seed", "4")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -91,7 +91,8 @@ def test_ctrl_c_ends_the_wait_for_standard_input(folder: Path) -> None:
 
 
 def test_a_picture_there_and_back(folder: Path) -> None:
-    from streamclust.encoder.pictures import read_picture, write_picture
+    from streamclust.encoder.pictures import read_picture
+    from tests.support.pictures import write_picture
 
     rng = np.random.default_rng(0)
     write_picture("in.png", rng.random((20 * 10, 3)) * 255, (20, 10, 3), 255.0)

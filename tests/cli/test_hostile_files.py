@@ -136,7 +136,7 @@ def test_an_output_takes_the_place_of_the_old_one_and_leaves_nothing_else(folder
 
 
 def test_json_has_no_infinity(folder: Path) -> None:
-    from streamclust.encoder.pictures import write_picture
+    from tests.support.pictures import write_picture
 
     model_of(1, np.full((1, 3), 7.0)).save("one.safetensors")
     write_picture("one.png", np.full((4, 3), 7.0), (2, 2, 3), 255.0)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from streamclust.encoder.files import decode_file, decode_parts, encode_file, write_points
-from streamclust.encoder.pictures import psnr, read_picture, write_picture
+from streamclust.encoder.pictures import psnr, read_picture
 from streamclust.errors import DataError, FormatError
 from streamclust.formats.code_file import (
     FORMAT,
@@ -30,6 +30,7 @@ from streamclust.formats.code_file import (
 from streamclust.formats.container import pack
 from streamclust.formats.model import Model
 from tests.support.encoder_fixture import model_of
+from tests.support.pictures import write_picture
 from tests.support.points import blobs
 
 

@@ -226,6 +226,7 @@ def administrate(place: Place, user: str) -> None:
         worker.run_model(job(Job, place, "boss", server))
         client.xgroup_create("points", KEYS.encoders, "0")
         encode_once(place, "boss")
+        client.set(KEYS.lease, "1:dead:asleep")  # of a worker that has ended
     place.settings(user)
     for words in (
         "peek points",

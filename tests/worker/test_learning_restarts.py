@@ -13,7 +13,7 @@ from streamclust.errors import FormatError, LeaseLostError, ServerError
 from streamclust.formats.checkpoint import FORMAT, Checkpoint, encode_checkpoint
 from streamclust.formats.container import pack, unpack
 from streamclust.models import GaussianMixture
-from streamclust.store.model.versions import dead_count
+from streamclust.store.model.dead_letters import newest_letter
 from streamclust.store.server.connect import Address, open_server
 from tests.support.commits import dump
 from tests.support.states import same
@@ -152,7 +152,8 @@ def test_dead_letters_are_numbered_through_commits_and_restarts(
         for number in range(1, 4):
             learning.learn(bad_batch(10 * worker + number, 2))
         learning.leave()
-    assert dead_count(fixture.client, fixture.keys) == fixture.committed().dead == 18
+    assert newest_letter(fixture.client, fixture.keys) == (18, "18-0")
+    assert fixture.committed().dead == 18
     letters: Any = fixture.client.xrange(fixture.keys.dead)
     assert [entry_id.decode() for entry_id, _ in letters] == [f"{n}-0" for n in range(1, 19)]
     assert [each["count"] for each in fixture.said("points_rejected")] == [4, 2] * 3
@@ -163,7 +164,7 @@ def test_dead_letters_of_a_crash_are_not_there_twice(fixture: WorkerFixture) -> 
     learning = fixture.learning(init=GIVEN)
     learning.learn(bad_batch(1, 5))
     learning.leave()
-    assert dead_count(fixture.client, fixture.keys) == fixture.client.xlen(fixture.keys.dead) == 5
+    assert newest_letter(fixture.client, fixture.keys) == (5, "5-0")
 
 
 def test_more_dead_letters_than_are_kept(fixture: WorkerFixture) -> None:

@@ -105,7 +105,14 @@ class World:
         self._renew(worker, now, everything=not existed)
         self._end_sessions(worker, now)
         troubles = tuple(worker.tries)
-        report = Peer(worker.id, sharing.held, sharing.avoids(now), sharing.offers(now), troubles)
+        report = Peer(
+            worker.id,
+            sharing.held,
+            sharing.waiting,
+            sharing.avoids(now),
+            sharing.offers(now),
+            troubles,
+        )
         self.reports[worker.id] = (report, self.now + LEASE)
         others = [r for r, until in self.reports.values() if until > self.now and r != report]
         sharing.saw_workers([peer for peer in others if peer.id != worker.id], now)
@@ -124,7 +131,7 @@ class World:
         self.taken += 1
         self.tokens[model] += 1
         worker.tokens[model] = self.tokens[model]
-        worker.sharing.took(model)
+        worker.sharing.took(model, now)
         self._write(worker, model)
         if model in worker.broken:
             del self.leases[model], worker.tokens[model]
@@ -290,6 +297,28 @@ def test_a_worker_that_does_not_share_takes_what_is_free() -> None:
     assert not sharing.to_take(1.0)
     sharing.saw_lease("m", None, 2.0)
     assert [take.model for take in sharing.to_take(2.0)] == ["m"]
+
+
+def test_no_model_is_handed_to_a_worker_that_does_not_wait_for_it() -> None:
+    # Given a worker with too many models, and one whose models wait for a server that is away
+    sharing = Sharing("a", LEASE, models=10)
+    for number in range(10):
+        sharing.wait(f"m{number}", 0.0)
+        sharing.took(f"m{number}", 0.0)
+    sharing.saw_workers([Peer("b")], 0.0)
+    assert not sharing.to_hand_over(2 * LEASE)
+    # When it waits for them
+    sharing.saw_workers([Peer("b", waiting=10)], 2 * LEASE)
+    first = sharing.to_hand_over(2 * LEASE)
+    assert len(first) == 5
+    # and doesn't take them Then they stay where they are, and are not handed over again and again
+    for model in first:
+        sharing.ended(model, 2 * LEASE)
+        sharing.wait(model, 2 * LEASE)
+        sharing.took(model, 2.5 * LEASE)
+    second = sharing.to_hand_over(3 * LEASE)
+    assert len(second) == 5
+    assert not set(first) & set(second)
 
 
 @pytest.mark.parametrize("seed", range(20))

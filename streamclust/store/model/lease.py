@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import redis
 
 from streamclust.errors import ServerError
 from streamclust.formats.codecs.common import show
+from streamclust.store.model.workers import lives
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.server.round_trip import round_trip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import redis
 
     from streamclust.store.model.keys import Keys
 
@@ -220,6 +222,17 @@ def decode_lease(value: Any) -> Held | None:
     owner = found[1].decode(errors="replace")
     text = value.decode(errors="replace")
     return Held(text, owner.removesuffix(_ASLEEP), owner.endswith(_ASLEEP))
+
+
+_RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
+
+
+def release_ended(client: redis.Redis, keys: Keys) -> None:
+    """Remove the lease of a model that sleeps and whose worker has ended without returning it."""
+    with suppress(redis.ResponseError):  # a key of another type, or a missing right
+        held = decode_lease(client.get(keys.lease))
+        if held is not None and held.asleep and not lives(client, keys.namespace, held.owner):
+            client.eval(_RELEASE, 1, keys.lease, held.value)
 
 
 # Values of other types are no leases; the script that takes a lease refuses them.

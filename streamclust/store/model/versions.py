@@ -149,12 +149,6 @@ def model_names(client: redis.Redis, namespace: str, pattern: str = "*") -> list
     return sorted(found)
 
 
-def dead_count(client: redis.Redis, keys: Keys) -> int:
-    """Return the number of refused points, from the ID of the newest stored dead letter."""
-    newest: Any = client.xrevrange(keys.dead, count=1)
-    return int(newest[0][0].partition(b"-")[0]) if newest else 0
-
-
 def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
     """Return the version in an entry.
 

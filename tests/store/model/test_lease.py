@@ -11,7 +11,8 @@ import redis
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
-from streamclust.store.model.lease import Lease, decode_lease, read_leases
+from streamclust.store.model.lease import Lease, decode_lease, read_leases, release_ended
+from streamclust.store.model.workers import WorkerReport, beat, leave
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.every_server
@@ -327,3 +328,23 @@ def test_many_leases_are_read_at_once(client: redis.Redis, namespace: str) -> No
     values = map(decode_lease, read_leases(client, [each.lease for each in keys]))
     found = {number: held.owner for number, held in enumerate(values) if held is not None}
     assert found == {0: "worker0", 1024: "worker1024", 1499: "worker1499"}
+
+
+def test_the_lease_of_a_worker_that_has_ended_is_released(
+    client: redis.Redis, namespace: str
+) -> None:
+    keys, owner = Keys(namespace, "m"), "ab12"
+    lease = Lease(client, keys, LONG, owner)
+    assert lease.take()
+    release_ended(client, keys)  # the model is awake: only time shows whether its worker has ended
+    assert client.exists(keys.lease)
+    asleep(lease, client)
+    beat(client, namespace, owner, WorkerReport(id=owner), LONG)
+    release_ended(client, keys)
+    assert client.exists(keys.lease)
+    leave(client, namespace, owner)
+    release_ended(client, keys)
+    assert not client.exists(keys.lease)
+    client.lpush(keys.lease, "mine")
+    release_ended(client, keys)
+    assert client.exists(keys.lease)

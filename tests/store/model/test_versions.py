@@ -11,11 +11,11 @@ import redis
 
 from streamclust.errors import FormatError, UnknownModelError
 from streamclust.store.model.commit import Commit, commit
+from streamclust.store.model.dead_letters import newest_letter
 from streamclust.store.model.health import Health, encode_health, read_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.store.model.versions import (
-    dead_count,
     follow,
     model_names,
     newer,
@@ -209,9 +209,9 @@ def test_names_are_found_among_many_keys(client: redis.Redis, namespace: str) ->
 def test_dead_letters_are_counted_by_their_numbers(
     client: redis.Redis, keys: Keys, token: int
 ) -> None:
-    assert dead_count(client, keys) == 0
+    assert newest_letter(client, keys) == (0, "0-0")
     commit(client, keys, Commit(token, b"state", dead=letters(12)), keep_dead=5)
-    assert dead_count(client, keys) == 12
+    assert newest_letter(client, keys) == (5, "12-0")
 
 
 # ---- health
