@@ -134,7 +134,7 @@ class EncoderSession:
         is_idle = yield from between.rest(busy=bool(self._held or self._behind))
         if is_idle:
             self._model, self._coder = None, self._new_coder()  # they leave memory
-            self._run.log("encoder_asleep")
+            self._run.log_often("encoder_asleep")
             yield from between.sleep()
 
     def _new_coder(self) -> Coder:
@@ -352,7 +352,7 @@ class EncoderSession:
         now = time.monotonic()
         if now - self._logged >= _LOG_SECONDS:
             self._logged = now
-            self._run.log("entries_encoded", **asdict(self.tally))
+            self._run.log_often("entries_encoded", **asdict(self.tally))
 
 
 def _finished(steps: Generator[Wait, None, T]) -> T:

@@ -98,7 +98,7 @@ class ModelLife(ModelRun):
                         ended = yield from Session(self, server, lease).run()
                         self._was_held = False
                         if self.hands_over:
-                            self.log("model_handed_over")
+                            self.log_often("model_handed_over")
                         return ended
                 return False
         except redis.RedisError as error:
@@ -124,7 +124,7 @@ class ModelLife(ModelRun):
                 if not is_standby:
                     is_standby = True
                     self.backoff.over()
-                    self.log("standby_started")
+                    self.log_often("standby_started")
                 has_checked = has_checked or self._check_standby(server)
                 until = None if has_checked else time.monotonic() + _LOOK_AGAIN
             yield Wait(until)

@@ -67,7 +67,7 @@ class ModelRun:
         """Whether the worker has so many models that little is done and logged for each."""
         return len(self.shared.pool) > _MANY
 
-    def log(self, event: str, **fields: object) -> None:
+    def log_often(self, event: str, **fields: object) -> None:
         """Log an event that can happen to all models at once; of many models at level debug."""
         log = self.job.log.debug if self.has_many_models else self.job.log.info
         log(event, **fields)

@@ -83,7 +83,7 @@ class Session:
         else:
             self._progress, self._position = asleep
             points, version = self._progress.points, self._progress.version
-            run.log("model_resumed", points=points, version=version)
+            run.log_often("model_resumed", points=points, version=version)
             run.backoff.over()
 
     def run(self) -> Generator[Wait, None, bool]:
