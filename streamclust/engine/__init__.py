@@ -1,0 +1,1 @@
+"""Folds of e-steps over parts of data."""
