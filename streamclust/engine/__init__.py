@@ -1,1 +1,0 @@
-"""Folds of e-steps over parts of data."""
