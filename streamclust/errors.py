@@ -117,6 +117,10 @@ class MissingExtraError(StreamclustError, ImportError):
     """Raised when an optional library that is needed isn't installed."""
 
 
+class EngineError(StreamclustError):
+    """Raised when an engine can't compute: it is unreachable, too old, or has other kernels."""
+
+
 class StoppedError(StreamclustError):
     """Raised when the user stopped a computation before it had a result."""
 

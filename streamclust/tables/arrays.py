@@ -65,18 +65,21 @@ class Header(NamedTuple):
         return self.n_columns * self.dtype.itemsize
 
 
-def read_array(path: str, request: Request) -> Iterator[Chunk]:
-    """Yield the chunks of an .npy file or of one array of an .npz file."""
+def read_array(path: str, request: Request, rows: range | None = None) -> Iterator[Chunk]:
+    """Yield the chunks of an .npy file, or of one array of an .npz file.
+
+    Of an .npy file, `rows` can select a range of rows.
+    """
     with open_regular(path) as file:
         is_archive = file.read(4) in _ARCHIVES
-        parts = _unpacked(file, request) if is_archive else _mapped(file, request)
+        parts = _unpacked(file, request) if is_archive else _mapped(file, request, rows)
         table: _Table | None = None
-        start = 0
-        for rows in parts:
-            table = table or _Table(rows.shape[1], request)
-            if len(rows):
-                yield from table.chunks(rows, start)
-            start += len(rows)
+        start = 0 if rows is None else rows.start
+        for part in parts:
+            table = table or _Table(part.shape[1], request)
+            if len(part):
+                yield from table.chunks(part, start)
+            start += len(part)
 
 
 class _Table:
@@ -188,14 +191,15 @@ def _unreadable(what: str) -> DataError:
     return DataError(f"{what} can't be read as numbers; save it by NumPy as float32 or float64")
 
 
-def _mapped(file: IO[bytes], request: Request) -> Iterator[NDArray[Any]]:
+def _mapped(file: IO[bytes], request: Request, rows: range | None = None) -> Iterator[NDArray[Any]]:
     header = read_header(file, request)
     shape = header.n, header.n_columns
     if 0 in shape:  # an empty array can't be mapped
         yield np.empty((0, header.n_columns), header.dtype)
         return
     order: Literal["C", "F"] = "F" if header.fortran else "C"
-    yield from _parts(np.memmap(file, header.dtype, "r", file.tell(), shape, order), request)
+    mapped = np.memmap(file, header.dtype, "r", file.tell(), shape, order)
+    yield from _parts(mapped if rows is None else mapped[rows.start : rows.stop], request)
 
 
 def _parts(array: NDArray[Any], request: Request) -> Iterator[NDArray[Any]]:

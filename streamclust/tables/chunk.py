@@ -123,6 +123,8 @@ class Request:
         The columns that a model needs; None if the table alone decides.
     warn
         Given a sentence about a column that isn't read.
+    line
+        Number to add to the numbers of lines, if the text is a piece of a file.
     """
 
     label: str
@@ -130,6 +132,7 @@ class Request:
     chunk: int = 8192
     model: ModelColumns | None = None
     warn: Callable[[str], object] = lambda _: None
+    line: int = 0
 
     def __post_init__(self) -> None:
         if self.chunk < 1:

@@ -37,6 +37,16 @@ def read_delimited(lines: Lines, request: Request, delimiter: str) -> Iterator[C
                 yield join(good or [table.empty(batch[0][0])], bad)
 
 
+def read_names(lines: Lines, request: Request, delimiter: str) -> tuple[tuple[str, ...], int]:
+    """Return the names of the features, and the line of the header; 0 without a header."""
+    rows = Rows(lines, request, delimiter)
+    first = rows.first()
+    if first is None:
+        return (), 0
+    table = _Table.of(first, rows, request, delimiter)
+    return table.selection.features, 0 if table.header is None else table.header[0]
+
+
 def _has_known(cells: Sequence[str], request: Request) -> bool:
     """Return whether a row has the name of a column that is requested or that the model needs."""
     options, model = request.options, request.model

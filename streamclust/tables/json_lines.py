@@ -27,6 +27,8 @@ def read_json_lines(lines: Lines, request: Request) -> Iterator[Chunk]:
     early: list[Row] = []  # bad rows before the first good one
     batches = lines.batches(request.rows(1))
     for batch in batches:
+        if request.line:
+            batch[:] = [(line + request.line, text) for line, text in batch]
         if table is None:
             table, early, rest = _first(early, batch, request, skip=skip)
             if table is None:

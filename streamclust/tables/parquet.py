@@ -24,14 +24,16 @@ MOST_EXPANSION = 256
 _BUFFER_BYTES = 1 << 16  # of each column, instead of a whole row group
 
 
-def read_parquet(path: str, request: Request) -> Iterator[Chunk]:
-    """Yield the chunks of a Parquet file."""
+def read_parquet(path: str, request: Request, groups: range | None = None) -> Iterator[Chunk]:
+    """Yield the chunks of a Parquet file, or of a range of its row groups."""
     with opened_parquet(path, request) as file:
         table = _Table(file, request)
         values = file.metadata.num_rows * len(table.chosen.numeric)
         check_expansion(request.label, 8 * values, Path(path).stat().st_size, MOST_EXPANSION)
-        start = 0
-        for batch in file.iter_batches(table.rows, columns=table.columns):
+        start, some = 0, None if groups is None else list(groups)
+        if groups is not None:
+            start = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
+        for batch in file.iter_batches(table.rows, row_groups=some, columns=table.columns):
             if len(batch):
                 yield table.chunk(batch, start)
             start += len(batch)

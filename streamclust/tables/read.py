@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from streamclust.errors import DataError
@@ -65,10 +66,22 @@ def read_table(
         If the file needs a package that isn't installed.
     """
     options = options or TableOptions()
-    kind = options.kind or _guess_kind(path)
-    _check_options(path, kind, options)
+    kind = kind_of(path, options)
     label = "stdin" if path == STDIN else str(path)
     return _read(str(path), kind, Request(label, options, chunk, model, warn), wait_for)
+
+
+def kind_of(path: str | Path, options: TableOptions) -> Kind:
+    """Return the format of a table, by the options or the suffix.
+
+    Raises
+    ------
+    DataError
+        If the format can't be found, or an option isn't for this format.
+    """
+    kind = options.kind or _guess_kind(path)
+    _check_options(path, kind, options)
+    return kind
 
 
 def suffix_kind(path: str | Path) -> Kind | None:
@@ -107,7 +120,7 @@ def _read(
 ) -> Iterator[Chunk]:
     is_empty = True
     try:
-        for chunk in _chunks(path, kind, request, wait_for):
+        for chunk in read_chunks(path, kind, request, wait_for):
             is_empty = False
             yield chunk
     except OSError as error:
@@ -116,21 +129,36 @@ def _read(
         request.warn(f"{request.label} has no rows")
 
 
-def _chunks(
-    path: str, kind: Kind, request: Request, wait_for: Callable[[int], None] | None
+def read_chunks(
+    path: str, kind: Kind, request: Request, wait_for: Callable[[int], None] | None = None
 ) -> Iterator[Chunk]:
+    """Yield the chunks of a table of a known format; see `read_table`."""
     if kind in _FILES:
         yield from _FILES[kind](_real_file(path, kind), request)
         return
+    with text_lines(path, request, wait_for) as lines:
+        yield from read_rows(kind, lines, request)
+
+
+@contextmanager
+def text_lines(
+    path: str, request: Request, wait_for: Callable[[int], None] | None = None
+) -> Iterator[Lines]:
+    """Open a text and return its lines."""
     with open_text(path, request.label, request.options.encoding, wait_for) as file:
-        lines = Lines(file, request.label, live=path == STDIN)
-        if kind in ("jsonl", "ndjson"):
-            yield from read_json_lines(lines, request)
-        else:
-            yield from read_delimited(lines, request, _delimiter(kind, request.options))
+        yield Lines(file, request.label, live=path == STDIN)
 
 
-def _delimiter(kind: Kind, options: TableOptions) -> str:
+def read_rows(kind: Kind, lines: Lines, request: Request) -> Iterator[Chunk]:
+    """Yield the chunks of a text."""
+    if kind in ("jsonl", "ndjson"):
+        yield from read_json_lines(lines, request)
+    else:
+        yield from read_delimited(lines, request, delimiter_of(kind, request.options))
+
+
+def delimiter_of(kind: Kind, options: TableOptions) -> str:
+    """Return the separator of the cells of CSV or TSV."""
     if options.delimiter is not None:
         return options.delimiter
     if kind == "tsv":

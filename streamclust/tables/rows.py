@@ -101,11 +101,14 @@ class Rows:
         elif self._step > 1:
             self._step = min(2 * self._step, 1 << 12)
         self._lines.row_at = self._lines.bytes
+        if skipped := self._request.line:
+            return [(line + skipped, cells) for line, cells in rows]
         return rows
 
     def _error(self, line: int, error: object) -> DataError:
         if "new-line character" in str(error):
             error = "a line ends with CR alone; convert the line ends to LF"
+        line += self._request.line
         return self._request.bad_row(f"{self._request.label} line {line}: {error}")
 
     def _read_on(self) -> Iterator[Row]:

@@ -1,0 +1,146 @@
+"""The interface of an engine: a map over parts, whose results come in the order of the parts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from streamclust.engine.reader import Notes
+from streamclust.errors import DataError, StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from streamclust.engine.parts import Part
+    from streamclust.engine.reader import Reader
+    from streamclust.engine.tasks import Task
+
+R = TypeVar("R")
+
+Numbered: TypeAlias = "tuple[int, Part]"
+"""The place of a part among all parts, and the part."""
+
+
+def never() -> bool:
+    """Return False: the default of a request to stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class Done(Generic[R]):
+    """The result of one part.
+
+    Parameters
+    ----------
+    value : object
+    notes : Notes
+        What the read of the part has found besides its points.
+    """
+
+    value: R
+    notes: Notes = field(default_factory=Notes)
+
+
+class Engine(ABC):
+    """Computes the results of parts. Close it, or use it as a context manager.
+
+    All engines return the same bits, because a result depends on its part alone.
+
+    Attributes
+    ----------
+    name : str
+    workers : int
+        Number of parts that are computed at the same time.
+    remote : bool
+        Whether parts are read elsewhere, so that points in the memory of this process don't help.
+    """
+
+    name: str
+    workers: int = 1
+    remote: bool = False
+
+    @abstractmethod
+    def map(
+        self,
+        task: Task[R],
+        reader: Reader,
+        parts: Iterable[Numbered],
+        stop: Callable[[], bool] = never,
+    ) -> Iterator[Done[R]]:
+        """Yield the result of each part, in the order of the parts.
+
+        Parts are taken from the iterable as they are needed: only a few results wait in memory.
+
+        Parameters
+        ----------
+        task : Task
+        reader : Reader
+        parts : iterable of (int, Part)
+        stop : callable, optional
+            Returns whether to raise `StoppedError`. It is called several times per second, or
+            between two parts.
+
+        Raises
+        ------
+        StoppedError
+            If `stop` returned True.
+        EngineError
+            If the engine can't compute.
+        """
+
+    def fold(
+        self,
+        task: Task[R],
+        reader: Reader,
+        parts: Iterable[Part],
+        stop: Callable[[], bool] = never,
+        on_done: Callable[[Done[R]], object] = lambda _: None,
+    ) -> R:
+        """Return the merged results of all parts, at least one.
+
+        Parameters
+        ----------
+        task, reader, stop
+            See `map`.
+        parts : iterable of Part
+        on_done : callable, optional
+            Given each result, in the order of the parts.
+        """
+        whole: Done[R] | None = None
+        for done in self.map(task, reader, enumerate(parts), stop):
+            whole = done if whole is None else Done(task.merge(whole.value, done.value))
+            on_done(done)
+        if whole is None:
+            raise DataError("there is no part to fold")
+        return whole.value
+
+    def close(self) -> None:
+        """End threads and processes. A second call does nothing."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def compute(task: Task[R], reader: Reader, number: int, part: Part) -> Done[R]:
+    """Return the result of one part, computed by this thread."""
+    notes: list[Notes] = []
+    value = task.run(number, reader.blocks(part, notes.append))
+    return Done(value, *notes)
+
+
+def check(stop: Callable[[], bool]) -> None:
+    """Raise `StoppedError` if a stop was requested."""
+    if stop():
+        raise StoppedError("interrupted before there was a result; nothing was changed")

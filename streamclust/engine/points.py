@@ -1,0 +1,74 @@
+"""Blocks of points: the unit of an e-step, of a fixed size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from streamclust.arrays import Array, as_points, as_sample_weight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import ArrayLike
+
+BLOCK = 1 << 16
+"""Largest number of points per block. The sums of a part are taken block by block, so this number
+and the next two are parts of the definition of a result."""
+
+_CELLS = 1 << 22
+"""Largest number of coordinates of a block: 32 MiB."""
+
+_FEWEST = 256
+
+
+def block_rows(n_features: int) -> int:
+    """Return the number of points per block: `BLOCK`, or 1/2, 1/4, ... of it for wide points."""
+    rows = BLOCK
+    while rows > _FEWEST and rows * n_features > _CELLS:
+        rows //= 2
+    return rows
+
+
+class Points(NamedTuple):
+    """Points (N, D), and their weights (N,), all positive."""
+
+    X: Array
+    w: Array
+
+
+def points(X: ArrayLike, w: ArrayLike | None) -> Points:
+    """Return points in float64, without those of weight 0."""
+    table = as_points(X)
+    weight = as_sample_weight(w, len(table))
+    if weight.all():
+        return Points(table, weight)
+    return Points(np.ascontiguousarray(table[weight > 0.0]), weight[weight > 0.0])
+
+
+def in_blocks(chunks: Iterable[Points]) -> Iterator[Points]:
+    """Yield the points of chunks in blocks of the size of `block_rows`; the last can be shorter.
+
+    A block without points is never yielded.
+    """
+    kept: list[Points] = []
+    count = size = 0
+    for chunk in chunks:
+        start, size = 0, size or block_rows(chunk.X.shape[1])
+        while count + len(chunk.w) - start >= size:
+            stop = start + size - count
+            yield joined([*kept, Points(chunk.X[start:stop], chunk.w[start:stop])])
+            kept, count, start = [], 0, stop
+        if start < len(chunk.w):
+            kept.append(Points(chunk.X[start:], chunk.w[start:]))
+            count += len(chunk.w) - start
+    if kept:
+        yield joined(kept)
+
+
+def joined(chunks: list[Points]) -> Points:
+    """Return the points of all chunks, at least one, in one array."""
+    if len(chunks) == 1:
+        return chunks[0]
+    return Points(np.concatenate([c.X for c in chunks]), np.concatenate([c.w for c in chunks]))

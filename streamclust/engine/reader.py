@@ -1,0 +1,130 @@
+"""Reads the points of parts, in the units that the model learns in."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streamclust.engine.parts import ArrayPart, FilePart, check_unchanged
+from streamclust.engine.points import Points, in_blocks, points
+from streamclust.errors import EngineError
+from streamclust.formats.layout import PointsFormat
+from streamclust.store.stream.batches import Batcher, batches
+from streamclust.store.stream.ranges import RangeReader, raise_fault
+from streamclust.tables.split import read_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    from streamclust.engine.parts import Part, StreamPart
+    from streamclust.models.scaling import Scaling
+    from streamclust.store.stream.ranges import OnFault
+    from streamclust.store.stream.read_size import OnLess
+
+_CHUNK = 8192
+"""Points per read of a file or a stream."""
+
+_SHOWN = 5
+"""Number of bad rows of a part whose reasons are kept."""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a read of a part has found besides its points.
+
+    Parameters
+    ----------
+    points : int
+        Number of good points, also those of weight 0.
+    lost : int
+        Number of points of a stream that were trimmed or deleted after the part was cut.
+    bad : int
+        Number of rows of a file that can't be read and were skipped.
+    reasons : tuple of str
+        Why the first of these rows can't be read.
+    """
+
+    points: int = 0
+    lost: int = 0
+    bad: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads parts.
+
+    Parameters
+    ----------
+    scaling : Scaling or None
+        The points are returned in its units.
+    connect : callable or None
+        Returns a new raw client (see `Server.raw_client`); None if no part is in a stream.
+    on_less, on_fault : callable
+        See `RangeReader`.
+    """
+
+    scaling: Scaling | None = None
+    connect: Callable[[], redis.Redis] | None = None
+    on_less: OnLess = lambda _: None
+    on_fault: OnFault = raise_fault
+    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+
+    def blocks(self, part: Part, note: Callable[[Notes], object]) -> Iterator[Points]:
+        """Yield the points of a part in blocks, then call `note`.
+
+        The blocks depend on the part and on what it holds alone. Points that can't be decoded are
+        skipped, as a worker skips them.
+
+        Raises
+        ------
+        DataError
+            If a file can't be read, or was changed after the part was cut.
+        redis.RedisError
+            If a stream can't be read, and `on_fault` doesn't wait.
+        """
+        for X, w in in_blocks(self._chunks(part, note)):
+            yield Points(X if self.scaling is None else self.scaling.apply(X), w)
+
+    def _chunks(self, part: Part, note: Callable[[Notes], object]) -> Iterator[Points]:
+        if isinstance(part, ArrayPart):
+            yield Points(part.X, part.w)
+            note(Notes(len(part.w)))
+        elif isinstance(part, FilePart):
+            yield from self._of_file(part, note)
+        else:
+            yield from self._of_stream(part, note)
+
+    def _of_file(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        check_unchanged(part)
+        good, bad, reasons = 0, 0, list[str]()
+        options, model = part.options, part.model
+        rows = read_span(part.path, options, part.span, part.name, chunk=_CHUNK, model=model)
+        for chunk in rows:
+            good, bad = good + len(chunk.X), bad + len(chunk.bad)
+            reasons += [row.reason for row in chunk.bad[: _SHOWN - len(reasons)]]
+            yield points(chunk.X, chunk.w)
+        check_unchanged(part)
+        note(Notes(good, 0, bad, tuple(reasons)))
+
+    def _of_stream(self, part: StreamPart, note: Callable[[Notes], object]) -> Iterator[Points]:
+        after, until = {part.stream: part.after}, {part.stream: part.until}
+        reader = RangeReader(self._client(), after, until, self.on_less, self.on_fault)
+        batcher = Batcher(PointsFormat(), part.layout, after, _CHUNK, keep_dead=0)
+        good = refused = 0
+        for batch in batches(reader, batcher, linger=0.0, until_idle=True):
+            good, refused = good + len(batch.X), refused + batch.refused
+            yield points(batch.X, batch.w)
+        note(Notes(good, max(part.count - good - refused, 0)))
+
+    def _client(self) -> redis.Redis:
+        """Return this thread's client."""
+        if self.connect is None:
+            raise EngineError("a part of a stream can't be read without a server")
+        if not hasattr(self._own, "client"):
+            self._own.client = self.connect()
+        client: redis.Redis = self._own.client
+        return client

@@ -1,0 +1,71 @@
+"""The other side of an engine: one function from bytes to bytes, for any process or machine."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from streamclust.engine.base import compute
+from streamclust.engine.reader import Reader
+from streamclust.engine.wire import decode_part, decode_task, encode_error, encode_result
+from streamclust.store.server.connect import translated
+from streamclust.store.server.faults import passes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.engine.tasks import Task
+
+_PATIENCE = 30.0
+"""Seconds for which reads of a stream are repeated after a fault that passes."""
+
+_connect: Callable[[], redis.Redis] | None = None
+
+
+def use_server(connect: Callable[[], redis.Redis] | None) -> None:
+    """Set how parts of streams are read in this process: a function that returns a raw client."""
+    global _connect  # noqa: PLW0603
+    _connect = connect
+    _opened.cache_clear()
+
+
+def run_task(task: bytes, part: bytes) -> bytes:
+    """Return the result of a task on a part, or the error; it never raises an exception.
+
+    The messages are those of `streamclust.engine.wire`.
+    """
+    try:
+        decoded, reader = _opened(task)
+        number, opened = decode_part(part)
+        return encode_result(decoded, compute(decoded, reader, number, opened))
+    except redis.RedisError as error:
+        return encode_error(translated(error, "the server of the points"))
+    except Exception as error:
+        return encode_error(error)
+
+
+@lru_cache(maxsize=2)
+def _opened(task: bytes) -> tuple[Task[Any], Reader]:
+    """Return a task and its reader; all parts of a fold have the same task."""
+    decoded, scaling = decode_task(task)
+    return decoded, Reader(scaling, _connect, on_fault=_Patience())
+
+
+class _Patience:
+    """Waits after faults of the server that pass."""
+
+    def __init__(self) -> None:
+        self._first = self._last = -_PATIENCE
+
+    def __call__(self, error: redis.RedisError) -> None:
+        """Wait before the read is repeated, or raise the error."""
+        now = time.monotonic()
+        if now - self._last > 2.0:
+            self._first = now  # another fault
+        if not passes(error) or now - self._first > _PATIENCE:
+            raise error
+        time.sleep(0.1)
+        self._last = time.monotonic()

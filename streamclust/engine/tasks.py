@@ -1,0 +1,119 @@
+"""The tasks that an engine does with each part, and how their results are merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from streamclust.engine.fields import Fields
+from streamclust.formats.model import family_of
+from streamclust.models.family import to_hyperparameters
+from streamclust.models.stats import Stats, merge, zero
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamclust.engine.points import Points
+    from streamclust.models.family import Family
+
+R = TypeVar("R")
+
+
+class Task(Protocol[R]):
+    """What is done with the points of each part. Tasks are frozen dataclasses.
+
+    A task and its result are converted to named arrays and values for JSON, so that they can be
+    sent to another process. `TASKS` has the class of each kind.
+    """
+
+    kind: ClassVar[str]
+
+    def run(self, number: int, blocks: Iterable[Points]) -> R:
+        """Return the result of one part; `number` is its place among all parts."""
+
+    def merge(self, a: R, b: R) -> R:
+        """Return the result of the parts of both; those of `a` come first."""
+
+    def to_fields(self) -> Fields:
+        """Return the arrays and the values of the task."""
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Task[R]:
+        """Return the task; the inverse of `to_fields`."""
+
+    def result_to_fields(self, result: R) -> Fields:
+        """Return the arrays and the values of a result."""
+
+    def result_from_fields(self, fields: Fields) -> R:
+        """Return the result; the inverse of `result_to_fields`, to the last bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class EStep:
+    """The e-step: the result is the statistics of the points under `params`.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    """
+
+    family: Family[Any]
+    params: Any
+
+    kind: ClassVar[str] = "e_step"
+
+    def run(self, number: int, blocks: Iterable[Points]) -> Stats:
+        """Return the statistics of a part."""
+        steps = (self.family.e_step(self.params, X, w) for X, w in blocks)
+        first = next(steps, None)
+        if first is None:
+            covariance_type = getattr(self.family, "covariance_type", None)
+            return zero(self.params.means, covariance_type)
+        return reduce(merge, steps, first)
+
+    def merge(self, a: Stats, b: Stats) -> Stats:
+        """Return the sum of both."""
+        return merge(a, b)
+
+    def to_fields(self) -> Fields:
+        """Return the arrays of the parameters, and the hyperparameters."""
+        arrays = self.family.to_arrays(self.params)
+        return Fields(arrays, {"family": to_hyperparameters(self.family)})
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> EStep:
+        """Return the task; `from_arrays` checks the arrays, but rounds the weights once more."""
+        family = family_of(fields.values["family"])
+        return cls(family, replace(family.from_arrays(fields.arrays), **fields.arrays))
+
+    def result_to_fields(self, result: Stats) -> Fields:
+        """Return the statistics, without the reference if that is the means."""
+        arrays = {"weight": result.weight, "first": result.first}
+        arrays["totals"] = np.array([result.objective, result.count])
+        if result.second is not None:
+            arrays["second"] = result.second
+        if result.reference is not self.params.means:
+            arrays["reference"] = result.reference
+        return Fields(arrays, {})
+
+    def result_from_fields(self, fields: Fields) -> Stats:
+        """Return the statistics."""
+        arrays = fields.arrays
+        objective, count = arrays["totals"].tolist()
+        return Stats(
+            weight=arrays["weight"],
+            first=arrays["first"],
+            second=arrays.get("second"),
+            reference=arrays.get("reference", self.params.means),
+            covariance_type=getattr(self.family, "covariance_type", None),
+            objective=objective,
+            count=count,
+        )
+
+
+TASKS: dict[str, type[Task[Any]]] = {EStep.kind: EStep}
+"""Kind of a task -> its class."""

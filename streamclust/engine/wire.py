@@ -1,0 +1,191 @@
+"""Tasks, parts and results as bytes: safetensors with JSON, and no pickle.
+
+One message describes a task and how to read points; it is the same for all parts of a fold. Another
+one describes a part. The answer is a result, with the name of the kernels that computed it, or an
+error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamclust import errors
+from streamclust.engine.base import Done
+from streamclust.engine.fields import Fields
+from streamclust.engine.identity import kernels_identity
+from streamclust.engine.parts import ArrayPart, FilePart, Stamp, StreamPart
+from streamclust.engine.reader import Notes
+from streamclust.engine.tasks import TASKS, Task
+from streamclust.errors import EngineError, FormatError, StreamclustError
+from streamclust.formats.container import pack, unpack
+from streamclust.formats.layout import Layout
+from streamclust.models.scaling import Scaling
+from streamclust.tables import ModelColumns, TableOptions
+from streamclust.tables.split import Span
+from streamclust.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.engine.parts import Part
+
+R = TypeVar("R")
+
+TASK = "streamclust.task/1"
+PART = "streamclust.part/1"
+RESULT = "streamclust.result/1"
+
+
+def encode_task(task: Task[Any], scaling: Scaling | None) -> bytes:
+    """Return the message of a task."""
+    fields = task.to_fields()
+    arrays = {f"task.{name}": array for name, array in fields.arrays.items()}
+    meta: dict[str, Any] = {"kind": task.kind, "task": fields.values, "version": __version__}
+    if scaling is not None:
+        meta["scaling"] = scaling.kind
+        arrays |= {"scaling.center": scaling.center, "scaling.scale": scaling.scale}
+    return pack(TASK, arrays, meta)
+
+
+def decode_task(data: bytes) -> tuple[Task[Any], Scaling | None]:
+    """Return a task and the scaling of the points.
+
+    Raises
+    ------
+    EngineError
+        If another version of streamclust has sent the task.
+    FormatError
+        If the message is damaged.
+    """
+    arrays, meta = unpack(data, TASK, "the task")
+    if meta["version"] != __version__:
+        raise EngineError(
+            f"the task is from streamclust {meta['version']}, this is {__version__}; "
+            "install the same version on both sides"
+        )
+    own = {
+        name.removeprefix("task."): array
+        for name, array in arrays.items()
+        if name.startswith("task.")
+    }
+    scaling = None
+    if "scaling" in meta:
+        scaling = Scaling(meta["scaling"], arrays["scaling.center"], arrays["scaling.scale"])
+    return _by_kind(meta["kind"]).from_fields(Fields(own, meta["task"])), scaling
+
+
+def _by_kind(kind: str) -> type[Task[Any]]:
+    if kind not in TASKS:
+        raise FormatError(f"the task has the unknown kind {kind!r}")
+    return TASKS[kind]
+
+
+def encode_part(number: int, part: Part) -> bytes:
+    """Return the message of a part."""
+    if isinstance(part, ArrayPart):
+        return pack(PART, {"X": part.X, "w": part.w}, {"kind": part.kind, "number": number})
+    return pack(PART, {}, {"kind": part.kind, "number": number, "part": asdict(part)})
+
+
+def decode_part(data: bytes) -> tuple[int, Part]:
+    """Return the number of a part, and the part.
+
+    Raises
+    ------
+    FormatError
+        If the message is damaged.
+    """
+    arrays, meta = unpack(data, PART, "the part")
+    number, kind = meta["number"], meta["kind"]
+    try:
+        if kind == ArrayPart.kind:
+            return number, ArrayPart(arrays["X"], arrays["w"])
+        stored = meta["part"]
+        if kind == StreamPart.kind:
+            return number, StreamPart(**{**stored, "layout": Layout.from_dict(stored["layout"])})
+        return number, FilePart(
+            stored["name"],
+            stored["path"],
+            Stamp(**stored["stamp"]),
+            Span(**stored["span"]),
+            TableOptions(**_tuples(stored["options"])),
+            None if stored["model"] is None else ModelColumns(**_tuples(stored["model"])),
+        )
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"the part can't be read: {error}") from error
+
+
+def _tuples(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return values with tuples in place of lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+
+
+def encode_result(task: Task[R], done: Done[R]) -> bytes:
+    """Return the message of a result."""
+    fields = task.result_to_fields(done.value)
+    meta = {"kernels": kernels_identity(), "result": fields.values, "notes": asdict(done.notes)}
+    return pack(RESULT, fields.arrays, meta)
+
+
+def encode_error(error: Exception) -> bytes:
+    """Return the message of an error; the text of an unexpected error is shortened."""
+    known = isinstance(error, StreamclustError)
+    text = str(error) if known else errors.unexpected(error)
+    name = type(error).__name__ if known else ""
+    return pack(RESULT, {}, {"error": name, "text": text})
+
+
+def decode_result(task: Task[R], data: bytes, where: str) -> Done[R]:
+    """Return the result in a message.
+
+    Parameters
+    ----------
+    task : Task
+    data : bytes
+    where : str
+        The process that has sent the message, for errors.
+
+    Raises
+    ------
+    StreamclustError
+        If the message is an error: the error of the same class.
+    EngineError
+        If the result is from other kernels, or the message is damaged.
+    """
+    try:
+        arrays, meta = unpack(data, RESULT, f"the result of {where}")
+    except FormatError as error:
+        raise EngineError(str(error)) from None
+    if "error" in meta:
+        raise _error(meta["error"], meta["text"], where)
+    check_kernels(meta["kernels"], where)
+    notes = {**meta["notes"], "reasons": tuple(meta["notes"]["reasons"])}
+    return Done(task.result_from_fields(Fields(arrays, meta["result"])), Notes(**notes))
+
+
+def check_kernels(found: str, where: str) -> None:
+    """Refuse the results of other kernels, whose last bits can differ.
+
+    Raises
+    ------
+    EngineError
+    """
+    own = kernels_identity()
+    if found != own:
+        raise EngineError(
+            f"{where} computes with the kernels {found}, this process with {own}: sums could "
+            "differ in the last bits; install the same build, or set STREAMCLUST_KERNELS to the "
+            "same target on both sides"
+        )
+
+
+def _error(name: str, text: str, where: str) -> StreamclustError:
+    known = getattr(errors, name, None) if name else None
+    if isinstance(known, type) and issubclass(known, StreamclustError):
+        make: Callable[[str], StreamclustError] = known
+        try:
+            return make(text)
+        except TypeError:  # a class with other parameters
+            return EngineError(text)
+    return EngineError(f"{where} failed: {text}")

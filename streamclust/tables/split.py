@@ -1,0 +1,262 @@
+"""Splits a table in a file into spans that can be read independently of each other.
+
+A span is cut from sizes in the file alone. A text in UTF-8 without quotes is cut after line ends; a
+text with quotes can have a line end within a cell, so it is one span.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+from streamclust.files import cannot, open_regular
+from streamclust.tables.arrays import read_array, read_header
+from streamclust.tables.chunk import Request
+from streamclust.tables.delimited import read_names
+from streamclust.tables.lines import Lines
+from streamclust.tables.options import TEXT_KINDS, Kind, TableOptions
+from streamclust.tables.parquet import opened_parquet, read_parquet
+from streamclust.tables.read import (
+    delimiter_of,
+    kind_of,
+    read_chunks,
+    read_rows,
+    read_table,
+    text_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamclust.tables.chunk import Chunk, ModelColumns
+
+Unit = Literal["table", "rows", "row groups", "bytes"]
+
+TEXT_BYTES = 1 << 23
+"""Bytes per span of a text: 8 MiB."""
+
+_PLAIN = (b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+"""First bytes of texts that are compressed or in another encoding: one span."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a table.
+
+    Parameters
+    ----------
+    unit : {'table', 'rows', 'row groups', 'bytes'}
+        'table' is the whole table.
+    start, stop : int
+        The first unit, and the first one after the piece.
+    line : int
+        Number to add to the numbers of the lines of a text.
+    head : int
+        Number of bytes at the start of the text, with the names of the columns, that belong to
+        each piece.
+    """
+
+    unit: Unit = "table"
+    start: int = 0
+    stop: int = 0
+    line: int = 0
+    head: int = 0
+
+    def __str__(self) -> str:
+        if self.unit == "table":
+            return "whole table"
+        return f"{self.unit} {self.start:,} to {self.stop - 1:,}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A table, split.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The names of the columns of X; empty if the table has no rows.
+    options : TableOptions
+        How to read each span.
+    spans : tuple of Span
+        In the order of the table; none if the table has no rows.
+    """
+
+    names: tuple[str, ...]
+    options: TableOptions
+    spans: tuple[Span, ...]
+
+
+def split_table(
+    path: str | Path,
+    options: TableOptions | None = None,
+    *,
+    rows: Callable[[int], int],
+    model: ModelColumns | None = None,
+    warn: Callable[[str], object] = lambda _: None,
+) -> Split:
+    """Return the spans of a table.
+
+    Parameters
+    ----------
+    path
+        A file.
+    options, model, warn
+        See `read_table`.
+    rows
+        Returns the number of rows per span for a number of features. A row group of Parquet is
+        never divided, so a span of Parquet can have more rows.
+
+    Raises
+    ------
+    DataError
+        If the table can't be read.
+    MissingExtraError
+        If the file needs a package that isn't installed.
+    """
+    options = options or TableOptions()
+    kind = kind_of(path, options)
+    request = Request(str(path), options, model=model, warn=warn)
+    try:
+        if kind in TEXT_KINDS:
+            found = _split_text(str(path), kind, request)
+            if found is not None:
+                return found
+        first = next(read_table(path, options, chunk=1, model=model, warn=warn), None)
+        if first is None:
+            return Split((), options, ())
+        per_span, spans = rows(len(first.names)), (Span(),)
+        if kind == "npy":
+            with open_regular(path) as file:
+                n = read_header(file, request).n
+            starts = range(0, n, per_span)
+            spans = tuple(Span("rows", start, min(start + per_span, n)) for start in starts)
+        elif kind == "parquet":
+            spans = _row_groups(str(path), request, per_span)
+    except OSError as error:
+        raise cannot("read", path, error) from error
+    return Split(first.names, options, spans)
+
+
+def _row_groups(path: str, request: Request, per_span: int) -> tuple[Span, ...]:
+    """Return spans of whole row groups, each of `per_span` rows or more, if there are enough."""
+    with opened_parquet(path, request) as file:
+        meta = file.metadata
+        sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
+    spans, start, rows = list[Span](), 0, 0
+    for group, size in enumerate(sizes, 1):
+        rows += size
+        if rows >= per_span or group == len(sizes):
+            spans.append(Span("row groups", start, group))
+            start, rows = group, 0
+    return tuple(spans)
+
+
+def _split_text(path: str, kind: Kind, request: Request) -> Split | None:
+    """Return the spans of a text; None if it must be one span."""
+    options, model = request.options, request.model
+    if options.encoding is not None and options.encoding.lower() not in ("utf-8", "utf8", "ascii"):
+        return None
+    delimited = kind in ("csv", "tsv")
+    if not delimited and options.columns is None and not (model and model.features):
+        return None  # the first object has the names of the columns
+    with open_regular(path) as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if size < 2 * TEXT_BYTES or file.read(4).startswith(_PLAIN):
+            return None
+        names, header = _first_names(path, kind, request)
+        head = _end_of_line(file, header)
+        spans = _spans_of_lines(file, size, head, quotes=delimited)
+    if spans is None:
+        return None
+    if delimited:
+        options = replace(options, header=header > 0)
+    return Split(names, options, spans)
+
+
+def _first_names(path: str, kind: Kind, request: Request) -> tuple[tuple[str, ...], int]:
+    """Return the names of the features, and the number of lines up to the header; 0 without one."""
+    if kind in ("csv", "tsv"):
+        with text_lines(path, request) as lines:
+            return read_names(lines, request, delimiter_of(kind, request.options))
+    options, model = request.options, request.model
+    first = next(read_table(path, options, chunk=1, model=model, warn=request.warn))
+    return first.names, 0
+
+
+def _end_of_line(file: IO[bytes], lines: int) -> int:
+    """Return the number of bytes of the first lines of a file."""
+    file.seek(0)
+    return sum(len(file.readline()) for _ in range(lines))
+
+
+def _spans_of_lines(
+    file: IO[bytes], size: int, head: int, *, quotes: bool
+) -> tuple[Span, ...] | None:
+    """Return spans of about `TEXT_BYTES` of whole lines; None if a cell may have quotes."""
+    spans, start, line = list[Span](), head, 0
+    while start < size:
+        file.seek(start)
+        data = file.read(TEXT_BYTES)
+        if start + len(data) < size:
+            data += file.readline()
+        if not data or (quotes and b'"' in data):
+            return None
+        spans.append(Span("bytes", start, start + len(data), line, head))
+        line += data.count(b"\n")
+        start += len(data)
+    return tuple(spans)
+
+
+def read_span(
+    path: str | Path,
+    options: TableOptions,
+    span: Span,
+    label: str,
+    *,
+    chunk: int = 8192,
+    model: ModelColumns | None = None,
+) -> Iterator[Chunk]:
+    """Yield the rows of a span in chunks; see `read_table` for the parameters and the errors.
+
+    The chunks of all spans together have the rows of the table, in its order. `label` is the name
+    of the table in messages.
+    """
+    kind = kind_of(path, options)
+    request, path = Request(label, options, chunk, model, line=span.line), str(path)
+    try:
+        if span.unit == "table":
+            yield from read_chunks(path, kind, request)
+        elif kind == "npy":
+            yield from read_array(path, request, range(span.start, span.stop))
+        elif kind == "parquet":
+            yield from read_parquet(path, request, range(span.start, span.stop))
+        else:
+            with open_regular(path) as file:
+                lines = Lines(_Piece(file, span), label, live=False)
+                yield from read_rows(kind, lines, request)
+    except OSError as error:
+        raise cannot("read", label, error) from error
+
+
+class _Piece:
+    """The head and the piece of a text."""
+
+    def __init__(self, file: IO[bytes], span: Span) -> None:
+        self._file = file
+        self._ends = [(0, span.head), (span.start, span.stop)]
+
+    def read1(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; no bytes at the end."""
+        while self._ends:
+            start, stop = self._ends[0]
+            if start < stop:
+                self._file.seek(start)
+                data = self._file.read(min(size, stop - start))
+                self._ends[0] = (start + len(data), stop)
+                if data:
+                    return data
+            del self._ends[0]
+        return b""

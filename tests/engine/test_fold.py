@@ -1,0 +1,176 @@
+"""Sums over parts: the same bits by every way, whoever computes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from streamclust.engine import ArrayPart, Engine, EStep, FilePart, Inline, Part, Reader
+from streamclust.engine.cut import cut_array
+from streamclust.engine.points import Points, block_rows, in_blocks
+from streamclust.engine.threads import Threads
+from streamclust.errors import DataError, StoppedError
+from tests.support.engines import (
+    ByBytes,
+    bits,
+    counted,
+    parts_of_files,
+    scaling_of,
+    some_points,
+    step_of,
+    write_csv,
+    write_parquet,
+)
+from tests.support.strategies import FAMILIES
+
+POINTS = some_points()
+
+
+def engines() -> Iterator[Engine]:
+    yield Inline()
+    yield ByBytes()
+    for workers in (1, 2, 3, 4):
+        with Threads(workers) as engine:
+            yield engine
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", POINTS)
+    np.save(tmp_path / "b.npy", POINTS.X[:140_000])
+    write_csv(tmp_path / "c.csv", POINTS.X[:1000])
+    files = parts_of_files(tmp_path / "b.npy", tmp_path / "c.csv")
+    weighted = parts_of_files(tmp_path / "a.parquet", weight_column="w")
+    parts: list[Part] = [*cut_array(*POINTS), *files, *weighted]
+    task, reader = step_of(name, POINTS), Reader(scaling_of(POINTS))
+    expected = bits(Inline().fold(task, reader, parts))
+    for engine in engines():
+        assert bits(engine.fold(task, reader, parts)) == expected
+
+
+def test_a_sum_is_that_of_the_points_without_parts() -> None:
+    task = step_of("full", POINTS)
+    found = Inline().fold(task, Reader(), cut_array(*POINTS))
+    whole = task.family.e_step(task.params, *POINTS)
+    np.testing.assert_allclose(found.weight, whole.weight, rtol=1e-12)
+    assert found.objective == pytest.approx(whole.objective, rel=1e-12)
+    few = Points(POINTS.X[:5000], POINTS.w[:5000])
+    one = Inline().fold(task, Reader(), cut_array(*few))
+    assert bits(one) == bits(task.family.e_step(task.params, *few))
+
+
+def test_a_part_without_points_changes_nothing() -> None:
+    task = step_of("kmeans", POINTS)
+    empty = ArrayPart(np.empty((0, 3)), np.empty(0))
+    part = ArrayPart(POINTS.X[:100], POINTS.w[:100])
+    expected = bits(Inline().fold(task, Reader(), [part]))
+    for parts in ([empty, part], [part, empty]):
+        assert bits(Inline().fold(task, Reader(), parts)) == expected
+        assert bits(ByBytes().fold(task, Reader(), parts)) == expected
+    assert Inline().fold(task, Reader(), [empty]).mass == 0.0
+    with pytest.raises(DataError, match="no part"):
+        Inline().fold(task, Reader(), [])
+
+
+def test_blocks_have_a_fixed_size_whatever_the_chunks_are() -> None:
+    X, w = POINTS
+    for size in (999, 8192, 150_000):
+        chunks = (Points(X[s : s + size], w[s : s + size]) for s in range(0, len(X), size))
+        blocks = list(in_blocks(chunks))
+        assert [len(block.w) for block in blocks] == [65_536, 65_536, 18_928]
+        assert_array_equal(np.concatenate([block.X for block in blocks]), X)
+    assert block_rows(16) == 65_536
+    assert block_rows(784) == 4096
+    assert block_rows(1 << 20) == 256
+
+
+class Recorder:
+    """A task whose first part waits until it may end."""
+
+    kind = "recorder"
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def run(self, number: int, blocks: Any) -> int:
+        list(blocks)
+        assert number or self.go.wait(20)
+        return number
+
+    def merge(self, a: int, b: int) -> int:
+        return max(a, b)
+
+
+def test_results_come_in_order_and_few_of_them_wait() -> None:
+    task, taken = Recorder(), list[int]()
+
+    def parts() -> Iterator[tuple[int, Part]]:
+        for number in range(40):
+            taken.append(number)
+            if number == 5:
+                task.go.set()
+            yield number, ArrayPart(POINTS.X[:10], POINTS.w[:10])
+
+    with Threads(3) as engine:
+        results: Any = engine.map(task, Reader(), parts())  # type: ignore[arg-type]
+        assert next(results).value == 0
+        assert len(taken) == 6
+        assert [done.value for done in results] == list(range(1, 40))
+
+
+@pytest.mark.parametrize("engine", [Inline(), Threads(2)], ids=lambda each: each.name)
+def test_a_stop_ends_a_fold(engine: Engine) -> None:
+    parts = cut_array(*POINTS)
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 1
+
+    with engine, pytest.raises(StoppedError):
+        engine.fold(step_of("kmeans", POINTS), Reader(), 50 * parts, stop)
+
+
+def test_an_error_of_a_part_is_raised_by_all_engines(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("x,y,z\n1,2,3\n4,oops,6\n")
+    parts = parts_of_files(path)
+    for engine in engines():
+        with pytest.raises(DataError, match=r"bad.csv line 3, column 'y': 'oops' is not a number"):
+            engine.fold(step_of("kmeans", POINTS), Reader(), parts)
+
+
+def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "points.npy"
+    np.save(path, POINTS.X)
+    parts, task = parts_of_files(path), step_of("kmeans", POINTS)
+    for engine in (Inline(), ByBytes()):
+        engine.fold(task, Reader(), parts)
+    np.save(path, POINTS.X[:-1])
+    for engine in (Inline(), ByBytes()):
+        with pytest.raises(DataError, match=r"points.npy was changed while it was read: it had"):
+            engine.fold(task, Reader(), parts)
+
+
+def test_skipped_rows_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text("x,y,z\n1,2,3\n" + 7 * "4,oops,6\n" + "7,8,9\n")
+    parts = parts_of_files(path, on_bad="skip")
+    for engine in (Inline(), ByBytes()):
+        (done,) = counted(engine, step_of("kmeans", POINTS), Reader(), parts)
+        assert (done.notes.points, done.notes.bad, len(done.notes.reasons)) == (2, 7, 5)
+        assert "line 3" in done.notes.reasons[0]
+
+
+def test_parts_are_values_that_can_be_compared(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", POINTS.X)
+    first, second = parts_of_files(tmp_path / "a.npy"), parts_of_files(tmp_path / "a.npy")
+    assert first == second
+    assert [isinstance(part, FilePart) and part.span.stop for part in first] == [131_072, 150_000]
+    assert isinstance(step_of("kmeans", POINTS), EStep)
