@@ -39,6 +39,7 @@ class DaskCluster:
         kept = {name: value for name, value in os.environ.items() if "STREAMCLUST" not in name}
         self.environment = {**kept, "OPENBLAS_NUM_THREADS": "1", **(environment or {})}
         self.workers: list[subprocess.Popen[bytes]] = []
+        self._started = 0
         self._scheduler: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -56,16 +57,26 @@ class DaskCluster:
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-show"]
         self._scheduler = self._start("scheduler", *options)
 
-    def start_worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start one worker with one thread; it has a name of its own."""
-        name = f"worker-{len(self.workers)}"
+    def start_worker(self, prelude: str = "", **environment: str) -> subprocess.Popen[bytes]:
+        """Start one worker with one thread; it has a name of its own.
+
+        `prelude` is Python that it executes first.
+        """
+        self._started += 1
+        name = f"worker-{self._started}"
         words = ["--no-nanny", "--nthreads", "1", "--name", name, "--host", "127.0.0.1"]
         folder = self.folder / name
         folder.mkdir()
         words += ["--local-directory", str(folder), "--memory-limit", "0"]
-        process = self._start("worker", self.address, *words, *options, **environment)
+        process = self._start("worker", self.address, *words, prelude=prelude, **environment)
         self.workers.append(process)
         return process
+
+    def end_worker(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill a worker, and forget it."""
+        process.kill()
+        process.wait()
+        self.workers.remove(process)
 
     def kill_scheduler(self) -> None:
         assert self._scheduler is not None
@@ -80,9 +91,11 @@ class DaskCluster:
         """What all processes have written."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
-    def _start(self, command: str, *options: str, **environment: str) -> subprocess.Popen[bytes]:
-        module = f"distributed.cli.dask_{command}"
-        words = [sys.executable, "-m", module, *options, "--no-dashboard"]
+    def _start(
+        self, command: str, *options: str, prelude: str = "", **environment: str
+    ) -> subprocess.Popen[bytes]:
+        main = f"from distributed.cli.dask_{command} import main; main()"
+        words = [sys.executable, "-c", f"{prelude}\n{main}", *options, "--no-dashboard"]
         if self.papers is not None:
             files = {"ca-file": "ca", "cert": "cert", "key": "key"}
             for option, name in files.items():

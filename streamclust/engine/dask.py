@@ -1,0 +1,274 @@
+"""The engine that computes on the workers of a Dask cluster, and here whatever they don't."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from streamclust.engine.base import Engine, check, compute, never
+from streamclust.engine.connection import Connection, Task
+from streamclust.engine.deadlines import Deadlines
+from streamclust.engine.wire import decode_result, encode_part, encode_task
+from streamclust.errors import EngineError, StreamclustError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from streamclust.engine import tasks
+    from streamclust.engine.base import Done, Numbered
+    from streamclust.engine.connection import Answer, Certificates
+    from streamclust.engine.reader import Reader
+
+R = TypeVar("R")
+
+FIRST_WORKERS = 15.0
+"""Seconds that the first map waits for workers, and each map if the engine is required."""
+
+_LOOK = 0.1
+"""Seconds between checks for a request to stop."""
+
+_AHEAD = 4
+"""Parts per slot that are submitted, or wait for an earlier result. This bounds the memory."""
+
+_PAUSE = 30.0
+"""Seconds without new parts for workers that only answered with errors."""
+
+
+@dataclass
+class Counts:
+    """Who computed the parts.
+
+    Parameters
+    ----------
+    workers : int
+        Parts whose result came from workers, in time.
+    here : int
+        Parts that this process computed, because no worker did.
+    late : int
+        Results that arrived after this process had computed the part.
+    """
+
+    workers: int = 0
+    here: int = 0
+    late: int = 0
+
+
+class Dask(Engine):
+    """Gives parts to the workers of a Dask cluster.
+
+    A part that isn't done before its deadline (see `Deadlines`) is computed here, and so are all
+    parts while there are no workers. Only the statistics of a part come back.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler: tcp://host:8786 or tls://host:8786.
+    certificates : Certificates, optional
+        Files for TLS.
+    required : bool, default=False
+        Raise an error, instead of computing all parts here, if no worker can be used.
+    report : callable, optional
+        Given a sentence if workers are lost, refused or found again.
+
+    Attributes
+    ----------
+    counts : Counts
+    """
+
+    name = "dask"
+    remote = True
+
+    def __init__(
+        self,
+        address: str,
+        certificates: Certificates | None = None,
+        *,
+        required: bool = False,
+        report: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.counts = Counts()
+        self.required = required
+        self.deadlines = Deadlines(0)
+        self.connection = Connection(address, certificates, report)
+        self._report = report
+        self._reported: set[str] = set()
+        self._waited = False
+        self._failures, self._paused_until = 0, 0.0
+        self._folding = threading.Lock()
+
+    @property
+    def workers(self) -> int:  # type: ignore[override]
+        """The number of parts that workers compute at the same time; at least 1."""
+        return max(1, self.connection.slots)
+
+    def map(
+        self,
+        task: tasks.Task[R],
+        reader: Reader,
+        parts: Iterable[Numbered],
+        stop: Callable[[], bool] = never,
+    ) -> Iterator[Done[R]]:
+        """Yield the result of each part; see `Engine.map`.
+
+        One map at a time uses the workers; others that begin meanwhile compute here.
+        """
+        if not self._folding.acquire(blocking=False):
+            for number, part in parts:
+                check(stop)
+                yield self.compute_here(task, reader, number, part)
+            return
+        try:
+            self._await_workers(stop)
+            fold = _Fold(self, task, reader, iter(parts))
+            while (done := fold.next(stop)) is not None:
+                yield done
+        finally:
+            self.deadlines.abandon()
+            self._folding.release()
+
+    def compute_here(self, task: tasks.Task[R], reader: Reader, number: int, part: Any) -> Done[R]:
+        """Compute a part in this process."""
+        self.counts.here += 1
+        return compute(task, reader, number, part)
+
+    def room(self) -> bool:
+        """Return whether a part can be submitted now.
+
+        Raises
+        ------
+        EngineError
+            If no worker can be used, and the engine is required.
+        """
+        self.deadlines.slots = self.connection.slots
+        silent = self.deadlines.silent or time.monotonic() < self._paused_until
+        usable = self.connection.slots > 0 and not silent
+        if self.required and not usable:
+            problem = self.connection.problem or "the workers don't answer"
+            raise EngineError(f"{problem}; engine.required is true, so nothing is computed here")
+        return usable and self.deadlines.room > 0
+
+    def failed(self, reason: str) -> None:
+        """Report, once, why workers have not computed a part."""
+        self._failures += 1
+        if self._failures >= 2 * self.workers:
+            self._paused_until, self._failures = time.monotonic() + _PAUSE, 0
+        if reason not in self._reported:
+            self._reported.add(reason)
+            self._report(f"a part is computed here, because its worker has failed: {reason}")
+
+    def succeeded(self) -> None:
+        """Count a result of workers."""
+        self.counts.workers += 1
+        self._failures = 0
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self.connection.close()
+
+    def _await_workers(self, stop: Callable[[], bool]) -> None:
+        """Wait for the first workers; they need some seconds to import everything."""
+        end = time.monotonic() + FIRST_WORKERS
+        while not self.connection.slots and (self.required or not self._waited):
+            check(stop)
+            if time.monotonic() > end or (not self.required and self.connection.wait(_LOOK)):
+                break
+            if self.required:
+                time.sleep(_LOOK)
+        self._waited = True
+
+
+class _Fold(Generic[R]):
+    """One map: the parts that are with workers, and the results that wait for an earlier one."""
+
+    def __init__(
+        self,
+        engine: Dask,
+        task: tasks.Task[R],
+        reader: Reader,
+        parts: Iterator[Numbered],
+    ) -> None:
+        self._engine, self._task, self._reader, self._parts = engine, task, reader, parts
+        self._message = Task(encode_task(task, reader.scaling))
+        self._submitted: dict[int, Numbered] = {}
+        self._done: dict[int, Done[R]] = {}
+        self._next = self._taken = 0
+
+    def next(self, stop: Callable[[], bool]) -> Done[R] | None:
+        """Return the result of the next part; None after the last one."""
+        while self._next not in self._done:
+            check(stop)
+            self._submit()
+            if not self._submitted and not self._take_here():
+                return None
+            if self._next not in self._done:
+                self._wait()
+        self._next += 1
+        return self._done.pop(self._next - 1)
+
+    def _submit(self) -> None:
+        engine = self._engine
+        while engine.room() and self._taken - self._next < _AHEAD * engine.workers:
+            numbered = next(self._parts, None)
+            if numbered is None:
+                return
+            key = (id(self), self._taken)
+            self._submitted[self._taken] = numbered
+            self._taken += 1
+            engine.deadlines.submitted(key, time.monotonic())
+            engine.connection.submit(key, self._message, encode_part(*numbered))
+
+    def _take_here(self) -> bool:
+        """Compute the next part here; return False if there is none."""
+        numbered = next(self._parts, None)
+        if numbered is None:
+            return False
+        self._done[self._taken] = self._engine.compute_here(self._task, self._reader, *numbered)
+        self._taken += 1
+        return True
+
+    def _wait(self) -> None:
+        """Wait a moment for an answer; compute a part here whose deadline has passed."""
+        engine = self._engine
+        now, deadline = time.monotonic(), engine.deadlines.next
+        answer = engine.connection.answer(min(_LOOK, (deadline or now) - now))
+        if answer is not None:
+            self._receive(answer)
+            return
+        late = engine.deadlines.overdue(time.monotonic())
+        if late is not None:
+            self._compute(late)
+
+    def _receive(self, answer: Answer) -> None:
+        engine, (key, data, reason) = self._engine, answer
+        if data is None:
+            if engine.deadlines.lost(key):
+                engine.failed(reason)
+                self._compute(key)
+            return
+        if not engine.deadlines.arrived(key, time.monotonic()):
+            engine.counts.late += 1
+            return
+        try:
+            done = decode_result(self._task, data, "a Dask worker")
+        except StreamclustError as error:
+            engine.failed(str(error))
+            self._compute(key)
+            return
+        if done.notes.lost:  # the worker may read another server; this process finds out
+            self._compute(key)
+            return
+        del self._submitted[_place(key)]
+        self._done[_place(key)] = done
+        engine.succeeded()
+
+    def _compute(self, key: Hashable) -> None:
+        """Compute a part here that was submitted."""
+        numbered = self._submitted.pop(_place(key))
+        self._done[_place(key)] = self._engine.compute_here(self._task, self._reader, *numbered)
+
+
+def _place(key: Any) -> int:
+    return int(key[1])
