@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, get_args
@@ -21,8 +21,8 @@ from streamclust.models.kmeans import KMeansParams
 from streamclust.models.quantize import RANKINGS, quantize
 from streamclust.refit.data import gather
 from streamclust.refit.scoring import LIKELIHOODS, score
-from streamclust.refit.sources import Points, points
 from streamclust.runtime.assemble import MAKERS, make_family
+from tests.support.datasets import Table
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,11 @@ def test_the_settings_have_a_section_per_family() -> None:
     assert {each.model_fields["kind"].default for each in get_args(union)} == set(FAMILIES)
 
 
-class ThreePoints:
-    """A source of three points."""
-
-    label = "three points"
-
-    def chunks(self) -> Iterator[Points]:
-        """Yield the points."""
-        yield points(np.zeros((3, 1)), None)
-
-
 CALLS: dict[str, Callable[[], Any]] = {
     "make_family": lambda: make_family(SimpleNamespace(kind="poisson")),  # type: ignore[arg-type]
     "search_of": lambda: search_of(Poisson()),  # type: ignore[arg-type]
     "quantize": lambda: quantize(Poisson(), PARAMS, [[1.0]], top=2),  # type: ignore[arg-type]
-    "score": lambda: score(Poisson(), PARAMS, gather(ThreePoints(), 0)),  # type: ignore[arg-type]
+    "score": lambda: score(Poisson(), PARAMS, gather(Table(np.zeros((3, 1)), np.ones(3)), 0)),  # type: ignore[arg-type]
     "to_sklearn": lambda: to_sklearn(SimpleNamespace(kind="poisson"), None),  # type: ignore[arg-type]
     "family_of": lambda: family_of({"kind": "poisson"}),
 }

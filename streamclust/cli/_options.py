@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import wraps
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,8 @@ from streamclust.cli._table_options import table_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from streamclust.config import Settings
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -127,6 +130,32 @@ def daemon_wait(wait: float | None, until_idle: bool) -> float:
     return ONE_SHOT_WAIT if until_idle else math.inf
 
 
+ENGINES = ("auto", "inline", "threads", "processes")
+"""The kinds of `streamclust.config.engine`, which takes too long to import for the help."""
+
+
+def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --engine, a short form of the setting engine.kind; put it below `server_options`."""
+
+    @click.option(
+        "--engine",
+        "engine",
+        type=click.Choice(ENGINES),
+        help="Who computes the sums over many points: one thread, several threads, or several "
+        "processes, which read large CSV files faster. All give the same result.  [default: the "
+        "setting engine.kind: auto]",
+    )
+    @wraps(command)
+    def wrapper(*args: Any, settings: Settings, engine: str | None, **kwargs: Any) -> Any:
+        if engine is not None:
+            chosen = settings.engine.model_copy(update={"kind": engine})
+            settings = settings.model_copy(update={"engine": chosen})
+        return command(*args, settings=settings, **kwargs)
+
+    decorated: Callable[..., Any] = wrapper
+    return decorated
+
+
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that select points; the command receives `which`."""
 
@@ -152,8 +181,10 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--data",
         "files",
         multiple=True,
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Read a file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. Repeatable.",
+        metavar="FILE",
+        help="Read a file instead of the stream: CSV, JSON lines, .npy, .npz, Parquet. A pattern "
+        "in quotes selects several files, in the order of their names: 'dir/*.parquet'. "
+        "Repeatable.",
     )
     @table_options(
         "Columns of the files, in the order of the features.  [default: those with the names of "
@@ -174,7 +205,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         first: str | None,
         last: str | None,
         latest: str | None,
-        files: tuple[Path, ...],
+        files: tuple[str, ...],
         table: dict[str, Any],
         from_coreset: bool,
         **kwargs: Any,
@@ -197,10 +228,37 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if chosen and not files:
             option = next(iter(chosen)).replace("_", "-")
             raise click.UsageError(f"--{option} is an option for files: give --data FILE")
+        paths = tuple(path for name in files for path in data_files(name))
         which = Selection(
-            Span(first, last, latest), files, TableOptions(**chosen), from_coreset, warn
+            Span(first, last, latest), paths, TableOptions(**chosen), from_coreset, warn
         )
         return command(*args, which=which, **kwargs)
 
     decorated: Callable[..., Any] = wrapper
     return decorated
+
+
+def data_files(name: str) -> list[Path]:
+    """Return the file of this name, or the files that match a pattern, in the order of names.
+
+    Raises
+    ------
+    click.BadParameter
+        If there is no such file.
+    """
+    path = Path(name)
+    problem = ""
+    if path.is_dir():
+        pattern = f"{name.rstrip('/')}/*.parquet"
+        problem = f"{name!r} is a folder; select its files by a pattern, such as '{pattern}'."
+    elif not path.exists():
+        found = [Path(each) for each in sorted(glob(name, recursive=True))]  # noqa: PTH207
+        files = [each for each in found if not each.is_dir()]
+        if files:
+            return files
+        problem = f"File {name!r} does not exist."
+        if has_magic(name):
+            problem = f"No file matches {name!r}."
+    if problem:
+        raise click.BadParameter(problem, param_hint="'--data'")
+    return [path]

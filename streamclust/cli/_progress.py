@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,48 @@ def point_progress(total: int | None) -> Iterator[Callable[[int], None] | None]:
             bar.update(task, completed=points, description=f"{points:,} points, {rate:,.0f}/s")
 
         yield show
+
+
+class PassProgress:
+    """Shows the parts of each pass over many points, with a text; on a terminal only."""
+
+    def __init__(self, bar: Progress | None, words: str) -> None:
+        self._bar, self._words, self._points = bar, words, 0
+        self._task = None if bar is None else bar.add_task(words, total=None)
+
+    def on_points(self, count: int) -> None:
+        """Show the number of points that were read in this pass."""
+        self._points = count
+
+    def on_part(self, done: int, total: int) -> None:
+        """Show how many parts of this pass are done."""
+        parts = f"part {done:,} of {total:,}, " if total else ""
+        words = f"{self._words}; {parts}{self._points:,} points"
+        self._update(description=words, total=total or None, completed=done)
+
+    def show(self, words: str) -> None:
+        """Show a text, until the next call."""
+        self._words = words
+        self._update(description=words)
+
+    def _update(self, **fields: Any) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, **fields)
+
+
+@contextmanager
+def pass_progress(words: str) -> Iterator[PassProgress]:
+    """Show the progress of passes on a terminal, beginning with a text."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield PassProgress(None, words)
+        return
+    columns = (BarColumn(20), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield PassProgress(bar, words)
 
 
 def _bar(console: Console, total: int | None) -> Progress:

@@ -12,9 +12,11 @@ from streamclust.cli._options import (
     ONE_SHOT_WAIT,
     NumberRange,
     data_options,
+    engine_option,
     server_options,
     wait_option,
 )
+from streamclust.cli._progress import pass_progress
 from streamclust.cli._render import SCORES, numbers, plural
 from streamclust.cli._server import has_stored_data, opened_job
 from streamclust.cli._signals import CtrlC
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     help="Maximum wait for the worker to apply the result.",
 )
 @server_options
+@engine_option
 @wait_option("30s")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
@@ -106,7 +109,7 @@ def refit(
     meanwhile. Without a worker the command changes the stored state itself.
 
     Up to 256 MiB of points are held in memory. More points are read again for each iteration, and
-    new starts come from a sample.
+    new starts come from a weighted sample of them.
 
     K-medoids compares the mean distance to the nearest centre. Points of the data are rarely better
     centres than centroids, so kmedoids usually needs --force. After that, the model continues to
@@ -118,7 +121,9 @@ def refit(
       streamclust refit machines --last 1h --dry-run compare only
       streamclust refit machines --from 2026-05-01 --to 2026-05-02T12:00
       streamclust refit machines --data points.csv
+      streamclust refit machines --data 'days/*.parquet' --engine threads
     """
+    from streamclust.engine.opening import open_engine
     from streamclust.errors import StoppedError
     from streamclust.refit.command import Request
     from streamclust.refit.command import refit as run
@@ -131,7 +136,12 @@ def refit(
         primary=not dry_run,
         start=not dry_run or has_stored_data(settings),
     )
-    with opened as job, CtrlC() as ctrl_c, _progress(ctrl_c.is_set) as watch:
+    with (
+        opened as job,
+        open_engine(settings.engine) as engine,
+        CtrlC() as ctrl_c,
+        _progress(ctrl_c.is_set) as watch,
+    ):
         tries = job.model.refit.restarts if restarts is None else restarts
         plan = Plan(tries, tol, max_iter, job.model.seed)
         request = Request(
@@ -144,7 +154,7 @@ def refit(
             timeout=answer_within,
         )
         try:
-            report = run(job, request, watch)
+            report = run(job, request, watch, engine)
         except StoppedError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
@@ -159,27 +169,12 @@ def refit(
 @contextmanager
 def _progress(stop: Any) -> Iterator[Callbacks]:
     """Show each pass on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from streamclust.refit.command import Callbacks
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Callbacks(stop=stop)
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task, words = bar.add_task("reading", total=None), ["reading"]
-
-        def on_points(count: int) -> None:
-            bar.update(task, description=f"{words[-1]}; {count:,} points read")
-
-        def on_pass(step: Pass) -> None:
-            words[:] = [_pass_words(step)]
-            bar.update(task, description=words[-1])
-
-        yield Callbacks(on_points, on_pass, stop)
+    with pass_progress("reading") as shown:
+        yield Callbacks(
+            shown.on_points, lambda step: shown.show(_pass_words(step)), stop, shown.on_part
+        )
 
 
 def _pass_words(step: Pass) -> str:
@@ -220,6 +215,8 @@ def _show(report: Report, model: str, dry_run: bool) -> None:
 def _end(run: Run) -> str:
     if run.start == "medoids":
         return "the only run" if run.iterations == 1 else f"best of {run.iterations} runs"
+    if not run.iterations and not run.converged:
+        return "scored only: not among the best fits to a coreset"
     return f"{plural(run.iterations, 'iteration')}, {'' if run.converged else 'not '}converged"
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import data_options, server_options
-from streamclust.cli._render import number
+from streamclust.cli._options import data_options, engine_option, server_options
+from streamclust.cli._progress import pass_progress
+from streamclust.cli._render import number, say
 from streamclust.cli._server import has_stored_data, opened_job
+from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import print_lines, stdout_terminal
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @data_options
 @server_options
+@engine_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def score(
     settings: Settings,
@@ -44,10 +48,22 @@ def score(
       streamclust score machines --last 1h
       streamclust score machines --data test.csv --json
     """
-    from streamclust.refit.command import score_live
+    from streamclust.engine.opening import open_engine
+    from streamclust.errors import StoppedError
+    from streamclust.refit.command import Callbacks, score_live
 
-    with opened_job(settings, model, start=has_stored_data(settings)) as job:
-        label, found = score_live(job, which)
+    with (
+        opened_job(settings, model, start=has_stored_data(settings)) as job,
+        open_engine(settings.engine) as engine,
+        CtrlC() as ctrl_c,
+        pass_progress("reading") as shown,
+    ):
+        watch = Callbacks(on_points=shown.on_points, stop=ctrl_c.is_set, on_part=shown.on_part)
+        try:
+            label, found = score_live(job, which, watch, engine)
+        except StoppedError as error:
+            say(f"error: {error}")
+            raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
         click.echo(exact_json({"model": model, "source": label, **asdict(found)}))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._options import data_options, server_options
+from streamclust.cli._options import data_options, engine_option, server_options
+from streamclust.cli._progress import pass_progress
 from streamclust.cli._render import numbers, say
 from streamclust.cli._server import has_stored_data, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Column, Table, lay_out
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
+from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from streamclust.config import Settings
     from streamclust.refit.command import Selection
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-png", is_flag=True, help="Draw no chart.")
 @server_options
+@engine_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def select(
     settings: Settings,
@@ -77,6 +79,8 @@ def select(
       streamclust select machines --k 8,16,32,64 --last 1e5
       streamclust select machines --k 2..20 --png elbow.png
     """
+    from streamclust.engine.opening import open_engine
+    from streamclust.errors import StoppedError
     from streamclust.files import check_target
     from streamclust.refit.command import select_live
     from streamclust.refit.curves import check_plotting, draw
@@ -93,37 +97,34 @@ def select(
         check_target(path)
     with (
         opened_job(settings, model, start=bool(which.files) or has_stored_data(settings)) as job,
+        open_engine(settings.engine) as engine,
         CtrlC() as ctrl_c,
-        _progress(len(wanted)) as on_pass,
+        pass_progress("reading") as shown,
     ):
         plan = Plan(restarts, seed=job.model.seed)
-        scores = select_live(job, which, wanted, plan, on_pass=on_pass, stop=ctrl_c.is_set)
+        try:
+            scores = select_live(
+                job,
+                which,
+                wanted,
+                plan,
+                on_pass=lambda K, step: shown.show(_pass_words(K, step, wanted)),
+                stop=ctrl_c.is_set,
+                on_part=shown.on_part,
+                engine=engine,
+            )
+        except StoppedError as error:
+            say(f"error: {error}")
+            raise SystemExit(EXIT_INTERRUPTED) from None
     choice = choose(scores)
     if path is not None:
         draw(scores, choice, f"{model}: {scores[0].points:,} points", path)
     (_print_json if as_json else _show)(model, scores, choice, path)
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int, Pass], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _K, _pass: None
-        return
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task, tried = bar.add_task("reading", total=total), list[int]()
-
-        def show(K: int, step: Pass) -> None:
-            if K not in tried:
-                tried.append(K)
-            words = f"K = {K}: run {step.run}, iteration {step.iteration}, best {step.best:.6g}"
-            bar.update(task, completed=len(tried) - 1, description=words)
-
-        yield show
+def _pass_words(K: int, step: Pass, wanted: Sequence[int]) -> str:
+    place = f"{wanted.index(K) + 1} of {len(wanted)}"
+    return f"K = {K} ({place}): run {step.run}, iteration {step.iteration}, best {step.best:.6g}"
 
 
 def _print_json(model: str, scores: Sequence[Score], choice: Choice, path: Path | None) -> None:

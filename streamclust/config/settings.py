@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from streamclust.config.engine import EngineSettings
 from streamclust.config.model import ModelSettings
 from streamclust.config.section import Section
 from streamclust.config.values import Allowed, FilePath, Name, UpToADay
@@ -203,6 +204,9 @@ class Settings(Section):
         default=WorkerSettings(), description="How workers share models and report their health."
     )
     log: LogSettings = Field(default=LogSettings(), description="Level and format of the log.")
+    engine: EngineSettings = Field(
+        default=EngineSettings(), description="How sums over many points are computed."
+    )
     models: Annotated[Mapping[Name, ModelSettings], BeforeValidator(_none_is_empty)] = Field(
         default={}, description="The models, by name."
     )

@@ -1,4 +1,4 @@
-"""Cuts files and arrays into parts, from sizes and settings alone."""
+"""Cuts streams, files and arrays into parts, from IDs, sizes and settings alone."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamclust.engine.parts import ArrayPart, FilePart, stamp_of
-from streamclust.engine.points import block_rows
+from streamclust.engine.parts import ArrayPart, FilePart, StreamPart, stamp_of
+from streamclust.engine.points import block_rows, points
+from streamclust.engine.reader import CHUNK
 from streamclust.files import open_regular
+from streamclust.store.stream.batches import Batcher, batches
+from streamclust.store.stream.ranges import RangeReader, raise_fault
 from streamclust.tables import ModelColumns
 from streamclust.tables.split import split_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    import redis
 
     from streamclust.arrays import Array
     from streamclust.engine.parts import Part
+    from streamclust.engine.points import Points
+    from streamclust.formats.layout import Layout, PointsFormat
+    from streamclust.store.stream.ranges import OnFault
+    from streamclust.store.stream.read_size import OnLess
     from streamclust.tables import TableOptions
 
 _BLOCKS = 2
@@ -87,3 +96,50 @@ def cut_array(X: Array, w: Array) -> tuple[Part, ...]:
     step = block_rows(X.shape[1])
     starts = range(0, max(len(X), 1), step)
     return tuple(ArrayPart(X[start : start + step], w[start : start + step]) for start in starts)
+
+
+def read_stream(
+    client: redis.Redis,
+    stream: str,
+    after: str,
+    until: str,
+    spec: PointsFormat,
+    layout: Layout | None,
+    on_less: OnLess = lambda _: None,
+    on_fault: OnFault = raise_fault,
+) -> Iterator[tuple[StreamPart, list[Points]]]:
+    """Read a range of a stream once; yield its parts, each with its points.
+
+    A part has whole entries, and at least the points of one block, except for the last part. The
+    length of the entries isn't known before they are read, so the first reader cuts the parts.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        A raw client that no other object uses; see `Server.raw_client`.
+    stream : str
+    after, until : str
+        ID before the first entry, and of the last.
+    spec : PointsFormat
+    layout : Layout or None
+        The layout of the entries, if it is known.
+    on_less, on_fault : callable
+        See `RangeReader`.
+    """
+    reader = RangeReader(client, {stream: after}, {stream: until}, on_less, on_fault)
+    batcher = Batcher(spec, layout, {stream: after}, CHUNK, keep_dead=0)
+    found: list[Points] = []
+    count, start = 0, after
+    for batch in batches(reader, batcher, linger=0.0, until_idle=True):
+        if len(batch.X):
+            found.append(points(batch.X, batch.w))
+        count += len(batch.X) + batch.refused
+        if batch.layout is None:
+            continue  # no good entry yet
+        if count >= block_rows(batch.layout.n_features):
+            end = batch.position[stream]
+            yield StreamPart(stream, start, end, count, batch.layout), found
+            found, count, start = [], 0, end
+        layout = batch.layout
+    if count and layout is not None:
+        yield StreamPart(stream, start, until, count, layout), found

@@ -28,12 +28,13 @@ def ordered(
     call: Callable[[T], R],
     items: Iterable[T],
     stop: Callable[[], bool],
+    abandon: Callable[[], None] = lambda: None,
 ) -> Iterator[R]:
     """Yield `call` of each item, in the order of the items.
 
     At most `2 * threads` items are taken before their results are used. So the results that wait
     for an earlier one are bounded, and items are made as they are needed. When the iteration ends
-    early, calls that have begun are finished first.
+    early, `abandon` is called, and calls that have begun are finished first.
 
     Raises
     ------
@@ -54,6 +55,9 @@ def ordered(
                 return
             yield _result(running[0], stop)
             running.popleft()
+    except BaseException:
+        abandon()
+        raise
     finally:
         for future in running:
             future.cancel()

@@ -55,6 +55,8 @@ def in_blocks(chunks: Iterable[Points]) -> Iterator[Points]:
     kept: list[Points] = []
     count = size = 0
     for chunk in chunks:
+        if not len(chunk.w):
+            continue
         start, size = 0, size or block_rows(chunk.X.shape[1])
         while count + len(chunk.w) - start >= size:
             stop = start + size - count

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamclust.store.stream.ranges import OnFault
     from streamclust.store.stream.read_size import OnLess
 
-_CHUNK = 8192
+CHUNK = 8192
 """Points per read of a file or a stream."""
 
 _SHOWN = 5
@@ -54,6 +54,28 @@ class Notes:
 
 
 @dataclass(frozen=True)
+class StreamServer:
+    """The server of the streams, for a process that connects to it by itself.
+
+    Parameters
+    ----------
+    url, data_dir, username, sentinel_username : str
+        See `streamclust.store.server.address.Address`.
+    password, sentinel_password : str or None
+    max_reply : int
+        See `Server.raw_client`.
+    """
+
+    url: str = field(repr=False)  # it may contain a password
+    data_dir: str
+    max_reply: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Reader:
     """Reads parts.
 
@@ -63,12 +85,15 @@ class Reader:
         The points are returned in its units.
     connect : callable or None
         Returns a new raw client (see `Server.raw_client`); None if no part is in a stream.
+    server : StreamServer or None
+        The same server, for other processes. None if they have to know it.
     on_less, on_fault : callable
         See `RangeReader`.
     """
 
     scaling: Scaling | None = None
     connect: Callable[[], redis.Redis] | None = None
+    server: StreamServer | None = None
     on_less: OnLess = lambda _: None
     on_fault: OnFault = raise_fault
     _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
@@ -102,7 +127,7 @@ class Reader:
         check_unchanged(part)
         good, bad, reasons = 0, 0, list[str]()
         options, model = part.options, part.model
-        rows = read_span(part.path, options, part.span, part.name, chunk=_CHUNK, model=model)
+        rows = read_span(part.path, options, part.span, part.name, chunk=CHUNK, model=model)
         for chunk in rows:
             good, bad = good + len(chunk.X), bad + len(chunk.bad)
             reasons += [row.reason for row in chunk.bad[: _SHOWN - len(reasons)]]
@@ -113,7 +138,7 @@ class Reader:
     def _of_stream(self, part: StreamPart, note: Callable[[Notes], object]) -> Iterator[Points]:
         after, until = {part.stream: part.after}, {part.stream: part.until}
         reader = RangeReader(self._client(), after, until, self.on_less, self.on_fault)
-        batcher = Batcher(PointsFormat(), part.layout, after, _CHUNK, keep_dead=0)
+        batcher = Batcher(PointsFormat(), part.layout, after, CHUNK, keep_dead=0)
         good = refused = 0
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             good, refused = good + len(batch.X), refused + batch.refused

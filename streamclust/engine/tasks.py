@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from streamclust.engine.fields import Fields
+from streamclust.engine.sampling import Condense, Draw
+from streamclust.engine.survey import Survey
 from streamclust.formats.model import family_of
 from streamclust.models.family import to_hyperparameters
 from streamclust.models.stats import Stats, merge, zero
@@ -115,5 +117,5 @@ class EStep:
         )
 
 
-TASKS: dict[str, type[Task[Any]]] = {EStep.kind: EStep}
+TASKS: dict[str, type[Task[Any]]] = {each.kind: each for each in (EStep, Survey, Draw, Condense)}
 """Kind of a task -> its class."""

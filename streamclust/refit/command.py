@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from streamclust.engine import Inline
+from streamclust.engine.opening import stream_server
 from streamclust.errors import StoppedError, UnknownModelError
 from streamclust.fitting.fit import fit
 from streamclust.formats.checkpoint import Checkpoint
 from streamclust.models.scaling import learn_scaling
-from streamclust.refit.data import gather
+from streamclust.refit.data import Reports, gather
 from streamclust.refit.delivery import checkpoint_of, deliver, load, refit_lock
 from streamclust.refit.medoids import search_medoids
 from streamclust.refit.retries import Retries
 from streamclust.refit.runs import search
 from streamclust.refit.scoring import score
 from streamclust.refit.selection import select
-from streamclust.refit.sources import Checked, CoresetSource, Files, StreamRange
+from streamclust.refit.sources import CoresetSource, Files, StreamRange
 from streamclust.refit.span import resolve
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_learner, points_format
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from streamclust.engine import Engine
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import StreamLearner
@@ -145,15 +149,24 @@ class Callbacks:
         Given each pass over the points.
     stop : callable
         Returns whether to stop.
+    on_part : callable
+        Given the number of parts that are done in a pass, and of all parts.
     """
 
     on_points: Callable[[int], None] = lambda _: None
     on_pass: Callable[[Pass], None] = lambda _: None
     stop: Callable[[], bool] = lambda: False
+    on_part: Callable[[int, int], None] = lambda _done, _total: None
+
+    def reports(self, warn: Callable[[str], object]) -> Reports:
+        """Return the functions that a dataset calls."""
+        return Reports(self.on_points, self.on_part, warn, self.stop)
 
 
-def refit(job: Job, request: Request, callbacks: Callbacks) -> Report:
+def refit(job: Job, request: Request, callbacks: Callbacks, engine: Engine | None = None) -> Report:
     """Refit a model to the retained stream or to files, and deliver the refit if it is better.
+
+    The engine computes the sums over all points; by default, this thread does.
 
     Raises
     ------
@@ -166,14 +179,15 @@ def refit(job: Job, request: Request, callbacks: Callbacks) -> Report:
     StoppedError
         If the refit was stopped, and `keep_best` is off or there was no result yet.
     """
+    engine = engine or Inline()
     if request.dry_run:
-        return _refit(job, request, callbacks, load(job, job.server.client()))
+        return _refit(job, request, callbacks, load(job, job.server.client()), engine)
     # A refit of points of a replaced primary must not be proposed to the next primary.
     with job.server.session() as server:
         job, client = replace(job, server=server), server.client()
         activity, stall = Activity(), float(job.settings.worker.stall)
         with refit_lock(client, job.keys, lambda: activity.slowest()[1] <= stall):
-            return _refit(job, request, _recording(callbacks, activity), load(job, client))
+            return _refit(job, request, _recording(callbacks, activity), load(job, client), engine)
 
 
 def _recording(callbacks: Callbacks, activity: Activity) -> Callbacks:
@@ -187,14 +201,20 @@ def _recording(callbacks: Callbacks, activity: Activity) -> Callbacks:
         return recorded
 
     return Callbacks(
-        recording(callbacks.on_points), recording(callbacks.on_pass), recording(callbacks.stop)
+        recording(callbacks.on_points),
+        recording(callbacks.on_pass),
+        recording(callbacks.stop),
+        recording(callbacks.on_part),
     )
 
 
-def _refit(job: Job, request: Request, callbacks: Callbacks, at: Checkpoint) -> Report:
+def _refit(
+    job: Job, request: Request, callbacks: Callbacks, at: Checkpoint, engine: Engine
+) -> Report:
     opened = open_source(job, request.selection, at, callbacks.stop)
     learner = make_learner(job.model)
-    raw = gather(opened.source, request.plan.seed, on_points=callbacks.on_points)
+    reports = callbacks.reports(request.selection.warn)
+    raw = gather(opened.source, request.plan.seed, engine=engine, reports=reports)
     points = raw.scaled(_scaling(learner, at, raw))
     live = learner.published(at.learner)
     family = _sized(learner.family, live, points, request.plan)
@@ -286,16 +306,20 @@ def open_source(
         features = job.model.points.features if at.layout is None else at.layout.features
         needs = ModelColumns(f"model {job.name!r}", tuple(features), D)
         files = Files(selection.files, selection.table, needs, selection.warn)
-        return Opened(Checked(files, D, job.name), False)
+        return Opened(files.for_model(D, job.name), False)
     if selection.from_coreset:
         return Opened(CoresetSource(at.learner, job.name), True)
-    client = job.server.raw_client(job.model.batch.max_entry_bytes)
-    part = resolve(selection.span, at, client)
+    most = job.model.batch.max_entry_bytes
+    part = resolve(selection.span, at, job.server.raw_client(most))
     spec = points_format(job.model.points, D)
     on_less = warn_of_less(job.log)
     on_fault = Retries(job, stop)
-    stream = StreamRange(client, part.after, part.until, spec, at.layout, on_less, on_fault)
-    return Opened(Checked(stream, D, job.name), part.whole)
+    server = stream_server(job.settings.redis, most)
+    connect = partial(job.server.raw_client, most)
+    stream = StreamRange(
+        connect, part.after, part.until, spec, at.layout, server, on_less, on_fault
+    )
+    return Opened(stream.for_model(D, job.name), part.whole)
 
 
 def n_features(at: Checkpoint) -> int | None:
@@ -305,7 +329,9 @@ def n_features(at: Checkpoint) -> int | None:
     return None if at.layout is None else at.layout.n_features
 
 
-def score_live(job: Job, selection: Selection) -> tuple[str, Score]:
+def score_live(
+    job: Job, selection: Selection, callbacks: Callbacks | None = None, engine: Engine | None = None
+) -> tuple[str, Score]:
     """Return the source's name, and the score of the live model on its points.
 
     Raises
@@ -322,9 +348,11 @@ def score_live(job: Job, selection: Selection) -> tuple[str, Score]:
         raise UnknownModelError(
             f"model {job.name!r} is still warming up: there is nothing to score"
         )
-    source = open_source(job, selection, at).source
-    points = gather(source, job.model.seed).scaled(at.learner.scaling)
-    return source.label, score(learner.family, live, points, seed=job.model.seed)
+    callbacks, seed = callbacks or Callbacks(), job.model.seed
+    source = open_source(job, selection, at, callbacks.stop).source
+    reports = callbacks.reports(selection.warn)
+    points = gather(source, seed, engine=engine, reports=reports).scaled(at.learner.scaling)
+    return source.label, score(learner.family, live, points, seed=seed, stop=callbacks.stop)
 
 
 def select_live(
@@ -335,6 +363,8 @@ def select_live(
     *,
     on_pass: Callable[[int, Pass], None],
     stop: Callable[[], bool],
+    on_part: Callable[[int, int], None] = lambda _done, _total: None,
+    engine: Engine | None = None,
 ) -> list[Score]:
     """Return the score of the best fit for each number of components.
 
@@ -346,7 +376,8 @@ def select_live(
     except UnknownModelError:
         at = Checkpoint(position=begin(client, job.model.streams, "latest"))
     learner = make_learner(job.model)
-    source = open_source(job, selection, at).source
-    raw = gather(source, plan.seed)
+    source = open_source(job, selection, at, stop).source
+    reports = Reports(on_part=on_part, warn=selection.warn, stop=stop)
+    raw = gather(source, plan.seed, engine=engine, reports=reports)
     points = raw.scaled(_scaling(learner, at, raw))
     return list(select(learner.family, points, numbers, plan, on_pass=on_pass, stop=stop))

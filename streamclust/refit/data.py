@@ -1,31 +1,59 @@
-"""The points of a refit for the batch loop: in memory if they fit, else read in chunks."""
+"""The points of a refit for the batch loop: in memory if they fit, else read in each pass."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import reduce
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from streamclust.errors import StoppedError, TooFewPointsError
-from streamclust.models.stats import merge
-from streamclust.refit.sources import Points
+from streamclust.engine import ArrayPart, EStep, Inline, Notes, Points, Reader
+from streamclust.engine.base import Done, check, never
+from streamclust.engine.points import in_blocks
+from streamclust.engine.survey import Survey, Surveyed
+from streamclust.errors import TooFewPointsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamclust.arrays import Array
+    from streamclust.engine import Engine, Part, Task
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
     from streamclust.refit.sources import Source
+
+R = TypeVar("R")
 
 IN_MEMORY = 1 << 28
 """Maximum bytes of points in memory, 256 MiB; more points are read again in each pass."""
 
 SAMPLE = 1 << 17
 """Points of the sample that seeds the runs, if not all points are in memory."""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Functions that a dataset calls while it is read.
+
+    Parameters
+    ----------
+    on_points : callable
+        Given the number of points read so far in a pass.
+    on_part : callable
+        Given the number of parts that are done in a pass, and the number of all parts; 0 for the
+        latter if it isn't known.
+    warn : callable
+        Given a sentence about points that have disappeared.
+    stop : callable
+        Returns whether to raise `StoppedError` in the first pass.
+    """
+
+    on_points: Callable[[int], object] = lambda _: None
+    on_part: Callable[[int, int], object] = lambda _done, _total: None
+    warn: Callable[[str], object] = lambda _: None
+    stop: Callable[[], bool] = never
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,32 +65,63 @@ class Dataset:
     source : Source
     sample : Points
         All points, if they fit in memory, else a uniform sample.
-    count : int
-        Number of points with a positive weight.
     weight : float
         Total weight.
+    parts : tuple of Part
+    sizes : tuple of int
+        Number of points of each part, all of positive weight.
     scaling : Scaling or None
         The sample is scaled already; each pass scales the other points.
-    on_points : callable
-        Given the number of points read so far, in each pass that reads them again.
+    engine : Engine
+        Computes each pass.
+    reports : Reports
     """
 
     source: Source
     sample: Points
-    count: int
     weight: float
+    parts: tuple[Part, ...]
+    sizes: tuple[int, ...]
     scaling: Scaling | None = None
-    on_points: Callable[[int], None] = lambda _: None
+    engine: Engine = field(default_factory=Inline)
+    reports: Reports = field(default_factory=Reports)
+    _lost: list[int] = field(default_factory=list)
+
+    @cached_property
+    def count(self) -> int:
+        """Number of points with a positive weight."""
+        return sum(self.sizes)
 
     @property
     def whole(self) -> bool:
         """Whether the sample holds all points."""
-        return len(self.sample.X) == self.count
+        return len(self.sample.w) == self.count
 
     def e_step(self, family: Family[Any], params: Any, stop: Callable[[], bool]) -> Stats:
-        """Return the sum of the e-steps over all points, by chunks if they aren't in memory."""
-        chunks = (self.sample,) if self.whole else self._chunks()
-        return reduce(merge, (_e_step(family, params, chunk, stop) for chunk in chunks))
+        """Return the sum of the e-steps over all points, part by part."""
+        return self.fold(EStep(family, params), stop)
+
+    def fold(self, task: Task[R], stop: Callable[[], bool]) -> R:
+        """Return the merged results of a task over all parts.
+
+        Points in memory are parts too. So the bits of the result don't depend on whether all
+        points fit in memory.
+        """
+        if self.whole and not self.engine.remote:
+            return self.engine.fold(task, Reader(), self._in_memory, stop)
+        points, done_parts, lost = 0, 0, 0
+
+        def on_done(done: Done[R]) -> None:
+            nonlocal points, done_parts, lost
+            points, done_parts = points + done.notes.points, done_parts + 1
+            lost += done.notes.lost
+            self.reports.on_points(points)
+            self.reports.on_part(done_parts, len(self.parts))
+
+        reader = replace(self.source.reader(), scaling=self.scaling)
+        result = self.engine.fold(task, reader, self.parts, stop, on_done)
+        self._report(lost)
+        return result
 
     def scaled(self, scaling: Scaling | None) -> Dataset:
         """Return the points in the units that the model learns in."""
@@ -71,18 +130,21 @@ class Dataset:
         sample = Points(scaling.apply(self.sample.X), self.sample.w)
         return replace(self, sample=sample, scaling=scaling)
 
-    def _chunks(self) -> Iterator[Points]:
-        count = 0
-        for X, w in self.source.chunks():
-            yield Points(X if self.scaling is None else self.scaling.apply(X), w)
-            count += len(X)
-            self.on_points(count)
+    @cached_property
+    def _in_memory(self) -> tuple[ArrayPart, ...]:
+        """The same parts as `parts`, with their points."""
+        ends = np.cumsum((0, *self.sizes)).tolist()
+        X, w = self.sample
+        return tuple(ArrayPart(X[start:stop], w[start:stop]) for start, stop in pairwise(ends))
 
-
-def _e_step(family: Family[Any], params: Any, chunk: Points, stop: Callable[[], bool]) -> Stats:
-    if stop():
-        raise StoppedError("interrupted before there was a result; nothing was changed")
-    return family.e_step(params, chunk.X, chunk.w)
+    def _report(self, lost: int) -> None:
+        """Warn if more points of the streams were trimmed than before."""
+        if lost > sum(self._lost):
+            self._lost.append(lost - sum(self._lost))
+            self.reports.warn(
+                f"{lost:,} points of {self.source.label} were trimmed since the first pass over "
+                "them; the result is without them from now on"
+            )
 
 
 def gather(
@@ -91,49 +153,55 @@ def gather(
     *,
     in_memory: int = IN_MEMORY,
     sample: int = SAMPLE,
-    on_points: Callable[[int], None] = lambda _: None,
+    engine: Engine | None = None,
+    reports: Reports | None = None,
 ) -> Dataset:
     """Read a source once; keep its points, or a uniform sample if they don't fit in memory.
-
-    Each point gets a random ticket; the points with the smallest tickets are the sample.
 
     Raises
     ------
     TooFewPointsError
         If there are no points.
+    StoppedError
+        If `reports.stop` returned True.
     """
-    rng = np.random.default_rng((seed, 1))
-    held: list[tuple[Points, Array]] = []
-    count, weight, size, whole = 0, 0.0, 0, True
-    for chunk in source.chunks():
-        held.append((chunk, rng.random(len(chunk.X))))
-        count, weight = count + len(chunk.X), weight + float(chunk.w.sum())
-        size += chunk.X.nbytes + chunk.w.nbytes
-        whole = whole and size <= in_memory
-        if not whole and sum(len(tickets) for _, tickets in held) > 2 * sample:
-            held = [_smallest(held, sample)]
-        on_points(count)
-    if not count:
+    engine, reports = engine or Inline(), reports or Reports()
+    task, count = Survey(seed, sample, in_memory), 0
+    parts: list[Part] = []
+    whole: Surveyed | None = None
+    for part, total, done in _first_pass(source, task, engine, reports.stop):
+        parts.append(part)
+        source.note(part, done.notes)
+        if done.value.n_features is not None:
+            source.check(done.value.n_features)
+        whole = done.value if whole is None else task.merge(whole, done.value)
+        count += done.value.count
+        reports.on_points(count)
+        reports.on_part(len(parts), total)
+    source.end()
+    if whole is None or not whole.count:
         raise TooFewPointsError(f"no points in {source.label}")
-    kept = held if whole else [_smallest(held, sample)]
-    sampled = _joined([chunk for chunk, _ in kept])
-    return Dataset(source, sampled, count, weight, on_points=on_points)
+    found = task.points(whole)
+    return Dataset(
+        source, found, whole.weight, tuple(parts), whole.sizes, engine=engine, reports=reports
+    )
 
 
-def _smallest(held: list[tuple[Points, Array]], n: int) -> tuple[Points, Array]:
-    """Return the points with the `n` smallest tickets, in the order of the source."""
-    all_points = _joined([chunk for chunk, _ in held])
-    tickets = np.concatenate([numbers for _, numbers in held])
-    if len(tickets) <= n:
-        return all_points, tickets
-    kept = np.sort(np.argpartition(tickets, n)[:n])
-    return Points(all_points.X[kept], all_points.w[kept]), tickets[kept]
-
-
-def _joined(chunks: list[Points]) -> Points:
-    if len(chunks) == 1:
-        return chunks[0]
-    return Points(np.concatenate([c.X for c in chunks]), np.concatenate([c.w for c in chunks]))
+def _first_pass(
+    source: Source, task: Survey, engine: Engine, stop: Callable[[], bool]
+) -> Iterator[tuple[Part, int, Done[Surveyed]]]:
+    """Yield each part, the number of all parts (0 if unknown), and what was found in it."""
+    known: list[Part] = []
+    for number, (part, points) in enumerate(source.parts()):
+        if points is None:
+            known.append(part)
+            continue
+        check(stop)
+        value = task.run(number, in_blocks(points))
+        yield part, 0, Done(value, Notes(value.count))
+    results = engine.map(task, source.reader(), enumerate(known), stop)
+    for part, done in zip(known, results, strict=True):
+        yield part, len(known), done
 
 
 @dataclass(frozen=True, eq=False)

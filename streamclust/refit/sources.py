@@ -1,71 +1,112 @@
 """The sources of a refit's points: a range of the model's streams, files, or the coreset.
 
-Every source can be read again from the start as often as needed, in chunks of bounded size.
+Every source is cut into parts, which can be read as often as needed, in any process.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import numpy as np
-
-from streamclust.arrays import as_points, as_sample_weight
+from streamclust.engine.cut import cut_array, cut_files, read_stream
+from streamclust.engine.parts import FilePart
+from streamclust.engine.points import Points, points
+from streamclust.engine.reader import Notes, Reader
 from streamclust.errors import DataError, UnknownStreamError
 from streamclust.files import open_regular
-from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.names import missing_hint
-from streamclust.store.stream.ranges import RangeReader, raise_fault
-from streamclust.tables import ModelColumns, SkippedRows, read_table
+from streamclust.store.stream.ranges import raise_fault
+from streamclust.tables import SkippedRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import redis
-    from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array
+    from streamclust.engine.parts import Part
+    from streamclust.engine.reader import StreamServer
     from streamclust.formats.layout import Layout, PointsFormat
     from streamclust.online.learner import LearnerState
     from streamclust.store.stream.ranges import OnFault
     from streamclust.store.stream.read_size import OnLess
-    from streamclust.tables import TableOptions
+    from streamclust.tables import ModelColumns, TableOptions
 
-_CHUNK = 8192
-"""Points per chunk."""
-
-
-class Points(NamedTuple):
-    """A chunk: points (N, D), and their weights (N,), all positive."""
-
-    X: Array
-    w: Array
+__all__ = ["CoresetSource", "Files", "Found", "Points", "Source", "StreamRange", "points"]
 
 
-class Source(Protocol):
-    """Points that can be read repeatedly."""
+class Found(NamedTuple):
+    """A part, and its points if the first pass had to read them to cut it."""
+
+    part: Part
+    points: list[Points] | None = None
+
+
+class Source(ABC):
+    """Points that can be read repeatedly.
+
+    Attributes
+    ----------
+    label : str
+        The name of the source in messages.
+    """
 
     label: str
-    """The name of the source in messages."""
+    _D: int | None = None
+    _model = ""
 
-    def chunks(self) -> Iterator[Points]:
-        """Yield all points, in the same order and the same chunks each time."""
+    @abstractmethod
+    def parts(self) -> Iterator[Found]:
+        """Yield all parts, in the same order each time; for the first pass."""
+
+    def reader(self) -> Reader:
+        """Return the reader of the parts."""
+        return Reader()
+
+    def note(self, part: Part, notes: Notes) -> None:
+        """Take the notes of the first pass, in the order of the parts."""
+        return
+
+    def end(self) -> None:
+        """End the first pass."""
+        return
+
+    def for_model(self, n_features: int | None, model: str) -> Self:
+        """Let `check` demand the model's number of features; None demands that all are equal."""
+        self._D, self._model = n_features, model
+        return self
+
+    def check(self, n_features: int) -> None:
+        """Refuse points with another number of features.
+
+        Raises
+        ------
+        DataError
+        """
+        if self._D not in (None, n_features):
+            raise DataError(
+                f"{self.label} has {n_features} features, model {self._model!r} has {self._D}; "
+                "choose other data"
+            )
+        self._D = n_features
 
 
-class StreamRange:
+class StreamRange(Source):
     """The points of the model's streams after one position and up to another.
 
     Points that can't be decoded are skipped, as the worker skips them.
 
     Parameters
     ----------
-    client : redis.Redis
-        No other object may use it.
+    connect : callable
+        Returns a raw client that no other object uses; see `Server.raw_client`.
     after, until : mapping of str to str
         Stream -> ID before the first entry, and of the last.
     spec : PointsFormat
     layout : Layout or None
         The model's own layout, if it is known.
+    server : StreamServer, optional
+        The server for engines in other processes.
     on_less : callable, optional
         Given a sentence, whenever reads ask for less because a reply was lost.
     on_fault : callable, optional
@@ -74,38 +115,51 @@ class StreamRange:
 
     def __init__(
         self,
-        client: redis.Redis,
+        connect: Callable[[], redis.Redis],
         after: Mapping[str, str],
         until: Mapping[str, str],
         spec: PointsFormat,
         layout: Layout | None,
+        server: StreamServer | None = None,
         on_less: OnLess = lambda _: None,
         on_fault: OnFault = raise_fault,
     ) -> None:
-        self._client, self._on_less, self._on_fault = client, on_less, on_fault
+        self._connect, self._on_less, self._on_fault = connect, on_less, on_fault
         self._after, self._until = dict(after), dict(until)
         self._spec, self._layout = spec, layout
+        self._reader = Reader(None, connect, server, on_less, on_fault)
         self.label = "; ".join(
             f"stream {stream} after {after[stream]}, up to {end}" for stream, end in until.items()
         )
 
-    def chunks(self) -> Iterator[Points]:
-        """Yield all points; see `Source`. A stream that doesn't exist is an error."""
-        reader = RangeReader(self._client, self._after, self._until, self._on_less, self._on_fault)
-        batcher = Batcher(self._spec, self._layout, self._after, _CHUNK, keep_dead=0)
-        has_points = False
-        for batch in batches(reader, batcher, linger=0.0, until_idle=True):
-            if len(batch.X):
-                has_points = True
-                yield points(batch.X, batch.w)
-        missing = [] if has_points else [s for s in self._until if not self._client.exists(s)]
+    def parts(self) -> Iterator[Found]:
+        """Yield all parts with their points. A stream that doesn't exist is an error."""
+        client, layout, has_points = self._connect(), self._layout, False
+        for stream, end in self._until.items():
+            for part, found in read_stream(
+                client,
+                stream,
+                self._after[stream],
+                end,
+                self._spec,
+                layout,
+                self._on_less,
+                self._on_fault,
+            ):
+                layout, has_points = part.layout, has_points or bool(found)
+                yield Found(part, found)
+        missing = [] if has_points else [s for s in self._until if not client.exists(s)]
         if missing:
             raise UnknownStreamError(
-                f"stream {missing[0]!r} doesn't exist; {missing_hint(self._client, missing[0])}"
+                f"stream {missing[0]!r} doesn't exist; {missing_hint(client, missing[0])}"
             )
 
+    def reader(self) -> Reader:
+        """Return a reader with a client of its own for each thread."""
+        return self._reader
 
-class Files:
+
+class Files(Source):
     """The rows of files. Columns are found by the names of the model's features, if these exist.
 
     Parameters
@@ -125,28 +179,43 @@ class Files:
         model: ModelColumns,
         warn: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._paths, self._options, self._model = tuple(paths), options, model
+        self._paths, self._options, self._needs = tuple(paths), options, model
         self._warn: Callable[[str], object] = warn
+        self._open: tuple[str, SkippedRows] | None = None
         for path in paths:
             open_regular(path).close()  # a FIFO can't be read again for the next pass
-        self.label = ", ".join(map(str, paths))
+        self.label = ", ".join(map(str, paths[:_SHOWN]))
+        if len(paths) > _SHOWN:
+            self.label += f" and {len(paths) - _SHOWN:,} more files"
 
-    def chunks(self) -> Iterator[Points]:
-        """Yield all points; see `Source`."""
-        model, warn = self._model, self._warn
-        for path in self._paths:
-            count = SkippedRows(warn)
-            for chunk in read_table(path, self._options, chunk=_CHUNK, model=model, warn=warn):
-                if not model.features:
-                    model = ModelColumns(f"the first file, {path},", chunk.names, len(chunk.names))
-                count.add(chunk)
-                if len(chunk.X):
-                    yield points(chunk.X, chunk.w)
-            count.report()
-        self._warn = lambda _: None  # the first pass has warned
+    def parts(self) -> Iterator[Found]:
+        """Yield the parts of all files."""
+        cut = cut_files(self._paths, self._options, self._needs, self._warn)
+        if cut.features:
+            self.check(len(cut.features))
+        return map(Found, cut.parts)
+
+    def note(self, part: Part, notes: Notes) -> None:
+        """Report the rows of a file that are skipped."""
+        if not isinstance(part, FilePart):
+            return
+        if self._open is None or self._open[0] != part.path:
+            self.end()
+            self._open = part.path, SkippedRows(self._warn)
+        self._open[1].count_rows(notes.points, notes.bad, notes.reasons)
+
+    def end(self) -> None:
+        """Report the number of skipped rows of the last file."""
+        if self._open is not None:
+            self._open[1].report()
+        self._open = None
 
 
-class CoresetSource:
+_SHOWN = 3
+"""Number of files that are named in messages."""
+
+
+class CoresetSource(Source):
     """The coreset of a model: weighted points that represent all points it has learned.
 
     Parameters
@@ -169,45 +238,8 @@ class CoresetSource:
                 f"model {model!r} has no coreset: it is still warming up, or coreset.points is 0"
             )
 
-    def chunks(self) -> Iterator[Points]:
-        """Yield all points, in the data's units; see `Source`."""
+    def parts(self) -> Iterator[Found]:
+        """Yield all parts, in the data's units."""
         X = self._coreset.X
-        yield points(X if self._scaling is None else self._scaling.undo(X), self._coreset.w)
-
-
-class Checked:
-    """A source whose points must have the model's number of features.
-
-    Parameters
-    ----------
-    source : Source
-    n_features : int or None
-        None takes the number of the first chunk.
-    model : str
-        The model's name in messages.
-    """
-
-    def __init__(self, source: Source, n_features: int | None, model: str) -> None:
-        self._source, self._D, self._model = source, n_features, model
-        self.label = source.label
-
-    def chunks(self) -> Iterator[Points]:
-        """Yield all points; see `Source`."""
-        for chunk in self._source.chunks():
-            D = chunk.X.shape[1]
-            if self._D not in (None, D):
-                raise DataError(
-                    f"{self.label} has {D} features, model {self._model!r} has {self._D}; "
-                    "choose other data"
-                )
-            self._D = D
-            yield chunk
-
-
-def points(X: ArrayLike, w: ArrayLike | None) -> Points:
-    """Return a chunk in float64, without the points of weight 0."""
-    table = as_points(X)
-    weight = as_sample_weight(w, len(table))
-    if weight.all():
-        return Points(table, weight)
-    return Points(np.ascontiguousarray(table[weight > 0.0]), weight[weight > 0.0])
+        X = X if self._scaling is None else self._scaling.undo(X)
+        return map(Found, cut_array(*points(X, self._coreset.w)))

@@ -278,11 +278,14 @@ class SkippedRows:
 
     def add(self, chunk: Chunk) -> None:
         """Count the rows of a chunk."""
-        self.points += len(chunk.X)
-        for row in chunk.bad:
-            self.count += 1
-            if self.count <= _SHOWN_ROWS:
-                self._warn(f"row skipped: {row.reason}")
+        self.count_rows(len(chunk.X), len(chunk.bad), [row.reason for row in chunk.bad])
+
+    def count_rows(self, good: int, bad: int, reasons: Sequence[str]) -> None:
+        """Count good and bad rows; `reasons` has those of the first bad ones, up to five."""
+        self.points += good
+        for reason in reasons[: max(_SHOWN_ROWS - self.count, 0)]:
+            self._warn(f"row skipped: {reason}")
+        self.count += bad
 
     def report(self) -> None:
         """Warn of the number of bad rows, if not all are shown.

@@ -12,9 +12,8 @@ from sklearn.datasets import load_iris
 from streamclust import KMeans, KMeansParams
 from streamclust.errors import DataError, StoppedError, TooFewPointsError
 from streamclust.fitting.search import search_of
-from streamclust.refit.data import gather
+from streamclust.refit.data import Reports, gather
 from streamclust.refit.runs import Pass, Plan, search
-from streamclust.refit.sources import Checked
 from tests.support.datasets import Table, a_table, by_chunks
 from tests.support.strategies import FAMILIES, family_of
 
@@ -43,7 +42,7 @@ def test_of_more_points_there_is_a_sample() -> None:
 def test_each_pass_over_many_points_tells_how_far_it_is() -> None:
     told: list[int] = []
     table = Table(np.random.default_rng(0).normal(size=(500, 2)), np.ones(500))
-    points_ = gather(table, 0, in_memory=1000, sample=200, on_points=told.append)
+    points_ = gather(table, 0, in_memory=1000, sample=200, reports=Reports(told.append))
     assert told == [100, 200, 300, 400, 500]
     points_.e_step(KMeans(2), KMeansParams(np.eye(2)), lambda: False)
     assert told == 2 * [100, 200, 300, 400, 500]
@@ -148,4 +147,4 @@ def test_what_cannot_be_fitted_is_one_clear_line() -> None:
     with pytest.raises(TooFewPointsError, match=r"^1 distinct points are too few for 3 components"):
         search(KMeans(3), gather(Table(np.ones((5, 2)), np.ones(5)), 0), None, Plan())
     with pytest.raises(DataError, match="table has 2 features, model 'm' has 3; choose other data"):
-        gather(Checked(a_table(), 3, "m"), 0)
+        gather(a_table().for_model(3, "m"), 0)

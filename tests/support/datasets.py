@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from streamclust.arrays import Array
+from streamclust.engine import ArrayPart, Reader
+from streamclust.engine.points import points
 from streamclust.refit.data import Dataset, gather
-from streamclust.refit.sources import Points, points
+from streamclust.refit.sources import Found, Source
 
 
 @dataclass
-class Table:
-    """A source that counts how often it is read."""
+class Table(Source):
+    """A source that counts how often each of its parts is read."""
 
     X: Array
     w: Array
     size: int = 100
     label: str = "table"
-    passes: int = 0
+    reads: int = 0
 
-    def chunks(self) -> Iterator[Points]:
-        self.passes += 1
+    def parts(self) -> Iterator[Found]:
         for start in range(0, len(self.X), self.size):
             part = slice(start, start + self.size)
-            yield points(self.X[part], self.w[part])
+            yield Found(ArrayPart(*points(self.X[part], self.w[part])))
+
+    def reader(self) -> Reader:
+        return _Counting(table=self)
+
+    @property
+    def passes(self) -> float:
+        return self.reads / len(range(0, len(self.X), self.size))
+
+
+@dataclass(frozen=True)
+class _Counting(Reader):
+    table: Any = None
+
+    def blocks(self, part: Any, note: Any) -> Any:
+        self.table.reads += 1
+        return super().blocks(part, note)
 
 
 def a_table(n: int = 1000, seed: int = 0) -> Table:

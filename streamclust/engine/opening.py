@@ -1,0 +1,54 @@
+"""Opens the engine that the settings name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from streamclust.config.size import AUTO
+from streamclust.engine.auto import Auto
+from streamclust.engine.inline import Inline
+from streamclust.engine.processes import Processes
+from streamclust.engine.reader import StreamServer
+from streamclust.engine.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamclust.config.engine import EngineSettings
+    from streamclust.config.settings import RedisSettings
+    from streamclust.engine.base import Engine
+
+
+def open_engine(settings: EngineSettings) -> Engine:
+    """Return the engine of the settings. Threads and processes are started when there is work."""
+    workers = default_workers() if settings.workers == AUTO else int(str(settings.workers))
+    return _ENGINES[settings.kind](workers)
+
+
+_ENGINES: dict[str, Callable[[int], Engine]] = {
+    "auto": Auto,
+    "inline": lambda _: Inline(),
+    "threads": Threads,
+    "processes": Processes,
+}
+
+
+def default_workers() -> int:
+    """Return the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def stream_server(settings: RedisSettings, max_reply: int) -> StreamServer:
+    """Return the server of the settings, for engines in other processes."""
+    return StreamServer(
+        url=settings.url,
+        data_dir=str(settings.data_dir.expanduser().resolve()),
+        max_reply=max_reply,
+        username=settings.username,
+        password=settings.read_password(),
+        sentinel_username=settings.sentinel_username,
+        sentinel_password=settings.read_sentinel_password(),
+    )

@@ -1,0 +1,277 @@
+"""The engine that computes in other processes of this machine.
+
+Text takes the interpreter's lock while it is read, so threads can't read it faster than one thread.
+Each process has a pipe for messages, and a thread here that waits for its answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar, cast
+
+import streamclust
+from streamclust import kernels
+from streamclust.engine import child
+from streamclust.engine.base import Engine, compute, never
+from streamclust.engine.ordered import ordered
+from streamclust.engine.parts import ArrayPart
+from streamclust.engine.wire import decode_result, encode_part, encode_task
+from streamclust.errors import EngineError, StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from streamclust.engine.base import Done, Numbered
+    from streamclust.engine.reader import Reader, StreamServer
+    from streamclust.engine.tasks import Task
+
+R = TypeVar("R")
+
+_ATTEMPTS = 3
+"""Processes that may end during one part, before that is an error."""
+
+_UNKNOWN = 120.0
+_SHORTEST = 30.0
+_LONGEST_TIMES = 10.0
+"""Seconds until the deadline of a part: `_UNKNOWN` before the first result, then this many times
+the longest duration so far, and at least `_SHORTEST`."""
+
+_LOOK_MS = 100
+
+
+class _EndedError(Exception):
+    """Raised when a process has ended before it has answered."""
+
+
+class Processes(Engine):
+    """Computes several parts at the same time, each in another process.
+
+    A process is started when there is work for it. If it ends, another one gets its part. If it
+    doesn't answer before the deadline, it is killed, and the part is computed here. Points in
+    memory aren't sent: threads of this process compute them.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes.
+
+    Attributes
+    ----------
+    by_processes, here : int
+        Number of parts that were computed by processes, and by this one after a deadline.
+    """
+
+    name = "processes"
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.by_processes = self.here = 0
+        self._pool = ThreadPoolExecutor(workers, "engine")
+        self._own = threading.local()
+        self._children: list[_Child] = []
+        self._lock = threading.Lock()
+        self._longest: float | None = None
+        self._closed = False
+
+    def map(
+        self,
+        task: Task[R],
+        reader: Reader,
+        parts: Iterable[Numbered],
+        stop: Callable[[], bool] = never,
+    ) -> Iterator[Done[R]]:
+        """Yield the result of each part; see `Engine.map`."""
+        message, ended = list[bytes](), threading.Event()
+
+        def call(numbered: Numbered) -> Done[R]:
+            number, part = numbered
+            if isinstance(part, ArrayPart):
+                return compute(task, reader, number, part)
+            with self._lock:
+                if not message:
+                    message.append(encode_task(task, reader.scaling))
+            answer = self._ask(message[0], encode_part(number, part), reader.server, ended)
+            if answer is None:
+                self.here += 1
+                started = time.monotonic()
+                done = compute(task, reader, number, part)
+                self._took(time.monotonic() - started)
+                return done
+            return decode_result(task, answer, "a process of the engine")
+
+        try:
+            yield from ordered(self._pool, self.workers, call, parts, stop, ended.set)
+        finally:
+            ended.set()
+
+    @property
+    def pids(self) -> list[int]:
+        """The IDs of the processes that run."""
+        with self._lock:
+            return [each.process.pid for each in self._children if each.process.poll() is None]
+
+    def close(self) -> None:
+        """End the threads and the processes."""
+        self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            children, self._children = self._children, []
+        for each in children:
+            each.end()
+
+    def _ask(
+        self, task: bytes, part: bytes, server: StreamServer | None, ended: threading.Event
+    ) -> bytes | None:
+        """Return the answer of this thread's process; None if it is late."""
+        for _ in range(_ATTEMPTS):
+            process = self._child()
+            started = time.monotonic()
+            limit = _UNKNOWN if self._longest is None else self._longest * _LONGEST_TIMES
+            try:
+                answer = process.ask(task, part, server, ended, started + max(limit, _SHORTEST))
+            except _EndedError:
+                self._drop(process)
+                continue
+            if answer is None:
+                self._drop(process)
+                if ended.is_set():
+                    raise StoppedError("interrupted; nothing was changed")
+                return None
+            self._took(time.monotonic() - started)
+            self.by_processes += 1
+            return answer
+        raise EngineError(
+            f"{_ATTEMPTS} processes of the engine have ended one after the other while they "
+            f"computed the same part (exit status {process.process.returncode}); is there enough "
+            "memory? Use --engine threads or inline"
+        )
+
+    def _took(self, seconds: float) -> None:
+        self._longest = max(self._longest or 0.0, seconds)
+
+    def _child(self) -> _Child:
+        """Return this thread's process; start it if there is none."""
+        found: _Child | None = getattr(self._own, "child", None)
+        if found is None:
+            found = self._own.child = _Child()
+            with self._lock:
+                self._children.append(found)
+        return found
+
+    def _drop(self, process: _Child) -> None:
+        process.kill()
+        self._own.child = None
+        with self._lock, suppress(ValueError):
+            self._children.remove(process)
+
+
+class _Child:
+    """One process, and what it was sent."""
+
+    def __init__(self) -> None:
+        package = str(Path(streamclust.__file__).parents[1])
+        path = os.environ.get("PYTHONPATH")
+        own = {
+            "PYTHONPATH": package if path is None else os.pathsep.join((package, path)),
+            "STREAMCLUST_KERNELS": kernels.describe().partition(" ")[0],
+            "STREAMCLUST_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        self.process = subprocess.Popen(  # noqa: S603 (no shell)
+            [sys.executable, "-P", "-m", child.__name__],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **own},
+            process_group=0,  # Ctrl-C is for the command alone
+        )
+        self._server: StreamServer | None = None
+        self._task = b""
+
+    def ask(
+        self,
+        task: bytes,
+        part: bytes,
+        server: StreamServer | None,
+        ended: threading.Event,
+        deadline: float,
+    ) -> bytes | None:
+        """Return the answer; None if the deadline has passed or `ended` is set.
+
+        Raises
+        ------
+        _EndedError
+            If the process has ended.
+        """
+        messages = [child.message(child.PART, part)]
+        if task is not self._task:
+            messages.insert(0, child.message(child.TASK, task))
+        if server is not None and server != self._server:
+            stored = json.dumps(asdict(server)).encode()
+            messages.insert(0, child.message(child.SERVER, stored))
+        self._task, self._server = task, server or self._server
+        try:
+            for data in messages:
+                if not self._write(data, ended, deadline):
+                    return None
+            head = self._read(child.HEAD.size, ended, deadline)
+            return head and self._read(child.HEAD.unpack(head)[0], ended, deadline)
+        except OSError:
+            raise _EndedError from None
+
+    def _write(self, data: bytes, ended: threading.Event, deadline: float) -> bool:
+        """Write a message; return False if the process doesn't read it in time."""
+        fd, rest = cast("IO[bytes]", self.process.stdin).fileno(), memoryview(data)
+        while rest:
+            if not _ready(fd, select.POLLOUT, ended, deadline):
+                return False
+            rest = rest[os.write(fd, rest[: select.PIPE_BUF]) :]
+        return True
+
+    def _read(self, size: int, ended: threading.Event, deadline: float) -> bytes | None:
+        """Read so many bytes; return None if they don't arrive in time."""
+        fd, data = cast("IO[bytes]", self.process.stdout).fileno(), bytearray()
+        while len(data) < size:
+            if not _ready(fd, select.POLLIN, ended, deadline):
+                return None
+            piece = os.read(fd, size - len(data))
+            if not piece:
+                raise _EndedError
+            data += piece
+        return bytes(data)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.end()
+
+    def end(self) -> None:
+        """Close the pipes, and wait until the process has ended."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                cast("IO[bytes]", pipe).close()
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _ready(fd: int, event: int, ended: threading.Event, deadline: float) -> bool:
+    """Wait until a pipe is ready; return False after the deadline, or if `ended` is set."""
+    poll = select.poll()
+    poll.register(fd, event)
+    while not poll.poll(_LOOK_MS):
+        if ended.is_set() or time.monotonic() > deadline:
+            return False
+    return True

@@ -1,0 +1,145 @@
+"""The first pass over points: their number, and all of them or a uniform sample."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from streamclust.engine.fields import Fields
+from streamclust.engine.points import Points, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamclust.arrays import Array
+
+    Held = tuple[Points, Array]
+
+
+_SAMPLE_BYTES = 1 << 28
+"""Largest size of a sample, 256 MiB: a sample of very wide points has fewer points."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surveyed:
+    """The points of some parts.
+
+    Parameters
+    ----------
+    held : tuple of (Points, array)
+        Points and their tickets: all points, or at least those with the smallest tickets.
+    weight : float
+        Total weight of all points.
+    sizes : tuple of int
+        Number of points of each part.
+    n_features : int or None
+        None if there are no points.
+    whole : bool
+        Whether `held` has all points.
+    """
+
+    held: tuple[Held, ...]
+    weight: float
+    sizes: tuple[int, ...]
+    n_features: int | None
+    whole: bool
+
+    @property
+    def count(self) -> int:
+        """Number of all points."""
+        return sum(self.sizes)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The task: keep all points, or a uniform sample if they don't fit in memory.
+
+    Each point gets a random ticket, from the seed and the number of the part. The points with the
+    smallest tickets are the sample.
+
+    Parameters
+    ----------
+    seed : int
+    sample : int
+        Number of points of the sample.
+    most_bytes : int
+        Largest size of all points in memory.
+    """
+
+    seed: int
+    sample: int
+    most_bytes: int
+
+    kind: ClassVar[str] = "survey"
+
+    def run(self, number: int, blocks: Iterable[Points]) -> Surveyed:
+        """Return the points of a part."""
+        rng = np.random.default_rng((self.seed, 1, number))
+        held: list[Held] = []
+        weight, count, n_features, whole = 0.0, 0, None, True
+        for block in blocks:
+            held.append((block, rng.random(len(block.w))))
+            weight, count = weight + float(block.w.sum()), count + len(block.w)
+            n_features = block.X.shape[1]
+            held, whole = self._pruned(held, whole)
+        return Surveyed(tuple(held), weight, (count,), n_features, whole)
+
+    def merge(self, a: Surveyed, b: Surveyed) -> Surveyed:
+        """Return the points of both."""
+        held, whole = self._pruned([*a.held, *b.held], a.whole and b.whole)
+        D = b.n_features if a.n_features is None else a.n_features
+        return Surveyed(tuple(held), a.weight + b.weight, a.sizes + b.sizes, D, whole)
+
+    def _pruned(self, held: list[Held], whole: bool) -> tuple[list[Held], bool]:
+        """Return the points to keep; drop most others as soon as not all of them fit."""
+        size = sum(chunk.X.nbytes + chunk.w.nbytes for chunk, _ in held)
+        whole = whole and size <= self.most_bytes
+        if not whole and sum(len(tickets) for _, tickets in held) > 2 * self.sample:
+            held = [self._smallest(held)]
+        return held, whole
+
+    def points(self, found: Surveyed) -> Points:
+        """Return all points, or the sample, in the order of the parts."""
+        if found.whole:
+            return joined([chunk for chunk, _ in found.held])
+        return self._smallest(list(found.held))[0]
+
+    def _smallest(self, held: list[Held]) -> Held:
+        """Return the points with the smallest tickets."""
+        all_points = joined([chunk for chunk, _ in held])
+        tickets = np.concatenate([numbers for _, numbers in held])
+        most = min(self.sample, _SAMPLE_BYTES // (8 * all_points.X.shape[1]))
+        if len(tickets) <= most:
+            return all_points, tickets
+        kept = np.sort(np.argpartition(tickets, most)[:most])
+        return Points(all_points.X[kept], all_points.w[kept]), tickets[kept]
+
+    def to_fields(self) -> Fields:
+        """Return the numbers."""
+        return Fields({}, asdict(self))
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Survey:
+        """Return the task."""
+        return cls(**fields.values)
+
+    def result_to_fields(self, result: Surveyed) -> Fields:
+        """Return the points in one array."""
+        arrays = {"weight": np.array([result.weight])}
+        if result.held:
+            X, w = joined([chunk for chunk, _ in result.held])
+            tickets = np.concatenate([numbers for _, numbers in result.held])
+            arrays |= {"X": X, "w": w, "tickets": tickets}
+        values = {"sizes": list(result.sizes), "D": result.n_features, "whole": result.whole}
+        return Fields(arrays, values)
+
+    def result_from_fields(self, fields: Fields) -> Surveyed:
+        """Return the points."""
+        arrays, values = fields.arrays, fields.values
+        held: tuple[Held, ...] = ()
+        if "X" in arrays:
+            held = ((Points(arrays["X"], arrays["w"]), arrays["tickets"]),)
+        weight, sizes = float(arrays["weight"][0]), tuple(values["sizes"])
+        return Surveyed(held, weight, sizes, values["D"], values["whole"])
