@@ -113,22 +113,22 @@ class Simulation:
         todo, done, merged = deque(range(parts)), set[int](), 0
         while merged < parts:
             self._handle_events()
-            while todo and self.deadlines.room:
+            while todo and self.deadlines.room > 0:
                 self._submit((iteration, todo.popleft()))
             if self._arrived:
                 part = self._arrived.popleft()
                 self.now += costs.receive
-                if self.deadlines.arrived(part, self.now):
+                if self.deadlines.arrived(*part, self.now):
                     done.add(part[1])
                     self.counts["by_workers"] += 1
                 else:
                     self.counts["late"] += 1
-            elif (late := self.deadlines.overdue(self.now)) is not None:
+            elif (late := self.deadlines.overdue(iteration, self.now)) is not None:
                 done.add(self._compute_here(late))
-            elif todo and self.deadlines.silent:
-                done.add(self._compute_here((iteration, todo.popleft())))
+            elif todo and not self.deadlines.outstanding:
+                done.add(self._compute_here(todo.popleft()))
             else:
-                self._sleep()
+                self._sleep(iteration)
             while merged in done:
                 merged += 1
                 self.now += costs.merge
@@ -137,17 +137,19 @@ class Simulation:
 
     def _submit(self, part: tuple[int, int]) -> None:
         self.now += self.costs.submit
-        self.deadlines.submitted(part, self.now)
+        self.deadlines.submitted(*part, self.now)
         self._at(self.now + self.costs.latency, "assign", part)
 
-    def _compute_here(self, part: Any) -> int:
+    def _compute_here(self, part: int) -> int:
         self.now += self.costs.part
         self.counts["here"] += 1
-        return int(part[1])
+        return part
 
-    def _sleep(self) -> None:
+    def _sleep(self, iteration: int) -> None:
         times = [
-            t for t in (self.deadlines.next, *(e[0] for e in self._events[:1])) if t is not None
+            t
+            for t in (self.deadlines.next(iteration), *(e[0] for e in self._events[:1]))
+            if t is not None
         ]
         self.now = max(self.now, min(times))
 

@@ -7,11 +7,10 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -51,9 +50,13 @@ class Certificates:
 class Answer(NamedTuple):
     """The end of a part: its result, or why there is none."""
 
-    key: Hashable
+    part: int
     result: bytes | None
     reason: str = ""
+
+
+Deliver = Callable[[Answer], object]
+"""Takes an answer, in any thread, and returns at once."""
 
 
 class Task:
@@ -101,13 +104,12 @@ class Connection:
         self.address = address
         self.problem = "no connection yet"
         self._certificates, self._report = certificates, report
-        self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._client: Client | None = None
         self._slots: dict[str, int] = {}
         self._asked: dict[str, Future[bytes]] = {}
         self._refused: set[str] = set()
         self._said = ""
-        self._running: dict[Hashable, None] = {}
+        self._running: dict[str, tuple[int, Deliver]] = {}
         self._lock = threading.Lock()
         self._looked = threading.Event()
         self._closed = threading.Event()
@@ -128,22 +130,17 @@ class Connection:
         """Wait at most so long; return whether all workers have answered, or none will soon."""
         return self._looked.wait(seconds)
 
-    def submit(self, key: Hashable, task: Task, part: bytes) -> None:
-        """Give a part to the workers; an answer follows, unless they are silent."""
+    def submit(self, deliver: Deliver, task: Task, number: int, part: bytes) -> None:
+        """Give a part to the workers; an answer is delivered, unless they are silent."""
         client, slots = self._client, self._slots
         if client is None:
-            self._answers.put(Answer(key, None, self.problem))
+            deliver(Answer(number, None, self.problem))
             return
+        key = f"streamclust-part-{uuid4()}"
         with self._lock:
-            self._running[key] = None
+            self._running[key] = number, deliver
         only = list(slots) if self._refused else None
         self._start(client, self._compute(client, key, task, part, only))
-
-    def answer(self, seconds: float) -> Answer | None:
-        """Return the next answer, waiting for it at most so long."""
-        with suppress(Empty):
-            return self._answers.get(timeout=max(seconds, 0.0))
-        return None
 
     def close(self) -> None:
         """Leave the scheduler; tasks that it still has are dropped."""
@@ -152,32 +149,32 @@ class Connection:
         self._drop("closed")
 
     async def _compute(
-        self, client: Client, key: Hashable, task: Task, part: bytes, only: list[str] | None
+        self, client: Client, key: str, task: Task, part: bytes, only: list[str] | None
     ) -> None:
         try:
             future = client.submit(
                 compute,
                 task.on(client),
                 part,
-                key=f"streamclust-part-{uuid4()}",
+                key=key,
                 pure=False,
                 retries=_RETRIES,
                 workers=only,
             )
             try:
-                answer = Answer(key, await future)
+                self._end(key, await future)
             finally:
                 future.release()
         except (Exception, asyncio.CancelledError) as error:
-            answer = Answer(key, None, _reason(error))
-        self._end(answer)
+            self._end(key, None, _reason(error))
 
-    def _end(self, answer: Answer) -> None:
+    def _end(self, key: str, result: bytes | None, reason: str = "") -> None:
+        """Deliver the answer for a part, unless it was delivered before."""
         with self._lock:
-            if answer.key not in self._running:
-                return
-            del self._running[answer.key]
-        self._answers.put(answer)
+            known = self._running.pop(key, None)
+        if known is not None:
+            number, deliver = known
+            deliver(Answer(number, result, reason))
 
     def _start(self, client: Client, coroutine: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
@@ -277,10 +274,8 @@ class Connection:
         client, self._client, self._slots, self._asked = self._client, None, {}, {}
         self._refused.clear()
         self.problem = reason
-        with self._lock:
-            lost, self._running = list(self._running), {}
-        for key in lost:
-            self._answers.put(Answer(key, None, reason))
+        for key in list(self._running):
+            self._end(key, None, reason)
         if client is not None:
             with suppress(Exception):
                 client.close(timeout=1.0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from streamclust.engine.base import Engine, check, compute, never
 from streamclust.engine.connection import Connection, Task
@@ -29,6 +29,9 @@ FIRST_WORKERS = 15.0
 
 _LOOK = 0.1
 """Seconds between checks for a request to stop."""
+
+_ROOM = 0.005
+"""Seconds between checks whether another fold has left room at the workers."""
 
 _AHEAD = 4
 """Parts per slot that are submitted, or wait for an earlier result. This bounds the memory."""
@@ -60,7 +63,7 @@ class Dask(Engine):
     """Gives parts to the workers of a Dask cluster.
 
     A part that isn't done before its deadline (see `Deadlines`) is computed here, and so are all
-    parts while there are no workers. Only the statistics of a part come back.
+    parts while there are no workers. Several threads may fold at the same time.
 
     Parameters
     ----------
@@ -97,7 +100,6 @@ class Dask(Engine):
         self._reported: set[str] = set()
         self._waited = False
         self._failures, self._paused_until = 0, 0.0
-        self._folding = threading.Lock()
 
     @property
     def workers(self) -> int:  # type: ignore[override]
@@ -111,28 +113,14 @@ class Dask(Engine):
         parts: Iterable[Numbered],
         stop: Callable[[], bool] = never,
     ) -> Iterator[Done[R]]:
-        """Yield the result of each part; see `Engine.map`.
-
-        One map at a time uses the workers; others that begin meanwhile compute here.
-        """
-        if not self._folding.acquire(blocking=False):
-            for number, part in parts:
-                check(stop)
-                yield self.compute_here(task, reader, number, part)
-            return
+        """Yield the result of each part; see `Engine.map`."""
+        self._await_workers(stop)
+        fold = _Fold(self, task, reader, iter(parts))
         try:
-            self._await_workers(stop)
-            fold = _Fold(self, task, reader, iter(parts))
             while (done := fold.next(stop)) is not None:
                 yield done
         finally:
-            self.deadlines.abandon()
-            self._folding.release()
-
-    def compute_here(self, task: tasks.Task[R], reader: Reader, number: int, part: Any) -> Done[R]:
-        """Compute a part in this process."""
-        self.counts.here += 1
-        return compute(task, reader, number, part)
+            self.deadlines.end(fold)
 
     def room(self) -> bool:
         """Return whether a part can be submitted now.
@@ -169,14 +157,13 @@ class Dask(Engine):
         self.connection.close()
 
     def _await_workers(self, stop: Callable[[], bool]) -> None:
-        """Wait for the first workers; they need some seconds to import everything."""
+        """Wait for the first workers: they need some seconds to import everything."""
         end = time.monotonic() + FIRST_WORKERS
-        while not self.connection.slots and (self.required or not self._waited):
+        while not self.connection.slots and time.monotonic() < end:
             check(stop)
-            if time.monotonic() > end or (not self.required and self.connection.wait(_LOOK)):
+            if not self.required and (self._waited or self.connection.wait(0.0)):
                 break
-            if self.required:
-                time.sleep(_LOOK)
+            time.sleep(_LOOK)
         self._waited = True
 
 
@@ -192,83 +179,94 @@ class _Fold(Generic[R]):
     ) -> None:
         self._engine, self._task, self._reader, self._parts = engine, task, reader, parts
         self._message = Task(encode_task(task, reader.scaling))
+        self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._submitted: dict[int, Numbered] = {}
         self._done: dict[int, Done[R]] = {}
         self._next = self._taken = 0
+        self._ended = False
 
     def next(self, stop: Callable[[], bool]) -> Done[R] | None:
         """Return the result of the next part; None after the last one."""
         while self._next not in self._done:
             check(stop)
             self._submit()
-            if not self._submitted and not self._take_here():
+            if self._ended and self._next == self._taken:
                 return None
-            if self._next not in self._done:
+            if self._submitted:
                 self._wait()
+            elif self._engine.deadlines.outstanding:
+                time.sleep(_ROOM)  # another fold has all workers
+            else:
+                self._take_here()
         self._next += 1
         return self._done.pop(self._next - 1)
 
     def _submit(self) -> None:
         engine = self._engine
         while engine.room() and self._taken - self._next < _AHEAD * engine.workers:
-            numbered = next(self._parts, None)
+            numbered = self._take()
             if numbered is None:
                 return
-            key = (id(self), self._taken)
-            self._submitted[self._taken] = numbered
-            self._taken += 1
-            engine.deadlines.submitted(key, time.monotonic())
-            engine.connection.submit(key, self._message, encode_part(*numbered))
+            place = self._taken - 1
+            self._submitted[place] = numbered
+            engine.deadlines.submitted(self, place, time.monotonic())
+            engine.connection.submit(self._deliver, self._message, place, encode_part(*numbered))
 
-    def _take_here(self) -> bool:
-        """Compute the next part here; return False if there is none."""
-        numbered = next(self._parts, None)
-        if numbered is None:
-            return False
-        self._done[self._taken] = self._engine.compute_here(self._task, self._reader, *numbered)
-        self._taken += 1
-        return True
+    def _take(self) -> Numbered | None:
+        """Return the next part; None if there is none."""
+        numbered = None if self._ended else next(self._parts, None)
+        self._ended = numbered is None
+        self._taken += not self._ended
+        return numbered
+
+    def _take_here(self) -> None:
+        """Compute the next part here, if there is one."""
+        numbered = self._take()
+        if numbered is not None:
+            self._compute(self._taken - 1, numbered)
 
     def _wait(self) -> None:
-        """Wait a moment for an answer; compute a part here whose deadline has passed."""
-        engine = self._engine
-        now, deadline = time.monotonic(), engine.deadlines.next
-        answer = engine.connection.answer(min(_LOOK, (deadline or now) - now))
-        if answer is not None:
-            self._receive(answer)
+        """Wait a moment for an answer; compute a part here if its deadline has passed."""
+        deadlines = self._engine.deadlines
+        deadline = deadlines.next(self)
+        now = time.monotonic()
+        with suppress(Empty):
+            self._receive(self._answers.get(timeout=max(0.0, min(_LOOK, (deadline or now) - now))))
             return
-        late = engine.deadlines.overdue(time.monotonic())
+        late = deadlines.overdue(self, time.monotonic())
         if late is not None:
-            self._compute(late)
+            self._compute(late, self._submitted.pop(late))
+
+    def _deliver(self, answer: Answer) -> None:
+        """Take an answer, in the thread of the connection, if it is still needed."""
+        engine, (place, data, _) = self._engine, answer
+        if data is None:
+            if engine.deadlines.lost(self, place):
+                self._answers.put(answer)
+        elif engine.deadlines.arrived(self, place, time.monotonic()):
+            self._answers.put(answer)
+        else:
+            engine.counts.late += 1
 
     def _receive(self, answer: Answer) -> None:
-        engine, (key, data, reason) = self._engine, answer
-        if data is None:
-            if engine.deadlines.lost(key):
-                engine.failed(reason)
-                self._compute(key)
-            return
-        if not engine.deadlines.arrived(key, time.monotonic()):
-            engine.counts.late += 1
-            return
+        """Take the result of a part; if there is none, compute it here."""
+        engine, (place, data, reason) = self._engine, answer
+        numbered = self._submitted.pop(place)
         try:
+            if data is None:
+                raise EngineError(reason)
             done = decode_result(self._task, data, "a Dask worker")
         except StreamclustError as error:
             engine.failed(str(error))
-            self._compute(key)
+            self._compute(place, numbered)
             return
-        if done.notes.lost:  # the worker may read another server; this process finds out
-            self._compute(key)
+        if done.notes.lost:  # the worker may have another server; this process finds out
+            self._compute(place, numbered)
             return
-        del self._submitted[_place(key)]
-        self._done[_place(key)] = done
+        self._done[place] = done
         engine.succeeded()
 
-    def _compute(self, key: Hashable) -> None:
-        """Compute a part here that was submitted."""
-        numbered = self._submitted.pop(_place(key))
-        self._done[_place(key)] = self._engine.compute_here(self._task, self._reader, *numbered)
-
-
-def _place(key: Any) -> int:
-    return int(key[1])
+    def _compute(self, place: int, numbered: Numbered) -> None:
+        """Compute a part here."""
+        self._engine.counts.here += 1
+        self._done[place] = compute(self._task, self._reader, *numbered)

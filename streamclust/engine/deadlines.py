@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable
 from statistics import median
+from threading import Lock
 
 SHORTEST = 1.0
 """Least seconds until a deadline, so that a pause of the network costs nothing."""
@@ -20,13 +21,15 @@ _REMEMBERED = 101
 
 
 class Deadlines:
-    """The parts that were submitted, and when each of them is overdue.
+    """The parts of all folds that were submitted, and when each of them is overdue.
 
     A part is *outstanding* until its result arrives, it is lost, or it is overdue. An overdue part
     is computed here, and its own result, which may still arrive, is *late*. If nothing at all has
     arrived since an overdue part was submitted, the workers are *silent*: then all outstanding
     parts are overdue, and no part is submitted until a late result arrives or all late ones are
     lost.
+
+    Several threads may call the methods, each for a fold of its own.
 
     Parameters
     ----------
@@ -37,66 +40,75 @@ class Deadlines:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.silent = False
-        self._limit = UNKNOWN
+        self.limit = UNKNOWN
+        """Seconds from a submission to the deadline."""
         self._durations: deque[float] = deque(maxlen=_REMEMBERED)
-        self._outstanding: dict[Hashable, float] = {}  # the oldest first
-        self._late: dict[Hashable, float] = {}
+        self._outstanding: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
+        self._late: dict[tuple[Hashable, int], float] = {}
         self._last_arrival = float("-inf")
+        self._lock = Lock()
 
     @property
-    def limit(self) -> float:
-        """Return the seconds from a submission to the deadline."""
-        return self._limit
+    def outstanding(self) -> int:
+        """The number of parts of all folds that may still arrive in time."""
+        with self._lock:
+            return sum(map(len, self._outstanding.values()))
 
     @property
     def room(self) -> int:
-        """Return how many parts may be submitted: two per slot are with the workers at a time.
+        """The number of parts that may be submitted: two per slot are with the workers at a time.
 
         Late parts count, because a worker that doesn't answer keeps them.
         """
-        if self.silent:
-            return 0
-        return max(0, 2 * self.slots - len(self._outstanding) - len(self._late))
+        return 0 if self.silent else 2 * self.slots - self.outstanding - len(self._late)
 
-    @property
-    def next(self) -> float | None:
-        """Return the time of the next deadline; None if no part is outstanding."""
-        first = next(iter(self._outstanding.values()), None)
+    def next(self, fold: Hashable) -> float | None:
+        """Return the time of the next deadline of a fold; None if none of its parts is outstanding.
+
+        If the workers are silent, this is a time in the past.
+        """
+        with self._lock:
+            first = next(iter(self._outstanding[fold].values()), None)  # they are in order
         return None if first is None else first if self.silent else first + self.limit
 
-    def submitted(self, part: Hashable, now: float) -> None:
+    def submitted(self, fold: Hashable, part: int, now: float) -> None:
         """Record that a part was given to the workers."""
-        self._outstanding[part] = now
+        with self._lock:
+            self._outstanding[fold][part] = now
 
-    def arrived(self, part: Hashable, now: float) -> bool:
+    def arrived(self, fold: Hashable, part: int, now: float) -> bool:
         """Record a result; return whether it is needed, which a late one isn't."""
-        needed = part in self._outstanding
-        since = self._outstanding.pop(part, self._late.pop(part, None))
-        if since is not None:
-            self._durations.append(now - since)
-            self._limit = max(SHORTEST, MEDIANS * median(self._durations))
-            self._last_arrival, self.silent = now, False
+        with self._lock:
+            needed = part in self._outstanding[fold]
+            since = self._outstanding[fold].pop(part, self._late.pop((fold, part), None))
+            if since is not None:
+                self._durations.append(now - since)
+                self.limit = max(SHORTEST, MEDIANS * median(self._durations))
+                self._last_arrival, self.silent = now, False
         return needed
 
-    def lost(self, part: Hashable) -> bool:
+    def lost(self, fold: Hashable, part: int) -> bool:
         """Record that no result will arrive; return whether the part is still needed."""
-        needed = self._outstanding.pop(part, None) is not None
-        self._late.pop(part, None)
-        if not self._late:
-            self.silent = False
+        with self._lock:
+            needed = self._outstanding[fold].pop(part, None) is not None
+            self._late.pop((fold, part), None)
+            self.silent = self.silent and bool(self._late)
         return needed
 
-    def overdue(self, now: float) -> Hashable | None:
-        """Return the oldest part whose deadline has passed, which is late from now on; or None."""
-        deadline = self.next
+    def overdue(self, fold: Hashable, now: float) -> int | None:
+        """Return the oldest part of a fold if its deadline has passed; it is late from now on."""
+        deadline = self.next(fold)
         if deadline is None or now < deadline:
             return None
-        part = next(iter(self._outstanding))
-        since = self._late[part] = self._outstanding.pop(part)
-        self.silent = self.silent or self._last_arrival <= since
+        with self._lock:
+            part, since = next(iter(self._outstanding[fold].items()))
+            del self._outstanding[fold][part]
+            self._late[fold, part] = since
+            self.silent = self.silent or self._last_arrival <= since
         return part
 
-    def abandon(self) -> None:
-        """Count all outstanding parts as late: nobody waits for them any more."""
-        self._late.update(self._outstanding)
-        self._outstanding.clear()
+    def end(self, fold: Hashable) -> None:
+        """Count all outstanding parts of a fold as late: nobody waits for them any more."""
+        with self._lock:
+            for part, since in self._outstanding.pop(fold, {}).items():
+                self._late[fold, part] = since

@@ -9,8 +9,8 @@ def with_median(slots: int, seconds: float) -> Deadlines:
     """Deadlines after ten parts that took so long, at the time 100."""
     deadlines = Deadlines(slots)
     for part in range(10):
-        deadlines.submitted(("earlier", part), 100.0 - seconds)
-        assert deadlines.arrived(("earlier", part), 100.0)
+        deadlines.submitted("earlier", part, 100.0 - seconds)
+        assert deadlines.arrived("earlier", part, 100.0)
     return deadlines
 
 
@@ -20,74 +20,89 @@ def test_a_deadline_is_five_medians_and_at_least_a_second() -> None:
     assert with_median(1, 2.0).limit == 10.0
 
 
-def test_one_part_in_time_moves_no_deadline_of_another() -> None:
+def test_a_part_in_time_moves_no_deadline_of_another() -> None:
     deadlines = with_median(2, 1.0)
-    deadlines.submitted("slow", 100.0)
-    deadlines.submitted("fast", 100.0)
-    assert deadlines.arrived("fast", 101.0)
-    assert deadlines.overdue(104.9) is None
-    assert deadlines.overdue(105.0) == "slow"
+    deadlines.submitted("a", 0, 100.0)
+    deadlines.submitted("a", 1, 100.0)
+    assert deadlines.arrived("a", 1, 101.0)
+    assert deadlines.overdue("a", 104.9) is None
+    assert deadlines.overdue("a", 105.0) == 0
     assert not deadlines.silent  # another worker answered meanwhile
 
 
 def test_a_late_result_is_not_needed_and_counts_in_the_median() -> None:
-    deadlines = with_median(2, 1.0)
-    deadlines.submitted("slow", 100.0)
-    assert deadlines.overdue(105.0) == "slow"
-    assert not deadlines.arrived("slow", 109.0)
-    assert not deadlines.arrived("slow", 110.0)
-    assert not deadlines.lost("slow")
+    deadlines = with_median(2, 0.5)
+    deadlines.submitted("a", 0, 100.0)
+    assert deadlines.overdue("a", 102.5) == 0
+    for _ in range(2):
+        assert not deadlines.arrived("a", 0, 160.0)
+    assert not deadlines.lost("a", 0)
+    for part in range(10):
+        deadlines.submitted("a", part, 100.0)
+        deadlines.arrived("a", part, 160.0)
+    assert deadlines.limit == 300.0
 
 
 def test_workers_that_are_all_silent_are_not_waited_for_again() -> None:
     deadlines = with_median(2, 1.0)
     for part in range(4):
-        deadlines.submitted(part, 100.0 + part)
+        deadlines.submitted("a", part, 100.0 + part)
     assert deadlines.room == 0
-    assert deadlines.overdue(105.0) == 0
+    assert deadlines.overdue("a", 105.0) == 0
     assert deadlines.silent
-    assert [deadlines.overdue(105.0) for _ in range(4)] == [1, 2, 3, None]
+    assert [deadlines.overdue("a", 105.0) for _ in range(4)] == [1, 2, 3, None]
     assert deadlines.room == 0
-    assert not deadlines.arrived(0, 120.0)
+    assert not deadlines.arrived("a", 0, 120.0)
     assert not deadlines.silent
     assert deadlines.room == 1  # the other three may never arrive
 
 
 def test_a_worker_that_keeps_its_parts_is_given_no_more_than_two_per_slot() -> None:
     deadlines = with_median(2, 1.0)
-    for part in ("kept", "kept too", "a", "b"):
-        deadlines.submitted(part, 100.0)
-    deadlines.arrived("a", 101.0)
-    deadlines.arrived("b", 101.0)
-    assert {deadlines.overdue(105.0), deadlines.overdue(105.0)} == {"kept", "kept too"}
+    for part in range(4):
+        deadlines.submitted("a", part, 100.0)
+    deadlines.arrived("a", 2, 101.0)
+    deadlines.arrived("a", 3, 101.0)
+    assert {deadlines.overdue("a", 105.0), deadlines.overdue("a", 105.0)} == {0, 1}
     assert deadlines.room == 2
-    assert deadlines.lost("kept") is False
+    assert not deadlines.lost("a", 0)
     assert deadlines.room == 3
 
 
 def test_after_all_late_parts_are_lost_the_workers_get_another_chance() -> None:
     deadlines = with_median(1, 1.0)
-    deadlines.submitted("a", 100.0)
-    deadlines.overdue(105.0)
+    deadlines.submitted("a", 0, 100.0)
+    deadlines.overdue("a", 105.0)
     assert deadlines.silent
-    deadlines.lost("a")
+    deadlines.lost("a", 0)
     assert not deadlines.silent
     assert deadlines.room == 2
 
 
 def test_a_lost_part_is_needed_until_it_is_computed_here() -> None:
     deadlines = with_median(1, 1.0)
-    deadlines.submitted("a", 100.0)
-    assert deadlines.lost("a")
-    assert not deadlines.lost("a")
-    assert deadlines.next is None
+    deadlines.submitted("a", 0, 100.0)
+    assert deadlines.lost("a", 0)
+    assert not deadlines.lost("a", 0)
+    assert deadlines.next("a") is None
+
+
+def test_folds_share_the_room_and_have_deadlines_of_their_own() -> None:
+    deadlines = with_median(1, 1.0)
+    deadlines.submitted("a", 0, 100.0)
+    deadlines.submitted("b", 0, 103.0)
+    assert (deadlines.room, deadlines.outstanding) == (0, 2)
+    assert (deadlines.next("a"), deadlines.next("b")) == (105.0, 108.0)
+    assert deadlines.overdue("b", 105.0) is None
+    assert deadlines.arrived("b", 0, 105.0)
+    assert deadlines.overdue("a", 105.0) == 0
 
 
 def test_parts_of_a_fold_that_ended_are_late() -> None:
     deadlines = with_median(1, 1.0)
-    deadlines.submitted("a", 100.0)
-    deadlines.abandon()
-    assert deadlines.next is None
-    assert deadlines.room == 1
-    assert not deadlines.arrived("a", 101.0)
+    deadlines.submitted("a", 0, 100.0)
+    deadlines.end("a")
+    assert deadlines.next("a") is None
+    assert (deadlines.room, deadlines.outstanding) == (1, 0)
+    assert not deadlines.arrived("a", 0, 101.0)
     assert deadlines.room == 2
