@@ -103,6 +103,7 @@ class Simulation:
         self._server_free = 0.0
         self._waiting: deque[tuple[int, int]] = deque()
         self._arrived: deque[tuple[int, int]] = deque()
+        self.suspects: dict[tuple[int, int], int] = {}
         self._by_load = [(0, index) for index in range(workers)]
         for index in range(workers):
             self._fail_later(index)
@@ -124,6 +125,7 @@ class Simulation:
                 else:
                     self.counts["late"] += 1
             elif (late := self.deadlines.overdue(iteration, self.now)) is not None:
+                self._suspect((iteration, late))
                 done.add(self._compute_here(late))
             elif todo and not self.deadlines.outstanding:
                 done.add(self._compute_here(todo.popleft()))
@@ -144,6 +146,14 @@ class Simulation:
         self.now += self.costs.part
         self.counts["here"] += 1
         return part
+
+    def _suspect(self, part: tuple[int, int]) -> None:
+        """Give no parts to the worker that holds a late one."""
+        for index, worker in enumerate(self.workers):
+            if part in worker.held:
+                self.suspects[part] = index
+                self.deadlines.slots = len(self.workers) - len(set(self.suspects.values()))
+                self.deadlines.located(*part)
 
     def _sleep(self, iteration: int) -> None:
         times = [
@@ -167,7 +177,7 @@ class Simulation:
         while self._by_load:
             held, index = heapq.heappop(self._by_load)
             worker = self.workers[index]
-            if not worker.up or held != len(worker.held):
+            if not worker.up or held != len(worker.held) or index in self.suspects.values():
                 continue  # an entry from before the worker failed, or finished a part
             worker.held.append(part)
             heapq.heappush(self._by_load, (held + 1, index))
@@ -194,7 +204,10 @@ class Simulation:
         worker = self.workers[index]
         if worker.life != life:
             return  # it failed meanwhile
-        self._at(time + self.costs.latency, "deliver", worker.held.popleft())
+        part = worker.held.popleft()
+        self._at(time + self.costs.latency, "deliver", part)
+        if self.suspects.pop(part, None) is not None:
+            self.deadlines.slots = len(self.workers) - len(set(self.suspects.values()))
         heapq.heappush(self._by_load, (len(worker.held), index))
         if worker.held:
             self._begin(time, index)
@@ -215,6 +228,7 @@ class Simulation:
         parts = list(worker.held)
         worker.held.clear()
         for part in parts:
+            self.suspects.pop(part, None)
             self._assign(time, part)
         self._at(time + self.costs.restart, "restart", index)
 

@@ -8,14 +8,16 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
+from pydoc import locate
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from streamclust.engine.dask_worker import carry, compute, identity
 from streamclust.errors import MissingExtraError
+from streamclust.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +36,9 @@ _FIRST_LOOK = 0.05
 _LARGE = 1 << 20
 """Bytes of a task from which on it is sent once, not with each part."""
 
+_NAMED = 64
+"""Up to so many workers are named with each part, so that a part never reaches another one."""
+
 _RETRIES = 5
 """Dask computes a part again so many times, if it fails."""
 
@@ -48,7 +53,7 @@ class Certificates:
 
 
 class Answer(NamedTuple):
-    """The end of a part: its result, or why there is none."""
+    """The end of a part: its result, or why there is none ("" if the connection was lost)."""
 
     part: int
     result: bytes | None
@@ -106,8 +111,9 @@ class Connection:
         self._certificates, self._report = certificates, report
         self._client: Client | None = None
         self._slots: dict[str, int] = {}
-        self._asked: dict[str, Future[bytes]] = {}
+        self._asked: dict[str, Future[str]] = {}
         self._refused: set[str] = set()
+        self._suspects: dict[str, str] = {}
         self._said = ""
         self._running: dict[str, tuple[int, Deliver]] = {}
         self._lock = threading.Lock()
@@ -119,7 +125,12 @@ class Connection:
     @property
     def slots(self) -> int:
         """Return the number of threads of all workers that can be used."""
-        return sum(self._slots.values())
+        return sum(self._usable_slots().values())
+
+    def _usable_slots(self) -> dict[str, int]:
+        """Return the threads of each worker that can be used now."""
+        suspects = set(self._suspects.values())
+        return {name: n for name, n in self._slots.items() if name not in suspects}
 
     @property
     def unanswered(self) -> int:
@@ -130,17 +141,35 @@ class Connection:
         """Wait at most so long; return whether all workers have answered, or none will soon."""
         return self._looked.wait(seconds)
 
-    def submit(self, deliver: Deliver, task: Task, number: int, part: bytes) -> None:
-        """Give a part to the workers; an answer is delivered, unless they are silent."""
-        client, slots = self._client, self._slots
-        if client is None:
-            deliver(Answer(number, None, self.problem))
-            return
+    def submit(self, deliver: Deliver, task: Task, number: int, part: bytes) -> str:
+        """Give a part to the workers; an answer is delivered, unless they are silent.
+
+        Returns the key of the part.
+        """
+        client, slots = self._client, self._usable_slots()
         key = f"streamclust-part-{uuid4()}"
+        if client is None:
+            deliver(Answer(number, None))
+            return key
         with self._lock:
             self._running[key] = number, deliver
-        only = list(slots) if self._refused else None
-        self._start(client, self._compute(client, key, task, part, only))
+        named = self._refused or self._suspects or len(slots) <= _NAMED
+        self._start(client, self._compute(client, key, task, part, list(slots) if named else None))
+        return key
+
+    def locate(self, key: str, found: Callable[[], object]) -> None:
+        """Find the worker that has a late part; it gets no others until that part has ended."""
+        client = self._client
+        if client is not None:
+            self._start(client, self._locate(client, key, found))
+
+    async def _locate(self, client: Client, key: str, found: Callable[[], object]) -> None:
+        with suppress(Exception):
+            processing = await asyncio.wait_for(client.scheduler.processing(workers=None), CONNECT)
+            for worker, keys in processing.items():
+                if key in keys and key in self._running:
+                    self._suspects[key] = worker
+                    found()
 
     def close(self) -> None:
         """Leave the scheduler; tasks that it still has are dropped."""
@@ -165,13 +194,16 @@ class Connection:
                 self._end(key, await future)
             finally:
                 future.release()
-        except (Exception, asyncio.CancelledError) as error:
+        except (CancelledError, asyncio.CancelledError):
+            self._end(key, None)
+        except Exception as error:
             self._end(key, None, _reason(error))
 
     def _end(self, key: str, result: bytes | None, reason: str = "") -> None:
         """Deliver the answer for a part, unless it was delivered before."""
         with self._lock:
             known = self._running.pop(key, None)
+            self._suspects.pop(key, None)
         if known is not None:
             number, deliver = known
             deliver(Answer(number, result, reason))
@@ -238,27 +270,31 @@ class Connection:
         if len(answered) == len(threads):
             self._looked.set()
 
-    async def _ask(self, client: Client, name: str) -> bytes:
-        future = client.submit(
-            identity, key=f"streamclust-identity-{uuid4()}", pure=False, workers=[name]
-        )
-        try:
-            return bytes(await future)
-        finally:
-            future.release()
+    async def _ask(self, client: Client, name: str) -> str:
+        """Return what a worker has.
+
+        A worker ends when it is given a function that it can't import. So the first question is a
+        function of the standard library: the version, or None without streamclust.
+        """
+        version = await _on(client, name, locate, f"{identity.__module__}.__version__")
+        if version is None:
+            return "no streamclust with this engine"
+        if version != __version__:
+            return f"streamclust {version}"
+        return str(await _on(client, name, identity))
 
     def _usable(self, name: str) -> bool:
         """Compare what a worker has with this process; report a difference once."""
         try:
-            has = self._asked[name].result(0).decode()
+            has = self._asked[name].result(0)
         except Exception as error:
             has = f"no streamclust that answers ({_reason(error)})"
-        if has == identity().decode():
+        if has == identity():
             return True
         if name not in self._refused:
             self._refused.add(name)
             self.problem = (
-                f"the worker {name} has {has}; this process has {identity().decode()}; "
+                f"the worker {name} has {has}; this process has {identity()}; "
                 "install the same there"
             )
             self._report(f"{self.problem}. This worker isn't used")
@@ -275,10 +311,20 @@ class Connection:
         self._refused.clear()
         self.problem = reason
         for key in list(self._running):
-            self._end(key, None, reason)
+            self._end(key, None)
         if client is not None:
             with suppress(Exception):
                 client.close(timeout=1.0)
+
+
+async def _on(client: Client, worker: str, function: Callable[..., Any], *arguments: str) -> Any:
+    """Return what a function returns on one worker."""
+    key = f"streamclust-question-{uuid4()}"
+    future = client.submit(function, *arguments, key=key, pure=False, workers=[worker])
+    try:
+        return await future
+    finally:
+        future.release()
 
 
 def _import() -> None:

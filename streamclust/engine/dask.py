@@ -130,13 +130,14 @@ class Dask(Engine):
         EngineError
             If no worker can be used, and the engine is required.
         """
-        self.deadlines.slots = self.connection.slots
-        silent = self.deadlines.silent or time.monotonic() < self._paused_until
-        usable = self.connection.slots > 0 and not silent
-        if self.required and not usable:
+        deadlines, slots = self.deadlines, self.connection.slots
+        deadlines.slots = slots
+        paused = time.monotonic() < self._paused_until
+        full = deadlines.room <= 0
+        if self.required and (not slots or paused or (full and not deadlines.outstanding)):
             problem = self.connection.problem or "the workers don't answer"
             raise EngineError(f"{problem}; engine.required is true, so nothing is computed here")
-        return usable and self.deadlines.room > 0
+        return slots > 0 and not paused and not full
 
     def failed(self, reason: str) -> None:
         """Report, once, why workers have not computed a part."""
@@ -181,6 +182,7 @@ class _Fold(Generic[R]):
         self._message = Task(encode_task(task, reader.scaling))
         self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._submitted: dict[int, Numbered] = {}
+        self._keys: dict[int, str] = {}
         self._done: dict[int, Done[R]] = {}
         self._next = self._taken = 0
         self._ended = False
@@ -198,6 +200,7 @@ class _Fold(Generic[R]):
                 time.sleep(_ROOM)  # another fold has all workers
             else:
                 self._take_here()
+        self._keys.pop(self._next, None)
         self._next += 1
         return self._done.pop(self._next - 1)
 
@@ -210,7 +213,10 @@ class _Fold(Generic[R]):
             place = self._taken - 1
             self._submitted[place] = numbered
             engine.deadlines.submitted(self, place, time.monotonic())
-            engine.connection.submit(self._deliver, self._message, place, encode_part(*numbered))
+            key = engine.connection.submit(
+                self._deliver, self._message, place, encode_part(*numbered)
+            )
+            self._keys[place] = key
 
     def _take(self) -> Numbered | None:
         """Return the next part; None if there is none."""
@@ -235,6 +241,7 @@ class _Fold(Generic[R]):
             return
         late = deadlines.overdue(self, time.monotonic())
         if late is not None:
+            self._engine.connection.locate(self._keys[late], lambda: deadlines.located(self, late))
             self._compute(late, self._submitted.pop(late))
 
     def _deliver(self, answer: Answer) -> None:
@@ -254,10 +261,11 @@ class _Fold(Generic[R]):
         numbered = self._submitted.pop(place)
         try:
             if data is None:
-                raise EngineError(reason)
+                raise EngineError(reason)  # "" if the connection was lost, which is reported
             done = decode_result(self._task, data, "a Dask worker")
         except StreamclustError as error:
-            engine.failed(str(error))
+            if str(error):
+                engine.failed(str(error))
             self._compute(place, numbered)
             return
         if done.notes.lost:  # the worker may have another server; this process finds out

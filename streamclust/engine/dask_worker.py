@@ -9,18 +9,20 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from streamclust.version import __version__
+
 if TYPE_CHECKING:
     import redis
 
 # Modules are imported when a function is called: the scheduler imports this module too.
 
 
-def identity() -> bytes:
+def identity() -> str:
     """Return the version and the kernels of this process; only equal ones are combined."""
+    from streamclust.engine import remote  # noqa: F401  (the first part needn't wait for it)
     from streamclust.engine.identity import kernels_identity
-    from streamclust.version import __version__
 
-    return f"streamclust {__version__} with kernels {kernels_identity()}".encode()
+    return f"streamclust {__version__} with kernels {kernels_identity()}"
 
 
 def carry(task: bytes) -> bytes:

@@ -24,10 +24,9 @@ class Deadlines:
     """The parts of all folds that were submitted, and when each of them is overdue.
 
     A part is *outstanding* until its result arrives, it is lost, or it is overdue. An overdue part
-    is computed here, and its own result, which may still arrive, is *late*. If nothing at all has
-    arrived since an overdue part was submitted, the workers are *silent*: then all outstanding
-    parts are overdue, and no part is submitted until a late result arrives or all late ones are
-    lost.
+    is computed here, and its own result, which may still arrive, is *late*. A late part takes the
+    room of another one until it arrives or is lost. So workers that don't answer get few parts, and
+    once they hold as many as there is room for, nobody waits for them.
 
     Several threads may call the methods, each for a fold of its own.
 
@@ -39,13 +38,12 @@ class Deadlines:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.silent = False
         self.limit = UNKNOWN
         """Seconds from a submission to the deadline."""
         self._durations: deque[float] = deque(maxlen=_REMEMBERED)
         self._outstanding: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
         self._late: dict[tuple[Hashable, int], float] = {}
-        self._last_arrival = float("-inf")
+        self._located: set[tuple[Hashable, int]] = set()
         self._lock = Lock()
 
     @property
@@ -56,20 +54,14 @@ class Deadlines:
 
     @property
     def room(self) -> int:
-        """The number of parts that may be submitted: two per slot are with the workers at a time.
-
-        Late parts count, because a worker that doesn't answer keeps them.
-        """
-        return 0 if self.silent else 2 * self.slots - self.outstanding - len(self._late)
+        """The number of parts that may be submitted: workers hold two per slot."""
+        return 2 * self.slots - self.outstanding - len(self._late) + len(self._located)
 
     def next(self, fold: Hashable) -> float | None:
-        """Return the time of the next deadline of a fold; None if none of its parts is outstanding.
-
-        If the workers are silent, this is a time in the past.
-        """
+        """Return the time of a fold's next deadline; None if no part of it is outstanding."""
         with self._lock:
             first = next(iter(self._outstanding[fold].values()), None)  # they are in order
-        return None if first is None else first if self.silent else first + self.limit
+        return None if first is None else first + self.limit
 
     def submitted(self, fold: Hashable, part: int, now: float) -> None:
         """Record that a part was given to the workers."""
@@ -80,20 +72,23 @@ class Deadlines:
         """Record a result; return whether it is needed, which a late one isn't."""
         with self._lock:
             needed = part in self._outstanding[fold]
-            since = self._outstanding[fold].pop(part, self._late.pop((fold, part), None))
+            since = self._removed(fold, part)
             if since is not None:
                 self._durations.append(now - since)
                 self.limit = max(SHORTEST, MEDIANS * median(self._durations))
-                self._last_arrival, self.silent = now, False
         return needed
 
     def lost(self, fold: Hashable, part: int) -> bool:
         """Record that no result will arrive; return whether the part is still needed."""
         with self._lock:
-            needed = self._outstanding[fold].pop(part, None) is not None
-            self._late.pop((fold, part), None)
-            self.silent = self.silent and bool(self._late)
+            needed = part in self._outstanding[fold]
+            self._removed(fold, part)
         return needed
+
+    def _removed(self, fold: Hashable, part: int) -> float | None:
+        """Forget a part; return when it was submitted."""
+        self._located.discard((fold, part))
+        return self._outstanding[fold].pop(part, self._late.pop((fold, part), None))
 
     def overdue(self, fold: Hashable, now: float) -> int | None:
         """Return the oldest part of a fold if its deadline has passed; it is late from now on."""
@@ -104,8 +99,13 @@ class Deadlines:
             part, since = next(iter(self._outstanding[fold].items()))
             del self._outstanding[fold][part]
             self._late[fold, part] = since
-            self.silent = self.silent or self._last_arrival <= since
         return part
+
+    def located(self, fold: Hashable, part: int) -> None:
+        """Record that the worker with a late part is known, and isn't in `slots` meanwhile."""
+        with self._lock:
+            if (fold, part) in self._late:
+                self._located.add((fold, part))
 
     def end(self, fold: Hashable) -> None:
         """Count all outstanding parts of a fold as late: nobody waits for them any more."""

@@ -27,7 +27,7 @@ def test_a_part_in_time_moves_no_deadline_of_another() -> None:
     assert deadlines.arrived("a", 1, 101.0)
     assert deadlines.overdue("a", 104.9) is None
     assert deadlines.overdue("a", 105.0) == 0
-    assert not deadlines.silent  # another worker answered meanwhile
+    assert deadlines.room == 3
 
 
 def test_a_late_result_is_not_needed_and_counts_in_the_median() -> None:
@@ -43,40 +43,31 @@ def test_a_late_result_is_not_needed_and_counts_in_the_median() -> None:
     assert deadlines.limit == 300.0
 
 
-def test_workers_that_are_all_silent_are_not_waited_for_again() -> None:
-    deadlines = with_median(2, 1.0)
-    for part in range(4):
-        deadlines.submitted("a", part, 100.0 + part)
-    assert deadlines.room == 0
-    assert deadlines.overdue("a", 105.0) == 0
-    assert deadlines.silent
-    assert [deadlines.overdue("a", 105.0) for _ in range(4)] == [1, 2, 3, None]
-    assert deadlines.room == 0
-    assert not deadlines.arrived("a", 0, 120.0)
-    assert not deadlines.silent
-    assert deadlines.room == 1  # the other three may never arrive
-
-
-def test_a_worker_that_keeps_its_parts_is_given_no_more_than_two_per_slot() -> None:
+def test_workers_that_do_not_answer_get_two_parts_per_slot_and_no_more() -> None:
     deadlines = with_median(2, 1.0)
     for part in range(4):
         deadlines.submitted("a", part, 100.0)
-    deadlines.arrived("a", 2, 101.0)
-    deadlines.arrived("a", 3, 101.0)
-    assert {deadlines.overdue("a", 105.0), deadlines.overdue("a", 105.0)} == {0, 1}
+    assert deadlines.room == 0
+    assert [deadlines.overdue("a", 105.0) for _ in range(5)] == [0, 1, 2, 3, None]
+    assert (deadlines.room, deadlines.outstanding) == (0, 0)
+    assert not deadlines.arrived("a", 0, 120.0)
+    assert not deadlines.lost("a", 1)
     assert deadlines.room == 2
-    assert not deadlines.lost("a", 0)
-    assert deadlines.room == 3
 
 
-def test_after_all_late_parts_are_lost_the_workers_get_another_chance() -> None:
-    deadlines = with_median(1, 1.0)
+def test_a_late_part_takes_no_room_once_its_worker_is_known() -> None:
+    deadlines = with_median(2, 1.0)
     deadlines.submitted("a", 0, 100.0)
+    deadlines.located("a", 0)
+    assert deadlines.room == 3  # it isn't late yet
     deadlines.overdue("a", 105.0)
-    assert deadlines.silent
-    deadlines.lost("a", 0)
-    assert not deadlines.silent
+    deadlines.slots = 1
+    assert deadlines.room == 1
+    deadlines.located("a", 0)
     assert deadlines.room == 2
+    deadlines.slots = 2
+    assert not deadlines.arrived("a", 0, 106.0)
+    assert deadlines.room == 4
 
 
 def test_a_lost_part_is_needed_until_it_is_computed_here() -> None:

@@ -13,6 +13,18 @@ from typing import Self
 from tests.support.papers import Papers
 from tests.support.servers import free_port
 
+WITHOUT_STREAMCLUST = """
+import sys
+
+class Missing:
+    def find_spec(name, *_):
+        if name.partition(".")[0] == "streamclust":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing)
+"""
+"""Python for a process in which streamclust isn't installed."""
+
 
 class DaskCluster:
     """A scheduler and its workers, each a process of its own; as a context, it ends all of them.
