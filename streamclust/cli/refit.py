@@ -17,7 +17,7 @@ from streamclust.cli._options import (
     wait_option,
 )
 from streamclust.cli._progress import pass_progress
-from streamclust.cli._render import SCORES, numbers, plural
+from streamclust.cli._render import SCORES, numbers, plural, say
 from streamclust.cli._server import has_stored_data, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Table, lay_out
@@ -138,7 +138,7 @@ def refit(
     )
     with (
         opened as job,
-        open_engine(settings.engine) as engine,
+        open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         _progress(ctrl_c.is_set) as watch,
     ):
@@ -159,7 +159,7 @@ def refit(
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
     if as_json:
-        click.echo(exact_json({"model": model, **asdict(report)}))
+        click.echo(exact_json({"model": model, **asdict(report), "engine": engine.summary()}))
     else:
         _show(report, model, dry_run)
     if report.stopped:

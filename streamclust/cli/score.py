@@ -54,7 +54,7 @@ def score(
 
     with (
         opened_job(settings, model, start=has_stored_data(settings)) as job,
-        open_engine(settings.engine) as engine,
+        open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         pass_progress("reading") as shown,
     ):
@@ -65,7 +65,8 @@ def score(
             say(f"error: {error}")
             raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
-        click.echo(exact_json({"model": model, "source": label, **asdict(found)}))
+        head = {"model": model, "source": label, "engine": engine.summary()}
+        click.echo(exact_json({**head, **asdict(found)}))
     else:
         _show(found)
 

@@ -97,7 +97,7 @@ def select(
         check_target(path)
     with (
         opened_job(settings, model, start=bool(which.files) or has_stored_data(settings)) as job,
-        open_engine(settings.engine) as engine,
+        open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         pass_progress("reading") as shown,
     ):

@@ -105,7 +105,7 @@ class Connection:
     def __init__(
         self, address: str, certificates: Certificates | None, report: Callable[[str], object]
     ) -> None:
-        _import()
+        import_distributed()
         self.address = address
         self.problem = "no connection yet"
         self._certificates, self._report = certificates, report
@@ -131,6 +131,11 @@ class Connection:
         """Return the threads of each worker that can be used now."""
         suspects = set(self._suspects.values())
         return {name: n for name, n in self._slots.items() if name not in suspects}
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed.is_set()
 
     @property
     def unanswered(self) -> int:
@@ -327,7 +332,7 @@ async def _on(client: Client, worker: str, function: Callable[..., Any], *argume
         future.release()
 
 
-def _import() -> None:
+def import_distributed() -> None:
     """Import Dask; its own log would repeat what is reported here, in other words."""
     if "distributed" in sys.modules:
         return  # a program that uses Dask itself wants its log

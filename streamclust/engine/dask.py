@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from streamclust.engine.base import Engine, check, compute, never
-from streamclust.engine.connection import Connection, Task
+from streamclust.engine.connection import Connection, Task, import_distributed
 from streamclust.engine.deadlines import Deadlines
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import EngineError, StreamclustError
@@ -153,8 +153,18 @@ class Dask(Engine):
         self.counts.workers += 1
         self._failures = 0
 
+    def summary(self) -> dict[str, object]:
+        """Return the kind, and the number of parts by who computed them."""
+        return {"kind": self.name, **asdict(self.counts)}
+
     def close(self) -> None:
-        """Leave the cluster."""
+        """Leave the cluster, and report who computed the parts."""
+        counts = self.counts
+        if counts.workers + counts.here and not self.connection.closed:
+            self._report(
+                f"the engine dask: workers computed {counts.workers:,} parts, this process "
+                f"{counts.here:,}"
+            )
         self.connection.close()
 
     def _await_workers(self, stop: Callable[[], bool]) -> None:
@@ -166,6 +176,34 @@ class Dask(Engine):
                 break
             time.sleep(_LOOK)
         self._waited = True
+
+
+class LocalDask(Dask):
+    """The same on a cluster of this machine, for a command that a person waits for.
+
+    The workers have the environment and the current folder of this process.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes.
+    required, report
+        See `Dask`.
+    """
+
+    def __init__(self, workers: int, *, required: bool, report: Callable[[str], object]) -> None:
+        import_distributed()
+        from distributed import LocalCluster
+
+        self._cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        )
+        super().__init__(self._cluster.scheduler_address, required=required, report=report)
+
+    def close(self) -> None:
+        """End the cluster."""
+        super().close()
+        self._cluster.close(timeout=5.0)
 
 
 class _Fold(Generic[R]):
