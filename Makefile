@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 KERNELS := hatch_build.py $(wildcard streamclust/kernels/src/*)
 
-.PHONY: help demo test test-all sanitize servers chaos soak bench quality dist lint format docs clean
+.PHONY: help demo test test-all sanitize servers chaos soak bench quality dist lint style format clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,11 +30,15 @@ $(VENV)/.bench: $(VENV)/.dev
 demo: $(VENV)/.demo ## learn from two real feeds, live, and leave pictures in demo-output/
 	$(BIN)/streamclust demo
 
-test: lint ## lint, types, and every test against real servers
-	$(BIN)/pytest
+# Many tests wait, and mypy uses one processor for most of a minute, so both run at the same time.
+with_types = @output=$$(mktemp); $(BIN)/mypy > $$output 2>&1 & mypy=$$!; \
+	$(1); tests=$$?; wait $$mypy; types=$$?; cat $$output; rm $$output; exit $$((tests | types))
 
-test-all: lint ## `make test`, with every combination of sizes, seeds and kinds
-	$(BIN)/pytest -m ""
+test: style ## lint, types, and every test against real servers
+	$(call with_types,$(BIN)/pytest)
+
+test-all: style ## `make test`, with every combination of sizes, seeds and kinds
+	$(call with_types,$(BIN)/pytest -m "")
 
 sanitize: $(VENV)/.dev ## native code under AddressSanitizer and UBSan: its tests, and two minutes of fuzz
 	$(BIN)/python -m tests.sanitize
@@ -60,10 +64,12 @@ bench: $(VENV)/.bench ## kernels and the whole daemon beside their peers; writes
 	$(BIN)/python benchmarks/many_models.py --page --out bench-output/many_models.json
 	$(BIN)/python benchmarks/spark.py --page
 
-lint: $(VENV)/.dev ## ruff and mypy --strict
+lint: style ## ruff and mypy --strict
+	$(BIN)/mypy
+
+style: $(VENV)/.dev ## ruff only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 
 format: $(VENV)/.dev ## mend what ruff can mend
 	$(BIN)/ruff format .

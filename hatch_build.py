@@ -26,7 +26,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = "streamclust/kernels"
 FLAGS = shlex.split(
     "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno "
-    "-ffp-contract=off -w -Wno-psabi"
+    "-ffp-contract=off -pthread -w -Wno-psabi"
 )
 
 STATIC = shlex.split("-static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL")
@@ -71,11 +71,12 @@ def build(
     """
     compiler = [*shlex.split(os.environ.get("CXX", "c++")), *FLAGS, *more]
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-        objects = [f"{folder}/{name}.o" for name in (*targets, "wire", "targets")]
+        objects = [f"{folder}/{name}.o" for name in (*targets, "reply", "threads", "targets")]
         for (name, flags), to in zip(targets.items(), objects, strict=False):
             macro = f"-DTARGET={name}"
             run([*compiler, *flags.split(), macro, "-c", sources / "kernels.cpp", "-o", to])
-        run([*compiler, "-c", sources / "redis_reply.cpp", "-o", objects[-2]])
+        run([*compiler, "-c", sources / "redis_reply.cpp", "-o", objects[-3]])
+        run([*compiler, "-c", sources / "threads.cpp", "-o", objects[-2]])
         stamp = f'-DSOURCES="{sources_hash(sources)}"'
         run([*compiler, stamp, "-c", sources / "targets.cpp", "-o", objects[-1]])
         link = [*compiler, "-shared", *objects, "-o", f"{folder}/library"]

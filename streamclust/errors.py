@@ -74,7 +74,17 @@ class ServerUnreachableError(ServerError):
 
 
 class UnknownModelError(StreamclustError, LookupError):
-    """Raised when a model, or a version of it, isn't on the server."""
+    """Raised when a model, or a version of it, isn't on the server.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model; empty if it isn't recorded.
+    """
+
+    def __init__(self, text: str, model: str = "") -> None:
+        super().__init__(text)
+        self.model = model
 
 
 class UnknownStreamError(StreamclustError, LookupError):

@@ -3,10 +3,52 @@
 from __future__ import annotations
 
 import errno
+import math
+import os
 import resource
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _FILES = (errno.EMFILE, errno.ENFILE)
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def cores_of_process() -> int:
+    """Return the number of cores that this process may use: its affinity, and a container's quota.
+
+    A quota of 1.5 cores counts as 2.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        cores = os.cpu_count() or 1
+    return max(1, math.ceil(min([cores, *_quotas()])))
+
+
+def _quotas() -> Iterator[float]:
+    """Yield the quotas of cores of this process's control group, and of the groups around it."""
+    with suppress(OSError):  # no Linux
+        lines = _OWN_CGROUP.read_text(encoding="utf-8").splitlines()
+        own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+        group = _CGROUPS / own
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(_CGROUPS):
+                yield from _quota(folder / "cpu.max")
+        first = _CGROUPS / "cpu"  # version 1 of control groups
+        yield from _quota(first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us")
+
+
+def _quota(*files: Path) -> Iterator[float]:
+    with suppress(OSError, ValueError):  # a group without a quota, or of the other version
+        quota, period = " ".join(file.read_text(encoding="utf-8") for file in files).split()
+        if int(quota) > 0:
+            yield int(quota) / int(period)
 
 
 def open_files() -> int:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Any
 
@@ -94,6 +95,20 @@ def known_names(name: str, known: Collection[str], noun: str) -> str:
     names = ", ".join(list(known)[:_MOST_NAMES]) or "none"
     more = len(known) - _MOST_NAMES
     return f"{noun}: {names}" + (f", and {more:,} more" if more > 0 else "")
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a name stands for several models: ``*``, ``?`` and ``[...]`` as in a shell."""
+    return any(sign in name for sign in "*?[")
+
+
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that match any of the patterns, sorted; all names without a pattern."""
+    return sorted(
+        name
+        for name in names
+        if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+    )
 
 
 _BOMS = (

@@ -19,6 +19,7 @@ if sys.dont_write_bytecode:
 
 import signal
 from collections.abc import Iterator
+from itertools import chain
 from uuid import uuid4
 
 import numpy as np
@@ -43,25 +44,49 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 """For tests marked `every_server`, and with TEST_SERVERS=all for all tests."""
 
 
-LONG = (
+LONG_WAITS = (
+    "worker/test_server_faults.py",
+    "encoder/test_loop.py",
+    "worker/test_many_models.py",
+    "topology/test_acl.py",
+    "worker/test_daemon.py",
+    "topology/test_sentinel.py",
+    "topology/test_cluster.py",
+    "client/test_client.py",
+    "cli/test_awaited.py",
+    "topology/test_replicas.py",
+    "worker/test_faults.py",
+    "store/server/test_embedded.py",
+    "cli/test_server.py",
+    "worker/test_sleeping.py",
+    "worker/test_gaps.py",
+    "worker/test_parking.py",
+)
+"""The longest files that mostly wait for a lease, a server or a signal."""
+
+LONG_WORK = (
     "demo/test_demo.py",
     "chaos/test_chaos.py",
-    "worker/test_server_faults.py",
-    "test_readme.py",
+    "store/stream/test_batches.py",
     "test_distribution.py",
-    "test_sanitize.py",
-    "worker/test_daemon.py",
-    "worker/test_faults.py",
-    "refit/test_swap.py",
-    "topology/test_cluster.py",
-    "topology/test_sentinel.py",
-    "topology/test_replicas.py",
-    "worker/test_drain.py",
-    "encoder/test_loop.py",
     "formats/test_points.py",
+    "test_readme.py",
+    "online/test_learner.py",
+    "online/test_learner_starved.py",
+    "kernels/test_kmeans_step.py",
+    "test_sanitize.py",
+    "kernels/test_kernels.py",
+    "formats/test_checkpoint.py",
+    "online/test_resolving.py",
+    "refit/test_swap.py",
     "online/test_learner_feeds.py",
+    "models/test_stats.py",
 )
-"""Files that take longest, and so come first: none is left to run alone at the end."""
+"""The longest files that mostly compute."""
+
+LONG = tuple(chain.from_iterable(zip(LONG_WAITS, LONG_WORK, strict=True)))
+"""Files that take longest come first, so that none is left to run alone at the end. Those that wait
+and those that compute alternate, so that the processors always have work."""
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +103,7 @@ def strict_floats(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long files first; xdist hands files out in this order."""
+    """Put the long files first; xdist gives files to its processes in this order."""
     tests = Path(__file__).parent
     ranks = {tests / name: rank for rank, name in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))

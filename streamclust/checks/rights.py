@@ -7,6 +7,7 @@ So the check changes nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import redis
 
 from streamclust.checks.check import Check
 from streamclust.store.model.keys import Keys
-from streamclust.store.stream.keys import progress_key
+from streamclust.store.stream.keys import dead_key, progress_key
 
 if TYPE_CHECKING:
     from streamclust.config import ModelSettings
@@ -38,7 +39,7 @@ _SHAPES: Mapping[str, str] = {
     "scan": "0",
     "client|setname": "streamclust",
     "script|load": "return",
-    "eval": "return 1 KEY",
+    "eval": "",
     "evalsha": "0 1 KEY",
     "exists": "KEY",
     "type": "KEY",
@@ -47,6 +48,8 @@ _SHAPES: Mapping[str, str] = {
     "append": "KEY 1",
     "strlen": "KEY",
     "del": "KEY",
+    "unlink": "KEY",
+    "rename": "KEY KEY",
     "incrby": "KEY 1",
     "hget": "KEY id",
     "hset": "KEY id 1",
@@ -58,6 +61,7 @@ _SHAPES: Mapping[str, str] = {
     "unsubscribe": "KEY",
     "xadd": "KEY * x 1",
     "xlen": "KEY",
+    "xdel": "KEY 1-1",
     "xtrim": "KEY MAXLEN 1",
     "xsetid": "KEY 1-1",
     "xread": "COUNT 1 STREAMS KEY 0",
@@ -116,8 +120,19 @@ NEEDS: Mapping[str, Needs] = {
         "stream": "xadd xinfo|stream xrange",
         "progress": "hgetall hset hdel expire",
     },
+    "dead": {
+        "": "ping client|setname scan",
+        "state": "exists type get incrby del unlink rename xlen xdel xtrim xread xrange xrevrange "
+        "xinfo|stream",
+        "stream": "exists eval xrange xrevrange xinfo|stream xinfo|groups xinfo|consumers "
+        "xgroup|create xgroup|destroy xpending xadd",
+        "bad rows": "exists eval xrange xrevrange xinfo|stream xdel xtrim",
+    },
 }
 """The rights that each command of streamclust needs, as in deploy/redis-acl.conf."""
+
+_SHARED = {"dead": "`dead`, `peek`, `codes` and `models`"}
+"""Commands that share the rights of one user in that file."""
 
 
 def check_rights(
@@ -131,7 +146,9 @@ def check_rights(
             try:
                 answers: Any = client.eval(_ASK, 0, json.dumps([words for words, _ in questions]))
             except redis.ResponseError as error:
-                yield _refused(error)
+                if not re.search("NOPERM|permission", str(error)):
+                    raise
+                yield Check("fail", "rights", "the user lacks +eval; see deploy/redis-acl.conf")
                 return
             if answers is None:
                 yield Check("ok", "rights", "not checked: the server is older than Redis 7")
@@ -139,16 +156,17 @@ def check_rights(
             pairs = zip(questions, answers, strict=True)
             refused = [text for (_, text), permitted in pairs if not permitted]
             missing.setdefault(command, []).extend(refused)
-    permitted = [f"`{command}`" for command, refused in missing.items() if not refused]
+    names = {command: _SHARED.get(command, f"`{command}`") for command in missing}
+    permitted = ", ".join(names[command] for command, refused in missing.items() if not refused)
     if permitted:
-        yield Check("ok", "rights", f"the user may run {', '.join(permitted)}")
+        yield Check("ok", "rights", f"the user may run {permitted}")
     for command, refused in missing.items():
         if refused:
             yield Check(
                 "fail" if command == "worker" else "warn",
                 "rights",
-                f"the user may not run `{command}`: it lacks {', '.join(dict.fromkeys(refused))}; "
-                "see deploy/redis-acl.conf",
+                f"the user may not run {names[command]}: it lacks "
+                f"{', '.join(dict.fromkeys(refused))}; see deploy/redis-acl.conf",
             )
 
 
@@ -176,22 +194,13 @@ def _questions(
         "codes": [keys.codes()],
         "stream": streams,
         "progress": [progress_key(stream) for stream in streams],
+        "bad rows": [dead_key(stream) for stream in streams],
     }
     for place, commands in needs.items():
         for key in places[place]:
             for command in commands.split():
-                words = [*command.split("|"), *_arguments(command, key)]
+                arguments = [key if word == "KEY" else word for word in _SHAPES[command].split()]
+                if command == "eval":
+                    arguments = ["return 1", "1", key]
+                words = [*command.split("|"), *arguments]
                 yield words, f"+{command}" + (f" on {key}" if key else "")
-
-
-def _arguments(command: str, key: str) -> list[str]:
-    if command == "eval":
-        return ["return 1", "1", key]
-    return [key if word == "KEY" else word for word in _SHAPES[command].split()]
-
-
-def _refused(error: redis.ResponseError) -> Check:
-    """Return the check of a user who may not even ask."""
-    if "NOPERM" in str(error) or "permission" in str(error):
-        return Check("fail", "rights", "the user lacks +eval; see deploy/redis-acl.conf")
-    raise error

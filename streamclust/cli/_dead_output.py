@@ -1,23 +1,19 @@
-"""Output of ``streamclust dead``: dead letters, and bad rows of files."""
+"""Tables of ``streamclust dead``."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING
 
 from streamclust.cli._render import plural
 from streamclust.cli._tables import Table, lay_out
 from streamclust.cli._terminal import HEADER, Terminal, print_lines, stdout_terminal
-from streamclust.text import exact_json, printable
+from streamclust.text import printable
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from streamclust.store.model.dead_letters import StoredLetter
-    from streamclust.store.stream.bad_rows import StoredRow
 
 _MOST_REASONS = 10
 """Maximum number of kinds of reasons in the list for people."""
@@ -66,43 +62,3 @@ def _letter_table(shown: Sequence[StoredLetter], terminal: Terminal) -> list[str
         name = [printable(letter.stream, _WIDEST_DATA)] * several
         table.add_row(printable(letter.entry_id, _WIDEST_DATA), index, *texts, *name)
     return lay_out(table, terminal, optional[::-1]).lines
-
-
-def bad_rows_note(model: str, counts: Mapping[str, int]) -> list[str]:
-    """Return the lines that say how many bad rows of files are stored, and how to see them."""
-    if not counts:
-        return []
-    places = ", ".join(f"{count:,} for stream {stream!r}" for stream, count in counts.items())
-    note = f"bad rows of files stored by `ingest`: {places}; `streamclust dead {model} --ingest`"
-    return stdout_terminal().fold(printable(f"{note} shows them"))
-
-
-def print_bad_rows(
-    counts: Mapping[str, int], rows: Mapping[str, Sequence[StoredRow]], model: str | None
-) -> None:
-    """Print the bad rows of files by stream: as tables, or as JSON with the name of a model."""
-    if model is not None:
-        streams: list[dict[str, Any]] = [
-            {"stream": stream, "stored": counts[stream], "rows": [asdict(row) for row in found]}
-            for stream, found in rows.items()
-        ]
-        click.echo(exact_json({"model": model, "streams": streams}))
-        return
-    terminal = stdout_terminal()
-    for stream, found in rows.items():
-        head = f"stream {stream!r}: {plural(counts[stream], 'bad row')} of files stored"
-        lines = terminal.wrap(printable(head))
-        print_lines([*lines, "", *_row_table(found, terminal)] if found else lines)
-
-
-def _row_table(rows: Sequence[StoredRow], terminal: Terminal) -> list[str]:
-    table = Table()
-    table.add_column("FILE")
-    table.add_column("LINE", "right")
-    table.add_column("REASON")
-    data = table.add_column("DATA")
-    for row in rows:
-        texts = row.file, row.line, row.brief_reason, row.data
-        limits = _WIDEST_DATA, _WIDEST_DATA, _WIDEST_REASON, _WIDEST_DATA
-        table.add_row(*map(printable, texts, limits))
-    return lay_out(table, terminal, [data]).lines

@@ -32,8 +32,9 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 force_option = click.option(
     "--force",
     is_flag=True,
-    help="Also while a worker, an encoder or a refit uses the model. It loses the model, and what "
-    "it hasn't committed; a worker whose settings still have the model starts it from nothing.",
+    help="Do it even while a worker, an encoder or a refit uses the model. That process loses the "
+    "model and everything it hasn't committed. A worker whose settings still have the model starts "
+    "the model from nothing.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 
@@ -57,8 +58,9 @@ class _Stored:
 def delete(settings: Settings, model: str, yes: bool, force: bool, as_json: bool) -> None:
     """Remove MODEL from the server: state, versions, dead letters, codes and consumer groups.
 
-    The streams of points stay. The command lists what it will remove, and asks. All keys of the
-    model are removed at once. It refuses while a worker, an encoder or a refit uses the model.
+    The streams of points stay. The command lists what it will remove and asks for confirmation.
+    All keys of the model are removed at once. While a worker, an encoder or a refit uses the model,
+    the command refuses.
 
     \b
     Examples:
@@ -90,11 +92,11 @@ def delete(settings: Settings, model: str, yes: bool, force: bool, as_json: bool
 @force_option
 @json_option
 def reset(settings: Settings, model: str, yes: bool, force: bool, as_json: bool) -> None:
-    """Remove what MODEL has learned: its state, versions and dead letters. It starts from nothing.
+    """Remove what MODEL has learned: its state, versions and dead letters.
 
-    Codes and consumer groups stay. The next worker learns the streams again from
-    `models.MODEL.start`; entries that were trimmed are not learned again. Versions count from 1,
-    and the model has a new model ID, so that subscribers see that it is another model.
+    Codes and consumer groups stay. MODEL starts from nothing: the next worker learns the streams
+    again from `models.MODEL.start`; entries that were trimmed are not learned again. Versions count
+    from 1, and the model has a new model ID, so that subscribers see that it is another model.
 
     \b
     Examples:

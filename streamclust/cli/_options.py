@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import wraps
+from functools import partial, wraps
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamclust.config import Settings
+    from streamclust.refit.command import Selection
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+FAMILY_KINDS = ("kmeans", "gaussian_mixture")
+"""The kinds of `streamclust.models.FAMILIES`, which takes too long to import for the help."""
 
 ONE_SHOT_WAIT = 30.0
 """Default wait for the server at the start, in seconds, of commands that end by themselves."""
@@ -54,11 +58,24 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _refuse_bytes(kwargs)
         flags = (*overrides, *([] if redis_url is None else [f"redis.url={redis_url}"]))
         settings = load_settings(config, flags)
+        # later, the same file: without it, the defaults would be the settings
+        click.get_current_context().meta[_LOADER] = partial(
+            load_settings, settings.file or config, flags
+        )
         for line in settings.warnings:
             say(f"warning: {line}")
         return command(*args, settings=settings, **kwargs)
 
     return wrapper
+
+
+_LOADER = "streamclust.settings_loader"
+
+
+def settings_loader() -> Callable[[], Settings]:
+    """Return what reads the settings of the running command again, from the same places."""
+    loader: Callable[[], Settings] = click.get_current_context().meta[_LOADER]
+    return loader
 
 
 def _refuse_bytes(values: dict[str, Any]) -> None:
@@ -211,28 +228,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from_coreset: bool,
         **kwargs: Any,
     ) -> Any:
-        from streamclust.refit.command import Selection
-        from streamclust.refit.span import Span
-        from streamclust.tables import TableOptions
-
-        if files and (first or last or latest):
-            raise click.UsageError(
-                "--data can't be combined with --from, --to or --last: files have no entry IDs"
-            )
-        if first and latest:
-            raise click.UsageError("--from and --last both set the first entry; give only one")
-        if from_coreset and (files or first or last or latest):
-            raise click.UsageError(
-                "--from-coreset can't be combined with --data, --from, --to or --last"
-            )
-        chosen = {name: value for name, value in table.items() if value not in (None, (), ".")}
-        if chosen and not files:
-            option = next(iter(chosen)).replace("_", "-")
-            raise click.UsageError(f"--{option} is an option for files: give --data FILE")
-        paths = tuple(path for name in files for path in data_files(name))
-        which = Selection(
-            Span(first, last, latest), paths, TableOptions(**chosen), from_coreset, warn
-        )
+        which = _selection(first, last, latest, files, table, from_coreset)
         return command(*args, which=which, **kwargs)
 
     decorated: Callable[..., Any] = wrapper
@@ -263,3 +259,35 @@ def data_files(name: str) -> list[Path]:
     if problem:
         raise click.BadParameter(problem, param_hint="'--data'")
     return [path]
+
+
+def _selection(
+    first: str | None,
+    last: str | None,
+    latest: str | None,
+    files: tuple[str, ...],
+    table: dict[str, Any],
+    from_coreset: bool,
+) -> Selection:
+    """Return the selection of points that the options describe; refuse options that conflict."""
+    from streamclust.refit.command import Selection
+    from streamclust.refit.span import Span
+    from streamclust.tables import TableOptions
+
+    if files and (first or last or latest):
+        raise click.UsageError(
+            "--data can't be combined with --from, --to or --last: files have no entry IDs"
+        )
+    if first and latest:
+        raise click.UsageError("--from and --last both set the first entry; give only one")
+    if from_coreset and (files or first or last or latest):
+        raise click.UsageError(
+            "--from-coreset can't be combined with --data, --from, --to or --last"
+        )
+    chosen = {name: value for name, value in table.items() if value not in (None, (), ".")}
+    if chosen and not files:
+        option = next(iter(chosen)).replace("_", "-")
+        raise click.UsageError(f"--{option} is an option for files: give --data FILE")
+    paths = tuple(path for name in files for path in data_files(name))
+    span, options = Span(first, last, latest), TableOptions(**chosen)
+    return Selection(span, paths, options, from_coreset, warn)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console
     from rich.progress import Progress
+
+T = TypeVar("T")
+
+_LATE = 1.0
+"""Seconds after which the progress of a read is shown."""
+
+_EACH = 128
+"""Rows between two looks at the clock."""
 
 
 @contextmanager
@@ -73,6 +82,26 @@ def pass_progress(words: str) -> Iterator[PassProgress]:
     columns = (BarColumn(20), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         yield PassProgress(bar, words)
+
+
+def reading_progress(rows: Iterable[T], total: int, noun: str) -> Iterator[T]:
+    """Yield rows; after a second, show on stderr how many have been read, if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield from rows
+        return
+    from rich.console import Console
+
+    late, bar = time.monotonic() + _LATE, None
+    with ExitStack() as stack:
+        for number, row in enumerate(rows, 1):
+            if number % _EACH == 0:
+                if bar is None and time.monotonic() > late:
+                    bar = stack.enter_context(_bar(Console(stderr=True), total))
+                    bar.add_task("", total=total)
+                if bar is not None:
+                    text = f"{number:,} of {total:,} {noun} read"
+                    bar.update(bar.task_ids[0], completed=number, description=text)
+            yield row
 
 
 def _bar(console: Console, total: int | None) -> Progress:

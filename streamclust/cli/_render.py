@@ -114,8 +114,9 @@ def size_text(size: int) -> str:
 
 
 def plural(value: int, noun: str) -> str:
-    """Return a count and its noun: '1 point', '2,000 points'; a noun in -y isn't supported."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+    """Return a count and its noun: '1 point', '2,000 points', '3 entries'."""
+    plural_noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{value:,} {noun if value == 1 else plural_noun}"
 
 
 def say(line: str) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
+from streamclust.text import is_pattern, known_names, matching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import redis
 
@@ -188,12 +189,7 @@ def read_overview(client: redis.Redis, settings: Settings, model: str, label: st
     UnknownModelError
         If neither the settings nor the server have the model.
     """
-    from streamclust.errors import UnknownModelError
-
-    try:
-        [row] = read_overviews(client, settings, [model])
-    except UnknownModelError:
-        raise UnknownModelError(unknown_model(client, settings, model, label)) from None
+    [row] = read_overviews(client, settings, [model], label)
     return row
 
 
@@ -211,8 +207,11 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.store.model.versions import model_names
 
     there = model_names(client, settings.namespace)
+    if is_pattern(model):
+        known = known_names(model, [*there, *settings.models], "models")
+        return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
     near = get_close_matches(model, {*there, *settings.models}, n=1)
-    known = f"models there: {', '.join(there) or 'none'}"
+    known = known_names(model, there, "models there")
     end = f"did you mean {near[0]!r}?" if near else known
     where = f"in {settings.file}" if settings.file else f"here ({NO_CONFIG})"
     return (
@@ -221,13 +220,55 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     )
 
 
+def group_of(settings: Settings) -> Callable[[str], str]:
+    """Return a function from the name of a model to its group: its template, or else itself."""
+    return lambda name: name
+
+
+def select_models(
+    client: redis.Redis, settings: Settings, names: Sequence[str], label: str
+) -> list[str]:
+    """Return the models that names and patterns select. Default: all that are configured or exist.
+
+    Named models come first, in the given order; then those that match a pattern, sorted.
+
+    Raises
+    ------
+    UnknownModelError
+        If a pattern matches no model.
+    """
+    from streamclust.errors import UnknownModelError
+    from streamclust.store.model.versions import model_names
+
+    named = [name for name in names if not is_pattern(name)]
+    patterns = [name for name in names if is_pattern(name)]
+    if names and not patterns:
+        return list(dict.fromkeys(named))
+    there = {*settings.models, *model_names(client, settings.namespace)}
+    for pattern in patterns:
+        if not matching(there, [pattern]):
+            raise UnknownModelError(unknown_model(client, settings, pattern, label))
+    return list(dict.fromkeys([*named, *matching(there, patterns)]))
+
+
 def read_overviews(
-    client: redis.Redis, settings: Settings, names: Sequence[str] = ()
-) -> list[Overview]:
-    """Return the overviews of these models. Default: all that are configured or exist."""
+    client: redis.Redis, settings: Settings, names: Sequence[str] | None = None, label: str = ""
+) -> Iterator[Overview]:
+    """Yield the overviews of these models. Default: all that are configured or exist.
+
+    Raises
+    ------
+    UnknownModelError
+        If neither the settings nor the server have a model.
+    """
+    from streamclust.errors import UnknownModelError
     from streamclust.runtime.assemble import warm_up_points
-    from streamclust.store.model import overview
+    from streamclust.store.model import read_overviews as reader
 
     configured = {name: model.streams for name, model in settings.models.items()}
     warm_ups = {name: warm_up_points(model) for name, model in settings.models.items()}
-    return overview.read_overviews(client, settings.namespace, configured, names, warm_ups)
+    names = select_models(client, settings, (), label) if names is None else names
+    try:
+        yield from reader.read_overviews(client, settings.namespace, configured, names, warm_ups)
+    except UnknownModelError as error:
+        raise UnknownModelError(unknown_model(client, settings, error.model, label)) from None

@@ -66,7 +66,7 @@ FORMAT_OPTIONS = (
     click.option(
         "--kind",
         type=click.Choice(TABLE_KINDS),
-        help="Format of the file.  [default: from its suffix, .gz and .zst apart; csv for standard "
+        help="Format of the file.  [default: by its suffix, before .gz or .zst; csv for standard "
         "input]",
     ),
     click.option(
@@ -76,8 +76,8 @@ FORMAT_OPTIONS = (
         "--delimiter",
         type=_Delimiter(),
         metavar="CHAR",
-        help="Separator of the cells in CSV: one character, tab or space.  [default: a comma; ; "
-        "with --decimal ,]",
+        help="Separator of the cells in CSV: one character, tab or space.  [default: a comma, or a "
+        "semicolon with --decimal ,]",
     ),
     click.option(
         "--decimal",
@@ -101,9 +101,34 @@ FORMAT_OPTIONS = (
 )
 
 
+NAMES: dict[str, Any] = {"type": Names(), "metavar": "A,B"}
+
+LABEL_AND_TIME_OPTIONS = (
+    click.option(
+        "--label-columns",
+        default=(),
+        help="Columns of text to add to each entry as fields, such as a host. The setting "
+        "encode.labels copies them to the codes.",
+        **NAMES,
+    ),
+    click.option(
+        "--time-column",
+        metavar="NAME",
+        help="Column of the event time, which becomes the ID of the entry. The rows must be sorted "
+        "by it. A time without a zone is in UTC.",
+    ),
+    click.option(
+        "--time-format",
+        metavar="FORMAT",
+        help="Format of the event time: s, ms, us or ns since 1970, iso, or a format such as "
+        "%d/%m/%Y %H:%M.  [default: by the first value]",
+    ),
+)
+
+
 def columns_option(text: str) -> Callable[..., Any]:
     """Return the option --columns with this help."""
-    return click.option("--columns", type=Names(), metavar="A,B", help=text)
+    return click.option("--columns", help=text, **NAMES)
 
 
 def table_options(
@@ -122,10 +147,9 @@ def table_options(
     ingest
         Whether labels and event times are options too.
     """
-    names: dict[str, Any] = {"type": Names(), "metavar": "A,B"}
     options = [
         columns_option(columns),
-        click.option("--exclude", default=(), help="Columns to leave out.", **names),
+        click.option("--exclude", default=(), help="Columns to leave out.", **NAMES),
         click.option(
             "--weight-column",
             metavar="NAME",
@@ -135,27 +159,7 @@ def table_options(
         ),
     ]
     if ingest:
-        options += [
-            click.option(
-                "--label-columns",
-                default=(),
-                help="Columns of text to add to each entry as fields, such as a host. The setting "
-                "encode.labels copies them to the codes.",
-                **names,
-            ),
-            click.option(
-                "--time-column",
-                metavar="NAME",
-                help="Column of the event time, which becomes the ID of the entry. The rows must "
-                "be sorted by it. A time without a zone is in UTC.",
-            ),
-            click.option(
-                "--time-format",
-                metavar="FORMAT",
-                help="Format of the event time: s, ms, us or ns since 1970, iso, or a format such "
-                "as %d/%m/%Y %H:%M.  [default: by the first value]",
-            ),
-        ]
+        options += LABEL_AND_TIME_OPTIONS
     options += [
         *FORMAT_OPTIONS,
         click.option("--on-bad", type=click.Choice(bad), help=bad_help),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,10 +11,10 @@ import click
 
 from streamclust.cli._options import server_options
 from streamclust.cli._render import number, say
-from streamclust.cli._server import opened_server, refuse_unknown
+from streamclust.cli._server import opened_server, refuse_unknown, select_models
 from streamclust.cli._terminal import stdout_terminal
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json, printable
+from streamclust.text import exact_json, is_pattern, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _LAST = 10
 _BLOCK_MS = 500
 _WIDEST = 60
+_MOST_FOLLOWED = 100
+"""Maximum number of models whose new codes are followed: each read names all their keys."""
+
 _ROW = "{:<20}  {:>5}  {:>6}  {:>12}  {:>7}  {}"
 _NARROW_ROW = "{:<17} {:>2} {:>4} {:>9} {:>3}"
 _NARROW = 64
@@ -72,9 +76,12 @@ def codes(
 ) -> None:
     """Show the codes of MODEL, oldest first: one row per point, also of blocks.
 
+    MODEL may be a pattern in quotes: 'clicks-*' shows the newest codes of all models that match.
+
     The codes are written by `streamclust encode`, or by the worker with `encode.worker`. ID is the
-    entry of the point, # its place in the entry, CODE the number of its cluster or component; -1 is
-    a point that can't be read, with the reason. VERSION is the version of the model.
+    entry of the point, # the place of the point in the entry, and CODE the number of its cluster or
+    component. Code -1 stands for a point that can't be read; the reason follows. VERSION is the
+    version of the model.
 
     \b
     Examples:
@@ -82,13 +89,17 @@ def codes(
       streamclust codes machines --last 100 --json | jq .code
       streamclust codes machines --follow
       streamclust codes machines --since 1700000000000-0
+      streamclust codes 'clicks-*' --last 100        the newest codes of many models
     """
     if last is not None and since is not None:
         raise click.UsageError("--last and --since both set the start; give only one")
     try:
         with opened_server(settings) as server:
             client = server.client()
-            keys = _keys(client, settings, model, stream, server.label, follow=follow)
+            if is_pattern(model):
+                keys = _keys_of_many(client, settings, model, stream, server.label, follow=follow)
+            else:
+                keys = _keys(client, settings, model, stream, server.label, follow=follow)
             found = _found(client, keys, _LAST if last is None else last, since, follow=follow)
             _print(found, count, as_json, single=len(keys) == 1)
     except KeyboardInterrupt:
@@ -136,6 +147,40 @@ def _keys(
     return {keys.codes(None if one else name): name for name in names}
 
 
+def _keys_of_many(
+    client: redis.Redis,
+    settings: Settings,
+    pattern: str,
+    stream: str | None,
+    label: str,
+    *,
+    follow: bool,
+) -> dict[str, str]:
+    """Return the keys of the codes of all models that match a pattern; see `_keys`."""
+    from streamclust.errors import UnknownModelError
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.model.read_codes import code_keys
+
+    found: dict[str, str] = {}
+    names = select_models(client, settings, [pattern], label)
+    if follow and len(names) > _MOST_FOLLOWED:
+        raise click.UsageError(
+            f"--follow reads at most {_MOST_FOLLOWED} models; {pattern!r} matches {len(names):,}"
+        )
+    for name in names:
+        keys, known = Keys(settings.namespace, name), settings.models.get(name)
+        streams = [] if known is None else [*(known.encode.streams or known.streams)]
+        if known is None and not client.exists(keys.codes()):
+            continue  # a search of all keys of the server, for each model, would take too long
+        found |= {key: _stream(key, keys, streams) for key in code_keys(client, keys, streams)}
+    if stream is not None:
+        found = {key: name for key, name in found.items() if name == stream}
+    if not found:
+        where = f" of stream {stream!r}" if stream else ""
+        raise UnknownModelError(f"no model that matches {pattern!r} has codes{where} on {label}")
+    return found
+
+
 def _stream(key: str, keys: Keys, streams: list[str]) -> str:
     """Return the stream of points of a key of codes."""
     prefix = f"{keys.codes()}:"
@@ -172,10 +217,11 @@ def _found(
     position = dict.fromkeys(keys, since or "0-0")
     if since is None:
         position = {key: newest_up_to(client, key, "+") for key in keys}
-        newest = [
+        every = (
             each for key, end in position.items() for each in newest_codes(client, key, last, end)
-        ]
-        newest.sort(key=lambda each: order(each[1]))
+        )
+        newest = nlargest(last, every, key=lambda each: order(each[1]))
+        newest.reverse()
         extra = sum(map(n_points, newest)) - last
         for each in newest:
             n = n_points(each)
@@ -200,18 +246,20 @@ def _print(found: Iterator[_Shown], count: int | None, as_json: bool, *, single:
 
 def _lines(shown: _Shown, terminal: Terminal | None, *, single: bool) -> Iterator[str]:
     """Yield a row per point of an entry of codes; JSON without a terminal."""
-    stream, (_, entry_id, entry), first = shown
+    stream, (key, entry_id, entry), first = shown
+    model = key.partition("}:")[0].rpartition(":")[2]
     if isinstance(entry, Exception):
         if terminal is None:
-            yield exact_json({"id": entry_id, "stream": stream, "error": str(entry)})
+            found = {"model": model, "id": entry_id, "stream": stream, "error": str(entry)}
+            yield exact_json(found)
         else:
             yield f"{entry_id:<20}  can't be read: {printable(str(entry))}"
         return
     for index in range(first, len(entry.code)):
         yield (
-            exact_json(_as_dict(stream, entry, index))
+            exact_json({"model": model, **_as_dict(stream, entry, index)})
             if terminal is None
-            else _row(terminal, stream, entry, index, single=single)
+            else _row(terminal, stream or model, entry, index, single=single)
         )
 
 

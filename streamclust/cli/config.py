@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import server_options
+from streamclust.cli._render import plural
 from streamclust.cli._terminal import BAD, WARNING, print_lines, stdout_terminal
 from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_SERVER
 from streamclust.text import exact_json, printable
@@ -107,7 +108,7 @@ def _sentence(summary: dict[str, Any]) -> str:
         f"{name}: {model['kind']}, K {model['n_components']}, streams {' '.join(model['streams'])}"
         for name, model in summary["models"].items()
     ]
-    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    count = plural(len(models), "model")
     found = f"{count} ({'; '.join(models)})" if models else "no models"
     return (
         f"{summary['file']} is valid: {found}"

@@ -125,15 +125,16 @@ def list_letters(
       streamclust dead machines --reason "not finite" --json | jq .letters
       streamclust dead machines --ingest             bad rows of files, in no stream of points
     """
-    from streamclust.cli._dead_output import bad_rows_note, print_letters
+    from streamclust.cli._bad_rows import bad_rows_note, count_bad_rows, list_bad_rows
+    from streamclust.cli._dead_output import print_letters
     from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
 
     if ingested:
-        _list_bad_rows(settings, model, number, oldest=oldest, reason=reason, as_json=as_json)
+        list_bad_rows(settings, model, number, oldest=oldest, reason=reason, as_json=as_json)
         return
     wanted = _wanted(reason)
     with _opened(settings, model) as place:
-        bad_rows = _count_bad_rows(settings, place)
+        bad_rows = count_bad_rows(settings, place.client, model)
         stored, newest = newest_letter(place.client, place.keys)
         letters = read_letters(place.client, place.keys, newest_first=not oldest, up_to=newest)
         shown: list[StoredLetter] = []
@@ -162,37 +163,6 @@ def list_letters(
         say(note)
 
 
-def _count_bad_rows(settings: Settings, place: _Place) -> dict[str, int]:
-    """Return the stored bad rows of files, by stream of the model; only streams that have some."""
-    from streamclust.store.stream.bad_rows import count_bad_rows
-
-    streams = settings.models[place.name].streams if place.name in settings.models else ()
-    counts = {stream: count_bad_rows(place.client, stream) for stream in streams}
-    return {stream: count for stream, count in counts.items() if count}
-
-
-def _list_bad_rows(
-    settings: Settings, model: str, number: int, *, oldest: bool, reason: str | None, as_json: bool
-) -> None:
-    from streamclust.cli._dead_output import print_bad_rows
-    from streamclust.cli._server import not_configured
-    from streamclust.errors import ConfigError
-    from streamclust.store.stream.bad_rows import read_bad_rows
-
-    if model not in settings.models:
-        raise ConfigError(not_configured(model, settings))
-    with _opened(settings, model) as place:
-        counts = _count_bad_rows(settings, place)
-        rows = {
-            stream: read_bad_rows(place.client, stream, number, oldest=oldest, reason=reason)
-            for stream in counts
-        }
-    if as_json or counts:
-        print_bad_rows(counts, rows, model if as_json else None)
-    else:
-        say(printable(f"{model}: no bad rows of files"))
-
-
 def _as_dict(letter: StoredLetter) -> dict[str, Any]:
     return {
         "id": letter.letter_id,
@@ -202,10 +172,6 @@ def _as_dict(letter: StoredLetter) -> dict[str, Any]:
         "reason": letter.reason,
         "data": letter.data.decode(errors="backslashreplace"),
     }
-
-
-def _entries(count: int) -> str:
-    return f"{count:,} {'entry' if count == 1 else 'entries'}"
 
 
 @dead.command(short_help="Add refused entries to their stream again.")
@@ -228,7 +194,7 @@ def requeue(
     values, under a new ID at the end of the stream; the original entry stays. A point that is still
     bad is refused again, as a new letter.
 
-    Each entry is added once, also if the command is killed. Some letters stay: those of entries
+    Each entry is added once, even if the command is killed. Some letters stay: those of entries
     that the stream no longer has, and those of a block of which other points were learned, because
     these would be learned twice.
 
@@ -266,7 +232,9 @@ def requeue(
         click.echo(exact_json({"model": model, **counts}))
         return
     click.echo(
-        printable(f"{model}: requeued {_entries(entries)} ({plural(requeued, 'dead letter')})")
+        printable(
+            f"{model}: requeued {plural(entries, 'entry')} ({plural(requeued, 'dead letter')})"
+        )
     )
     for text, count in skipped.most_common():
         click.echo(f"not requeued: {count:,} {text}")
@@ -299,9 +267,17 @@ def _check_readers(place: _Place, parts: list[Requeue], force: bool) -> None:
 @click.argument("model")
 @server_options
 @reason_option
+@click.option(
+    "--ingest",
+    "ingested",
+    is_flag=True,
+    help="Remove instead the bad rows of files that `ingest --on-bad dead` has stored.",
+)
 @yes_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def purge(settings: Settings, model: str, reason: str | None, yes: bool, as_json: bool) -> None:
+def purge(
+    settings: Settings, model: str, reason: str | None, ingested: bool, yes: bool, as_json: bool
+) -> None:
     """Remove the dead letters of MODEL. The entries in the stream of points stay.
 
     Letters that arrive while the command asks for confirmation are kept.
@@ -310,10 +286,16 @@ def purge(settings: Settings, model: str, reason: str | None, yes: bool, as_json
     Examples:
       streamclust dead purge machines
       streamclust dead purge machines --reason "not finite" --yes
+      streamclust dead purge machines --ingest       bad rows of files, in no stream of points
     """
     from streamclust.store.model.dead_letters import newest_letter, read_letters
     from streamclust.store.model.dead_letters import purge as run
 
+    if ingested:
+        from streamclust.cli._bad_rows import purge_bad_rows
+
+        purge_bad_rows(settings, model, reason=reason, yes=yes, as_json=as_json)
+        return
     with _opened(settings, model) as place:
         client, keys = place.client, place.keys
         stored, newest = newest_letter(client, keys)

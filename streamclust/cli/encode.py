@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import NumberRange, daemon_wait, server_options, wait_option
+from streamclust.cli._render import plural
 from streamclust.cli._server import found_server
 from streamclust.cli._table_options import table_options
-from streamclust.text import exact_json, printable
+from streamclust.text import exact_json, is_pattern, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.config import Settings
-    from streamclust.encoder.loop import Tally
+    from streamclust.encoder.job import Tally
+
+_MOST_LINES = 25
+"""Streams whose counts are printed; of more streams, the sums."""
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("model")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @server_options
 @click.option("--until-idle", is_flag=True, help="Encode all entries of the streams, and exit.")
 @wait_option("forever; 30s with --until-idle")
@@ -61,13 +65,16 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def encode(
     settings: Settings,
-    model: str,
+    models: tuple[str, ...],
     until_idle: bool,
     wait: float | None,
     as_json: bool,
     **points: Any,
 ) -> None:
     """Write the code of each point of MODEL's streams to the stream {namespace:MODEL}:codes.
+
+    MODEL may be a pattern in quotes: 'clicks-*' follows all models whose names begin with clicks-,
+    also those that come later. One process can follow thousands of models.
 
     A code is the number of the nearest centroid, or of the component with the highest
     responsibility. Each code has the distance and the version of the model. An entry of codes has
@@ -84,16 +91,19 @@ def encode(
     Examples:
       streamclust encode machines                    until Ctrl-C
       streamclust encode machines --until-idle       encode all entries and exit
+      streamclust encode 'clicks-*' machines         many models in one process
       streamclust encode machines --file points.csv --out codes.safetensors
       tail -f points.csv | streamclust encode machines --stdin
     """
     source = _source(points)
     if source is None:
-        _encode_streams(settings, model, until_idle, daemon_wait(wait, until_idle), as_json)
+        _encode_streams(settings, models, until_idle, daemon_wait(wait, until_idle), as_json)
     else:
         from streamclust.cli._code_files import encode_points
 
-        encode_points(settings, model, source, as_json, **points)
+        if len(models) > 1:
+            raise click.UsageError(f"--{source} needs one MODEL, got {len(models)}")
+        encode_points(settings, models[0], source, as_json, **points)
 
 
 def _source(points: dict[str, Any]) -> str | None:
@@ -116,24 +126,30 @@ def _source(points: dict[str, Any]) -> str | None:
 
 
 def _encode_streams(
-    settings: Settings, model: str, until_idle: bool, wait: float, as_json: bool
+    settings: Settings, models: Sequence[str], until_idle: bool, wait: float, as_json: bool
 ) -> None:
     from streamclust.encoder.daemon import encode_streams
 
     with found_server(settings, start=True) as server:
-        done = encode_streams(settings, server, model, wait=wait, until_idle=until_idle)
+        done = encode_streams(settings, server, models, wait=wait, until_idle=until_idle)
+    by_model: dict[str, list[Tally]] = {name: [] for name in models if not is_pattern(name)}
+    for job, tally in sorted(done, key=lambda item: item[0].id):
+        by_model.setdefault(job.name, []).append(tally)
     if as_json:
-        click.echo(_json(model, done))
+        for name, tallies in by_model.items():
+            found = {"model": name, "streams": [asdict(tally) for tally in tallies]}
+            click.echo(exact_json(found))
+    elif len(done) <= _MOST_LINES:
+        for tallies in by_model.values():
+            for tally in tallies:
+                click.echo(f"{printable(tally.stream)}: {_sentence(asdict(tally))}")
     else:
-        for tally in done:
-            click.echo(_sentence(tally))
+        from streamclust.encoder.many import total
+
+        click.echo(f"{plural(len(by_model), 'model')}: {_sentence(total(done))}")
 
 
-def _json(model: str, done: Sequence[Tally]) -> str:
-    return exact_json({"model": model, "streams": [asdict(tally) for tally in done]})
-
-
-def _sentence(tally: Tally) -> str:
+def _sentence(counts: dict[str, Any]) -> str:
     notes = {
         "bad": "without a code",
         "taken_over": "entries taken over",
@@ -141,7 +157,6 @@ def _sentence(tally: Tally) -> str:
         "unknown_gaps": "gaps of unknown size",
     }
     more = "".join(
-        f", {value:,} {words}" for name, words in notes.items() if (value := getattr(tally, name))
+        f", {value:,} {words}" for name, words in notes.items() if (value := counts[name])
     )
-    done = f"{tally.points:,} points in {tally.entries:,} entries encoded"
-    return f"{printable(tally.stream)}: {done}{more}"
+    return f"{counts['points']:,} points in {counts['entries']:,} entries encoded{more}"

@@ -16,6 +16,7 @@ from streamclust.cli._options import (
     warn,
 )
 from streamclust.cli._progress import point_progress
+from streamclust.cli._render import plural
 from streamclust.cli._server import opened_server
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._table_options import table_options
@@ -62,7 +63,7 @@ CHUNK = 8192
     help="Points per second.  [default: no limit]",
 )
 @table_options(
-    "Columns to send, in order.  [default: all that no other option names]",
+    "Columns to send, in order.  [default: all columns that no other option names]",
     ("stop", "skip", "dead"),
     "What to do with a bad row: stop with an error, skip it with a warning, or skip it and store "
     "it in the stream {KEY}:ingest:dead.  [default: stop; skip for standard input]",
@@ -141,11 +142,10 @@ def ingest(
         ctrl_c,
         point_progress(total) as on_progress,
     ):
-        client = server.client()
-        with translate(server.label):
-            progress = (
-                Progress(client, stream, restart=restart, warn=warn) if tables.has_files else None
-            )
+        client, progress = server.client(), None
+        if tables.has_files:
+            with translate(server.label):
+                progress = Progress(client, stream, restart=restart, warn=warn)
         backoff = Backoff(server.label, ctrl_c, command_log(), "points_refused", wait)
 
         def on_sent(points: int) -> None:
@@ -210,9 +210,7 @@ class _Found:
     def sentence(self, keeps_dead: bool) -> str:
         """Return the result as a sentence."""
         report = self.report
-        points = f"{report.points:,} point{'' if report.points == 1 else 's'}"
-        entries = f"{report.entries:,} entr{'y' if report.entries == 1 else 'ies'}"
-        bad = f"; {report.bad:,} bad row{'' if report.bad == 1 else 's'} skipped"
+        bad = f"; {plural(report.bad, 'bad row')} skipped"
         if keeps_dead:
             from streamclust.store.stream.keys import dead_key
 
@@ -221,6 +219,7 @@ class _Found:
         rest = "; the next run sends the rest" if continues else ""
         return (
             f"{'interrupted: ' if self.interrupted else ''}"
-            f"{points} in {entries} to stream {self.stream!r} in {report.seconds:.1f} s"
+            f"{plural(report.points, 'point')} in {plural(report.entries, 'entry')} "
+            f"to stream {self.stream!r} in {report.seconds:.1f} s"
             f"{bad if report.bad else ''}{rest}"
         )

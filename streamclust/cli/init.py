@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from streamclust.cli._new_file import check_new
+from streamclust.cli._options import FAMILY_KINDS
 from streamclust.cli._render import say
 from streamclust.text import printable
 
@@ -17,8 +18,8 @@ from streamclust.text import printable
 @click.option("--stream", metavar="KEY", help="Stream of the points.  [default: MODEL]")
 @click.option(
     "--kind",
-    type=click.Choice(("kmeans", "gaussian_mixture")),
-    default="kmeans",
+    type=click.Choice(FAMILY_KINDS),
+    default=FAMILY_KINDS[0],
     show_default=True,
     help="Kind of the model.",
 )

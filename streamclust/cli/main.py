@@ -34,6 +34,7 @@ _COMMANDS = {
     "try": "Learn a model of a file: propose settings, learn, draw a picture.",
     "init": "Write a commented config.yaml.",
     "worker": "Learn models from streams and publish them.",
+    "reload": "Let running workers read their settings again.",
     "encode": "Write the code of each point of a stream or file.",
     "decode": "Restore the points of a file that `encode` wrote.",
     "ingest": "Send points from files or standard input to a stream.",

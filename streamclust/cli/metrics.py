@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from streamclust.cli._options import server_options, wait_option
 from streamclust.cli._render import say
-from streamclust.cli._server import found_server, opened_server, read_overviews
-from streamclust.text import printable
+from streamclust.cli._server import (
+    found_server,
+    group_of,
+    opened_server,
+    read_overviews,
+    select_models,
+)
+from streamclust.store.model.totals import Totals
+from streamclust.text import matching, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import redis
     from prometheus_client import CollectorRegistry
@@ -63,31 +70,134 @@ _COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
 }
 
 
+_GROUP_GAUGES: dict[str, tuple[str, Callable[[Totals], float]]] = {
+    "group_lag_entries": ("Stream entries that are not learned yet.", lambda sums: sums.lag),
+    "group_largest_lag_entries": (
+        "Largest lag of one model of the group.",
+        lambda sums: sums.largest_lag,
+    ),
+    "group_models_of_unknown_lag": (
+        "Models whose lag the server doesn't know.",
+        lambda sums: sums.unknown_lags,
+    ),
+}
+
+_GROUP_COUNTERS: dict[str, tuple[str, Callable[[Totals], float]]] = {
+    "group_points": ("Points learned.", lambda sums: sums.points),
+    "group_dead_points": ("Points in the dead-letter streams.", lambda sums: sums.dead),
+    "group_lost_entries": ("Entries removed before they were read.", lambda sums: sums.lost),
+    "group_gaps_of_unknown_size": (
+        "Gaps whose number of lost entries is unknown.",
+        lambda sums: sums.unknown_gaps,
+    ),
+    "group_drifts": ("Drifts detected.", lambda sums: sums.drifts),
+}
+
+_ALL_SERIES = 100
+"""Up to so many models, each has series of its own by default."""
+
+_MOST_SERIES = 1000
+"""Maximum number of models with series of their own."""
+
+_MOST_GROUPS = 100
+"""Maximum number of groups; the smallest ones are summed up in the group `_REST`."""
+
+_REST = "other"
+
+
 @dataclass(frozen=True)
 class StatusCollector:
-    """Gives Prometheus the figures of `status`, read again at each scrape."""
+    """Gives Prometheus the figures of `status`, read again at each scrape.
 
-    look_up: Callable[[], Sequence[Overview]]
+    Parameters
+    ----------
+    look_up : callable
+        Returns the names of all models, and an iterator over their overviews.
+    group_of : callable
+        Returns the group of a model, given its name.
+    patterns : sequence of str
+        The models that have series of their own. Default: all models, if there are few.
+    """
+
+    look_up: Callable[[], tuple[Sequence[str], Iterable[Overview]]]
+    group_of: Callable[[str], str]
+    patterns: Sequence[str] = ()
 
     def collect(self) -> Iterator[Metric]:
         """Yield one metric family per figure; models without a value are left out."""
         import redis
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        rows, reached = [], 1.0
+        own, groups, left_out, reached = list[_Own](), dict[str, Totals](), 0, 1.0
         try:
-            rows = list(self.look_up())
+            names, rows = self.look_up()
+            chosen = self._chosen(names)
+            left_out = len(names) - len(chosen)
+            for row in rows:
+                groups.setdefault(self.group_of(row.name), Totals()).add(row)
+                if row.name in chosen:
+                    own.append(_own(row))
         except redis.RedisError:
-            reached = 0.0
+            own, groups, left_out, reached = [], {}, 0, 0.0
         yield GaugeMetricFamily("streamclust_server_up", "Whether Redis answers.", reached)
+        text = "Models without series of their own; see --per-model."
+        yield GaugeMetricFamily("streamclust_models_without_series", text, left_out)
         for kind, table in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
-            for name, (text, value_of) in table.items():
+            for name, (text, _) in table.items():
                 family = kind(f"streamclust_{name}", text, labels=["model"])
-                for row in rows:
-                    value = value_of(row)
-                    if value is not None:
-                        family.add_metric([printable(row.name)], float(value))
+                for model, values in own:
+                    if values[name] is not None:
+                        family.add_metric([model], float(values[name]))
                 yield family
+        yield from self._group_families(_bounded(groups))
+
+    def _chosen(self, names: Sequence[str]) -> set[str]:
+        """Return the models that have series of their own."""
+        if not self.patterns:
+            return set(names) if len(names) <= _ALL_SERIES else set()
+        return set(matching(names, self.patterns)[:_MOST_SERIES])
+
+    def _group_families(self, groups: dict[str, Totals]) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        text = "Models of the group in each phase."
+        models = GaugeMetricFamily("streamclust_group_models", text, labels=["group", "phase"])
+        for group, sums in groups.items():
+            for phase, number in sums.by_phase():
+                models.add_metric([printable(group), printable(phase)], number)
+        yield models
+        for kind, table in (
+            (GaugeMetricFamily, _GROUP_GAUGES),
+            (CounterMetricFamily, _GROUP_COUNTERS),
+        ):
+            for name, (text, value_of) in table.items():
+                family = kind(f"streamclust_{name}", text, labels=["group"])
+                for group, sums in groups.items():
+                    family.add_metric([printable(group)], float(value_of(sums)))
+                yield family
+
+
+class _Own(NamedTuple):
+    """The values of a model that has series of its own."""
+
+    model: str
+    values: dict[str, Any]
+
+
+def _own(row: Overview) -> _Own:
+    table = {**_GAUGES, **_COUNTERS}
+    return _Own(printable(row.name), {name: value(row) for name, (_, value) in table.items()})
+
+
+def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:
+    """Return the groups in the order of their names; the smallest of too many are summed up."""
+    if len(groups) <= _MOST_GROUPS:
+        return dict(sorted(groups.items()))
+    ranked = sorted(groups.items(), key=lambda item: (-item[1].models, item[0]))
+    rest = Totals()
+    for _, sums in ranked[_MOST_GROUPS - 1 :]:
+        rest.merge(sums)
+    return {**dict(sorted(ranked[: _MOST_GROUPS - 1])), _REST: rest}
 
 
 @click.command()
@@ -101,15 +211,28 @@ class StatusCollector:
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on, with --port."
 )
-def metrics(settings: Settings, port: int | None, host: str, wait: float | None) -> None:
+@click.option(
+    "--per-model",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Models with series of their own, as in 'clicks-*'; at most 1,000 models. Repeatable.  "
+    "[default: all models if there are at most 100, else none]",
+)
+def metrics(
+    settings: Settings, port: int | None, host: str, wait: float | None, patterns: tuple[str, ...]
+) -> None:
     """Print the figures of `status` in Prometheus' text format, or serve them over HTTP.
 
-    The command reads the figures again at each scrape.
+    The command reads the figures again at each scrape. The series streamclust_group_... have sums
+    per group: a template of the settings, or a single model. There are at most 100 groups. Each
+    model also has series of its own if there are at most 100 models, or with --per-model.
 
     \b
     Examples:
       streamclust metrics                              once, for a textfile collector
       streamclust metrics --port 9464 --host 0.0.0.0   for Prometheus to scrape
+      streamclust metrics --per-model 'clicks-*'       series of these models
     """
     from prometheus_client import CollectorRegistry, generate_latest
 
@@ -119,14 +242,15 @@ def metrics(settings: Settings, port: int | None, host: str, wait: float | None)
             _raise_permanent_fault(server)
         clients: list[redis.Redis] = []
 
-        def look_up() -> list[Overview]:
+        def look_up() -> tuple[Sequence[str], Iterable[Overview]]:
             if not clients:  # a client of a cluster can't be made while the cluster is down
                 clients.append(server.client())
             [client] = clients
-            return read_overviews(client, settings)
+            names = select_models(client, settings, (), server.label)
+            return names, read_overviews(client, settings, names, server.label)
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(StatusCollector(look_up))
+        registry.register(StatusCollector(look_up, group_of(settings), patterns))
         if port is None:
             click.echo(generate_latest(registry).decode(), nl=False)
         else:

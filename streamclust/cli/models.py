@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._model_changes import delete, rename, reset
+from streamclust.cli._model_list import list_models
 from streamclust.cli._options import NumberRange, server_options
 from streamclust.cli._render import SCORES, count, number, plural
-from streamclust.cli._server import each_version, opened_client, opened_job
+from streamclust.cli._server import (
+    each_version,
+    opened_client,
+    opened_job,
+)
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
 from streamclust.cli._versions import VersionTable, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json, printable
+from streamclust.text import exact_json, is_pattern, printable
 from streamclust.times import ago, iso_time, local_time
 
 if TYPE_CHECKING:
@@ -36,32 +41,57 @@ def models() -> None:
     """List, show, compare, export and roll back the stored versions of a model.
 
     The server stores the newest `publish.keep` versions (default: 100). `delete`, `reset` and
-    `rename` change the model as a whole; they list what goes, and ask.
+    `rename` change the model as a whole; they list the changes and ask first.
 
     \b
     Examples:
-      streamclust models list machines
+      streamclust models list                        the newest version of each model
+      streamclust models list machines               all stored versions of this model
       streamclust models diff machines               the two newest versions
       streamclust models diff machines 1 2
       streamclust models export machines machines.npz
     """
 
 
-@models.command(name="list", short_help="List the stored versions.")
-@click.argument("model")
+@models.command(name="list", short_help="List models, or the stored versions of one.")
+@click.argument("models", nargs=-1)
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per version.")
-def list_versions(settings: Settings, model: str, as_json: bool) -> None:
-    """List the stored versions of MODEL, oldest first.
+@click.option(
+    "--model",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only models whose names match, as in 'clicks-*'. Repeatable; same as MODELS.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one line of JSON per version or model."
+)
+def list_versions(
+    settings: Settings, models: tuple[str, ...], patterns: tuple[str, ...], as_json: bool
+) -> None:
+    """List the newest versions of MODELS (default: all), or all stored versions of one model.
+
+    With one model named, the command lists all its stored versions, oldest first. With no name,
+    several names or a pattern such as 'clicks-*', it lists the newest version of each model.
 
     PUBLISHED is the age of the version, and EVENT TIME is the age of the newest point in it. MOVED
     is the largest distance that a component moved since the previous version.
 
     \b
     Examples:
-      streamclust models list machines
+      streamclust models list                        the newest version of each model
+      streamclust models list 'clicks-*'
+      streamclust models list machines               all stored versions of this model
       streamclust models list machines --json | jq 'select(.reason == "refit")'
     """
+    names = (*models, *patterns)
+    if len(names) == 1 and not is_pattern(names[0]):
+        _list_versions(settings, names[0], as_json)
+    else:
+        list_models(settings, names, as_json)
+
+
+def _list_versions(settings: Settings, model: str, as_json: bool) -> None:
     from streamclust.errors import DamagedVersionError
 
     table = VersionTable()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._options import server_options
-from streamclust.cli._render import numbers
+from streamclust.cli._render import numbers, plural
 from streamclust.cli._server import opened_server
 from streamclust.cli._tables import Table
 from streamclust.cli._terminal import print_lines, stdout_terminal
@@ -106,7 +106,7 @@ def _summary(
     stream: str, label: str, info: StreamInfo, layout: Layout | None, model: str | None
 ) -> Iterator[str]:
     newest = f", the newest at {_when(info.last)}" if info.length else ""
-    entries = f"{info.length:,} {'entry' if info.length == 1 else 'entries'}"
+    entries = plural(info.length, "entry")
     yield f"stream {stream!r} on {label}: {entries}{newest}"
     if layout is not None:
         source = f"as model {model!r} reads it" if model else "detected"

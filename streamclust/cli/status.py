@@ -2,37 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._progress import reading_progress
 from streamclust.cli._refresh import refresh
-from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
-from streamclust.cli._server import no_models, opened_server, read_overview, read_overviews
-from streamclust.cli._tables import Styled, Table, lay_out
-from streamclust.cli._terminal import BAD, MUTED, WARNING, print_lines, shorten, stdout_terminal
+from streamclust.cli._server import (
+    group_of,
+    no_models,
+    opened_server,
+    read_overviews,
+    select_models,
+)
+from streamclust.cli._status_summary import SORTS, Summary, sort_key
+from streamclust.cli._status_table import notes, table_lines
+from streamclust.cli._terminal import BAD, print_lines, stdout_terminal
+from streamclust.store.model.totals import PHASES
 from streamclust.text import exact_json, printable
-from streamclust.times import ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from streamclust.cli._tables import Cell
+    import redis
+
     from streamclust.cli._terminal import Terminal
     from streamclust.config import Settings
-    from streamclust.formats.lost import Lost
-    from streamclust.formats.model import Model
     from streamclust.store.model.overview import Overview
 
-_MOST_REMARKS = 20
-_MOST_COMPONENTS = 20
+_LIMIT = 25
+"""Models that are shown by default; of more models, a summary."""
 
 
 @click.command()
 @click.argument("models", nargs=-1)
 @server_options
+@click.option(
+    "--model",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only models whose names match, as in 'clicks-*'. Repeatable; same as MODELS.",
+)
+@click.option(
+    "--phase",
+    "phases",
+    multiple=True,
+    type=click.Choice(PHASES),
+    help="Only models in this phase. Repeatable.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(list(SORTS)),
+    help="Order of the models; age: the oldest newest version first.  [default: name, or problems "
+    "if not all models are shown]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    help=f"Maximum number of models to show; 0 shows all.  [default: {_LIMIT}; all with --json]",
+)
 @click.option("--watch", is_flag=True, help="Read and show the table again until Ctrl-C.")
 @click.option(
     "--interval",
@@ -46,9 +79,12 @@ _MOST_COMPONENTS = 20
     "--json", "as_json", is_flag=True, help="Print JSON with the weight of each component."
 )
 def status(
-    settings: Settings, models: tuple[str, ...], watch: bool, interval: float, as_json: bool
+    settings: Settings, models: tuple[str, ...], watch: bool, interval: float, **options: Any
 ) -> None:
     """Show MODELS (default: all of the namespace) and the workers that learn them.
+
+    A name may be a pattern in quotes: 'clicks-*' stands for all models whose names begin with
+    clicks-, ? for one character, [ab] for one of two.
 
     \b
     WORKER  phase of the live worker; none: no worker; failed: the worker retries
@@ -64,38 +100,123 @@ def status(
     The first line has the server, the namespace and the time. LOST and DEAD above 0, failed models,
     and models without a worker for their new entries stand out. The lines below the table explain
     these, and what a model waits for. With one model named, the command also shows its components.
-    With --watch, the table is refreshed in place; in a pipe or file each table follows the previous
-    one.
+    Of more models than --limit, the command shows how many there are in each phase and group, and
+    those with problems first: failed, stalled and damaged models, then the largest LAG, then the
+    oldest version. With --watch, the table is refreshed in place; in a pipe or file each table
+    follows the previous one.
 
     \b
     Examples:
       streamclust status
       streamclust status machines
+      streamclust status 'clicks-*' --phase failed --phase stalled
+      streamclust status --sort lag --limit 10
       streamclust status --watch
       streamclust status --json | jq '.[] | {model, lag, rate}'
     """
+    wanted = _Wanted((*models, *options["patterns"]), options["phases"], options["sort"])
+    wanted = wanted._replace(limit=options["limit"], quiet=watch)
+    as_json: bool = options["as_json"]
     with opened_server(settings) as server:
         client, label = server.client(), server.label
 
         def read() -> list[str]:
-            rows = (
-                [read_overview(client, settings, name, label) for name in models]
-                if models
-                else read_overviews(client, settings)
-            )
-            now = datetime.now().astimezone().replace(microsecond=0)
             if as_json:
-                where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
-                return [exact_json([{**row.as_dict(), **where} for row in rows])]
-            terminal = stdout_terminal()
-            where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
-            lines = _lines(rows, label, terminal, detailed=len(models) == 1)
-            head = terminal.wrap(printable(where_and_when))
-            return [*head, *(lines or _no_models(settings, terminal))]
+                return ["".join(_json(client, settings, wanted, label))]
+            return _page(client, settings, wanted, label)
 
         if watch:
             refresh(_patient(read, label), interval)
-        print_lines(read())
+        if as_json:
+            for part in _json(client, settings, wanted, label):
+                click.echo(part, nl=False)
+            click.echo()
+        else:
+            print_lines(read())
+
+
+class _Wanted(NamedTuple):
+    """Which models to show, and how.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names and patterns; empty for all models.
+    phases : tuple of str
+        Empty for all phases.
+    sort : str or None
+    limit : int or None
+    quiet : bool
+        Whether to show no progress.
+    """
+
+    names: tuple[str, ...]
+    phases: tuple[str, ...]
+    sort: str | None
+    limit: int | None = None
+    quiet: bool = False
+
+    def rows(
+        self, client: redis.Redis, settings: Settings, names: Sequence[str], label: str
+    ) -> Iterator[Overview]:
+        """Yield the models of these names that are in the wanted phases, one after another."""
+        rows: Iterator[Overview] = read_overviews(client, settings, names, label)
+        if not self.quiet:
+            rows = reading_progress(rows, len(names), "models")
+        return (row for row in rows if not self.phases or row.phase in self.phases)
+
+
+def _json(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) -> Iterator[str]:
+    """Yield the parts of a JSON array with one line per model, while the models are read."""
+    now = datetime.now().astimezone().replace(microsecond=0)
+    where = {"server": label, "namespace": settings.namespace, "time": now.isoformat()}
+    names = select_models(client, settings, wanted.names, label)
+    if wanted.sort is not None:
+        key = sort_key(wanted.sort)
+        rows = wanted.rows(client, settings, names, label)
+        names = [name for *_, name in sorted(key(row) for row in rows)]
+    rows = islice(wanted.rows(client, settings, names, label), wanted.limit or None)
+    separator = "["
+    for row in rows:
+        yield separator + exact_json({**row.as_dict(), **where})
+        separator = ",\n"
+    yield "[]" if separator == "[" else "]"
+
+
+def _page(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) -> list[str]:
+    """Return the lines for people: one line per model, of many models the first few."""
+    terminal = stdout_terminal()
+    now = datetime.now().astimezone()
+    where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"
+    head = terminal.wrap(printable(where_and_when))
+    names = select_models(client, settings, wanted.names, label)
+    limit = _LIMIT if wanted.limit is None else wanted.limit
+    sort = wanted.sort or ("problems" if limit and len(names) > limit else "name")
+    summary = Summary(group_of(settings))
+    rows = summary.first(wanted.rows(client, settings, names, label), sort, limit)
+    if not rows:
+        return [*head, *_no_models(settings, wanted, terminal)]
+    detailed = len(wanted.names) == 1 and wanted.names == (rows[0].name,)
+    if detailed:
+        rows = [_with_components(client, settings, rows[0])]
+    lines = table_lines(rows, terminal)
+    lines += summary.tail(terminal)
+    lines += notes(rows, label, terminal, detailed=detailed)
+    return [*head, *summary.head(sort, terminal), *lines]
+
+
+def _with_components(client: redis.Redis, settings: Settings, row: Overview) -> Overview:
+    """Return an overview with the whole newest version, if it can be read."""
+    from streamclust.errors import DamagedVersionError, UnknownModelError
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.model.versions import read_model
+
+    if row.model is None:
+        return row
+    try:
+        return replace(row, model=read_model(client, Keys(settings.namespace, row.name)))
+    except (DamagedVersionError, UnknownModelError) as error:
+        return replace(row, model=None, troubles=(*row.troubles, str(error)))
 
 
 def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str]]:
@@ -121,148 +242,10 @@ def _patient(read: Callable[[], list[str]], label: str) -> Callable[[], list[str
     return read_or_wait
 
 
-def _no_models(settings: Settings, terminal: Terminal) -> list[str]:
+def _no_models(settings: Settings, wanted: _Wanted, terminal: Terminal) -> list[str]:
+    if wanted.phases:
+        return terminal.fold(f"no model is in the phase {' or '.join(wanted.phases)}")
     return [
         *terminal.fold(printable(f"no models yet in namespace {settings.namespace!r}")),
         *terminal.fold(printable(f"{no_models(settings)}; then run `streamclust worker`")),
-    ]
-
-
-def _lines(
-    rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool
-) -> list[str]:
-    """Return the table of the models, the remarks on them, and one model's components."""
-    if not rows:
-        return []
-    lines = _table_lines(rows, terminal)
-    lines += _remarks(rows, label, terminal)
-    known = (row.health.kernels for row in rows if row.health and row.health.kernels)
-    kernels = sorted(set(map(printable, known)))
-    notes = _score_notes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
-    lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
-    model = rows[0].model
-    if detailed and model is not None:
-        from streamclust.cli._components import component_lines
-
-        published = f"version {model.version}, published {ago(model.published_ms)}"
-        lines += ["", *terminal.wrap(f"{published}; newest point: {ago(model.time_ms)}")]
-        more = f"; `streamclust models show {printable(model.name)}` has all"
-        lines += component_lines(model, terminal, _MOST_COMPONENTS, more)
-    return lines
-
-
-def _table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
-    table = Table()
-    for header in ("MODEL", "KIND", "WORKER"):
-        table.add_column(header)
-    for header in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
-        table.add_column(header, justify="right")
-    table.add_column("WEIGHTS", bars=True)
-    for row in rows:
-        table.add_row(*_cells(row))
-    columns = {column.header: column for column in table.columns}
-    without_news = [name for name in ("LOST", "DEAD") if not any(map(_NEWS[name], rows))]
-    rate_and_kind = ["KIND", "RATE/S"] if any(row.health for row in rows) else ["RATE/S", "KIND"]
-    optional = ["WEIGHTS", *rate_and_kind, *without_news, "POINTS", "VER", "SCORE"]
-    layout = lay_out(table, terminal, [columns[name] for name in optional])
-    hidden = ", ".join(column.header for column in layout.hidden if column.header != "WEIGHTS")
-    if not hidden:
-        return layout.lines
-    note = f"hidden, since the terminal is narrow: {hidden}; --json has all"
-    return [*layout.lines, *(terminal.paint(line, MUTED) for line in terminal.wrap(note))]
-
-
-_NEWS: dict[str, Callable[[Overview], bool]] = {
-    "LOST": lambda row: row.lost is not None and bool(row.lost.entries or row.lost.unknown),
-    "DEAD": lambda row: bool(row.dead),
-}
-"""Columns that have news for a model: entries that were lost, points that were refused."""
-
-
-def _cells(row: Overview) -> tuple[Cell, ...]:
-    model, health = row.model, row.health
-    return (
-        printable(row.name, WIDEST_NAME),
-        "-" if model is None else _kind(model),
-        _worker(row),
-        "-" if model is None else str(model.version),
-        count(row.points, "-"),
-        "-" if health is None else f"{health.rate:,.0f}",
-        count(row.lag),
-        Styled(_lost(row.lost), BAD if _NEWS["LOST"](row) else ""),
-        Styled(count(row.dead), WARNING if _NEWS["DEAD"](row) else ""),
-        "-" if model is None else number(model.score),
-        "" if model is None else bars(model.mass.tolist(), 12),
-    )
-
-
-def _worker(row: Overview) -> Cell:
-    if row.phase == "stopped":
-        return Styled("none", WARNING if row.lag else "")
-    return Styled(printable(row.phase), BAD if row.failed else "")
-
-
-def _lost(lost: Lost | None) -> str:
-    if lost is None:
-        return "?"
-    return count(lost.entries) + ("+?" if lost.unknown else "")
-
-
-def _kind(model: Model) -> str:
-    return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.means.shape)
-
-
-def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterator[str]:
-    """Yield the lines of each remark: why models don't learn, and what they have lost."""
-    widest = WIDEST_NAME if terminal.width is None else terminal.width // 2
-    remarks = [
-        (shorten(printable(row.name), widest, terminal.ellipsis), *problem)
-        for row in rows
-        for problem in _problems(row, label)
-    ]
-    for name, head, text, style in remarks[:_MOST_REMARKS]:
-        first, *more = terminal.fold(f"{name}: {head}: {text}")
-        before, found, after = first.partition(f"{head}: ")
-        yield before + terminal.paint(found, style) + after
-        yield from more
-    if len(remarks) > _MOST_REMARKS:
-        left_out = len(remarks) - _MOST_REMARKS
-        yield from terminal.wrap(f"+{plural(left_out, 'more remark')}; --json has all")
-
-
-def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the head, the text and the style of each remark on a model."""
-    if row.phase == "stopped" and row.lag:
-        entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
-        reason = f"{printable(row.reason)}; " if row.reason else ""
-        yield "no worker", f"{reason}{entries}; run `streamclust worker`", WARNING
-    elif row.reason:
-        yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
-    from streamclust.store.model.overview import WARMING_UP
-
-    for text in row.waits(label):
-        head, _, rest = text.partition(": ")
-        if head == WARMING_UP:
-            yield head, rest, ""
-        else:
-            yield ("waiting" if row.alive else "no stream"), printable(text), WARNING
-    if row.lost is not None and _NEWS["LOST"](row):
-        least = "at least " * bool(row.lost.unknown)
-        entries = "1 entry was" if row.lost.entries == 1 else f"{row.lost.entries:,} entries were"
-        yield "LOST", f"{least}{entries} removed from the stream before a worker read them", BAD
-    if row.dead:
-        points = "1 point was" if row.dead == 1 else f"{row.dead:,} points were"
-        yield (
-            "DEAD",
-            f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
-            WARNING,
-        )
-
-
-def _score_notes(rows: Sequence[Overview]) -> list[str]:
-    """Return what the scores in the table mean."""
-    kinds = {row.model.kind: row.model.score_name for row in rows if row.model is not None}
-    return [
-        f"SCORE of {kind.replace('_', ' ')}: {SCORES[name]}"
-        for kind, name in sorted(kinds.items(), reverse=True)
     ]

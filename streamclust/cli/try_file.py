@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._new_file import check_new
+from streamclust.cli._options import FAMILY_KINDS
 from streamclust.cli._render import bars, number, say
 from streamclust.cli._table_options import table_options
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.quickstart.learning import Learned, Progress
     from streamclust.quickstart.proposal import Proposal
-    from streamclust.quickstart.size import Kind
 
 
 @click.command("try")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", metavar="NAME", help="Name of the model and the stream.  [default: FILE's]")
+@click.option(
+    "--name", metavar="NAME", help="Name of the model and the stream.  [default: the name of FILE]"
+)
 @click.option(
     "--model-kind",
-    type=click.Choice(("kmeans", "gaussian_mixture")),
+    type=click.Choice(FAMILY_KINDS),
     help="Kind of the model.  [default: kmeans; a mixture if far points have most of the variance]",
 )
 @click.option(
@@ -40,12 +42,12 @@ if TYPE_CHECKING:
     help="Number of components.  [default: by the BIC, from 1 to 20, or to 40 if it still falls]",
 )
 @table_options(
-    "Features, in order.  [default: all columns of numbers, without identifiers and classes]",
+    "Features, in order.  [default: all columns of numbers, except identifiers and classes]",
     ("stop", "skip"),
     "What to do with a bad row: stop with an error, or skip it.  [default: skip]",
     ingest=True,
 )
-@click.option("--dry-run", is_flag=True, help="Print the config.yaml, and write and learn nothing.")
+@click.option("--dry-run", is_flag=True, help="Only print the config.yaml; write nothing.")
 @click.option("--force", is_flag=True, help="Replace config.yaml, the stream and the model.")
 @click.option(
     "--out",
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
 def try_file(
     file: Path,
     name: str | None,
-    model_kind: Kind | None,
+    model_kind: str | None,
     n_components: int | None,
     table: dict[str, Any],
     dry_run: bool,

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._options import NumberRange, server_options, wait_option
-from streamclust.cli._render import say
+from streamclust.cli._render import plural, say
 from streamclust.cli._server import (
     each_version,
     opened_client,
     opened_server,
     read_overview,
     refuse_unknown,
+    select_models,
 )
 from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.cli._versions import VersionRows, damaged_row, version_facts
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import exact_json, printable
+from streamclust.text import exact_json, is_pattern, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import redis
 
     from streamclust.client.client import Client
@@ -70,8 +73,11 @@ def watch(
 ) -> None:
     """Show each version of MODEL when it is published, until Ctrl-C.
 
-    Without a version yet, the command reports what the model waits for. A model that neither the
-    settings nor the server have is an error (exit code 1).
+    MODEL may be a pattern in quotes: 'clicks-*' shows the new versions of all models whose names
+    begin with clicks-, also of models that come later.
+
+    Without a version yet, the command reports what the model waits for. If neither the settings
+    nor the server have MODEL, that is an error (exit code 1).
 
     TIME is the local time of the publication. The worker scores each point before it learns the
     point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest
@@ -83,39 +89,74 @@ def watch(
       streamclust watch machines --since 0                  all stored versions first
       streamclust watch machines --json | jq .inertia
       streamclust watch machines --json --arrays --count 1  the newest centroids
+      streamclust watch 'clicks-*'                          new versions of many models
     """
-    from streamclust.errors import DamagedVersionError
-
     if arrays and not as_json:
         raise click.UsageError("--arrays needs --json")
-    before: Model | None = None
+    if is_pattern(model):
+        for name, given in (("--since", since is not None), ("--arrays", arrays)):
+            if given:
+                raise click.UsageError(f"{name} needs one model, got the pattern {model!r}")
     if wait is None and settings.redis.url != "embedded":
         wait = math.inf if timeout is None else timeout
     try:
-        with (
-            opened_server(settings, wait, start=False) as server,
-            opened_client(settings) as client,
-        ):
-            waiting = _Waiting(settings, server, model)
-            if _is_awaited(client, model):
-                since = since or 0
-                waiting.start()
-            number, rows = 0, VersionRows(stdout_terminal())
-            for update in each_version(client, model, since, timeout):
-                waiting.end()
-                if isinstance(update, DamagedVersionError):
-                    click.echo(damaged_row(model, update, as_json))
-                    continue
-                number += 1
-                if as_json:
-                    click.echo(_as_json(update, arrays))
-                else:
-                    print_lines(rows.lines(update, before))
-                before = update
+        with opened_server(settings, wait, start=False) as server:
+            if is_pattern(model):
+                _watch_many(server, settings, model, count, timeout, as_json)
+                return
+            for number, lines in enumerate(
+                _versions(server, settings, model, since, timeout, as_json, arrays), 1
+            ):
+                print_lines(lines)
                 if number == count:
                     break
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _versions(
+    server: Server,
+    settings: Settings,
+    model: str,
+    since: int | None,
+    timeout: float | None,
+    as_json: bool,
+    arrays: bool,
+) -> Iterator[list[str]]:
+    """Yield the lines of each version; print those that can't be read."""
+    from streamclust.errors import DamagedVersionError
+
+    before: Model | None = None
+    with opened_client(settings) as client:
+        waiting = _Waiting(settings, server, model)
+        if _is_awaited(client, model):
+            since = since or 0
+            waiting.start()
+        rows = VersionRows(stdout_terminal())
+        for update in each_version(client, model, since, timeout):
+            waiting.end()
+            if isinstance(update, DamagedVersionError):
+                click.echo(damaged_row(model, update, as_json))
+                continue
+            yield [_as_json(update, arrays)] if as_json else rows.lines(update, before)
+            before = update
+
+
+def _watch_many(
+    server: Server,
+    settings: Settings,
+    pattern: str,
+    count: int | None,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    from streamclust.cli._watch_many import watch_many
+
+    client = server.client()
+    names = select_models(client, settings, [pattern], server.label)
+    say(printable(f"following {plural(len(names), 'model')} that match {pattern!r}"))
+    namespace = settings.namespace
+    watch_many(client, namespace, [pattern], count=count, timeout=timeout, as_json=as_json)
 
 
 def _is_awaited(client: Client, model: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import daemon_wait, server_options, wait_option
+from streamclust.cli._options import daemon_wait, server_options, settings_loader, wait_option
 from streamclust.cli._render import say
 from streamclust.cli._server import found_server, no_models, opened_server, read_overviews
 from streamclust.cli.exit_codes import EXIT_ERROR
@@ -14,10 +15,18 @@ from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
+
+    import redis
 
     from streamclust.config import Settings
     from streamclust.runtime.job import Job
+    from streamclust.runtime.signals import Stop
+    from streamclust.store.model.health import Health
+    from streamclust.store.server.connect import Server
+
+_MOST_LINES = 25
+"""Models that --check names; of more models, it prints the numbers."""
 
 
 @click.command()
@@ -58,49 +67,61 @@ def worker(
         return
     from streamclust.worker.daemon import run_worker
 
-    if fail_fast:
+    def with_flag(settings: Settings) -> Settings:
+        if not fail_fast:
+            return settings
         section = settings.worker.model_copy(update={"fail_fast": True})
-        settings = settings.model_copy(update={"worker": section})
+        return settings.model_copy(update={"worker": section})
+
+    load = settings_loader()
     with found_server(settings, start=True) as server:
         run_worker(
-            settings,
+            with_flag(settings),
             server,
             wait=daemon_wait(wait, until_idle),
             until_idle=until_idle,
-            beside=_beside(settings, until_idle),
+            beside=None if until_idle else _keep_refitting,
+            load=lambda: with_flag(load()),
         )
 
 
-def _beside(settings: Settings, until_idle: bool) -> Callable[[Sequence[Job]], None] | None:
-    """Return the function for scheduled refits, or None if no model has `refit.every`."""
-    scheduled = any(model.refit.every is not None for model in settings.models.values())
-    if until_idle or not scheduled:
-        return None
+def _keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Server) -> None:
     from streamclust.refit.schedule import keep_refitting
 
-    return keep_refitting
+    keep_refitting(jobs, stop, server)
 
 
 def _check(settings: Settings) -> None:
-    from streamclust.store.model.keys import Keys
-    from streamclust.store.model.overview import health_of
+    from streamclust.store.model.read_overviews import read_healths
 
-    troubles = []
+    troubles, phases = list[str](), Counter[str]()
     with opened_server(settings, start=False) as server:
-        client = server.client()
-        for name in settings.models:
-            health, trouble = health_of(client, Keys(settings.namespace, name))
-            if health is not None and health.alive:
-                line = f"{name}: alive, {health.phase}, {health.points:,} points"
-                if health.phase == "warming":
-                    [row] = read_overviews(client, settings, [name])
-                    line = "; ".join([line, *row.waits(server.label)])
-                click.echo(printable(line))
-            elif health is not None:
-                troubles.append(f"{name}: {health.phase}: {health.reason}")
-            else:
+        client, names = server.client(), sorted(settings.models)
+        for name, health, trouble in read_healths(client, settings.namespace, names):
+            if health is None:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
-    for line in troubles:
+            elif health.alive:
+                phases[health.phase] += 1
+                if len(names) <= _MOST_LINES:
+                    click.echo(printable(_alive(client, settings, name, health, server.label)))
+            else:
+                troubles.append(f"{name}: {health.phase}: {health.reason}")
+    if len(names) > _MOST_LINES:
+        known = ", ".join(f"{number:,} {phase}" for phase, number in sorted(phases.items()))
+        click.echo(
+            printable(f"{phases.total():,} of {len(names):,} models alive: {known or 'none'}")
+        )
+    for line in troubles[:_MOST_LINES]:
         say(printable(line))
+    if len(troubles) > _MOST_LINES:
+        say(f"and {len(troubles) - _MOST_LINES:,} more; `streamclust status` has the counts")
     if troubles:
         raise SystemExit(EXIT_ERROR)
+
+
+def _alive(client: redis.Redis, settings: Settings, name: str, health: Health, label: str) -> str:
+    line = f"{name}: alive, {health.phase}, {health.points:,} points"
+    if health.phase != "warming":
+        return line
+    [row] = read_overviews(client, settings, [name])
+    return "; ".join([line, *row.waits(label)])

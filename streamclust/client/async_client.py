@@ -12,7 +12,6 @@ from streamclust.client.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from types import TracebackType
 
     from streamclust.client.follower import OnGap
     from streamclust.client.ingest import IngestReport
@@ -59,12 +58,7 @@ class AsyncClient:
         self._opened = await asyncio.to_thread(lambda: Client(self._url, **self._options))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._client.close)
 
     def __repr__(self) -> str:

@@ -129,6 +129,8 @@ def other_places(path: Sequence[str], models: Sequence[str]) -> list[str]:
 def _below(place: tuple[str, ...], here: Type, key: str, models: Sequence[str]) -> Iterator[str]:
     """Yield each path of `key` one section below `place`, where a model counts as no section."""
     for name in here.keys:
+        if name == "defaults":
+            continue
         below, inner = step(here, name), (*place, name)
         if below and name == "models":
             below, inner = below.item, (*inner, models[0] if len(models) == 1 else "NAME")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from math import fsum, isfinite
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from streamclust.config.inferred import with_kind
 from streamclust.config.section import Section
@@ -101,6 +101,16 @@ class DriftSettings(Section):
     delta: Number = Field(
         default=0.002, gt=0, lt=1, description="Maximum probability of a false alarm of adwin."
     )
+
+    @model_validator(mode="after")
+    def _detector_named(self) -> Self:
+        """Refuse keys that have no effect, unless `detector: none` switches them off."""
+        if self.model_fields_set and "detector" not in self.model_fields_set:
+            raise ValueError(
+                f"no effect without a detector: {', '.join(sorted(self.model_fields_set))}; "
+                "add detector: page_hinkley, adwin, or none"
+            )
+        return self
 
 
 def _nested_numbers(value: object) -> object:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from streamclust.config.inferred import KINDS, kind_of_keys
+from streamclust.config.merging import merge
 from streamclust.config.problems import own_streams, problems, stray_keys
 from streamclust.config.renamed import with_new_names
 from streamclust.config.settings import Settings
@@ -101,33 +101,6 @@ def _stack(layers: Iterable[Layer]) -> Layer:
     return Layer(values, origins)
 
 
-def merge(below: Any, above: Any, path: Keys = ()) -> Any:
-    """Merge two trees of values; `above` has priority.
-
-    Mappings are merged; other values are replaced. If the `kind` of a model's `forgetting`, `init`
-    or `trim` changes, the whole section is replaced, since its other keys belong to the old kind.
-    """
-    below, above = _as_section(below, path), _as_section(above, path)
-    if not isinstance(above, dict) or below is None:
-        return above
-    if not isinstance(below, dict):
-        return below  # not a section: unchanged, so that validation refuses it
-    if len(path) == 3 and path[2] in KINDS and _kind_changes(path[2], below, above):
-        return above
-    return below | {key: merge(below.get(key), above[key], (*path, key)) for key in above}
-
-
-def _as_section(value: Any, path: Keys) -> Any:
-    """Return ``encode: true`` of a model as a section, so that other layers can add to it."""
-    if len(path) == 3 and path[2] == "encode" and value in (True, False, "true", "false"):
-        return {"worker": value}
-    return value
-
-
-def _kind_changes(name: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
-    return "kind" in above and above["kind"] != kind_of_keys(name, below)
-
-
 def _validated(layer: Layer, source: str) -> Settings:
     known = {key: value for key, value in layer.values.items() if key in Settings.model_fields}
     lines = list(stray_keys(layer))
@@ -138,5 +111,5 @@ def _validated(layer: Layer, source: str) -> Settings:
     else:
         lines += own_streams(settings, layer, source)
     if lines:
-        raise ConfigError("\n".join(map(printable, lines)))
+        raise ConfigError("\n".join(map(printable, dict.fromkeys(lines))))
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -18,10 +19,12 @@ from streamclust.config.learning import (
     WarmUp,
     shape,
 )
+from streamclust.config.merging import merge
 from streamclust.config.section import Section
 from streamclust.config.size import AUTO, Interval, Size, SizeRange, bounds
 from streamclust.config.trimming import NoTrimming, TrimSettings
 from streamclust.config.values import (
+    Allowed,
     Count,
     Duration,
     Integer,
@@ -259,6 +262,10 @@ class RefitSettings(Section):
     )
 
 
+_NOT_OVERRIDDEN = ("streams", "overrides", "discover", "max_models")
+"""Settings of a template as a whole."""
+
+
 class _Model(Section):
     kind: str
     streams: Streams = Field(
@@ -319,6 +326,43 @@ class _Model(Section):
         "The worker reclusters it from time to time.",
     )
     seed: Integer = Field(default=0, ge=0, description="Random seed.")
+    overrides: Annotated[Mapping[str, ModelSettings], Allowed("keys with settings of a model")] = (
+        Field(
+            default={},
+            description="Only in a template. Settings of single models, by the value of the "
+            "placeholder; they override the settings of the template. If the name has several "
+            "placeholders, the key is the name of the model.",
+        )
+    )
+    discover: PositiveDuration = Field(
+        default=10.0,
+        description="Only in a template. How often a worker searches the server for new streams "
+        "(SCAN).",
+    )
+    max_models: Count = Field(
+        default=10_000,
+        le=1_000_000,
+        description="Only in a template. Maximum number of models. The streams of further models "
+        "are not read; the log names some of them.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge_overrides(cls, data: object) -> object:
+        """Complete each override by the settings of the template, so that it is checked as one."""
+        parts = data.get("overrides") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(parts, dict):
+            return data
+        own = {key: value for key, value in data.items() if key not in _NOT_OVERRIDDEN[1:]}
+        for name, part in parts.items():
+            for key in _NOT_OVERRIDDEN if isinstance(part, dict) else ():
+                if key in part:
+                    raise ValueError(f"overrides.{name}.{key} can't be set for one model")
+        merged = {
+            name: merge(own, {} if part is None else part, ("models", name))
+            for name, part in parts.items()
+        }
+        return data | {"overrides": merged}
 
     @field_validator("streams")
     @classmethod
@@ -442,6 +486,8 @@ class GaussianMixtureSettings(_Model):
 ModelSettings: TypeAlias = Annotated[
     KMeansSettings | GaussianMixtureSettings, Field(discriminator="kind")
 ]
+KMeansSettings.model_rebuild()
+GaussianMixtureSettings.model_rebuild()
 
 
 def _check_sample(init: WarmUp, name: str, sizes: tuple[int | None, int], D: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from streamclust.config.defaults import NO_DEFAULTS, default_keys
 from streamclust.config.hints import (
     kinds_with,
     near_key,
@@ -14,7 +15,15 @@ from streamclust.config.hints import (
     short_form,
 )
 from streamclust.config.inferred import kind_of_keys
-from streamclust.config.schema import ROOT, Type, allowed, is_secret, resolve, step
+from streamclust.config.schema import (
+    ROOT,
+    Type,
+    allowed,
+    is_secret,
+    resolve,
+    step,
+    type_of_models,
+)
 from streamclust.config.sources import PREFIX, Layer
 from streamclust.config.values import Name
 from streamclust.store.model.keys import is_own
@@ -37,6 +46,9 @@ _KIND_KEYS = {
 """The kind of model that has a key, in words."""
 _ENCODED = ("encode", "streams")
 
+ANCHORS = "x-"
+"""Beginning of keys at the top that hold only anchors of YAML."""
+
 
 _UNNAMED = "a model has a name above its keys; write models: {NAME: {kind: ...}}"
 
@@ -44,8 +56,18 @@ _UNNAMED = "a model has a name above its keys; write models: {NAME: {kind: ...}}
 def stray_keys(layer: Layer) -> Iterator[str]:
     """Yield a line for each key at the top that isn't a setting."""
     for key, value in layer.values.items():
-        if key not in ROOT.keys:
+        if key not in ROOT.keys and not key.startswith(ANCHORS):
             yield _unknown((key,), ROOT, _origin((key,), layer, "settings"), layer, value)
+    given = layer.values.get("defaults")
+    defaults = given if isinstance(given, dict) else {}
+    known, kind = default_keys(), type_of_models()
+    for key in defaults:
+        path = ("defaults", key)
+        if key in NO_DEFAULTS:
+            origin = _origin(path, layer, "settings")
+            yield f"{origin}: {_place(path)}: each model has its own {key}"
+        elif key not in known:
+            yield _unknown(path, kind, _origin(path, layer, "settings"), layer, defaults[key])
 
 
 def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]:
@@ -57,11 +79,15 @@ def problems(error: ValidationError, layer: Layer, source: str) -> Iterator[str]
         if details["type"] == "extra_forbidden"
     }
     unnamed = False
+    places = {place for _, place, _ in found}
     for details, place, parents in found:
         path = (*place, "kind") if details["type"] == "union_tag_invalid" else place
+        path = _where_set(path, layer)
         origin = _origin(path, layer, source)
         if details["type"] == "missing" and path in meant:
             continue  # the line of the unknown key names this one
+        if _of_template(path) in places and path not in layer.origins:
+            continue  # an override has the errors of its template
         if len(path) == 2 and path[0] == "models" and path[1] in parents[-1].keys:
             if not unnamed:
                 yield f"{origin}: {_place(path)}: {_UNNAMED}"
@@ -86,6 +112,20 @@ def own_streams(settings: Settings, layer: Layer, source: str) -> Iterator[str]:
                         f"{_origin(path, layer, source)}: {_place(path)}: {stream!r} is a key that "
                         "streamclust writes; name the stream that your producers write"
                     )
+
+
+def _of_template(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path in the template of a setting in an override; () for other settings."""
+    is_override = len(path) > 4 and path[0] == "models" and path[2] == "overrides"
+    return (*path[:2], *path[4:]) if is_override else ()
+
+
+def _where_set(path: tuple[str, ...], layer: Layer) -> tuple[str, ...]:
+    """Return the path at which the setting of a model is: its own one, or that in `defaults`."""
+    shared = ("defaults", *(_of_template(path) or path)[2:])
+    is_shared = len(shared) > 1 and path[0] == "models" and shared in layer.origins
+    is_own = path in layer.origins or _of_template(path) in layer.origins
+    return shared if is_shared and not is_own else path
 
 
 def _walk(loc: Iterable[int | str]) -> tuple[tuple[str, ...], list[Type]]:

@@ -88,9 +88,11 @@ def _groups(
 
 
 def _below(found: Sequence[Found]) -> list[type[BaseModel]]:
-    """Return the sections that a key may hold."""
+    """Return the sections that a key may hold, except those that it is in."""
     types = [field_type(field) for _, field in found]
-    return list(dict.fromkeys(s for t in types for s in (t.item or t).sections))
+    around = [section for section, _ in found]
+    inner = dict.fromkeys(s for t in types for s in (t.item or t).sections)
+    return [section for section in inner if section not in around]
 
 
 def _rows(
@@ -124,6 +126,8 @@ def _default(field: FieldInfo) -> str:
     default: Any = field.default
     if default is PydanticUndefined:
         return "required"
+    if default == {}:
+        return "{}"
     plain = {None: "null", (): "[]"}
     if default in plain:
         return plain[default]

@@ -12,7 +12,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from streamclust.config.model import ModelSettings
 from streamclust.config.settings import Settings
+from streamclust.config.templates import Models
 from streamclust.config.values import TEXT_WORDS, Allowed
 
 _BOUNDS = {Gt: ">", Ge: ">=", Lt: "<", Le: "<="}
@@ -53,6 +55,8 @@ class Type:
     @property
     def item(self) -> Type | None:
         """Return the type of the items of a mapping or a list, else None."""
+        if self.base is Models:
+            return type_of_models()
         if get_origin(self.base) is Mapping:
             return resolve(get_args(self.base)[1])
         return resolve(get_args(self.base)[0]) if get_origin(self.base) is tuple else None
@@ -101,11 +105,18 @@ def step(parent: Type, key: str, kind: object = None) -> Type | None:
     """
     if parent.item is not None:
         return parent.item
+    if parent == ROOT and key == "defaults":
+        return type_of_models()
     chosen = parent.kinds.get(str(kind))
     for section in (chosen,) if chosen else parent.sections:
         if key in section.model_fields:
             return field_type(section.model_fields[key])
     return None
+
+
+def type_of_models() -> Type:
+    """Return the type of one model."""
+    return Type(get_args(ModelSettings)[0])
 
 
 def type_at(path: Sequence[str]) -> Type | None:

@@ -11,13 +11,17 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    SerializationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
+from streamclust.config.defaults import with_defaults
 from streamclust.config.engine import EngineSettings
-from streamclust.config.model import ModelSettings
+from streamclust.config.placeholders import has_placeholder
 from streamclust.config.section import Section
+from streamclust.config.templates import ONLY_TEMPLATES, Models
 from streamclust.config.values import Allowed, FilePath, Name, UpToADay
 from streamclust.errors import ConfigError
 from streamclust.store.server.url import EMBEDDED, URL_WORDS, fault, without_login
@@ -207,8 +211,17 @@ class Settings(Section):
     engine: EngineSettings = Field(
         default=EngineSettings(), description="How sums over many points are computed."
     )
-    models: Annotated[Mapping[Name, ModelSettings], BeforeValidator(_none_is_empty)] = Field(
-        default={}, description="The models, by name."
+    defaults: Annotated[
+        Mapping[str, Any], BeforeValidator(_none_is_empty), Allowed("keys with settings of a model")
+    ] = Field(
+        default={},
+        description="Settings for all models; a model's own settings override them. A setting that "
+        "a model's kind doesn't have is ignored for this model.",
+    )
+    models: Annotated[Models, BeforeValidator(_none_is_empty)] = Field(
+        default=Models({}),
+        description="The models, by name. A name such as clicks-{tenant} is a template, which "
+        "stands for one model per stream that matches (see tenants.md).",
     )
 
     _file: Path | None = PrivateAttr(default=None)
@@ -223,6 +236,33 @@ class Settings(Section):
     def warnings(self) -> tuple[str, ...]:
         """Return a line for each setting that was given under an old name."""
         return self._warnings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_defaults(cls, data: object) -> object:
+        return with_defaults(data) if isinstance(data, dict) else data
+
+    @field_serializer("models")
+    def _entries(self, models: Models, info: SerializationInfo) -> dict[str, Any]:
+        """Return the entries as a file has them: only a template has the settings of templates."""
+        found = {}
+        for name, model in models.entries.items():
+            entry = model.model_dump(mode=info.mode, exclude={"overrides"})
+            overrides = {
+                value: model.model_dump(mode=info.mode, exclude={"overrides"})
+                for value, model in model.overrides.items()
+            }
+            if has_placeholder(name):
+                entry["overrides"] = {
+                    value: {key: part[key] for key in part if part[key] != entry.get(key)}
+                    for value, part in overrides.items()
+                }
+            found[name] = {
+                key: entry[key]
+                for key in entry
+                if has_placeholder(name) or key not in ONLY_TEMPLATES
+            }
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values as a file would hold them; durations as text, secrets masked."""

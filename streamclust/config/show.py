@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from streamclust.config.settings import Settings
+from streamclust.config.templates import Models
 
 
 def as_yaml(settings: Settings, *, describe: bool = False) -> str:
@@ -28,12 +29,16 @@ def _described(section: Any, plain: dict[str, Any], pad: str) -> Iterator[str]:
     fields = type(section).model_fields if isinstance(section, BaseModel) else {}
     for key, value in plain.items():
         comment = f"# {fields[key].description}" if key in fields else ""
-        inner = getattr(section, key) if key in fields else section[key]
+        inner = getattr(section, key) if key in fields else _entries(section)[key]
         if isinstance(value, dict) and value:
             yield f"{pad}{_flow(key)}:  {comment}".rstrip()
             yield from _described(inner, value, pad + "  ")
         else:
             yield f"{pad}{_flow(key)}: {_flow(value)}  {comment}".rstrip()
+
+
+def _entries(section: Any) -> Any:
+    return section.entries if isinstance(section, Models) else section
 
 
 def _flow(value: object) -> str:

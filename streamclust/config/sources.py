@@ -89,7 +89,7 @@ def read_flags(overrides: Mapping[str, str] | Iterable[str], model_names: Sequen
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[.-]", "_", name.lower())
+    return re.sub(r"[.-]", "_", re.sub(r"[{}]", "", name.lower()))
 
 
 def _keys_of_variable(variable: str, model_names: Sequence[str]) -> Keys:

@@ -8,6 +8,8 @@ from typing import Any
 from streamclust.config.commented import commented
 from streamclust.config.load import parse_settings
 from streamclust.config.strict_yaml import Keys
+from streamclust.models import FAMILIES
+from streamclust.models.family import by_kind, size_name
 
 _EXAMPLES: dict[str, Any] = {
     "points": {"features": ["temperature", "load"]},
@@ -17,8 +19,6 @@ _EXAMPLES: dict[str, Any] = {
     "trim": {"kind": "age", "age": "7d"},
     "drift": {"detector": "page_hinkley"},
 }
-_SIZES = {"kmeans": "n_clusters", "gaussian_mixture": "n_components"}
-"""The key of K, by the kind of the model."""
 
 
 def starter_file(
@@ -45,7 +45,7 @@ def starter_file(
     ConfigError
         If the settings are wrong.
     """
-    size = _SIZES[model["kind"]]
+    size = size_name(by_kind(FAMILIES, model["kind"], "FAMILIES"))
     chosen = {size if key == "n_components" else key: value for key, value in model.items()}
     sizes = {f"{size}_range": [2, 50]} if chosen[size] == "auto" else {}
     examples = {key: value for key, value in (sizes | _EXAMPLES).items() if key not in chosen}

@@ -156,7 +156,13 @@ def _children(
 
 def _check_key(name: str, key: yaml.Node, known: set[str]) -> None:
     if not isinstance(key, yaml.ScalarNode):
-        raise ConfigError(_at(name, key.start_mark, "a list or mapping can't be a key"))
+        raise ConfigError(
+            _at(
+                name,
+                key.start_mark,
+                "a list or mapping can't be a key; put a name that begins with { or [ in quotes",
+            )
+        )
     if key.value in known:
         raise ConfigError(_at(name, key.start_mark, f"duplicate key {key.value}; remove one"))
     known.add(key.value)

@@ -152,6 +152,12 @@ Name = Annotated[
     Field(pattern=r"\A[A-Za-z0-9_.-]+\z"),
     Allowed("text of letters, digits, _, . and -"),
 ]
+ModelName = Annotated[
+    str,
+    Field(pattern=r"\A[A-Za-z0-9_.{}-]+\z"),
+    Allowed("text of letters, digits, _, . and -"),
+]
+"""A name, or that of a template, whose placeholders are checked with its streams."""
 Text = Annotated[str, Field(min_length=1), AfterValidator(_without_control), Allowed(TEXT_WORDS)]
 FilePath = Annotated[Path, AfterValidator(_without_nul)]
 Latest = Annotated[str, BeforeValidator(_latest), Allowed(LATEST_WORDS)]

@@ -13,13 +13,13 @@ from typing import Any
 
 from streamclust.arrays import Array
 from streamclust.errors import FormatError
-from streamclust.formats.container import pack, unpack, whole
+from streamclust.formats.container import pack, unpack, unpack_meta, whole
 from streamclust.formats.layout import Layout
 from streamclust.formats.learner_state import StoredState, from_stored, to_stored
 from streamclust.formats.lost import Lost
 from streamclust.formats.state_points import Change, StatePoints, change_of, split, with_points
 from streamclust.models import Family
-from streamclust.models.family import to_hyperparameters
+from streamclust.models.family import size_name, to_hyperparameters
 from streamclust.online.learner import LearnerState
 from streamclust.online.state import Counts
 
@@ -69,7 +69,8 @@ class Checkpoint:
     refit : str
         ID of the newest refit that was taken over.
     left : Covered
-        Of streams that the settings no longer name: one that comes back goes on there.
+        Positions of streams that the settings no longer name: a stream that comes back continues
+        there.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -193,7 +194,8 @@ def decode_checkpoint(
     arrays, meta = unpack(data, FORMATS, where)
     _same_family(meta.get("family"), family, where)
     if "points" in meta:
-        arrays = _with_points(arrays, meta, coreset, where)
+        with _damage_named(where):
+            arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
@@ -221,20 +223,29 @@ def decode_checkpoint(
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
 
 
-def decode_covered(data: bytes, where: str) -> tuple[Covered, int | None]:
+def decode_covered(data: bytes, where: str, length: int = 0) -> tuple[Covered, int | None]:
     """Return what a checkpoint covers, and the points of an unfinished warm-up; None after it.
+
+    Parameters
+    ----------
+    data : bytes
+        The value of `:state`, or its first bytes: at least the header of safetensors.
+    where : str
+        Key of the bytes, for errors.
+    length : int
+        Number of bytes of the whole value. Default: `data` is whole.
 
     Raises
     ------
     FormatError
         If the bytes are damaged or of another format.
     """
-    arrays, meta = unpack(data, FORMATS, where)
+    meta, arrays = unpack_meta(data, length or len(data), FORMATS, where)
     with _damage_named(where):
         if meta["sums"]:
             return _covered(meta), None
-        rows = meta["points"]["shape"][0] if "points" in meta else len(arrays["sample"])
-        return _covered(meta), int(rows)
+        described = meta["points"] if "points" in meta else arrays["sample"]
+        return _covered(meta), int(described["shape"][0])
 
 
 def decode_streams(data: bytes, where: str) -> list[str]:
@@ -261,13 +272,6 @@ def decode_layout(data: bytes, where: str) -> Layout | None:
     _, meta = unpack(data, FORMATS, where)
     with _damage_named(where):
         return None if meta["layout"] is None else Layout.from_dict(meta["layout"])
-
-
-def _with_points(
-    arrays: dict[str, Array], meta: dict[str, Any], coreset: bytes, where: str
-) -> dict[str, Array]:
-    with _damage_named(where):
-        return with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
 
 
 @contextmanager
@@ -318,7 +322,7 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
             f"{where} was learned with {how[before is None]}, the config says "
             f"{how[family.fewest is None]}: change it back, or give the model a new name"
         )
-    sizes = ("n_clusters", "n_components") if before is None else ()  # else its bounds may change
+    sizes = (size_name(type(family)),) if before is None else ()  # else its bounds may change
     for name in ("kind", *sizes, "covariance_type"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:

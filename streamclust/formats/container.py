@@ -64,12 +64,57 @@ def unpack(
     if not whole:
         raise FormatError(_damaged(where, form, "wrong checksum"))
     del meta["format"]
+    _refuse_format(found, accepted, where)
+    return arrays, meta
+
+
+def _refuse_format(found: Any, accepted: tuple[str, ...], where: str) -> None:
     if found not in accepted:
         raise FormatError(
-            f"{where} holds format {found!r}; this version of streamclust reads {form!r}: "
+            f"{where} holds format {found!r}; this version of streamclust reads {accepted[0]!r}: "
             "use the version that wrote it, or move the key away"
         )
-    return arrays, meta
+
+
+def unpack_meta(
+    head: bytes, length: int, forms: tuple[str, ...], where: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the metadata of `pack`ed bytes, and the description of the arrays, from the head.
+
+    The checksum is checked only if all bytes are given; else only the length is.
+
+    Parameters
+    ----------
+    head : bytes
+        The first bytes: at least the header of safetensors.
+    length : int
+        Number of all bytes.
+    forms : tuple of str
+        The expected formats; the current one first.
+    where : str
+        Key of the bytes, for the error.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are truncated, damaged, not such a payload, or of another format version.
+    """
+    if len(head) >= length:
+        arrays, meta = unpack(head, forms, where)
+        return meta, {name: {"shape": [*array.shape]} for name, array in arrays.items()}
+    try:
+        size = 8 + int.from_bytes(head[:8], "little")
+        described = json.loads(head[8:size])
+        meta = json.loads(described.pop("__metadata__")[_ENTRY])
+        found = meta.pop("format")
+        ends = [entry["data_offsets"][1] for entry in described.values()]
+        if size + max(ends, default=0) != length:
+            raise ValueError("truncated")
+    except (*_DAMAGES, IndexError) as error:
+        raise FormatError(_damaged(where, forms[0], type(error).__name__)) from None
+    _refuse_format(found, forms, where)
+    meta.pop(_SUM, None)
+    return meta, described
 
 
 def whole(meta: Mapping[str, Any], name: str, *, least: int = 0) -> int:

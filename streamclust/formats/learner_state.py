@@ -234,7 +234,7 @@ def _params_arrays(params: Any, family: Family[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _params(stored: StoredState, name: str, family: Family[Any]) -> Any:
-    """Return parameters to the last bit, where `from_arrays` normalises weights anew."""
+    """Return the stored parameters bit for bit; `from_arrays` would normalise the weights again."""
     arrays = stored.part(name)
     return replace(family.from_arrays(arrays), **arrays)
 

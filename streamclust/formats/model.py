@@ -163,6 +163,12 @@ class Model:
         return means
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Number of components, and of features."""
+        K, D = self.means.shape
+        return K, D
+
+    @property
     def score_name(self) -> str:
         """Name of `score`: 'inertia' or 'log_likelihood'."""
         return self.family.objective
@@ -332,17 +338,18 @@ _SHOWN, _SHOWN_NAME = 6, 40
 
 def encode_model(model: Model) -> bytes:
     """Return the safetensors bytes of a version."""
-    arrays: dict[str, NDArray[Any]] = {**model.family.to_arrays(model.params), "mass": model.mass}
-    if len(model.ids):
-        arrays["ids"] = model.ids
-    hyper = to_hyperparameters(model.family)
     known = {
         "layout": None if model.layout is None else model.layout.to_dict(),
         "scale": model.scale,
         "model_id": model.model_id or None,
     }
-    meta = {**model.summary(), **known, "loss": model.loss, "family": hyper}
-    return pack(FORMAT, arrays, {k: v for k, v in meta.items() if v is not None or k not in known})
+    family = to_hyperparameters(model.family)
+    meta = {**model.summary(), **known, "loss": model.loss, "family": family}
+    return pack(
+        FORMAT,
+        model.named_arrays(),
+        {k: v for k, v in meta.items() if v is not None or k not in known},
+    )
 
 
 def decode_model(data: bytes, where: str) -> Model:

@@ -1,8 +1,9 @@
 """The numerical inner loops, in C++ if the library was built, else in NumPy.
 
-Points are float64 or float32; all other arrays and all sums are float64. Sums are taken in a fixed
-order, so that results don't depend on threads or tiles. `streamclust.kernels.choice` selects the
-kernels; `streamclust.kernels.twin` is the reference for all of them.
+Points are float64 or float32; all other arrays and all sums are float64. The sums of a batch are
+those of its chunks of 8,192 points, added in their order, so results don't depend on threads or
+tiles. `streamclust.kernels.choice` selects the kernels, `streamclust.kernels.threads` the number of
+threads; `streamclust.kernels.twin` is the reference for all kernels.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
+from streamclust.kernels.identity import Identity, identity
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
@@ -20,13 +23,16 @@ __all__ = [
     "REMEDY",
     "Assigned",
     "ClusterSums",
+    "Identity",
     "Moments",
     "Sampled",
     "assign",
     "available",
     "cluster_moments",
     "describe",
+    "identity",
     "kmeans_step",
+    "limit_threads",
     "log_gaussians",
     "missing",
     "mixture_moments",

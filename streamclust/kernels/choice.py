@@ -1,8 +1,8 @@
 """The choice of the kernels: by default the fastest ones that this processor can run.
 
-`STREAMCLUST_KERNELS` (numpy, baseline, avx2, avx512 or avx512vnni) selects other kernels, and
-`STREAMCLUST_THREADS` (default 1) sets the number of threads. The library is loaded at the first
-call. Without it, NumPy does its work, and a warning says so once.
+`STREAMCLUST_KERNELS` (numpy, baseline, avx2, avx512 or avx512vnni) selects other kernels; the
+number of threads is set in `streamclust.kernels.threads`. The library is loaded at the first call.
+Without it, NumPy does its work, and a warning says so once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamclust.errors import ConfigError
 from streamclust.kernels import native, twin
+from streamclust.kernels.threads import threads_of_process
 
 if TYPE_CHECKING:
     import ctypes
     from collections.abc import Iterator
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-    from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+    from streamclust.kernels.results import Assigned, ClusterSums, Mixture, Moments, Sampled
 
 NUMPY = "numpy"
 
@@ -61,15 +62,7 @@ class Kernels(Protocol):
     ) -> Array:
         """See `streamclust.kernels.log_gaussians`."""
 
-    def mixture_step(
-        self,
-        X: Points,
-        w: Array,
-        log_weights: Array,
-        means: Array,
-        cholesky: Array,
-        kind: CovarianceType,
-    ) -> tuple[Moments, float]:
+    def mixture_step(self, X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
 
     def plusplus(self, X: Array, w: Array, K: int, uniform: Array) -> Labels:
@@ -110,7 +103,7 @@ def chosen() -> Kernels:
 def _first() -> Kernels:
     global _chosen  # noqa: PLW0603
     if _chosen is None:
-        _chosen = _choose(os.environ.get("STREAMCLUST_KERNELS", ""), _threads())
+        _chosen = _choose(os.environ.get("STREAMCLUST_KERNELS", ""), threads_of_process())
     return _chosen
 
 
@@ -172,10 +165,3 @@ def _choose(name: str, threads: int) -> Kernels:
             f"STREAMCLUST_KERNELS={name}; expected one of {', '.join((NUMPY, *names))}"
         )
     return native.Native(library, name or names[0], threads)
-
-
-def _threads() -> int:
-    text = os.environ.get("STREAMCLUST_THREADS", "1")
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"STREAMCLUST_THREADS={text}; expected a positive integer")
-    return int(text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,26 +18,21 @@ import numpy as np
 
 from streamclust.kernels import native_seeding
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
+from streamclust.kernels.threads import limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.results import Mixture
 
 SOURCES = Path(__file__).parent / "src"
 LIBRARY = Path(__file__).parent / "_native.so"
 
 TARGETS = ("avx512vnni", "avx512", "avx2", "baseline")
 """The fastest first."""
-
-_WORTH_A_THREAD = 1 << 24
-"""Number of multiplications below which a thread costs more than it saves."""
-
-
-_CHUNK = 8192
-"""Number of points per partial sum of moments; a multiple of the native tile."""
 
 
 class UnavailableError(Exception):
@@ -74,6 +68,12 @@ def load() -> ctypes.CDLL:
     return library
 
 
+def compiler(library: ctypes.CDLL) -> str:
+    """Return the name and version of the compiler that built the library."""
+    library.streamclust_compiler.restype = ctypes.c_char_p
+    return str(library.streamclust_compiler().decode())
+
+
 def supported(library: ctypes.CDLL) -> tuple[str, ...]:
     """Return the built targets that this processor can run, the fastest first."""
     return tuple(
@@ -93,7 +93,7 @@ class Native(native_seeding.NativeSeeding):
     library : ctypes.CDLL
     name : {'avx512vnni', 'avx512', 'avx2', 'baseline'}
     threads : int, default=1
-        The results don't depend on the number of threads.
+        Maximum number of threads of a call; see src/threads.cpp. Results don't depend on it.
     """
 
     library: ctypes.CDLL
@@ -115,31 +115,30 @@ class Native(native_seeding.NativeSeeding):
         if self._functions[function](*values):
             raise MemoryError
 
+    def _points_call(
+        self, function: str, X: Points, w: Array | None, C: Array, *results: NDArray[Any] | None
+    ) -> float:
+        """Call one of the functions that take a `KmeansStep`; return the inertia."""
+        inertia = ctypes.c_double()
+        addresses = [0 if a is None else _address(a) for a in (X, w, C, *results)]
+        threads = min(self.threads, limit.get())
+        sizes = (_single(X), threads, len(X), *C.shape)
+        if self._functions[function](_STEP.pack(*sizes, *addresses, ctypes.addressof(inertia))):
+            raise MemoryError
+        return inertia.value
+
     def assign(self, X: Points, centroids: Array) -> Assigned:
         """See `streamclust.kernels.assign`."""
         X, C = _points(X, centroids), _doubles(centroids)
         labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
-
-        def part(start: int, end: int) -> None:
-            rows = slice(start, end)
-            arguments = (X[rows], end - start, C, *C.shape, labels[rows], sqdist[rows])
-            self._call("assign", _single(X), *arguments)
-
-        self._parallel_for(part, len(X), C.size)
+        self._points_call("assign", X, None, C, None, None, labels, sqdist)
         return Assigned(labels, sqdist)
 
     def squared_distances(self, X: Points, C: Array) -> Array:
         """See `streamclust.kernels.squared_distances`."""
         X, C = _points(X, C), _doubles(C)
         out = np.empty((len(X), len(C)))
-
-        def part(start: int, end: int) -> None:
-            rows = slice(start, end)
-            self._call(
-                "squared_distances", _single(X), X[rows], end - start, C, *C.shape, out[rows]
-            )
-
-        self._parallel_for(part, len(X), C.size)
+        self._points_call("squared_distances", X, None, C, None, None, None, out)
         return out
 
     def cluster_moments(
@@ -151,33 +150,16 @@ class Native(native_seeding.NativeSeeding):
         if labels.shape != w.shape or (len(w) and not 0 <= labels.min() <= labels.max() < len(r)):
             raise IndexError(f"expected {len(w)} labels from 0 to {len(r) - 1}")
         weight, first = np.zeros(len(r)), np.zeros(r.shape)
-
-        def part(low: int, high: int) -> None:
-            arguments = (X, w, labels, len(X), r, r.shape[1], low, high, weight, first)
-            self._call("accumulate", _single(X), *arguments)
-
-        # Divided by clusters, not by points, so that each sum is in the order of the points.
-        self._parallel_for(part, len(r), X.size // len(r))
+        self._points_call("cluster_sums", X, w, r, weight, first, labels, None)
         return weight, first
 
     def kmeans_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
         """See `streamclust.kernels.kmeans_step`."""
-        if self.threads > 1 and len(X) * centroids.size > _WORTH_A_THREAD:
-            return self._shared_step(X, w, centroids)
         X, w, C = _points(X, centroids), _weights(w, len(X)), _doubles(centroids)
-        N, (K, D) = len(X), C.shape
-        weight, first, inertia = np.zeros(K), np.zeros((K, D)), ctypes.c_double()
-        labels, sqdist = np.empty(N, dtype=np.int64), np.empty(N)
-        arrays = map(_address, (X, w, C, weight, first, labels, sqdist))
-        arguments = _STEP.pack(_single(X), N, K, D, *arrays, ctypes.addressof(inertia))
-        self._call("kmeans_step", arguments)
-        return ClusterSums(weight, first, inertia.value, Assigned(labels, sqdist))
-
-    def _shared_step(self, X: Points, w: Array, centroids: Array) -> ClusterSums:
-        assigned = self.assign(X, centroids)
-        weight, first = self.cluster_moments(X, w, assigned.labels, centroids)
-        lanes = np.bincount(np.arange(len(X)) % 8, weights=w * assigned.sqdist, minlength=8)
-        return ClusterSums(weight, first, sum(lanes.tolist()), assigned)
+        weight, first = np.zeros(len(C)), np.zeros(C.shape)
+        labels, sqdist = np.empty(len(X), dtype=np.int64), np.empty(len(X))
+        inertia = self._points_call("kmeans_step", X, w, C, weight, first, labels, sqdist)
+        return ClusterSums(weight, first, inertia, Assigned(labels, sqdist))
 
     def sample(
         self, w: Array, assigned: Assigned, n_clusters: int, size: float, start: float
@@ -201,69 +183,23 @@ class Native(native_seeding.NativeSeeding):
         X = _points(X, means)
         gaussians = _gaussians(np.zeros(len(means)), means, cholesky, kind)
         out = np.empty((len(X), len(means)))
-
-        def part(start: int, end: int) -> None:
-            rows = slice(start, end)
-            arguments = (X[rows], end - start, *gaussians, out[rows])
-            self._call("log_gaussians", _single(X), *arguments)
-
-        self._parallel_for(part, len(X), cholesky.size)
+        threads = min(self.threads, limit.get())
+        self._call("log_gaussians", _single(X), threads, X, len(X), *gaussians, out)
         return out
 
-    def mixture_step(
-        self,
-        X: Points,
-        w: Array,
-        log_weights: Array,
-        means: Array,
-        cholesky: Array,
-        kind: CovarianceType,
-    ) -> tuple[Moments, float]:
+    def mixture_step(self, X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
+        log_weights, means, cholesky, kind = mixture
         X, w = _points(X, means), _weights(w, len(X))
         gaussians = _gaussians(log_weights, means, cholesky, kind)
-        second_shape = means.shape if kind == "spherical" else cholesky.shape
-
-        def part(rows: slice) -> tuple[Array, ...]:
-            sums = (
-                *(np.zeros(shape) for shape in (len(means), means.shape, second_shape)),
-                np.zeros(1),
-            )
-            x = X[rows]
-            self._call("mixture_step", _single(X), x, w[rows], len(x), *gaussians, *sums)
-            return sums
-
-        weight, first, second, log_likelihood = self._sum(part, len(X))
+        weight, first, log_likelihood = np.zeros(len(means)), np.zeros(means.shape), np.zeros(1)
+        second = np.zeros(means.shape if kind == "spherical" else cholesky.shape)
+        sums = (weight, first, second, log_likelihood)
+        threads = min(self.threads, limit.get())
+        self._call("mixture_step", _single(X), threads, X, w, len(X), *gaussians, *sums)
         if kind == "spherical":
             second = second.mean(axis=1)
         return Moments(weight, first, second), float(log_likelihood[0])
-
-    def _sum(self, part: Callable[[slice], tuple[Array, ...]], n: int) -> Sequence[Array]:
-        """Return the sum of `part` over chunks of 0 .. n, in the order of the chunks."""
-        chunks = [slice(start, start + _CHUNK) for start in range(0, max(n, 1), _CHUNK)]
-        if self.threads == 1 or len(chunks) == 1:
-            return _total(map(part, chunks))
-        with ThreadPoolExecutor(self.threads) as pool:
-            return _total(pool.map(part, chunks))
-
-    def _parallel_for(self, part: Callable[[int, int], None], n: int, cost: int) -> None:
-        """Call `part` for ranges that cover 0 .. n, in threads if the work is worth it."""
-        threads = min(self.threads, n, 1 + n * cost // _WORTH_A_THREAD)
-        if threads <= 1:
-            part(0, n)
-            return
-        bounds = [n * i // threads for i in range(threads + 1)]
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(part, bounds[:-1], bounds[1:]))
-
-
-def _total(parts: Iterable[tuple[Array, ...]]) -> Sequence[Array]:
-    parts = iter(parts)
-    total = next(parts)
-    for part in parts:
-        for sums, more in zip(total, part, strict=True):
-            np.add(sums, more, out=sums)
-    return total
 
 
 def _gaussians(
@@ -314,17 +250,16 @@ _FLOAT, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 _BOOL, _SIZE, _REAL, _ARRAY = ctypes.c_int, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
+_POINTS = (ctypes.c_char_p,)
+
 _ARGUMENTS: dict[str, Sequence[Any]] = {
-    "assign": (_BOOL, _ARRAY, _SIZE, _ARRAY, _SIZE, _SIZE, _ARRAY, _ARRAY),
-    "squared_distances": (_BOOL, _ARRAY, _SIZE, _ARRAY, _SIZE, _SIZE, _ARRAY),
-    "accumulate": (_BOOL, *3 * (_ARRAY,), _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_ARRAY,)),
-    "log_gaussians": (_BOOL, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
-    "mixture_step": (_BOOL, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
+    **dict.fromkeys(("assign", "squared_distances", "cluster_sums", "kmeans_step"), _POINTS),
+    "log_gaussians": (_BOOL, _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
+    "mixture_step": (_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
-    "kmeans_step": (ctypes.c_char_p,),
     **native_seeding.ARGUMENTS,
 }
 """As in src/kernels.cpp."""
 
-_STEP = struct.Struct("12q")
-"""The arguments of a K-means step, packed: conversions by ctypes take longer than a small step."""
+_STEP = struct.Struct("13q")
+"""A `KmeansStep` of src/kmeans.hpp: conversions by ctypes take longer than a small step."""

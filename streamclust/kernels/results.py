@@ -1,10 +1,13 @@
-"""The results of kernels."""
+"""The results of kernels, and types of their arguments."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamclust.arrays import Array, Labels
+from streamclust.arrays import Array, CovarianceType, Labels
+
+Mixture = tuple[Array, Array, Array, CovarianceType]
+"""Log-weights, means, Cholesky factors and their kind; see `streamclust.kernels.mixture_step`."""
 
 
 class Assigned(NamedTuple):

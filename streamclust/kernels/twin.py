@@ -1,10 +1,10 @@
 """The kernels in NumPy: the reference for tests, and the fallback without a native library.
 
-Points are processed in tiles of a fixed number of rows, and sums are taken in a fixed order. So
-memory is bounded, and the bits of a result don't depend on the number of BLAS threads: products
-whose rounding would matter are too small for BLAS to divide among threads. This holds for up to 64
-features; LAPACK's factors of larger covariances may depend on the number of threads. Parameters and
-results are described in `streamclust.kernels`.
+Points are processed in tiles of a fixed number of rows, and the sums of a batch are those of its
+chunks, added in their order. So memory is bounded, and the bits of a result don't depend on the
+number of BLAS threads: products whose rounding would matter are too small for BLAS to divide among
+threads. This holds for up to 64 features; LAPACK's factors of larger covariances may depend on the
+number of threads. Parameters and results are described in `streamclust.kernels`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
 
+CHUNK = 8192
+"""Number of points whose sums are added together, as in src/threads.hpp; it determines the bits."""
+
 _TILE_CELLS = 1 << 18
 """Number of distances or densities per tile: 2 MiB, so that a tile stays in cache."""
 
@@ -35,6 +38,12 @@ def _tiles(n: int, K: int, D: int) -> Iterator[slice]:
     rows = max(1, _TILE_CELLS // max(K, D))
     for start in range(0, n, rows):
         yield slice(start, start + rows)
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """Yield the chunks of `n` points."""
+    for start in range(0, n, CHUNK):
+        yield slice(start, start + CHUNK)
 
 
 def _pieces(n: int, D: int) -> Iterator[tuple[slice, slice]]:
@@ -122,21 +131,27 @@ def _decide(X: Points, C: Array, rows: Labels, best: Labels) -> None:
 
 
 def cluster_moments(X: Points, w: Array, labels: Labels, reference: Array) -> tuple[Array, Array]:
-    """Add in the order of the points."""
+    """Add each chunk in the order of its points."""
     K, D = reference.shape
-    weighted = w[:, None] * (X - reference[labels])
-    cells = labels[:, None] * D + np.arange(D)
-    first = np.bincount(cells.ravel(), weights=weighted.ravel(), minlength=K * D)
-    weight = np.bincount(labels, weights=w, minlength=K)
-    return weight.astype(np.float64), first.astype(np.float64).reshape(K, D)
+    weight, first = np.zeros(K), np.zeros(K * D)
+    for chunk in chunks(len(X)):
+        own, mass = labels[chunk], w[chunk]
+        weighted = mass[:, None] * (X[chunk] - reference[own])
+        cells = own[:, None] * D + np.arange(D)
+        weight += np.bincount(own, weights=mass, minlength=K)
+        first += np.bincount(cells.ravel(), weights=weighted.ravel(), minlength=K * D)
+    return weight, first.reshape(K, D)
 
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> ClusterSums:
-    """Assign, then add; the inertia in eight lanes, point n in lane n mod 8."""
+    """Assign, then add; a chunk's inertia in eight lanes, point n in lane n mod 8."""
     assigned = assign(X, centroids)
     weight, first = cluster_moments(X, w, assigned.labels, centroids)
-    lanes = np.bincount(np.arange(len(X)) % 8, weights=w * assigned.sqdist, minlength=8)
-    return ClusterSums(weight, first, sum(lanes.tolist()), assigned)
+    inertia, cost = 0.0, w * assigned.sqdist
+    for chunk in chunks(len(X)):
+        lane = np.arange(len(cost[chunk])) % 8
+        inertia += sum(np.bincount(lane, weights=cost[chunk], minlength=8).tolist())
+    return ClusterSums(weight, first, inertia, assigned)
 
 
 def sample(w: Array, assigned: Assigned, n_clusters: int, size: float, start: float) -> Sampled:
@@ -209,6 +224,19 @@ def normalise(joint: Array) -> tuple[Array, Array]:
 
 
 def mixture_step(
+    X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
+) -> tuple[Moments, float]:
+    """Add the steps of the chunks."""
+    mixture = (log_weights, means, cholesky, kind)
+    total, log_likelihood = _chunk_step(X[:CHUNK], w[:CHUNK], *mixture)
+    for chunk in chunks(len(X) - CHUNK):
+        part, score = _chunk_step(X[CHUNK:][chunk], w[CHUNK:][chunk], *mixture)
+        total = Moments(*(sums + more for sums, more in zip(total, part, strict=True)))
+        log_likelihood += score
+    return total, log_likelihood
+
+
+def _chunk_step(
     X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
 ) -> tuple[Moments, float]:
     """Tile by tile: log-densities, responsibilities, moments."""

@@ -183,6 +183,18 @@ def as_range(what: str, most: int, least: int | None) -> tuple[int, int | None]:
     return most, smallest
 
 
+def size_name(family: type[Any]) -> str:
+    """Return the name of K among the hyperparameters of a family: the first field.
+
+    Examples
+    --------
+    >>> from streamclust import KMeans
+    >>> size_name(KMeans)
+    'n_clusters'
+    """
+    return fields(family)[0].name
+
+
 _STORED_NAMES = {"min_clusters": "fewest", "min_components": "fewest"}
 """Field of a family -> its name in stored models and states, where the two differ."""
 

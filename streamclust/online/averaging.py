@@ -1,18 +1,18 @@
-"""Polyak-Ruppert averaging of the normalised statistics, from where a rough start is forgotten.
+"""Polyak-Ruppert averaging of the normalised statistics, without the steps of a rough start.
 
-The average of all steps is as good as a fit to all points (Polyak & Juditsky 1992), but only from
-where the steps are near the optimum: a rough start would stay in it for ever. So early steps are
-left out where they differ from later ones by more than chance, as the initial transient of a
-simulation is (Geweke 1992). Two comparisons look for that:
+The average of all steps is as good as a fit to all points (Polyak & Juditsky 1992), but only if
+all steps are near the optimum. The steps of a rough start would stay in the average. So early steps
+are left out if they differ from later steps by more than chance, like the initial transient of a
+simulation (Geweke 1992). Two comparisons check this:
 
-* The average with the live parameters, once in the 1 / gamma steps that these remember (a
-  distance-based diagnostic; Pesme, Dieuleveut & Flammarion 2020).
-* The first half of all steps with the second half, whenever their number has doubled.
+* The average with the live parameters, once per 1 / gamma steps, the memory of the live parameters
+  (a distance-based diagnostic; Pesme, Dieuleveut & Flammarion 2020).
+* The first half of all steps with the second half, whenever the number of steps has doubled.
 
-If the average fails the first, it begins anew; if it fails the second, the first half is left out.
-In both cases the start was rough, and the rest of it fades: from then on step t of the average has
-a weight proportional to t (Lacoste-Julien, Schmidt & Bach 2012), which costs a third more variance.
-A good start passes both, and the average is that of all steps alike.
+If the first comparison fails, the average starts again. If the second fails, the first half is left
+out. In both cases the start was rough, and its remaining influence decays: from then on, step t of
+the average has a weight proportional to t (Lacoste-Julien, Schmidt & Bach 2012). This costs a third
+more variance. After a good start, all steps have the same weight.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TWICE_AS_LARGE = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Averaging:
-    """The average of the normalised statistics, and what decides where it begins.
+    """The average of the normalised statistics, and the values that decide where it starts.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Averaging:
     weight : float
         Number of points in the average, as long as the start wasn't rough.
     tail : Stats or None
-        Average of the newest of these steps: those since their number last doubled.
+        Average of the steps since the number of steps last doubled.
     tail_averaged, tail_weight : int and float
         Number of steps and of points in the tail.
     """

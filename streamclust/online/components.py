@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Params")
 
 _FASTER = 6.0
-"""How many times as fast the recent masses decay: a component that gets no more points has lost
-nine tenths of its recent share after two thirds of a half-life."""
+"""How much faster the recent masses decay: a component that gets no more points has lost 90 % of
+its recent share after two thirds of a half-life."""
 
 _EXPECTED = 20.0
 """Average recent points that are expected of a component before their absence means something."""
@@ -93,7 +93,7 @@ class Components:
         return replace(self, recent=np.asarray(batch + kept * self.recent))
 
     def dying(self, stats: Stats, unit: float, reassignment_ratio: float) -> NDArray[np.bool_]:
-        """Return which components, (K,), forgetting has all but emptied.
+        """Return which components, (K,), have lost nearly all mass by forgetting.
 
         The total mass is compared in the same way. So a feed that slows down under a half-life in
         event time, where all components lose mass alike, kills none of them. No component is judged

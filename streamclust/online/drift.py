@@ -1,17 +1,16 @@
-"""Drift: detectors on the prequential loss, with a memory that a checkpoint can hold.
+"""Drift: detectors on the prequential loss; a checkpoint stores their memory.
 
-A detector sees how much worse than usual each batch is explained by the parameters that had no part
-in it, in standard deviations:
+A detector gets the rise of each batch's loss over the usual loss, in standard deviations:
 
-    z = r / sqrt(v / m + 0.005^2),    r = loss of the batch against its running mean
+    z = r / sqrt(v / m + 0.005^2),    r = loss of the batch minus the running mean
 
-r is relative for K-means and in nats for a mixture, m the weight of the batch and v the variance of
-a point's share, from the differences of successive batches, which a trend leaves as they are (von
-Neumann 1941). So units and sizes of batches don't matter; nor does a change of less than half a
-percent or 0.005 nats, however sure it is. |z| is cut at 10: one odd batch is no drift. Batches
-that are explained better than usual are none either. Nor does one odd batch say what is usual: the
-losses of the first batches are cut at ten standard deviations from their median, by their median
-absolute deviation (Huber 1981, section 5.1).
+For K-means r is relative; for a mixture it is in nats. m is the weight of the batch. v is the
+variance of one point's loss, estimated from the differences of successive batches, because a trend
+hardly changes these (von Neumann 1941). So z depends neither on units nor on the sizes of batches,
+and a change below 0.5 % or 0.005 nats never counts. |z| is limited to 10, so one odd batch is no
+drift. A fall of the loss is no drift. For the usual loss, the losses of the first batches are
+limited to ten standard deviations from their median; the median absolute deviation estimates the
+standard deviation (Huber 1981, section 5.1).
 """
 
 from __future__ import annotations
@@ -31,49 +30,49 @@ DetectorKind = Literal["page_hinkley", "adwin"]
 OnDrift = Literal["announce", "forget", "resolve"]
 
 _USUAL = 100
-"""Batches that the running mean and variance look back to."""
+"""Number of batches that the running mean and variance represent."""
 
 _FIRST = 10
-"""Batches that only tell what is usual: at the start and after a drift."""
+"""Number of batches that only estimate the usual loss: at the start and after a drift."""
 
 _IRRELEVANT = 0.005
-"""Change that matters to nobody: a share of J, or nats per point."""
+"""A change that is too small to matter: a share of J, or nats per point."""
 
 _ODD = 10.0
-"""Largest |z| that a detector is told."""
+"""Largest |z| that a detector gets."""
 
 _SLACK = 0.5
-"""What Page's test lets pass, in standard deviations a batch."""
+"""Rise per batch that Page's test ignores, in standard deviations."""
 
 _FARTHEST = 1e100
-"""Largest step between two losses whose square is still a number."""
+"""Largest step between two losses whose square is finite."""
 
 _MAD = 1.4826
-"""Standard deviation of Gaussian numbers, in their median absolute deviation."""
+"""Ratio of the standard deviation of Gaussian numbers to their median absolute deviation."""
 
 _UNUSUAL = 3.0
-"""Largest |z| that changes what is usual: a jump is to be found, not got used to."""
+"""Largest |z| that changes the usual loss fully: a jump must not become usual."""
 
 
 @dataclass(frozen=True)
 class DriftState:
-    """What is remembered from batch to batch.
+    """The memory of drift detection from batch to batch.
 
     Parameters
     ----------
     batches : int
         Batches since the last drift, or the start.
     weight : float
-        Their weight, those long ago counting less.
+        Weight of these batches; old batches count less.
     mean : float
-        Their mean loss.
+        Mean loss of these batches.
     spread : float
-        v.
+        The variance v.
     last, last_weight : float
         Loss and weight of the newest batch.
     memory : bytes
-        The detector's own; empty for a new one. Losses and weights of the first batches before it
-        has begun.
+        The memory of the detector; empty for a new detector. Before the detector starts: losses and
+        weights of the first batches.
     """
 
     batches: int = 0
@@ -87,21 +86,21 @@ class DriftState:
 
 @dataclass(frozen=True)
 class Drift:
-    """How drift is found, and what is done then.
+    """How drift is detected, and the reaction.
 
     Parameters
     ----------
     detector : {'page_hinkley', 'adwin'}, default='page_hinkley'
-        Page's test (Page 1954; Hinkley 1971) is the quicker one; `river.drift.ADWIN` (Bifet &
-        Gavalda 2007) has a bound on its false alarms.
+        Page's test (Page 1954; Hinkley 1971) is faster; `river.drift.ADWIN` (Bifet & Gavalda 2007)
+        limits the probability of false alarms.
     on_drift : {'announce', 'forget', 'resolve'}, default='announce'
-        'forget' leaves the past a hundredth of its weight, so that the next batches decide;
-        'resolve' does that, and fits anew as soon as there are as many new points as the warm-up
-        had.
+        'forget' multiplies the weight of old points by 0.01, so that the next batches decide.
+        'resolve' does the same, and fits again after as many new points as the warm-up had.
     threshold : float, default=30.0
-        Of 'page_hinkley': z summed up, less half a standard deviation a batch.
+        For 'page_hinkley': the sum of z, minus half a standard deviation per batch, at which there
+        is a drift.
     delta : float, default=0.002
-        Of 'adwin': chance of a false alarm, by its bound.
+        For 'adwin': maximum probability of a false alarm.
     """
 
     detector: DetectorKind = "page_hinkley"
@@ -120,7 +119,7 @@ class Drift:
 
     @property
     def kept(self) -> float:
-        """Share of its weight that the past keeps at a drift."""
+        """Share of the weight of old points that is left after a drift."""
         return 1.0 if self.on_drift == "announce" else 0.01
 
     def watch(
@@ -130,18 +129,18 @@ class Drift:
         weight: float,
         improvement: Callable[[float, float], float],
     ) -> tuple[DriftState, bool]:
-        """Take note of a batch's loss per point; say whether it completes a drift.
+        """Return the state after a batch, and whether the batch completes a drift.
 
         Parameters
         ----------
         state : DriftState
         loss, weight : float
-            Of the batch, which wasn't learned yet.
+            Loss per point and weight of the batch, before it is learned.
         improvement : callable
             `Family.improvement`.
         """
         if state.batches < _FIRST:
-            return _begun(state, loss, weight, improvement), False
+            return _with_first(state, loss, weight, improvement), False
         worse = -improvement(state.mean, loss)
         step = worse + improvement(state.mean, state.last)
         unit = float(np.sqrt(state.spread / weight + _IRRELEVANT**2))
@@ -153,13 +152,13 @@ class Drift:
         trust = min(1.0, _UNUSUAL / abs(z)) if z else 1.0
         most = _UNUSUAL * unit
         step = float(np.clip(step, -most, most))
-        return _used_to(state, loss, weight, trust * (loss - state.mean), step), False
+        return _with_usual(state, loss, weight, trust * (loss - state.mean), step), False
 
 
-def _begun(
+def _with_first(
     state: DriftState, loss: float, weight: float, improvement: Callable[[float, float], float]
 ) -> DriftState:
-    """Return `state` after one of the first batches: all of them say together what is usual."""
+    """Return `state` after one of the first batches; together they give the usual loss."""
     memory = state.memory + np.array([loss, weight], "<f8").tobytes()
     first = np.frombuffer(memory, "<f8").reshape(-1, 2)
     if state.batches + len(first) < _FIRST:
@@ -171,14 +170,14 @@ def _begun(
     for each, of_weight in first.tolist():
         cut = min(max(each, middle - most), middle + most)
         step = improvement(state.mean, state.last) - improvement(state.mean, cut)
-        state = _used_to(state, cut, of_weight, cut - state.mean, step)
+        state = _with_usual(state, cut, of_weight, cut - state.mean, step)
     return state
 
 
-def _used_to(
+def _with_usual(
     state: DriftState, loss: float, weight: float, change: float, step: float
 ) -> DriftState:
-    """Return `state` after one more batch: so far from the mean, and from the batch before."""
+    """Return `state` after a batch with this change from the mean and step from the last batch."""
     total = state.weight * (1.0 - 1.0 / _USUAL) + weight
     step = min(abs(step), _FARTHEST)
     share = max(1.0 / max(state.batches, 1), 1.0 / _USUAL)
@@ -196,16 +195,16 @@ def _used_to(
 
 class _Detector(Protocol):
     def update(self, z: float) -> bool:
-        """Take z; return whether there is a drift for the worse."""
+        """Return whether z completes a drift with a higher loss."""
 
     def dump(self) -> bytes:
-        """Return all that it remembers."""
+        """Return the memory."""
 
 
 class _PageHinkley:
-    """Page's test of z, which is measured against a running mean already, as Hinkley has it.
+    """Page's test of z, which is already measured from a running mean, as in Hinkley (1971).
 
-    river's own subtracts a second mean; the end of a good time is then the begin of a bad one.
+    The class of river subtracts a second mean, so it reports a drift when a fall of the loss ends.
     """
 
     def __init__(self, policy: Drift, memory: bytes) -> None:
@@ -221,7 +220,7 @@ class _PageHinkley:
 
 
 class _Adwin:
-    """The detector writes its window as bytes itself; z is brought to [0, 1], as its bound asks."""
+    """ADWIN of river, which stores its own window. Its bound needs numbers in [0, 1]."""
 
     def __init__(self, policy: Drift, memory: bytes) -> None:
         from river.drift import ADWIN

@@ -1,4 +1,4 @@
-"""How fast old points fade: each policy gives one factor lam per step, S <- lam S + s.
+"""How fast old points decay: each policy gives one factor lam per step, S <- lam S + s.
 
 A batch of weight m on running statistics of weight n is a step of size gamma = m / (lam n + m).
 """
@@ -38,7 +38,7 @@ class Fall(NamedTuple):
 
 @dataclass(frozen=True)
 class ForgettingState:
-    """What was forgotten so far.
+    """Totals of the forgetting so far.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class ForgettingState:
 
 @dataclass(frozen=True)
 class Step:
-    """What a policy may look at.
+    """The facts of a step that a policy may use.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """No forgetting: every point counts alike for ever (MacQueen 1967).
+    """No forgetting: all points have the same weight (MacQueen 1967).
 
     The base class of the other policies.
     """
@@ -105,7 +105,7 @@ class Forgetting:
 
     @property
     def average(self) -> bool:
-        """Whether the Polyak-Ruppert average of the statistics is what is published."""
+        """Whether the Polyak-Ruppert average of the statistics is published."""
         return False
 
     def factor(self, step: Step) -> float:
@@ -115,7 +115,7 @@ class Forgetting:
 
 @dataclass(frozen=True)
 class HalfLife(Forgetting):
-    """A point counts half after `points` further points (by weight); lam = 2^(-m / points)."""
+    """A point has half its weight after `points` further points: lam = 2^(-m / points)."""
 
     points: float
 
@@ -129,7 +129,7 @@ class HalfLife(Forgetting):
 
 @dataclass(frozen=True)
 class HalfLifeTime(Forgetting):
-    """A point counts half after `seconds` of event time, so that a replay forgets exactly alike."""
+    """A point has half its weight after `seconds` of event time; a replay gives the same bits."""
 
     seconds: float
 
@@ -157,9 +157,9 @@ class PowerSchedule(Forgetting):
         Weight of points before the first M-step, while statistics gather under the parameters of
         the start (Cappe & Moulines hold for 20 points).
     average : bool
-        Publish the Polyak-Ruppert average of the normalised statistics. It brings the error from
-        several times the batch answer's to near it, whatever kappa is. Steps of a rough start are
-        left out; see `streamclust.online.averaging`.
+        Publish the Polyak-Ruppert average of the normalised statistics. Its error is close to that
+        of a batch fit for every kappa; without it, the error is several times as large. Steps of a
+        rough start are left out; see `streamclust.online.averaging`.
     """
 
     kappa: float = 0.6
@@ -189,19 +189,19 @@ class PowerSchedule(Forgetting):
 
 @dataclass(frozen=True)
 class Cut(Forgetting):
-    """A policy that leaves only a share of what `policy` leaves: a step at which drift is found."""
+    """A policy for a step with a drift: it leaves only a share of the mass that `policy` leaves."""
 
     policy: Forgetting
     share: float
 
     @property
     def hold(self) -> float:
-        """Of `policy`."""
+        """Hold of `policy`."""
         return self.policy.hold
 
     @property
     def average(self) -> bool:
-        """Of `policy`."""
+        """Average of `policy`."""
         return self.policy.average
 
     def factor(self, step: Step) -> float:

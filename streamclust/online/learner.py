@@ -2,10 +2,10 @@
 
     running <- lam * running + e_step(params, batch);   params <- m_step(running)
 
-with lam from the forgetting policy. It is the statistics that are interpolated, never the means
-and covariances (Cappe & Moulines 2009, equation 11; Liang & Klein 2009; Sculley 2010 is the
-K-means case). A stepwise update promises no monotone likelihood. Each batch is scored under the
-parameters that it had no part in, before it is learned.
+with lam from the forgetting policy. The statistics are interpolated, not the means and covariances
+(Cappe & Moulines 2009, equation 11; Liang & Klein 2009; Sculley 2010 is the K-means case). The
+likelihood can fall in a stepwise update. Each batch is scored before it is learned, under the
+parameters from before the batch.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
 P = TypeVar("P", bound="Params")
 
 _EFFORT = 1 << 38
-"""Products of coordinates, N K D a pass, that the start may take: less than a minute's work."""
+"""Limit of the products of coordinates in the start (N K D per pass): less than a minute."""
 
 _A_RUN = 50
-"""Passes that a run from one seeding takes at most, as a rule."""
+"""Usual maximum of passes of a run from one seeding."""
 
 _MAX_PASSES = 300
-"""Passes of a run at most."""
+"""Maximum passes of a run."""
 
 
 @renamed(restarts="n_init", fade="reassignment_ratio")
@@ -72,29 +72,30 @@ class StreamLearner(Generic[P]):
     Parameters
     ----------
     family : KMeans or GaussianMixture
-        With `fewest`, its K adapts to the stream (`streamclust.fitting.choose_k`), and components
-        have numbers for life (`LearnerState.ids`).
+        If its K adapts to the stream (`streamclust.fitting.choose_k`), the numbers of components
+        never change (`LearnerState.ids`).
     forgetting : Forgetting, optional
-        None, by half-life in points or event time, or a power schedule. Default: none.
+        How old points decay: a half-life in points or in event time, or a power schedule. By
+        default they don't.
     warm_up : int, optional
-        Points gathered before the start. Default: 1,000 or 10 K, whichever is more.
+        Points gathered before the start. Default: max(1000, 10 * K).
     n_init : int, default=4
-        Runs on the warm-up sample, the best of which is the start.
+        Runs on the warm-up sample; the learner starts from the best run.
     reassignment_ratio : float, default=0.1
-        A component is dying, and is given new work, when forgetting has left it less than this
-        share of the largest mass that it has had, while the others have kept theirs.
+        A component is revived if forgetting has left it less than this share of its largest mass,
+        while the total mass stayed.
     coreset : int, optional
-        Points of the coreset, besides up to as many new ones (4,096 at most); 0 keeps none, and
-        nothing is ever re-solved. Default: see `coreset.default_size`.
+        Points of the coreset; besides, up to as many new points are stored (at most 4,096). With 0
+        there is no coreset, and no fit of it. Default: see `coreset.default_size`.
     reseeds : int, default=3
-        Runs from fresh seeds when the coreset is solved, besides the one from the live parameters.
+        Runs from new seeds in a fit of the coreset, besides the run from the live parameters.
     seed : int, default=0
-        The same feed in the same batches with the same seed gives the same bits.
+        The same points in the same batches with the same seed give the same bits.
     scale : {'none', 'standard', 'robust'}, default='none'
-        Bring all features to one scale, as the warm-up sample has it. Losses are then in scaled
-        units; `in_units` returns parameters in the data's.
+        Scaling of the features, learned from the warm-up sample. Losses are then in scaled units;
+        `in_units` returns parameters in the original units.
     drift : Drift, optional
-        How drift is found, and what is done then. Default: it isn't looked for.
+        How drift is detected, and the reaction. By default drift isn't detected.
 
     Examples
     --------
@@ -142,7 +143,7 @@ class StreamLearner(Generic[P]):
 
     @property
     def warm_up_points(self) -> int:
-        """Points gathered before the start."""
+        """Number of points gathered before the start."""
         return self.warm_up or max(1000, 10 * self.family.n_components)
 
     def init(self, params: P | None = None, weight: float = 1.0) -> LearnerState[P]:
@@ -151,14 +152,14 @@ class StreamLearner(Generic[P]):
         Parameters
         ----------
         params : KMeansParams or MixtureParams, optional
-            Start from these instead of a warm-up sample.
+            Start from these parameters instead of a warm-up sample.
         weight : float, default=1.0
-            How many points each given component counts for, on average.
+            Number of points that each given component counts for, on average.
 
         Raises
         ------
         DataError
-            If the parameters are of another family, number of components or shape, or hold what no
+            If the parameters have another family, number of components or shape, or values that no
             model can have; or if the weight isn't a number from 0 to 1e100.
         """
         expected = f"a number from 0 to {MAX_MAGNITUDE:g}"
@@ -177,7 +178,7 @@ class StreamLearner(Generic[P]):
         )
 
     def _given(self, params: Any) -> Any:
-        """Return parameters that were given, or say what is wrong with them."""
+        """Return given parameters after checks."""
         family, kind = self.family, getattr(self.family, "covariance_type", None)
         try:
             arrays, found = family.to_arrays(params), getattr(params, "covariance_type", None)
@@ -212,15 +213,15 @@ class StreamLearner(Generic[P]):
         *,
         time_ms: float | None = None,
     ) -> tuple[LearnerState[P], Info]:
-        """Score a batch, then learn it. `state` itself is left as it was.
+        """Score a batch, then learn it; `state` isn't changed.
 
         Parameters
         ----------
         state : LearnerState
         X : array-like of shape (N, D)
-            An empty batch changes nothing. What is float32 need not be converted.
+            An empty batch changes nothing. float32 is accepted as it is.
         sample_weight : array-like of shape (N,), optional
-            Weight 2 is the point twice, weight 0 no point.
+            Weight 2 counts a point twice; a point of weight 0 is ignored.
         time_ms : float, optional
             Event time of the batch in milliseconds; needed for a half-life in event time.
 
@@ -229,9 +230,8 @@ class StreamLearner(Generic[P]):
         DataError
             If the points have the wrong shape or hold NaN or infinity, or `time_ms` is no number.
         UnlearnableError
-            If the points are good but no parameters follow from them and `state`: with a reg_covar
-            of 0 or near it a covariance may be singular. `state` stays usable: leave the points
-            out and go on from it.
+            If the points are good, but give no parameters: with a reg_covar near 0, a covariance
+            may be singular. `state` stays usable: leave the points out and continue from it.
         """
         if time_ms is not None and not is_finite(time_ms):
             raise DataError(f"time_ms is {time_ms}; expected a finite number")
@@ -250,7 +250,7 @@ class StreamLearner(Generic[P]):
         *,
         time_ms: float | None = None,
     ) -> tuple[LearnerState[P], Info]:
-        """Do what `update` does with arrays that it would not refuse, without a look at them.
+        """Do the same as `update`, without checks of the arrays.
 
         Parameters
         ----------
@@ -290,7 +290,7 @@ class StreamLearner(Generic[P]):
             running=state.stats.mass,
             elapsed_ms=state.clock.elapsed(time_ms),
         )
-        lam = self.forgetting.factor(step)  # a missing time is the caller's fault, not the batch's
+        lam = self.forgetting.factor(step)  # a missing time isn't a fault of the points
         try:
             return self._step(state, state.params, state.stats, X, w, time_ms, lam)
         except _NUMERICAL as error:
@@ -299,8 +299,8 @@ class StreamLearner(Generic[P]):
     def start(self, state: LearnerState[P]) -> tuple[LearnerState[P], Info]:
         """Leave the warm-up with the sample as it is, if it has K distinct points.
 
-        With fewer, the learner goes on gathering: equal points are kept as one, with their
-        weights added up, so that the sample stays bounded.
+        With fewer, the learner continues to gather points. Equal points become one point with the
+        sum of their weights, so that the sample stays bounded.
         """
         raw, w = state.warm_up.X, state.warm_up.w
         self.family.check_spread(raw)
@@ -312,7 +312,7 @@ class StreamLearner(Generic[P]):
         except TooFewPointsError as error:
             state = replace(state, warm_up=WarmUp(*distinct_points(raw, w)))
             return state, Info("warming", len(sample), reason=str(error))
-        # The sample's own score is in-sample: it must not pass for a prequential one.
+        # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
         interval = self._recluster_policy.interval(len(sample))
         state = replace(
@@ -332,14 +332,14 @@ class StreamLearner(Generic[P]):
         return replace(state, coreset=coreset), Info("started", len(sample))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
-        """Return `state` with a refit in place of its own; see `streamclust.online.recluster`.
+        """Return `state` with the parameters of a refit; see `streamclust.online.recluster`.
 
         Parameters
         ----------
         state : LearnerState
         params : KMeansParams or MixtureParams
         stats : Stats
-            Of the refit's data under `params`.
+            Statistics of the refit's points under `params`.
         """
         return self._recluster_policy.adopt(state, params, stats).fallen_from(state)
 
@@ -386,7 +386,7 @@ class StreamLearner(Generic[P]):
         )
 
     def in_units(self, state: LearnerState[P]) -> P | None:
-        """Return `published` in the data's units."""
+        """Return `published` in the original units."""
         params = self.published(state)
         if params is None or state.scaling is None:
             return params
@@ -395,8 +395,8 @@ class StreamLearner(Generic[P]):
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.
 
-        That is the inertia per point in scaled units, or the negative log-likelihood per point in
-        the data's; None before the first point was scored.
+        This is the inertia per point in scaled units, or the negative log-likelihood per point in
+        the original units; None before the first point was scored.
         """
         if state.stats is None or state.stats.count == 0.0:
             return None
@@ -404,7 +404,7 @@ class StreamLearner(Generic[P]):
         return loss if state.scaling is None else self.family.loss_in_units(loss, state.scaling)
 
     def _effort(self, sample: Array) -> tuple[int, int]:
-        """Return how many runs on the sample, and passes in each, a large K leaves time for."""
+        """Return the numbers of runs and of passes per run for a start in limited time."""
         passes = _EFFORT // max(1, sample.size * self.family.n_components)
         restarts = min(self.n_init, passes // _A_RUN)
         return max(1, restarts), max(1, min(_MAX_PASSES, passes))

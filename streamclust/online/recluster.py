@@ -1,9 +1,9 @@
 """Reclustering: when a fit of stored points is made, and how it replaces the live parameters.
 
-A learning step finds only the local optimum near the initial parameters. So the learner keeps a
-coreset beside the statistics; from time to time the coreset is fitted
-(`streamclust.online.resolving`), and after a drift the points since then. A fit that is better than
-the live parameters replaces them.
+A learning step finds only the local optimum near the initial parameters. So the learner stores a
+coreset beside the statistics, and fits it from time to time (`streamclust.online.resolving`). After
+a drift, the learner fits the points since the drift. A fit that is better than the live parameters
+replaces them.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Params")
 
 GROWTH = 0.5
-"""Share of the mass behind the model that has to be new before the coreset is solved again."""
+"""Share of the model's mass that must be new before the coreset is fitted again."""
 
 EXCESS_LOSS = 0.05
-"""Rise of the loss over all that is remembered, in the units of `improvement`, that is enough
-for the coreset to be solved earlier: a few far outliers can change everything."""
+"""Rise of the average loss, in the units of `improvement`, after which the coreset is fitted early:
+a few far outliers can change all clusters."""
 
 DELAY = 0.1
-"""Share of the points behind the model that come before the answer to a solve is looked at."""
+"""Delay of the answer of a fit, as a share of the points that the model represents."""
 
 _DRAWN, _SOLVED = 1, 2
-"""What else a step draws for, apart from reviving: each has random numbers of its own."""
+"""Purposes of random numbers in a step besides reviving; each has its own random numbers."""
 
 
 @dataclass(frozen=True)
 class ReclusterPolicy(Generic[P]):
-    """When and how a fit takes the place of the live parameters.
+    """When and how a fit replaces the live parameters.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class ReclusterPolicy(Generic[P]):
     warm_up_points : int
         Points that a fit after a drift waits for.
     restarts, reseeds : int
-        Runs of a fit after a drift, and runs from fresh seeds when the coreset is solved.
+        Runs of a fit after a drift, and runs from new seeds in a fit of the coreset.
     seed : int
     """
 
@@ -104,29 +104,34 @@ class ReclusterPolicy(Generic[P]):
     def improved(
         self, state: LearnerState[P], X: Points, w: Array, drifted: bool
     ) -> tuple[LearnerState[P], bool]:
-        """Fit again, if it is time: the points since a drift, or the coreset.
+        """Fit the points since a drift, or the coreset, if a fit is due.
 
-        Return the state, and whether a fit of the coreset replaced the live parameters. Such a fit
-        starts when the new points are half as many as those before, or when they raise the loss of
-        all by `EXCESS_LOSS` and drift isn't looked for. The answer to the latter, and any while all
-        points have room in the coreset, is due at once; else after `DELAY` as many points again, so
-        that it can be computed beside the stream. Parameters that were given weigh more than the
-        points until the points are half of the mass. With Polyak-Ruppert averaging the coreset is
-        not fitted: the average has seen more than the decayed coreset represents.
+        Return the state, and whether a fit of the coreset replaced the live parameters. A fit of
+        the coreset starts in two cases:
+
+        * The number of new points reaches `GROWTH` times the number before them. The answer is used
+          after `DELAY` times as many points again, so that it can be computed in the meantime; at
+          once if the coreset still has all points.
+        * The new points raise the average loss by `EXCESS_LOSS`, and no drift detector is set. The
+          answer is used at once.
+
+        After a start from given parameters, the coreset isn't fitted before points have half of the
+        mass. With Polyak-Ruppert averaging it is never fitted: the average represents more points
+        than the decayed coreset.
         """
         if drifted and self.drift is not None and self.drift.on_drift == "resolve":
             return replace(state, warm_up=WarmUp(gathering=True)), False
         if state.warm_up.gathering:
             return self._fit_since_drift(state, X, w), False
-        state = self._begun(state, w)
+        state = self._start_fit(state, w)
         pending = state.recluster.pending
         if pending is None or state.clock.points < pending.due:
             return state, False
         answer = self.solve(pending).answer
-        return self._judged(state, None if answer is None else answer.params, w)
+        return self._use_answer(state, None if answer is None else answer.params, w)
 
     def _fit_since_drift(self, state: LearnerState[P], X: Points, w: Array) -> LearnerState[P]:
-        """Fit to the points since a drift once they are as many as the warm-up had.
+        """Fit the points since a drift as soon as they are as many as the warm-up had.
 
         The fit is adopted if it is better than the live parameters on these points.
         """
@@ -150,13 +155,13 @@ class ReclusterPolicy(Generic[P]):
         after = replace(self.adopt(state, best.params, best.stats), drift=state.drift)
         return after.fallen_from(state)
 
-    def _begun(self, state: LearnerState[P], w: Array) -> LearnerState[P]:
+    def _start_fit(self, state: LearnerState[P], w: Array) -> LearnerState[P]:
         params, stats, before = state.params, state.stats, state.recluster
         if params is None or stats is None or state.clock.held < self.forgetting.hold:
             return state
         mass = stats.mass
-        # Points that are explained much worse are answered at once, whatever is pending; but where
-        # drift is looked for, the detector decides.
+        # A large rise of the loss starts a fit at once, even if another fit is pending. If there is
+        # a drift detector, it decides instead.
         enough = before.learned > 0.5 * self.warm_up_points
         at_once = enough and before.excess_loss > EXCESS_LOSS * mass and self.drift is None
         due = at_once or (before.pending is None and before.learned >= before.interval)
@@ -173,18 +178,18 @@ class ReclusterPolicy(Generic[P]):
         return replace(state, recluster=after)
 
     def solve(self, pending: Pending[P], each: Each = map) -> Pending[P]:
-        """Return what is pending with its answer."""
+        """Return the pending fit with its answer."""
         if pending.answer is not None:
             return pending
         return replace(pending, answer=solve(self.family, pending.problem, self.reseeds, each))
 
-    def _judged(
+    def _use_answer(
         self, state: LearnerState[P], found: P | None, w: Array
     ) -> tuple[LearnerState[P], bool]:
-        """Let a fit take the place of the live parameters, if it is better; say whether.
+        """Replace the live parameters by a fit if it is better; return whether it was.
 
-        It is judged on the coreset as it is now, and the statistics are that coreset's under the
-        fit: so what was learned since the solve began is in them.
+        The comparison uses the present coreset, and so do the new statistics. They include points
+        that were learned since the fit started.
         """
         params, stats = state.params, state.stats
         if params is None or stats is None:
@@ -197,7 +202,7 @@ class ReclusterPolicy(Generic[P]):
         interval = self.interval(mass / float(w.mean()))
         if found is None or better is None:
             loss = self.family.loss(self.family.e_step(params, core.X, core.w))
-            if self.family.fewest is None:  # else K is looked at as regularly as before
+            if self.family.fewest is None:  # else K is checked as often as before
                 interval = max(interval, 2.0 * before.interval)
             after = ReclusterState[P](before.learned, interval, loss)
             return replace(state, recluster=after), False
@@ -209,23 +214,23 @@ class ReclusterPolicy(Generic[P]):
         ), True
 
     def interval(self, points: float) -> float:
-        """Return how many points have to be new before the coreset of so many is solved again."""
+        """Return the number of new points before the next fit, for a model of this many points."""
         return max(GROWTH * points, 0.5 * self.warm_up_points)
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with the parameters and the statistics of a refit in place of its own.
 
-        Components are numbered like the nearest ones of `state`; where K adapts, see
-        `streamclust.online.components`. The refit's points count for no
-        more than the running statistics do, so that forgetting goes on as before. The score goes
-        on too: a refit's own would not be out of sample.
+        Components get the numbers of the nearest components of `state`; if K adapts, see
+        `streamclust.online.components`. The mass of the refit is at most the mass of the running
+        statistics, so that forgetting continues as before. The score continues too, because the
+        score of a refit on its own points is too good.
 
         Parameters
         ----------
         state : LearnerState
         params : KMeansParams or MixtureParams
         stats : Stats
-            Of the refit's data under `params`.
+            Statistics of the refit's points under `params`.
         """
         live, objective, count = published(self.family, state), 0.0, 0.0
         adapts, components = self.family.fewest is not None, state.components

@@ -1,8 +1,8 @@
-"""Re-solving: now and then the coreset is fitted anew, so that a bad start is not for ever.
+"""Fits of the coreset, which correct a bad start.
 
-The stream's own steps only walk downhill from where the warm-up began. A fit of the coreset, with
-other seeds too, sees (nearly) the whole stream at once and can jump. It takes the place of the live
-parameters where it is better by more than the optimism of its own, smaller sample explains.
+A learning step finds only the local optimum near the initial parameters. A fit of the coreset uses
+a sample of the whole stream, and also starts from new seeds, so it can find a better optimum. It
+replaces the live parameters if it is better by more than the optimism of its smaller sample.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ P = TypeVar("P", bound="Params")
 
 _TOL = 1e-4
 _MAX_ITER = 50
-"""Of each run: the stream goes on from where it ends."""
+"""Limits of each run. They can be loose, because the learning steps continue from its end."""
 
 _SEEN = 2000
 _SEEN_PER_COMPONENT = 40
-"""Points that seeds are drawn from: the larger of the two."""
+"""Number of points from which seeds are drawn: the larger of the two."""
 
 _SKETCH = 1 << 16
-"""What the draw of these is told apart by."""
+"""Distinguishes the random numbers of this draw."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem(Generic[P]):
-    """A coreset as it was when a solve of it began; the answer is a function of this alone.
+    """What a fit of the coreset starts from; the answer depends on nothing else.
 
     Parameters
     ----------
     live : KMeansParams or MixtureParams
-        One run starts from these, after random moves; the others from fresh seeds.
+        One run starts from these, after random moves; the others start from new seeds.
     coreset : Coreset
-        Points of positive weight.
+        The coreset when the fit started, without points of weight 0.
     seed : tuple of int
     """
 
@@ -62,22 +62,23 @@ class Problem(Generic[P]):
 
 @dataclass(frozen=True, eq=False)
 class Answer(Generic[P]):
-    """The best parameters that `solve` found, or None where there are too few points."""
+    """The best parameters that `solve` found; None if there are too few points."""
 
     params: P | None
 
 
 @dataclass(frozen=True, eq=False)
 class Pending(Generic[P]):
-    """A solve that has begun and was not yet looked at.
+    """A fit that has started.
 
     Parameters
     ----------
     due : int
-        Points of the stream after which its answer is looked at: the same in every run.
+        Number of learned points at which the learner uses the answer. It doesn't depend on the time
+        that the fit takes, so a replay gives the same bits.
     problem : Problem
     answer : Answer or None
-        None until somebody has solved the problem. A checkpoint leaves it out: it follows from the
+        None until the fit is finished. It isn't in checkpoints, because it follows from the
         problem.
     """
 
@@ -99,8 +100,7 @@ class ReclusterState(Generic[P]):
     solved_loss : float or None
         Loss per point of the coreset when it was last fitted.
     excess_loss : float
-        By how much the points since then were explained worse, in total; it decays like the
-        statistics.
+        Total rise of the loss of the points since then; it decays like the statistics.
     pending : Pending or None
         The fit that has started.
     """
@@ -112,7 +112,7 @@ class ReclusterState(Generic[P]):
     pending: Pending[P] | None = None
 
     def without_pending(self) -> ReclusterState[P]:
-        """Return the state without the fit that has started: it is discarded."""
+        """Return the state without the fit that has started; its answer isn't used."""
         return self if self.pending is None else replace(self, pending=None)
 
     def observe(
@@ -134,7 +134,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     family : KMeans or GaussianMixture
     problem : Problem
     restarts : int
-        Runs from fresh seeds.
+        Number of runs from new seeds.
     each : callable, optional
         See `best_of`.
     """
@@ -145,7 +145,7 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
             return Answer(adapt(family, problem.live, points, min(1, restarts), seed).params)
         except DataError:
             return Answer(None)
-    # Fewer points for seeding: where runs begin need not be as exact as where they end.
+    # Seeds are drawn from fewer points: the start of a run needs less accuracy than its end.
     size = max(_SEEN, _SEEN_PER_COMPONENT * family.n_components)
     means = family.prior_stats(problem.live, 1.0).reference
     sketch = reduce_coreset(problem.coreset, means, size, np.random.default_rng((*seed, _SKETCH)))
@@ -161,20 +161,20 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
 
 
 def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -> Stats | None:
-    """Return the coreset's statistics under `found`, or None if `live` may well be as good.
+    """Return the coreset's statistics under `found`, or None if `found` isn't clearly better.
 
-    Another number of components takes strong evidence; see `streamclust.fitting.choose_k`.
+    Another number of components needs strong evidence; see `streamclust.fitting.choose_k`.
 
     Parameters
     ----------
     family : KMeans or GaussianMixture
     live : KMeansParams or MixtureParams
     coreset : Coreset
-        As it is now: with all that was learned since the solve began.
+        The present coreset, with points that were learned since the fit started.
     mass : float
-        Number of points behind `live`.
+        Number of points that `live` represents.
     found : KMeansParams or MixtureParams
-        What `solve` returned.
+        The parameters that `solve` returned.
     """
     X, w = coreset.X, coreset.w
     stats = family.e_step(found, X, w)
@@ -185,8 +185,8 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
     if family.fewest is not None:
         family = family.with_components(family.size(live))
     gain = family.improvement(family.loss(family.e_step(live, X, w)), family.loss(stats))
-    # A fit of n points looks better than the live model without being so. The live model has seen
-    # those points and more; what is left is the difference of the optimism of the two samples.
+    # On its own n points, a fit looks better than it is. The live model has learned these points
+    # and more, so the difference of the optimism of both samples is no evidence.
     optimism, n = search_of(family).optimism, effective_size(coreset, stats.reference)
     apparent = max(0.0, optimism(n, X.shape[1]) - optimism(mass, X.shape[1]))
     if gain <= _TOL + apparent or not stats.alive.all():

@@ -189,28 +189,28 @@ class LearnerState(Generic[P]):
 
 @dataclass(frozen=True)
 class Info:
-    """What an operator wants to see of one update.
+    """A report of one update, for operators.
 
     Parameters
     ----------
     phase : {'warming', 'started', 'learning'}
     points : int
-        Points in the batch, apart from those of weight 0; at the start, and when the start has to
-        wait for distinct points, those in the warm-up sample.
+        Points in the batch without those of weight 0; at the start, and while the start waits for
+        distinct points, the points in the warm-up sample.
     loss : float or None
         Loss per point of this batch before it was learned; None while warming up.
     step_size : float
         gamma = m / (lam n + m); 0 if nothing was learned.
     revived : tuple of int
-        Components that were dying and were given new work.
+        Components that were revived.
     drifted : bool
         Whether this batch completed a drift.
     reason : str
         Why the learner is still warming up, if it is.
     resolved : bool
-        Whether a fit of the coreset has taken the place of the live parameters.
+        Whether a fit of the coreset replaced the live parameters.
     born, died : tuple of int
-        Numbers of components that are new, and of those that are gone, where K adapts.
+        Numbers of new components, and of removed ones, if K adapts.
     """
 
     phase: Phase

@@ -144,7 +144,7 @@ class StreamingStep(Generic[P]):
         spread = state.spread or first_spread(family, params)
         if spread is not None:
             spread = spread.observe(X, w)
-        # Revive components that forgetting has all but emptied.
+        # Revive components that have lost nearly all mass by forgetting.
         components = state.components.with_first_peak(running, stats, unit)
         dying = components.dying(stats, unit, self.reassignment_ratio)
         holds, revived = state.clock.held < self.forgetting.hold, _NONE

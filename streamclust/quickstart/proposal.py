@@ -11,7 +11,6 @@ from streamclust.errors import DataError
 from streamclust.formats.layout import EntryFormat
 from streamclust.quickstart.first_rows import MOST_NAMED, FirstRows, read_first_rows
 from streamclust.quickstart.size import (
-    Kind,
     ScaleKind,
     Size,
     propose_kind,
@@ -50,7 +49,7 @@ class Proposal:
 
     name: str
     rows: FirstRows
-    kind: Kind
+    kind: str
     is_heavy: bool
     scale: ScaleKind
     size: Size | None
@@ -141,7 +140,7 @@ def propose(
     options: TableOptions,
     *,
     name: str | None = None,
-    kind: Kind | None = None,
+    kind: str | None = None,
     n_components: int | None = None,
 ) -> Proposal:
     """Return the proposal for a file.

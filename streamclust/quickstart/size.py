@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,13 +15,10 @@ from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import Sample
 from streamclust.fitting.search import search_of
 from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.family import by_kind
 from streamclust.models.scaling import learn_scaling
 
-Kind = Literal["kmeans", "gaussian_mixture"]
 ScaleKind = Literal["none", "standard", "robust"]
-
-SAMPLE = 3000
-"""Most points of the sample for the number of components."""
 
 _NUMBERS = (*range(1, 13), 14, 16, 20)
 """Numbers of components that are compared."""
@@ -56,9 +53,34 @@ the centroids of K-means. A mixture describes them by a few wide components."""
 _MOST_COVARIANCES = 16
 """Most features for full covariances."""
 
-_MIXTURE_SAMPLE = 1000
-_MIXTURE_NUMBERS = range(1, 11)
-"""A fit of a mixture with full covariances takes longer."""
+
+@dataclass(frozen=True)
+class Trials:
+    """Fits that compare numbers of components.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the family with K components.
+    numbers : sequence of int
+        The numbers that are compared, ascending.
+    points : int
+        Most points of the sample.
+    """
+
+    make: Callable[[int], Any]
+    numbers: Sequence[int]
+    points: int
+
+
+TRIALS: Mapping[str, Trials] = {
+    "kmeans": Trials(KMeans, (*_NUMBERS, *_MORE_NUMBERS), 3000),
+    # A fit with full covariances takes longer.
+    "gaussian_mixture": Trials(
+        partial(GaussianMixture, covariance_type="full"), range(1, 11), 1000
+    ),
+}
+"""The trials of each kind of model."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +104,7 @@ class Size:
     points: int
 
 
-def propose_kind(X: Array) -> Kind:
+def propose_kind(X: Array) -> str:
     """Return 'gaussian_mixture' if a few far points have most of the variance, else 'kmeans'."""
     if X.shape[1] > _MOST_COVARIANCES or len(X) < 20 * X.shape[1]:
         return "kmeans"
@@ -109,33 +131,32 @@ def propose_scale(X: Array) -> ScaleKind:
     return "robust" if far.mean() > _FAR_SHARE else "standard"
 
 
-def propose_size(X: Array, kind: Kind, scale: ScaleKind) -> Size:
+def propose_size(X: Array, kind: str, scale: ScaleKind) -> Size:
     """Return the number of components by the BIC on a sample.
 
     Parameters
     ----------
     X : array of shape (N, D)
-    kind : 'kmeans' or 'gaussian_mixture'
+    kind : str
+        'kmeans', 'gaussian_mixture'.
     scale : 'none', 'standard' or 'robust'
     """
-    mixture = kind == "gaussian_mixture"
-    rng = np.random.default_rng(0)
-    most = _MIXTURE_SAMPLE if mixture else SAMPLE
+    trials = by_kind(TRIALS, kind, "TRIALS")
+    rng, most = np.random.default_rng(0), trials.points
     X = X if len(X) <= most else X[np.sort(rng.choice(len(X), most, replace=False))]
     Z = _core(_projected(_scaled(X, scale)))
     sample = Sample(Z, np.ones(len(Z)), float(len(Z)))
-    make: Any = partial(GaussianMixture, covariance_type="full") if mixture else KMeans
     bic: dict[int, float] = {}
-    for K in _MIXTURE_NUMBERS if mixture else (*_NUMBERS, *_MORE_NUMBERS):
+    for K in trials.numbers:
         if max(len(Z) // 10, 1) < K:
             break
         if _MORE_NUMBERS[0] == K and _smallest_good(bic) < _NUMBERS[-1]:
             break
         try:
-            found = fit(make(K), Z, n_init=3, seed=0)
+            found = fit(trials.make(K), Z, n_init=3, seed=0)
         except TooFewPointsError:
             break
-        bic[K] = search_of(make(K)).bic(found.params, sample)
+        bic[K] = search_of(trials.make(K)).bic(found.params, sample)
     if not bic:
         return Size(1, 1, {}, len(Z))
     return Size(_smallest_good(bic), min(bic, key=bic.__getitem__), bic, len(Z))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 import os
 import socket
 import time
@@ -18,10 +18,12 @@ from streamclust.refit.span import Span
 from streamclust.store.model.health import read_health
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping
 
     from streamclust.refit.command import Report
     from streamclust.runtime.job import Job
+    from streamclust.runtime.signals import Stop
+    from streamclust.store.server.connect import Server
 
 _LONGEST = 10.0
 """Maximum seconds between two looks at the clock, which can be set."""
@@ -30,8 +32,8 @@ _AGAIN = 1.0
 """Seconds until a model is looked at again that is due, and that this worker doesn't have."""
 
 
-def keep_refitting(jobs: Sequence[Job]) -> None:
-    """Refit models at the intervals of their settings, until the jobs stop.
+def keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Server) -> None:
+    """Refit models at the intervals of their settings, until the worker stops.
 
     Refits run one after another, so that many models that are due together don't take all
     processors. Only the worker that has the lease refits, not its standbys. The interval starts at
@@ -40,32 +42,38 @@ def keep_refitting(jobs: Sequence[Job]) -> None:
 
     Parameters
     ----------
-    jobs : sequence of Job
-        They share one `stop`.
+    jobs : callable
+        Returns the models that the worker runs, by name. They can come, go and change.
+    stop : Stop
+    server : Server
     """
-    with jobs[0].server.client() as client:
-        _keep_refitting(jobs, client)
+    with server.client() as client:
+        due: dict[str, tuple[Job, float]] = {}
+        while not stop.is_set():
+            due = _due_times(jobs(), due, client)
+            first = min((at for _, at in due.values()), default=math.inf)
+            if stop.wait(min(max(first - time.time(), 0.0), _LONGEST)):
+                return
+            for name, (job, at) in due.items():
+                if at <= time.time() and not stop.is_set():
+                    pause = _AGAIN
+                    if _is_ours(job, client):
+                        _attempt(job)
+                        pause = job.model.refit.every or _AGAIN
+                    due[name] = job, time.time() + pause
 
 
-def _keep_refitting(jobs: Sequence[Job], client: redis.Redis) -> None:
-    queue = [
-        (_newest(job, client) + job.model.refit.every, number)
-        for number, job in enumerate(jobs)
-        if job.model.refit.every is not None
-    ]
-    heapq.heapify(queue)
-    while queue:
-        due, number = queue[0]
-        job = jobs[number]
-        if job.stop.wait(min(max(due - time.time(), 0.0), _LONGEST)):
-            return
-        if time.time() < due:
-            continue
-        pause = _AGAIN
-        if _is_ours(job, client):
-            _attempt(job)
-            pause = job.model.refit.every or _AGAIN
-        heapq.heapreplace(queue, (time.time() + pause, number))
+def _due_times(
+    jobs: Mapping[str, Job], due: Mapping[str, tuple[Job, float]], client: redis.Redis
+) -> dict[str, tuple[Job, float]]:
+    """Return when each model is due, with those that are new or whose settings have changed."""
+    found = {}
+    for name, job in jobs.items():
+        every = job.model.refit.every
+        if every is not None:
+            known, at = due.get(name, (None, 0.0))
+            found[name] = job, at if known is job else _newest(job, client) + every
+    return found
 
 
 def _newest(job: Job, client: redis.Redis) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from streamclust.store.model.keys import Keys
@@ -41,7 +42,7 @@ class Job:
     until_idle: bool
     log: FilteringBoundLogger
 
-    @property
+    @cached_property
     def model(self) -> ModelSettings:
         """The settings of this model."""
         return self.settings.models[self.name]

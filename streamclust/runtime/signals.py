@@ -73,3 +73,34 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def reload_on_signal(stop: threading.Event, reload: Callable[[], object] | None) -> Iterator[None]:
+    """Let SIGHUP call `reload`, from another thread. Without `reload`, leave the signal as it is.
+
+    A terminal that is closed sends SIGHUP too. Then the process stops. A daemon that was started
+    with SIGHUP ignored (by ``nohup``) keeps ignoring it.
+    """
+    if reload is None or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        yield
+        return
+    had_terminal = _has_terminal()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        ends = had_terminal and not _has_terminal()
+        _thread.start_new_thread(stop.set if ends else reload, ())
+
+    before = signal.signal(signal.SIGHUP, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -12,20 +12,24 @@ from threadpoolctl import threadpool_limits
 from streamclust.errors import ConfigError, ModelsFailedError
 from streamclust.kernels import describe
 from streamclust.runtime.backoff import wait_for_server
-from streamclust.runtime.job import Job
 from streamclust.runtime.log import configure_log, warn_of_slow_kernels
-from streamclust.runtime.signals import StopEvent, stop_on_signals
+from streamclust.runtime.signals import StopEvent, reload_on_signal, stop_on_signals
 from streamclust.runtime.threads import wait_for
 from streamclust.system_limits import raise_open_files
+from streamclust.worker.roster import Roster
+from streamclust.worker.running import RunningModels
 from streamclust.worker.together import run_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
     from streamclust.config import Settings
+    from streamclust.runtime.job import Job
     from streamclust.store.server.connect import Server
+
+    Beside = Callable[[Callable[[], Mapping[str, Job]], threading.Event, Server], None]
 
 _SWITCH = 1e-4
 """Seconds after which the interpreter switches threads. With the default, 5 ms, the learning thread
@@ -46,7 +50,8 @@ def run_worker(
     *,
     wait: float = 0.0,
     until_idle: bool = False,
-    beside: Callable[[Sequence[Job]], None] | None = None,
+    beside: Beside | None = None,
+    load: Callable[[], Settings] | None = None,
 ) -> None:
     """Learn all models of the settings until SIGTERM or Ctrl-C, then commit, publish and return.
 
@@ -59,7 +64,10 @@ def run_worker(
     until_idle : bool, default=False
         Return when all points of the streams are learned.
     beside : callable, optional
-        Runs in a thread of its own, for all models; it ends soon after their `stop` is set.
+        Runs in a thread of its own, as soon as a model has scheduled refits. Its arguments are a
+        function that returns the jobs of all models by name, what stops it, and the server.
+    load : callable, optional
+        Reads the settings again, on SIGHUP or on request of `streamclust reload`.
 
     Raises
     ------
@@ -78,20 +86,23 @@ def run_worker(
     stop, failed = StopEvent(), {}
     # Batches are small: more threads in BLAS would mostly wait for each other.
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
-        models = sorted(settings.models)
-        log.info("worker_started", server=server.label, models=models, kernels=kernels)
+        names = sorted(settings.models.entries)
+        log.info("worker_started", server=server.label, models=names, kernels=kernels)
         warn_of_slow_kernels(log)
         _check_open_files(settings, log)
-        jobs = [
-            Job(name, settings, server, stop, until_idle, log.bind(model=name))
-            for name in settings.models
-        ]
-        others = [] if beside is None else [_thread(beside, jobs)]
+        roster = Roster(settings, server, stop, until_idle, log, load)
+        others: list[threading.Thread] = []
+
+        def start_refits(job: Job) -> None:
+            if beside is not None and job.model.refit.every is not None and not others:
+                others.append(_thread(lambda: beside(lambda: models.jobs, stop, server), stop))
+                others[0].start()
+
+        models = RunningModels(stop, settings.worker.fail_fast, start_refits)
         try:
             if wait_for_server(server, stop, log, wait):
-                for thread in others:
-                    thread.start()
-                run_models(jobs, stop_others=settings.worker.fail_fast)
+                with reload_on_signal(stop, None if until_idle else roster.reload):
+                    run_models(roster.jobs(), roster=roster, models=models)
         except ModelsFailedError as error:
             failed = {"failed": list(error.failures)}
             raise
@@ -103,7 +114,7 @@ def run_worker(
 
 def _check_open_files(settings: Settings, log: FilteringBoundLogger) -> None:
     """Raise the limit of open files as the models need it; log a warning if it stays too low."""
-    limits = {model.batch.max_entry_bytes for model in settings.models.values()}
+    limits = {model.batch.max_entry_bytes for model in settings.models.entries.values()}
     wanted = _FILES + len(limits) * _FILES_OF_A_LIMIT
     limit = raise_open_files(wanted)
     if limit < wanted:
@@ -115,14 +126,14 @@ def _check_open_files(settings: Settings, log: FilteringBoundLogger) -> None:
         )
 
 
-def _thread(beside: Callable[[Sequence[Job]], None], jobs: Sequence[Job]) -> threading.Thread:
+def _thread(work: Callable[[], None], stop: threading.Event) -> threading.Thread:
     def restarted() -> None:
         """Restart after an unexpected error: the thread must not end without a log line."""
         pause = _FIRST_PAUSE
-        stop, log = jobs[0].stop, structlog.get_logger()
+        log = structlog.get_logger()
         while not stop.is_set():
             try:
-                beside(jobs)
+                work()
             except Exception:
                 log.exception("refit_schedule_failed")
             else:

@@ -5,13 +5,15 @@ One thread renews the leases of all models of a worker, many in one round trip.
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import socket
 import threading
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import redis
 
@@ -19,6 +21,7 @@ from streamclust.errors import LeaseLostError
 from streamclust.kernels import describe
 from streamclust.runtime.threads import release_memory
 from streamclust.store.model.health import FAILED, STALLED, Health, encode_health
+from streamclust.store.model.lease import ASLEEP_SECONDS
 from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.faults import passes
 from streamclust.store.server.history import HistoryChangedError
@@ -26,7 +29,6 @@ from streamclust.store.server.round_trip import round_trip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
 
@@ -40,6 +42,9 @@ _GRACE = 1.0
 
 _RELEASE = 10.0
 """Minimum seconds between two times at which free memory is returned to the system."""
+
+_LIVES = 3.0
+"""Lifetimes of a report for which the lease of a model that sleeps lasts at least."""
 
 _TOGETHER = 128
 """Models per round trip. The end of a model waits for a round trip that contains the model."""
@@ -124,11 +129,47 @@ class Heartbeat:
         self._stalled = ""
         self._end: Exception | None = None
         self.refit = self.unanswered = False
+        self._asleep = self._is_long = False
+        self._due = -math.inf
 
     @property
     def ended(self) -> bool:
         """Whether an error has ended the heartbeat."""
         return self._end is not None
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the model has left memory."""
+        return self._asleep
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the lease isn't renewed any more, because of a stall."""
+        return bool(self._stalled)
+
+    def sleep(self) -> None:
+        """Let the beats become rare: the model has left memory."""
+        self._asleep, self._due = True, -math.inf
+
+    def wake_up(self) -> None:
+        """Let the beats become frequent again, with one at once if they were rare.
+
+        Raises
+        ------
+        redis.RedisError
+            If the server can't be reached, or refuses.
+        """
+        self._asleep, self._due = False, -math.inf
+        if self._is_long:
+            self.beat()
+
+    def hurry(self) -> None:
+        """Beat in the next period."""
+        self._due = -math.inf
+
+    def is_due(self, now: float) -> bool:
+        """Whether to beat in this period."""
+        return now >= self._due
 
     def check(self) -> None:
         """Raise the error that ended the lease or the heartbeat, if there is one.
@@ -159,18 +200,29 @@ class Heartbeat:
                 raise reply
         self.take(replies)
 
-    def commands(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the commands of the next beat."""
+    def commands(self, *, is_known: bool = False) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the commands of the next beat.
+
+        Parameters
+        ----------
+        is_known : bool, default=False
+            Whether the server knows that this worker lives. Then the lease and the report of a
+            model that sleeps last long.
+        """
         slowest, age = self._slowest()
         if not self._stalled and age > self._stall and self._entries_wait(self.client):
             self._stalled = f"{slowest} {age:.0f} s (worker.stall)"
             self._log.error("model_stalled", error=self._stalled)
             self._when_stalled()
             self._wake()
-        health = encode_health(self._health(age))
+        health, seconds = encode_health(self._health(age)), self._health_seconds
         words = self._lease.reporting if self._stalled else self._lease.renewal
+        self._is_long = self._asleep and is_known and not self._stalled
+        if self._is_long:
+            words, seconds = self._lease.sleeping, max(ASLEEP_SECONDS, _LIVES * seconds)
+            self._due = time.monotonic() + seconds * random.uniform(0.2, 0.4)  # noqa: S311
         return [
-            (self._keys.lease, words(health, self._health_seconds)),
+            (self._keys.lease, words(health, seconds)),
             (self._keys.proposal, proposed_command(self._keys)),
         ]
 
@@ -233,7 +285,17 @@ class Heartbeat:
             progress_age=round(age, 1),
             gathered=progress.gathered,
             warm_up=progress.warm_up,
+            worker=self._lease.owner,
+            asleep=self._asleep,
         )
+
+
+class Counts(NamedTuple):
+    """Numbers of models that are held."""
+
+    awake: int
+    asleep: int
+    stalled: int
 
 
 class Heartbeats:
@@ -243,6 +305,8 @@ class Heartbeats:
     ----------
     period : float
         Seconds between two beats.
+    is_known : callable, optional
+        Returns whether the server knows that this worker lives.
 
     Attributes
     ----------
@@ -253,8 +317,9 @@ class Heartbeats:
         Set when a model has left memory. Then the freed memory is returned to the system.
     """
 
-    def __init__(self, period: float) -> None:
+    def __init__(self, period: float, is_known: Callable[[], bool] = lambda: False) -> None:
         self._period = period
+        self.is_known = is_known
         self.hangs = threading.Event()
         self.slept = False
         self._lock = threading.Lock()
@@ -266,12 +331,7 @@ class Heartbeats:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(_GRACE if self.hangs.is_set() else None)
 
@@ -289,12 +349,25 @@ class Heartbeats:
                 with self._lock:  # no beat is on its way when the lease is returned
                     self._hearts.pop(heart, None)
 
+    @property
+    def counts(self) -> Counts:
+        """The numbers of models that are held."""
+        hearts = list(self._hearts)
+        asleep, stalled = sum(h.asleep for h in hearts), sum(h.stalled for h in hearts)
+        return Counts(len(hearts) - asleep, asleep, stalled)
+
+    def hurry(self) -> None:
+        """Renew the leases of all models soon: other workers may have taken them."""
+        for heart in list(self._hearts):
+            heart.hurry()
+
     def _run(self) -> None:
         released = time.monotonic()
         while not self._stop.wait(self._period):
             clients: defaultdict[redis.Redis, list[Heartbeat]] = defaultdict(list)
+            now, is_known = time.monotonic(), self.is_known()
             for heart in list(self._hearts):
-                if not heart.ended:
+                if not heart.ended and (heart.is_due(now) or not is_known):
                     clients[heart.client].append(heart)
             for client, hearts in clients.items():
                 for start in range(0, len(hearts), _TOGETHER):
@@ -307,10 +380,11 @@ class Heartbeats:
     def _beat(self, client: redis.Redis, hearts: Sequence[Heartbeat]) -> None:
         """Beat once for each heart that is still there, in one round trip."""
         asked: list[tuple[Heartbeat, list[Any]]] = []
+        is_known = self.is_known()
         for heart in hearts:
             if heart in self._hearts:
                 try:
-                    asked.append((heart, heart.commands()))
+                    asked.append((heart, heart.commands(is_known=is_known)))
                 except Exception as error:
                     heart.fail(error)
         try:

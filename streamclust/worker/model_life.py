@@ -16,28 +16,33 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import LeaseLostError, StreamclustError
+from streamclust.runtime.failures import clear
+from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.faults import passes
 from streamclust.worker.awaited import refuse_missing
 from streamclust.worker.model_run import ModelRun
-from streamclust.worker.parking import clear
 from streamclust.worker.positions import read_checkpoint
-from streamclust.worker.scheduler import Wait
 from streamclust.worker.session import Session
 from streamclust.worker.standbys import Standby
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from streamclust.runtime.job import Job
     from streamclust.store.server.connect import Server
 
 _LOOK_AGAIN = 1.0
 """Seconds between two looks of a standby for a state to check."""
 
 
+_CHECKED = 100
+"""Maximum number of models that wait for their lease, of which the state is checked meanwhile."""
+
+
 class ModelLife(ModelRun):
     """The life of one model: its sessions, one after another."""
+
+    _was_held = False  # whether a session had the lease until a fault
 
     def life(self) -> Iterator[Wait]:
         """Learn the model until it is asked to leave or, with `until_idle`, all is learned.
@@ -58,6 +63,7 @@ class ModelLife(ModelRun):
                     break
                 continue
             except Exception as error:
+                self._was_held = False
                 if job.until_idle or job.settings.worker.fail_fast:
                     failure = clear(error, job.server.label)
                     if failure is error:
@@ -85,38 +91,58 @@ class ModelLife(ModelRun):
             with self.shared.connections.session() as server:
                 if job.until_idle:  # before any key of the model is written
                     refuse_missing(job, server.client(), every=False)
-                with lease_of(job, server, self.owner) as lease:
-                    if (yield from self._wait_for(lease, server)):
-                        return (yield from Session(self, server, lease).run())
+                client, seconds = server.client(), float(job.settings.worker.lease)
+                lease = Lease(client, job.keys, seconds, self.owner)
+                standby = Standby(job.name, client, lease, self.wake, self.hand_over)
+                was_held, self._was_held, self.hands_over = self._was_held, False, False
+                place = self.shared.standbys.place(standby, was_held=was_held)
+                with returned(lease), place:
+                    if (yield from self._wait_for(standby, server)):
+                        self._was_held = True
+                        ended = yield from Session(self, server, lease).run()
+                        self._was_held = False
+                        if self.hands_over:
+                            self._log_often("model_handed_over")
+                        return ended
                 return False
         except redis.RedisError as error:
             if isinstance(error, redis.TimeoutError) and self.stopping:
                 self.shared.heartbeats.hangs.set()
             seconds = self.backoff.pause(error)
         except LeaseLostError as error:
+            self._was_held = False
             job.log.error("lease_lost", error=str(error))
             return False
         yield Wait(time.monotonic() + seconds)
         return False
 
-    def _wait_for(self, lease: Lease, server: Server) -> Generator[Wait, None, bool]:
-        """Take the lease, if need be as a standby; return False if the model leaves before."""
-        if lease.take():
-            return True
-        self.job.log.info("standby_started")
-        with self.shared.standbys.waiting(Standby(server.client(), lease, self.wake)) as standby:
-            has_checked = False
-            while not self.stopping:
-                standby.check()
-                if lease.token:
-                    return True
+    def _wait_for(self, standby: Standby, server: Server) -> Generator[Wait, None, bool]:
+        """Wait for the lease; return False if the model leaves before it was taken."""
+        has_checked = is_standby = False
+        until: float | None = None
+        while not self.stopping:
+            standby.check()
+            if standby.lease.token:
+                return True
+            if standby.has_looked:
+                if not is_standby:
+                    is_standby = True
+                    self._log_often("standby_started")
                 has_checked = has_checked or self._check_standby(server)
-                yield Wait(None if has_checked else time.monotonic() + _LOOK_AGAIN)
+                until = None if has_checked else time.monotonic() + _LOOK_AGAIN
+            yield Wait(until)
         return False
+
+    def _log_often(self, event: str) -> None:
+        """Log an event that happens to each model; with many models at the level debug."""
+        few = self.shared.standbys.waiting <= _CHECKED
+        (self.job.log.info if few else self.job.log.debug)(event)
 
     def _check_standby(self, server: Server) -> bool:
         """Check whether this standby could continue the model; return False without a state yet."""
         job = self.job
+        if self.shared.standbys.waiting > _CHECKED:
+            return True
         try:
             found = read_checkpoint(job.name, job.model, server.client(), job.keys)
         except StreamclustError as error:
@@ -129,9 +155,8 @@ class ModelLife(ModelRun):
 
 
 @contextmanager
-def lease_of(job: Job, server: Server, owner: str = "") -> Iterator[Lease]:
+def returned(lease: Lease) -> Iterator[Lease]:
     """Release the lease at the end, so that a standby takes over at once."""
-    lease = Lease(server.client(), job.keys, float(job.settings.worker.lease), owner)
     try:
         yield lease
     except redis.RedisError as error:

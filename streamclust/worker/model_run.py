@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streamclust.runtime.backoff import Backoff
@@ -28,22 +28,35 @@ class ModelRun:
     ----------
     leaving : bool
         Whether to finish and leave. `job.stop` asks for the same.
+    hands_over : bool
+        Whether to end the session, so that another worker takes the model.
     """
 
     def __init__(self, job: Job, shared: Shared) -> None:
         self.job = job
         self.shared = shared
         self.backoff = Backoff(job.server.label, job.stop, job.log, faults=shared.faults)
-        self.owner = secrets.token_hex(8)
-        self.parking = Parking(job, self.owner, shared.connections)
+        self.owner = shared.standbys.id
+        noted = partial(shared.standbys.note_failure, job.name)
+        self.parking = Parking(job, self.owner, shared.connections, noted)
         self.lost_commits = LostCommits()
         self.rejected = RejectedBatches()
-        self.leaving = False
+        self.leaving = self.hands_over = False
 
     @property
     def stopping(self) -> bool:
         """Whether the model must finish and leave."""
         return self.leaving or self.job.stop.is_set()
+
+    @property
+    def session_ends(self) -> bool:
+        """Whether the session must commit, publish and return the lease."""
+        return self.hands_over or self.stopping
+
+    def hand_over(self) -> None:
+        """End the session, so that another worker takes the model."""
+        self.hands_over = True
+        self.wake()
 
     def wake(self) -> None:
         """Give the model a turn."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 import time
 from contextlib import suppress
@@ -13,52 +12,22 @@ import redis
 
 from streamclust.errors import StreamclustError, unexpected
 from streamclust.kernels import describe
+from streamclust.runtime.failures import LONGEST_PAUSE, clear, pause
 from streamclust.store.model.health import FAILED, Health, encode_health
 from streamclust.store.model.lease import Lease
-from streamclust.store.server.connect import translated
-from streamclust.system_limits import explained, is_out_of_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from streamclust.runtime.connections import Connections
     from streamclust.runtime.job import Job
-    from streamclust.worker.connections import Connections
     from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.model_worker import ModelWorker
 
-_FIRST_PAUSE = 0.5
-"""Seconds before the first retry. The pause doubles with each retry. A random factor of 0.5 to 1
-keeps models that failed together from retrying together."""
-
-_LONGEST_PAUSE = 60.0
-"""Maximum pause, in seconds."""
-
 _STEADY = 1.0
 """Seconds without a failure after which a model counts as recovered, once everything that it has
-learned is committed. Where commits are rare, `_LONGEST_PAUSE` seconds without a failure are enough.
+learned is committed. Where commits are rare, `LONGEST_PAUSE` seconds without a failure are enough.
 """
-
-
-def pause(tries: int) -> float:
-    """Return the seconds before the next try, after `tries` failed tries."""
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tries, 10))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311
-
-
-def clear(error: Exception, label: str) -> Exception:
-    """Return an error with a clear text, if its kind is expected; else the error itself.
-
-    Parameters
-    ----------
-    error : Exception
-    label : str
-        The server's name in messages.
-    """
-    if isinstance(error, redis.RedisError):
-        return translated(error, label)
-    if isinstance(error, OSError | MemoryError) or is_out_of_threads(error):
-        return StreamclustError(explained(error))
-    return error
 
 
 class Parking:
@@ -70,6 +39,8 @@ class Parking:
     owner : str
         The worker's name in leases.
     connections : Connections
+    noted : callable, optional
+        Called with the reason when it changes; with an empty text once the model has recovered.
 
     Attributes
     ----------
@@ -77,10 +48,17 @@ class Parking:
         The newest reason, until the model has recovered.
     """
 
-    def __init__(self, job: Job, owner: str, connections: Connections) -> None:
+    def __init__(
+        self,
+        job: Job,
+        owner: str,
+        connections: Connections,
+        noted: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._job = job
         self._owner = owner
         self._connections = connections
+        self._noted = noted
         self._tries = 0
         self._resumed: float | None = None
         self.failure: StreamclustError | None = None
@@ -97,6 +75,7 @@ class Parking:
         if not isinstance(found, StreamclustError):
             found, trace = StreamclustError(unexpected(error)), {"exc_info": error}
         self.failure, self._resumed = found, None
+        self._noted(self.reason)
         if self.reason != before:
             self._job.log.error("model_failed", error=self.reason, retrying=True, **trace)
 
@@ -119,6 +98,7 @@ class Parking:
             time=time.time(),
             kernels=describe(),
             reason=self.reason,
+            worker=self._owner,
         )
         # The log already names a server that can't be reached.
         with suppress(redis.RedisError, OSError), self._connections.session() as server:
@@ -133,10 +113,11 @@ class Parking:
         if self._resumed is None:
             self._resumed = now
         steady = now - self._resumed
-        if (steady >= _STEADY and worker.settled) or steady >= _LONGEST_PAUSE:
+        if (steady >= _STEADY and worker.settled) or steady >= LONGEST_PAUSE:
             self._job.log.info("model_recovered", after=self.reason)
             self.forget()
 
     def forget(self) -> None:
         """Forget the failure."""
         self.failure, self._resumed, self._tries = None, None, 0
+        self._noted("")

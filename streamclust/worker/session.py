@@ -13,27 +13,31 @@ from typing import TYPE_CHECKING, Literal
 
 import redis
 
+from streamclust.errors import LeaseLostError
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
+from streamclust.runtime.scheduler import Wait
+from streamclust.store.model.proposal import proposed_command
+from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.batches import Batcher, Feed
-from streamclust.store.stream.info import any_after
+from streamclust.store.stream.info import any_after, is_after, look_command
 from streamclust.store.stream.reader import StreamReader
 from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import open_model_worker
 from streamclust.worker.reading import Reading
-from streamclust.worker.scheduler import Wait
 from streamclust.worker.swap import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from streamclust.runtime.connections import SharedServer
     from streamclust.runtime.job import Job
+    from streamclust.store.model.keys import Keys
     from streamclust.store.model.lease import Lease
-    from streamclust.worker.connections import SharedServer
     from streamclust.worker.model_run import ModelRun
     from streamclust.worker.model_worker import ModelWorker, Progress
 
@@ -67,7 +71,7 @@ class Session:
         self._server = server
         self._lease = lease
         self._activity = Activity()
-        self._swap = open_swap(self._job, self._activity, lambda: run.stopping)
+        self._swap = open_swap(self._job, self._activity, lambda: run.session_ends)
         self._idle_after = float(run.job.settings.worker.idle_after)
         self._worker: ModelWorker | None = None
         self._remember(self._open())
@@ -86,7 +90,7 @@ class Session:
                     self._worker = None  # it leaves memory
                     run.shared.heartbeats.slept = True
                     yield from self._asleep(heart)
-                    if not run.stopping:
+                    if not run.session_ends:
                         self._worker = self._open(woken=True)
                 if self._worker is not None and end == "drained":
                     self._worker.begin_now()
@@ -127,9 +131,9 @@ class Session:
                     awaited.look(worker)
                     run.backoff.going_well()
                     run.parking.going_well(worker)
-                    if run.stopping or not reading.behind or time.monotonic() >= ends:
+                    if run.session_ends or not reading.behind or time.monotonic() >= ends:
                         break
-                if run.stopping:
+                if run.session_ends:
                     return "leaving"
                 if reading.drained:
                     return "drained"
@@ -139,7 +143,7 @@ class Session:
                 activity.ended(LOOP)
                 yield wait
                 activity.moved()
-                if self._run.stopping:
+                if run.session_ends:
                     return "leaving"
 
     def _adopt_refit(self, worker: ModelWorker, heart: Heartbeat) -> None:
@@ -178,16 +182,42 @@ class Session:
         return Wait(min((time for time in times if time is not None), default=None))
 
     def _asleep(self, heart: Heartbeat) -> Iterator[Wait]:
-        """Wait until something happens to a model that isn't in memory."""
-        due = 0.0
-        while time.monotonic() >= due and not any_after(heart.client, self._position):
-            due = time.monotonic() + _LOOK_AGAIN
-            self._activity.ended(LOOP)
-            yield Wait(due)
-            self._activity.moved()
+        """Wait until something happens to a model that isn't in memory.
+
+        The server reports entries, refits, and tokens of other workers or of users.
+        """
+        run, news, keys = self._run, self._server.news, self._job.keys
+        streams = self._job.model.streams
+        heart.sleep()
+        try:
+            while not run.session_ends and news.watch((*streams, *_watched(keys)), run.wake):
+                heart.check()
+                if self._is_needed(heart):
+                    break
+                self._activity.ended(LOOP)
+                yield Wait(time.monotonic() + _LOOK_AGAIN)
+                self._activity.moved()
+        finally:
+            news.forget(_watched(keys), run.wake)
+        if not run.session_ends:
+            heart.wake_up()
             heart.check()
-            if self._run.stopping or heart.refit:
-                return
+
+    def _is_needed(self, heart: Heartbeat) -> bool:
+        """Return whether a model that isn't in memory has entries or a refit, in one round trip."""
+        keys, position = self._job.keys, self._position
+        asked = [(stream, look_command(stream)) for stream in position]
+        asked += [(keys.proposal, proposed_command(keys)), (keys.token, ("GET", keys.token))]
+        replies = round_trip(heart.client, asked)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        *looks, refit, token = replies
+        if token != b"%d" % self._lease.token:
+            raise LeaseLostError("another worker took the model over, or its keys were deleted")
+        heart.refit = heart.refit or refit is not None
+        pairs = zip(looks, position.values(), strict=True)
+        return heart.refit or any(is_after(look, end) for look, end in pairs)
 
     def _open(self, *, woken: bool = False) -> ModelWorker:
         """Load the committed state, or create the model."""
@@ -250,7 +280,7 @@ class Session:
             activity=self._activity,
             wake=self._run.wake,
             name=job.name,
-            models=shared.models,
+            models=len(shared.pool),
         )
 
 
@@ -300,3 +330,8 @@ def _feed(job: Job, worker: ModelWorker, reader: StreamReader) -> Feed:
         keep_dead=settings.dead.keep,
     )
     return Feed(reader, batcher, linger=float(settings.batch.linger), until_idle=job.until_idle)
+
+
+def _watched(keys: Keys) -> tuple[str, ...]:
+    """Return the keys of a model that sleeps, of which the server reports changes."""
+    return keys.proposal, keys.token

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamclust.runtime.backoff import Faults
-    from streamclust.worker.connections import Connections
+    from streamclust.runtime.connections import Connections
+    from streamclust.runtime.pool import Pool
     from streamclust.worker.heartbeat import Heartbeats
-    from streamclust.worker.pool import Pool
     from streamclust.worker.reading import ReaderThreads
     from streamclust.worker.solver import Solves
     from streamclust.worker.standbys import Standbys
@@ -28,8 +28,6 @@ class Shared:
     solves : Solves
     standbys : Standbys
     faults : Faults
-    models : int
-        Number of models.
     """
 
     connections: Connections
@@ -39,4 +37,3 @@ class Shared:
     solves: Solves
     standbys: Standbys
     faults: Faults
-    models: int

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamclust.runtime.activity import Activity
+from streamclust.store.model.lease import Lease
 from streamclust.store.stream.info import any_after
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat, Heartbeats, period
-from streamclust.worker.model_life import lease_of
+from streamclust.worker.model_life import returned
 from streamclust.worker.model_worker import open_model_worker
 from streamclust.worker.session import open_swap
 
@@ -32,7 +33,7 @@ def swap_in_place(job: Job) -> bool:
         If a worker took the model over meanwhile.
     """
     settings, client, activity = job.settings.worker, job.server.client(), Activity()
-    with lease_of(job, job.server) as lease:
+    with returned(Lease(client, job.keys, float(settings.lease))) as lease:
         if not lease.take():
             return False
         context = ModelContext(job.name, job.model, client, job.keys, job.log)

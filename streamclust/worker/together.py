@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
+import structlog
+
+from streamclust.errors import StreamclustError
 from streamclust.runtime.backoff import Faults
+from streamclust.runtime.connections import Connections
+from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
-from streamclust.system_limits import explained
-from streamclust.worker.connections import Connections
+from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
-from streamclust.worker.model_life import ModelLife
-from streamclust.worker.pool import Pool
 from streamclust.worker.reading import ReaderThreads
+from streamclust.worker.roster import ROSTER
+from streamclust.worker.running import RunningModels
 from streamclust.worker.shared import Shared
 from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamclust.runtime.job import Job
-    from streamclust.worker.scheduler import Turn, Wait
+    from streamclust.worker.roster import Roster
 
 
 def run_model(job: Job) -> None:
@@ -30,7 +33,13 @@ def run_model(job: Job) -> None:
     run_models([job])
 
 
-def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
+def run_models(
+    jobs: Sequence[Job],
+    *,
+    stop_others: bool = True,
+    roster: Roster | None = None,
+    models: RunningModels | None = None,
+) -> None:
     """Learn models until their `stop` is set or, with `until_idle`, all points are learned.
 
     Parameters
@@ -39,6 +48,10 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
         They share one `stop`, and one server.
     stop_others : bool, default=True
         Whether an error that ends one model stops the others.
+    roster : Roster, optional
+        It adds and removes models while the worker runs. Without it, there must be a job.
+    models : RunningModels, optional
+        What runs the jobs; then `stop_others` isn't used.
 
     Raises
     ------
@@ -47,13 +60,24 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
     ModelsFailedError
         Instead of this error, if `stop_others` is false.
     """
-    first, cores = jobs[0], cores_of_process()
-    models = _Models(jobs, stop_others)
-    seconds = period(float(first.settings.worker.lease), float(first.settings.worker.health_ttl))
-    connections = Connections(first.server)
-    standbys = Standbys(float(first.settings.worker.lease))
+    common, cores = roster or jobs[0], cores_of_process()
+    settings = common.settings
+    models = models or RunningModels(common.stop, stop_others)
+    seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
+    connections = Connections(common.server)
     with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
-        pool = Pool(models.run, cores)
+        pool = Pool(models.run, cores, models.left)
+        standbys = Standbys(
+            settings.namespace,
+            connections,
+            float(settings.worker.lease),
+            lambda: len(models),
+            structlog.get_logger(),
+            digest="" if common.until_idle else _digest(settings.models.entries),
+            counts=lambda: heartbeats.counts,
+            reported=lambda was_known: None if was_known else heartbeats.hurry(),
+        )
+        heartbeats.is_known = lambda: standbys.is_known
         models.shared = Shared(
             connections,
             heartbeats,
@@ -62,58 +86,21 @@ def run_models(jobs: Sequence[Job], *, stop_others: bool = True) -> None:
             solves=Solves(cores),
             standbys=standbys,
             faults=Faults(),
-            models=len(jobs),
         )
         for job in jobs:
-            pool.add(job.name)
+            models.add(job)
+        if roster is not None:
+            models.add_turns(ROSTER, roster.turns(models))
         try:
-            pool.wait(first.stop)
+            pool.wait(common.stop)
         except RuntimeError as error:
             raise StreamclustError(explained(error)) from error
         finally:
-            standbys.close()
+            standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
 
 
-def cores_of_process() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
-
-
-class _Models:
-    """The lives of the models, and the errors that ended some of them."""
-
-    def __init__(self, jobs: Sequence[Job], stop_others: bool) -> None:
-        self._jobs = {job.name: job for job in jobs}
-        self._stop_others = stop_others
-        self._lives: dict[str, Iterator[Wait]] = {}
-        self._failures: dict[str, Exception] = {}
-        self.shared: Shared
-
-    def run(self, turn: Turn) -> Wait | None:
-        """Run one turn of a model; log an error that ends it."""
-        job = self._jobs[turn.model]
-        if job.name not in self._lives:
-            self._lives[job.name] = ModelLife(job, self.shared).life()
-        try:
-            return next(self._lives[job.name], None)
-        except Exception as error:
-            if isinstance(error, StreamclustError):
-                job.log.error("model_failed", error=str(error), retrying=False)
-            else:
-                job.log.exception("model_failed", error=unexpected(error), retrying=False)
-            self._failures.setdefault(job.name, error)
-            if self._stop_others:
-                job.stop.set()
-            return None
-
-    def raise_failures(self) -> None:
-        """Raise the errors that ended models, if there are any."""
-        if self._failures and self._stop_others:
-            raise next(iter(self._failures.values()))
-        if self._failures:
-            raise ModelsFailedError(self._failures)
+def _digest(names: Iterable[str]) -> str:
+    """Return a text that is the same for all workers with the same models and templates."""
+    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()

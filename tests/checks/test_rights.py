@@ -22,6 +22,7 @@ USERS = {
     "streamclust-subscriber": "watch",
     "streamclust-operator": "status",
     "streamclust-ingest": "ingest",
+    "streamclust-admin": "dead",
 }
 ASK = " +eval"  # what the check itself needs
 MODEL = {"kind": "kmeans", "n_clusters": 3, "streams": ["points"]}

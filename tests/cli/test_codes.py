@@ -13,7 +13,7 @@ from tests.support.commands import shown
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, add_entry, add_points, blobs
 from tests.support.workers import drain
-from tests.support.workspace import STREAMCLUST, Workspace, environment
+from tests.support.workspace import STREAMCLUST, Workspace, environment, error_line, run
 
 EAGER: dict[str, Any] = {"batch": {"size": 60}, "encode": {"worker": True, "top": 2}}
 
@@ -130,3 +130,26 @@ def test_entries_of_other_programs_are_named(workspace: Workspace) -> None:
     assert all(line.isprintable() for line in lines)
     assert ["can't be read" in line for line in lines] == [False, True, True, True, False]
     assert ["error" in row for row in rows(workspace)] == [True, True, True, False]
+
+
+def test_a_pattern_shows_the_newest_codes_of_many_models(
+    tmp_path: Path, valkey_url: str, namespace: str
+) -> None:
+    workspace = Workspace(tmp_path, valkey_url, namespace)
+    names = [f"clicks-{number:02}" for number in range(20)]
+    workspace.write({name: kmeans(workspace.stream(name)) for name in (*names, "other")})
+    with workspace.client as client:
+        for number, name in enumerate((*names, "other")):
+            for entry in range(1, 4):
+                fields: Any = {"code": number, "distance": 0.5, "version": 1}
+                client.xadd(workspace.keys(name).codes(), fields, id=f"{100 * entry + number}-0")
+    text = run(tmp_path, "codes", "clicks-*", "--last", "25", "--json").stdout
+    found = [json.loads(line) for line in text.splitlines()]
+    assert [(row["model"], row["id"]) for row in found] == [
+        *((name, f"{200 + number}-0") for number, name in enumerate(names) if number >= 15),
+        *((name, f"{300 + number}-0") for number, name in enumerate(names)),
+    ]
+    assert {row["stream"] for row in found} == {workspace.stream(row["model"]) for row in found}
+    text = run(tmp_path, "codes", "clicks-0[12]", "--since", "0").stdout
+    assert [line.split()[2] for line in text.splitlines()[1:]] == ["1", "2"] * 3
+    assert "'x*'" in error_line(run(tmp_path, "codes", "x*"), 1)

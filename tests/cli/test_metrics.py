@@ -10,7 +10,9 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamclust.store.model.health import Health
 from tests.support.commands import served
+from tests.support.many_models import fill
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, add_entry, blobs
 from tests.support.servers import own_server
@@ -76,3 +78,49 @@ def test_a_port_that_is_taken_is_one_line(workspace: Workspace) -> None:
         port = str(taken.getsockname()[1])
         line = error_line(run(workspace.folder, "metrics", "--port", port), 2)
     assert f"--port: can't listen on 127.0.0.1:{port}" in line
+
+
+def many(workspace: Workspace, number: int) -> list[str]:
+    """Write so many learned models, of which every 10th has failed; return their names."""
+    names = [f"clicks-{place:04}" for place in range(number)]
+
+    def health(name: str) -> Health | None:
+        return Health(phase="failed", reason="no memory") if name.endswith("0") else None
+
+    with workspace.client as client:
+        fill(client, workspace.namespace, names, health, waiting=lambda name: int(name[7:]) % 3)
+    return names
+
+
+def by_labels(text: str, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of a series by the values of their labels."""
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"streamclust_{name}"
+    }
+
+
+def test_many_models_have_bounded_series(tmp_path: Path, valkey_url: str, namespace: str) -> None:
+    workspace = Workspace(tmp_path, valkey_url, namespace).write({})
+    names = many(workspace, 300)
+    text = run(workspace.folder, "metrics").stdout
+    # there are more groups than series for them, so the rest is summed up
+    models = by_labels(text, "group_models")
+    assert len({group for group, _ in models}) == 100
+    assert sum(models.values()) == 300
+    assert sum(value for (_, phase), value in models.items() if phase == "failed") == 30
+    assert models["other", "stopped"] + models["other", "failed"] == 201
+    lags = by_labels(text, "group_lag_entries")
+    assert sum(lags.values()) == sum(number % 3 for number in range(300))
+    assert by_labels(text, "group_largest_lag_entries")["other",] == 2
+    assert sum(by_labels(text, "group_points_total").values()) == 2000 * 300
+    # and no model has series of its own
+    assert by_labels(text, "up") == {}
+    assert by_labels(text, "models_without_series") == {(): 300.0}
+    # except on request
+    text = run(workspace.folder, "metrics", "--per-model", "clicks-000*").stdout
+    assert set(by_labels(text, "version")) == {(name,) for name in names[:10]}
+    assert by_labels(text, "failed")["clicks-0000",] == 1.0
+    assert by_labels(text, "models_without_series") == {(): 290.0}

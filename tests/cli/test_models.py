@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
 from streamclust.formats.model import decode_model
+from tests.support.many_models import fill
 from tests.support.workspace import Workspace
+from tests.support.workspace import run as run_in
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +135,20 @@ def test_diff_shows_the_components_that_moved_most(learned: Workspace) -> None:
     found = json.loads(told("diff", "km", "2", "--json"))
     np.testing.assert_allclose(np.linalg.norm(found["change"], axis=1), found["moved"])
     np.testing.assert_allclose(np.sum(found["share"], axis=1), 1.0)
+
+
+def test_many_models_are_listed_with_their_newest_versions(
+    tmp_path: Path, valkey_url: str, namespace: str
+) -> None:
+    workspace = Workspace(tmp_path, valkey_url, namespace).write({})
+    names = [f"clicks-{number:03}" for number in range(150)]
+    with workspace.client as client:
+        fill(client, namespace, [*names, "other"])
+    lines = run_in(tmp_path, "models", "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["MODEL", *names, "other"]
+    assert lines[1].split()[:4] == ["clicks-000", "kmeans", "2x2", "1"]
+    text = run_in(tmp_path, "models", "list", "--model", "clicks-01*", "--json").stdout
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["model"], row["inertia"]) for row in rows] == [
+        (name, 0.25) for name in names[10:20]
+    ]

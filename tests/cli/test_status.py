@@ -13,11 +13,12 @@ from rich.cells import cell_len
 from rich.color import ColorSystem
 
 from streamclust import KMeans, KMeansParams, Model
+from streamclust.cli._status_table import status_lines
 from streamclust.cli._terminal import Terminal
-from streamclust.cli.status import _lines
 from streamclust.formats.lost import Lost
 from streamclust.store.model.health import Health
 from streamclust.store.model.overview import Overview
+from tests.support.many_models import fill
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_entry, add_points, blobs
 from tests.support.workers import WorkerProcess
@@ -168,7 +169,9 @@ ODD = (
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 def test_status_fits_every_terminal(width: int) -> None:
     for detailed, rows in ((False, ODD), (True, ODD[1:2]), (False, ()), (False, ODD * 2500)):
-        lines = _lines(rows, "redis://h", Terminal(width, interactive=True), detailed=detailed)
+        lines = status_lines(
+            rows, "redis://h", Terminal(width, interactive=True), detailed=detailed
+        )
         assert max(map(cell_len, lines), default=0) <= width
         if rows and width >= 80:
             assert sum("-9.97e-05" in line for line in lines) == 3 * len(rows) // 4 or detailed
@@ -176,9 +179,9 @@ def test_status_fits_every_terminal(width: int) -> None:
 
 def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
     coloured = "\n".join(
-        _lines(ODD, "redis://h", Terminal(120, ColorSystem.STANDARD), detailed=False)
+        status_lines(ODD, "redis://h", Terminal(120, ColorSystem.STANDARD), detailed=False)
     )
-    plain = "\n".join(_lines(ODD, "redis://h", Terminal(None), detailed=False))
+    plain = "\n".join(status_lines(ODD, "redis://h", Terminal(None), detailed=False))
     for figure in ("165", "failed"):
         assert f"\x1b[1;31m{figure}\x1b[0m" in coloured
     for figure in ("43", "none"):
@@ -195,14 +198,16 @@ def test_what_needs_attention_stands_out_with_and_without_colours() -> None:
 
 
 def test_columns_without_news_give_way_to_the_score() -> None:
-    [header, *_] = _lines([an_overview("m")], "redis://h", Terminal(40), detailed=False)
+    [header, *_] = status_lines([an_overview("m")], "redis://h", Terminal(40), detailed=False)
     assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "SCORE"]
-    [header, *_] = _lines([an_overview("m", dead=1)], "redis://h", Terminal(40), detailed=False)
+    [header, *_] = status_lines(
+        [an_overview("m", dead=1)], "redis://h", Terminal(40), detailed=False
+    )
     assert header.split() == ["MODEL", "WORKER", "VER", "LAG", "DEAD", "SCORE"]
 
 
 def test_the_score_has_a_name_a_unit_and_a_direction() -> None:
-    lines = _lines([an_overview("m")], "redis://h", Terminal(80), detailed=False)
+    lines = status_lines([an_overview("m")], "redis://h", Terminal(80), detailed=False)
     assert "SCORE of kmeans: inertia per point (mean squared distance; lower is better)" in lines
 
 
@@ -216,7 +221,7 @@ def test_a_reason_that_the_worker_reports_too_is_shown_once() -> None:
 def test_a_long_name_leaves_room_for_the_remark() -> None:
     [remark] = [
         line
-        for line in _lines(
+        for line in status_lines(
             [an_overview("m" * 90, dead=1)],
             "redis://h",
             Terminal(80, interactive=True),
@@ -225,3 +230,70 @@ def test_a_long_name_leaves_room_for_the_remark() -> None:
         if "DEAD:" in line
     ]
     assert remark.startswith(f"{'m' * 20}…{'m' * 19}: DEAD: 1 point was refused;")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Workspace:
+    """1,000 models, of which 20 have failed, 10 wait for a worker, and the others learn."""
+    folder = tmp_path_factory.mktemp("fleet")
+    workspace = Workspace(folder, valkey_url, folder.name).write({})
+
+    def health(name: str) -> Health | None:
+        number = int(name[7:])
+        if number % 50 == 7:
+            return Health(phase="failed", reason=f"no memory for {name}")
+        return None if number % 100 == 3 else Health(phase="learning", points=number, rate=2.0)
+
+    names = [f"clicks-{number:04}" for number in range(1000)]
+    with workspace.client as client:
+        fill(client, workspace.namespace, names, health, lambda name: int(name[7:]) % 100 // 10)
+    return workspace
+
+
+def test_of_many_models_a_page_shows_counts_and_those_with_problems(fleet: Workspace) -> None:
+    done = run(fleet.folder, "status", COLUMNS="80")
+    assert (done.returncode, done.stderr) == (0, "")
+    _, counts, empty, order, header, *lines = done.stdout.splitlines()
+    assert counts == "1,000 models: 20 failed, 10 stopped, 970 learning"
+    assert (empty, order) == ("", "the first 25 models, those with problems first:")
+    rows = [line.split() for line in lines[:25]]
+    assert header.split()[:3] == ["MODEL", "KIND", "WORKER"]
+    failed = [row[0] for row in rows if row[3] == "failed"]
+    # the largest lag first
+    assert failed == [
+        *(f"clicks-{number:04}" for number in range(57, 1000, 100)),
+        *(f"clicks-{number:04}" for number in range(7, 1000, 100)),
+    ]
+    assert lines[25].startswith("… and 975 more; --limit 0 shows all")
+    assert len(lines) < 60
+    assert "clicks-0057: failed: no memory for clicks-0057" in lines
+
+
+def test_patterns_phases_and_orders_select_models(fleet: Workspace) -> None:
+    [_, _, *shown] = run(fleet.folder, "status", "clicks-00*", "--sort", "lag").stdout.splitlines()
+    found = [line.split()[0] for line in shown if line.startswith("clicks-")][:25]
+    assert found == [f"clicks-{number:04}" for number in (*range(90, 100), *range(80, 90))] + [
+        f"clicks-{number:04}" for number in range(70, 75)
+    ]
+    assert (
+        "100 models: 2 failed, 1 stopped, 97 learning"
+        in run(fleet.folder, "status", "--model", "clicks-00*").stdout
+    )
+    text = run(fleet.folder, "status", "clicks-0*", "--phase", "stopped", "--limit", "0").stdout
+    assert (
+        sum(line.startswith("clicks-") and "waits" not in line for line in text.splitlines()) == 10
+    )
+    text = run(fleet.folder, "status", "clicks-0001", "--phase", "failed").stdout
+    assert "no model is in the phase failed" in text
+    assert "'x-*'" in error_line(run(fleet.folder, "status", "x-*"), 1)
+
+
+def test_json_is_an_array_with_a_line_per_model(fleet: Workspace) -> None:
+    lines = run(fleet.folder, "status", "--json").stdout.splitlines()
+    assert len(lines) == 1000
+    rows_of_all = json.loads("\n".join(lines))
+    assert [row["model"] for row in rows_of_all] == [f"clicks-{n:04}" for n in range(1000)]
+    limited = run(fleet.folder, "status", "--json", "--sort", "points", "--limit", "3").stdout
+    assert [row["points_seen"] for row in json.loads(limited)] == [2000, 2000, 2000]
+    few = run(fleet.folder, "status", "--json", "--phase", "damaged").stdout
+    assert few == "[]\n"

@@ -291,6 +291,13 @@ def test_bad_rows_are_skipped_stored_or_the_end(workspace: Workspace, ingest: An
     assert [each["data"] for each in found["streams"][0]["rows"]] == ["3,abc"]
     none = ("--ingest", "--json", "--reason", "nothing")
     assert json.loads(shown(workspace, "dead", "m", *none).stdout)["streams"][0]["rows"] == []
+    # and `dead purge` removes them
+    purge = ("dead", "purge", "m", "--ingest", "--yes")
+    assert json.loads(shown(workspace, *purge, *none[1:]).stdout)["removed"] == 0
+    assert shown(workspace, *purge, "--reason", "abc").stdout == "m: removed 1 bad row of files\n"
+    assert ingest("p.csv", "--on-bad", "dead", "--restart").exit_code == 0
+    assert shown(workspace, *purge).stdout == "m: removed 1 bad row of files\n"
+    assert shown(workspace, *purge).stdout == "m: removed 0 bad rows of files\n"
 
 
 def test_standard_input_continues_after_a_bad_line(workspace: Workspace, ingest: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,20 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_SERVER
+from streamclust.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_SERVER
 from streamclust.cli.main import cli
 from streamclust.config import load_settings
 from streamclust.quickstart import learning
 from streamclust.runtime.job import Job
 from streamclust.store.model.keys import Keys
+from streamclust.store.model.versions import read_model
 from streamclust.store.server.keeper import running_endpoint
 from streamclust.worker.together import run_model
+from tests.support.forked import ForkedCommand
 from tests.support.servers import free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workspace import environment
+from tests.support.workspace import run as run_command
 
 ROWS = 600
 
@@ -162,3 +167,27 @@ def test_a_file_without_numbers_is_one_line() -> None:
     assert result.exit_code == EXIT_ERROR
     assert result.stderr.startswith("error: a.csv has no column of features: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_keeps_the_points_that_were_sent_and_names_the_next_step(
+    name: str, valkey_url: str, tmp_path: Path
+) -> None:
+    # Given a file that takes a while
+    rows = 60_000
+    X = np.random.default_rng(0).normal(size=(rows, 2))
+    np.savetxt(f"{name}.csv", X, fmt="%.4f", delimiter=",", header="x,y", comments="")
+    log = tmp_path / "log"
+    words = ["try", f"{name}.csv", "-k", "2", "--no-png", "--redis-url", valkey_url]
+    process = ForkedCommand(words, tmp_path, environment(), log, log)
+    with redis.Redis.from_url(valkey_url) as client:
+        # When it is interrupted while it sends the points
+        wait_until(lambda: client.xlen(name) > 0)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == EXIT_INTERRUPTED, log.read_text()
+        sent = client.xlen(name)
+        assert 0 < sent < rows
+        # Then one line says so, and a worker with the new settings learns those points
+        [line] = [line for line in log.read_text().splitlines() if line.startswith("stopped")]
+        assert f"in stream '{name}', and `streamclust worker` learns them" in line
+        assert run_command(tmp_path, "worker", "--until-idle").returncode == 0
+        assert read_model(client, Keys("streamclust", name)).points == sent

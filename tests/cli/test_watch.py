@@ -7,17 +7,23 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamclust.formats.model import encode_model
+from streamclust.store.model.commit import Commit, commit
+from tests.support.commits import take
+from tests.support.encoder_fixture import model_of
+from tests.support.many_models import fill
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, wait_until
 from tests.support.workers import WorkerProcess
-from tests.support.workspace import STREAMCLUST, Workspace, environment, run
+from tests.support.workspace import STREAMCLUST, Workspace, environment, error_line, run
 
 
 @contextmanager
@@ -168,3 +174,31 @@ def test_a_model_that_was_begun_anew_is_said(
         assert any(again in line for line in iter(watch.stderr.readline, ""))
         shown = watch.stdout.readline().split()
     assert (shown[0], shown[5]) == ("1", "-")  # what has moved since another model says nothing
+
+
+def test_a_pattern_shows_the_new_versions_of_all_models_that_match(workspace: Workspace) -> None:
+    # Given three models, and a watch of two of them
+    workspace.write({})
+    with workspace.client as client, ThreadPoolExecutor(1) as pool:
+        fill(client, workspace.namespace, ["clicks-1", "clicks-2", "other"])
+        subscribed = client.pubsub_numpat()
+        watch = ("watch", "clicks-*", "--count", "2", "--json")
+        shown = pool.submit(run, workspace.folder, *watch)
+        wait_until(lambda: client.pubsub_numpat() > subscribed)
+        # When all have a new version, and another program writes to the channel
+        client.publish(workspace.keys("clicks-1").models, b"\xff")
+        for name in ("other", "clicks-2", "clicks-1"):
+            keys, model = workspace.keys(name), model_of(2)
+            commit(client, keys, Commit(take(client, keys), b"s", model, encode_model(model)))
+        # Then those two are shown
+        done = shown.result(LIMIT)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "following 2 models that match 'clicks-*'\n"
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["model"], each["version"]) for each in found] == [
+        ("clicks-2", 2),
+        ("clicks-1", 2),
+    ]
+    # and a pattern that matches no model is an error
+    assert "'nix-*'" in error_line(run(workspace.folder, "watch", "nix-*"), 1)
+    assert "--since" in run(workspace.folder, "watch", "c*", "--since", "0").stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, islice
@@ -19,8 +18,9 @@ from streamclust.client.progress import Mark, Progress, last_id
 from streamclust.errors import DataError, ServerError
 from streamclust.store.stream.keys import dead_key, progress_key
 from streamclust.tables import Chunk, TableOptions, read_table
+from tests.support.forked import ForkedCommand
 from tests.support.waiting import LIMIT, wait_until
-from tests.support.workspace import STREAMCLUST, environment
+from tests.support.workspace import environment
 
 
 @pytest.fixture
@@ -201,27 +201,19 @@ def test_each_point_is_in_the_stream_once_after_any_end(
     # Given two files
     _write(tmp_path / "a.csv", range(3000))
     _write(tmp_path / "b.csv", range(3000, 20_000))
-    command = [STREAMCLUST, "ingest", "a.csv", "b.csv", "--stream", namespace]
-    command += ["--redis-url", server_url]
+    words = ["ingest", "a.csv", "b.csv", "--stream", namespace, "--redis-url", server_url]
+    log = tmp_path / "log"
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+    def start(*more: str) -> ForkedCommand:
+        return ForkedCommand([*words, *more], tmp_path, environment(), log, log)
 
     # When the command is ended in each of them, and started again
     for enough in (500, 4000):
-        with start() as process:
-            wait_until(partial(_has, client, namespace, enough))
-            process.send_signal(kill)
-            process.communicate(timeout=LIMIT)
-    with start() as process:
-        _, errors = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0, errors
+        process = start("--rate", "10000")
+        wait_until(partial(_has, client, namespace, enough))
+        process.send_signal(kill)
+        assert process.wait(LIMIT) != 0
+    assert start().wait(LIMIT) == 0, log.read_text()
     # Then each point went in once, in its order
     assert _sent(client, namespace) == [*range(20_000)]
     assert not client.exists(progress_key(namespace))

@@ -49,11 +49,12 @@ def model(**changes: str) -> str:
         (
             "modells: {}",
             "c.yaml:1: modells: unknown key; did you mean models? "
-            "allowed: namespace, redis, worker, log, models",
+            "allowed: namespace, redis, worker, log, defaults, models",
         ),
         (
             "_env_file: x",
-            "c.yaml:1: _env_file: unknown key; allowed: namespace, redis, worker, log, models",
+            "c.yaml:1: _env_file: unknown key; "
+            "allowed: namespace, redis, worker, log, defaults, models",
         ),
         (
             "models: {m: {kind: gmm, n_components: 3, streams: x}}",
@@ -64,6 +65,11 @@ def model(**changes: str) -> str:
             model(drift="page_hinkley"),
             "c.yaml:1: models.m.drift: got 'page_hinkley'; expected keys with values; write "
             "drift: {detector: page_hinkley}",
+        ),
+        (
+            model(drift={"threshold": 5, "on_drift": "forget"}),
+            "c.yaml:1: models.m.drift: no effect without a detector: on_drift, threshold; add "
+            "detector: page_hinkley, adwin, or none",
         ),
         (
             model(forgetting="none"),
@@ -160,7 +166,8 @@ def model(**changes: str) -> str:
         ),
         (
             r'"a\nb": 3',
-            r"c.yaml:1: a\nb: unknown key; allowed: namespace, redis, worker, log, models",
+            r"c.yaml:1: a\nb: unknown key; "
+            "allowed: namespace, redis, worker, log, defaults, models",
         ),
         (
             r'redis: {data_dir: "a\0b"}',

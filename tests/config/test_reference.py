@@ -10,8 +10,9 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, Field
 
-from streamclust.config import Settings
+from streamclust.config import ModelSettings, Settings
 from streamclust.config.reference import groups, markdown
+from streamclust.config.templates import Models
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -23,14 +24,18 @@ def test_the_page_is_what_the_settings_say() -> None:
     )
 
 
-def sections(annotation: object) -> Iterator[type[BaseModel]]:
+def sections(annotation: object, around: tuple[object, ...] = ()) -> Iterator[type[BaseModel]]:
     """Yield every class of settings below a type, by another way than the reference goes."""
+    if annotation in around:  # overrides hold settings of a model, and so does a model
+        return
+    if annotation is Models:
+        yield from sections(ModelSettings, around)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():
-            yield from sections(field.annotation)
+            yield from sections(field.annotation, (*around, annotation))
     for inner in get_args(annotation):
-        yield from sections(inner)
+        yield from sections(inner, around)
 
 
 SECTIONS = sorted(set(sections(Settings)), key=lambda section: section.__name__)

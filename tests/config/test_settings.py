@@ -38,6 +38,14 @@ def mixture(**changes: Any) -> GaussianMixtureSettings:
     return model
 
 
+@pytest.mark.parametrize("setting", [{"on_drift": "forget"}, {"threshold": 5}, {"delta": 0.1}])
+def test_keys_of_drift_need_a_detector_or_say_that_there_is_none(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="no effect without a detector"):
+        kmeans(drift=setting)
+    assert kmeans(drift={"detector": "adwin"} | setting).drift.detector == "adwin"
+    assert kmeans(drift={"detector": "none"} | setting).drift.detector == "none"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

@@ -12,8 +12,8 @@ import structlog
 from structlog.testing import LogCapture, capture_logs
 
 from streamclust import failpoints
-from streamclust.encoder.daemon import StallWatch
 from streamclust.encoder.loop import run_encoder
+from streamclust.encoder.many import StallWatch
 from streamclust.errors import FormatError, ServerError, UnknownModelError
 from streamclust.formats.layout import Layout
 from streamclust.runtime.activity import Activity

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from streamclust.cli.main import cli
 from streamclust.formats.model import encode_model
 from streamclust.store.model.commit import Commit, commit
+from tests.chaos.encoders import story
 from tests.support.commits import take
 from tests.support.encoder_fixture import model_of
 from tests.support.model_settings import kmeans
@@ -107,3 +108,11 @@ def test_until_idle_tells_what_was_done(
     unknown = CliRunner().invoke(cli, ["encode", "n"])
     assert unknown.exit_code == 2
     assert unknown.stderr == "error: model 'n' isn't configured; configured models: m\n"
+
+
+def test_encoders_of_many_models_are_killed_and_each_entry_has_its_code_once(
+    tmp_path: Path, valkey_url: str
+) -> None:
+    chaos, wrong = story(tmp_path, valkey_url, 2.0, count=3, seed=1, models=12)
+    assert wrong == []
+    assert chaos.fed > 0

@@ -134,7 +134,7 @@ def test_every_truncation_is_refused() -> None:
         assert "move it away" in refusal(DATA[:length])
 
 
-@settings(deadline=None, max_examples=4000)
+@settings(deadline=None, max_examples=1500)
 @given(
     st.lists(st.tuples(st.integers(0, len(DATA) - 1), st.integers(1, 255)), min_size=1, max_size=4)
 )

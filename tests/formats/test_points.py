@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError, FormatError
 from streamclust.formats import points
-from streamclust.formats.codecs import json_text, raw
+from streamclust.formats.codecs import json_array, json_text, raw
 from streamclust.formats.layout import RAW_DTYPE
 from streamclust.formats.points import Decoded, Layout, decode, encode
 from tests.support.replies import decoded, needs_native, packed, to_resp
@@ -657,7 +657,7 @@ def _agree(flat: list[bytes], layout: Layout, monkeypatch: pytest.MonkeyPatch) -
     careful = points._decode_carefully([(b"1-0", flat)], layout)
     for size in (1, 2, 5, 12, 40):
         with monkeypatch.context() as patch:
-            for codec in (json_text, raw):
+            for codec in (json_array, raw):
                 patch.setattr(codec, "_PIECE", size)
             patch.setattr(json_text, "_AT_ONCE", 0)
             found = _one(flat, layout)
@@ -725,8 +725,8 @@ def test_so_are_weights(
 
 
 def test_a_point_of_json_that_is_too_large_costs_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_text, "_LARGEST", 1000)
-    monkeypatch.setattr(json_text, "_PIECE", 100)
+    monkeypatch.setattr(json_array, "_LARGEST", 1000)
+    monkeypatch.setattr(json_array, "_PIECE", 100)
     long = b"[" + b"1," * 1000 + b"1]"
     for text in (b"[[1,2]," + long + b"]", b"[" + long + b",[1,2]]"):
         [point] = _one([b"json", text], JSON).dead

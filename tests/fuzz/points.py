@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import MAX_MAGNITUDE, Points
 from streamclust.errors import DataError
-from streamclust.formats.codecs import CODECS, json_text, raw
+from streamclust.formats.codecs import CODECS, json_array, json_text, raw
 from streamclust.formats.dead import DeadLetter
 from streamclust.formats.layout import DEFAULT_FIELD, ENTRY_FORMATS, EntryFormat, Layout
 from streamclust.formats.points import (
@@ -170,7 +170,7 @@ def _pieces_of(size: int | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if size is not None:
             patch.setattr(raw, "_PIECE", size)
-            patch.setattr(json_text, "_PIECE", size)
+            patch.setattr(json_array, "_PIECE", size)
             patch.setattr(json_text, "_AT_ONCE", size)
         yield
 

@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from numpy.testing import assert_allclose
 
 from streamclust import Forgetting, HalfLife, HalfLifeTime, KMeans, PowerSchedule
@@ -187,7 +187,7 @@ EVENTS = st.lists(
     last=st.sampled_from([None, 3, 50]),
     seed=st.integers(0, 1 << 20),
 )
-@laws
+@settings(laws, max_examples=12)
 def test_after_a_swap_the_mass_is_that_of_a_single_pass(
     policy: str,
     before: list[str],

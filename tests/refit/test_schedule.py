@@ -42,7 +42,9 @@ def test_a_standby_leaves_it_to_the_worker(workspace: Workspace) -> None:
     logged = LogCapture()
     with open_job(workspace, logged=logged) as job:
         # When the clock ticks Then nothing is refitted, until the job stops
-        ticking = threading.Thread(target=keep_refitting, args=([job],))
+        ticking = threading.Thread(
+            target=keep_refitting, args=(lambda: {"m": job}, job.stop, job.server)
+        )
         ticking.start()
         ticking.join(0.5)
         assert ticking.is_alive()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from typing import Any, cast
 
@@ -44,6 +44,10 @@ class FleetWorkspace(Workspace):
             return open_server(Address(self.url)).client(timeout=LIMIT)
         found: Any = redis.RedisCluster.from_url(f"redis://{nodes.partition(',')[0]}", protocol=2)
         return cast("redis.Redis", found)
+
+    def _polling(self) -> AbstractContextManager[redis.Redis]:
+        """A new connection for each poll, since the primary may change."""
+        return self.client
 
     def learn(self) -> None:
         """Learn all that is there, as `worker --until-idle` does, without a process of its own."""

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,6 +69,14 @@ class Workspace:
         """A new connection, to be closed by a `with`."""
         return redis.Redis.from_url(self.url, protocol=2, socket_timeout=LIMIT)
 
+    @cached_property
+    def _kept(self) -> redis.Redis:
+        return self.client
+
+    def _polling(self) -> AbstractContextManager[redis.Redis]:
+        """One connection for all polls of a test: a new one takes ten times as long as a poll."""
+        return nullcontext(self._kept)
+
     def write(self, models: Mapping[str, Any], **sections: Any) -> Self:
         """Write the config.yaml: these models, one-second leases, and what `sections` add."""
         config = {
@@ -93,7 +103,7 @@ class Workspace:
         return done
 
     def newest(self, model: str) -> Model:
-        with self.client as client:
+        with self._polling() as client:
             return read_model(client, self.keys(model))
 
     def versions(self, model: str) -> list[Model]:
@@ -117,7 +127,7 @@ class Workspace:
 
         Without the version's number: that counts publications, and so workers that left.
         """
-        with self.client as client:
+        with self._polling() as client:
             data, coreset = client.mget(self.keys(model).state, self.keys(model).coreset)
         if data is None:
             return {}, {}

@@ -16,6 +16,7 @@ import redis
 import structlog
 import yaml
 from click.testing import CliRunner
+from structlog.testing import LogCapture
 
 from streamclust.cli.main import cli
 from streamclust.client.client import Client
@@ -23,6 +24,7 @@ from streamclust.client.ingest import ingest
 from streamclust.client.progress import Progress
 from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
+from streamclust.encoder.job import Job as EncoderJob
 from streamclust.errors import ServerError, StreamclustError
 from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.runs import Plan
@@ -102,7 +104,7 @@ def _emptied(place: Place) -> Iterator[None]:
 
 
 def job(kind: Any, place: Place, user: str, server: Server, **more: Any) -> Any:
-    log = structlog.wrap_logger(structlog.ReturnLogger())
+    log = more.pop("log", None) or structlog.wrap_logger(structlog.ReturnLogger())
     settings, stop = place.settings(user), threading.Event()
     return kind(
         name="m", settings=settings, server=server, stop=stop, until_idle=True, log=log, **more
@@ -111,9 +113,12 @@ def job(kind: Any, place: Place, user: str, server: Server, **more: Any) -> Any:
 
 def learn(place: Place, user: str, times: int = 2) -> None:
     """Begin a model, and go on with it."""
+    logged = LogCapture()
+    log = structlog.wrap_logger(structlog.PrintLogger(), [logged], structlog.BoundLogger)
     for version in range(1, times + 1):
         with open_server(place.login(user)) as server:
-            worker.run_model(job(Job, place, user, server))
+            worker.run_model(job(Job, place, user, server, log=log))
+        assert "workers_unknown" not in [entry["event"] for entry in logged.entries]
         with place.admin as client:
             groups: Any = client.xinfo_groups("points")
             stream: Any = client.xinfo_stream("points")
@@ -147,7 +152,7 @@ def encode(place: Place, user: str) -> None:
 def encode_once(place: Place, user: str) -> None:
     with open_server(place.login(user)) as server:
         what = {"stream": "points", "key": KEYS.codes()}
-        encoder.run_encoder(job(encoder.Job, place, user, server, **what))
+        encoder.run_encoder(job(EncoderJob, place, user, server, **what))
 
 
 def subscribe(place: Place, user: str) -> None:
@@ -214,7 +219,9 @@ def administrate(place: Place, user: str) -> None:
     with place.admin as client, open_server(place.login("boss")) as server:
         client.xadd("points", {"f8": bytes(BATCH["max_entry_bytes"])})
         client.xadd("points", {"x": "1"})
-        client.xadd(dead_key("points"), {"file": "a.csv", "line": "2", "reason": "bad", "data": ""})
+        for reason in ("bad", "odd"):
+            row = {"file": "a.csv", "line": "2", "reason": reason, "data": ""}
+            client.xadd(dead_key("points"), row)
         worker.run_model(job(Job, place, "boss", server))
         client.xgroup_create("points", KEYS.encoders, "0")
         encode_once(place, "boss")
@@ -227,6 +234,8 @@ def administrate(place: Place, user: str) -> None:
         "dead m --ingest",
         "dead requeue m --reason max_entry_bytes --yes",
         "dead purge m --yes",
+        "dead purge m --ingest --reason odd --yes",
+        "dead purge m --ingest --yes",
         "models rename m n --yes",
         "models rename n m --yes",
         "models reset m --yes",

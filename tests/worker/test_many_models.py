@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from streamclust.worker.together import cores_of_process
+from streamclust.system_limits import cores_of_process
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, blobs
 from tests.support.proxy import proxy_before

@@ -223,13 +223,3 @@ def test_an_error_that_nobody_expected_parks_the_model_too(
         monkeypatch.undo()
         worker.wait_for(RECOVERED)
     assert worker.failure is None
-
-
-def test_pauses_grow_from_half_a_second_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamclust.worker import parking
-
-    monkeypatch.setattr("random.uniform", lambda _, high: high)
-    pauses = [parking.pause(tries) for tries in range(10)]
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
-    monkeypatch.setattr("random.uniform", lambda low, _: low)
-    assert parking.pause(10**6) == 30.0

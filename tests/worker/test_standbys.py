@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 import redis
+import structlog
 
 from streamclust.errors import ServerError
+from streamclust.runtime.connections import Connections
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
+from streamclust.store.server.connect import Address, open_server
 from streamclust.worker.standbys import Standby, Standbys
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, blobs
@@ -28,39 +31,58 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_each_lease_that_is_released_wakes_its_model(client: redis.Redis, namespace: str) -> None:
+def test_each_lease_that_is_released_wakes_its_model(
+    valkey_url: str, client: redis.Redis, namespace: str
+) -> None:
     # Given leases of another worker
     keys = [Keys(namespace, f"m{number}") for number in range(MODELS)]
     held = [Lease(client, each, 60.0) for each in keys]
     assert all(lease.take() for lease in held)
-    standbys = Standbys(0.04)
-    woken = [threading.Event() for _ in keys]
-    waiting = [
-        Standby(client, Lease(client, each, 60.0), event.set)
-        for each, event in zip(keys, woken, strict=True)
-    ]
-    with ExitStack() as stack:
-        for standby in waiting:
-            stack.enter_context(standbys.waiting(standby))
-        # When some are released, and one becomes something else
-        for number in (3, 50, 199):
+    with open_server(Address(valkey_url)) as server, ExitStack() as stack:
+        connections = Connections(server)
+        stack.callback(connections.close)
+        standbys = Standbys(namespace, connections, 0.2, lambda: MODELS, structlog.get_logger())
+        stack.callback(standbys.close)
+        with ExitStack() as waiting:
+            places = [_placed(standbys, client, each, waiting) for each in keys]
+            wait_until(lambda: all(each.looks for each in places))
+            # When some are released, and one becomes something else
+            before = [each.looks for each in places]
+            for number in (3, 50, 199):
+                held[number].drop()
+            client.set(keys[7].lease, "mine")
+            wait_until(lambda: all(places[n].looks > before[n] for n in (3, 50, 199, 7)))
+            # Then these models have them, and no other model is woken again
+            woken = [n for n, each in enumerate(places) if each.looks > before[n]]
+            assert woken == [3, 7, 50, 199]
+            assert [n for n, p in enumerate(places) if p.standby.lease.token] == [3, 50, 199]
+            places[3].standby.check()
+            with pytest.raises(ServerError, match="another program wrote it"):
+                places[7].standby.check()
+        # and after they have left, nobody takes a lease
+        for number in range(100, 110):
             held[number].drop()
-        client.set(keys[7].lease, "mine")
-        wait_until(lambda: all(woken[number].is_set() for number in (3, 50, 199, 7)))
-        # Then these models have them, and nobody else hears of it
-        assert [n for n, event in enumerate(woken) if event.is_set()] == [3, 7, 50, 199]
-        assert [n for n, standby in enumerate(waiting) if standby.lease.token] == [3, 50, 199]
-        waiting[3].check()
-        with pytest.raises(ServerError, match="another program wrote it"):
-            waiting[7].check()
-    # and after they have left, nobody takes a lease
-    for number in range(100, 110):
-        held[number].drop()
-    late = Standby(client, Lease(client, Keys(namespace, "late"), 60.0), threading.Event().set)
-    with standbys.waiting(late):
-        wait_until(lambda: late.lease.token)
-    assert not client.exists(*[keys[number].lease for number in range(100, 110)])
-    standbys.close()
+        late = _placed(standbys, client, Keys(namespace, "late"), stack)
+        wait_until(lambda: late.standby.lease.token)
+        assert not client.exists(*[keys[number].lease for number in range(100, 110)])
+
+
+@dataclass
+class _Placed:
+    """A model that waits for its lease, and how often it was woken."""
+
+    standby: Standby
+    looks: int = 0
+
+
+def _placed(standbys: Standbys, client: redis.Redis, keys: Keys, stack: ExitStack) -> _Placed:
+    def wake() -> None:
+        placed.looks += 1
+
+    standby = Standby(keys.model, client, Lease(client, keys, 60.0), wake)
+    placed = _Placed(standby)
+    stack.enter_context(standbys.place(standby))
+    return placed
 
 
 def test_a_second_worker_takes_all_models_of_one_that_was_killed(workspace: Workspace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
@@ -27,28 +26,14 @@ from streamclust.formats.codecs.common import (
     one_value,
     pick,
 )
+from streamclust.formats.codecs.json_array import JsonArray, loads, parse
 from streamclust.formats.layout import Layout
-from streamclust.number_text import json_hint, number_hint
+from streamclust.number_text import number_hint
 
 _At = Callable[[NDArray[np.int64]], Iterable[Any]]
 
-# Integers become floats, so that a huge integer becomes inf, and true isn't accepted as 1. Objects
-# become tuples of pairs, so that duplicate keys are detected.
-_DECODER = json.JSONDecoder(parse_int=float, object_pairs_hook=tuple)
-_loads = _DECODER.decode
-_scan_one = _DECODER.scan_once  # type: ignore[attr-defined]
-_skip_blanks = json.decoder.WHITESPACE.match  # type: ignore[attr-defined]
-
 _AT_ONCE = 1 << 20
 """Maximum bytes of JSON that are parsed at once: Python objects need up to 40 times as much."""
-
-_PIECE = 1 << 16
-"""Number of characters of a block that are parsed at once."""
-
-_LARGEST = 1 << 20
-"""Maximum number of characters of a point, in addition to those per feature."""
-
-_A_FEATURE = 256
 
 _EXCERPT_VALUES = 1024
 """Number of values of a point that an excerpt is made from."""
@@ -56,24 +41,20 @@ _EXCERPT_VALUES = 1024
 
 def _load_all(texts: list[bytes]) -> list[Any]:
     """Parse all texts; in one call if the texts can be joined safely."""
+    if sum(map(len, texts)) > _AT_ONCE:
+        raise ValueError("too many to be parsed at once")
     inner = b"".join(texts)
-    if not (_are_vectors(texts, inner) or _are_scalars(inner)):
-        return [_loads(text.decode()) for text in texts]
-    docs: list[Any] = _loads(f"[{b','.join(texts).decode()}]")
+    are_scalars = b"," not in inner and b"[" not in inner
+    are_vectors = inner.count(b"[") == inner.count(b"]") == len(texts) and all(
+        text[:1] == b"[" and text[-1:] == b"]"
+        for text in texts  # the only brackets of each text
+    )
+    if not (are_vectors or are_scalars):
+        return [loads(text.decode()) for text in texts]
+    docs: list[Any] = loads(f"[{b','.join(texts).decode()}]")
     if len(docs) != len(texts):
         raise ValueError("texts ran into each other")
     return docs
-
-
-def _are_vectors(texts: list[bytes], inner: bytes) -> bool:
-    """Return whether each text has exactly one pair of brackets, at its ends."""
-    return inner.count(b"[") == inner.count(b"]") == len(texts) and all(
-        text[:1] == b"[" and text[-1:] == b"]" for text in texts
-    )
-
-
-def _are_scalars(inner: bytes) -> bool:
-    return b"," not in inner and b"[" not in inner
 
 
 def _flat_numbers(rows: Iterable[list[Any]]) -> Array:
@@ -84,8 +65,6 @@ def _flat_numbers(rows: Iterable[list[Any]]) -> Array:
 
 
 def _arrays(columns: Columns, layout: Layout) -> Arrays:
-    if sum(map(len, columns[layout.field_key])) > _AT_ONCE:
-        raise ValueError("too many to be parsed at once")
     docs = _load_all(columns[layout.field_key])
     parts = [doc if type(doc[0]) is list else [doc] for doc in docs]
     rows = list(chain.from_iterable(parts))
@@ -99,154 +78,13 @@ def _arrays(columns: Columns, layout: Layout) -> Arrays:
 def _weight_array(columns: Columns, counts: list[int], layout: Layout) -> Array | None:
     if layout.weight_key is None:
         return None
-    texts = columns[layout.weight_key]
-    if sum(map(len, texts)) > _AT_ONCE:
-        raise ValueError("too many to be parsed at once")
-    docs = _load_all(texts)
+    docs = _load_all(columns[layout.weight_key])
     parts = [
         doc if type(doc) is list else [doc] * count for doc, count in zip(docs, counts, strict=True)
     ]
     if list(map(len, parts)) != counts:
         raise ValueError("not a weight a point")
     return _flat_numbers(parts)
-
-
-def parse(text: bytes) -> Any:
-    """Return parsed JSON: numbers are floats, objects are tuples of pairs."""
-    return _parsed(_as_text(text))
-
-
-def _as_text(text: bytes) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"JSON is not UTF-8 at byte {error.start}") from None
-
-
-def _parsed(text: str, offset: int = 0, whole: str = "") -> Any:
-    """Parse a part of a text, which begins at the character `offset`."""
-    try:
-        return _loads(text)
-    except RecursionError:
-        raise DataError("JSON is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        place = f"at character {error.pos + offset}"
-        raise DataError(f"bad JSON: {error.msg} {place}{json_hint(whole or text)}") from None
-
-
-class _Array:
-    """The values of a JSON array, parsed piece by piece to save memory.
-
-    Parameters
-    ----------
-    text : str
-    start : int
-        Place where the first value starts.
-    largest : int
-        Maximum number of characters of a value.
-    """
-
-    def __init__(self, text: str, start: int, largest: int) -> None:
-        self.n = 0
-        self._text = text
-        self._start = start
-        self._largest = largest
-        self._firsts: list[int] = []
-        self._spans: list[tuple[int, int | None]] = []
-
-    @classmethod
-    def of(cls, text: bytes, n_features: int) -> _Array | None:
-        """Return the array in a text; None if the text is another value, of limited size."""
-        whole, largest = _as_text(text), _LARGEST + _A_FEATURE * n_features
-        start = _skip_blanks(whole, 0).end()
-        if whole[start : start + 1] == "[":
-            return cls(whole, start + 1, largest)
-        if len(whole) > largest:
-            raise DataError(
-                f"JSON has {len(whole)} characters for one point; the limit is {largest}"
-            )
-        return None
-
-    def pieces(self) -> Iterator[list[Any]]:
-        """Yield the values, in pieces.
-
-        Raises
-        ------
-        DataError
-            If the text isn't JSON, or one value is too large.
-        """
-        place: int | None = self._start
-        while place is not None:
-            begin = place
-            values, stop, place = self._next(begin)
-            self._firsts.append(self.n)
-            self._spans.append((begin, stop))
-            self.n += len(values)
-            yield values
-
-    def values(self, places: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield the values at these places, which ascend; all pieces have been read before."""
-        piece, values = -1, []
-        for place in places.tolist():
-            wanted = bisect_right(self._firsts, place) - 1
-            if wanted != piece:
-                piece, (begin, stop) = wanted, self._spans[wanted]
-                values = self._between(begin, stop)
-            yield values[place - self._firsts[piece]]
-
-    def _between(self, begin: int, stop: int | None) -> list[Any]:
-        end = "" if stop is None else "]"
-        values: list[Any] = _parsed(f"[{self._text[begin:stop]}{end}", begin - 1, self._text)
-        return values
-
-    def _next(self, begin: int) -> tuple[list[Any], int | None, int | None]:
-        """Return the next values, where they end, and where others begin; None at the end."""
-        if len(self._text) - begin <= _PIECE:
-            return self._last(begin)
-        for mark in ("],", "},", ","):
-            comma = self._text.rfind(mark, begin, begin + _PIECE) + len(mark) - 1
-            if comma < begin:
-                continue
-            try:
-                values = self._between(begin, comma)
-            except DataError:  # the comma is within a value, or the JSON is bad
-                continue
-            if values:
-                return values, comma, comma + 1
-        return self._one_by_one(begin)
-
-    def _one_by_one(self, begin: int) -> tuple[list[Any], int | None, int | None]:
-        """Take a piece of values by looking for the end of each, the last of which may be long."""
-        window = self._text[begin : begin + self._largest]
-        values: list[Any] = []
-        stop = place = 0
-        ends = False
-        while place < _PIECE and not ends:
-            try:
-                value, end = _scan_one(window, _skip_blanks(window, place).end())
-            except (StopIteration, ValueError, RecursionError):
-                break
-            end = _skip_blanks(window, end).end()
-            ends = window[end : end + 1] not in ("", ",")
-            if window[end : end + 1] == ",":
-                values.append(value)
-                stop, place = end, end + 1
-            elif not ends:
-                break
-        if values:
-            return values, begin + stop, begin + place
-        if ends or begin + len(window) == len(self._text):
-            return self._last(begin)
-        raise DataError(
-            f"JSON at character {begin} is bad, or a point of more than {self._largest} characters"
-        )
-
-    def _last(self, begin: int) -> tuple[list[Any], int | None, int | None]:
-        """Return the values up to the end of the array, with which the text ends too."""
-        values = self._between(begin, None)
-        if not values and self._spans:  # a comma before the end: the parser raises the error
-            self._between(self._spans[-1][0], None)
-        return values, None, None
 
 
 def points(text: bytes) -> list[Any]:
@@ -294,7 +132,7 @@ def _weights(flat: Flat, n: int, layout: Layout) -> list[Any]:
 
 def vector_length(text: bytes) -> int:
     """Return the length of the first vector of numbers in a text; else of the first vector."""
-    array = _Array.of(text, 0)
+    array = JsonArray.of(text, 0)
     if array is None:
         points(text)  # raises an error for all values except an object
         return 1
@@ -324,7 +162,7 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
 
 def _judge_points(text: bytes, layout: Layout) -> tuple[NDArray[np.bool_], Array, _At]:
     """Return which points are good, their rows, and a function that returns the bad points."""
-    array = _Array.of(text, layout.n_features)
+    array = JsonArray.of(text, layout.n_features)
     if array is None:
         return *_rows(points(text), layout), lambda _: points(text)
     judged: list[tuple[NDArray[np.bool_], Array]] = []
@@ -355,18 +193,18 @@ class _Beginning(list[Any]):
 
 def _judge_weights(text: bytes, n: int) -> tuple[Array, _At]:
     """Return the weights of n points, NaN for bad ones, and a function that returns them."""
-    array = _Array.of(text, 0)
+    array = JsonArray.of(text, 0)
     if array is None:
         weight = check_weight(_weight(parse(text)))
         return np.full(n, weight), lambda at: [weight] * len(at)
-    w = np.concatenate([_numbers(values) for values in array.pieces()])
+    pieces = [
+        np.array([value if type(value) is float else math.nan for value in values])
+        for values in array.pieces()
+    ]
+    w = np.concatenate(pieces)
     if len(w) != n:
         raise DataError(f"wrong number of weights: {len(w)}, expected {n}")
     return w, array.values
-
-
-def _numbers(values: list[Any]) -> Array:
-    return np.array([value if type(value) is float else math.nan for value in values])
 
 
 def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:

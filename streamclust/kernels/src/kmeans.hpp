@@ -2,10 +2,11 @@
 #pragma once
 
 #include "int8_nearest.hpp"
+#include "share.hpp"
 
 // A step's arguments, all 64 bits wide.
 struct KmeansStep {
-    int64_t single, N, K, D;
+    int64_t single, threads, N, K, D;
     const void* x;
     const double *w, *C;
     double *weight, *first;
@@ -16,7 +17,8 @@ struct KmeansStep {
 namespace {
 
 constexpr int64_t FEW = 8;       // up to this number of points, a codebook isn't worth its cost
-constexpr int64_t CHUNK = 64;  // points that are added while they are in cache
+constexpr int64_t CACHED = 64;   // points that are added while they are in cache
+constexpr int64_t MANY = 64;     // centroids whose comparison takes far longer than to add the points
 
 // Nearest centroids of one tile after the other, by the fastest method for these points.
 struct Search {
@@ -56,13 +58,12 @@ struct Search {
 #endif
 };
 
-// Add points to the sums of the clusters from `low` to `high`, in the order of the points.
+// Add points to the sums of their clusters, in the order of the points.
 template <typename X>
 void accumulate(const X* x, const double* w, const int64_t* labels, int64_t n, int64_t D,
-                const double* reference, int64_t low, int64_t high, double* weight, double* first) {
+                const double* reference, double* weight, double* first) {
     for (int64_t i = 0; i < n; ++i, x += D) {
         const int64_t k = labels[i];
-        if (k < low || k >= high) continue;
         const double share = w[i];
         const double* r = reference + k * D;
         double* sum = first + k * D;
@@ -142,25 +143,6 @@ void all_distances(const X* x, int64_t N, Codebook& book, double* out) {
                     out[(n + i) * K + g * GROUP + j] = sum[i][j];
         }
     }
-}
-
-// Assign and accumulate while the points are in cache. The inertia is summed in eight lanes: point n
-// in lane n mod 8.
-template <typename X>
-void kmeans_step(const X* x, const KmeansStep& step, Search& search) {
-    double lanes[8] = {};
-    for (int64_t start = 0; start < step.N; start += CHUNK) {
-        const int64_t n = step.N - start < CHUNK ? step.N - start : CHUNK;
-        const X* here = x + start * step.D;
-        const double* w = step.w + start;
-        int64_t* labels = step.labels + start;
-        double* sqdist = step.sqdist + start;
-        kmeans_assign(here, n, search, labels, sqdist);
-        accumulate(here, w, labels, n, step.D, step.C, 0, step.K, step.weight, step.first);
-        for (int64_t i = 0; i < n; ++i) lanes[i % 8] += w[i] * sqdist[i];
-    }
-    *step.inertia = 0.0;
-    for (double lane : lanes) *step.inertia += lane;
 }
 
 }  // namespace

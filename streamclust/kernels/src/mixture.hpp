@@ -1,8 +1,8 @@
 // The e-step of a mixture (responsibilities and moments), and log-densities alone.
 #pragma once
 
+#include "share.hpp"
 #include "sparse_moments.hpp"
-#include "moments.hpp"
 
 namespace {
 
@@ -61,49 +61,150 @@ void unpack(const Sums& from, const Active& active, double* weight, double* firs
     }
 }
 
-template <typename X>
-bool mixture_step(const X* x, const double* w, int64_t N, const Gaussians& g, double* weight,
-                  double* first, double* second, double* log_likelihood) {
-    Tile tile(g.K, g.D);
-    Sums total(g);
-    const Active active(g);
-    Apart apart(g);
-    bool whole = !apart.usable;
-    if (!tile.ok() || !total.ok() || !active.ok() || !apart.ok()) return false;
-    const double negligible = active.worth() || apart.usable ? NEGLIGIBLE : NEVER;
-    *log_likelihood = 0.0;
-    for (int64_t start = 0; start < N; start += PACK, x += PACK * g.D, w += PACK) {
-        const int64_t n = N - start < PACK ? N - start : PACK;
-        if (!whole && apart.step(x, w, n, total, log_likelihood)) continue;
-        tile.load(x, w, n, g.D);
-        log_joint(tile, g);
-        const int64_t pairs = weigh(tile, g.K, negligible, total.weight.data, log_likelihood);
-        const bool few = active.worth() && pairs < g.K * PACK / 2;
-        whole = !apart.usable || pairs > apart.most_pairs;
-        for (int64_t k = 0; k < g.K; ++k) {
-            double *one = total.first.data + k * total.width, *two = total.second_of(k);
-            if (few) active.scatter(x, tile, k, one);
-            else if (g.matrix) scatter_matrix(tile, g, k, one, two);
-            else scatter_diagonal(tile, g, k, one, two);
-        }
+// About as many multiplications as a density and its moments take.
+inline double multiplications(int64_t N, const Gaussians& g) {
+    const double pair = g.matrix ? (double)g.D * (double)g.D : 4.0 * (double)g.D;
+    return (double)N * (double)g.K * pair;
+}
+
+// What a thread needs to compute chunks.
+struct Workspace {
+    const Gaussians& g;
+    Tile tile;
+    Sums total;
+    Active active;
+    Apart apart;
+    const double negligible;
+
+    explicit Workspace(const Gaussians& g)
+        : g(g), tile(g.K, g.D), total(g), active(g), apart(g),
+          negligible(active.worth() || apart.usable ? NEGLIGIBLE : NEVER) {}
+
+    bool ok() const { return tile.ok() && total.ok() && active.ok() && apart.ok(); }
+
+    void clear() {
+        total.clear();
+        active.clear();
     }
-    unpack(total, active, weight, first, second);
-    return true;
+
+    // Add the points of a chunk to `total` and `active`. Returns sum_n w_n log p(x_n).
+    template <typename X>
+    double add_chunk(const X* x, const double* w, int64_t N) {
+        double log_likelihood = 0.0;
+        bool whole = !apart.usable;
+        for (int64_t start = 0; start < N; start += PACK, x += PACK * g.D, w += PACK) {
+            const int64_t n = N - start < PACK ? N - start : PACK;
+            if (!whole && apart.step(x, w, n, total, &log_likelihood)) continue;
+            tile.load(x, w, n, g.D);
+            log_joint(tile, g);
+            const int64_t pairs = weigh(tile, g.K, negligible, total.weight.data, &log_likelihood);
+            const bool few = active.worth() && pairs < g.K * PACK / 2;
+            whole = !apart.usable || pairs > apart.most_pairs;
+            for (int64_t k = 0; k < g.K; ++k) {
+                double *one = total.first.data + k * total.width, *two = total.second_of(k);
+                if (few) active.scatter(x, tile, k, one);
+                else if (g.matrix) scatter_matrix(tile, g, k, one, two);
+                else scatter_diagonal(tile, g, k, one, two);
+            }
+        }
+        return log_likelihood;
+    }
+};
+
+// Where a step's sums are written.
+struct MixtureSums {
+    double *weight, *first, *second, *log_likelihood;
+};
+
+// The sums of a batch are those of its chunks, in their order.
+template <typename X>
+struct MixtureByChunks {
+    static constexpr bool ORDERED = true;
+    const X* x;
+    const double* w;
+    const Gaussians& g;
+    const MixtureSums& total;
+    const int64_t cells;  // of `second`
+    Places sums;
+
+    MixtureByChunks(const X* x, const double* w, const Gaussians& g, const MixtureSums& total)
+        : x(x), w(w), g(g), total(total), cells((g.shared ? 1 : g.K) * g.D * (g.matrix ? g.D : 1)),
+          sums(g.K * (g.D + 1) + cells + 1) {}
+
+    struct Scratch : Workspace {
+        explicit Scratch(const MixtureByChunks& work) : Workspace(work.g) {}
+    };
+
+    // Memory per place: about as much again for what each thread adds to.
+    int64_t bytes() const { return 3 * sums.size * (int64_t)sizeof(double); }
+
+    bool reserve(int64_t places) { return sums.reserve(places); }
+
+    MixtureSums at(int64_t place) const {
+        double *weight = sums.at(place), *first = weight + g.K, *second = first + g.K * g.D;
+        return {weight, first, second, second + cells};
+    }
+
+    void range(Workspace& space, int64_t start, int64_t n, int64_t place) {
+        const MixtureSums to = at(place);
+        space.clear();
+        *to.log_likelihood = space.add_chunk(x + start * g.D, w + start, n);
+        unpack(space.total, space.active, to.weight, to.first, to.second);
+    }
+
+    void retire(int64_t, int64_t place) {
+        const MixtureSums from = at(place);
+        add(total.weight, from.weight, g.K);
+        add(total.first, from.first, g.K * g.D);
+        add(total.second, from.second, cells);
+        *total.log_likelihood += *from.log_likelihood;
+    }
+};
+
+// `total` must be 0.
+template <typename X>
+bool mixture_step(const X* x, const double* w, int64_t N, const Gaussians& g, int64_t threads,
+                  const MixtureSums& total) {
+    if (N <= CHUNK) {
+        Workspace space(g);
+        if (!space.ok()) return false;
+        *total.log_likelihood = space.add_chunk(x, w, N);
+        unpack(space.total, space.active, total.weight, total.first, total.second);
+        return true;
+    }
+    MixtureByChunks<X> shared(x, w, g, total);
+    return share(shared, N, CHUNK, worth(multiplications(N, g), threads), shared.bytes());
 }
 
 template <typename X>
-bool log_gaussians(const X* x, int64_t N, const Gaussians& g, double* out) {
-    Tile tile(g.K, g.D);
-    if (!tile.ok()) return false;
-    for (int64_t start = 0; start < N; start += PACK) {
-        const int64_t n = N - start < PACK ? N - start : PACK;
-        tile.load(x + start * g.D, nullptr, n, g.D);
-        log_joint(tile, g);
-        for (int64_t p = 0; p < n; ++p)
-            for (int64_t k = 0; k < g.K; ++k)
-                out[(start + p) * g.K + k] = tile.joint.data[k * PACK + p];
+struct LogDensities : Unordered {
+    static constexpr int64_t SIZE = 8 * PACK;
+    const X* x;
+    const Gaussians& g;
+    double* out;
+
+    LogDensities(const X* x, const Gaussians& g, double* out) : x(x), g(g), out(out) {}
+
+    struct Scratch : Tile {
+        explicit Scratch(const LogDensities& work) : Tile(work.g.K, work.g.D) {}
+    };
+
+    void range(Tile& tile, int64_t start, int64_t N, int64_t) {
+        for (const int64_t end = start + N; start < end; start += PACK) {
+            const int64_t n = end - start < PACK ? end - start : PACK;
+            tile.load(x + start * g.D, nullptr, n, g.D);
+            log_joint(tile, g);
+            for (int64_t p = 0; p < n; ++p)
+                for (int64_t k = 0; k < g.K; ++k)
+                    out[(start + p) * g.K + k] = tile.joint.data[k * PACK + p];
+        }
     }
-    return true;
+};
+
+template <typename X>
+bool log_gaussians(const X* x, int64_t N, const Gaussians& g, int64_t threads, double* out) {
+    LogDensities<X> shared(x, g, out);
+    return share(shared, N, LogDensities<X>::SIZE, worth(multiplications(N, g), threads));
 }
 
 }  // namespace

@@ -16,7 +16,10 @@ struct Sums {
         : K(g.K), D(g.D), width(rounded_up(D, DOUBLES)), size(g.matrix ? blocks(D) : width),
           matrix(g.matrix), shared(g.shared), weight(rounded_up(K, DOUBLES)), first(K * width),
           second((shared ? 1 : K) * size) {
-        if (!ok()) return;
+        if (ok()) clear();
+    }
+
+    void clear() {
         for (int64_t i = 0; i < rounded_up(K, DOUBLES); ++i) weight.data[i] = 0.0;
         for (int64_t i = 0; i < K * width; ++i) first.data[i] = 0.0;
         for (int64_t i = 0; i < (shared ? 1 : K) * size; ++i) second.data[i] = 0.0;

@@ -21,6 +21,10 @@ struct Active {
           difference(TOGETHER * width), scaled(TOGETHER * width), second(cells()) {
         if (!ok()) return;
         for (int64_t i = 0; i < TOGETHER * width; ++i) difference.data[i] = scaled.data[i] = 0.0;
+        clear();
+    }
+
+    void clear() {
         for (int64_t i = 0; i < cells(); ++i) second.data[i] = 0.0;
     }
 

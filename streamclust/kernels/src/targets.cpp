@@ -5,6 +5,13 @@
 // The hash of the sources: Python doesn't call a library of another version.
 EXPORT(const char*) streamclust_sources() { return SOURCES; }
 
+// The compiler: another one may round a mixture's sums differently.
+#if defined(__clang__)
+EXPORT(const char*) streamclust_compiler() { return __VERSION__; }
+#else
+EXPORT(const char*) streamclust_compiler() { return "GCC " __VERSION__; }
+#endif
+
 EXPORT(int) streamclust_supports_baseline() { return 1; }
 
 #if defined(__x86_64__)

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -25,6 +26,7 @@ from streamclust.formats.points import decode
 from streamclust.store.ids import order
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.stream.info import look
+from streamclust.store.stream.trimming import remove_up_to
 
 if TYPE_CHECKING:
     from streamclust.formats.layout import Layout
@@ -168,18 +170,13 @@ def purge(
         Chooses the letters. Default: all.
     """
     if wanted is None:
-        number, sequence = order(up_to)
-        after = f"{number}-{sequence + 1}"
-        removed: Any = client.execute_command("XTRIM", keys.dead, "MINID", "=", after)  # type: ignore[no-untyped-call]
-        return int(removed)
-    total, ids = 0, []
-    for letter in read_letters(client, keys, up_to=up_to):
-        if wanted(letter):
-            ids.append(letter.letter_id)
-        if len(ids) == _PAGE:
-            total += int(client.xdel(keys.dead, *ids))
-            ids.clear()
-    return total + (int(client.xdel(keys.dead, *ids)) if ids else 0)
+        return remove_up_to(client, keys.dead, up_to)
+    letters = filter(wanted, read_letters(client, keys, up_to=up_to))
+    ids = (letter.letter_id for letter in letters)
+    removed = 0
+    while page := list(islice(ids, _PAGE)):
+        removed += int(client.xdel(keys.dead, *page))
+    return removed
 
 
 @dataclass

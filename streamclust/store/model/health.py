@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import FormatError
+from streamclust.store.model.workers import lives
 
 if TYPE_CHECKING:
     import redis
@@ -53,6 +54,11 @@ class Health:
         Seconds since the slowest thread of the model last made progress.
     gathered, warm_up : int
         Points of the warm-up sample, and the number that ends the warm-up; 0 after the warm-up.
+    worker : str
+        ID of the worker (see `store.model.workers`); empty in the report of an older worker.
+    asleep : bool
+        Whether the model has left the worker's memory. Such a report is renewed rarely; it is true
+        while the worker lives.
     """
 
     pid: int = 0
@@ -72,6 +78,8 @@ class Health:
     progress_age: float = 0.0
     gathered: int = 0
     warm_up: int = 0
+    worker: str = ""
+    asleep: bool = False
 
     @property
     def alive(self) -> bool:
@@ -96,22 +104,34 @@ def read_health(client: redis.Redis, keys: Keys) -> Health | None:
         If the value of the key isn't a report.
     """
     data: Any = client.get(keys.health)
-    if data is None:
+    health = None if data is None else decode_health(data, keys.health)
+    if health and health.asleep and not lives(client, keys.namespace, health.worker):
         return None
+    return health
+
+
+def decode_health(data: bytes, key: str) -> Health:
+    """Return the report in the value of a health key.
+
+    Raises
+    ------
+    FormatError
+        If the value isn't a report.
+    """
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise FormatError(
-            f"key {keys.health} holds no worker's report: does another program use this key? "
+            f"key {key} holds no worker's report: does another program use this key? "
             "Delete it; the worker writes it again"
         )
     known = {each.name: found[each.name] for each in fields(Health) if each.name in found}
     return Health(**{name: value for name, value in known.items() if _fits(name, value)})
 
 
-_TEXTS = ("host", "phase", "kernels", "reason")
+_TEXTS = ("host", "phase", "kernels", "reason", "worker")
 _FRACTIONS = ("rate", "loss", "time", "progress_age")
 _LARGEST = 1e300
 
@@ -119,6 +139,8 @@ _LARGEST = 1e300
 def _fits(name: str, value: Any) -> bool:
     if name in _TEXTS:
         return isinstance(value, str)
+    if name == "asleep":
+        return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if name in _FRACTIONS:

@@ -6,6 +6,7 @@ and one transaction can write them. The points' streams belong to the user and c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 VALUE_BYTES = 512 << 20
@@ -25,9 +26,13 @@ _OWN = (
     "id",
 )
 
+_TAG = re.compile(r"\{[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 
-def is_own(key: str, namespace: str) -> bool:
+
+def is_own(key: str, namespace: str = "") -> bool:
     """Return whether a key is one of the keys in `Keys`, of any model of a namespace.
+
+    Without a namespace: of any namespace.
 
     Examples
     --------
@@ -35,12 +40,42 @@ def is_own(key: str, namespace: str) -> bool:
     (True, False)
     """
     tag, separator, name = key.partition("}:")
-    return bool(separator) and tag.startswith(f"{{{namespace}:") and name.split(":")[0] in _OWN
+    is_model = tag.startswith(f"{{{namespace}:") if namespace else _TAG.fullmatch(tag) is not None
+    return bool(separator) and is_model and name.split(":")[0] in _OWN
 
 
 def raw_key(key: str) -> bytes:
     """Return the bytes of a key; a name that was read may come from any bytes."""
     return key.encode(errors="surrogateescape")
+
+
+@dataclass(frozen=True)
+class WorkerKeys:
+    """The keys of the workers of a namespace; all are in one slot of a cluster.
+
+    Parameters
+    ----------
+    namespace : str
+    """
+
+    namespace: str
+
+    @property
+    def workers(self) -> str:
+        """String. The IDs of the workers, separated by spaces; some may have ended.
+
+        Written by workers, which add themselves and remove those that have ended; read by workers,
+        ``status``, ``metrics`` and ``worker --check``. Deleted by the last worker that leaves.
+        """
+        return f"{{{self.namespace}}}:workers"
+
+    def worker(self, worker_id: str) -> str:
+        """Return the key of a worker: a string with a time to live; see `store.model.workers`.
+
+        JSON. Written by this worker, for `worker.lease`; read like `workers`. While the key exists,
+        the worker holds its sleeping models, whose leases it renews rarely.
+        """
+        return f"{{{self.namespace}}}:worker:{worker_id}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +163,9 @@ class Keys:
     def lease(self) -> str:
         """String with a time to live. ``token:owner`` of the worker that may write.
 
-        Written by the worker that holds the lease; read by its standbys.
+        While the model sleeps, the value is ``token:owner:asleep``, and the time to live is long:
+        the key `WorkerKeys.worker` of the owner shows whether the model is held. Written by the
+        worker that holds the lease; read by its standbys.
         """
         return self._key("lease")
 

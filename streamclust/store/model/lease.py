@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from streamclust.errors import ServerError
 from streamclust.formats.codecs.common import show
+from streamclust.store.server.cluster import ClusterClient
+from streamclust.store.server.round_trip import round_trip
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import redis
 
     from streamclust.store.model.keys import Keys
 
-# If another program wrote one of these keys, the script returns the key and its value. Lua's
-# numbers represent a token of 15 digits exactly.
+# If another program wrote one of these keys, the script returns the key and its value. If another
+# worker holds the lease, it returns the lease's value. Lua's numbers represent a token of 15 digits
+# exactly. ARGV[4] is the value of a lease that may be broken.
 _TAKE = """
 for i = 1, 2 do
   local found = redis.call('TYPE', KEYS[i]).ok
@@ -25,7 +31,10 @@ if held and not string.match(held, '^%d+:.+$') then return {KEYS[1], held} end
 if token and not string.match(token, '^%d+$') or #(token or '') > 15 then
   return {KEYS[2], token}
 end
-if held and string.match(held, ':(.*)$') ~= ARGV[1] then return 0 end
+if held and held ~= ARGV[4] then
+  local owner = string.match(held, ':(.*)$')
+  if owner ~= ARGV[1] and owner ~= ARGV[1] .. ':asleep' then return held end
+end
 token = string.format('%.0f', redis.call('INCRBY', KEYS[2], ARGV[3]))
 redis.call('SET', KEYS[1], token .. ':' .. ARGV[1], 'PX', ARGV[2])
 return tonumber(token)
@@ -40,19 +49,25 @@ return 1
 
 _DROP = """
 if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[3]) end
-if redis.call('GET', KEYS[1]) ~= ARGV[2] .. ':' .. ARGV[1] then return 0 end
+local held, own = redis.call('GET', KEYS[1]), ARGV[2] .. ':' .. ARGV[1]
+if held ~= own and held ~= own .. ':asleep' then return 0 end
 return redis.call('DEL', KEYS[1])
 """
 
 # TYPE comes first, because another program may have written the key of the lease.
 _REPORT = """
 if redis.call('TYPE', KEYS[1]).ok == 'string' then
-  local held = redis.call('GET', KEYS[1])
-  if string.match(held, ':(.*)$') ~= ARGV[1] then return 0 end
+  local owner = string.match(redis.call('GET', KEYS[1]), ':(.*)$')
+  if owner ~= ARGV[1] and owner ~= ARGV[1] .. ':asleep' then return 0 end
 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 return 1
 """
+
+_ASLEEP = ":asleep"
+
+ASLEEP_SECONDS = 900.0
+"""Minimum lifetime of the lease and the report of a model that sleeps."""
 
 _LARGEST_STEP = 1 << 24
 """Tokens grow by random steps, so that a server that lost the newest tokens (by a failover, or a
@@ -83,6 +98,11 @@ class Lease:
         self.token = 0
 
     @property
+    def owner(self) -> str:
+        """Name of the owner."""
+        return self._owner
+
+    @property
     def key(self) -> str:
         """The key of the lease."""
         return self._keys.lease
@@ -100,17 +120,26 @@ class Lease:
         """
         return self.taken(self._client.eval(*self.taking()[1:]))
 
-    def taking(self) -> tuple[Any, ...]:
-        """Return the words of the command of `take`."""
+    def taking(self, broken: str = "") -> tuple[Any, ...]:
+        """Return the words of the command of `take`.
+
+        Parameters
+        ----------
+        broken : str, optional
+            The value of a lease that is taken although it hasn't expired: the model sleeps, and its
+            worker has ended.
+        """
         names, step = (self._keys.lease, self._keys.token), 1 + secrets.randbelow(_LARGEST_STEP)
-        return ("EVAL", _TAKE, 2, *names, self._owner, self._ttl_ms, step)
+        return ("EVAL", _TAKE, 2, *names, self._owner, self._ttl_ms, step, broken)
 
     def taken(self, answer: Any) -> bool:
         """Return what `take` returns, from the reply to its command."""
         if isinstance(answer, list):
             raise ServerError(self._foreign(*answer))
+        if isinstance(answer, bytes):
+            return False
         self.token = int(answer)
-        return self.token > 0
+        return True
 
     def _foreign(self, key: bytes, value: bytes, kind: bytes = b"") -> str:
         name = key.decode(errors="backslashreplace")
@@ -135,6 +164,16 @@ class Lease:
         names = (keys.lease, keys.token, keys.health)
         return ("EVAL", _RENEW, 3, *names, self._owner, self.token, self._ttl_ms, health, ms)
 
+    def sleeping(self, health: str, seconds: float) -> tuple[Any, ...]:
+        """Return the words that renew the lease, and write the report, of a model that sleeps.
+
+        The lease lasts for `seconds`, but other workers may break it when its worker has ended.
+        """
+        keys, ms = self._keys, int(seconds * 1000)
+        names = (keys.lease, keys.token, keys.health)
+        owner = self._owner + _ASLEEP
+        return ("EVAL", _RENEW, 3, *names, owner, self.token, ms, health, ms)
+
     def report(self, health: str, seconds: float) -> bool:
         """Write the health key without the lease; return False if another worker holds the lease.
 
@@ -152,3 +191,65 @@ class Lease:
         keys = self._keys
         self._client.eval(_DROP, 3, keys.lease, keys.token, keys.health, self._owner, self.token)
         self.token = 0
+
+
+class Held(NamedTuple):
+    """The value of a lease.
+
+    Parameters
+    ----------
+    value : str
+    owner : str
+    asleep : bool
+        Whether the model has left the memory of its worker.
+    """
+
+    value: str
+    owner: str
+    asleep: bool
+
+
+_VALUE = re.compile(rb"[0-9]+:(.+)", re.DOTALL)
+
+
+def decode_lease(value: Any) -> Held | None:
+    """Return what the value of a lease says; None without a lease, or if no worker wrote it."""
+    found = _VALUE.fullmatch(value) if isinstance(value, bytes) else None
+    if found is None:
+        return None
+    owner = found[1].decode(errors="replace")
+    text = value.decode(errors="replace")
+    return Held(text, owner.removesuffix(_ASLEEP), owner.endswith(_ASLEEP))
+
+
+# Values of other types are no leases; the script that takes a lease refuses them.
+_READ = """
+local found = {}
+for i, key in ipairs(KEYS) do
+  local value = redis.pcall('GET', key)
+  found[i] = type(value) == 'string' and value or false
+end
+return found
+"""
+
+_READ_TOGETHER = 1024
+"""Leases per script."""
+
+
+def read_leases(client: redis.Redis, keys: Sequence[str]) -> list[Any]:
+    """Return the values of leases; None for a lease that doesn't exist.
+
+    Raises
+    ------
+    redis.ConnectionError, redis.TimeoutError
+        If a connection is lost.
+    """
+    cluster: Any = client
+    if isinstance(cluster, ClusterClient):
+        replies = round_trip(client, [(key, ("GET", key)) for key in keys])
+        return [None if isinstance(reply, Exception) else reply for reply in replies]
+    found: list[Any] = []
+    for start in range(0, len(keys), _READ_TOGETHER):
+        some = keys[start : start + _READ_TOGETHER]
+        found += cast("list[Any]", client.eval(_READ, len(some), *some))
+    return found

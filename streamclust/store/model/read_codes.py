@@ -82,7 +82,7 @@ def codes_after(
     """
     at, size = dict(position), _READ_BYTES // 16
     while True:
-        count = max(1, min(_MOST, _READ_BYTES // max(size, 1)))
+        count = max(1, min(_MOST, _READ_BYTES // max(size, 1) // max(len(at), 1)))
         reply: Any = client.xread(at, count=count, block=block_ms)  # type: ignore[arg-type]
         found = []
         for name, entries in reply or ():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import DamagedVersionError, FormatError, UnknownModelError
 from streamclust.formats.model import LARGEST_ID, Model, decode_model
+from streamclust.formats.model_head import decode_head
 from streamclust.store.ids import order
 from streamclust.store.reply.raw_entries import ListEntries
 from streamclust.store.stream.info import last_size
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from streamclust.formats.model_head import ModelHead
     from streamclust.store.model.keys import Keys
 
 VERSIONS = 16
@@ -133,14 +135,18 @@ def follow(
             yield _decode(entry, keys)
 
 
-def model_names(client: redis.Redis, namespace: str) -> list[str]:
-    """Return the names of all models that have keys in a namespace."""
+def model_names(client: redis.Redis, namespace: str, pattern: str = "*") -> list[str]:
+    """Return the names of all models that have keys in a namespace, and match a pattern.
+
+    The server evaluates the pattern: ``*``, ``?`` and ``[...]``.
+    """
     start = f"{{{namespace}:"
     found = set()
-    for key in client.scan_iter(match=f"{start}*}}:*", count=1000):
+    for key in client.scan_iter(match=f"{start}{pattern}}}:*", count=1000):
         text = key.decode(errors="backslashreplace")  # another program may choose any bytes
         name, _, _ = text.removeprefix(start).partition("}:")
-        found.add(name)
+        if name:  # else a key of the namespace
+            found.add(name)
     return sorted(found)
 
 
@@ -162,20 +168,54 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
     where = f"{keys.models} entry {entry_id.decode()}"
     try:
         model = decode_model(fields.get(b"payload", b""), where)
-        if entry_id != b"%d-0" % model.version:
-            raise FormatError(
-                f"{where} holds version {model.version}, but the ID of an entry is its version: "
-                f"remove it (XDEL {keys.models} {entry_id.decode()})"
-            )
-        published = fields.get(b"time", b"")
+        _check_id(entry_id, model.version, keys)
         return replace(
             model,
             name=keys.model,  # a renamed model has versions with its earlier name
             model_id=model_id_of(fields, where),
-            published_ms=int(published) if published.isdigit() and len(published) < 19 else None,
+            published_ms=_milliseconds(fields.get(b"time", b"")),
         )
     except FormatError as error:
         raise DamagedVersionError(str(error), order(entry_id)[0]) from None
+
+
+def decode_entry_head(
+    entry_id: bytes, fields: dict[bytes, bytes], length: int, mass: bytes, keys: Keys
+) -> ModelHead:
+    """Return the version in an entry, of whose payload only the first bytes were read.
+
+    `length` is that of the whole payload, and `mass` the bytes of this array.
+
+    Raises
+    ------
+    FormatError
+        If the version is damaged, or has another number than the entry's ID.
+    """
+    where = f"{keys.models} entry {entry_id.decode()}"
+    head = decode_head(
+        fields.get(b"payload", b""),
+        length,
+        mass,
+        keys.model,
+        where,
+        model_id=model_id_of(fields, where),
+        published_ms=_milliseconds(fields.get(b"time", b"")),
+    )
+    _check_id(entry_id, head.version, keys)
+    return head
+
+
+def _check_id(entry_id: bytes, version: int, keys: Keys) -> None:
+    if entry_id != b"%d-0" % version:
+        where = f"{keys.models} entry {entry_id.decode()}"
+        raise FormatError(
+            f"{where} holds version {version}, but the ID of an entry is its version: "
+            f"remove it (XDEL {keys.models} {entry_id.decode()})"
+        )
+
+
+def _milliseconds(text: bytes) -> int | None:
+    return int(text) if text.isdigit() and len(text) < 19 else None
 
 
 def model_id_of(fields: dict[bytes, bytes], where: str) -> int:

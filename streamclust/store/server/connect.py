@@ -1,90 +1,33 @@
-"""Connections to a server: the user's own server (Redis or Valkey), or the embedded one.
-
-Errors of the server become errors of ``streamclust.errors``. Their text is one line that says what
-to do, and never contains a secret.
-"""
+"""Connections to a server: the user's own server (Redis or Valkey), or the embedded one."""
 
 from __future__ import annotations
 
-import re
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, cast
 from weakref import WeakSet
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
-from redis.exceptions import MovedError, NoPermissionError
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from streamclust.errors import (
-    NotPermittedError,
-    ServerError,
-    ServerUnreachableError,
-    StreamclustError,
-)
 from streamclust.store.reply import native as wire
-from streamclust.store.reply.limits import UnreadableError, limit_replies
+from streamclust.store.reply.limits import limit_replies
 from streamclust.store.reply.parser import parse_streams
 from streamclust.store.reply.redis_parser import check_redis
 from streamclust.store.server.address import Address, Endpoint, read_address
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.server.embedded import EmbeddedServer
-from streamclust.store.server.faults import answered, passes
-from streamclust.store.server.history import History, HistoryChangedError
+from streamclust.store.server.embedded_connection import EmbeddedConnection
+from streamclust.store.server.faults import answered
+from streamclust.store.server.history import History
+from streamclust.store.server.translation import translate, translated
 from streamclust.store.server.url import EMBEDDED
 from streamclust.store.server.wrong_type import is_wrong_type, with_key
-from streamclust.system_limits import explained, is_out_of_files
 
 __all__ = ["EMBEDDED", "Address", "Server", "open_server", "translate", "translated"]
-
-
-class NotRevivedError(redis.ConnectionError):
-    """Raised when the embedded server has stopped and can't be started again."""
-
-
-class EmbeddedConnection(redis.Connection):
-    """A connection to the embedded server, which is started again if it doesn't run.
-
-    The address of the server is looked up for each connection, because its port can change.
-    """
-
-    def __init__(self, *, embedded: EmbeddedServer, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
-        self._embedded = embedded
-        self._look_up()
-
-    def _look_up(self) -> bool:
-        """Set the server's address; return whether it has changed."""
-        before = (self.host, self.port, self.password)
-        self.host, self.port = self._embedded.host, self._embedded.port
-        self.password = self._embedded.password
-        return before != (self.host, self.port, self.password)
-
-    def connect(self) -> None:
-        """Connect. After an error, make sure that the server runs, and connect once more."""
-        self._look_up()
-        try:
-            super().connect()  # type: ignore[no-untyped-call]
-        except HistoryChangedError:
-            raise
-        except (redis.ConnectionError, redis.TimeoutError) as fault:
-            if not passes(fault):
-                raise
-            try:
-                self._embedded.revive()
-            except ServerError as error:
-                raise NotRevivedError(str(error)) from error
-            if not self._look_up() and isinstance(fault, redis.TimeoutError):
-                raise  # the server hangs
-            super().connect()  # type: ignore[no-untyped-call]
 
 
 _SENTINEL_TIMEOUT = 2.0
@@ -170,7 +113,11 @@ class Server:
             options["redis_connect_func"] = partial(self._greet, max_reply)
         if self._endpoint.kind == "cluster":
             # It has the same commands, but isn't a subclass.
-            client = cast("redis.Redis", self._cluster(options))
+            options.pop("connection_class", None)
+            cluster = ClusterClient.open(
+                self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls)
+            )
+            client = cast("redis.Redis", cluster)
         else:
             options["retry"] = Retry(NoBackoff(), 0)
             sentinel = self._endpoint.kind == "sentinel"
@@ -179,10 +126,6 @@ class Server:
             )
         self._clients.add(client)
         return client
-
-    def _cluster(self, options: dict[str, Any]) -> ClusterClient:
-        options.pop("connection_class", None)
-        return ClusterClient.open(self._endpoint.hosts, **options, ssl=bool(self._endpoint.tls))
 
     def _greet(self, max_reply: int | None, connection: Any) -> None:
         """Log in on a new connection, check the server's data, and limit the replies."""
@@ -225,12 +168,7 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -289,171 +227,9 @@ def find_server(address: Address, *, start: bool = True) -> Server:
         If the embedded server doesn't run, without `start`.
     """
     check_redis()
-    if address.url == EMBEDDED:
-        return _open_embedded(address.data_dir, start=start)
-    return Server(read_address(address))
-
-
-def _open_embedded(data_dir: Path, *, start: bool) -> Server:
+    if address.url != EMBEDDED:
+        return Server(read_address(address))
+    data_dir = address.data_dir
     embedded = EmbeddedServer.acquire(data_dir) if start else EmbeddedServer.join(data_dir)
     options = {"connection_class": EmbeddedConnection, "embedded": embedded}
     return Server(Endpoint(f"embedded ({embedded.data_dir})", options), embedded)
-
-
-@contextmanager
-def translate(label: str) -> Iterator[None]:
-    """Replace errors of redis-py in the block by errors of streamclust."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise translated(error, label) from error
-
-
-def translated(error: redis.RedisError, label: str) -> StreamclustError:
-    """Return the error of streamclust: one line with the server, the reason and what to do."""
-    reason = _reason(error)
-    if is_out_of_files(error):
-        return ServerUnreachableError(f"can't connect to {label}: {explained(error)}")
-    for kind, words, result, template in _TEXTS:
-        if isinstance(error, kind) and words in f"{reason} {error}":
-            return result(template.format(label=label, reason=reason))
-    return ServerError(f"{label} answered: {reason}")
-
-
-# The first matching row is used: the class of the error, and words in its text.
-_TEXTS: tuple[tuple[type[redis.RedisError], str, type[StreamclustError], str], ...] = (
-    (
-        redis.AuthenticationError,
-        "",
-        ServerError,
-        "{label} refused the login: {reason}; check redis.username and redis.password "
-        "(in the environment: STREAMCLUST_REDIS__USERNAME, STREAMCLUST_REDIS__PASSWORD)",
-    ),
-    (
-        NoPermissionError,
-        "",
-        NotPermittedError,
-        "{label} doesn't permit this: {reason}; give that user the right, "
-        "or name another one in redis.username",
-    ),
-    (
-        redis.ResponseError,
-        "ACL failure in script",
-        NotPermittedError,
-        "{label} doesn't permit this: {reason}; give that user the right, "
-        "or name another one in redis.username",
-    ),
-    (NotRevivedError, "", ServerUnreachableError, "{reason}"),
-    (
-        redis.ResponseError,
-        "MISCONF",
-        ServerError,
-        "{label} can't save its data, so it accepts no writes: {reason}; free space on the disk of "
-        "its data folder, or see the server's own log",
-    ),
-    (
-        UnreadableError,
-        "",
-        ServerError,
-        "can't read {reason} from {label}: the connection is lost in the middle of each reply that "
-        "holds it; raise the server's client-output-buffer-limit for normal clients, or the limit "
-        "of a proxy before it, or remove it",
-    ),
-    (
-        redis.BusyLoadingError,
-        "",
-        ServerUnreachableError,
-        "{label} is still loading its data; try again later",
-    ),
-    (
-        MasterNotFoundError,
-        "AuthenticationError",
-        ServerError,
-        "a sentinel of {label} refused the login; check redis.sentinel_username and "
-        "redis.sentinel_password (in the environment: STREAMCLUST_REDIS__SENTINEL_USERNAME, "
-        "STREAMCLUST_REDIS__SENTINEL_PASSWORD)",
-    ),
-    (
-        MasterNotFoundError,
-        " : ",
-        ServerUnreachableError,
-        "can't reach {label}: not all of its sentinels answer, and the others know no running "
-        "primary; are they running, and are redis.url and its options right?",
-    ),
-    (
-        MasterNotFoundError,
-        "",
-        ServerUnreachableError,
-        "can't reach {label}: its sentinels know no running primary of this name; "
-        "is redis.url right?",
-    ),
-    (
-        HistoryChangedError,
-        "",
-        ServerUnreachableError,
-        "{label} was restarted or has another primary, whose data may be older",
-    ),
-    (
-        MovedError,
-        "",
-        ServerError,
-        "{label} is a node of a cluster; give redis.url as redis+cluster://host:port,host:port",
-    ),
-    (
-        redis.ConnectionError,
-        "max number of clients",
-        ServerUnreachableError,
-        "{label} accepts no more connections: {reason}; raise its maxclients",
-    ),
-    (
-        redis.ConnectionError,
-        "[SSL",
-        ServerUnreachableError,
-        "can't speak TLS with {label}: {reason}; "
-        "check the scheme and the ssl_… options of redis.url",
-    ),
-    (
-        redis.ConnectionError,
-        "",
-        ServerUnreachableError,
-        "can't reach {label}: {reason}; is the server running, and is redis.url right?",
-    ),
-    (
-        redis.TimeoutError,
-        "",
-        ServerUnreachableError,
-        "can't reach {label}: {reason}; is the server running, and is redis.url right?",
-    ),
-    (
-        redis.ResponseError,
-        "maxmemory",
-        ServerError,
-        "{label} is out of memory: raise its maxmemory, or remove data",
-    ),
-    (
-        redis.ResponseError,
-        "read only",
-        ServerError,
-        "{label} is a replica, which accepts no writes: name the primary in redis.url",
-    ),
-    (
-        redis.ResponseError,
-        "WRONGTYPE",
-        ServerError,
-        "{label} answered: {reason}; does another program use the same key? Move it, or change "
-        "the name (namespace, models, streams)",
-    ),
-)
-
-
-def _reason(error: redis.RedisError) -> str:
-    """Return the text of the system or the server, without the command."""
-    cause = error.__context__
-    if isinstance(error, redis.TimeoutError):
-        return "no answer in time"
-    if isinstance(cause, ssl.SSLError):
-        return re.sub(r" \(_ssl\.c:\d+\)$", "", cause.strerror or str(cause))
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
-    text = re.sub(r"^Command # \d+ \(.*\) of pipeline caused error: ", "", str(error), flags=re.S)
-    return " ".join(text.split())[:300]

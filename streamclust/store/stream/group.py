@@ -317,22 +317,18 @@ class GroupMember:
         """
         cursor, taken, gone = b"0-0", 0, 0
         while True:
-            reply: Any = self.client.execute_command(  # type: ignore[no-untyped-call]
-                "XAUTOCLAIM",
-                self.stream,
-                self.group,
-                self.name,
-                idle_ms,
-                cursor,
-                "COUNT",
-                _CLAIMED,
-                "JUSTID",
-            )
+            call = self.claim_call(idle_ms, cursor)
+            reply: Any = self.client.execute_command(*call)  # type: ignore[no-untyped-call]
             cursor, ids, *deleted = reply
             taken += len(ids)
             gone += len(deleted[0]) if deleted else 0  # before Redis 7, they are read as None
             if cursor == b"0-0":
                 return taken, gone
+
+    def claim_call(self, idle_ms: int, cursor: bytes = b"0-0") -> tuple[Any, ...]:
+        """Return a command that takes over some entries of members that were idle for `idle_ms`."""
+        claim = ("XAUTOCLAIM", self.stream, self.group, self.name, idle_ms, cursor)
+        return (*claim, "COUNT", _CLAIMED, "JUSTID")
 
     def keep(self) -> None:
         """Reset the idle time of this member's unfinished entries."""

@@ -37,7 +37,7 @@ local found = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', 1)
 return found[1] and found[1][1] or '0-0'
 """
 
-_NO_ENTRY = "18446744073709551615-18446744073709551615"
+NO_ENTRY = "18446744073709551615-18446744073709551615"
 """An ID that no entry has, so that a probe always returns the stream's info."""
 
 
@@ -77,8 +77,13 @@ class StreamInfo:
 
 def look(client: redis.Redis, stream: str) -> StreamInfo | None:
     """Return the info of a stream; None if the key doesn't exist."""
-    found = probe(client, stream, _NO_ENTRY)
+    found = probe(client, stream, NO_ENTRY)
     return found if isinstance(found, StreamInfo) else None
+
+
+def look_command(stream: str) -> tuple[str | int, ...]:
+    """Return the command of `look`."""
+    return probe_command(stream, NO_ENTRY)
 
 
 def probe(client: redis.Redis, stream: str, entry_id: str) -> StreamInfo | bool:
@@ -110,8 +115,17 @@ def probed(answer: Any) -> StreamInfo | bool:
 
 def any_after(client: redis.Redis, position: Mapping[str, str]) -> bool:
     """Return whether a stream has an entry after its position, judged by the newest IDs."""
-    found = ((look(client, stream), end) for stream, end in position.items())
-    return any(info and info.length and order(info.last) > order(end) for info, end in found)
+    return any(
+        is_after(client.eval(_PROBE, 1, stream, NO_ENTRY), end) for stream, end in position.items()
+    )
+
+
+def is_after(answer: Any, position: str) -> bool:
+    """Return whether a stream has an entry after its position, from the reply to `look_command`."""
+    info = probed(answer)
+    if not isinstance(info, StreamInfo):
+        return False
+    return info.length > 0 and order(info.last) > order(position)
 
 
 def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, int]:

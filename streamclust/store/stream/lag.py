@@ -53,7 +53,26 @@ def lag(
 
 
 def _stream_lag(client: redis.Redis, stream: str, position: str, read: int | None) -> int | None:
-    info = look(client, stream)
+    return lag_of(client, stream, look(client, stream), position, read)
+
+
+def lag_of(
+    client: redis.Redis, stream: str, info: StreamInfo | None, position: str, read: int | None
+) -> int | None:
+    """Return the number of entries of one stream that aren't learned yet; None if unknown.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        Used only if the entries must be counted.
+    stream : str
+    info : StreamInfo or None
+        None if the stream doesn't exist.
+    position : str
+        Committed position.
+    read : int or None
+        Number of entries that the stream ever had up to it.
+    """
     if info is None or info.length == 0 or info.last == position:
         return 0
     if order(info.last) < order(position):

@@ -15,6 +15,8 @@ from streamclust.store.stream.info import look
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from streamclust.store.stream.info import StreamInfo
+
 _SEARCHED = 20_000
 """Maximum number of keys among which similar names are searched."""
 
@@ -28,16 +30,20 @@ def missing_streams(client: redis.Redis, streams: Iterable[str]) -> list[str]:
     has written to the stream. A key of another type isn't missing; a read of the key reports it.
     """
 
-    def is_missing(stream: str) -> bool:
+    def is_absent(stream: str) -> bool:
         try:
-            info = look(client, stream)
+            return is_missing(look(client, stream))
         except redis.ResponseError as error:
             if is_wrong_type(error):
                 return False
             raise
-        return info is None or (info.length == 0 and info.last == BEGINNING)
 
-    return list(filter(is_missing, streams))
+    return list(filter(is_absent, streams))
+
+
+def is_missing(info: StreamInfo | None) -> bool:
+    """Return whether a stream doesn't exist, or never had an entry; see `missing_streams`."""
+    return info is None or (info.length == 0 and info.last == BEGINNING)
 
 
 def missing_text(stream: str, server: str, *, end: str = " yet") -> str:

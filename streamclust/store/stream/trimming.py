@@ -1,10 +1,10 @@
-"""Trims the points' streams: removes learned entries that no consumer group needs."""
+"""Trims streams: removes learned entries that no consumer group needs, or all up to an ID."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamclust.store.ids import LESS
+from streamclust.store.ids import LESS, order
 
 if TYPE_CHECKING:
     import redis
@@ -65,3 +65,14 @@ def trim(
     keep = "" if entries is None else entries
     answer: Any = client.eval(_TRIM, 1, stream, position, age_ms, keep, _MOST)
     return int(answer)
+
+
+def remove_up_to(client: redis.Redis, key: str, last: str) -> int:
+    """Remove all entries of a stream up to the ID `last`; return their number.
+
+    The stream remembers its newest ID, so the IDs of its next entries still rise.
+    """
+    number, sequence = order(last)
+    after = f"{number}-{sequence + 1}"
+    removed: Any = client.execute_command("XTRIM", key, "MINID", "=", after)  # type: ignore[no-untyped-call]
+    return int(removed)

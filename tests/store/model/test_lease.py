@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -10,7 +11,7 @@ import redis
 from streamclust.errors import LeaseLostError, ServerError
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
-from streamclust.store.model.lease import Lease
+from streamclust.store.model.lease import Lease, decode_lease, read_leases
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.every_server
@@ -268,3 +269,61 @@ def test_a_token_that_becomes_text_under_a_worker_lets_nothing_be_written(
         commit(client, keys, Commit(lease.token, b"state"))
     assert not lease.renew()
     assert not client.exists(keys.state)
+
+
+def asleep(lease: Lease, client: redis.Redis) -> bytes:
+    """Let the model of a lease sleep; return the lease's value."""
+    assert client.execute_command(*lease.sleeping("", 900.0))
+    found: Any = client.get(lease.key)
+    return bytes(found)
+
+
+def test_the_lease_of_a_sleeping_model_lasts_long_and_is_its_owners(
+    client: redis.Redis, namespace: str
+) -> None:
+    keys = Keys(namespace, "m")
+    lease, other = Lease(client, keys, LONG, "own"), Lease(client, keys, LONG, "other")
+    assert lease.take()
+    value = asleep(lease, client)
+    assert decode_lease(value) == (value.decode(), "own", True)
+    assert client.pttl(lease.key) > 800_000
+    assert not other.take()
+    assert not other.report("{}", 1.0)
+    assert lease.report("{}", 1.0)
+    # and it becomes short again when the model wakes
+    assert lease.renew()
+    assert client.pttl(lease.key) <= LONG * 1000
+    asleep(lease, client)
+    lease.drop()
+    assert not client.exists(keys.lease)
+
+
+def test_only_the_lease_that_was_seen_can_be_broken(client: redis.Redis, namespace: str) -> None:
+    # Given a sleeping model whose worker seems to have ended
+    keys = Keys(namespace, "m")
+    lease, other = Lease(client, keys, LONG, "own"), Lease(client, keys, LONG, "other")
+    assert lease.take()
+    seen = asleep(lease, client).decode()
+    # When its worker wakes it Then the lease isn't broken
+    assert lease.renew()
+    assert not other.taken(client.execute_command(*other.taking(seen)))
+    # When it sleeps again Then it is broken, and the first worker can't write any more
+    asleep(lease, client)
+    assert other.taken(client.execute_command(*other.taking(seen)))
+    assert other.token > lease.token
+    assert not lease.renew()
+    assert not client.execute_command(*lease.sleeping("", 900.0))
+    # and the worker takes its own sleeping lease again
+    asleep(other, client)
+    assert other.take()
+
+
+def test_many_leases_are_read_at_once(client: redis.Redis, namespace: str) -> None:
+    keys = [Keys(namespace, f"m{number}") for number in range(1500)]
+    for number in (0, 1024, 1499):
+        assert Lease(client, keys[number], LONG, f"worker{number}").take()
+    client.set(keys[5].lease, "mine")
+    client.lpush(keys[6].lease, "mine")
+    values = map(decode_lease, read_leases(client, [each.lease for each in keys]))
+    found = {number: held.owner for number, held in enumerate(values) if held is not None}
+    assert found == {0: "worker0", 1024: "worker1024", 1499: "worker1499"}

@@ -23,7 +23,7 @@ from tests.support.feeds import ANY, LAYOUTS, SPECS, Feed, a_feed, bits, grid, n
 
 AGAINST_A_SERVER = settings(
     deadline=None,
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -1,6 +1,6 @@
-"""Connections that all models of a worker share, and the session that they belong to.
+"""Connections that all models of a daemon share, and the session that they belong to.
 
-A worker needs few connections: one per thread that talks to the server at the same moment. They
+A daemon needs few connections: one per thread that talks to the server at the same moment. They
 belong to one session of the server (`Server.session`), so they all lead to the same data. When a
 connection leads to other data, the session is replaced. Models that still use the old session meet
 the fault themselves, since their next connection is refused.
@@ -83,7 +83,7 @@ class SharedServer(Server):
 
 
 class Connections:
-    """The newest session of a server, for all models of a worker. Threads share it.
+    """The newest session of a server, for all models of a daemon. Threads share it.
 
     Parameters
     ----------

@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streamclust.worker.pool import Pool
-from streamclust.worker.scheduler import Turn, Wait
+from streamclust.runtime.pool import Pool
+from streamclust.runtime.scheduler import Turn, Wait
 from tests.support.waiting import LIMIT, wait_until
 
 Run = Callable[[Turn], Wait | None]

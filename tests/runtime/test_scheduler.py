@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from streamclust.worker.scheduler import CREDIT, LONG, Scheduler, Turn, Wait
+from streamclust.runtime.scheduler import CREDIT, LONG, Scheduler, Turn, Wait
 
 
 def run_all(scheduler: Scheduler, now: float, wait: Wait | None) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from streamclust.runtime.connections import Connections
 from streamclust.store.server.connect import Address, Server, open_server
 from streamclust.store.server.history import HistoryChangedError
-from streamclust.worker.connections import Connections
 from tests.support.servers import OwnServer, own_server
 
 

@@ -9,13 +9,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from streamclust.runtime.scheduler import Scheduler
 from streamclust.runtime.signals import StopEvent
-from streamclust.worker.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamclust.worker.scheduler import Turn, Wait
+    from streamclust.runtime.scheduler import Turn, Wait
 
 _NAME = "turns"
 """Name of a thread without a turn. During a turn it has the name of the model."""
@@ -36,10 +36,18 @@ class Pool:
         Runs a turn of a model, and returns what the model waits for; None if it has left.
     threads : int
         Maximum number of turns at the same time.
+    left : callable, optional
+        Called with the name of a model that has left; it may add the model again.
     """
 
-    def __init__(self, run: Callable[[Turn], Wait | None], threads: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[Turn], Wait | None],
+        threads: int,
+        left: Callable[[str], object] = lambda model: None,
+    ) -> None:
         self._run = run
+        self._left = left
         self._context = contextvars.copy_context()
         self._scheduler = Scheduler(threads)
         lock = threading.Lock()
@@ -48,6 +56,11 @@ class Pool:
         self._started = self._idle = 0
         self._awaited = math.inf  # the time for which `wait` waits
         self._refusal: RuntimeError | None = None
+
+    def __len__(self) -> int:
+        """Return the number of models that haven't left."""
+        with self._ready:
+            return len(self._scheduler)
 
     def add(self, model: str) -> None:
         """Add a model, which gets a turn at once."""
@@ -148,6 +161,8 @@ class Pool:
             own.name = _NAME
             with self._ready:
                 self._scheduler.ended(turn.model, time.monotonic(), wait)
+            if wait is None:
+                self._left(turn.model)
 
     def _next(self) -> Turn | None:
         """Wait for the next turn; return None if this thread isn't needed any more."""

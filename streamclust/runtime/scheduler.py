@@ -1,6 +1,6 @@
 """Decides which model gets the next turn on a thread. It has no I/O, no clock and no threads.
 
-A worker has few threads and many models. A model gets a *turn* when it has something to do: one
+A daemon has few threads and many models. A model gets a *turn* when it has something to do: one
 thread runs it for a short time, and then the model waits for news or for a time. The scheduler
 keeps these promises, whatever the order of the events:
 

@@ -1,0 +1,171 @@
+"""The table of `status`, and the lines below it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
+from streamclust.cli._tables import Styled, Table, lay_out
+from streamclust.cli._terminal import BAD, MUTED, WARNING, shorten
+from streamclust.text import printable
+from streamclust.times import ago
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamclust.cli._tables import Cell
+    from streamclust.cli._terminal import Terminal
+    from streamclust.formats.lost import Lost
+    from streamclust.formats.model import Model
+    from streamclust.formats.model_head import ModelHead
+    from streamclust.store.model.overview import Overview
+
+_MOST_REMARKS = 20
+_MOST_COMPONENTS = 20
+
+
+def status_lines(
+    rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool
+) -> list[str]:
+    """Return the table of the models, the remarks on them, and one model's components."""
+    if not rows:
+        return []
+    return [
+        *table_lines(rows, terminal),
+        *notes(rows, label, terminal, detailed=detailed),
+    ]
+
+
+def notes(rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed: bool) -> list[str]:
+    """Return the lines below the table: remarks, meanings, and one model's components."""
+    lines = list(_remarks(rows, label, terminal))
+    known = (row.health.kernels for row in rows if row.health and row.health.kernels)
+    kernels = sorted(set(map(printable, known)))
+    notes = _scorenotes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
+    lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
+    model: Any = rows[0].model
+    if detailed and model is not None:
+        from streamclust.cli._components import component_lines
+
+        published = f"version {model.version}, published {ago(model.published_ms)}"
+        lines += ["", *terminal.wrap(f"{published}; newest point: {ago(model.time_ms)}")]
+        more = f"; `streamclust models show {printable(model.name)}` has all"
+        lines += component_lines(model, terminal, _MOST_COMPONENTS, more)
+    return lines
+
+
+def table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
+    table = Table()
+    for header in ("MODEL", "KIND", "WORKER"):
+        table.add_column(header)
+    for header in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
+        table.add_column(header, justify="right")
+    table.add_column("WEIGHTS", bars=True)
+    for row in rows:
+        table.add_row(*_cells(row))
+    columns = {column.header: column for column in table.columns}
+    without_news = [name for name in ("LOST", "DEAD") if not any(map(_NEWS[name], rows))]
+    rate_and_kind = ["KIND", "RATE/S"] if any(row.health for row in rows) else ["RATE/S", "KIND"]
+    optional = ["WEIGHTS", *rate_and_kind, *without_news, "POINTS", "VER", "SCORE"]
+    layout = lay_out(table, terminal, [columns[name] for name in optional])
+    hidden = ", ".join(column.header for column in layout.hidden if column.header != "WEIGHTS")
+    if not hidden:
+        return layout.lines
+    note = f"hidden, since the terminal is narrow: {hidden}; --json has all"
+    return [*layout.lines, *(terminal.paint(line, MUTED) for line in terminal.wrap(note))]
+
+
+_NEWS: dict[str, Callable[[Overview], bool]] = {
+    "LOST": lambda row: row.lost is not None and bool(row.lost.entries or row.lost.unknown),
+    "DEAD": lambda row: bool(row.dead),
+}
+"""Columns that have news for a model: entries that were lost, points that were refused."""
+
+
+def _cells(row: Overview) -> tuple[Cell, ...]:
+    model, health = row.model, row.health
+    return (
+        printable(row.name, WIDEST_NAME),
+        "-" if model is None else _kind(model),
+        _worker(row),
+        "-" if model is None else str(model.version),
+        count(row.points, "-"),
+        "-" if health is None else f"{health.rate:,.0f}",
+        count(row.lag),
+        Styled(_lost(row.lost), BAD if _NEWS["LOST"](row) else ""),
+        Styled(count(row.dead), WARNING if _NEWS["DEAD"](row) else ""),
+        "-" if model is None else number(model.score),
+        "" if model is None else bars(model.mass.tolist(), 12),
+    )
+
+
+def _worker(row: Overview) -> Cell:
+    if row.phase == "stopped":
+        return Styled("none", WARNING if row.lag else "")
+    return Styled(printable(row.phase), BAD if row.failed else "")
+
+
+def _lost(lost: Lost | None) -> str:
+    if lost is None:
+        return "?"
+    return count(lost.entries) + ("+?" if lost.unknown else "")
+
+
+def _kind(model: ModelHead | Model) -> str:
+    return "{} {}x{}".format(model.kind.removeprefix("gaussian_"), *model.shape)
+
+
+def _remarks(rows: Sequence[Overview], label: str, terminal: Terminal) -> Iterator[str]:
+    """Yield the lines of each remark: why models don't learn, and what they have lost."""
+    widest = WIDEST_NAME if terminal.width is None else terminal.width // 2
+    remarks = [
+        (shorten(printable(row.name), widest, terminal.ellipsis), *problem)
+        for row in rows
+        for problem in _problems(row, label)
+    ]
+    for name, head, text, style in remarks[:_MOST_REMARKS]:
+        first, *more = terminal.fold(f"{name}: {head}: {text}")
+        before, found, after = first.partition(f"{head}: ")
+        yield before + terminal.paint(found, style) + after
+        yield from more
+    if len(remarks) > _MOST_REMARKS:
+        left_out = len(remarks) - _MOST_REMARKS
+        yield from terminal.wrap(f"+{plural(left_out, 'more remark')}; --json has all")
+
+
+def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the head, the text and the style of each remark on a model."""
+    if row.phase == "stopped" and row.lag:
+        entries = "1 entry waits" if row.lag == 1 else f"{row.lag:,} entries wait"
+        reason = f"{printable(row.reason)}; " if row.reason else ""
+        yield "no worker", f"{reason}{entries}; run `streamclust worker`", WARNING
+    elif row.reason:
+        yield printable(row.phase), printable(row.reason), BAD if row.failed else ""
+    from streamclust.store.model.overview import WARMING_UP
+
+    for text in row.waits(label):
+        head, _, rest = text.partition(": ")
+        if head == WARMING_UP:
+            yield head, rest, ""
+        else:
+            yield ("waiting" if row.alive else "no stream"), printable(text), WARNING
+    if row.lost is not None and _NEWS["LOST"](row):
+        least = "at least " * bool(row.lost.unknown)
+        entries = "1 entry was" if row.lost.entries == 1 else f"{row.lost.entries:,} entries were"
+        yield "LOST", f"{least}{entries} removed from the stream before a worker read them", BAD
+    if row.dead:
+        points = "1 point was" if row.dead == 1 else f"{row.dead:,} points were"
+        yield (
+            "DEAD",
+            f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
+            WARNING,
+        )
+
+
+def _scorenotes(rows: Sequence[Overview]) -> list[str]:
+    """Return what the scores in the table mean."""
+    kinds = {row.model.kind: row.model.score_name for row in rows if row.model is not None}
+    return [
+        f"SCORE of {kind.replace('_', ' ')}: {SCORES[name]}"
+        for kind, name in sorted(kinds.items(), reverse=True)
+    ]

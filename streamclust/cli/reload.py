@@ -1,0 +1,100 @@
+"""``streamclust reload``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._render import plural, say
+from streamclust.cli._server import opened_server
+from streamclust.cli.exit_codes import EXIT_ERROR
+from streamclust.text import exact_json, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamclust.config import Settings
+
+_QUIET = 1.0
+"""Seconds without a further answer after which all workers have answered."""
+
+
+@click.command()
+@server_options
+@click.option(
+    "--timeout",
+    type=NumberRange(min=0.1, max=86_400),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Maximum wait for the first answer of a worker.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per worker.")
+def reload(settings: Settings, timeout: float, as_json: bool) -> None:
+    """Let all running workers of the namespace read their settings again.
+
+    Each worker reads its own file, environment and flags again, and applies the changes of its
+    models: models are added, removed, or restarted with other settings. A model that is removed
+    commits, publishes and returns its lease; its keys stay. If a model can't continue with changed
+    settings (such as another number of clusters), this model keeps its old settings. If the file
+    has an error, the worker changes nothing. Other settings (redis, namespace, worker, log) need a
+    restart.
+
+    The command first checks the file that it finds itself. It sends the request over the server, so
+    workers can be on other hosts or in containers. The signal SIGHUP has the same effect on one
+    worker. The exit code is 1 if no worker answers, or if a worker refuses something.
+
+    \b
+    Examples:
+      streamclust reload
+      streamclust reload -c prod.yaml
+      kill -HUP PID                                  one worker on this host
+    """
+    from streamclust.errors import StreamclustError
+
+    answers, is_complete = 0, True
+    with opened_server(settings) as server:
+        for answer in _answers(server.client(), settings.namespace, timeout):
+            answers += 1
+            is_complete = is_complete and not any(answer.get(key) for key in _TROUBLES)
+            if as_json:
+                click.echo(exact_json(answer))
+            else:
+                _show(answer)
+    if not answers:
+        raise StreamclustError(
+            f"no worker of namespace {settings.namespace!r} answered within {timeout:g} s; is one "
+            "running? see `streamclust status`"
+        )
+    if not is_complete:
+        raise SystemExit(EXIT_ERROR)
+
+
+_TROUBLES = ("error", "refused", "fixed")
+"""Fields of an answer that has something that a worker could not apply."""
+
+
+def _answers(client: Any, namespace: str, timeout: float) -> Iterator[dict[str, Any]]:
+    from streamclust.store.model.reload import read_answers, request_reload
+
+    request = request_reload(client, namespace)
+    yield from read_answers(client, namespace, request, timeout, _QUIET)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    """Print what a worker did, and what it could not do."""
+    worker = answer.get("worker", "a worker")
+    if answer.get("error"):
+        for line in str(answer["error"]).split("\n"):
+            say(f"error: {printable(f'{worker}: {line}')}")
+        return
+    counts = {key: int(answer.get(key, 0)) for key in ("added", "removed", "changed")}
+    changes = [f"{plural(count, 'model')} {key}" for key, count in counts.items() if count]
+    click.echo(printable(f"{worker}: {', '.join(changes) or 'no model has changed'}"))
+    for name, reason in dict(answer.get("refused", {})).items():
+        say(f"error: {printable(f'{worker}: {name} keeps its old settings: {reason}')}")
+    if fixed := answer.get("fixed"):
+        what = ", ".join(map(str, fixed))
+        say(f"error: {printable(f'{worker}: restart it to change {what}')}")

@@ -1,0 +1,234 @@
+"""Encoders of many streams in one process: few threads, few connections, and one end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import redis
+import structlog
+
+from streamclust.encoder.loop import EncoderLife
+from streamclust.encoder.shared import Shared
+from streamclust.encoder.takeovers import Takeovers
+from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
+from streamclust.runtime.backoff import Faults
+from streamclust.runtime.connections import Connections
+from streamclust.runtime.pool import Pool
+from streamclust.runtime.scheduler import Wait
+from streamclust.runtime.threads import prepared_for_threads
+from streamclust.system_limits import cores_of_process, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from streamclust.encoder.job import Job, Tally
+    from streamclust.runtime.scheduler import Turn
+    from streamclust.store.server.connect import Server
+
+    Find = Callable[[], Iterable[Job]]
+
+_TAKEOVERS, _DISCOVERY = "takeovers", "discovery"
+"""Names in the pool of what isn't an encoder; the name of an encoder has a space."""
+
+_LOOK = 1.0
+"""Seconds between two looks for encoders without progress."""
+
+_SHOWN = 10
+"""Models whose names are logged when they are found."""
+
+_LOG_SECONDS = 10.0
+"""Seconds between two log lines with the counts of all encoders."""
+
+
+class StallWatch:
+    """Logs encoders without progress. Other encoders take over the entries of a stalled encoder.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    stall : float
+        Seconds without progress.
+    stalled : callable, optional
+        Called with an encoder that has stalled.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        stall: float,
+        stalled: Callable[[Job], object] = lambda _: None,
+    ) -> None:
+        self._jobs = jobs
+        self._stall = stall
+        self._when_stalled = stalled
+        self._stalled: set[str] = set()
+
+    def look(self) -> None:
+        """Log the encoders that have stalled or resumed since the last call."""
+        for job in self._jobs:
+            _, age = job.activity.slowest()
+            if age > self._stall and job.id not in self._stalled:
+                self._stalled.add(job.id)
+                reason = f"the encoder has made no progress for {age:.0f} s (worker.stall)"
+                job.log.error("encoder_stalled", error=reason)
+                self._when_stalled(job)
+            elif age <= self._stall and job.id in self._stalled:
+                self._stalled.remove(job.id)
+                job.log.info("encoder_resumed")
+
+
+def run_encoders(
+    server: Server,
+    find: Find,
+    stop: threading.Event,
+    *,
+    discover: float,
+    stall: float,
+    until_idle: bool,
+) -> list[tuple[Job, Tally]]:
+    """Encode many streams until `stop` is set or, with `until_idle`, all entries have codes.
+
+    A failure of one encoder doesn't end the others.
+
+    Parameters
+    ----------
+    server : Server
+    find : callable
+        Returns the streams to encode. It is called again and again, for streams that are new.
+    stop : threading.Event
+    discover : float
+        Seconds between two calls.
+    stall : float
+        Seconds without progress after which an encoder is logged, and its thread is replaced.
+    until_idle : bool
+
+    Returns
+    -------
+    list of (Job, Tally)
+
+    Raises
+    ------
+    ModelsFailedError
+        With `until_idle`, if encoders failed.
+    """
+    connections = Connections(server)
+    encoders = _Encoders(find, stop, discover, until_idle=until_idle)
+    with prepared_for_threads():
+        pool = Pool(encoders.run, 2 * cores_of_process())  # encoders mostly wait for the server
+        encoders.shared = Shared(connections, pool, Takeovers(), Faults(), encoders.count)
+        pool.add(_DISCOVERY)
+        if not until_idle:
+            pool.add(_TAKEOVERS)
+        watch = threading.Thread(target=encoders.watch, args=(stall,), name="watch", daemon=True)
+        watch.start()
+        try:
+            pool.wait(stop)
+        except RuntimeError as error:
+            raise StreamclustError(explained(error)) from error
+        finally:
+            encoders.ended.set()
+            connections.close()
+    if encoders.failures:
+        raise ModelsFailedError(encoders.failures)
+    return encoders.tallies()
+
+
+class _Encoders:
+    """The lives of the encoders, and the errors that ended some of them."""
+
+    def __init__(
+        self, find: Find, stop: threading.Event, discover: float, *, until_idle: bool
+    ) -> None:
+        self._find = find
+        self._stop = stop
+        self._discover = discover
+        self._until_idle = until_idle
+        self._jobs: list[Job] = []
+        self._encoders: dict[str, EncoderLife] = {}
+        self._lives: dict[str, Iterator[Wait]] = {}
+        self._log = structlog.get_logger()
+        self.failures: dict[str, Exception] = {}
+        self.ended = threading.Event()
+        self.shared: Shared
+
+    def count(self) -> int:
+        """Return the number of encoders."""
+        return len(self._jobs)
+
+    def tallies(self) -> list[tuple[Job, Tally]]:
+        """Return the counts of each encoder."""
+        return [(life.job, life.tally) for life in self._encoders.values()]
+
+    def run(self, turn: Turn) -> Wait | None:
+        """Run one turn; log an error that ends an encoder."""
+        name = turn.model
+        if name not in self._lives:
+            if name == _DISCOVERY:
+                self._lives[name] = self._discovery()
+            elif name == _TAKEOVERS:
+                self._lives[name] = self.shared.takeovers.life(self._stop)
+            else:
+                self._lives[name] = self._encoders[name].run()
+        try:
+            wait = next(self._lives[name], None)
+        except Exception as error:
+            self._fail(name, error)
+            wait = None
+        if wait is None:
+            del self._lives[name]
+        return wait
+
+    def _discovery(self) -> Iterator[Wait]:
+        """Start the encoders of streams that are new, again and again."""
+        while not self._stop.is_set():
+            try:
+                found = [job for job in self._find() if job.id not in self._encoders]
+            except (StreamclustError, redis.RedisError) as error:
+                self._log.warning("discovery_failed", error=str(error))
+                found = []
+            for job in found:
+                self._encoders[job.id] = EncoderLife(job, self.shared)
+                self._jobs.append(job)
+                self.shared.pool.add(job.id)
+            if found:
+                names = sorted({job.name for job in found})
+                more = {"more": len(names) - _SHOWN} if len(names) > _SHOWN else {}
+                self._log.info("models_found", models=names[:_SHOWN], streams=len(found), **more)
+            if self._until_idle:
+                return
+            yield Wait(time.monotonic() + self._discover)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        job = self._encoders[name].job if name in self._encoders else None
+        log = self._log if job is None else job.log
+        if isinstance(error, StreamclustError):
+            log.error("encoder_failed", error=str(error), retrying=False)
+        else:
+            log.exception("encoder_failed", error=unexpected(error), retrying=False)
+        self.failures.setdefault(name if job is None else job.name, error)
+
+    def watch(self, stall: float) -> None:
+        """Log encoders without progress, and the counts of all encoders, until they have ended."""
+        stalls = StallWatch(self._jobs, stall, lambda job: self.shared.pool.replace_thread(job.id))
+        logged = time.monotonic()
+        before = total(self.tallies())
+        while not self.ended.wait(_LOOK):
+            stalls.look()
+            if time.monotonic() - logged >= _LOG_SECONDS:
+                logged, now = time.monotonic(), total(self.tallies())
+                if now != before:
+                    self._log.info("entries_encoded", encoders=self.count(), **now)
+                before = now
+
+
+def total(tallies: Iterable[tuple[Job, Tally]]) -> dict[str, int]:
+    """Return the sums of the counts of encoders."""
+    counts = dict.fromkeys(
+        ("entries", "points", "bad", "repeated", "taken_over", "gone", "unknown_gaps"), 0
+    )
+    for _, tally in list(tallies):
+        for name in counts:
+            counts[name] += getattr(tally, name)
+    return counts

@@ -1,0 +1,362 @@
+"""One session of an encoder: read a batch, compute its codes, write and acknowledge it in its turn.
+
+Encoders compute codes in parallel and write them in the order of the stream. During an encoder's
+turn, each round trip writes the codes of one batch and reads the next batch. The recovery from
+every fault is the same: read the entries that this encoder has not finished again, oldest first.
+Entries and codes of a session belong to one history of the server's data, so that no codes are
+written for entries that the next primary doesn't have.
+
+The session is a generator. An encoder with a thread of its own waits in blocking reads, and yields
+nothing. One of many encoders that share threads yields what it waits for (`between.Between`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamclust.encoder.coding import Coded, Coder, too_large
+from streamclust.failpoints import passing
+from streamclust.runtime.assemble import points_format
+from streamclust.runtime.missing import missing_error
+from streamclust.store.ids import order
+from streamclust.store.model.code_writer import open_code_writer
+from streamclust.store.model.versions import newer, newest_but, read_model
+from streamclust.store.stream.gaps import gap_words
+from streamclust.store.stream.group import Delivery, GroupMember
+from streamclust.store.stream.names import missing_text
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from streamclust.encoder.between import Between
+    from streamclust.encoder.job import Run
+    from streamclust.formats.lost import Gap
+    from streamclust.formats.model import Model
+    from streamclust.runtime.scheduler import Wait
+    from streamclust.store.model.code_writer import Answer, CodeBatch, Written
+    from streamclust.store.server.connect import Server
+
+    Steps = Generator[Wait, None, bool]
+
+T = TypeVar("T")
+
+_BLOCK_MS = 250
+"""Milliseconds that a read may wait for entries; then the loop checks for a request to stop."""
+
+_TURN_MS = 100
+"""Milliseconds to wait for another encoder's codes before checking whether it is alive."""
+
+_LOOK_SECONDS = 1.0
+"""Seconds between checks whether the model was created again, and so has lower versions."""
+
+_LOOK_BYTES = 1 << 18
+"""A check reads the whole newest version. So its pause grows by one second per this many bytes."""
+
+_LONGEST_LOOK = 10.0
+"""Maximum seconds between two checks."""
+
+_FORGOTTEN = 10
+"""An encoder that has no unfinished entries and was inactive for this many times `takeover` is
+removed from the group."""
+
+_LOG_SECONDS = 10.0
+"""Seconds between two log lines with the counts."""
+
+_START = {"earliest": "0", "latest": "$"}
+
+
+class EncoderSession:
+    """One session. Its knowledge of the server is not valid in the next session.
+
+    Parameters
+    ----------
+    run : Run
+    server : Server
+        A session.
+    member : GroupMember
+    between : Between or None
+        What it does while other encoders use the thread; None if it has a thread of its own.
+    """
+
+    def __init__(
+        self, run: Run, server: Server, member: GroupMember, between: Between | None
+    ) -> None:
+        job = run.job
+        self._job = job
+        self._run = run
+        self._between = between
+        settings = job.model
+        self._client = server.client()
+        self._largest = settings.batch.max_entry_bytes
+        self._member = member
+        self._writer = open_code_writer(
+            self._client, self._member, job.keys, job.key, settings.encode.keep
+        )
+        self._coder = self._new_coder()
+        self._takeover_ms = int(settings.encode.takeover * 1000)
+        self._model: Model | None = None
+        self._held = Delivery()  # read together with the last write
+        self._behind = True
+        self._logged = self._looked = time.monotonic()
+        self._look_due = self._looked + _LOOK_SECONDS  # for a model that was created again
+        self.tally = run.tally
+
+    def work(self) -> Steps:
+        """Encode; return whether all entries have codes. Without turns, never yield."""
+        start = self._job.model.start
+        self._check_stream()  # before the group creates the key of the stream
+        self._member.join(_START.get(start, start))
+        self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
+        while self._held or not self._job.stop.is_set():
+            self._job.activity.moved()
+            if self._model is None:
+                yield from self._wait_for_model()
+                continue
+            if time.monotonic() >= self._look_due:
+                self._look(self._model)
+            self._behind = self._behind or self._has_claimed()
+            if self._behind:
+                yield from self._catch_up(self._model)
+            elif (yield from self._write_and_read(self._model)) and self._nothing_left():
+                return True
+            self._run.going_well()
+            self._log_counts()
+            yield from self._rest()
+        return False
+
+    def _rest(self) -> Iterator[Wait]:
+        """Let other encoders run, or wait for entries, if this encoder shares threads."""
+        between = self._between
+        if between is None:
+            return
+        is_idle = yield from between.rest(busy=bool(self._held or self._behind))
+        if is_idle:
+            self._model, self._coder = None, self._new_coder()  # they leave memory
+            self._run.log("encoder_asleep")
+            yield from between.sleep()
+
+    def _new_coder(self) -> Coder:
+        settings = self._job.model
+        spec, encode = points_format(settings.points), settings.encode
+        return Coder(spec, encode.top, encode.labels, self._job.stream, settings.scale)
+
+    def _check_stream(self) -> None:
+        """Log a stream that doesn't exist yet; with `until_idle`, refuse it."""
+        job = self._job
+        if self._client.exists(job.stream):
+            return
+        if job.until_idle:
+            raise missing_error(job, self._client, [job.stream])
+        reason = f"{missing_text(job.stream, job.server.label)}; waiting"
+        job.log.warning("stream_awaited", server=job.server.label, reason=reason)
+
+    def _wait_for_model(self) -> Iterator[Wait]:
+        """Wait for the first version."""
+        client, keys = self._client, self._job.keys
+        if self._job.until_idle:
+            read_model(client, keys)  # raises an error that names what is missing
+        self._follow(newer(client, keys, 0))
+        if self._model is None:
+            self._job.log.info("model_awaited")
+        while self._model is None and not self._job.stop.is_set():
+            self._job.activity.moved()
+            if self._between is None:
+                client.xread({keys.models: "0-0"}, count=1, block=_BLOCK_MS)
+            else:
+                yield from self._between.wait_for(
+                    keys.models, lambda: client.xread({keys.models: "0-0"}, count=1)
+                )
+            self._follow(newer(client, keys, 0))
+        if self._model is not None:
+            self._run.started(self._model.version)
+
+    def _follow(self, found: Model | None) -> None:
+        before = self._model
+        if found is None or found is before:
+            return
+        if before is not None and found.replaces(before):
+            self._job.log.warning(
+                "model_replaced", version=found.version, previous_version=before.version
+            )
+        self._coder.use(found)
+        self._model, self.tally.version = found, found.version
+
+    def _look(self, model: Model) -> None:
+        """Check whether the newest version is a lower one, of a model that was created again."""
+        found = newest_but(self._client, self._job.keys, model)
+        if found is not None and (found.version > model.version or found.replaces(model)):
+            self._follow(found)
+        model = self._model or model
+        size = sum(array.nbytes for array in model.family.to_arrays(model.params).values())
+        pause = min(_LOOK_SECONDS + size / _LOOK_BYTES, _LONGEST_LOOK)
+        self._look_due = time.monotonic() + pause
+
+    def _catch_up(self, model: Model) -> Iterator[Wait]:
+        """Finish the oldest unfinished entries of this encoder, if it has any."""
+        own = self._member.read_own()
+        self._behind = bool(own)
+        if own:
+            delivery = self._member.unbroken(own)
+            model = newer(self._client, self._job.keys, model.version) or model
+            self._follow(model)
+            coded, share = self._coded(delivery, model)
+            if (yield from self._settle(share, coded, self._writer.write(share))):
+                self._count_gone(len(delivery.gone))
+
+    def _write_and_read(self, model: Model) -> Steps:
+        """Write the codes in hand, read the next entries; return whether there is nothing to do."""
+        coded, share = self._coded(self._held, model)
+        self._held = Delivery()
+        if self._job.stop.is_set():
+            if share:
+                yield from self._settle(share, coded, self._writer.write(share))
+            return False
+        answer, written = self._round_trip(share, coded, model)
+        self._follow(answer.model)
+        self._count_gap(answer.gap)
+        delivery = answer.delivery
+        if written is not None and not (yield from self._settle(share, coded, written)):
+            return False  # these entries, and those of the delivery, are read again
+        if not self._behind:
+            self._behind = delivery is None
+            self._held = delivery or self._held
+        return not (self._held or self._behind)
+
+    def _round_trip(
+        self, share: CodeBatch, coded: Coded, model: Model
+    ) -> tuple[Answer, Written | None]:
+        """Write codes and read entries; return the result of the write too, if it isn't settled."""
+        results: list[Written] = []
+
+        def settle(written: Written) -> bool:
+            if self._between is None:  # the read blocks meanwhile
+                return _finished(self._settle(share, coded, written))
+            results.append(written)
+            return written.entries is not None
+
+        waits: int | None = _TURN_MS if self._job.until_idle else _BLOCK_MS
+        if self._between is not None:
+            self._between.watch()
+            waits = None
+        answer = self._writer.write_and_read(share, settle, model.version, waits)
+        return answer, results[0] if results else None
+
+    def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, CodeBatch]:
+        """Return the codes of entries, and the entries to write and acknowledge."""
+        passing("coding")
+        if delivery.too_large:
+            coded = self._coder.refuse(delivery.ids[0], too_large(self._largest), model)
+        elif delivery.entries:
+            coded = self._coder(delivery.entries, model)
+        else:
+            coded = Coded([], 0, 0)
+        if not delivery.gone:
+            return coded, coded.entries
+        gone: list[tuple[bytes, list[bytes]]] = [(entry_id, []) for entry_id in delivery.gone]
+        return coded, sorted([*coded.entries, *gone], key=lambda entry: order(entry[0]))
+
+    def _settle(self, share: CodeBatch, coded: Coded, written: Written) -> Steps:
+        """Write a batch of codes when its turn has come, and count it.
+
+        Return False if the wait for the turn was interrupted: the entries are read again later.
+        """
+        while written.entries is None:
+            if not (yield from self._turn_may_come(written.last)):
+                self._behind = True
+                return False
+            written = self._writer.write(share)
+        self._count(written.entries, coded)
+        return True
+
+    def _turn_may_come(self, last: str) -> Steps:
+        """Wait for codes after `last`.
+
+        Return False if the wait was interrupted: by a request to stop, or because this encoder took
+        over earlier entries.
+        """
+        self._job.activity.moved()
+        if self._job.stop.is_set():
+            return False
+        client, key = self._client, self._job.key
+        if self._between is None:
+            news: Any = client.xread({key: last}, count=1, block=_TURN_MS)
+        else:
+            news = yield from self._between.wait_for(
+                key, lambda: client.xread({key: last}, count=1), _TURN_MS / 1000.0
+            )
+        if not news:
+            self._member.keep()
+            return not (self._take_over() or self._has_claimed())
+        return True
+
+    def _has_claimed(self) -> bool:
+        """Return whether entries of a dead encoder were taken over since the last call; log it."""
+        taken, gone = (0, 0) if self._between is None else self._between.take_claims()
+        self._count_taken(taken, gone)
+        return bool(taken or gone)
+
+    def _count_gap(self, gap: Gap | None) -> None:
+        if gap is not None:
+            self.tally.gone += gap.entries or 0
+            self.tally.unknown_gaps += gap.entries is None
+            event, fields = gap_words(gap)
+            self._job.log.warning(event, after=gap.after, **fields)
+
+    def _count(self, written: int, coded: Coded) -> None:
+        tally = self.tally
+        tally.entries += written
+        tally.repeated += len(coded.entries) - written
+        if written:
+            tally.points += coded.points
+            tally.bad += coded.bad
+
+    def _count_gone(self, gone: int) -> None:
+        if gone:
+            self.tally.gone += gone
+            self._job.log.warning("gap_detected", entries=gone)
+
+    def _take_over(self) -> bool:
+        """Take over the entries of a dead encoder; return whether there were any.
+
+        Dead encoders without unfinished entries are removed from the group.
+        """
+        taken, gone = self._member.take_over(self._takeover_ms)
+        self._member.remove_dead(_FORGOTTEN * self._takeover_ms)
+        self._count_taken(taken, gone)
+        return bool(taken or gone)
+
+    def _count_taken(self, taken: int, gone: int) -> None:
+        if taken:
+            self.tally.taken_over += taken
+            self._job.log.warning("entries_taken_over", entries=taken)
+        self._count_gone(gone)
+
+    def _nothing_left(self) -> bool:
+        """Take over entries of dead encoders from time to time; return whether all is done."""
+        if self._job.until_idle and self._member.idle:
+            return True
+        now = time.monotonic()
+        if self._between is not None and not self._job.until_idle:
+            return False  # `takeovers.Takeovers` looks for entries of dead encoders
+        if now - self._looked >= min(self._takeover_ms / 4000.0, 2.0):
+            self._looked = now
+            self._behind = self._take_over()
+        return False
+
+    def _log_counts(self) -> None:
+        now = time.monotonic()
+        if now - self._logged >= _LOG_SECONDS:
+            self._logged = now
+            self._run.log("entries_encoded", **asdict(self.tally))
+
+
+def _finished(steps: Generator[Wait, None, T]) -> T:
+    """Return the result of a generator that yields nothing."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise RuntimeError("a step of an encoder with its own thread must not wait for a turn")

@@ -1,0 +1,69 @@
+"""The identity of the kernels: results of kernels with equal identities have equal bits."""
+
+from __future__ import annotations
+
+import platform
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from streamclust.kernels import native
+from streamclust.kernels.choice import NUMPY, chosen
+
+_KMEANS = "kmeans sums 2"
+"""The definition of K-means' sums; all kernels give its bits. The number grows with a change."""
+
+_SAME_MIXTURES = {"avx512vnni": "avx512"}
+"""Targets with the code of another target, except for K-means."""
+
+
+class Identity(NamedTuple):
+    """What determines the bits of the kernels' results, for each kind of model.
+
+    Sums from two processes may be added only if both have the same identity. Otherwise the result
+    would depend on which process computed which part.
+
+    Parameters
+    ----------
+    kmeans : str
+        The definition of the sums. All targets and NumPy have the same bits.
+    mixture : str
+        The target, the sources, the compiler and the C library. Targets with vectors of another
+        width, or without fused multiplication, round differently. For NumPy: the versions of NumPy
+        and of its BLAS, and the kind of processor that BLAS has found.
+    """
+
+    kmeans: str
+    mixture: str
+
+
+def identity() -> Identity:
+    """Return the identity of the kernels in use."""
+    kernels = chosen()
+    if isinstance(kernels, native.Native):
+        target = _SAME_MIXTURES.get(kernels.name, kernels.name)
+        sources, compiler = native.sources_hash()[:16], native.compiler(kernels.library)
+        return Identity(_KMEANS, f"{target}, sources {sources}, {compiler}, {_c_library()}")
+    return Identity(_KMEANS, f"{NUMPY} {np.__version__}, {_blas()}")
+
+
+@lru_cache
+def _c_library() -> str:
+    return " ".join(part for part in platform.libc_ver() if part) or platform.platform()
+
+
+@lru_cache
+def _blas() -> str:
+    """Return the BLAS of NumPy and SciPy, whatever other libraries have loaded."""
+    import scipy.linalg.lapack  # noqa: F401  # late, as in `twin`
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    own = [pool for pool in pools if re.search("(numpy|scipy)[^/]*/", pool["filepath"])]
+    found = {
+        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".rstrip()
+        for pool in own or pools
+    }
+    return ", ".join(sorted(found)) or "unknown BLAS"

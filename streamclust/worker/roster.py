@@ -1,0 +1,214 @@
+"""Which models a worker runs: those of the settings, and those of the streams that templates match.
+
+The roster takes turns like a model. In its turns it searches the server for new streams, and reads
+the settings again when it is asked to.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from streamclust.errors import ConfigError, StreamclustError
+from streamclust.runtime.backoff import Backoff
+from streamclust.runtime.job import Job
+from streamclust.runtime.scheduler import Wait
+from streamclust.store.model.reload import answer, read_requests, request_key
+from streamclust.worker.reload import Changes, fixed_settings, refusal
+from streamclust.worker.template_models import TemplateModels, some
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Generator, Iterator
+
+    from structlog.typing import FilteringBoundLogger
+
+    from streamclust.config import Settings
+    from streamclust.runtime.connections import SharedServer
+    from streamclust.store.server.connect import Server
+    from streamclust.worker.running import RunningModels
+
+ROSTER = "{roster}"
+"""Its name among the models, which no model can have."""
+
+_AFTER_FAILURE = 10.0
+"""Seconds until the next try after an error that doesn't pass by itself."""
+
+_POLL = 10.0
+"""Seconds between two looks for a request to reload, if the server doesn't report changes."""
+
+
+class Roster:
+    """Adds, changes and removes models while the worker runs.
+
+    Parameters
+    ----------
+    settings : Settings
+    server : Server
+    stop : threading.Event
+    until_idle : bool
+        Whether to search only once.
+    log : structlog logger
+    load : callable, optional
+        Reads the settings again. Without it, they can't be reloaded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        server: Server,
+        stop: threading.Event,
+        until_idle: bool,
+        log: FilteringBoundLogger,
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.server = server
+        self.stop = stop
+        self.until_idle = until_idle
+        self._log = log
+        self._load = load or (lambda: settings)
+        self._wake: Callable[[], object] = lambda: None
+        self._asked = False  # by `reload`
+        self._requests: int | None = None  # over the server, until now
+        self._failure = ""
+        self._templates = self._templates_of(settings, set())
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs of the models that the settings name."""
+        return [self._job(name) for name in self.settings.models]
+
+    def reload(self) -> None:
+        """Ask for the settings to be read again; a signal may call this."""
+        self._asked = True
+        self._wake()
+
+    def turns(self, models: RunningModels) -> Iterator[Wait]:
+        """Search when it is due and reload when asked to, until the worker stops."""
+        pool = models.shared.pool
+        self._wake = lambda: pool.news(ROSTER)
+        backoff = Backoff(self.server.label, self.stop, self._log, faults=models.shared.faults)
+        while not self.stop.is_set():
+            try:
+                until = yield from self._round(models)
+                backoff.over()
+                self._failure = ""
+            except redis.RedisError as error:
+                try:
+                    until = time.monotonic() + backoff.pause(error)
+                except StreamclustError as failure:
+                    if self.until_idle or self.settings.worker.fail_fast:
+                        models.fail("discovery", failure, self._log)
+                        return
+                    self._log_failure(str(failure))
+                    until = time.monotonic() + _AFTER_FAILURE
+            else:
+                if self.until_idle:
+                    self._refuse_missing(models)
+                    return
+            yield Wait(until)
+
+    def _round(self, models: RunningModels) -> Generator[Wait, None, float | None]:
+        """Do what is due; return when to look again."""
+        with models.shared.connections.session() as server:
+            times = [] if self.until_idle else [self._look_for_requests(server)]
+            while self._asked:
+                self._asked = False
+                try:
+                    yield from self._reload(models, server.client())
+                except redis.RedisError:
+                    self._asked = True
+                    raise
+            for template in self._templates:
+                if template.due <= time.monotonic():
+                    added, removed = yield from template.search(server.client())
+                    if self.stop.is_set():
+                        break
+                    for name in removed:
+                        models.remove(name)
+                    for name in added:
+                        models.add(self._job(name))
+                times.append(template.due)
+        return min((due for due in times if due is not None), default=None)
+
+    def _look_for_requests(self, server: SharedServer) -> float | None:
+        """Note a request to reload; return when to look again, None if the server will tell."""
+        is_watched = server.news.watch([request_key(self.settings.namespace)], self._wake)
+        number = read_requests(server.client(), self.settings.namespace)
+        if self._requests is not None and number != self._requests:
+            self._asked = True
+        self._requests = number
+        return None if is_watched else time.monotonic() + _POLL
+
+    def _reload(self, models: RunningModels, client: redis.Redis) -> Iterator[Wait]:
+        """Read the settings again and apply what has changed; log what can't be applied."""
+        try:
+            new = self._load()
+            if not new.models:
+                raise ConfigError("models: none is configured")
+        except ConfigError as error:
+            self._log.error("reload_failed", error=str(error))
+            self._answer(client, error=str(error))
+            return
+        fixed = fixed_settings(self.settings, new)
+        if fixed:
+            self._log.warning("reload_incomplete", settings=fixed, remedy="restart the worker")
+        jobs = models.jobs
+        changes = Changes.between(jobs, new.models)
+        refused = {}
+        for name in changes.changed:
+            reason = refusal(jobs[name], new.models[name], client)
+            if reason:
+                refused[name] = reason
+            yield Wait(time.monotonic())
+        # No fault of the connection can come between these, so all of it is applied, or nothing.
+        update = {"models": new.models, "defaults": new.defaults}
+        self.settings = self.settings.model_copy(update=update)
+        for name, reason in refused.items():
+            jobs[name].log.error("reload_refused", error=f"{reason}; it keeps its old settings")
+        for name in changes.removed:
+            models.remove(name)
+        changed = [name for name in changes.changed if name not in refused]
+        for name in (*changed, *changes.added):
+            models.add(self._job(name))
+        self._templates = self._templates_of(self.settings, set(jobs) - set(changes.removed))
+        found = {"added": changes.added, "removed": changes.removed, "changed": changed}
+        self._log.info("settings_reloaded", **{key: some(names) for key, names in found.items()})
+        counts = {key: len(names) for key, names in found.items()}
+        self._answer(client, **counts, refused=refused, fixed=fixed)
+
+    def _answer(self, client: redis.Redis, **what: Any) -> None:
+        worker = f"process {os.getpid()} on {socket.gethostname()}"
+        answer(client, self.settings.namespace, {"worker": worker, **what})
+
+    def _templates_of(self, settings: Settings, running: set[str]) -> list[TemplateModels]:
+        models = settings.models
+        found = [
+            TemplateModels(template, settings, self.until_idle, self._log)
+            for template in models.templates
+        ]
+        for each in found:
+            each.running = {name for name in running if models.template_of(name) is each.template}
+        return found
+
+    def _job(self, name: str) -> Job:
+        log = self._log.bind(model=name)
+        return Job(name, self.settings, self.server, self.stop, self.until_idle, log)
+
+    def _refuse_missing(self, models: RunningModels) -> None:
+        """Fail, as models whose streams don't exist do, if no stream matches a template."""
+        for template in self._templates:
+            try:
+                template.refuse_missing(self.server.label)
+            except StreamclustError as error:
+                name = template.template.name.text
+                models.fail(name, error, self._log.bind(model=name))
+
+    def _log_failure(self, reason: str) -> None:
+        if reason != self._failure:
+            self._log.error("discovery_failed", error=reason)
+        self._failure = reason
