@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import math
 import os
@@ -103,3 +104,22 @@ def explained(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__
+
+
+_HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
+"""Of glibc: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
+
+
+def keep_memory_flat() -> None:
+    """Let all threads share one heap, which reuses the memory of arrays.
+
+    One thread reads points, another learns them, a third solves the coreset. With one heap per
+    thread, memory that one thread freed was not reused by the others, and the process grew over
+    millions of points. To map and unmap each array instead takes less memory, but a third more
+    time. If a MALLOC_ variable is set, the user's choice is kept.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with suppress(OSError, AttributeError):  # only glibc has this
+        for option, value in _HEAP.items():
+            ctypes.CDLL(None).mallopt(option, value)

@@ -128,6 +128,7 @@ def refit(
     from streamclust.refit.command import Request
     from streamclust.refit.command import refit as run
     from streamclust.refit.runs import Plan
+    from streamclust.runtime.threads import prepared_for_threads
 
     opened = opened_job(
         settings,
@@ -138,6 +139,7 @@ def refit(
     )
     with (
         opened as job,
+        prepared_for_threads(),
         open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         _progress(ctrl_c.is_set) as watch,

@@ -51,9 +51,11 @@ def score(
     from streamclust.engine.opening import open_engine
     from streamclust.errors import StoppedError
     from streamclust.refit.command import Callbacks, score_live
+    from streamclust.runtime.threads import prepared_for_threads
 
     with (
         opened_job(settings, model, start=has_stored_data(settings)) as job,
+        prepared_for_threads(),
         open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         pass_progress("reading") as shown,

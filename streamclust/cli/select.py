@@ -86,6 +86,7 @@ def select(
     from streamclust.refit.curves import check_plotting, draw
     from streamclust.refit.runs import Plan
     from streamclust.refit.selection import choose, parse_numbers
+    from streamclust.runtime.threads import prepared_for_threads
 
     wanted = parse_numbers(numbers)
     path = None if no_png else png or Path(f"{model}-select.png")
@@ -97,6 +98,7 @@ def select(
         check_target(path)
     with (
         opened_job(settings, model, start=bool(which.files) or has_stored_data(settings)) as job,
+        prepared_for_threads(),
         open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         pass_progress("reading") as shown,

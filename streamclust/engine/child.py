@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from streamclust.system_limits import keep_memory_flat
+
 HEAD = struct.Struct("<Qc")
 """The length of a message, and its kind."""
 
@@ -39,6 +41,7 @@ def main() -> None:
     """Answer messages until the standard input ends."""
     source = os.fdopen(os.dup(0), "rb")
     target = os.fdopen(os.dup(1), "wb")
+    keep_memory_flat()
     os.dup2(2, 1)  # what a library prints must not get between the messages
     try:
         serve(source, target)

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from streamclust.store.stream.read_size import OnLess
     from streamclust.tables import TableOptions
 
-_BLOCKS = 2
-"""Blocks per part of a file: a part is long against its fixed cost, and short against a pass."""
-
 
 @dataclass(frozen=True)
 class CutFiles:
@@ -76,7 +73,7 @@ def cut_files(
     for path in paths:
         open_regular(path).close()  # a FIFO can't be read again for the next pass
         place, stamp = str(Path(path).absolute()), stamp_of(str(path))
-        split = split_table(path, options, rows=part_rows, model=model, warn=warn)
+        split = split_table(path, options, rows=block_rows, model=model, warn=warn)
         parts += (
             FilePart(str(path), place, stamp, span, split.options, model) for span in split.spans
         )
@@ -84,11 +81,6 @@ def cut_files(
         if split.names and not model.features:
             model = ModelColumns(f"the first file, {path},", split.names, len(split.names))
     return CutFiles(tuple(parts), names)
-
-
-def part_rows(n_features: int) -> int:
-    """Return the number of points per part of a file."""
-    return _BLOCKS * block_rows(n_features)
 
 
 def cut_array(X: Array, w: Array) -> tuple[Part, ...]:

@@ -9,11 +9,11 @@ import numpy as np
 from streamclust.arrays import Array, as_points, as_sample_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 """Largest number of points per block. The sums of a part are taken block by block, so this number
 and the next two are parts of the definition of a result."""
 
@@ -50,7 +50,7 @@ def points(X: ArrayLike, w: ArrayLike | None) -> Points:
 def in_blocks(chunks: Iterable[Points]) -> Iterator[Points]:
     """Yield the points of chunks in blocks of the size of `block_rows`; the last can be shorter.
 
-    A block without points is never yielded.
+    A block without points is never yielded. A chunk that is a block isn't copied.
     """
     kept: list[Points] = []
     count = size = 0
@@ -67,6 +67,15 @@ def in_blocks(chunks: Iterable[Points]) -> Iterator[Points]:
             count += len(chunk.w) - start
     if kept:
         yield joined(kept)
+
+
+def array_blocks(found: Points) -> Sequence[Points]:
+    """Return the blocks of points in memory."""
+    n, size = len(found.w), block_rows(found.X.shape[1])
+    if 0 < n <= size:
+        return (found,)
+    X, w = found
+    return [Points(X[start : start + size], w[start : start + size]) for start in range(0, n, size)]
 
 
 def joined(chunks: list[Points]) -> Points:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamclust.engine.parts import ArrayPart, FilePart, check_unchanged
-from streamclust.engine.points import Points, in_blocks, points
+from streamclust.engine.points import BLOCK, Points, array_blocks, in_blocks, points
 from streamclust.errors import EngineError
 from streamclust.formats.layout import PointsFormat
 from streamclust.store.stream.batches import Batcher, batches
@@ -15,7 +15,7 @@ from streamclust.store.stream.ranges import RangeReader, raise_fault
 from streamclust.tables.split import read_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import redis
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamclust.store.stream.read_size import OnLess
 
 CHUNK = 8192
-"""Points per read of a file or a stream."""
+"""Points per read of a stream, a text or a Parquet file."""
 
 _SHOWN = 5
 """Number of bad rows of a part whose reasons are kept."""
@@ -98,8 +98,8 @@ class Reader:
     on_fault: OnFault = raise_fault
     _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
-    def blocks(self, part: Part, note: Callable[[Notes], object]) -> Iterator[Points]:
-        """Yield the points of a part in blocks, then call `note`.
+    def blocks(self, part: Part, note: Callable[[Notes], object]) -> Iterable[Points]:
+        """Return the points of a part in blocks; call `note` before the end.
 
         The blocks depend on the part and on what it holds alone. Points that can't be decoded are
         skipped, as a worker skips them.
@@ -111,23 +111,24 @@ class Reader:
         redis.RedisError
             If a stream can't be read, and `on_fault` doesn't wait.
         """
-        for X, w in in_blocks(self._chunks(part, note)):
-            yield Points(X if self.scaling is None else self.scaling.apply(X), w)
-
-    def _chunks(self, part: Part, note: Callable[[Notes], object]) -> Iterator[Points]:
         if isinstance(part, ArrayPart):
-            yield Points(part.X, part.w)
             note(Notes(len(part.w)))
+            found = array_blocks(Points(part.X, part.w))
         elif isinstance(part, FilePart):
-            yield from self._of_file(part, note)
+            found = in_blocks(self._of_file(part, note))
         else:
-            yield from self._of_stream(part, note)
+            found = in_blocks(self._of_stream(part, note))
+        scaling = self.scaling
+        if scaling is None:
+            return found
+        return (Points(scaling.apply(X), w) for X, w in found)
 
     def _of_file(self, part: FilePart, note: Callable[[Notes], object]) -> Iterator[Points]:
         check_unchanged(part)
         good, bad, reasons = 0, 0, list[str]()
         options, model = part.options, part.model
-        rows = read_span(part.path, options, part.span, part.name, chunk=CHUNK, model=model)
+        size = BLOCK if part.span.unit == "rows" else CHUNK  # mapped rows need no copy
+        rows = read_span(part.path, options, part.span, part.name, chunk=size, model=model)
         for chunk in rows:
             good, bad = good + len(chunk.X), bad + len(chunk.bad)
             reasons += [row.reason for row in chunk.bad[: _SHOWN - len(reasons)]]

@@ -52,6 +52,11 @@ class Surveyed:
         return sum(self.sizes)
 
 
+def _owned(values: Array) -> Array:
+    """Return an array that isn't a view of a file or of a larger array."""
+    return values if values.flags.owndata else values.copy()
+
+
 @dataclass(frozen=True)
 class Survey:
     """The task: keep all points, or a uniform sample if they don't fit in memory.
@@ -80,7 +85,8 @@ class Survey:
         held: list[Held] = []
         weight, count, n_features, whole = 0.0, 0, None, True
         for block in blocks:
-            held.append((block, rng.random(len(block.w))))
+            own = Points(_owned(block.X), _owned(block.w))
+            held.append((own, rng.random(len(block.w))))
             weight, count = weight + float(block.w.sum()), count + len(block.w)
             n_features = block.X.shape[1]
             held, whole = self._pruned(held, whole)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -70,12 +69,14 @@ class EStep:
 
     def run(self, number: int, blocks: Iterable[Points]) -> Stats:
         """Return the statistics of a part."""
-        steps = (self.family.e_step(self.params, X, w) for X, w in blocks)
-        first = next(steps, None)
-        if first is None:
+        total: Stats | None = None
+        for X, w in blocks:
+            step = self.family.e_step(self.params, X, w)
+            total = step if total is None else merge(total, step)
+        if total is None:
             covariance_type = getattr(self.family, "covariance_type", None)
             return zero(self.params.means, covariance_type)
-        return reduce(merge, steps, first)
+        return total
 
     def merge(self, a: Stats, b: Stats) -> Stats:
         """Return the sum of both."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +12,7 @@ import structlog
 
 from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
 from streamclust.runtime.job import Job
-from streamclust.system_limits import explained
+from streamclust.system_limits import explained, keep_memory_flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +25,6 @@ _LOOK = 0.2
 
 _NEW_OBJECTS = 50_000
 """New containers after which the interpreter searches for cyclic garbage."""
-
-_HEAP = {-3: 1 << 25, -1: 1 << 26, -8: 1}
-"""Of glibc: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX."""
 
 
 def run_together(
@@ -110,7 +106,7 @@ def _started(
 def prepared_for_threads() -> Iterator[None]:
     """Set the process up for threads that work on arrays; log the error that ends any of them."""
     _spare_the_collector()
-    _keep_memory_flat()
+    keep_memory_flat()
 
     def log(ended: threading.ExceptHookArgs) -> None:
         error = ended.exc_value
@@ -133,21 +129,6 @@ def _spare_the_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
-
-
-def _keep_memory_flat() -> None:
-    """Let all threads share one heap, which reuses the memory of arrays.
-
-    One thread reads points, another learns them, a third solves the coreset. With one heap per
-    thread, memory that one thread freed was not reused by the others, and the process grew over
-    millions of points. To map and unmap each array instead takes less memory, but a third more
-    time. If a MALLOC_ variable is set, the user's choice is kept.
-    """
-    if any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    with suppress(OSError, AttributeError):  # only glibc has this
-        for option, value in _HEAP.items():
-            ctypes.CDLL(None).mallopt(option, value)
 
 
 def release_memory() -> None:

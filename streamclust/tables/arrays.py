@@ -68,7 +68,8 @@ class Header(NamedTuple):
 def read_array(path: str, request: Request, rows: range | None = None) -> Iterator[Chunk]:
     """Yield the chunks of an .npy file, or of one array of an .npz file.
 
-    Of an .npy file, `rows` can select a range of rows.
+    Of an .npy file, `rows` can select a range of rows. The points of a range can be views of the
+    mapped file, which must not be kept.
     """
     with open_regular(path) as file:
         is_archive = file.read(4) in _ARCHIVES
@@ -76,7 +77,7 @@ def read_array(path: str, request: Request, rows: range | None = None) -> Iterat
         table: _Table | None = None
         start = 0 if rows is None else rows.start
         for part in parts:
-            table = table or _Table(part.shape[1], request)
+            table = table or _Table(part.shape[1], request, copies=rows is None)
             if len(part):
                 yield from table.chunks(part, start)
             start += len(part)
@@ -85,8 +86,9 @@ def read_array(path: str, request: Request, rows: range | None = None) -> Iterat
 class _Table:
     """The columns of an array."""
 
-    def __init__(self, n_columns: int, request: Request) -> None:
+    def __init__(self, n_columns: int, request: Request, *, copies: bool) -> None:
         self._request = request
+        self._copies = copies
         self._chosen: Selection = select(default_names(n_columns), request, named=False)
         self._times = EventTimes(request.options.time_format)
 
@@ -115,7 +117,12 @@ class _Table:
 
         dtype = np.float32 if rows.dtype == np.float32 else np.float64
         with np.errstate(over="ignore"):  # from long doubles; inf is refused later
-            table = rows[:, chosen.indexes].astype(dtype)
+            if chosen.indexes != tuple(range(rows.shape[1])):
+                table = rows[:, chosen.indexes].astype(dtype)
+            elif self._copies:
+                table = rows.astype(dtype)
+            else:
+                table = np.ascontiguousarray(rows, dtype)
         X, w = checked(table, chosen.numeric, chosen.weight, where, request)
         labels = {
             name: [f"{value:g}" for value in rows[:, index].tolist()]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamclust.arrays import are_sane
 from streamclust.errors import DataError
 from streamclust.tables.options import TableOptions
 from streamclust.text import printable
@@ -195,8 +196,7 @@ def checked(
     request
         The request, for messages.
     """
-    finite = np.isfinite(table)
-    if not finite.all():
+    if not are_sane(table) and not (finite := np.isfinite(table)).all():
         row, column = np.argwhere(~finite)[0].tolist()
         problem = f"{table[row, column]} is not finite"
         raise request.bad_cell(where(row), names[column], problem)

@@ -33,7 +33,9 @@ def read_parquet(path: str, request: Request, groups: range | None = None) -> It
         start, some = 0, None if groups is None else list(groups)
         if groups is not None:
             start = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
-        for batch in file.iter_batches(table.rows, row_groups=some, columns=table.columns):
+        for batch in file.iter_batches(
+            table.rows, row_groups=some, columns=table.columns, use_threads=groups is None
+        ):
             if len(batch):
                 yield table.chunk(batch, start)
             start += len(batch)
@@ -81,6 +83,8 @@ class _Table:
         self.chosen: Selection = select(names, request, index=_pandas_index(schema))
         self.rows = request.rows(len(names))
         self._check_types()
+        self._numeric = [self._homes[name] for name in self.chosen.numeric]
+        self._dtype = self._find_dtype()
         self._times = EventTimes(options.time_format)
         used = [self._homes[name][0] for name in self.chosen.numeric]
         others = (*self.chosen.labels, *((self.chosen.time,) if self.chosen.time else ()))
@@ -118,19 +122,31 @@ class _Table:
         return Chunk(chosen.features, X, w, start + 1, labels, times)
 
     def _numbers(self, batch: Any, start: int) -> NDArray[Any]:
-        read: dict[str, NDArray[Any]] = {}
-        for name in dict.fromkeys(self._homes[each][0] for each in self.chosen.numeric):
-            column = batch.column(name)
-            self._refuse_nulls(column, name, start)
-            if name in self._widths:
-                read[name] = self._list(column, name, start)
-            else:
-                read[name] = _plain(column)[:, None]
-        homes = [self._homes[name] for name in self.chosen.numeric]
-        dtype = self._dtype()
-        if len(read) == 1 and len(homes) == self._widths.get(homes[0][0]):
-            return read[homes[0][0]].astype(dtype)  # a whole list, in its order or another
-        return np.stack([read[name][:, place or 0] for name, place in homes], axis=1).astype(dtype)
+        """Return the selected columns, (n, F)."""
+        lists = {
+            name: self._list(self._column(batch, name, start), name, start)
+            for name in self._widths
+            if any(home == name for home, _ in self._numeric)
+        }
+        for name, values in lists.items():
+            if self._numeric == [(name, element) for element in range(values.shape[1])]:
+                return values.astype(self._dtype, copy=False)  # a whole list, in its order
+        table = np.empty((len(batch), len(self._numeric)), self._dtype)
+        with np.errstate(over="ignore"):  # inf is refused later
+            for place, (name, element) in enumerate(self._numeric):
+                if element is None:
+                    table[:, place] = _plain(self._column(batch, name, start))
+                else:
+                    table[:, place] = lists[name][:, element]
+        return table
+
+    def _column(self, batch: Any, name: str, start: int) -> Any:
+        """Return a column; refuse nulls."""
+        column = batch.column(name)
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
+        return column
 
     def _list(self, column: Any, name: str, start: int) -> NDArray[Any]:
         import pyarrow.compute as pc
@@ -147,11 +163,6 @@ class _Table:
             raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
         return _plain(flat).reshape(len(column), width)
 
-    def _refuse_nulls(self, column: Any, name: str, start: int) -> None:
-        if column.null_count:
-            row = column.is_null().to_pylist().index(True)
-            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
-
     def _check_types(self) -> None:
         for each in self.chosen.numeric:
             name = self._homes[each][0]
@@ -162,7 +173,7 @@ class _Table:
                     "choose columns with --columns, or leave it out with --exclude"
                 )
 
-    def _dtype(self) -> type[np.floating[Any]]:
+    def _find_dtype(self) -> type[np.floating[Any]]:
         from pyarrow import types
 
         kinds = [self._schema.field(self._homes[name][0]).type for name in self.chosen.features]

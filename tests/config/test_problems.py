@@ -49,12 +49,12 @@ def model(**changes: str) -> str:
         (
             "modells: {}",
             "c.yaml:1: modells: unknown key; did you mean models? "
-            "allowed: namespace, redis, worker, log, defaults, models",
+            "allowed: namespace, redis, worker, log, engine, defaults, models",
         ),
         (
             "_env_file: x",
             "c.yaml:1: _env_file: unknown key; "
-            "allowed: namespace, redis, worker, log, defaults, models",
+            "allowed: namespace, redis, worker, log, engine, defaults, models",
         ),
         (
             "models: {m: {kind: gmm, n_components: 3, streams: x}}",
@@ -167,7 +167,7 @@ def model(**changes: str) -> str:
         (
             r'"a\nb": 3',
             r"c.yaml:1: a\nb: unknown key; "
-            "allowed: namespace, redis, worker, log, defaults, models",
+            "allowed: namespace, redis, worker, log, engine, defaults, models",
         ),
         (
             r'redis: {data_dir: "a\0b"}',

@@ -43,7 +43,7 @@ def engines() -> Iterator[Engine]:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", POINTS)
-    np.save(tmp_path / "b.npy", POINTS.X[:140_000])
+    np.save(tmp_path / "b.npy", POINTS.X[:280_000])
     write_csv(tmp_path / "c.csv", POINTS.X[:1000])
     files = parts_of_files(tmp_path / "b.npy", tmp_path / "c.csv")
     weighted = parts_of_files(tmp_path / "a.parquet", weight_column="w")
@@ -80,12 +80,12 @@ def test_a_part_without_points_changes_nothing() -> None:
 
 def test_blocks_have_a_fixed_size_whatever_the_chunks_are() -> None:
     X, w = POINTS
-    for size in (999, 8192, 150_000):
+    for size in (999, 8192, 300_000):
         chunks = (Points(X[s : s + size], w[s : s + size]) for s in range(0, len(X), size))
         blocks = list(in_blocks(chunks))
-        assert [len(block.w) for block in blocks] == [65_536, 65_536, 18_928]
+        assert [len(block.w) for block in blocks] == [131_072, 131_072, 37_856]
         assert_array_equal(np.concatenate([block.X for block in blocks]), X)
-    assert block_rows(16) == 65_536
+    assert block_rows(16) == 131_072
     assert block_rows(784) == 4096
     assert block_rows(1 << 20) == 256
 
@@ -172,5 +172,9 @@ def test_parts_are_values_that_can_be_compared(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", POINTS.X)
     first, second = parts_of_files(tmp_path / "a.npy"), parts_of_files(tmp_path / "a.npy")
     assert first == second
-    assert [isinstance(part, FilePart) and part.span.stop for part in first] == [131_072, 150_000]
+    assert [isinstance(part, FilePart) and part.span.stop for part in first] == [
+        131_072,
+        262_144,
+        300_000,
+    ]
     assert isinstance(step_of("kmeans", POINTS), EStep)

@@ -112,13 +112,13 @@ def test_a_part_that_ends_every_process_is_an_error(parts: tuple[Part, ...]) -> 
 def test_a_process_that_does_not_answer_is_not_waited_for(
     parts: tuple[Part, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_SHORTEST", 0.3)
-    monkeypatch.setattr(engine_module, "_LONGEST_TIMES", 0.0)
     task = TASKS["kmeans"]
     with Processes(1) as engine:
         expected = bits(engine.fold(task, Reader(), parts))
         (pid,) = engine.pids
         os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(engine_module, "_SHORTEST", 0.3)
+        monkeypatch.setattr(engine_module, "_LONGEST_TIMES", 0.0)
         assert bits(engine.fold(task, Reader(), parts)) == expected
         assert engine.here >= 1
         assert pid not in engine.pids
@@ -127,13 +127,13 @@ def test_a_process_that_does_not_answer_is_not_waited_for(
 def test_a_large_message_to_a_stopped_process_is_not_waited_for(
     parts: tuple[Part, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_SHORTEST", 0.3)
-    monkeypatch.setattr(engine_module, "_LONGEST_TIMES", 0.0)
     task = TASKS["kmeans"]
     large = EStep(task.family.with_components(20_000), _centroids(20_000))
     with Processes(1) as engine:
         engine.fold(task, Reader(), parts[:1])
         os.kill(engine.pids[0], signal.SIGSTOP)
+        monkeypatch.setattr(engine_module, "_SHORTEST", 0.3)
+        monkeypatch.setattr(engine_module, "_LONGEST_TIMES", 0.0)
         found = engine.fold(large, Reader(), parts[2:3])
         assert engine.here == 1
     assert bits(found) == bits(Inline().fold(large, Reader(), parts[2:3]))

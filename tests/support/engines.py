@@ -34,7 +34,7 @@ class ByBytes(Engine):
             yield decode_result(task, run_task(message, encode_part(number, part)), "the test")
 
 
-def some_points(n: int = 150_000, seed: int = 0) -> Points:
+def some_points(n: int = 300_000, seed: int = 0) -> Points:
     """Return weighted points of three clusters in three dimensions."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 3)) * (1.0, 2.0, 0.5) + 8.0 * rng.integers(0, 3, size=(n, 1))
@@ -59,7 +59,7 @@ def parts_of_files(*paths: Path, **options: Any) -> tuple[Part, ...]:
     return cut_files(paths, TableOptions(**options), model).parts
 
 
-def write_parquet(path: Path, points: Points, group: int = 50_000) -> Path:
+def write_parquet(path: Path, points: Points, group: int = 100_000) -> Path:
     """Write points and their weights with row groups of a size."""
     import pyarrow as pa
     import pyarrow.parquet as pq

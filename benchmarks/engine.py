@@ -1,0 +1,193 @@
+"""The engines beside one thread, the cost of the seam, and a refit of a large Parquet file.
+
+All data are written to a temporary folder. Each row is measured in turns with the row it is
+compared with, and the best of several rounds counts, so that other load matters less.
+
+    python benchmarks/engine.py --points 4e6 --refit-points 20e6
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from streamclust import GaussianMixture, KMeans
+from streamclust.engine import EStep, Inline, Part, Reader
+from streamclust.engine.base import never
+from streamclust.engine.cut import cut_array, cut_files
+from streamclust.engine.processes import Processes
+from streamclust.engine.threads import Threads
+from streamclust.fitting.search import search_of
+from streamclust.refit.data import gather
+from streamclust.refit.runs import Plan, search
+from streamclust.refit.sources import Files
+from streamclust.system_limits import keep_memory_flat
+from streamclust.tables import ModelColumns, TableOptions
+
+D = 16
+FAMILIES: list[tuple[str, Any]] = [
+    ("K-means K 64", KMeans(64)),
+    ("full mixture K 16", GaussianMixture(16)),
+]
+
+
+def blobs(n: int, seed: int) -> Any:
+    """Return points of 64 clusters, shape (n, D)."""
+    rng = np.random.default_rng(seed)
+    centres = 4.0 * np.random.default_rng(0).normal(size=(64, D))
+    X = rng.normal(size=(n, D))
+    X += centres[rng.integers(0, 64, n)]
+    return X
+
+
+def write_npy(path: Path, n: int) -> None:
+    """Write points piece by piece."""
+    mapped = np.lib.format.open_memmap(path, "w+", np.float64, (n, D))
+    for start in range(0, n, 1 << 20):
+        mapped[start : start + (1 << 20)] = blobs(min(1 << 20, n - start), start)
+    mapped.flush()
+
+
+def write_parquet(path: Path, n: int) -> None:
+    """Write points in row groups of 262,144 points."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(f"x{d}", pa.float64()) for d in range(D)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, n, 1 << 18):
+            X = blobs(min(1 << 18, n - start), start)
+            writer.write_table(pa.table(list(X.T), schema=schema))
+
+
+def parts_of(path: Path) -> tuple[Part, ...]:
+    """Return the parts of a file."""
+    return cut_files([path], TableOptions(), ModelColumns("the benchmark", (), D)).parts
+
+
+def best(
+    calls: Sequence[Callable[[], Any]], rounds: int, clock: Callable[[], float]
+) -> list[float]:
+    """Return the least seconds of each call, over rounds in which all calls take turns."""
+    seconds = [float("inf")] * len(calls)
+    for _ in range(rounds):
+        for place, call in enumerate(calls):
+            started = clock()
+            call()
+            seconds[place] = min(seconds[place], clock() - started)
+    return seconds
+
+
+def seam(n: int, rounds: int) -> None:
+    """Print the processor time of a fold of points in memory, relative to direct calls."""
+    X, w = blobs(n, 0), np.ones(n)
+    parts = cut_array(X, w)
+    for name, family in FAMILIES:
+        params = search_of(family).init(X[:2000], w[:2000], np.random.default_rng(0))
+        task = EStep(family, params)
+
+        def direct(task: EStep = task) -> None:
+            for part in parts:
+                task.family.e_step(task.params, part.X, part.w)  # type: ignore[union-attr]
+
+        def fold(task: EStep = task) -> None:
+            Inline().fold(task, Reader(), parts)
+
+        plain, seamed = best([direct, fold], rounds, time.process_time)
+        click.echo(f"seam, {name}: {plain:.3f} s direct, {seamed / plain - 1.0:+.2%} through it")
+
+
+def engines(folder: Path, n: int, workers: int, rounds: int) -> None:
+    """Print the speed of threads and processes, relative to inline in the same rounds."""
+    path = folder / "points.npy"
+    write_npy(path, n)
+    parts, reader = parts_of(path), Reader()
+    start = next(iter(reader.blocks(parts[0], lambda _: None)))
+    with Threads(workers) as threads, Processes(workers) as processes:
+        for name, family in FAMILIES:
+            params = search_of(family).init(
+                start.X[:2000], start.w[:2000], np.random.default_rng(0)
+            )
+            task = EStep(family, params)
+            every = (Inline(), threads, processes)
+            calls = [lambda each=each, t=task: each.fold(t, reader, parts) for each in every]
+            calls[2]()  # starts the processes
+            inline, *others = best(calls, rounds, time.perf_counter)
+            ratios = ", ".join(
+                f"{engine.name} {inline / seconds:.2f}x"
+                for engine, seconds in zip(every[1:], others, strict=True)
+            )
+            click.echo(f"{n:,} points, {name}, {workers} workers: inline {inline:.2f} s, {ratios}")
+
+
+def refit(folder: Path, n: int, workers: int) -> None:
+    """Print the seconds per iteration of a refit, relative to one read and one step in memory."""
+    import pyarrow.parquet as pq
+
+    path = folder / "points.parquet"
+    write_parquet(path, n)
+    family: Any = KMeans(64)
+
+    def read_plainly() -> None:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(8192, use_threads=False):
+                np.stack([column.to_numpy() for column in batch.columns], axis=1)
+
+    with Threads(workers) as engine:
+        source = Files([path], TableOptions(), ModelColumns("the benchmark", (), D))
+        points = gather(source, 0, engine=engine)
+        X, w = points.sample
+        params = search_of(family).init(X[:20_000], w[:20_000], np.random.default_rng(0))
+        part = len(w)
+        read, step, own = best(
+            [
+                read_plainly,
+                lambda: family.e_step(params, X, w),
+                lambda: points.e_step(family, params, never),
+            ],
+            2,
+            time.perf_counter,
+        )
+        at_best = (read + step * n / part) / workers
+        passes: list[int] = []
+        started = time.perf_counter()
+        search(
+            family,
+            points,
+            params,
+            Plan(restarts=0, max_iter=5),
+            on_pass=lambda _: passes.append(1),
+        )
+        each = (time.perf_counter() - started) / len(passes)
+    click.echo(
+        f"{n:,} points of Parquet, K-means K 64, {workers} threads: {each:.2f} s per iteration; "
+        f"pyarrow alone reads them in {read:.2f} s, the kernel takes {step * n / part:.2f} s, both "
+        f"by {workers} threads {at_best:.2f} s: {each / at_best:.2f}x; one fold {own:.2f} s"
+    )
+
+
+@click.command(help=__doc__)
+@click.option("--points", default=400_000.0, help="Points of the comparison of engines.")
+@click.option("--refit-points", default=1e6, help="Points of the Parquet file; 0 leaves it out.")
+@click.option("--workers", default=2, help="Threads and processes.")
+@click.option("--rounds", default=3, help="Rounds; the best counts.")
+def main(points: float, refit_points: float, workers: int, rounds: int) -> None:
+    keep_memory_flat()
+    seam(min(int(points), 1_000_000), 3 * rounds)
+    with TemporaryDirectory() as name:
+        engines(Path(name), int(points), workers, rounds)
+        if refit_points:
+            refit(Path(name), int(refit_points), workers)
+
+
+if __name__ == "__main__":
+    main()
