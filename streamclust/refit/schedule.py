@@ -16,6 +16,7 @@ from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.model.health import read_health
+from streamclust.worker.together import opened_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,7 +104,8 @@ def _attempt(job: Job) -> None:
     request = Request(Selection(Span(latest=settings.last)), plan)
     started = time.monotonic()
     try:
-        report = refit(job, request, Callbacks(stop=job.stop.is_set))
+        with opened_engine(job.settings.engine) as engine:
+            report = refit(job, request, Callbacks(stop=job.stop.is_set), engine)
     except StoppedError:
         return
     except (StreamclustError, redis.RedisError) as error:
