@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from streamclust import GaussianMixture, KMeans, KMeansParams
-from streamclust.engine.threads import Threads
 from streamclust.engine.batch_step import on_engine
+from streamclust.engine.threads import Threads
 from streamclust.fitting.search import search_of
 from streamclust.online.batch_parts import e_step_of_batch, part_rows, products
 from tests.support.engines import ByBytes, bits
