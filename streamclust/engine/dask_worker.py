@@ -34,12 +34,12 @@ def compute(task: bytes, part: bytes) -> bytes:
     """Return the result of a task on a part, or the error; see `remote.run_task`."""
     from streamclust.engine.remote import run_task
 
-    _configure()
+    use_own_server()
     return run_task(task, part)
 
 
 @cache
-def _configure() -> None:
+def use_own_server() -> None:
     """Let parts of streams be read from the server in the settings of this worker."""
     from streamclust.engine.remote import use_server
 

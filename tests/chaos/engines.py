@@ -145,8 +145,11 @@ class Round:
 
     def run(self) -> list[str]:
         """Return what differs from the calm worker."""
+        click.echo("the calm worker learns", err=True)
         run(self.calm, "worker", "--until-idle").wait(300)
+        click.echo("the disturbed worker learns", err=True)
         self._learn()
+        click.echo("refits", err=True)
         wrong = []
         if self.disturbed.state("m") != self.calm.state("m"):
             wrong.append("the states differ")
@@ -249,6 +252,7 @@ def engines(seconds: float, workers: int, seed: int | None) -> None:
             one = Round(folder / str(rounds), feed, cluster, seed + rounds)
             wrong += [f"round {rounds}: {line}" for line in one.run()]
             one.count_parts()
+            click.echo(f"round {rounds}: {dict(one.happened)}", err=True)
             happened += one.happened
             rounds += 1
     click.echo(f"seed {seed}: {rounds} rounds, {dict(happened)}")
