@@ -137,6 +137,7 @@ class Round:
     def __init__(self, folder: Path, feed: Feed, cluster: Cluster, seed: int) -> None:
         self.rng = random.Random(seed)  # noqa: S311
         self.cluster, self.happened, self.feed = cluster, Counter[str](), feed
+        self.refit_seconds = 0.0
         address = cluster.cluster.address
         self.calm = feed.after_warm_up(folder / "calm", f"calm-{seed}", {"kind": "inline"})
         self.disturbed = feed.after_warm_up(
@@ -164,8 +165,9 @@ class Round:
         while self.disturbed.committed("m") < self.feed.points:
             process = run(self.disturbed, "worker", "--until-idle")
             with self._disturbance():
+                self._wait_for_start(process)
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(self.rng.uniform(2.0, 20.0))
+                    process.wait(self.rng.uniform(0.2, 10.0))
                 if process.poll() is None:
                     self.happened["kill of the worker"] += 1
                 process.kill()
@@ -173,13 +175,22 @@ class Round:
             with self.disturbed.client as client:
                 client.delete(self.disturbed.keys("m").lease)
 
+    def _wait_for_start(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the newest worker has loaded the model, or ended."""
+        log = self.disturbed.folder / "worker.log"
+
+        def started() -> bool:
+            return "model_resumed" in log.read_text().rpartition("worker_started")[2]
+
+        wait_until(lambda: process.poll() is not None or started(), 120.0)
+
     def _refit(self, workspace: Workspace) -> dict[str, Any]:
         """Kill one refit that would change the model, then return the result of a whole one."""
         with ExitStack() as stack:
             if workspace is self.disturbed:
                 stack.enter_context(self._disturbance())
                 killed, before = run(workspace, "refit", "m", "--force"), workspace.state("m")
-                time.sleep(self.rng.uniform(1.0, 4.0))
+                time.sleep(self.rng.uniform(0.3, 1.2) * self.refit_seconds)
                 if killed.poll() is None:
                     self.happened["kill of a refit"] += 1
                 killed.kill()
@@ -187,9 +198,11 @@ class Round:
                 with workspace.client as client:
                     client.delete(workspace.keys("m").refitting, workspace.keys("m").proposal)
                 assert workspace.state("m") == before
+            started = time.monotonic()
             words = ("refit", "m", "--dry-run", "--restarts", "0", "--max-iter", "5", "--json")
             process = run(workspace, *words, stdout=subprocess.PIPE)
             found: dict[str, Any] = json.loads(process.communicate(timeout=300)[0])
+            self.refit_seconds = time.monotonic() - started
         engine = found.pop("engine")
         self.happened["parts by Dask"] += engine.get("workers", 0)
         self.happened["parts here"] += engine.get("here", 0)
