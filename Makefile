@@ -59,6 +59,7 @@ servers: $(VENV)/.dev ## every test on every kind of server, where `make test` r
 
 bench: $(VENV)/.bench ## kernels and the whole daemon beside their peers; writes docs/performance.md
 	$(BIN)/python benchmarks/kernels.py --page --out bench-output/kernels.json
+	$(BIN)/python benchmarks/threads.py --page
 	$(BIN)/python benchmarks/scaling.py --page --out bench-output/scaling.json
 	$(BIN)/python benchmarks/end_to_end.py --page --out bench-output/end_to_end.json
 	$(BIN)/python benchmarks/latency.py --page --out bench-output/latency.json

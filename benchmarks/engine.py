@@ -1,13 +1,15 @@
 """The engines beside one thread, the cost of the seam, and a refit of a large Parquet file.
 
 All data are written to a temporary folder. Each row is measured in turns with the row it is
-compared with, and the best of several rounds counts, so that other load matters less.
+compared with, and the best of several rounds counts, so that other load matters less. The ratio of
+processor times doesn't depend on other load: with 2 workers, 1.00x allows a speed of 2x.
 
     python benchmarks/engine.py --points 4e6 --refit-points 20e6
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ from streamclust.engine.cut import cut_array, cut_files
 from streamclust.engine.processes import Processes
 from streamclust.engine.threads import Threads
 from streamclust.fitting.search import search_of
+from streamclust.kernels.threads import limit_threads
 from streamclust.refit.data import gather
 from streamclust.refit.runs import Plan, search
 from streamclust.refit.sources import Files
@@ -87,6 +90,12 @@ def best(
     return seconds
 
 
+def one_thread(call: Callable[[], Any]) -> None:
+    """Call a function whose kernels use one thread."""
+    with limit_threads(1):
+        call()
+
+
 def seam(n: int, rounds: int) -> None:
     """Print the processor time of a fold of points in memory, relative to direct calls."""
     X, w = blobs(n, 0), np.ones(n)
@@ -96,14 +105,24 @@ def seam(n: int, rounds: int) -> None:
         task = EStep(family, params)
 
         def direct(task: EStep = task) -> None:
-            for part in parts:
-                task.family.e_step(task.params, part.X, part.w)  # type: ignore[union-attr]
+            with limit_threads(1):
+                for part in parts:
+                    task.family.e_step(task.params, part.X, part.w)  # type: ignore[union-attr]
 
         def fold(task: EStep = task) -> None:
-            Inline().fold(task, Reader(), parts)
+            Inline(threads=1).fold(task, Reader(), parts)
 
         plain, seamed = best([direct, fold], rounds, time.process_time)
         click.echo(f"seam, {name}: {plain:.3f} s direct, {seamed / plain - 1.0:+.2%} through it")
+
+
+def processor_seconds(processes: Processes) -> float:
+    """Return the processor time of this process and of the engine's processes."""
+    ticks = 0
+    for pid in processes.pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def engines(folder: Path, n: int, workers: int, rounds: int) -> None:
@@ -118,13 +137,14 @@ def engines(folder: Path, n: int, workers: int, rounds: int) -> None:
                 start.X[:2000], start.w[:2000], np.random.default_rng(0)
             )
             task = EStep(family, params)
-            every = (Inline(), threads, processes)
+            every = (Inline(threads=1), threads, processes)
             calls = [lambda each=each, t=task: each.fold(t, reader, parts) for each in every]
             calls[2]()  # starts the processes
             inline, *others = best(calls, rounds, time.perf_counter)
+            used = best(calls, rounds, lambda: processor_seconds(processes))
             ratios = ", ".join(
-                f"{engine.name} {inline / seconds:.2f}x"
-                for engine, seconds in zip(every[1:], others, strict=True)
+                f"{engine.name} {inline / seconds:.2f}x (processor time {cpu / used[0]:.2f}x)"
+                for engine, seconds, cpu in zip(every[1:], others, used[1:], strict=True)
             )
             click.echo(f"{n:,} points, {name}, {workers} workers: inline {inline:.2f} s, {ratios}")
 
@@ -151,7 +171,7 @@ def refit(folder: Path, n: int, workers: int) -> None:
         read, step, own = best(
             [
                 read_plainly,
-                lambda: family.e_step(params, X, w),
+                lambda: one_thread(lambda: family.e_step(params, X, w)),
                 lambda: points.e_step(family, params, never),
             ],
             2,

@@ -382,7 +382,7 @@ def machine() -> str:
 def measure(repeat: int) -> Row:
     warnings.simplefilter("ignore")  # scikit-learn's, that one iteration doesn't converge
     faiss.omp_set_num_threads(1)
-    with threadpool_limits(1):
+    with threadpool_limits(1), kernels.limit_threads(1):
         return {
             "repeat": repeat,
             "machine": machine(),

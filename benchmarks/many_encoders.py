@@ -125,7 +125,7 @@ class Encoder:
                 [STREAMCLUST, "encode", "m*"], cwd=folder, stdout=log, stderr=log
             )
         self._proc = Path("/proc", str(self._process.pid))
-        wait_until(lambda: "models_found" in self._log.read_text())
+        wait_until(lambda: "models_discovered" in self._log.read_text())
 
     @property
     def seconds(self) -> float:

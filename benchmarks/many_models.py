@@ -22,9 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import redis
@@ -110,6 +111,14 @@ class Worker:
             )
         self._proc = Path("/proc", str(self._process.pid))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill it, if it hasn't ended."""
+        self._process.kill()
+        self._process.wait()
+
     @property
     def seconds(self) -> float:
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
@@ -152,13 +161,17 @@ def committed(client: redis.Redis, models: int) -> int:
 
 
 def measure(models: int, idle_seconds: float) -> Result:
-    with tempfile.TemporaryDirectory() as name, ValkeyServer(data_dir=Path(name)) as server:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        ValkeyServer(data_dir=Path(name)) as server,
+        ExitStack() as workers,
+    ):
         client = redis.Redis(port=server.port, protocol=2)
         fill(client, models)
         named = {f"m{number}": settings(number) for number in range(models)}
         config = {"namespace": NAMESPACE, "redis": {"url": f"redis://127.0.0.1:{server.port}"}}
         Path(name, "config.yaml").write_text(json.dumps({**config, "models": named}))
-        worker, began = Worker(Path(name)), time.monotonic()
+        worker, began = workers.enter_context(Worker(Path(name))), time.monotonic()
         worker.wait_for("worker_started")
         at_start = worker.seconds
         wait_until(lambda: client.keys(f"{{{NAMESPACE}:m*}}:state"))

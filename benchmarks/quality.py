@@ -285,7 +285,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print the figures, write nothing")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    with threadpool_limits(1):
+    with threadpool_limits(1), kernels.limit_threads(1):
         for name in options.only:
             make, names = TABLES[name]
             text = make(options.data or names, options.seeds)

@@ -24,7 +24,14 @@ from page import PAGE, processor, table, write_section
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from streamclust import GaussianMixture, HalfLife, KMeans, KMeansParams, StreamLearner
+from streamclust import (
+    GaussianMixture,
+    HalfLife,
+    KMeans,
+    KMeansParams,
+    StreamLearner,
+    kernels,
+)
 
 BATCH = 1024
 POOL = 1 << 20
@@ -182,7 +189,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
     most = int(options.points)
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), kernels.limit_threads(1):
         points = [
             points_curve("K-means", KMeans(16), most),
             points_curve("full mixture", GaussianMixture(16), most // 10),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from page import table, write_section
 
-from streamclust import HalfLife, KMeans, StreamLearner
+from streamclust import HalfLife, KMeans, StreamLearner, kernels
 from streamclust.models.kmeans import KMeansParams
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def measure(repeat: int) -> tuple[str, dict[int, tuple[float, float]]]:
             steps = (ours(X, centres), spark(context, X, centres))
             for step in steps:
                 step()
-            times = [[seconds(step) for step in steps] for _ in range(repeat)]
+            with kernels.limit_threads(1):
+                times = [[seconds(step) for step in steps] for _ in range(repeat)]
             best = np.min(times, axis=0)
             rates[size] = (size / best[0], size / best[1])
         return str(context.version), rates

@@ -12,8 +12,15 @@ from typing import Any
 import pytest
 import redis
 
+from streamclust import system_limits
 from streamclust.store.server.connect import translated
-from streamclust.system_limits import explained, is_out_of_files, open_files, raise_open_files
+from streamclust.system_limits import (
+    cores_of_process,
+    explained,
+    is_out_of_files,
+    open_files,
+    raise_open_files,
+)
 from tests.support.model_settings import kmeans
 from tests.support.waiting import LIMIT, wait_until
 from tests.support.workspace import STREAMCLUST, Workspace, environment
@@ -33,6 +40,33 @@ def test_a_soft_limit_is_raised_as_far_as_the_hard_one_and_never_lowered() -> No
             assert raise_open_files(hard + 1) == open_files() == hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "10000 100000"}, 1),
+        ({"cpu.max": "1600000 100000"}, 8),
+        ({"own/cpu.max": "300000 100000", "cpu.max": "max 100000"}, 3),
+        ({"own/cpu.max": "max 100000", "cpu.max": "400000 100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_process_has_the_cores_of_its_affinity_within_the_quota_of_its_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cores: int
+) -> None:
+    (tmp_path / "cgroup").write_text("4:memory:/other\n0::/own\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(system_limits, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(system_limits, "_OWN_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert cores_of_process() == cores
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.checks.check import Check
+from streamclust.config.placeholders import has_placeholder
 from streamclust.store.model.keys import Keys
 from streamclust.store.stream.keys import dead_key, progress_key
 
@@ -141,7 +142,7 @@ def check_rights(
     """Yield the checks of the rights of the client's user."""
     missing: dict[str, list[str]] = {}
     for name, model in models.items():
-        for command, needs in _needed(model).items():
+        for command, needs in _needed(name, model).items():
             questions = list(_questions(needs, Keys(namespace, name), model.streams))
             try:
                 answers: Any = client.eval(_ASK, 0, json.dumps([words for words, _ in questions]))
@@ -170,9 +171,11 @@ def check_rights(
             )
 
 
-def _needed(model: ModelSettings) -> dict[str, Needs]:
+def _needed(name: str, model: ModelSettings) -> dict[str, Needs]:
     """Return the rights for each command, with those that the settings of the model add."""
     worker = dict(_WORKER)
+    if has_placeholder(name):
+        worker[""] += " scan"
     if model.trim.kind != "none":
         worker[""] += " time"
         worker["stream"] += " xpending xlen xtrim"

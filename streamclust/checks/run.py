@@ -13,12 +13,17 @@ from streamclust.checks.rights import check_rights
 from streamclust.checks.server import check_server
 from streamclust.errors import NotPermittedError
 from streamclust.kernels import describe
+from streamclust.runtime.discovery import Found, Search
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import translated
 
 if TYPE_CHECKING:
     from streamclust.config import Settings
+    from streamclust.config.templates import Template
     from streamclust.store.server.connect import Server
+
+_CHECKED = 3
+"""Models per template whose streams and states are checked."""
 
 
 def check_offline(settings: Settings) -> Iterator[Check]:
@@ -30,7 +35,7 @@ def check_offline(settings: Settings) -> Iterator[Check]:
         yield Check("ok", "kernels", kernels)
     if not settings.models:
         yield Check("fail", "models", "none is configured; write one with: streamclust init")
-    for name, model in settings.models.items():
+    for name, model in settings.models.entries.items():
         yield from check_start(name, model)
 
 
@@ -52,10 +57,38 @@ def check_online(settings: Settings, server: Server) -> Iterator[Check]:
         yield Check("ok", "server", f"{server.label}; its version isn't shown to this user")
     else:
         yield from check_server(server.label, info)
-    yield from check_rights(client, settings.namespace, settings.models)
+    yield from check_rights(client, settings.namespace, settings.models.entries)
     limit = int(info.get("maxmemory", 0))
-    for name, model in settings.models.items():
+    names = list(settings.models)
+    for template in settings.models.templates:
+        check, found = _check_template(template, settings, client)
+        yield check
+        names += found
+    for name in names:
+        model = settings.models[name]
         yield from check_model(server, client, Keys(settings.namespace, name), model, limit)
+
+
+def _check_template(
+    template: Template, settings: Settings, client: redis.Redis
+) -> tuple[Check, list[str]]:
+    """Return the check of a template's streams, and the models of it to check."""
+    about, found = f"template {template.name.text}", Found()
+    for step in Search(template, settings.models, settings.namespace).run(client):
+        found = step or found
+    patterns = " or ".join(stream.text for stream in template.streams)
+    if not found.models:
+        return Check("warn", about, f"no stream matches {patterns} yet"), []
+    facts = f"{len(found.models):,} models have streams that match {patterns}"
+    if len(found.models) > _CHECKED:
+        facts += f"; only the first {_CHECKED} are checked"
+    if found.over_limit:
+        facts += f"; {len(found.over_limit):,} more are left out by max_models"
+    if found.left_out:
+        stream, reason = next(iter(found.left_out.items()))
+        facts += f"; {len(found.left_out):,} streams are left out, such as {stream[:100]}: {reason}"
+    is_complete = not found.over_limit and not found.left_out
+    return Check("ok" if is_complete else "warn", about, facts), found.models[:_CHECKED]
 
 
 def _info(client: redis.Redis) -> dict[str, Any]:

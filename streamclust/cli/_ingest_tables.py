@@ -26,8 +26,8 @@ def model_columns(
         return None
     found = {
         model.points.features: name
-        for name, model in settings.models.items()
-        if stream in model.streams and model.points.features
+        for name, model in settings.models.reading(stream)
+        if model.points.features
     }
     if len(found) != 1:
         return None
@@ -41,8 +41,8 @@ def warn_of_labels(
     """Warn of models that would take a label for a feature."""
     if not labels or entry_format != "fields":
         return
-    for name, model in settings.models.items():
-        if stream in model.streams and not model.points.features:
+    for name, model in settings.models.reading(stream):
+        if not model.points.features:
             warn(
                 f"model {name!r} can't read entries with labels yet: name its features in "
                 f"models.{name}.points.features"

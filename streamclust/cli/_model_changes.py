@@ -152,7 +152,10 @@ def rename(settings: Settings, old: str, new: str, yes: bool, force: bool, as_js
         _print_json(stored, found.keys, found.groups, renamed_to=new)
         return
     click.echo(printable(f"{old}: renamed to {new}"))
-    if old in settings.models:
+    if template := settings.models.template_of(old):
+        entry = printable(template.name.text)
+        say(f"if its stream exists, the template {entry} starts {old} from nothing")
+    elif old in settings.models:
         say(f"now rename models.{old} to models.{new} in {settings.file or 'the settings'}")
 
 

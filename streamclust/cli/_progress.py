@@ -55,8 +55,8 @@ class PassProgress:
 
     def on_part(self, done: int, total: int) -> None:
         """Show how many parts of this pass are done."""
-        parts = f"part {done:,} of {total:,}, " if total else ""
-        words = f"{self._words}; {parts}{self._points:,} points"
+        read = f"part {done:,}/{total:,}" if total else f"{self._points:,} points"
+        words = f"{self._words}; {read}"
         self._update(description=words, total=total or None, completed=done)
 
     def show(self, words: str) -> None:
@@ -79,7 +79,7 @@ def pass_progress(words: str) -> Iterator[PassProgress]:
     if not console.is_terminal:
         yield PassProgress(None, words)
         return
-    columns = (BarColumn(20), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (BarColumn(8), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         yield PassProgress(bar, words)
 

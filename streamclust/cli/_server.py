@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
-from streamclust.text import is_pattern, known_names, matching
+from streamclust.text import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
 
     from streamclust.client.client import Client
     from streamclust.config import Settings
+    from streamclust.config.model import ModelSettings
     from streamclust.errors import DamagedVersionError
     from streamclust.formats.model import Model
     from streamclust.runtime.job import Job
     from streamclust.store.model.overview import Overview
     from streamclust.store.server.connect import Server
 
+
+T = TypeVar("T")
 
 NO_CONFIG = "no config.yaml in this folder"
 
@@ -49,7 +53,7 @@ def opened_server(
     from streamclust.store.server.connect import Address, open_server, translate
 
     address = Address(**_address(settings))
-    start = (has_stored_data(settings) and not wait) if start is None else start
+    start = (_has_stored_data(settings) and not wait) if start is None else start
     if wait is None:
         with open_server(address, start=start) as server, translate(server.label):
             yield server
@@ -95,7 +99,7 @@ def _find(settings: Settings, start: bool, wait: float) -> Server:
         time.sleep(min(_POLL, max(deadline - time.monotonic(), 0.0)))
 
 
-def has_stored_data(settings: Settings) -> bool:
+def _has_stored_data(settings: Settings) -> bool:
     """Return whether the embedded server of the settings has data here."""
     folder = settings.redis.data_dir.expanduser() / "appendonlydir"
     return settings.redis.url == "embedded" and folder.is_dir()
@@ -135,13 +139,17 @@ def opened_job(
     primary: bool = False,
     start: bool = False,
 ) -> Iterator[Job]:
-    """Open the server for a job on one configured model; the log has only warnings."""
+    """Open the server for a job on one configured model; the log has only warnings.
+
+    The embedded server is started if its data are stored here, or else if `start` is set.
+    """
     from streamclust.errors import ConfigError
     from streamclust.runtime.job import Job
     from streamclust.runtime.log import command_log
 
     if model not in settings.models:
         raise ConfigError(not_configured(model, settings))
+    start = start or _has_stored_data(settings)
     with opened_server(settings, wait, primary=primary, start=start) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
@@ -156,7 +164,9 @@ def no_models(settings: Settings) -> str:
 
 def not_configured(model: str, settings: Settings) -> str:
     """Return a text for a model that the settings don't have."""
-    known = sorted(settings.models)
+    known = sorted(settings.models.entries)
+    if model in known:
+        return f"{model!r} is a template; name one of its models, such as those of `status`"
     near = get_close_matches(model, known, n=1)
     if near:
         return f"model {model!r} isn't configured; did you mean {near[0]!r}?"
@@ -207,7 +217,9 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     from streamclust.store.model.versions import model_names
 
     there = model_names(client, settings.namespace)
-    if is_pattern(model):
+    from streamclust.runtime.discovery import is_several
+
+    if is_several(model, settings):
         known = known_names(model, [*there, *settings.models], "models")
         return f"no model matches {model!r} in namespace {settings.namespace!r}; {known}"
     near = get_close_matches(model, {*there, *settings.models}, n=1)
@@ -222,33 +234,72 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
 
 def group_of(settings: Settings) -> Callable[[str], str]:
     """Return a function from the name of a model to its group: its template, or else itself."""
-    return lambda name: name
+
+    def group(name: str) -> str:
+        template = settings.models.template_of(name)
+        return name if template is None else template.name.text
+
+    return group
 
 
 def select_models(
     client: redis.Redis, settings: Settings, names: Sequence[str], label: str
 ) -> list[str]:
-    """Return the models that names and patterns select. Default: all that are configured or exist.
+    """Return the models that names, patterns and templates select.
 
-    Named models come first, in the given order; then those that match a pattern, sorted.
+    Default: all that the settings name, that exist, or whose streams match a template. Named models
+    come first, in the given order; then the others, sorted.
 
     Raises
     ------
     UnknownModelError
-        If a pattern matches no model.
+        If a pattern or template has no model.
     """
     from streamclust.errors import UnknownModelError
+    from streamclust.runtime.discovery import found_models, is_several, selected
     from streamclust.store.model.versions import model_names
 
-    named = [name for name in names if not is_pattern(name)]
-    patterns = [name for name in names if is_pattern(name)]
-    if names and not patterns:
+    several = [name for name in names if is_several(name, settings)]
+    named = [name for name in names if name not in several]
+    if names and not several:
         return list(dict.fromkeys(named))
-    there = {*settings.models, *model_names(client, settings.namespace)}
-    for pattern in patterns:
-        if not matching(there, [pattern]):
-            raise UnknownModelError(unknown_model(client, settings, pattern, label))
-    return list(dict.fromkeys([*named, *matching(there, patterns)]))
+    there = {*found_models(settings, client), *model_names(client, settings.namespace)}
+    if not names:
+        return sorted(there)
+    found: set[str] = set()
+    for name in several:
+        matches = selected(there, name, settings)
+        if not matches:
+            raise UnknownModelError(unknown_model(client, settings, name, label))
+        found.update(matches)
+    return list(dict.fromkeys([*named, *sorted(found)]))
+
+
+class _Settings(Mapping[str, T]):
+    """A value of the settings of each model, also of the models of templates, computed on demand.
+
+    Parameters
+    ----------
+    settings : Settings
+    value_of : callable
+        Returns the value, given the settings of a model.
+    """
+
+    def __init__(self, settings: Settings, value_of: Callable[[ModelSettings], T]) -> None:
+        self._models = settings.models
+        self._value_of = value_of
+
+    def __getitem__(self, name: str) -> T:
+        return self._value_of(self._models[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
 
 
 def read_overviews(
@@ -265,8 +316,8 @@ def read_overviews(
     from streamclust.runtime.assemble import warm_up_points
     from streamclust.store.model import read_overviews as reader
 
-    configured = {name: model.streams for name, model in settings.models.items()}
-    warm_ups = {name: warm_up_points(model) for name, model in settings.models.items()}
+    configured = _Settings(settings, lambda model: model.streams)
+    warm_ups = _Settings(settings, warm_up_points)
     names = select_models(client, settings, (), label) if names is None else names
     try:
         yield from reader.read_overviews(client, settings.namespace, configured, names, warm_ups)

@@ -98,7 +98,7 @@ def reference() -> None:
 def _summary(settings: Settings) -> dict[str, Any]:
     models = {
         name: {"kind": model.kind, "n_components": model.n_components, "streams": model.streams}
-        for name, model in settings.models.items()
+        for name, model in settings.models.entries.items()
     }
     return {"valid": True, "file": settings.file and str(settings.file), "models": models}
 

@@ -47,6 +47,7 @@ _COMMANDS = {
     "score": "Print J, log-likelihood, AIC, BIC and silhouette.",
     "select": "Compare numbers of components on your points.",
     "status": "Show models, workers and unread entries.",
+    "workers": "Show the live workers and how many models each one has.",
     "metrics": "Print or serve the figures of `status` for Prometheus.",
     "demo": "Learn from two real feeds and draw the results.",
     "config": "Check, show and explain the settings.",

@@ -117,11 +117,14 @@ class StatusCollector:
         Returns the group of a model, given its name.
     patterns : sequence of str
         The models that have series of their own. Default: all models, if there are few.
+    count_workers : callable, optional
+        Returns the number of live workers; None if it is unknown.
     """
 
     look_up: Callable[[], tuple[Sequence[str], Iterable[Overview]]]
     group_of: Callable[[str], str]
     patterns: Sequence[str] = ()
+    count_workers: Callable[[], int | None] = lambda: None
 
     def collect(self) -> Iterator[Metric]:
         """Yield one metric family per figure; models without a value are left out."""
@@ -129,10 +132,12 @@ class StatusCollector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         own, groups, left_out, reached = list[_Own](), dict[str, Totals](), 0, 1.0
+        live: int | None = None
         try:
             names, rows = self.look_up()
             chosen = self._chosen(names)
             left_out = len(names) - len(chosen)
+            live = self.count_workers()
             for row in rows:
                 groups.setdefault(self.group_of(row.name), Totals()).add(row)
                 if row.name in chosen:
@@ -140,6 +145,8 @@ class StatusCollector:
         except redis.RedisError:
             own, groups, left_out, reached = [], {}, 0, 0.0
         yield GaugeMetricFamily("streamclust_server_up", "Whether Redis answers.", reached)
+        if live is not None:
+            yield GaugeMetricFamily("streamclust_workers", "Live workers.", live)
         text = "Models without series of their own; see --per-model."
         yield GaugeMetricFamily("streamclust_models_without_series", text, left_out)
         for kind, table in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
@@ -249,8 +256,18 @@ def metrics(
             names = select_models(client, settings, (), server.label)
             return names, read_overviews(client, settings, names, server.label)
 
+        def count_workers() -> int | None:
+            from redis import ResponseError
+
+            from streamclust.store.model.workers import read_workers
+
+            try:
+                return len(read_workers(clients[0], settings.namespace))
+            except ResponseError:  # the user may not read the reports
+                return None
+
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(StatusCollector(look_up, group_of(settings), patterns))
+        registry.register(StatusCollector(look_up, group_of(settings), patterns, count_workers))
         if port is None:
             click.echo(generate_latest(registry).decode(), nl=False)
         else:

@@ -96,9 +96,8 @@ def _points_format(settings: Settings, stream: str) -> tuple[PointsFormat, str |
     from streamclust.formats.layout import PointsFormat
     from streamclust.runtime.assemble import points_format
 
-    for name, model in settings.models.items():
-        if stream in model.streams:
-            return points_format(model.points), name
+    for name, model in settings.models.reading(stream):
+        return points_format(model.points), name
     return PointsFormat(), None
 
 

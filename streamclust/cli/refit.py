@@ -18,7 +18,7 @@ from streamclust.cli._options import (
 )
 from streamclust.cli._progress import pass_progress
 from streamclust.cli._render import SCORES, numbers, plural, say
-from streamclust.cli._server import has_stored_data, opened_job
+from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Table, lay_out
 from streamclust.cli._terminal import print_lines, stdout_terminal
@@ -135,7 +135,7 @@ def refit(
         model,
         ONE_SHOT_WAIT if wait is None else wait,
         primary=not dry_run,
-        start=not dry_run or has_stored_data(settings),
+        start=not dry_run,
     )
     with (
         opened as job,
@@ -180,11 +180,12 @@ def _progress(stop: Any) -> Iterator[Callbacks]:
 
 
 def _pass_words(step: Pass) -> str:
-    return f"{_start(step.run)}: iteration {step.iteration}, {step.loss:.6g} (best {step.best:.6g})"
+    name = _start(step.run).removeprefix("from ")
+    return f"{name}: iteration {step.iteration}, {step.loss:.6g} (best {step.best:.6g})"
 
 
 def _start(name: str) -> str:
-    names = {"live": "from live model", "medoids": "medoids"}
+    names = {"live": "from live model", "medoids": "medoids", "moves": "moves"}
     return names.get(name, f"restart {name}")
 
 
@@ -218,7 +219,7 @@ def _end(run: Run) -> str:
     if run.start == "medoids":
         return "the only run" if run.iterations == 1 else f"best of {run.iterations} runs"
     if not run.iterations and not run.converged:
-        return "scored only: not among the best fits to a coreset"
+        return "scored only: no better than another fit to a coreset"
     return f"{plural(run.iterations, 'iteration')}, {'' if run.converged else 'not '}converged"
 
 

@@ -13,12 +13,7 @@ from streamclust.cli.exit_codes import EXIT_ERROR
 from streamclust.text import exact_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from streamclust.config import Settings
-
-_QUIET = 1.0
-"""Seconds without a further answer after which all workers have answered."""
 
 
 @click.command()
@@ -29,7 +24,7 @@ _QUIET = 1.0
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="Maximum wait for the first answer of a worker.",
+    help="Maximum wait for the answers of all workers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per worker.")
 def reload(settings: Settings, timeout: float, as_json: bool) -> None:
@@ -53,19 +48,27 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
       kill -HUP PID                                  one worker on this host
     """
     from streamclust.errors import StreamclustError
+    from streamclust.store.model.reload import read_answers, request_reload
+    from streamclust.store.model.workers import read_workers
 
     answers, is_complete = 0, True
     with opened_server(settings) as server:
-        for answer in _answers(server.client(), settings.namespace, timeout):
+        client, namespace = server.client(), settings.namespace
+        workers = sum(bool(worker.shares) for worker in read_workers(client, namespace))
+        for answer in read_answers(client, namespace, request_reload(client, namespace), timeout):
             answers += 1
             is_complete = is_complete and not any(answer.get(key) for key in _TROUBLES)
             if as_json:
                 click.echo(exact_json(answer))
             else:
                 _show(answer)
-    if not answers:
+            if answers == workers:
+                break
+    if answers < max(workers, 1):
         raise StreamclustError(
-            f"no worker of namespace {settings.namespace!r} answered within {timeout:g} s; is one "
+            f"{answers} of {plural(workers, 'worker')} answered within {timeout:g} s; see their log"
+            if workers
+            else f"no worker of namespace {namespace!r} answered within {timeout:g} s; is one "
             "running? see `streamclust status`"
         )
     if not is_complete:
@@ -74,13 +77,6 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
 
 _TROUBLES = ("error", "refused", "fixed")
 """Fields of an answer that has something that a worker could not apply."""
-
-
-def _answers(client: Any, namespace: str, timeout: float) -> Iterator[dict[str, Any]]:
-    from streamclust.store.model.reload import read_answers, request_reload
-
-    request = request_reload(client, namespace)
-    yield from read_answers(client, namespace, request, timeout, _QUIET)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import click
 from streamclust.cli._options import data_options, engine_option, server_options
 from streamclust.cli._progress import pass_progress
 from streamclust.cli._render import number, say
-from streamclust.cli._server import has_stored_data, opened_job
+from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import print_lines, stdout_terminal
@@ -54,7 +54,7 @@ def score(
     from streamclust.runtime.threads import prepared_for_threads
 
     with (
-        opened_job(settings, model, start=has_stored_data(settings)) as job,
+        opened_job(settings, model) as job,
         prepared_for_threads(),
         open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,

@@ -12,7 +12,7 @@ import click
 from streamclust.cli._options import data_options, engine_option, server_options
 from streamclust.cli._progress import pass_progress
 from streamclust.cli._render import numbers, say
-from streamclust.cli._server import has_stored_data, opened_job
+from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Column, Table, lay_out
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
@@ -97,7 +97,7 @@ def select(
         check_plotting()
         check_target(path)
     with (
-        opened_job(settings, model, start=bool(which.files) or has_stored_data(settings)) as job,
+        opened_job(settings, model, start=bool(which.files)) as job,
         prepared_for_threads(),
         open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,

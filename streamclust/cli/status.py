@@ -122,7 +122,7 @@ def status(
 
         def read() -> list[str]:
             if as_json:
-                return ["".join(_json(client, settings, wanted, label))]
+                return ["".join(_json(client, settings, wanted, label)).replace("\n", " ")]
             return _page(client, settings, wanted, label)
 
         if watch:

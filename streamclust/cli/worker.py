@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from streamclust.cli._options import daemon_wait, server_options, settings_loader, wait_option
-from streamclust.cli._render import say
+from streamclust.cli._render import plural, say
 from streamclust.cli._server import found_server, no_models, opened_server, read_overviews
 from streamclust.cli.exit_codes import EXIT_ERROR
 from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import redis
 
@@ -92,11 +92,18 @@ def _keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: S
 
 
 def _check(settings: Settings) -> None:
-    from streamclust.store.model.read_overviews import read_healths
+    from streamclust.runtime.discovery import found_models
+    from streamclust.store.model.read_healths import read_healths
 
     troubles, phases = list[str](), Counter[str]()
     with opened_server(settings, start=False) as server:
-        client, names = server.client(), sorted(settings.models)
+        client = server.client()
+        is_many = len(settings.models) > _MOST_LINES or bool(settings.models.templates)
+        if is_many and _are_held(client, settings):
+            return
+        names = found_models(settings, client)
+        if not names:
+            _check_without_models(client, settings)
         for name, health, trouble in read_healths(client, settings.namespace, names):
             if health is None:
                 troubles.append(f"{name}: {trouble or 'no live worker'}")
@@ -111,12 +118,48 @@ def _check(settings: Settings) -> None:
         click.echo(
             printable(f"{phases.total():,} of {len(names):,} models alive: {known or 'none'}")
         )
+    _exit_for(troubles)
+
+
+def _exit_for(troubles: Sequence[str]) -> None:
+    """Print the first troubles and exit, if there are any."""
     for line in troubles[:_MOST_LINES]:
         say(printable(line))
     if len(troubles) > _MOST_LINES:
         say(f"and {len(troubles) - _MOST_LINES:,} more; `streamclust status` has the counts")
     if troubles:
         raise SystemExit(EXIT_ERROR)
+
+
+def _are_held(client: redis.Redis, settings: Settings) -> bool:
+    """Return whether the workers of these settings report that they learn all models; print it."""
+    from redis import ResponseError
+
+    from streamclust.store.model.workers import digest, read_workers
+
+    try:
+        reports = read_workers(client, settings.namespace)
+    except ResponseError:  # the user may not read the reports
+        return False
+    own = digest(settings.models.entries)
+    reports = [each for each in reports if each.shares == own]
+    held = sum(each.held for each in reports)
+    models = max([len(settings.models), 1, *(each.models for each in reports)])
+    if held < models or any(each.failed or each.stalled for each in reports):
+        return False
+    for each in reports:
+        click.echo(printable(f"{each.host}:{each.pid}: alive, {plural(each.held, 'model')}"))
+    return True
+
+
+def _check_without_models(client: redis.Redis, settings: Settings) -> None:
+    """Check that a worker lives, where no stream matches a template yet."""
+    from streamclust.store.model.workers import read_workers
+
+    if not read_workers(client, settings.namespace):
+        say("no live worker")
+        raise SystemExit(EXIT_ERROR)
+    click.echo("alive; no stream matches a template yet")
 
 
 def _alive(client: redis.Redis, settings: Settings, name: str, health: Health, label: str) -> str:

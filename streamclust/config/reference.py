@@ -185,9 +185,10 @@ and the allowed values. `streamclust config check` checks the settings. `streamc
 prints the settings in use, with passwords masked.
 
 `STREAMCLUST_KERNELS` (`avx512vnni`, `avx512`, `avx2`, `baseline` or `numpy`) chooses the numerical
-kernels; the default is the best that the machine supports. `STREAMCLUST_THREADS` (default 1) sets
-the number of threads in the kernels. The learned model doesn't depend on the threads.
-`streamclust --version` shows the kernels in use.
+kernels; the default is the best that the machine supports. `streamclust --version` shows those
+in use. `STREAMCLUST_THREADS` sets the maximum number of threads for large batches. The default is
+the number of cores that the process may use. The learned model doesn't depend on the threads. The
+models of a worker that learn at the same time use one thread each.
 
 **Durations** are texts such as `200ms`, `10s`, `5m`, `6h` or `1d`, or a number of seconds.
 
@@ -198,7 +199,8 @@ current directory, not to the file.
 password in a URL also works; it is removed from the URL at once and never shown.
 
 **YAML** is read strictly: a key can't occur twice, only `true` and `false` are booleans, and text
-that looks like a number needs quotes.
+that looks like a number needs quotes. Keys at the top that begin with `x-` are ignored; they can
+hold anchors for other sections (`<<: *name`).
 
 **Old names** of settings are read for one release, with a warning that names the new name.\
 """

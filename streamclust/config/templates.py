@@ -8,6 +8,7 @@ the settings of such a model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,7 +100,9 @@ class Template:
         key = name if len(values) > 1 else next(iter(values.values()))
         settings = self.settings.overrides.get(key, self.settings)
         streams = tuple(stream.fill(values) for stream in self.streams)
-        changes: dict[str, Any] = {"streams": streams, "overrides": {}}
+        fields = type(settings).model_fields
+        changes: dict[str, Any] = {key: fields[key].default for key in ONLY_TEMPLATES}
+        changes["streams"] = streams
         if self.encoded:
             encoded = tuple(stream.fill(values) for stream in self.encoded)
             changes["encode"] = settings.encode.model_copy(update={"streams": encoded})
@@ -170,6 +173,17 @@ class Models(dict[str, ModelSettings]):
     ) -> CoreSchema:
         entries = handler.generate_schema(Mapping[ModelName, ModelSettings])
         return core_schema.no_info_after_validator_function(cls, entries)
+
+    def reading(self, stream: str) -> Iterator[tuple[str, ModelSettings]]:
+        """Yield the name and the settings of each model that reads a stream."""
+        for name, settings in self.items():
+            if stream in settings.streams:
+                yield name, settings
+        for template in self.templates:
+            with suppress(ValueError):
+                for name in template.names_of(stream):
+                    if self.template_of(name) is template:
+                        yield name, template.model_of(name)
 
     def template_of(self, name: str) -> Template | None:
         """Return the template of a model; None if the settings name it, or don't have it."""

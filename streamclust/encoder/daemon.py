@@ -14,6 +14,7 @@ from streamclust.encoder.loop import run_encoder
 from streamclust.encoder.many import StallWatch, run_encoders
 from streamclust.errors import ConfigError
 from streamclust.runtime.backoff import wait_for_server
+from streamclust.runtime.discovery import found_models, is_several, selected
 from streamclust.runtime.log import configure_log, warn_of_slow_kernels
 from streamclust.runtime.signals import StopEvent, stop_on_signals
 from streamclust.runtime.threads import run_together
@@ -22,7 +23,9 @@ from streamclust.text import is_pattern, known_names, matching
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import redis
 
     from streamclust.config import Settings
     from streamclust.encoder.job import Tally
@@ -33,7 +36,7 @@ _SHOWN = 10
 """Streams whose names are logged at the start."""
 
 _DISCOVER = 10.0
-"""Seconds between two looks for models that match a pattern."""
+"""Seconds between two looks for new models, without a template."""
 
 _FEW = 4
 """Maximum number of streams that have a thread each. A thread that waits in a blocking read gets
@@ -57,7 +60,7 @@ def encode_streams(
     settings : Settings
     server : Server
     names : sequence of str
-        Names of models, and patterns such as ``clicks-*``.
+        Names of models, patterns such as ``clicks-*``, and names of templates.
     wait : float
     until_idle : bool
         Whether to end when all entries have codes.
@@ -65,66 +68,82 @@ def encode_streams(
     Raises
     ------
     ConfigError
-        If the settings don't have a model, or a pattern matches none.
+        If the settings don't have a model, or a pattern can match none.
     ModelsFailedError
         If encoders of many streams have failed, with `until_idle`.
     StreamclustError
         If the server can't be used; for a few streams also the first error that ended a stream,
         after a clean end of the other streams.
     """
-    chosen = configured_models(settings, names)
+    refuse_unknown(settings, names)
+    several = any(is_several(name, settings) for name in names)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
     stop = StopEvent()
+
+    def jobs_of(chosen: Iterable[str]) -> list[Job]:
+        return [
+            job
+            for name in chosen
+            for job in encoder_jobs(settings, server, name, stop, until_idle, log.bind(model=name))
+        ]
+
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
-
-        def find() -> list[Job]:
-            return [
-                job
-                for name in configured_models(settings, names)
-                for job in encoder_jobs(
-                    settings, server, name, stop, until_idle, log.bind(model=name)
-                )
-            ]
-
-        jobs = find()
-        streams = {"streams": [job.stream for job in jobs[:_SHOWN]]}
-        more = {"more": len(jobs) - _SHOWN} if len(jobs) > _SHOWN else {}
-        one = {"model": chosen[0]} if len(chosen) == 1 else {"models": len(chosen)}
-        log.info("encoder_started", server=server.label, **one, **streams, **more)
+        one = {"model": names[0]} if len(names) == 1 else {"models": list(names[:_SHOWN])}
+        jobs = [] if several else jobs_of(dict.fromkeys(names))
+        streams = [] if several else [job.stream for job in jobs[:_SHOWN]]
+        log.info("encoder_started", server=server.label, **one, streams=streams)
         warn_of_slow_kernels(log)
         if not wait_for_server(server, stop, log, wait):
             return []
         stall = float(settings.worker.stall)
         with _short_pauses():
-            if len(jobs) <= _FEW and not any(map(is_pattern, names)):
+            if not several and len(jobs) <= _FEW:
                 watch = StallWatch(jobs, stall)
                 return run_together(
                     jobs, lambda job: (job, run_encoder(job)), "encoder_failed", look=watch.look
                 )
             return run_encoders(
-                server, find, stop, discover=_DISCOVER, stall=stall, until_idle=until_idle
+                server,
+                lambda client: jobs_of(models_of(settings, names, client)) if several else jobs,
+                stop,
+                discover=_interval(settings),
+                stall=stall,
+                until_idle=until_idle,
             )
 
 
-def configured_models(settings: Settings, names: Sequence[str]) -> list[str]:
-    """Return the models of the settings that names and patterns select, in their order.
+def refuse_unknown(settings: Settings, names: Sequence[str]) -> None:
+    """Raise an error for a model that the settings don't have.
+
+    A pattern can match models of templates that come later.
 
     Raises
     ------
     ConfigError
-        If the settings don't have a model, or a pattern matches none.
     """
-    found: list[str] = []
     for name in names:
-        matches = matching(settings.models, [name]) if is_pattern(name) else [name]
-        if not matches or matches[0] not in settings.models:
-            known = known_names(name, settings.models, "configured models")
-            what = "no configured model matches" if is_pattern(name) else "model"
-            end = "" if is_pattern(name) else " isn't configured"
-            raise ConfigError(f"{what} {name!r}{end}; {known}")
-        found += matches
+        if is_pattern(name):
+            if not settings.models.templates and not matching(settings.models, [name]):
+                known = known_names(name, settings.models, "configured models")
+                raise ConfigError(f"no configured model matches {name!r}; {known}")
+        elif name not in settings.models and not is_several(name, settings):
+            known = known_names(name, settings.models.entries, "configured models")
+            raise ConfigError(f"model {name!r} isn't configured; {known}")
+
+
+def models_of(settings: Settings, names: Sequence[str], client: redis.Redis) -> list[str]:
+    """Return the models that names, patterns and templates select; those of streams that exist."""
+    there, found = found_models(settings, client), list[str]()
+    for name in names:
+        found += selected(there, name, settings) if is_several(name, settings) else [name]
     return list(dict.fromkeys(found))
+
+
+def _interval(settings: Settings) -> float:
+    """Return the seconds between two looks for new models."""
+    templates = settings.models.templates
+    return min((float(each.settings.discover) for each in templates), default=_DISCOVER)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import structlog
 from streamclust.encoder.loop import EncoderLife
 from streamclust.encoder.shared import Shared
 from streamclust.encoder.takeovers import Takeovers
-from streamclust.errors import ModelsFailedError, StreamclustError, unexpected
+from streamclust.errors import ModelsFailedError, StreamclustError, UnknownStreamError, unexpected
 from streamclust.runtime.backoff import Faults
 from streamclust.runtime.connections import Connections
 from streamclust.runtime.pool import Pool
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.scheduler import Turn
     from streamclust.store.server.connect import Server
 
-    Find = Callable[[], Iterable[Job]]
+    Find = Callable[[redis.Redis], Iterable[Job]]
 
 _TAKEOVERS, _DISCOVERY = "takeovers", "discovery"
 """Names in the pool of what isn't an encoder; the name of an encoder has a space."""
@@ -96,7 +96,8 @@ def run_encoders(
     ----------
     server : Server
     find : callable
-        Returns the streams to encode. It is called again and again, for streams that are new.
+        Given a client, returns the streams to encode. It is called again and again, for streams
+        that are new.
     stop : threading.Event
     discover : float
         Seconds between two calls.
@@ -110,6 +111,8 @@ def run_encoders(
 
     Raises
     ------
+    UnknownStreamError
+        With `until_idle`, if there is no stream to encode.
     ModelsFailedError
         With `until_idle`, if encoders failed.
     """
@@ -130,6 +133,8 @@ def run_encoders(
         finally:
             encoders.ended.set()
             connections.close()
+    if _DISCOVERY in encoders.failures:
+        raise encoders.failures[_DISCOVERY]
     if encoders.failures:
         raise ModelsFailedError(encoders.failures)
     return encoders.tallies()
@@ -182,11 +187,16 @@ class _Encoders:
 
     def _discovery(self) -> Iterator[Wait]:
         """Start the encoders of streams that are new, again and again."""
+        awaited = False
         while not self._stop.is_set():
             try:
-                found = [job for job in self._find() if job.id not in self._encoders]
+                with self.shared.connections.session() as server:
+                    every = self._find(server.client())
+                found = [job for job in every if job.id not in self._encoders]
             except (StreamclustError, redis.RedisError) as error:
-                self._log.warning("discovery_failed", error=str(error))
+                if self._until_idle:
+                    raise
+                self._log.error("discovery_failed", error=str(error))
                 found = []
             for job in found:
                 self._encoders[job.id] = EncoderLife(job, self.shared)
@@ -194,10 +204,16 @@ class _Encoders:
                 self.shared.pool.add(job.id)
             if found:
                 names = sorted({job.name for job in found})
-                more = {"more": len(names) - _SHOWN} if len(names) > _SHOWN else {}
-                self._log.info("models_found", models=names[:_SHOWN], streams=len(found), **more)
+                self._log.info("models_discovered", count=len(names), models=names[:_SHOWN])
             if self._until_idle:
+                if not found:
+                    raise UnknownStreamError("no stream exists yet of the models to encode")
                 return
+            if not (self._jobs or awaited):
+                awaited = True
+                seconds = f"{self._discover:g} s"
+                reason = f"no stream exists yet of the models to encode; searching every {seconds}"
+                self._log.warning("streams_awaited", reason=reason)
             yield Wait(time.monotonic() + self._discover)
 
     def _fail(self, name: str, error: Exception) -> None:

@@ -31,11 +31,16 @@ def carry(task: bytes) -> bytes:
 
 
 def compute(task: bytes, part: bytes) -> bytes:
-    """Return the result of a task on a part, or the error; see `remote.run_task`."""
+    """Return the result of a task on a part, or the error; see `remote.run_task`.
+
+    A thread of a worker is for one part, so the kernels use one thread.
+    """
     from streamclust.engine.remote import run_task
+    from streamclust.kernels.threads import limit_threads
 
     use_own_server()
-    return run_task(task, part)
+    with limit_threads(1):
+        return run_task(task, part)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from streamclust.config.size import AUTO
@@ -11,6 +10,7 @@ from streamclust.engine.inline import Inline
 from streamclust.engine.processes import Processes
 from streamclust.engine.reader import StreamServer
 from streamclust.engine.threads import Threads
+from streamclust.kernels.threads import threads_of_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,13 @@ def open_engine(
     settings : EngineSettings
     report : callable, optional
         Given a sentence whenever an engine on other machines is lost or found again.
+
+    Raises
+    ------
+    ConfigError
+        If `STREAMCLUST_THREADS` isn't a positive integer.
     """
-    workers = default_workers() if settings.workers == AUTO else int(str(settings.workers))
+    workers = threads_of_process() if settings.workers == AUTO else int(str(settings.workers))
     if settings.kind == "dask":
         return _dask(settings, workers, report)
     return _ENGINES[settings.kind](workers)
@@ -53,17 +58,10 @@ def _dask(settings: EngineSettings, workers: int, report: Callable[[str], object
 
 _ENGINES: dict[str, Callable[[int], Engine]] = {
     "auto": Auto,
-    "inline": lambda _: Inline(),
+    "inline": lambda _: Inline(threads=1),
     "threads": Threads,
     "processes": Processes,
 }
-
-
-def default_workers() -> int:
-    """Return the number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def stream_server(settings: RedisSettings, max_reply: int) -> StreamServer:

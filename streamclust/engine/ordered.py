@@ -7,6 +7,8 @@ from concurrent.futures import Future, TimeoutError, wait
 from typing import TYPE_CHECKING, TypeVar
 
 from streamclust.engine.base import check
+from streamclust.errors import EngineError
+from streamclust.system_limits import explained, is_out_of_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +52,7 @@ def ordered(
                 item = next(source, _END)
                 if item is _END:
                     break
-                running.append(pool.submit(call, item))  # type: ignore[arg-type]
+                running.append(_submitted(pool, call, item))  # type: ignore[arg-type]
             if not running:
                 return
             yield _result(running[0], stop)
@@ -65,6 +67,15 @@ def ordered(
 
 
 _END = object()
+
+
+def _submitted(pool: Executor, call: Callable[[T], R], item: T) -> Future[R]:
+    try:
+        return pool.submit(call, item)
+    except RuntimeError as error:
+        if is_out_of_threads(error):
+            raise EngineError(explained(error)) from None
+        raise
 
 
 def _result(future: Future[R], stop: Callable[[], bool]) -> R:

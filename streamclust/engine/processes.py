@@ -27,6 +27,8 @@ from streamclust.engine.ordered import ordered
 from streamclust.engine.parts import ArrayPart
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import EngineError, StoppedError
+from streamclust.kernels.threads import limit_threads, threads_of_process
+from streamclust.system_limits import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,7 +98,8 @@ class Processes(Engine):
         def call(numbered: Numbered) -> Done[R]:
             number, part = numbered
             if isinstance(part, ArrayPart):
-                return compute(task, reader, number, part)
+                with limit_threads(threads_of_process() // self.workers):
+                    return compute(task, reader, number, part)
             with self._lock:
                 if not message:
                     message.append(encode_task(task, reader.scaling))
@@ -163,7 +166,13 @@ class Processes(Engine):
         """Return this thread's process; start it if there is none."""
         found: _Child | None = getattr(self._own, "child", None)
         if found is None:
-            found = self._own.child = _Child()
+            try:
+                found = self._own.child = _Child()
+            except OSError as error:
+                raise EngineError(
+                    f"can't start a process of the engine: {explained(error)}; use --engine "
+                    "threads or inline"
+                ) from None
             with self._lock:
                 self._children.append(found)
         return found

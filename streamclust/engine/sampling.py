@@ -13,6 +13,7 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.engine.fields import Fields
+from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Draw:
     seed: tuple[int, ...]
 
     kind: ClassVar[str] = "draw"
+    kernels: ClassVar[str] = SAME
 
     def run(self, number: int, blocks: Iterable[Points]) -> Drawn:
         """Draw from one part."""
@@ -125,6 +127,7 @@ class Condense:
     seed: tuple[int, ...]
 
     kind: ClassVar[str] = "condense"
+    kernels: ClassVar[str] = SAME
 
     def run(self, number: int, blocks: Iterable[Points]) -> tuple[Points, ...]:
         """Return the points of a part."""

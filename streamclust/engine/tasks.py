@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from streamclust.engine.fields import Fields
+from streamclust.engine.identity import kernels_of
 from streamclust.engine.points import joined
 from streamclust.engine.sampling import Condense, Draw
 from streamclust.engine.survey import Survey
@@ -33,6 +34,10 @@ class Task(Protocol[R]):
     """
 
     kind: ClassVar[str]
+
+    @property
+    def kernels(self) -> str:
+        """The kernels of the task; see `streamclust.engine.identity`."""
 
     def run(self, number: int, blocks: Iterable[Points]) -> R:
         """Return the result of one part; `number` is its place among all parts."""
@@ -68,6 +73,11 @@ class EStep:
     params: Any
 
     kind: ClassVar[str] = "e_step"
+
+    @property
+    def kernels(self) -> str:
+        """The kernels of the family."""
+        return kernels_of(self.family)
 
     def run(self, number: int, blocks: Iterable[Points]) -> Stats:
         """Return the statistics of a part."""
@@ -136,6 +146,11 @@ class AssigningEStep:
     step: EStep
 
     kind: ClassVar[str] = "assigning_e_step"
+
+    @property
+    def kernels(self) -> str:
+        """The kernels of the family."""
+        return self.step.kernels
 
     def run(self, number: int, blocks: Iterable[Points]) -> Assignment:
         """Return the statistics and the assignments of a part, which has points."""

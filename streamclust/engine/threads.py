@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from streamclust.engine.base import Engine, compute, never
 from streamclust.engine.ordered import ordered
+from streamclust.kernels.threads import limit_threads, threads_of_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +44,8 @@ class Threads(Engine):
         """Yield the result of each part; see `Engine.map`."""
 
         def call(numbered: Numbered) -> Done[R]:
-            return compute(task, reader, *numbered)
+            with limit_threads(threads_of_process() // self.workers):
+                return compute(task, reader, *numbered)
 
         return ordered(self._pool, self.workers, call, parts, stop)
 

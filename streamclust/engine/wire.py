@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from streamclust import errors
 from streamclust.engine.base import Done
 from streamclust.engine.fields import Fields
-from streamclust.engine.identity import kernels_identity
+from streamclust.engine.identity import check_kernels
 from streamclust.engine.parts import ArrayPart, FilePart, Stamp, StreamPart
 from streamclust.engine.reader import Notes
 from streamclust.engine.tasks import TASKS, Task
 from streamclust.errors import EngineError, FormatError, StreamclustError
 from streamclust.formats.container import pack, unpack
 from streamclust.formats.layout import Layout
+from streamclust.kernels import identity
 from streamclust.models.scaling import Scaling
 from streamclust.tables import ModelColumns, TableOptions
 from streamclust.tables.split import Span
@@ -124,7 +125,11 @@ def _tuples(stored: dict[str, Any]) -> dict[str, Any]:
 def encode_result(task: Task[R], done: Done[R]) -> bytes:
     """Return the message of a result."""
     fields = task.result_to_fields(done.value)
-    meta = {"kernels": kernels_identity(), "result": fields.values, "notes": asdict(done.notes)}
+    meta = {
+        "kernels": getattr(identity(), task.kernels),
+        "result": fields.values,
+        "notes": asdict(done.notes),
+    }
     return pack(RESULT, fields.arrays, meta)
 
 
@@ -159,25 +164,9 @@ def decode_result(task: Task[R], data: bytes, where: str) -> Done[R]:
         raise EngineError(str(error)) from None
     if "error" in meta:
         raise _error(meta["error"], meta["text"], where)
-    check_kernels(meta["kernels"], where)
+    check_kernels(task.kernels, meta["kernels"], where)
     notes = {**meta["notes"], "reasons": tuple(meta["notes"]["reasons"])}
     return Done(task.result_from_fields(Fields(arrays, meta["result"])), Notes(**notes))
-
-
-def check_kernels(found: str, where: str) -> None:
-    """Refuse the results of other kernels, whose last bits can differ.
-
-    Raises
-    ------
-    EngineError
-    """
-    own = kernels_identity()
-    if found != own:
-        raise EngineError(
-            f"{where} computes with the kernels {found}, this process with {own}: sums could "
-            "differ in the last bits; install the same build, or set STREAMCLUST_KERNELS to the "
-            "same target on both sides"
-        )
 
 
 def _error(name: str, text: str, where: str) -> StreamclustError:

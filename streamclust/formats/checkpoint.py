@@ -40,6 +40,31 @@ class Covered:
     lost: dict[str, Lost] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A checkpoint without what was learned: what is shown of a model that isn't in memory.
+
+    The fields are those of `Checkpoint` and of its parts.
+
+    Parameters
+    ----------
+    covered : Covered
+    points, published_points, version, dead, drifts : int
+    gathered : int or None
+        Points of an unfinished warm-up; None after it.
+    layout : Layout or None
+    """
+
+    covered: Covered
+    points: int
+    published_points: int
+    version: int
+    dead: int
+    drifts: int
+    gathered: int | None
+    layout: Layout | None
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """One committed moment of a model.
@@ -221,6 +246,34 @@ def decode_checkpoint(
         )
     except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
+
+
+def decode_outline(data: bytes, family: Family[Any], where: str) -> Outline:
+    """Return the outline of a checkpoint of the same family, from the value of `:state` alone.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged, of another format, or of a model with other hyperparameters.
+    """
+    meta, arrays = unpack_meta(data, len(data), FORMATS, where)
+    _same_family(meta.get("family"), family, where)
+    with _damage_named(where):
+        gathered = None
+        if not meta["sums"]:
+            described = meta["points"] if "points" in meta else arrays["sample"]
+            gathered = int(described["shape"][0])
+        learner = meta["learner"]
+        return Outline(
+            covered=_covered(meta),
+            points=int(learner["points"]),
+            published_points=int(meta["published"]),
+            version=whole(meta, "version"),
+            dead=whole(meta, "dead"),
+            drifts=int(meta.get("drift", {}).get("drifts", 0)),
+            gathered=gathered,
+            layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
+        )
 
 
 def decode_covered(data: bytes, where: str, length: int = 0) -> tuple[Covered, int | None]:

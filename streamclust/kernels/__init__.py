@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
+from streamclust.kernels.chunks import CHUNK
 from streamclust.kernels.identity import Identity, identity
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 from streamclust.kernels.threads import limit_threads
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, CovarianceType, Labels, Points
 
 __all__ = [
+    "CHUNK",
     "REMEDY",
     "Assigned",
     "ClusterSums",

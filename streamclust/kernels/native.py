@@ -115,14 +115,16 @@ class Native(native_seeding.NativeSeeding):
         if self._functions[function](*values):
             raise MemoryError
 
+    def _threads(self) -> int:
+        return min(self.threads, limit.get())
+
     def _points_call(
         self, function: str, X: Points, w: Array | None, C: Array, *results: NDArray[Any] | None
     ) -> float:
         """Call one of the functions that take a `KmeansStep`; return the inertia."""
         inertia = ctypes.c_double()
         addresses = [0 if a is None else _address(a) for a in (X, w, C, *results)]
-        threads = min(self.threads, limit.get())
-        sizes = (_single(X), threads, len(X), *C.shape)
+        sizes = (_single(X), self._threads(), len(X), *C.shape)
         if self._functions[function](_STEP.pack(*sizes, *addresses, ctypes.addressof(inertia))):
             raise MemoryError
         return inertia.value
@@ -183,8 +185,7 @@ class Native(native_seeding.NativeSeeding):
         X = _points(X, means)
         gaussians = _gaussians(np.zeros(len(means)), means, cholesky, kind)
         out = np.empty((len(X), len(means)))
-        threads = min(self.threads, limit.get())
-        self._call("log_gaussians", _single(X), threads, X, len(X), *gaussians, out)
+        self._call("log_gaussians", _single(X), self._threads(), X, len(X), *gaussians, out)
         return out
 
     def mixture_step(self, X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
@@ -195,8 +196,7 @@ class Native(native_seeding.NativeSeeding):
         weight, first, log_likelihood = np.zeros(len(means)), np.zeros(means.shape), np.zeros(1)
         second = np.zeros(means.shape if kind == "spherical" else cholesky.shape)
         sums = (weight, first, second, log_likelihood)
-        threads = min(self.threads, limit.get())
-        self._call("mixture_step", _single(X), threads, X, w, len(X), *gaussians, *sums)
+        self._call("mixture_step", _single(X), self._threads(), X, w, len(X), *gaussians, *sums)
         if kind == "spherical":
             second = second.mean(axis=1)
         return Moments(weight, first, second), float(log_likelihood[0])

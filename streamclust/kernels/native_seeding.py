@@ -17,7 +17,7 @@ _SIZE, _ARRAY = ctypes.c_int64, ctypes.c_void_p
 ARGUMENTS: dict[str, Sequence[Any]] = {
     "plusplus": (*2 * (_ARRAY,), *4 * (_SIZE,), *3 * (_ARRAY,)),
     "swaps": (*2 * (_ARRAY,), *2 * (_SIZE,), _ARRAY, _SIZE, _ARRAY, _SIZE),
-    "moves": (*3 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
+    "moves": (_SIZE, *3 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
 }
 """As in src/kernels.cpp."""
 
@@ -26,6 +26,9 @@ class NativeSeeding:
     """The part of `Native` for seeding."""
 
     def _call(self, function: str, *arguments: Any) -> None:
+        raise NotImplementedError
+
+    def _threads(self) -> int:
         raise NotImplementedError
 
     def plusplus(self, X: Array, w: Array, K: int, uniform: Array) -> Labels:
@@ -54,7 +57,9 @@ class NativeSeeding:
         _check(_fit(X, w, C) and labels.shape == w.shape and weight.shape == (len(C),))
         _check(not len(w) or bool(0 <= labels.min() <= labels.max() < len(C)))
         gain, target = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
-        self._call("moves", X, w, labels, len(X), C, *C.shape, weight, gain, target)
+        self._call(
+            "moves", self._threads(), X, w, labels, len(X), C, *C.shape, weight, gain, target
+        )
         return gain, target
 
 

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust.kernels import twin_seeding
+from streamclust.kernels.chunks import CHUNK, chunks
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
-
-CHUNK = 8192
-"""Number of points whose sums are added together, as in src/threads.hpp; it determines the bits."""
 
 _TILE_CELLS = 1 << 18
 """Number of distances or densities per tile: 2 MiB, so that a tile stays in cache."""
@@ -38,12 +36,6 @@ def _tiles(n: int, K: int, D: int) -> Iterator[slice]:
     rows = max(1, _TILE_CELLS // max(K, D))
     for start in range(0, n, rows):
         yield slice(start, start + rows)
-
-
-def chunks(n: int) -> Iterator[slice]:
-    """Yield the chunks of `n` points."""
-    for start in range(0, n, CHUNK):
-        yield slice(start, start + CHUNK)
 
 
 def _pieces(n: int, D: int) -> Iterator[tuple[slice, slice]]:

@@ -1,6 +1,6 @@
 """The searches of K-means seeding in NumPy; see `streamclust.kernels` and src/seeding.hpp.
 
-All sums are taken in the order of the points.
+All sums are taken in the order of the points; those of `moves` by chunks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from streamclust.kernels.chunks import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,4 +142,5 @@ def moves(
         target[part] = entering.argmin(axis=1)
         gain[part] = leaving - entering[rows, target[part]]
         costs[part] = m * d_own
-    return np.where(gain > MOVE_ROUNDING * np.cumsum(costs)[-1], gain, 0.0), target
+    inertia = sum(float(np.cumsum(costs[chunk])[-1]) for chunk in chunks(len(X)))
+    return np.where(gain > MOVE_ROUNDING * inertia, gain, 0.0), target

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from streamclust.errors import FormatError, StoppedError, StreamclustError
+from streamclust.kernels.threads import limit_threads
 from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
@@ -104,7 +105,8 @@ def _attempt(job: Job) -> None:
     request = Request(Selection(Span(latest=settings.last)), plan)
     started = time.monotonic()
     try:
-        with opened_engine(job.settings.engine) as engine:
+        # By default one thread refits, since the others learn.
+        with opened_engine(job.settings.engine) as engine, limit_threads(1):
             report = refit(job, request, Callbacks(stop=job.stop.is_set), engine)
     except StoppedError:
         return

@@ -20,7 +20,7 @@ from streamclust.config.learning import (
 from streamclust.config.size import AUTO
 from streamclust.errors import ConfigError, DataError, FormatError
 from streamclust.files import read_whole
-from streamclust.formats.checkpoint import Checkpoint, decode_checkpoint
+from streamclust.formats.checkpoint import Checkpoint, Outline, decode_checkpoint, decode_outline
 from streamclust.formats.layout import check_columns
 from streamclust.formats.model import decode_model
 from streamclust.formats.points import PointsFormat
@@ -133,6 +133,17 @@ def largest_batch(settings: ModelSettings) -> int:
     if isinstance(forgetting, ForgettingByPoints) and settings.points.weight_field is None:
         return max(least, min(most, int(forgetting.half_life / _OF_HALF_LIFE)))
     return max(least, most) if isinstance(forgetting, NoForgetting) else least
+
+
+def load_outline(data: bytes, settings: ModelSettings, where: str) -> Outline:
+    """Return the outline of a committed state, checked against the settings as far as it goes.
+
+    The parameters and errors are those of `load_checkpoint`.
+    """
+    found = decode_outline(data, make_family(settings), where)
+    if found.layout is not None:
+        found.layout.under(points_format(settings.points), where)
+    return found
 
 
 def load_checkpoint(

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from streamclust.config.placeholders import has_placeholder
 from streamclust.store.model.keys import Keys, is_own
 from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.discovery import find_streams
+from streamclust.store.stream.keys import is_dead_key
+from streamclust.text import is_pattern, matching
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from streamclust.config import Settings
     from streamclust.config.templates import Models, Template
@@ -82,7 +85,8 @@ class Search:
 
     def _name_of(self, key: bytes) -> tuple[str, str]:
         """Return the name of a stream's model, or why it has none; "", "" if it doesn't match."""
-        if is_own(_text(key)):
+        text = _text(key)
+        if is_own(text) or is_dead_key(text):
             return "", ""
         try:
             stream = key.decode()
@@ -118,6 +122,19 @@ def found_models(settings: Settings, client: redis.Redis) -> list[str]:
             if found is not None:
                 names.update(found.models)
     return sorted(names)
+
+
+def is_several(name: str, settings: Settings) -> bool:
+    """Return whether an argument stands for several models: it is a pattern or a template."""
+    return is_pattern(name) or (has_placeholder(name) and name in settings.models.entries)
+
+
+def selected(names: Iterable[str], wanted: str, settings: Settings) -> list[str]:
+    """Return the names of models that a pattern or a template selects, sorted."""
+    if is_pattern(wanted):
+        return matching(names, [wanted])
+    templates = ((name, settings.models.template_of(name)) for name in names)
+    return sorted(name for name, each in templates if each and each.name.text == wanted)
 
 
 def _text(key: bytes) -> str:

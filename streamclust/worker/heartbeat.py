@@ -336,9 +336,17 @@ class Heartbeats:
         self._thread.join(_GRACE if self.hangs.is_set() else None)
 
     @contextmanager
-    def beating(self, heart: Heartbeat) -> Iterator[None]:
-        """Let a heart beat at once, and then regularly while the block lasts."""
-        heart.beat()
+    def beating(self, heart: Heartbeat, *, at_once: bool = True) -> Iterator[None]:
+        """Let a heart beat regularly while the block lasts.
+
+        Parameters
+        ----------
+        heart : Heartbeat
+        at_once : bool, default=True
+            Whether the first beat is before the block.
+        """
+        if at_once:
+            heart.beat()
         self._hearts[heart] = None
         try:
             yield

@@ -35,10 +35,6 @@ _LOOK_AGAIN = 1.0
 """Seconds between two looks of a standby for a state to check."""
 
 
-_CHECKED = 100
-"""Maximum number of models that wait for their lease, of which the state is checked meanwhile."""
-
-
 class ModelLife(ModelRun):
     """The life of one model: its sessions, one after another."""
 
@@ -102,7 +98,7 @@ class ModelLife(ModelRun):
                         ended = yield from Session(self, server, lease).run()
                         self._was_held = False
                         if self.hands_over:
-                            self._log_often("model_handed_over")
+                            self.log_often("model_handed_over")
                         return ended
                 return False
         except redis.RedisError as error:
@@ -127,21 +123,16 @@ class ModelLife(ModelRun):
             if standby.has_looked:
                 if not is_standby:
                     is_standby = True
-                    self._log_often("standby_started")
+                    self.log_often("standby_started")
                 has_checked = has_checked or self._check_standby(server)
                 until = None if has_checked else time.monotonic() + _LOOK_AGAIN
             yield Wait(until)
         return False
 
-    def _log_often(self, event: str) -> None:
-        """Log an event that happens to each model; with many models at the level debug."""
-        few = self.shared.standbys.waiting <= _CHECKED
-        (self.job.log.info if few else self.job.log.debug)(event)
-
     def _check_standby(self, server: Server) -> bool:
         """Check whether this standby could continue the model; return False without a state yet."""
         job = self.job
-        if self.shared.standbys.waiting > _CHECKED:
+        if self.has_many_models:
             return True
         try:
             found = read_checkpoint(job.name, job.model, server.client(), job.keys)

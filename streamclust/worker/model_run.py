@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from streamclust.worker.shared import Shared
 
 
+_MANY = 100
+"""Models from which on a standby isn't checked, and common events are logged at the level debug."""
+
+
 class ModelRun:
     """One model of a worker: what outlives its sessions.
 
@@ -57,6 +61,16 @@ class ModelRun:
         """End the session, so that another worker takes the model."""
         self.hands_over = True
         self.wake()
+
+    @property
+    def has_many_models(self) -> bool:
+        """Whether the worker has so many models that little is done and logged for each."""
+        return len(self.shared.pool) > _MANY
+
+    def log_often(self, event: str, **fields: object) -> None:
+        """Log an event that can happen to all models at once; of many models at level debug."""
+        log = self.job.log.debug if self.has_many_models else self.job.log.info
+        log(event, **fields)
 
     def wake(self) -> None:
         """Give the model a turn."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -17,7 +18,9 @@ from streamclust.errors import ConfigError, StreamclustError
 from streamclust.runtime.backoff import Backoff
 from streamclust.runtime.job import Job
 from streamclust.runtime.scheduler import Wait
-from streamclust.store.model.reload import answer, read_requests, request_key
+from streamclust.store.model.keys import WorkerKeys
+from streamclust.store.model.reload import answer, read_requests
+from streamclust.store.server.faults import passes
 from streamclust.worker.reload import Changes, fixed_settings, refusal
 from streamclust.worker.template_models import TemplateModels, some
 
@@ -38,8 +41,8 @@ ROSTER = "{roster}"
 _AFTER_FAILURE = 10.0
 """Seconds until the next try after an error that doesn't pass by itself."""
 
-_POLL = 10.0
-"""Seconds between two looks for a request to reload, if the server doesn't report changes."""
+_LOOK_AGAIN, _POLL = 300.0, 10.0
+"""Seconds between two looks for a request to reload: with news of the key, and without."""
 
 
 class Roster:
@@ -75,6 +78,7 @@ class Roster:
         self._wake: Callable[[], object] = lambda: None
         self._asked = False  # by `reload`
         self._requests: int | None = None  # over the server, until now
+        self._is_deaf = False  # requests over the server can't be read
         self._failure = ""
         self._templates = self._templates_of(settings, set())
 
@@ -102,7 +106,7 @@ class Roster:
                     until = time.monotonic() + backoff.pause(error)
                 except StreamclustError as failure:
                     if self.until_idle or self.settings.worker.fail_fast:
-                        models.fail("discovery", failure, self._log)
+                        models.fail("discovery of streams", failure, self._log)
                         return
                     self._log_failure(str(failure))
                     until = time.monotonic() + _AFTER_FAILURE
@@ -133,16 +137,25 @@ class Roster:
                     for name in added:
                         models.add(self._job(name))
                 times.append(template.due)
-        return min((due for due in times if due is not None), default=None)
+        return min(times, default=None)
 
-    def _look_for_requests(self, server: SharedServer) -> float | None:
-        """Note a request to reload; return when to look again, None if the server will tell."""
-        is_watched = server.news.watch([request_key(self.settings.namespace)], self._wake)
-        number = read_requests(server.client(), self.settings.namespace)
+    def _look_for_requests(self, server: SharedServer) -> float:
+        """Note a request to reload; return when to look again, if no news comes before."""
+        try:
+            is_watched = server.news.watch([WorkerKeys(self.settings.namespace).reload], self._wake)
+            number = read_requests(server.client(), self.settings.namespace)
+        except redis.ResponseError as error:
+            if passes(error):
+                raise
+            if not self._is_deaf:
+                self._log.warning("reload_unavailable", error=str(error))
+            self._is_deaf = True
+            return time.monotonic() + _AFTER_FAILURE
+        self._is_deaf = False
         if self._requests is not None and number != self._requests:
             self._asked = True
         self._requests = number
-        return None if is_watched else time.monotonic() + _POLL
+        return time.monotonic() + (_LOOK_AGAIN if is_watched else _POLL)
 
     def _reload(self, models: RunningModels, client: redis.Redis) -> Iterator[Wait]:
         """Read the settings again and apply what has changed; log what can't be applied."""
@@ -183,7 +196,8 @@ class Roster:
 
     def _answer(self, client: redis.Redis, **what: Any) -> None:
         worker = f"process {os.getpid()} on {socket.gethostname()}"
-        answer(client, self.settings.namespace, {"worker": worker, **what})
+        with suppress(redis.exceptions.NoPermissionError):
+            answer(client, self.settings.namespace, {"worker": worker, **what})
 
     def _templates_of(self, settings: Settings, running: set[str]) -> list[TemplateModels]:
         models = settings.models

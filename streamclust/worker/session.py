@@ -6,6 +6,7 @@ were read at a primary that has been replaced must not be committed to the next 
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -24,6 +25,7 @@ from streamclust.store.server.round_trip import round_trip
 from streamclust.store.stream.batches import Batcher, Feed
 from streamclust.store.stream.info import any_after, is_after, look_command
 from streamclust.store.stream.reader import StreamReader
+from streamclust.worker.asleep import find_asleep, watched
 from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     from streamclust.runtime.connections import SharedServer
     from streamclust.runtime.job import Job
-    from streamclust.store.model.keys import Keys
     from streamclust.store.model.lease import Lease
     from streamclust.worker.model_run import ModelRun
     from streamclust.worker.model_worker import ModelWorker, Progress
@@ -49,7 +50,7 @@ _QUANTUM = 0.05
 _RECOVERING = 0.25
 """Seconds between looks at whether a model has recovered."""
 
-_LOOK_AGAIN = 300.0
+_LOOK_AGAIN = 900.0
 """Seconds after which a model that sleeps looks for entries, since no report is perfect."""
 
 
@@ -74,24 +75,34 @@ class Session:
         self._swap = open_swap(self._job, self._activity, lambda: run.session_ends)
         self._idle_after = float(run.job.settings.worker.idle_after)
         self._worker: ModelWorker | None = None
-        self._remember(self._open())
+        asleep = None
+        if run.parking.failure is None and not run.job.until_idle:
+            asleep = find_asleep(self._job, run.lost_commits, server.news, run.wake)
+        if asleep is None:
+            self._remember(self._open())
+        else:
+            self._progress, self._position = asleep
+            points, version = self._progress.points, self._progress.version
+            run.log_often("model_resumed", points=points, version=version)
 
     def run(self) -> Generator[Wait, None, bool]:
         """Learn until the model leaves or the feed ends; return whether it ended."""
         run, heart = self._run, self._heartbeat()
         end: End = "leaving"
         try:
-            with run.shared.heartbeats.beating(heart):
-                while self._worker is not None:
-                    end = yield from self._awake(self._worker, heart)
-                    if end != "asleep":
-                        break
-                    self._remember(self._worker)
-                    self._worker = None  # it leaves memory
-                    run.shared.heartbeats.slept = True
+            with run.shared.heartbeats.beating(heart, at_once=self._worker is not None):
+                while True:
+                    if self._worker is not None:
+                        end = yield from self._awake(self._worker, heart)
+                        if end != "asleep":
+                            break
+                        self._remember(self._worker)
+                        self._worker = None  # it leaves memory
+                        run.shared.heartbeats.slept = True
                     yield from self._asleep(heart)
-                    if not run.session_ends:
-                        self._worker = self._open(woken=True)
+                    if run.session_ends:
+                        break
+                    self._worker = self._open(woken=True)
                 if self._worker is not None and end == "drained":
                     self._worker.begin_now()
                 self._note_hang(heart.unanswered)
@@ -190,15 +201,15 @@ class Session:
         streams = self._job.model.streams
         heart.sleep()
         try:
-            while not run.session_ends and news.watch((*streams, *_watched(keys)), run.wake):
+            while not run.session_ends and news.watch((*streams, *watched(keys)), run.wake):
                 heart.check()
                 if self._is_needed(heart):
                     break
                 self._activity.ended(LOOP)
-                yield Wait(time.monotonic() + _LOOK_AGAIN)
+                yield Wait(time.monotonic() + _LOOK_AGAIN * random.uniform(0.7, 1.0))  # noqa: S311
                 self._activity.moved()
         finally:
-            news.forget(_watched(keys), run.wake)
+            news.forget(watched(keys), run.wake)
         if not run.session_ends:
             heart.wake_up()
             heart.check()
@@ -331,8 +342,3 @@ def _feed(job: Job, worker: ModelWorker, reader: StreamReader) -> Feed:
         keep_dead=settings.dead.keep,
     )
     return Feed(reader, batcher, linger=float(settings.batch.linger), until_idle=job.until_idle)
-
-
-def _watched(keys: Keys) -> tuple[str, ...]:
-    """Return the keys of a model that sleeps, of which the server reports changes."""
-    return keys.proposal, keys.token

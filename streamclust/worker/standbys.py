@@ -109,8 +109,9 @@ class Standbys:
     models : callable
         Returns the number of models of this worker.
     log : structlog logger
-    digest : str, default=""
-        The same for all workers with the same models; empty for a worker that doesn't share.
+    digest : callable, optional
+        Returns a text that is the same for all workers with the same models; empty if the worker
+        doesn't share.
     counts : callable, optional
         Returns the Counts of the models that are held.
     reported : callable, optional
@@ -130,7 +131,7 @@ class Standbys:
         models: Callable[[], int],
         log: FilteringBoundLogger,
         *,
-        digest: str = "",
+        digest: Callable[[], str] = str,
         counts: Callable[[], Counts] = lambda: Counts(0, 0, 0),
         reported: Callable[[bool], object] = lambda _: None,
     ) -> None:
@@ -143,7 +144,7 @@ class Standbys:
         self._counts = counts
         self._reported = reported
         self._period = min(lease_seconds / 4.0, _LONGEST)
-        self._sharing = Sharing(self.id, lease_seconds, shares=bool(digest))
+        self._sharing = Sharing(self.id, lease_seconds, shares=bool(digest()))
         self._lock = threading.Lock()  # of the following, and held during a try
         self._standbys: dict[str, Standby] = {}
         self._troubles: dict[str, str] = {}
@@ -156,7 +157,6 @@ class Standbys:
             pid=os.getpid(),
             release=__version__,
             started=time.time(),
-            shares=digest,
         )
         self._report = self._first
         self._written = self._looked = -math.inf
@@ -186,9 +186,7 @@ class Standbys:
             self._standbys[standby.model] = standby
             self._sharing.wait(standby.model, time.monotonic(), was_held=was_held)
             self._kicked.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="standbys", daemon=True)
-                self._thread.start()
+            self._start()
         try:
             yield standby
         finally:
@@ -204,6 +202,16 @@ class Standbys:
                 self._sharing.failed(model, time.monotonic())
             else:
                 self._troubles.pop(model, None)
+
+    def start(self) -> None:
+        """Report this worker from now on, also while it has no model."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="standbys", daemon=True)
+            self._thread.start()
 
     def close(self, *, hangs: bool = False) -> None:
         """End the thread, and report that this worker has ended.
@@ -306,7 +314,7 @@ class Standbys:
                 each.avoids,
                 each.offers,
                 each.troubles,
-                shares=each.shares == self._digest != "",
+                shares=each.shares == report.shares != "",
             )
             for each in beat.others
         ]
@@ -330,6 +338,7 @@ class Standbys:
             self._first,
             time=time.time(),
             models=self._models(),
+            shares=self._digest(),
             held=sharing.held,
             awake=counts.awake,
             asleep=counts.asleep,

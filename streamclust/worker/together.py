@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +15,7 @@ from streamclust.runtime.backoff import Faults
 from streamclust.runtime.connections import Connections
 from streamclust.runtime.pool import Pool
 from streamclust.runtime.threads import prepared_for_threads
+from streamclust.store.model.workers import digest
 from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
 from streamclust.worker.reading import ReaderThreads
@@ -26,7 +26,7 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from streamclust.config.engine import EngineSettings
     from streamclust.engine import Engine
@@ -83,7 +83,7 @@ def run_models(
             float(settings.worker.lease),
             lambda: len(models),
             structlog.get_logger(),
-            digest="" if common.until_idle else _digest(settings.models.entries),
+            digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,
             reported=lambda was_known: None if was_known else heartbeats.hurry(),
         )
@@ -102,6 +102,8 @@ def run_models(
             models.add(job)
         if roster is not None:
             models.add_turns(ROSTER, roster.turns(models))
+            if not roster.until_idle:
+                standbys.start()
         try:
             pool.wait(common.stop)
         except RuntimeError as error:
@@ -126,8 +128,3 @@ def opened_engine(settings: EngineSettings) -> Iterator[Engine | None]:
     log = structlog.get_logger()
     with open_engine(settings, lambda line: log.warning("engine_reported", reason=line)) as engine:
         yield engine
-
-
-def _digest(names: Iterable[str]) -> str:
-    """Return a text that is the same for all workers with the same models and templates."""
-    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()

@@ -83,6 +83,24 @@ def test_columns_of_a_file_are_found_by_the_names_of_features(workspace: Workspa
     assert workspace.newest("m").features == ("x1", "x0")
 
 
+def test_a_pattern_selects_files_and_all_engines_give_one_result(workspace: Workspace) -> None:
+    X = blobs(900)
+    drain(poor_workspace(workspace, X[:90]))
+    for number in range(3):
+        save(workspace.folder / f"day-{number}.csv", X[300 * number : 300 * (number + 1)])
+    whole = save(workspace.folder / "whole.csv", X)
+    common = ("refit", "m", "--dry-run", "--json", "--restarts", "2")
+    found = {
+        kind: invoke(*common, "--data", "day-*.csv", "--engine", kind).stdout
+        for kind in ("auto", "inline", "threads", "processes")
+    }
+    assert len(set(found.values())) == 1
+    report = json.loads(found["inline"])
+    assert (report["points"], report["source"]) == (900, "day-0.csv, day-1.csv, day-2.csv")
+    one = json.loads(invoke(*common, "--data", str(whole)).stdout)
+    assert report["loss"] == pytest.approx(one["loss"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -98,6 +116,13 @@ def test_columns_of_a_file_are_found_by_the_names_of_features(workspace: Workspa
         (["m", "--data", "wide.csv"], 1, "wide.csv has 3 columns, but model 'm' has 2"),
         (["m", "--data", "few.csv"], 1, "2 distinct points are too few for 3 components"),
         (["m", "--data", "none.csv"], 2, "does not exist"),
+        (["m", "--data", "none-*.csv"], 2, "No file matches 'none-*.csv'"),
+        (["m", "--data", "."], 2, "'.' is a folder; select its files by a pattern, such as"),
+        (
+            ["m", "--set", "engine.workers=0"],
+            2,
+            "engine.workers: got '0'; expected an integer >= 1, or auto",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(

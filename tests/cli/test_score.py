@@ -113,3 +113,14 @@ def test_a_model_that_is_warming_up_has_no_score(workspace: Workspace) -> None:
     done = invoke("score", "m")
     assert done.exit_code == 1
     assert "still warming up" in done.output
+
+
+def test_ctrl_c_ends_a_score_and_a_selection(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain(poor_workspace(workspace, blobs(300)))
+    monkeypatch.setattr("streamclust.cli._signals.CtrlC.is_set", lambda _: True)
+    for command in (("score", "m"), ("select", "m", "--no-png")):
+        done = invoke(*command)
+        assert (done.exit_code, done.stdout) == (130, "")
+        assert done.stderr.startswith("error: interrupted")

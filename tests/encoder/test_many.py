@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis
 import structlog
 from structlog.testing import LogCapture, capture_logs
 
@@ -34,7 +35,7 @@ def many(fixture: EncoderFixture) -> EncoderFixture:
 def run(
     fixture: EncoderFixture, stop: threading.Event, *, until_idle: bool = True, **more: Any
 ) -> list[tuple[Job, Tally]]:
-    def find() -> list[Job]:
+    def find(_: redis.Redis) -> list[Job]:
         return fixture.jobs(stop, until_idle)
 
     seconds = {"discover": 0.1, "stall": 60.0}

@@ -116,3 +116,29 @@ def test_encoders_of_many_models_are_killed_and_each_entry_has_its_code_once(
     chaos, wrong = story(tmp_path, valkey_url, 2.0, count=3, seed=1, models=12)
     assert wrong == []
     assert chaos.fed > 0
+
+
+def test_models_of_a_template_are_encoded_as_their_streams_come(workspace: Workspace) -> None:
+    template = {**kmeans(workspace.stream("of-{tenant}")), "discover": "100ms"}
+    workspace.write({"clicks-{tenant}": template})
+    with workspace.client as client, Encoder(workspace, "clicks-*") as encoder:
+        encoder.wait_for("streams_awaited")
+        for tenant in ("a", "b"):
+            keys = workspace.keys(f"clicks-{tenant}")
+            what = Commit(take(client, keys), b"s", model_of(1), encode_model(model_of(1)))
+            commit(client, keys, what)
+            add_points(client, workspace.stream(f"of-{tenant}"), blobs(10))
+            encoder.wait(lambda: client.xlen(keys.codes()) == 10)  # noqa: B023
+        assert encoder.leave() == 0
+    # and a name of the template, or of one of its models, selects too
+    with workspace.client as client:
+        add_points(client, workspace.stream("of-a"), blobs(10))
+        add_points(client, workspace.stream("of-b"), blobs(10))
+    for name, points in (("clicks-a", 10), ("clicks-{tenant}", 10)):
+        done = CliRunner().invoke(
+            cli,
+            ["encode", name, "-c", str(workspace.folder / "config.yaml"), "--until-idle", "--json"],
+        )
+        assert done.exit_code == 0, done.output
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert sum(each["points"] for row in rows for each in row["streams"]) == points

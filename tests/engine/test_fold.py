@@ -11,11 +11,24 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from streamclust.engine import ArrayPart, Engine, EStep, FilePart, Inline, Part, Reader
+from streamclust import kernels
+from streamclust.engine import (
+    ArrayPart,
+    Done,
+    Engine,
+    EStep,
+    FilePart,
+    Inline,
+    Part,
+    Reader,
+    wire,
+)
 from streamclust.engine.cut import cut_array
 from streamclust.engine.points import Points, block_rows, in_blocks
+from streamclust.engine.remote import run_task
 from streamclust.engine.threads import Threads
-from streamclust.errors import DataError, StoppedError
+from streamclust.engine.wire import decode_result, encode_part, encode_task
+from streamclust.errors import DataError, EngineError, FormatError, StoppedError
 from tests.support.engines import (
     ByBytes,
     bits,
@@ -94,6 +107,7 @@ class Recorder:
     """A task whose first part waits until it may end."""
 
     kind = "recorder"
+    kernels = "kmeans"
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -178,3 +192,45 @@ def test_parts_are_values_that_can_be_compared(tmp_path: Path) -> None:
         300_000,
     ]
     assert isinstance(step_of("kmeans", POINTS), EStep)
+
+
+def test_results_of_other_kernels_are_refused() -> None:
+    part = encode_part(0, ArrayPart(POINTS.X[:100], POINTS.w[:100]))
+    for name, refused in (("kmeans", False), ("diag", True)):
+        task = step_of(name, POINTS)
+        with kernels.using("numpy"):
+            answer = run_task(encode_task(task, None), part)
+        with kernels.using("baseline"):
+            if refused:
+                with pytest.raises(
+                    EngineError, match=r"worker 7 computes with other kernels \(num"
+                ):
+                    decode_result(task, answer, "worker 7")
+            else:
+                own = Done(task.run(0, [Points(POINTS.X[:100], POINTS.w[:100])]))
+                assert bits(decode_result(task, answer, "worker 7").value) == bits(own.value)
+
+
+def test_bad_messages_are_errors_of_one_line() -> None:
+    task = step_of("kmeans", POINTS)
+    good, part = encode_task(task, None), encode_part(0, ArrayPart(POINTS.X[:9], POINTS.w[:9]))
+    for message, words in (
+        ((b"nonsense", part), "the task does not hold a streamclust.task/1 payload"),
+        ((good[:-3], part), "the task does not hold"),
+        ((good, part[:-1]), "the part does not hold"),
+        ((part, part), "the task holds format 'streamclust.part/1'"),
+    ):
+        with pytest.raises(FormatError, match=words):
+            decode_result(task, run_task(*message), "worker 7")
+    with pytest.raises(EngineError, match="result of worker 7 does not hold"):
+        decode_result(task, b"nonsense", "worker 7")
+
+
+def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = step_of("kmeans", POINTS)
+    part = encode_part(0, ArrayPart(POINTS.X[:9], POINTS.w[:9]))
+    monkeypatch.setattr(wire, "__version__", "0.0.1")
+    message = encode_task(task, None)
+    monkeypatch.undo()
+    with pytest.raises(EngineError, match=r"the task is from streamclust 0\.0\.1, this is"):
+        decode_result(task, run_task(message, part), "worker 7")

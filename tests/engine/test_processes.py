@@ -204,3 +204,14 @@ def test_auto_chooses_by_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(auto, "WORTH_A_PROCESS", 1000)
         assert engine.choose(text).name == "processes"
         assert engine.choose(memory).name == "threads"
+
+
+def test_a_process_that_cannot_be_started_is_one_clear_line(
+    parts: tuple[Part, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with (
+        Processes(1) as engine,
+        pytest.raises(EngineError, match="can't start a process of the engine: no such file"),
+    ):
+        engine.fold(TASKS["kmeans"], Reader(), parts)

@@ -10,6 +10,7 @@ import pytest
 from streamclust import kernels
 from streamclust.errors import ConfigError
 from streamclust.kernels import choice, native
+from streamclust.system_limits import cores_of_process
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,20 @@ def test_kernels_that_do_not_exist_are_refused_by_name() -> None:
         pass
 
 
-@pytest.mark.parametrize("threads", ["0", "-1", "many", ""])
+def test_a_call_uses_all_cores_of_the_process_unless_fewer_threads_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, native_kernel: str
+) -> None:
+    for setting, threads in ((None, cores_of_process()), ("3", 3)):
+        monkeypatch.setattr(choice, "_chosen", None)
+        monkeypatch.setenv("STREAMCLUST_KERNELS", native_kernel)
+        if setting is not None:
+            monkeypatch.setenv("STREAMCLUST_THREADS", setting)
+        found = choice.chosen()
+        assert isinstance(found, native.Native)
+        assert found.threads == threads
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "many", "", "9" * 30])
 def test_a_number_of_threads_that_is_none_is_refused(
     monkeypatch: pytest.MonkeyPatch, threads: str
 ) -> None:

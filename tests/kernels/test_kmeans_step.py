@@ -123,18 +123,6 @@ def test_float32_points_get_the_labels_that_exact_arithmetic_gives(each_kernel: 
         assert exact[labels[n]] <= min(exact) * (1 + Fraction(32, 2**53))
 
 
-@pytest.mark.parametrize("D", [1, 9, 200])
-def test_threads_change_no_bit(native_kernel: str, D: int) -> None:
-    rng = np.random.default_rng(D)
-    X, w, C = rng.normal(size=(40_000, D)), rng.random(40_000), rng.normal(size=(2000 // D, D))
-    one = kernels.kmeans_step(X, w, C)
-    for threads in (2, 3, 7):
-        with kernels.using(native_kernel, threads=threads):
-            many = kernels.kmeans_step(X, w, C)
-        for a, b in zip(one, many, strict=True):
-            assert_array_equal(a, b)
-
-
 def test_the_order_of_points_in_memory_decides_nothing(native_kernel: str) -> None:
     rng = np.random.default_rng(0)
     X, w, C = rng.normal(size=(5, 300)), rng.random(600), rng.normal(size=(5, 17))

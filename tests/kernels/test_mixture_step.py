@@ -101,23 +101,6 @@ def test_masses_add_up_where_components_are_far_apart(
     agree(X, w, (log_weights, means, root), kind)
 
 
-@kinds
-@pytest.mark.parametrize("D", [5, 12])
-def test_threads_change_no_bit(native_kernel: str, kind: CovarianceType, D: int) -> None:
-    rng = np.random.default_rng(0)
-    model = components(kind, 6, D, rng)
-    X, w = rng.normal(size=(20_000, D)), rng.random(20_000)
-    one, score = kernels.mixture_step(X, w, *model, kind)
-    densities = kernels.log_gaussians(X, model[1], model[2], kind)
-    for threads in (2, 5):
-        with kernels.using(native_kernel, threads=threads):
-            many, again = kernels.mixture_step(X, w, *model, kind)
-            assert_array_equal(kernels.log_gaussians(X, model[1], model[2], kind), densities)
-        assert again == score
-        for a, b in zip(one, many, strict=True):
-            assert_array_equal(a, b)
-
-
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("kind", ["diag", "spherical"])
 @pytest.mark.parametrize("D", [9, 16, 45])

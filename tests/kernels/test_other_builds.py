@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from streamclust.models.covariance import COVARIANCES
 from tests.support.strategies import random_covariances
 
 SHAPES = [(1, 2), (2, 7), (3, 33), (5, 8), (9, 2), (16, 33), (33, 7)]
-FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-w", "-static"]
+FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-w"]
 """What of hatch_build.py's can change a result."""
 
 KINDS: tuple[CovarianceType, ...] = ("full", "tied", "diag")
@@ -28,11 +29,11 @@ KINDS: tuple[CovarianceType, ...] = ("full", "tied", "diag")
 Case = tuple[bytes, list[Any]]
 
 
-def kmeans_case(D: int, K: int, single: bool) -> Case:
+def kmeans_case(D: int, K: int, single: bool, N: int = 261) -> Case:
     """What the driver is given, and what the twin makes of it."""
     rng = np.random.default_rng((D, K))
     C = 2.0 * rng.normal(size=(K, D))
-    X, w = C[rng.integers(0, K, 261)] + rng.normal(size=(261, D)), rng.random(261)
+    X, w = C[rng.integers(0, K, N)] + rng.normal(size=(N, D)), rng.random(N)
     points = X.astype(np.float32) if single else X
     head = np.array([len(X), K, D, single], dtype=np.int64)
     sums = twin.kmeans_step(points, w, C)
@@ -40,10 +41,10 @@ def kmeans_case(D: int, K: int, single: bool) -> Case:
     return b"".join(a.tobytes() for a in (head, X, w, C)), expected
 
 
-def mixture_case(D: int, K: int, kind: CovarianceType) -> Case:
+def mixture_case(D: int, K: int, kind: CovarianceType, N: int = 261) -> Case:
     rng = np.random.default_rng((D, K))
     means = 2.0 * rng.normal(size=(K, D))
-    X, w = means[rng.integers(0, K, 261)] + rng.normal(size=(261, D)), rng.random(261)
+    X, w = means[rng.integers(0, K, N)] + rng.normal(size=(N, D)), rng.random(N)
     root = np.ascontiguousarray(COVARIANCES[kind].root(random_covariances(kind, K, D, rng)))
     log_weights = np.log(rng.dirichlet(np.ones(K)))
     head = np.array([len(X), K, D, 2 + KINDS.index(kind)], dtype=np.int64)
@@ -65,19 +66,26 @@ def searches_case(D: int, K: int) -> Case:
     return data, [chosen, C, *twin.moves(X, w, labels, weight, C)]
 
 
-def compile_driver(compiler: list[str], folder: Path) -> Path:
+def compile_driver(compiler: list[str], folder: Path, more: Sequence[str] = ("-static",)) -> Path:
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"{compiler[0]} is not installed")
-    sources = [str(native.SOURCES / "kernels.cpp"), str(Path(__file__).with_name("driver.cpp"))]
+    sources = [native.SOURCES / "kernels.cpp", native.SOURCES / "threads.cpp"]
+    sources.append(Path(__file__).with_name("driver.cpp"))
     flags = [*FLAGS, "-DTARGET=baseline", f"-I{native.SOURCES}"]
-    command = [*compiler, *flags, *sources, "-o", str(folder / "driver")]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(
+        [*compiler, *flags, *more, *map(str, sources), "-o", str(folder / "driver")],
+        check=True,
+        capture_output=True,
+    )
     return folder / "driver"
 
 
-def run(command: list[Any], cases: list[Case], folder: Path) -> list[list[Any]]:
+def run(
+    command: list[Any], cases: list[Case], folder: Path, threads: int = 1, callers: int = 1
+) -> list[list[Any]]:
     (folder / "cases").write_bytes(b"".join(data for data, _ in cases))
-    subprocess.run([*command, folder / "cases", folder / "results"], check=True)
+    numbers = [str(threads), str(callers)]
+    subprocess.run([*command, folder / "cases", folder / "results", *numbers], check=True)
     data, at = (folder / "results").read_bytes(), 0
     results: list[list[Any]] = []
     for _, expected in cases:
@@ -115,3 +123,19 @@ def test_another_build_gives_the_same(
     for (_, expected), found in zip(close, results[len(exact) :], strict=True):
         for one, other in zip(found, expected, strict=True):
             assert_allclose(one, other, rtol=1e-12, atol=1e-12 * (1.0 + np.abs(other).max()))
+
+
+def test_threads_that_share_tasks_write_no_memory_of_each_other(tmp_path: Path) -> None:
+    """ThreadSanitizer finds nothing while three callers share helpers; all get the same bits."""
+    try:
+        driver = compile_driver(["c++"], tmp_path, ("-g1", "-fsanitize=thread"))
+    except subprocess.CalledProcessError:
+        pytest.skip("the compiler has no ThreadSanitizer")
+    cases = [kmeans_case(8, K, single=False, N=40_000) for K in (60, 200)]
+    cases.append(kmeans_case(16, 128, single=True, N=20_000))  # few chunks, many centroids
+    cases += [mixture_case(8, 24, kind, N=30_000) for kind in KINDS]
+    fixed_addresses = ["setarch", "-R"] if shutil.which("setarch") else []
+    results = run([*fixed_addresses, driver], cases, tmp_path, threads=3, callers=3)
+    for (_, expected), found in zip(cases[:3], results, strict=False):
+        for one, other in zip(found, expected, strict=True):
+            assert_array_equal(one, other)

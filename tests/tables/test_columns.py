@@ -166,6 +166,7 @@ def test_a_list_in_parquet_is_a_column_per_number(kind: pa.DataType, tmp_path: P
     assert table.chunks[0].X.dtype == (np.float32 if is_single else np.float64)
     assert read(path, columns=["e"]).X == table.X
     assert read(path, columns=["e_2", "e_0"]).X == [[3, 1], [6, 4]]
+    assert read(path, columns=["e_2", "e_1", "e_0"]).X == [[3, 2, 1], [6, 5, 4]]
     assert read(path, exclude=["id", "e_1"]).names == ("e_0", "e_2")
     assert "has no feature column" in refusal(path, exclude=["id", "e"])
     model = ModelColumns("model 'm'", ("e_2", "e_0"), 2)

@@ -9,7 +9,9 @@ import pytest
 import redis
 
 from streamclust.store.model.health import read_health
+from streamclust.store.model.keys import WorkerKeys
 from streamclust.store.model.lease import Lease
+from streamclust.store.model.workers import read_workers
 from streamclust.worker.model_worker import ModelWorker
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, blobs
@@ -93,20 +95,32 @@ def test_sleep_changes_no_bit(workspace: Workspace) -> None:
     assert workspace.state("m") == workspace.state("quiet")
 
 
-def test_a_sleeping_model_writes_its_lease_and_health_only(workspace: Workspace) -> None:
+def test_a_sleeping_model_writes_nothing_while_its_worker_reports(workspace: Workspace) -> None:
     workspace = workspace.write({"m": kmeans(workspace.stream(), **EAGER)}, worker=SLEEPY)
+    keys, workers = workspace.keys("m"), WorkerKeys(workspace.namespace)
     with WorkerThread(workspace) as worker, workspace.client as client:
         add_blocks(client, workspace.stream(), blobs(90))
         worker.wait(lambda: workspace.committed("m") == 90)
-        asleep(worker, workspace)
+        worker.wait(lambda: b":asleep" in (client.get(keys.lease) or b""))
+        # Then only the worker's report is written, and the lease lasts for minutes
         with client.monitor() as monitor:
-            commands, seen, beats = monitor.listen(), set(), 0
-            while beats < 4:
+            commands, seen, reports = monitor.listen(), [], 0
+            while reports < 4:
                 words = next(commands)["command"].split()
-                beats += words[:2] == ["SET", workspace.keys("m").health]
-                seen.add(words[0])
-        # of other tests' models on this server, nothing is known
-        assert seen <= {"EVAL", "GET", "SET", "HGET", "PING", "CLIENT", "EXISTS", "INFO"}
+                reports += words[:2] == ["SET", workers.worker(own_id(client, workspace))]
+                seen.append(words[:2])
+        assert not [words for words in seen if words[1:] == [keys.health]]
+        assert not [words for words in seen if words[1:] == [keys.lease]]
+        assert client.pttl(keys.lease) > 60_000
+        assert client.pttl(keys.health) > 60_000
+        [report] = read_workers(client, workspace.namespace)
+        assert (report.held, report.awake, report.asleep) == (1, 0, 1)
+
+
+def own_id(client: redis.Redis, workspace: Workspace) -> str:
+    """Return the ID of the only worker."""
+    [report] = read_workers(client, workspace.namespace)
+    return report.id
 
 
 def test_a_sleeping_model_that_loses_its_lease_stands_by(workspace: Workspace) -> None:

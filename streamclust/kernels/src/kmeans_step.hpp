@@ -59,9 +59,10 @@ struct StepByChunks {
 
     bool reserve(int64_t places) { return sums.reserve(places); }
 
-    void range(Search& search, int64_t start, int64_t n, int64_t place) {
+    bool range(Search& search, int64_t start, int64_t n, int64_t place) {
         double *weight = sums.cleared(place), *first = weight + step.K;
         first[step.K * step.D] = step_chunk<X>(step, start, n, search, weight, first);
+        return true;
     }
 
     void retire(int64_t, int64_t place) {
@@ -95,8 +96,9 @@ struct AssignThenAdd {
         return true;
     }
 
-    void range(Search& search, int64_t start, int64_t n, int64_t) {
+    bool range(Search& search, int64_t start, int64_t n, int64_t) {
         kmeans_assign(points_from<X>(step, start), n, search, step.labels + start, step.sqdist + start);
+        return true;
     }
 
     void retire(int64_t number, int64_t) {
@@ -143,11 +145,12 @@ struct SumsByChunks : StepByChunks<X> {
         static bool ok() { return true; }
     };
 
-    void range(Scratch&, int64_t start, int64_t n, int64_t place) {
+    bool range(Scratch&, int64_t start, int64_t n, int64_t place) {
         const KmeansStep& step = this->step;
         double* weight = this->sums.cleared(place);
         accumulate(points_from<X>(step, start), step.w + start, step.labels + start, n, step.D, step.C,
                    weight, weight + step.K);
+        return true;
     }
 };
 
@@ -176,8 +179,9 @@ struct AssignOnly : Unordered {
             : Search(work.step.C, work.step.K, work.step.D, work.step.single) {}
     };
 
-    void range(Search& search, int64_t start, int64_t n, int64_t) {
+    bool range(Search& search, int64_t start, int64_t n, int64_t) {
         kmeans_assign(points_from<X>(step, start), n, search, step.labels + start, step.sqdist + start);
+        return true;
     }
 };
 
@@ -201,9 +205,10 @@ struct AllDistances : AssignOnly<X> {
         explicit Scratch(const AllDistances& work) : Codebook(work.step.C, work.step.K, work.step.D) {}
     };
 
-    void range(Codebook& book, int64_t start, int64_t n, int64_t) {
+    bool range(Codebook& book, int64_t start, int64_t n, int64_t) {
         const KmeansStep& step = this->step;
         all_distances(points_from<X>(step, start), n, book, step.sqdist + start * step.K);
+        return true;
     }
 };
 

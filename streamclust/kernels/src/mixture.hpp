@@ -145,11 +145,12 @@ struct MixtureByChunks {
         return {weight, first, second, second + cells};
     }
 
-    void range(Workspace& space, int64_t start, int64_t n, int64_t place) {
+    bool range(Workspace& space, int64_t start, int64_t n, int64_t place) {
         const MixtureSums to = at(place);
         space.clear();
         *to.log_likelihood = space.add_chunk(x + start * g.D, w + start, n);
         unpack(space.total, space.active, to.weight, to.first, to.second);
+        return true;
     }
 
     void retire(int64_t, int64_t place) {
@@ -189,7 +190,7 @@ struct LogDensities : Unordered {
         explicit Scratch(const LogDensities& work) : Tile(work.g.K, work.g.D) {}
     };
 
-    void range(Tile& tile, int64_t start, int64_t N, int64_t) {
+    bool range(Tile& tile, int64_t start, int64_t N, int64_t) {
         for (const int64_t end = start + N; start < end; start += PACK) {
             const int64_t n = end - start < PACK ? end - start : PACK;
             tile.load(x + start * g.D, nullptr, n, g.D);
@@ -198,6 +199,7 @@ struct LogDensities : Unordered {
                 for (int64_t k = 0; k < g.K; ++k)
                     out[(start + p) * g.K + k] = tile.joint.data[k * PACK + p];
         }
+        return true;
     }
 };
 

@@ -2,12 +2,12 @@
 //
 // Each search passes over all points many times with little work per point, so one call does a whole
 // search; the caller draws the random numbers. Distances are canonical (nearest.hpp), and sums are in
-// the order of the points.
+// the order of the points; those of moves by chunks.
 #pragma once
 
 #include <math.h>
 
-#include "simd.hpp"
+#include "share.hpp"
 
 namespace {
 
@@ -253,13 +253,36 @@ bool swaps(const double* X, const double* w, int64_t N, int64_t D, double* C, in
 }
 
 // For each point: the fall of J with its best move to another cluster, or 0, and that cluster.
-bool moves(const double* X, const double* w, const int64_t* labels, int64_t N, const double* C,
-           int64_t K, int64_t D, const double* weight, double* gain, int64_t* target) {
-    const Lanes points(X, N, D);
-    if (!points.ok()) return false;
+struct Moves {
+    static constexpr bool ORDERED = true;
+    const double *X, *w;
+    const int64_t* labels;
+    const double* C;
+    int64_t K, D;
+    const double* weight;
+    double* gain;
+    int64_t* target;
+    Places sums = Places(1);  // inertia
     double inertia = 0.0;
-    for (int64_t b = 0; b < points.blocks; ++b) {
-        const int64_t start = b * BUNDLE, n = N - start < BUNDLE ? N - start : BUNDLE;
+
+    struct Scratch {
+        explicit Scratch(const Moves&) {}
+        static bool ok() { return true; }
+    };
+
+    bool reserve(int64_t places) { return sums.reserve(places); }
+    void retire(int64_t, int64_t place) { inertia += *sums.at(place); }
+
+    bool range(Scratch&, int64_t from, int64_t N, int64_t place) {
+        const Lanes points(X + from * D, N, D);
+        if (!points.ok()) return false;
+        double* cost = sums.cleared(place);
+        for (int64_t b = 0; b < points.blocks; ++b) block(points, b, from + b * BUNDLE, cost);
+        return true;
+    }
+
+    void block(const Lanes& points, int64_t b, int64_t start, double* cost) {
+        const int64_t left = points.N - b * BUNDLE, n = left < BUNDLE ? left : BUNDLE;
         alignas(64) double mass[BUNDLE] = {}, own[BUNDLE] = {}, least_rise[BUNDLE];
         alignas(64) int64_t label[BUNDLE] = {}, best[BUNDLE];
         for (int64_t i = 0; i < n; ++i) {
@@ -298,11 +321,16 @@ bool moves(const double* X, const double* w, const int64_t* labels, int64_t N, c
             const double fall = shared ? mass[i] * of * own[i] / rest : 0.0;
             gain[start + i] = fall - least_rise[i];
             target[start + i] = best[i];
-            inertia += mass[i] * own[i];
+            *cost += mass[i] * own[i];
         }
     }
+};
+
+inline bool find_moves(Moves& moves, int64_t N, int64_t threads) {
+    const double work = (double)N * (double)moves.K * (double)moves.D;
+    if (!share(moves, N, CHUNK, worth(work, threads))) return false;
     for (int64_t i = 0; i < N; ++i)
-        if (!(gain[i] > MOVE_ROUNDING * inertia)) gain[i] = 0.0;
+        if (!(moves.gain[i] > MOVE_ROUNDING * moves.inertia)) moves.gain[i] = 0.0;
     return true;
 }
 

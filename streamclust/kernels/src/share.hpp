@@ -17,7 +17,8 @@ inline int64_t worth(double multiplications, int64_t most) {
 // A task whose items are ranges of points. `Work` has
 //
 //     Scratch                              made by each thread, from the work
-//     range(scratch, start, n, place)      computes points; writes their sums to the place
+//     range(scratch, start, n, place)      computes points, and writes their sums to the place; false
+//                                          if there isn't enough memory
 //     reserve(places)                      makes places for sums; false if there isn't enough memory
 //     retire(number, place)                takes the sums of a range, in the order of the ranges
 //     ORDERED                              whether the results of ranges are taken in their order
@@ -34,7 +35,8 @@ struct PointTask : Task {
         if (!scratch.ok()) return give_up(task);
         for (Item item = NO_ITEM; take(task, item);) {
             const int64_t start = item.number * own.size, left = own.N - start;
-            own.work.range(scratch, start, left < own.size ? left : own.size, item.place);
+            const int64_t n = left < own.size ? left : own.size;
+            if (!own.work.range(scratch, start, n, item.place)) return give_up(task);
         }
     }
 

@@ -75,6 +75,9 @@ bool start_helper() {
     pthread_attr_setstacksize(&attributes, 1 << 20);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const bool started = pthread_create(&thread, &attributes, help, nullptr) == 0;
+#if defined(__linux__)
+    if (started) pthread_setname_np(thread, "kernels");
+#endif
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_attr_destroy(&attributes);
     return started;

@@ -30,7 +30,7 @@ _TAG = re.compile(r"\{[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 
 
 def is_own(key: str, namespace: str = "") -> bool:
-    """Return whether a key is one of the keys in `Keys`, of any model of a namespace.
+    """Return whether a key is one of the keys of a namespace, such as those of any of its models.
 
     Without a namespace: of any namespace.
 
@@ -40,6 +40,8 @@ def is_own(key: str, namespace: str = "") -> bool:
     (True, False)
     """
     tag, separator, name = key.partition("}:")
+    if name == "workers:reloaded":
+        return tag == f"{{{namespace}" if namespace else tag.startswith("{")
     is_model = tag.startswith(f"{{{namespace}:") if namespace else _TAG.fullmatch(tag) is not None
     return bool(separator) and is_model and name.split(":")[0] in _OWN
 
@@ -76,6 +78,22 @@ class WorkerKeys:
         the worker holds its sleeping models, whose leases it renews rarely.
         """
         return f"{{{self.namespace}}}:worker:{worker_id}"
+
+    @property
+    def reload(self) -> str:
+        """Integer. The number of requests to reload; a change is a request. Never expires.
+
+        Increased by ``reload``; read by workers, which watch it.
+        """
+        return f"{{{self.namespace}}}:workers:reload"
+
+    @property
+    def reloaded(self) -> str:
+        """Stream. One entry per worker and request; its field ``answer`` is JSON.
+
+        Written by workers; read by ``reload``. Trimmed to 1,000 entries. Never expires.
+        """
+        return f"{{{self.namespace}}}:workers:reloaded"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from streamclust.store.model.keys import WorkerKeys
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,71 +20,44 @@ _ANSWERS = 1000
 """Maximum number of answers that the server stores."""
 
 
-def request_key(namespace: str) -> str:
-    """Integer. The number of requests; its change is the request. Never expires.
-
-    Increased by ``reload``; read by workers, which watch it.
-    """
-    return f"{{{namespace}:}}:reload"
-
-
-def answers_key(namespace: str) -> str:
-    """Stream. One entry per worker and request; field ``answer``, a line of JSON.
-
-    Written by workers; read by ``reload``. Trimmed to 1,000 entries.
-    """
-    return f"{{{namespace}:}}:reloaded"
-
-
 def read_requests(client: redis.Redis, namespace: str) -> int:
     """Return the number of requests so far."""
-    number: Any = client.get(request_key(namespace))
-    return int(number or 0)
+    number: Any = client.get(WorkerKeys(namespace).reload)
+    try:
+        return int(number or 0)
+    except ValueError:  # not written by `reload`
+        return 0
 
 
 def request_reload(client: redis.Redis, namespace: str) -> str:
     """Ask all workers; return the position after which their answers are."""
-    newest: Any = client.xrevrange(answers_key(namespace), count=1)
-    client.incr(request_key(namespace))
+    newest: Any = client.xrevrange(WorkerKeys(namespace).reloaded, count=1)
+    client.incr(WorkerKeys(namespace).reload)
     return str(newest[0][0].decode()) if newest else "0-0"
 
 
 def answer(client: redis.Redis, namespace: str, what: dict[str, Any]) -> None:
     """Report what a worker did."""
     fields: Any = {"answer": json.dumps(what)}
-    client.xadd(answers_key(namespace), fields, maxlen=_ANSWERS)
+    client.xadd(WorkerKeys(namespace).reloaded, fields, maxlen=_ANSWERS)
 
 
 def read_answers(
-    client: redis.Redis, namespace: str, after: str, timeout: float, quiet: float
+    client: redis.Redis, namespace: str, after: str, seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """Yield the answers after a position.
-
-    Parameters
-    ----------
-    client : redis.Redis
-    namespace : str
-    after : str
-        From `request_reload`.
-    timeout : float
-        Seconds to wait for the first answer.
-    quiet : float
-        Seconds without an answer that end the wait for others.
-    """
-    key, seconds = answers_key(namespace), timeout
-    while found := _read(client, key, after, seconds):
-        seconds = quiet
+    """Yield the answers after a position, from `request_reload`, for so many seconds."""
+    key, ends = WorkerKeys(namespace).reloaded, time.monotonic() + seconds
+    while found := _read(client, key, after, ends):
         for entry_id, fields in found:
             after = entry_id.decode()
             try:
                 yield dict(json.loads(fields[b"answer"]))
-            except (KeyError, ValueError):
+            except (KeyError, ValueError, TypeError, RecursionError):
                 continue  # not written by a worker
 
 
-def _read(client: redis.Redis, key: str, after: str, seconds: float) -> list[Any]:
-    """Return the entries after a position; wait for them."""
-    ends = time.monotonic() + seconds
+def _read(client: redis.Redis, key: str, after: str, ends: float) -> list[Any]:
+    """Return the entries after a position; wait for them until a time."""
     while (left := ends - time.monotonic()) > 0.0:
         block = max(int(1000 * min(left, _BLOCK)), 1)
         found: Any = client.xread({key: after}, block=block)

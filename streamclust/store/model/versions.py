@@ -145,8 +145,7 @@ def model_names(client: redis.Redis, namespace: str, pattern: str = "*") -> list
     for key in client.scan_iter(match=f"{start}{pattern}}}:*", count=1000):
         text = key.decode(errors="backslashreplace")  # another program may choose any bytes
         name, _, _ = text.removeprefix(start).partition("}:")
-        if name:  # else a key of the namespace
-            found.add(name)
+        found.add(name)
     return sorted(found)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import redis
@@ -124,6 +125,11 @@ class Beat(NamedTuple):
 
     existed: bool
     others: tuple[WorkerReport, ...]
+
+
+def digest(names: Iterable[str]) -> str:
+    """Return a text that is the same for all workers with the same models and templates."""
+    return blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
 
 
 def encode_report(report: WorkerReport) -> str:

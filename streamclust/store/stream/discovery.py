@@ -30,7 +30,7 @@ def find_streams(client: redis.Redis, glob: str) -> Iterator[list[bytes]]:
     """
     cluster: Any = client
     is_cluster = isinstance(cluster, ClusterClient)
-    nodes: list[Any] = cluster.get_primaries() if is_cluster else [None]  # type: ignore[no-untyped-call]
+    nodes: list[Any] = cluster.get_primaries() if is_cluster else [None]
     for node in nodes:
         target = {} if node is None else {"target_nodes": node}
         cursor = None

@@ -128,6 +128,12 @@ def is_after(answer: Any, position: str) -> bool:
     return info.length > 0 and order(info.last) > order(position)
 
 
+def stands_at(answer: Any, position: str) -> bool:
+    """Return whether the newest ID of a stream is `position`, from the reply to `look_command`."""
+    info = probed(answer)
+    return isinstance(info, StreamInfo) and info.last == position
+
+
 def next_size(client: redis.Redis, stream: str, position: str) -> tuple[bytes, int]:
     """Return the ID of the entry after `position`, and its bytes in a reply; don't read it."""
     answer: Any = client.eval(_NEXT, 1, stream, position)

@@ -29,6 +29,17 @@ def dead_key(stream: str) -> str:
     return f"{_tagged(stream)}:ingest:dead"
 
 
+def is_dead_key(key: str) -> bool:
+    """Return whether a key is that of bad rows, of any stream.
+
+    Examples
+    --------
+    >>> is_dead_key(dead_key("points")), is_dead_key("points:ingest:dead")
+    (True, False)
+    """
+    return key.endswith(":ingest:dead") and "}" in key
+
+
 def _tagged(stream: str) -> str:
     start = stream.find("{")
     has_tag = start >= 0 and stream.find("}", start) > start + 1

@@ -23,7 +23,7 @@ import redis
 from streamclust.store.server.cluster import ClusterClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     Wake = Callable[[], object]
 
@@ -77,8 +77,8 @@ class StreamNews:
         if time.monotonic() < self._refused + _AGAIN:
             return False
         try:
-            for stream in streams:
-                self._node_of(stream).watch(stream, wake)
+            for node, keys in self._by_node(streams).items():
+                node.watch(keys, wake)
         except redis.ResponseError as error:
             self.refusal = str(error)
             return False
@@ -96,6 +96,12 @@ class StreamNews:
             nodes, self._nodes = list(self._nodes.values()), {}
         for node in nodes:
             node.close()
+
+    def _by_node(self, streams: Iterable[str]) -> dict[_Node, list[str]]:
+        found: defaultdict[_Node, list[str]] = defaultdict(list)
+        for stream in streams:
+            found[self._node_of(stream)].append(stream)
+        return found
 
     def _node_of(self, stream: str) -> _Node:
         """Return the open connections to the node of a stream."""
@@ -136,14 +142,19 @@ class _Node:
             raise
         threading.Thread(target=self._listen, name="news", daemon=True).start()
 
-    def watch(self, stream: str, wake: Wake) -> None:
-        key = stream.encode()
+    def watch(self, streams: Sequence[str], wake: Wake) -> None:
+        keys = [stream.encode() for stream in streams]
         with self._lock:
             if self.lost:
                 raise redis.ConnectionError("the connection that watches the streams was lost")
-            if key not in self._wakes:
-                _ask(self._reading, "EXISTS", key)  # the server remembers what was read
-            self._wakes[key].add(wake)
+            new = [key for key in keys if key not in self._wakes]
+            for key in new:
+                self._reading.send_command("EXISTS", key)  # the server remembers what was read
+            for reply in [_reply(self._reading) for _ in new]:
+                if isinstance(reply, Exception):
+                    raise reply
+            for key in keys:
+                self._wakes[key].add(wake)
 
     def forget(self, streams: Iterable[str], wake: Wake) -> None:
         with self._lock:
@@ -198,3 +209,11 @@ class _Node:
 def _ask(connection: Any, *command: Any) -> Any:
     connection.send_command(*command)
     return connection.read_response()
+
+
+def _reply(connection: Any) -> Any:
+    """Return the next reply, or the error that the server replied."""
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error

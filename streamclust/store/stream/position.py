@@ -104,5 +104,20 @@ def mirror(
     """
     for stream, last_id in position.items():
         count, before = (read or {}).get(stream), (shown or {}).get(stream, "")
-        known = "" if count is None else count
-        client.eval(_MIRROR, 1, stream, group, last_id, known, before)
+        client.eval(*mirror_command(group, stream, last_id, count, before)[1:])
+
+
+def mirror_command(
+    group: str, stream: str, last_id: str, count: int | None, shown: str = ""
+) -> tuple[Any, ...]:
+    """Return the command of `mirror` for one stream.
+
+    Parameters
+    ----------
+    group, stream, last_id : str
+    count : int or None
+        Number of entries that the stream ever had up to `last_id`, if known.
+    shown : str, default=""
+        The position that the caller set before.
+    """
+    return ("EVAL", _MIRROR, 1, stream, group, last_id, "" if count is None else count, shown)

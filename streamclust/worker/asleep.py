@@ -1,0 +1,136 @@
+"""Starts a session of a model that has nothing to do, without loading the model.
+
+A worker that starts, or takes models over, may get thousands of models of which few have entries.
+For each of the others, the value of `:state` is read, but not decoded, and not held.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import redis
+
+from streamclust.errors import FormatError
+from streamclust.formats.lost import Lost
+from streamclust.runtime.assemble import load_outline, make_learner
+from streamclust.store.ids import BEGINNING
+from streamclust.store.model.proposal import proposed_command
+from streamclust.store.server.round_trip import round_trip
+from streamclust.store.stream.info import is_after, look_command, stands_at
+from streamclust.store.stream.position import mirror_command
+from streamclust.store.stream.read_size import read_value
+from streamclust.worker.model_worker import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from streamclust.formats.checkpoint import Outline
+    from streamclust.runtime.job import Job
+    from streamclust.store.model.keys import Keys
+    from streamclust.store.stream.news import StreamNews
+    from streamclust.worker.lost_commits import LostCommits
+
+
+class Asleep(NamedTuple):
+    """A model that isn't in memory.
+
+    Parameters
+    ----------
+    progress : Progress
+    position : mapping of str to str
+        Stream -> ID of the last entry that is learned.
+    """
+
+    progress: Progress
+    position: Mapping[str, str]
+
+
+def watched(keys: Keys) -> tuple[str, ...]:
+    """Return the keys of a model that sleeps, of which the server reports changes."""
+    return keys.proposal, keys.token
+
+
+def find_asleep(
+    job: Job, lost_commits: LostCommits, news: StreamNews, wake: Callable[[], object]
+) -> Asleep | None:
+    """Return a model that has nothing to do, whose streams are watched; else None.
+
+    Parameters
+    ----------
+    job : Job
+        Its server is a session.
+    lost_commits : LostCommits
+    news : StreamNews
+    wake : callable
+        Called when the server reports something of the model.
+
+    Raises
+    ------
+    redis.RedisError
+        If the server can't be reached.
+    """
+    keys, client, streams = job.keys, job.server.client(), job.model.streams
+    found = _outline(job, client)
+    if found is None or not _is_settled(found, streams, lost_commits):
+        return None
+    if not news.watch((*streams, *watched(keys)), wake):
+        return None
+    at, read, codes = found.covered.position, found.covered.read, []
+    if job.model.encode.worker and found.version:
+        codes = [keys.codes(None if len(streams) == 1 else stream) for stream in streams]
+    mirrors = [mirror_command(keys.group, each, at[each], read.get(each)) for each in streams]
+    replies = round_trip(
+        client,
+        [
+            (keys.proposal, proposed_command(keys)),
+            *((stream, look_command(stream)) for stream in streams),
+            *((key, look_command(key)) for key in codes),
+            # The previous worker may have died between a commit and its mirror.
+            *zip(streams, mirrors, strict=True),
+        ],
+    )
+    refit, looks = replies[0], replies[1 : 1 + len(streams)]
+    coded = replies[1 + len(streams) :][: len(codes)]
+    if refit is not None or any(isinstance(reply, Exception) for reply in replies):
+        return None
+    if any(is_after(*pair) for pair in zip(looks, map(at.get, streams), strict=True)):
+        return None
+    if not all(stands_at(*pair) for pair in zip(coded, map(at.get, streams), strict=False)):
+        return None
+    return Asleep(_progress(job, found), at)
+
+
+def _outline(job: Job, client: redis.Redis) -> Outline | None:
+    """Return the outline of the state; None without a usable state, which is for the worker."""
+    key = job.keys.state
+    try:
+        data: Any = read_value(client, key, lambda: client.get(key))
+        return None if data is None else load_outline(data, job.model, f"key {key}")
+    except (FormatError, redis.ResponseError):
+        return None
+
+
+def _is_settled(found: Outline, streams: Sequence[str], lost_commits: LostCommits) -> bool:
+    """Return whether a model without new entries needs no thread."""
+    at = found.covered.position
+    if set(at) != set(streams) or BEGINNING in at.values():
+        return False
+    if (found.points, found.version) < (lost_commits.points, lost_commits.version):
+        return False
+    is_published = found.version > 0 and found.points == found.published_points
+    return is_published or found.gathered is not None
+
+
+def _progress(job: Job, found: Outline) -> Progress:
+    gathered = found.gathered
+    return Progress(
+        phase="learning" if gathered is None else "warming",
+        points=found.points,
+        dead=found.dead,
+        version=found.version,
+        loss=None,
+        lost=sum(found.covered.lost.values(), Lost()),
+        drifts=found.drifts,
+        gathered=gathered or 0,
+        warm_up=0 if gathered is None else make_learner(job.model).warm_up_points,
+    )
