@@ -17,7 +17,7 @@ from streamclust.cli._options import (
     wait_option,
 )
 from streamclust.cli._progress import pass_progress
-from streamclust.cli._render import COSINE_SCORES, SCORES, numbers, plural
+from streamclust.cli._render import COSINE_SCORES, SCORES, numbers, plural, say
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Table, lay_out
@@ -140,7 +140,7 @@ def refit(
     with (
         opened as job,
         prepared_for_threads(),
-        open_engine(settings.engine) as engine,
+        open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         _progress(ctrl_c.is_set) as watch,
     ):
@@ -161,7 +161,7 @@ def refit(
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
     if as_json:
-        click.echo(exact_json({"model": model, **asdict(report)}))
+        click.echo(exact_json({"model": model, **asdict(report), "engine": engine.summary()}))
     else:
         metric = getattr(job.model, "metric", "euclidean")
         _show(report, model, dry_run, SCORES if metric == "euclidean" else COSINE_SCORES)

@@ -33,6 +33,7 @@ from streamclust.hyperparameters import (
 )
 from streamclust.models.family import metric_of
 from streamclust.models.scaling import ScalingKind, learn_scaling
+from streamclust.online.batch_parts import one_by_one
 from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
+    from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
@@ -96,6 +98,9 @@ class StreamLearner(Generic[P]):
         `in_units` returns parameters in the original units.
     drift : Drift, optional
         How drift is detected, and the reaction. By default drift isn't detected.
+    each_part : callable, optional
+        Computes the e-steps of the parts of a costly batch (`streamclust.online.batch_parts`). By
+        default this thread does.
 
     Examples
     --------
@@ -119,6 +124,7 @@ class StreamLearner(Generic[P]):
     drift: Drift | None = None
     coreset: int | None = None
     reseeds: int = 3
+    each_part: EachPart = field(default=one_by_one, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not hasattr(self.family, "e_step"):
@@ -386,6 +392,7 @@ class StreamLearner(Generic[P]):
             self._recluster_policy,
             self.reassignment_ratio,
             self.seed,
+            self.each_part,
         )
 
     def in_units(self, state: LearnerState[P]) -> P | None:

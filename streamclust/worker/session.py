@@ -243,6 +243,7 @@ class Session:
             reader=job.server.raw_client(job.model.batch.max_entry_bytes),
             activity=self._activity,
             solves=run.shared.solves,
+            each_part=run.shared.each_part,
             woken=woken,
         )
         self._worker = worker
