@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import Array
+from streamclust.arrays import Array, Metric
 from streamclust.errors import TooFewPointsError
 from streamclust.fitting.fit import fit
 from streamclust.fitting.moves import THIN, Sample
@@ -34,6 +34,9 @@ the BIC of a small sample is decided by noise."""
 
 _CORE = 0.99
 """Share of the sample that is compared: a far point would get a component of its own."""
+
+_UNIT = 1e-3
+"""Largest |norm - 1| of a unit vector that was written with few digits."""
 
 _UNEQUAL = 5.0
 """Ratio of the largest to the smallest spread of features from which they need a scale."""
@@ -153,6 +156,13 @@ def propose_kind(X: Array) -> str:
     bulk = np.clip(Z, *np.percentile(Z, [0.5, 99.5], axis=0))
     is_heavy = Z.var(axis=0).sum() > _HEAVY * bulk.var(axis=0).sum()
     return "gaussian_mixture" if is_heavy else "kmeans"
+
+
+def propose_metric(X: Array) -> Metric:
+    """Return 'cosine' for unit vectors in three or more dimensions, else 'euclidean'."""
+    norms = np.linalg.norm(X, axis=1)
+    are_units = X.shape[1] > 2 and len(X) and bool((np.abs(norms - 1.0) < _UNIT).all())
+    return "cosine" if are_units else "euclidean"
 
 
 def propose_scale(X: Array) -> ScaleKind:
