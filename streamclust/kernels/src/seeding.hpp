@@ -13,6 +13,7 @@ namespace {
 
 constexpr int STRANDS = 4;                    // vectors of points that are processed together
 constexpr int BUNDLE = STRANDS * DOUBLES;      // those points
+constexpr int64_t SOME = 512;                 // points across lanes that stay in cache
 constexpr double SWAP_ROUNDING = 1e-9;        // least gain of a swap, relative to J
 constexpr double MOVE_ROUNDING = 1e-12;       // the same for a move; also least rest of a cluster's weight
 
@@ -94,13 +95,14 @@ struct Urn {
         double most = 0.0;
         last = -1;
         const auto look = [&](int64_t start, int64_t end, double* sums) {
-            double largest = 0.0, latest = -1.0;
+            double largest = 0.0;
+            int64_t latest = -1;
             for (int64_t n = start; n < end; ++n) {
                 const double here = cost.data[n] = price(n);
                 if (here > largest) largest = here;
-                if (here > 0.0) latest = (double)n;
+                if (here > 0.0) latest = n;
             }
-            sums[0] = largest, sums[1] = latest;
+            sums[0] = largest, sums[1] = (double)latest;
             return true;
         };
         const auto compare = [&](int64_t, const double* sums) {
@@ -280,14 +282,16 @@ bool swaps(const double* X, const double* w, int64_t N, int64_t D, double* C, in
         const auto compare = [&](int64_t start, int64_t end, double* own) {
             for (int64_t first = start; first < end; first += BUNDLE)
                 points.distances(first / BUNDLE, place, distance.data + first);
+            double now = 0.0, rest = 0.0;
             for (int64_t n = start; n < end; ++n) {
                 const double d = distance.data[n];
                 const double d1 = near.d1.data[n] < d ? near.d1.data[n] : d;
                 const double d2 = near.d2.data[n] < d ? near.d2.data[n] : d;
-                own[0] += urn.cost.data[n];
-                own[1] += w[n] * d1;
+                now += urn.cost.data[n];
+                rest += w[n] * d1;
                 own[2 + near.first.data[n]] += w[n] * (d2 - d1);
             }
+            own[0] = now, own[1] = rest;
             return true;
         };
         for (int64_t i = 0; i < K + 2; ++i) sums.data[i] = 0.0;
@@ -366,10 +370,13 @@ struct Moves {
 inline bool find_moves(const Moves& moves, const double* X, int64_t N, int64_t threads) {
     double inertia = 0.0;
     const auto part = [&](int64_t start, int64_t end, double* sums) {
-        const Lanes points(X + start * moves.D, end - start, moves.D);
-        for (int64_t b = 0; points.ok() && b < points.blocks; ++b)
-            moves.block(points, b, start + b * BUNDLE, sums);
-        return points.ok();
+        for (int64_t first = start; first < end; first += SOME) {
+            const int64_t n = end - first < SOME ? end - first : SOME;
+            const Lanes points(X + first * moves.D, n, moves.D);
+            if (!points.ok()) return false;
+            for (int64_t b = 0; b < points.blocks; ++b) moves.block(points, b, first + b * BUNDLE, sums);
+        }
+        return true;
     };
     const auto take = [&](int64_t, const double* sums) { inertia += *sums; };
     if (!by_chunks(N, threads, (double)(N * moves.K * moves.D), 1, part, take)) return false;
