@@ -108,7 +108,7 @@ def measure(N: int, repeat: int, most: int) -> Rates:
 
 def report(rates: Rates, N: int) -> str:
     numbers = list(next(iter(rates.values())))
-    header = ["step", "1 thread", *(f"x {threads} threads" for threads in numbers[1:])]
+    header = ["step", "1 thread", *(f"{threads} threads" for threads in numbers[1:])]
     body = [
         [name, f"{rate[1]:.3g}", *(f"{rate[threads] / rate[1]:.2f}x" for threads in numbers[1:])]
         for name, rate in rates.items()

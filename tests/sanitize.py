@@ -29,7 +29,8 @@ _FLAGS = shlex.split(
 TESTS = (
     *("tests/kernels/test_kernels.py", "tests/kernels/test_kmeans_step.py"),
     *("tests/kernels/test_mixture_step.py", "tests/kernels/test_sampling.py"),
-    *("tests/kernels/test_seeding_searches.py", "tests/store/reply/test_native.py"),
+    *("tests/kernels/test_seeding_searches.py", "tests/kernels/test_threads.py"),
+    "tests/store/reply/test_native.py",
     *("tests/store/reply/test_packed_codes.py", "tests/store/reply/test_parser.py", "tests/fuzz"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
+from streamclust.cli._render import WIDEST_NAME, bars, count, number, plural, score_meaning
 from streamclust.cli._tables import Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, WARNING, shorten
 from streamclust.text import printable
@@ -164,8 +164,11 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
 
 def _scorenotes(rows: Sequence[Overview]) -> list[str]:
     """Return what the scores in the table mean."""
-    kinds = {row.model.kind: row.model.score_name for row in rows if row.model is not None}
+    models = {
+        f"{row.model.kind} {row.model.metric}": row.model for row in rows if row.model is not None
+    }
     return [
-        f"SCORE of {kind.replace('_', ' ')}: {SCORES[name]}"
-        for kind, name in sorted(kinds.items(), reverse=True)
+        f"SCORE of {model.kind.replace('_', ' ')}{', cosine' * (model.metric == 'cosine')}: "
+        f"{score_meaning(model)}"
+        for _, model in sorted(models.items(), reverse=True)
     ]

@@ -185,10 +185,10 @@ and the allowed values. `streamclust config check` checks the settings. `streamc
 prints the settings in use, with passwords masked.
 
 `STREAMCLUST_KERNELS` (`avx512vnni`, `avx512`, `avx2`, `baseline` or `numpy`) chooses the numerical
-kernels; the default is the best that the machine supports. `streamclust --version` shows those
-in use. `STREAMCLUST_THREADS` sets the maximum number of threads for large batches. The default is
-the number of cores that the process may use. The learned model doesn't depend on the threads. The
-models of a worker that learn at the same time use one thread each.
+kernels; the default is the best that the machine supports. `streamclust --version` shows the
+kernels in use. `STREAMCLUST_THREADS` sets the maximum number of threads for large batches. The
+default is the number of cores that the process may use. The learned model doesn't depend on the
+threads. The models of a worker that learn at the same time use one thread each.
 
 **Durations** are texts such as `200ms`, `10s`, `5m`, `6h` or `1d`, or a number of seconds.
 

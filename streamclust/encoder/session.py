@@ -139,7 +139,7 @@ class EncoderSession:
 
     def _new_coder(self) -> Coder:
         settings = self._job.model
-        spec, encode = points_format(settings.points), settings.encode
+        spec, encode = points_format(settings), settings.encode
         return Coder(spec, encode.top, encode.labels, self._job.stream, settings.scale)
 
     def _check_stream(self) -> None:

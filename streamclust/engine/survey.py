@@ -115,14 +115,19 @@ class Survey:
         return self._smallest(list(found.held))[0]
 
     def _smallest(self, held: list[Held]) -> Held:
-        """Return the points with the smallest tickets."""
-        all_points = joined([chunk for chunk, _ in held])
+        """Return the points with the smallest tickets, without a copy of all points."""
         tickets = np.concatenate([numbers for _, numbers in held])
-        most = min(self.sample, _SAMPLE_BYTES // (8 * all_points.X.shape[1]))
-        if len(tickets) <= most:
-            return all_points, tickets
-        kept = np.sort(np.argpartition(tickets, most)[:most])
-        return Points(all_points.X[kept], all_points.w[kept]), tickets[kept]
+        most = min(self.sample, _SAMPLE_BYTES // (8 * held[0][0].X.shape[1]))
+        is_kept = np.ones(len(tickets), np.bool_)
+        if len(tickets) > most:
+            is_kept[np.argpartition(tickets, most)[most:]] = False
+        ends = np.cumsum([len(numbers) for _, numbers in held])[:-1]
+        masks = np.split(is_kept, ends)
+        chunks = [
+            Points(chunk.X[mask], chunk.w[mask])
+            for (chunk, _), mask in zip(held, masks, strict=True)
+        ]
+        return joined(chunks), tickets[is_kept]
 
     def to_fields(self) -> Fields:
         """Return the numbers."""

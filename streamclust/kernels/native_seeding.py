@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _SIZE, _ARRAY = ctypes.c_int64, ctypes.c_void_p
 
 ARGUMENTS: dict[str, Sequence[Any]] = {
-    "plusplus": (*2 * (_ARRAY,), *4 * (_SIZE,), *3 * (_ARRAY,)),
-    "swaps": (*2 * (_ARRAY,), *2 * (_SIZE,), _ARRAY, _SIZE, _ARRAY, _SIZE),
+    "plusplus": (_SIZE, *2 * (_ARRAY,), *4 * (_SIZE,), *3 * (_ARRAY,)),
+    "swaps": (_SIZE, *2 * (_ARRAY,), *2 * (_SIZE,), _ARRAY, _SIZE, _ARRAY, _SIZE),
     "moves": (_SIZE, *3 * (_ARRAY,), _SIZE, _ARRAY, *2 * (_SIZE,), *3 * (_ARRAY,)),
 }
-"""As in src/kernels.cpp."""
+"""As in src/kernels.cpp; the first one is the maximum number of threads."""
 
 
 class NativeSeeding:
@@ -37,7 +37,7 @@ class NativeSeeding:
         trials = (len(uniform) - 1) // (K - 1) if K > 1 else 1
         _check(X.ndim == 2 and w.shape == (len(X),) and K > 0 and trials > 0 and len(uniform) > 0)
         chosen, found = np.empty(K, dtype=np.int64), np.zeros(1, dtype=np.int64)
-        self._call("plusplus", X, w, *X.shape, K, trials, uniform, chosen, found)
+        self._call("plusplus", self._threads(), X, w, *X.shape, K, trials, uniform, chosen, found)
         return chosen[: found[0]]
 
     def swaps(self, X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
@@ -45,7 +45,7 @@ class NativeSeeding:
         X, w, uniform = _doubles(X), _doubles(w), _doubles(uniform)
         C = np.array(centroids, dtype=np.float64, order="C")
         _check(_fit(X, w, C) and uniform.ndim == 1)
-        self._call("swaps", X, w, *X.shape, C, len(C), uniform, len(uniform))
+        self._call("swaps", self._threads(), X, w, *X.shape, C, len(C), uniform, len(uniform))
         return C
 
     def moves(

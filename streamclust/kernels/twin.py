@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.results import Mixture
 
 _TILE_CELLS = 1 << 18
 """Number of distances or densities per tile: 2 MiB, so that a tile stays in cache."""
@@ -215,14 +216,12 @@ def normalise(joint: Array) -> tuple[Array, Array]:
     return shares / total[:, None], top + np.log(total)
 
 
-def mixture_step(
-    X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
-) -> tuple[Moments, float]:
+def mixture_step(X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
     """Add the steps of the chunks."""
-    mixture = (log_weights, means, cholesky, kind)
     total, log_likelihood = _chunk_step(X[:CHUNK], w[:CHUNK], *mixture)
-    for chunk in chunks(len(X) - CHUNK):
-        part, score = _chunk_step(X[CHUNK:][chunk], w[CHUNK:][chunk], *mixture)
+    for start in range(CHUNK, len(X), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        part, score = _chunk_step(X[chunk], w[chunk], *mixture)
         total = Moments(*(sums + more for sums, more in zip(total, part, strict=True)))
         log_likelihood += score
     return total, log_likelihood

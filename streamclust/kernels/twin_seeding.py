@@ -1,6 +1,6 @@
 """The searches of K-means seeding in NumPy; see `streamclust.kernels` and src/seeding.hpp.
 
-All sums are taken in the order of the points; those of `moves` by chunks.
+Sums are those of chunks, in the order of their points, added in the order of the chunks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def plusplus(distances: Distances, X: Array, w: Array, K: int, uniform: Array) -
             break
         drawn = _drawn(cost, draws)
         candidates = np.minimum(nearest[:, None], distances(X, X[drawn]))
-        best = int(np.cumsum(w[:, None] * candidates, axis=0)[-1].argmin())
+        best = int(_total(w[:, None] * candidates).argmin())
         chosen.append(int(drawn[best]))
         nearest = candidates[:, best]
         cost = w * nearest
@@ -48,9 +48,26 @@ def plusplus(distances: Distances, X: Array, w: Array, K: int, uniform: Array) -
 
 def _drawn(cost: Array, uniform: Array) -> Labels:
     """Return indices drawn with probability proportional to `cost`, never one of cost 0."""
-    cumulated = np.cumsum(cost / cost.max())
+    cumulated = _cumulated(cost / cost.max())
     drawn = np.searchsorted(cumulated, uniform * cumulated[-1], side="right")
     return np.asarray(np.minimum(drawn, np.flatnonzero(cost > 0.0)[-1]))
+
+
+def _total(values: Array) -> Array:
+    """Return the sum over the points."""
+    total = np.zeros(values.shape[1:])
+    for chunk in chunks(len(values)):
+        total = total + np.cumsum(values[chunk], axis=0)[-1]
+    return total
+
+
+def _cumulated(values: Array) -> Array:
+    """Return for each point the sum of its chunk up to it, added to that of the chunks before."""
+    parts, before = [], 0.0
+    for chunk in chunks(len(values)):
+        parts.append(before + np.cumsum(values[chunk]))
+        before = parts[-1][-1]
+    return np.concatenate(parts)
 
 
 def swaps(distances: Distances, X: Array, w: Array, centroids: Array, uniform: Array) -> Array:
@@ -65,7 +82,7 @@ def swaps(distances: Distances, X: Array, w: Array, centroids: Array, uniform: A
         distance = distances(X, place)[:, 0]
         after = _after_swaps(near, w, distance, len(centroids))
         k = int(after.argmin())
-        if after[k] < (1.0 - SWAP_ROUNDING) * np.cumsum(cost)[-1]:
+        if after[k] < (1.0 - SWAP_ROUNDING) * _total(cost):
             centroids[k] = place
             near = _swapped(distances, near, X, centroids, k, distance)
     return centroids
@@ -99,8 +116,10 @@ def _after_swaps(near: _Near, w: Array, distance: Array, K: int) -> Array:
     """Return J, shape (K,), after a swap of each centroid for the point at `distance` (N,)."""
     kept = np.minimum(near.d1, distance)
     lost = w * (np.minimum(near.d2, distance) - kept)
-    by_centroid = np.bincount(near.first, weights=lost, minlength=K).astype(np.float64)
-    return float(np.cumsum(w * kept)[-1]) + by_centroid
+    by_centroid = np.zeros(K)
+    for chunk in chunks(len(lost)):
+        by_centroid += np.bincount(near.first[chunk], weights=lost[chunk], minlength=K)
+    return _total(w * kept) + by_centroid
 
 
 def _swapped(
@@ -142,5 +161,4 @@ def moves(
         target[part] = entering.argmin(axis=1)
         gain[part] = leaving - entering[rows, target[part]]
         costs[part] = m * d_own
-    inertia = sum(float(np.cumsum(costs[chunk])[-1]) for chunk in chunks(len(X)))
-    return np.where(gain > MOVE_ROUNDING * inertia, gain, 0.0), target
+    return np.where(gain > MOVE_ROUNDING * _total(costs), gain, 0.0), target

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from streamclust.client.follower import Follower
 from streamclust.client.ingest import IngestReport, ingest
+from streamclust.config.templates import Models
 from streamclust.errors import DataError, StreamclustError
 from streamclust.quickstart.proposal import Proposal
 from streamclust.runtime.job import Job
@@ -165,7 +166,7 @@ def _job(settings: Settings, server: Server, name: str, stop: threading.Event) -
     commit = model.commit.model_copy(update={"every": _OFTEN})
     model = model.model_copy(update={"publish": publish, "commit": commit})
     worker = settings.worker.model_copy(update={"fail_fast": True})
-    settings = settings.model_copy(update={"models": {name: model}, "worker": worker})
+    settings = settings.model_copy(update={"models": Models({name: model}), "worker": worker})
     return Job(name, settings, server, stop, False, command_log().bind(model=name))
 
 

@@ -170,6 +170,8 @@ class Files(Source):
         The columns that the model needs. Without names of features, the first file gives them.
     warn : callable
         Given a sentence about a column that isn't read, or about rows that are skipped.
+    directions : bool
+        Whether only the direction of a point counts; see `streamclust.engine.points.points`.
     """
 
     def __init__(
@@ -178,7 +180,10 @@ class Files(Source):
         options: TableOptions,
         model: ModelColumns,
         warn: Callable[[str], object] = lambda _: None,
+        *,
+        directions: bool = False,
     ) -> None:
+        self._directions = directions
         self._paths, self._options, self._needs = tuple(paths), options, model
         self._warn: Callable[[str], object] = warn
         self._open: tuple[str, SkippedRows] | None = None
@@ -190,7 +195,9 @@ class Files(Source):
 
     def parts(self) -> Iterator[Found]:
         """Yield the parts of all files."""
-        cut = cut_files(self._paths, self._options, self._needs, self._warn)
+        cut = cut_files(
+            self._paths, self._options, self._needs, self._warn, directions=self._directions
+        )
         if cut.features:
             self.check(len(cut.features))
         return map(Found, cut.parts)

@@ -126,6 +126,9 @@ class Request:
         Given a sentence about a column that isn't read.
     line
         Number to add to the numbers of lines, if the text is a piece of a file.
+    head
+        Number of lines before such a piece, up to the row that defines the columns. Without a
+        header, this row isn't a point of the piece.
     """
 
     label: str
@@ -134,6 +137,7 @@ class Request:
     model: ModelColumns | None = None
     warn: Callable[[str], object] = lambda _: None
     line: int = 0
+    head: int = 0
 
     def __post_init__(self) -> None:
         if self.chunk < 1:

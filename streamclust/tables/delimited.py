@@ -37,14 +37,19 @@ def read_delimited(lines: Lines, request: Request, delimiter: str) -> Iterator[C
                 yield join(good or [table.empty(batch[0][0])], bad)
 
 
-def read_names(lines: Lines, request: Request, delimiter: str) -> tuple[tuple[str, ...], int]:
-    """Return the names of the features, and the line of the header; 0 without a header."""
+def read_names(
+    lines: Lines, request: Request, delimiter: str
+) -> tuple[tuple[str, ...], int, bool] | None:
+    """Return the names of the features, the line of the first row, and whether it is a header.
+
+    Without a row, the result is None.
+    """
     rows = Rows(lines, request, delimiter)
     first = rows.first()
     if first is None:
-        return (), 0
+        return None
     table = _Table.of(first, rows, request, delimiter)
-    return table.selection.features, 0 if table.header is None else table.header[0]
+    return table.selection.features, first[0], table.header is not None
 
 
 def _has_known(cells: Sequence[str], request: Request) -> bool:
@@ -95,7 +100,7 @@ class _Table:
                 raise DataError(f"{request.label} line {line}: {error}") from None
         names = [cell.strip() for cell in cells] if named else default_names(len(cells))
         rows.width = len(names)
-        if not named:
+        if not named and not request.head:
             rows.put_back(first)
         try:
             selection = select(names, request, named=named)

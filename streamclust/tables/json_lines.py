@@ -36,6 +36,8 @@ def read_json_lines(lines: Lines, request: Request) -> Iterator[Chunk]:
         else:
             rest = batch
         ready, early = [*early, *rest], []
+        if request.head:
+            ready = [row for row in ready if row[0] > request.line + request.head]
         for start in range(0, len(ready), table.rows):
             part = ready[start : start + table.rows]
             if not skip:

@@ -53,8 +53,12 @@ class Span:
     line : int
         Number to add to the numbers of the lines of a text.
     head : int
-        Number of bytes at the start of the text, with the names of the columns, that belong to
-        each piece.
+        Number of bytes at the start of a text, up to the row that defines the columns: the header,
+        or the first row. They are read before each piece but the first, which has them already.
+    head_lines : int
+        Number of lines of the head.
+    header : bool
+        Whether the head ends with a header.
     """
 
     unit: Unit = "table"
@@ -62,6 +66,8 @@ class Span:
     stop: int = 0
     line: int = 0
     head: int = 0
+    head_lines: int = 0
+    header: bool = False
 
     def __str__(self) -> str:
         if self.unit == "table":
@@ -126,7 +132,8 @@ def split_table(
         first = next(read_table(path, options, chunk=1, model=model, warn=warn), None)
         if first is None:
             return Split((), options, ())
-        per_span, spans = rows(len(first.names)), (Span(),)
+        per_span = rows(len(first.names))
+        spans: tuple[Span, ...] = (Span(),)
         if kind == "npy":
             with open_regular(path) as file:
                 n = read_header(file, request).n
@@ -155,57 +162,55 @@ def _row_groups(path: str, request: Request, per_span: int) -> tuple[Span, ...]:
 
 def _split_text(path: str, kind: Kind, request: Request) -> Split | None:
     """Return the spans of a text; None if it must be one span."""
-    options, model = request.options, request.model
-    if options.encoding is not None and options.encoding.lower() not in ("utf-8", "utf8", "ascii"):
+    encoding = request.options.encoding
+    if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "ascii"):
         return None
-    delimited = kind in ("csv", "tsv")
-    if not delimited and options.columns is None and not (model and model.features):
-        return None  # the first object has the names of the columns
     with open_regular(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
         if size < 2 * TEXT_BYTES or file.read(4).startswith(_PLAIN):
             return None
-        names, header = _first_names(path, kind, request)
-        head = _end_of_line(file, header)
-        spans = _spans_of_lines(file, size, head, quotes=delimited)
-    if spans is None:
-        return None
-    if delimited:
-        options = replace(options, header=header > 0)
-    return Split(names, options, spans)
+        found = _first_row(path, kind, request)
+        if found is None:
+            return None
+        names, lines, header = found
+        file.seek(0)
+        head = sum(len(file.readline()) for _ in range(lines))
+        first = Span("bytes", 0, head, 0, head, lines, header)
+        spans = _spans_of_lines(file, size, first, quotes=kind in ("csv", "tsv"))
+    return None if spans is None else Split(names, request.options, spans)
 
 
-def _first_names(path: str, kind: Kind, request: Request) -> tuple[tuple[str, ...], int]:
-    """Return the names of the features, and the number of lines up to the header; 0 without one."""
+def _first_row(path: str, kind: Kind, request: Request) -> tuple[tuple[str, ...], int, bool] | None:
+    """Return the names of the features, the line of the first row, and whether it is a header."""
     if kind in ("csv", "tsv"):
         with text_lines(path, request) as lines:
             return read_names(lines, request, delimiter_of(kind, request.options))
     options, model = request.options, request.model
-    first = next(read_table(path, options, chunk=1, model=model, warn=request.warn))
-    return first.names, 0
-
-
-def _end_of_line(file: IO[bytes], lines: int) -> int:
-    """Return the number of bytes of the first lines of a file."""
-    file.seek(0)
-    return sum(len(file.readline()) for _ in range(lines))
+    for chunk in read_table(path, options, chunk=1, model=model, warn=request.warn):
+        if len(chunk.X):
+            return chunk.names, chunk.first_line, False
+    return None
 
 
 def _spans_of_lines(
-    file: IO[bytes], size: int, head: int, *, quotes: bool
+    file: IO[bytes], size: int, first: Span, *, quotes: bool
 ) -> tuple[Span, ...] | None:
-    """Return spans of about `TEXT_BYTES` of whole lines; None if a cell may have quotes."""
-    spans, start, line = list[Span](), head, 0
+    """Return spans of about `TEXT_BYTES` of whole lines; None if a cell may have quotes.
+
+    The first span has at least the head.
+    """
+    spans, start, lines = list[Span](), 0, 0
     while start < size:
         file.seek(start)
-        data = file.read(TEXT_BYTES)
+        data = file.read(TEXT_BYTES if start else max(TEXT_BYTES, first.head))
         if start + len(data) < size:
             data += file.readline()
         if not data or (quotes and b'"' in data):
             return None
-        spans.append(Span("bytes", start, start + len(data), line, head))
-        line += data.count(b"\n")
+        line = lines - first.head_lines if start else 0
+        spans.append(replace(first, start=start, stop=start + len(data), line=line))
+        lines += data.count(b"\n")
         start += len(data)
     return tuple(spans)
 
@@ -225,7 +230,12 @@ def read_span(
     of the table in messages.
     """
     kind = kind_of(path, options)
-    request, path = Request(label, options, chunk, model, line=span.line), str(path)
+    head = 0
+    if span.unit == "bytes" and span.start:
+        head = span.head_lines
+        if kind in ("csv", "tsv"):
+            options = replace(options, header=span.header)
+    request, path = Request(label, options, chunk, model, line=span.line, head=head), str(path)
     try:
         if span.unit == "table":
             yield from read_chunks(path, kind, request)
@@ -242,11 +252,11 @@ def read_span(
 
 
 class _Piece:
-    """The head and the piece of a text."""
+    """A piece of a text, after the head if it is another piece than the first."""
 
     def __init__(self, file: IO[bytes], span: Span) -> None:
         self._file = file
-        self._ends = [(0, span.head), (span.start, span.stop)]
+        self._ends = [(0, span.head), (span.start, span.stop)][0 if span.start else 1 :]
 
     def read1(self, size: int, /) -> bytes:
         """Return up to `size` bytes; no bytes at the end."""

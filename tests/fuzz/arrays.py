@@ -57,6 +57,8 @@ def _spoiled(values: Any, rng: np.random.Generator) -> Any:
 
 def _try(kernel: choice.Kernels, rng: np.random.Generator) -> int:
     N, K, D = (int(rng.integers(low, high)) for low, high in ((0, 300), (1, 70), (1, 40)))
+    if rng.random() < 0.03:  # more than a chunk
+        N, K, D = kernels.CHUNK + N // 4, 1 + K // 9, 1 + D // 6
     X, C = _spoiled(rng.normal(size=(N, D)), rng), _spoiled(rng.normal(size=(K, D)), rng)
     w, size = _spoiled(rng.random(N), rng), float(rng.integers(1, 50))
     points = X.astype(np.float32) if rng.random() < 0.5 else X

@@ -22,9 +22,9 @@ int kmeans_step_baseline(const KmeansStep*);
 int mixture_step_baseline(int, int64_t, const void*, const double*, int64_t, int64_t, int64_t, int, int,
                           const double*, const double*, const double*, double*, double*, double*,
                           double*);
-int plusplus_baseline(const double*, const double*, int64_t, int64_t, int64_t, int64_t,
+int plusplus_baseline(int64_t, const double*, const double*, int64_t, int64_t, int64_t, int64_t,
                       const double*, int64_t*, int64_t*);
-int swaps_baseline(const double*, const double*, int64_t, int64_t, double*, int64_t, const double*,
+int swaps_baseline(int64_t, const double*, const double*, int64_t, int64_t, double*, int64_t, const double*,
                    int64_t);
 int moves_baseline(int64_t, const double*, const double*, const int64_t*, int64_t, const double*, int64_t,
                    int64_t, const double*, double*, int64_t*);
@@ -85,11 +85,11 @@ struct Driver {
         const Array cluster_weight = read(K);
         Labels chosen(K), target(N);
         int64_t found = 0;
-        plusplus_baseline(X.data(), w.data(), N, D, K, TRIALS, uniform.data(), chosen.data(), &found);
+        plusplus_baseline(threads, X.data(), w.data(), N, D, K, TRIALS, uniform.data(), chosen.data(), &found);
         Array C, gain(N);
         for (int64_t k = 0; k < found; ++k)
             C.insert(C.end(), X.begin() + chosen[k] * D, X.begin() + (chosen[k] + 1) * D);
-        swaps_baseline(X.data(), w.data(), N, D, C.data(), found, draws.data(), DRAWS);
+        swaps_baseline(threads, X.data(), w.data(), N, D, C.data(), found, draws.data(), DRAWS);
         moves_baseline(threads, X.data(), w.data(), labels.data(), N, C.data(), found, D, cluster_weight.data(),
                        gain.data(), target.data());
         write(chosen), write(C), write(gain), write(target);

@@ -83,17 +83,33 @@ def test_kmeans_has_the_bits_of_the_twin_for_any_number_of_threads(
             equal(sums, (step.weight, step.first))
 
 
-def test_distances_and_moves_have_the_bits_of_the_twin_for_any_number_of_threads(
-    native_kernel: str,
-) -> None:
-    X, w, C = clusters(2 * CHUNK + 5, 70, 20)
-    labels = kernels.assign(X, C).labels
-    weight = kernels.cluster_moments(X, w, labels, C)[0] + 1e-3
-    expected = twin.squared_distances(X, C), twin.moves(X, w, labels, weight, C)
+def test_distances_have_the_bits_of_the_twin_for_any_number_of_threads(native_kernel: str) -> None:
+    X, _, C = clusters(2 * CHUNK + 5, 70, 20)
+    expected = twin.squared_distances(X, C)
     for threads in (1, 2, 5):
         with kernels.using(native_kernel, threads=threads):
-            found = kernels.squared_distances(X, C), kernels.moves(X, w, labels, weight, C)
-        equal(found, expected)
+            equal(kernels.squared_distances(X, C), expected)
+
+
+@lru_cache
+def searches(name: str, threads: int) -> tuple[Any, ...]:
+    """The choices of the searches, each from that of the one before it."""
+    X, w, _ = clusters(3 * CHUNK + 5, 30, 60)
+    uniform, draws = (
+        np.random.default_rng(0).random(1 + 19 * 4),
+        np.random.default_rng(1).random(15),
+    )
+    with kernels.using(name, threads=threads):
+        chosen = kernels.plusplus(X, w, 20, uniform)
+        C = kernels.swaps(X, w, X[chosen], draws)
+        labels = kernels.assign(X, C).labels
+        weight = kernels.cluster_moments(X, w, labels, C)[0] + 1e-3
+        return chosen, C, kernels.moves(X, w, labels, weight, C)
+
+
+def test_searches_have_the_bits_of_the_twin_for_any_number_of_threads(native_kernel: str) -> None:
+    for threads in (1, 2, 4):
+        equal(searches(native_kernel, threads), searches("numpy", 1))
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

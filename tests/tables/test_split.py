@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,60 @@ def test_the_rows_are_those_of_the_whole_table(tmp_path: Path) -> None:
         for chunk in read_span(path, split.options, span, "the table")
     ]
     assert_array_equal(np.concatenate(found), whole)
+
+
+def _some_text(rng: np.random.Generator, kind: str) -> str:
+    """Return a text with a header or not, with blank lines and with bad rows."""
+    lines = ["a,b,c"] if kind == "csv" and rng.random() < 0.5 else []
+    for _ in range(int(rng.integers(0, 40))):
+        row: list[Any] = rng.normal(size=3).round(2).tolist()
+        chance = rng.random()
+        if chance < 0.04:
+            row[int(rng.integers(3))] = "x"
+        elif chance < 0.08:
+            row = row[:2] if chance < 0.06 else [*row, 1.0]
+        if kind == "csv":
+            lines.append(",".join(map(str, row)))
+        else:
+            keyed = dict(zip("abcd", row, strict=False))
+            lines.append(json.dumps(keyed if kind == "objects" else row))
+        if rng.random() < 0.05:
+            lines.append("")
+    mark, ending = ("", "\ufeff")[rng.integers(2)], ("\n", "\r\n")[rng.integers(2)]
+    return mark + ending.join(lines)
+
+
+@pytest.mark.parametrize("kind", ["csv", "objects", "arrays"])
+def test_spans_have_the_rows_and_the_bad_rows_of_the_whole_text(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splitting, "TEXT_BYTES", 64)
+    options = TableOptions(on_bad="skip")
+    path = tmp_path / ("t.csv" if kind == "csv" else "t.jsonl")
+    several = 0
+    for seed in range(150):
+        path.write_bytes(_some_text(np.random.default_rng(seed), kind).encode())
+        try:
+            expected = found_in(read_table(path, options, chunk=7))
+        except DataError as error:
+            expected = str(error)
+        try:
+            split = split_table(path, options, rows=lambda _: 5)
+            several += len(split.spans) > 1
+            spans = (
+                chunk
+                for span in split.spans
+                for chunk in read_span(path, split.options, span, str(path), chunk=7)
+            )
+            found = found_in(spans)
+        except DataError as error:
+            found = str(error)
+        assert found == expected
+    assert several > 75
+
+
+def found_in(chunks: Any) -> Any:
+    """Return the rows of chunks, and the lines and the reasons of bad rows."""
+    known = list(chunks)
+    rows = [row for chunk in known for row in chunk.X.tolist()]
+    return rows, [(bad.line, bad.reason) for chunk in known for bad in chunk.bad]

@@ -62,23 +62,23 @@ EXPORT(log_gaussians)
 }
 
 EXPORT(plusplus)
-(const double* X, const double* w, int64_t N, int64_t D, int64_t K, int64_t trials,
+(int64_t threads, const double* X, const double* w, int64_t N, int64_t D, int64_t K, int64_t trials,
  const double* uniform, int64_t* chosen, int64_t* found) {
     const Caller caller;
-    return !plusplus(X, w, N, D, K, trials, uniform, chosen, found);
+    return !plusplus(X, w, N, D, K, trials, uniform, threads, chosen, found);
 }
 
 EXPORT(swaps)
-(const double* X, const double* w, int64_t N, int64_t D, double* C, int64_t K,
+(int64_t threads, const double* X, const double* w, int64_t N, int64_t D, double* C, int64_t K,
  const double* uniform, int64_t trials) {
     const Caller caller;
-    return !swaps(X, w, N, D, C, K, uniform, trials);
+    return !swaps(X, w, N, D, C, K, uniform, trials, threads);
 }
 
 EXPORT(moves)
 (int64_t threads, const double* X, const double* w, const int64_t* labels, int64_t N, const double* C,
  int64_t K, int64_t D, const double* weight, double* gain, int64_t* target) {
     const Caller caller;
-    Moves task = {X, w, labels, C, K, D, weight, gain, target};
-    return !find_moves(task, N, threads);
+    const Moves task = {w, labels, C, K, D, weight, gain, target};
+    return !find_moves(task, X, N, threads);
 }

@@ -1,8 +1,8 @@
 // The start of K-means and its ways out of an optimum: greedy k-means++, swaps (LS++), single moves.
 //
 // Each search passes over all points many times with little work per point, so one call does a whole
-// search; the caller draws the random numbers. Distances are canonical (nearest.hpp), and sums are in
-// the order of the points; those of moves by chunks.
+// search; the caller draws the random numbers. Distances are canonical (nearest.hpp). Sums are those of
+// chunks, in the order of their points, added in the order of the chunks.
 #pragma once
 
 #include <math.h>
@@ -13,6 +13,7 @@ namespace {
 
 constexpr int STRANDS = 4;                    // vectors of points that are processed together
 constexpr int BUNDLE = STRANDS * DOUBLES;      // those points
+constexpr int64_t SOME = 512;                 // points across lanes that stay in cache
 constexpr double SWAP_ROUNDING = 1e-9;        // least gain of a swap, relative to J
 constexpr double MOVE_ROUNDING = 1e-12;       // the same for a move; also least rest of a cluster's weight
 
@@ -21,19 +22,33 @@ struct Lanes {
     int64_t N, D, blocks;
     Buffer<double> x;
 
-    Lanes(const double* X, int64_t N, int64_t D)
-        : N(N), D(D), blocks(rounded_up(N, BUNDLE) / BUNDLE), x(blocks * BUNDLE * D) {
-        if (!ok()) return;
-        for (int64_t n = 0; n < blocks * BUNDLE; ++n)
-            for (int64_t d = 0; d < D; ++d) at(n, d) = n < N ? X[n * D + d] : 0.0;
+    // All points, for `fill`.
+    Lanes(int64_t N, int64_t D)
+        : N(N), D(D), blocks(rounded_up(N, BUNDLE) / BUNDLE), x(blocks * BUNDLE * D) {}
+
+    Lanes(const double* X, int64_t N, int64_t D) : Lanes(N, D) {
+        if (ok()) fill(X, 0, N);
     }
 
-    // The points with these indices.
-    Lanes(const Lanes& of, const int64_t* named, int64_t N)
-        : N(N), D(of.D), blocks(rounded_up(N, BUNDLE) / BUNDLE), x(blocks * BUNDLE * D) {
+    // The points with these numbers.
+    Lanes(const Lanes& of, const int64_t* named, int64_t N) : Lanes(N, of.D) {
         if (!ok()) return;
         for (int64_t n = 0; n < blocks * BUNDLE; ++n)
             for (int64_t d = 0; d < D; ++d) at(n, d) = n < N ? of.at(named[n], d) : 0.0;
+    }
+
+    // The points from `start`, a multiple of BUNDLE, to `end`.
+    void fill(const double* X, int64_t start, int64_t end) const {
+        for (int64_t n = start; n < rounded_up(end, BUNDLE); ++n)
+            for (int64_t d = 0; d < D; ++d) at(n, d) = n < N ? X[n * D + d] : 0.0;
+    }
+
+    bool fill(const double* X, int64_t threads) const {
+        const auto part = [&](int64_t start, int64_t end, double*) {
+            fill(X, start, end);
+            return true;
+        };
+        return by_chunks(N, threads, 4.0 * (double)(N * D), 1, part, [](int64_t, double*) {});
     }
 
     bool ok() const { return x.ok(); }
@@ -55,89 +70,117 @@ struct Lanes {
         }
     }
 
-    void distances(const double* place, double* out) const {
-        for (int64_t b = 0; b < blocks; ++b) {
-            vdouble sum[STRANDS];
-            distances(b, place, sum);
-            for (int v = 0; v < STRANDS; ++v) *(vdouble*)(out + b * BUNDLE + v * DOUBLES) = sum[v];
-        }
+    void distances(int64_t block, const double* place, double* out) const {
+        vdouble sum[STRANDS];
+        distances(block, place, sum);
+        for (int v = 0; v < STRANDS; ++v) *(vdouble*)(out + v * DOUBLES) = sum[v];
     }
 };
 
-// Cumulative cost, for drawing points.
+// The cost of points, for drawing them. A point's cumulated cost is that of its chunk up to the point,
+// added to that of the chunks before.
 struct Urn {
-    int64_t last;              // the last point that can be drawn; -1 if none
-    Buffer<double> cumulated;
+    int64_t N, threads;
+    int64_t last;                           // the last point that can be drawn; -1 if none
+    Buffer<double> cost, within, before;    // cumulated within each chunk; before each chunk
 
-    explicit Urn(int64_t N) : last(-1), cumulated(N) {}
+    Urn(int64_t N, int64_t size, int64_t threads)
+        : N(N), threads(threads), last(-1), cost(size), within(size), before(chunks_of(N) + 1) {}
 
-    void fill(const double* cost, int64_t N) {
+    bool ok() const { return cost.ok() && within.ok() && before.ok(); }
+
+    // `price(n)` is the cost of point n.
+    template <typename Price>
+    bool fill(const Price& price) {
         double most = 0.0;
         last = -1;
-        for (int64_t n = 0; n < N; ++n) {
-            if (cost[n] > most) most = cost[n];
-            if (cost[n] > 0.0) last = n;
-        }
-        if (last < 0) return;
-        double sum = 0.0;
-        for (int64_t n = 0; n < N; ++n) cumulated.data[n] = sum += cost[n] / most;
-        size = N;
+        const auto look = [&](int64_t start, int64_t end, double* sums) {
+            double largest = 0.0;
+            int64_t latest = -1;
+            for (int64_t n = start; n < end; ++n) {
+                const double here = cost.data[n] = price(n);
+                if (here > largest) largest = here;
+                if (here > 0.0) latest = n;
+            }
+            sums[0] = largest, sums[1] = (double)latest;
+            return true;
+        };
+        const auto compare = [&](int64_t, const double* sums) {
+            if (sums[0] > most) most = sums[0];
+            if (sums[1] >= 0.0) last = (int64_t)sums[1];
+        };
+        if (!by_chunks(N, threads, 8.0 * (double)N, 2, look, compare)) return false;
+        if (last < 0) return true;
+        const auto cumulate = [&](int64_t start, int64_t end, double* sums) {
+            double sum = 0.0;
+            for (int64_t n = start; n < end; ++n) within.data[n] = sum += cost.data[n] / most;
+            *sums = sum;
+            return true;
+        };
+        const auto place = [&](int64_t chunk, const double* sums) {
+            before.data[chunk + 1] = before.data[chunk] + *sums;
+        };
+        before.data[0] = 0.0;
+        return by_chunks(N, threads, 16.0 * (double)N, 1, cumulate, place);
     }
+
+    double cumulated(int64_t n) const { return before.data[n / CHUNK] + within.data[n]; }
 
     // The first point whose cumulated share is above that of `uniform`.
     int64_t draw(double uniform) const {
-        const double wanted = uniform * cumulated.data[size - 1];
+        const double wanted = uniform * cumulated(N - 1);
         int64_t low = 0, high = last;
         while (low < high) {
             const int64_t middle = (low + high) / 2;
-            if (cumulated.data[middle] > wanted) high = middle;
+            if (cumulated(middle) > wanted) high = middle;
             else low = middle + 1;
         }
         return low;
     }
-
-  private:
-    int64_t size = 0;
 };
 
 // Choose `K` points, or all distinct ones if fewer. The first point uses one random number, each of
 // the others `trials`.
 bool plusplus(const double* X, const double* w, int64_t N, int64_t D, int64_t K, int64_t trials,
-              const double* uniform, int64_t* chosen, int64_t* found) {
-    const Lanes points(X, N, D);
+              const double* uniform, int64_t threads, int64_t* chosen, int64_t* found) {
+    const Lanes points(N, D);
     const int64_t size = points.padded();
-    Buffer<double> nearest(size), cost(size), candidates(size * trials), total(trials);
+    Buffer<double> nearest(size), candidates(size * trials), total(trials);
     Buffer<int64_t> drawn(trials);
-    Urn urn(size);
+    Urn urn(N, size, threads);
     *found = 0;
-    if (!(points.ok() && nearest.ok() && cost.ok() && candidates.ok() && total.ok() &&
-          drawn.ok() && urn.cumulated.ok()))
+    if (!(points.ok() && nearest.ok() && candidates.ok() && total.ok() && drawn.ok() && urn.ok() &&
+          points.fill(X, threads)))
         return false;
     for (int64_t n = 0; n < size; ++n) nearest.data[n] = INFINITY;
-    for (int64_t n = 0; n < N; ++n) cost.data[n] = w[n];
-    for (int64_t k = 0; k < K; ++k) {
-        urn.fill(cost.data, N);
-        if (urn.last < 0) return true;
+    if (!urn.fill([&](int64_t n) { return w[n]; })) return false;
+    for (int64_t k = 0; k < K && urn.last >= 0; ++k) {
         const int64_t draws = k == 0 ? 1 : trials;
         for (int64_t t = 0; t < draws; ++t) {
             drawn.data[t] = urn.draw(*uniform++);
-            points.distances(X + drawn.data[t] * D, candidates.data + t * size);
             total.data[t] = 0.0;
         }
-        for (int64_t n = 0; n < N; ++n)
-            for (int64_t t = 0; t < draws; ++t) {
-                double& distance = candidates.data[t * size + n];
-                if (nearest.data[n] < distance) distance = nearest.data[n];
-                total.data[t] += w[n] * distance;
+        const auto compare = [&](int64_t start, int64_t end, double* sums) {
+            for (int64_t first = start; first < end; first += BUNDLE) {
+                for (int64_t t = 0; t < draws; ++t)
+                    points.distances(first / BUNDLE, X + drawn.data[t] * D, candidates.data + t * size + first);
+                for (int64_t n = first; n < first + BUNDLE && n < end; ++n)
+                    for (int64_t t = 0; t < draws; ++t) {
+                        double& distance = candidates.data[t * size + n];
+                        if (nearest.data[n] < distance) distance = nearest.data[n];
+                        sums[t] += w[n] * distance;
+                    }
             }
+            return true;
+        };
+        const auto take = [&](int64_t, const double* sums) { add(total.data, sums, draws); };
+        if (!by_chunks(N, threads, (double)(N * D * draws), draws, compare, take)) return false;
         int64_t best = 0;
         for (int64_t t = 1; t < draws; ++t)
             if (total.data[t] < total.data[best]) best = t;
         chosen[(*found)++] = drawn.data[best];
-        for (int64_t n = 0; n < N; ++n) {
-            nearest.data[n] = candidates.data[best * size + n];
-            cost.data[n] = w[n] * nearest.data[n];
-        }
+        const double* now = candidates.data + best * size;
+        if (k + 1 < K && !urn.fill([&](int64_t n) { return w[n] * (nearest.data[n] = now[n]); })) return false;
     }
     return true;
 }
@@ -150,8 +193,9 @@ struct NearestTwo {
     explicit NearestTwo(int64_t n) : first(n), second(n), d1(n), d2(n) {}
     bool ok() const { return first.ok() && second.ok() && d1.ok() && d2.ok(); }
 
-    void find(const Lanes& points, const double* C, int64_t K) {
-        for (int64_t b = 0; b < points.blocks; ++b) {
+    // Those of the points from `start`, a multiple of BUNDLE, to `end`.
+    void find(const Lanes& points, const double* C, int64_t K, int64_t start, int64_t end) {
+        for (int64_t b = start / BUNDLE; b * BUNDLE < end; ++b) {
             vdouble near[STRANDS], next[STRANDS], sum[STRANDS];
             vlong which[STRANDS], other[STRANDS];
             for (int v = 0; v < STRANDS; ++v) {
@@ -187,13 +231,13 @@ struct NearestTwo {
     }
 };
 
-// Update all points after centroid `k` has moved; `distance` is to its new place.
+// Update the points of a chunk after centroid `k` has moved; `distance` is to its new place.
 inline bool moved(NearestTwo& near, const Lanes& points, const double* C, int64_t K, int64_t k,
-                  const double* distance) {
-    Buffer<int64_t> bereft(points.N);
+                  const double* distance, int64_t start, int64_t end) {
+    Buffer<int64_t> bereft(end - start);
     if (!bereft.ok()) return false;
     int64_t count = 0;
-    for (int64_t n = 0; n < points.N; ++n) {
+    for (int64_t n = start; n < end; ++n) {
         if (near.first.data[n] == k || near.second.data[n] == k) {
             bereft.data[count++] = n;
         } else if (distance[n] < near.d1.data[n]) {
@@ -209,79 +253,75 @@ inline bool moved(NearestTwo& near, const Lanes& points, const double* C, int64_
     const Lanes some(points, bereft.data, count);
     NearestTwo again(some.padded());
     if (!some.ok() || !again.ok()) return false;
-    again.find(some, C, K);
+    again.find(some, C, K, 0, count);
     for (int64_t i = 0; i < count; ++i) near.take(bereft.data[i], again, i);
     return true;
 }
 
 // Swap centroids for points, one trial per random number.
 bool swaps(const double* X, const double* w, int64_t N, int64_t D, double* C, int64_t K,
-           const double* uniform, int64_t trials) {
-    const Lanes points(X, N, D);
+           const double* uniform, int64_t trials, int64_t threads) {
+    const Lanes points(N, D);
     const int64_t size = points.padded();
     NearestTwo near(size);
-    Buffer<double> cost(size), distance(size), lost(K);
-    Urn urn(size);
-    if (!(points.ok() && near.ok() && cost.ok() && distance.ok() && lost.ok() &&
-          urn.cumulated.ok()))
+    Buffer<double> distance(size), sums(K + 2);
+    Urn urn(N, size, threads);
+    if (!(points.ok() && near.ok() && distance.ok() && sums.ok() && urn.ok() && points.fill(X, threads)))
         return false;
-    near.find(points, C, K);
+    double &before = sums.data[0], &kept = sums.data[1], *lost = sums.data + 2;
+    const auto ignore = [](int64_t, const double*) {};
+    const auto find = [&](int64_t start, int64_t end, double*) {
+        near.find(points, C, K, start, end);
+        return true;
+    };
+    if (!by_chunks(N, threads, (double)(N * K * D), 1, find, ignore)) return false;
     for (int64_t trial = 0; trial < trials; ++trial) {
-        for (int64_t n = 0; n < N; ++n) cost.data[n] = w[n] * near.d1.data[n];
-        urn.fill(cost.data, N);
+        if (!urn.fill([&](int64_t n) { return w[n] * near.d1.data[n]; })) return false;
         if (urn.last < 0) return true;
         const double* place = X + urn.draw(uniform[trial]) * D;
-        points.distances(place, distance.data);
-        for (int64_t k = 0; k < K; ++k) lost.data[k] = 0.0;
-        double before = 0.0, kept = 0.0;
-        for (int64_t n = 0; n < N; ++n) {
-            const double d = distance.data[n];
-            const double d1 = near.d1.data[n] < d ? near.d1.data[n] : d;
-            const double d2 = near.d2.data[n] < d ? near.d2.data[n] : d;
-            before += cost.data[n];
-            kept += w[n] * d1;
-            lost.data[near.first.data[n]] += w[n] * (d2 - d1);
-        }
+        const auto compare = [&](int64_t start, int64_t end, double* own) {
+            for (int64_t first = start; first < end; first += BUNDLE)
+                points.distances(first / BUNDLE, place, distance.data + first);
+            double now = 0.0, rest = 0.0;
+            for (int64_t n = start; n < end; ++n) {
+                const double d = distance.data[n];
+                const double d1 = near.d1.data[n] < d ? near.d1.data[n] : d;
+                const double d2 = near.d2.data[n] < d ? near.d2.data[n] : d;
+                now += urn.cost.data[n];
+                rest += w[n] * d1;
+                own[2 + near.first.data[n]] += w[n] * (d2 - d1);
+            }
+            own[0] = now, own[1] = rest;
+            return true;
+        };
+        for (int64_t i = 0; i < K + 2; ++i) sums.data[i] = 0.0;
+        const auto take = [&](int64_t, const double* own) { add(sums.data, own, K + 2); };
+        if (!by_chunks(N, threads, (double)(N * D), K + 2, compare, take)) return false;
         int64_t k = 0;
         for (int64_t j = 1; j < K; ++j)
-            if (kept + lost.data[j] < kept + lost.data[k]) k = j;
-        if (!(kept + lost.data[k] < (1.0 - SWAP_ROUNDING) * before)) continue;
+            if (kept + lost[j] < kept + lost[k]) k = j;
+        if (!(kept + lost[k] < (1.0 - SWAP_ROUNDING) * before)) continue;
         for (int64_t d = 0; d < D; ++d) C[k * D + d] = place[d];
-        if (!moved(near, points, C, K, k, distance.data)) return false;
+        const auto update = [&](int64_t start, int64_t end, double*) {
+            return moved(near, points, C, K, k, distance.data, start, end);
+        };
+        if (!by_chunks(N, threads, (double)(N * D), 1, update, ignore)) return false;
     }
     return true;
 }
 
-// For each point: the fall of J with its best move to another cluster, or 0, and that cluster.
+// The fall of J with the best move of each point of a block to another cluster, and that cluster.
 struct Moves {
-    static constexpr bool ORDERED = true;
-    const double *X, *w;
+    const double *w;
     const int64_t* labels;
     const double* C;
     int64_t K, D;
     const double* weight;
     double* gain;
     int64_t* target;
-    Places sums = Places(1);  // inertia
-    double inertia = 0.0;
 
-    struct Scratch {
-        explicit Scratch(const Moves&) {}
-        static bool ok() { return true; }
-    };
-
-    bool reserve(int64_t places) { return sums.reserve(places); }
-    void retire(int64_t, int64_t place) { inertia += *sums.at(place); }
-
-    bool range(Scratch&, int64_t from, int64_t N, int64_t place) {
-        const Lanes points(X + from * D, N, D);
-        if (!points.ok()) return false;
-        double* cost = sums.cleared(place);
-        for (int64_t b = 0; b < points.blocks; ++b) block(points, b, from + b * BUNDLE, cost);
-        return true;
-    }
-
-    void block(const Lanes& points, int64_t b, int64_t start, double* cost) {
+    // The block starts with the point `start`. Its inertia is added to `cost`.
+    void block(const Lanes& points, int64_t b, int64_t start, double* cost) const {
         const int64_t left = points.N - b * BUNDLE, n = left < BUNDLE ? left : BUNDLE;
         alignas(64) double mass[BUNDLE] = {}, own[BUNDLE] = {}, least_rise[BUNDLE];
         alignas(64) int64_t label[BUNDLE] = {}, best[BUNDLE];
@@ -326,11 +366,22 @@ struct Moves {
     }
 };
 
-inline bool find_moves(Moves& moves, int64_t N, int64_t threads) {
-    const double work = (double)N * (double)moves.K * (double)moves.D;
-    if (!share(moves, N, CHUNK, worth(work, threads))) return false;
+// For each point: the fall of J with its best move to another cluster, or 0, and that cluster.
+inline bool find_moves(const Moves& moves, const double* X, int64_t N, int64_t threads) {
+    double inertia = 0.0;
+    const auto part = [&](int64_t start, int64_t end, double* sums) {
+        for (int64_t first = start; first < end; first += SOME) {
+            const int64_t n = end - first < SOME ? end - first : SOME;
+            const Lanes points(X + first * moves.D, n, moves.D);
+            if (!points.ok()) return false;
+            for (int64_t b = 0; b < points.blocks; ++b) moves.block(points, b, first + b * BUNDLE, sums);
+        }
+        return true;
+    };
+    const auto take = [&](int64_t, const double* sums) { inertia += *sums; };
+    if (!by_chunks(N, threads, (double)(N * moves.K * moves.D), 1, part, take)) return false;
     for (int64_t i = 0; i < N; ++i)
-        if (!(moves.gain[i] > MOVE_ROUNDING * moves.inertia)) moves.gain[i] = 0.0;
+        if (!(moves.gain[i] > MOVE_ROUNDING * inertia)) moves.gain[i] = 0.0;
     return true;
 }
 

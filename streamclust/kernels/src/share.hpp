@@ -93,6 +93,37 @@ struct Places {
     }
 };
 
+// For `by_chunks`.
+template <typename Part, typename Take>
+struct Chunks {
+    static constexpr bool ORDERED = true;
+    const Part& part;
+    const Take& take;
+    Places sums;
+
+    struct Scratch {
+        explicit Scratch(const Chunks&) {}
+        static bool ok() { return true; }
+    };
+
+    bool reserve(int64_t places) { return sums.reserve(places); }
+
+    bool range(Scratch&, int64_t start, int64_t n, int64_t place) {
+        return part(start, start + n, sums.cleared(place));
+    }
+
+    void retire(int64_t number, int64_t place) { take(number, sums.at(place)); }
+};
+
+// Call `part(start, end, sums)` for each chunk, with so many sums that are 0, and `take(number, sums)` in
+// the order of the chunks. A part returns false if there isn't enough memory; then this does, too.
+template <typename Part, typename Take>
+bool by_chunks(int64_t N, int64_t threads, double multiplications, int64_t sums, const Part& part,
+               const Take& take) {
+    Chunks<Part, Take> work = {part, take, Places(sums)};
+    return share(work, N, CHUNK, worth(multiplications, threads), sums * (int64_t)sizeof(double));
+}
+
 inline void add(double* total, const double* sums, int64_t n) {
     for (int64_t i = 0; i < n; ++i) total[i] += sums[i];
 }

@@ -23,43 +23,40 @@ struct Pool {
     int64_t idle, wanted;    // helpers without a task; invitations that none has taken
 };
 
-Pool first = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, nullptr, 0, 0};
-Pool* pool = &first;
+Pool pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, nullptr, 0, 0};
 int64_t computing = 0;  // threads in kernels; atomic
 
 int64_t threads_computing() { return __atomic_load_n(&computing, __ATOMIC_RELAXED); }
 
 // In the child, other threads are gone, and any of them may have had the lock.
 void after_fork() {
-    Pool* fresh = (Pool*)calloc(1, sizeof(Pool));
-    if (!fresh) abort();
-    pthread_mutex_init(&fresh->lock, nullptr);
-    pthread_cond_init(&fresh->invited, nullptr);
-    pool = fresh;
-    computing = 0;
+    pthread_mutex_init(&pool.lock, nullptr);
+    pthread_cond_init(&pool.invited, nullptr);
+    pool.tasks = nullptr;
+    pool.idle = pool.wanted = computing = 0;
 }
 
 __attribute__((constructor)) void prepare_for_forks() { pthread_atfork(nullptr, nullptr, after_fork); }
 
 Task* inviting() {
-    Task* task = pool->tasks;
+    Task* task = pool.tasks;
     while (task && !task->invited) task = task->following;
     return task;
 }
 
 void* help(void*) {
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool.lock);
     for (;;) {
         Task* task = inviting();
         if (!task) {
-            pthread_cond_wait(&pool->invited, &pool->lock);
+            pthread_cond_wait(&pool.invited, &pool.lock);
             continue;
         }
-        --task->invited, --pool->wanted, --pool->idle, ++task->workers;
-        pthread_mutex_unlock(&pool->lock);
+        --task->invited, --pool.wanted, --pool.idle, ++task->workers;
+        pthread_mutex_unlock(&pool.lock);
         task->compute(*task);
-        pthread_mutex_lock(&pool->lock);
-        --task->workers, ++pool->idle;
+        pthread_mutex_lock(&pool.lock);
+        --task->workers, ++pool.idle;
         leave();
         pthread_cond_broadcast(&task->moved);
     }
@@ -87,21 +84,21 @@ bool start_helper() {
 void invite(Task& task) {
     while (task.workers + task.invited < task.threads && task.invited < task.items - task.next &&
            threads_computing() < task.threads) {
-        if (pool->wanted == pool->idle) {
+        if (pool.wanted == pool.idle) {
             if (!start_helper()) return;
-            ++pool->idle;
+            ++pool.idle;
         }
-        ++task.invited, ++pool->wanted;
+        ++task.invited, ++pool.wanted;
         enter();
-        pthread_cond_signal(&pool->invited);
+        pthread_cond_signal(&pool.invited);
     }
 }
 
 void withdraw(Task& task) {
-    Task** link = &pool->tasks;
+    Task** link = &pool.tasks;
     while (*link != &task) link = &(*link)->following;
     *link = task.following;
-    pool->wanted -= task.invited;
+    pool.wanted -= task.invited;
     for (; task.invited; --task.invited) leave();
 }
 
@@ -113,9 +110,9 @@ void computed(Task& task, Item item) {
     for (int64_t place; (place = task.computed[task.retired % task.places]) >= 0;) {
         task.computed[task.retired % task.places] = -1;
         const Item next = {task.retired, place};
-        pthread_mutex_unlock(&pool->lock);
+        pthread_mutex_unlock(&pool.lock);
         task.retire(task, next);
-        pthread_mutex_lock(&pool->lock);
+        pthread_mutex_lock(&pool.lock);
         ++task.retired;
         task.free_places[task.free++] = place;
         if (task.waiting) pthread_cond_broadcast(&task.moved);
@@ -134,7 +131,7 @@ bool take_shared(Task& task, Item& item) {
         if (task.failed || task.next == task.items || must_leave(task)) return false;
         if (!task.retire || task.free) break;
         ++task.waiting;
-        pthread_cond_wait(&task.moved, &pool->lock);
+        pthread_cond_wait(&task.moved, &pool.lock);
         --task.waiting;
     }
     item.number = task.next++;
@@ -157,15 +154,15 @@ bool share_with_helpers(Task& task) {
     for (int64_t i = 0; i < task.places; ++i) task.free_places[i] = i, task.computed[i] = -1;
     task.free = task.places;
     pthread_cond_init(&task.moved, nullptr);
-    pthread_mutex_lock(&pool->lock);
-    task.following = pool->tasks;
-    pool->tasks = &task;
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_lock(&pool.lock);
+    task.following = pool.tasks;
+    pool.tasks = &task;
+    pthread_mutex_unlock(&pool.lock);
     task.compute(task);
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool.lock);
     withdraw(task);
-    while (task.workers > 1) pthread_cond_wait(&task.moved, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
+    while (task.workers > 1) pthread_cond_wait(&task.moved, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
     pthread_cond_destroy(&task.moved);
     free(task.free_places);
     return !task.failed;
@@ -186,9 +183,9 @@ bool share_work(Task& task) {
 
 bool take(Task& task, Item& item) {
     if (task.alone) return take_alone(task, item);
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool.lock);
     const bool taken = take_shared(task, item);
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool.lock);
     return taken;
 }
 
@@ -197,10 +194,10 @@ void give_up(Task& task) {
         task.failed = true;
         return;
     }
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool.lock);
     task.failed = true;
     pthread_cond_broadcast(&task.moved);
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool.lock);
 }
 
 void enter() { __atomic_fetch_add(&computing, 1, __ATOMIC_RELAXED); }
