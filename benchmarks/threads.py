@@ -28,6 +28,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from streamclust import kernels
+from streamclust.arrays import CovarianceType
 from streamclust.models.covariance import COVARIANCES
 from streamclust.system_limits import cores_of_process
 
@@ -65,7 +66,8 @@ def tasks(N: int) -> dict[str, tuple[int, Callable[[int], object]]]:
         "faiss": (n, theirs(lambda: index.search(single[:n], 1))),
         "scikit-learn, kmeans": (n, theirs(lambda: peer.partial_fit(single[:n]))),
     }
-    for kind in ("full", "diag"):
+    kinds: tuple[CovarianceType, ...] = ("full", "diag")
+    for kind in kinds:
         mixture: Any = GaussianMixture(16, covariance_type=kind, max_iter=5, random_state=0)
         mixture.fit(X[:8192])
         root = COVARIANCES[kind].root(mixture.covariances_)
