@@ -49,6 +49,7 @@ chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entr
 	$(BIN)/python -m tests.chaos.stories
 	$(BIN)/python -m tests.chaos.shares --seconds 300
 	$(BIN)/python -m tests.chaos.refits --kills 40
+	$(BIN)/python -m tests.chaos.engines --seconds 600
 	$(BIN)/python -m tests.fuzz --entries 1000000
 
 soak: $(VENV)/.dev ## ten minutes of a hard feed: memory, latency and losses, in bench-output/

@@ -1,13 +1,15 @@
 """The engines beside one thread, the cost of the seam, and a refit of a large Parquet file.
 
 All data are written to a temporary folder. Each row is measured in turns with the row it is
-compared with, and the best of several rounds counts, so that other load matters less.
+compared with, and the best of several rounds counts, so that other load matters less. The ratio of
+processor times doesn't depend on other load: with 2 workers, 1.00x allows a speed of 2x.
 
     python benchmarks/engine.py --points 4e6 --refit-points 20e6
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -114,6 +116,15 @@ def seam(n: int, rounds: int) -> None:
         click.echo(f"seam, {name}: {plain:.3f} s direct, {seamed / plain - 1.0:+.2%} through it")
 
 
+def processor_seconds(processes: Processes) -> float:
+    """Return the processor time of this process and of the engine's processes."""
+    ticks = 0
+    for pid in processes.pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def engines(folder: Path, n: int, workers: int, rounds: int) -> None:
     """Print the speed of threads and processes, relative to inline in the same rounds."""
     path = folder / "points.npy"
@@ -130,9 +141,10 @@ def engines(folder: Path, n: int, workers: int, rounds: int) -> None:
             calls = [lambda each=each, t=task: each.fold(t, reader, parts) for each in every]
             calls[2]()  # starts the processes
             inline, *others = best(calls, rounds, time.perf_counter)
+            used = best(calls, rounds, lambda: processor_seconds(processes))
             ratios = ", ".join(
-                f"{engine.name} {inline / seconds:.2f}x"
-                for engine, seconds in zip(every[1:], others, strict=True)
+                f"{engine.name} {inline / seconds:.2f}x (processor time {cpu / used[0]:.2f}x)"
+                for engine, seconds, cpu in zip(every[1:], others, used[1:], strict=True)
             )
             click.echo(f"{n:,} points, {name}, {workers} workers: inline {inline:.2f} s, {ratios}")
 

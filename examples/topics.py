@@ -4,8 +4,8 @@ The text is the Lee background corpus that ships in the gensim package: 300 news
 Australian Broadcasting Corporation, 2001-2002. Words are weighted by TF-IDF, reduced to 40
 dimensions by a truncated SVD (latent semantic analysis), and brought to length one, so that
 distances are angles: ||x - y||^2 = 2 - 2 cos(x, y). The centroids are averages and lie inside the
-sphere; spherical K-means (Dhillon & Modha 2001), which is not what is done here, would scale them
-to length one.
+sphere; spherical K-means (`KMeans(..., metric="cosine")`), which is not what is done here, would
+scale them to length one.
 
     python -m examples.topics --out docs/pictures/topics.png
 """

@@ -19,7 +19,7 @@ from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, Po
 from streamclust.online.learner import StreamLearner
 
 if TYPE_CHECKING:
-    from streamclust.arrays import CovarianceType
+    from streamclust.arrays import CovarianceType, Metric
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.learner import LearnerState
@@ -79,6 +79,7 @@ class Estimator:
             If an argument of the constructor can't be written, such as a random state object.
         """
         rest = dict(vars(self))
+        rest.pop("_batch", None)  # the points of the latest batch, for its labels
         arguments = {name: rest.pop(name) for name in signature(type(self)).parameters}
         state: LearnerState[Any] | None = rest.pop("_state", None)
         arrays = {
@@ -129,10 +130,11 @@ class KMeansEstimator(Estimator):
 
     n_clusters: int | Literal["auto"]
     n_clusters_range: tuple[int, int]
+    metric: Metric
 
     def _family(self) -> KMeans:
         most, least = _sizes("n_clusters", self.n_clusters, self.n_clusters_range)
-        return KMeans(most, min_clusters=least)
+        return KMeans(most, min_clusters=least, metric=self.metric)
 
 
 class MixtureEstimator(Estimator):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +15,17 @@ Array = NDArray[np.float64]
 Points = NDArray[np.float64] | NDArray[np.float32]
 """Points as kernels accept them: float32 loses nothing if the input is float32."""
 
+AnyPoints = TypeVar("AnyPoints", bound=NDArray[np.floating])
+"""Points of the type of an argument."""
+
 Labels = NDArray[np.intp]
 """Component numbers, 0 to K - 1."""
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 """Shapes of a mixture's covariances: (K, D, D), (D, D), (K, D), (K,)."""
+
+Metric = Literal["euclidean", "cosine"]
+"""How K-means measures distances: ||x - u||^2, or 1 - cos(x, u)."""
 
 MAX_MAGNITUDE = 1e100
 """Largest |x| and largest sample weight: weighted sums of squares stay finite."""
@@ -51,8 +57,8 @@ def _short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 
-def are_sane(values: NDArray[np.floating]) -> bool:
-    """Return whether all values are numbers of a magnitude up to `MAX_MAGNITUDE`."""
+def are_sane(values: NDArray[np.floating], most: float = MAX_MAGNITUDE) -> bool:
+    """Return whether all values are numbers of a magnitude up to `most`."""
     # Both comparisons are false for NaN. Two passes are faster than a copy of the array.
     if values.size > _CACHED and values.flags.c_contiguous:
         flat = values.reshape(-1)
@@ -60,10 +66,10 @@ def are_sane(values: NDArray[np.floating]) -> bool:
         return all(are_sane(flat[start : start + _CACHED]) for start in starts)
     if not values.size:
         return True
-    return float(values.max()) <= MAX_MAGNITUDE and float(values.min()) >= -MAX_MAGNITUDE
+    return float(values.max()) <= most and float(values.min()) >= -most
 
 
-def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
+def as_points(X: ArrayLike, n_features: int | None = None, most: float = MAX_MAGNITUDE) -> Array:
     """Return `X` as a C-contiguous float64 array of shape (N, D), or raise an error.
 
     Parameters
@@ -72,23 +78,27 @@ def as_points(X: ArrayLike, n_features: int | None = None) -> Array:
         One point per row; N may be 0.
     n_features : int, optional
         The expected D.
+    most : float, default=1e100
+        The largest magnitude; see `streamclust.models.family.Family.max_magnitude`.
 
     Raises
     ------
     DataError
         If `X` isn't two-dimensional, has no features or another D, or holds values other than
-        numbers of a magnitude up to 1e100.
+        numbers of a magnitude up to `most`.
     """
-    return _checked(X, np.float64, n_features)
+    return _checked(X, np.float64, n_features, most)
 
 
-def as_points_as_given(X: ArrayLike, n_features: int | None = None) -> Points:
+def as_points_as_given(
+    X: ArrayLike, n_features: int | None = None, most: float = MAX_MAGNITUDE
+) -> Points:
     """Return the same as `as_points`, but leave float32 points as they are."""
     single = isinstance(X, np.ndarray) and X.dtype == np.float32
-    return _checked(X, np.float32 if single else np.float64, n_features)
+    return _checked(X, np.float32 if single else np.float64, n_features, most)
 
 
-def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None) -> NDArray[Any]:
+def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None, most: float) -> NDArray[Any]:
     try:
         points = np.asarray(X, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
@@ -97,8 +107,8 @@ def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None) -> NDArray[
         raise DataError(f"X has shape {points.shape}; expected (N, D): one point per row")
     if n_features is not None and points.shape[1] != n_features:
         raise DataError(f"X has {points.shape[1]} features; expected {n_features}")
-    if not are_sane(points):
-        raise DataError(f"X holds NaN, infinity or a magnitude beyond {MAX_MAGNITUDE:g}; drop them")
+    if not are_sane(points, most):
+        raise DataError(f"X holds NaN, infinity or a magnitude beyond {most:g}; drop them")
     return points
 
 

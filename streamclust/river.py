@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
     from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array, CovarianceType
+    from streamclust.arrays import Array, CovarianceType, Metric
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
     from streamclust.online.forgetting import Forgetting
@@ -138,6 +138,9 @@ class StreamingKMeans(KMeansEstimator, _Streaming):
         How drift is detected, and the reaction. By default drift isn't detected.
     n_clusters_range
         The smallest and the largest K, for 'auto'.
+    metric
+        'euclidean', or 'cosine' for spherical K-means: distances are 1 - cos, centroids are unit
+        vectors, and zero vectors are refused.
 
     Examples
     --------
@@ -164,6 +167,7 @@ class StreamingKMeans(KMeansEstimator, _Streaming):
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_clusters_range: tuple[int, int] = (2, 50),
+        metric: Metric = "euclidean",
     ) -> None:
         self._store(locals())
 

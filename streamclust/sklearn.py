@@ -16,6 +16,7 @@ from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
 from streamclust.arrays import as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.hyperparameters import as_integer, renamed
+from streamclust.models.family import metric_of
 
 try:
     from sklearn.base import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.random import RandomState
     from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array, CovarianceType, Labels
+    from streamclust.arrays import Array, CovarianceType, Labels, Metric
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
@@ -51,6 +52,8 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
     """Fitting and scoring, for both families."""
 
     random_state: int | RandomState | None
+    _batch: Array | None
+    _learned_metric: Metric
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to all points at once: the best of `n_init` runs to convergence.
@@ -79,7 +82,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 info.reason or "all sample weights are zero; expected at least one above 0"
             )
-        self._state = state
+        self._state, self._batch = state, None
         self.labels_ = self.predict(X)
         return self
 
@@ -99,6 +102,11 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin()
         learner = self._learner()
+        if self.__dict__.get("_learned_metric", "euclidean") != metric_of(learner.family):
+            raise DataError(
+                "the metric has changed since the first batch; set it back, or call fit for a new "
+                "start"
+            )
         state = learner.init() if first else self._state
         if state.stats is not None and not _fits(learner.family, state):
             raise DataError(
@@ -106,8 +114,8 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
                 "set it back, or call fit for a new start"
             )
         self._state, _ = learner.update(state, points, as_sample_weight(sample_weight, len(points)))
-        if hasattr(self, "labels_"):
-            del self.labels_  # the labels of the points of `fit`
+        self._batch = points.copy() if np.may_share_memory(points, X) else points
+        self.__dict__.pop("labels_", None)
         return self
 
     def fit_predict(
@@ -120,6 +128,27 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         """Return each point's component, shape (N,)."""
         params = self._params
         return self._family().predict(params, self._validated(X))
+
+    @property
+    def labels_(self) -> Labels:
+        """Component of each point of `fit`, or of the latest batch of `partial_fit`, shape (N,).
+
+        Like `predict`, under the parameters after that batch. The labels of a batch are computed
+        at the first access.
+        """
+        stored = self.__dict__
+        if "labels_" not in stored:
+            check_is_fitted(self)
+            batch = stored.get("_batch")
+            if batch is None:
+                raise AttributeError("labels_ isn't stored with the estimator; call predict")
+            stored["labels_"] = self._family().predict(self._params, batch)
+        labels: Labels = stored["labels_"]
+        return labels
+
+    @labels_.setter
+    def labels_(self, labels: Labels) -> None:
+        self.__dict__["labels_"] = labels
 
     @property
     def counts_(self) -> Array:
@@ -176,6 +205,9 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         if not isinstance(given, Integral):
             given = check_random_state(given).randint(2**31 - 1)
         self._seed = as_integer("random_state", given)
+        self.__dict__.pop("_learned_metric", None)
+        if (metric := metric_of(self._family())) != "euclidean":
+            self._learned_metric = metric
 
     def _validated(self, X: ArrayLike, *, reset: bool = False) -> Array:
         points: Array = validate_data(self, X, dtype=np.float64, order="C", reset=reset)
@@ -229,6 +261,9 @@ class StreamingKMeans(
         How `partial_fit` detects drift, and its reaction. By default drift isn't detected.
     n_clusters_range : tuple of int, default=(2, 50)
         The smallest and the largest K, for 'auto'.
+    metric : {'euclidean', 'cosine'}, default='euclidean'
+        'cosine': spherical K-means. Distances are 1 - cos, centroids are unit vectors, and zero
+        vectors are refused.
 
     Attributes
     ----------
@@ -236,7 +271,7 @@ class StreamingKMeans(
     counts_ : array of shape (K,)
         Effective number of points of each cluster.
     labels_ : array of shape (N,)
-        Labels of the points of `fit`; deleted by `partial_fit`.
+        Labels of the points of `fit`, or of the latest batch of `partial_fit`.
     ids_ : array of shape (K,)
         Cluster numbers, which don't change while K adapts; `ids_[predict(X)]` are those of points.
     n_samples_seen_, n_drifts_ : int
@@ -268,6 +303,7 @@ class StreamingKMeans(
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_clusters_range: tuple[int, int] = (2, 50),
+        metric: Metric = "euclidean",
     ) -> None:
         self._store(locals())
 
@@ -278,14 +314,17 @@ class StreamingKMeans(
         return centroids
 
     def transform(self, X: ArrayLike) -> Array:
-        """Return each point's distance to each centroid, shape (N, K)."""
+        """Return each point's distance to each centroid, or 1 - cos, shape (N, K)."""
         params = self._params
         return self._family().distances(params, self._validated(X))
 
     def score(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return minus the inertia, the sum of squared distances to the nearest centroid."""
+        """Return minus the inertia, the sum of squared distances to the nearest centroid.
+
+        With the metric cosine, the sum is of 1 - cos.
+        """
         params = self._params
         sqdist = self._family().score_points(params, self._validated(X))
         return -float(as_sample_weight(sample_weight, len(sqdist)) @ sqdist)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import os
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,8 @@ from streamclust.config import load_settings
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
+KUBERNETES = DEPLOY / "kubernetes"
+ENGINE = ("engine-scheduler", "engine-worker")
 UNIT = DEPLOY / "streamclust.service"
 
 
@@ -93,11 +99,13 @@ def test_compose_opens_the_server_to_this_machine_alone() -> None:
 def test_compose_pins_its_images_and_mounts_what_exists() -> None:
     services = compose()["services"]
     assert re.fullmatch(r"valkey/valkey:\d[\w.-]*", services["valkey"]["image"])
+    assert all(services[name]["image"] == services["worker"]["image"] for name in ENGINE)
     build = services["worker"]["build"]
     assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
     mounts = [m.split(":")[0] for s in services.values() for m in s["volumes"]]
     assert {m for m in mounts if not m.startswith(".")} == set(compose()["volumes"])
-    assert all((DEPLOY / m).is_file() for m in mounts if m.startswith("."))
+    made = {"./certificates"}  # by make-certificates.sh
+    assert all((DEPLOY / m).is_file() for m in mounts if m.startswith(".") and m not in made)
 
 
 def test_docker_compose_accepts_the_file() -> None:
@@ -107,6 +115,8 @@ def test_docker_compose_accepts_the_file() -> None:
     done = ran([docker, "compose", "-f", str(COMPOSE), "config"])
     assert done.returncode == 0, done.stderr
     assert set(yaml.safe_load(done.stdout)["services"]) == {"valkey", "worker"}
+    done = ran([docker, "compose", "-f", str(COMPOSE), "--profile", "engine", "config"])
+    assert {"engine-scheduler", "engine-worker"} < set(yaml.safe_load(done.stdout)["services"])
 
 
 def test_every_image_has_a_pinned_base() -> None:
@@ -200,8 +210,123 @@ def test_compose_runs_a_command_that_exists() -> None:
 
 def test_the_read_me_names_files_that_exist() -> None:
     text = (DEPLOY / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"deploy/([\w.]+)", text)) | set(
-        re.findall(r"^\| `([\w.]+)`", text, re.M)
+    named = set(re.findall(r"deploy/([\w./-]*\w)", text))
+    named |= set(re.findall(r"`((?:kubernetes/)?[\w-]+\.\w+|Dockerfile)`", text))
+    assert {"compose.yaml", "streamclust.service", "Dockerfile", "kubernetes/engine.yaml"} <= named
+    assert all((DEPLOY / name).exists() for name in named)
+
+
+# ---- the engine
+
+
+def manifests() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return all objects of the manifests by kind and name."""
+    texts = (path.read_text(encoding="utf-8") for path in sorted(KUBERNETES.glob("*.yaml")))
+    objects = [each for text in texts for each in yaml.safe_load_all(text)]
+    return {(each["kind"], each["metadata"]["name"]): each for each in objects}
+
+
+def pod(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = manifests()["Deployment", name]["spec"]["template"]["spec"]
+    return found
+
+
+def engine_commands() -> list[list[str]]:
+    """Return the commands of the engine, of compose and of the manifests."""
+    composed = [compose()["services"][name]["entrypoint"] for name in ENGINE]
+    return composed + [pod(name)["containers"][0]["command"] for name in ENGINE]
+
+
+def test_each_command_of_the_engine_is_one_that_dask_has_with_tls(tmp_path: Path) -> None:
+    dask = pytest.importorskip("distributed.cli", reason="the extra dask isn't installed")
+    for program, name, *words in engine_commands():
+        assert program == "dask"
+        for word in words:
+            if word.startswith("--tls"):
+                (tmp_path / Path(word).name).touch()
+        given = [word.replace("/certificates", str(tmp_path)) for word in words]
+        module = importlib.import_module(f"{dask.__name__}.dask_{name}")
+        parameters = module.main.make_context(name, given).params
+        assert all(parameters[f"tls_{file}"] for file in ("ca_file", "cert", "key"))
+        assert ("--no-nanny" in words) == (name == "worker")
+
+
+def test_settings_and_certificates_of_the_manifests_fit_together(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(manifests()["ConfigMap", "streamclust"]["data"]["config.yaml"])
+    settings = load_settings(file, (), {})
+    assert settings.models
+    address = re.fullmatch(r"tls://([\w-]+):(\d+)", settings.engine.address or "")
+    assert address is not None
+    service = manifests()["Service", address[1]]
+    assert service["spec"]["ports"][0]["port"] == int(address[2])
+    assert service["spec"]["selector"] == {"app": "engine-scheduler"}
+    (container,) = pod("streamclust-worker")["containers"]
+    assert parsed(container["args"]).info_name == "worker"
+    assert parsed(container["livenessProbe"]["exec"]["command"][1:]).params["check"] is True
+    assert str(settings.engine.key_file) == "/certificates/tls.key"
+    secrets = [
+        v["secret"]
+        for name in ("streamclust-worker", *ENGINE)
+        for v in pod(name)["volumes"]
+        if v["name"] == "certificates"
+    ]
+    assert {each["secretName"] for each in secrets} == {"engine-tls"}
+
+
+@pytest.mark.parametrize("name", ["streamclust-worker", *ENGINE])
+def test_each_pod_keeps_to_the_rules_of_its_kind(name: str) -> None:
+    deployment, (container,) = manifests()["Deployment", name], pod(name)["containers"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert pod(name)["securityContext"]["runAsUser"] == int(last("USER").split(":")[0])
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert {"requests", "limits"} == set(container["resources"])
+    assert {m["name"] for m in container["volumeMounts"]} == {
+        v["name"] for v in pod(name)["volumes"]
+    }
+    assert "PASSWORD" not in str([e for e in container.get("env", []) if "value" in e])
+    policy = manifests()["NetworkPolicy", "engine"]["spec"]
+    assert policy["ingress"][0]["from"][0]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_compose_with_the_engine_has_valid_settings() -> None:
+    environment = {
+        name: re.sub(r"\$\{STREAMCLUST_ENGINE:-(\w+)\}", r"\1", value)
+        for name, value in compose()["services"]["worker"]["environment"].items()
+    }
+    assert load_settings(DEPLOY / "config.yaml", (), environment).engine.kind == "auto"
+    chosen = {**environment, "STREAMCLUST_ENGINE__KIND": "dask"}
+    address = load_settings(DEPLOY / "config.yaml", (), chosen).engine.address
+    assert address == "tls://engine-scheduler:8786"
+
+
+def test_the_certificates_that_the_script_makes_are_accepted(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    script, folder = str(DEPLOY / "make-certificates.sh"), tmp_path / "certificates"
+    environment = {**os.environ, "CERTIFICATES": str(folder)}
+    done = subprocess.run(
+        [script, "engine-scheduler", "127.0.0.1"], check=False, capture_output=True, env=environment
     )
-    assert {"compose.yaml", "streamclust.service", "Dockerfile"} <= named
-    assert all((DEPLOY / name).is_file() for name in named)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in folder.iterdir()} == {"ca.pem", "cert.pem", "key.pem"}
+    assert folder.joinpath("key.pem").stat().st_mode & 0o077 == 0
+    again = subprocess.run([script, "x"], check=False, capture_output=True, env=environment)
+    assert again.returncode == 1
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "ca.pem")
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.create_default_context(cafile=folder / "ca.pem")
+    for side in (server, client):
+        side.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    talking = [
+        client.wrap_bio(to_client, to_server, server_hostname="engine-scheduler"),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(3):
+        for side_of_talk in talking:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side_of_talk.do_handshake()
+    assert all(side_of_talk.getpeercert() for side_of_talk in talking)

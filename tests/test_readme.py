@@ -19,6 +19,7 @@ WITH_BLOCKS = [page for page in PAGES if any(block.language != "text" for block 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 MODULES = {
     "dask": "dask",
+    "distributed": "distributed",
     "kmedoids": "kmedoids",
     "matplotlib": "matplotlib",
     "pillow": "PIL",

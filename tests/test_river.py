@@ -13,6 +13,8 @@ from river.checks import common
 from streamclust import HalfLife
 from streamclust.errors import DataError
 from streamclust.river import StreamingGaussianMixture, StreamingKMeans
+from tests.support.directions import directions
+from tests.support.strategies import same_partition
 
 MODELS = [
     StreamingKMeans(3, warm_up=50),
@@ -131,3 +133,14 @@ def test_clusters_have_their_numbers_while_k_adapts() -> None:
     assert found == set(model.centers)
     with pytest.raises(DataError, match="n_clusters is 'many'; expected a number, or 'auto'"):
         StreamingKMeans("many").learn_one({"a": 1.0})  # type: ignore[arg-type]
+
+
+def test_the_metric_cosine_clusters_directions() -> None:
+    X, owners = directions(300, 3, 4)
+    model = StreamingKMeans(3, metric="cosine", warm_up=100)
+    for x in X.tolist():
+        model.learn_one(dict(enumerate(x)))
+    found = [model.predict_one(dict(enumerate(x))) for x in (1e9 * X).tolist()]
+    assert same_partition(found, owners)
+    lengths = [sum(v * v for v in center.values()) for center in model.centers.values()]
+    assert lengths == pytest.approx([1.0] * 3)

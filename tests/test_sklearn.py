@@ -19,6 +19,8 @@ from streamclust.errors import DataError, FormatError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.online.drift import Drift
 from streamclust.sklearn import StreamingGaussianMixture, StreamingKMeans
+from tests.support.directions import directions, unit
+from tests.support.strategies import same_partition
 
 NOT_HERE = {"check_array_api_input"}
 """Skipped by scikit-learn itself unless SCIPY_ARRAY_API is set before SciPy is imported."""
@@ -90,7 +92,7 @@ def test_the_stream_goes_on_from_a_fit_and_forgets() -> None:
     assert len(kmeans.labels_) == 600
     for batch in np.split(blobs(1200, seed=1) + 3.0, 12):
         kmeans.partial_fit(batch)
-    assert not hasattr(kmeans, "labels_")
+    assert kmeans.labels_.tolist() == kmeans.predict(batch).tolist()
     assert kmeans.n_samples_seen_ == 1800
     assert np.allclose(np.sort(kmeans.cluster_centers_[:, 0]), [-6.0, 3.0, 12.0], atol=0.5)
     assert kmeans.counts_.sum() < 300.0
@@ -209,6 +211,40 @@ def test_bytes_keep_the_labels_of_a_fit() -> None:
     again = StreamingKMeans.from_bytes(kmeans.to_bytes())
     assert again.labels_.tolist() == kmeans.labels_.tolist()
     assert again.n_features_in_ == 2
+
+
+def test_labels_are_those_of_the_latest_batch_as_in_mini_batch_kmeans() -> None:
+    kmeans = StreamingKMeans(3, warm_up=100)
+    X = blobs(300)
+    buffer = np.empty((60, 2))
+    for start in range(0, 300, 60):  # also during the warm-up, and if the caller changes the array
+        buffer[:] = X[start : start + 60]
+        kmeans.partial_fit(buffer)
+        buffer[:] = 0.0
+        assert kmeans.labels_.tolist() == kmeans.predict(X[start : start + 60]).tolist()
+    again = StreamingKMeans.from_bytes(kmeans.to_bytes())
+    assert again.labels_.tolist() == kmeans.labels_.tolist()
+    with pytest.raises(NotFittedError):
+        _ = StreamingKMeans(3).labels_
+
+
+def test_the_metric_cosine_clusters_directions() -> None:
+    X, owners = directions(600, 4, 6)
+    kmeans = StreamingKMeans(4, metric="cosine").fit(X)
+    assert same_partition(kmeans.labels_, owners)
+    assert np.allclose(np.linalg.norm(kmeans.cluster_centers_, axis=1), 1.0)
+    cosines = unit(X) @ kmeans.cluster_centers_.T
+    assert np.allclose(kmeans.transform(X), 1.0 - cosines)
+    assert np.isclose(kmeans.score(X), (cosines.max(axis=1) - 1.0).sum())
+    again = StreamingKMeans.from_bytes(kmeans.partial_fit(X).to_bytes())
+    assert again.get_params()["metric"] == "cosine"
+    assert again.predict(X).tolist() == kmeans.predict(1e6 * X).tolist()
+    with pytest.raises(ValueError, match="zero vector"):
+        kmeans.partial_fit(np.zeros((3, 6)))
+    for changed in (kmeans, again):
+        with pytest.raises(DataError, match="the metric has changed since the first batch"):
+            changed.set_params(metric="euclidean").partial_fit(X)
+        assert changed.fit(X).partial_fit(X).n_samples_seen_ == 1200
 
 
 def test_bytes_of_something_else_are_refused() -> None:

@@ -99,7 +99,7 @@ def _stream(
     facts = f"{info.length:,} {entries_word}, the latest {_ago(info.last)}"
     with server.raw_client() as raw:
         entries: Any = raw.xrange(stream, count=_FIRST_ENTRIES)
-    layout, dead = detect_first(entries, points_format(model.points))
+    layout, dead = detect_first(entries, points_format(model))
     if layout is None:
         yield Check(
             "fail",

@@ -60,7 +60,7 @@ def encode_points(
     model = find_model(settings, name, version)
     if name in settings.models:
         own = settings.models[name]
-        model.check_settings(points_format(own.points), own.scale)
+        model.check_settings(points_format(own), own.scale)
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
     else:
@@ -71,7 +71,7 @@ def encode_points(
     try:
         if out is None:
             with wakeup:
-                _print(encode_chunks(model, chunks), model.ids)
+                _print(encode_chunks(model, chunks), model.ids, model.metric)
             return
         with wakeup, point_progress(total) as on_progress:
             report = encode_file(
@@ -150,17 +150,19 @@ def _pixels(image: Path, channels: int, peak: float) -> Points:
     return bands, len(flat), (height, width, channels)
 
 
-def _print(parts: Iterator[Any], ids: Labels) -> None:
+def _print(parts: Iterator[Any], ids: Labels, metric: str) -> None:
     """Write one line of CSV per point, as soon as the point is encoded."""
     import numpy as np
 
-    header = "code,distance\n"
+    header = "code,distance,similarity\n" if metric == "cosine" else "code,distance\n"
     for codes in parts:
         index = (
             np.where(codes.index < 0, codes.index, ids[codes.index]) if len(ids) else codes.index
         )
-        pairs = zip(index.tolist(), codes.distance.tolist(), strict=True)
-        lines = "".join(f"{code},{distance!r}\n" for code, distance in pairs)
+        columns = [index.tolist(), map(repr, codes.distance.tolist())]
+        if codes.similarity is not None:
+            columns.append(map(repr, codes.similarity.tolist()))
+        lines = "".join(f"{','.join(map(str, row))}\n" for row in zip(*columns, strict=True))
         click.echo(header + lines, nl=False)
         header = ""
     click.echo(header, nl=False)

@@ -147,7 +147,7 @@ def daemon_wait(wait: float | None, until_idle: bool) -> float:
     return ONE_SHOT_WAIT if until_idle else math.inf
 
 
-ENGINES = ("auto", "inline", "threads", "processes")
+ENGINES = ("auto", "inline", "threads", "processes", "dask")
 """The kinds of `streamclust.config.engine`, which takes too long to import for the help."""
 
 
@@ -158,8 +158,9 @@ def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--engine",
         "engine",
         type=click.Choice(ENGINES),
-        help="Who computes the sums over many points: one thread, several threads, or several "
-        "processes, which read large CSV files faster. All give the same result.  [default: the "
+        help="Who computes the sums over many points: one thread, several threads, several "
+        "processes, which read large CSV files faster, or the workers of a Dask cluster "
+        "(engine.address). All give the same result.  [default: the "
         "setting engine.kind: auto]",
     )
     @wraps(command)

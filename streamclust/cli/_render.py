@@ -15,6 +15,9 @@ from streamclust.text import BAR_LEVELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamclust.formats.model import Model
+    from streamclust.formats.model_head import ModelHead
+
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
 
@@ -23,6 +26,15 @@ SCORES = {
     "log_likelihood": "log-likelihood per point (in nats; higher is better)",
 }
 """Name, unit and direction of each score."""
+
+COSINE_SCORES = {"inertia": "inertia per point (mean of 1 - cos; lower is better)"}
+"""The same for the metric cosine."""
+
+
+def score_meaning(model: Model | ModelHead) -> str:
+    """Return name, unit and direction of the score of a version."""
+    return (COSINE_SCORES if model.metric == "cosine" else SCORES)[model.score_name]
+
 
 _LARGEST_PLAIN, _SMALLEST_PLAIN = 1e7, 1e-4
 """Numbers between these are written without an exponent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamclust.cli._render import SCORES, WIDEST_NAME, bars, count, number, plural
+from streamclust.cli._render import WIDEST_NAME, bars, count, number, plural, score_meaning
 from streamclust.cli._tables import Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, WARNING, shorten
 from streamclust.text import printable
@@ -41,7 +41,7 @@ def notes(rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed:
     lines = list(_remarks(rows, label, terminal))
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
     kernels = sorted(set(map(printable, known)))
-    notes = _scorenotes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
+    notes = _score_notes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
     lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
     model: Any = rows[0].model
     if detailed and model is not None:
@@ -162,10 +162,13 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _scorenotes(rows: Sequence[Overview]) -> list[str]:
+def _score_notes(rows: Sequence[Overview]) -> list[str]:
     """Return what the scores in the table mean."""
-    kinds = {row.model.kind: row.model.score_name for row in rows if row.model is not None}
+    models = {
+        f"{row.model.kind} {row.model.metric}": row.model for row in rows if row.model is not None
+    }
     return [
-        f"SCORE of {kind.replace('_', ' ')}: {SCORES[name]}"
-        for kind, name in sorted(kinds.items(), reverse=True)
+        f"SCORE of {model.kind.replace('_', ' ')}{', cosine' * (model.metric == 'cosine')}: "
+        f"{score_meaning(model)}"
+        for _, model in sorted(models.items(), reverse=True)
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamclust.cli._components import component_lines
-from streamclust.cli._render import SCORES, number, plural, say
+from streamclust.cli._render import number, plural, say, score_meaning
 from streamclust.cli._terminal import print_lines, stdout_terminal
 from streamclust.text import printable
 
@@ -56,6 +56,8 @@ def show_proposal(proposal: Proposal, file: Path) -> None:
         lines.append(f"  {plural(proposal.rows.bad, 'bad row')} skipped{first}")
     if remarks.get("kind"):
         lines.append(f"kind {proposal.kind}: {remarks['kind']}")
+    if proposal.metric == "cosine":
+        lines.append(f"metric cosine: {remarks.get('metric', 'As given.')}")
     lines.append(f"scale {proposal.scale}: {remarks['scale']}")
     size = "clusters" if proposal.kind == "kmeans" else "components"
     lines.append(f"{proposal.n_components} {size}: {remarks.get('n_components', 'As given.')}")
@@ -91,7 +93,7 @@ def show_result(proposal: Proposal, learned: Learned, picture: Path | None) -> N
     skipped = f", {plural(bad, 'bad row')} skipped" if bad else ""
     click.echo(f"learned {points} in {learned.seconds:.1f} s{skipped}")
     if model.score is not None:
-        click.echo(f"score: {number(model.score)}, {SCORES[model.score_name]}")
+        click.echo(f"score: {number(model.score)}, {score_meaning(model)}")
     if picture is not None:
         with working("drawing the picture"):
             draw(view, model, proposal.rows.features, picture)

@@ -6,7 +6,7 @@ import time
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from streamclust.cli._render import SCORES, bars, number
+from streamclust.cli._render import bars, number, score_meaning
 from streamclust.cli._tables import Column, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED, cells
 from streamclust.text import exact_json, printable
@@ -70,7 +70,7 @@ class VersionTable:
         _, _, event, points, reason, _, moved, weights = table.columns
         optional = [weights, moved, event, reason, points]
         notes = (
-            SCORES[newest.score_name],
+            score_meaning(newest),
             f"version {newest.version} was published {local_time(newest.published_ms)}; "
             f"its newest point is of {local_time(newest.time_ms)}",
         )

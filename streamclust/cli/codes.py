@@ -271,6 +271,7 @@ def _as_dict(stream: str, entry: CodedEntry, index: int) -> dict[str, Any]:
         "index": index,
         "code": int(entry.code[index]),
         "distance": float(entry.distance[index]),
+        **({} if entry.similarity is None else {"similarity": float(entry.similarity[index])}),
         "version": entry.version,
         "stream": stream,
     }

@@ -20,7 +20,13 @@ from streamclust.cli.exit_codes import (
     EXIT_SERVER,
     EXIT_USAGE,
 )
-from streamclust.errors import ConfigError, ModelsFailedError, ServerError, StreamclustError
+from streamclust.errors import (
+    ConfigError,
+    EngineError,
+    ModelsFailedError,
+    ServerError,
+    StreamclustError,
+)
 from streamclust.text import printable
 from streamclust.version import __version__
 
@@ -130,7 +136,7 @@ def _exit_code(error: StreamclustError) -> int:
         return _exit_code(first) if isinstance(first, StreamclustError) else EXIT_ERROR
     if isinstance(error, ConfigError):
         return EXIT_USAGE
-    return EXIT_SERVER if isinstance(error, ServerError) else EXIT_ERROR
+    return EXIT_SERVER if isinstance(error, ServerError | EngineError) else EXIT_ERROR
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

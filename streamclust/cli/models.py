@@ -12,13 +12,9 @@ import click
 
 from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._model_list import list_models
-from streamclust.cli._options import NumberRange, server_options
-from streamclust.cli._render import SCORES, count, number, plural
-from streamclust.cli._server import (
-    each_version,
-    opened_client,
-    opened_job,
-)
+from streamclust.cli._options import NumberRange, data_options, server_options
+from streamclust.cli._render import count, number, plural, score_meaning
+from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import facts
 from streamclust.cli._terminal import MUTED, print_lines, stdout_terminal
@@ -32,6 +28,7 @@ if TYPE_CHECKING:
 
     from streamclust.config import Settings
     from streamclust.formats.model import Model
+    from streamclust.refit.command import Selection
 
 _VERSION = click.IntRange(min=1)
 
@@ -119,6 +116,10 @@ def _list_versions(settings: Settings, model: str, as_json: bool) -> None:
 def show_version(settings: Settings, model: str, version: int | None, as_json: bool) -> None:
     """Show VERSION of MODEL (default: the newest) and its components.
 
+    The line "codebook" says how evenly points use the components. The perplexity is the number of
+    components, used equally often, of the same entropy. A dead component has less than 1 % of the
+    average weight of a component, a near-dead one has less than 10 %.
+
     \b
     Examples:
       streamclust models show machines
@@ -129,7 +130,10 @@ def show_version(settings: Settings, model: str, version: int | None, as_json: b
     with opened_client(settings) as client:
         found = client.model(model, version)
     if as_json:
-        click.echo(found.to_json())
+        from streamclust.formats.export import to_json
+
+        summary = {**found.summary(), "codebook": asdict(found.codebook_health)}
+        click.echo(to_json(summary, found.named_arrays()))
         return
     terminal = stdout_terminal()
     rows = facts(_facts(found), terminal, 17)
@@ -143,14 +147,25 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "published", _time(model.published_ms)
     yield "reason", printable(model.reason)
     yield "kind", model.kind
+    if model.metric != "euclidean":
+        yield "metric", model.metric
     yield "components", count(len(model.means))
     yield "features", count(model.means.shape[1])
     yield "points", f"{model.points:,} learned, up to {_time(model.time_ms)}"
     yield "effective weight", f"{float(model.mass.sum()):,.1f}"
-    name, _, meaning = SCORES[model.score_name].partition(" per point ")
+    name, _, meaning = score_meaning(model).partition(" per point ")
     yield name, f"{number(model.score)} per point {meaning}"
+    yield "codebook", _codebook(model)
     for stream, entry_id in model.position.items():
         yield "position", f"{printable(stream)}: {printable(entry_id)}"
+
+
+def _codebook(model: Model) -> str:
+    health = model.codebook_health
+    return (
+        f"perplexity {number(health.perplexity)} of {health.n_codes:,}, largest share "
+        f"{health.largest_share:.1%}, {health.dead:,} dead, {health.near_dead:,} near-dead"
+    )
 
 
 def _score(model: Model) -> str:
@@ -232,19 +247,51 @@ def _show_difference(before: Model, after: Model, top: int) -> None:
     from streamclust.cli._components import difference_lines
 
     terminal = stdout_terminal()
-    score, _, _ = SCORES[after.score_name].partition(" per point ")
+    score, _, _ = score_meaning(after).partition(" per point ")
     head, *legend = (
         terminal.wrap(note)
         for note in (
             f"{printable(after.name)} {before.version} -> {after.version}: "
             f"{plural(after.points - before.points, 'point')}, {score} {_score(before)} -> "
             f"{_score(after)} per point",
-            SCORES[after.score_name],
+            score_meaning(after),
             f"columns of features: version {after.version} minus version {before.version}",
         )
     )
     table = difference_lines(before, after, top, terminal)
     print_lines([*head, *table, *(terminal.paint(line, MUTED) for note in legend for line in note)])
+
+
+@models.command(name="map", short_help="Show which points change components.")
+@click.argument("model")
+@click.argument("old", type=_VERSION)
+@click.argument("new", type=_VERSION)
+@data_options
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all pairs of components.")
+def map_versions(
+    settings: Settings, model: str, old: int, new: int, which: Selection, as_json: bool
+) -> None:
+    """Show how points move from the components of version OLD of MODEL to those of version NEW.
+
+    An index with one list per component then moves only the points that change lists. The points
+    are those of the streams, of files or of the coreset. SHARE is of all points; TO is the
+    component that has most of the points of FROM in version NEW, and KEPT is their share.
+
+    \b
+    Examples:
+      streamclust models map machines 1 2 --from-coreset
+      streamclust models map machines 1 2 --data points.csv --json
+    """
+    from streamclust.cli._version_map import map_dict, map_lines
+    from streamclust.refit.command import map_live
+
+    with opened_job(settings, model) as job:
+        label, found = map_live(job, which, old, new)
+    if as_json:
+        click.echo(exact_json({"model": model, "source": label, **map_dict(found, old, new)}))
+    else:
+        print_lines(map_lines(found, model, old, new, stdout_terminal()))
 
 
 @models.command(short_help="Write a version to a file.")
@@ -253,15 +300,17 @@ def _show_difference(before: Model, after: Model, top: int) -> None:
 @click.argument("version", type=_VERSION, required=False)
 @server_options
 def export(settings: Settings, model: str, out: Path, version: int | None) -> None:
-    """Write VERSION of MODEL (default: the newest) to the file OUT: .safetensors, .npz or .json.
+    """Write VERSION of MODEL (default: the newest) to the file OUT.
 
-    Another model can start from a .safetensors file (setting `init.path`), and `streamclust encode`
-    can use the file without a server.
+    OUT ends in .safetensors, .npz, .json or .faiss. Another model can start from a .safetensors
+    file (setting `init.path`), and `streamclust encode` can use the file without a server. A .faiss
+    file is a flat index of the centroids: the coarse quantizer of an IVF index of faiss.
 
     \b
     Examples:
       streamclust models export machines machines.npz
       streamclust models export machines machines-1.safetensors 1
+      streamclust models export stories lists.faiss
     """
     with opened_client(settings) as client:
         found = client.model(model, version)

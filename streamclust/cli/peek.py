@@ -97,7 +97,7 @@ def _points_format(settings: Settings, stream: str) -> tuple[PointsFormat, str |
     from streamclust.runtime.assemble import points_format
 
     for name, model in settings.models.reading(stream):
-        return points_format(model.points), name
+        return points_format(model), name
     return PointsFormat(), None
 
 

@@ -17,7 +17,7 @@ from streamclust.cli._options import (
     wait_option,
 )
 from streamclust.cli._progress import pass_progress
-from streamclust.cli._render import SCORES, numbers, plural
+from streamclust.cli._render import COSINE_SCORES, SCORES, numbers, plural, say
 from streamclust.cli._server import opened_job
 from streamclust.cli._signals import CtrlC
 from streamclust.cli._tables import Table, lay_out
@@ -26,7 +26,7 @@ from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from streamclust.config import Settings
     from streamclust.refit.command import Callbacks, Report, Selection
@@ -140,7 +140,7 @@ def refit(
     with (
         opened as job,
         prepared_for_threads(),
-        open_engine(settings.engine) as engine,
+        open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         _progress(ctrl_c.is_set) as watch,
     ):
@@ -161,9 +161,10 @@ def refit(
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
     if as_json:
-        click.echo(exact_json({"model": model, **asdict(report)}))
+        click.echo(exact_json({"model": model, **asdict(report), "engine": engine.summary()}))
     else:
-        _show(report, model, dry_run)
+        metric = getattr(job.model, "metric", "euclidean")
+        _show(report, model, dry_run, SCORES if metric == "euclidean" else COSINE_SCORES)
     if report.stopped:
         ctx.exit(EXIT_INTERRUPTED)
 
@@ -189,17 +190,15 @@ def _start(name: str) -> str:
     return names.get(name, f"restart {name}")
 
 
-_SCORES = {
-    **SCORES,
-    "distance": "Euclidean distance per point (to the nearest medoid; lower is better)",
-}
+_DISTANCE = "Euclidean distance per point (to the nearest medoid; lower is better)"
 
 
-def _show(report: Report, model: str, dry_run: bool) -> None:
+def _show(report: Report, model: str, dry_run: bool, scores_by_name: Mapping[str, str]) -> None:
     """Print the score of each fit, and the verdict."""
     terminal = stdout_terminal()
     where = "in memory" if report.in_memory else "read again for each iteration"
-    head = f"{plural(report.points, 'point')}, {where}; {_SCORES[report.objective]}:"
+    meaning = scores_by_name.get(report.objective, _DISTANCE)
+    head = f"{plural(report.points, 'point')}, {where}; {meaning}:"
     sign = -1.0 if report.objective == "log_likelihood" else 1.0
     losses = [report.live_loss, *(run.loss for run in report.runs)]
     known = iter(numbers([sign * loss for loss in losses if loss is not None], 6))

@@ -62,7 +62,7 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
                 click.echo(exact_json(answer))
             else:
                 _show(answer)
-            if answers == workers:
+            if answers >= max(workers, 1):
                 break
     if answers < max(workers, 1):
         raise StreamclustError(

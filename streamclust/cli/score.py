@@ -56,7 +56,7 @@ def score(
     with (
         opened_job(settings, model) as job,
         prepared_for_threads(),
-        open_engine(settings.engine) as engine,
+        open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         pass_progress("reading") as shown,
     ):
@@ -67,7 +67,8 @@ def score(
             say(f"error: {error}")
             raise SystemExit(EXIT_INTERRUPTED) from None
     if as_json:
-        click.echo(exact_json({"model": model, "source": label, **asdict(found)}))
+        head = {"model": model, "source": label, "engine": engine.summary()}
+        click.echo(exact_json({**head, **asdict(found)}))
     else:
         _show(found)
 

@@ -99,7 +99,7 @@ def select(
     with (
         opened_job(settings, model, start=bool(which.files)) as job,
         prepared_for_threads(),
-        open_engine(settings.engine) as engine,
+        open_engine(settings.engine, say) as engine,
         CtrlC() as ctrl_c,
         pass_progress("reading") as shown,
     ):

@@ -19,6 +19,7 @@ from streamclust.text import exact_json, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.arrays import Metric
     from streamclust.config import Settings
     from streamclust.quickstart.learning import Learned, Progress
     from streamclust.quickstart.proposal import Proposal
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     "--model-kind",
     type=click.Choice(FAMILY_KINDS),
     help="Kind of the model.  [default: kmeans; a mixture if far points have most of the variance]",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(("euclidean", "cosine")),
+    help="Distance to centroids; cosine compares directions.  [default: cosine for unit vectors]",
 )
 @click.option(
     "-k",
@@ -71,6 +77,7 @@ def try_file(
     file: Path,
     name: str | None,
     model_kind: str | None,
+    metric: Metric | None,
     n_components: int | None,
     table: dict[str, Any],
     dry_run: bool,
@@ -94,6 +101,7 @@ def try_file(
       streamclust try points.csv
       streamclust try points.csv --dry-run             only print the config.yaml
       streamclust try log.parquet -k 8 --columns temperature,load
+      streamclust try embeddings.npy --metric cosine
       streamclust try europe.csv --delimiter ';' --decimal , --force
     """
     from streamclust.cli._try_output import (
@@ -115,7 +123,9 @@ def try_file(
     table["on_bad"] = table["on_bad"] or "skip"
     options = TableOptions(**{key: value for key, value in table.items() if value is not None})
     with working("reading the file and comparing numbers of clusters"):
-        proposal = propose(file, options, name=name, kind=model_kind, n_components=n_components)
+        proposal = propose(
+            file, options, name=name, kind=model_kind, n_components=n_components, metric=metric
+        )
     text = starter_file(proposal.name, proposal.model, proposal.remarks, redis_url)
     show_proposal(proposal, file)
     if dry_run:

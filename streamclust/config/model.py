@@ -394,6 +394,11 @@ class KMeansSettings(_Model):
     n_clusters_range: SizeRange | None = Field(
         default=None, description="Minimum and maximum for n_clusters: auto. null: [2, 50]."
     )
+    metric: Literal["euclidean", "cosine"] = Field(
+        default="euclidean",
+        description="Distance to the centroids. cosine: 1 - cos, so only the direction of a point "
+        "counts (spherical K-means); zero vectors go to the dead-letter stream.",
+    )
     init: KMeansInit = Field(default=WarmUp(), description="How a new model starts.")
 
     @property
@@ -409,6 +414,15 @@ class KMeansSettings(_Model):
     @model_validator(mode="after")
     def _state_fits(self) -> Self:
         _check_state("n_clusters", self.bounds[1], self.points.dimension, 3)
+        return self
+
+    @model_validator(mode="after")
+    def _metric_fits(self) -> Self:
+        if self.metric == "cosine" and self.scale != "none":
+            raise ValueError(
+                f"scale is {self.scale}, but metric is cosine, which makes each point a unit "
+                "vector; remove scale or metric"
+            )
         return self
 
     @model_validator(mode="after")

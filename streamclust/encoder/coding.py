@@ -227,6 +227,10 @@ def _with_bad(codes: Codes, places: NDArray[np.int64]) -> Codes:
         return out
 
     index, distance = spread(codes.index, NO_CODE), spread(codes.distance, np.nan)
-    if codes.top is None or codes.top_values is None:
-        return Codes(index, distance)
-    return Codes(index, distance, spread(codes.top, NO_CODE), spread(codes.top_values, np.nan))
+    return Codes(
+        index,
+        distance,
+        None if codes.top is None else spread(codes.top, NO_CODE),
+        None if codes.top_values is None else spread(codes.top_values, np.nan),
+        None if codes.similarity is None else spread(codes.similarity, np.nan),
+    )

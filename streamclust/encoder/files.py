@@ -55,7 +55,7 @@ class FileReport:
     bits_per_point : int
         ceil(log2 K).
     distortion : float
-        Mean squared distance J / N.
+        Mean squared distance J / N, or the mean of 1 - cos.
     file_bytes : int
         Size of the file of codes, with its header and codebook.
     ratio : float
@@ -76,16 +76,22 @@ class FileReport:
 
 
 def encode_chunks(model: Model, chunks: Iterable[NDArray[np.floating]]) -> Iterator[Codes]:
-    """Yield the codes of each chunk of points, shape (n, D); a point with NaN has code -1."""
+    """Yield the codes of each chunk of points, shape (n, D); a point with NaN has code -1.
+
+    With the metric cosine, a zero vector has code -1 too.
+    """
     for X in chunks:
         good = np.isfinite(X).all(axis=1)
+        if model.metric == "cosine":
+            good &= X.any(axis=1)
         if good.all():
             yield quantize(model.family, model.params, X)
             continue
         index, distance = np.full(len(X), NO_CODE, np.int32), np.full(len(X), np.nan)
         codes = quantize(model.family, model.params, X[good])
         index[good], distance[good] = codes.index, codes.distance
-        yield Codes(index, distance)
+        similarity = None if codes.similarity is None else 1.0 - distance
+        yield Codes(index, distance, similarity=similarity)
 
 
 def encode_file(
@@ -126,7 +132,11 @@ def encode_file(
         n += len(codes)
         if n * bits_of(K) > 8 * MOST_BYTES:
             raise DataError(f"more than {MOST_BYTES:,} bytes of codes; encode into several files")
-        J += float(codes.distance @ codes.distance)
+        if model.metric == "cosine":
+            _refuse_zeros(codes)
+            J += float(codes.distance.sum())
+        else:
+            J += float(codes.distance @ codes.distance)
         if on_progress is not None:
             on_progress(n)
     if not n:
@@ -140,6 +150,13 @@ def encode_file(
         model.name, model.version, n, K, header.bits, J / n, len(data), 4.0 * n * D / len(data)
     )
     return report if picture is None else replace(report, psnr=psnr(J / n, D, peak))
+
+
+def _refuse_zeros(codes: Codes) -> None:
+    if codes.index.min(initial=0) == NO_CODE:
+        raise DataError(
+            "a point is a zero vector, which has no direction (metric cosine); remove zero vectors"
+        )
 
 
 def decode_file(path: Path, find: Callable[[str, int], Model]) -> tuple[Header, Array]:

@@ -75,7 +75,7 @@ class Run(Protocol):
     job: Job
     tally: Tally
 
-    def log(self, event: str, **fields: Any) -> object:
+    def log_often(self, event: str, **fields: Any) -> object:
         """Log an event of normal work."""
 
     def started(self, version: int) -> None:

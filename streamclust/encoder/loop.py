@@ -96,7 +96,7 @@ class EncoderLife:
                 self._fail(error)
             yield Wait(time.monotonic() + pause(self._tries))
             self._tries += 1
-        self.log("encoder_stopped", **asdict(self.tally))
+        self.log_often("encoder_stopped", **asdict(self.tally))
 
     def _sessions(self) -> Iterator[Wait]:
         job = self.job
@@ -143,14 +143,14 @@ class EncoderLife:
         reader = server.raw_client(job.model.batch.max_entry_bytes)
         return GroupMember(reader, job.stream, job.keys.encoders, self._size, self._name)
 
-    def log(self, event: str, **fields: Any) -> None:
+    def log_often(self, event: str, **fields: Any) -> None:
         """Log an event of normal work; of many encoders, only for the log level debug."""
         write = self.job.log.info if self._shared is None else self.job.log.debug
         write(event, **fields)
 
     def started(self, version: int) -> None:
         """Log the first version that is used."""
-        self.log("encoding_started", version=version, codes=self.job.key)
+        self.log_often("encoding_started", version=version, codes=self.job.key)
 
     def going_well(self) -> None:
         """Record that the encoder works."""

@@ -134,12 +134,12 @@ class EncoderSession:
         is_idle = yield from between.rest(busy=bool(self._held or self._behind))
         if is_idle:
             self._model, self._coder = None, self._new_coder()  # they leave memory
-            self._run.log("encoder_asleep")
+            self._run.log_often("encoder_asleep")
             yield from between.sleep()
 
     def _new_coder(self) -> Coder:
         settings = self._job.model
-        spec, encode = points_format(settings.points), settings.encode
+        spec, encode = points_format(settings), settings.encode
         return Coder(spec, encode.top, encode.labels, self._job.stream, settings.scale)
 
     def _check_stream(self) -> None:
@@ -352,7 +352,7 @@ class EncoderSession:
         now = time.monotonic()
         if now - self._logged >= _LOG_SECONDS:
             self._logged = now
-            self._run.log("entries_encoded", **asdict(self.tally))
+            self._run.log_often("entries_encoded", **asdict(self.tally))
 
 
 def _finished(steps: Generator[Wait, None, T]) -> T:

@@ -56,6 +56,7 @@ class Takeovers:
                     if stop.is_set():
                         return
                     self._look(client, encoders[start : start + _TOGETHER])
+                    yield Wait(time.monotonic())  # encoders that have waited longer come first
 
     def _period(self) -> float:
         encoders = list(self._encoders)

@@ -117,6 +117,10 @@ class Engine(ABC):
             raise DataError("there is no part to fold")
         return whole.value
 
+    def summary(self) -> dict[str, object]:
+        """Return the kind, and what is known of who computed the parts, for JSON."""
+        return {"kind": self.name}
+
     def close(self) -> None:
         """End threads and processes. A second call does nothing."""
         return

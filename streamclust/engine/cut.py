@@ -50,6 +50,8 @@ def cut_files(
     options: TableOptions,
     model: ModelColumns,
     warn: Callable[[str], object] = lambda _: None,
+    *,
+    directions: bool = False,
 ) -> CutFiles:
     """Return the parts of files.
 
@@ -62,6 +64,8 @@ def cut_files(
         The columns that the model needs. Without names of features, the first file gives them.
     warn : callable, optional
         Given a sentence about a column that isn't read, and about a file without rows.
+    directions : bool
+        See `FilePart`.
 
     Raises
     ------
@@ -75,7 +79,8 @@ def cut_files(
         place, stamp = str(Path(path).absolute()), stamp_of(str(path))
         split = split_table(path, options, rows=block_rows, model=model, warn=warn)
         parts += (
-            FilePart(str(path), place, stamp, span, split.options, model) for span in split.spans
+            FilePart(str(path), place, stamp, span, split.options, model, directions)
+            for span in split.spans
         )
         names = names or split.names
         if split.names and not model.features:
@@ -99,6 +104,7 @@ def read_stream(
     layout: Layout | None,
     on_less: OnLess = lambda _: None,
     on_fault: OnFault = raise_fault,
+    on_points: Callable[[int], object] = lambda _: None,
 ) -> Iterator[tuple[StreamPart, list[Points]]]:
     """Read a range of a stream once; yield its parts, each with its points.
 
@@ -117,6 +123,8 @@ def read_stream(
         The layout of the entries, if it is known.
     on_less, on_fault : callable
         See `RangeReader`.
+    on_points : callable, optional
+        Given the number of good points of each read.
     """
     reader = RangeReader(client, {stream: after}, {stream: until}, on_less, on_fault)
     batcher = Batcher(spec, layout, {stream: after}, CHUNK, keep_dead=0)
@@ -124,8 +132,9 @@ def read_stream(
     count, start = 0, after
     for batch in batches(reader, batcher, linger=0.0, until_idle=True):
         if len(batch.X):
-            found.append(points(batch.X, batch.w))
+            found.append(points(batch.X, batch.w, directions=spec.directions))
         count += len(batch.X) + batch.refused
+        on_points(len(batch.X))
         if batch.layout is None:
             continue  # no good entry yet
         if count >= block_rows(batch.layout.n_features):

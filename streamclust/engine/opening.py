@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from streamclust.engine.base import Engine
 
 
-def open_engine(settings: EngineSettings) -> Engine:
+def open_engine(
+    settings: EngineSettings, report: Callable[[str], object] = lambda _: None
+) -> Engine:
     """Return the engine of the settings. Threads and processes are started when there is work.
+
+    Parameters
+    ----------
+    settings : EngineSettings
+    report : callable, optional
+        Given a sentence whenever an engine on other machines is lost or found again.
 
     Raises
     ------
@@ -29,7 +37,23 @@ def open_engine(settings: EngineSettings) -> Engine:
         If `STREAMCLUST_THREADS` isn't a positive integer.
     """
     workers = threads_of_process() if settings.workers == AUTO else int(str(settings.workers))
+    if settings.kind == "dask":
+        return _dask(settings, workers, report)
     return _ENGINES[settings.kind](workers)
+
+
+def _dask(settings: EngineSettings, workers: int, report: Callable[[str], object]) -> Engine:
+    from streamclust.engine.connection import Certificates
+    from streamclust.engine.dask import Dask, LocalDask
+
+    if settings.address is None:
+        return LocalDask(workers, required=settings.required, report=report)
+    ca, cert, key = (
+        file and file.expanduser()
+        for file in (settings.ca_file, settings.cert_file, settings.key_file)
+    )
+    files = Certificates(ca, cert, key) if ca and cert and key else None
+    return Dask(settings.address, files, required=settings.required, report=report)
 
 
 _ENGINES: dict[str, Callable[[int], Engine]] = {

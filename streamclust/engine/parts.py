@@ -80,6 +80,8 @@ class FilePart:
         How to read the file.
     model : ModelColumns or None
         The columns that the model needs.
+    directions : bool
+        Whether only the direction of a point counts; see `streamclust.engine.points.points`.
     """
 
     name: str
@@ -88,6 +90,7 @@ class FilePart:
     span: Span
     options: TableOptions
     model: ModelColumns | None
+    directions: bool = False
 
     kind: ClassVar[str] = "file"
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from streamclust.arrays import Array, as_points, as_sample_weight
+from streamclust.arrays import MAX_MAGNITUDE, Array, as_points, as_sample_weight
+from streamclust.models.directions import have_direction, normalized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,13 +39,25 @@ class Points(NamedTuple):
     w: Array
 
 
-def points(X: ArrayLike, w: ArrayLike | None) -> Points:
-    """Return points in float64, without those of weight 0."""
-    table = as_points(X)
+def points(X: ArrayLike, w: ArrayLike | None, *, directions: bool = False) -> Points:
+    """Return points in float64, without those of weight 0.
+
+    Parameters
+    ----------
+    X : array-like of shape (N, D)
+    w : array-like of shape (N,) or None
+    directions : bool
+        Whether only the direction of a point counts: points become unit vectors, and zero vectors
+        are left out.
+    """
+    table = as_points(X, most=float(np.finfo(np.float64).max) if directions else MAX_MAGNITUDE)
     weight = as_sample_weight(w, len(table))
-    if weight.all():
-        return Points(table, weight)
-    return Points(np.ascontiguousarray(table[weight > 0.0]), weight[weight > 0.0])
+    kept = weight > 0.0
+    if directions:
+        kept &= have_direction(table)
+    if not kept.all():
+        table, weight = np.ascontiguousarray(table[kept]), weight[kept]
+    return Points(np.asarray(normalized(table)) if directions else table, weight)
 
 
 def in_blocks(chunks: Iterable[Points]) -> Iterator[Points]:

@@ -10,6 +10,7 @@ from streamclust.engine.parts import ArrayPart, FilePart, check_unchanged
 from streamclust.engine.points import BLOCK, Points, array_blocks, in_blocks, points
 from streamclust.errors import EngineError
 from streamclust.formats.layout import PointsFormat
+from streamclust.models.directions import ZERO, have_direction
 from streamclust.store.stream.batches import Batcher, batches
 from streamclust.store.stream.ranges import RangeReader, raise_fault
 from streamclust.tables.split import read_span
@@ -111,6 +112,7 @@ class Reader:
         redis.RedisError
             If a stream can't be read, and `on_fault` doesn't wait.
         """
+        found: Iterable[Points]
         if isinstance(part, ArrayPart):
             note(Notes(len(part.w)))
             found = array_blocks(Points(part.X, part.w))
@@ -132,7 +134,10 @@ class Reader:
         for chunk in rows:
             good, bad = good + len(chunk.X), bad + len(chunk.bad)
             reasons += [row.reason for row in chunk.bad[: _SHOWN - len(reasons)]]
-            yield points(chunk.X, chunk.w)
+            if part.directions and (zeros := int((~have_direction(chunk.X)).sum())):
+                good, bad = good - zeros, bad + zeros
+                reasons += [ZERO] * min(zeros, _SHOWN - len(reasons))
+            yield points(chunk.X, chunk.w, directions=part.directions)
         check_unchanged(part)
         note(Notes(good, 0, bad, tuple(reasons)))
 
@@ -143,7 +148,7 @@ class Reader:
         good = refused = 0
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             good, refused = good + len(batch.X), refused + batch.refused
-            yield points(batch.X, batch.w)
+            yield points(batch.X, batch.w, directions=part.layout.directions)
         note(Notes(good, max(part.count - good - refused, 0)))
 
     def _client(self) -> redis.Redis:

@@ -19,6 +19,8 @@ from streamclust.engine.points import Points, joined
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from streamclust.arrays import Array
 
 
@@ -83,7 +85,7 @@ class Draw:
         first = self._smallest(keys)
         return Drawn(X[first], keys[first], a.cost + b.cost)
 
-    def _smallest(self, keys: Array) -> Array:
+    def _smallest(self, keys: Array) -> NDArray[np.intp]:
         order = np.argsort(keys, kind="stable")[: self.size]
         return order[np.isfinite(keys[order])]
 

@@ -9,9 +9,11 @@ import numpy as np
 
 from streamclust.engine.fields import Fields
 from streamclust.engine.identity import kernels_of
+from streamclust.engine.points import joined
 from streamclust.engine.sampling import Condense, Draw
 from streamclust.engine.survey import Survey
 from streamclust.formats.model import family_of
+from streamclust.kernels import Assigned
 from streamclust.models.family import to_hyperparameters
 from streamclust.models.stats import Stats, merge, zero
 
@@ -128,5 +130,60 @@ class EStep:
         )
 
 
-TASKS: dict[str, type[Task[Any]]] = {each.kind: each for each in (EStep, Survey, Draw, Condense)}
+Assignment = tuple[Stats, Assigned]
+"""The statistics of points; and the cluster and the squared distance of each point."""
+
+
+@dataclass(frozen=True, eq=False)
+class AssigningEStep:
+    """The e-step, with the cluster and the squared distance of each point.
+
+    Parameters
+    ----------
+    step : EStep
+    """
+
+    step: EStep
+
+    kind: ClassVar[str] = "assigning_e_step"
+
+    @property
+    def kernels(self) -> str:
+        """The kernels of the family."""
+        return self.step.kernels
+
+    def run(self, number: int, blocks: Iterable[Points]) -> Assignment:
+        """Return the statistics and the assignments of a part, which has points."""
+        X, w = joined(list(blocks))
+        return self.step.family.assigning_e_step(self.step.params, X, w)
+
+    def merge(self, a: Assignment, b: Assignment) -> Assignment:
+        """Not needed: `e_step_of_batch` merges the results."""
+        raise NotImplementedError
+
+    def to_fields(self) -> Fields:
+        """Return the fields of the e-step."""
+        return self.step.to_fields()
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> AssigningEStep:
+        """Return the task; see `EStep.from_fields`."""
+        return cls(EStep.from_fields(fields))
+
+    def result_to_fields(self, result: Assignment) -> Fields:
+        """Return the statistics and the assignments."""
+        stats, assigned = result
+        fields = self.step.result_to_fields(stats)
+        arrays = {"labels": assigned.labels, "sqdist": assigned.sqdist}
+        return Fields({**fields.arrays, **arrays}, fields.values)
+
+    def result_from_fields(self, fields: Fields) -> Assignment:
+        """Return the statistics and the assignments."""
+        assigned = Assigned(fields.arrays["labels"], fields.arrays["sqdist"])
+        return self.step.result_from_fields(fields), assigned
+
+
+TASKS: dict[str, type[Task[Any]]] = {
+    each.kind: each for each in (EStep, AssigningEStep, Survey, Draw, Condense)
+}
 """Kind of a task -> its class."""

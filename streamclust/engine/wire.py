@@ -112,6 +112,7 @@ def decode_part(data: bytes) -> tuple[int, Part]:
             Span(**stored["span"]),
             TableOptions(**_tuples(stored["options"])),
             None if stored["model"] is None else ModelColumns(**_tuples(stored["model"])),
+            stored["directions"],
         )
     except (KeyError, TypeError) as error:
         raise FormatError(f"the part can't be read: {error}") from error

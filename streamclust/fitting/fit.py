@@ -12,6 +12,7 @@ from streamclust.fitting.choose_k import fit_adapting
 from streamclust.fitting.em import EMResult
 from streamclust.fitting.restarts import begins, best_of
 from streamclust.hyperparameters import as_integer, as_number, renamed
+from streamclust.models.family import metric_of
 from streamclust.models.kmeans import KMeans, KMeansParams
 
 if TYPE_CHECKING:
@@ -63,17 +64,20 @@ def fit(
     Raises
     ------
     TooFewPointsError
-        If there are fewer distinct points than components.
+        If there are fewer distinct points than components; for K-means with the metric cosine,
+        fewer distinct directions.
+    DataError
+        If the points aren't a table of numbers; for the metric cosine, if one is a zero vector.
     """
     n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
     seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))
-    points = as_points(X)
+    points = as_points(X, most=family.max_magnitude)
     w = as_sample_weight(sample_weight, len(points))
-    points, w = points[w > 0.0], w[w > 0.0]
+    points, w = np.asarray(family.prepare(points[w > 0.0]), np.float64), w[w > 0.0]
     family.check_spread(points)
     unit = square_unit(points)
-    if unit == 1.0 or family.kind != KMeans.kind:
+    if unit == 1.0 or family.kind != KMeans.kind or metric_of(family) == "cosine":
         return _fit(family, points, w, n_init, tol, max_iter, seeds)
     run = _fit(family, points / unit, w, n_init, tol, max_iter, seeds)
     return _in_units(run, unit)

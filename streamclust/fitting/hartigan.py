@@ -33,14 +33,30 @@ def hartigan(X: Array, w: Array, centroids: Array) -> Array | None:
     moves = np.flatnonzero(gain > 0.0)
     if not len(moves):
         return None
+    chosen = disjoint(moves[np.argsort(-gain[moves], kind="stable")], labels, target)
     labels = labels.copy()
+    labels[chosen] = target[chosen]
+    return _averages(X, w, labels, centroids)[1]
+
+
+def disjoint(moves: Labels, labels: Labels, target: Labels) -> list[int]:
+    """Return the first of `moves`, best first, that share no cluster.
+
+    Parameters
+    ----------
+    moves : array of shape (M,)
+        Points to move.
+    labels, target : arrays of shape (N,)
+        Cluster of each point, and the cluster that it would move to.
+    """
+    chosen: list[int] = []
     touched: set[int] = set()
-    for n in moves[np.argsort(-gain[moves], kind="stable")]:
+    for n in moves.tolist():
         clusters = {int(labels[n]), int(target[n])}
         if not clusters & touched:
             touched |= clusters
-            labels[n] = target[n]
-    return _averages(X, w, labels, centroids)[1]
+            chosen.append(n)
+    return chosen
 
 
 def _averages(X: Array, w: Array, labels: Labels, otherwise: Array) -> tuple[Array, Array]:

@@ -50,8 +50,11 @@ class KMeansSearch(Search[KMeansParams]):
         K = len(params.centroids)
         if K == 1 or is_large(X, K):
             return None
-        centroids = hartigan(X, w, params.centroids)
+        centroids = self._moved(X, w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
+
+    def _moved(self, X: Array, w: Array, centroids: Array) -> Array | None:
+        return hartigan(X, w, centroids)
 
     def perturb(
         self, params: KMeansParams, X: Array, w: Array, rng: np.random.Generator
@@ -75,28 +78,41 @@ class KMeansSearch(Search[KMeansParams]):
         p is K (D + 2) - 1: centroids, variances, mixing weights. A cluster with fewer points than
         its D + 2 parameters gets a penalty that no fit can outweigh.
         """
-        K, D = params.centroids.shape
-        mass, inertia, _ = _clusters(params.centroids, points.X, points.mass)
-        penalty = THIN * int((mass < D + 2.0).sum())
-        misfit = float(_misfit(mass, inertia, points).sum())
-        return float(penalty + misfit + (K * (D + 2) - 1) * np.log(points.n))
+        K, each = len(params.centroids), self._freedom(params.centroids.shape[1]) + 2
+        mass, inertia, _ = self._clusters(params.centroids, points.X, points.mass)
+        penalty = THIN * int((mass < each).sum())
+        misfit = float(self._misfit(mass, inertia, points).sum())
+        return float(penalty + misfit + (K * each - 1) * np.log(points.n))
+
+    def _freedom(self, n_features: int) -> int:
+        """Return the number of free parameters of a centroid."""
+        return n_features
+
+    def _price(self, n_features: int, points: Sample) -> float:
+        """Return the part of the BIC that a cluster's parameters cost."""
+        return float((self._freedom(n_features) + 2.0) * np.log(points.n))
+
+    def _centroid(self, centroid: Array) -> Array:
+        """Return an average as a centroid."""
+        return centroid
 
     def propose_splits(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
         """Return splits of clusters; both halves are fitted to the cluster's own points."""
         K, D = params.centroids.shape
-        mass, inertia, labels = _clusters(params.centroids, points.X, points.mass)
-        whole, price = _misfit(mass, inertia, points), (D + 2.0) * np.log(points.n)
+        mass, inertia, labels = self._clusters(params.centroids, points.X, points.mass)
+        whole, price = self._misfit(mass, inertia, points), self._price(D, points)
+        fewest = self._freedom(D) + 2.0
         order = np.argsort(labels, kind="stable")
         ends = np.searchsorted(labels[order], np.arange(K + 1))
         moves = []
         for k in range(K):
             rows = order[ends[k] : ends[k + 1]]
-            if mass[k] < 2.0 * (D + 2.0):
+            if mass[k] < 2.0 * fewest:
                 continue
-            halves = _halves(points.X[rows], points.mass[rows])
-            parts, spreads, _ = _clusters(halves, points.X[rows], points.mass[rows])
-            if parts.min() >= D + 2.0:
-                change = _misfit(parts, spreads, points).sum() - whole[k] + price
+            halves = self._halves(points.X[rows], points.mass[rows])
+            parts, spreads, _ = self._clusters(halves, points.X[rows], points.mass[rows])
+            if parts.min() >= fewest:
+                change = self._misfit(parts, spreads, points).sum() - whole[k] + price
                 moves.append(Move((k,), KMeansParams(halves), float(change)))
         return moves
 
@@ -104,11 +120,11 @@ class KMeansSearch(Search[KMeansParams]):
         """Return the merge of each cluster with the most similar one."""
         centroids = params.centroids
         D = centroids.shape[1]
-        mass, inertia, _ = _clusters(centroids, points.X, points.mass)
-        apart, price = _misfit(mass, inertia, points), (D + 2.0) * np.log(points.n)
+        mass, inertia, _ = self._clusters(centroids, points.X, points.mass)
+        apart, price = self._misfit(mass, inertia, points), self._price(D, points)
         both = np.maximum(mass[:, None] + mass, np.finfo(float).tiny)  # also where both are empty
         between = mass[:, None] * mass / both * kernels.squared_distances(centroids, centroids)
-        together = _misfit(both, inertia[:, None] + inertia + between, points)
+        together = self._misfit(both, inertia[:, None] + inertia + between, points)
         change = together - apart[:, None] - apart - price
         return [
             Move(
@@ -126,35 +142,32 @@ class KMeansSearch(Search[KMeansParams]):
         kept = np.delete(params.centroids, [k for move in moves for k in move.drop], axis=0)
         return KMeansParams(np.concatenate([kept, *(move.add.centroids for move in moves)]))
 
+    def _halves(self, X: Array, w: Array) -> Array:
+        """Return two centroids: Lloyd's algorithm after a cut across the widest axis."""
+        centroids = self._centroid(cut(X, w))
+        for _ in range(_PASSES):
+            sums = kernels.kmeans_step(X, w, centroids)
+            if not sums.weight.min() > 0.0 or not sums.first.any():
+                break
+            centroids = self._centroid(centroids + sums.first / sums.weight[:, None])
+        return centroids
 
-def _halves(X: Array, w: Array) -> Array:
-    """Return two centroids: Lloyd's algorithm after a cut across the widest axis."""
-    centroids = cut(X, w)
-    for _ in range(_PASSES):
-        sums = kernels.kmeans_step(X, w, centroids)
-        if not sums.weight.min() > 0.0 or not sums.first.any():
-            break
-        centroids = centroids + sums.first / sums.weight[:, None]
-    return centroids
+    def _clusters(self, centroids: Array, X: Array, mass: Array) -> tuple[Array, Array, Labels]:
+        """Return the mass and the inertia of each cluster, (K,), and the points' labels, (M,)."""
+        labels, sqdist = kernels.assign(X, centroids)
+        K = len(centroids)
+        weight, inertia = (
+            np.bincount(labels, each, minlength=K).astype(np.float64)  # also if there is no point
+            for each in (mass, mass * sqdist)
+        )
+        return weight, inertia, labels
 
-
-def _clusters(centroids: Array, X: Array, mass: Array) -> tuple[Array, Array, Labels]:
-    """Return the mass and the inertia of each cluster, (K,), and the points' labels, (M,)."""
-    labels, sqdist = kernels.assign(X, centroids)
-    K = len(centroids)
-    weight, inertia = (
-        np.bincount(labels, each, minlength=K).astype(np.float64)  # also if there is no point
-        for each in (mass, mass * sqdist)
-    )
-    return weight, inertia, labels
-
-
-def _misfit(mass: Array, inertia: Array, points: Sample) -> Array:
-    """Return -2 L of clusters of the given mass and inertia, with their unbiased variances."""
-    D = points.X.shape[1]
-    unbiased = inertia / (D * np.maximum(mass - 1.0, 1.0))
-    floor = max(_FLOOR * points.variance, np.finfo(float).tiny)
-    variance = np.maximum(unbiased, floor)
-    share = np.maximum(mass, np.finfo(float).tiny) / points.n
-    each = D * np.log(2.0 * np.pi * variance) - 2.0 * np.log(share)
-    return np.asarray(mass * each + inertia / variance)
+    def _misfit(self, mass: Array, inertia: Array, points: Sample) -> Array:
+        """Return -2 L of clusters of the given mass and inertia, with their unbiased variances."""
+        D = self._freedom(points.X.shape[1])
+        unbiased = inertia / (D * np.maximum(mass - 1.0, 1.0))
+        floor = max(_FLOOR * points.variance, np.finfo(float).tiny)
+        variance = np.maximum(unbiased, floor)
+        share = np.maximum(mass, np.finfo(float).tiny) / points.n
+        each = D * np.log(2.0 * np.pi * variance) - 2.0 * np.log(share)
+        return np.asarray(mass * each + inertia / variance)

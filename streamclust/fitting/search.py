@@ -11,20 +11,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from streamclust.errors import DataError
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.mixture_search import MixtureSearch
+from streamclust.fitting.spherical_search import SphericalSearch
 from streamclust.models.gaussian_mixture import GaussianMixture
 from streamclust.models.kmeans import KMeans
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamclust.fitting.moves import Search
     from streamclust.models.family import Family, Params
 
 P = TypeVar("P", bound="Params")
 
-SEARCHES: dict[str, type[Search[Any]]] = {
-    KMeans.kind: KMeansSearch,
+
+def _kmeans_search(family: KMeans) -> KMeansSearch:
+    return (SphericalSearch if family.metric == "cosine" else KMeansSearch)(family)
+
+
+SEARCHES: dict[str, Callable[[Any], Search[Any]]] = {
+    KMeans.kind: _kmeans_search,
     GaussianMixture.kind: MixtureSearch,
 }
-"""Kind of a family -> its search."""
+"""Kind of a family -> the function that returns its search."""
 
 
 def search_of(family: Family[P]) -> Search[P]:

@@ -376,7 +376,9 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
             f"{how[family.fewest is None]}: change it back, or give the model a new name"
         )
     sizes = (size_name(type(family)),) if before is None else ()  # else its bounds may change
-    for name in ("kind", *sizes, "covariance_type"):
+    if hasattr(family, "metric"):
+        found = {"metric": "euclidean", **found}  # as in states from before there was a metric
+    for name in ("kind", *sizes, "covariance_type", "metric"):
         wanted = getattr(family, name, None) if name in found else None
         if name in found and found[name] != wanted:
             raise FormatError(

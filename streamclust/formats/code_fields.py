@@ -6,6 +6,6 @@ TOP_VALUES = {"kmeans": "top_distance", "gaussian_mixture": "top_responsibility"
 CODE_FIELDS = (
     *("n", "code", "distance", "version", "m", "top"),
     *sorted(TOP_VALUES.values()),
-    *("reason", "model_id"),
+    *("reason", "model_id", "similarity"),
 )
 """Fields of `:codes` that streamclust writes."""

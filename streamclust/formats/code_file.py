@@ -52,7 +52,7 @@ class Header:
     features : tuple of str
         Names of the features; may be empty.
     distortion : float
-        Mean squared distance J / N.
+        Mean squared distance J / N, or the mean of 1 - cos.
     picture : tuple of int or None
         Height, width and channels, if the points are the pixels of a picture, row by row.
     peak : float

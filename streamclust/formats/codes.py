@@ -10,9 +10,11 @@ The entry of a block of n points has raw little-endian arrays, in the order of t
 
 With ``encode.top`` m > 1 an entry also has ``m``, ``top`` (the m best components, best first) and,
 by the model's kind, their ``top_distance`` or ``top_responsibility``: text separated by spaces, or
-``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the version of the model. A
-point that can't be read has code -1 and distance NaN; `reason` is the reason of the first such
-point of the entry. An entry that can't be read as a whole counts as one such point. Fields in
+``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the version of the model. With
+the metric cosine, distances are 1 - cos, and ``similarity``, in the form of ``distance``, is the
+cosine of the point and its centroid. A point that can't be read has code -1 and distance NaN;
+`reason` is the reason of the first such point of the entry. An entry that can't be read as a whole
+counts as one such point. Fields in
 ``encode.labels`` are copied unchanged. If an earlier model of the same name has codes in the
 stream, codes of the later model also have the field ``model_id``, because the versions of both
 models have the same numbers.
@@ -65,6 +67,8 @@ class CodedEntry:
         Model ID, if an earlier model of the same name has codes in the stream; else 0.
     top_name : str
         Name of the field of `top_values`.
+    similarity : array of shape (n,) or None
+        Cosine of each point and its centroid; only for the metric cosine.
     """
 
     entry_id: str
@@ -77,6 +81,7 @@ class CodedEntry:
     labels: dict[bytes, bytes]
     model_id: int = 0
     top_name: str = "top_distance"
+    similarity: Array | None = None
 
 
 def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -> list[bytes]:
@@ -95,6 +100,8 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
     integers, numbers = (_text, _text) if one else (_raw_integers, _raw_numbers)
     flat = [] if one else [b"n", b"%d" % len(codes)]
     flat += [b"code", integers(codes.index), b"distance", numbers(codes.distance)]
+    if codes.similarity is not None:
+        flat += [b"similarity", numbers(codes.similarity)]
     flat += [b"version", b"%d" % version]
     if codes.top is not None and codes.top_values is not None:
         flat += [b"m", b"%d" % codes.top.shape[1], b"top", integers(codes.top)]
@@ -104,6 +111,8 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
 
 def encode_points(codes: Codes, version: int) -> list[list[bytes]]:
     """Return the fields of `encode_fields` for entries of one point each, without `top`."""
+    if codes.similarity is not None:
+        return [encode_fields(codes[n : n + 1], version, "", None) for n in range(len(codes))]
     text = b"%d" % version
     numbers, distances = codes.index.tolist(), codes.distance.tolist()
     return [
@@ -147,7 +156,8 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
         name = next(each.encode() for each in TOP_VALUES.values() if each.encode() in fields)
         top = _array(fields[b"top"], _INTEGERS, shape, raw)
         values = _array(fields[name], _NUMBERS, shape, raw)
-    reason = fields.get(b"reason")
+    reason, similarity = fields.get(b"reason"), _similarity(fields, n, raw)
+    taken = CODE_FIELDS if similarity is not None else set(CODE_FIELDS) - {"similarity"}
     return CodedEntry(
         entry_id,
         int(fields[b"version"]),
@@ -156,10 +166,19 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
         top,
         values,
         None if reason is None else reason.decode(),
-        {name: value for name, value in fields.items() if name.decode() not in CODE_FIELDS},
+        {name: value for name, value in fields.items() if name.decode() not in taken},
         int(fields.get(b"model_id", 0)),
         name.decode(),
+        similarity,
     )
+
+
+def _similarity(fields: Mapping[bytes, bytes], n: int, raw: bool) -> Array | None:
+    """Return the cosines; None without the field, or if an earlier release copied it as a label."""
+    try:
+        return _array(fields[b"similarity"], _NUMBERS, (n,), raw)
+    except (LookupError, ValueError):
+        return None
 
 
 def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool) -> NDArray[Any]:

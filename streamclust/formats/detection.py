@@ -27,7 +27,8 @@ def guess_layout(flat: Flat, spec: PointsFormat) -> Layout:
     if not flat:
         raise DataError("empty entry")
     found, field = (spec.format, spec.field) if spec.format != "auto" else _guess(flat, spec)
-    return _LAYOUTS[found](flat, replace(spec, format=found, field=field))
+    layout = _LAYOUTS[found](flat, replace(spec, format=found, field=field))
+    return replace(layout, directions=True) if spec.directions else layout
 
 
 def _guess(flat: Flat, spec: PointsFormat) -> tuple[EntryFormat, str | None]:

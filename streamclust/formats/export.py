@@ -1,4 +1,4 @@
-"""Exports models to scikit-learn, JSON and NumPy's .npz."""
+"""Exports models to scikit-learn, faiss, JSON and NumPy's .npz."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from streamclust.errors import MissingExtraError
+from streamclust.errors import DataError, MissingExtraError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind
 from streamclust.text import exact_json
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def to_sklearn(family: Family[Any], params: Any) -> Any:
     """Return a fitted ``sklearn.cluster.KMeans`` or ``sklearn.mixture.GaussianMixture``.
 
-    For K-means of scaled features, return a fitted pipeline of ``StandardScaler`` and ``KMeans``.
+    For K-means of scaled features, return a fitted pipeline of ``StandardScaler`` and ``KMeans``;
+    for the metric cosine, of ``Normalizer`` and ``KMeans``.
 
     Raises
     ------
@@ -43,7 +44,13 @@ def to_sklearn(family: Family[Any], params: Any) -> Any:
         ) from error
 
 
-def _sklearn_kmeans(_family: KMeans, params: KMeansParams) -> Any:
+def _sklearn_kmeans(family: KMeans, params: KMeansParams) -> Any:
+    if family.metric == "cosine":
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import Normalizer
+
+        normalizer = Normalizer().fit(params.centroids)
+        return make_pipeline(normalizer, _sklearn_plain(params.centroids))
     return _sklearn_plain(params.centroids) if params.scale is None else _sklearn_scaled(params)
 
 
@@ -105,6 +112,34 @@ def _precision_root(params: MixtureParams) -> Array:
     if params.covariance_type == "tied":
         return np.asarray(solve_triangular(root, one, lower=True).T)
     return np.array([solve_triangular(each, one, lower=True).T for each in root])
+
+
+def to_faiss(family: Family[Any], params: Any) -> bytes:
+    """Return the bytes of a flat index of faiss with the centroids, in float32.
+
+    It can be the coarse quantizer of an IVF index. It has the inner product for the metric cosine,
+    else L2.
+
+    Raises
+    ------
+    MissingExtraError
+        If faiss isn't installed.
+    DataError
+        If the model is a mixture, or has scaled features.
+    """
+    if not isinstance(family, KMeans) or params.scale is not None:
+        raise DataError(
+            "a faiss index needs plain distances to centroids: kind kmeans, scale none; "
+            "write .safetensors instead"
+        )
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingExtraError("a .faiss file needs faiss: pip install faiss-cpu") from error
+    D = params.centroids.shape[1]
+    index = faiss.IndexFlatIP(D) if family.metric == "cosine" else faiss.IndexFlatL2(D)
+    index.add(np.ascontiguousarray(params.centroids, np.float32))
+    return bytes(faiss.serialize_index(index).tobytes())
 
 
 def to_json(summary: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.errors import DataError, FormatError
 
 EntryFormat = Literal["fields", "json", "float32", "float64"]
@@ -50,6 +51,9 @@ class PointsFormat:
         Names of the features, in the order of the model. If given, other fields are ignored.
     n_features
         D, for entries that don't contain it: raw blocks without the companion field.
+    directions
+        Whether only the direction of a point counts: a zero vector is refused, and any finite
+        magnitude is accepted.
     """
 
     format: Literal["auto", "fields", "json", "float32", "float64"] = "auto"
@@ -57,6 +61,12 @@ class PointsFormat:
     weight_field: str | None = None
     features: tuple[str, ...] = ()
     n_features: int | None = None
+    directions: bool = False
+
+    @property
+    def max_magnitude(self) -> float:
+        """Largest magnitude of a number."""
+        return _max_magnitude(self.directions)
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class Layout:
         D.
     strict
         Whether the names are from an entry. If so, an entry with an unexpected field is refused.
+    directions
+        As in `PointsFormat`.
     """
 
     format: EntryFormat
@@ -85,6 +97,7 @@ class Layout:
     features: tuple[str, ...]
     n_features: int
     strict: bool
+    directions: bool = False
 
     def __post_init__(self) -> None:
         if self.n_features < 1:
@@ -125,6 +138,11 @@ class Layout:
         """Every field of an entry of named fields: the features, then the weight."""
         weight = [] if self.weight_key is None else [self.weight_key]
         return self.feature_keys + weight
+
+    @property
+    def max_magnitude(self) -> float:
+        """Largest magnitude of a number."""
+        return _max_magnitude(self.directions)
 
     def feature(self, index: int) -> str:
         """Return the name of a feature for a message: its quoted name, or its index."""
@@ -168,11 +186,15 @@ class Layout:
             self,
             features=self.features or spec.features,
             strict=self.strict and not spec.features,
+            directions=spec.directions,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dict for JSON."""
-        return asdict(self) | {"features": list(self.features)}
+        stored = asdict(self) | {"features": list(self.features)}
+        if not self.directions:
+            del stored["directions"]  # as in layouts from before there was a metric
+        return stored
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Layout:
@@ -181,6 +203,10 @@ class Layout:
             return cls(**{**stored, "features": tuple(stored["features"])})
         except (KeyError, TypeError) as error:
             raise FormatError(f"stored layout of points can't be read: {error}") from error
+
+
+def _max_magnitude(directions: bool) -> float:
+    return float(np.finfo(np.float64).max) if directions else MAX_MAGNITUDE
 
 
 def check_columns(

@@ -8,16 +8,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from streamclust.arrays import Array, Labels, as_points, short_repr
+from streamclust.arrays import (
+    Array,
+    Labels,
+    Metric,
+    as_points,
+    as_sample_weight,
+    short_repr,
+)
 from streamclust.errors import DataError, FormatError, StreamclustError
 from streamclust.files import write_whole
 from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
 from streamclust.models import FAMILIES, Family
+from streamclust.models.codebook import (
+    CodebookHealth,
+    VersionMap,
+    codebook_health,
+    version_map,
+)
 from streamclust.models.family import (
     by_kind,
     from_hyperparameters,
+    metric_of,
     named_array,
     to_hyperparameters,
 )
@@ -128,10 +142,10 @@ class Model:
         shares = ", ".join(f"{part:.1%}" for part in parts) + ", ..." * (K > _SHOWN)
         shown = ", ".join(printable(name, _SHOWN_NAME) for name in self.features[:_SHOWN])
         names = f": {shown}{', ...' * (D > _SHOWN)}" if shown else ""
-        score = "no score yet" if self.score is None else _score_words(self.score_name, self.score)
+        score = "no score yet" if self.score is None else self._score_words
         return "\n".join(
             (
-                f"{printable(self.name, _SHOWN_NAME)}, version {self.version} ({self.kind}, "
+                f"{printable(self.name, _SHOWN_NAME)}, version {self.version} ({self._kind_words}, "
                 f"reason: {printable(self.reason, _SHOWN_NAME)})",
                 f"published {local_time(self.published_ms)}; "
                 f"newest point {local_time(self.time_ms)}",
@@ -140,6 +154,17 @@ class Model:
                 f"{K:,} {'component' if K == 1 else 'components'}, shares {shares}",
             )
         )
+
+    @property
+    def _kind_words(self) -> str:
+        return self.kind if self.metric == "euclidean" else f"{self.kind}, metric {self.metric}"
+
+    @property
+    def _score_words(self) -> str:
+        if self.score_name == "log_likelihood":
+            return f"log-likelihood {self.score:.6g} nats per point (higher is better)"
+        unit = "per point" if self.metric == "euclidean" else "per point, the mean of 1 - cos"
+        return f"inertia {self.score:.6g} {unit} (lower is better)"
 
     @property
     def code_id(self) -> int:
@@ -155,6 +180,11 @@ class Model:
     def kind(self) -> str:
         """'kmeans' or 'gaussian_mixture'."""
         return self.family.kind
+
+    @property
+    def metric(self) -> Metric:
+        """'euclidean' or 'cosine'."""
+        return metric_of(self.family)
 
     @property
     def means(self) -> Array:
@@ -182,12 +212,19 @@ class Model:
 
     def predict(self, X: ArrayLike) -> Labels:
         """Return the ID of each point's component, shape (N,); see `numbers`."""
-        rows = self.family.predict(self.params, as_points(X, self.means.shape[1]))
+        rows = self.family.predict(self.params, self._points(X))
         return self.ids[rows] if len(self.ids) else rows
 
     def score_samples(self, X: ArrayLike) -> Array:
-        """Return squared distances to the nearest centroid, or log densities, shape (N,)."""
-        return self.family.score_points(self.params, as_points(X, self.means.shape[1]))
+        """Return the score of each point, shape (N,).
+
+        K-means: the squared distance to the nearest centroid, or 1 - cos for the metric cosine.
+        Mixture: the log density.
+        """
+        return self.family.score_points(self.params, self._points(X))
+
+    def _points(self, X: ArrayLike) -> Array:
+        return as_points(X, self.means.shape[1], self.family.max_magnitude)
 
     def displacement_from(self, other: Model) -> Array:
         """Return how far each component has moved since another version, shape (K,).
@@ -209,6 +246,46 @@ class Model:
             sizes = " and ".join("{} x {}".format(*each.means.shape) for each in (other, self))
             raise DataError(f"versions {other.version} and {self.version} differ in size: {sizes}")
         return np.asarray(np.linalg.norm(self.means - other.means, axis=1))
+
+    def map_from(
+        self, other: Model, X: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> VersionMap:
+        """Return how points move from the components of another version to those of this one.
+
+        An index with one list per component can then move only the points that change lists.
+
+        Parameters
+        ----------
+        other : Model
+        X : array-like of shape (N, D)
+            A sample of the points.
+        sample_weight : array-like of shape (N,), optional
+
+        Raises
+        ------
+        DataError
+            If the versions differ in the number of features or in the metric, or are of different
+            models of this name.
+        """
+        mine, its = ((each.means.shape[1], each.metric, each.kind) for each in (self, other))
+        if mine != its or (self.model_id and other.model_id and self.model_id != other.model_id):
+            raise DataError(
+                f"versions {other.version} and {self.version} are of different models; "
+                "there is no map between them"
+            )
+        if not len(self.ids) and len(self.means) != len(other.means):
+            raise DataError(
+                f"versions {other.version} and {self.version} have {len(other.means)} and "
+                f"{len(self.means)} components; there is no map between them"
+            )
+        points = self._points(X)
+        w = as_sample_weight(sample_weight, len(points))
+        return version_map(other.predict(points), self.predict(points), w)
+
+    @property
+    def codebook_health(self) -> CodebookHealth:
+        """How evenly the components are used; see `streamclust.models.codebook`."""
+        return codebook_health(self.mass)
 
     @deprecated_name("score_samples")
     def score_points(self, X: ArrayLike) -> Array:
@@ -257,6 +334,12 @@ class Model:
         learned = self.layout is not None and stream in self.position
         layout = self.layout.under(spec, where) if learned and self.layout is not None else None
         check_columns(self.features, self.means.shape[1], spec, where)
+        wanted = "cosine" if spec.directions else "euclidean"
+        if self.metric != wanted:
+            raise FormatError(
+                f"{where} was learned with metric {self.metric!r}, the config says {wanted!r}: "
+                "change it back, or give the model a new name"
+            )
         if self.scale not in (None, scale):
             raise FormatError(
                 f"{where} was learned with scale {self.scale!r}, the config says {scale!r}: "
@@ -282,20 +365,22 @@ class Model:
         Parameters
         ----------
         path : str or Path
-            Name of a new file that ends in .safetensors, .npz or .json; see
-            `streamclust.files.new_file`.
+            Name of a new file that ends in .safetensors, .npz, .json or .faiss; see
+            `streamclust.files.new_file`. A .faiss file is an index of the centroids, and needs
+            faiss.
 
         Raises
         ------
         DataError
             If the suffix is unknown, or the file can't be written.
         """
-        from streamclust.formats.export import to_npz
+        from streamclust.formats.export import to_faiss, to_npz
 
         writers: dict[str, Callable[[], bytes]] = {
             ".safetensors": lambda: encode_model(self),
             ".npz": lambda: to_npz(self.summary(), self.named_arrays()),
             ".json": lambda: self.to_json().encode(),
+            ".faiss": lambda: to_faiss(self.family, self.params),
         }
         suffix = Path(path).suffix.lower()
         if suffix not in writers:
@@ -313,6 +398,7 @@ class Model:
             "model": self.name,
             "version": self.version,
             "kind": self.kind,
+            **({} if self.metric == "euclidean" else {"metric": self.metric}),
             "reason": self.reason,
             "n_components": int(self.means.shape[0]),
             "n_features": int(self.means.shape[1]),
@@ -324,12 +410,6 @@ class Model:
             "features": list(self.features),
             "model_id": self.model_id or None,
         }
-
-
-def _score_words(objective: str, score: float) -> str:
-    if objective == "log_likelihood":
-        return f"log-likelihood {score:.6g} nats per point (higher is better)"
-    return f"inertia {score:.6g} per point (lower is better)"
 
 
 _SHOWN, _SHOWN_NAME = 6, 40

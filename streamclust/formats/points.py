@@ -177,7 +177,9 @@ def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
         X, counts, w = CODECS[layout.format].arrays(columns, layout)
     except NOT_PERFECT:
         return None
-    if not are_sane(X) or not _are_weights(w):
+    if not are_sane(X, layout.max_magnitude) or not _are_weights(w):
+        return None
+    if layout.directions and not X.any(axis=1).all():
         return None
     return Decoded(X, w, counts)
 

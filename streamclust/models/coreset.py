@@ -257,7 +257,7 @@ def subsample(
     total = float(w.sum())
     wanted = _SHARE * size * total / (mass + total)
     if len(X) <= wanted:
-        return Coreset(np.asarray(X, np.float64), w)
+        return Coreset(np.array(X, np.float64), np.array(w))  # the caller may change the batch
     start = float(rng.random())
     picked, probability = kernels.sample(w, assigned, n_clusters, max(1.0, wanted), start)
     weight = w[picked] / probability

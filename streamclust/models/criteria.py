@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array, Labels
+    from streamclust.arrays import Array, Labels, Metric
     from streamclust.models.stats import Stats
 
 
@@ -42,30 +42,34 @@ def criteria(log_likelihood: float, parameters: int, n: float) -> Criteria:
     )
 
 
-def kmeans_log_likelihood(stats: Stats) -> float:
+def kmeans_log_likelihood(stats: Stats, metric: Metric = "euclidean") -> float:
     """Return the log-likelihood of hard-assigned points under equal spherical Gaussians.
 
     The variance is its maximum-likelihood estimate J / (n D); the mixing weights are the relative
     cluster sizes (the classification likelihood; Celeux & Govaert 1992). The result is infinite
-    if J is 0.
+    if J is 0. With the metric cosine, the Gaussians are in the D - 1 directions tangent to the
+    sphere, where a point has the squared distance 2 (1 - cos).
 
     Parameters
     ----------
     stats : Stats
         Statistics of K-means under its centroids.
+    metric : {'euclidean', 'cosine'}, default='euclidean'
     """
-    n, D = stats.count, stats.first.shape[1]
-    if not stats.objective > 0.0:
+    n, D, J = stats.count, stats.first.shape[1], stats.objective
+    if metric == "cosine":
+        D, J = max(D - 1, 1), 2.0 * J
+    if not J > 0.0:
         return float("inf")
-    variance = stats.objective / (n * D)
+    variance = J / (n * D)
     weight = stats.weight[stats.weight > 0.0]
     entropy = float((weight * np.log(weight / n)).sum())
     return float(entropy - 0.5 * n * D * (np.log(2.0 * np.pi * variance) + 1.0))
 
 
-def kmeans_parameters(K: int, D: int) -> int:
+def kmeans_parameters(K: int, D: int, metric: Metric = "euclidean") -> int:
     """Return the number of free parameters of K-means: centroids, mixing weights, one variance."""
-    return K * D + (K - 1) + 1
+    return K * (D if metric == "euclidean" else max(D - 1, 1)) + (K - 1) + 1
 
 
 def mixture_parameters(K: int, D: int, covariance_type: str) -> int:
@@ -75,12 +79,12 @@ def mixture_parameters(K: int, D: int, covariance_type: str) -> int:
     return (K - 1) + K * D + covariances[covariance_type]
 
 
-def silhouette(X: Array, labels: Labels) -> float | None:
+def silhouette(X: Array, labels: Labels, metric: Metric = "euclidean") -> float | None:
     """Return the mean silhouette (b - a) / max(a, b) of points (Rousseeuw 1987).
 
-    a is the mean Euclidean distance to the other points of the same cluster, b the mean distance
-    to the points of the nearest other cluster. A point alone in its cluster has the silhouette 0.
-    The function computes N^2 distances, so use it with a sample.
+    a is the mean distance to the other points of the same cluster, b the mean distance to the
+    points of the nearest other cluster; the distance is Euclidean, or 1 - cos. A point alone in its
+    cluster has the silhouette 0. The function computes N^2 distances, so use it with a sample.
 
     Returns
     -------
@@ -94,7 +98,8 @@ def silhouette(X: Array, labels: Labels) -> float | None:
         return None
     member = np.eye(len(present))[own]
     sizes = member.sum(axis=0)
-    sums = cdist(X, X) @ member
+    distances = cdist(X, X) if metric == "euclidean" else 0.5 * cdist(X, X, "sqeuclidean")
+    sums = distances @ member
     at = np.arange(len(X))
     others = np.maximum(sizes[own] - 1.0, 1.0)
     a = sums[at, own] / others

@@ -14,7 +14,7 @@ from streamclust.hyperparameters import as_integer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import Array, Labels, Points
+    from streamclust.arrays import AnyPoints, Array, Labels, Metric, Points
     from streamclust.kernels import Assigned
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
@@ -53,6 +53,20 @@ class Family(Protocol[P]):
     @property
     def fewest(self) -> int | None:
         """The smallest K if K adapts to the stream, else None."""
+
+    @property
+    def max_magnitude(self) -> float:
+        """Largest |x| of a feature that `prepare` accepts."""
+
+    def prepare(self, X: AnyPoints) -> AnyPoints:
+        """Return points (N, D) as the e-step and the fits take them, of the same type.
+
+        Points are prepared once, where they enter. They are unchanged, or unit vectors for the
+        metric cosine. Raise a DataError for points that can't be learned.
+        """
+
+    def distinct(self, X: Array, w: Array) -> tuple[Array, Array]:
+        """Return prepared points without duplicates, and the total weight of each."""
 
     def with_components(self, K: int) -> Family[P]:
         """Return the same family with a fixed number of components."""
@@ -202,6 +216,8 @@ _STORED_NAMES = {"min_clusters": "fewest", "min_components": "fewest"}
 def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
     """Return the kind and the hyperparameters of a family, by their names in stored models."""
     values = {field.name: getattr(family, field.name) for field in fields(family)}  # type: ignore[arg-type]
+    if values.get("metric") == "euclidean":
+        del values["metric"]  # as in models and states from before there was a metric
     stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}
     return {**stored, "kind": family.kind}
 
@@ -210,6 +226,12 @@ def from_hyperparameters(cls: type[F], stored: Mapping[str, Any]) -> F:
     """Return the family of class `cls` with stored hyperparameters; other names are ignored."""
     known = {_STORED_NAMES.get(field.name, field.name): field.name for field in fields(cls)}  # type: ignore[arg-type]
     return cls(**{known[name]: value for name, value in stored.items() if name in known})
+
+
+def metric_of(family: Family[Any]) -> Metric:
+    """Return the metric of a family; a mixture's distances are Euclidean."""
+    metric: Metric = getattr(family, "metric", "euclidean")
+    return metric
 
 
 def usable(params: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import short_repr
+from streamclust.arrays import MAX_MAGNITUDE, distinct_points, short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
@@ -22,7 +22,7 @@ from streamclust.models.stats import Stats, merge, recentre
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.arrays import AnyPoints, Array, CovarianceType, Labels, Points
     from streamclust.models.scaling import Scaling
 
 _ROUNDING = 1e-12
@@ -116,6 +116,19 @@ class GaussianMixture:
     def fewest(self) -> int | None:
         """The smallest K if K adapts, else None: `min_components`, for both families alike."""
         return self.min_components
+
+    @property
+    def max_magnitude(self) -> float:
+        """Largest |x|."""
+        return MAX_MAGNITUDE
+
+    def prepare(self, X: AnyPoints) -> AnyPoints:
+        """Return the points."""
+        return X
+
+    def distinct(self, X: Array, w: Array) -> tuple[Array, Array]:
+        """Return the distinct points, and the total weight of each."""
+        return distinct_points(X, w)
 
     def with_components(self, K: int) -> GaussianMixture:
         """Return the same mixture with a fixed K."""

@@ -1,17 +1,29 @@
-"""K-means: hard assignments; the spherical, uniform-prior corner of the Gaussian mixture."""
+"""K-means: hard assignments; the spherical, uniform-prior corner of the Gaussian mixture.
+
+With the metric cosine, this is spherical K-means (Dhillon & Modha 2001): points and centroids are
+unit vectors. The points are normalised once (`KMeans.prepare`), and the m-step normalises each
+cluster's sum. The statistics, which are sums, stay additive.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import short_repr, square_unit
+from streamclust.arrays import (
+    MAX_MAGNITUDE,
+    Metric,
+    distinct_points,
+    short_repr,
+    square_unit,
+)
 from streamclust.errors import DataError
-from streamclust.hyperparameters import renamed, store
+from streamclust.hyperparameters import check_choice, renamed, store
+from streamclust.models.directions import distinct_directions, have_direction, normalized
 from streamclust.models.family import as_range, named_array
 from streamclust.models.matching import match
 from streamclust.models.revive import reseed
@@ -20,8 +32,11 @@ from streamclust.models.stats import Stats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import Array, Labels, Points
+    from streamclust.arrays import AnyPoints, Array, Labels, Points
     from streamclust.models.scaling import Scaling
+
+_NO_SUM = 2.0**-40
+"""Average of a cluster's unit vectors, in length, below which it is a rounding error."""
 
 _UNDERFLOW = 2.0**-800
 """Average squared distance below which single squared distances may have underflowed."""
@@ -65,17 +80,39 @@ class KMeans:
     min_clusters : int, optional
         Let K adapt to the stream, between this number and `n_clusters`; see
         `streamclust.fitting.choose_k`.
+    metric : {'euclidean', 'cosine'}, default='euclidean'
+        'cosine': only directions count. J = sum_n w_n min_k (1 - cos(x_n, u_k)), centroids are unit
+        vectors, and zero vectors are refused.
     """
 
     n_clusters: int
     min_clusters: int | None = field(default=None, kw_only=True)
+    metric: Metric = field(default="euclidean", kw_only=True)
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
 
     def __post_init__(self) -> None:
         n_clusters, min_clusters = as_range("clusters", self.n_clusters, self.min_clusters)
+        check_choice("metric", self.metric, get_args(Metric))
         store(self, n_clusters=n_clusters, min_clusters=min_clusters)
+
+    @property
+    def _cosine(self) -> bool:
+        return self.metric == "cosine"
+
+    @property
+    def max_magnitude(self) -> float:
+        """Largest |x|: any finite number for the metric cosine."""
+        return float(np.finfo(np.float64).max) if self._cosine else MAX_MAGNITUDE
+
+    def prepare(self, X: AnyPoints) -> AnyPoints:
+        """Return the points; unit vectors for the metric cosine, which refuses zero vectors."""
+        return normalized(X) if self._cosine else X
+
+    def distinct(self, X: Array, w: Array) -> tuple[Array, Array]:
+        """Return distinct points, or distinct directions, and the total weight of each."""
+        return distinct_directions(X, w) if self._cosine else distinct_points(X, w)
 
     @property
     def n_components(self) -> int:
@@ -89,7 +126,7 @@ class KMeans:
 
     def with_components(self, K: int) -> KMeans:
         """Return K-means with a fixed K."""
-        return KMeans(K)
+        return replace(self, n_clusters=K, min_clusters=None)
 
     def size(self, params: KMeansParams) -> int:
         """Return the number of centroids."""
@@ -113,14 +150,24 @@ class KMeans:
             second=None,
             reference=params.centroids,
             covariance_type=None,
-            objective=sums.inertia,
+            objective=0.5 * sums.inertia if self._cosine else sums.inertia,
             count=count,
         )
         return stats, sums.assigned
 
     def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
-        """Move each centroid to the average of its cluster; without mass it stays."""
-        return KMeansParams(stats.averages(otherwise=params.centroids))
+        """Move each centroid to the average of its cluster; without mass it stays.
+
+        With the metric cosine, the average is normalised; if it is zero, the centroid stays.
+        """
+        averages = stats.averages(otherwise=params.centroids)
+        if not self._cosine:
+            return KMeansParams(averages)
+        length = np.linalg.norm(averages, axis=1)
+        none = ~(length > _NO_SUM)
+        if none.any():
+            averages[none], length[none] = params.centroids[none], 1.0
+        return KMeansParams(averages / length[:, None])
 
     def map_step(self, stats: Stats, params: KMeansParams, prior: Array) -> KMeansParams:
         """Return the m-step: one point is enough for a centroid, so there is no prior."""
@@ -148,9 +195,16 @@ class KMeans:
         """Accept all points; see `KMeansParams.unit`."""
 
     def excess(self, params: KMeansParams, other: KMeansParams, stats: Stats) -> float:
-        """Return sum_k n_k ||u_k - u'_k||^2 as a share of J."""
+        """Return sum_k n_k ||u_k - u'_k||^2 as a share of J.
+
+        With the metric cosine, n_k is half the length of the cluster's sum instead of its mass.
+        """
         moved = ((params.centroids - other.centroids) ** 2).sum(axis=1)
-        cost, loss = float(stats.weight @ moved) / stats.mass, self.loss(stats)
+        weight = stats.weight
+        if self._cosine:
+            averages = stats.averages(otherwise=params.centroids)
+            weight = 0.5 * weight * np.linalg.norm(averages, axis=1)
+        cost, loss = float(weight @ moved) / stats.mass, self.loss(stats)
         return cost / loss if loss > 0.0 else cost
 
     def reorder(self, params: KMeansParams, order: Labels) -> KMeansParams:
@@ -175,7 +229,7 @@ class KMeans:
         )
 
     def loss(self, stats: Stats) -> float:
-        """Return J / N, in squared units of the data."""
+        """Return J / N, in squared units of the data, or the mean of 1 - cos."""
         return stats.objective / stats.count
 
     def improvement(self, before: float, after: float) -> float:
@@ -192,22 +246,42 @@ class KMeans:
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""
-        return kernels.assign(*_comparable(params, X)[:2]).labels
+        return kernels.assign(*self._comparable(params, X)[:2]).labels
 
     def score_points(self, params: KMeansParams, X: Array) -> Array:
-        """Return the squared distance to the nearest centroid, shape (N,)."""
-        X, centroids, unit = _comparable(params, X)
-        return kernels.assign(X, centroids).sqdist * unit * unit
+        """Return the squared distance to the nearest centroid, or 1 - cos, shape (N,)."""
+        X, centroids, unit = self._comparable(params, X)
+        square = kernels.assign(X, centroids).sqdist
+        return 0.5 * square if self._cosine else square * unit * unit
 
     def squared_distances(self, params: KMeansParams, X: Array) -> Array:
-        """Return the squared distance to each centroid, shape (N, K)."""
-        X, centroids, unit = _comparable(params, X)
+        """Return the squared distance to each centroid, shape (N, K).
+
+        With the metric cosine, this is the squared distance of unit vectors, 2 (1 - cos).
+        """
+        X, centroids, unit = self._comparable(params, X)
         return kernels.squared_distances(X, centroids) * unit * unit
 
     def distances(self, params: KMeansParams, X: Array) -> Array:
-        """Return the distance to each centroid, shape (N, K)."""
-        X, centroids, unit = _comparable(params, X)
-        return np.sqrt(kernels.squared_distances(X, centroids)) * unit
+        """Return the distance to each centroid, or 1 - cos, shape (N, K)."""
+        X, centroids, unit = self._comparable(params, X)
+        square = kernels.squared_distances(X, centroids)
+        return 0.5 * square if self._cosine else np.sqrt(square) * unit
+
+    def _comparable(self, params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
+        """Return points and centroids in the units of distances, divided by a power of two.
+
+        The third value is this power of two: 1.0 unless squares of distances would underflow.
+        """
+        if self._cosine:
+            return np.asarray(normalized(X), np.float64), params.centroids, 1.0
+        if params.scale is not None:
+            center = params.centroids.mean(axis=0)
+            return (X - center) / params.scale, (params.centroids - center) / params.scale, 1.0
+        if params.unit == 1.0:
+            return X, params.centroids, 1.0
+        unit = square_unit(X, params.centroids)
+        return X / unit, params.centroids / unit, unit
 
     def to_arrays(self, params: KMeansParams) -> dict[str, Array]:
         """Return {'centroids': (K, D)}, and 'scale': (D,) if there is one."""
@@ -218,6 +292,8 @@ class KMeans:
         """Return parameters from {'centroids': (K, D)} and perhaps 'scale': (D,)."""
         K = self.n_clusters if self.fewest is None else None
         centroids = named_array(arrays, "centroids", (K, None))
+        if self._cosine:
+            return KMeansParams(_unit_centroids(centroids))
         if "scale" not in arrays:
             return KMeansParams(centroids)
         scale = named_array(arrays, "scale", (centroids.shape[1],))
@@ -226,18 +302,12 @@ class KMeans:
         return KMeansParams(centroids, scale)
 
 
-def _comparable(params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
-    """Return points and centroids in the units of distances, divided by a power of two.
-
-    The third value is this power of two: 1.0 unless squares of distances would underflow.
-    """
-    if params.scale is not None:
-        center = params.centroids.mean(axis=0)
-        return (X - center) / params.scale, (params.centroids - center) / params.scale, 1.0
-    if params.unit == 1.0:
-        return X, params.centroids, 1.0
-    unit = square_unit(X, params.centroids)
-    return X / unit, params.centroids / unit, unit
+def _unit_centroids(centroids: Array) -> Array:
+    """Return given centroids as unit vectors; those that are so already keep their bits."""
+    if not have_direction(centroids).all():
+        k = int(np.flatnonzero(~have_direction(centroids))[0])
+        raise DataError(f"centroid {k} is a zero vector; metric cosine needs a direction")
+    return np.asarray(normalized(centroids), np.float64)
 
 
 def _step_of_small(

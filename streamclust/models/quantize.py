@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamclust.arrays import Array, as_points, short_repr, square_unit
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
-from streamclust.models.family import by_kind
+from streamclust.models.family import by_kind, metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,18 +40,22 @@ class Codes:
     index : array of int32, shape (N,)
         Nearest centroid, or component with the largest responsibility.
     distance : array of shape (N,)
-        Euclidean distance to that centroid or mean, in the original units.
+        Euclidean distance to that centroid or mean, in the original units; 1 - cos for the metric
+        cosine.
     top : array of int32, shape (N, m), or None
         The m best components, best first.
     top_values : array of shape (N, m) or None
         Their distances (K-means; ascending unless features have scales) or responsibilities
         (mixture; descending).
+    similarity : array of shape (N,) or None
+        Cosine of the point and its centroid, from -1 to 1; only for the metric cosine.
     """
 
     index: NDArray[np.int32]
     distance: Array
     top: NDArray[np.int32] | None = None
     top_values: Array | None = None
+    similarity: Array | None = None
 
     def __repr__(self) -> str:
         figures: dict[str, object] = {"points": len(self)}
@@ -66,9 +70,13 @@ class Codes:
         return len(self.index)
 
     def __getitem__(self, rows: slice) -> Codes:
-        if self.top is None or self.top_values is None:
-            return Codes(self.index[rows], self.distance[rows])
-        return Codes(self.index[rows], self.distance[rows], self.top[rows], self.top_values[rows])
+        return Codes(
+            self.index[rows],
+            self.distance[rows],
+            None if self.top is None else self.top[rows],
+            None if self.top_values is None else self.top_values[rows],
+            None if self.similarity is None else self.similarity[rows],
+        )
 
 
 def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Codes:
@@ -91,18 +99,18 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     K, D = means.shape
     if not 1 <= top <= K:
         raise DataError(f"top is {top}; expected 1 to K, which is {K}")
-    points = as_points(X, D)
+    ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
+    points = np.asarray(family.prepare(as_points(X, D, family.max_magnitude)), np.float64)
     if top == 1:
         index = family.predict(params, points).astype(np.int32)
-        return Codes(index, _distances(points, means, index))
+        return _with_distances(family, points, means, Codes(index, _NO_DISTANCE))
     rows = max(1, _TILE_CELLS // K)
     starts = range(0, max(len(points), 1), rows)
-    ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
     parts = [ranking(family, params, points[start : start + rows], top) for start in starts]
     best = np.concatenate([order for order, _ in parts]).astype(np.int32)
     values = np.concatenate([np.take_along_axis(each, order, axis=1) for order, each in parts])
-    index = best[:, 0].copy()
-    return Codes(index, _distances(points, means, index), best, values)
+    codes = Codes(best[:, 0].copy(), _NO_DISTANCE, best, values)
+    return _with_distances(family, points, means, codes)
 
 
 def numbered(codes: Codes, ids: NDArray[np.intp]) -> Codes:
@@ -125,6 +133,17 @@ def reconstruct(codebook: Array, index: ArrayLike) -> Array:
     if codes.size and not (codes.min() >= 0 and codes.max() < K):
         raise DataError(f"codes run from {codes.min()} to {codes.max()}; expected 0 to {K - 1}")
     return codebook[codes]
+
+
+_NO_DISTANCE = np.empty(0)
+
+
+def _with_distances(family: Family[Any], X: Array, means: Array, codes: Codes) -> Codes:
+    distance = _distances(X, means, codes.index)
+    if metric_of(family) == "euclidean":
+        return replace(codes, distance=distance)
+    distance = 0.5 * distance**2
+    return replace(codes, distance=distance, similarity=1.0 - distance)
 
 
 def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:

@@ -20,7 +20,6 @@ from streamclust.arrays import (
     MAX_MAGNITUDE,
     as_points_as_given,
     as_sample_weight,
-    distinct_points,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.fit import fit
@@ -32,7 +31,9 @@ from streamclust.hyperparameters import (
     renamed,
     store,
 )
+from streamclust.models.family import metric_of
 from streamclust.models.scaling import ScalingKind, learn_scaling
+from streamclust.online.batch_parts import one_by_one
 from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
+    from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
 
 __all__ = ["Info", "LearnerState", "Phase", "StreamLearner"]
@@ -96,6 +98,9 @@ class StreamLearner(Generic[P]):
         `in_units` returns parameters in the original units.
     drift : Drift, optional
         How drift is detected, and the reaction. By default drift isn't detected.
+    each_part : callable, optional
+        Computes the e-steps of the parts of a costly batch (`streamclust.online.batch_parts`). By
+        default this thread does.
 
     Examples
     --------
@@ -119,6 +124,7 @@ class StreamLearner(Generic[P]):
     drift: Drift | None = None
     coreset: int | None = None
     reseeds: int = 3
+    each_part: EachPart = field(default=one_by_one, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not hasattr(self.family, "e_step"):
@@ -131,6 +137,8 @@ class StreamLearner(Generic[P]):
         ratio = as_number("reassignment_ratio", self.reassignment_ratio, "a number from 0 to 1")
         if ratio > 1.0:
             raise DataError(f"reassignment_ratio is {ratio}; expected a number from 0 to 1")
+        if self.scale != "none" and metric_of(self.family) == "cosine":
+            raise DataError(f"scale is {self.scale!r}; metric cosine has unit vectors: use 'none'")
         store(
             self,
             warm_up=None if self.warm_up is None else as_integer("warm_up", self.warm_up, 1),
@@ -238,7 +246,7 @@ class StreamLearner(Generic[P]):
         n_features = state.warm_up.X.shape[1] if len(state.warm_up) else None
         if state.stats is not None:
             n_features = int(state.stats.reference.shape[1])
-        points = as_points_as_given(X, n_features)
+        points = as_points_as_given(X, n_features, self.family.max_magnitude)
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
 
@@ -269,6 +277,7 @@ class StreamLearner(Generic[P]):
             w = np.ones(len(X))
         elif not w.all():
             X, w = X[w > 0.0], w[w > 0.0]
+        X = self.family.prepare(X)
         if state.scaling is not None:
             X = state.scaling.apply(X)
         phase: Phase = "learning" if state.params is not None else "warming"
@@ -310,7 +319,7 @@ class StreamLearner(Generic[P]):
             restarts, passes = self._effort(sample)
             best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
-            state = replace(state, warm_up=WarmUp(*distinct_points(raw, w)))
+            state = replace(state, warm_up=WarmUp(*self.family.distinct(raw, w)))
             return state, Info("warming", len(sample), reason=str(error))
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
@@ -383,6 +392,7 @@ class StreamLearner(Generic[P]):
             self._recluster_policy,
             self.reassignment_ratio,
             self.seed,
+            self.each_part,
         )
 
     def in_units(self, state: LearnerState[P]) -> P | None:

@@ -113,7 +113,7 @@ class WarmUp:
 
     def add(self, X: Points, w: Array) -> WarmUp:
         """Return the warm-up with more points."""
-        rows = np.asarray(X, np.float64)
+        rows = np.array(X, np.float64)  # a copy: the caller may change the batch
         rows = np.concatenate([self.X, rows]) if len(self.X) else rows
         return WarmUp(rows, np.concatenate([self.w, w]), self.gathering)
 

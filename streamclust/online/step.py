@@ -20,6 +20,7 @@ from streamclust.models.family import usable
 from streamclust.models.spread import Spread
 from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
+from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
 from streamclust.online.state import Info, LearnerState
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from streamclust.kernels import Assigned
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
+    from streamclust.online.batch_parts import EachPart
     from streamclust.online.drift import Drift, DriftState
     from streamclust.online.forgetting import Forgetting
     from streamclust.online.recluster import ReclusterPolicy
@@ -84,6 +86,7 @@ class StreamingStep(Generic[P]):
     policy : ReclusterPolicy
     reassignment_ratio : float
     seed : int
+    each_part : callable, optional
         See `StreamLearner`.
     """
 
@@ -93,6 +96,7 @@ class StreamingStep(Generic[P]):
     policy: ReclusterPolicy[P]
     reassignment_ratio: float
     seed: int
+    each_part: EachPart = one_by_one
 
     def __call__(
         self,
@@ -111,7 +115,7 @@ class StreamingStep(Generic[P]):
         """
         # Score: the batch had no part in these parameters.
         family = self.family
-        stats, assigned = family.assigning_e_step(params, X, w)
+        stats, assigned = e_step_of_batch(family, params, X, w, self.each_part)
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from streamclust.arrays import Array, Labels
 from streamclust.demo.terminal_charts import component_colour
 from streamclust.files import new_file
+from streamclust.models.directions import normalized
 from streamclust.models.scaling import learn_scaling
 from streamclust.quickstart.first_rows import MOST_NAMED
 from streamclust.quickstart.size import principal_axes
@@ -68,6 +69,8 @@ class View:
 def make_view(model: Model, X: NDArray[Any], features: tuple[str, ...]) -> View:
     """Return the view of a sample of the points: two features, or two principal axes of more."""
     X = np.asarray(X[np.linspace(0, len(X) - 1, min(len(X), _SAMPLE)).astype(int)], np.float64)
+    if model.metric == "cosine":
+        X = np.asarray(normalized(X[X.any(axis=1)]), np.float64)
     is_wide = X.shape[1] > MOST_NAMED  # then the features have one unit
     scaling = None if is_wide else learn_scaling("standard", X, np.ones(len(X)))
     Z, means = X, model.means

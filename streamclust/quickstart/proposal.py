@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from streamclust.arrays import Metric
 from streamclust.errors import DataError
 from streamclust.formats.layout import EntryFormat
+from streamclust.models.directions import normalized
 from streamclust.quickstart.first_rows import MOST_NAMED, FirstRows, read_first_rows
 from streamclust.quickstart.size import (
     ScaleKind,
     Size,
     propose_kind,
+    propose_metric,
     propose_scale,
     propose_size,
 )
@@ -45,6 +50,9 @@ class Proposal:
     size : Size or None
         The comparison of numbers of components; None if the number was given.
     n_components : int
+    metric : 'euclidean' or 'cosine'
+    is_given : bool
+        Whether the metric was given.
     """
 
     name: str
@@ -54,6 +62,8 @@ class Proposal:
     scale: ScaleKind
     size: Size | None
     n_components: int
+    metric: Metric = "euclidean"
+    is_given: bool = False
 
     @property
     def format(self) -> EntryFormat:
@@ -80,6 +90,8 @@ class Proposal:
             "streams": [self.name],
             "scale": self.scale,
         }
+        if self.metric == "cosine":
+            settings["metric"] = self.metric
         points: dict[str, Any] = {}
         if rows.are_named and len(rows.features) <= _MOST_NAMES:
             points["features"] = list(rows.features)
@@ -97,6 +109,10 @@ class Proposal:
     def remarks(self) -> dict[str, str]:
         """Why these settings, by their keys."""
         found = {"scale": _SCALES[self.scale]}
+        if self.metric == "cosine":
+            found["scale"] = "Only the directions of points count."
+            if not self.is_given:
+                found["metric"] = "All points of the file are unit vectors."
         if self.size is not None:
             found["n_components"] = _size_remark(self.size, self.n_components)
         if self.kind == "gaussian_mixture":
@@ -142,6 +158,7 @@ def propose(
     name: str | None = None,
     kind: str | None = None,
     n_components: int | None = None,
+    metric: Metric | None = None,
 ) -> Proposal:
     """Return the proposal for a file.
 
@@ -156,21 +173,33 @@ def propose(
         Default: a mixture if a few far points have most of the variance, else K-means.
     n_components : int, optional
         Default: by the BIC, at least 2.
+    metric : 'euclidean' or 'cosine', optional
+        Default: cosine for unit vectors, else euclidean.
 
     Raises
     ------
     DataError
-        If the file has too few rows, or no feature.
+        If the file has too few rows, or no feature; or if a mixture should have the metric cosine.
     """
+    if metric == "cosine" and kind == "gaussian_mixture":
+        raise DataError("--metric cosine is for kind kmeans; remove --model-kind or --metric")
     rows = read_first_rows(path, options)
     if n_components is not None and rows.is_complete and n_components > len(rows.X):
         raise DataError(
             f"{path} has {len(rows.X)} points for {n_components} components; give a smaller -k"
         )
     sample = rows.sample()
+    known = kind or ("kmeans" if metric == "cosine" else None)
     heavier = "kmeans" if rows.is_wide else propose_kind(sample)
-    chosen = kind or heavier
-    scaled = not rows.is_wide and chosen == "kmeans"  # a covariance has a scale per direction
+    found: Metric = "euclidean"
+    if known != "gaussian_mixture":
+        found = metric or propose_metric(sample)
+    if found == "cosine":
+        sample = np.asarray(normalized(sample[sample.any(axis=1)]), np.float64)
+        known = heavier = "kmeans"
+    chosen = known or heavier
+    # A covariance has a scale per direction, and unit vectors need none.
+    scaled = not rows.is_wide and chosen == "kmeans" and found == "euclidean"
     scale = propose_scale(sample) if scaled else "none"
     size = None if n_components else propose_size(sample, chosen, scale)
     return Proposal(
@@ -181,6 +210,8 @@ def propose(
         scale,
         size,
         n_components or max(2, 0 if size is None else size.n_components),
+        found,
+        metric is not None,
     )
 
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamclust.arrays import Array
+from streamclust import kernels
+from streamclust.arrays import Array, Metric
 from streamclust.errors import TooFewPointsError
 from streamclust.fitting.fit import fit
-from streamclust.fitting.moves import Sample
+from streamclust.fitting.moves import THIN, Sample
 from streamclust.fitting.search import search_of
-from streamclust.models import GaussianMixture, KMeans
+from streamclust.models import GaussianMixture, KMeans, KMeansParams
 from streamclust.models.family import by_kind
 from streamclust.models.scaling import learn_scaling
 
@@ -34,9 +35,8 @@ the BIC of a small sample is decided by noise."""
 _CORE = 0.99
 """Share of the sample that is compared: a far point would get a component of its own."""
 
-_ENOUGH = 0.98
-"""Share of the fall of the BIC that the chosen number reaches. Beyond it, more components describe
-the shape of clusters rather than more clusters."""
+_UNIT = 1e-3
+"""Largest |norm - 1| of a unit vector that was written with few digits."""
 
 _UNEQUAL = 5.0
 """Ratio of the largest to the smallest spread of features from which they need a scale."""
@@ -49,6 +49,9 @@ _FAR_SHARE = 1e-3
 _HEAVY = 3.0
 """Ratio of the variance to that of the middle 99 % of each feature from which far points would take
 the centroids of K-means. A mixture describes them by a few wide components."""
+
+_LEAST_VARIANCE = 1e-6
+"""Floor of variances in the BIC, relative to the average variance of all points."""
 
 _MOST_COVARIANCES = 16
 """Most features for full covariances."""
@@ -66,18 +69,58 @@ class Trials:
         The numbers that are compared, ascending.
     points : int
         Most points of the sample.
+    bic : callable
+        Returns the BIC of parameters on a sample.
+    enough : float
+        Share of the fall of the BIC that the chosen number reaches; 1 for the lowest BIC. For
+        mixtures, further components describe the shape of clusters rather than more clusters.
     """
 
     make: Callable[[int], Any]
     numbers: Sequence[int]
     points: int
+    bic: Callable[[Any, Sample], float]
+    enough: float = 1.0
+
+
+def kmeans_bic(params: KMeansParams, sample: Sample) -> float:
+    """Return the lowest BIC of hard-assigned points under three shapes of the clusters.
+
+    The BIC is -2 L + p log n with the classification likelihood L (Celeux & Govaert 1992). Each
+    cluster has a covariance: round (one variance), with one variance per axis, or full. If clusters
+    were only round, a long cluster would count as several. If they were only full, the number of
+    parameters would hide the difference of two round clusters that overlap.
+    """
+    (K, D), n = params.centroids.shape, len(sample.X)
+    labels = kernels.assign(sample.X, params.centroids).labels
+    size = np.bincount(labels, minlength=K)
+    if (size < D + 2).any():
+        return THIN
+    least = max(_LEAST_VARIANCE * float(sample.X.var(axis=0).mean()), np.finfo(np.float64).tiny)
+    groups = (sample.X[labels == k] for k in range(K))
+    covariances = np.array([np.cov(X.T, bias=True).reshape(D, D) for X in groups])
+    covariances += least * np.eye(D)
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    shapes = (
+        (1, D * np.log(variances.mean(axis=1))),
+        (D, np.log(variances).sum(axis=1)),
+        (D * (D + 1) // 2, np.linalg.slogdet(covariances).logabsdet),
+    )
+    shares = np.log(size / n) - 0.5 * D * np.log(2.0 * np.pi * np.e)
+    return min(
+        float(-2.0 * size @ (shares - 0.5 * log_det) + (K - 1 + K * (D + parameters)) * np.log(n))
+        for parameters, log_det in shapes
+    )
+
+
+_MIXTURE = partial(GaussianMixture, covariance_type="full")
 
 
 TRIALS: Mapping[str, Trials] = {
-    "kmeans": Trials(KMeans, (*_NUMBERS, *_MORE_NUMBERS), 3000),
+    "kmeans": Trials(KMeans, (*_NUMBERS, *_MORE_NUMBERS), 3000, kmeans_bic),
     # A fit with full covariances takes longer.
     "gaussian_mixture": Trials(
-        partial(GaussianMixture, covariance_type="full"), range(1, 11), 1000
+        _MIXTURE, range(1, 11), 1000, search_of(_MIXTURE(1)).bic, enough=0.98
     ),
 }
 """The trials of each kind of model."""
@@ -115,6 +158,13 @@ def propose_kind(X: Array) -> str:
     return "gaussian_mixture" if is_heavy else "kmeans"
 
 
+def propose_metric(X: Array) -> Metric:
+    """Return 'cosine' for unit vectors in three or more dimensions, else 'euclidean'."""
+    norms = np.linalg.norm(X, axis=1)
+    are_units = X.shape[1] > 2 and len(X) and bool((np.abs(norms - 1.0) < _UNIT).all())
+    return "cosine" if are_units else "euclidean"
+
+
 def propose_scale(X: Array) -> ScaleKind:
     """Return the scale for features whose spreads differ, or else 'none'.
 
@@ -150,22 +200,23 @@ def propose_size(X: Array, kind: str, scale: ScaleKind) -> Size:
     for K in trials.numbers:
         if max(len(Z) // 10, 1) < K:
             break
-        if _MORE_NUMBERS[0] == K and _smallest_good(bic) < _NUMBERS[-1]:
+        if _MORE_NUMBERS[0] == K and _smallest_good(bic, trials.enough) < _NUMBERS[-1]:
             break
         try:
             found = fit(trials.make(K), Z, n_init=3, seed=0)
         except TooFewPointsError:
             break
-        bic[K] = search_of(trials.make(K)).bic(found.params, sample)
+        bic[K] = trials.bic(found.params, sample)
     if not bic:
         return Size(1, 1, {}, len(Z))
-    return Size(_smallest_good(bic), min(bic, key=bic.__getitem__), bic, len(Z))
+    chosen, lowest = (_smallest_good(bic, enough) for enough in (trials.enough, 1.0))
+    return Size(chosen, lowest, bic, len(Z))
 
 
-def _smallest_good(bic: Mapping[int, float]) -> int:
-    """Return the smallest number that reaches most of the fall of the BIC from one component."""
+def _smallest_good(bic: Mapping[int, float], enough: float) -> int:
+    """Return the smallest number that reaches this share of the fall of the BIC from K = 1."""
     fall = bic[1] - min(bic.values())
-    return next(K for K, value in bic.items() if bic[1] - value >= _ENOUGH * fall)
+    return next(K for K, value in bic.items() if bic[1] - value >= enough * fall)
 
 
 def _scaled(X: Array, scale: ScaleKind) -> Array:

@@ -24,6 +24,7 @@ from streamclust.refit.span import resolve
 from streamclust.runtime.activity import Activity
 from streamclust.runtime.assemble import make_learner, points_format
 from streamclust.runtime.log import warn_of_less
+from streamclust.store.model.versions import read_model
 from streamclust.store.stream.position import begin
 from streamclust.tables import ModelColumns, TableOptions
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamclust.engine import Engine
+    from streamclust.models.codebook import VersionMap
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import StreamLearner
@@ -305,13 +307,16 @@ def open_source(
     if selection.files:
         features = job.model.points.features if at.layout is None else at.layout.features
         needs = ModelColumns(f"model {job.name!r}", tuple(features), D)
-        files = Files(selection.files, selection.table, needs, selection.warn)
+        directions = points_format(job.model).directions
+        files = Files(
+            selection.files, selection.table, needs, selection.warn, directions=directions
+        )
         return Opened(files.for_model(D, job.name), False)
     if selection.from_coreset:
         return Opened(CoresetSource(at.learner, job.name), True)
     most = job.model.batch.max_entry_bytes
     part = resolve(selection.span, at, job.server.raw_client(most))
-    spec = points_format(job.model.points, D)
+    spec = points_format(job.model, D)
     on_less = warn_of_less(job.log)
     on_fault = Retries(job, stop)
     server = stream_server(job.settings.redis, most)
@@ -353,6 +358,26 @@ def score_live(
     reports = callbacks.reports(selection.warn)
     points = gather(source, seed, engine=engine, reports=reports).scaled(at.learner.scaling)
     return source.label, score(learner.family, live, points, seed=seed, stop=callbacks.stop)
+
+
+def map_live(job: Job, selection: Selection, old: int, new: int) -> tuple[str, VersionMap]:
+    """Return the source's name, and how its points move from one stored version to another.
+
+    Raises
+    ------
+    UnknownModelError
+        If the model has no state yet, or a version is no longer stored.
+    DataError
+        If there is no map between the versions.
+    TooFewPointsError
+        If there are no points.
+    """
+    client = job.server.client()
+    at = load(job, client)
+    before, after = (read_model(client, job.keys, version) for version in (old, new))
+    source = open_source(job, selection, at).source
+    points = gather(source, job.model.seed).sample
+    return source.label, after.map_from(before, points.X, points.w)
 
 
 def select_live(

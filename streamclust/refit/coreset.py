@@ -54,7 +54,8 @@ def condensed(
         return points.sample
     centroids = candidates(points, family.n_components, seed, stop)
     share = len(points.sample.w) / points.count
-    return joined(list(points.fold(Condense(centroids, share, (seed, 6)), stop)))
+    found: tuple[Points, ...] = points.fold(Condense(centroids, share, (seed, 6)), stop)
+    return joined(list(found))
 
 
 def candidates(points: Dataset, K: int, seed: int, stop: Callable[[], bool] = lambda: False) -> Any:

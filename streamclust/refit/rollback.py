@@ -62,7 +62,7 @@ def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) 
 
 def _check(old: Model, family: Family[Any]) -> None:
     size = ("n_components",) if family.fewest is None else ()
-    for name in ("kind", *size, "covariance_type"):
+    for name in ("kind", "metric", *size, "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (old.family, family))
         if found != wanted:
             raise DataError(

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from streamclust.engine import Inline
-from streamclust.engine.opening import open_engine
 from streamclust.errors import FormatError, StoppedError, StreamclustError
 from streamclust.kernels.threads import limit_threads
 from streamclust.refit.command import Callbacks, Request, Selection, refit
@@ -19,12 +17,11 @@ from streamclust.refit.delivery import load
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.store.model.health import read_health
+from streamclust.worker.together import opened_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamclust.config.engine import EngineSettings
-    from streamclust.engine import Engine
     from streamclust.refit.command import Report
     from streamclust.runtime.job import Job
     from streamclust.runtime.signals import Stop
@@ -109,7 +106,7 @@ def _attempt(job: Job) -> None:
     started = time.monotonic()
     try:
         # By default one thread refits, since the others learn.
-        with _engine(job.settings.engine) as engine, limit_threads(1):
+        with opened_engine(job.settings.engine) as engine, limit_threads(1):
             report = refit(job, request, Callbacks(stop=job.stop.is_set), engine)
     except StoppedError:
         return
@@ -117,10 +114,6 @@ def _attempt(job: Job) -> None:
         job.log.warning("refit_failed", error=str(error))
         return
     _log_report(job, report, time.monotonic() - started)
-
-
-def _engine(settings: EngineSettings) -> Engine:
-    return Inline(threads=1) if settings.kind == "auto" else open_engine(settings)
 
 
 def _log_report(job: Job, report: Report, seconds: float) -> None:

@@ -15,7 +15,7 @@ from streamclust.models.criteria import (
     mixture_parameters,
     silhouette,
 )
-from streamclust.models.family import by_kind
+from streamclust.models.family import by_kind, metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,8 @@ class Score:
     weight : float
         Total weight of the points, the n of the criteria.
     inertia : float
-        J: the sum of squared distances to the nearest centroid or mean. In scaled units where the
-        model scales its features, as is the silhouette.
+        J: the sum of squared distances to the nearest centroid or mean, or of 1 - cos. In scaled
+        units where the model scales its features, as is the silhouette.
     inertia_per_point : float
     log_likelihood : float or None
         Of all points, in nats and the data's units: of the mixture, or of K-means as equal
@@ -90,7 +90,8 @@ def score(
     """
     log_likelihood, n_parameters = by_kind(LIKELIHOODS, family.kind, "LIKELIHOODS")
     K, D = params.means.shape
-    nearest = points.e_step(KMeans(K), KMeansParams(params.means), stop)
+    metric = metric_of(family)
+    nearest = points.e_step(KMeans(K, metric=metric), KMeansParams(params.means), stop)
     volume = 0.0 if points.scaling is None else points.scaling.log_volume
     total = log_likelihood(family, params, points, nearest, stop) - volume * points.weight
     known = np.isfinite(total)
@@ -107,7 +108,7 @@ def score(
         parameters=found.parameters,
         aic=found.aic if known else None,
         bic=found.bic if known else None,
-        silhouette=silhouette(X, family.predict(params, X)),
+        silhouette=silhouette(X, family.predict(params, X), metric),
     )
 
 
@@ -123,8 +124,10 @@ def _mixture_log_likelihood(
 
 LIKELIHOODS: dict[str, tuple[Callable[..., float], Callable[..., int]]] = {
     KMeans.kind: (
-        lambda _family, _params, _points, nearest, _stop: kmeans_log_likelihood(nearest),
-        lambda _family, K, D: kmeans_parameters(K, D),
+        lambda family, _params, _points, nearest, _stop: kmeans_log_likelihood(
+            nearest, family.metric
+        ),
+        lambda family, K, D: kmeans_parameters(K, D, family.metric),
     ),
     GaussianMixture.kind: (
         _mixture_log_likelihood,

@@ -49,9 +49,12 @@ class Source(ABC):
     ----------
     label : str
         The name of the source in messages.
+    on_points : callable
+        Given the number of points read so far, if `parts` reads points.
     """
 
     label: str
+    on_points: Callable[[int], object] = staticmethod(lambda _: None)
     _D: int | None = None
     _model = ""
 
@@ -134,7 +137,13 @@ class StreamRange(Source):
 
     def parts(self) -> Iterator[Found]:
         """Yield all parts with their points. A stream that doesn't exist is an error."""
-        client, layout, has_points = self._connect(), self._layout, False
+        client, layout, has_points, count = self._connect(), self._layout, False, 0
+
+        def on_points(found: int) -> None:
+            nonlocal count
+            count += found
+            self.on_points(count)
+
         for stream, end in self._until.items():
             for part, found in read_stream(
                 client,
@@ -145,6 +154,7 @@ class StreamRange(Source):
                 layout,
                 self._on_less,
                 self._on_fault,
+                on_points,
             ):
                 layout, has_points = part.layout, has_points or bool(found)
                 yield Found(part, found)
@@ -170,6 +180,8 @@ class Files(Source):
         The columns that the model needs. Without names of features, the first file gives them.
     warn : callable
         Given a sentence about a column that isn't read, or about rows that are skipped.
+    directions : bool
+        Whether only the direction of a point counts; see `streamclust.engine.points.points`.
     """
 
     def __init__(
@@ -178,7 +190,10 @@ class Files(Source):
         options: TableOptions,
         model: ModelColumns,
         warn: Callable[[str], object] = lambda _: None,
+        *,
+        directions: bool = False,
     ) -> None:
+        self._directions = directions
         self._paths, self._options, self._needs = tuple(paths), options, model
         self._warn: Callable[[str], object] = warn
         self._open: tuple[str, SkippedRows] | None = None
@@ -190,7 +205,9 @@ class Files(Source):
 
     def parts(self) -> Iterator[Found]:
         """Yield the parts of all files."""
-        cut = cut_files(self._paths, self._options, self._needs, self._warn)
+        cut = cut_files(
+            self._paths, self._options, self._needs, self._warn, directions=self._directions
+        )
         if cut.features:
             self.check(len(cut.features))
         return map(Found, cut.parts)

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
         GaussianMixtureSettings,
         KMeansSettings,
         ModelSettings,
-        PointsSettings,
     )
     from streamclust.models import Family
     from streamclust.online.learner import LearnerState
@@ -61,7 +60,7 @@ def make_family(settings: ModelSettings) -> Family[Any]:
 
 def _make_kmeans(settings: KMeansSettings) -> KMeans:
     fewest, most = settings.bounds
-    return KMeans(most, min_clusters=fewest)
+    return KMeans(most, min_clusters=fewest, metric=settings.metric)
 
 
 def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
@@ -142,7 +141,7 @@ def load_outline(data: bytes, settings: ModelSettings, where: str) -> Outline:
     """
     found = decode_outline(data, make_family(settings), where)
     if found.layout is not None:
-        found.layout.under(points_format(settings.points), where)
+        found.layout.under(points_format(settings), where)
     return found
 
 
@@ -167,7 +166,7 @@ def load_checkpoint(
         features, another format, field or weight of the points, or another scale.
     """
     found = decode_checkpoint(data, make_family(settings), where, coreset)
-    spec, state = points_format(settings.points), found.learner
+    spec, state = points_format(settings), found.learner
     if found.layout is not None:
         found = replace(found, layout=found.layout.under(spec, where))
     elif state.stats is not None:  # from given parameters
@@ -207,7 +206,7 @@ def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) ->
     K = model.family.n_components
     if family.fewest is not None and family.fewest <= K <= family.n_components:
         family = family.with_components(K)
-    for name in ("kind", "n_components", "covariance_type"):
+    for name in ("kind", "metric", "n_components", "covariance_type"):
         found, wanted = (getattr(each, name, None) for each in (model.family, family))
         if found != wanted:
             raise DataError(f"{init.path} holds a model with {name} {found!r}; expected {wanted!r}")
@@ -222,7 +221,8 @@ def _from_file(init: FileGiven, family: Family[Any], features: Sequence[str]) ->
     return family.from_arrays(arrays)
 
 
-def points_format(settings: PointsSettings, n_features: int | None = None) -> PointsFormat:
+def points_format(settings: ModelSettings, n_features: int | None = None) -> PointsFormat:
     """Return the format of the entries; `n_features` is the D of given parameters."""
-    spec = PointsFormat(**settings.model_dump())
+    directions = getattr(settings, "metric", "euclidean") == "cosine"
+    spec = PointsFormat(**settings.points.model_dump(), directions=directions)
     return replace(spec, n_features=spec.n_features or n_features)

@@ -132,7 +132,8 @@ def split_table(
         first = next(read_table(path, options, chunk=1, model=model, warn=warn), None)
         if first is None:
             return Split((), options, ())
-        per_span, spans = rows(len(first.names)), (Span(),)
+        per_span = rows(len(first.names))
+        spans: tuple[Span, ...] = (Span(),)
         if kind == "npy":
             with open_regular(path) as file:
                 n = read_header(file, request).n

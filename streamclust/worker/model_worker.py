@@ -11,6 +11,7 @@ from streamclust.failpoints import passing
 from streamclust.formats.dead import DeadLetters
 from streamclust.formats.lost import Lost
 from streamclust.formats.model import SWAPS, Reason
+from streamclust.online.batch_parts import one_by_one
 from streamclust.runtime.assemble import make_learner
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.model.proposal import reason_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from streamclust.formats.checkpoint import Checkpoint
     from streamclust.formats.lost import Gap
+    from streamclust.online.batch_parts import EachPart
     from streamclust.online.learner import Info, LearnerState, StreamLearner
     from streamclust.runtime.activity import Activity
     from streamclust.store.stream.batches import Batch
@@ -70,6 +72,7 @@ def open_model_worker(
     reader: redis.Redis | None = None,
     activity: Activity | None = None,
     solves: Solves | None = None,
+    each_part: EachPart = one_by_one,
     woken: bool = False,
 ) -> ModelWorker:
     """Load the committed state of a model, or create the model, and return its worker.
@@ -91,12 +94,14 @@ def open_model_worker(
         Where progress is recorded.
     solves : Solves, optional
         The threads that solve; shared by the models of a worker.
+    each_part : callable, optional
+        Computes the parts of costly batches; see `StreamLearner`.
     woken : bool
         Whether the model only left memory, and is loaded again.
     """
     name, settings, client = context.name, context.settings, context.client
     keys, log = context.keys, context.log
-    learner, model_id = make_learner(settings), 0
+    learner, model_id = replace(make_learner(settings), each_part=each_part), 0
     lost_commits = lost_commits or LostCommits()
     found = read_checkpoint(name, settings, client, keys)
     if found is not None:

@@ -66,7 +66,7 @@ class OwnCodes:
         self._reader = reader
         self._keys = keys
         self._settings = settings
-        spec, encode = points_format(settings.points), settings.encode
+        spec, encode = points_format(settings), settings.encode
         one = len(settings.streams) == 1
         self._key = {stream: keys.codes(None if one else stream) for stream in settings.streams}
         self._coder = {

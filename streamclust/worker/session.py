@@ -155,7 +155,7 @@ class Session:
                 activity.ended(LOOP)
                 yield wait
                 activity.moved()
-                if run.session_ends:
+                if self._run.session_ends:
                     return "leaving"
 
     def _adopt_refit(self, worker: ModelWorker, heart: Heartbeat) -> None:
@@ -243,6 +243,7 @@ class Session:
             reader=job.server.raw_client(job.model.batch.max_entry_bytes),
             activity=self._activity,
             solves=run.shared.solves,
+            each_part=run.shared.each_part,
             woken=woken,
         )
         self._worker = worker
@@ -332,7 +333,7 @@ def _feed(job: Job, worker: ModelWorker, reader: StreamReader) -> Feed:
     at, settings = worker.checkpoint, job.model
     given = at.learner.stats
     batcher = Batcher(
-        points_format(settings.points, None if given is None else given.reference.shape[1]),
+        points_format(settings, None if given is None else given.reference.shape[1]),
         at.layout,
         at.position,
         settings.batch.least,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from streamclust.online.batch_parts import EachPart
     from streamclust.runtime.backoff import Faults
     from streamclust.runtime.connections import Connections
     from streamclust.runtime.pool import Pool
@@ -28,6 +29,8 @@ class Shared:
     solves : Solves
     standbys : Standbys
     faults : Faults
+    each_part : callable
+        Computes the parts of costly batches; see `StreamLearner`.
     """
 
     connections: Connections
@@ -37,3 +40,4 @@ class Shared:
     solves: Solves
     standbys: Standbys
     faults: Faults
+    each_part: EachPart

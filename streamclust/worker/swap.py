@@ -110,7 +110,7 @@ class Swap:
 
     def _since(self, refit: Checkpoint, at: Checkpoint) -> Iterator[Batch]:
         """Yield the points that the model has learned since the refit started, in batches."""
-        spec = points_format(self._settings.points)
+        spec = points_format(self._settings)
         after = {stream: refit.position.get(stream, end) for stream, end in at.position.items()}
         reader = RangeReader(self._reader, after, at.position, warn_of_less(self._log))
         batcher = Batcher(

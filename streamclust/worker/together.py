@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
-from streamclust.errors import StreamclustError
+from streamclust.engine.batch_step import on_engine
+from streamclust.engine.opening import open_engine
+from streamclust.errors import ConfigError, StreamclustError
+from streamclust.online.batch_parts import one_by_one
 from streamclust.runtime.backoff import Faults
 from streamclust.runtime.connections import Connections
 from streamclust.runtime.pool import Pool
@@ -22,8 +26,10 @@ from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from streamclust.config.engine import EngineSettings
+    from streamclust.engine import Engine
     from streamclust.runtime.job import Job
     from streamclust.worker.roster import Roster
 
@@ -66,7 +72,11 @@ def run_models(
         models = RunningModels(common.stop, stop_others)
     seconds = period(float(settings.worker.lease), float(settings.worker.health_ttl))
     connections = Connections(common.server)
-    with prepared_for_threads(), Heartbeats(seconds) as heartbeats:
+    with (
+        prepared_for_threads(),
+        opened_engine(settings.engine) as engine,
+        Heartbeats(seconds) as heartbeats,
+    ):
         pool = Pool(models.run, cores, models.left)
         standbys = Standbys(
             settings.namespace,
@@ -87,6 +97,7 @@ def run_models(
             solves=Solves(cores),
             standbys=standbys,
             faults=Faults(),
+            each_part=one_by_one if engine is None else on_engine(engine),
         )
         for job in jobs:
             models.add(job)
@@ -102,3 +113,19 @@ def run_models(
             standbys.close(hangs=heartbeats.hangs.is_set())
             connections.close()
     models.raise_failures()
+
+
+@contextmanager
+def opened_engine(settings: EngineSettings) -> Iterator[Engine | None]:
+    """Give the engine of a worker; None with auto and inline: the models share the threads."""
+    if settings.kind in ("auto", "inline"):
+        yield None
+        return
+    if settings.kind == "dask" and settings.address is None:
+        raise ConfigError(
+            "engine.address is not set: a worker needs the address of a Dask scheduler, such as "
+            "tls://scheduler:8786"
+        )
+    log = structlog.get_logger()
+    with open_engine(settings, lambda line: log.warning("engine_reported", reason=line)) as engine:
+        yield engine

@@ -118,8 +118,8 @@ def test_it_runs_as_a_module_too() -> None:
             "streamclust models [OPTIONS] COMMAND [ARGS]...",
         ),
         (
-            "status --jsn",
-            "No such option '--jsn'. Did you mean '--json'?",
+            "status --wacth",
+            "No such option '--wacth'. Did you mean '--watch'?",
             "streamclust status [OPTIONS] [MODELS]...",
         ),
         ("refit", "Missing argument 'MODEL'.", "streamclust refit [OPTIONS] MODEL"),

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.color import ColorSystem
 
 from streamclust import KMeans, KMeansParams, Model
+from streamclust.cli._status_summary import Summary
 from streamclust.cli._status_table import status_lines
 from streamclust.cli._terminal import Terminal
 from streamclust.formats.lost import Lost
@@ -297,3 +298,25 @@ def test_json_is_an_array_with_a_line_per_model(fleet: Workspace) -> None:
     assert [row["points_seen"] for row in json.loads(limited)] == [2000, 2000, 2000]
     few = run(fleet.folder, "status", "--json", "--phase", "damaged").stdout
     assert few == "[]\n"
+
+
+def test_a_page_has_a_line_per_template() -> None:
+    summary = Summary(lambda name: f"{name.partition('-')[0]}-{{tenant}}")
+    rows = [an_overview(f"clicks-{number}", lag=number, dead=1) for number in range(30)]
+    rows += [an_overview(f"views-{number}", lag=None) for number in range(3)]
+    rows.append(an_overview("views-x", health=Health(phase="stalled", reason="hangs", rate=2.0)))
+    shown = summary.first(rows, "problems", 3)
+    assert [row.name for row in shown] == ["views-x", "clicks-29", "clicks-28"]
+    head = summary.head("problems", Terminal(80))
+    assert head[0] == "34 models: 1 stalled, 33 stopped"
+    table = [line.split() for line in head[2:5]]
+    assert table == [
+        ["GROUP", "MODELS", "FAILED", "STOPPED", "POINTS", "RATE/S", "LAG", "LOST", "DEAD"],
+        ["clicks-{tenant}", "30", "0", "30", "37,037,010", "0", "435", "0", "30"],
+        ["views-{tenant}", "4", "1", "3", "4,938,268", "2", "0?", "0", "0"],
+    ]
+    assert summary.tail(Terminal(80))[0].startswith("… and 31 more; --limit 0 shows all")
+    assert (
+        max(map(cell_len, [*head, *summary.tail(Terminal(40)), *summary.head("lag", Terminal(40))]))
+        <= 80
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from streamclust.engine.remote import run_task
 from streamclust.engine.threads import Threads
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import DataError, EngineError, FormatError, StoppedError
+from streamclust.models import KMeans, KMeansParams
+from streamclust.models.directions import ZERO
 from tests.support.engines import (
     ByBytes,
     bits,
@@ -192,6 +195,24 @@ def test_parts_are_values_that_can_be_compared(tmp_path: Path) -> None:
         300_000,
     ]
     assert isinstance(step_of("kmeans", POINTS), EStep)
+
+
+def test_directions_are_unit_vectors_and_zero_vectors_are_skipped(tmp_path: Path) -> None:
+    X = 1e6 * POINTS.X[:1000]
+    X[[3, 500]] = 0.0
+    np.save(tmp_path / "a.npy", X)
+    files = parts_of_files(tmp_path / "a.npy")
+    parts = [replace(part, directions=True) for part in files if isinstance(part, FilePart)]
+    family = KMeans(3, metric="cosine")
+    good = np.asarray(family.prepare(np.delete(X, [3, 500], axis=0)), np.float64)
+    task = EStep(family, KMeansParams(good[:3]))
+    whole = family.e_step(task.params, good, np.ones(998))
+    for engine in (Inline(), ByBytes()):
+        (done,) = counted(engine, task, Reader(), parts)
+        assert done.value.count == 998.0
+        assert np.isclose(done.value.objective, whole.objective)
+        assert (done.notes.points, done.notes.bad) == (998, 2)
+        assert done.notes.reasons == (ZERO, ZERO)
 
 
 def test_results_of_other_kernels_are_refused() -> None:

@@ -91,7 +91,7 @@ def test_points_that_were_trimmed_are_reported_once(source: StreamRange, server:
     assert found.fold(task, lambda: False).count == pytest.approx(POINTS.w.sum())
     part: Any = found.parts[0]
     with server.client() as client:
-        client.execute_command("XTRIM", part.stream, "MINID", part.until)  # type: ignore[no-untyped-call]
+        client.execute_command("XTRIM", part.stream, "MINID", part.until)
     for _ in range(2):
         assert found.fold(task, lambda: False).count == pytest.approx(POINTS.w[134_000:].sum())
     assert [line.partition(" of ")[0] for line in warnings] == ["134,000 points"]

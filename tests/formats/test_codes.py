@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from streamclust.errors import FormatError
-from streamclust.formats.codes import decode_fields, encode_fields
+from streamclust.formats.codes import decode_fields, encode_fields, encode_points
 from streamclust.models.quantize import Codes
 
 
@@ -68,3 +70,25 @@ def test_one_point_is_plain_text_and_a_block_is_arrays() -> None:
 def test_something_else_is_refused(fields: dict[bytes, bytes]) -> None:
     with pytest.raises(FormatError, match="codes-key entry 7-0 holds no codes"):
         decode_fields("7-0", fields, "codes-key")
+
+
+@pytest.mark.parametrize("n", [0, 1, 33])
+@pytest.mark.parametrize("m", [1, 3])
+def test_cosines_are_an_optional_field(n: int, m: int) -> None:
+    given = replace(codes(n, m), similarity=codes(n + 1).distance[:n])
+    fields = as_dict(encode_fields(given, 42, "top_distance", None))
+    found = decode_fields("7-0", fields, "codes")
+    np.testing.assert_array_equal(found.similarity, given.similarity)
+    assert found.labels == {}
+    if n == m == 1:
+        assert encode_points(given, 42) == [encode_fields(given, 42, "", None)]
+    assert (
+        decode_fields("7-0", as_dict(encode_fields(codes(n), 1, "", None)), "").similarity is None
+    )
+
+
+def test_a_label_of_that_name_by_an_earlier_release_is_still_a_label() -> None:
+    fields = {b"code": b"3", b"distance": b"1.5", b"version": b"7", b"similarity": b"high"}
+    found = decode_fields("7-0", fields, "codes")
+    assert found.similarity is None
+    assert found.labels == {b"similarity": b"high"}

@@ -12,10 +12,13 @@ import pytest
 
 from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
+from streamclust.fitting.fit import fit
 from streamclust.fitting.search import search_of
 from streamclust.formats.export import to_npz
 from streamclust.formats.model import Model, decode_model
 from streamclust.models import GaussianMixture, KMeans
+from streamclust.models.directions import normalized
+from tests.support.directions import directions
 
 TYPES: list[CovarianceType] = ["full", "tied", "diag", "spherical"]
 X = np.random.default_rng(0).normal(size=(400, 3)) @ np.array(
@@ -105,3 +108,32 @@ def test_drift_is_the_way_of_each_component() -> None:
     np.testing.assert_allclose(after.displacement_from(before), [0.0, 5.0, 0.0], atol=1e-12)
     with pytest.raises(DataError, match="versions 7 and 7 differ in size: 3 x 3 and 2 x 3"):
         model_of(KMeans(2)).displacement_from(before)
+
+
+def test_directions_of_scikit_learn_agree() -> None:
+    model = model_of(KMeans(4, metric="cosine"), normalized(X))
+    np.testing.assert_array_equal(model.to_sklearn().predict(9.0 * X), model.predict(X))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_faiss_file_finds_the_same_centroids(metric: Any, tmp_path: Path) -> None:
+    faiss = pytest.importorskip("faiss")
+    family = KMeans(5, metric=metric)
+    points = family.prepare(X)
+    model = model_of(family, points)
+    model.save(tmp_path / "lists.faiss")
+    index = faiss.read_index(str(tmp_path / "lists.faiss"))
+    assert (index.d, index.ntotal) == (3, 5)
+    found = index.search(np.asarray(points, np.float32), 1)[1][:, 0]
+    assert (found == model.predict(X)).mean() > 0.99  # the index has float32
+    with pytest.raises(DataError, match="kind kmeans, scale none"):
+        model_of(GaussianMixture(2)).save(tmp_path / "mixture.faiss")
+
+
+def test_a_fit_of_directions_is_as_good_as_that_of_faiss() -> None:
+    faiss = pytest.importorskip("faiss")
+    points = np.asarray(normalized(directions(2000, 12, 16, spread=1.0)[0]), np.float32)
+    theirs = faiss.Kmeans(16, 8, niter=50, nredo=10, spherical=True, seed=1)
+    theirs.train(points)
+    loss = 1.0 - float((points @ theirs.centroids.T).max(axis=1).mean(dtype=np.float64))
+    assert fit(KMeans(8, metric="cosine"), points, n_init=10).loss < loss + 1e-3

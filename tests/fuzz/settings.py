@@ -16,6 +16,10 @@ redis: {url: "redis://localhost:6379", password_file: secret}
 worker:
   lease: 10s
 log: {level: debug}
+defaults:
+  n_clusters: 4
+  forgetting: {half_life: 1d}
+x-small: &small {seed: 3}
 models:
   palette: &base
     kind: kmeans
@@ -31,6 +35,15 @@ models:
     points: {format: json, features: [x, y], weight_field: w}
     batch: {size: 100, linger: 50ms}
     publish: {points: 1000, every: 90m}
+  clicks-{tenant}:
+    <<: *small
+    kind: kmeans
+    streams: ["clicks:{tenant}", "{{{tenant}}}:views"]
+    encode: {streams: ["queries:{tenant}"]}
+    max_models: 7
+    overrides:
+      acme: {n_clusters: 32, init: {points: 90}}
+      BTC/USD: {batch: {size: 5}}
 """
 _WORDS = (
     *("&a", "*base", "<<: *base", "!!python/object:os.system", "!x y", "? [1]", "- ", ": ", "---"),

@@ -324,3 +324,16 @@ def test_a_refit_begins_the_average_anew_and_ends_the_warm_up() -> None:
     assert_allclose(published.means, learner.family.m_step(found.stats, found.params).means)
     _, info = learner.update(state, X)
     assert info.phase == "learning"
+
+
+@pytest.mark.parametrize("warm_up", [20, 500])
+def test_the_caller_may_reuse_the_array_of_a_batch(warm_up: int) -> None:
+    X, _ = blobs(100, CENTRES)
+    learner = StreamLearner(family_of("kmeans", 3), HalfLife(100), warm_up=warm_up)
+    one, other, buffer = learner.init(), learner.init(), np.empty((20, 2))
+    for start in range(0, 300, 20):
+        one, _ = learner.update(one, X[start : start + 20].copy())
+        buffer[:] = X[start : start + 20]
+        other, _ = learner.update(other, buffer)
+        buffer[:] = 0.0
+    assert bits(one) == bits(other)

@@ -13,6 +13,7 @@ import pytest
 from streamclust.errors import DataError
 from streamclust.quickstart.proposal import Proposal, model_name, propose
 from streamclust.tables import TableOptions
+from tests.support.directions import directions, unit
 
 CENTRES = np.array([[40.0, 20.0, 250.0], [55.0, 70.0, 900.0], [75.0, 95.0, 2100.0]])
 SPREADS = np.array([2.0, 5.0, 60.0])
@@ -189,3 +190,21 @@ def test_more_components_than_points_are_refused(tmp_path: Path) -> None:
 )
 def test_the_name_of_the_model_is_that_of_the_file(path: str, name: str) -> None:
     assert model_name(Path(path)) == name
+
+
+def test_unit_vectors_get_the_metric_cosine(tmp_path: Path) -> None:
+    X, _ = directions(1200, 4, 20)
+    np.save(tmp_path / "raw.npy", X)
+    np.save(tmp_path / "unit.npy", np.round(unit(X), 5).astype(np.float32))
+    found = proposed(tmp_path / "unit.npy")
+    assert (found.metric, found.scale, found.n_components) == ("cosine", "none", 4)
+    assert found.model["metric"] == "cosine"
+    assert "unit vectors" in found.remarks["metric"]
+    assert proposed(tmp_path / "raw.npy").metric == "euclidean"
+    given = propose(tmp_path / "raw.npy", TableOptions(), metric="cosine")
+    assert (given.metric, given.n_components) == ("cosine", 4)
+    assert "metric" not in given.remarks
+    plain = propose(tmp_path / "unit.npy", TableOptions(), metric="euclidean")
+    assert "metric" not in plain.model
+    with pytest.raises(DataError, match="--metric cosine is for kind kmeans"):
+        propose(tmp_path / "raw.npy", TableOptions(), metric="cosine", kind="gaussian_mixture")

@@ -115,16 +115,16 @@ def test_learners() -> None:
 
 
 def test_points_formats() -> None:
-    assert points_format(kmeans().points) == PointsFormat()
+    assert points_format(kmeans()) == PointsFormat()
     said = {"format": "float32", "field": "v", "weight_field": "w", "n_features": 3}
-    assert points_format(kmeans(points=said).points) == PointsFormat("float32", "v", "w", (), 3)
-    named = kmeans(points={"features": ["x", "y"]}).points
+    assert points_format(kmeans(points=said)) == PointsFormat("float32", "v", "w", (), 3)
+    named = kmeans(points={"features": ["x", "y"]})
     assert points_format(named) == PointsFormat(features=("x", "y"))
 
 
 def test_given_parameters_say_the_length_of_a_point_unless_the_settings_do() -> None:
-    assert points_format(kmeans().points, 4).n_features == 4
-    assert points_format(kmeans(points={"n_features": 3}).points, 4).n_features == 3
+    assert points_format(kmeans(), 4).n_features == 4
+    assert points_format(kmeans(points={"n_features": 3}), 4).n_features == 3
 
 
 # ---- the first state

@@ -60,8 +60,8 @@ def of_call(call: ast.Call) -> Iterator[Logged]:
         ("log", "get_logger()")
     ):
         level, arguments = LEVELS.get(call.func.attr), call.args[:1]
-    elif isinstance(call.func, ast.Attribute) and call.func.attr == "log":
-        level, arguments, named = "debug", call.args[:1], "log"  # of an encoder: debug or info
+    elif isinstance(call.func, ast.Attribute) and call.func.attr == "log_often":
+        level, arguments, named = "debug", call.args[:1], "log_often"  # debug or info
     else:
         level, arguments = PASSED_ON.get(named or ""), call.args
     if level is None:

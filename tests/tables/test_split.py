@@ -172,7 +172,8 @@ def _some_text(rng: np.random.Generator, kind: str) -> str:
             lines.append(json.dumps(keyed if kind == "objects" else row))
         if rng.random() < 0.05:
             lines.append("")
-    return rng.choice(["", "\ufeff"]) + rng.choice(["\n", "\r\n"]).join(lines)
+    mark, ending = ("", "\ufeff")[rng.integers(2)], ("\n", "\r\n")[rng.integers(2)]
+    return mark + ending.join(lines)
 
 
 @pytest.mark.parametrize("kind", ["csv", "objects", "arrays"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import yaml
 from click.testing import CliRunner
 from structlog.testing import LogCapture
 
+from streamclust import KMeans, KMeansParams
 from streamclust.cli.main import cli
 from streamclust.client.client import Client
 from streamclust.client.ingest import ingest
@@ -26,7 +29,10 @@ from streamclust.config import Settings, load_settings
 from streamclust.encoder import loop as encoder
 from streamclust.encoder.job import Job as EncoderJob
 from streamclust.encoder.many import run_encoders
+from streamclust.engine import EStep, StreamPart, dask_worker
+from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import ServerError, StreamclustError
+from streamclust.formats.layout import Layout
 from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
@@ -257,6 +263,22 @@ def administrate(place: Place, user: str) -> None:
         assert not client.xinfo_groups("points")
 
 
+def read_a_part(place: Place, user: str) -> None:
+    """Compute a part of the stream as a worker of Dask does, by the settings of that worker."""
+    place.settings(user)
+    with place.admin as client:
+        last: Any = client.xrevrange("points", count=1)
+    layout = Layout("float64", "f8", None, (), 2, strict=False)
+    part = StreamPart("points", "0-0", last[0][0].decode(), 60, layout)
+    task = EStep(KMeans(2), KMeansParams(np.zeros((2, 2))))
+    dask_worker.use_own_server.cache_clear()
+    with patch.dict(os.environ, {"STREAMCLUST_CONFIG": str(place.folder / "config.yaml")}):
+        answer = dask_worker.compute(encode_task(task, None), encode_part(0, part))
+    done = decode_result(task, answer, "the test")
+    assert (done.notes.points, done.notes.lost) == (60, 0)
+    assert done.value.count == 60.0
+
+
 WORK: dict[str, Callable[[Place, str], None]] = {
     "streamclust-worker": learn,
     "streamclust-refit": refit_anew,
@@ -265,6 +287,7 @@ WORK: dict[str, Callable[[Place, str], None]] = {
     "streamclust-operator": look,
     "streamclust-ingest": send,
     "streamclust-admin": administrate,
+    "streamclust-engine": read_a_part,
 }
 
 

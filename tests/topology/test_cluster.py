@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from streamclust.client.ingest import ingest
 from streamclust.errors import BusyError, ServerError, ServerUnreachableError
+from streamclust.formats.model import encode_model
 from streamclust.refit.command import Selection
 from streamclust.refit.span import Span
 from streamclust.store.model.code_writer import Written
@@ -24,6 +26,7 @@ from streamclust.tables import Chunk
 from tests.support.acl import RULES
 from tests.support.code_writer_fixture import CodeWriterFixture, RoundTrip
 from tests.support.commits import take
+from tests.support.encoder_fixture import model_of
 from tests.support.fleet import Cluster, Node
 from tests.support.fleet_workspace import FleetWorkspace, eager, feeding, learned_once
 from tests.support.model_settings import kmeans
@@ -179,6 +182,30 @@ def test_ingest_status_watch_and_encode(
     assert done.returncode == 0, done.stderr
     with workspace.client as client:
         assert client.xlen(Keys(workspace.namespace, "m").codes()) == 90
+
+
+def test_many_models_are_encoded_and_shown(
+    workspace: FleetWorkspace, streams: tuple[str, str]
+) -> None:
+    # Given models whose keys and streams are in different slots
+    names = [f"m-{number}" for number in range(12)]
+    feeds = {name: streams[number % 2] + name for number, name in enumerate(names)}
+    workspace.write({name: eager(stream) for name, stream in feeds.items()})
+    with workspace.client as client:
+        for name, stream in feeds.items():
+            model = model_of(1)
+            client.xadd(workspace.keys(name).models, {"payload": encode_model(model)}, id="1-0")
+            add_points(client, stream, blobs(20))
+        # When one process encodes all of them
+        done = run(workspace.folder, "encode", "m-*", "--until-idle")
+        assert done.returncode == 0, done.stderr
+        for name in names:
+            assert client.xlen(workspace.keys(name).codes()) == 20
+    # Then `status` and `metrics` have all of them
+    rows = json.loads(workspace.shows("status", "--json"))
+    assert [row["model"] for row in rows] == sorted(names)
+    assert {row["published"]["version"] for row in rows} == {1}
+    assert workspace.shows("metrics").count("streamclust_version{") == 12
 
 
 def test_encoders_take_turns_at_a_stream_of_another_slot(

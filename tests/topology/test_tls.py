@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
-import trustme
 
 from streamclust.client.ingest import ingest
 from streamclust.errors import ServerUnreachableError
@@ -18,49 +17,12 @@ from streamclust.tables import Chunk
 from tests.support.fleet import SERVICE
 from tests.support.fleet_workspace import FleetWorkspace
 from tests.support.model_settings import kmeans
+from tests.support.papers import Papers
 from tests.support.points import blobs
 from tests.support.servers import debian_redis, free_port, running
 from tests.support.waiting import LIMIT, wait_until
 
 PASSWORD = "s3cr3t"
-
-
-@dataclass(frozen=True)
-class Papers:
-    """A folder with a CA, and a certificate and key for servers and clients alike."""
-
-    folder: Path
-
-    def write(self) -> None:
-        authority = trustme.CA()
-        issued = authority.issue_cert("127.0.0.1")
-        authority.cert_pem.write_to_path(self.ca)
-        issued.cert_chain_pems[0].write_to_path(self.cert)
-        issued.private_key_pem.write_to_path(self.key)
-
-    @property
-    def ca(self) -> Path:
-        return self.folder / "ca.pem"
-
-    @property
-    def cert(self) -> Path:
-        return self.folder / "cert.pem"
-
-    @property
-    def key(self) -> Path:
-        return self.folder / "key.pem"
-
-    @property
-    def options(self) -> list[str]:
-        """What a server is told of them."""
-        files = {"cert": self.cert, "key": self.key, "ca-cert": self.ca}
-        pairs = ((f"--tls-{name}-file", str(file)) for name, file in files.items())
-        return [word for pair in pairs for word in pair]
-
-    @property
-    def query(self) -> str:
-        """What a client is told in the URL."""
-        return f"?ssl_ca_certs={self.ca}&ssl_certfile={self.cert}&ssl_keyfile={self.key}"
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from streamclust.arrays import MAX_MAGNITUDE, MIN_WEIGHT, Points
 from streamclust.errors import DataError
 from streamclust.formats.layout import Layout
+from streamclust.models.directions import ZERO
 
 NOT_PERFECT = (LookupError, ValueError, TypeError, RecursionError)
 SHOWN = 40
@@ -123,13 +124,27 @@ def one_value(flat: Flat, key: bytes) -> bytes:
 
 
 def check_finite(row: list[float], layout: Layout) -> list[float]:
-    """Return the row; refuse values that are not finite, or too large to be squared."""
+    """Return the row; refuse values that are not finite, or too large to be squared.
+
+    If only the direction counts, refuse a zero vector instead of large values.
+    """
+    most = layout.max_magnitude
     for index, value in enumerate(row):
         if not math.isfinite(value):
             raise DataError(f"not finite: {value} at feature {layout.feature(index)}")
-        if abs(value) > MAX_MAGNITUDE:
+        if abs(value) > most:
             raise DataError(f"too large: {value:g} at feature {layout.feature(index)}")
+    if layout.directions and not any(row):
+        raise DataError(ZERO)
     return row
+
+
+def are_good(X: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
+    """Return which rows `check_finite` accepts, shape (N,)."""
+    most = min(layout.max_magnitude, float(np.finfo(X.dtype).max))
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        good = (np.abs(X) <= X.dtype.type(most)).all(axis=1)
+    return good & X.any(axis=1) if layout.directions else np.asarray(good)
 
 
 def check_weight(weight: float) -> float:

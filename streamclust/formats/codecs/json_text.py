@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import MAX_MAGNITUDE, is_weight
+from streamclust.arrays import is_weight
 from streamclust.errors import DataError
 from streamclust.formats.codecs.common import (
     SHOWN,
@@ -21,6 +21,7 @@ from streamclust.formats.codecs.common import (
     Columns,
     Flat,
     Judged,
+    are_good,
     blocks,
     check_weight,
     one_value,
@@ -219,7 +220,7 @@ def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:
         rows = [row if set(map(type, row)) == {float} else () for row in rows]
     good = np.fromiter(map(bool, rows), np.bool_, len(rows))
     X = np.array(list(chain.from_iterable(rows)), np.float64).reshape(-1, D)
-    sane = (np.abs(X) <= MAX_MAGNITUDE).all(axis=1)
+    sane = are_good(X, layout)
     good[good] = sane
     return good, X[sane]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import MAX_MAGNITUDE, is_weight
+from streamclust.arrays import is_weight
 from streamclust.errors import DataError
 from streamclust.formats.codecs.common import (
     Array,
@@ -17,6 +17,7 @@ from streamclust.formats.codecs.common import (
     Columns,
     Flat,
     Judged,
+    are_good,
     blocks,
     check_weight,
     one_value,
@@ -120,7 +121,7 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
     for start in range(0, len(value) // size, count):
         rows = slice(start, min(start + count, len(value) // size))
         X = np.frombuffer(value, dtype, (rows.stop - start) * D, start * size).reshape(-1, D)
-        good[rows] = _are_sane(X).all(axis=1)
+        good[rows] = are_good(X, layout)
         if len(w) == n:
             good[rows] &= is_weight(w[rows])
         parts.append(X[good[rows]])
@@ -133,13 +134,6 @@ def _judge(flat: Flat, layout: Layout) -> Judged:
 
     X = np.concatenate(parts, dtype=np.float64)
     return Judged(X, None if each is None else each[good], np.flatnonzero(~good), at)
-
-
-def _are_sane(X: NDArray[Any]) -> NDArray[np.bool_]:
-    most = min(MAX_MAGNITUDE, float(np.finfo(X.dtype).max))
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        sane: NDArray[np.bool_] = np.abs(X) <= X.dtype.type(most)
-    return sane
 
 
 def _row(point: bytes, layout: Layout) -> list[float]:

@@ -250,5 +250,8 @@ def _missing(client: redis.Redis, keys: Keys, version: int | None) -> str:
         oldest: Any = client.xrange(keys.models, count=1)
         first = oldest[0][0].decode().partition("-")[0] if oldest else "none"
         return f"version {version} of {keys.model!r} isn't kept; the oldest kept one is {first}"
-    others = known_names(keys.model, model_names(client, keys.namespace), "models there")
+    there = model_names(client, keys.namespace)
+    others = known_names(keys.model, there, "models there")
+    if keys.model in there:
+        others = "a worker publishes it after the warm-up"
     return f"model {keys.model!r} has not been published in namespace {keys.namespace!r}; {others}"

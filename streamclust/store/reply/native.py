@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.arrays import MAX_MAGNITUDE
 from streamclust.formats.codecs.common import Arrays
 from streamclust.formats.layout import DIMENSION_FIELD, ENTRY_FORMATS, RAW_DTYPE
 from streamclust.kernels import choice
@@ -215,7 +214,7 @@ def decode(
     taken = _function("decode_entries")(
         *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
         *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(D, w is not None, single, str(D).encode(), MAX_MAGNITUDE),
+        *(D, w is not None, single, str(D).encode(), layout.max_magnitude),
         *(buffer.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
         *(counts.ctypes.data, ctypes.addressof(used)),
     )

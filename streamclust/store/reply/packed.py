@@ -108,15 +108,38 @@ class Packed(Sequence[tuple[bytes, list[bytes]]]):
         """
         start, few = 0, 1
         while start < len(self):
-            found = wire.decode(self.rows[start:], layout, single=True, buffer=buffer())
+            room = buffer()
+            found = wire.decode(self.rows[start:], layout, single=True, buffer=room)
             if found is not None:
                 piece = Decoded(found.X, found.w, found.counts)
+                if layout.directions and not piece.X.any(axis=1).all():
+                    if room is not None:
+                        room.has_bad = True
+                    piece = self[start : start + len(piece.counts)]._without_zeros(piece, layout)
                 few = 1
             else:
                 piece = decode_flats(self[start : start + few].flats(), layout)
                 few = min(2 * few, _MOST)
             start += len(piece.counts)
             yield piece
+
+    def _without_zeros(self, decoded: Decoded, layout: Layout) -> Decoded:
+        """Return the points, which native code has decoded, without zero vectors.
+
+        Python decodes the entries that have some, and finds the reasons.
+        """
+        zero = ~decoded.X.any(axis=1)
+        edges = np.concatenate([[0], np.cumsum(decoded.counts)])
+        owners = np.unique(np.searchsorted(edges, np.flatnonzero(zero), side="right") - 1)
+        parts, start = [], 0
+        for place in [*owners.tolist(), len(self)]:
+            rows = slice(int(edges[start]), int(edges[place]))
+            w = None if decoded.w is None else decoded.w[rows]
+            parts.append(Decoded(decoded.X[rows], w, decoded.counts[start:place]))
+            if place < len(self):
+                parts.append(_shifted(decode_flats(self[place : place + 1].flats(), layout), place))
+            start = place + 1
+        return join(parts)
 
     def write_codes(
         self, codes: Codes, version: int, labels: frozenset[bytes]

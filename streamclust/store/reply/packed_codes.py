@@ -84,7 +84,7 @@ def pack_points(
     model_id : int
         Model ID of each entry; 0 for none.
     """
-    found = entries.write_codes(codes, version, labels)
+    found = None if codes.similarity is not None else entries.write_codes(codes, version, labels)
     if found is None:
         return lists()
     names, data = found

@@ -22,11 +22,14 @@ class PointBuffer:
     ----------
     used : int
         Number of points in the buffer.
+    has_bad : bool
+        Whether some of them are bad.
     """
 
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
         self.used = 0
+        self.has_bad = False
         self._size = wanted
         self._X: Points = np.empty((0, 0))
 
@@ -46,8 +49,8 @@ class PointBuffer:
         return self._X[self.used :]
 
     def points(self, n: int) -> Points | None:
-        """Return the batch's `n` points; None if some of them are not in the buffer."""
-        if self.used != n:
+        """Return the batch's `n` points; None if others, or not all, are in the buffer."""
+        if self.used != n or self.has_bad:
             return None
         X = self._X[:n]
         return X if 2 * n >= len(self._X) else X.copy()  # a short batch must not keep a large array

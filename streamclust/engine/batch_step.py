@@ -1,0 +1,44 @@
+"""The e-step of the parts of a batch that a worker learns, by an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamclust.engine.parts import ArrayPart
+from streamclust.engine.reader import Reader
+from streamclust.engine.tasks import AssigningEStep, EStep
+from streamclust.online.batch_parts import one_by_one, products
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from streamclust.arrays import Array
+    from streamclust.engine.base import Engine
+    from streamclust.engine.tasks import Assignment
+    from streamclust.models.family import Family
+    from streamclust.online.batch_parts import EachPart
+
+WORTH_SENDING = 64
+"""Products per byte of a point, from which on other machines compute faster than points are sent.
+
+A core does some 10^10 products per second, and a network carries some 10^8 bytes per second.
+"""
+
+
+def on_engine(engine: Engine) -> EachPart:
+    """Return a function that has an engine compute the parts of a batch.
+
+    Engines on other machines get only parts whose points are worth sending.
+    """
+
+    def each(
+        family: Family[Any], params: Any, parts: Sequence[tuple[Array, Array]]
+    ) -> Iterable[Assignment]:
+        size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
+        if engine.remote and products(family, params) < WORTH_SENDING * size:
+            return one_by_one(family, params, parts)
+        numbered = ((number, ArrayPart(X, w)) for number, (X, w) in enumerate(parts))
+        task = AssigningEStep(EStep(family, params))
+        return (done.value for done in engine.map(task, Reader(), numbered))
+
+    return each

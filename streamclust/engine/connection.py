@@ -1,0 +1,353 @@
+"""A connection to a Dask scheduler, kept in the background; no call waits without a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pydoc import locate
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from streamclust.engine.dask_worker import carry, compute, identity
+from streamclust.errors import MissingExtraError
+from streamclust.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import Client
+
+CONNECT = 5.0
+"""Seconds for one attempt to connect, and between two attempts."""
+
+_LOOK = 1.0
+"""Seconds between two looks at the scheduler and its workers."""
+
+_FIRST_LOOK = 0.05
+"""The same, until all workers have said what they have."""
+
+_LARGE = 1 << 20
+"""Bytes of a task from which on it is sent once, not with each part."""
+
+_NAMED = 64
+"""Up to so many workers are named with each part, so that a part never reaches another one."""
+
+_RETRIES = 5
+"""Dask computes a part again so many times, if it fails."""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Files for TLS: the CA, and this side's certificate and key."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+class Answer(NamedTuple):
+    """The end of a part: its result, or why there is none ("" if the connection was lost)."""
+
+    part: int
+    result: bytes | None
+    reason: str = ""
+
+
+Deliver = Callable[[Answer], object]
+"""Takes an answer, in any thread, and returns at once."""
+
+
+class Task:
+    """The bytes of a task, which is the same for all parts of a fold.
+
+    A large task is sent to the scheduler once. Workers take it from each other, and it is made
+    again if they are lost.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._sent: dict[int, Any] = {}
+
+    def on(self, client: Client) -> Any:
+        """Return the argument of a submission by `client`."""
+        if len(self._data) < _LARGE:
+            return self._data
+        if id(client) not in self._sent:
+            key = f"streamclust-task-{uuid4()}"
+            self._sent = {
+                id(client): client.submit(carry, self._data, key=key, pure=False, retries=_RETRIES)
+            }
+        return self._sent[id(client)]
+
+
+class Connection:
+    """A scheduler, its workers that can be used, and answers that arrive.
+
+    A worker is used if it has the version and the kernels of this process. A thread connects,
+    connects again after a fault, and asks new workers what they have.
+
+    Parameters
+    ----------
+    address : str
+        tcp://host:8786 or tls://host:8786.
+    certificates : Certificates or None
+    report : callable
+        Given a sentence whenever workers are lost, refused, or found again; each reason once.
+    """
+
+    def __init__(
+        self, address: str, certificates: Certificates | None, report: Callable[[str], object]
+    ) -> None:
+        import_distributed()
+        self.address = address
+        self.problem = "no connection yet"
+        self._certificates, self._report = certificates, report
+        self._client: Client | None = None
+        self._slots: dict[str, int] = {}
+        self._asked: dict[str, Future[str]] = {}
+        self._refused: set[str] = set()
+        self._suspects: dict[str, str] = {}
+        self._said = ""
+        self._running: dict[str, tuple[int, Deliver]] = {}
+        self._lock = threading.Lock()
+        self._looked = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True, name="engine")
+        self._thread.start()
+
+    @property
+    def slots(self) -> int:
+        """Return the number of threads of all workers that can be used."""
+        return sum(self._usable_slots().values())
+
+    def _usable_slots(self) -> dict[str, int]:
+        """Return the threads of each worker that can be used now."""
+        suspects = set(self._suspects.values())
+        return {name: n for name, n in self._slots.items() if name not in suspects}
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed.is_set()
+
+    @property
+    def unanswered(self) -> int:
+        """The number of parts that are with the workers."""
+        return len(self._running)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; return whether all workers have answered, or none will soon."""
+        return self._looked.wait(seconds)
+
+    def submit(self, deliver: Deliver, task: Task, number: int, part: bytes) -> str:
+        """Give a part to the workers; an answer is delivered, unless they are silent.
+
+        Returns the key of the part.
+        """
+        client, slots = self._client, self._usable_slots()
+        key = f"streamclust-part-{uuid4()}"
+        if client is None:
+            deliver(Answer(number, None))
+            return key
+        with self._lock:
+            self._running[key] = number, deliver
+        named = self._refused or self._suspects or len(slots) <= _NAMED
+        self._start(client, self._compute(client, key, task, part, list(slots) if named else None))
+        return key
+
+    def locate(self, key: str, found: Callable[[], object]) -> None:
+        """Find the worker that has a late part; it gets no others until that part has ended."""
+        client = self._client
+        if client is not None:
+            self._start(client, self._locate(client, key, found))
+
+    async def _locate(self, client: Client, key: str, found: Callable[[], object]) -> None:
+        with suppress(Exception):
+            processing = await asyncio.wait_for(client.scheduler.processing(workers=None), CONNECT)
+            for worker, keys in processing.items():
+                if key in keys and key in self._running:
+                    self._suspects[key] = worker
+                    found()
+
+    def close(self) -> None:
+        """Leave the scheduler; tasks that it still has are dropped."""
+        self._closed.set()
+        self._thread.join(2 * CONNECT)
+        self._drop("closed")
+
+    async def _compute(
+        self, client: Client, key: str, task: Task, part: bytes, only: list[str] | None
+    ) -> None:
+        try:
+            future = client.submit(
+                compute,
+                task.on(client),
+                part,
+                key=key,
+                pure=False,
+                retries=_RETRIES,
+                workers=only,
+            )
+            try:
+                self._end(key, await future)
+            finally:
+                future.release()
+        except (CancelledError, asyncio.CancelledError):
+            self._end(key, None)
+        except Exception as error:
+            self._end(key, None, _reason(error))
+
+    def _end(self, key: str, result: bytes | None, reason: str = "") -> None:
+        """Deliver the answer for a part, unless it was delivered before."""
+        with self._lock:
+            known = self._running.pop(key, None)
+            self._suspects.pop(key, None)
+        if known is not None:
+            number, deliver = known
+            deliver(Answer(number, result, reason))
+
+    def _start(self, client: Client, coroutine: Any) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
+
+    def _keep(self) -> None:
+        """Connect, look after the workers, and connect again, until closed."""
+        while not self._closed.is_set():
+            try:
+                if self._client is None:
+                    self._client = self._connect()
+                self._look(self._client)
+                pause = _LOOK if self._looked.is_set() else _FIRST_LOOK
+            except Exception as error:
+                self._drop(_reason(error))
+                self._say(f"no connection to the Dask scheduler {self.address}: {self.problem}")
+                self._looked.set()
+                pause = CONNECT
+            self._closed.wait(pause)
+
+    def _connect(self) -> Client:
+        from distributed import Client, Security
+
+        files = self._certificates
+        security = files and Security(
+            tls_ca_file=str(files.ca),
+            tls_client_cert=str(files.cert),
+            tls_client_key=str(files.key),
+            require_encryption=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other versions of Python: the kernels count here
+            return Client(
+                self.address,
+                timeout=CONNECT,
+                security=security,
+                set_as_default=False,
+                name="streamclust",
+            )
+
+    def _look(self, client: Client) -> None:
+        """Ask new workers what they have, and forget those that are gone."""
+        if client.status != "running":
+            raise ConnectionError("the connection was lost")
+        found = self._start(client, client.scheduler.identity(n_workers=-1)).result(CONNECT)
+        threads = {name: worker["nthreads"] for name, worker in found["workers"].items()}
+        for name in threads.keys() - self._asked.keys():
+            self._asked[name] = self._start(client, self._ask(client, name))
+        self._asked = {name: asked for name, asked in self._asked.items() if name in threads}
+        self._refused &= threads.keys()
+        answered = [name for name, asked in self._asked.items() if asked.done()]
+        slots = {name: threads[name] for name in answered if self._usable(name)}
+        self._slots = slots
+        if slots:
+            self.problem = ""
+            self._say(
+                f"the Dask scheduler {self.address} has workers for {self.slots} parts at a time"
+            )
+        elif not threads:
+            self.problem = f"the Dask scheduler {self.address} has no workers"
+            self._say(self.problem)
+        if len(answered) == len(threads):
+            self._looked.set()
+
+    async def _ask(self, client: Client, name: str) -> str:
+        """Return what a worker has.
+
+        A worker ends when it is given a function that it can't import. So the first question is a
+        function of the standard library: the version, or None without streamclust.
+        """
+        version = await _on(client, name, locate, f"{identity.__module__}.__version__")
+        if version is None:
+            return "no streamclust with this engine"
+        if version != __version__:
+            return f"streamclust {version}"
+        return str(await _on(client, name, identity))
+
+    def _usable(self, name: str) -> bool:
+        """Compare what a worker has with this process; report a difference once."""
+        try:
+            has = self._asked[name].result(0)
+        except Exception as error:
+            has = f"no streamclust that answers ({_reason(error)})"
+        if has == identity():
+            return True
+        if name not in self._refused:
+            self._refused.add(name)
+            self.problem = (
+                f"the worker {name} has {has}; this process has {identity()}; "
+                "install the same there"
+            )
+            self._report(f"{self.problem}. This worker isn't used")
+        return False
+
+    def _say(self, sentence: str) -> None:
+        if sentence != self._said:
+            self._said = sentence
+            self._report(sentence)
+
+    def _drop(self, reason: str) -> None:
+        """Forget the connection: no answer that is outstanding will come."""
+        client, self._client, self._slots, self._asked = self._client, None, {}, {}
+        self._refused.clear()
+        self.problem = reason
+        for key in list(self._running):
+            self._end(key, None)
+        if client is not None:
+            with suppress(Exception):
+                client.close(timeout=1.0)
+
+
+async def _on(client: Client, worker: str, function: Callable[..., Any], *arguments: str) -> Any:
+    """Return what a function returns on one worker."""
+    key = f"streamclust-question-{uuid4()}"
+    future = client.submit(function, *arguments, key=key, pure=False, workers=[worker])
+    try:
+        return await future
+    finally:
+        future.release()
+
+
+def import_distributed() -> None:
+    """Import Dask; its own log would repeat what is reported here, in other words."""
+    if "distributed" in sys.modules:
+        return  # a program that uses Dask itself wants its log
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise MissingExtraError(
+            "the engine dask needs Dask: pip install 'streamclust[dask]'"
+        ) from None
+    for name in [
+        name for name in logging.root.manager.loggerDict if name.startswith("distributed")
+    ]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

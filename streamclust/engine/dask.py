@@ -1,0 +1,318 @@
+"""The engine that computes on the workers of a Dask cluster, and here whatever they don't."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from streamclust.engine.base import Engine, check, compute, never
+from streamclust.engine.connection import Connection, Task, import_distributed
+from streamclust.engine.deadlines import Deadlines
+from streamclust.engine.wire import decode_result, encode_part, encode_task
+from streamclust.errors import EngineError, StreamclustError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from streamclust.engine import tasks
+    from streamclust.engine.base import Done, Numbered
+    from streamclust.engine.connection import Answer, Certificates
+    from streamclust.engine.reader import Reader
+
+R = TypeVar("R")
+
+FIRST_WORKERS = 15.0
+"""Seconds that the first map waits for workers, and each map if the engine is required."""
+
+_LOOK = 0.1
+"""Seconds between checks for a request to stop."""
+
+_ROOM = 0.005
+"""Seconds between checks whether another fold has left room at the workers."""
+
+_AHEAD = 4
+"""Parts per slot that are submitted, or wait for an earlier result. This bounds the memory."""
+
+_PAUSE = 30.0
+"""Seconds without new parts for workers that only answered with errors."""
+
+
+@dataclass
+class Counts:
+    """Who computed the parts.
+
+    Parameters
+    ----------
+    workers : int
+        Parts whose result came from workers, in time.
+    here : int
+        Parts that this process computed, because no worker did.
+    late : int
+        Results that arrived after this process had computed the part.
+    """
+
+    workers: int = 0
+    here: int = 0
+    late: int = 0
+
+
+class Dask(Engine):
+    """Gives parts to the workers of a Dask cluster.
+
+    A part that isn't done before its deadline (see `Deadlines`) is computed here, and so are all
+    parts while there are no workers. Several threads may fold at the same time.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler: tcp://host:8786 or tls://host:8786.
+    certificates : Certificates, optional
+        Files for TLS.
+    required : bool, default=False
+        Raise an error, instead of computing all parts here, if no worker can be used.
+    report : callable, optional
+        Given a sentence if workers are lost, refused or found again.
+
+    Attributes
+    ----------
+    counts : Counts
+    """
+
+    name = "dask"
+    remote = True
+
+    def __init__(
+        self,
+        address: str,
+        certificates: Certificates | None = None,
+        *,
+        required: bool = False,
+        report: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.counts = Counts()
+        self.required = required
+        self.deadlines = Deadlines(0)
+        self.connection = Connection(address, certificates, report)
+        self._report = report
+        self._reported: set[str] = set()
+        self._waited = False
+        self._failures, self._paused_until = 0, 0.0
+
+    @property
+    def workers(self) -> int:  # type: ignore[override]
+        """The number of parts that workers compute at the same time; at least 1."""
+        return max(1, self.connection.slots)
+
+    def map(
+        self,
+        task: tasks.Task[R],
+        reader: Reader,
+        parts: Iterable[Numbered],
+        stop: Callable[[], bool] = never,
+    ) -> Iterator[Done[R]]:
+        """Yield the result of each part; see `Engine.map`."""
+        self._await_workers(stop)
+        fold = _Fold(self, task, reader, iter(parts))
+        try:
+            while (done := fold.next(stop)) is not None:
+                yield done
+        finally:
+            self.deadlines.end(fold)
+
+    def room(self) -> bool:
+        """Return whether a part can be submitted now.
+
+        Raises
+        ------
+        EngineError
+            If no worker can be used, and the engine is required.
+        """
+        deadlines, slots = self.deadlines, self.connection.slots
+        deadlines.slots = slots
+        paused = time.monotonic() < self._paused_until
+        full = deadlines.room <= 0
+        if self.required and (not slots or paused or (full and not deadlines.outstanding)):
+            problem = self.connection.problem or "the workers don't answer"
+            raise EngineError(f"{problem}; engine.required is true, so nothing is computed here")
+        return slots > 0 and not paused and not full
+
+    def failed(self, reason: str) -> None:
+        """Report, once, why workers have not computed a part."""
+        self._failures += 1
+        if self._failures >= 2 * self.workers:
+            self._paused_until, self._failures = time.monotonic() + _PAUSE, 0
+        if reason not in self._reported:
+            self._reported.add(reason)
+            self._report(f"a part is computed here, because its worker has failed: {reason}")
+
+    def succeeded(self) -> None:
+        """Count a result of workers."""
+        self.counts.workers += 1
+        self._failures = 0
+
+    def summary(self) -> dict[str, object]:
+        """Return the kind, and the number of parts by who computed them."""
+        return {"kind": self.name, **asdict(self.counts)}
+
+    def close(self) -> None:
+        """Leave the cluster, and report who computed the parts."""
+        counts = self.counts
+        if counts.workers + counts.here and not self.connection.closed:
+            self._report(
+                f"the engine dask: workers computed {counts.workers:,} parts, this process "
+                f"{counts.here:,}"
+            )
+        self.connection.close()
+
+    def _await_workers(self, stop: Callable[[], bool]) -> None:
+        """Wait for the first workers: they need some seconds to import everything."""
+        end = time.monotonic() + FIRST_WORKERS
+        while not self.connection.slots and time.monotonic() < end:
+            check(stop)
+            if not self.required and (self._waited or self.connection.wait(0.0)):
+                break
+            time.sleep(_LOOK)
+        self._waited = True
+
+
+class LocalDask(Dask):
+    """The same on a cluster of this machine, for a command that a person waits for.
+
+    The workers have the environment and the current folder of this process.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes.
+    required, report
+        See `Dask`.
+    """
+
+    def __init__(self, workers: int, *, required: bool, report: Callable[[str], object]) -> None:
+        import_distributed()
+        from distributed import LocalCluster
+
+        self._cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        )
+        super().__init__(self._cluster.scheduler_address, required=required, report=report)
+
+    def close(self) -> None:
+        """End the cluster."""
+        super().close()
+        self._cluster.close(timeout=5.0)
+
+
+class _Fold(Generic[R]):
+    """One map: the parts that are with workers, and the results that wait for an earlier one."""
+
+    def __init__(
+        self,
+        engine: Dask,
+        task: tasks.Task[R],
+        reader: Reader,
+        parts: Iterator[Numbered],
+    ) -> None:
+        self._engine, self._task, self._reader, self._parts = engine, task, reader, parts
+        self._message = Task(encode_task(task, reader.scaling))
+        self._answers: SimpleQueue[Answer] = SimpleQueue()
+        self._submitted: dict[int, Numbered] = {}
+        self._keys: dict[int, str] = {}
+        self._done: dict[int, Done[R]] = {}
+        self._next = self._taken = 0
+        self._ended = False
+
+    def next(self, stop: Callable[[], bool]) -> Done[R] | None:
+        """Return the result of the next part; None after the last one."""
+        while self._next not in self._done:
+            check(stop)
+            self._submit()
+            if self._ended and self._next == self._taken:
+                return None
+            if self._submitted:
+                self._wait()
+            elif self._engine.deadlines.outstanding:
+                time.sleep(_ROOM)  # another fold has all workers
+            else:
+                self._take_here()
+        self._keys.pop(self._next, None)
+        self._next += 1
+        return self._done.pop(self._next - 1)
+
+    def _submit(self) -> None:
+        engine = self._engine
+        while engine.room() and self._taken - self._next < _AHEAD * engine.workers:
+            numbered = self._take()
+            if numbered is None:
+                return
+            place = self._taken - 1
+            self._submitted[place] = numbered
+            engine.deadlines.submitted(self, place, time.monotonic())
+            key = engine.connection.submit(
+                self._deliver, self._message, place, encode_part(*numbered)
+            )
+            self._keys[place] = key
+
+    def _take(self) -> Numbered | None:
+        """Return the next part; None if there is none."""
+        numbered = None if self._ended else next(self._parts, None)
+        self._ended = numbered is None
+        self._taken += not self._ended
+        return numbered
+
+    def _take_here(self) -> None:
+        """Compute the next part here, if there is one."""
+        numbered = self._take()
+        if numbered is not None:
+            self._compute(self._taken - 1, numbered)
+
+    def _wait(self) -> None:
+        """Wait a moment for an answer; compute a part here if its deadline has passed."""
+        deadlines = self._engine.deadlines
+        deadline = deadlines.next(self)
+        now = time.monotonic()
+        with suppress(Empty):
+            self._receive(self._answers.get(timeout=max(0.0, min(_LOOK, (deadline or now) - now))))
+            return
+        late = deadlines.overdue(self, time.monotonic())
+        if late is not None:
+            self._engine.connection.locate(self._keys[late], lambda: deadlines.located(self, late))
+            self._compute(late, self._submitted.pop(late))
+
+    def _deliver(self, answer: Answer) -> None:
+        """Take an answer, in the thread of the connection, if it is still needed."""
+        engine, (place, data, _) = self._engine, answer
+        if data is None:
+            if engine.deadlines.lost(self, place):
+                self._answers.put(answer)
+        elif engine.deadlines.arrived(self, place, time.monotonic()):
+            self._answers.put(answer)
+        else:
+            engine.counts.late += 1
+
+    def _receive(self, answer: Answer) -> None:
+        """Take the result of a part; if there is none, compute it here."""
+        engine, (place, data, reason) = self._engine, answer
+        numbered = self._submitted.pop(place)
+        try:
+            if data is None:
+                raise EngineError(reason)  # "" if the connection was lost, which is reported
+            done = decode_result(self._task, data, "a Dask worker")
+        except StreamclustError as error:
+            if str(error):
+                engine.failed(str(error))
+            self._compute(place, numbered)
+            return
+        if done.notes.lost:  # the worker may have another server; this process finds out
+            self._compute(place, numbered)
+            return
+        self._done[place] = done
+        engine.succeeded()
+
+    def _compute(self, place: int, numbered: Numbered) -> None:
+        """Compute a part here."""
+        self._engine.counts.here += 1
+        self._done[place] = compute(self._task, self._reader, *numbered)

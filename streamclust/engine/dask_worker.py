@@ -1,0 +1,68 @@
+"""What a Dask worker executes: functions that take and return bytes.
+
+A worker reads points by itself. The address of the server and the password are in the settings of
+the worker (its environment, or the file that STREAMCLUST_CONFIG names), and never in a task.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from streamclust.version import __version__
+
+if TYPE_CHECKING:
+    import redis
+
+# Modules are imported when a function is called: the scheduler imports this module too.
+
+
+def identity() -> str:
+    """Return the version and the kernels of this process; only equal ones are combined."""
+    from streamclust.engine import remote  # noqa: F401  (the first part needn't wait for it)
+    from streamclust.engine.identity import kernels_identity
+
+    return f"streamclust {__version__} with kernels {kernels_identity()}"
+
+
+def carry(task: bytes) -> bytes:
+    """Return a task, so that it is on a worker from which others take it."""
+    return task
+
+
+def compute(task: bytes, part: bytes) -> bytes:
+    """Return the result of a task on a part, or the error; see `remote.run_task`.
+
+    A thread of a worker is for one part, so the kernels use one thread.
+    """
+    from streamclust.engine.remote import run_task
+    from streamclust.kernels.threads import limit_threads
+
+    use_own_server()
+    with limit_threads(1):
+        return run_task(task, part)
+
+
+@cache
+def use_own_server() -> None:
+    """Let parts of streams be read from the server in the settings of this worker."""
+    from streamclust.engine.remote import use_server
+
+    use_server(_connect)
+
+
+def _connect() -> redis.Redis:
+    from streamclust.config.load import load_settings
+    from streamclust.store.server.address import Address
+    from streamclust.store.server.connect import find_server
+
+    settings = load_settings().redis
+    address = Address(
+        settings.url,
+        settings.data_dir.expanduser(),
+        settings.username,
+        settings.read_password(),
+        settings.sentinel_username,
+        settings.read_sentinel_password(),
+    )
+    return find_server(address, start=False).raw_client()

@@ -1,0 +1,114 @@
+"""When to stop waiting for a part that other processes compute: rules without clock and I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Hashable
+from statistics import median
+from threading import Lock
+
+SHORTEST = 1.0
+"""Least seconds until a deadline, so that a pause of the network costs nothing."""
+
+MEDIANS = 5.0
+"""A part that takes this many times the median is computed here."""
+
+UNKNOWN = 10.0
+"""Seconds until a deadline while no part has arrived yet, so that no median is known."""
+
+_REMEMBERED = 101
+"""Durations in the median."""
+
+
+class Deadlines:
+    """The parts of all folds that were submitted, and when each of them is overdue.
+
+    A part is *outstanding* until its result arrives, it is lost, or it is overdue. An overdue part
+    is computed here, and its own result, which may still arrive, is *late*. A late part takes the
+    room of another one until it arrives or is lost. So workers that don't answer get few parts, and
+    once they hold as many as there is room for, nobody waits for them.
+
+    Several threads may call the methods, each for a fold of its own.
+
+    Parameters
+    ----------
+    slots : int
+        Parts that the workers compute at the same time.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.limit = UNKNOWN
+        """Seconds from a submission to the deadline."""
+        self._durations: deque[float] = deque(maxlen=_REMEMBERED)
+        self._outstanding: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
+        self._late: dict[tuple[Hashable, int], float] = {}
+        self._located: set[tuple[Hashable, int]] = set()
+        self._lock = Lock()
+
+    @property
+    def outstanding(self) -> int:
+        """The number of parts of all folds that may still arrive in time."""
+        with self._lock:
+            return sum(map(len, self._outstanding.values()))
+
+    @property
+    def room(self) -> int:
+        """The number of parts that may be submitted: workers hold two per slot."""
+        return 2 * self.slots - self.outstanding - len(self._late) + len(self._located)
+
+    def next(self, fold: Hashable) -> float | None:
+        """Return the time of a fold's next deadline; None if no part of it is outstanding."""
+        with self._lock:
+            first = next(iter(self._outstanding[fold].values()), None)  # they are in order
+        return None if first is None else first + self.limit
+
+    def submitted(self, fold: Hashable, part: int, now: float) -> None:
+        """Record that a part was given to the workers."""
+        with self._lock:
+            self._outstanding[fold][part] = now
+
+    def arrived(self, fold: Hashable, part: int, now: float) -> bool:
+        """Record a result; return whether it is needed, which a late one isn't."""
+        with self._lock:
+            needed = part in self._outstanding[fold]
+            since = self._removed(fold, part)
+            if since is not None:
+                self._durations.append(now - since)
+                self.limit = max(SHORTEST, MEDIANS * median(self._durations))
+        return needed
+
+    def lost(self, fold: Hashable, part: int) -> bool:
+        """Record that no result will arrive; return whether the part is still needed."""
+        with self._lock:
+            needed = part in self._outstanding[fold]
+            self._removed(fold, part)
+        return needed
+
+    def _removed(self, fold: Hashable, part: int) -> float | None:
+        """Forget a part; return when it was submitted."""
+        self._located.discard((fold, part))
+        return self._outstanding[fold].pop(part, self._late.pop((fold, part), None))
+
+    def overdue(self, fold: Hashable, now: float) -> int | None:
+        """Return the oldest part of a fold if its deadline has passed; it is late from now on."""
+        deadline = self.next(fold)
+        if deadline is None or now < deadline:
+            return None
+        with self._lock:
+            part, since = next(iter(self._outstanding[fold].items()))
+            del self._outstanding[fold][part]
+            self._late[fold, part] = since
+        return part
+
+    def located(self, fold: Hashable, part: int) -> None:
+        """Record that the worker with a late part is known, and isn't in `slots` meanwhile."""
+        with self._lock:
+            if (fold, part) in self._late:
+                self._located.add((fold, part))
+
+    def end(self, fold: Hashable) -> None:
+        """Count all outstanding parts of a fold as late: nobody waits for them any more."""
+        with self._lock:
+            for part, since in self._outstanding.pop(fold, {}).items():
+                self._late[fold, part] = since

@@ -1,0 +1,75 @@
+"""Costly batches: their parts depend on sizes alone, and their sums on nobody who computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from streamclust import GaussianMixture, KMeans, KMeansParams
+from streamclust.engine.batch_step import on_engine
+from streamclust.engine.threads import Threads
+from streamclust.fitting.search import search_of
+from streamclust.online.batch_parts import e_step_of_batch, part_rows, products
+from tests.support.engines import ByBytes, bits
+
+FAMILIES: list[Any] = [KMeans(700), GaussianMixture(8), GaussianMixture(40, covariance_type="diag")]
+
+
+@pytest.fixture(params=FAMILIES, ids=["kmeans", "full", "diag"])
+def case(request: pytest.FixtureRequest) -> tuple[Any, Any, Any, Any]:
+    """A family, parameters, and points with weights."""
+    rng = np.random.default_rng(0)
+    X, w = rng.normal(size=(3000, 5)), rng.uniform(0.5, 2.0, size=3000)
+    return request.param, search_of(request.param).init(X[:900], w[:900], rng), X, w
+
+
+def test_a_cheap_batch_is_one_part_and_a_costly_one_has_at_most_64() -> None:
+    assert part_rows(65_536, 64 * 16) == 65_536
+    assert part_rows(65_536, 1 << 14) == 16_384
+    assert part_rows(65_536, 1 << 30) == 1024
+    assert part_rows(3, 1 << 40) == 1
+
+
+def test_all_engines_return_the_bits_of_one_thread(
+    case: tuple[Any, Any, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, params, X, w = case
+    monkeypatch.setattr("streamclust.online.batch_parts.COSTLY", 1)
+    monkeypatch.setattr("streamclust.online.batch_parts._PART", 500 * products(family, params))
+    parts: list[int] = []
+
+    def counted(family: Any, params: Any, each: Any) -> Iterable[Any]:
+        parts.append(len(each))
+        return (family.assigning_e_step(params, *part) for part in each)
+
+    stats, assigned = e_step_of_batch(family, params, X, w, counted)
+    assert parts == [6]
+    whole, _ = family.assigning_e_step(params, X, w)
+    np.testing.assert_allclose(stats.first, whole.first, rtol=1e-9, atol=1e-9)
+    for engine in (Threads(2), ByBytes()):
+        with engine:
+            found, labels = e_step_of_batch(family, params, X, w, on_engine(engine))
+        assert bits(found) == bits(stats)
+        assert_array_equal(labels.labels, assigned.labels)
+        assert_array_equal(labels.sqdist, assigned.sqdist)
+
+
+def test_points_that_cost_little_are_not_sent() -> None:
+    class Elsewhere(ByBytes):
+        remote = True
+        maps = 0
+
+        def map(self, *arguments: Any, **_: Any) -> Any:
+            self.maps += 1
+            return super().map(*arguments)
+
+    X, w, engine = np.random.default_rng(0).normal(size=(2000, 5)), np.ones(2000), Elsewhere()
+    for K, maps in ((100, 0), (1000, 1)):
+        each = on_engine(engine)
+        ((stats, _),) = each(KMeans(K), KMeansParams(X[:K]), [(X, w)])
+        assert stats.count == 2000.0
+        assert engine.maps == maps
