@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streamclust.engine.parts import ArrayPart
 from streamclust.engine.reader import Reader
@@ -37,7 +37,7 @@ def on_engine(engine: Engine) -> EachPart:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:
             return one_by_one(family, params, parts)
-        numbered = ((number, ArrayPart(X, w)) for number, (X, w) in enumerate(parts))
+        numbered = ((number, ArrayPart(cast("Array", X), w)) for number, (X, w) in enumerate(parts))
         task = AssigningEStep(EStep(family, params))
         return (done.value for done in engine.map(task, Reader(), numbered))
 
