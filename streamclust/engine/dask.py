@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-FIRST_WORKERS = 15.0
-"""Seconds that the first map waits for workers, and each map if the engine is required."""
+FIRST_WORKERS = 5.0
+"""Seconds that the first map waits for workers."""
+
+REQUIRED_WORKERS = 15.0
+"""Seconds that each map waits for workers, if the engine is required."""
 
 _LOOK = 0.1
 """Seconds between checks for a request to stop."""
@@ -187,7 +190,7 @@ class Dask(Engine):
 
     def _await_workers(self, stop: Callable[[], bool]) -> None:
         """Wait for the first workers: they need some seconds to import everything."""
-        end = time.monotonic() + FIRST_WORKERS
+        end = time.monotonic() + (REQUIRED_WORKERS if self.required else FIRST_WORKERS)
         while not self.connection.slots and time.monotonic() < end:
             check(stop)
             if not self.required and (self._waited or self.connection.wait(0.0)):
