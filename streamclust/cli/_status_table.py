@@ -41,7 +41,7 @@ def notes(rows: Sequence[Overview], label: str, terminal: Terminal, *, detailed:
     lines = list(_remarks(rows, label, terminal))
     known = (row.health.kernels for row in rows if row.health and row.health.kernels)
     kernels = sorted(set(map(printable, known)))
-    notes = _scorenotes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
+    notes = _score_notes(rows) + ([f"kernels: {'; '.join(kernels)}"] if kernels else [])
     lines += [terminal.paint(line, MUTED) for note in notes for line in terminal.wrap(note)]
     model: Any = rows[0].model
     if detailed and model is not None:
@@ -162,7 +162,7 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _scorenotes(rows: Sequence[Overview]) -> list[str]:
+def _score_notes(rows: Sequence[Overview]) -> list[str]:
     """Return what the scores in the table mean."""
     models = {
         f"{row.model.kind} {row.model.metric}": row.model for row in rows if row.model is not None

@@ -23,7 +23,7 @@ from streamclust.text import is_pattern, known_names, matching
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import redis
 
@@ -79,18 +79,18 @@ def encode_streams(
     several = any(is_several(name, settings) for name in names)
     configure_log(settings.log.level, settings.log.format)
     log = structlog.get_logger()
-    stop = StopEvent()
+    stop, made = StopEvent(), dict[str, list[Job]]()
 
-    def jobs_of(chosen: Iterable[str]) -> list[Job]:
-        return [
-            job
-            for name in chosen
-            for job in encoder_jobs(settings, server, name, stop, until_idle, log.bind(model=name))
-        ]
+    def jobs_of(chosen: Sequence[str]) -> list[Job]:
+        for name in chosen:
+            if name not in made:
+                own = log.bind(model=name)
+                made[name] = encoder_jobs(settings, server, name, stop, until_idle, own)
+        return [job for name in chosen for job in made[name]]
 
     with stop_on_signals(stop), threadpool_limits(limits=1, user_api="blas"):
         one = {"model": names[0]} if len(names) == 1 else {"models": list(names[:_SHOWN])}
-        jobs = [] if several else jobs_of(dict.fromkeys(names))
+        jobs = [] if several else jobs_of(list(dict.fromkeys(names)))
         streams = [] if several else [job.stream for job in jobs[:_SHOWN]]
         log.info("encoder_started", server=server.label, **one, streams=streams)
         warn_of_slow_kernels(log)

@@ -11,10 +11,15 @@ from streamclust.errors import FormatError, StreamclustError
 from streamclust.formats.container import unpack, unpack_meta, whole
 from streamclust.formats.model import FORMAT
 from streamclust.models import FAMILIES
+from streamclust.models.codebook import CodebookHealth, codebook_health
 from streamclust.models.family import by_kind
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array
+
+
+_NOT_IN_SUMMARY = ("family", "layout", "scale", "loss")
+_FIRST = ("model", "version", "kind", "metric", "reason", "n_components", "n_features", "points")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,24 +53,20 @@ class ModelHead:
     model_id: int = 0
     published_ms: int | None = None
 
+    @property
+    def metric(self) -> str:
+        """'euclidean' or 'cosine'."""
+        return str(self.facts.get("metric", "euclidean"))
+
+    @property
+    def codebook_health(self) -> CodebookHealth:
+        """How evenly the components are used; see `streamclust.models.codebook`."""
+        return codebook_health(self.mass)
+
     def summary(self) -> dict[str, Any]:
-        """Return all values except the arrays, for JSON."""
-        K, D = self.shape
-        return {
-            "model": self.name,
-            "version": self.version,
-            "kind": self.kind,
-            "reason": self.facts["reason"],
-            "n_components": K,
-            "n_features": D,
-            "points": self.points,
-            "effective_weight": float(self.mass.sum()),
-            self.score_name: self.score,
-            "position": self.facts["position"],
-            "time_ms": self.time_ms,
-            "features": list(self.facts["features"]),
-            "model_id": self.model_id or None,
-        }
+        """Return all values except the arrays, for JSON, as `Model.summary`."""
+        mine = {"model": self.name, "effective_weight": float(self.mass.sum())}
+        return {**self.facts, **mine, "model_id": self.model_id or None}
 
 
 def decode_head(
@@ -114,8 +115,16 @@ def decode_head(
             score=loss if loss is None or family.objective == "inertia" else -loss,
             mass=values,
             time_ms=None if meta["time_ms"] is None else float(meta["time_ms"]),
-            facts={key: meta[key] for key in ("reason", "position", "features")},
+            facts=_in_order({key: meta[key] for key in meta if key not in _NOT_IN_SUMMARY}),
             **more,
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None
+
+
+def _in_order(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts in the order of `Model.summary`; the stored ones are sorted by name."""
+    if not {"reason", "position", "features"} <= facts.keys():
+        raise KeyError("reason, position or features")
+    first = [key for key in _FIRST if key in facts]
+    return {key: facts[key] for key in (*first, *(key for key in facts if key not in first))}

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import redis
 
-from streamclust import KMeans
+from streamclust import GaussianMixture, KMeans
 from streamclust.errors import UnknownModelError
 from streamclust.formats.checkpoint import Checkpoint, encode_checkpoint
 from streamclust.formats.model import Model, encode_model
 from streamclust.formats.model_head import ModelHead
-from streamclust.models import KMeansParams
+from streamclust.models import Family, KMeansParams
 from streamclust.online.learner import StreamLearner
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.overview import Overview
@@ -62,6 +62,7 @@ def test_of_large_values_only_the_headers_are_read(
     assert client.info("stats")["total_net_output_bytes"] - sent < K * 8 + 40_000
     assert isinstance(row.model, ModelHead)
     assert row.model.summary() == large.summary()
+    assert list(row.model.summary())[:4] == list(large.summary())[:4]
     assert (row.model.shape, row.model.score_name) == (large.shape, large.score_name)
     assert (row.model.published_ms, row.model.mass.tolist()) == (
         large.published_ms,
@@ -147,3 +148,21 @@ def test_a_model_that_does_not_exist_is_named(client: redis.Redis, namespace: st
     with pytest.raises(UnknownModelError, match="'n'") as error:
         list(read_overviews(client, namespace, {}, ["m", "n"]))
     assert error.value.model == "n"
+
+
+def test_a_head_has_what_its_model_has(client: redis.Redis, namespace: str) -> None:
+    families: tuple[Family[Any], ...] = (
+        KMeans(2),
+        KMeans(2, metric="cosine"),
+        GaussianMixture(2, covariance_type="full"),
+    )
+    for number, family in enumerate(families):
+        keys = Keys(namespace, f"m{number}")
+        model = a_model(family, version=1)
+        client.xadd(keys.models, {"payload": encode_model(model)}, id="1-0")
+        head = overviews(client, namespace)[f"m{number}"].model
+        found = read_model(client, keys)
+        assert isinstance(head, ModelHead)
+        assert head.summary() == found.summary()
+        for name in ("kind", "metric", "shape", "score", "score_name", "points", "version"):
+            assert getattr(head, name) == getattr(found, name), name
