@@ -28,6 +28,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from streamclust import kernels
+from streamclust.arrays import CovarianceType
 from streamclust.models.covariance import COVARIANCES
 from streamclust.system_limits import cores_of_process
 
@@ -65,7 +66,8 @@ def tasks(N: int) -> dict[str, tuple[int, Callable[[int], object]]]:
         "faiss": (n, theirs(lambda: index.search(single[:n], 1))),
         "scikit-learn, kmeans": (n, theirs(lambda: peer.partial_fit(single[:n]))),
     }
-    for kind in ("full", "diag"):
+    kinds: tuple[CovarianceType, ...] = ("full", "diag")
+    for kind in kinds:
         mixture: Any = GaussianMixture(16, covariance_type=kind, max_iter=5, random_state=0)
         mixture.fit(X[:8192])
         root = COVARIANCES[kind].root(mixture.covariances_)
@@ -123,11 +125,11 @@ how many times as fast the same step is with more threads. {processor()}.
 {table(header, body)}
 
 The bits of a result don't depend on the number of threads
-([internals](internals/kernels.md#threads)). By default, a step that is large enough uses all cores
-that the process may use and that no other thread of this process keeps busy with kernels.
-`STREAMCLUST_THREADS` sets a lower number. So a fit, a refit, or the only model of a worker uses the
-whole machine. The models of a worker that learn at the same time use one core each. Batches below
-about 20 million multiplications (4,096 points at D 16, K 64 take 4 million) always use one thread.
+([internals](internals/kernels.md#threads)). By default, a large step uses all cores of the process,
+except those on which other threads of the process compute. `STREAMCLUST_THREADS` sets a lower
+number. So a fit, or the only model of a worker, uses the whole machine; the models of a worker that
+learn at the same time use one core each. Steps of less than 17 million multiplications always use
+one thread. A K-means step of 4,096 points at D 16, K 64 has 4 million.
 """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ Array = NDArray[np.float64]
 
 Points = NDArray[np.float64] | NDArray[np.float32]
 """Points as kernels accept them: float32 loses nothing if the input is float32."""
+
+AnyPoints = TypeVar("AnyPoints", bound=NDArray[np.floating])
+"""Points of the type of an argument."""
 
 Labels = NDArray[np.intp]
 """Component numbers, 0 to K - 1."""

@@ -102,7 +102,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin()
         learner = self._learner()
-        if vars(self).get("_learned_metric", "euclidean") != metric_of(learner.family):
+        if self.__dict__.get("_learned_metric", "euclidean") != metric_of(learner.family):
             raise DataError(
                 "the metric has changed since the first batch; set it back, or call fit for a new "
                 "start"
@@ -115,7 +115,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
             )
         self._state, _ = learner.update(state, points, as_sample_weight(sample_weight, len(points)))
         self._batch = points.copy() if np.may_share_memory(points, X) else points
-        vars(self).pop("labels_", None)
+        self.__dict__.pop("labels_", None)
         return self
 
     def fit_predict(
@@ -136,7 +136,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         Like `predict`, under the parameters after that batch. The labels of a batch are computed
         at the first access.
         """
-        stored = vars(self)
+        stored = self.__dict__
         if "labels_" not in stored:
             check_is_fitted(self)
             batch = stored.get("_batch")
@@ -148,7 +148,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
 
     @labels_.setter
     def labels_(self, labels: Labels) -> None:
-        vars(self)["labels_"] = labels
+        self.__dict__["labels_"] = labels
 
     @property
     def counts_(self) -> Array:
@@ -205,7 +205,7 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
         if not isinstance(given, Integral):
             given = check_random_state(given).randint(2**31 - 1)
         self._seed = as_integer("random_state", given)
-        vars(self).pop("_learned_metric", None)
+        self.__dict__.pop("_learned_metric", None)
         if (metric := metric_of(self._family())) != "euclidean":
             self._learned_metric = metric
 

@@ -46,6 +46,8 @@ EVERY_SERVER = (*DEFAULT_SERVERS, "redis7", "redis8")
 
 LONG_WAITS = (
     "worker/test_server_faults.py",
+    "engine/test_dask.py",
+    "engine/test_processes.py",
     "encoder/test_loop.py",
     "worker/test_many_models.py",
     "topology/test_acl.py",
@@ -60,6 +62,9 @@ LONG_WAITS = (
     "cli/test_server.py",
     "worker/test_sleeping.py",
     "worker/test_gaps.py",
+    "worker/test_templates.py",
+    "worker/test_sharing.py",
+    "encoder/test_many.py",
     "worker/test_parking.py",
 )
 """The longest files that mostly wait for a lease, a server or a signal."""
@@ -80,7 +85,12 @@ LONG_WORK = (
     "online/test_resolving.py",
     "refit/test_swap.py",
     "online/test_learner_feeds.py",
+    "engine/test_fold.py",
+    "formats/test_container.py",
+    "kernels/test_threads.py",
+    "kernels/test_mixture_step.py",
     "models/test_stats.py",
+    "refit/test_mass.py",
 )
 """The longest files that mostly compute."""
 

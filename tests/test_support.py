@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 from tests import sanitize
 
 TESTS = Path(__file__).parent
@@ -42,3 +44,12 @@ def test_helpers_are_in_the_folder_of_helpers() -> None:
 def test_the_sanitizers_run_tests_that_exist() -> None:
     missing = [name for name in sanitize.TESTS if not (TESTS.parent / name).exists()]
     assert sanitize.TESTS and not missing
+
+
+def test_the_files_that_start_first_exist(request: pytest.FixtureRequest) -> None:
+    [conftest] = [
+        plugin
+        for plugin in request.config.pluginmanager.get_plugins()
+        if getattr(plugin, "__file__", None) == str(TESTS / "conftest.py")
+    ]
+    assert set(conftest.LONG) <= set(MODULES)

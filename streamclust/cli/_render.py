@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamclust.formats.model import Model
+    from streamclust.formats.model_head import ModelHead
 
 WIDEST_NAME = 100
 """Maximum number of characters of a name in a table."""
@@ -30,7 +31,7 @@ COSINE_SCORES = {"inertia": "inertia per point (mean of 1 - cos; lower is better
 """The same for the metric cosine."""
 
 
-def score_meaning(model: Model) -> str:
+def score_meaning(model: Model | ModelHead) -> str:
     """Return name, unit and direction of the score of a version."""
     return (COSINE_SCORES if model.metric == "cosine" else SCORES)[model.score_name]
 

@@ -104,6 +104,7 @@ def read_stream(
     layout: Layout | None,
     on_less: OnLess = lambda _: None,
     on_fault: OnFault = raise_fault,
+    on_points: Callable[[int], object] = lambda _: None,
 ) -> Iterator[tuple[StreamPart, list[Points]]]:
     """Read a range of a stream once; yield its parts, each with its points.
 
@@ -122,6 +123,8 @@ def read_stream(
         The layout of the entries, if it is known.
     on_less, on_fault : callable
         See `RangeReader`.
+    on_points : callable, optional
+        Given the number of good points of each read.
     """
     reader = RangeReader(client, {stream: after}, {stream: until}, on_less, on_fault)
     batcher = Batcher(spec, layout, {stream: after}, CHUNK, keep_dead=0)
@@ -131,6 +134,7 @@ def read_stream(
         if len(batch.X):
             found.append(points(batch.X, batch.w, directions=spec.directions))
         count += len(batch.X) + batch.refused
+        on_points(len(batch.X))
         if batch.layout is None:
             continue  # no good entry yet
         if count >= block_rows(batch.layout.n_features):

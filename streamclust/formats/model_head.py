@@ -11,6 +11,7 @@ from streamclust.errors import FormatError, StreamclustError
 from streamclust.formats.container import unpack, unpack_meta, whole
 from streamclust.formats.model import FORMAT
 from streamclust.models import FAMILIES
+from streamclust.models.codebook import CodebookHealth, codebook_health
 from streamclust.models.family import by_kind
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class ModelHead:
     def metric(self) -> str:
         """'euclidean' or 'cosine'."""
         return str(self.facts.get("metric", "euclidean"))
+
+    @property
+    def codebook_health(self) -> CodebookHealth:
+        """How evenly the components are used; see `streamclust.models.codebook`."""
+        return codebook_health(self.mass)
 
     def summary(self) -> dict[str, Any]:
         """Return all values except the arrays, for JSON, as `Model.summary`."""

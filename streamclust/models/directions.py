@@ -6,7 +6,7 @@ with the largest cosine, and half of the squared distance is the cosine distance
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from streamclust.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, Labels, Points
+    from streamclust.arrays import AnyPoints, Array, Labels, Points
 
 _SAFE = {"float32": (2.0**-60, 2.0**60), "float64": (2.0**-900, 2.0**900)}
 """Squared norms in this range have neither underflowed nor overflowed, and have an inverse."""
@@ -30,7 +30,7 @@ ZERO = "zero vector: it has no direction, which metric cosine needs"
 """Why a zero vector is refused."""
 
 
-def normalized(X: Points) -> Points:
+def normalized(X: AnyPoints) -> AnyPoints:
     """Return points of shape (N, D) as unit vectors, of the same type.
 
     Any norm is allowed, also where its square would underflow or overflow. `X` itself is returned
@@ -48,13 +48,14 @@ def normalized(X: Points) -> Points:
     odd = np.flatnonzero(~((square >= low) & (square <= high)))
     if len(odd):
         square[odd] = 1.0
-    found = X * (1.0 / np.sqrt(square))[:, None]
+    found: Any = X * (1.0 / np.sqrt(square))[:, None]
     if len(odd):
         found[odd] = _of_any_length(np.asarray(X[odd], np.float64), odd)
-    return found
+    unit: AnyPoints = found
+    return unit
 
 
-def _squared_norms(X: Points) -> Points:
+def _squared_norms(X: Points) -> NDArray[Any]:
     with np.errstate(over="ignore", under="ignore"):
         return np.asarray(np.einsum("nd,nd->n", X, X), X.dtype)
 

@@ -14,7 +14,7 @@ from streamclust.hyperparameters import as_integer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import Array, Labels, Metric, Points
+    from streamclust.arrays import AnyPoints, Array, Labels, Metric, Points
     from streamclust.kernels import Assigned
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
@@ -58,7 +58,7 @@ class Family(Protocol[P]):
     def max_magnitude(self) -> float:
         """Largest |x| of a feature that `prepare` accepts."""
 
-    def prepare(self, X: Points) -> Points:
+    def prepare(self, X: AnyPoints) -> AnyPoints:
         """Return points (N, D) as the e-step and the fits take them, of the same type.
 
         Points are prepared once, where they enter. They are unchanged, or unit vectors for the

@@ -22,7 +22,7 @@ from streamclust.models.stats import Stats, merge, recentre
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.arrays import AnyPoints, Array, CovarianceType, Labels, Points
     from streamclust.models.scaling import Scaling
 
 _ROUNDING = 1e-12
@@ -122,7 +122,7 @@ class GaussianMixture:
         """Largest |x|."""
         return MAX_MAGNITUDE
 
-    def prepare(self, X: Points) -> Points:
+    def prepare(self, X: AnyPoints) -> AnyPoints:
         """Return the points."""
         return X
 

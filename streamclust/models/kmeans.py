@@ -32,7 +32,7 @@ from streamclust.models.stats import Stats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import Array, Labels, Points
+    from streamclust.arrays import AnyPoints, Array, Labels, Points
     from streamclust.models.scaling import Scaling
 
 _NO_SUM = 2.0**-40
@@ -106,7 +106,7 @@ class KMeans:
         """Largest |x|: any finite number for the metric cosine."""
         return float(np.finfo(np.float64).max) if self._cosine else MAX_MAGNITUDE
 
-    def prepare(self, X: Points) -> Points:
+    def prepare(self, X: AnyPoints) -> AnyPoints:
         """Return the points; unit vectors for the metric cosine, which refuses zero vectors."""
         return normalized(X) if self._cosine else X
 

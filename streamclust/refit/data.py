@@ -167,6 +167,7 @@ def gather(
     """
     engine, reports = engine or Inline(), reports or Reports()
     task, count = Survey(seed, sample, in_memory), 0
+    source.on_points = reports.on_points
     parts: list[Part] = []
     whole: Surveyed | None = None
     for part, total, done in _first_pass(source, task, engine, reports.stop):

@@ -49,9 +49,12 @@ class Source(ABC):
     ----------
     label : str
         The name of the source in messages.
+    on_points : callable
+        Given the number of points read so far, if `parts` reads points.
     """
 
     label: str
+    on_points: Callable[[int], object] = staticmethod(lambda _: None)
     _D: int | None = None
     _model = ""
 
@@ -134,7 +137,13 @@ class StreamRange(Source):
 
     def parts(self) -> Iterator[Found]:
         """Yield all parts with their points. A stream that doesn't exist is an error."""
-        client, layout, has_points = self._connect(), self._layout, False
+        client, layout, has_points, count = self._connect(), self._layout, False, 0
+
+        def on_points(found: int) -> None:
+            nonlocal count
+            count += found
+            self.on_points(count)
+
         for stream, end in self._until.items():
             for part, found in read_stream(
                 client,
@@ -145,6 +154,7 @@ class StreamRange(Source):
                 layout,
                 self._on_less,
                 self._on_fault,
+                on_points,
             ):
                 layout, has_points = part.layout, has_points or bool(found)
                 yield Found(part, found)

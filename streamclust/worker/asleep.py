@@ -93,9 +93,10 @@ def find_asleep(
     coded = replies[1 + len(streams) :][: len(codes)]
     if refit is not None or any(isinstance(reply, Exception) for reply in replies):
         return None
-    if any(is_after(*pair) for pair in zip(looks, map(at.get, streams), strict=True)):
+    ends = [at[stream] for stream in streams]
+    if any(is_after(look, end) for look, end in zip(looks, ends, strict=True)):
         return None
-    if not all(stands_at(*pair) for pair in zip(coded, map(at.get, streams), strict=False)):
+    if not all(stands_at(look, end) for look, end in zip(coded, ends, strict=False)):
         return None
     return Asleep(_progress(job, found), at)
 

@@ -113,6 +113,8 @@ class RunningModels:
 
     def left(self, name: str) -> None:
         """Let a model that has left the pool enter it again, if it got another job meanwhile."""
+        if name in self._running and not self._stop.is_set():
+            self.shared.standbys.note_failure(name, "")  # a failure doesn't outlive its job
         with self._lock:
             self._in_pool.discard(name)
             ended, job = self._running.pop(name, None), self._jobs.get(name)

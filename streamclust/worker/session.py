@@ -155,7 +155,7 @@ class Session:
                 activity.ended(LOOP)
                 yield wait
                 activity.moved()
-                if run.session_ends:
+                if self._run.session_ends:
                     return "leaving"
 
     def _adopt_refit(self, worker: ModelWorker, heart: Heartbeat) -> None:

@@ -307,6 +307,11 @@ class Sharing:
         return found
 
     @property
+    def new(self) -> list[str]:
+        """Models that wait since the last call of `to_take`."""
+        return list(self._new)
+
+    @property
     def workers(self) -> int:
         """Number of live workers that share the models, with this one."""
         return 1 + len(self._peers)

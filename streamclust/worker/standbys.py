@@ -6,26 +6,20 @@
 from __future__ import annotations
 
 import math
-import os
-import secrets
-import socket
 import threading
 import time
 from collections import defaultdict
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from streamclust.store.model import workers
 from streamclust.store.model.lease import decode_lease, read_leases
-from streamclust.store.model.workers import WorkerReport
-from streamclust.store.server.faults import passes
+from streamclust.store.model.workers import TROUBLES
 from streamclust.store.server.round_trip import round_trip
-from streamclust.version import __version__
 from streamclust.worker.heartbeat import Counts
-from streamclust.worker.sharing import Peer, Sharing
+from streamclust.worker.reports import WorkerReports
+from streamclust.worker.sharing import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,9 +35,6 @@ _TOGETHER = 128
 
 _LONGEST = 1.0
 """Maximum seconds between two looks at the other workers, whose leases may be released early."""
-
-_ASK_AGAIN = 60.0
-"""Seconds between two tries to report, where the server refuses."""
 
 _GRACE = 1.0
 """Seconds to wait for the thread at the end, if the server doesn't answer."""
@@ -116,11 +107,6 @@ class Standbys:
         Returns the Counts of the models that are held.
     reported : callable, optional
         Called after each report, with whether the server still had the report before it.
-
-    Attributes
-    ----------
-    id : str
-        ID of this worker, and owner of its leases.
     """
 
     def __init__(
@@ -135,15 +121,14 @@ class Standbys:
         counts: Callable[[], Counts] = lambda: Counts(0, 0, 0),
         reported: Callable[[bool], object] = lambda _: None,
     ) -> None:
-        self.id = secrets.token_hex(8)
-        self._namespace = namespace
-        self._connections = connections
-        self._seconds = lease_seconds
+        self._reports = WorkerReports(namespace, connections, lease_seconds, log)
         self._models = models
+        self._log = log
         self._digest = digest
         self._counts = counts
         self._reported = reported
         self._period = min(lease_seconds / 4.0, _LONGEST)
+        self._looked = -math.inf
         self._sharing = Sharing(self.id, lease_seconds, shares=bool(digest()))
         self._lock = threading.Lock()  # of the following, and held during a try
         self._standbys: dict[str, Standby] = {}
@@ -151,26 +136,16 @@ class Standbys:
         self._thread: threading.Thread | None = None
         self._kicked = threading.Event()
         self._closed = threading.Event()
-        self._first = WorkerReport(
-            id=self.id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            release=__version__,
-            started=time.time(),
-        )
-        self._report = self._first
-        self._written = self._looked = -math.inf
-        self._log = log
+
+    @property
+    def id(self) -> str:
+        """ID of this worker, and owner of its leases."""
+        return self._reports.id
 
     @property
     def is_known(self) -> bool:
         """Whether the server knows that this worker lives."""
-        return time.monotonic() < self._written + self._seconds and not self._sharing.blind
-
-    @property
-    def waiting(self) -> int:
-        """Number of models that wait for their lease."""
-        return self._sharing.waiting
+        return self._reports.is_known
 
     @contextmanager
     def place(self, standby: Standby, *, was_held: bool = False) -> Iterator[Standby]:
@@ -226,9 +201,8 @@ class Standbys:
         if self._thread is None or hangs:
             return
         self._thread.join(_GRACE)
-        if not self._thread.is_alive() and self._written > -math.inf:
-            with suppress(redis.RedisError), self._connections.session() as server:
-                workers.leave(server.client(), self._namespace, self.id)
+        if not self._thread.is_alive():
+            self._reports.leave()
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -242,29 +216,61 @@ class Standbys:
     def _tick(self, now: float) -> None:
         """Report and look at the other workers, take leases, and hand models over."""
         if now >= self._looked + self._period * 0.9:
+            self._looked = now
             self._look_at_workers(now)
-            with self._lock:
-                names = self._sharing.to_look_at(now)
-                found = [self._standbys[name] for name in names if name in self._standbys]
-            for client, standbys in _by_client(found).items():
-                values = read_leases(client, [each.lease.key for each in standbys])
-                with self._lock:
-                    for each, value in zip(standbys, values, strict=True):
-                        self._sharing.saw_lease(each.model, decode_lease(value), now)
+            self._look_at_leases(now)
         with self._lock:
+            new = [self._standbys[name] for name in self._sharing.new]
             takes = self._sharing.to_take(now)
         for start in range(0, len(takes), _TOGETHER):
             with self._lock:
                 self._try(takes[start : start + _TOGETHER], now)
-        with self._lock:
-            new = [each for each in self._standbys.values() if not each.has_looked]
-            leaving = [self._standbys[name] for name in self._sharing.to_hand_over(now)]
         for each in new:
             each.has_looked = True
             if not each.lease.token:
                 each.wake()
+        with self._lock:
+            leaving = [self._standbys[name] for name in self._sharing.to_hand_over(now)]
         for each in leaving:
             each.hand_over()
+
+    def _look_at_workers(self, now: float) -> None:
+        """Report this worker, and read the reports of the others."""
+        counts, models = self._counts(), self._models()
+        with self._lock:
+            sharing, before = self._sharing, self._sharing.workers
+            values: dict[str, Any] = {
+                "models": models,
+                "shares": self._digest(),
+                "held": sharing.held,
+                "awake": counts.awake,
+                "asleep": counts.asleep,
+                "stalled": counts.stalled,
+                "waiting": sharing.waiting,
+                "failed": len(self._troubles),
+                "avoids": sharing.avoids(now),
+                "offers": sharing.offers(now),
+                "troubles": dict(sorted(self._troubles.items())[:TROUBLES]),
+            }
+        peers = self._reports.exchange(now, **values)
+        with self._lock:
+            sharing.blind, sharing.models = peers is None, models
+            sharing.saw_workers(peers or [], now)
+            workers, share = sharing.workers, sharing.share
+        if workers != before:
+            self._log.info("workers_changed", workers=workers, models=models, share=share)
+        self._reported(self._reports.existed)
+
+    def _look_at_leases(self, now: float) -> None:
+        """Read the leases that may be free."""
+        with self._lock:
+            names = self._sharing.to_look_at(now)
+            found = [self._standbys[name] for name in names]
+        for client, standbys in _by_client(found).items():
+            values = read_leases(client, [each.lease.key for each in standbys])
+            with self._lock:
+                for each, value in zip(standbys, values, strict=True):
+                    self._sharing.saw_lease(each.model, decode_lease(value), now)
 
     def _try(self, takes: Sequence[Take], now: float) -> None:
         pairs = [
@@ -283,87 +289,6 @@ class Standbys:
                     self._sharing.took(each.model, now)
                 else:
                     self._sharing.saw_lease(each.model, decode_lease(reply), now)
-
-    def _look_at_workers(self, now: float) -> None:
-        """Report this worker, and read the reports of the others."""
-        with self._lock:
-            report = self._next_report(now)
-        is_due = now >= self._written + self._seconds / 3.0
-        is_new = replace(report, time=0.0) != replace(self._report, time=0.0)
-        seconds, self._looked = self._seconds, now
-        try:
-            with self._connections.session() as server:
-                client = server.client()
-                written = report if is_due or is_new else None
-                beat = workers.beat(client, self._namespace, self.id, written, seconds)
-                if written is None and not beat.existed:
-                    written = report
-                    workers.beat(client, self._namespace, self.id, report, seconds)
-        except redis.ResponseError as error:
-            if passes(error):
-                raise
-            self._refuse(error, now)
-            return
-        was_known = beat.existed or self._written == -math.inf
-        if written is not None:
-            self._written, self._report = now, report
-        peers = [
-            Peer(
-                each.id,
-                each.held - each.stalled,
-                each.waiting,
-                each.avoids,
-                each.offers,
-                each.troubles,
-                shares=each.shares == report.shares != "",
-            )
-            for each in beat.others
-        ]
-        with self._lock:
-            sharing, before = self._sharing, self._sharing.workers
-            sharing.blind = False
-            sharing.models = self._models()
-            sharing.saw_workers(peers, now)
-        if sharing.workers != before:
-            self._log.info(
-                "workers_changed",
-                workers=sharing.workers,
-                models=sharing.models,
-                share=sharing.share,
-            )
-        self._reported(was_known)
-
-    def _next_report(self, now: float) -> WorkerReport:
-        counts, sharing = self._counts(), self._sharing
-        return replace(
-            self._first,
-            time=time.time(),
-            models=self._models(),
-            shares=self._digest(),
-            held=sharing.held,
-            awake=counts.awake,
-            asleep=counts.asleep,
-            stalled=counts.stalled,
-            waiting=sharing.waiting,
-            failed=len(self._troubles),
-            avoids=sharing.avoids(now),
-            offers=sharing.offers(now),
-            troubles=dict(sorted(self._troubles.items())[: workers.TROUBLES]),
-        )
-
-    def _refuse(self, error: redis.ResponseError, now: float) -> None:
-        """Continue without the other workers, and look for them rarely."""
-        if not self._sharing.blind:
-            self._log.warning(
-                "workers_unknown",
-                error=str(error),
-                remedy="models are not shared evenly with other workers; permit the keys "
-                f"{{{self._namespace}}}:worker* (see deploy/redis-acl.conf)",
-            )
-        self._looked = now + _ASK_AGAIN
-        with self._lock:
-            self._sharing.blind = True
-            self._sharing.saw_workers([], now)
 
     def _give_up(self, error: Exception) -> None:
         """Let the models that wait meet a fault."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,11 @@ def test_a_map_of_a_file_is_that_of_both_predictions(workspace: Workspace) -> No
 
 
 def test_there_is_no_map_across_other_sizes_and_metrics(workspace: Workspace) -> None:
-    names = {"m": {"K": 3}, "other": {"K": 2}, "cosine": {"K": 3, "metric": "cosine"}}
+    names: dict[str, Any] = {
+        "m": {"K": 3},
+        "other": {"K": 2},
+        "cosine": {"K": 3, "metric": "cosine"},
+    }
     X = blobs(300)
     with workspace.client as client:
         add_blocks(client, workspace.stream(), X)

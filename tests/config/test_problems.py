@@ -67,7 +67,7 @@ def model(**changes: str) -> str:
             "drift: {detector: page_hinkley}",
         ),
         (
-            model(drift={"threshold": 5, "on_drift": "forget"}),
+            model(drift="{threshold: 5, on_drift: forget}"),
             "c.yaml:1: models.m.drift: no effect without a detector: on_drift, threshold; add "
             "detector: page_hinkley, adwin, or none",
         ),

@@ -26,7 +26,7 @@ from tests.support.papers import Papers
 from tests.support.points import add_blocks
 from tests.support.servers import free_port
 from tests.support.strategies import FAMILIES
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT, wait_until
 
 POINTS = some_points(60_000)
 STREAM, LAYOUT = "dask-points", Layout("float64", "f8", None, (), 3, strict=False)
@@ -68,10 +68,16 @@ def dask(cluster: DaskCluster, said: list[str]) -> Iterator[Dask]:
         yield engine
 
 
+@pytest.fixture
+def long_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No part of a worker that answers is computed here, also on a busy machine."""
+    for name in ("SHORTEST", "UNKNOWN"):
+        monkeypatch.setattr(f"streamclust.engine.deadlines.{name}", 2 * LIMIT)
+
+
 def engine_on(cluster: DaskCluster, said: list[str], **options: Any) -> Dask:
-    files = cluster.papers and Certificates(
-        cluster.papers.ca, cluster.papers.cert, cluster.papers.key
-    )
+    papers = cluster.papers
+    files = None if papers is None else Certificates(papers.ca, papers.cert, papers.key)
     return Dask(cluster.address, files, report=said.append, **options)
 
 
@@ -101,6 +107,7 @@ def small_parts(count: int, n: int = 500) -> list[Part]:
     return [part for k in range(count) for part in cut_array(*some_points(n, k))]
 
 
+@pytest.mark.usefixtures("long_deadlines")
 def test_one_to_four_workers_return_the_bits_of_inline(
     cluster: DaskCluster, dask: Dask, tmp_path: Path, valkey_url: str, said: list[str]
 ) -> None:
@@ -115,16 +122,18 @@ def test_one_to_four_workers_return_the_bits_of_inline(
         wait_until(lambda n=workers: dask.workers == n)  # type: ignore[misc]
         before = dask.counts.workers
         assert [bits(dask.fold(step, reader, parts)) for step in steps] == expected
-        # On a busy machine, few parts may miss their deadline.
-        assert dask.counts.workers - before > 0.8 * len(steps) * len(parts)
+        assert dask.counts.workers - before == len(steps) * len(parts)
+    assert dask.counts.here == dask.counts.late == 0
     assert not [line for line in said if "computed here" in line]
 
 
+@pytest.mark.usefixtures("long_deadlines")
 def test_a_large_task_is_sent_once(dask: Dask) -> None:
     K = 60_000
     step = step_of("kmeans", POINTS)
     means = np.random.default_rng(0).normal(size=(K, 3))
-    family = type(step.family)(K)
+    family: Any = type(step.family)
+    family = family(K)
     large = EStep(family, type(step.params)(means))
     parts = small_parts(8, 50)
     assert bits(dask.fold(large, Reader(), parts)) == bits(Inline().fold(large, Reader(), parts))
@@ -209,6 +218,7 @@ def test_a_stop_ends_a_fold(dask: Dask) -> None:
     assert bits(dask.fold(step, Reader(), parts)) == bits(Inline().fold(step, Reader(), parts))
 
 
+@pytest.mark.usefixtures("long_deadlines")
 def test_a_worker_without_rights_or_files_is_named_once(
     cluster: DaskCluster, dask: Dask, valkey_url: str, said: list[str], tmp_path: Path
 ) -> None:
@@ -228,6 +238,7 @@ def test_a_worker_without_rights_or_files_is_named_once(
     assert PASSWORD not in "".join(said) + cluster.log()
 
 
+@pytest.mark.usefixtures("long_deadlines")
 def test_workers_with_another_streamclust_are_not_used(
     cluster: DaskCluster, said: list[str]
 ) -> None:
@@ -237,7 +248,7 @@ def test_workers_with_another_streamclust_are_not_used(
         cluster.start_worker(STREAMCLUST_KERNELS="numpy"),
         cluster.start_worker(prelude=WITHOUT_STREAMCLUST),
     ]
-    reasons = ("0.0.7; this process has", "with kernels numpy", "has no streamclust")
+    reasons = ("0.0.7; this process has", "; numpy", "has no streamclust")
     step, parts = step_of("kmeans", POINTS), small_parts(24)
     with engine_on(cluster, said) as dask:
         for reason in reasons:
@@ -260,6 +271,7 @@ def test_an_address_where_nobody_answers(said: list[str]) -> None:
         assert bits(dask.fold(step, Reader(), parts)) == expected
         assert dask.counts.here == len(parts)
         assert [address in line for line in said] == [True]
+    assert said[1] == "the engine dask: workers computed 0 parts, this process 3"
 
 
 def test_a_client_without_certificates_is_refused(cluster: DaskCluster, said: list[str]) -> None:
@@ -267,9 +279,10 @@ def test_a_client_without_certificates_is_refused(cluster: DaskCluster, said: li
     with Dask(plain, report=said.append) as dask:
         dask.fold(step_of("kmeans", POINTS), Reader(), small_parts(2))
         assert dask.counts.here == 2
-    assert [plain in line for line in said] == [True]
+    assert [plain in line for line in said] == [True, False]  # and at the end, who computed
 
 
+@pytest.mark.usefixtures("long_deadlines")
 def test_a_scheduler_that_is_killed_and_comes_back(
     cluster: DaskCluster, dask: Dask, said: list[str]
 ) -> None:

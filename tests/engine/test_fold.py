@@ -201,9 +201,10 @@ def test_directions_are_unit_vectors_and_zero_vectors_are_skipped(tmp_path: Path
     X = 1e6 * POINTS.X[:1000]
     X[[3, 500]] = 0.0
     np.save(tmp_path / "a.npy", X)
-    parts = [replace(part, directions=True) for part in parts_of_files(tmp_path / "a.npy")]
+    files = parts_of_files(tmp_path / "a.npy")
+    parts = [replace(part, directions=True) for part in files if isinstance(part, FilePart)]
     family = KMeans(3, metric="cosine")
-    good = family.prepare(np.delete(X, [3, 500], axis=0))
+    good = np.asarray(family.prepare(np.delete(X, [3, 500], axis=0)), np.float64)
     task = EStep(family, KMeansParams(good[:3]))
     whole = family.e_step(task.params, good, np.ones(998))
     for engine in (Inline(), ByBytes()):

@@ -54,7 +54,15 @@ def engine() -> Iterator[Processes]:
         yield found
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        1,
+        pytest.param(2, marks=pytest.mark.exhaustive),
+        3,
+        pytest.param(4, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_bits_are_those_of_inline(workers: int, parts: tuple[Part, ...]) -> None:
     reader = Reader(scaling_of(POINTS))
     with Processes(workers) as engine:

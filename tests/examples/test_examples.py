@@ -26,8 +26,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_more_colours_cost_more_bits_and_lose_less() -> None:
-    picture = image_compression.load("china.jpg")[::4, ::4]
-    results = [image_compression.compress(picture, 2**bits) for bits in range(1, 7)]
+    picture = image_compression.load("china.jpg")[::8, ::8]
+    results = [image_compression.compress(picture, 2**bits) for bits in range(1, 6)]
     bits = [result.bits_per_pixel for result in results]
     assert bits == sorted(bits)
     psnr = [result.psnr for result in results]

@@ -69,7 +69,7 @@ def test_the_e_step_is_that_of_cosines(seed: int, K: int, D: int) -> None:
     rng = np.random.default_rng(seed)
     X, U, w = rng.normal(size=(30, D)), unit(rng.normal(size=(K, D))), rng.uniform(0.1, 2.0, 30)
     family, params = KMeans(K, metric="cosine"), KMeansParams(U)
-    points = family.prepare(X)
+    points = np.asarray(family.prepare(X))
     stats = family.e_step(params, points, w)
     cosines = points @ U.T
     assert_allclose(stats.objective, w @ (1.0 - cosines.max(axis=1)), atol=1e-13)
@@ -113,12 +113,12 @@ def test_a_cluster_whose_sum_is_zero_keeps_its_centroid(x: list[float]) -> None:
 
 
 def test_given_centroids_become_unit_vectors_and_keep_their_bits_then() -> None:
-    params = COSINE.from_arrays({"centroids": [[2.0, 0.0], [1.0, 1.0], [0.0, -1e-200]]})
+    params = COSINE.from_arrays({"centroids": np.array([[2.0, 0.0], [1.0, 1.0], [0.0, -1e-200]])})
     assert_allclose(params.centroids, [[1, 0], [0.5**0.5] * 2, [0, -1]])
     again = COSINE.from_arrays(COSINE.to_arrays(params))
     assert_array_equal(again.centroids, params.centroids)
     with pytest.raises(DataError, match="centroid 1 is a zero vector"):
-        COSINE.from_arrays({"centroids": [[2.0, 0.0], [0.0, 0.0], [0.0, 1.0]]})
+        COSINE.from_arrays({"centroids": np.array([[2.0, 0.0], [0.0, 0.0], [0.0, 1.0]])})
 
 
 def test_codes_have_the_similarity() -> None:

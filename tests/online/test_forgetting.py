@@ -16,7 +16,7 @@ from streamclust.errors import DataError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import GaussianMixture, MixtureParams
 from streamclust.models.stats import decay, merge
-from streamclust.online.forgetting import Fall, ForgettingState, Step
+from streamclust.online.forgetting import Cut, Fall, ForgettingState, Step
 from streamclust.online.learner import LearnerState
 from tests.support.strategies import (
     FAMILIES,
@@ -97,6 +97,13 @@ def test_the_power_schedule_takes_exactly_the_step_gamma(
 
 def test_the_power_schedule_keeps_the_first_batch_whole_where_nothing_ran_before() -> None:
     assert PowerSchedule().factor(Step(1, 5.0, 0.0)) == 1.0
+
+
+def test_a_cut_leaves_a_share_of_what_the_policy_leaves() -> None:
+    policy = PowerSchedule(kappa=0.7, hold=20.0, average=True)
+    cut, step = Cut(policy, 0.25), Step(3, 5.0, 40.0)
+    assert 0.0 < cut.factor(step) == 0.25 * policy.factor(step) < 1.0
+    assert (cut.hold, cut.average) == (20.0, True)
 
 
 def test_without_a_policy_nothing_is_forgotten() -> None:

@@ -513,7 +513,7 @@ def test_a_server_that_is_busy_for_a_while_is_waited_for(workspace: Workspace) -
         seen.append(count)
 
     with workspace.client as client, ExitStack() as scripts:
-        report = refit(workspace, Callbacks(on_points))
+        report = refit(workspace, Callbacks(on_points), force=True)
     assert report.points == 20_000
     assert report.delivered is not None
 

@@ -176,6 +176,7 @@ _MODEL = {"kind": "kmeans", "n_clusters": 3, "streams": "x"}
 
 def _check_settings(block: Block, _: _Shell) -> None:
     """Check whole settings, or keys of a model, which needs no kind then."""
-    found: dict[str, Any] = yaml.safe_load(block.text)
+    read: dict[str, Any] = yaml.safe_load(block.text)
+    found = {key: value for key, value in read.items() if not key.startswith("x-")}
     whole = set(found) <= set(Settings.model_fields)
     Settings.model_validate(found if whole else {"models": {"m": _MODEL | found}})

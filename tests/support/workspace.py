@@ -128,7 +128,8 @@ class Workspace:
         Without the version's number: that counts publications, and so workers that left.
         """
         with self._polling() as client:
-            data, coreset = client.mget(self.keys(model).state, self.keys(model).coreset)
+            values: Any = client.mget(self.keys(model).state, self.keys(model).coreset)
+        data, coreset = values
         if data is None:
             return {}, {}
         arrays, meta = unpack(data, FORMAT, "state")

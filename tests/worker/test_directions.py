@@ -67,7 +67,7 @@ def test_zero_vectors_are_dead_letters_and_all_others_are_learned(
     assert (model.metric, model.summary()["metric"]) == ("cosine", "cosine")
     # Each entry has codes, with the cosine of the point and its centroid.
     index = np.concatenate([entry.code for entry in codes(workspace)])
-    similarity = np.concatenate([entry.similarity for entry in codes(workspace)])  # type: ignore[arg-type]
+    similarity = np.concatenate([entry.similarity for entry in codes(workspace)])
     assert np.flatnonzero(index < 0).tolist() == places
     assert np.isnan(similarity[places]).all()
     good = np.delete(np.arange(400), places)

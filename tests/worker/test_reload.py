@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamclust.cli.main import cli
+from streamclust.store.model.workers import read_workers
 from tests.support.model_settings import kmeans
 from tests.support.points import add_blocks, add_points, blobs
 from tests.support.workers import WorkerProcess
@@ -176,6 +177,25 @@ def test_own_codes_and_scheduled_refits_follow(workspace: Workspace, worker: Wor
         assert worker.wait_for("refit_finished")["model"] == "a"
     workspace.write(model(workspace, "b"))
     assert reload(workspace)[1][0]["removed"] == 1
+    assert worker.leave() == 0
+
+
+def test_a_failed_model_is_changed_or_removed(workspace: Workspace, worker: WorkerProcess) -> None:
+    named = {**model(workspace, "a"), **model(workspace, "b")}
+    wrong = workspace.stream("wrong")
+    with workspace.client as client:
+        client.set(wrong, "no stream")
+        # Given two models that fail
+        failed = {name: kmeans(wrong, **EAGER) for name in "xy"}
+        workspace.write({**named, **failed})
+        assert reload(workspace)[0] == 0
+        worker.wait(lambda: {line["model"] for line in worker.events("model_failed")} == {"x", "y"})
+        # When one gets another stream, and the other one goes
+        workspace.write({**named, "x": kmeans(workspace.stream("c"), **EAGER)})
+        assert reload(workspace)[0] == 0
+        # Then one learns, and none is failed at the end
+        worker.wait(lambda: workspace.committed("x") == 120)
+        worker.wait(lambda: [r.failed for r in read_workers(client, workspace.namespace)] == [0])
     assert worker.leave() == 0
 
 

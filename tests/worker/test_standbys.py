@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import redis
@@ -12,7 +13,7 @@ import structlog
 
 from streamclust.errors import ServerError
 from streamclust.runtime.connections import Connections
-from streamclust.store.model.keys import Keys
+from streamclust.store.model.keys import Keys, WorkerKeys
 from streamclust.store.model.lease import Lease
 from streamclust.store.server.connect import Address, open_server
 from streamclust.worker.standbys import Standby, Standbys
@@ -100,3 +101,28 @@ def test_a_second_worker_takes_all_models_of_one_that_was_killed(workspace: Work
                 add_blocks(client, workspace.stream(name), blobs(90, seed=1))
             second.wait(lambda: all(workspace.committed(name) == 180 for name in names))
             assert second.leave() == 0
+
+
+def test_workers_that_may_not_report_take_what_is_free(workspace: Workspace) -> None:
+    # Given a server that refuses the reports of workers
+    workspace.write(
+        {"m": kmeans(workspace.stream())},
+        worker={"lease": "1s", "health_ttl": "1s", "idle_after": "100ms"},
+    )
+    with workspace.client as client:
+        client.hset(WorkerKeys(workspace.namespace).workers, "x", "1")
+        add_blocks(client, workspace.stream(), blobs(90))
+        with WorkerProcess(workspace) as first:
+            first.wait(lambda: workspace.committed("m") == 90)
+            with WorkerProcess(workspace) as second:
+                second.wait_for("standby_started")
+                # When the first worker dies while its model sleeps
+                held: Any = client.get(workspace.keys("m").lease)
+                assert not held.endswith(b":asleep")
+                first.kill()
+                # Then the lease ends soon, and the second worker takes the model
+                second.wait_for("model_resumed")
+                add_blocks(client, workspace.stream(), blobs(90, seed=1))
+                second.wait(lambda: workspace.committed("m") == 180)
+                assert len(second.events("workers_unknown")) == 1
+                assert second.leave() == 0

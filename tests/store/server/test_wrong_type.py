@@ -11,11 +11,12 @@ import redis
 from streamclust.errors import ServerError
 from streamclust.store.model.code_writer import open_code_writer
 from streamclust.store.model.commit import commit
+from streamclust.store.model.dead_letters import newest_letter
 from streamclust.store.model.health import read_health
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.lease import Lease
 from streamclust.store.model.proposal import proposed
-from streamclust.store.model.versions import dead_count, follow, read_model
+from streamclust.store.model.versions import follow, read_model
 from streamclust.store.server.connect import Server, translate
 from streamclust.store.server.wrong_type import expected_type
 from streamclust.store.stream.group import GroupMember
@@ -80,7 +81,7 @@ USES: dict[str, tuple[str, Use]] = {
     "models, commit": ("models", committing),
     "models, round": ("models", exchanging),
     "codes, round": ("codes", exchanging),
-    "dead": ("dead", lambda server, keys: dead_count(server.client(), keys)),
+    "dead": ("dead", lambda server, keys: newest_letter(server.client(), keys)),
     "points, read": ("points", reading),
     "points, range": ("points", ranging),
     "points, early": ("points", early),

@@ -1,0 +1,97 @@
+"""The engine dask beside one thread, its cost per part, and what the simulator says of both.
+
+A scheduler and workers run on this machine. With more workers than cores, they share the cores,
+and so do the simulator's.
+
+    python benchmarks/engine_dask.py --points 4e6 --workers 2
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from engine import FAMILIES, parts_of, write_npy
+from engine_sim import Costs, simulate
+
+from streamclust.engine import EStep, Inline, Part, Reader
+from streamclust.engine.cut import cut_array
+from streamclust.engine.dask import Dask
+from streamclust.fitting.search import search_of
+from streamclust.system_limits import cores_of_process
+from tests.support.dask_cluster import DaskCluster
+from tests.support.waiting import wait_until
+
+
+def timed(call: Any, rounds: int) -> tuple[float, float]:
+    """Return the least seconds of a call, and its least processor time here."""
+    found = []
+    for _ in range(rounds):
+        wall, own = time.perf_counter(), time.process_time()
+        call()
+        found.append((time.perf_counter() - wall, time.process_time() - own))
+    return min(each for each, _ in found), min(own for _, own in found)
+
+
+def cost_per_part(dask: Dask, task: EStep, rounds: int) -> float:
+    """Return the processor seconds of this process per part, from parts of one point."""
+    X = np.zeros((1, task.params.means.shape[1]))
+    parts: list[Part] = 400 * [*cut_array(X, np.ones(1))]
+    return timed(lambda: dask.fold(task, Reader(), parts), rounds)[1] / len(parts)
+
+
+@click.command(help=__doc__)
+@click.option("--points", default=400_000.0, help="Points in an .npy file.")
+@click.option("--workers", default=(1, 2), multiple=True, help="Numbers of workers, ascending.")
+@click.option("--rounds", default=2, help="Rounds; the best counts.")
+def main(points: float, workers: tuple[int, ...], rounds: int) -> None:
+    with TemporaryDirectory() as name, DaskCluster(Path(name)) as cluster:
+        path = Path(name) / "points.npy"
+        write_npy(path, int(points))
+        parts, reader = parts_of(path), Reader()
+        start = next(iter(reader.blocks(parts[0], lambda _: None)))
+        rng = np.random.default_rng(0)
+        tasks = [
+            (label, EStep(family, search_of(family).init(start.X[:2000], start.w[:2000], rng)))
+            for label, family in FAMILIES
+        ]
+        alone = {
+            label: timed(lambda t=task: Inline(threads=1).fold(t, reader, parts), rounds)[0]
+            for label, task in tasks
+        }
+        with Dask(cluster.address) as dask:
+            for number in workers:
+                while len(cluster.workers) < number:
+                    cluster.start_worker()
+                wait_until(lambda n=number: dask.connection.slots == n, 120.0)
+                for label, task in tasks:
+                    row(dask, label, task, (reader, parts), alone[label], rounds)
+
+
+def row(dask: Dask, label: str, task: EStep, data: Any, alone: float, rounds: int) -> None:
+    """Print the speed of one number of workers, and that of the simulator."""
+    (reader, parts), workers = data, dask.connection.slots
+    each = cost_per_part(dask, task, rounds)
+    before = dask.counts.workers, dask.counts.here
+    seconds, own = timed(lambda: dask.fold(task, reader, parts), rounds)
+    by_workers, here = dask.counts.workers - before[0], dask.counts.here - before[1]
+    cores = cores_of_process()
+    costs = Costs(part=alone / len(parts), submit=each / 4, receive=3 * each / 4, cores=cores)
+    expected = simulate(costs, workers, len(parts), 5).seconds
+    click.echo(
+        f"{label}, {workers} workers: {alone / seconds:.2f}x of one thread ({alone:.2f} s), "
+        f"simulated {alone / expected:.2f}x; {len(parts)} parts, {1e3 * each:.2f} ms here "
+        f"per part, {own:.2f} s here in all; parts by workers {by_workers}, here {here}"
+    )
+
+
+if __name__ == "__main__":
+    main()
