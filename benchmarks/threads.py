@@ -125,11 +125,11 @@ how many times as fast the same step is with more threads. {processor()}.
 {table(header, body)}
 
 The bits of a result don't depend on the number of threads
-([internals](internals/kernels.md#threads)). By default, a step that is large enough uses all cores
-that the process may use and that no other thread of this process keeps busy with kernels.
-`STREAMCLUST_THREADS` sets a lower number. So a fit, a refit, or the only model of a worker uses the
-whole machine. The models of a worker that learn at the same time use one core each. Batches below
-about 20 million multiplications (4,096 points at D 16, K 64 take 4 million) always use one thread.
+([internals](internals/kernels.md#threads)). By default, a large step uses all cores of the process,
+except those on which other threads of the process compute. `STREAMCLUST_THREADS` sets a lower
+number. So a fit, or the only model of a worker, uses the whole machine; the models of a worker that
+learn at the same time use one core each. Steps of less than 17 million multiplications always use
+one thread. A K-means step of 4,096 points at D 16, K 64 has 4 million.
 """
 
 

@@ -76,9 +76,8 @@ def long_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def engine_on(cluster: DaskCluster, said: list[str], **options: Any) -> Dask:
-    files = cluster.papers and Certificates(
-        cluster.papers.ca, cluster.papers.cert, cluster.papers.key
-    )
+    papers = cluster.papers
+    files = None if papers is None else Certificates(papers.ca, papers.cert, papers.key)
     return Dask(cluster.address, files, report=said.append, **options)
 
 
@@ -133,7 +132,8 @@ def test_a_large_task_is_sent_once(dask: Dask) -> None:
     K = 60_000
     step = step_of("kmeans", POINTS)
     means = np.random.default_rng(0).normal(size=(K, 3))
-    family = type(step.family)(K)
+    family: Any = type(step.family)
+    family = family(K)
     large = EStep(family, type(step.params)(means))
     parts = small_parts(8, 50)
     assert bits(dask.fold(large, Reader(), parts)) == bits(Inline().fold(large, Reader(), parts))
