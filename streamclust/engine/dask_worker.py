@@ -43,15 +43,15 @@ def compute(task: bytes, parts: list[bytes]) -> bytes:
     from streamclust.kernels.threads import limit_threads
 
     use_own_server()
-    started = time.perf_counter()
+    started = time.thread_time()
     with limit_threads(1):
         results = [run_task(task, part) for part in parts]
-    head = _SECONDS.pack(time.perf_counter() - started)
+    head = _SECONDS.pack(time.thread_time() - started)
     return head + b"".join(_SIZE.pack(len(each)) + each for each in results)
 
 
 def unbundle(data: bytes) -> tuple[float, list[bytes]]:
-    """Return the seconds of the computation, and the results of all parts."""
+    """Return the processor seconds of the computation, and the results of all parts."""
     (seconds,), at = _SECONDS.unpack_from(data), _SECONDS.size
     results = []
     while at < len(data):
