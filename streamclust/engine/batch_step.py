@@ -12,7 +12,7 @@ from streamclust.online.batch_parts import one_by_one, products
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamclust.arrays import Array, Points
+    from streamclust.arrays import Array
     from streamclust.engine.base import Engine
     from streamclust.engine.tasks import Assignment
     from streamclust.models.family import Family
@@ -32,7 +32,7 @@ def on_engine(engine: Engine) -> EachPart:
     """
 
     def each(
-        family: Family[Any], params: Any, parts: Sequence[tuple[Points, Array]]
+        family: Family[Any], params: Any, parts: Sequence[tuple[Any, Array]]
     ) -> Iterable[Assignment]:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:

@@ -10,7 +10,7 @@ from streamclust.errors import DataError
 from streamclust.files import cannot
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array, Points
+    from streamclust.arrays import Array
     from streamclust.formats.layout import Layout
     from streamclust.tables import ModelColumns, TableOptions
     from streamclust.tables.split import Span
@@ -110,7 +110,7 @@ class ArrayPart:
         Points, and their weights, all positive.
     """
 
-    X: Points
+    X: Array
     w: Array
 
     kind: ClassVar[str] = "array"
