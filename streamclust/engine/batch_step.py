@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from streamclust.engine.parts import ArrayPart
 from streamclust.engine.reader import Reader
@@ -12,7 +12,7 @@ from streamclust.online.batch_parts import one_by_one, products
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamclust.arrays import Array, Points
+    from streamclust.arrays import Array
     from streamclust.engine.base import Engine
     from streamclust.engine.tasks import Assignment
     from streamclust.models.family import Family
@@ -32,12 +32,12 @@ def on_engine(engine: Engine) -> EachPart:
     """
 
     def each(
-        family: Family[Any], params: Any, parts: Sequence[tuple[Points, Array]]
+        family: Family[Any], params: Any, parts: Sequence[tuple[Any, Array]]
     ) -> Iterable[Assignment]:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:
             return one_by_one(family, params, parts)
-        numbered = ((number, ArrayPart(cast("Array", X), w)) for number, (X, w) in enumerate(parts))
+        numbered = ((number, ArrayPart(X, w)) for number, (X, w) in enumerate(parts))
         task = AssigningEStep(EStep(family, params))
         return (done.value for done in engine.map(task, Reader(), numbered))
 

@@ -53,9 +53,9 @@ def mixture_case(D: int, K: int, kind: CovarianceType, N: int = 261) -> Case:
     return data, [*moments, np.array([score])]
 
 
-def searches_case(D: int, K: int) -> Case:
+def searches_case(D: int, K: int, N: int = 261) -> Case:
     rng = np.random.default_rng((D, K))
-    X, w = rng.normal(size=(261, D)), rng.random(261)
+    X, w = rng.normal(size=(N, D)), rng.random(N)
     uniform, draws = rng.random(1 + 3 * (K - 1)), rng.random(20)
     chosen = twin.plusplus(X, w, K, uniform)
     C = twin.swaps(X, w, X[chosen], draws)
@@ -126,16 +126,19 @@ def test_another_build_gives_the_same(
 
 
 def test_threads_that_share_tasks_write_no_memory_of_each_other(tmp_path: Path) -> None:
-    """ThreadSanitizer finds nothing while three callers share helpers; all get the same bits."""
+    """ThreadSanitizer finds nothing, also while two callers share helpers."""
     try:
         driver = compile_driver(["c++"], tmp_path, ("-g1", "-fsanitize=thread"))
     except subprocess.CalledProcessError:
         pytest.skip("the compiler has no ThreadSanitizer")
-    cases = [kmeans_case(8, K, single=False, N=40_000) for K in (60, 200)]
-    cases.append(kmeans_case(16, 128, single=True, N=20_000))  # few chunks, many centroids
-    cases += [mixture_case(8, 24, kind, N=30_000) for kind in KINDS]
+    # Each case is worth two or three threads.
+    exact = [kmeans_case(30, 60, single=False, N=20_000)]
+    exact.append(kmeans_case(30, 100, single=True, N=9_000))  # few chunks, many centroids
+    exact.append(searches_case(100, 12, N=17_000))
+    cases = [*exact, mixture_case(11, 10, "full", N=17_000), mixture_case(20, 16, "diag", N=17_000)]
     fixed_addresses = ["setarch", "-R"] if shutil.which("setarch") else []
-    results = run([*fixed_addresses, driver], cases, tmp_path, threads=3, callers=3)
-    for (_, expected), found in zip(cases[:3], results, strict=False):
+    results = run([*fixed_addresses, driver], cases, tmp_path, threads=4)
+    run([*fixed_addresses, driver], exact[:1], tmp_path, threads=4, callers=2)
+    for (_, expected), found in zip(exact, results, strict=False):
         for one, other in zip(found, expected, strict=True):
             assert_array_equal(one, other)
