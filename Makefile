@@ -65,6 +65,7 @@ bench: $(VENV)/.bench ## kernels and the whole daemon beside their peers; writes
 	$(BIN)/python benchmarks/end_to_end.py --page --out bench-output/end_to_end.json
 	$(BIN)/python benchmarks/latency.py --page --out bench-output/latency.json
 	$(BIN)/python benchmarks/many_models.py --page --out bench-output/many_models.json
+	$(BIN)/python benchmarks/sleeping_models.py --page --out bench-output/sleeping_models.json
 	$(BIN)/python benchmarks/spark.py --page
 
 lint: style ## ruff and mypy --strict

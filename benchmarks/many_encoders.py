@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import signal
 import subprocess
 import tempfile
@@ -155,9 +156,11 @@ def delay_of(client: redis.Redis, number: int) -> float:
 
 
 def seconds_of(folder: Path, command: str) -> float:
-    began = time.monotonic()
+    """Return the processor time of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([STREAMCLUST, command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(models: int, idle_seconds: float) -> Result:
@@ -237,7 +240,8 @@ One process `streamclust encode 'm*'` encodes the streams of N models (K-means, 
 codes in one process without a server; *encoder* is the processor time of the encoder until all
 entries have codes, with all its reads and writes; *idle* is its share of one core while nothing
 arrives; *delay* is the median time from an XADD to the code, while the other streams are idle.
-*status* and *metrics* are the times of these commands, with the start of Python. {processor()}.
+*status* and *metrics* are the processor times of these commands, with the start of Python.
+{processor()}.
 
 {table(HEADER, [row(result) for result in results])}
 

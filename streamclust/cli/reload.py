@@ -89,8 +89,11 @@ def _show(answer: dict[str, Any]) -> None:
     counts = {key: int(answer.get(key, 0)) for key in ("added", "removed", "changed")}
     changes = [f"{plural(count, 'model')} {key}" for key, count in counts.items() if count]
     click.echo(printable(f"{worker}: {', '.join(changes) or 'no model has changed'}"))
-    for name, reason in dict(answer.get("refused", {})).items():
+    refused = dict(answer.get("refused", {}))
+    for name, reason in refused.items():
         say(f"error: {printable(f'{worker}: {name} keeps its old settings: {reason}')}")
+    if (more := int(answer.get("kept", 0)) - len(refused)) > 0:
+        say(f"error: {printable(f'{worker}: {more:,} more models keep their old settings')}")
     if fixed := answer.get("fixed"):
         what = ", ".join(map(str, fixed))
         say(f"error: {printable(f'{worker}: restart it to change {what}')}")

@@ -48,6 +48,9 @@ def worker(
     exits with code 0. A second signal ends the worker at once; committed data isn't lost. If the
     server fails, the worker waits until the server is back.
 
+    Several workers with the same settings share the models: each learns an equal part. If a worker
+    ends or dies, the others take its models over, at the latest after twice `worker.lease`.
+
     A model fails if its key has the wrong type, or if its state is damaged or doesn't match the
     settings. The worker logs the reason and retries the model after 0.5 s to 60 s; `status` shows
     the reason. The other models continue. With --until-idle a failed model isn't retried. If models

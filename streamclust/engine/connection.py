@@ -146,10 +146,10 @@ class Connection:
         """Wait at most so long; return whether all workers have answered, or none will soon."""
         return self._looked.wait(seconds)
 
-    def submit(self, deliver: Deliver, task: Task, number: int, part: bytes) -> str:
-        """Give a part to the workers; an answer is delivered, unless they are silent.
+    def submit(self, deliver: Deliver, task: Task, number: int, parts: list[bytes]) -> str:
+        """Give parts to one worker; an answer for all of them is delivered, unless it is silent.
 
-        Returns the key of the part.
+        Returns the key of the answer.
         """
         client, slots = self._client, self._usable_slots()
         key = f"streamclust-part-{uuid4()}"
@@ -159,7 +159,7 @@ class Connection:
         with self._lock:
             self._running[key] = number, deliver
         named = self._refused or self._suspects or len(slots) <= _NAMED
-        self._start(client, self._compute(client, key, task, part, list(slots) if named else None))
+        self._start(client, self._compute(client, key, task, parts, list(slots) if named else None))
         return key
 
     def locate(self, key: str, found: Callable[[], object]) -> None:
@@ -183,13 +183,13 @@ class Connection:
         self._drop("closed")
 
     async def _compute(
-        self, client: Client, key: str, task: Task, part: bytes, only: list[str] | None
+        self, client: Client, key: str, task: Task, parts: list[bytes], only: list[str] | None
     ) -> None:
         try:
             future = client.submit(
                 compute,
                 task.on(client),
-                part,
+                parts,
                 key=key,
                 pure=False,
                 retries=_RETRIES,

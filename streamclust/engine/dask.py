@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from streamclust.engine.base import Engine, check, compute, never
 from streamclust.engine.connection import Connection, Task, import_distributed
+from streamclust.engine.dask_worker import unbundle
 from streamclust.engine.deadlines import Deadlines
+from streamclust.engine.parts import ArrayPart
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import EngineError, StreamclustError
 
@@ -35,6 +37,15 @@ _ROOM = 0.005
 
 _AHEAD = 4
 """Parts per slot that are submitted, or wait for an earlier result. This bounds the memory."""
+
+_BUNDLE_SECONDS = 0.1
+"""Parts are given to a worker in bundles that take about so long: each costs some milliseconds."""
+
+_BUNDLE_BYTES = 1 << 20
+"""Results of a bundle have at most so many bytes, unless it has one part."""
+
+_BUNDLE = 16
+"""Maximum number of parts in a bundle."""
 
 _PAUSE = 30.0
 """Seconds without new parts for workers that only answered with errors."""
@@ -100,6 +111,7 @@ class Dask(Engine):
         self._reported: set[str] = set()
         self._waited = False
         self._failures, self._paused_until = 0, 0.0
+        self._sizes: dict[str, int] = {}
 
     @property
     def workers(self) -> int:  # type: ignore[override]
@@ -148,10 +160,16 @@ class Dask(Engine):
             self._reported.add(reason)
             self._report(f"a part is computed here, because its worker has failed: {reason}")
 
-    def succeeded(self) -> None:
-        """Count a result of workers."""
-        self.counts.workers += 1
+    def succeeded(self, kind: str, parts: int, seconds: float, size: int) -> None:
+        """Count the results of a bundle; choose the next bundles of this kind of task by them."""
+        self.counts.workers += parts
         self._failures = 0
+        fitting = min(_BUNDLE_SECONDS * parts / max(seconds, 1e-6), _BUNDLE_BYTES * parts / size)
+        self._sizes[kind] = max(1, min(_BUNDLE, int(fitting)))
+
+    def bundle_size(self, kind: str) -> int:
+        """Return the number of parts per bundle; 1 until the first results have arrived."""
+        return self._sizes.get(kind, 1)
 
     def summary(self) -> dict[str, object]:
         """Return the kind, and the number of parts by who computed them."""
@@ -207,7 +225,10 @@ class LocalDask(Dask):
 
 
 class _Fold(Generic[R]):
-    """One map: the parts that are with workers, and the results that wait for an earlier one."""
+    """One map: the bundles of parts that are with workers, and results that wait for earlier ones.
+
+    A bundle has the number of its first part.
+    """
 
     def __init__(
         self,
@@ -219,7 +240,7 @@ class _Fold(Generic[R]):
         self._engine, self._task, self._reader, self._parts = engine, task, reader, parts
         self._message = Task(encode_task(task, reader.scaling))
         self._answers: SimpleQueue[Answer] = SimpleQueue()
-        self._submitted: dict[int, Numbered] = {}
+        self._submitted: dict[int, list[Numbered]] = {}
         self._keys: dict[int, str] = {}
         self._done: dict[int, Done[R]] = {}
         self._next = self._taken = 0
@@ -237,40 +258,37 @@ class _Fold(Generic[R]):
             elif self._engine.deadlines.outstanding:
                 time.sleep(_ROOM)  # another fold has all workers
             else:
-                self._take_here()
-        self._keys.pop(self._next, None)
+                self._compute(self._taken, self._take(1))
         self._next += 1
         return self._done.pop(self._next - 1)
 
     def _submit(self) -> None:
-        engine = self._engine
-        while engine.room() and self._taken - self._next < _AHEAD * engine.workers:
-            numbered = self._take()
-            if numbered is None:
+        engine, size = self._engine, self._engine.bundle_size(self._task.kind)
+        while engine.room() and self._taken - self._next < _AHEAD * engine.workers * size:
+            first, bundle = self._taken, self._take(size)
+            if not bundle:
                 return
-            place = self._taken - 1
-            self._submitted[place] = numbered
-            engine.deadlines.submitted(self, place, time.monotonic())
-            key = engine.connection.submit(
-                self._deliver, self._message, place, encode_part(*numbered)
+            self._submitted[first] = bundle
+            engine.deadlines.submitted(self, first, time.monotonic())
+            self._keys[first] = engine.connection.submit(
+                self._deliver, self._message, first, [encode_part(*each) for each in bundle]
             )
-            self._keys[place] = key
 
-    def _take(self) -> Numbered | None:
-        """Return the next part; None if there is none."""
-        numbered = None if self._ended else next(self._parts, None)
-        self._ended = numbered is None
-        self._taken += not self._ended
-        return numbered
-
-    def _take_here(self) -> None:
-        """Compute the next part here, if there is one."""
-        numbered = self._take()
-        if numbered is not None:
-            self._compute(self._taken - 1, numbered)
+    def _take(self, most: int) -> list[Numbered]:
+        """Return the next parts; points in memory are large, so they have a bundle of their own."""
+        bundle: list[Numbered] = []
+        while len(bundle) < most and not self._ended:
+            numbered = next(self._parts, None)
+            self._ended = numbered is None
+            if numbered is not None:
+                bundle.append(numbered)
+                self._taken += 1
+                if isinstance(numbered[1], ArrayPart):
+                    break
+        return bundle
 
     def _wait(self) -> None:
-        """Wait a moment for an answer; compute a part here if its deadline has passed."""
+        """Wait a moment for an answer; compute a bundle here if its deadline has passed."""
         deadlines = self._engine.deadlines
         deadline = deadlines.next(self)
         now = time.monotonic()
@@ -279,40 +297,45 @@ class _Fold(Generic[R]):
             return
         late = deadlines.overdue(self, time.monotonic())
         if late is not None:
-            self._engine.connection.locate(self._keys[late], lambda: deadlines.located(self, late))
+            self._engine.connection.locate(
+                self._keys.pop(late), lambda: deadlines.located(self, late)
+            )
             self._compute(late, self._submitted.pop(late))
 
     def _deliver(self, answer: Answer) -> None:
         """Take an answer, in the thread of the connection, if it is still needed."""
-        engine, (place, data, _) = self._engine, answer
+        engine, (first, data, _) = self._engine, answer
         if data is None:
-            if engine.deadlines.lost(self, place):
+            if engine.deadlines.lost(self, first):
                 self._answers.put(answer)
-        elif engine.deadlines.arrived(self, place, time.monotonic()):
+        elif engine.deadlines.arrived(self, first, time.monotonic()):
             self._answers.put(answer)
         else:
             engine.counts.late += 1
 
     def _receive(self, answer: Answer) -> None:
-        """Take the result of a part; if there is none, compute it here."""
-        engine, (place, data, reason) = self._engine, answer
-        numbered = self._submitted.pop(place)
+        """Take the results of a bundle; if there are none, compute it here."""
+        engine, (first, data, reason) = self._engine, answer
+        bundle = self._submitted.pop(first)
+        self._keys.pop(first)
         try:
             if data is None:
                 raise EngineError(reason)  # "" if the connection was lost, which is reported
-            done = decode_result(self._task, data, "a Dask worker")
+            seconds, results = unbundle(data)
+            done = [decode_result(self._task, each, "a Dask worker") for each in results]
         except StreamclustError as error:
             if str(error):
                 engine.failed(str(error))
-            self._compute(place, numbered)
+            self._compute(first, bundle)
             return
-        if done.notes.lost:  # the worker may have another server; this process finds out
-            self._compute(place, numbered)
+        if any(each.notes.lost for each in done):
+            self._compute(first, bundle)  # the worker may have another server: find out
             return
-        self._done[place] = done
-        engine.succeeded()
+        self._done.update(enumerate(done, first))
+        engine.succeeded(self._task.kind, len(bundle), seconds, len(data))
 
-    def _compute(self, place: int, numbered: Numbered) -> None:
-        """Compute a part here."""
-        self._engine.counts.here += 1
-        self._done[place] = compute(self._task, self._reader, *numbered)
+    def _compute(self, first: int, bundle: list[Numbered]) -> None:
+        """Compute parts here."""
+        for place, numbered in enumerate(bundle, first):
+            self._engine.counts.here += 1
+            self._done[place] = compute(self._task, self._reader, *numbered)

@@ -6,6 +6,8 @@ the worker (its environment, or the file that STREAMCLUST_CONFIG names), and nev
 
 from __future__ import annotations
 
+import struct
+import time
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from streamclust.version import __version__
 
 if TYPE_CHECKING:
     import redis
+
+_SECONDS, _SIZE = struct.Struct("<d"), struct.Struct("<Q")
 
 # Modules are imported when a function is called: the scheduler imports this module too.
 
@@ -30,17 +34,31 @@ def carry(task: bytes) -> bytes:
     return task
 
 
-def compute(task: bytes, part: bytes) -> bytes:
-    """Return the result of a task on a part, or the error; see `remote.run_task`.
+def compute(task: bytes, parts: list[bytes]) -> bytes:
+    """Return the results of a task on some parts; see `remote.run_task`, and `unbundle`.
 
-    A thread of a worker is for one part, so the kernels use one thread.
+    A thread of a worker is for one part at a time, so the kernels use one thread.
     """
     from streamclust.engine.remote import run_task
     from streamclust.kernels.threads import limit_threads
 
     use_own_server()
+    started = time.perf_counter()
     with limit_threads(1):
-        return run_task(task, part)
+        results = [run_task(task, part) for part in parts]
+    head = _SECONDS.pack(time.perf_counter() - started)
+    return head + b"".join(_SIZE.pack(len(each)) + each for each in results)
+
+
+def unbundle(data: bytes) -> tuple[float, list[bytes]]:
+    """Return the seconds of the computation, and the results of all parts."""
+    (seconds,), at = _SECONDS.unpack_from(data), _SECONDS.size
+    results = []
+    while at < len(data):
+        (size,), at = _SIZE.unpack_from(data, at), at + _SIZE.size
+        results.append(data[at : at + size])
+        at += size
+    return seconds, results
 
 
 @cache

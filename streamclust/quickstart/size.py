@@ -106,7 +106,7 @@ def kmeans_bic(params: KMeansParams, sample: Sample) -> float:
         (D, np.log(variances).sum(axis=1)),
         (D * (D + 1) // 2, np.linalg.slogdet(covariances).logabsdet),
     )
-    shares = np.log(size / n) - 0.5 * D * np.log(2.0 * np.pi * np.e)
+    shares = np.log(size / n) - 0.5 * D * (np.log(2.0 * np.pi) + 1.0)
     return min(
         float(-2.0 * size @ (shares - 0.5 * log_det) + (K - 1 + K * (D + parameters)) * np.log(n))
         for parameters, log_det in shapes

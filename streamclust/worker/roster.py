@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 ROSTER = "{roster}"
 """Its name among the models, which no model can have."""
 
+_SHOWN = 20
+"""Maximum number of refused models that an answer names."""
+
 _AFTER_FAILURE = 10.0
 """Seconds until the next try after an error that doesn't pass by itself."""
 
@@ -192,7 +195,8 @@ class Roster:
         found = {"added": changes.added, "removed": changes.removed, "changed": changed}
         self._log.info("settings_reloaded", **{key: some(names) for key, names in found.items()})
         counts = {key: len(names) for key, names in found.items()}
-        self._answer(client, **counts, refused=refused, fixed=fixed)
+        first = dict(list(refused.items())[:_SHOWN])
+        self._answer(client, **counts, kept=len(refused), refused=first, fixed=fixed)
 
     def _answer(self, client: redis.Redis, **what: Any) -> None:
         worker = f"process {os.getpid()} on {socket.gethostname()}"

@@ -82,7 +82,7 @@ def run_models(
             settings.namespace,
             connections,
             float(settings.worker.lease),
-            lambda: len(models),
+            lambda: max(len(models), len(common.settings.models)),
             jobs[0].log.try_unbind("model") if jobs else structlog.get_logger(),
             digest=lambda: "" if common.until_idle else digest(common.settings.models.entries),
             counts=lambda: heartbeats.counts,

@@ -109,7 +109,11 @@ class Shared:
     def _disturb(self, stack: ExitStack) -> None:
         """Kill, end or pause a worker, and start another one in its place."""
         event = self.rng.choice(("killed", "ended", "paused", "paused", "left alone"))
-        running = [each for each in self._workers if each not in self._paused]
+        running = [
+            each
+            for each in self._workers
+            if each not in self._paused and each.events("worker_started")
+        ]
         if not running:
             return
         self.happened[event] += 1

@@ -40,10 +40,10 @@ def test_status_and_metrics_have_all_models(workspace: Workspace) -> None:
         add_points(client, workspace.stream("c"), blobs(3))
     rows = {row["model"]: row for row in json.loads(invoke(workspace, "status", "--json").stdout)}
     assert sorted(rows) == ["c-a", "c-b", "c-c"]
-    assert [rows[name]["points"] for name in ("c-a", "c-b")] == [90, 90]
+    assert [rows[name]["points_seen"] for name in ("c-a", "c-b")] == [90, 90]
     assert rows["c-c"]["lag"] == 3
     text = invoke(workspace, "metrics").stdout
-    assert 'streamclust_group_points_total{group="c-{tenant}",' in text
+    assert 'streamclust_group_points_total{group="c-{tenant}"} 180.0' in text
 
 
 def test_a_model_is_found_by_its_name(workspace: Workspace) -> None:

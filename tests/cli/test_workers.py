@@ -37,7 +37,7 @@ def test_live_workers_are_shown_with_their_models(workspace: Workspace) -> None:
     assert "no live worker" in run(workspace.folder, "workers").stdout
     report(workspace, "a", held=30, awake=10, asleep=20, waiting=10)
     report(workspace, "b", held=10, awake=10, failed=1, troubles={"clicks-07": "no memory"})
-    header, *lines = run(workspace.folder, "workers").stdout.splitlines()
+    header, *lines = run(workspace.folder, "workers", COLUMNS="200").stdout.splitlines()
     assert header.split()[:4] == ["WORKER", "RELEASE", "STARTED", "MODELS"]
     assert [line.split()[0] for line in lines] == ["ha:7", "hb:7", "clicks-07:"]
     assert lines[2] == "clicks-07: no memory"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import redis
 
+from streamclust import KMeans, KMeansParams
 from streamclust.engine import EStep, Inline, Part, Reader, StreamPart
 from streamclust.engine.connection import Certificates
 from streamclust.engine.cut import cut_array
@@ -76,9 +77,8 @@ def long_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def engine_on(cluster: DaskCluster, said: list[str], **options: Any) -> Dask:
-    files = cluster.papers and Certificates(
-        cluster.papers.ca, cluster.papers.cert, cluster.papers.key
-    )
+    papers = cluster.papers
+    files = None if papers is None else Certificates(papers.ca, papers.cert, papers.key)
     return Dask(cluster.address, files, report=said.append, **options)
 
 
@@ -128,13 +128,25 @@ def test_one_to_four_workers_return_the_bits_of_inline(
     assert not [line for line in said if "computed here" in line]
 
 
+def test_short_parts_are_sent_in_bundles_and_large_results_are_not() -> None:
+    with Dask("tcp://127.0.0.1:9") as dask:
+        assert dask.bundle_size("e_step") == 1
+        dask.succeeded("e_step", 2, 0.02, 20_000)
+        assert dask.bundle_size("e_step") == 10
+        dask.succeeded("e_step", 10, 0.01, 100_000)
+        assert dask.bundle_size("e_step") == 16
+        dask.succeeded("e_step", 1, 0.01, 400_000)
+        assert dask.bundle_size("e_step") == 2
+        dask.succeeded("e_step", 1, 9.0, 400_000)
+        assert dask.bundle_size("e_step") == 1
+        assert dask.bundle_size("survey") == 1
+
+
 @pytest.mark.usefixtures("long_deadlines")
 def test_a_large_task_is_sent_once(dask: Dask) -> None:
     K = 60_000
-    step = step_of("kmeans", POINTS)
     means = np.random.default_rng(0).normal(size=(K, 3))
-    family = type(step.family)(K)
-    large = EStep(family, type(step.params)(means))
+    large = EStep(KMeans(K), KMeansParams(means))
     parts = small_parts(8, 50)
     assert bits(dask.fold(large, Reader(), parts)) == bits(Inline().fold(large, Reader(), parts))
     assert dask.counts.workers == len(parts)

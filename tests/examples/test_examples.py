@@ -36,7 +36,7 @@ def test_more_colours_cost_more_bits_and_lose_less() -> None:
 
 
 def test_position_makes_segments_compact() -> None:
-    picture = image_compression.load("flower.jpg")[::8, ::8]
+    picture = image_compression.load("flower.jpg")[::12, ::12]
 
     def edges(position: float) -> int:
         segments, _ = segmentation.segment(picture, 6, position)
@@ -46,7 +46,7 @@ def test_position_makes_segments_compact() -> None:
 
 
 def test_mean_colours_keep_the_mean_of_the_picture() -> None:
-    picture = image_compression.load("flower.jpg")[::8, ::8]
+    picture = image_compression.load("flower.jpg")[::12, ::12]
     segments, certainty = segmentation.segment(picture, 4)
     painted = segmentation.mean_colours(picture, segments)
     np.testing.assert_allclose(painted.mean(axis=(0, 1)), picture.mean(axis=(0, 1)), atol=0.5)

@@ -73,7 +73,7 @@ def test_kmeans_has_the_bits_of_the_twin_for_any_number_of_threads(
     native_kernel: str, name: str
 ) -> None:
     (X, w, C), step = kmeans_of_twin(name)
-    for threads in range(1, 9):
+    for threads in (1, 2, 3, 5, 8):
         with kernels.using(native_kernel, threads=threads):
             equal(kernels.kmeans_step(X, w, C), step)
     for threads in (1, 3):

@@ -118,6 +118,31 @@ def test_the_likelihood_never_falls(kind: CovarianceType, data: st.DataObject) -
         params, before = family.m_step(stats, params), loss
 
 
+@kinds
+@given(data=st.data())
+@laws
+def test_a_prior_fills_components_of_few_points_up_to_its_weight(
+    kind: CovarianceType, data: st.DataObject
+) -> None:
+    p = data.draw(problems(kind))
+    family = mixture_of(kind, p.family.n_components)
+    stats = family.e_step(p.params, p.X, p.w)
+    more = data.draw(arrays(np.float64, stats.weight.shape, elements=floats(-3.0, 3.0)))
+    more[0] = 1.0  # else there may be no prior
+    prior = np.maximum(stats.weight + more, 0.1)
+    found = family.map_step(stats, p.params, prior)
+    # The means are those of the points and of the missing weight at the last means.
+    lacking = np.maximum(prior - stats.weight, 0.0)
+    total = stats.weight + lacking
+    own = stats.weight[:, None] * stats.averages(otherwise=p.params.means)
+    expected = own + lacking[:, None] * p.params.means
+    known = total > 1e-9
+    assert_allclose(found.means[known], expected[known] / total[known, None], atol=1e-7)
+    # The mixing weights are those of all points and of the missing mass at the last weights.
+    shares = stats.weight + max(prior.sum() - stats.mass, 0.0) * p.params.weights
+    assert_allclose(found.weights, shares / shares.sum(), rtol=1e-9, atol=1e-12)
+
+
 def lower_bound(log_joint: Array, q: Array) -> float:
     """EM's lower bound, sum_nk q_nk (log joint_nk - log q_nk) (Bishop 2006, equation 9.71)."""
     used = q > 0.0

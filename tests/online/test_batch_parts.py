@@ -40,14 +40,14 @@ def test_all_engines_return_the_bits_of_one_thread(
     family, params, X, w = case
     monkeypatch.setattr("streamclust.online.batch_parts.COSTLY", 1)
     monkeypatch.setattr("streamclust.online.batch_parts._PART", 500 * products(family, params))
-    parts: list[int] = []
+    sizes: list[int] = []
 
-    def counted(family: Any, params: Any, each: Any) -> Iterable[Any]:
-        parts.append(len(each))
-        return (family.assigning_e_step(params, *part) for part in each)
+    def counted(family: Any, params: Any, parts: Any) -> Iterable[Any]:
+        sizes.append(len(parts))
+        return (family.assigning_e_step(params, *part) for part in parts)
 
     stats, assigned = e_step_of_batch(family, params, X, w, counted)
-    assert parts == [6]
+    assert sizes == [6]
     whole, _ = family.assigning_e_step(params, X, w)
     np.testing.assert_allclose(stats.first, whole.first, rtol=1e-9, atol=1e-9)
     for engine in (Threads(2), ByBytes()):

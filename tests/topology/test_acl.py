@@ -273,8 +273,8 @@ def read_a_part(place: Place, user: str) -> None:
     task = EStep(KMeans(2), KMeansParams(np.zeros((2, 2))))
     dask_worker.use_own_server.cache_clear()
     with patch.dict(os.environ, {"STREAMCLUST_CONFIG": str(place.folder / "config.yaml")}):
-        answer = dask_worker.compute(encode_task(task, None), encode_part(0, part))
-    done = decode_result(task, answer, "the test")
+        answer = dask_worker.compute(encode_task(task, None), [encode_part(0, part)])
+    done = decode_result(task, dask_worker.unbundle(answer)[1][0], "the test")
     assert (done.notes.points, done.notes.lost) == (60, 0)
     assert done.value.count == 60.0
 

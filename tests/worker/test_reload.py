@@ -82,7 +82,7 @@ def test_what_a_model_can_not_continue_with_is_refused_for_it_alone(
     workspace.write({**changed, **model(workspace, "b", seed=7), **model(workspace, "c")})
     code, [answer] = reload(workspace)
     assert code == 1
-    assert (answer["added"], answer["changed"]) == (1, 1)
+    assert (answer["added"], answer["changed"], answer["kept"]) == (1, 1, 1)
     assert "learned with n_clusters 3, the config says 5" in answer["refused"]["a"]
     line = worker.wait_for("reload_refused")
     assert line["model"] == "a"
