@@ -32,7 +32,7 @@ def on_engine(engine: Engine) -> EachPart:
     """
 
     def each(
-        family: Family[Any], params: Any, parts: Sequence[tuple[Points, Array]]
+        family: Family[Any], params: Any, parts: Sequence[tuple[Any, Array]]
     ) -> Iterable[Assignment]:
         size = parts[0][0].itemsize * parts[0][0].shape[1] + 8
         if engine.remote and products(family, params) < WORTH_SENDING * size:
