@@ -84,12 +84,12 @@ LONG_WORK = (
     "formats/test_checkpoint.py",
     "online/test_resolving.py",
     "refit/test_swap.py",
+    "engine/test_dask.py",
     "online/test_learner_feeds.py",
     "engine/test_fold.py",
     "formats/test_container.py",
     "kernels/test_threads.py",
     "kernels/test_mixture_step.py",
-    "models/test_stats.py",
     "refit/test_mass.py",
 )
 """The longest files that mostly compute."""

@@ -13,8 +13,7 @@ EXIT_CODES = {
     EXIT_ERROR: "Error: bad data, an unknown model or stream, a failed check, no memory or no disk "
     "space.",
     EXIT_USAGE: "Wrong arguments or settings.",
-    EXIT_SERVER: "Redis can't be reached, doesn't run here, or refuses the command; or no worker "
-    "of a required engine can be used.",
+    EXIT_SERVER: "Redis or a required engine can't be reached, or refuses the command.",
     EXIT_INTERRUPTED: "Stopped by Ctrl-C.",
 }
 """What each exit code means, for `streamclust --help`."""

@@ -17,7 +17,7 @@ from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import EngineError, StreamclustError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from streamclust.engine import tasks
     from streamclust.engine.base import Done, Numbered
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-FIRST_WORKERS = 15.0
-"""Seconds that the first map waits for workers, and each map if the engine is required."""
+FIRST_WORKERS = 5.0
+"""Seconds that the first map waits for workers."""
+
+REQUIRED_WORKERS = 15.0
+"""Seconds that each map waits for workers, if the engine is required."""
 
 _LOOK = 0.1
 """Seconds between checks for a request to stop."""
@@ -111,7 +114,7 @@ class Dask(Engine):
         self._reported: set[str] = set()
         self._waited = False
         self._failures, self._paused_until = 0, 0.0
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[Hashable, int] = {}
 
     @property
     def workers(self) -> int:  # type: ignore[override]
@@ -160,14 +163,14 @@ class Dask(Engine):
             self._reported.add(reason)
             self._report(f"a part is computed here, because its worker has failed: {reason}")
 
-    def succeeded(self, kind: str, parts: int, seconds: float, size: int) -> None:
-        """Count the results of a bundle; choose the next bundles of this kind of task by them."""
+    def succeeded(self, kind: Hashable, parts: int, seconds: float, size: int) -> None:
+        """Count the results of a bundle; choose the next bundles of this kind by them."""
         self.counts.workers += parts
         self._failures = 0
         fitting = min(_BUNDLE_SECONDS * parts / max(seconds, 1e-6), _BUNDLE_BYTES * parts / size)
         self._sizes[kind] = max(1, min(_BUNDLE, int(fitting)))
 
-    def bundle_size(self, kind: str) -> int:
+    def bundle_size(self, kind: Hashable) -> int:
         """Return the number of parts per bundle; 1 until the first results have arrived."""
         return self._sizes.get(kind, 1)
 
@@ -187,7 +190,7 @@ class Dask(Engine):
 
     def _await_workers(self, stop: Callable[[], bool]) -> None:
         """Wait for the first workers: they need some seconds to import everything."""
-        end = time.monotonic() + FIRST_WORKERS
+        end = time.monotonic() + (REQUIRED_WORKERS if self.required else FIRST_WORKERS)
         while not self.connection.slots and time.monotonic() < end:
             check(stop)
             if not self.required and (self._waited or self.connection.wait(0.0)):
@@ -238,7 +241,10 @@ class _Fold(Generic[R]):
         parts: Iterator[Numbered],
     ) -> None:
         self._engine, self._task, self._reader, self._parts = engine, task, reader, parts
-        self._message = Task(encode_task(task, reader.scaling))
+        message = encode_task(task, reader.scaling)
+        self._message = Task(message)
+        # Tasks of the same kind and size take about equally long per point.
+        self._kind = (task.kind, len(message))
         self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._submitted: dict[int, list[Numbered]] = {}
         self._keys: dict[int, str] = {}
@@ -263,16 +269,22 @@ class _Fold(Generic[R]):
         return self._done.pop(self._next - 1)
 
     def _submit(self) -> None:
-        engine, size = self._engine, self._engine.bundle_size(self._task.kind)
+        engine, size = self._engine, self._engine.bundle_size(self._kind)
         while engine.room() and self._taken - self._next < _AHEAD * engine.workers * size:
             first, bundle = self._taken, self._take(size)
             if not bundle:
                 return
             self._submitted[first] = bundle
-            engine.deadlines.submitted(self, first, time.monotonic())
+            engine.deadlines.submitted(self, first, time.monotonic(), self._kind_of(bundle))
             self._keys[first] = engine.connection.submit(
                 self._deliver, self._message, first, [encode_part(*each) for each in bundle]
             )
+
+    def _kind_of(self, bundle: list[Numbered]) -> Hashable:
+        """Return the kind of a bundle: points in memory are in smaller parts than files."""
+        return (
+            (*self._kind, bundle[0][1].kind) if isinstance(bundle[0][1], ArrayPart) else self._kind
+        )
 
     def _take(self, most: int) -> list[Numbered]:
         """Return the next parts; points in memory are large, so they have a bundle of their own."""
@@ -332,7 +344,7 @@ class _Fold(Generic[R]):
             self._compute(first, bundle)  # the worker may have another server: find out
             return
         self._done.update(enumerate(done, first))
-        engine.succeeded(self._task.kind, len(bundle), seconds, len(data))
+        engine.succeeded(self._kind_of(bundle), len(bundle), seconds, len(data))
 
     def _compute(self, first: int, bundle: list[Numbered]) -> None:
         """Compute parts here."""

@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Hashable
 from statistics import median
 from threading import Lock
+from typing import NamedTuple
 
 SHORTEST = 1.0
 """Least seconds until a deadline, so that a pause of the network costs nothing."""
@@ -18,6 +19,13 @@ UNKNOWN = 10.0
 
 _REMEMBERED = 101
 """Durations in the median."""
+
+
+class _Submitted(NamedTuple):
+    """When a part was submitted, and its kind."""
+
+    time: float
+    kind: Hashable
 
 
 class Deadlines:
@@ -38,13 +46,18 @@ class Deadlines:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.limit = UNKNOWN
-        """Seconds from a submission to the deadline."""
-        self._durations: deque[float] = deque(maxlen=_REMEMBERED)
-        self._outstanding: defaultdict[Hashable, dict[int, float]] = defaultdict(dict)
-        self._late: dict[tuple[Hashable, int], float] = {}
+        self._limits: dict[Hashable, float] = {}
+        self._durations: defaultdict[Hashable, deque[float]] = defaultdict(
+            lambda: deque(maxlen=_REMEMBERED)
+        )
+        self._outstanding: defaultdict[Hashable, dict[int, _Submitted]] = defaultdict(dict)
+        self._late: dict[tuple[Hashable, int], _Submitted] = {}
         self._located: set[tuple[Hashable, int]] = set()
         self._lock = Lock()
+
+    def limit(self, kind: Hashable = None) -> float:
+        """Return the seconds from a submission to the deadline, for a kind of parts."""
+        return self._limits.get(kind, UNKNOWN)
 
     @property
     def outstanding(self) -> int:
@@ -61,12 +74,15 @@ class Deadlines:
         """Return the time of a fold's next deadline; None if no part of it is outstanding."""
         with self._lock:
             first = next(iter(self._outstanding[fold].values()), None)  # they are in order
-        return None if first is None else first + self.limit
+        return None if first is None else first.time + self.limit(first.kind)
 
-    def submitted(self, fold: Hashable, part: int, now: float) -> None:
-        """Record that a part was given to the workers."""
+    def submitted(self, fold: Hashable, part: int, now: float, kind: Hashable = None) -> None:
+        """Record that a part was given to the workers.
+
+        Parts of the same kind take about equally long.
+        """
         with self._lock:
-            self._outstanding[fold][part] = now
+            self._outstanding[fold][part] = _Submitted(now, kind)
 
     def arrived(self, fold: Hashable, part: int, now: float) -> bool:
         """Record a result; return whether it is needed, which a late one isn't."""
@@ -74,8 +90,9 @@ class Deadlines:
             needed = part in self._outstanding[fold]
             since = self._removed(fold, part)
             if since is not None:
-                self._durations.append(now - since)
-                self.limit = max(SHORTEST, MEDIANS * median(self._durations))
+                durations = self._durations[since.kind]
+                durations.append(now - since.time)
+                self._limits[since.kind] = max(SHORTEST, MEDIANS * median(durations))
         return needed
 
     def lost(self, fold: Hashable, part: int) -> bool:
@@ -85,7 +102,7 @@ class Deadlines:
             self._removed(fold, part)
         return needed
 
-    def _removed(self, fold: Hashable, part: int) -> float | None:
+    def _removed(self, fold: Hashable, part: int) -> _Submitted | None:
         """Forget a part; return when it was submitted."""
         self._located.discard((fold, part))
         return self._outstanding[fold].pop(part, self._late.pop((fold, part), None))

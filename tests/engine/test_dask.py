@@ -198,7 +198,7 @@ def test_workers_that_are_all_paused_are_waited_for_once(
         assert bits(dask.fold(step, Reader(), parts)) == expected
         assert dask.counts.here - here > 20
         assert dask.deadlines.outstanding == 0
-        monkeypatch.setattr("streamclust.engine.dask.FIRST_WORKERS", 0.1)
+        monkeypatch.setattr("streamclust.engine.dask.REQUIRED_WORKERS", 0.1)
         with pytest.raises(EngineError, match=r"the workers don't answer; engine.required is true"):
             dask.required = True
             dask.fold(step, Reader(), parts)

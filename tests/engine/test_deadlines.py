@@ -15,9 +15,9 @@ def with_median(slots: int, seconds: float) -> Deadlines:
 
 
 def test_a_deadline_is_five_medians_and_at_least_a_second() -> None:
-    assert Deadlines(1).limit == UNKNOWN
-    assert with_median(1, 0.01).limit == 1.0
-    assert with_median(1, 2.0).limit == 10.0
+    assert Deadlines(1).limit() == UNKNOWN
+    assert with_median(1, 0.01).limit() == 1.0
+    assert with_median(1, 2.0).limit() == 10.0
 
 
 def test_a_part_in_time_moves_no_deadline_of_another() -> None:
@@ -40,7 +40,7 @@ def test_a_late_result_is_not_needed_and_counts_in_the_median() -> None:
     for part in range(10):
         deadlines.submitted("a", part, 100.0)
         deadlines.arrived("a", part, 160.0)
-    assert deadlines.limit == 300.0
+    assert deadlines.limit() == 300.0
 
 
 def test_workers_that_do_not_answer_get_two_parts_per_slot_and_no_more() -> None:
@@ -97,3 +97,13 @@ def test_parts_of_a_fold_that_ended_are_late() -> None:
     assert (deadlines.room, deadlines.outstanding) == (1, 0)
     assert not deadlines.arrived("a", 0, 101.0)
     assert deadlines.room == 2
+
+
+def test_each_kind_of_parts_has_deadlines_of_its_own() -> None:
+    deadlines = with_median(2, 1.0)
+    deadlines.submitted("a", 0, 100.0, "long")
+    deadlines.submitted("b", 0, 100.0)
+    assert (deadlines.next("a"), deadlines.next("b")) == (100.0 + UNKNOWN, 105.0)
+    assert deadlines.overdue("b", 105.0) == 0
+    assert deadlines.arrived("a", 0, 106.0)
+    assert (deadlines.limit("long"), deadlines.limit()) == (30.0, 5.0)
