@@ -178,7 +178,7 @@ def measure(models: int, active: int, seconds: float) -> Result:
         def all_asleep(models: int) -> None:
             wait_until(lambda: counted(client) == (models, models))
 
-        fill(client, models)
+        fill(client, max(models, 2))
         worker, _ = started(2)
         all_asleep(2)
         worker.end()
@@ -188,7 +188,9 @@ def measure(models: int, active: int, seconds: float) -> Result:
         all_asleep(models)
         time.sleep(5.0)
         asleep = share(worker, seconds)
-        codes = [seconds_to_code(client, models - 1 - number) for number in range(WOKEN)]
+        codes = [
+            seconds_to_code(client, models - 1 - number) for number in range(min(WOKEN, models))
+        ]
         all_asleep(models)
         info: Any = client.info("clients")
         memory, files = worker.status("VmRSS") / 1024.0, worker.files

@@ -90,8 +90,11 @@ class Session:
         """Learn until the model leaves or the feed ends; return whether it ended."""
         run, heart = self._run, self._heartbeat()
         end: End = "leaving"
+        at_once = self._worker is not None or not run.has_many_models
+        if self._worker is None:
+            heart.sleep()
         try:
-            with run.shared.heartbeats.beating(heart, at_once=self._worker is not None):
+            with run.shared.heartbeats.beating(heart, at_once=at_once):
                 while True:
                     if self._worker is not None:
                         end = yield from self._awake(self._worker, heart)

@@ -95,7 +95,8 @@ class Shared:
             wait_until(self._is_balanced, LIMIT)
             for worker in self._workers:
                 worker.leave()
-        self.configure("quiet-").drain()
+        with WorkerProcess(self.configure("quiet-"), "--until-idle") as quiet:
+            wait_until(quiet.ended, 5.0 * LIMIT)
         state = self.workspace.state
         return [f"{name} differs" for name in self.names if state(name) != state(f"quiet-{name}")]
 

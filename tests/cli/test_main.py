@@ -65,8 +65,9 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
     for arguments in (["--help"], ["-h"]):
         done = run(tmp_path, *arguments)
         assert done.returncode == 0
-        lines = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line]
-        assert [line[0] for line in lines if line[0] in COMMANDS] == COMMANDS
+        listed = done.stdout.partition("\nCommands:\n")[2].partition("\n\n")[0]
+        names = [line.split()[0] for line in listed.splitlines() if line[2] != " "]
+        assert names == COMMANDS
     assert "Exit codes" in done.stdout
 
 
@@ -201,9 +202,9 @@ def test_commands_dont_import_commands() -> None:
 
 
 def test_the_help_explains_every_exit_code() -> None:
-    text = CliRunner().invoke(cli, ["--help"]).output
+    text = " ".join(CliRunner().invoke(cli, ["--help"]).output.split())
     for code, meaning in EXIT_CODES.items():
-        assert f"{code:>5}  {meaning.split(':')[0].rstrip('.')}" in text
+        assert f" {code} {meaning.split(':')[0].rstrip('.')}" in text
 
 
 def test_the_page_has_every_command_and_exit_code() -> None:

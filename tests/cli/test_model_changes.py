@@ -111,6 +111,8 @@ def test_delete_reports_as_json_and_an_unknown_model_is_an_error(workspace: Work
 def test_a_model_in_use_is_left_alone(workspace: Workspace, command: tuple[str, ...]) -> None:
     with WorkerThread(workspace, "m") as worker:
         worker.wait_for("model_resumed")
+        with workspace.client as client:
+            worker.wait(lambda: client.exists(workspace.keys("m").health))
         done = change(workspace, *command, "--yes")
         assert done.exit_code == 1
         assert "model 'm' is in use: a worker holds its lease (process " in done.stderr

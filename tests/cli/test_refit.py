@@ -91,11 +91,12 @@ def test_a_pattern_selects_files_and_all_engines_give_one_result(workspace: Work
     whole = save(workspace.folder / "whole.csv", X)
     common = ("refit", "m", "--dry-run", "--json", "--restarts", "2")
     found = {
-        kind: invoke(*common, "--data", "day-*.csv", "--engine", kind).stdout
+        kind: json.loads(invoke(*common, "--data", "day-*.csv", "--engine", kind).stdout)
         for kind in ("auto", "inline", "threads", "processes")
     }
-    assert len(set(found.values())) == 1
-    report = json.loads(found["inline"])
+    assert all(result.pop("engine")["kind"] == kind for kind, result in found.items())
+    assert all(result == found["inline"] for result in found.values())
+    report = found["inline"]
     assert (report["points"], report["source"]) == (900, "day-0.csv, day-1.csv, day-2.csv")
     one = json.loads(invoke(*common, "--data", str(whole)).stdout)
     assert report["loss"] == pytest.approx(one["loss"])

@@ -38,6 +38,7 @@ def test_a_score_over_the_stream_and_over_a_file(workspace: Workspace, kind: obj
     last = workspace.position("m")[workspace.stream()]
     read = f"stream {workspace.stream()} after 0-0, up to {last}"
     assert (streamed.pop("source"), filed.pop("source")) == (read, str(path))
+    assert filed.pop("engine") == streamed.pop("engine")
     assert filed == pytest.approx(streamed)
     assert (filed["points"], filed["n_components"]) == (300, 3)
     lines = invoke("score", "m").output.splitlines()
