@@ -155,6 +155,8 @@ def test_a_large_task_is_sent_once(dask: Dask) -> None:
 def test_a_worker_that_is_killed_or_paused_costs_no_part(
     cluster: DaskCluster, dask: Dask, valkey_url: str
 ) -> None:
+    while len(cluster.workers) < 3:
+        cluster.start_worker()
     wait_until(lambda: dask.workers == len(cluster.workers))
     step, reader = step_of("full", POINTS), reader_of(valkey_url)
     parts = [*stream_parts(valkey_url), *small_parts(60)]
