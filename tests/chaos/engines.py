@@ -167,7 +167,7 @@ class Round:
             with self._disturbance():
                 self._wait_for_start(process)
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(self.rng.uniform(0.2, 20.0))
+                    process.wait(self.rng.uniform(0.2, 8.0))
                 if process.poll() is None:
                     self.happened["kill of the worker"] += 1
                 process.kill()
