@@ -179,8 +179,9 @@ class Connection:
     def close(self) -> None:
         """Leave the scheduler; tasks that it still has are dropped."""
         self._closed.set()
-        self._thread.join(2 * CONNECT)
-        self._drop("closed")
+        if self._client is not None:  # else the thread ends by itself after its attempt to connect
+            self._thread.join(2 * CONNECT)
+            self._drop("closed")
 
     async def _compute(
         self, client: Client, key: str, task: Task, parts: list[bytes], only: list[str] | None
@@ -230,6 +231,7 @@ class Connection:
                 self._looked.set()
                 pause = CONNECT
             self._closed.wait(pause)
+        self._drop("closed")
 
     def _connect(self) -> Client:
         from distributed import Client, Security
