@@ -1,6 +1,7 @@
 """One worker with many models: processor time, threads, connections, memory, start and end.
 
     python benchmarks/many_models.py [--models 1,10,100,1000] [--idle 10] [--page]
+    python benchmarks/many_models.py --models 1,10,100,1000,3000,10000 --plot
 
 Each model has a stream of its own with 3,000 points (D 2, 100 points per entry). Half of the models
 are K-means with K 3, half are full Gaussian mixtures with K 3. The worker starts with all streams
@@ -44,6 +45,7 @@ NAMESPACE = "bench"
 STREAMCLUST = str(Path(sys.executable).with_name("streamclust"))
 LIMIT = 900.0
 TICKS = os.sysconf("SC_CLK_TCK")
+PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "many-models.png"
 
 
 @dataclass
@@ -250,7 +252,42 @@ commit* and *all learned* (and published) count from the start of the process, *
 {table(HEADER, [row(result) for result in results])}
 
     python benchmarks/many_models.py
+
+![Processor time, idle time and memory against the number of models](pictures/many-models.png)
 """
+
+
+def plot(results: list[Result]) -> None:
+    """Draw processor time per model, idle time and memory against the number of models."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    N = [result.models for result in results]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11.0, 3.6), layout="constrained")
+    for label, times in (
+        ("library, one after another", [result.library for result in results]),
+        ("worker", [result.worker for result in results]),
+    ):
+        per_model = [1000.0 * time / n for time, n in zip(times, N, strict=True)]
+        left.plot(N, per_model, "o-", label=label)
+    left.set(title="3,000 points per model", ylabel="processor time per model, ms", ylim=(0, None))
+    left.legend()
+    middle.plot(N, [100.0 * result.idle for result in results], "o-")
+    middle.set(title="Nothing arrives", ylabel="share of one core, %", ylim=(0, None))
+    for label, sizes in (
+        ("worker, all awake", [result.memory for result in results]),
+        ("states of the models", [result.states for result in results]),
+    ):
+        right.plot(N, sizes, "o-", label=label)
+    right.set(title="Memory", ylabel="MB", ylim=(0, None))
+    right.legend()
+    for axes in (left, middle, right):
+        axes.set(xscale="log", xlabel="models")
+        axes.grid(alpha=0.3)
+    figure.savefig(PICTURE, dpi=110)
+    print(f"wrote {PICTURE}")
 
 
 def main() -> None:
@@ -261,6 +298,7 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of idleness to measure")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--plot", action="store_true", help="draw docs/pictures/many-models.png")
     options = parser.parse_args()
     results = []
     for models in map(int, options.models.split(",")):
@@ -269,6 +307,8 @@ def main() -> None:
     if options.out:
         options.out.parent.mkdir(exist_ok=True)
         options.out.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    if options.plot:
+        plot(results)
     if options.page:
         write_section("many models", section(results))
 

@@ -109,7 +109,9 @@ class ModelLife(ModelRun):
             self._was_held = False
             job.log.error("lease_lost", error=str(error))
             return False
-        yield Wait(time.monotonic() + seconds)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.stopping:  # late news doesn't end the pause
+            yield Wait(until)
         return False
 
     def _wait_for(self, standby: Standby, server: Server) -> Generator[Wait, None, bool]:

@@ -178,9 +178,14 @@ def step(limit=99):
     with kernels.limit_threads(limit):
         return kernels.kmeans_step(X, np.ones(len(X)), X[:64]).weight.tobytes()
 
+def name_of(task):
+    try:
+        return open(f"/proc/self/task/{task}/comm").read()
+    except OSError:  # it has just ended
+        return ""
+
 def helpers():
-    names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
-    return names.count("kernels\\n")
+    return [name_of(task) for task in os.listdir("/proc/self/task")].count("kernels\\n")
 
 X = np.random.default_rng(0).normal(size=(50_000, 16))
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 import redis
@@ -74,6 +75,11 @@ class ClusterClient(RedisCluster):
         except RedisClusterException as error:  # no node has the slot now
             raise _lost(error) from error
         return node
+
+    def find_nodes(self) -> None:
+        """Ask the cluster again which node has which slots, if a node can be reached."""
+        with suppress(redis.RedisError, RedisClusterException):
+            self.nodes_manager.initialize()
 
     def set_response_callback(self, command: str, callback: Callable[..., Any]) -> None:
         """Set the function that converts the nodes' raw replies to a command."""

@@ -42,7 +42,11 @@ def round_trip(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     replies: list[Any] = [None] * len(commands)
     for node, numbers in nodes.items():
         there = cluster.get_redis_connection(node)
-        found = _sent(client, there, [commands[number] for number in numbers])
+        try:
+            found = _sent(client, there, [commands[number] for number in numbers])
+        except (redis.ConnectionError, redis.TimeoutError):
+            cluster.find_nodes()  # another node may have the slots now
+            raise
         for number, reply in zip(numbers, found, strict=True):
             replies[number] = reply
     return replies
