@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.server.connect import Server
 from streamclust.store.server.faults import answered
 from streamclust.store.server.history import HistoryChangedError
@@ -65,7 +66,16 @@ class SharedServer(Server):
             return False
         except redis.RedisError as error:
             return answered(error)
+        self._find_nodes()
         return True
+
+    def _find_nodes(self) -> None:
+        """In a cluster, ask again which node has which slots: a replica may have taken over."""
+        with self._lock:
+            made = list(self._made.values())
+        for client in made:
+            if isinstance(client, ClusterClient):
+                client.find_nodes()
 
     def close(self) -> None:
         """Close all clients."""
