@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -352,7 +353,7 @@ def unblocked(server: redis.Redis) -> Iterator[None]:
     """End the waits of two clients with an error."""
     wait_until(lambda: len(waiting(server)) == 2)
     for client_id in waiting(server):
-        server.client_unblock(client_id, error=True)
+        wait_until(partial(server.client_unblock, client_id, error=True))
     yield
 
 

@@ -115,7 +115,13 @@ def test_a_limit_of_models_is_logged_once_and_those_that_learned_stay(
         with WorkerProcess(workspace) as worker:
             worker.wait(lambda: workspace.committed("c-n") == 120)
             # When more streams come than models are allowed
-            feed(client, workspace, "a", "z")
+            names = [stream(workspace, tenant) for tenant in ("a", "z")]
+            for name in names:
+                add_blocks(client, f"hidden-{name}", blobs(120))
+            with client.pipeline() as together:
+                for name in names:
+                    together.rename(f"hidden-{name}", name)
+                together.execute()
             # Then those that run stay, and one line names the others
             line = worker.wait_for("models_limited")
             assert (line["max_models"], line["left_out"]) == (2, 2)
