@@ -80,7 +80,7 @@ def test_a_wheel_needs_no_compiler_and_no_other_version_of_python(
     with tarfile.open(sdist) as archive:
         if hasattr(tarfile, "data_filter"):  # since Python 3.11.4
             archive.extraction_filter = tarfile.data_filter
-        archive.extractall(tmp_path)  # noqa: S202: built a moment ago
+        archive.extractall(tmp_path)  # noqa: S202 (built a moment ago)
     (unpacked,) = tmp_path.glob("streamclust-*")
     (built,) = WheelBuilder(str(unpacked)).build(directory=str(tmp_path))
     assert Path(built).name.split("-")[2:4] == ["py3", "none"]
