@@ -291,3 +291,13 @@ def _selection(
     paths = tuple(path for name in files for path in data_files(name))
     span, options = Span(first, last, latest), TableOptions(**chosen)
     return Selection(span, paths, options, from_coreset, warn)
+
+
+patterns_option = click.option(
+    "--model",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only models whose names match, as in 'clicks-*'. Repeatable; same as MODELS.",
+)
+"""Selects models by patterns, beside an argument MODELS."""

@@ -47,7 +47,7 @@ def opened_server(
     """Open the server of the settings; inside, faults of the server become errors of one line.
 
     With `wait`, wait up to that many seconds until the server is ready. If `primary` is needed, a
-    replica isn't ready. `start` tells whether to start the embedded server; by default, it is
+    replica isn't ready. `start` decides whether the embedded server is started; by default, it is
     started for one command if its data are stored here, and stops with the command.
     """
     from streamclust.store.server.connect import Address, open_server, translate

@@ -12,7 +12,7 @@ import click
 
 from streamclust.cli._model_changes import delete, rename, reset
 from streamclust.cli._model_list import list_models
-from streamclust.cli._options import NumberRange, data_options, server_options
+from streamclust.cli._options import NumberRange, data_options, patterns_option, server_options
 from streamclust.cli._render import count, number, plural, score_meaning
 from streamclust.cli._server import each_version, opened_client, opened_job
 from streamclust.cli._signals import CtrlC
@@ -53,13 +53,7 @@ def models() -> None:
 @models.command(name="list", short_help="List models, or the stored versions of one.")
 @click.argument("models", nargs=-1)
 @server_options
-@click.option(
-    "--model",
-    "patterns",
-    multiple=True,
-    metavar="PATTERN",
-    help="Only models whose names match, as in 'clicks-*'. Repeatable; same as MODELS.",
-)
+@patterns_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one line of JSON per version or model."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from streamclust.cli._options import NumberRange, server_options
+from streamclust.cli._options import NumberRange, patterns_option, server_options
 from streamclust.cli._progress import reading_progress
 from streamclust.cli._refresh import refresh
 from streamclust.cli._server import (
@@ -41,13 +41,7 @@ _LIMIT = 25
 @click.command()
 @click.argument("models", nargs=-1)
 @server_options
-@click.option(
-    "--model",
-    "patterns",
-    multiple=True,
-    metavar="PATTERN",
-    help="Only models whose names match, as in 'clicks-*'. Repeatable; same as MODELS.",
-)
+@patterns_option
 @click.option(
     "--phase",
     "phases",

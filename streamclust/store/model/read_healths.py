@@ -23,7 +23,7 @@ TOGETHER = 128
 
 
 class LiveWorkers:
-    """Tells whether the worker of a model that sleeps still lives; reads the workers once.
+    """Checks whether the worker of a sleeping model still lives. Reads the workers once.
 
     Parameters
     ----------
