@@ -1,0 +1,364 @@
+"""Anomaly scores after one pass, next to batch models and other streaming detectors.
+
+    python benchmarks/anomaly.py [--seeds 3] [--only tables feeds] [--data shuttle ...] [--dry]
+
+Data with labels: each model learns one half of the points, without labels, and scores the other
+half. Ours and river's learn it in one pass. Feeds with injected anomalies: each point is scored
+before it is learned; a batch model is fitted to the whole feed and scores it.
+
+The figures are the area under the ROC curve (AUC), the average precision (AP), and the share of
+flagged points if the threshold is meant to flag 1 % of all points. The tables are written to
+docs/quality.md between their markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from quality import write
+from river import anomaly, datasets, preprocessing, stats
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.mixture import GaussianMixture as BatchMixture
+from threadpoolctl import threadpool_limits
+
+from streamclust import GaussianMixture, HalfLife, StreamLearner, kernels
+
+try:  # pyod isn't in the extra `bench`: it needs numba
+    from pyod.models.copod import COPOD
+    from pyod.models.ecod import ECOD
+except ImportError:
+    ECOD = COPOD = None
+
+RATE = 0.01
+BATCH = 1024
+FEED_BATCH = 250
+FEED_POINTS = 20_000
+HALF_LIFE = 2_000
+
+
+class Split(NamedTuple):
+    """Points to learn, points to score, which of those are anomalies, and the size of a model."""
+
+    learn: np.ndarray
+    test: np.ndarray
+    anomalies: np.ndarray
+    K: int
+    covariance_type: str
+    reg_covar: float
+
+
+class Feed(NamedTuple):
+    """Points in order, and which of them are anomalies."""
+
+    X: np.ndarray
+    anomalies: np.ndarray
+
+
+# ---------------------------------------------------------------------------------------- data
+
+
+def halves(X: np.ndarray, anomalies: np.ndarray, seed: int, *model: Any) -> Split:
+    """Learn a random half, standardised; score the other."""
+    order = np.random.default_rng(500 + seed).permutation(len(X))
+    learn, test = order[: len(X) // 2], order[len(X) // 2 :]
+    return standardised(X[learn], X[test], anomalies[test], *model)
+
+
+def standardised(learn: np.ndarray, test: np.ndarray, anomalies: np.ndarray, *model: Any) -> Split:
+    center, deviation = learn.mean(axis=0), learn.std(axis=0)
+    scale = np.where(deviation > 0.0, deviation, 1.0)
+    return Split((learn - center) / scale, (test - center) / scale, anomalies, *model)
+
+
+@cache
+def shuttle_points() -> tuple[np.ndarray, np.ndarray]:
+    points = list(datasets.Shuttle())
+    X = np.array([list(x.values()) for x, _ in points], dtype=float)
+    return X, np.array([bool(y) for _, y in points])
+
+
+def shuttle(seed: int) -> list[Split]:
+    return [halves(*shuttle_points(), seed, 10, "full", 1e-4)]
+
+
+def breast_cancer(seed: int) -> list[Split]:
+    """Benign, with one malignant point per 20; the others are left out."""
+    X, benign = load_breast_cancer(return_X_y=True)
+    rng = np.random.default_rng(seed)
+    normal, malignant = np.flatnonzero(benign == 1), np.flatnonzero(benign == 0)
+    chosen = np.concatenate([normal, rng.choice(malignant, len(normal) // 20, replace=False)])
+    return [halves(X[chosen], benign[chosen] == 0, seed, 2, "diag", 1e-4)]
+
+
+def digits(seed: int) -> list[Split]:
+    """Each class held out in turn: learn half of the others, score the rest and that class."""
+    X, y = load_digits(return_X_y=True)
+    splits = []
+    for held_out in range(10):
+        rng = np.random.default_rng((seed, held_out))
+        known = rng.permutation(np.flatnonzero(y != held_out))
+        test = np.concatenate([known[len(known) // 2 :], np.flatnonzero(y == held_out)])
+        learn = X[known[: len(known) // 2]]
+        splits.append(standardised(learn, X[test], y[test] == held_out, 9, "tied", 1e-2))
+    return splits
+
+
+def feed(kind: str, seed: int) -> Feed:
+    """Three correlated clusters in five features; 1 % of the points are anomalies.
+
+    Half of the anomalies are uniform in a box around the clusters. The other half break the
+    correlation within a cluster, where each feature by itself looks normal. `drift`: the clusters
+    move by ten standard deviations in total. `jump`: they jump at half time. `far`: nothing moves,
+    but a fifth of the anomalies are values of 1e3 to 1e6.
+    """
+    rng, n, D, K = np.random.default_rng((seed, 7)), FEED_POINTS, 5, 3
+    centres = rng.uniform(-10.0, 10.0, (K, D))
+    direction = rng.normal(size=(K, D))
+    direction *= 10.0 / np.linalg.norm(direction, axis=1, keepdims=True)
+    mixing = rng.normal(size=(K, D, D)) / np.sqrt(D) + 0.3 * np.eye(D)
+    labels, t = rng.integers(0, K, n), np.arange(n) / n
+    moved = {"drift": t, "jump": t >= 0.5, "far": 0.0 * t}[kind]
+    place = centres[labels] + moved[:, None] * direction[labels]
+    X = place + np.einsum("nij,nj->ni", mixing[labels], rng.normal(size=(n, D)))
+    anomalies = rng.random(n) < 0.01
+    anomalies[: 2 * FEED_BATCH * 4] = False
+    broad = anomalies & (rng.random(n) < 0.5)
+    low, high = X.min(axis=0), X.max(axis=0)
+    X[broad] = rng.uniform(low, high, (int(broad.sum()), D))
+    apart = anomalies & ~broad
+    own = np.sqrt(np.einsum("kij,kij->ki", mixing, mixing))[labels[apart]]
+    X[apart] = place[apart] + 1.5 * own * rng.choice([-1.0, 1.0], own.shape)
+    if kind == "far":
+        far = np.flatnonzero(anomalies)[:: 5]
+        X[far] *= 10.0 ** rng.uniform(3.0, 6.0, (len(far), 1))
+    return Feed(X / X[~anomalies].std(axis=0), anomalies)
+
+
+# -------------------------------------------------------------------------------------- models
+
+Scores = tuple[np.ndarray, np.ndarray]
+"""Scores of the learned points and of the others; higher is more unusual."""
+
+
+def family_of(split: Split, **options: Any) -> GaussianMixture:
+    return GaussianMixture(split.K, split.covariance_type, split.reg_covar, **options)
+
+
+def ours(**options: Any) -> Callable[[Split, int], Scores]:
+    """One pass over the points to learn."""
+
+    def run(split: Split, seed: int) -> Scores:
+        family = family_of(split, **options)
+        learner = StreamLearner(family, seed=seed, warm_up=min(1000, len(split.learn)))
+        state = learner.init()
+        for start in range(0, len(split.learn), BATCH):
+            state, _ = learner.update(state, split.learn[start : start + BATCH])
+        params = learner.in_units(state)
+        return -family.score_points(params, split.learn), -family.score_points(params, split.test)
+
+    return run
+
+
+def batch_mixture(split: Split, seed: int) -> Scores:
+    model = BatchMixture(
+        split.K, covariance_type=split.covariance_type, reg_covar=split.reg_covar, n_init=4,
+        random_state=seed,
+    ).fit(split.learn)  # fmt: skip
+    return -model.score_samples(split.learn), -model.score_samples(split.test)
+
+
+def isolation_forest(split: Split, seed: int) -> Scores:
+    model = IsolationForest(random_state=seed).fit(split.learn)
+    return -model.score_samples(split.learn), -model.score_samples(split.test)
+
+
+def pyod_model(model_class: Any) -> Callable[[Split, int], Scores]:
+    def run(split: Split, seed: int) -> Scores:
+        model = model_class().fit(split.learn)
+        return model.decision_scores_, model.decision_function(split.test)
+
+    return run
+
+
+class FeatureScorers:
+    """river's GaussianScorer has one feature: one scorer per feature, the largest score counts."""
+
+    def __init__(self) -> None:
+        self._scorers: dict[int, anomaly.GaussianScorer] = {}
+
+    def score_one(self, x: dict[int, float]) -> float:
+        return max((self._scorers[d].score_one(None, v) for d, v in x.items() if d in self._scorers),
+                   default=0.0)  # fmt: skip
+
+    def learn_one(self, x: dict[int, float]) -> None:
+        for d, value in x.items():
+            self._scorers.setdefault(d, anomaly.GaussianScorer()).learn_one(None, value)
+
+
+def half_space_trees(seed: int) -> Any:
+    return preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(25, 8, 250, seed=seed)
+
+
+def river_model(make: Callable[[int], Any]) -> Callable[[Split, int], Scores]:
+    def run(split: Split, seed: int) -> Scores:
+        model, learned = make(seed), []
+        for row in split.learn.tolist():
+            x = dict(enumerate(row))
+            learned.append(model.score_one(x))
+            model.learn_one(x)
+        return np.array(learned), np.array([model.score_one(dict(enumerate(row)))
+                                            for row in split.test.tolist()])  # fmt: skip
+
+    return run
+
+
+MODELS: dict[str, Callable[[Split, int], Scores]] = {
+    "**streamclust**, one pass": ours(),
+    "scikit-learn GaussianMixture, batch": batch_mixture,
+    "scikit-learn IsolationForest, batch": isolation_forest,
+    "river HalfSpaceTrees, one pass": river_model(half_space_trees),
+    "river GaussianScorer per feature, one pass": river_model(lambda seed: FeatureScorers()),
+}
+if ECOD is not None:
+    MODELS |= {"pyod ECOD, batch": pyod_model(ECOD), "pyod COPOD, batch": pyod_model(COPOD)}
+
+DATA: dict[str, Callable[[int], list[Split]]] = {
+    "shuttle": shuttle,
+    "breast-cancer": breast_cancer,
+    "digits": digits,
+}
+
+
+def measured(scores: Scores, split: Split) -> tuple[float, float, float]:
+    learned, tested = scores
+    flagged = tested > np.quantile(learned, 1.0 - RATE)
+    return (*quality(tested, split.anomalies), float(flagged[~split.anomalies].mean()))
+
+
+def quality(scores: np.ndarray, anomalies: np.ndarray) -> tuple[float, float]:
+    """Return the AUC and the average precision."""
+    return roc_auc_score(anomalies, scores), average_precision_score(anomalies, scores)
+
+
+def tables(models: dict[str, Callable[[Split, int], Scores]], names: list[str], seeds: int) -> str:
+    def cell(run: Callable[[Split, int], Scores], name: str) -> str:
+        found = [
+            measured(run(split, seed), split)
+            for seed in range(seeds)
+            for split in DATA[name](seed)
+        ]
+        return figures(np.array(found))
+
+    return table(models, names, cell)
+
+
+# --------------------------------------------------------------------------------------- feeds
+
+
+def ours_on_feed(**options: Any) -> Callable[[Feed, int], np.ndarray]:
+    """Return the scores, each from before the point was learned."""
+
+    def run(feed: Feed, seed: int) -> np.ndarray:
+        family = GaussianMixture(5, **options)
+        learner, scores = StreamLearner(family, HalfLife(HALF_LIFE), seed=seed), []
+        state = learner.init()
+        for start in range(0, len(feed.X), FEED_BATCH):
+            X = feed.X[start : start + FEED_BATCH]
+            known = state.params is not None
+            scores.append(-family.score_points(state.params, X) if known else np.zeros(len(X)))
+            state, _ = learner.update(state, X)
+        return np.concatenate(scores)
+
+    return run
+
+
+def batch_on_feed(run: Callable[[Split, int], Scores]) -> Callable[[Feed, int], np.ndarray]:
+    def score(feed: Feed, seed: int) -> np.ndarray:
+        return run(Split(feed.X, feed.X, feed.anomalies, 5, "full", 1e-6), seed)[1]
+
+    return score
+
+
+def river_on_feed(make: Callable[[int], Any]) -> Callable[[Feed, int], np.ndarray]:
+    def run(feed: Feed, seed: int) -> np.ndarray:
+        return river_model(make)(Split(feed.X, feed.X[:0], feed.anomalies, 5, "full", 1e-6), seed)[0]
+
+    return run
+
+
+FEEDS = ("drift", "jump", "far")
+ON_FEEDS: dict[str, Callable[[Feed, int], np.ndarray]] = {
+    "**streamclust**, half-life 2,000": ours_on_feed(),
+    "scikit-learn GaussianMixture, batch": batch_on_feed(batch_mixture),
+    "scikit-learn IsolationForest, batch": batch_on_feed(isolation_forest),
+    "river HalfSpaceTrees": river_on_feed(half_space_trees),
+    "river GaussianScorer per feature": river_on_feed(lambda seed: FeatureScorers()),
+}
+
+
+def flagged_by_quantile(scores: np.ndarray) -> np.ndarray:
+    """Return which points river's QuantileFilter flags: those beyond the quantile so far."""
+    quantile, out = stats.Quantile(1.0 - RATE), np.zeros(len(scores), bool)
+    for n, score in enumerate(scores.tolist()):
+        out[n] = score > (quantile.get() or np.inf)
+        quantile.update(score)
+    return out
+
+
+def feeds(models: dict[str, Callable[[Feed, int], np.ndarray]], names: list[str], seeds: int) -> str:
+    def cell(run: Callable[[Feed, int], np.ndarray], name: str) -> str:
+        found, start = [], 2 * FEED_BATCH * 4
+        for seed in range(seeds):
+            made = feed(name, seed)
+            scores = run(made, seed)[start:]
+            flagged = flagged_by_quantile(scores)
+            found.append((*quality(scores, made.anomalies[start:]), float(flagged.mean())))
+        return figures(np.array(found))
+
+    return table(models, names, cell)
+
+
+# --------------------------------------------------------------------------------------- table
+
+
+def figures(found: np.ndarray) -> str:
+    auc, precision, alerts = found.mean(axis=0)
+    return f"{auc:.3f}; {precision:.3f}; {100.0 * alerts:.1f} %"
+
+
+def table(rows: dict[str, Any], names: list[str], cell: Callable[[Any, str], str]) -> str:
+    lines = ["| detector | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    for label, run in rows.items():
+        cells = []
+        for name in names:
+            cells.append(cell(run, name))
+            print(f"{label:45} {name:14} {cells[-1]}", flush=True)
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=("tables", "feeds"), default=["tables", "feeds"])
+    parser.add_argument("--data", nargs="+", choices=(*DATA, *FEEDS), default=[*DATA, *FEEDS])
+    parser.add_argument("--dry", action="store_true", help="print the figures, write nothing")
+    options = parser.parse_args()
+    with threadpool_limits(1), kernels.limit_threads(1):
+        for name in options.only:
+            if name == "tables":
+                text = tables(MODELS, [each for each in options.data if each in DATA], options.seeds)
+            else:
+                text = feeds(ON_FEEDS, [each for each in options.data if each in FEEDS], options.seeds)
+            if not options.dry:
+                write(f"anomaly-{name}", text)
+
+
+if __name__ == "__main__":
+    main()
