@@ -87,6 +87,15 @@ def shuttle(seed: int) -> list[Split]:
     return [halves(*shuttle_points(), seed, 10, "full", 1e-4)]
 
 
+def shuttle_held_out(seed: int) -> list[Split]:
+    """Learn half of the normal points; score the others and the anomalies."""
+    X, anomalies = shuttle_points()
+    normal = np.random.default_rng(500 + seed).permutation(np.flatnonzero(~anomalies))
+    learn = X[normal[: len(normal) // 2]]
+    test = np.concatenate([normal[len(normal) // 2 :], np.flatnonzero(anomalies)])
+    return [standardised(learn, X[test], anomalies[test], 10, "full", 1e-4)]
+
+
 def breast_cancer(seed: int) -> list[Split]:
     """Benign, with one malignant point per 20; the others are left out."""
     X, benign = load_breast_cancer(return_X_y=True)
@@ -135,7 +144,7 @@ def feed(kind: str, seed: int) -> Feed:
     own = np.sqrt(np.einsum("kij,kij->ki", mixing, mixing))[labels[apart]]
     X[apart] = place[apart] + 1.5 * own * rng.choice([-1.0, 1.0], own.shape)
     if kind == "far":
-        far = np.flatnonzero(anomalies)[:: 5]
+        far = np.flatnonzero(anomalies)[::5]
         X[far] *= 10.0 ** rng.uniform(3.0, 6.0, (len(far), 1))
     return Feed(X / X[~anomalies].std(axis=0), anomalies)
 
@@ -193,8 +202,8 @@ class FeatureScorers:
         self._scorers: dict[int, anomaly.GaussianScorer] = {}
 
     def score_one(self, x: dict[int, float]) -> float:
-        return max((self._scorers[d].score_one(None, v) for d, v in x.items() if d in self._scorers),
-                   default=0.0)  # fmt: skip
+        known = {d: self._scorers[d] for d in x if d in self._scorers}
+        return max((known[d].score_one(None, x[d]) for d in known), default=0.0)
 
     def learn_one(self, x: dict[int, float]) -> None:
         for d, value in x.items():
@@ -230,6 +239,7 @@ if ECOD is not None:
 
 DATA: dict[str, Callable[[int], list[Split]]] = {
     "shuttle": shuttle,
+    "shuttle-held-out": shuttle_held_out,
     "breast-cancer": breast_cancer,
     "digits": digits,
 }
@@ -249,9 +259,7 @@ def quality(scores: np.ndarray, anomalies: np.ndarray) -> tuple[float, float]:
 def tables(models: dict[str, Callable[[Split, int], Scores]], names: list[str], seeds: int) -> str:
     def cell(run: Callable[[Split, int], Scores], name: str) -> str:
         found = [
-            measured(run(split, seed), split)
-            for seed in range(seeds)
-            for split in DATA[name](seed)
+            measured(run(split, seed), split) for seed in range(seeds) for split in DATA[name](seed)
         ]
         return figures(np.array(found))
 
@@ -287,7 +295,9 @@ def batch_on_feed(run: Callable[[Split, int], Scores]) -> Callable[[Feed, int], 
 
 def river_on_feed(make: Callable[[int], Any]) -> Callable[[Feed, int], np.ndarray]:
     def run(feed: Feed, seed: int) -> np.ndarray:
-        return river_model(make)(Split(feed.X, feed.X[:0], feed.anomalies, 5, "full", 1e-6), seed)[0]
+        return river_model(make)(Split(feed.X, feed.X[:0], feed.anomalies, 5, "full", 1e-6), seed)[
+            0
+        ]
 
     return run
 
@@ -311,7 +321,9 @@ def flagged_by_quantile(scores: np.ndarray) -> np.ndarray:
     return out
 
 
-def feeds(models: dict[str, Callable[[Feed, int], np.ndarray]], names: list[str], seeds: int) -> str:
+def feeds(
+    models: dict[str, Callable[[Feed, int], np.ndarray]], names: list[str], seeds: int
+) -> str:
     def cell(run: Callable[[Feed, int], np.ndarray], name: str) -> str:
         found, start = [], 2 * FEED_BATCH * 4
         for seed in range(seeds):
@@ -346,16 +358,22 @@ def table(rows: dict[str, Any], names: list[str], cell: Callable[[Any, str], str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=("tables", "feeds"), default=["tables", "feeds"])
+    parser.add_argument(
+        "--only", nargs="+", choices=("tables", "feeds"), default=["tables", "feeds"]
+    )
     parser.add_argument("--data", nargs="+", choices=(*DATA, *FEEDS), default=[*DATA, *FEEDS])
     parser.add_argument("--dry", action="store_true", help="print the figures, write nothing")
     options = parser.parse_args()
     with threadpool_limits(1), kernels.limit_threads(1):
         for name in options.only:
             if name == "tables":
-                text = tables(MODELS, [each for each in options.data if each in DATA], options.seeds)
+                text = tables(
+                    MODELS, [each for each in options.data if each in DATA], options.seeds
+                )
             else:
-                text = feeds(ON_FEEDS, [each for each in options.data if each in FEEDS], options.seeds)
+                text = feeds(
+                    ON_FEEDS, [each for each in options.data if each in FEEDS], options.seeds
+                )
             if not options.dry:
                 write(f"anomaly-{name}", text)
 

@@ -143,11 +143,18 @@ class MixtureEstimator(Estimator):
     n_components: int | Literal["auto"]
     covariance_type: CovarianceType
     reg_covar: float
+    outliers: float
     n_components_range: tuple[int, int]
 
     def _family(self) -> GaussianMixture:
         most, least = _sizes("n_components", self.n_components, self.n_components_range)
-        return GaussianMixture(most, self.covariance_type, self.reg_covar, min_components=least)
+        return GaussianMixture(
+            most,
+            self.covariance_type,
+            self.reg_covar,
+            min_components=least,
+            outliers=self.outliers,
+        )
 
 
 def _sizes(name: str, size: int | str, bounds: tuple[int, int]) -> tuple[int, int | None]:

@@ -202,6 +202,8 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         As for `StreamingKMeans`.
     n_components_range
         The smallest and the largest K, for 'auto'.
+    outliers
+        Expected share of points that belong to no component; see `streamclust.GaussianMixture`.
 
     Examples
     --------
@@ -231,6 +233,7 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_components_range: tuple[int, int] = (2, 50),
+        outliers: float = 0.0,
     ) -> None:
         self._store(locals())
 

@@ -96,8 +96,14 @@ class EStep:
 
     def to_fields(self) -> Fields:
         """Return the arrays of the parameters, and the hyperparameters."""
-        arrays = self.family.to_arrays(self.params)
-        return Fields(arrays, {"family": to_hyperparameters(self.family)})
+        arrays, hyperparameters = (
+            self.family.to_arrays(self.params),
+            to_hyperparameters(self.family),
+        )
+        spread = self.family.spread(self.params)
+        if spread is not None and "outliers" in hyperparameters:  # the background is relative to it
+            arrays = arrays | {"spread": spread}
+        return Fields(arrays, {"family": hyperparameters})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> EStep:

@@ -62,7 +62,9 @@ class Kernels(Protocol):
     ) -> Array:
         """See `streamclust.kernels.log_gaussians`."""
 
-    def mixture_step(self, X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
+    def mixture_step(
+        self, X: Points, w: Array, *mixture: *Mixture, background: float = ...
+    ) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
 
     def plusplus(self, X: Array, w: Array, K: int, uniform: Array) -> Labels:

@@ -218,6 +218,8 @@ def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
     values = {field.name: getattr(family, field.name) for field in fields(family)}  # type: ignore[arg-type]
     if values.get("metric") == "euclidean":
         del values["metric"]  # as in models and states from before there was a metric
+    if values.get("outliers") == 0.0:
+        del values["outliers"]
     stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}
     return {**stored, "kind": family.kind}
 

@@ -12,6 +12,7 @@ from streamclust import kernels
 from streamclust.arrays import MAX_MAGNITUDE, distinct_points, short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
+from streamclust.models.background import MOST, log_background
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array, usable
 from streamclust.models.matching import match
@@ -33,6 +34,8 @@ _MOVED = 64.0 * float(np.finfo(np.float64).eps)
 """Rounding error of moments that follow a mean, relative to the square of the mean's move."""
 
 _FEWEST = 10.0
+
+_SHARE = f"a number from 0 to {MOST}"
 
 _SMALLEST_SPREAD = 1e-140
 """Least range of the features for which covariances and their floors are normal numbers."""
@@ -96,12 +99,19 @@ class GaussianMixture:
     min_components : int, optional
         Let K adapt to the stream, between this number and `n_components`; see
         `streamclust.fitting.choose_k`.
+    outliers : float, default=0.0
+        Expected share of outliers, from 0 to 0.5: points that belong to no component. Above 0,
+        learning has a background for them (`streamclust.models.background`), and no component is
+        left on fewer points than its covariance needs. The parameters are still those of a
+        mixture, and so are `score_points` and `responsibilities`; the log-likelihood that is
+        learned includes the background.
     """
 
     n_components: int
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
     min_components: int | None = field(default=None, kw_only=True)
+    outliers: float = field(default=0.0, kw_only=True)
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
@@ -110,7 +120,11 @@ class GaussianMixture:
         n_components, least = as_range("components", self.n_components, self.min_components)
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
+        outliers = as_number("outliers", self.outliers, _SHARE)
+        if outliers > MOST:
+            raise DataError(f"outliers is {outliers:g}; expected {_SHARE}")
         store(self, n_components=n_components, min_components=least, reg_covar=reg_covar)
+        store(self, outliers=outliers)
 
     @property
     def fewest(self) -> int | None:
@@ -158,10 +172,25 @@ class GaussianMixture:
 
     def e_step(self, params: MixtureParams, X: Points, w: Array) -> Stats:
         """Return the moments of the responsibilities about the means, and the log-likelihood."""
+        count = float(w.sum())
         moments, log_likelihood = kernels.mixture_step(
-            X, w, params.log_weights, params.means, params.root, self.covariance_type
+            X,
+            w,
+            params.log_weights,
+            params.means,
+            params.root,
+            self.covariance_type,
+            background=self.log_background(params),
         )
-        return self._stats(moments, params.means, log_likelihood, float(w.sum()))
+        if self.outliers > 0.0:
+            log_likelihood += count * float(np.log1p(-self.outliers))
+        return self._stats(moments, params.means, log_likelihood, count)
+
+    def log_background(self, params: MixtureParams) -> float:
+        """Return the log-density of the background, relative to the mixture; -inf for none."""
+        if self.outliers == 0.0:
+            return -np.inf
+        return log_background(self.outliers, np.asarray(self.spread(params)))
 
     def assigning_e_step(
         self, params: MixtureParams, X: Points, w: Array
@@ -396,6 +425,10 @@ class GaussianMixture:
     def responsibilities(self, params: MixtureParams, X: Array) -> Array:
         """Return gamma_nk = p(k | x_n), shape (N, K); each row sums to one."""
         return kernels.normalise(self.log_joint(params, X))[0]
+
+    def memberships(self, params: MixtureParams, X: Array) -> Array:
+        """Return the responsibilities if the background has its share; the rest of one, (N, K)."""
+        return kernels.normalise(self.log_joint(params, X), self.log_background(params))[0]
 
     def predict(self, params: MixtureParams, X: Array) -> Labels:
         """Return the component with the largest responsibility, shape (N,)."""

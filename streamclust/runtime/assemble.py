@@ -66,7 +66,11 @@ def _make_kmeans(settings: KMeansSettings) -> KMeans:
 def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
     fewest, most = settings.bounds
     return GaussianMixture(
-        most, settings.covariance_type, settings.reg_covar, min_components=fewest
+        most,
+        settings.covariance_type,
+        settings.reg_covar,
+        min_components=fewest,
+        outliers=settings.outliers,
     )
 
 

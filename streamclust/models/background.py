@@ -1,0 +1,43 @@
+"""A background of constant density, for points that belong to no component.
+
+A few far points can gain more likelihood than any other use of a component, so without a background
+they get components of their own. With a share e of outliers, the density that is learned is
+
+    p(x) = (1 - e) sum_k pi_k N(x | mu_k, Sigma_k) + e / V
+
+(Banfield & Raftery 1993; Fraley & Raftery 1998), and a point far from all components has nearly no
+weight in the statistics. V is the volume of a box of 10 standard deviations per feature. The
+standard deviations are robust (`streamclust.models.spread`), so far points don't change V. The
+density is the same outside of the box too, as in Coretto & Hennig 2016. e is given, because V and e
+have an effect only through e / V. `docs/internals/outlier.md` compares it with other cures.
+"""
+
+from __future__ import annotations
+
+from math import log, log1p
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from streamclust.arrays import Array
+
+MOST = 0.5
+"""Largest share of outliers."""
+
+_WIDTH = 10.0
+"""Length of a side of the box, in standard deviations."""
+
+
+def log_background(outliers: float, variance: Array) -> float:
+    """Return log e / V - log(1 - e): the background relative to the mixture.
+
+    Parameters
+    ----------
+    outliers : float
+        The share e, above 0.
+    variance : array of shape (D,)
+        Positive variances of the features.
+    """
+    log_volume = float(np.log(_WIDTH * np.sqrt(variance)).sum())
+    return log(outliers) - log1p(-outliers) - log_volume
