@@ -21,9 +21,13 @@ import numpy as np
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array
+    from streamclust.models.stats import Stats
 
 MOST = 0.5
 """Largest share of outliers."""
+
+_MANY, _SOME = 10.0, 10.0
+"""A batch has too many outliers above `_MANY` times the expected number and `_SOME` points."""
 
 _WIDTH = 10.0
 """Length of a side of the box, in standard deviations."""
@@ -41,3 +45,21 @@ def log_background(outliers: float, variance: Array) -> float:
     """
     log_volume = float(np.log(_WIDTH * np.sqrt(variance)).sum())
     return log(outliers) - log1p(-outliers) - log_volume
+
+
+def too_many(outliers: float, stats: Stats, unit: float) -> bool:
+    """Return whether a batch has far more outliers than the share explains.
+
+    Then the stream has changed. If these points stayed without weight, the components would never
+    move to them.
+
+    Parameters
+    ----------
+    outliers : float
+    stats : Stats
+        Result of the e-step of the batch, with the background.
+    unit : float
+        Weight of an average point.
+    """
+    found = stats.count - stats.mass
+    return found > _MANY * outliers * stats.count + _SOME * unit

@@ -80,6 +80,13 @@ class Family(Protocol[P]):
     def assigning_e_step(self, params: P, X: Points, w: Array) -> tuple[Stats, Assigned]:
         """Return the same statistics, and each point's nearest mean and its squared distance."""
 
+    def for_batch(self, stats: Stats, unit: float) -> Family[P]:
+        """Return the family to learn a batch with, given the batch's statistics.
+
+        `unit` is the weight of an average point. It is this family, or one without a share of
+        outliers if the batch has far more of them.
+        """
+
     def m_step(self, stats: Stats, params: P) -> P:
         """Return the parameters that `stats` imply; a component without mass stays as it is."""
 

@@ -70,3 +70,14 @@ def test_the_share_can_be_set_for_a_running_model() -> None:
     state, _ = learn(learner, X[2000:], state=decode_checkpoint(data, family, "here").learner)
     assert state.params is not None
     assert np.abs(state.params.means).max() < 12.0
+
+
+@pytest.mark.parametrize("coreset", [0, None], ids=["no coreset", "coreset"])
+def test_a_jump_of_all_clusters_is_learned(coreset: int | None) -> None:
+    X, _ = stream(6000, 4)
+    X[3000:] += 500.0
+    learner = StreamLearner(GaussianMixture(3, outliers=0.01), HalfLife(300.0), coreset=coreset)
+    state, _ = learn(learner, X)
+    assert state.params is not None
+    near = np.abs(state.params.means - 503.0).max(axis=1) < 20.0
+    assert near.all()
