@@ -51,7 +51,7 @@ def too_many(outliers: float, stats: Stats, unit: float) -> bool:
     """Return whether a batch has far more outliers than the share explains.
 
     Then the stream has changed. If these points stayed without weight, the components would never
-    move to them.
+    move to them. So the batch is learned without the background and without its farthest points.
 
     Parameters
     ----------
@@ -63,3 +63,14 @@ def too_many(outliers: float, stats: Stats, unit: float) -> bool:
     """
     found = stats.count - stats.mass
     return found > _MANY * outliers * stats.count + _SOME * unit
+
+
+def without_farthest(outliers: float, log_density: Array, w: Array) -> Array:
+    """Return the weights of a batch, shape (N,), with 0 for the least likely points.
+
+    These are at most `_MANY` times as many as the expected outliers, and at most a quarter.
+    """
+    n = int(min(_MANY * outliers, 0.25) * len(w))
+    kept = w.copy()
+    kept[np.argsort(log_density, kind="stable")[:n]] = 0.0
+    return kept

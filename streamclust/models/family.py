@@ -80,11 +80,12 @@ class Family(Protocol[P]):
     def assigning_e_step(self, params: P, X: Points, w: Array) -> tuple[Stats, Assigned]:
         """Return the same statistics, and each point's nearest mean and its squared distance."""
 
-    def for_batch(self, stats: Stats, unit: float) -> Family[P]:
-        """Return the family to learn a batch with, given the batch's statistics.
+    def if_too_many_outliers(
+        self, params: P, X: Points, w: Array, stats: Stats
+    ) -> tuple[Family[P], Array] | None:
+        """Return a family and weights to learn a batch with that has too many outliers, else None.
 
-        `unit` is the weight of an average point. It is this family, or one without a share of
-        outliers if the batch has far more of them.
+        `stats` is the result of the e-step of the batch. The family has no share of outliers.
         """
 
     def m_step(self, stats: Stats, params: P) -> P:

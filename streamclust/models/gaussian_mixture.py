@@ -12,7 +12,12 @@ from streamclust import kernels
 from streamclust.arrays import MAX_MAGNITUDE, distinct_points, short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
-from streamclust.models.background import MOST, log_background, too_many
+from streamclust.models.background import (
+    MOST,
+    log_background,
+    too_many,
+    without_farthest,
+)
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array, usable
 from streamclust.models.matching import match
@@ -186,11 +191,15 @@ class GaussianMixture:
             log_likelihood += count * float(np.log1p(-self.outliers))
         return self._stats(moments, params.means, log_likelihood, count)
 
-    def for_batch(self, stats: Stats, unit: float) -> GaussianMixture:
-        """Return the family without outliers if a batch has too many of them, else this family."""
-        if self.outliers > 0.0 and too_many(self.outliers, stats, unit):
-            return replace(self, outliers=0.0)
-        return self
+    def if_too_many_outliers(
+        self, params: MixtureParams, X: Points, w: Array, stats: Stats
+    ) -> tuple[GaussianMixture, Array] | None:
+        """Return a family and weights to learn a batch of too many outliers with, else None."""
+        unit = stats.count / len(w)
+        if self.outliers == 0.0 or not too_many(self.outliers, stats, unit):
+            return None
+        log_density = self.score_points(params, np.asarray(X, np.float64))
+        return replace(self, outliers=0.0), without_farthest(self.outliers, log_density, w)
 
     def log_background(self, params: MixtureParams) -> float:
         """Return the log-density of the background, relative to the mixture; -inf for none."""

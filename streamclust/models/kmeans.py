@@ -155,9 +155,10 @@ class KMeans:
         )
         return stats, sums.assigned
 
-    def for_batch(self, stats: Stats, unit: float) -> KMeans:
-        """Return this family."""
-        return self
+    def if_too_many_outliers(
+        self, params: KMeansParams, X: Points, w: Array, stats: Stats
+    ) -> None:
+        """Return None: K-means has no background for outliers."""
 
     def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
         """Move each centroid to the average of its cluster; without mass it stays.

@@ -74,13 +74,13 @@ def test_the_e_step_is_that_of_a_mixture_with_one_more_density(
     background = 0.05 / np.prod(10.0 * np.sqrt(params.spread))
     density = joint.sum(axis=1) + background
     stats, shares = family.e_step(params, X, w), joint / density[:, None]
-    assert_allclose(stats.weight, w @ shares, rtol=1e-9)
+    assert_allclose(stats.weight, w @ shares, rtol=1e-9, atol=1e-15)
     mass = 1.0 + stats.weight[:, None]
     expected = np.einsum("n,nk,nkd->kd", w, shares, X[:, None] - params.means)
     assert_allclose(stats.first / mass, expected / mass, atol=1e-9)
     assert stats.objective == pytest.approx(float(w @ np.log(density)), rel=1e-10)
     assert stats.count == w.sum()
-    assert_allclose(family.memberships(params, X), shares, rtol=1e-9, atol=1e-300)
+    assert_allclose(family.memberships(params, X), shares, rtol=1e-9, atol=1e-15)
 
 
 @kinds
@@ -208,3 +208,9 @@ def test_the_share_is_stored_only_if_it_is_set() -> None:
     assert stored["outliers"] == 0.01
     assert from_hyperparameters(GaussianMixture, stored) == family
     assert family.with_components(3).outliers == 0.01
+
+
+@pytest.mark.parametrize("value", [-0.01, 0.51, np.nan, True, "0.1", None])
+def test_a_share_that_is_none_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(DataError, match=r"^outliers is .*; expected a number from 0 to 0\.5"):
+        GaussianMixture(2, outliers=value)
