@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from streamclust.cli._new_file import check_new
+from streamclust.cli._confirm import check_new
 from streamclust.cli._options import FAMILY_KINDS
 from streamclust.cli._render import say
 from streamclust.text import printable
@@ -60,7 +60,7 @@ def init(
       streamclust init sensors -k 8 --features temperature,load
       streamclust init sensors --dry-run
     """
-    from streamclust.config.starter import starter_file
+    from streamclust.config.write import starter_file
     from streamclust.files import check_target, write_whole
 
     chosen: dict[str, Any] = {

@@ -277,7 +277,7 @@ def map_versions(
       streamclust models map machines 1 2 --from-coreset
       streamclust models map machines 1 2 --data points.csv --json
     """
-    from streamclust.cli._version_map import map_dict, map_lines
+    from streamclust.cli._versions import map_dict, map_lines
     from streamclust.refit.command import map_live
 
     with opened_job(settings, model) as job:
