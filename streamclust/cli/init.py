@@ -24,7 +24,11 @@ from streamclust.text import printable
     help="Kind of the model.",
 )
 @click.option(
-    "-k", "n_components", type=click.IntRange(min=1), help="Number of components.  [default: auto]"
+    "-k",
+    "n_components",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Number of components.  [default: auto]",
 )
 @click.option("--features", metavar="A,B", help="Names of the features, in order.")
 @click.option("--redis-url", metavar="URL", default="embedded", help="Redis server.")
