@@ -226,27 +226,19 @@ class Commits:
             trim(context.client, stream, last_id, **limits)
 
     def _new_id(self) -> int:
-        """Draw a model ID; see `Keys.id`.
+        """Draw a model ID; see `Keys.id`. It is odd if keys may hold codes of an earlier model.
 
         The ID uses no random state of the learner and is no part of the state. So a model that
         learns the same points again has a state of the same bytes.
         """
         drawn = 2 + 2 * secrets.randbelow((LARGEST_ID - 1) // 2)
-        if self.committed.version == 0 and self._has_codes():
-            return drawn + 1
-        return drawn
-
-    def _has_codes(self) -> bool:
-        """Whether a key that may hold codes by this model has entries."""
-        context = self._context
+        if self.committed.version:
+            return drawn
+        context, client = self._context, self._context.client
         streams = {*context.settings.streams, *context.settings.encode.streams}
-        keys = [context.keys.codes(), *map(context.keys.codes, sorted(streams))]
-        return any(_has_entries(context, key) for key in keys)
-
-
-def _has_entries(context: ModelContext, key: str) -> bool:
-    found: Any = context.client.type(key)
-    if found != b"stream":
-        return False
-    info: Any = context.client.xinfo_stream(key)
-    return bool(info["length"])
+        for key in (context.keys.codes(), *map(context.keys.codes, sorted(streams))):
+            kind: Any = client.type(key)
+            info: Any = client.xinfo_stream(key) if kind == b"stream" else {"length": 0}
+            if info["length"]:
+                return drawn + 1
+        return drawn

@@ -186,14 +186,10 @@ class Reading:
                 return
             self._end_ahead()
         if not self._feed.drained:
-            yield from self._read()
-
-    def _read(self) -> Iterator[Batch]:
-        """Read once, and watch the streams: what comes later wakes the model."""
-        feed = self._feed
-        self._watched = self._news.watch(self._streams, self.wake)
-        yield from feed.step(None, max(_FIRST, self._reader.entries_in(_READ_BYTES)))
-        self._more = not feed.caught_up
+            self._watched = self._news.watch(self._streams, self.wake)  # for what comes later
+            most = max(_FIRST, self._reader.entries_in(_READ_BYTES))
+            yield from self._feed.step(None, most)
+            self._more = not self._feed.caught_up
 
     def rest(self) -> float | None:
         """Prepare to wait; return the time at which `step` has something to do without news."""
