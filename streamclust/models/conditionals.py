@@ -277,7 +277,7 @@ def entropy_of_missing(params: Mixture, X: Points, w: Array, shares: Array) -> f
     `shares` (K,) of a batch had the points of each pattern alike.
     """
     groups = patterns(X)
-    (_, D), constant = params.means.shape, float(np.log(2.0 * np.pi) + 1.0)
+    constant = float(np.log(2.0 * np.pi) + 1.0)
     kind, total = params.covariance_type, 0.0
     for part, chunk in _chunks(params, groups):
         mass = np.array([float(w[own].sum()) for own in groups.rows[part]])
