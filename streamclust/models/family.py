@@ -14,7 +14,7 @@ from streamclust.hyperparameters import as_integer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import AnyPoints, Array, Labels, Metric, Points
+    from streamclust.arrays import AnyPoints, Array, Labels, Metric, Missing, Points
     from streamclust.kernels import Assigned
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
@@ -53,6 +53,10 @@ class Family(Protocol[P]):
     @property
     def fewest(self) -> int | None:
         """The smallest K if K adapts to the stream, else None."""
+
+    @property
+    def missing(self) -> Missing:
+        """'learn' if NaN is accepted as a missing value, else 'reject'."""
 
     @property
     def max_magnitude(self) -> float:
@@ -218,6 +222,8 @@ def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
     values = {field.name: getattr(family, field.name) for field in fields(family)}  # type: ignore[arg-type]
     if values.get("metric") == "euclidean":
         del values["metric"]  # as in models and states from before there was a metric
+    if values["missing"] == "reject":
+        del values["missing"]  # the same
     stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}
     return {**stored, "kind": family.kind}
 

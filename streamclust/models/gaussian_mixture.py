@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import MAX_MAGNITUDE, distinct_points, short_repr
+from streamclust.arrays import MAX_MAGNITUDE, Missing, distinct_points, short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
@@ -96,12 +96,16 @@ class GaussianMixture:
     min_components : int, optional
         Let K adapt to the stream, between this number and `n_components`; see
         `streamclust.fitting.choose_k`.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is a missing value. A point counts with the marginal density of the values that
+        are present (Ghahramani & Jordan 1994); see `streamclust.models.conditionals`.
     """
 
     n_components: int
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
     min_components: int | None = field(default=None, kw_only=True)
+    missing: Missing = field(default="reject", kw_only=True)
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
@@ -109,6 +113,7 @@ class GaussianMixture:
     def __post_init__(self) -> None:
         n_components, least = as_range("components", self.n_components, self.min_components)
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
+        check_choice("missing", self.missing, get_args(Missing))
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
         store(self, n_components=n_components, min_components=least, reg_covar=reg_covar)
 

@@ -17,6 +17,7 @@ from streamclust import kernels
 from streamclust.arrays import (
     MAX_MAGNITUDE,
     Metric,
+    Missing,
     distinct_points,
     short_repr,
     square_unit,
@@ -83,11 +84,16 @@ class KMeans:
     metric : {'euclidean', 'cosine'}, default='euclidean'
         'cosine': only directions count. J = sum_n w_n min_k (1 - cos(x_n, u_k)), centroids are unit
         vectors, and zero vectors are refused.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is a missing value. Distances are partial distances: the squared differences of
+        the values that are present, times D / their number (Dixon 1979); see
+        `streamclust.models.partial`. Only for the Euclidean metric.
     """
 
     n_clusters: int
     min_clusters: int | None = field(default=None, kw_only=True)
     metric: Metric = field(default="euclidean", kw_only=True)
+    missing: Missing = field(default="reject", kw_only=True)
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
@@ -95,6 +101,12 @@ class KMeans:
     def __post_init__(self) -> None:
         n_clusters, min_clusters = as_range("clusters", self.n_clusters, self.min_clusters)
         check_choice("metric", self.metric, get_args(Metric))
+        check_choice("missing", self.missing, get_args(Missing))
+        if self._cosine and self.missing == "learn":
+            raise DataError(
+                "missing is 'learn'; metric cosine needs all values of a point, because a direction "
+                "has no known length without them: use metric 'euclidean', or missing 'reject'"
+            )
         store(self, n_clusters=n_clusters, min_clusters=min_clusters)
 
     @property
