@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from streamclust.arrays import has_gaps
 from streamclust.config.size import AUTO
 from streamclust.failpoints import passing
 from streamclust.formats.dead import DeadLetters
@@ -60,6 +63,7 @@ class Progress:
     drifts: int
     gathered: int = 0
     warm_up: int = 0
+    missing: int = 0
 
 
 def open_model_worker(
@@ -220,6 +224,7 @@ class ModelWorker:
             drifts=state.counts.drifts,
             gathered=len(state.warm_up) if state.params is None else 0,
             warm_up=self.learner.warm_up_points if state.params is None else 0,
+            missing=at.missing,
         )
 
     def learn(self, batch: Batch) -> None:
@@ -236,7 +241,7 @@ class ModelWorker:
         """
         passing("computing")
         state, dead, taken = self.checkpoint.learner, batch.refused, batch.refused + len(batch.X)
-        is_rejected = False
+        is_rejected, missing = False, _missing_values(batch)
         if len(batch.X):
             try:
                 state = self._learn_points(state, batch)
@@ -247,7 +252,8 @@ class ModelWorker:
                     self.commit(publish=False)
                 self._rejected.log(batch, error, self._log)
                 batch = without_points(batch, self.checkpoint.position, error)
-                dead, is_rejected = taken, True
+                dead, is_rejected, missing = taken, True, 0
+        self._warn_of_names(batch)
         self.checkpoint = replace(
             self.checkpoint,
             learner=state,
@@ -256,6 +262,7 @@ class ModelWorker:
             lost=_more_lost(self.checkpoint.lost, batch.gaps),
             layout=batch.layout,
             dead=self.checkpoint.dead + dead,
+            missing=self.checkpoint.missing + missing,
         )
         letters = DeadLetters([*self._dead.parts, *batch.dead.parts])
         self._dead = letters.newest(self._settings.dead.keep)
@@ -267,6 +274,13 @@ class ModelWorker:
         if is_rejected:
             self.commit(publish=False)
         self.tick()
+
+    def _warn_of_names(self, batch: Batch) -> None:
+        """Warn if the first entry has named the features of points with missing values."""
+        layout = batch.layout
+        if self.checkpoint.layout is None and layout is not None:
+            if layout.learns_missing and layout.strict:
+                self._log.warning("features_of_first_entry", features=list(layout.features))
 
     def _learn_points(self, state: LearnerState[Any], batch: Batch) -> LearnerState[Any]:
         """Return the state after a batch; a pending fit of the coreset that fails is discarded."""
@@ -366,6 +380,12 @@ class ModelWorker:
         if is_new and "distinct" in info.reason:
             self._logged_reason = info.reason
             log.warning("warm_up_delayed", reason=info.reason)
+
+
+def _missing_values(batch: Batch) -> int:
+    if batch.layout is None or not batch.layout.learns_missing or not has_gaps(batch.X):
+        return 0
+    return int(np.isnan(batch.X).sum())
 
 
 def _more_lost(lost: Mapping[str, Lost], gaps: Iterable[Gap]) -> dict[str, Lost]:
