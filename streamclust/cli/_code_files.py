@@ -61,12 +61,14 @@ def encode_points(
     if name in settings.models:
         own = settings.models[name]
         model.check_settings(points_format(own), own.scale)
+        model = model.accepting(own.points.missing)
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
     else:
         needs = ModelColumns(f"model {model.name!r}", model.features, model.means.shape[1])
         if stdin and out is None:
             table = table | {"on_bad": table["on_bad"] or "skip"}
+        table = table | {"missing": model.family.missing}
         chunks, total, picture = _rows(file, table, needs, wakeup.wait_for)
     try:
         if out is None:

@@ -78,10 +78,12 @@ class FileReport:
 def encode_chunks(model: Model, chunks: Iterable[NDArray[np.floating]]) -> Iterator[Codes]:
     """Yield the codes of each chunk of points, shape (n, D); a point with NaN has code -1.
 
-    With the metric cosine, a zero vector has code -1 too.
+    If the model accepts missing values, only a point without any value has code -1. With the metric
+    cosine, a zero vector has code -1 too.
     """
+    gaps = model.family.missing == "learn"
     for X in chunks:
-        good = np.isfinite(X).all(axis=1)
+        good = ~np.isnan(X).all(axis=1) if gaps else np.isfinite(X).all(axis=1)
         if model.metric == "cosine":
             good &= X.any(axis=1)
         if good.all():

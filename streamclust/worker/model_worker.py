@@ -278,9 +278,10 @@ class ModelWorker:
     def _warn_of_names(self, batch: Batch) -> None:
         """Warn if the first entry has named the features of points with missing values."""
         layout = batch.layout
-        if self.checkpoint.layout is None and layout is not None:
-            if layout.learns_missing and layout.strict:
-                self._log.warning("features_of_first_entry", features=list(layout.features))
+        if self.checkpoint.layout is not None or layout is None:
+            return
+        if layout.learns_missing and layout.strict:
+            self._log.warning("features_of_first_entry", features=list(layout.features))
 
     def _learn_points(self, state: LearnerState[Any], batch: Batch) -> LearnerState[Any]:
         """Return the state after a batch; a pending fit of the coreset that fails is discarded."""

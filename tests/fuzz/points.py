@@ -104,9 +104,7 @@ def _spec(layout: Layout, rng: random.Random) -> PointsFormat:
     features = () if layout.strict or rng.random() < 0.3 else layout.features
     n_features = layout.n_features if rng.random() < 0.5 else None
     missing = layout.missing
-    return PointsFormat(
-        told, None, layout.weight_field, features, n_features, missing=missing
-    )
+    return PointsFormat(told, None, layout.weight_field, features, n_features, missing=missing)
 
 
 def _entries(

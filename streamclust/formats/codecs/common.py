@@ -26,7 +26,7 @@ SHOWN = 40
 ALL_MISSING = "all features are missing"
 """Why a point without any value is refused."""
 
-_LEARN = "; points.missing: learn accepts missing values"
+LEARN_MISSING = "; points.missing: learn accepts missing values"
 
 Flat = Sequence[bytes]
 Columns = Mapping[bytes, list[bytes]]
@@ -179,7 +179,7 @@ def check_finite(row: list[float], layout: Layout) -> list[float]:
 
 def missing_hint(layout: Layout) -> str:
     """Return how points with missing values can be learned, to append to an error message."""
-    return "" if layout.learns_missing or layout.directions else _LEARN
+    return "" if layout.learns_missing or layout.directions else LEARN_MISSING
 
 
 def are_good(X: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
