@@ -17,6 +17,7 @@ from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
 from streamclust.fitting.one_dimensional import optimal_centroids
 from streamclust.fitting.seeding import is_large, local_search, seed_centroids
 from streamclust.models.kmeans import KMeans, KMeansParams
+from streamclust.models.partial import assign, filled, filled_by_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ class KMeansSearch(Search[KMeansParams]):
         K = len(params.centroids)
         if K == 1 or is_large(X, K):
             return None
-        centroids = self._moved(X, w, params.centroids)
+        centroids = self._moved(filled_by_nearest(X, params.centroids), w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
 
     def _moved(self, X: Array, w: Array, centroids: Array) -> Array | None:
@@ -62,6 +63,7 @@ class KMeansSearch(Search[KMeansParams]):
         """Swap centroids for points; see `streamclust.fitting.seeding.local_search`."""
         if len(params.centroids) == 1:
             return params
+        X = filled_by_nearest(X, params.centroids)
         return KMeansParams(local_search(X, w, params.centroids, rng))
 
     def optimism(self, n: float, n_features: int) -> float:
@@ -109,7 +111,8 @@ class KMeansSearch(Search[KMeansParams]):
             rows = order[ends[k] : ends[k + 1]]
             if mass[k] < 2.0 * fewest:
                 continue
-            halves = self._halves(points.X[rows], points.mass[rows])
+            own = filled(points.X[rows], params.centroids[k])
+            halves = self._halves(own, points.mass[rows])
             parts, spreads, _ = self._clusters(halves, points.X[rows], points.mass[rows])
             if parts.min() >= fewest:
                 change = self._misfit(parts, spreads, points).sum() - whole[k] + price
@@ -154,7 +157,7 @@ class KMeansSearch(Search[KMeansParams]):
 
     def _clusters(self, centroids: Array, X: Array, mass: Array) -> tuple[Array, Array, Labels]:
         """Return the mass and the inertia of each cluster, (K,), and the points' labels, (M,)."""
-        labels, sqdist = kernels.assign(X, centroids)
+        labels, sqdist = assign(X, centroids)
         K = len(centroids)
         weight, inertia = (
             np.bincount(labels, each, minlength=K).astype(np.float64)  # also if there is no point

@@ -5,6 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from streamclust.arrays import as_points, has_gaps
+from streamclust.errors import DataError
+from streamclust.hyperparameters import as_integer
+from streamclust.models.conditionals import conditionals
+from streamclust.models.family import metric_of
+from streamclust.models.gaussian_mixture import GaussianMixture
+from streamclust.models.partial import filled
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -61,8 +71,34 @@ def impute(family: Family[Any], params: Any, X: ArrayLike) -> Imputed:
     params : KMeansParams or MixtureParams
     X : array-like of shape (N, D)
         Each point needs one present value.
+
+    Raises
+    ------
+    DataError
+        If a point has no value; for the metric cosine, if a value is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamclust import KMeans, KMeansParams
+    >>> params = KMeansParams(np.array([[0.0, 1.0], [10.0, 11.0]]))
+    >>> impute(KMeans(2), params, [[9.0, np.nan]]).X.tolist()
+    [[9.0, 11.0]]
     """
-    raise NotImplementedError
+    means: Array = params.means
+    points = as_points(X, means.shape[1], family.max_magnitude, "learn")
+    mixture = isinstance(family, GaussianMixture)
+    values, variances = points.copy(), np.zeros_like(points) if mixture else None
+    if not has_gaps(points):
+        return Imputed(values, variances)
+    if variances is not None:
+        for given in conditionals(params, points):
+            where = np.ix_(given.rows, given.missing)
+            values[where], variances[where] = given.mean, given.variance
+        return Imputed(values, variances)
+    if metric_of(family) == "cosine":
+        raise DataError("metric cosine needs all values of a point; X has missing values")
+    return Imputed(filled(values, means.take(family.predict(params, points), axis=0)), None)
 
 
 def predict_conditional(
@@ -77,6 +113,42 @@ def predict_conditional(
     X : array-like of shape (N, D - T)
         The other features in ascending order. NaN is a missing value.
     targets : sequence of int
-        Numbers of T features, from 0 to D - 1.
+        Numbers of T different features, from 0 to D - 1; T is less than D.
+
+    Raises
+    ------
+    DataError
+        If `family` isn't a mixture, or `targets` or X have other numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamclust import GaussianMixture
+    >>> mixture = GaussianMixture(1)
+    >>> params = mixture.from_arrays(
+    ...     {"weights": [1.0], "means": [[0.0, 5.0]], "covariances": [[[1.0, 0.5], [0.5, 1.0]]]}
+    ... )
+    >>> found = predict_conditional(mixture, params, [[2.0]], targets=[1])
+    >>> found.mean.tolist(), found.variance.tolist()
+    ([[6.0]], [[0.75]])
     """
-    raise NotImplementedError
+    if not isinstance(family, GaussianMixture):
+        raise DataError(f"kind {family.kind} has no conditional distribution; use a mixture")
+    D = params.means.shape[1]
+    chosen = [as_integer("targets", target) for target in targets]
+    if len(set(chosen)) < len(chosen) or not 1 <= len(chosen) < D or max(chosen) >= D:
+        raise DataError(
+            f"targets is {targets!r}; expected 1 to {D - 1} different features from 0 to {D - 1}"
+        )
+    others = np.setdiff1d(np.arange(D), chosen)
+    given = as_points(X, len(others), family.max_magnitude, "learn")
+    points = np.full((len(given), D), np.nan)
+    points[:, others] = given
+    mean, covariance = np.empty((len(points), len(chosen))), np.empty(
+        (len(points), len(chosen), len(chosen))
+    )
+    for found in conditionals(params, points):
+        place = np.searchsorted(found.missing, chosen)
+        mean[found.rows] = found.mean[:, place]
+        covariance[found.rows] = found.covariance[:, place[:, None], place]
+    return Conditional(mean, covariance)

@@ -51,7 +51,7 @@ class _Batch(NamedTuple):
     assigned : Assigned
         Cluster and squared distance of each point.
     loss : float
-        Per point.
+        Per point, as if no value were missing: `Family.comparable_loss`.
     unit : float
         Weight of an average point.
     drift : DriftState
@@ -117,11 +117,12 @@ class StreamingStep(Generic[P]):
         family = self.family
         stats, assigned = e_step_of_batch(family, params, X, w, self.each_part)
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
+        comparable = family.comparable_loss(stats, params, X, w)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
-            drift, drifted = self.drift.watch(drift, loss, weight, family.improvement)
+            drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)
             kept = self.drift.kept if drifted else 1.0
-        batch = _Batch(X, w, time_ms, stats, assigned, loss, unit, drift, drifted, kept)
+        batch = _Batch(X, w, time_ms, stats, assigned, comparable, unit, drift, drifted, kept)
         lam *= kept
         after, revived = self._learn(state, params, running, batch, lam)
         # Recluster, if it is time.
