@@ -107,7 +107,7 @@ def impute_file(
             if on_progress is not None:
                 on_progress(done)
 
-    write_parts(out, parts(), (points, columns), features)
+    write_parts(out, parts(), (points, columns), features, "%s")
     return ImputationReport(model.name, model.version, points, points * D, imputed)
 
 

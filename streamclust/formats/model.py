@@ -333,7 +333,7 @@ class Model:
         DataError
             If the points don't fit the model.
         """
-        found = impute(self.accepting("learn").family, self.params, X)
+        found = impute(self.family, self.params, X)
         return (found.X, found.variances) if return_variance else found.X
 
     def predict_conditional(
@@ -366,7 +366,7 @@ class Model:
             If the model isn't a mixture, or the points or targets don't fit it.
         """
         places = [self._place(target) for target in targets]
-        found = predict_conditional(self.accepting("learn").family, self.params, X, places)
+        found = predict_conditional(self.family, self.params, X, places)
         return (found.mean, found.covariance) if return_covariance else found.mean
 
     def _place(self, feature: int | str) -> int:
