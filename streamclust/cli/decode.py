@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
 
 
-@click.command()
+@click.command(
+    short_help="Restore the points of a file that `encode` wrote, or fill missing values."
+)
 @click.argument(
     "codes", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )

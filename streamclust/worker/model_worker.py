@@ -378,7 +378,7 @@ class ModelWorker:
         if info.revived:
             log.info("components_revived", components=list(info.revived))
         is_new = info.phase == "warming" and info.reason != self._logged_reason
-        if is_new and "distinct" in info.reason:
+        if is_new and not info.reason.endswith(" warm-up points"):
             self._logged_reason = info.reason
             log.warning("warm_up_delayed", reason=info.reason)
 
