@@ -8,6 +8,7 @@ faster than `learn_one`, whose batches have one point.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
@@ -80,8 +81,8 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         params, row = self._params, self._row(x, np.nan)
         if params is not None:
             row = impute(self._family(), params, row).X
-        values = dict(zip(self._features, row[0].tolist(), strict=True))
-        return {name: value for name, value in values.items() if value == value}
+        values = zip(self._features, row[0].tolist(), strict=True)
+        return {name: value for name, value in values if not math.isnan(value)}
 
     @property
     def centers(self) -> dict[int, dict[Hashable, float]]:

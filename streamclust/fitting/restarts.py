@@ -80,7 +80,8 @@ def begins(
     ----------
     family : KMeans or GaussianMixture
     X, w : arrays of shape (N, D) and (N,)
-        Points, or a sample of them, of positive weight. For gaps see `streamclust.fitting.hot_deck`.
+        Points, or a sample of them, of positive weight; see `streamclust.fitting.hot_deck` for
+        gaps.
     n_init : int
         Number of seedings.
     seed : tuple of int

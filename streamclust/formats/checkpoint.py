@@ -6,12 +6,14 @@ state of an earlier release, has all in one value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from streamclust.arrays import Array
+import numpy as np
+
+from streamclust.arrays import Array, has_gaps
 from streamclust.errors import FormatError
 from streamclust.formats.container import pack, unpack, unpack_meta, whole
 from streamclust.formats.layout import Layout
@@ -228,6 +230,7 @@ def decode_checkpoint(
         with _damage_named(where):
             arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
+    _refuse_gaps(arrays, family, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
         counts, covered = learner.counts, _covered(meta)
@@ -372,6 +375,21 @@ def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) 
                 )
 
 
+def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> None:
+    """Refuse a state with points that have missing values if the family refuses such points."""
+    if family.missing == "reject" and any(
+        np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
+    ):
+        raise _gaps(where)
+
+
+def _gaps(where: str) -> FormatError:
+    return FormatError(
+        f"{where} was learned from points with missing values (points.missing 'learn'), the config "
+        "says 'reject': change it back, or give the model a new name"
+    )
+
+
 def _same_family(meta: dict[str, Any], family: Family[Any], where: str) -> None:
     """Refuse a state whose arrays would not fit; a changed floor or threshold does fit."""
     found = meta.get("family")
@@ -395,7 +413,4 @@ def _same_family(meta: dict[str, Any], family: Family[Any], where: str) -> None:
                 "change it back, or give the model a new name"
             )
     if meta.get("missing") and family.missing == "reject":
-        raise FormatError(
-            f"{where} was learned with points.missing 'learn', from points with missing values, "
-            "the config says 'reject': change it back, or give the model a new name"
-        )
+        raise _gaps(where)

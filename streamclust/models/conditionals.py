@@ -20,7 +20,7 @@ chunks of bounded memory. `docs/internals/missing.md` has the sources and the li
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,11 +34,34 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array, Points
-    from streamclust.models.gaussian_mixture import MixtureParams
+    from streamclust.arrays import Array, CovarianceType, Points
 
 _CELLS = 1 << 20
 """Largest number of cells of an array for a chunk of patterns or of rows: 8 MiB."""
+
+
+class Mixture(Protocol):
+    """The parameters of a mixture; see `streamclust.models.gaussian_mixture.MixtureParams`."""
+
+    @property
+    def means(self) -> Array:
+        """Means, shape (K, D)."""
+
+    @property
+    def covariances(self) -> Array:
+        """Covariances, in the shape of their type."""
+
+    @property
+    def covariance_type(self) -> CovarianceType:
+        """'full', 'tied', 'diag' or 'spherical'."""
+
+    @property
+    def root(self) -> Array:
+        """Cholesky factors, or standard deviations."""
+
+    @property
+    def log_weights(self) -> Array:
+        """Logarithms of the mixing weights, shape (K,)."""
 
 
 class _Chunk(NamedTuple):
@@ -51,7 +74,7 @@ class _Chunk(NamedTuple):
     absent: NDArray[np.bool_]
     roots: Array
 
-    def root(self, params: MixtureParams, p: int, present: NDArray[np.intp]) -> Array:
+    def root(self, params: Mixture, p: int, present: NDArray[np.intp]) -> Array:
         """Return the factors of the features that pattern `p` has, as kernels take them."""
         kind = params.covariance_type
         if kind == "spherical":
@@ -62,7 +85,7 @@ class _Chunk(NamedTuple):
         return np.ascontiguousarray(root[0] if kind == "tied" else root)
 
 
-def _chunks(params: MixtureParams, groups: Patterns) -> list[tuple[slice, _Chunk]]:
+def _chunks(params: Mixture, groups: Patterns) -> list[tuple[slice, _Chunk]]:
     K, D = params.means.shape
     wide = params.covariance_type in ("full", "tied")
     cells = (K if params.covariance_type != "tied" else 1) * D * (D if wide else 1)
@@ -72,11 +95,11 @@ def _chunks(params: MixtureParams, groups: Patterns) -> list[tuple[slice, _Chunk
     ]
 
 
-def _matrices(params: MixtureParams) -> Array:
+def _matrices(params: Mixture) -> Array:
     return params.covariances.reshape(-1, *params.covariances.shape[-2:])
 
 
-def _roots(params: MixtureParams, absent: NDArray[np.bool_]) -> Array:
+def _roots(params: Mixture, absent: NDArray[np.bool_]) -> Array:
     if params.covariance_type not in ("full", "tied"):
         return np.empty(0)
     present = ~absent
@@ -85,9 +108,7 @@ def _roots(params: MixtureParams, absent: NDArray[np.bool_]) -> Array:
     return COVARIANCES[params.covariance_type].root(marginal)
 
 
-def _regressions(
-    params: MixtureParams, chunk: _Chunk, floor: Array | float
-) -> tuple[Array, Array]:
+def _regressions(params: Mixture, chunk: _Chunk, floor: Array | float) -> tuple[Array, Array]:
     """Return A and C of each pattern and component, zero-padded: (P, K, D, D), K = 1 if tied.
 
     `floor` (D,), the part of the variances that the m-step has added, is left out of C.
@@ -117,7 +138,7 @@ def _inverse_of_lower(L: Array) -> Array:
 
 
 def e_step(
-    params: MixtureParams, X: Points, w: Array, floor: Array | float = 0.0
+    params: Mixture, X: Points, w: Array, floor: Array | float = 0.0
 ) -> tuple[kernels.Moments, float]:
     """Return the expected moments about the means, and sum_n w_n log p(x_o) of all points.
 
@@ -125,7 +146,7 @@ def e_step(
 
     Parameters
     ----------
-    params : MixtureParams
+    params : Mixture
     X, w : arrays of shape (N, D) and (N,)
         NaN is a missing value.
     floor : array of shape (D,), optional
@@ -146,7 +167,7 @@ def e_step(
 
 
 def _step_of_patterns(
-    params: MixtureParams, X: Points, w: Array, rows: list[NDArray[np.intp]], chunk: _Chunk
+    params: Mixture, X: Points, w: Array, rows: list[NDArray[np.intp]], chunk: _Chunk
 ) -> tuple[kernels.Moments, float]:
     """Return the moments of the present features, zero-padded, one pattern after the other."""
     (K, D), P, kind = params.means.shape, len(rows), params.covariance_type
@@ -181,7 +202,7 @@ def _present(X: Points, rows: NDArray[np.intp], present: NDArray[np.intp]) -> Po
 
 
 def _expected_full(
-    params: MixtureParams, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
+    params: Mixture, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
 ) -> kernels.Moments:
     A, C = _regressions(params, chunk, floor)
     weight, first, second = moments
@@ -191,7 +212,7 @@ def _expected_full(
 
 
 def _expected_tied(
-    params: MixtureParams, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
+    params: Mixture, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
 ) -> kernels.Moments:
     A, C = (each[:, 0] for each in _regressions(params, chunk, floor))
     weight, first, second = moments
@@ -206,7 +227,7 @@ def _symmetric(second: Array) -> Array:
 
 
 def _expected_diag(
-    params: MixtureParams, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
+    params: Mixture, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
 ) -> kernels.Moments:
     weight, first, second = moments
     missing = weight.T @ chunk.absent  # mass of the missing values, (K, D)
@@ -217,7 +238,7 @@ def _expected_diag(
 
 
 def _expected_spherical(
-    params: MixtureParams, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
+    params: Mixture, chunk: _Chunk, moments: kernels.Moments, floor: Array | float
 ) -> kernels.Moments:
     weight, first, second = moments
     missing = weight.T @ chunk.absent.sum(axis=1)
@@ -235,7 +256,7 @@ _EXPECTED = {
 """Moments of the present features of each pattern -> the expected moments of whole points."""
 
 
-def log_densities(params: MixtureParams, X: Points) -> Array:
+def log_densities(params: Mixture, X: Points) -> Array:
     """Return log N(x_o | mu_o, Sigma_oo) of each point and component, (N, K)."""
     groups, kind = patterns(X), params.covariance_type
     out = np.empty((len(X), len(params.means)))
@@ -249,14 +270,14 @@ def log_densities(params: MixtureParams, X: Points) -> Array:
     return out
 
 
-def entropy_of_missing(params: MixtureParams, X: Points, w: Array, shares: Array) -> float:
+def entropy_of_missing(params: Mixture, X: Points, w: Array, shares: Array) -> float:
     """Return the sum of w_n times the entropy of the missing values, given the present ones.
 
     This is what -log p of the missing values would add on average, in nats, if the components
     `shares` (K,) of a batch had the points of each pattern alike.
     """
     groups = patterns(X)
-    (_, D), constant = params.means.shape, float(np.log(2.0 * np.pi) + 1.0)
+    constant = float(np.log(2.0 * np.pi) + 1.0)
     kind, total = params.covariance_type, 0.0
     for part, chunk in _chunks(params, groups):
         mass = np.array([float(w[own].sum()) for own in groups.rows[part]])
@@ -266,9 +287,10 @@ def entropy_of_missing(params: MixtureParams, X: Points, w: Array, shares: Array
         else:
             deviations = params.root.reshape(len(params.means), -1)
             logs = chunk.absent @ np.broadcast_to(np.log(deviations), params.means.shape).T
-        entropy = 0.5 * constant * chunk.absent.sum(axis=1) + np.broadcast_to(
-            logs, (len(mass), len(shares))
-        ) @ shares
+        entropy = (
+            0.5 * constant * chunk.absent.sum(axis=1)
+            + np.broadcast_to(logs, (len(mass), len(shares))) @ shares
+        )
         total += float(mass @ entropy)
     return total
 
@@ -314,7 +336,7 @@ class Conditionals(NamedTuple):
         return np.asarray(within + np.einsum("nk,nkm->nm", self.responsibilities, offset**2))
 
 
-def conditionals(params: MixtureParams, X: Array) -> Iterator[Conditionals]:
+def conditionals(params: Mixture, X: Array) -> Iterator[Conditionals]:
     """Yield the distribution of the missing values of all points that have some."""
     (K, D), kind, groups = params.means.shape, params.covariance_type, patterns(X)
     variances = COVARIANCES[kind].variances(params.covariances, K, D)

@@ -422,7 +422,7 @@ class GaussianMixture:
         return params.log_weights + self.log_densities(params, X)
 
     def log_densities(self, params: MixtureParams, X: Array) -> Array:
-        """Return log N(x_n | mu_k, Sigma_k), shape (N, K); of the present values only, with gaps."""
+        """Return log N(x_n | mu_k, Sigma_k), shape (N, K); with gaps, of the present values."""
         if self._incomplete(X):
             return conditionals.log_densities(params, X)
         return kernels.log_gaussians(X, params.means, params.root, self.covariance_type)

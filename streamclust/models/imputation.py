@@ -144,8 +144,9 @@ def predict_conditional(
     given = as_points(X, len(others), family.max_magnitude, "learn")
     points = np.full((len(given), D), np.nan)
     points[:, others] = given
-    mean, covariance = np.empty((len(points), len(chosen))), np.empty(
-        (len(points), len(chosen), len(chosen))
+    mean, covariance = (
+        np.empty((len(points), len(chosen))),
+        np.empty((len(points), len(chosen), len(chosen))),
     )
     for found in conditionals(params, points):
         place = np.searchsorted(found.missing, chosen)

@@ -106,8 +106,8 @@ class KMeans:
         check_choice("missing", self.missing, get_args(Missing))
         if self._cosine and self.missing == "learn":
             raise DataError(
-                "missing is 'learn'; metric cosine needs all values of a point, because a direction "
-                "has no known length without them: use metric 'euclidean', or missing 'reject'"
+                "missing is 'learn'; metric cosine needs all values of a point, because they "
+                "determine its length: use metric 'euclidean', or missing 'reject'"
             )
         store(self, n_clusters=n_clusters, min_clusters=min_clusters)
 

@@ -31,8 +31,8 @@ def check_features(X: Array) -> None:
         more = ", ..." if never.sum() > 8 else ""
         what = "feature" if never.sum() == 1 else "features"
         raise TooFewPointsError(
-            f"{what} {names}{more} (counted from 0): all {len(X):,} points have no value; give points "
-            "with values, or leave the feature out"
+            f"{what} {names}{more} (counted from 0): missing in all {len(X):,} points; give points "
+            "with a value, or leave the feature out"
         )
 
 

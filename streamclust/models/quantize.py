@@ -100,7 +100,9 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     if not 1 <= top <= K:
         raise DataError(f"top is {top}; expected 1 to K, which is {K}")
     ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
-    points = np.asarray(family.prepare(as_points(X, D, family.max_magnitude, family.missing)), np.float64)
+    points = np.asarray(
+        family.prepare(as_points(X, D, family.max_magnitude, family.missing)), np.float64
+    )
     if top == 1:
         index = family.predict(params, points).astype(np.int32)
         return _with_distances(family, points, means, Codes(index, _NO_DISTANCE))

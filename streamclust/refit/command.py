@@ -263,6 +263,8 @@ def _report(
     def in_units(loss: float) -> float:
         if points.scaling is None or request.medoids:
             return loss
+        if family.objective == "log_likelihood":
+            return loss + points.log_volume
         return family.loss_in_units(loss, points.scaling)
 
     loss, live = found.loss, found.live_loss

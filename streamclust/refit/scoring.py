@@ -94,8 +94,8 @@ def score(
     metric = metric_of(family)
     as_kmeans = KMeans(K, metric=metric, missing=family.missing)
     nearest = points.e_step(as_kmeans, KMeansParams(params.means), stop)
-    volume = 0.0 if points.scaling is None else points.scaling.log_volume
-    total = log_likelihood(family, params, points, nearest, stop) - volume * points.weight
+    total = log_likelihood(family, params, points, nearest, stop)
+    total -= points.log_volume * points.weight
     known = np.isfinite(total)
     found = criteria(total, n_parameters(family, K, D), points.weight)
     X = _some(points, seed)
