@@ -26,7 +26,7 @@ from streamclust.formats.codecs.common import (
     Judge,
     are_good,
     read_point,
-    with_one_nan,
+    unify_gaps,
 )
 from streamclust.formats.dead import EXCERPT_BYTES, DeadBlock, DeadPoint, DeadPoints
 from streamclust.formats.detection import guess_layout
@@ -159,7 +159,7 @@ def _decode_block(entry_id: Any, flat: Flat, layout: Layout, judge: Judge) -> De
                 yield str(error), codec.excerpt(point, layout)
 
     if layout.learns_missing:
-        X = with_one_nan(X)
+        unify_gaps(X)
     blocks = [DeadBlock(entry_id, bad, explain, sum(map(len, flat)))] if len(bad) else []
     return Decoded(X, w, np.array([len(X)]), DeadPoints(blocks))
 
@@ -187,7 +187,7 @@ def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
     if not are_sane(X, layout.max_magnitude):
         if not (layout.learns_missing and are_good(X, layout).all()):
             return None
-        return Decoded(with_one_nan(X), w, counts)
+        unify_gaps(X)
     if layout.directions and not X.any(axis=1).all():
         return None
     return Decoded(X, w, counts)

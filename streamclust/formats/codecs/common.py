@@ -194,10 +194,11 @@ def are_good(X: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
     return good & X.any(axis=1) if layout.directions else np.asarray(good)
 
 
-def with_one_nan(X: NDArray[Any]) -> NDArray[Any]:
-    """Return `X`, in which each NaN has the same bits; a changed array is a copy."""
+def unify_gaps(X: NDArray[Any]) -> None:
+    """Give each NaN the same bits, in place."""
     gaps = np.isnan(X)
-    return np.where(gaps, X.dtype.type(math.nan), X) if gaps.any() else X
+    if gaps.any():
+        X[gaps] = math.nan
 
 
 def value_or_gap(text: Any) -> float:
