@@ -54,6 +54,13 @@ class Sample:
         return np.asarray(self.w * (self.n / self.w.sum()))
 
     @cached_property
+    def present(self) -> float:
+        """Share of the values that aren't missing."""
+        if not has_gaps(self.X):
+            return 1.0
+        return float(self.mass @ (~np.isnan(self.X)).mean(axis=1)) / self.n
+
+    @cached_property
     def variance(self) -> float:
         """Average variance of the features; a few far points count little, see `models.spread`."""
         X = filled_by_mean(self.X, self.mass) if has_gaps(self.X) else self.X

@@ -385,8 +385,8 @@ def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> 
 
 def _gaps(where: str) -> FormatError:
     return FormatError(
-        f"{where} was learned from points with missing values (points.missing 'learn'), the config "
-        "says 'reject': change it back, or give the model a new name"
+        f"{where} holds points with missing values, which the config rejects (points.missing: "
+        "reject); change it back to learn, or give the model a new name"
     )
 
 

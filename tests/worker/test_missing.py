@@ -19,6 +19,7 @@ from streamclust.refit.command import Selection, score_live
 from streamclust.refit.span import Span
 from streamclust.store.model.health import read_health
 from tests.support.commands import shown
+from tests.support.gaps import with_gaps
 from tests.support.killed_worker import die_at
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_blocks, add_entry, add_points, blobs
@@ -32,12 +33,9 @@ LEARN: dict[str, Any] = {"missing": "learn"}
 NOTHING = b"all features are missing"
 
 
-def with_gaps(n: int, share: float = 0.2, seed: int = 1, D: int = 3) -> NDArray[np.float64]:
+def gapped(n: int, share: float = 0.2, D: int = 3) -> NDArray[np.float64]:
     """Return blobs with missing values; no point lacks all."""
-    X = blobs(n, seed, D)
-    gaps = np.random.default_rng(seed).random(X.shape) < share
-    gaps[gaps.all(axis=1), 0] = False
-    return np.where(gaps, np.nan, X)
+    return with_gaps(blobs(n, 1, D), share)
 
 
 def codes(workspace: Workspace) -> list[CodedEntry]:
@@ -60,7 +58,7 @@ def add_json(workspace: Workspace, X: NDArray[np.float64]) -> None:
 def test_points_with_gaps_are_learned_and_encoded(
     workspace: Workspace, form: str, kind: Any
 ) -> None:
-    X = with_gaps(400)
+    X = gapped(400)
     X[[3, 250]] = np.nan
     points = {**LEARN, "features": NAMES}
     workspace.write({"m": kind(workspace.stream(), points=points, **FEW)})
@@ -95,7 +93,7 @@ def test_points_with_gaps_are_learned_and_encoded(
 def test_after_a_kill_the_model_is_that_of_a_quiet_run(
     workspace: Workspace, tmp_path: Path, form: str
 ) -> None:
-    X, points = with_gaps(600), {**LEARN, "features": NAMES}
+    X, points = gapped(600), {**LEARN, "features": NAMES}
     settings = mixture(workspace.stream(), points=points, **FEW)
     with workspace.client as client:
         if form == "fields":
@@ -121,7 +119,7 @@ def test_after_a_kill_the_model_is_that_of_a_quiet_run(
 
 
 def test_rejected_points_are_learned_after_the_setting_changes(workspace: Workspace) -> None:
-    stream, X = workspace.stream(), with_gaps(90, 0.1)
+    stream, X = workspace.stream(), gapped(90, 0.1)
     whole = ~np.isnan(X).any(axis=1)
     with workspace.client as client:
         add_points(client, stream, blobs(60, D=3))
@@ -145,7 +143,7 @@ def test_rejected_points_are_learned_after_the_setting_changes(workspace: Worksp
     assert workspace.dead("m") == []
     # and the model can't go back
     workspace.write({"m": mixture(stream)})
-    with pytest.raises(FormatError, match="learned from points with missing values"):
+    with pytest.raises(FormatError, match="holds points with missing values"):
         drain(workspace)
 
 
@@ -177,7 +175,7 @@ def test_points_of_a_block_that_were_learned_are_not_requeued(workspace: Workspa
 
 
 def test_the_share_of_missing_values_is_reported(workspace: Workspace) -> None:
-    X = with_gaps(200)
+    X = gapped(200)
     with workspace.client as client:
         add_points(client, workspace.stream(), X)
         workspace.write({"m": kmeans(workspace.stream(), points=LEARN, publish={"points": 50})})
@@ -201,7 +199,7 @@ def test_the_share_of_missing_values_is_reported(workspace: Workspace) -> None:
 
 
 def test_refit_and_score_use_what_is_there(workspace: Workspace, tmp_path: Path) -> None:
-    X = with_gaps(600)
+    X = gapped(600)
     workspace.write({"m": mixture(workspace.stream(), points={**LEARN, "features": NAMES}, **FEW)})
     with workspace.client as client:
         add_points(client, workspace.stream(), X)
