@@ -50,6 +50,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Total weight of the points in the model, after forgetting.",
         lambda row: None if row.model is None else float(row.model.mass.sum()),
     ),
+    "missing_share": (
+        "Share of missing values in all points learned, from 0 to 1.",
+        lambda row: row.missing_share,
+    ),
 }
 
 _COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {

@@ -96,7 +96,8 @@ class Coder:
             self.use(model)
         decoded = self._decode(from_reply("", entries, None, None), model)
         K = len(model.means)
-        codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
+        family = model.accepting(self._spec.missing).family
+        codes = quantize(family, model.params, decoded.X, min(self._top, K))
         if len(model.ids):
             codes = numbered(codes, model.ids)
         if codes.top is None and len(codes) == len(entries) and (decoded.counts == 1).all():
