@@ -18,6 +18,7 @@ import numpy as np
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_flag, as_number, store
 from streamclust.models.score_distribution import ScoreDistribution
+from streamclust.models.scores import anomaly_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,8 +176,3 @@ def rebuilt(
         return ScoreMemory(memory.usual)
     scores = anomaly_score(family, params, points.X)
     return ScoreMemory(ScoreDistribution().add(scores, points.w))
-
-
-def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
-    scores = family.score_points(params, X)
-    return scores if family.objective == "inertia" else -scores
