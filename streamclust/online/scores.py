@@ -123,8 +123,9 @@ class ScoreMemory:
         """By how much the recent scores make the others wrong, in standard deviations.
 
         Fewer recent scores than expected are above a threshold: the tail has old, high scores. More
-        of them: this may be a burst of anomalies, which must not become usual at once. So more count
-        only if the body of the distribution has moved, and a tenth of the scores became an eighth.
+        of them may be a burst of anomalies, which must not become usual at once. So more of them
+        count only if the body of the distribution has moved: if an eighth of the recent scores are
+        above the threshold of a tenth.
         """
         usual, recent = self.usual, self.recent
         if not recent.is_known:
