@@ -92,6 +92,7 @@ _EXAMPLES: dict[str, Any] = {
     "points": {"features": ["temperature", "load"]},
     "forgetting": {"kind": "points", "half_life": 100_000},
     "encode": True,
+    "anomaly": {"rate": 0.001},
     "publish": {"every": "5s"},
     "trim": {"kind": "age", "age": "7d"},
     "drift": {"detector": "page_hinkley"},
