@@ -152,6 +152,7 @@ def _encode_streams(
 def _sentence(counts: dict[str, Any]) -> str:
     notes = {
         "bad": "without a code",
+        "flagged": "flagged as anomalies",
         "taken_over": "entries taken over",
         "gone": "entries gone before",
         "unknown_gaps": "gaps of unknown size",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from streamclust.formats.layout import PointsFormat
+    from streamclust.models.score_distribution import ScoreDistribution
 
 FORMAT = "streamclust.model/1"
 
@@ -101,6 +102,9 @@ class Model:
     published_ms : int or None
         Time of publication by the worker's clock, in milliseconds since the epoch. It is stored
         beside the payload, so None stands for a version that was read from a file.
+    scores : ScoreDistribution or None
+        The distribution of the anomaly scores under these parameters; None if the model doesn't
+        remember scores.
     """
 
     name: str
@@ -119,6 +123,7 @@ class Model:
     scale: str | None = None
     model_id: int = 0
     published_ms: int | None = None
+    scores: ScoreDistribution | None = None
 
     def __repr__(self) -> str:
         K, D = self.means.shape

@@ -84,7 +84,8 @@ def pack_points(
     model_id : int
         Model ID of each entry; 0 for none.
     """
-    found = None if codes.similarity is not None else entries.write_codes(codes, version, labels)
+    more = codes.similarity is not None or codes.scores
+    found = None if more else entries.write_codes(codes, version, labels)
     if found is None:
         return lists()
     names, data = found
@@ -112,6 +113,18 @@ def as_rows(entries: Sequence[Entry]) -> bytes:
         values = chain.from_iterable((entry_id, *flat[1::2]) for entry_id, flat in some)
         parts += [_head(len(some), names), _texts(values)]
     return _array(n_texts) + b"".join(parts)
+
+
+def alert_rows(alerts: Sequence[Entry]) -> bytes:
+    """Return alerts as the scripts take them: entry, number of texts, fields and values of each.
+
+    Parameters
+    ----------
+    alerts : sequence of (ID of the point's entry, fields and values)
+    """
+    n_texts = sum(2 + len(flat) for _, flat in alerts)
+    rows = (_texts((entry_id, b"%d" % len(flat), *flat)) for entry_id, flat in alerts)
+    return _array(n_texts) + b"".join(rows)
 
 
 def _head(n: int, names: Sequence[bytes], model_id: int = 0) -> bytes:
