@@ -134,7 +134,7 @@ def test_a_model_that_knows_too_few_scores_flags_nothing(scores: ScoreDistributi
 
 def test_ids_of_components_are_the_codes_of_alerts() -> None:
     adapting = model(ids=np.array([3, 8, 11]))
-    coded = coder()(fields_of(CENTROIDS + [[0.0, 5.0]]), adapting)
+    coded = coder()(fields_of(CENTROIDS + np.array([0.0, 5.0])), adapting)
     assert [each.code for each in alerts_of(coded)] == [3, 8, 11]
 
 
