@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamclust.models import MixtureParams as MixtureParams
     from streamclust.models.quantize import Codes as Codes
     from streamclust.models.quantize import quantize as quantize
+    from streamclust.models.score_distribution import ScoreDistribution as ScoreDistribution
     from streamclust.models.stats import Stats as Stats
     from streamclust.online.drift import Drift as Drift
     from streamclust.online.forgetting import Forgetting as Forgetting
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from streamclust.online.forgetting import HalfLifeTime as HalfLifeTime
     from streamclust.online.forgetting import PowerSchedule as PowerSchedule
     from streamclust.online.learner import StreamLearner as StreamLearner
+    from streamclust.online.scores import Anomaly as Anomaly
     from streamclust.online.state import Info as Info
     from streamclust.online.state import LearnerState as LearnerState
 
@@ -44,10 +46,12 @@ _MODULES = {
     "formats.model": ("Model",),
     "models": ("GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"),
     "models.quantize": ("Codes", "quantize"),
+    "models.score_distribution": ("ScoreDistribution",),
     "models.stats": ("Stats",),
     "online.drift": ("Drift",),
     "online.forgetting": ("Forgetting", "HalfLife", "HalfLifeTime", "PowerSchedule"),
     "online.learner": ("StreamLearner",),
+    "online.scores": ("Anomaly",),
     "online.state": ("Info", "LearnerState"),
 }
 """Module -> its public names; a test compares it with the imports above."""

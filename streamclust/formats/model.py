@@ -35,6 +35,7 @@ from streamclust.models.family import (
     named_array,
     to_hyperparameters,
 )
+from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.text import printable
 from streamclust.times import local_time
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from streamclust.formats.layout import PointsFormat
-    from streamclust.models.score_distribution import ScoreDistribution
 
 FORMAT = "streamclust.model/1"
 
@@ -103,8 +103,7 @@ class Model:
         Time of publication by the worker's clock, in milliseconds since the epoch. It is stored
         beside the payload, so None stands for a version that was read from a file.
     scores : ScoreDistribution or None
-        The distribution of the anomaly scores under these parameters; None if the model doesn't
-        remember scores.
+        The distribution of the scores of learned points; None if the model doesn't remember it.
     """
 
     name: str
@@ -417,6 +416,9 @@ class Model:
         }
 
 
+_SCORES = "scores"
+"""Name of the array with the masses of the distribution of scores."""
+
 _SHOWN, _SHOWN_NAME = 6, 40
 """Number of components and features that `str` shows, and of characters of a name."""
 
@@ -427,12 +429,16 @@ def encode_model(model: Model) -> bytes:
         "layout": None if model.layout is None else model.layout.to_dict(),
         "scale": model.scale,
         "model_id": model.model_id or None,
+        "scores": None if model.scores is None else model.scores.numbers,
     }
+    arrays = model.named_arrays()
+    if model.scores is not None:
+        arrays[_SCORES] = model.scores.mass
     family = to_hyperparameters(model.family)
     meta = {**model.summary(), **known, "loss": model.loss, "family": family}
     return pack(
         FORMAT,
-        model.named_arrays(),
+        arrays,
         {k: v for k, v in meta.items() if v is not None or k not in known},
     )
 
@@ -464,6 +470,9 @@ def decode_model(data: bytes, where: str) -> Model:
             layout=None if meta.get("layout") is None else Layout.from_dict(meta["layout"]),
             scale=None if meta.get("scale") is None else str(meta["scale"]),
             model_id=whole(meta, "model_id") if meta.get("model_id") is not None else 0,
+            scores=None
+            if meta.get("scores") is None
+            else ScoreDistribution.of(arrays[_SCORES], meta["scores"]),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None

@@ -15,7 +15,7 @@ weights:
 The share of mass above a score is interpolated within its bin. The far tail, where the histogram
 has too few points, is a generalised Pareto distribution of the excesses over a high score (peaks
 over threshold; Pickands 1975; Siffer, Fouque, Termier & Largouet 2017), fitted by
-probability-weighted moments (Hosking & Wallis 1987). It follows from the masses, so it isn't stored.
+probability-weighted moments (Hosking & Wallis 1987). It follows from the masses and isn't stored.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from streamclust.arrays import Array, short_repr
+from streamclust.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike
 
 RESOLUTION = 64
@@ -66,6 +69,9 @@ _FEWEST_SCORES = 32
 """Least number of scores of a batch that can change the reference."""
 
 
+_NUMBERS = ("first", "reference", "unit", "square")
+
+
 class Tail(NamedTuple):
     """The generalised Pareto distribution of the excesses x = s - start.
 
@@ -86,12 +92,12 @@ class Tail(NamedTuple):
             log = np.log1p(np.maximum(self.shape * excess, -1.0))
         return np.asarray(self.share * np.exp(-log / self.shape))
 
-    def threshold(self, rate: float) -> float:
-        """Return the score with P(s > score) = rate, for a rate up to `share`."""
-        log = math.log(self.share / rate)
+    def thresholds(self, rates: Array) -> Array:
+        """Return the scores with P(s > score) = rate, for rates up to `share`."""
+        log = np.log(self.share / rates)
         if self.shape == 0.0:
             return self.start + self.scale * log
-        return self.start + self.scale * math.expm1(self.shape * log) / self.shape
+        return self.start + self.scale * np.expm1(self.shape * log) / self.shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +134,33 @@ class ScoreDistribution:
 
     def __repr__(self) -> str:
         return short_repr(self, points=self.points, mass=self.total, bins=len(self.mass))
+
+    @classmethod
+    def of(cls, mass: Array, numbers: Mapping[str, float]) -> ScoreDistribution:
+        """Return the distribution with these masses and `numbers`.
+
+        Raises
+        ------
+        DataError
+            If they aren't those of a distribution.
+        LookupError, TypeError, ValueError
+            If a number is missing, or isn't a number.
+        """
+        first = numbers["first"]
+        reference, unit, square = (float(numbers[name]) for name in ("reference", "unit", "square"))
+        mass = np.asarray(mass, np.float64)
+        most = RESOLUTION * _FARTHEST
+        if type(first) is not int or mass.ndim != 1 or not -most <= first <= most - len(mass) + 1:
+            raise DataError(f"a distribution of scores has {mass.shape} bins from number {first}")
+        plain = np.isfinite([reference, unit, square]).all() and unit > 0.0 and square >= 0.0
+        if not plain or not (np.isfinite(mass).all() and (mass >= 0.0).all()):
+            raise DataError("a distribution of scores holds NaN, infinity or a negative number")
+        return cls(first, mass, reference, unit, square)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """All fields except `mass`, for JSON."""
+        return {name: value for name, value in vars(self).items() if name in _NUMBERS}
 
     @cached_property
     def total(self) -> float:
@@ -240,15 +273,23 @@ class ScoreDistribution:
         rate : float
             Between 0 and 1.
         """
-        if self.tail is None:
-            return math.inf
-        if rate <= self.tail.share:
-            return self.tail.threshold(rate)
-        above, wanted = self._above, rate * self.total
-        at = int(np.searchsorted(-above, -wanted, side="right")) - 1
-        low, high = float(above[at]), float(above[at + 1])
-        inside = math.log(wanted / low) / math.log(high / low) if high > 0.0 else 1.0 - wanted / low
-        return float(self._at(np.array(at + inside)))
+        return float(self.thresholds(np.array([rate]))[0])
+
+    def thresholds(self, rates: Array) -> Array:
+        """Return the `threshold` of each rate, shape (R,)."""
+        tail = self.tail
+        if tail is None:
+            return np.full(len(rates), math.inf)
+        above, wanted = self._above, rates * self.total
+        at = np.searchsorted(-above, -wanted, side="right") - 1
+        low, high = above[at], above[at + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logarithmic = np.log(wanted / low) / np.log(high / low)
+        inside = np.where(high > 0.0, logarithmic, 1.0 - wanted / low)
+        found = self._at(at + inside)
+        in_tail = rates <= tail.share
+        found[in_tail] = tail.thresholds(rates[in_tail])
+        return found
 
     @cached_property
     def tail(self) -> Tail | None:
@@ -288,7 +329,8 @@ class ScoreDistribution:
         low, middle, high = some[[len(some) // 10, len(some) // 2, len(some) - 1 - len(some) // 10]]
         spread = float(high - low)
         if not (0.0 < spread < math.inf):
-            return replace(self, reference=float(middle)) if self.is_empty else self
+            place = float(middle) if math.isfinite(middle) else 0.0
+            return replace(self, reference=place) if self.is_empty else self
         if not self.is_empty and np.ptp(self._bins(np.array([low, high]))) >= _FEWEST_BINS:
             return self
         return self.rebinned(float(middle), 2.0 ** math.floor(math.log2(spread)) / 2.0)

@@ -99,6 +99,7 @@ def next_version(
         ids=state.components.ids,
         layout=at.layout,
         scale=learner.scale,
+        scores=learner.score_distribution(state),
     )
     version, counts = model.version, state.counts
     after = replace(at, version=version, published_points=state.points, published=counts)
