@@ -138,9 +138,9 @@ def alerts(
 def _positions(client: redis.Redis, settings: Settings, names: list[str]) -> dict[str, int]:
     """Return the number of the newest alert of each model; 0 for none."""
     from streamclust.store.model.keys import Keys
-    from streamclust.store.model.read_alerts import count_alerts
+    from streamclust.store.model.read_alerts import newest_alert
 
-    return {name: count_alerts(client, Keys(settings.namespace, name))[1] for name in names}
+    return {name: newest_alert(client, Keys(settings.namespace, name)) for name in names}
 
 
 def _say_none(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 ALERTS = """
 local function last_alert(alerts)
-  if redis.call('EXISTS', alerts) == 0 then return 0 end
+  if redis.call('TYPE', alerts).ok == 'none' then return 0 end
   local newest = named(redis.call('XINFO', 'STREAM', alerts))['last-generated-id']
   return tonumber(string.match(newest, '%d+'))
 end

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.errors import FormatError
 from streamclust.formats.alerts import Alert, decode_alert
-from streamclust.store.stream.info import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,10 +48,10 @@ def read_alerts(
         first, last = (first, end) if newest_first else (end, last)
 
 
-def count_alerts(client: redis.Redis, keys: Keys) -> tuple[int, int]:
-    """Return the number of stored alerts, and of all alerts that were ever written."""
-    info = look(client, keys.alerts)
-    return (0, 0) if info is None else (info.length, int(info.last.partition("-")[0]))
+def newest_alert(client: redis.Redis, keys: Keys) -> int:
+    """Return the number of the newest alert, which is how many there were; 0 without alerts."""
+    newest: Any = client.xrevrange(keys.alerts, count=1)
+    return int(newest[0][0].partition(b"-")[0]) if newest else 0
 
 
 def new_alerts(
