@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamclust.encoder.flagging import NONE_FLAGGED, Flagged, Flagging
 from streamclust.formats.code_fields import TOP_VALUES
-from streamclust.formats.codes import NO_CODE, encode_fields, encode_points
+from streamclust.formats.codes import encode_fields, encode_points, spread
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize
@@ -271,21 +271,6 @@ def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:
 
 def _with_bad(codes: Codes, places: NDArray[np.int64]) -> Codes:
     """Return the codes of an entry with -1 for bad points, at their `places` in the block."""
-    n = len(codes) + len(places)
-    good = np.ones(n, bool)
+    good = np.ones(len(codes) + len(places), bool)
     good[places] = False
-
-    def spread(values: NDArray[Any], missing: float) -> NDArray[Any]:
-        out = np.full((n, *values.shape[1:]), missing, values.dtype)
-        out[good] = values
-        return out
-
-    index, distance = spread(codes.index, NO_CODE), spread(codes.distance, np.nan)
-    return Codes(
-        index,
-        distance,
-        None if codes.top is None else spread(codes.top, NO_CODE),
-        None if codes.top_values is None else spread(codes.top_values, np.nan),
-        None if codes.similarity is None else spread(codes.similarity, np.nan),
-        {name: spread(scores, np.nan) for name, scores in codes.scores.items()},
-    )
+    return spread(codes, good)

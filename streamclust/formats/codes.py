@@ -25,7 +25,7 @@ models have the same numbers.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,30 @@ class CodedEntry:
     scores: dict[str, Array] = field(default_factory=dict)
 
 
+def score_type(name: str) -> np.dtype[Any]:
+    """Return the type of a score in blocks and files."""
+    return _DOUBLES if name == "quantile" else _NUMBERS
+
+
+def spread(codes: Codes, good: NDArray[np.bool_]) -> Codes:
+    """Return the codes of the points that are `good`, (n,), with code -1 and NaN for the others."""
+
+    def placed(values: NDArray[Any], missing: float) -> NDArray[Any]:
+        out = np.full((len(good), *values.shape[1:]), missing, values.dtype)
+        out[good] = values
+        return out
+
+    return replace(
+        codes,
+        index=placed(codes.index, NO_CODE),
+        distance=placed(codes.distance, np.nan),
+        top=None if codes.top is None else placed(codes.top, NO_CODE),
+        top_values=None if codes.top_values is None else placed(codes.top_values, np.nan),
+        similarity=None if codes.similarity is None else placed(codes.similarity, np.nan),
+        scores={name: placed(values, np.nan) for name, values in codes.scores.items()},
+    )
+
+
 def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -> list[bytes]:
     """Return the fields and values of one entry.
 
@@ -108,13 +132,13 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
     """
     one = len(codes) == 1
     integers, numbers = (_text, _text) if one else (_raw_integers, _raw_numbers)
-    doubles = _text if one else _raw_doubles
     flat = [] if one else [b"n", b"%d" % len(codes)]
     flat += [b"code", integers(codes.index), b"distance", numbers(codes.distance)]
     if codes.similarity is not None:
         flat += [b"similarity", numbers(codes.similarity)]
     for name, scores in codes.scores.items():
-        flat += [name.encode(), (doubles if name == "quantile" else numbers)(scores)]
+        text = _text(scores) if one else scores.astype(score_type(name)).tobytes()
+        flat += [name.encode(), text]
     flat += [b"version", b"%d" % version]
     if codes.top is not None and codes.top_values is not None:
         flat += [b"m", b"%d" % codes.top.shape[1], b"top", integers(codes.top)]
@@ -153,10 +177,6 @@ def _raw_integers(values: NDArray[Any]) -> bytes:
 
 def _raw_numbers(values: NDArray[Any]) -> bytes:
     return values.astype(_NUMBERS).tobytes()
-
-
-def _raw_doubles(values: NDArray[Any]) -> bytes:
-    return values.astype(_DOUBLES).tobytes()
 
 
 def decode_fields(entry_id: str, fields: Mapping[bytes, bytes], where: str) -> CodedEntry:
@@ -209,9 +229,8 @@ def _optional(fields: Mapping[bytes, bytes], n: int, raw: bool) -> dict[str, Arr
     for name in _OPTIONAL:
         if (data := fields.get(name.encode())) is None:
             continue
-        dtype = _DOUBLES if name == "quantile" else _NUMBERS
         with suppress(ValueError):
-            found[name] = _array(data, dtype, (n,), raw)
+            found[name] = _array(data, score_type(name), (n,), raw)
     return found
 
 
