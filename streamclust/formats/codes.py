@@ -134,11 +134,8 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
     integers, numbers = (_text, _text) if one else (_raw_integers, _raw_numbers)
     flat = [] if one else [b"n", b"%d" % len(codes)]
     flat += [b"code", integers(codes.index), b"distance", numbers(codes.distance)]
-    if codes.similarity is not None:
-        flat += [b"similarity", numbers(codes.similarity)]
-    for name, scores in codes.scores.items():
-        text = _text(scores) if one else scores.astype(score_type(name)).tobytes()
-        flat += [name.encode(), text]
+    for name, more in codes.more.items():
+        flat += [name.encode(), _text(more) if one else more.astype(score_type(name)).tobytes()]
     flat += [b"version", b"%d" % version]
     if codes.top is not None and codes.top_values is not None:
         flat += [b"m", b"%d" % codes.top.shape[1], b"top", integers(codes.top)]
@@ -150,16 +147,14 @@ def encode_points(codes: Codes, version: int) -> list[list[bytes]]:
     """Return the fields of `encode_fields` for entries of one point each, without `top`."""
     text = b"%d" % version
     numbers, distances = codes.index.tolist(), codes.distance.tolist()
-    more = {} if codes.similarity is None else {"similarity": codes.similarity}
-    more |= codes.scores
-    if not more:
+    if not codes.more:
         return [
             [b"code", b"%d" % number, b"distance", repr(distance).encode(), b"version", text]
             for number, distance in zip(numbers, distances, strict=True)
         ]
     columns = [
         [(name.encode(), repr(value).encode()) for value in values.tolist()]
-        for name, values in ({"distance": codes.distance} | more).items()
+        for name, values in ({"distance": codes.distance} | codes.more).items()
     ]
     return [
         [b"code", b"%d" % number, *chain.from_iterable(pairs), b"version", text]

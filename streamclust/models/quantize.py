@@ -69,6 +69,11 @@ class Codes:
             figures["top"] = self.top.shape[1]
         return short_repr(self, **figures)
 
+    @property
+    def more(self) -> dict[str, Array]:
+        """The numbers of each point besides the distance, by name: the cosine, then the scores."""
+        return ({} if self.similarity is None else {"similarity": self.similarity}) | self.scores
+
     def __len__(self) -> int:
         return len(self.index)
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from streamclust.models.quantize import Codes
     from streamclust.store.reply.raw_entries import RawEntries
 
-_NAMES = (b"code", b"distance", b"version")
-
 
 class PackedCodes(Sequence[Entry]):
     """Codes of entries of one point each: a sequence of (ID, fields and values).
@@ -84,12 +82,12 @@ def pack_points(
     model_id : int
         Model ID of each entry; 0 for none.
     """
-    more = codes.similarity is not None or codes.scores
-    found = None if more else entries.write_codes(codes, version, labels)
+    found = entries.write_codes(codes, version, labels)
     if found is None:
         return lists()
     names, data = found
-    fields = (*_NAMES, *names)
+    more = (name.encode() for name in codes.more)
+    fields = (b"code", b"distance", *more, b"version", *names)
     n_texts = 3 + len(fields) + len(entries) * (1 + len(fields))
     head = _head(len(entries), fields, model_id)
     return PackedCodes(entries, _array(n_texts) + head + data, lists)
