@@ -277,8 +277,7 @@ class ScoreDistribution:
 
     def thresholds(self, rates: Array) -> Array:
         """Return the `threshold` of each rate, shape (R,)."""
-        tail = self.tail
-        if tail is None:
+        if not self.is_known:
             return np.full(len(rates), math.inf)
         above, wanted = self._above, rates * self.total
         at = np.searchsorted(-above, -wanted, side="right") - 1
@@ -287,22 +286,28 @@ class ScoreDistribution:
             logarithmic = np.log(wanted / low) / np.log(high / low)
         inside = np.where(high > 0.0, logarithmic, 1.0 - wanted / low)
         found = self._at(at + inside)
-        in_tail = rates <= tail.share
-        found[in_tail] = tail.thresholds(rates[in_tail])
+        if self.tail is not None:
+            in_tail = rates <= self.tail.share
+            found[in_tail] = self.tail.thresholds(rates[in_tail])
         return found
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are enough points for a threshold: 100."""
+        return self.points >= _FEWEST
 
     @cached_property
     def tail(self) -> Tail | None:
-        """The far tail; None with fewer than 100 points."""
-        points = self.points
-        if points < _FEWEST:
+        """The far tail; None with too few points, or if many equal the highest score."""
+        if not self.is_known:
             return None
-        share = min(_TAIL_SHARE, _TAIL_POINTS / points)
-        above, total = self._above, self.total
-        start = int(np.flatnonzero(above >= share * total)[-1])
-        at = np.arange(start, len(self.mass))
+        above, total, points = self._above, self.total, self.points
+        start = int(np.argmax(above <= min(_TAIL_SHARE, _TAIL_POINTS / points) * total))
+        if not above[start] > 0.0:  # many scores are equal to the highest one
+            return None
         origin = float(self._at(np.array(float(start))))
-        shape, scale = _pareto(self._at(at + 0.5) - origin, self.mass[start:], points / total)
+        middles = self._at(np.arange(start, len(self.mass)) + 0.5)
+        shape, scale = _pareto(middles - origin, self.mass[start:], points / total)
         return Tail(origin, float(above[start]) / total, shape, scale)
 
     @cached_property
@@ -328,7 +333,9 @@ class ScoreDistribution:
         some = np.sort(scores[:: max(1, len(scores) // _LOCATED_BY)])
         low, middle, high = some[[len(some) // 10, len(some) // 2, len(some) - 1 - len(some) // 10]]
         spread = float(high - low)
-        if not (0.0 < spread < math.inf):
+        if spread == 0.0:
+            spread = float(some[-1] - some[0])
+        if not 0.0 < spread < math.inf:
             place = float(middle) if math.isfinite(middle) else 0.0
             return replace(self, reference=place) if self.is_empty else self
         if not self.is_empty and np.ptp(self._bins(np.array([low, high]))) >= _FEWEST_BINS:
@@ -337,6 +344,8 @@ class ScoreDistribution:
 
     def _without_faded(self) -> ScoreDistribution:
         kept = np.flatnonzero(self.mass > _FADED * self.total)
+        if not len(kept):
+            return ScoreDistribution(reference=self.reference, unit=self.unit)
         start, end = int(kept[0]), int(kept[-1]) + 1
         if (start, end) == (0, len(self.mass)):
             return self

@@ -42,6 +42,9 @@ _LEVELS = np.array([0.1, 0.03, 0.01, 0.003, 0.001])
 _FEWEST_EXPECTED = 4.0
 """Expected number of recent scores above a threshold, below which a rate isn't compared."""
 
+_MOVED = 0.25
+"""Relative rise of the share above the first level, from which on the body has moved."""
+
 _DIFFERENT = 2.5
 """Difference in standard deviations from which on the recent scores are used."""
 
@@ -117,18 +120,23 @@ class ScoreMemory:
 
     @cached_property
     def _difference(self) -> float:
-        """Largest difference of the rates above equal thresholds, in standard deviations."""
+        """By how much the recent scores make the others wrong, in standard deviations.
+
+        Fewer recent scores than expected are above a threshold: the tail has old, high scores. More
+        of them may be a burst of anomalies, which must not become usual at once. So more of them
+        count only if the body of the distribution has moved: if an eighth of the recent scores are
+        above the threshold of a tenth.
+        """
         usual, recent = self.usual, self.recent
-        if recent.tail is None:
+        if not recent.is_known:
             return 0.0
-        if usual.tail is None:
+        if not usual.is_known:
             return math.inf
         levels = _LEVELS[recent.points * _LEVELS >= _FEWEST_EXPECTED]
-        if not len(levels):
-            return 0.0
-        share = recent.exceedance(usual.thresholds(levels))
+        more = recent.exceedance(usual.thresholds(levels)) - levels
         deviation = np.sqrt(levels * (1.0 - levels) * (1.0 / usual.points + 1.0 / recent.points))
-        return float(np.max(np.abs(share - levels) / deviation))
+        counts = (more < 0.0) | ((levels == _LEVELS[0]) & (more > _MOVED * levels))
+        return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
 
 
 def batch_scores(
