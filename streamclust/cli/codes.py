@@ -56,13 +56,16 @@ class _EntryId(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--last",
     type=click.IntRange(min=0),
+    metavar="N",
     help=f"Start with the codes of this many newest points.  [default: {_LAST}]",
 )
 @click.option(
     "--since", type=_EntryId(), metavar="ID", help="Start after this entry; 0 shows all codes."
 )
 @click.option("--follow", "-f", is_flag=True, help="Show new codes until Ctrl-C.")
-@click.option("--count", type=click.IntRange(min=1), help="Exit after this many points.")
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="N", help="Exit after this many points."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per point.")
 def codes(
     settings: Settings,

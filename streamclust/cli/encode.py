@@ -51,7 +51,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "no place for it.  [default: stop; skip for --stdin without --out]",
 )
 @click.option(
-    "--version", type=click.IntRange(min=1), help="Version of MODEL.  [default: the newest]"
+    "--version",
+    type=click.IntRange(min=1),
+    metavar="VERSION",
+    help="Version of MODEL.  [default: the newest]",
 )
 @click.option(
     "--codebook/--no-codebook",
@@ -61,6 +64,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--peak",
     type=NumberRange(min=0, min_open=True),
+    metavar="NUMBER",
     default=255.0,
     show_default=True,
     help="Value of white in the units of the model, for --image: 255 or 1.",
@@ -85,7 +89,7 @@ def encode(
     """Write the code of each point of MODEL's streams to the stream {namespace:MODEL}:codes.
 
     MODEL may be a pattern in quotes: 'clicks-*' follows all models whose names begin with clicks-,
-    also those that come later. One process can follow thousands of models.
+    also those that are created later. One process can follow thousands of models.
 
     A code is the number of the nearest centroid, or of the component with the highest
     responsibility. Each code has the distance and the version of the model. An entry of codes has

@@ -214,6 +214,7 @@ def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    metavar="PORT",
     help="Serve over HTTP on this port until Ctrl-C; 0 chooses a free port.",
 )
 @wait_option("no wait; with --port, streamclust_server_up is 0 until then")

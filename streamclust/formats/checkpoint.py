@@ -6,12 +6,14 @@ state of an earlier release, has all in one value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from streamclust.arrays import Array
+import numpy as np
+
+from streamclust.arrays import Array, has_gaps
 from streamclust.errors import FormatError
 from streamclust.formats.container import pack, unpack, unpack_meta, whole
 from streamclust.formats.layout import Layout
@@ -222,6 +224,7 @@ def decode_checkpoint(
         with _damage_named(where):
             arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
+    _refuse_gaps(arrays, family, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
         counts, covered = learner.counts, _covered(meta)
@@ -362,6 +365,17 @@ def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) 
                     f"{f'{part} {name}'.strip()!r}; if another version of streamclust wrote it, "
                     "use that version, or move it away"
                 )
+
+
+def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> None:
+    """Refuse a state with points that have missing values if the family refuses such points."""
+    if family.missing == "reject" and any(
+        np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
+    ):
+        raise FormatError(
+            f"{where} holds points with missing values, which the config rejects (missing: reject); "
+            "change it back to learn, or give the model a new name"
+        )
 
 
 def _same_family(found: Any, family: Family[Any], where: str) -> None:

@@ -282,7 +282,8 @@ class Model:
         return self.scores
 
     def _points(self, X: ArrayLike) -> Array:
-        return as_points(X, self.means.shape[1], self.family.max_magnitude)
+        family = self.family
+        return as_points(X, self.means.shape[1], family.max_magnitude, family.missing)
 
     def displacement_from(self, other: Model) -> Array:
         """Return how far each component has moved since another version, shape (K,).

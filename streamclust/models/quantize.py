@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, as_points, short_repr, square_unit
+from streamclust.arrays import Array, as_points, has_gaps, short_repr, square_unit
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind, metric_of
@@ -109,7 +109,9 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     if not 1 <= top <= K:
         raise DataError(f"top is {top}; expected 1 to K, which is {K}")
     ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
-    points = np.asarray(family.prepare(as_points(X, D, family.max_magnitude)), np.float64)
+    points = np.asarray(
+        family.prepare(as_points(X, D, family.max_magnitude, family.missing)), np.float64
+    )
     if top == 1:
         index = family.predict(params, points).astype(np.int32)
         return _with_distances(family, points, means, Codes(index, _NO_DISTANCE))
@@ -157,6 +159,10 @@ def _with_distances(family: Family[Any], X: Array, means: Array, codes: Codes) -
 
 def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
     difference = X - means[index]
+    if has_gaps(difference):
+        present = ~np.isnan(difference)
+        scale = np.sqrt(X.shape[1] / present.sum(axis=1))  # partial distances
+        difference = np.where(present, difference, 0.0) * scale[:, None]
     square = np.einsum("nd,nd->n", difference, difference)
     if square.min(initial=1.0) < _UNDERFLOW:  # 0, or distances whose squares underflow
         unit = square_unit(difference)

@@ -20,6 +20,7 @@ from streamclust.arrays import (
     MAX_MAGNITUDE,
     as_points_as_given,
     as_sample_weight,
+    has_gaps,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.fit import fit
@@ -254,7 +255,8 @@ class StreamLearner(Generic[P]):
         n_features = state.warm_up.X.shape[1] if len(state.warm_up) else None
         if state.stats is not None:
             n_features = int(state.stats.reference.shape[1])
-        points = as_points_as_given(X, n_features, self.family.max_magnitude)
+        family = self.family
+        points = as_points_as_given(X, n_features, family.max_magnitude, family.missing)
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
 
@@ -327,8 +329,9 @@ class StreamLearner(Generic[P]):
             restarts, passes = self._effort(sample)
             best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
-            state = replace(state, warm_up=WarmUp(*self.family.distinct(raw, w)))
-            return state, Info("warming", len(sample), reason=str(error))
+            return replace(state, warm_up=self._bounded(raw, w)), Info(
+                "warming", len(sample), reason=str(error)
+            )
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
         interval = self._recluster_policy.interval(len(sample))
@@ -339,7 +342,10 @@ class StreamLearner(Generic[P]):
             warm_up=WarmUp(),
             scaling=scaling,
             spread=first_spread(self.family, best.params),
-            recluster=ReclusterState(interval=interval, solved_loss=best.loss),
+            recluster=ReclusterState(
+                interval=interval,
+                solved_loss=self.family.comparable_loss(best.stats, best.params, sample, w),
+            ),
             components=self._first_components(best.params),
         )
         assigned = self.family.assigning_e_step(best.params, sample, w)[1]
@@ -347,6 +353,16 @@ class StreamLearner(Generic[P]):
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )
         return replace(state, coreset=coreset), Info("started", len(sample))
+
+    def _bounded(self, X: Array, w: Array) -> WarmUp:
+        """Return a warm-up of bounded memory from which no start was possible.
+
+        Equal points become one. If a feature has no value yet, only the newest points are kept.
+        """
+        older = len(X) - (self.warm_up_points - 1)
+        if older > 0 and has_gaps(X) and np.isnan(X).all(axis=0).any():
+            return WarmUp(X[older:], w[older:])
+        return WarmUp(*self.family.distinct(X, w))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with the parameters of a refit; see `streamclust.online.recluster`.

@@ -55,7 +55,7 @@ class _Batch(NamedTuple):
     assigned : Assigned
         Cluster and squared distance of each point.
     loss : float
-        Per point.
+        Per point, as if no value were missing: `Family.comparable_loss`.
     unit : float
         Weight of an average point.
     drift : DriftState
@@ -135,9 +135,10 @@ class StreamingStep(Generic[P]):
                 return after, Info("learning", n_points)
         stats, assigned = e_step_of_batch(family, params, X, w, self.each_part)
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
+        comparable = family.comparable_loss(stats, params, X, w)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
-            drift, drifted = self.drift.watch(drift, loss, weight, family.improvement)
+            drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)
             kept = self.drift.kept if drifted else 1.0
         lam *= kept
         remembered = None
@@ -145,7 +146,18 @@ class StreamingStep(Generic[P]):
             scores = batch_scores(family, params, X, assigned) if scores is None else scores
             remembered = memory.observe(scores, all_w, lam) if kept == 1.0 else ScoreMemory()
         batch = _Batch(
-            X, w, n_points, time_ms, stats, assigned, loss, unit, drift, drifted, kept, remembered
+            X,
+            w,
+            n_points,
+            time_ms,
+            stats,
+            assigned,
+            comparable,
+            unit,
+            drift,
+            drifted,
+            kept,
+            remembered,
         )
         after, revived = self._learn(state, params, running, batch, lam)
         # Recluster, if it is time.

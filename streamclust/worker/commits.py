@@ -1,4 +1,7 @@
-"""Commits of one model: state, position, version, dead letters and codes in one transaction."""
+"""Commits of one model: state, position, version, dead letters and codes in one transaction.
+
+The newest confirmed commit is remembered from session to session, to detect a lost one.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,54 @@ from streamclust.worker.own_codes import NO_OUTPUT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from structlog.typing import FilteringBoundLogger
+
     from streamclust.formats.checkpoint import Checkpoint
     from streamclust.formats.model import Model
     from streamclust.formats.state_points import StatePoints
     from streamclust.models import Family
     from streamclust.worker.context import ModelContext
-    from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.own_codes import OwnCodes
+
+
+class LostCommits:
+    """Remembers the newest confirmed commit from session to session, to detect a lost one.
+
+    A server that is killed may restart without its latest writes (``appendfsync everysec`` loses up
+    to a second). State and position are lost together, so the model stays consistent. But points
+    that the stream has lost too will not be learned, and versions are published again with other
+    contents. So the worker logs the loss.
+
+    Attributes
+    ----------
+    points, version : int
+        Of the newest confirmed commit.
+    """
+
+    def __init__(self) -> None:
+        self.points = 0
+        self.version = 0
+
+    def record(self, committed: Checkpoint) -> None:
+        """Record a confirmed commit."""
+        self.points = committed.learner.points
+        self.version = committed.version
+
+    def compare(self, found: Checkpoint | None, log: FilteringBoundLogger) -> None:
+        """Log an error if the server has an older commit than it had confirmed."""
+        points = 0 if found is None else found.learner.points
+        version = 0 if found is None else found.version
+        if (points, version) >= (self.points, self.version):
+            return
+        log.error(
+            "commits_lost",
+            confirmed_points=self.points,
+            points=points,
+            confirmed_version=self.version,
+            version=version,
+            remedy="to prevent this, use appendfsync always, or a replica",
+        )
+
 
 _LARGE_VERSIONS = 1 << 30
 """Bytes of all stored versions of a model, above which the worker logs a warning."""
@@ -193,27 +237,19 @@ class Commits:
             trim(context.client, stream, last_id, **limits)
 
     def _new_id(self) -> int:
-        """Draw a model ID; see `Keys.id`.
+        """Draw a model ID; see `Keys.id`. It is odd if keys may hold codes of an earlier model.
 
         The ID uses no random state of the learner and is no part of the state. So a model that
         learns the same points again has a state of the same bytes.
         """
         drawn = 2 + 2 * secrets.randbelow((LARGEST_ID - 1) // 2)
-        if self.committed.version == 0 and self._has_codes():
-            return drawn + 1
-        return drawn
-
-    def _has_codes(self) -> bool:
-        """Whether a key that may hold codes by this model has entries."""
-        context = self._context
+        if self.committed.version:
+            return drawn
+        context, client = self._context, self._context.client
         streams = {*context.settings.streams, *context.settings.encode.streams}
-        keys = [context.keys.codes(), *map(context.keys.codes, sorted(streams))]
-        return any(_has_entries(context, key) for key in keys)
-
-
-def _has_entries(context: ModelContext, key: str) -> bool:
-    found: Any = context.client.type(key)
-    if found != b"stream":
-        return False
-    info: Any = context.client.xinfo_stream(key)
-    return bool(info["length"])
+        for key in (context.keys.codes(), *map(context.keys.codes, sorted(streams))):
+            kind: Any = client.type(key)
+            info: Any = client.xinfo_stream(key) if kind == b"stream" else {"length": 0}
+            if info["length"]:
+                return drawn + 1
+        return drawn

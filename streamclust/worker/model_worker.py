@@ -17,16 +17,22 @@ from streamclust.runtime.log import warn_of_less
 from streamclust.store.model.proposal import reason_of
 from streamclust.store.model.versions import read_model_id
 from streamclust.store.stream.gaps import gap_words
-from streamclust.worker.commits import Commits
-from streamclust.worker.due import AUTO_SECONDS, AutoCadence, Cadence
-from streamclust.worker.lost_commits import LostCommits
+from streamclust.worker.commits import Commits, LostCommits
 from streamclust.worker.own_codes import OwnCodes
 from streamclust.worker.positions import (
     new_checkpoint,
     read_checkpoint,
     with_streams_of_settings,
 )
-from streamclust.worker.publication import has_news, is_first, is_urgent, next_version
+from streamclust.worker.publication import (
+    AUTO_SECONDS,
+    AutoCadence,
+    Cadence,
+    has_news,
+    is_first,
+    is_urgent,
+    next_version,
+)
 from streamclust.worker.rejected_batches import RejectedBatches, without_points
 from streamclust.worker.solver import Solver, Solves
 
@@ -235,19 +241,24 @@ class ModelWorker:
             If the batches before could not be learned either; see `RejectedBatches`.
         """
         passing("computing")
-        state, dead, taken = self.checkpoint.learner, batch.refused, batch.refused + len(batch.X)
-        is_rejected = False
+        state, taken = self.checkpoint.learner, batch.refused + len(batch.X)
+        dead, info, error = batch.refused, None, None
         if len(batch.X):
             try:
-                state = self._learn_points(state, batch)
-                self._rejected.in_a_row = 0
-            except _NUMERICAL as error:
-                self._rejected.count(error)
-                if not self.settled:
-                    self.commit(publish=False)
-                self._rejected.log(batch, error, self._log)
-                batch = without_points(batch, self.checkpoint.position, error)
-                dead, is_rejected = taken, True
+                state = self._solver.answered(state, len(batch.X))
+                state, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
+            except _NUMERICAL as failure:
+                state, info, error = self._learn_without_fit(batch, failure)
+        if info is not None:
+            self._rejected.in_a_row = 0
+            self._solver.begin(state)
+            self._log_info(info, state)
+        if error is not None:
+            self._rejected.count(error)
+            if not self.settled:
+                self.commit(publish=False)
+            self._rejected.log(batch, error, self._log)
+            batch, dead = without_points(batch, self.checkpoint.position, error), taken
         self.checkpoint = replace(
             self.checkpoint,
             learner=state,
@@ -264,24 +275,27 @@ class ModelWorker:
             self._log.warning(event, stream=gap.stream, after=gap.after, **fields)
         self._commit_due.count(max(taken, 1))
         self._publish_due.count(max(taken, 1))
-        if is_rejected:
+        if error is not None:
             self.commit(publish=False)
         self.tick()
 
-    def _learn_points(self, state: LearnerState[Any], batch: Batch) -> LearnerState[Any]:
-        """Return the state after a batch; a pending fit of the coreset that fails is discarded."""
+    def _learn_without_fit(
+        self, batch: Batch, error: Exception
+    ) -> tuple[LearnerState[Any], Info | None, Exception | None]:
+        """Learn a batch that has failed without the pending fit of the coreset, which is discarded.
+
+        Return the state and what happened; or the state before the batch, and the error.
+        """
+        before = self.checkpoint.learner
+        if before.recluster.pending is None:
+            return before, None, error
+        state = replace(before, recluster=before.recluster.without_pending())
         try:
-            state = self._solver.answered(state, len(batch.X))
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
-        except _NUMERICAL as error:
-            if state.recluster.pending is None:
-                raise
-            state = replace(state, recluster=state.recluster.without_pending())
-            after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
-            self._log.warning("recluster_failed", error=str(error))
-        self._solver.begin(after)
-        self._log_info(info, after)
-        return after
+        except _NUMERICAL as again:
+            return before, None, again
+        self._log.warning("recluster_failed", error=str(error))
+        return after, info, None
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import LearnerState, StreamLearner
+    from streamclust.runtime.activity import Activity
+    from streamclust.runtime.job import Job
     from streamclust.store.model.keys import Keys
     from streamclust.store.stream.batches import Batch
     from streamclust.worker.model_worker import ModelWorker
@@ -263,3 +265,25 @@ def _with_score_of(
         spread=live.spread,
         scores=rebuilt(live.scores, family, state.params, live.coreset),
     )
+
+
+def open_swap(job: Job, activity: Activity, leaving: Callable[[], bool]) -> Swap:
+    """Return what adopts the refits of a model.
+
+    Parameters
+    ----------
+    job : Job
+        Its server is a session.
+    activity : Activity
+        Where progress is recorded.
+    leaving : callable
+        Returns whether a refit is left to the next worker.
+    """
+    client = job.server.client()
+    reader = job.server.raw_client(job.model.batch.max_entry_bytes)
+
+    def stopping() -> bool:  # called before each read of the points since the refit started
+        activity.moved()
+        return leaving()
+
+    return Swap(client, reader, job.keys, job.model, job.log, stopping)
