@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from streamclust.errors import UnlearnableError as UnlearnableError
     from streamclust.fitting.em import EMResult as EMResult
     from streamclust.fitting.fit import fit as fit
+    from streamclust.formats.alerts import Alert as Alert
     from streamclust.formats.model import Model as Model
     from streamclust.models import GaussianMixture as GaussianMixture
     from streamclust.models import KMeans as KMeans
     from streamclust.models import KMeansParams as KMeansParams
     from streamclust.models import MixtureParams as MixtureParams
+    from streamclust.models.attribution import Attribution as Attribution
     from streamclust.models.quantize import Codes as Codes
     from streamclust.models.quantize import quantize as quantize
     from streamclust.models.score_distribution import ScoreDistribution as ScoreDistribution
@@ -43,8 +45,10 @@ _MODULES = {
     "errors": ("DataError", "StreamclustError", "TooFewPointsError", "UnlearnableError"),
     "fitting.em": ("EMResult",),
     "fitting.fit": ("fit",),
+    "formats.alerts": ("Alert",),
     "formats.model": ("Model",),
     "models": ("GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"),
+    "models.attribution": ("Attribution",),
     "models.quantize": ("Codes", "quantize"),
     "models.score_distribution": ("ScoreDistribution",),
     "models.stats": ("Stats",),

@@ -275,6 +275,7 @@ def _as_dict(stream: str, entry: CodedEntry, index: int) -> dict[str, Any]:
         "code": int(entry.code[index]),
         "distance": float(entry.distance[index]),
         **({} if entry.similarity is None else {"similarity": float(entry.similarity[index])}),
+        **{name: float(scores[index]) for name, scores in entry.scores.items()},
         "version": entry.version,
         "stream": stream,
     }
@@ -298,6 +299,11 @@ def _row(terminal: Terminal, stream: str, entry: CodedEntry, index: int, *, sing
     if entry.top is not None and entry.top_values is not None:
         pairs = zip(entry.top[index].tolist(), entry.top_values[index].tolist(), strict=True)
         notes.append(" ".join(f"{code}:{number(value)}" for code, value in pairs))
+    notes += [
+        f"{name}={number(float(scores[index]), 6)}"
+        for name, scores in entry.scores.items()
+        if entry.code[index] >= 0
+    ]
     notes += [
         f"{printable(name, _WIDEST)}={printable(value, _WIDEST)}"
         for name, value in entry.labels.items()

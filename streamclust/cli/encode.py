@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _MOST_LINES = 25
 """Streams whose counts are printed; of more streams, the sums."""
 
+SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "quantile")
+"""The values of `encode.score`, whose declaration takes too long to import for the help."""
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -65,6 +68,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default=255.0,
     show_default=True,
     help="Value of white in the units of the model, for --image: 255 or 1.",
+)
+@click.option(
+    "--score",
+    "scores",
+    type=click.Choice(SCORES),
+    multiple=True,
+    help="Score of each point beside its code, with --file, --image or --stdin; repeatable. See "
+    "encode.score.  [default: the setting encode.score]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def encode(
@@ -124,6 +135,10 @@ def _source(points: dict[str, Any]) -> str | None:
         raise click.UsageError(f"--{option} is an option for tables: give --file or --stdin")
     if points["table"]["on_bad"] == "skip" and points["out"] is not None:
         raise click.UsageError("--on-bad skip needs codes on standard output: leave --out out")
+    if points["scores"] and not given:
+        raise click.UsageError(
+            "--score needs --file, --image or --stdin; for streams, set encode.score"
+        )
     if given == ["image"] and points["out"] is None:
         raise click.UsageError("--image needs --out FILE")
     return given[0] if given else None
@@ -156,6 +171,7 @@ def _encode_streams(
 def _sentence(counts: dict[str, Any]) -> str:
     notes = {
         "bad": "without a code",
+        "flagged": "flagged as anomalies",
         "taken_over": "entries taken over",
         "gone": "entries gone before",
         "unknown_gaps": "gaps of unknown size",

@@ -71,6 +71,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Drifts detected.",
         lambda row: None if row.health is None else row.health.drifts,
     ),
+    "alerts": ("Points flagged as anomalies.", lambda row: row.alerts),
 }
 
 
@@ -95,6 +96,7 @@ _GROUP_COUNTERS: dict[str, tuple[str, Callable[[Totals], float]]] = {
         lambda sums: sums.unknown_gaps,
     ),
     "group_drifts": ("Drifts detected.", lambda sums: sums.drifts),
+    "group_alerts": ("Points flagged as anomalies.", lambda sums: sums.alerts),
 }
 
 _ALL_SERIES = 100

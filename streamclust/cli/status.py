@@ -89,6 +89,7 @@ def status(
     LAG     entries not learned yet; "?" if the server doesn't know
     LOST    entries removed before they were read; "+?": at least this many
     DEAD    points in the dead-letter stream
+    ALERTS  points flagged as anomalies, if there are any
     SCORE   inertia per point (lower is better), or log-likelihood per point
             (higher is better); each point is scored before it is learned
 

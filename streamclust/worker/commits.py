@@ -16,6 +16,7 @@ from streamclust.store.model.commit import Commit, PointsChangedError, commit
 from streamclust.store.model.proposal import under_way
 from streamclust.store.stream.position import mirror
 from streamclust.store.stream.trimming import trim
+from streamclust.worker.own_codes import NO_OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,6 +148,7 @@ class Commits:
         if self._points is None:
             self._points = stored_points(self.committed, self._family)
         encoded = encode_commit(after, self._family, self._points)
+        output = NO_OUTPUT if self._codes is None else self._codes.up_to(after.position)
         what = Commit(
             token=self._token,
             state=encoded.state,
@@ -157,20 +159,29 @@ class Commits:
             first_dead=after.dead - len(dead) + 1,
             refit=refit,
             model_id=model_id,
-            codes=() if self._codes is None else self._codes.up_to(after.position),
+            codes=output.codes,
+            alerts=output.flagged.alerts,
+            skipped_alerts=output.flagged.count - len(output.flagged.alerts),
         )
-        keep, keep_dead = settings.publish.kept(len(what.payload)), settings.dead.keep
+        keep = settings.publish.kept(len(what.payload))
+        limits = {
+            "keep": keep,
+            "keep_dead": settings.dead.keep,
+            "keep_alerts": settings.anomaly.keep,
+        }
         try:
-            commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+            commit(context.client, context.keys, what, **limits)
         except PointsChangedError:  # a state of an earlier release, or a deleted key
             encoded = encode_commit(after, self._family, None)
             what = replace(what, points=encoded.change)
-            commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+            commit(context.client, context.keys, what, **limits)
         self._points, self.state_bytes = encoded.points, len(encoded.state)
         self._warn_of_large_writes(len(what.payload), keep)
         rejected = after.dead - self.committed.dead
         self.committed, self.model_id = after, model_id
         self._lost_commits.record(after)
+        if output.flagged.count:
+            log.info("anomalies_flagged", count=output.flagged.count)
         if rejected:
             log.warning("points_rejected", count=rejected, last_reason=dead[-1].reason)
         if self._codes is not None:

@@ -123,15 +123,15 @@ def open_model_worker(
         else:
             log.info("model_resumed", **what)
     lost_commits.compare(found, log)
-    codes = None
-    if settings.encode.worker:
-        codes = OwnCodes(client, keys, settings, reader or client, warn_of_less(log))
     if found is None:
         at = new_checkpoint(context, learner)
         new_streams = at.position
     else:
         at, new_streams = with_streams_of_settings(context, found)
-    if codes is not None:
+    codes = None
+    if settings.encode.worker or settings.worker_alerts:
+        on_less = warn_of_less(log)
+        codes = OwnCodes(client, keys, settings, reader or client, at.position, on_less)
         codes.begin(new_streams)
     commits = Commits(context, token, learner.family, codes, lost_commits, at, model_id)
     worker = ModelWorker(
@@ -374,7 +374,8 @@ class ModelWorker:
 
     def _commit_cadence(self, clock: Callable[[], float]) -> Cadence:
         points, every = self._settings.commit.points, self._settings.commit.every
-        if every == AUTO and self._settings.encode.worker:  # codes wait for the commit
+        waits = self._settings.encode.worker or self._settings.worker_alerts
+        if every == AUTO and waits:  # codes and alerts wait for the commit
             return Cadence(points, AUTO_SECONDS, clock)
         if not isinstance(every, float):
             return AutoCadence(points, clock)
