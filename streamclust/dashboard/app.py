@@ -1,0 +1,78 @@
+"""The application: its routes, its errors and its static files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from streamclust.dashboard.errors import on_error, on_http_error, on_unexpected_error
+from streamclust.dashboard.overview import get_models, get_server, get_updates
+from streamclust.dashboard.security import Guard
+from streamclust.errors import StreamclustError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Scope
+
+    from streamclust.dashboard.context import Context
+
+STATIC = Path(__file__).parent / "static"
+
+
+class _Files(StaticFiles):
+    """The files of the page; a browser asks each time whether they have changed."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+async def get_page(_: Request) -> Response:
+    """Return the page."""
+    headers = {"Cache-Control": "no-cache"}
+    if not (STATIC / "index.html").is_file():
+        raise HTTPException(404, "this installation has no page, only the API")
+    return FileResponse(STATIC / "index.html", headers=headers, media_type="text/html")
+
+
+ROUTES = [
+    Route("/api/server", get_server),
+    Route("/api/models", get_models),
+    Route("/api/updates", get_updates),
+]
+"""The API. Each route is described in `openapi`."""
+
+
+def make_app(context: Context, hosts: Collection[str]) -> ASGIApp:
+    """Return the application.
+
+    Parameters
+    ----------
+    context : Context
+    hosts : collection of str
+        Names of hosts that requests may have; empty allows every name.
+    """
+    app = Starlette(
+        routes=[
+            Route("/", get_page),
+            *ROUTES,
+            Mount("/static", _Files(directory=STATIC, check_dir=False)),
+        ],
+        exception_handlers={
+            StreamclustError: on_error,
+            HTTPException: on_http_error,
+            Exception: on_unexpected_error,
+        },
+    )
+    app.state.context = context
+    return Guard(app, hosts)
