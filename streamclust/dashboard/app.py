@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from streamclust.dashboard.errors import on_error, on_http_error, on_unexpected_error
+from streamclust.dashboard.model import (
+    get_diff,
+    get_model,
+    get_model_updates,
+    get_version,
+    get_versions,
+)
 from streamclust.dashboard.overview import get_models, get_server, get_updates
 from streamclust.dashboard.security import Guard
 from streamclust.errors import StreamclustError
@@ -49,6 +57,11 @@ ROUTES = [
     Route("/api/server", get_server),
     Route("/api/models", get_models),
     Route("/api/updates", get_updates),
+    Route("/api/models/{name:path}/updates", get_model_updates),
+    Route("/api/models/{name:path}/versions/{version}", get_version),
+    Route("/api/models/{name:path}/versions", get_versions),
+    Route("/api/models/{name:path}/diff", get_diff),
+    Route("/api/models/{name:path}", get_model),
 ]
 """The API. Each route is described in `openapi`."""
 
@@ -75,4 +88,4 @@ def make_app(context: Context, hosts: Collection[str]) -> ASGIApp:
         },
     )
     app.state.context = context
-    return Guard(app, hosts)
+    return Guard(GZipMiddleware(app, minimum_size=2_000, compresslevel=5), hosts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from streamclust.dashboard.feed import Feeds
 from streamclust.dashboard.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -31,9 +32,11 @@ class Context:
     token: str | None = None
     kinds: tuple[str, ...] = ("refit", "rollback", "requeue")
     snapshot: Snapshot = field(init=False)
+    feeds: Feeds = field(init=False)
 
     def __post_init__(self) -> None:
         self.snapshot = Snapshot(self.source)
+        self.feeds = Feeds(self.source)
 
     @property
     def limits(self) -> dict[str, int]:
@@ -47,8 +50,9 @@ class Context:
     @property
     def visitors(self) -> int:
         """Number of open streams of updates."""
-        return self.snapshot.updates.count
+        return self.snapshot.updates.count + self.feeds.visitors
 
     def close(self) -> None:
         """End all streams of updates."""
         self.snapshot.updates.close()
+        self.feeds.close()

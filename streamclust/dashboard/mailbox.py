@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from streamclust.dashboard.source import now_ms
 from streamclust.text import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 BEAT_SECONDS = 10.0
-"""Seconds without an event, after which a comment is sent; it shows that the connection lives."""
+"""Seconds without an event, after which the event `beat` shows that the connection lives."""
 
 _MOST = 64
 """Maximum number of events of one kind that wait for a visitor."""
 
 _START = b"retry: 2000\n\n"
-_BEAT = b": beat\n\n"
 
 
 def encode_event(kind: str, value: object, event_id: str) -> bytes:
@@ -62,13 +62,13 @@ class Mailbox:
         self._filled.set()
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the events until the mailbox is closed, and comments while there are none."""
+        """Yield the events until the mailbox is closed, and a beat while there are none."""
         yield _START
         while True:
             try:
                 await asyncio.wait_for(self._filled.wait(), BEAT_SECONDS)
             except TimeoutError:
-                yield _BEAT
+                yield f"event: beat\ndata: {exact_json({'time_ms': now_ms()})}\n\n".encode()
                 continue
             waiting, self._waiting = self._waiting, []
             self._filled.clear()

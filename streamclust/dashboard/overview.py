@@ -20,10 +20,11 @@ from streamclust.text import printable
 from streamclust.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from streamclust.dashboard.context import Context
     from streamclust.dashboard.mailbox import Mailbox, Mailboxes
@@ -63,14 +64,15 @@ async def get_updates(request: Request) -> Response:
     """Return a stream of updates of all models."""
     context: Context = request.app.state.context
     updates = context.snapshot.updates
-    box = open_mailbox(context, updates)
+    check_visitors(context)
     await context.snapshot.look()
+    box = updates.open()
     box.put("overview", context.snapshot.event([], ()))
     return event_stream(box, updates)
 
 
-def open_mailbox(context: Context, boxes: Mailboxes) -> Mailbox:
-    """Return the mailbox of a new visitor.
+def check_visitors(context: Context) -> None:
+    """Refuse a further stream of updates if there are too many.
 
     Raises
     ------
@@ -80,21 +82,28 @@ def open_mailbox(context: Context, boxes: Mailboxes) -> Mailbox:
     if context.visitors >= MOST_VISITORS:
         text = f"{MOST_VISITORS} streams of updates are open, the maximum; close other pages"
         raise ApiError(503, "too_many_visitors", text, retry_after=10)
-    return boxes.open()
 
 
 def event_stream(box: Mailbox, boxes: Mailboxes) -> StreamingResponse:
     """Return the reply that sends the events of a mailbox until the visitor leaves."""
-
-    async def events() -> AsyncIterator[bytes]:
-        try:
-            async for data in box.stream():
-                yield data
-        finally:
-            boxes.remove(box)
-
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events(), headers=headers, media_type="text/event-stream")
+    return _EventStream(box, boxes, headers)
+
+
+class _EventStream(StreamingResponse):
+    """Sends the events of a mailbox, and removes the mailbox at the end."""
+
+    def __init__(self, box: Mailbox, boxes: Mailboxes, headers: Mapping[str, str]) -> None:
+        super().__init__(box.stream(), headers=headers, media_type="text/event-stream")
+        self._box = box
+        self._boxes = boxes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the visitor leaves or the mailbox is closed."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._boxes.remove(self._box)
 
 
 async def get_server(request: Request) -> Response:

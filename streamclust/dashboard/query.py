@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from streamclust.dashboard.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from starlette.datastructures import QueryParams
 
 
-def whole(query: QueryParams, name: str, default: int, least: int, most: int) -> int:
+def whole(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
     """Return a parameter that is a whole number.
 
     Raises

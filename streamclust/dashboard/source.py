@@ -15,6 +15,7 @@ from streamclust.errors import ServerUnreachableError
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import translated
 from streamclust.store.server.faults import passes
+from streamclust.store.stream.recent import LARGEST_REPLY
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,11 +94,11 @@ class Source:
             return self._client
 
     def raw_client(self) -> redis.Redis:
-        """Return the client of `Server.raw_client` that all threads share."""
+        """Return the client for entries of streams that all threads share."""
         server = self.server()
         with self._lock:
             if self._raw is None:
-                self._raw = server.raw_client()
+                self._raw = server.raw_client(LARGEST_REPLY)
             return self._raw
 
     async def run(self, loop: asyncio.AbstractEventLoop, work: Callable[..., T], *args: Any) -> T:
