@@ -12,6 +12,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from streamclust.dashboard.change import get_action, post_refit, post_requeue, post_rollback
 from streamclust.dashboard.errors import on_error, on_http_error, on_unexpected_error
 from streamclust.dashboard.model import (
     get_diff,
@@ -21,6 +22,7 @@ from streamclust.dashboard.model import (
     get_versions,
 )
 from streamclust.dashboard.overview import get_models, get_server, get_updates
+from streamclust.dashboard.predict import post_predict
 from streamclust.dashboard.security import Guard
 from streamclust.errors import StreamclustError
 
@@ -61,7 +63,12 @@ ROUTES = [
     Route("/api/models/{name:path}/versions/{version}", get_version),
     Route("/api/models/{name:path}/versions", get_versions),
     Route("/api/models/{name:path}/diff", get_diff),
+    Route("/api/models/{name:path}/predict", post_predict, methods=["POST"]),
+    Route("/api/models/{name:path}/refit", post_refit, methods=["POST"]),
+    Route("/api/models/{name:path}/rollback", post_rollback, methods=["POST"]),
+    Route("/api/models/{name:path}/requeue", post_requeue, methods=["POST"]),
     Route("/api/models/{name:path}", get_model),
+    Route("/api/actions/{action}", get_action),
 ]
 """The API. Each route is described in `openapi`."""
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from streamclust.dashboard.actions import Action, Actions
 from streamclust.dashboard.feed import Feeds
+from streamclust.dashboard.rate_limit import RateLimit
 from streamclust.dashboard.snapshot import Snapshot
+from streamclust.dashboard.stored import NewestModels
 
 if TYPE_CHECKING:
     from streamclust.dashboard.source import Source
-
-BODY_BYTES = 1 << 20
-POINTS = 10_000
-PER_MINUTE = 600
-"""Limits of a request to predict: bytes of the body, points, and requests per minute and client."""
 
 
 @dataclass
@@ -30,22 +28,22 @@ class Context:
 
     source: Source
     token: str | None = None
-    kinds: tuple[str, ...] = ("refit", "rollback", "requeue")
     snapshot: Snapshot = field(init=False)
     feeds: Feeds = field(init=False)
+    actions: Actions = field(init=False)
+    newest: NewestModels = field(default_factory=NewestModels)
+    rate_limit: RateLimit = field(default_factory=RateLimit)
 
     def __post_init__(self) -> None:
         self.snapshot = Snapshot(self.source)
         self.feeds = Feeds(self.source)
+        self.actions = Actions(self.source, self.publish_action)
 
-    @property
-    def limits(self) -> dict[str, int]:
-        """The limits of requests to predict."""
-        return {
-            "predict_body_bytes": BODY_BYTES,
-            "predict_points": POINTS,
-            "predict_per_minute": PER_MINUTE,
-        }
+    def publish_action(self, action: Action) -> None:
+        """Tell the visitors of the model that an action runs or has ended."""
+        feed = self.feeds.find(action.model)
+        if feed is not None:
+            feed.put_action(asdict(action))
 
     @property
     def visitors(self) -> int:
@@ -56,3 +54,4 @@ class Context:
         """End all streams of updates."""
         self.snapshot.updates.close()
         self.feeds.close()
+        self.actions.close()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.dashboard.diff import difference
 from streamclust.dashboard.errors import ApiError, Json
-from streamclust.dashboard.overview import check_visitors, event_stream, model_name
+from streamclust.dashboard.overview import check_visitors, event_stream
 from streamclust.dashboard.payload import version_row
 from streamclust.dashboard.points import MOST
-from streamclust.dashboard.query import whole
+from streamclust.dashboard.query import model_name, whole
+from streamclust.dashboard.stored import read_version
 from streamclust.store.model.version_heads import read_heads
 from streamclust.store.model.versions import read_model
 
@@ -107,7 +108,6 @@ async def get_diff(request: Request) -> Response:
     source, loop, name = context.source, asyncio.get_running_loop(), model_name(request)
 
     def read() -> dict[str, Any]:
-        client, keys = source.client(), source.keys(name)
-        return difference(read_model(client, keys, old), read_model(client, keys, new))
+        return difference(read_version(source, name, old), read_version(source, name, new))
 
     return Json(await source.run(loop, read))

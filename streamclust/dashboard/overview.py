@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, Any
 
 import redis
 from starlette.responses import StreamingResponse
 
+from streamclust.dashboard.actions import KINDS
 from streamclust.dashboard.errors import ApiError, Json
+from streamclust.dashboard.predict import BODY_BYTES, POINTS
 from streamclust.dashboard.query import choice, whole
+from streamclust.dashboard.rate_limit import PER_MINUTE
 from streamclust.dashboard.rows import groups, in_order, phases, select, totals
 from streamclust.dashboard.source import now_ms
 from streamclust.errors import StreamclustError
@@ -124,8 +126,12 @@ async def get_server(request: Request) -> Response:
             "server": vars(context.source.state),
             **info,
             "workers": workers,
-            "actions": {"allowed": context.token is not None, "kinds": list(context.kinds)},
-            "limits": context.limits,
+            "actions": {"allowed": context.token is not None, "kinds": list(KINDS)},
+            "limits": {
+                "predict_body_bytes": BODY_BYTES,
+                "predict_points": POINTS,
+                "predict_per_minute": PER_MINUTE,
+            },
             "visitors": context.visitors,
         }
     )
@@ -170,17 +176,3 @@ def _read_server(context: Context) -> tuple[dict[str, Any], list[dict[str, Any]]
 
 
 _COUNTS = ("models", "held", "awake", "asleep", "waiting", "failed", "stalled")
-
-
-def model_name(request: Request) -> str:
-    """Return the name of the model in the path.
-
-    Raises
-    ------
-    ApiError
-        If no model can have this name.
-    """
-    name: str = request.path_params["name"]
-    if re.fullmatch(r"[^\0{}]{1,512}", name) is None:
-        raise ApiError(404, "unknown_model", f"no model has the name {name[:60]!r}")
-    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from streamclust.dashboard.errors import ApiError
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from starlette.datastructures import QueryParams
+    from starlette.requests import Request
 
 
 def whole(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
@@ -42,3 +44,17 @@ def choice(query: QueryParams, name: str, default: str, known: Collection[str]) 
         expected = f"one of {', '.join(known)}"
         raise ApiError(400, "bad_query", f"{name} is {text[:60]!r}; expected {expected}", name)
     return text
+
+
+def model_name(request: Request) -> str:
+    """Return the name of the model in the path.
+
+    Raises
+    ------
+    ApiError
+        If no model can have this name.
+    """
+    name: str = request.path_params["name"]
+    if re.fullmatch(r"[^\0{}]{1,512}", name) is None:
+        raise ApiError(404, "unknown_model", f"no model has the name {name[:60]!r}")
+    return name

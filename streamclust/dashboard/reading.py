@@ -19,6 +19,7 @@ from streamclust.dashboard.payload import (
 from streamclust.dashboard.plane import Plane, explained, feature_plane, principal_plane
 from streamclust.dashboard.points import RecentPoints, residuals
 from streamclust.dashboard.rows import SCORES, Row
+from streamclust.dashboard.stored import read_version
 from streamclust.dashboard.trail import Trail
 from streamclust.errors import DamagedVersionError, UnknownModelError
 from streamclust.runtime.overviews import group_of, read_overviews
@@ -281,8 +282,7 @@ class Reading:
 
     def version(self, number: int, axes: tuple[str, str] | None, arrays: bool) -> dict[str, Any]:
         """Return one stored version in the plane of the newest one."""
-        client = self._source.client()
-        model = read_model(client, self._keys, number)
+        model = read_version(self._source, self.name, number)
         with self._lock:
             plane = self.plane_of(axes)
             if model.shape[1] != len(plane.centre):
