@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from structlog.typing import FilteringBoundLogger
+
     from streamclust.config import Settings
     from streamclust.dashboard.serve import Dashboard
     from streamclust.store.server.connect import Server
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "STREAMCLUST_DASHBOARD_TOKEN"  # noqa: S105
 """Environment variable with the token for actions."""
 
+PORT = 8642
+"""Default port."""
+
 _SHORTEST_TOKEN = 16
 _TOKEN_BYTES = 1 << 12
+_LARGEST_PORT = 65_535
 
 
 @contextmanager
@@ -35,6 +42,7 @@ def opened_dashboard(
     hosts: Sequence[str] = (),
     token: str | None = None,
     server: Server | None = None,
+    log: FilteringBoundLogger | None = None,
 ) -> Iterator[Dashboard]:
     """Serve the dashboard during the block.
 
@@ -48,6 +56,8 @@ def opened_dashboard(
         Permits actions.
     server : Server, optional
         The server to read. Default: the server of the settings, also if it starts later.
+    log : structlog logger, optional
+        Default: a log of warnings and errors.
 
     Raises
     ------
@@ -66,6 +76,7 @@ def opened_dashboard(
             f"the dashboard needs {error.name}: pip install 'streamclust[ui]'"
         ) from None
 
+    from streamclust.runtime.log import command_log
     from streamclust.store.server.connect import Address, find_server
 
     address = Address(**server_address(settings))
@@ -79,13 +90,18 @@ def opened_dashboard(
         return own[0]
 
     if not is_loopback(host):
-        warn(
+        text = (
             f"the dashboard listens on {printable(host)}, without TLS: everyone who can reach this "
             "address sees the models. Put a proxy with TLS before it; see docs/dashboard.md"
         )
+        if log is None:
+            warn(text)
+        else:
+            log.warning("dashboard_exposed", reason=text)
     url, folder = settings.redis.url, settings.redis.data_dir
     label = f"embedded ({folder.absolute()})" if url == "embedded" else url
-    found = Dashboard(settings, open_server, label, Listen(host, port, hosts, token))
+    listen = Listen(host, port, hosts, token)
+    found = Dashboard(settings, open_server, label, listen, log or command_log())
     try:
         if server is None:
             found.check()
@@ -122,3 +138,18 @@ def read_token(file: Path | None) -> tuple[str, bool]:
             "spaces; `python3 -c 'import secrets; print(secrets.token_urlsafe())'` makes one"
         )
     return text, False
+
+
+def read_place(text: str) -> tuple[str, int]:
+    """Return the address and the port of ``HOST:PORT``, ``HOST`` or ``PORT``.
+
+    Raises
+    ------
+    ConfigError
+        If the text is none of these.
+    """
+    found = re.fullmatch(r"(?:(\[[^\]]+\]|[^:\[\]]+):)?(\d{1,5})|(\[[^\]]+\]|[^:\[\]]+)", text)
+    port = PORT if found is None or found[2] is None else int(found[2])
+    if found is None or port > _LARGEST_PORT:
+        raise ConfigError(f"--ui is {text!r}; expected HOST:PORT, such as 127.0.0.1:{PORT}")
+    return (found[1] or found[3] or "127.0.0.1").strip("[]"), port

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
     from streamclust.dashboard.serve import Dashboard
 
-PORT = 8642
-"""Default port."""
-
 
 @click.command()
 @server_options
@@ -30,7 +27,7 @@ PORT = 8642
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    default=PORT,
+    default=8642,
     show_default=True,
     help="Port to listen on; 0 chooses a free port.",
 )

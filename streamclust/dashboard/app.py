@@ -21,6 +21,7 @@ from streamclust.dashboard.model import (
     get_version,
     get_versions,
 )
+from streamclust.dashboard.openapi import get_openapi
 from streamclust.dashboard.overview import get_models, get_server, get_updates
 from streamclust.dashboard.predict import post_predict
 from streamclust.dashboard.security import Guard
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Scope
+    from structlog.typing import FilteringBoundLogger
 
     from streamclust.dashboard.context import Context
 
@@ -73,7 +75,7 @@ ROUTES = [
 """The API. Each route is described in `openapi`."""
 
 
-def make_app(context: Context, hosts: Collection[str]) -> ASGIApp:
+def make_app(context: Context, hosts: Collection[str], log: FilteringBoundLogger) -> ASGIApp:
     """Return the application.
 
     Parameters
@@ -81,10 +83,13 @@ def make_app(context: Context, hosts: Collection[str]) -> ASGIApp:
     context : Context
     hosts : collection of str
         Names of hosts that requests may have; empty allows every name.
+    log : structlog logger
+        Gets the errors that nobody expected.
     """
     app = Starlette(
         routes=[
             Route("/", get_page),
+            Route("/openapi.json", get_openapi),
             *ROUTES,
             Mount("/static", _Files(directory=STATIC, check_dir=False)),
         ],
@@ -95,4 +100,4 @@ def make_app(context: Context, hosts: Collection[str]) -> ASGIApp:
         },
     )
     app.state.context = context
-    return Guard(GZipMiddleware(app, minimum_size=2_000, compresslevel=5), hosts)
+    return Guard(GZipMiddleware(app, minimum_size=2_000, compresslevel=5), hosts, log)

@@ -7,6 +7,8 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import ClientDisconnect
+
 from streamclust.dashboard.errors import ApiError, reply
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from structlog.typing import FilteringBoundLogger
 
 _POLICY = "; ".join(
     (
@@ -70,10 +73,13 @@ class Guard:
     app : ASGI application
     hosts : collection of str
         Allowed hosts; empty allows all.
+    log : structlog logger
+        Gets the errors that nobody expected.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str], log: FilteringBoundLogger) -> None:
         self._app = app
+        self._log = log
         self._hosts = hosts
         self._headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
@@ -101,7 +107,12 @@ class Guard:
             )
             await reply(error)(scope, receive, guarded)
             return
-        await self._app(scope, receive, guarded)
+        try:
+            await self._app(scope, receive, guarded)
+        except ClientDisconnect:  # the visitor has left
+            pass
+        except Exception:  # the reply is sent; the server must not log it a second time
+            self._log.exception("dashboard_failed", method=scope["method"], path=scope["path"])
 
 
 def _host(scope: Scope) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -19,6 +20,8 @@ from streamclust.errors import ConfigError, ServerUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from structlog.typing import FilteringBoundLogger
 
     from streamclust.config import Settings
     from streamclust.store.server.connect import Server
@@ -62,6 +65,7 @@ class Dashboard:
     label : str
         Name of the server before it is opened.
     listen : Listen
+    log : structlog logger
 
     Raises
     ------
@@ -70,13 +74,19 @@ class Dashboard:
     """
 
     def __init__(
-        self, settings: Settings, open_server: Callable[[], Server], label: str, listen: Listen
+        self,
+        settings: Settings,
+        open_server: Callable[[], Server],
+        label: str,
+        listen: Listen,
+        log: FilteringBoundLogger,
     ) -> None:
         self._socket = _bound(listen.host, listen.port)
         self._source = Source(settings, open_server, label)
         self._context = Context(self._source, listen.token)
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # `Guard` logs errors
         config = uvicorn.Config(
-            make_app(self._context, allowed_hosts(listen.host, listen.hosts)),
+            make_app(self._context, allowed_hosts(listen.host, listen.hosts), log),
             http="h11",
             loop="asyncio",
             ws="none",

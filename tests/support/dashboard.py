@@ -12,6 +12,7 @@ import httpx
 
 from streamclust.config import load_settings
 from streamclust.dashboard.serve import Dashboard, Listen
+from streamclust.runtime.log import command_log
 from streamclust.store.server.connect import Address, Server, find_server
 from tests.support.waiting import LIMIT
 from tests.support.workspace import Workspace
@@ -29,9 +30,12 @@ def opened(
         servers.append(find_server(Address(url or workspace.url, Path(workspace.folder))))
         return servers[-1]
 
-    with Dashboard(settings, find, "the server", listen or Listen()) as dashboard:
-        with httpx.Client(base_url=dashboard.url, timeout=LIMIT, trust_env=False) as client:
-            yield client
+    dashboard = Dashboard(settings, find, "the server", listen or Listen(), command_log())
+    with (
+        dashboard,
+        httpx.Client(base_url=dashboard.url, timeout=LIMIT, trust_env=False) as client,
+    ):
+        yield client
     for server in servers:
         server.close()
 
