@@ -12,7 +12,6 @@ from streamclust.cli._options import server_options, wait_option
 from streamclust.cli._render import say
 from streamclust.cli._server import (
     found_server,
-    group_of,
     opened_server,
     read_overviews,
     select_models,
@@ -249,6 +248,8 @@ def metrics(
       streamclust metrics --per-model 'clicks-*'       series of these models
     """
     from prometheus_client import CollectorRegistry, generate_latest
+
+    from streamclust.runtime.overviews import group_of
 
     serve_at_once = port is not None and wait is None
     with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:

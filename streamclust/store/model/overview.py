@@ -99,6 +99,21 @@ class Overview:
         return min(health.missing / (health.points * model.shape[1]), 1.0)
 
     @property
+    def published_ms(self) -> int | None:
+        """Time of the newest version, in milliseconds since 1970."""
+        return None if self.model is None else self.model.published_ms or 0
+
+    @property
+    def rate(self) -> float | None:
+        """Points per second, by the live worker's report."""
+        return None if self.health is None else self.health.rate
+
+    @property
+    def lost_entries(self) -> int | None:
+        """Entries that were removed before the worker read them; at least, if a gap is unknown."""
+        return None if self.lost is None else self.lost.entries
+
+    @property
     def alive(self) -> bool:
         """Whether a live worker has the model and makes progress."""
         return self.health is not None and self.health.alive
