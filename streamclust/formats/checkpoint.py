@@ -373,8 +373,8 @@ def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> 
         np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
     ):
         raise FormatError(
-            f"{where} holds points with missing values, which the config rejects (missing: reject); "
-            "change it back to learn, or give the model a new name"
+            f"{where} holds points with missing values, which the config rejects (missing: "
+            "reject); change it back to learn, or give the model a new name"
         )
 
 

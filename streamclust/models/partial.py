@@ -22,7 +22,7 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
-from streamclust.models.patterns import patterns
+from streamclust.kernels.patterns import Patterns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def assign(X: Points, centroids: Array) -> kernels.Assigned:
     """Return each point's nearest centroid, and its squared partial distance."""
     if not has_gaps(X):
         return kernels.assign(X, centroids)
-    (K, D), groups = centroids.shape, patterns(X)
+    (K, D), groups = centroids.shape, Patterns(X)
     labels, sqdist = np.empty(len(X), np.intp), np.empty(len(X))
     rows = groups.complete
     labels[rows], sqdist[rows] = kernels.assign(X.take(rows, axis=0), centroids)
@@ -50,8 +50,6 @@ def assign(X: Points, centroids: Array) -> kernels.Assigned:
             rare.append(own)
             continue
         present = np.flatnonzero(~absent)
-        if not len(present):
-            raise _nothing()
         part = X.take(own, axis=0).take(present, axis=1)
         labels[own], distance = kernels.assign(part, centroids.take(present, axis=1))
         sqdist[own] = distance * (D / len(present))
