@@ -27,18 +27,18 @@ struct Groups {
     const uint8_t* absent;
 };
 
-// Lower Cholesky factor of a matrix, in its place. Rounding alone can make a pivot negative.
-inline void factor(double* A, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) {
-        double* row = A + i * n;
-        const double diagonal = row[i];
-        for (int64_t j = 0; j <= i; ++j) {
-            double sum = row[j];
-            const double* other = A + j * n;
-            for (int64_t c = 0; c < j; ++c) sum -= row[c] * other[c];
-            if (j < i) row[j] = sum / other[j];
-            else row[i] = sqrt(sum > 0x1p-52 * diagonal ? sum : 0x1p-52 * diagonal);
-        }
+// Lower Cholesky factor of a matrix, in its place; `space` (2 n). Rounding alone can make a pivot
+// negative.
+inline void factor(double* A, int64_t n, double* space) {
+    double *column = space, *diagonal = space + n;
+    for (int64_t i = 0; i < n; ++i) diagonal[i] = 0x1p-52 * A[i * n + i];
+    for (int64_t c = 0; c < n; ++c) {
+        const double pivot = A[c * n + c];
+        const double root = sqrt(pivot > diagonal[c] ? pivot : diagonal[c]);
+        A[c * n + c] = root;
+        for (int64_t i = c + 1; i < n; ++i) column[i] = A[i * n + c] /= root;
+        for (int64_t i = c + 1; i < n; ++i)
+            for (int64_t j = c + 1; j <= i; ++j) A[i * n + j] -= column[i] * column[j];
     }
 }
 
@@ -47,13 +47,15 @@ struct Marginal {
     const Components& all;
     int64_t o, m;                       // how many features are present, and missing
     Buffer<int64_t> present, missing;
-    Buffer<double> means, roots;        // (K, o); (shapes, o, o) or (K, o)
+    Buffer<double> means, roots, space; // (K, o); (shapes, o, o) or (K, o); (2 D,)
 
     explicit Marginal(const Components& all)
         : all(all), o(0), m(0), present(all.D), missing(all.D), means(all.K * all.D),
-          roots(all.shapes() * all.D * (all.matrix ? all.D : 1)) {}
+          roots(all.shapes() * all.D * (all.matrix ? all.D : 1)), space(2 * all.D) {}
 
-    bool ok() const { return present.ok() && missing.ok() && means.ok() && roots.ok(); }
+    bool ok() const {
+        return present.ok() && missing.ok() && means.ok() && roots.ok() && space.ok();
+    }
 
     double* root(int64_t k) const { return roots.data + (all.shared ? 0 : k) * o * (all.matrix ? o : 1); }
 
@@ -73,7 +75,7 @@ struct Marginal {
                 if (!all.matrix) to[i] = sqrt(*from);
                 for (int64_t j = 0; all.matrix && j < o; ++j) to[i * o + j] = from[present.data[j]];
             }
-            if (all.matrix) factor(to, o);
+            if (all.matrix) factor(to, o, space.data);
         }
     }
 
