@@ -47,6 +47,7 @@ def encode_points(
     version: int | None,
     codebook: bool,
     peak: float,
+    scores: tuple[str, ...],
 ) -> None:
     """Encode a file, a picture or standard input, to a file or to standard output."""
     from streamclust.encoder.files import encode_chunks, encode_file
@@ -62,6 +63,8 @@ def encode_points(
         own = settings.models[name]
         model.check_settings(points_format(own), own.scale)
         model = model.accepting(own.points.missing)
+        scores = scores or own.encode.score
+    scores = tuple(each for each in scores if each != "distance")
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
     else:
@@ -73,7 +76,7 @@ def encode_points(
     try:
         if out is None:
             with wakeup:
-                _print(encode_chunks(model, chunks), model.ids, model.metric)
+                _print(encode_chunks(model, chunks, scores), model.ids, model.metric, scores)
             return
         with wakeup, point_progress(total) as on_progress:
             report = encode_file(
@@ -83,6 +86,7 @@ def encode_points(
                 codebook=codebook,
                 picture=picture,
                 peak=peak,
+                scores=scores,
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:
@@ -197,11 +201,12 @@ def _pixels(image: Path, channels: int, peak: float) -> Points:
     return bands, len(flat), (height, width, channels)
 
 
-def _print(parts: Iterator[Any], ids: Labels, metric: str) -> None:
+def _print(parts: Iterator[Any], ids: Labels, metric: str, scores: tuple[str, ...]) -> None:
     """Write one line of CSV per point, as soon as the point is encoded."""
     import numpy as np
 
-    header = "code,distance,similarity\n" if metric == "cosine" else "code,distance\n"
+    more = ("similarity", *scores) if metric == "cosine" else scores
+    header = f"{','.join(('code', 'distance', *more))}\n"
     for codes in parts:
         index = (
             np.where(codes.index < 0, codes.index, ids[codes.index]) if len(ids) else codes.index
@@ -209,6 +214,7 @@ def _print(parts: Iterator[Any], ids: Labels, metric: str) -> None:
         columns = [index.tolist(), map(repr, codes.distance.tolist())]
         if codes.similarity is not None:
             columns.append(map(repr, codes.similarity.tolist()))
+        columns += [map(repr, values.tolist()) for values in codes.scores.values()]
         lines = "".join(f"{','.join(map(str, row))}\n" for row in zip(*columns, strict=True))
         click.echo(header + lines, nl=False)
         header = ""

@@ -129,7 +129,8 @@ class Reader:
         check_unchanged(part)
         good, bad, reasons = 0, 0, list[str]()
         options, model = part.options, part.model
-        size = BLOCK if part.span.unit == "rows" else CHUNK  # mapped rows need no copy
+        whole = part.span.unit in ("rows", "row groups")  # blocks that aren't copied again
+        size = BLOCK if whole else CHUNK
         rows = read_span(part.path, options, part.span, part.name, chunk=size, model=model)
         for chunk in rows:
             good, bad = good + len(chunk.X), bad + len(chunk.bad)

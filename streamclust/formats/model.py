@@ -23,6 +23,7 @@ from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
 from streamclust.models import FAMILIES, Family
+from streamclust.models.attribution import Attribution, attribution
 from streamclust.models.codebook import (
     CodebookHealth,
     VersionMap,
@@ -37,6 +38,8 @@ from streamclust.models.family import (
     to_hyperparameters,
 )
 from streamclust.models.imputation import impute, predict_conditional
+from streamclust.models.score_distribution import ScoreDistribution
+from streamclust.models.scores import anomaly_score
 from streamclust.text import printable
 from streamclust.times import local_time
 
@@ -103,6 +106,8 @@ class Model:
     published_ms : int or None
         Time of publication by the worker's clock, in milliseconds since the epoch. It is stored
         beside the payload, so None stands for a version that was read from a file.
+    scores : ScoreDistribution or None
+        The distribution of the scores of learned points; None if the model doesn't remember it.
     """
 
     name: str
@@ -121,6 +126,7 @@ class Model:
     scale: str | None = None
     model_id: int = 0
     published_ms: int | None = None
+    scores: ScoreDistribution | None = None
 
     def __repr__(self) -> str:
         K, D = self.means.shape
@@ -224,6 +230,58 @@ class Model:
         Mixture: the log density.
         """
         return self.family.score_points(self.params, self._points(X))
+
+    def anomaly_scores(self, X: ArrayLike) -> Array:
+        """Return how unusual each point is, shape (N,); higher is more unusual.
+
+        Mixture: minus the log density. K-means: the squared distance to the nearest centroid, in
+        scaled features, or 1 - cos for the metric cosine. This needs no setting of the model.
+        """
+        return anomaly_score(self.family, self.params, self._points(X))
+
+    def quantiles(self, X: ArrayLike) -> Array:
+        """Return the share of the remembered points whose score is less unusual, shape (N,).
+
+        Raises
+        ------
+        DataError
+            If the model doesn't remember scores: see `anomaly.rate` and `encode.score`.
+        """
+        return self.remembered_scores.quantile(self.anomaly_scores(X))
+
+    def anomalies(self, X: ArrayLike, rate: float = 0.001) -> NDArray[np.bool_]:
+        """Return which points are among the share `rate` of the most unusual ones, shape (N,).
+
+        No point is one as long as the model remembers too few scores.
+
+        Raises
+        ------
+        DataError
+            If the model doesn't remember scores, or `rate` isn't between 0 and 1.
+        """
+        if not 0.0 < rate < 1.0:
+            raise DataError(f"rate is {rate}; expected a number between 0 and 1, such as 0.001")
+        threshold = self.remembered_scores.threshold(rate)
+        return np.asarray(self.anomaly_scores(X) > threshold)
+
+    def attribution(self, X: ArrayLike) -> Attribution:
+        """Return the contribution of each feature to the score of each point.
+
+        See `streamclust.models.attribution`. This needs no setting of the model.
+        """
+        points = self._points(X)
+        index = self.family.predict(self.params, points)
+        return attribution(self.family, self.params, points, index)
+
+    @property
+    def remembered_scores(self) -> ScoreDistribution:
+        """`scores`, or an error that explains how to get them."""
+        if self.scores is None:
+            raise DataError(
+                f"version {self.version} of {self.name!r} doesn't remember scores; set "
+                f"models.{self.name}.anomaly.rate, or quantile in encode.score"
+            )
+        return self.scores
 
     def _points(self, X: ArrayLike) -> Array:
         family = self.family
@@ -493,6 +551,9 @@ class Model:
         }
 
 
+_SCORES = "scores"
+"""Name of the array with the masses of the distribution of scores."""
+
 _SHOWN, _SHOWN_NAME = 6, 40
 """Number of components and features that `str` shows, and of characters of a name."""
 
@@ -503,12 +564,16 @@ def encode_model(model: Model) -> bytes:
         "layout": None if model.layout is None else model.layout.to_dict(),
         "scale": model.scale,
         "model_id": model.model_id or None,
+        "scores": None if model.scores is None else model.scores.numbers,
     }
+    arrays = model.named_arrays()
+    if model.scores is not None:
+        arrays[_SCORES] = model.scores.mass
     family = to_hyperparameters(model.family)
     meta = {**model.summary(), **known, "loss": model.loss, "family": family}
     return pack(
         FORMAT,
-        model.named_arrays(),
+        arrays,
         {k: v for k, v in meta.items() if v is not None or k not in known},
     )
 
@@ -540,6 +605,9 @@ def decode_model(data: bytes, where: str) -> Model:
             layout=None if meta.get("layout") is None else Layout.from_dict(meta["layout"]),
             scale=None if meta.get("scale") is None else str(meta["scale"]),
             model_id=whole(meta, "model_id") if meta.get("model_id") is not None else 0,
+            scores=None
+            if meta.get("scores") is None
+            else ScoreDistribution.of(arrays[_SCORES], meta["scores"]),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None

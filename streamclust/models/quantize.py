@@ -6,7 +6,7 @@ distortion, the mean squared distance J / N.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class Codes:
         (mixture; descending).
     similarity : array of shape (N,) or None
         Cosine of the point and its centroid, from -1 to 1; only for the metric cosine.
+    scores : dict of str to array of shape (N,)
+        More scores of the points by name; see `streamclust.models.scores`.
     """
 
     index: NDArray[np.int32]
@@ -56,6 +58,7 @@ class Codes:
     top: NDArray[np.int32] | None = None
     top_values: Array | None = None
     similarity: Array | None = None
+    scores: dict[str, Array] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         figures: dict[str, object] = {"points": len(self)}
@@ -65,6 +68,11 @@ class Codes:
         if self.top is not None:
             figures["top"] = self.top.shape[1]
         return short_repr(self, **figures)
+
+    @property
+    def more(self) -> dict[str, Array]:
+        """The numbers of each point besides the distance, by name: the cosine, then the scores."""
+        return ({} if self.similarity is None else {"similarity": self.similarity}) | self.scores
 
     def __len__(self) -> int:
         return len(self.index)
@@ -76,6 +84,7 @@ class Codes:
             None if self.top is None else self.top[rows],
             None if self.top_values is None else self.top_values[rows],
             None if self.similarity is None else self.similarity[rows],
+            {name: scores[rows] for name, scores in self.scores.items()},
         )
 
 

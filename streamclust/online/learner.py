@@ -40,6 +40,7 @@ from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
+from streamclust.online.scores import Anomaly
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
+    from streamclust.models.score_distribution import ScoreDistribution
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
@@ -102,6 +104,9 @@ class StreamLearner(Generic[P]):
     each_part : callable, optional
         Computes the e-steps of the parts of a costly batch (`streamclust.online.batch_parts`). By
         default this thread does.
+    anomaly : Anomaly, optional
+        Remember the distribution of the points' scores, from which quantiles and thresholds follow.
+        By default it isn't remembered.
 
     Examples
     --------
@@ -126,6 +131,7 @@ class StreamLearner(Generic[P]):
     coreset: int | None = None
     reseeds: int = 3
     each_part: EachPart = field(default=one_by_one, repr=False, compare=False)
+    anomaly: Anomaly | None = None
 
     def __post_init__(self) -> None:
         if not hasattr(self.family, "e_step"):
@@ -134,6 +140,8 @@ class StreamLearner(Generic[P]):
             raise DataError(f"forgetting is {self.forgetting!r}; expected a Forgetting")
         if not isinstance(self.drift, Drift | None):
             raise DataError(f"drift is {self.drift!r}; expected a Drift or None")
+        if not isinstance(self.anomaly, Anomaly | None):
+            raise DataError(f"anomaly is {self.anomaly!r}; expected an Anomaly or None")
         check_choice("scale", self.scale, get_args(ScalingKind))
         ratio = as_number("reassignment_ratio", self.reassignment_ratio, "a number from 0 to 1")
         if ratio > 1.0:
@@ -409,6 +417,7 @@ class StreamLearner(Generic[P]):
             self.reassignment_ratio,
             self.seed,
             self.each_part,
+            self.anomaly,
         )
 
     def in_units(self, state: LearnerState[P]) -> P | None:
@@ -417,6 +426,18 @@ class StreamLearner(Generic[P]):
         if params is None or state.scaling is None:
             return params
         return self.family.in_units(params, state.scaling)
+
+    def score_distribution(self, state: LearnerState[P]) -> ScoreDistribution | None:
+        """Return the distribution of scores under the parameters that `in_units` returns.
+
+        It is None if the learner doesn't remember scores, or has none yet.
+        """
+        if self.anomaly is None or state.scores is None:
+            return None
+        current = state.scores.current
+        if state.scaling is None or self.family.objective == "inertia":
+            return current
+        return current.shifted(state.scaling.log_volume)
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.

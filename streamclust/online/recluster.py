@@ -25,6 +25,7 @@ from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, inherit_ids
 from streamclust.online.drift import DriftState
 from streamclust.online.resolving import Pending, Problem, ReclusterState, judge, solve
+from streamclust.online.scores import rebuilt
 from streamclust.online.state import LearnerState, WarmUp
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ class ReclusterPolicy(Generic[P]):
             recluster=state.recluster.without_pending(),
             components=replace(components, peak=stats.weight, peak_total=stats.mass),
             drift=DriftState(),
+            scores=rebuilt(state.scores, self.family, params, state.coreset),
         )
 
 

@@ -11,11 +11,21 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError
 from streamclust.number_text import number_hint
-from streamclust.tables.cells import is_data, is_missing, is_number, numbers, numbers_and_gaps
+from streamclust.tables.cells import (
+    FOREIGN,
+    NAMES_HINT,
+    cell_hint,
+    is_data,
+    is_foreign,
+    is_missing,
+    is_number,
+    numbers,
+    numbers_and_gaps,
+    separator_hint,
+)
 from streamclust.tables.chunk import Chunk, Request, Where, checked, join, short, sift
 from streamclust.tables.columns import Selection, default_names, listed, select
 from streamclust.tables.header import has_header
-from streamclust.tables.hints import FOREIGN, NAMES_HINT, cell_hint, is_foreign, separator_hint
 from streamclust.tables.lines import Lines
 from streamclust.tables.rows import Row, Rows, UnreadableRow
 from streamclust.tables.times import EventTimes

@@ -21,7 +21,11 @@ from streamclust.tables.times import EventTimes
 MOST_EXPANSION = 256
 """Largest ratio of unpacked to stored bytes, for tables above 1 GiB."""
 
-_BUFFER_BYTES = 1 << 16  # of each column, instead of a whole row group
+_BUFFER_BYTES = 1 << 18
+"""Bytes to read at a time of each column, instead of a whole row group."""
+
+_ROWS = 1 << 13
+"""Rows that stay in the processor's cache while columns become rows."""
 
 
 def read_parquet(path: str, request: Request, groups: range | None = None) -> Iterator[Chunk]:
@@ -45,7 +49,7 @@ def read_parquet(path: str, request: Request, groups: range | None = None) -> It
 def opened_parquet(path: str, request: Request) -> Iterator[Any]:
     """Open a Parquet file; errors of pyarrow in the block become a `DataError` of one line."""
     try:
-        from pyarrow import ArrowException
+        from pyarrow import ArrowException, OSFile
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise MissingExtraError(
@@ -53,7 +57,8 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
         ) from None
     try:
         with (
-            open_regular(path) as source,
+            open_regular(path),  # refuses a file that would block, or isn't one
+            OSFile(path) as source,  # read without the interpreter's lock
             ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file,
         ):
             yield file
@@ -132,12 +137,15 @@ class _Table:
             if self._numeric == [(name, element) for element in range(values.shape[1])]:
                 return values.astype(self._dtype, copy=False)  # a whole list, in its order
         table = np.empty((len(batch), len(self._numeric)), self._dtype)
+        columns = [
+            _plain(self._column(batch, name, start)) if element is None else lists[name][:, element]
+            for name, element in self._numeric
+        ]
         with np.errstate(over="ignore"):  # inf is refused later
-            for place, (name, element) in enumerate(self._numeric):
-                if element is None:
-                    table[:, place] = _plain(self._column(batch, name, start))
-                else:
-                    table[:, place] = lists[name][:, element]
+            for first in range(0, len(table), _ROWS):
+                rows = slice(first, first + _ROWS)
+                for place, column in enumerate(columns):
+                    table[rows, place] = column[rows]
         return table
 
     def _column(self, batch: Any, name: str, start: int) -> Any:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
     from streamclust.store.model.keys import Keys
     from streamclust.store.stream.news import StreamNews
-    from streamclust.worker.lost_commits import LostCommits
+    from streamclust.worker.commits import LostCommits
 
 
 class Asleep(NamedTuple):

@@ -53,10 +53,10 @@ cut_texts(const EntryRow* rows, int64_t n, int64_t* spans, int64_t room) {
 EXPORT(int64_t)
 write_codes(const EntryRow* rows, int64_t n, int64_t width, const char* names,
             const int64_t* name_sizes, const int64_t* roles, const int32_t* codes,
-            const double* distances, const char* version, char* out, int64_t room) {
+            const double* numbers, int64_t columns, const char* version, char* out, int64_t room) {
     const Text text = {version, (int64_t)strlen(version)};
     const Names fields = {width, names, name_sizes, roles};
-    return write_codes(rows, n, fields, codes, distances, text, out, room);
+    return write_codes(rows, n, fields, codes, numbers, columns, text, out, room);
 }
 
 // Copy the names of an entry's fields in the format of the reply, "$2\r\nx0\r\n". Returns the number

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.errors import StreamclustError
+from streamclust.formats.checkpoint import decode_layout
 from streamclust.formats.points import decode
 from streamclust.store.ids import order
 from streamclust.store.server.cluster import ClusterClient
@@ -278,6 +279,56 @@ def requeue(client: redis.Redis, keys: Keys, part: Requeue, layout: Layout | Non
         b"MANY": f"in a batch of more than {_MOST_ENTRIES:,} entries",
         b"WIDE": "with more than 3,500 fields",
     }[answer]
+
+
+@dataclass(frozen=True)
+class Requeued:
+    """The result of several requeues.
+
+    Parameters
+    ----------
+    entries, letters : int
+        Entries that were added, and letters that were removed.
+    skipped : Counter
+        Why letters stay, and their numbers.
+    """
+
+    entries: int
+    letters: int
+    skipped: Counter[str]
+
+
+def requeue_all(
+    client: redis.Redis, raw: redis.Redis, keys: Keys, parts: Iterable[Requeue]
+) -> Requeued:
+    """Do each of the requeues that is possible.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    raw : redis.Redis
+        A raw client; see `Server.raw_client`.
+    keys : Keys
+    parts : iterable of Requeue
+
+    Raises
+    ------
+    FormatError
+        If the state of the model is damaged.
+    StreamclustError
+        See `requeue`.
+    """
+    state: Any = client.get(keys.state)
+    layout = None if state is None else decode_layout(state, f"key {keys.state}")
+    entries = letters = 0
+    skipped: Counter[str] = Counter()
+    for part in parts:
+        answer = requeue(raw, keys, part, layout)
+        if isinstance(answer, int):
+            entries, letters = entries + answer, letters + len(part.letters)
+        else:
+            skipped[answer] += len(part.letters)
+    return Requeued(entries, letters, skipped)
 
 
 def _has_learned(client: redis.Redis, part: Requeue, layout: Layout) -> bool:

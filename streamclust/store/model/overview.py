@@ -42,6 +42,8 @@ class Overview:
         Streams that don't exist, or never had an entry -> whether the model has read them before.
     warm_up : tuple of (int, int) or None
         Points of an unfinished warm-up, and the number that ends the warm-up (0 if unknown).
+    alerts : int or None
+        Points that were flagged as anomalies.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Overview:
     troubles: tuple[str, ...] = ()
     missing: Mapping[str, bool] = field(default_factory=dict)
     warm_up: tuple[int, int] | None = None
+    alerts: int | None = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -73,6 +76,7 @@ class Overview:
             "missing_share": self.missing_share,
             "rate": None if health is None else health.rate,
             "dead": self.dead,
+            "alerts": self.alerts,
             "lag": self.lag,
             "lost": None if self.lost is None else asdict(self.lost),
             "published": None if self.model is None else self.model.summary(),
@@ -93,6 +97,21 @@ class Overview:
         if health is None or model is None or not health.points:
             return None
         return min(health.missing / (health.points * model.shape[1]), 1.0)
+
+    @property
+    def published_ms(self) -> int | None:
+        """Time of the newest version, in milliseconds since 1970."""
+        return None if self.model is None else self.model.published_ms or 0
+
+    @property
+    def rate(self) -> float | None:
+        """Points per second, by the live worker's report."""
+        return None if self.health is None else self.health.rate
+
+    @property
+    def lost_entries(self) -> int | None:
+        """Entries that were removed before the worker read them; at least, if a gap is unknown."""
+        return None if self.lost is None else self.lost.entries
 
     @property
     def alive(self) -> bool:

@@ -47,9 +47,9 @@ _LABEL = 1
 _SPANS = 4096
 """Number of places of texts that are converted to Python integers at a time, to save memory."""
 
-_CODE_BYTES = 128
-"""Maximum bytes of an entry's ID, code and distance, and of the text before the version. Native
-code checks the room too, and never writes beyond it."""
+_CODE_BYTES, _NUMBER_BYTES = 96, 33
+"""Maximum bytes of an entry's ID and code, and of the text before the version; and of a number.
+Native code checks the room too, and never writes beyond it."""
 
 _NO_ROOM = -2
 """Result of native code if the room may be too small."""
@@ -70,7 +70,10 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
         *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, *3 * (_FLAG,)),
         *(_BYTES, ctypes.c_double, *2 * (_NUMBER,), *4 * (_ARRAY,)),
     ),
-    "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY, _NUMBER),
+    "write_codes": (
+        *(_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,)),
+        *(_NUMBER, _BYTES, _ARRAY, _NUMBER),
+    ),
 }
 """As in src/redis_reply.cpp."""
 
@@ -268,21 +271,24 @@ def write_codes(
 ) -> tuple[tuple[bytes, ...], bytes] | None:
     """Return the names of the labels, and the codes as MessagePack texts.
 
-    The texts of each entry are the ID, code, distance, version and labels. The result is None if
-    native code can't write them, for example if the entries have different fields.
+    The texts of each entry are the ID, code, distance, the numbers of `Codes.more`, version and
+    labels. The result is None if native code can't write them, for example if the entries have
+    different fields.
     """
     plan, names = _repeated(_heads(rows[:1]), labels)
     rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
-    distance = np.ascontiguousarray(codes.distance, np.float64)
-    if not len(rows) == len(index) == len(distance):
+    numbers = np.array([codes.distance, *codes.more.values()], np.float64)
+    if not len(rows) == len(index) == len(codes.distance):
         raise ValueError(f"{len(index)} codes for {len(rows)} entries")
     version_text = b"%d" % version
-    room = len(rows) * (_CODE_BYTES + len(version_text)) + int(rows[:, SIZE].sum())
+    entry = _CODE_BYTES + _NUMBER_BYTES * len(numbers) + len(version_text)
+    room = len(rows) * entry + int(rows[:, SIZE].sum())
     out = np.empty(room, np.uint8)
     size = _function("write_codes")(
         *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
         *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(index.ctypes.data, distance.ctypes.data, version_text, out.ctypes.data, room),
+        *(index.ctypes.data, numbers.ctypes.data, len(numbers)),
+        *(version_text, out.ctypes.data, room),
     )
     if size == _NO_ROOM:
         raise AssertionError(f"{room} bytes may be too few for the codes of {len(rows)} entries")
