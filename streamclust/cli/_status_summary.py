@@ -86,8 +86,12 @@ class Summary:
         table.add_column("GROUP")
         for header in ("MODELS", "FAILED", "STOPPED", "POINTS", "RATE/S", "LAG", "LOST", "DEAD"):
             table.add_column(header, justify="right")
+        has_alerts = self.total.alerts > 0
+        if has_alerts:
+            table.add_column("ALERTS", justify="right")
         for name, totals in groups[:_MOST_GROUPS]:
-            table.add_row(*_group_cells(name, totals))
+            alerts = [count(totals.alerts)] if has_alerts else []
+            table.add_row(*_group_cells(name, totals), *alerts)
         optional = [column for column in table.columns if column.header in ("POINTS", "RATE/S")]
         lines = ["", *lay_out(table, terminal, optional).lines]
         if len(groups) > _MOST_GROUPS:

@@ -88,6 +88,7 @@ def _wanted(reason: str | None) -> Callable[[StoredLetter], bool]:
     "-n",
     "--number",
     type=click.IntRange(min=0),
+    metavar="N",
     default=10,
     show_default=True,
     help="Number of letters to show.",

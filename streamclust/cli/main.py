@@ -44,6 +44,7 @@ _COMMANDS = {
     "dead": "Show, requeue or remove the points that a model refused.",
     "peek": "Show the newest points of a stream.",
     "codes": "Show the codes of a model.",
+    "alerts": "Show the points that were flagged as anomalies, and why.",
     "score": "Print J, log-likelihood, AIC, BIC and silhouette.",
     "select": "Compare numbers of components on your points.",
     "status": "Show models, workers and unread entries.",

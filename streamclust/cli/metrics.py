@@ -49,6 +49,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Total weight of the points in the model, after forgetting.",
         lambda row: None if row.model is None else float(row.model.mass.sum()),
     ),
+    "missing_share": (
+        "Share of missing values in all points learned, from 0 to 1.",
+        lambda row: row.missing_share,
+    ),
 }
 
 _COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
@@ -66,6 +70,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Drifts detected.",
         lambda row: None if row.health is None else row.health.drifts,
     ),
+    "alerts": ("Points flagged as anomalies.", lambda row: row.alerts),
 }
 
 
@@ -90,6 +95,7 @@ _GROUP_COUNTERS: dict[str, tuple[str, Callable[[Totals], float]]] = {
         lambda sums: sums.unknown_gaps,
     ),
     "group_drifts": ("Drifts detected.", lambda sums: sums.drifts),
+    "group_alerts": ("Points flagged as anomalies.", lambda sums: sums.alerts),
 }
 
 _ALL_SERIES = 100
@@ -211,6 +217,7 @@ def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    metavar="PORT",
     help="Serve over HTTP on this port until Ctrl-C; 0 chooses a free port.",
 )
 @wait_option("no wait; with --port, streamclust_server_up is 0 until then")

@@ -58,6 +58,7 @@ _LIMIT = 25
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
+    metavar="N",
     help=f"Maximum number of models to show; 0 shows all.  [default: {_LIMIT}; all with --json]",
 )
 @click.option("--watch", is_flag=True, help="Read and show the table again until Ctrl-C.")
@@ -88,16 +89,20 @@ def status(
     LAG     entries not learned yet; "?" if the server doesn't know
     LOST    entries removed before they were read; "+?": at least this many
     DEAD    points in the dead-letter stream
+    ALERTS  points flagged as anomalies, if there are any
     SCORE   inertia per point (lower is better), or log-likelihood per point
             (higher is better); each point is scored before it is learned
 
     The first line has the server, the namespace and the time. LOST and DEAD above 0, failed models,
     and models without a worker for their new entries stand out. The lines below the table explain
     these, and what a model waits for. With one model named, the command also shows its components.
-    Of more models than --limit, the command shows how many there are in each phase and group, and
-    those with problems first: failed, stalled and damaged models, then the largest LAG, then the
-    oldest version. With --watch, the table is refreshed in place; in a pipe or file each table
-    follows the previous one.
+
+    If there are more models than --limit, the command shows the number of models per phase and per
+    group, then the models with problems: failed, stalled and damaged models first, then by LAG, the
+    largest first, then by the oldest version.
+
+    With --watch, the table is refreshed in place; in a pipe or file, each table follows the
+    previous one.
 
     \b
     Examples:

@@ -129,7 +129,8 @@ class Reader:
         check_unchanged(part)
         good, bad, reasons = 0, 0, list[str]()
         options, model = part.options, part.model
-        size = BLOCK if part.span.unit == "rows" else CHUNK  # mapped rows need no copy
+        whole = part.span.unit in ("rows", "row groups")  # blocks that aren't copied again
+        size = BLOCK if whole else CHUNK
         rows = read_span(part.path, options, part.span, part.name, chunk=size, model=model)
         for chunk in rows:
             good, bad = good + len(chunk.X), bad + len(chunk.bad)
@@ -137,7 +138,7 @@ class Reader:
             if part.directions and (zeros := int((~have_direction(chunk.X)).sum())):
                 good, bad = good - zeros, bad + zeros
                 reasons += [ZERO] * min(zeros, _SHOWN - len(reasons))
-            yield points(chunk.X, chunk.w, directions=part.directions)
+            yield points(chunk.X, chunk.w, directions=part.directions, missing=options.missing)
         check_unchanged(part)
         note(Notes(good, 0, bad, tuple(reasons)))
 
@@ -148,7 +149,8 @@ class Reader:
         good = refused = 0
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             good, refused = good + len(batch.X), refused + batch.refused
-            yield points(batch.X, batch.w, directions=part.layout.directions)
+            layout = part.layout
+            yield points(batch.X, batch.w, directions=layout.directions, missing=layout.missing)
         note(Notes(good, max(part.count - good - refused, 0)))
 
     def _client(self) -> redis.Redis:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import MAX_MAGNITUDE, distinct_points, short_repr
+from streamclust.arrays import MAX_MAGNITUDE, Missing, distinct_points, has_gaps, short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
+from streamclust.models import conditionals, partial
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array, usable
 from streamclust.models.matching import match
+from streamclust.models.present import filled_by_mean
 from streamclust.models.revive import split
 from streamclust.models.spread import positive
 from streamclust.models.stats import Stats, merge, recentre
@@ -96,12 +98,16 @@ class GaussianMixture:
     min_components : int, optional
         Let K adapt to the stream, between this number and `n_components`; see
         `streamclust.fitting.choose_k`.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is a missing value. A point counts with the marginal density of the values that
+        are present (Ghahramani & Jordan 1994); see `streamclust.models.conditionals`.
     """
 
     n_components: int
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
     min_components: int | None = field(default=None, kw_only=True)
+    missing: Missing = field(default="reject", kw_only=True)
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
@@ -109,6 +115,7 @@ class GaussianMixture:
     def __post_init__(self) -> None:
         n_components, least = as_range("components", self.n_components, self.min_components)
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
+        check_choice("missing", self.missing, get_args(Missing))
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
         store(self, n_components=n_components, min_components=least, reg_covar=reg_covar)
 
@@ -157,17 +164,30 @@ class GaussianMixture:
         return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
 
     def e_step(self, params: MixtureParams, X: Points, w: Array) -> Stats:
-        """Return the moments of the responsibilities about the means, and the log-likelihood."""
-        moments, log_likelihood = kernels.mixture_step(
-            X, w, params.log_weights, params.means, params.root, self.covariance_type
-        )
+        """Return the moments of the responsibilities about the means, and the log-likelihood.
+
+        Of points with gaps, these are the expected moments, and the log density of the values that
+        are present; see `streamclust.models.conditionals`.
+        """
+        if self._incomplete(X):
+            spread = self.spread(params) if self.reg_covar > 0.0 else None
+            floor = 0.0 if spread is None else self.reg_covar * spread
+            moments, log_likelihood = conditionals.e_step(params, X, w, floor)
+        else:
+            moments, log_likelihood = kernels.mixture_step(
+                X, w, params.log_weights, params.means, params.root, self.covariance_type
+            )
         return self._stats(moments, params.means, log_likelihood, float(w.sum()))
 
     def assigning_e_step(
         self, params: MixtureParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
         """Return the same statistics, and each point's nearest mean."""
-        return self.e_step(params, X, w), kernels.assign(X, params.means)
+        assign = partial.assign if self.missing == "learn" else kernels.assign
+        return self.e_step(params, X, w), assign(X, params.means)
+
+    def _incomplete(self, X: Points) -> bool:
+        return self.missing == "learn" and has_gaps(X)
 
     def _stats(
         self, moments: kernels.Moments, reference: Array, objective: float, count: float
@@ -324,6 +344,14 @@ class GaussianMixture:
         np.divide(shares, weight, out=shares, where=weight > 0.0)
         return 0.5 * float(weight @ moved.sum(axis=1) + shares.sum())
 
+    def comparable_loss(self, stats: Stats, params: MixtureParams, X: Points, w: Array) -> float:
+        """Return the loss, plus the entropy that the missing values have under the parameters."""
+        loss = self.loss(stats)
+        if not self._incomplete(X):
+            return loss
+        shares = stats.weight / stats.mass
+        return loss + conditionals.entropy_of_missing(params, X, w, shares) / stats.count
+
     def check_spread(self, X: Array) -> None:
         """Refuse points whose covariances would underflow.
 
@@ -332,6 +360,7 @@ class GaussianMixture:
         DataError
             If points differ, but in no feature by more than 1e-140.
         """
+        X = filled_by_mean(X, np.ones(len(X))) if self._incomplete(X) else X
         spread = float(np.ptp(X, axis=0).max()) if X.size else 0.0
         if 0.0 < spread < _SMALLEST_SPREAD:
             raise DataError(
@@ -390,8 +419,13 @@ class GaussianMixture:
 
     def log_joint(self, params: MixtureParams, X: Array) -> Array:
         """Return log pi_k N(x_n | mu_k, Sigma_k), shape (N, K)."""
-        densities = kernels.log_gaussians(X, params.means, params.root, self.covariance_type)
-        return params.log_weights + densities
+        return params.log_weights + self.log_densities(params, X)
+
+    def log_densities(self, params: MixtureParams, X: Array) -> Array:
+        """Return log N(x_n | mu_k, Sigma_k), shape (N, K); with gaps, of the present values."""
+        if self._incomplete(X):
+            return conditionals.log_densities(params, X)
+        return kernels.log_gaussians(X, params.means, params.root, self.covariance_type)
 
     def responsibilities(self, params: MixtureParams, X: Array) -> Array:
         """Return gamma_nk = p(k | x_n), shape (N, K); each row sums to one."""

@@ -21,7 +21,11 @@ from streamclust.tables.times import EventTimes
 MOST_EXPANSION = 256
 """Largest ratio of unpacked to stored bytes, for tables above 1 GiB."""
 
-_BUFFER_BYTES = 1 << 16  # of each column, instead of a whole row group
+_BUFFER_BYTES = 1 << 18
+"""Bytes to read at a time of each column, instead of a whole row group."""
+
+_ROWS = 1 << 13
+"""Rows that stay in the processor's cache while columns become rows."""
 
 
 def read_parquet(path: str, request: Request, groups: range | None = None) -> Iterator[Chunk]:
@@ -45,7 +49,7 @@ def read_parquet(path: str, request: Request, groups: range | None = None) -> It
 def opened_parquet(path: str, request: Request) -> Iterator[Any]:
     """Open a Parquet file; errors of pyarrow in the block become a `DataError` of one line."""
     try:
-        from pyarrow import ArrowException
+        from pyarrow import ArrowException, OSFile
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise MissingExtraError(
@@ -53,7 +57,8 @@ def opened_parquet(path: str, request: Request) -> Iterator[Any]:
         ) from None
     try:
         with (
-            open_regular(path) as source,
+            open_regular(path),  # refuses a file that would block, or isn't one
+            OSFile(path) as source,  # read without the interpreter's lock
             ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file,
         ):
             yield file
@@ -132,36 +137,54 @@ class _Table:
             if self._numeric == [(name, element) for element in range(values.shape[1])]:
                 return values.astype(self._dtype, copy=False)  # a whole list, in its order
         table = np.empty((len(batch), len(self._numeric)), self._dtype)
+        columns = [
+            _plain(self._column(batch, name, start)) if element is None else lists[name][:, element]
+            for name, element in self._numeric
+        ]
         with np.errstate(over="ignore"):  # inf is refused later
-            for place, (name, element) in enumerate(self._numeric):
-                if element is None:
-                    table[:, place] = _plain(self._column(batch, name, start))
-                else:
-                    table[:, place] = lists[name][:, element]
+            for first in range(0, len(table), _ROWS):
+                rows = slice(first, first + _ROWS)
+                for place, column in enumerate(columns):
+                    table[rows, place] = column[rows]
         return table
 
     def _column(self, batch: Any, name: str, start: int) -> Any:
-        """Return a column; refuse nulls."""
+        """Return a column; refuse nulls, unless they are missing values that are learned."""
         column = batch.column(name)
-        if column.null_count:
+        if column.null_count and not self._may_miss(name):
             row = column.is_null().to_pylist().index(True)
-            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
+            raise self._null(start + row, name)
         return column
+
+    def _may_miss(self, name: str) -> bool:
+        """Return whether values of a column may be missing: it is a feature."""
+        return self._request.options.missing == "learn" and name != self.chosen.weight
+
+    def _null(self, row: int, name: str) -> DataError:
+        return self._request.bad_cell(
+            f"row {row + 1}", name, "null is not a number", is_missing=name != self.chosen.weight
+        )
 
     def _list(self, column: Any, name: str, start: int) -> NDArray[Any]:
         import pyarrow.compute as pc
 
         width = self._widths[name]
+        there = column.is_valid().to_numpy(zero_copy_only=False)
         lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-        if (lengths != width).any():
-            row = int(np.argmax(lengths != width))
+        if (differ := there & (lengths != width)).any():
+            row = int(np.argmax(differ))
             problem = f"the list has {int(lengths[row])} values; expected {width}"
             raise self._request.bad_cell(f"row {start + row + 1}", name, problem)
-        flat = column.flatten()
-        if flat.null_count:
+        flat = (column if there.all() else column.drop_null()).flatten()
+        if flat.null_count and not self._may_miss(name):
             row = flat.is_null().to_pylist().index(True) // width
-            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
-        return _plain(flat).reshape(len(column), width)
+            raise self._null(start + row, name)
+        values = _plain(flat).reshape(int(there.sum()), width)
+        if there.all():
+            return values
+        whole = np.full((len(column), width), np.nan)
+        whole[there] = values
+        return whole
 
     def _check_types(self) -> None:
         for each in self.chosen.numeric:

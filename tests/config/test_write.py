@@ -9,7 +9,7 @@ import yaml
 
 from streamclust.config.load import parse_settings
 from streamclust.config.model import KMeansSettings
-from streamclust.config.starter import starter_file
+from streamclust.config.write import starter_file
 from streamclust.errors import ConfigError
 
 KINDS = [("kmeans", "n_clusters"), ("gaussian_mixture", "n_components")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamclust.worker.due import AutoCadence, Cadence
+from streamclust.worker.publication import AutoCadence, Cadence
 from tests.support.clock import Clock
 
 
