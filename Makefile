@@ -43,7 +43,7 @@ test-all: style ## `make test`, with every combination of sizes, seeds and kinds
 sanitize: $(VENV)/.dev ## native code under AddressSanitizer and UBSan: its tests, and two minutes of fuzz
 	$(BIN)/python -m tests.sanitize
 
-chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million entries that nobody meant
+chaos: $(VENV)/.dev ## kill workers a thousand times and compare; a million damaged entries
 	$(BIN)/python -m tests.chaos --kills 1000
 	$(BIN)/python -m tests.chaos.encoders --seconds 120
 	$(BIN)/python -m tests.chaos.stories
@@ -75,7 +75,7 @@ style: $(VENV)/.dev ## ruff only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-format: $(VENV)/.dev ## mend what ruff can mend
+format: $(VENV)/.dev ## fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from streamclust.errors import UnlearnableError as UnlearnableError
     from streamclust.fitting.em import EMResult as EMResult
     from streamclust.fitting.fit import fit as fit
+    from streamclust.formats.alerts import Alert as Alert
     from streamclust.formats.model import Model as Model
     from streamclust.models import GaussianMixture as GaussianMixture
     from streamclust.models import KMeans as KMeans
     from streamclust.models import KMeansParams as KMeansParams
     from streamclust.models import MixtureParams as MixtureParams
+    from streamclust.models.attribution import Attribution as Attribution
     from streamclust.models.quantize import Codes as Codes
     from streamclust.models.quantize import quantize as quantize
+    from streamclust.models.score_distribution import ScoreDistribution as ScoreDistribution
     from streamclust.models.stats import Stats as Stats
     from streamclust.online.drift import Drift as Drift
     from streamclust.online.forgetting import Forgetting as Forgetting
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from streamclust.online.forgetting import HalfLifeTime as HalfLifeTime
     from streamclust.online.forgetting import PowerSchedule as PowerSchedule
     from streamclust.online.learner import StreamLearner as StreamLearner
+    from streamclust.online.scores import Anomaly as Anomaly
     from streamclust.online.state import Info as Info
     from streamclust.online.state import LearnerState as LearnerState
 
@@ -41,13 +45,17 @@ _MODULES = {
     "errors": ("DataError", "StreamclustError", "TooFewPointsError", "UnlearnableError"),
     "fitting.em": ("EMResult",),
     "fitting.fit": ("fit",),
+    "formats.alerts": ("Alert",),
     "formats.model": ("Model",),
     "models": ("GaussianMixture", "KMeans", "KMeansParams", "MixtureParams"),
+    "models.attribution": ("Attribution",),
     "models.quantize": ("Codes", "quantize"),
+    "models.score_distribution": ("ScoreDistribution",),
     "models.stats": ("Stats",),
     "online.drift": ("Drift",),
     "online.forgetting": ("Forgetting", "HalfLife", "HalfLifeTime", "PowerSchedule"),
     "online.learner": ("StreamLearner",),
+    "online.scores": ("Anomaly",),
     "online.state": ("Info", "LearnerState"),
 }
 """Module -> its public names; a test compares it with the imports above."""

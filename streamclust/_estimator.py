@@ -19,7 +19,7 @@ from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, Po
 from streamclust.online.learner import StreamLearner
 
 if TYPE_CHECKING:
-    from streamclust.arrays import CovarianceType, Metric
+    from streamclust.arrays import CovarianceType, Metric, Missing
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.learner import LearnerState
@@ -45,6 +45,7 @@ class Estimator:
     coreset: int | None
     scale: ScalingKind
     drift: Drift | None
+    missing: Missing
     _state: LearnerState[Any]
     _seed: int
 
@@ -134,7 +135,7 @@ class KMeansEstimator(Estimator):
 
     def _family(self) -> KMeans:
         most, least = _sizes("n_clusters", self.n_clusters, self.n_clusters_range)
-        return KMeans(most, min_clusters=least, metric=self.metric)
+        return KMeans(most, min_clusters=least, metric=self.metric, missing=self.missing)
 
 
 class MixtureEstimator(Estimator):
@@ -154,6 +155,7 @@ class MixtureEstimator(Estimator):
             self.reg_covar,
             min_components=least,
             outliers=self.outliers,
+            missing=self.missing,
         )
 
 

@@ -27,6 +27,9 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 Metric = Literal["euclidean", "cosine"]
 """How K-means measures distances: ||x - u||^2, or 1 - cos(x, u)."""
 
+Missing = Literal["reject", "learn"]
+"""What to do with missing values, which are NaN: refuse the points, or learn the other values."""
+
 MAX_MAGNITUDE = 1e100
 """Largest |x| and largest sample weight: weighted sums of squares stay finite."""
 
@@ -42,6 +45,9 @@ _LARGE_EXPONENT = 300
 SMALLEST_EXPONENT = -1000
 """Power of two of the smallest unit: the inverse of the unit is finite."""
 
+
+_LARGER = 2.0 * MAX_MAGNITUDE
+"""Stands for missing values where points with gaps are sorted."""
 
 _CACHED = 1 << 16
 """Numbers that stay in the processor's cache between two passes over them."""
@@ -69,7 +75,17 @@ def are_sane(values: NDArray[np.floating], most: float = MAX_MAGNITUDE) -> bool:
     return float(values.max()) <= most and float(values.min()) >= -most
 
 
-def as_points(X: ArrayLike, n_features: int | None = None, most: float = MAX_MAGNITUDE) -> Array:
+def has_gaps(X: NDArray[np.floating]) -> bool:
+    """Return whether any value is missing (NaN)."""
+    return bool(X.size) and bool(np.isnan(X.min()))
+
+
+def as_points(
+    X: ArrayLike,
+    n_features: int | None = None,
+    most: float = MAX_MAGNITUDE,
+    missing: Missing = "reject",
+) -> Array:
     """Return `X` as a C-contiguous float64 array of shape (N, D), or raise an error.
 
     Parameters
@@ -80,6 +96,8 @@ def as_points(X: ArrayLike, n_features: int | None = None, most: float = MAX_MAG
         The expected D.
     most : float, default=1e100
         The largest magnitude; see `streamclust.models.family.Family.max_magnitude`.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is accepted, as a missing value. Each point needs one value that isn't missing.
 
     Raises
     ------
@@ -87,18 +105,23 @@ def as_points(X: ArrayLike, n_features: int | None = None, most: float = MAX_MAG
         If `X` isn't two-dimensional, has no features or another D, or holds values other than
         numbers of a magnitude up to `most`.
     """
-    return _checked(X, np.float64, n_features, most)
+    return _checked(X, np.float64, n_features, most, missing)
 
 
 def as_points_as_given(
-    X: ArrayLike, n_features: int | None = None, most: float = MAX_MAGNITUDE
+    X: ArrayLike,
+    n_features: int | None = None,
+    most: float = MAX_MAGNITUDE,
+    missing: Missing = "reject",
 ) -> Points:
     """Return the same as `as_points`, but leave float32 points as they are."""
     single = isinstance(X, np.ndarray) and X.dtype == np.float32
-    return _checked(X, np.float32 if single else np.float64, n_features, most)
+    return _checked(X, np.float32 if single else np.float64, n_features, most, missing)
 
 
-def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None, most: float) -> NDArray[Any]:
+def _checked(
+    X: ArrayLike, dtype: type[Any], n_features: int | None, most: float, missing: Missing
+) -> NDArray[Any]:
     try:
         points = np.asarray(X, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
@@ -108,16 +131,31 @@ def _checked(X: ArrayLike, dtype: type[Any], n_features: int | None, most: float
     if n_features is not None and points.shape[1] != n_features:
         raise DataError(f"X has {points.shape[1]} features; expected {n_features}")
     if not are_sane(points, most):
-        raise DataError(f"X holds NaN, infinity or a magnitude beyond {most:g}; drop them")
+        if missing == "reject":
+            raise DataError(f"X holds NaN, infinity or a magnitude beyond {most:g}; drop them")
+        _check_present(points, most)
     return points
+
+
+def _check_present(points: NDArray[Any], most: float) -> None:
+    """Refuse points with gaps if a point has no value, or a value isn't a sane number."""
+    absent = np.isnan(points)
+    if not are_sane(points[~absent], most):
+        raise DataError(f"X holds infinity or a magnitude beyond {most:g}; drop them")
+    if (empty := absent.all(axis=1)).any():
+        rows = "1 row" if (count := int(empty.sum())) == 1 else f"{count:,} rows"
+        raise DataError(
+            f"{rows} of X, the first at index {int(empty.argmax())}: all values are missing; drop "
+            "such rows"
+        )
 
 
 def square_unit(*arrays: Points) -> float:
     """Return a power of two; after a division by it, squares of differences don't underflow.
 
-    The result is 1.0 if no number is that small. The division is exact.
+    The result is 1.0 if no number is that small. The division is exact. Missing values don't count.
     """
-    sizes = [np.abs(array) for array in arrays]
+    sizes = [np.abs(array[~np.isnan(array)] if has_gaps(array) else array) for array in arrays]
     for size in sizes:
         if size.min(initial=SMALL) < SMALL and size.min(initial=SMALL, where=size > 0.0) < SMALL:
             exponent = max(int(np.frexp(each.max(initial=0.0))[1]) for each in sizes)
@@ -166,7 +204,13 @@ def is_weight(w: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def distinct_points(X: Array, w: Array) -> tuple[Array, Array]:
-    """Return the distinct rows of `X` in lexicographic order, and the total weight of each."""
+    """Return the distinct rows of `X` in lexicographic order, and the total weight of each.
+
+    Missing values are equal to each other, and larger than all numbers.
+    """
+    if has_gaps(X):
+        distinct, weight = distinct_points(np.where(np.isnan(X), _LARGER, X), w)
+        return np.where(distinct == _LARGER, np.nan, distinct), weight
     distinct, index = np.unique(X, axis=0, return_inverse=True)
     weight = np.bincount(index.ravel(), weights=w, minlength=len(distinct))
     return distinct, weight.astype(np.float64)

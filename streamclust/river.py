@@ -1,12 +1,14 @@
 """The learner as river clusterers.
 
 Features are identified by name: the features of the first point are those of the model. Other
-features of later points are ignored, and a missing feature counts as 0, as in river. Each call
-learns one batch, so `learn_many` is much faster than `learn_one`, whose batches have one point.
+features of later points are ignored, and a missing feature counts as 0, as in river; with
+``missing="learn"`` it is a missing value. Each call learns one batch, so `learn_many` is much
+faster than `learn_one`, whose batches have one point.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
@@ -15,6 +17,7 @@ from river import base
 
 from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
 from streamclust.hyperparameters import renamed
+from streamclust.models.imputation import impute
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
     from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array, CovarianceType, Metric
+    from streamclust.arrays import Array, CovarianceType, Metric, Missing
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
     from streamclust.online.forgetting import Forgetting
@@ -70,6 +73,17 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
         index = nw.maybe_get_index(frame)
         return (series if index is None else nw.maybe_set_index(series, index=index)).to_native()
 
+    def impute_one(self, x: Mapping[Hashable, float]) -> dict[Hashable, float]:
+        """Return the point with expected values for absent features, None and NaN.
+
+        During the warm-up, the features that the point has.
+        """
+        params, row = self._params, self._row(x, np.nan)
+        if params is not None:
+            row = impute(self._family(), params, row).X
+        values = zip(self._features, row[0].tolist(), strict=True)
+        return {name: value for name, value in values if not math.isnan(value)}
+
     @property
     def centers(self) -> dict[int, dict[Hashable, float]]:
         """Component -> feature -> mean; empty during the warm-up."""
@@ -93,12 +107,15 @@ class _Streaming(Estimator, base.Clusterer):  # type: ignore[misc]
     def _params(self) -> Any:
         return self._learner().in_units(self._state) if hasattr(self, "_state") else None
 
-    def _row(self, x: Mapping[Hashable, float]) -> Array:
-        return np.array([[x.get(name, 0.0) for name in self._features]], dtype=np.float64)
+    def _row(self, x: Mapping[Hashable, float], absent: float | None = None) -> Array:
+        if absent is None:
+            absent = np.nan if self.missing == "learn" else 0.0
+        return np.array([[x.get(name, absent) for name in self._features]], dtype=np.float64)
 
     def _rows(self, frame: nw.DataFrame[Any]) -> Array:
         known = set(frame.columns)
-        rows = np.zeros((len(frame), len(self._features)))
+        absent = np.nan if self.missing == "learn" else 0.0
+        rows = np.full((len(frame), len(self._features)), absent)
         for d, name in enumerate(self._features):
             if name in known:
                 rows[:, d] = frame[name].to_numpy()
@@ -141,6 +158,9 @@ class StreamingKMeans(KMeansEstimator, _Streaming):
     metric
         'euclidean', or 'cosine' for spherical K-means: distances are 1 - cos, centroids are unit
         vectors, and zero vectors are refused.
+    missing
+        'learn': absent features, None and NaN are missing values; each point needs one present
+        value. With 'reject', an absent feature counts as 0.
 
     Examples
     --------
@@ -168,6 +188,7 @@ class StreamingKMeans(KMeansEstimator, _Streaming):
         drift: Drift | None = None,
         n_clusters_range: tuple[int, int] = (2, 50),
         metric: Metric = "euclidean",
+        missing: Missing = "reject",
     ) -> None:
         self._store(locals())
 
@@ -204,6 +225,8 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         The smallest and the largest K, for 'auto'.
     outliers
         Expected share of points that belong to no component; see `streamclust.GaussianMixture`.
+    missing
+        As for `StreamingKMeans`.
 
     Examples
     --------
@@ -234,6 +257,7 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         drift: Drift | None = None,
         n_components_range: tuple[int, int] = (2, 50),
         outliers: float = 0.0,
+        missing: Missing = "reject",
     ) -> None:
         self._store(locals())
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from streamclust._estimator import Estimator, KMeansEstimator, MixtureEstimator
-from streamclust.arrays import as_sample_weight, distinct_points
+from streamclust.arrays import as_points, as_sample_weight, distinct_points
 from streamclust.errors import DataError, MissingExtraError
 from streamclust.hyperparameters import as_integer, renamed
 from streamclust.models.family import metric_of
+from streamclust.models.imputation import impute
 
 try:
     from sklearn.base import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.random import RandomState
     from numpy.typing import ArrayLike
 
-    from streamclust.arrays import Array, CovarianceType, Labels, Metric
+    from streamclust.arrays import Array, CovarianceType, Labels, Metric, Missing
     from streamclust.models import Family
     from streamclust.models.scaling import ScalingKind
     from streamclust.online.drift import Drift
@@ -210,8 +211,29 @@ class _Streaming(Estimator, BaseEstimator):  # type: ignore[misc]
             self._learned_metric = metric
 
     def _validated(self, X: ArrayLike, *, reset: bool = False) -> Array:
-        points: Array = validate_data(self, X, dtype=np.float64, order="C", reset=reset)
-        return points
+        if self.missing != "learn":
+            points: Array = validate_data(self, X, dtype=np.float64, order="C", reset=reset)
+            return points
+        points = validate_data(
+            self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite="allow-nan"
+        )
+        return as_points(points, most=self._family().max_magnitude, missing=self.missing)
+
+    def impute(self, X: ArrayLike) -> Array:
+        """Return points with expected values in place of the missing ones (NaN), shape (N, D).
+
+        A mixture gives conditional means, K-means the values of the nearest centroid.
+        """
+        params = self._params
+        points = validate_data(
+            self, X, dtype=np.float64, order="C", reset=False, ensure_all_finite="allow-nan"
+        )
+        return impute(self._family(), params, points).X
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "learn"
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")
@@ -264,6 +286,9 @@ class StreamingKMeans(
     metric : {'euclidean', 'cosine'}, default='euclidean'
         'cosine': spherical K-means. Distances are 1 - cos, centroids are unit vectors, and zero
         vectors are refused.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is accepted, as a missing value; each point needs one present value. Distances
+        are partial distances (`streamclust.models.partial`). Only for the Euclidean metric.
 
     Attributes
     ----------
@@ -304,6 +329,7 @@ class StreamingKMeans(
         drift: Drift | None = None,
         n_clusters_range: tuple[int, int] = (2, 50),
         metric: Metric = "euclidean",
+        missing: Missing = "reject",
     ) -> None:
         self._store(locals())
 
@@ -351,6 +377,9 @@ class StreamingGaussianMixture(DensityMixin, MixtureEstimator, _Streaming):  # t
         The smallest and the largest K, for 'auto'.
     outliers : float, default=0.0
         Expected share of points that belong to no component; see `streamclust.GaussianMixture`.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is accepted, as a missing value; each point needs one present value. Densities
+        are those of the present values (`streamclust.models.conditionals`).
 
     Attributes
     ----------
@@ -389,6 +418,7 @@ class StreamingGaussianMixture(DensityMixin, MixtureEstimator, _Streaming):  # t
         drift: Drift | None = None,
         n_components_range: tuple[int, int] = (2, 50),
         outliers: float = 0.0,
+        missing: Missing = "reject",
     ) -> None:
         self._store(locals())
 

@@ -12,7 +12,7 @@ import pytest
 
 from streamclust.cli._options import FAMILY_KINDS
 from streamclust.config.model import ModelSettings
-from streamclust.config.starter import starter_file
+from streamclust.config.write import starter_file
 from streamclust.errors import DataError
 from streamclust.fitting.search import SEARCHES, search_of
 from streamclust.formats.code_fields import TOP_VALUES

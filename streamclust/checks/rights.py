@@ -132,7 +132,9 @@ NEEDS: Mapping[str, Needs] = {
 }
 """The rights that each command of streamclust needs, as in deploy/redis-acl.conf."""
 
-_SHARED = {"dead": "`dead`, `peek`, `codes` and `models`"}
+_WRITE_ALERTS = "type xadd xinfo|stream"
+
+_SHARED = {"dead": "`dead`, `peek`, `codes`, `alerts` and `models`"}
 """Commands that share the rights of one user in that file."""
 
 
@@ -179,11 +181,18 @@ def _needed(name: str, model: ModelSettings) -> dict[str, Needs]:
     if model.trim.kind != "none":
         worker[""] += " time"
         worker["stream"] += " xpending xlen xtrim"
+    if model.worker_alerts:
+        worker["alerts"] = _WRITE_ALERTS
+        worker["models"] += " xrevrange"
     if model.encode.worker:
         worker["codes"] = "xrevrange"
         if model.start != "earliest":
             worker["codes"] += " xgroup|create xgroup|destroy xsetid"
-    return {**NEEDS, "worker": worker}
+    encode = dict(NEEDS["encode"])
+    others = set(model.encode.streams) - set(model.streams)
+    if model.anomaly.rate is not None and (others or not model.anomaly.worker):
+        encode["alerts"] = f"eval {_WRITE_ALERTS}"
+    return {**NEEDS, "worker": worker, "encode": encode}
 
 
 def _questions(
@@ -195,6 +204,7 @@ def _questions(
         "state": [keys.state],
         "models": [keys.models],
         "codes": [keys.codes()],
+        "alerts": [keys.alerts],
         "stream": streams,
         "progress": [progress_key(stream) for stream in streams],
         "bad rows": [dead_key(stream) for stream in streams],

@@ -47,6 +47,7 @@ def encode_points(
     version: int | None,
     codebook: bool,
     peak: float,
+    scores: tuple[str, ...],
 ) -> None:
     """Encode a file, a picture or standard input, to a file or to standard output."""
     from streamclust.encoder.files import encode_chunks, encode_file
@@ -61,17 +62,21 @@ def encode_points(
     if name in settings.models:
         own = settings.models[name]
         model.check_settings(points_format(own), own.scale)
+        model = model.accepting(own.points.missing)
+        scores = scores or own.encode.score
+    scores = tuple(each for each in scores if each != "distance")
     if image is not None:
         chunks, total, picture = _pixels(image, model.means.shape[1], peak)
     else:
         needs = ModelColumns(f"model {model.name!r}", model.features, model.means.shape[1])
         if stdin and out is None:
             table = table | {"on_bad": table["on_bad"] or "skip"}
+        table = table | {"missing": model.family.missing}
         chunks, total, picture = _rows(file, table, needs, wakeup.wait_for)
     try:
         if out is None:
             with wakeup:
-                _print(encode_chunks(model, chunks), model.ids, model.metric)
+                _print(encode_chunks(model, chunks, scores), model.ids, model.metric, scores)
             return
         with wakeup, point_progress(total) as on_progress:
             report = encode_file(
@@ -81,11 +86,57 @@ def encode_points(
                 codebook=codebook,
                 picture=picture,
                 peak=peak,
+                scores=scores,
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     click.echo(exact_json(asdict(report)) if as_json else _sentence(report, out))
+
+
+def impute_points(
+    settings: Settings,
+    name: str,
+    file: Path,
+    out: Path,
+    table: dict[str, Any],
+    *,
+    version: int | None,
+    variance: bool,
+    as_json: bool,
+) -> None:
+    """Write the points of a file with expected values in place of the missing ones."""
+    from streamclust.encoder.imputation import impute_file
+    from streamclust.files import check_target
+    from streamclust.tables import ModelColumns, TableOptions, count_rows
+
+    if out.suffix.lower() not in (".npy", ".csv"):
+        raise click.UsageError(f"--out {out}: --impute writes .npy or .csv")
+    check_target(out)
+    model, wakeup = find_model(settings, name, version), Wakeup()
+    options = TableOptions(**table, missing="learn")
+    needs = ModelColumns(f"model {model.name!r}", model.features, model.means.shape[1])
+    try:
+        with wakeup, point_progress(count_rows(file, kind=options.kind)) as on_progress:
+            report = impute_file(
+                model,
+                file,
+                options,
+                needs,
+                out,
+                variance=variance,
+                warn=warn,
+                on_progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    if as_json:
+        click.echo(exact_json(asdict(report)))
+        return
+    click.echo(
+        f"{report.points:,} points to {out}, {report.imputed:,} of {report.values:,} values "
+        f"imputed by version {report.version} of {report.model!r}"
+    )
 
 
 def find_model(settings: Settings, name: str, version: int | None = None) -> Model:
@@ -150,11 +201,12 @@ def _pixels(image: Path, channels: int, peak: float) -> Points:
     return bands, len(flat), (height, width, channels)
 
 
-def _print(parts: Iterator[Any], ids: Labels, metric: str) -> None:
+def _print(parts: Iterator[Any], ids: Labels, metric: str, scores: tuple[str, ...]) -> None:
     """Write one line of CSV per point, as soon as the point is encoded."""
     import numpy as np
 
-    header = "code,distance,similarity\n" if metric == "cosine" else "code,distance\n"
+    more = ("similarity", *scores) if metric == "cosine" else scores
+    header = f"{','.join(('code', 'distance', *more))}\n"
     for codes in parts:
         index = (
             np.where(codes.index < 0, codes.index, ids[codes.index]) if len(ids) else codes.index
@@ -162,6 +214,7 @@ def _print(parts: Iterator[Any], ids: Labels, metric: str) -> None:
         columns = [index.tolist(), map(repr, codes.distance.tolist())]
         if codes.similarity is not None:
             columns.append(map(repr, codes.similarity.tolist()))
+        columns += [map(repr, values.tolist()) for values in codes.scores.values()]
         lines = "".join(f"{','.join(map(str, row))}\n" for row in zip(*columns, strict=True))
         click.echo(header + lines, nl=False)
         header = ""

@@ -1,14 +1,18 @@
-"""The question before a command removes something."""
+"""Questions before a command removes something, or replaces a file."""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_ERROR
 from streamclust.text import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
 
@@ -28,3 +32,14 @@ def confirm(question: str, yes: bool) -> None:
     if answer.strip().lower() not in ("y", "yes"):
         say("nothing was changed")
         raise SystemExit(EXIT_ERROR)
+
+
+def check_new(path: Path, *, force: bool) -> None:
+    """Ask before an existing file is replaced, or refuse without a terminal."""
+    from streamclust.errors import DataError
+
+    if not path.exists() or force:
+        return
+    question = f"{printable(str(path))} exists; replace it?"
+    if not (sys.stdin.isatty() and click.confirm(question, err=True)):
+        raise DataError(f"{path} exists; replace it with --force, or name another file with --out")

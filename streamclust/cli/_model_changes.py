@@ -226,6 +226,8 @@ def _of_key(each: StoredKey) -> str:
         text = f"codes of {each.length:,} entries"
     elif name == "dead":
         text = plural(each.length, "dead letter")
+    elif name == "alerts":
+        text = plural(each.length, "alert")
     size = "unknown size" if each.size is None else size_text(each.size)
     return f"  {each.key.decode(errors='surrogateescape')}: {text}, {size}"
 

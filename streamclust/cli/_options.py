@@ -158,7 +158,7 @@ def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--engine",
         "engine",
         type=click.Choice(ENGINES),
-        help="Who computes the sums over many points: one thread, several threads, several "
+        help="What computes the sums over many points: one thread, several threads, several "
         "processes, which read large CSV files faster, or the workers of a Dask cluster "
         "(engine.address). All give the same result.  [default: the "
         "setting engine.kind: auto]",

@@ -58,15 +58,17 @@ def table_lines(rows: Sequence[Overview], terminal: Terminal) -> list[str]:
     table = Table()
     for header in ("MODEL", "KIND", "WORKER"):
         table.add_column(header)
-    for header in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", "SCORE"):
+    alerts = ["ALERTS"] if any(row.alerts for row in rows) else []
+    for header in ("VER", "POINTS", "RATE/S", "LAG", "LOST", "DEAD", *alerts, "SCORE"):
         table.add_column(header, justify="right")
     table.add_column("WEIGHTS", bars=True)
     for row in rows:
-        table.add_row(*_cells(row))
+        *before, score, weights = _cells(row)
+        table.add_row(*before, *(count(row.alerts) for _ in alerts), score, weights)
     columns = {column.header: column for column in table.columns}
     without_news = [name for name in ("LOST", "DEAD") if not any(map(_NEWS[name], rows))]
     rate_and_kind = ["KIND", "RATE/S"] if any(row.health for row in rows) else ["RATE/S", "KIND"]
-    optional = ["WEIGHTS", *rate_and_kind, *without_news, "POINTS", "VER", "SCORE"]
+    optional = ["WEIGHTS", *rate_and_kind, *without_news, "POINTS", "VER", "SCORE", *alerts]
     layout = lay_out(table, terminal, [columns[name] for name in optional])
     hidden = ", ".join(column.header for column in layout.hidden if column.header != "WEIGHTS")
     if not hidden:
@@ -160,6 +162,8 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
             f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
             WARNING,
         )
+    if row.missing_share:
+        yield "MISSING", f"{row.missing_share:.2%} of the values of the points were missing", ""
 
 
 def _score_notes(rows: Sequence[Overview]) -> list[str]:

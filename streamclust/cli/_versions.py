@@ -1,4 +1,4 @@
-"""Rows of versions: a table of stored versions, and lines as versions are published."""
+"""Output about versions: a table of those stored, lines as they are published, and `models map`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamclust.cli._terminal import Terminal
     from streamclust.errors import DamagedVersionError
     from streamclust.formats.model import Model
+    from streamclust.models.codebook import VersionMap
 
 
 def version_facts(model: Model) -> dict[str, Any]:
@@ -164,3 +165,28 @@ def _moved(model: Model, before: Model | None) -> float | None:
     return max(
         (far for far in model.displacement_from(before).tolist() if not isnan(far)), default=None
     )
+
+
+def map_dict(found: VersionMap, old: int, new: int) -> dict[str, Any]:
+    """Return the map for JSON."""
+    columns = (found.old.tolist(), found.new.tolist(), found.share.tolist())
+    names = ("from", "to", "share")
+    return {
+        "versions": [old, new],
+        "moved": found.moved,
+        "successors": {str(k): to for k, to in found.successors.items()},
+        "pairs": [dict(zip(names, pair, strict=True)) for pair in zip(*columns, strict=True)],
+    }
+
+
+def map_lines(found: VersionMap, model: str, old: int, new: int, terminal: Terminal) -> list[str]:
+    """Return a table with the successor of each component, and a sentence."""
+    table = Table()
+    for header in ("FROM", "TO", "SHARE", "KEPT"):
+        table.add_column(header, justify="right")
+    for k, successor in found.successors.items():
+        share = float(found.share[found.old == k].sum())
+        kept = float(found.share[(found.old == k) & (found.new == successor)].sum())
+        table.add_row(str(k), str(successor), f"{share:.2%}", f"{kept / share:.2%}")
+    head = f"{printable(model)} {old} -> {new}: {found.moved:.2%} of the points change components"
+    return [*terminal.wrap(head), *lay_out(table, terminal, table.columns[2:3]).lines]

@@ -56,13 +56,16 @@ class _EntryId(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--last",
     type=click.IntRange(min=0),
+    metavar="N",
     help=f"Start with the codes of this many newest points.  [default: {_LAST}]",
 )
 @click.option(
     "--since", type=_EntryId(), metavar="ID", help="Start after this entry; 0 shows all codes."
 )
 @click.option("--follow", "-f", is_flag=True, help="Show new codes until Ctrl-C.")
-@click.option("--count", type=click.IntRange(min=1), help="Exit after this many points.")
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="N", help="Exit after this many points."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per point.")
 def codes(
     settings: Settings,
@@ -272,6 +275,7 @@ def _as_dict(stream: str, entry: CodedEntry, index: int) -> dict[str, Any]:
         "code": int(entry.code[index]),
         "distance": float(entry.distance[index]),
         **({} if entry.similarity is None else {"similarity": float(entry.similarity[index])}),
+        **{name: float(scores[index]) for name, scores in entry.scores.items()},
         "version": entry.version,
         "stream": stream,
     }
@@ -295,6 +299,11 @@ def _row(terminal: Terminal, stream: str, entry: CodedEntry, index: int, *, sing
     if entry.top is not None and entry.top_values is not None:
         pairs = zip(entry.top[index].tolist(), entry.top_values[index].tolist(), strict=True)
         notes.append(" ".join(f"{code}:{number(value)}" for code, value in pairs))
+    notes += [
+        f"{name}={number(float(scores[index]), 6)}"
+        for name, scores in entry.scores.items()
+        if entry.code[index] >= 0
+    ]
     notes += [
         f"{printable(name, _WIDEST)}={printable(value, _WIDEST)}"
         for name, value in entry.labels.items()

@@ -74,7 +74,7 @@ def show(settings: Settings, as_json: bool, describe: bool) -> None:
       streamclust config show --describe
       streamclust config show --set log.level=debug --json
     """
-    from streamclust.config.show import as_yaml
+    from streamclust.config.write import as_yaml
 
     if as_json:
         click.echo(json.dumps(settings.to_dict(), indent=2))

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     "--json", "as_json", is_flag=True, help="Print the report as JSON, without the live view."
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed."
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Random seed.",
 )
 def demo(out: Path, quick: bool, as_json: bool, seed: int) -> None:
     """Watch a worker learn from two real feeds, and compare the results with scikit-learn.

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _MOST_LINES = 25
 """Streams whose counts are printed; of more streams, the sums."""
 
+SCORES = ("distance", "log_density", "mahalanobis", "scaled_distance", "quantile")
+"""The values of `encode.score`, whose declaration takes too long to import for the help."""
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -48,7 +51,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "no place for it.  [default: stop; skip for --stdin without --out]",
 )
 @click.option(
-    "--version", type=click.IntRange(min=1), help="Version of MODEL.  [default: the newest]"
+    "--version",
+    type=click.IntRange(min=1),
+    metavar="VERSION",
+    help="Version of MODEL.  [default: the newest]",
 )
 @click.option(
     "--codebook/--no-codebook",
@@ -58,9 +64,18 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--peak",
     type=NumberRange(min=0, min_open=True),
+    metavar="NUMBER",
     default=255.0,
     show_default=True,
     help="Value of white in the units of the model, for --image: 255 or 1.",
+)
+@click.option(
+    "--score",
+    "scores",
+    type=click.Choice(SCORES),
+    multiple=True,
+    help="Score of each point beside its code, with --file, --image or --stdin; repeatable. See "
+    "encode.score.  [default: the setting encode.score]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def encode(
@@ -74,7 +89,7 @@ def encode(
     """Write the code of each point of MODEL's streams to the stream {namespace:MODEL}:codes.
 
     MODEL may be a pattern in quotes: 'clicks-*' follows all models whose names begin with clicks-,
-    also those that come later. One process can follow thousands of models.
+    also those that are created later. One process can follow thousands of models.
 
     A code is the number of the nearest centroid, or of the component with the highest
     responsibility. Each code has the distance and the version of the model. An entry of codes has
@@ -120,6 +135,10 @@ def _source(points: dict[str, Any]) -> str | None:
         raise click.UsageError(f"--{option} is an option for tables: give --file or --stdin")
     if points["table"]["on_bad"] == "skip" and points["out"] is not None:
         raise click.UsageError("--on-bad skip needs codes on standard output: leave --out out")
+    if points["scores"] and not given:
+        raise click.UsageError(
+            "--score needs --file, --image or --stdin; for streams, set encode.score"
+        )
     if given == ["image"] and points["out"] is None:
         raise click.UsageError("--image needs --out FILE")
     return given[0] if given else None
@@ -152,6 +171,7 @@ def _encode_streams(
 def _sentence(counts: dict[str, Any]) -> str:
     notes = {
         "bad": "without a code",
+        "flagged": "flagged as anomalies",
         "taken_over": "entries taken over",
         "gone": "entries gone before",
         "unknown_gaps": "gaps of unknown size",

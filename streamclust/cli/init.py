@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from streamclust.cli._new_file import check_new
+from streamclust.cli._confirm import check_new
 from streamclust.cli._options import FAMILY_KINDS
 from streamclust.cli._render import say
 from streamclust.text import printable
@@ -24,7 +24,11 @@ from streamclust.text import printable
     help="Kind of the model.",
 )
 @click.option(
-    "-k", "n_components", type=click.IntRange(min=1), help="Number of components.  [default: auto]"
+    "-k",
+    "n_components",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Number of components.  [default: auto]",
 )
 @click.option("--features", metavar="A,B", help="Names of the features, in order.")
 @click.option("--redis-url", metavar="URL", default="embedded", help="Redis server.")
@@ -60,7 +64,7 @@ def init(
       streamclust init sensors -k 8 --features temperature,load
       streamclust init sensors --dry-run
     """
-    from streamclust.config.starter import starter_file
+    from streamclust.config.write import starter_file
     from streamclust.files import check_target, write_whole
 
     chosen: dict[str, Any] = {

@@ -12,7 +12,6 @@ from streamclust.cli._options import server_options, wait_option
 from streamclust.cli._render import say
 from streamclust.cli._server import (
     found_server,
-    group_of,
     opened_server,
     read_overviews,
     select_models,
@@ -50,6 +49,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Total weight of the points in the model, after forgetting.",
         lambda row: None if row.model is None else float(row.model.mass.sum()),
     ),
+    "missing_share": (
+        "Share of missing values in all points learned, from 0 to 1.",
+        lambda row: row.missing_share,
+    ),
 }
 
 _COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
@@ -67,6 +70,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
         "Drifts detected.",
         lambda row: None if row.health is None else row.health.drifts,
     ),
+    "alerts": ("Points flagged as anomalies.", lambda row: row.alerts),
 }
 
 
@@ -91,6 +95,7 @@ _GROUP_COUNTERS: dict[str, tuple[str, Callable[[Totals], float]]] = {
         lambda sums: sums.unknown_gaps,
     ),
     "group_drifts": ("Drifts detected.", lambda sums: sums.drifts),
+    "group_alerts": ("Points flagged as anomalies.", lambda sums: sums.alerts),
 }
 
 _ALL_SERIES = 100
@@ -212,6 +217,7 @@ def _bounded(groups: dict[str, Totals]) -> dict[str, Totals]:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    metavar="PORT",
     help="Serve over HTTP on this port until Ctrl-C; 0 chooses a free port.",
 )
 @wait_option("no wait; with --port, streamclust_server_up is 0 until then")
@@ -242,6 +248,8 @@ def metrics(
       streamclust metrics --per-model 'clicks-*'       series of these models
     """
     from prometheus_client import CollectorRegistry, generate_latest
+
+    from streamclust.runtime.overviews import group_of
 
     serve_at_once = port is not None and wait is None
     with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:

@@ -268,16 +268,17 @@ def map_versions(
 ) -> None:
     """Show how points move from the components of version OLD of MODEL to those of version NEW.
 
-    An index with one list per component then moves only the points that change lists. The points
-    are those of the streams, of files or of the coreset. SHARE is of all points; TO is the
-    component that has most of the points of FROM in version NEW, and KEPT is their share.
+    If an index has one list per component, only the points that change components must move to
+    another list. FROM is a component of OLD, and SHARE its share of all points. TO is the component
+    of NEW that has most of the points of FROM, and KEPT is the share of these points in FROM. The
+    points are those of the streams, of files or of the coreset.
 
     \b
     Examples:
       streamclust models map machines 1 2 --from-coreset
       streamclust models map machines 1 2 --data points.csv --json
     """
-    from streamclust.cli._version_map import map_dict, map_lines
+    from streamclust.cli._versions import map_dict, map_lines
     from streamclust.refit.command import map_live
 
     with opened_job(settings, model) as job:

@@ -38,6 +38,7 @@ _WIDEST_DATA = 60
     "--number",
     "count",
     type=click.IntRange(1, _MOST),
+    metavar="N",
     default=10,
     show_default=True,
     help="Number of points to show.",

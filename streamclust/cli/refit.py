@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--restarts",
     type=click.IntRange(min=0),
+    metavar="N",
     help="Fits from new starts, besides the fit from the live model.  [default: refit.restarts]",
 )
 @click.option(
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tol",
     type=NumberRange(min=0),
+    metavar="NUMBER",
     default=1e-6,
     show_default=True,
     help="Convergence: minimum gain per iteration, as a fraction of J or in nats per point.",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-iter",
     type=click.IntRange(min=1),
+    metavar="N",
     default=300,
     show_default=True,
     help="Maximum iterations per fit.",

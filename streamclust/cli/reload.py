@@ -37,7 +37,7 @@ def reload(settings: Settings, timeout: float, as_json: bool) -> None:
     has an error, the worker changes nothing. Other settings (redis, namespace, worker, log) need a
     restart.
 
-    The command first checks the file that it finds itself. It sends the request over the server, so
+    The command first checks its own settings. It sends the request through the server, so
     workers can be on other hosts or in containers. The signal SIGHUP has the same effect on one
     worker. The exit code is 1 if no worker answers, or if a worker refuses something.
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--restarts",
     type=click.IntRange(min=1),
+    metavar="N",
     default=4,
     show_default=True,
     help="Fits per number from different starts; the best one counts.",

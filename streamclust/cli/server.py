@@ -117,7 +117,7 @@ def url(settings: Settings) -> None:
     click.echo(_running(settings).url)
 
 
-@server.command()
+@server.command(short_help="Show whether the server runs, its address and its memory.")
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 def status(settings: Settings, as_json: bool) -> None:
@@ -141,7 +141,10 @@ def status(settings: Settings, as_json: bool) -> None:
         click.echo(printable(line))
 
 
-@server.command(context_settings={"ignore_unknown_options": True})
+@server.command(
+    short_help="Send a Redis command to the server, and print the reply.",
+    context_settings={"ignore_unknown_options": True},
+)
 @server_options
 @click.option(
     "--raw/--formatted",
@@ -150,7 +153,7 @@ def status(settings: Settings, as_json: bool) -> None:
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND [ARGUMENT...]]")
 def cli(settings: Settings, raw: bool | None, words: tuple[str, ...]) -> None:
-    """Send a command of Redis to the server, and print the reply as redis-cli does.
+    """Send a Redis command to the server, and print the reply as redis-cli does.
 
     Without a COMMAND, the commands are read from standard input, one per line. SUBSCRIBE and
     MONITOR run until Ctrl-C. Write -- before a command whose arguments begin with a dash.

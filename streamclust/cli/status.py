@@ -13,15 +13,15 @@ from streamclust.cli._options import NumberRange, patterns_option, server_option
 from streamclust.cli._progress import reading_progress
 from streamclust.cli._refresh import refresh
 from streamclust.cli._server import (
-    group_of,
     no_models,
     opened_server,
     read_overviews,
     select_models,
 )
-from streamclust.cli._status_summary import SORTS, Summary, sort_key
+from streamclust.cli._status_summary import Summary
 from streamclust.cli._status_table import notes, table_lines
 from streamclust.cli._terminal import BAD, print_lines, stdout_terminal
+from streamclust.store.model.ordering import SORTS, sort_key
 from streamclust.store.model.totals import PHASES
 from streamclust.text import exact_json, printable
 
@@ -58,6 +58,7 @@ _LIMIT = 25
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
+    metavar="N",
     help=f"Maximum number of models to show; 0 shows all.  [default: {_LIMIT}; all with --json]",
 )
 @click.option("--watch", is_flag=True, help="Read and show the table again until Ctrl-C.")
@@ -88,16 +89,20 @@ def status(
     LAG     entries not learned yet; "?" if the server doesn't know
     LOST    entries removed before they were read; "+?": at least this many
     DEAD    points in the dead-letter stream
+    ALERTS  points flagged as anomalies, if there are any
     SCORE   inertia per point (lower is better), or log-likelihood per point
             (higher is better); each point is scored before it is learned
 
     The first line has the server, the namespace and the time. LOST and DEAD above 0, failed models,
     and models without a worker for their new entries stand out. The lines below the table explain
     these, and what a model waits for. With one model named, the command also shows its components.
-    Of more models than --limit, the command shows how many there are in each phase and group, and
-    those with problems first: failed, stalled and damaged models, then the largest LAG, then the
-    oldest version. With --watch, the table is refreshed in place; in a pipe or file each table
-    follows the previous one.
+
+    If there are more models than --limit, the command shows the number of models per phase and per
+    group, then the models with problems: failed, stalled and damaged models first, then by LAG, the
+    largest first, then by the oldest version.
+
+    With --watch, the table is refreshed in place; in a pipe or file, each table follows the
+    previous one.
 
     \b
     Examples:
@@ -179,6 +184,8 @@ def _json(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) 
 
 def _page(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) -> list[str]:
     """Return the lines for people: one line per model, of many models the first few."""
+    from streamclust.runtime.overviews import group_of
+
     terminal = stdout_terminal()
     now = datetime.now().astimezone()
     where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"

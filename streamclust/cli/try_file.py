@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._new_file import check_new
+from streamclust.cli._confirm import check_new
 from streamclust.cli._options import FAMILY_KINDS
 from streamclust.cli._render import bars, number, say
 from streamclust.cli._table_options import table_options
@@ -112,7 +112,7 @@ def try_file(
         working,
     )
     from streamclust.config.load import parse_settings
-    from streamclust.config.starter import starter_file
+    from streamclust.config.write import starter_file
     from streamclust.quickstart.picture import can_draw
     from streamclust.quickstart.proposal import propose
     from streamclust.store.server.keeper import keeper_of

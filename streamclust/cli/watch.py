@@ -46,12 +46,16 @@ between two reports of the same."""
 @click.option(
     "--since",
     type=click.IntRange(min=0),
+    metavar="VERSION",
     help="Start after this version; 0 shows all stored ones.  [default: start with the newest]",
 )
-@click.option("--count", type=click.IntRange(min=1), help="Exit after this many versions.")
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="N", help="Exit after this many versions."
+)
 @click.option(
     "--timeout",
     type=NumberRange(min=0),
+    metavar="SECONDS",
     help="Exit if no version arrives for this many seconds.",
 )
 @wait_option("--timeout if given, else forever")
@@ -74,13 +78,13 @@ def watch(
     """Show each version of MODEL when it is published, until Ctrl-C.
 
     MODEL may be a pattern in quotes: 'clicks-*' shows the new versions of all models whose names
-    begin with clicks-, also of models that come later.
+    begin with clicks-, also of models that are created later.
 
     Without a version yet, the command reports what the model waits for. If neither the settings
     nor the server have MODEL, that is an error (exit code 1).
 
     TIME is the local time of the publication. The worker scores each point before it learns the
-    point. Inertia is better if it is lower, log-likelihood if it is higher. MOVED is the largest
+    point. A lower inertia is better, and so is a higher log-likelihood. MOVED is the largest
     distance that a component moved since the previous version. WEIGHTS has one bar per component.
 
     \b

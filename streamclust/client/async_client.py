@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
 import redis
@@ -13,8 +14,10 @@ from streamclust.client.client import Client
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from streamclust.client.follower import OnGap
+    from streamclust.client.alerts import AlertFollower
+    from streamclust.client.follower import Follower, OnGap
     from streamclust.client.ingest import IngestReport
+    from streamclust.formats.alerts import Alert
     from streamclust.formats.model import Model
 
 _BLOCK_MS = 500
@@ -119,18 +122,49 @@ class AsyncClient:
         ServerError
             If the server refuses a command.
         """
-        client = self._client
-        follower = client.follower(name, since, on_gap)
-        loop = asyncio.get_running_loop()
-        thread = ThreadPoolExecutor(1, "streamclust-updates")
-        try:
-            while True:
-                try:
-                    models = await loop.run_in_executor(thread, follower.poll, _BLOCK_MS)
-                except redis.RedisError as error:
-                    await asyncio.sleep(follower.pause_after(error))
-                    continue
-                for model in models:
-                    yield model
-        finally:
-            thread.shutdown(wait=False)
+        async with aclosing(_followed(self._client.follower(name, since, on_gap))) as models:
+            async for model in models:
+                yield model
+
+    async def alerts(
+        self, name: str, *, since: int | None = None, on_gap: OnGap | None = None
+    ) -> AsyncGenerator[Alert]:
+        """Yield each alert of a model once, oldest first, and wait for new alerts.
+
+        See `streamclust.Client.alerts`, also for lost connections.
+
+        Parameters
+        ----------
+        name : str
+        since : int, optional
+            Yield the stored alerts after this number first; 0 for all. By default, only new alerts.
+        on_gap : callable, optional
+            Called with the numbers of the first and the last alert of a gap: alerts that were
+            trimmed before they could be read. By default, the client logs a warning.
+
+        Raises
+        ------
+        ServerError
+            If the server refuses a command.
+        """
+        follower = self._client.alert_follower(name, since, on_gap)
+        async with aclosing(_followed(follower)) as alerts:
+            async for alert in alerts:
+                yield alert
+
+
+async def _followed(follower: Follower | AlertFollower) -> AsyncGenerator[Any]:
+    """Yield what a follower reads, in a thread of its own."""
+    loop = asyncio.get_running_loop()
+    thread = ThreadPoolExecutor(1, "streamclust-updates")
+    try:
+        while True:
+            try:
+                found = await loop.run_in_executor(thread, follower.poll, _BLOCK_MS)
+            except redis.RedisError as error:
+                await asyncio.sleep(follower.pause_after(error))
+                continue
+            for each in found:
+                yield each
+    finally:
+        thread.shutdown(wait=False)

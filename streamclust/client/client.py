@@ -1,14 +1,15 @@
-"""The Python client: the latest version of a model, each new version, and points for streams."""
+"""The Python client: versions of models, alerts, and points for streams."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
 from streamclust.client.add import as_points, check_entries, check_stream
+from streamclust.client.alerts import AlertFollower
 from streamclust.client.follower import Follower
 from streamclust.client.ingest import ingest
 from streamclust.store.model.keys import Keys
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
     from numpy.typing import ArrayLike
 
+    from streamclust.arrays import Missing
     from streamclust.client.add import Labels
     from streamclust.client.follower import OnGap
     from streamclust.client.ingest import IngestReport
+    from streamclust.formats.alerts import Alert
     from streamclust.formats.layout import EntryFormat
     from streamclust.formats.model import Model
 
@@ -120,6 +123,7 @@ class Client:
         format: EntryFormat | None = None,
         block: int | None = None,
         maxlen: int | None = None,
+        missing: Missing = "reject",
     ) -> IngestReport:
         """Add points to a stream, in pipelines.
 
@@ -152,6 +156,9 @@ class Client:
             else up to 1,024 points and 1 MiB.
         maxlen : int, optional
             Trim the stream to approximately this number of entries. By default, don't trim.
+        missing : {'reject', 'learn'}, default='reject'
+            What to do with a point with missing values (NaN, or null in a frame): refuse it, or
+            send it for a model with `points.missing: learn`.
 
         Returns
         -------
@@ -173,7 +180,7 @@ class Client:
         ...     client.add("sensors", frame, labels=["host"], times="timestamp")
         """
         check_stream(stream, self._namespace)
-        points = as_points(X, labels, weights, times, features)
+        points = as_points(X, labels, weights, times, features, missing)
         chosen = points.format if format is None else format
         size = points.block(chosen) if block is None else block
         check_entries(points, chosen, size, maxlen)
@@ -218,21 +225,62 @@ class Client:
         ServerError
             If the server refuses a command, or can't be reached within `timeout`.
         """
-        follower = self.follower(name, since, on_gap)
+        yield from self._followed(self.follower(name, since, on_gap), timeout)
+
+    def alerts(
+        self,
+        name: str,
+        *,
+        since: int | None = None,
+        timeout: float | None = None,
+        on_gap: OnGap | None = None,
+    ) -> Iterator[Alert]:
+        """Yield each alert of a model once, oldest first, and wait for new alerts.
+
+        An alert is a point that was flagged as an anomaly (`anomaly.rate`). After a lost
+        connection, the client connects again and continues after the last yielded alert.
+
+        Parameters
+        ----------
+        name : str
+        since : int, optional
+            Yield the stored alerts after this number first; 0 for all. By default, only new alerts.
+        timeout : float, optional
+            Stop after this number of seconds without an alert; 0 yields the stored alerts only. By
+            default, never stop.
+        on_gap : callable, optional
+            Called with the numbers of the first and the last alert of a gap: alerts that were
+            trimmed before they could be read. By default, the client logs a warning.
+
+        Raises
+        ------
+        ServerError
+            If the server refuses a command, or can't be reached within `timeout`.
+
+        Examples
+        --------
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     for alert in client.alerts("machines", since=0):
+        ...         print(alert.entry_id, alert.one_in, alert.top[0].feature)
+        """
+        yield from self._followed(self.alert_follower(name, since, on_gap), timeout)
+
+    def _followed(self, follower: Follower | AlertFollower, timeout: float | None) -> Iterator[Any]:
+        """Yield what a follower reads, until nothing comes for `timeout` seconds."""
         quiet_since = time.monotonic()
         while True:
             remaining = None if timeout is None else quiet_since + timeout - time.monotonic()
             try:
-                models = follower.poll(_block_ms(remaining))
+                found = follower.poll(_block_ms(remaining))
             except redis.RedisError as error:
                 if remaining is not None and remaining <= 0.0:
                     raise translated(error, self._server.label) from error
                 time.sleep(_at_most(follower.pause_after(error), remaining))
                 continue
-            for model in models:
-                yield model
+            for each in found:
+                yield each
                 quiet_since = time.monotonic()
-            if not models and remaining is not None and remaining <= 0.0:
+            if not found and remaining is not None and remaining <= 0.0:
                 return
 
     @property
@@ -244,6 +292,11 @@ class Client:
         """Return the reader of a model's versions, for your own event loop."""
         keys = Keys(self._namespace, name)
         return Follower(self._client, keys, self._server.label, since, on_gap)
+
+    def alert_follower(self, name: str, since: int | None, on_gap: OnGap | None) -> AlertFollower:
+        """Return the reader of a model's alerts, for your own event loop."""
+        keys = Keys(self._namespace, name)
+        return AlertFollower(self._client, keys, self._server.label, since, on_gap)
 
 
 def _at_most(pause: float, remaining: float | None) -> float:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from typing import TYPE_CHECKING
 
+from streamclust.client.reconnects import Reconnects
 from streamclust.errors import DamagedVersionError, FormatError
 from streamclust.store.model.versions import VERSIONS, follow, model_id_of, newest_entry
-from streamclust.store.server.connect import translated
-from streamclust.store.server.faults import passes
 from streamclust.store.stream.read_size import ReadSize
 
 if TYPE_CHECKING:
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
 
     OnGap = Callable[[int, int], object]
-
-_LONGEST_PAUSE = 5.0
-"""Longest pause before the next attempt to reach the server, in seconds."""
 
 _LOOK_SECONDS = 1.0
 """Without new versions: time between checks that the server still has the last version.
@@ -41,7 +36,7 @@ _LONGEST_LOOK = 10.0
 _LOG = logging.getLogger("streamclust")
 
 
-class Follower:
+class Follower(Reconnects):
     """Reads each version once, in order.
 
     Parameters
@@ -65,13 +60,12 @@ class Follower:
         since: int | None,
         on_gap: OnGap | None,
     ) -> None:
+        super().__init__(label)
         self._client = client
         self._keys = keys
-        self._label = label
         self._last = since
         self._model_id = 0
         self._on_gap = on_gap or self._warn
-        self._faults = 0
         self._from_first = False  # then missing versions before the next one are a gap
         self._looked = time.monotonic()
         self._size = ReadSize(most=VERSIONS, on_less=_LOG.warning)
@@ -126,25 +120,7 @@ class Follower:
             self._last = max(newest - 1, 0)
         elif newest < self._last or (newest == self._last and other):
             self._begin_again(newest, after=max(newest - 1, 0) if same else 0)
-        if self._faults:
-            _LOG.warning("connected again to %s", self._label)
-        self._faults = 0
-
-    def pause_after(self, error: redis.RedisError) -> float:
-        """Return the number of seconds to wait before the next call, after this fault.
-
-        Raises
-        ------
-        StreamclustError
-            If the fault isn't a temporary one.
-        """
-        if not passes(error):
-            raise translated(error, self._label) from error
-        if not self._faults:
-            _LOG.warning("%s; retrying", translated(error, self._label))
-        self._faults += 1
-        longest = min(_LONGEST_PAUSE, 0.05 * 2.0 ** min(self._faults, 10))
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311
+        self._connected()
 
     def _begin_again(self, newest: int, after: int) -> None:
         """Continue after another version than the last one read; 0 for all stored versions."""

@@ -25,6 +25,8 @@ _OTHER_KEYS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("host", "hostname", "port", "db", "uri", "address", "server"), ("url",)),
     "ttl": ("health_ttl",),
     "window": ("half_life",),
+    "contamination": ("rate",),
+    "scores": ("score",),
 }
 """Keys by other usual names, which the spelling alone doesn't suggest."""
 
@@ -61,6 +63,7 @@ _MAIN_KEYS: Mapping[str, tuple[str, ...]] = {
     "coreset": ("points",),
     "init": ("points", "path"),
     "trim": ("entries", "age"),
+    "anomaly": ("rate",),
     "log": ("level",),
 }
 """The keys that one value in the place of a section may mean, the likeliest first."""
@@ -72,6 +75,8 @@ _BOOLEANS: Mapping[tuple[str, bool], tuple[str, str]] = {
     ("forgetting", False): ("kind", "none"),
     ("trim", False): ("kind", "none"),
     ("trim", True): ("kind", "learned"),
+    ("anomaly", True): ("rate", "0.001"),
+    ("anomaly", False): ("rate", "null"),
 }
 
 

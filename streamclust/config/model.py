@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from streamclust.config.anomaly import AnomalySettings
 from streamclust.config.learning import (
     CentroidsGiven,
     CoresetSettings,
@@ -38,8 +39,10 @@ from streamclust.config.values import (
     UpToADay,
     check_streams,
     distinct,
+    one_or_many,
     up_to_a_day,
 )
+from streamclust.formats.code_fields import SCORE_KINDS
 from streamclust.store.model.keys import VALUE_BYTES
 
 
@@ -66,6 +69,13 @@ class PointsSettings(Section):
     )
     n_features: Count | None = Field(
         default=None, description="Numbers per point (D). null: as in the first entry."
+    )
+    missing: Literal["reject", "learn"] = Field(
+        default="reject",
+        description="Points with missing values: NaN, null, an empty text, or an absent field. "
+        "reject: they go to the dead-letter stream. learn: the model learns the values that are "
+        "present. Name the features then, since a first entry without a field can't name it. After "
+        "a point with a missing value was learned, the setting can't go back to reject.",
     )
 
     @field_validator("features")
@@ -141,7 +151,7 @@ class CommitSettings(Section):
         default=AUTO,
         description="Commit the state after this much time. auto: after 1 s, but later (at most 60 "
         "s) for a large state on a slow feed, so that the bytes written are at most 10 kB/s plus "
-        "half of the points' bytes. With encode.worker, auto is 1 s.",
+        "half of the points' bytes. With encode.worker or anomaly.rate, auto is 1 s.",
     )
 
 
@@ -178,6 +188,16 @@ class DeadSettings(Section):
     )
 
 
+Score: TypeAlias = Literal["distance", "log_density", "mahalanobis", "scaled_distance", "quantile"]
+Scores: TypeAlias = Annotated[
+    tuple[Score, ...],
+    BeforeValidator(one_or_many),
+    AfterValidator(lambda names: distinct("score", names)),
+    Field(min_length=1),
+    Allowed("distance | log_density | mahalanobis | scaled_distance | quantile, or a list of them"),
+]
+
+
 class EncodeSettings(Section):
     """What encoders read and write; `encode: true` stands for `encode: {worker: true}`."""
 
@@ -194,6 +214,13 @@ class EncodeSettings(Section):
         default=1,
         le=1000,
         description="Components to report per point, best first. More than 1 adds the field top.",
+    )
+    score: Scores = Field(
+        default=("distance",),
+        description="Scores of a point in its code, besides the distance, which each code has. "
+        "log_density and mahalanobis (mixtures): the log density, and the Mahalanobis distance to "
+        "the component. scaled_distance (K-means with scale): the distance in scaled features. "
+        "quantile: the share of the remembered points whose score is less unusual.",
     )
     labels: tuple[Text, ...] = Field(
         default=(),
@@ -307,6 +334,10 @@ class _Model(Section):
     encode: EncodeSettings = Field(
         default=EncodeSettings(), description="What encoders read and write."
     )
+    anomaly: AnomalySettings = Field(
+        default=AnomalySettings(),
+        description="Which points are flagged as anomalies, and what an alert contains.",
+    )
     forgetting: ForgettingSettings = Field(
         default=NoForgetting(), description="How old points decay."
     )
@@ -377,6 +408,48 @@ class _Model(Section):
             _check_points("coreset.points", points, 2 * points, self.points.dimension)
         return self
 
+    @property
+    def _directions(self) -> bool:
+        return getattr(self, "metric", "") == "cosine"
+
+    @property
+    def remembers_scores(self) -> bool:
+        """Whether the model remembers the distribution of its scores, for quantiles."""
+        return self.anomaly.rate is not None or "quantile" in self.encode.score
+
+    @property
+    def worker_alerts(self) -> bool:
+        """Whether the worker writes alerts."""
+        return self.anomaly.rate is not None and self.anomaly.worker
+
+    @model_validator(mode="after")
+    def _score_fits(self) -> Self:
+        kind = "metric cosine" if self._directions else f"kind {self.kind}"
+        has = [name for name in get_args(Score) if SCORE_KINDS.get(name, self.kind) == self.kind]
+        if self._directions:
+            has.remove("scaled_distance")
+        for name in self.encode.score:
+            if name not in has:
+                raise ValueError(
+                    f"encode.score has {name}, which {kind} doesn't have; expected "
+                    f"{', '.join(has[:-1])} or {has[-1]}"
+                )
+        if "scaled_distance" in self.encode.score and self.scale == "none":
+            raise ValueError(
+                "encode.score has scaled_distance, but scale is none, so that it equals distance; "
+                "set scale: standard, or remove scaled_distance"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_writer_of_alerts(self) -> Self:
+        if self.anomaly.rate is not None and self.encode.worker and not self.anomaly.worker:
+            raise ValueError(
+                "encode.worker is true and anomaly.worker is false, but the worker writes the "
+                "alerts of the points that it encodes; remove one"
+            )
+        return self
+
     def _check_scale(self, init: object) -> None:
         if self.scale != "none" and not isinstance(init, WarmUp):
             raise ValueError(
@@ -423,6 +496,11 @@ class KMeansSettings(_Model):
             raise ValueError(
                 f"scale is {self.scale}, but metric is cosine, which makes each point a unit "
                 "vector; remove scale or metric"
+            )
+        if self.metric == "cosine" and self.points.missing == "learn":
+            raise ValueError(
+                "points.missing is learn, but metric is cosine, and a point with missing values "
+                "has no known direction; use metric euclidean, or points.missing: reject"
             )
         return self
 

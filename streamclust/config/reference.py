@@ -126,14 +126,13 @@ def _default(field: FieldInfo) -> str:
     default: Any = field.default
     if default is PydanticUndefined:
         return "required"
-    if default == {}:
-        return "{}"
-    plain = {None: "null", (): "[]"}
-    if default in plain:
-        return plain[default]
+    if default is None or default == {}:
+        return "null" if default is None else "{}"
     for part in field_type(field).metadata:
         if isinstance(part, PlainSerializer):
             return str(part.func(default))  # type: ignore[call-arg]
+    if isinstance(default, tuple):
+        return f"[{', '.join(default)}]"
     if isinstance(default, float):
         return f"{default:g}".replace("e-0", "e-")
     return str(default).lower()

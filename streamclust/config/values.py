@@ -131,7 +131,8 @@ def up_to_a_day(seconds: float) -> float:
     return seconds
 
 
-def _one_or_many(value: object) -> object:
+def one_or_many(value: object) -> object:
+    """Return one text as a tuple; other values are unchanged."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -163,7 +164,7 @@ FilePath = Annotated[Path, AfterValidator(_without_nul)]
 Latest = Annotated[str, BeforeValidator(_latest), Allowed(LATEST_WORDS)]
 Streams = Annotated[
     tuple[Text, ...],
-    BeforeValidator(_one_or_many),
+    BeforeValidator(one_or_many),
     Field(min_length=1),
     Allowed("the name of a stream, or a list of names"),
 ]

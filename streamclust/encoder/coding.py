@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamclust.encoder.flagging import NONE_FLAGGED, Flagged, Flagging
 from streamclust.formats.code_fields import TOP_VALUES
-from streamclust.formats.codes import NO_CODE, encode_fields, encode_points
+from streamclust.formats.codes import encode_fields, encode_points, spread
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize
+from streamclust.models.scores import point_scores
+from streamclust.runtime.assemble import points_format
 from streamclust.store.reply.entries import from_reply
 from streamclust.store.reply.packed_codes import pack_points
 from streamclust.store.reply.raw_entries import as_raw
@@ -21,11 +24,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streamclust.arrays import Array, Points
+    from streamclust.config.model import ModelSettings
     from streamclust.formats.layout import Layout
     from streamclust.formats.model import Model
     from streamclust.formats.points import PointsFormat
     from streamclust.store.reply.entries import Entries
     from streamclust.store.reply.raw_entries import Entry, RawEntries
+
+_NOTHING = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,14 @@ class Coded:
         Points with a code.
     bad : int
         Points without a code.
+    flagged : Flagged
+        The points that are anomalies.
     """
 
     entries: Sequence[tuple[bytes, list[bytes]]]
     points: int
     bad: int
+    flagged: Flagged = NONE_FLAGGED
 
 
 class Coder:
@@ -63,7 +73,26 @@ class Coder:
         model has learned; else the layout is detected.
     scale : str, optional
         The setting of the model; None skips the check.
+    scores : sequence of str
+        Scores in the codes, except the distance; see `streamclust.models.scores`.
+    flagging : Flagging, optional
+        Makes the alerts.
     """
+
+    @classmethod
+    def of(cls, settings: ModelSettings, stream: str, *, alerts: bool) -> Coder:
+        """Return the coder of a stream by the settings; with `alerts`, it flags anomalies too."""
+        encode, anomaly = settings.encode, settings.anomaly
+        labels = frozenset(label.encode() for label in encode.labels)
+        return cls(
+            points_format(settings),
+            encode.top,
+            encode.labels,
+            stream,
+            settings.scale,
+            scores=tuple(name for name in encode.score if name != "distance"),
+            flagging=Flagging(anomaly, stream, labels) if alerts and anomaly.rate else None,
+        )
 
     def __init__(
         self,
@@ -72,6 +101,9 @@ class Coder:
         labels: Sequence[str],
         stream: str | None = None,
         scale: str | None = None,
+        *,
+        scores: Sequence[str] = (),
+        flagging: Flagging | None = None,
     ) -> None:
         self._spec = spec
         self._stream = stream
@@ -79,6 +111,8 @@ class Coder:
         self._model: Model | None = None
         self._top = top
         self._labels = frozenset(label.encode() for label in labels)
+        self._scores = scores
+        self._flagging = flagging
         self._layout: Layout | None = None
         self._names: Sequence[bytes] = ()
         self._places: list[int] = []
@@ -96,12 +130,28 @@ class Coder:
             self.use(model)
         decoded = self._decode(from_reply("", entries, None, None), model)
         K = len(model.means)
+        model = model.accepting(self._spec.missing)
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
+        flagged = NONE_FLAGGED
+        if self._scores or self._flagging is not None:
+            index = codes.index
+            codes, scores = self._scored(codes, decoded.X, model)
+            if self._flagging is not None:
+                flagged = self._flagging(entries, decoded, scores, index, model)
         if len(model.ids):
             codes = numbered(codes, model.ids)
-        if codes.top is None and len(codes) == len(entries) and (decoded.counts == 1).all():
-            return Coded(self._points(entries, codes, model), len(codes), 0)
-        return Coded(self._blocks(entries, codes, decoded, model), len(codes), len(decoded.dead))
+        n, bad = len(codes), len(decoded.dead)
+        if codes.top is None and n == len(entries) and (decoded.counts == 1).all():
+            return Coded(self._points(entries, codes, model), n, 0, flagged)
+        return Coded(self._blocks(entries, codes, decoded, model), n, bad, flagged)
+
+    def _scored(self, codes: Codes, X: Points, model: Model) -> tuple[Codes, Array]:
+        """Return the codes with the scores of the settings, and the anomaly scores."""
+        names = self._scores if self._flagging is None else (*self._scores, "anomaly")
+        points = np.asarray(X, np.float64)
+        found = point_scores(model.family, model.params, points, codes.index, names, model.scores)
+        anomaly = found.pop("anomaly", _NOTHING)
+        return replace(codes, scores=found), anomaly
 
     def use(self, model: Model) -> None:
         """Use another model or version for the following entries.
@@ -118,6 +168,8 @@ class Coder:
         elif self._model is None or model.replaces(self._model):
             self._layout = None
         self._model = model
+        if self._flagging is not None:
+            self._flagging.use(model)
 
     def _points(
         self, entries: RawEntries, codes: Codes, model: Model
@@ -150,7 +202,10 @@ class Coder:
         """Return the entry of codes of an entry that isn't read: no code, and the reason."""
         nothing = np.empty((0, model.means.shape[1]))
         top = min(self._top, len(model.means))
-        codes = _with_bad(quantize(model.family, model.params, nothing, top), np.zeros(1, np.int64))
+        codes = quantize(model.family, model.params, nothing, top)
+        if self._scores:
+            codes, _ = self._scored(codes, nothing, model)
+        codes = _with_bad(codes, np.zeros(1, np.int64))
         flat = encode_fields(codes, model.version, _values(model), reason)
         return Coded([(entry_id, flat + _id_fields(model))], 0, 1)
 
@@ -217,20 +272,6 @@ def _parts(codes: Codes, counts: NDArray[np.int64]) -> Iterator[Codes]:
 
 def _with_bad(codes: Codes, places: NDArray[np.int64]) -> Codes:
     """Return the codes of an entry with -1 for bad points, at their `places` in the block."""
-    n = len(codes) + len(places)
-    good = np.ones(n, bool)
+    good = np.ones(len(codes) + len(places), bool)
     good[places] = False
-
-    def spread(values: NDArray[Any], missing: float) -> NDArray[Any]:
-        out = np.full((n, *values.shape[1:]), missing, values.dtype)
-        out[good] = values
-        return out
-
-    index, distance = spread(codes.index, NO_CODE), spread(codes.distance, np.nan)
-    return Codes(
-        index,
-        distance,
-        None if codes.top is None else spread(codes.top, NO_CODE),
-        None if codes.top_values is None else spread(codes.top_values, np.nan),
-        None if codes.similarity is None else spread(codes.similarity, np.nan),
-    )
+    return spread(codes, good)

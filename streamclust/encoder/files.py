@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,12 +23,13 @@ from streamclust.formats.code_file import (
     to_bytes,
     unpack_codes,
 )
-from streamclust.formats.codes import NO_CODE
+from streamclust.formats.codes import NO_CODE, score_type, spread
 from streamclust.models.quantize import Codes, quantize, reconstruct
+from streamclust.models.scores import point_scores
 from streamclust.text import csv_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -75,23 +76,33 @@ class FileReport:
     psnr: float | None = None
 
 
-def encode_chunks(model: Model, chunks: Iterable[NDArray[np.floating]]) -> Iterator[Codes]:
+def encode_chunks(
+    model: Model, chunks: Iterable[NDArray[np.floating]], scores: Sequence[str] = ()
+) -> Iterator[Codes]:
     """Yield the codes of each chunk of points, shape (n, D); a point with NaN has code -1.
 
-    With the metric cosine, a zero vector has code -1 too.
+    If the model accepts missing values, only a point without any value has code -1. With the metric
+    cosine, a zero vector has code -1 too. `scores` are more scores for the codes; see
+    `streamclust.models.scores`.
+
+    Raises
+    ------
+    DataError
+        If the model doesn't have one of the scores.
     """
+    gaps = model.family.missing == "learn"
+    known = model.remembered_scores if "quantile" in scores else None
     for X in chunks:
-        good = np.isfinite(X).all(axis=1)
+        good = ~np.isnan(X).all(axis=1) if gaps else np.isfinite(X).all(axis=1)
         if model.metric == "cosine":
             good &= X.any(axis=1)
-        if good.all():
-            yield quantize(model.family, model.params, X)
-            continue
-        index, distance = np.full(len(X), NO_CODE, np.int32), np.full(len(X), np.nan)
-        codes = quantize(model.family, model.params, X[good])
-        index[good], distance[good] = codes.index, codes.distance
-        similarity = None if codes.similarity is None else 1.0 - distance
-        yield Codes(index, distance, similarity=similarity)
+        points = X if good.all() else X[good]
+        codes = quantize(model.family, model.params, points)
+        if scores:
+            points = np.asarray(points, np.float64)
+            found = point_scores(model.family, model.params, points, codes.index, scores, known)
+            codes = replace(codes, scores=found)
+        yield codes if good.all() else spread(codes, good)
 
 
 def encode_file(
@@ -102,6 +113,7 @@ def encode_file(
     codebook: bool = True,
     picture: tuple[int, int, int] | None = None,
     peak: float = 255.0,
+    scores: Sequence[str] = (),
     on_progress: Callable[[int], object] | None = None,
 ) -> FileReport:
     """Write the codes of points to a file; after an error, no file is left.
@@ -117,6 +129,8 @@ def encode_file(
         Height, width and channels, if the points are pixels.
     peak : float, default=255
         The value of white in the picture.
+    scores : sequence of str, optional
+        Scores of the points to store beside the codes; see `streamclust.models.scores`.
     on_progress : callable, optional
         Called with the number of points so far.
 
@@ -127,10 +141,14 @@ def encode_file(
     """
     K, D = model.means.shape
     packer, n, J = Packer(bits_of(K)), 0, 0.0
-    for codes in encode_chunks(model, chunks):
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in scores}
+    bits = bits_of(K) + sum(8 * score_type(name).itemsize for name in scores)
+    for codes in encode_chunks(model, chunks, scores):
         packer.add(codes.index)
+        for name, values in codes.scores.items():
+            parts[name].append(values.astype(score_type(name)))
         n += len(codes)
-        if n * bits_of(K) > 8 * MOST_BYTES:
+        if n * bits > 8 * MOST_BYTES:
             raise DataError(f"more than {MOST_BYTES:,} bytes of codes; encode into several files")
         if model.metric == "cosine":
             _refuse_zeros(codes)
@@ -144,7 +162,8 @@ def encode_file(
     header = Header(model.name, model.version, n, K, model.features, J / n, picture, peak)
     if not codebook:
         header = replace(header, model_id=model.model_id)
-    data = to_bytes(header, packer.done(), model.means if codebook else None)
+    found = {name: np.concatenate(values) for name, values in parts.items()}
+    data = to_bytes(header, packer.done(), model.means if codebook else None, found)
     write_whole(out, data)
     report = FileReport(
         model.name, model.version, n, K, header.bits, J / n, len(data), 4.0 * n * D / len(data)
@@ -222,11 +241,16 @@ def write_points(out: Path, X: Array, features: tuple[str, ...]) -> None:
 
 
 def write_parts(
-    out: Path, parts: Iterable[Array], shape: tuple[int, ...], features: tuple[str, ...]
+    out: Path,
+    parts: Iterable[Array],
+    shape: tuple[int, ...],
+    features: tuple[str, ...],
+    number_format: str = "%.17g",
 ) -> None:
     """Write points given in parts; `shape` is their (N, D). See `write_points`.
 
-    In CSV, names of features are escaped: see `streamclust.text.csv_cell`.
+    `number_format` is for CSV: "%s" writes the fewest digits that give the same number. In CSV,
+    names of features are escaped: see `streamclust.text.csv_cell`.
     """
     with new_file(out) as file:
         if out.suffix.lower() == ".npy":
@@ -240,4 +264,4 @@ def write_parts(
             csv.writer(names, lineterminator="\n").writerow(cells)
             file.write(names.getvalue().encode())
             for part in parts:
-                np.savetxt(file, part, fmt="%.17g", delimiter=",")
+                np.savetxt(file, part, fmt=number_format, delimiter=",")

@@ -56,6 +56,8 @@ class Tally:
         Gaps whose number of entries the server could not report.
     version : int
         Newest version of the model that was used.
+    flagged : int
+        Points of which this encoder wrote alerts.
     """
 
     stream: str
@@ -67,6 +69,7 @@ class Tally:
     gone: int = 0
     unknown_gaps: int = 0
     version: int = 0
+    flagged: int = 0
 
 
 class Run(Protocol):

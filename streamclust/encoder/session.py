@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamclust.encoder.coding import Coded, Coder, too_large
 from streamclust.failpoints import passing
-from streamclust.runtime.assemble import points_format
 from streamclust.runtime.missing import missing_error
 from streamclust.store.ids import order
+from streamclust.store.model.code_stream import Alerts
 from streamclust.store.model.code_writer import open_code_writer
 from streamclust.store.model.versions import newer, newest_but, read_model
 from streamclust.store.stream.gaps import gap_words
@@ -138,9 +138,9 @@ class EncoderSession:
             yield from between.sleep()
 
     def _new_coder(self) -> Coder:
-        settings = self._job.model
-        spec, encode = points_format(settings), settings.encode
-        return Coder(spec, encode.top, encode.labels, self._job.stream, settings.scale)
+        settings, stream = self._job.model, self._job.stream
+        is_learned = stream in settings.streams
+        return Coder.of(settings, stream, alerts=not (is_learned and settings.anomaly.worker))
 
     def _check_stream(self) -> None:
         """Log a stream that doesn't exist yet; with `until_idle`, refuse it."""
@@ -205,7 +205,7 @@ class EncoderSession:
             model = newer(self._client, self._job.keys, model.version) or model
             self._follow(model)
             coded, share = self._coded(delivery, model)
-            if (yield from self._settle(share, coded, self._writer.write(share))):
+            if (yield from self._settle(share, coded, self._write(share, coded))):
                 self._count_gone(len(delivery.gone))
 
     def _write_and_read(self, model: Model) -> Steps:
@@ -214,7 +214,7 @@ class EncoderSession:
         self._held = Delivery()
         if self._job.stop.is_set():
             if share:
-                yield from self._settle(share, coded, self._writer.write(share))
+                yield from self._settle(share, coded, self._write(share, coded))
             return False
         answer, written = self._round_trip(share, coded, model)
         self._follow(answer.model)
@@ -243,7 +243,9 @@ class EncoderSession:
         if self._between is not None:
             self._between.watch()
             waits = None
-        answer = self._writer.write_and_read(share, settle, model.version, waits)
+        answer = self._writer.write_and_read(
+            share, settle, model.version, waits, self._alerts(coded)
+        )
         return answer, results[0] if results else None
 
     def _coded(self, delivery: Delivery, model: Model) -> tuple[Coded, CodeBatch]:
@@ -260,6 +262,13 @@ class EncoderSession:
         gone: list[tuple[bytes, list[bytes]]] = [(entry_id, []) for entry_id in delivery.gone]
         return coded, sorted([*coded.entries, *gone], key=lambda entry: order(entry[0]))
 
+    def _alerts(self, coded: Coded) -> Alerts:
+        keep = self._job.model.anomaly.keep
+        return Alerts(self._job.keys.alerts, keep, coded.flagged.alerts)
+
+    def _write(self, share: CodeBatch, coded: Coded) -> Written:
+        return self._writer.write(share, self._alerts(coded))
+
     def _settle(self, share: CodeBatch, coded: Coded, written: Written) -> Steps:
         """Write a batch of codes when its turn has come, and count it.
 
@@ -269,7 +278,7 @@ class EncoderSession:
             if not (yield from self._turn_may_come(written.last)):
                 self._behind = True
                 return False
-            written = self._writer.write(share)
+            written = self._write(share, coded)
         self._count(written.entries, coded)
         return True
 
@@ -314,6 +323,7 @@ class EncoderSession:
         if written:
             tally.points += coded.points
             tally.bad += coded.bad
+            tally.flagged += coded.flagged.count
 
     def _count_gone(self, gone: int) -> None:
         if gone:

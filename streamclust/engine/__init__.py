@@ -5,8 +5,7 @@ settings only, and results are merged in the order of the parts. So the bits of 
 depend on the engine, on the number of its workers, or on the time at which they finish.
 """
 
-from streamclust.engine.base import Done, Engine
-from streamclust.engine.inline import Inline
+from streamclust.engine.base import Done, Engine, Inline
 from streamclust.engine.parts import ArrayPart, FilePart, Part, StreamPart
 from streamclust.engine.points import BLOCK, Points
 from streamclust.engine.reader import Notes, Reader

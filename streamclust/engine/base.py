@@ -1,13 +1,19 @@
-"""The interface of an engine: a map over parts, whose results come in the order of the parts."""
+"""The interface of an engine, and the engine that computes in the calling thread.
+
+An engine maps a task over parts. Results come in the order of the parts.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from streamclust.engine.reader import Notes
 from streamclust.errors import DataError, StoppedError
+from streamclust.kernels.threads import limit_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -148,3 +154,34 @@ def check(stop: Callable[[], bool]) -> None:
     """Raise `StoppedError` if a stop was requested."""
     if stop():
         raise StoppedError("interrupted before there was a result; nothing was changed")
+
+
+class Inline(Engine):
+    """Computes one part after the other.
+
+    Parameters
+    ----------
+    threads : int or None
+        Maximum number of threads of the kernels; None for their own limit.
+    """
+
+    name = "inline"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._limit: Callable[[], AbstractContextManager[None]] = nullcontext
+        if threads is not None:
+            self._limit = partial(limit_threads, threads)
+
+    def map(
+        self,
+        task: Task[R],
+        reader: Reader,
+        parts: Iterable[Numbered],
+        stop: Callable[[], bool] = never,
+    ) -> Iterator[Done[R]]:
+        """Yield the result of each part; see `Engine.map`."""
+        for number, part in parts:
+            check(stop)
+            with self._limit():
+                done = compute(task, reader, number, part)
+            yield done

@@ -23,8 +23,8 @@ import streamclust
 from streamclust import kernels
 from streamclust.engine import child
 from streamclust.engine.base import Engine, compute, never
-from streamclust.engine.ordered import ordered
 from streamclust.engine.parts import ArrayPart
+from streamclust.engine.threads import ordered
 from streamclust.engine.wire import decode_result, encode_part, encode_task
 from streamclust.errors import EngineError, StoppedError
 from streamclust.kernels.threads import limit_threads, threads_of_process

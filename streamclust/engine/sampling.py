@@ -15,6 +15,7 @@ from streamclust import kernels
 from streamclust.engine.fields import Fields
 from streamclust.engine.identity import SAME
 from streamclust.engine.points import Points, joined
+from streamclust.models import partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +72,7 @@ class Draw:
         rng = np.random.default_rng((*self.seed, number))
         drawn = Drawn(np.empty((0, self.centroids.shape[1])), np.empty(0), 0.0)
         for X, w in blocks:
-            cost = w * kernels.assign(X, self.centroids).sqdist
+            cost = w * partial.assign(X, self.centroids).sqdist
             keys = np.full(len(w), np.inf)
             with np.errstate(over="ignore"):  # a cost that is nearly 0 is never drawn
                 np.divide(rng.standard_exponential(len(w)), cost, out=keys, where=cost > 0.0)
@@ -142,7 +143,7 @@ class Condense:
         wanted = max(1.0, self.share * len(w))
         if len(w) <= wanted:
             return block
-        assigned = kernels.assign(X, self.centroids)
+        assigned = partial.assign(X, self.centroids)
         K = len(self.centroids)
         picked, probability = kernels.sample(w, assigned, K, wanted, start)
         weight = w[picked] / probability

@@ -95,14 +95,18 @@ class EStep:
         return merge(a, b)
 
     def to_fields(self) -> Fields:
-        """Return the arrays of the parameters, and the hyperparameters."""
+        """Return the arrays of the parameters, and the hyperparameters.
+
+        The e-step of points with missing values, and that with outliers, need the spread of the
+        features too.
+        """
         arrays, hyperparameters = (
             self.family.to_arrays(self.params),
             to_hyperparameters(self.family),
         )
-        spread = self.family.spread(self.params)
-        if spread is not None and "outliers" in hyperparameters:  # the background is relative to it
-            arrays = arrays | {"spread": spread}
+        spread = getattr(self.params, "spread", None)
+        if spread is not None and ("outliers" in hyperparameters or "missing" in hyperparameters):
+            arrays = {**arrays, "spread": spread}
         return Fields(arrays, {"family": hyperparameters})
 
     @classmethod

@@ -65,14 +65,15 @@ def fit(
     ------
     TooFewPointsError
         If there are fewer distinct points than components; for K-means with the metric cosine,
-        fewer distinct directions.
+        fewer distinct directions. With gaps, if a feature has no value in any point.
     DataError
-        If the points aren't a table of numbers; for the metric cosine, if one is a zero vector.
+        If the points aren't a table of numbers; for the metric cosine, if one is a zero vector;
+        if a value is missing, unless the family has ``missing="learn"``.
     """
     n_init, max_iter = as_integer("n_init", n_init, 1), as_integer("max_iter", max_iter, 1)
     tol = as_number("tol", tol, "a number, at least 0")
     seeds = tuple(as_integer("seed", each) for each in np.atleast_1d(np.asarray(seed, object)))
-    points = as_points(X, most=family.max_magnitude)
+    points = as_points(X, most=family.max_magnitude, missing=family.missing)
     w = as_sample_weight(sample_weight, len(points))
     points, w = np.asarray(family.prepare(points[w > 0.0]), np.float64), w[w > 0.0]
     family.check_spread(points)

@@ -17,6 +17,7 @@ from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
 from streamclust.fitting.one_dimensional import optimal_centroids
 from streamclust.fitting.seeding import is_large, local_search, seed_centroids
 from streamclust.models.kmeans import KMeans, KMeansParams
+from streamclust.models.partial import assign, filled, filled_by_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ class KMeansSearch(Search[KMeansParams]):
         K = len(params.centroids)
         if K == 1 or is_large(X, K):
             return None
-        centroids = self._moved(X, w, params.centroids)
+        centroids = self._moved(filled_by_nearest(X, params.centroids), w, params.centroids)
         return None if centroids is None else KMeansParams(centroids)
 
     def _moved(self, X: Array, w: Array, centroids: Array) -> Array | None:
@@ -62,6 +63,7 @@ class KMeansSearch(Search[KMeansParams]):
         """Swap centroids for points; see `streamclust.fitting.seeding.local_search`."""
         if len(params.centroids) == 1:
             return params
+        X = filled_by_nearest(X, params.centroids)
         return KMeansParams(local_search(X, w, params.centroids, rng))
 
     def optimism(self, n: float, n_features: int) -> float:
@@ -109,7 +111,8 @@ class KMeansSearch(Search[KMeansParams]):
             rows = order[ends[k] : ends[k + 1]]
             if mass[k] < 2.0 * fewest:
                 continue
-            halves = self._halves(points.X[rows], points.mass[rows])
+            own = filled(points.X[rows], params.centroids[k])
+            halves = self._halves(own, points.mass[rows])
             parts, spreads, _ = self._clusters(halves, points.X[rows], points.mass[rows])
             if parts.min() >= fewest:
                 change = self._misfit(parts, spreads, points).sum() - whole[k] + price
@@ -119,21 +122,20 @@ class KMeansSearch(Search[KMeansParams]):
     def propose_merges(self, params: KMeansParams, points: Sample) -> list[Move[KMeansParams]]:
         """Return the merge of each cluster with the most similar one."""
         centroids = params.centroids
-        D = centroids.shape[1]
-        mass, inertia, _ = self._clusters(centroids, points.X, points.mass)
+        K, D = centroids.shape
+        mass, inertia, labels = self._clusters(centroids, points.X, points.mass)
         apart, price = self._misfit(mass, inertia, points), self._price(D, points)
         both = np.maximum(mass[:, None] + mass, np.finfo(float).tiny)  # also where both are empty
-        between = mass[:, None] * mass / both * kernels.squared_distances(centroids, centroids)
+        if points.present < 1.0:
+            own = _present_mass(points, labels, K)
+            between = _between(centroids, own) / points.present
+        else:
+            own = mass[:, None]
+            between = mass[:, None] * mass / both * kernels.squared_distances(centroids, centroids)
         together = self._misfit(both, inertia[:, None] + inertia + between, points)
         change = together - apart[:, None] - apart - price
         return [
-            Move(
-                (i, j),
-                KMeansParams(
-                    (centroids[i] + mass[j] / both[i, j] * (centroids[j] - centroids[i]))[None]
-                ),
-                float(change[i, j]),
-            )
+            Move((i, j), KMeansParams(_merged(centroids, own, i, j)), float(change[i, j]))
             for i, j in partners(change)
         ]
 
@@ -154,7 +156,7 @@ class KMeansSearch(Search[KMeansParams]):
 
     def _clusters(self, centroids: Array, X: Array, mass: Array) -> tuple[Array, Array, Labels]:
         """Return the mass and the inertia of each cluster, (K,), and the points' labels, (M,)."""
-        labels, sqdist = kernels.assign(X, centroids)
+        labels, sqdist = assign(X, centroids)
         K = len(centroids)
         weight, inertia = (
             np.bincount(labels, each, minlength=K).astype(np.float64)  # also if there is no point
@@ -163,11 +165,37 @@ class KMeansSearch(Search[KMeansParams]):
         return weight, inertia, labels
 
     def _misfit(self, mass: Array, inertia: Array, points: Sample) -> Array:
-        """Return -2 L of clusters of the given mass and inertia, with their unbiased variances."""
+        """Return -2 L of clusters of the given mass and inertia, with their unbiased variances.
+
+        If values are missing, inertia is that of complete points, and L counts the present share.
+        """
         D = self._freedom(points.X.shape[1])
         unbiased = inertia / (D * np.maximum(mass - 1.0, 1.0))
         floor = max(_FLOOR * points.variance, np.finfo(float).tiny)
         variance = np.maximum(unbiased, floor)
         share = np.maximum(mass, np.finfo(float).tiny) / points.n
-        each = D * np.log(2.0 * np.pi * variance) - 2.0 * np.log(share)
-        return np.asarray(mass * each + inertia / variance)
+        each = points.present * D * np.log(2.0 * np.pi * variance) - 2.0 * np.log(share)
+        return np.asarray(mass * each + points.present * inertia / variance)
+
+
+def _merged(centroids: Array, mass: Array, i: int, j: int) -> Array:
+    """Return the average of two centroids as one, (1, D); `mass` is (K, 1), or (K, D) with gaps."""
+    both = np.maximum(mass[i] + mass[j], np.finfo(float).tiny)
+    return np.asarray((centroids[i] + mass[j] / both * (centroids[j] - centroids[i]))[None])
+
+
+def _present_mass(points: Sample, labels: Labels, K: int) -> Array:
+    """Return the mass of the points of each cluster that have a feature, (K, D)."""
+    present = ~np.isnan(points.X)
+    return np.stack(
+        [np.bincount(labels, points.mass * there, minlength=K) for there in present.T], axis=1
+    )
+
+
+def _between(centroids: Array, mass: Array) -> Array:
+    """Return what the merge of two clusters adds to the squared differences, (K, K)."""
+    total = np.zeros((len(centroids), len(centroids)))
+    for u, n in zip(centroids.T, mass.T, strict=True):
+        both = np.maximum(n[:, None] + n, np.finfo(float).tiny)
+        total += n[:, None] * n / both * (u[:, None] - u) ** 2
+    return total

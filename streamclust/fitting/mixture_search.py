@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust import kernels
+from streamclust.arrays import has_gaps
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
 from streamclust.fitting.split_merge import overlap, rearrange, thin
 from streamclust.models.criteria import mixture_parameters
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
+from streamclust.models.imputation import impute
 from streamclust.models.kmeans import KMeans
 from streamclust.models.revive import joined, split
 from streamclust.models.spread import positive, robust_variance
@@ -139,10 +141,15 @@ class MixtureSearch(Search[MixtureParams]):
             X, mass = points.X[rows], points.mass[rows] * own[rows]
             if mass.sum() < 2.0 * needed:
                 continue
-            root = params.root if family.covariance_type == "tied" else params.root[[k]]
-            mean = params.means[[k]]
-            whole = kernels.log_gaussians(X, mean, root, family.covariance_type)[:, 0]
-            halves = _halves(family, X, mass, params.spread)
+            tied, covariances = family.covariance_type == "tied", params.covariances
+            one = replace(
+                params,
+                weights=np.ones(1),
+                means=params.means[[k]],
+                covariances=covariances if tied else covariances[[k]],
+            )
+            whole = family.log_densities(one, X)[:, 0]
+            halves = _halves(family, one, X, mass)
             if halves is None:
                 continue
             gain = float(mass @ (family.with_components(2).score_points(halves, X) - whole))
@@ -154,7 +161,7 @@ class MixtureSearch(Search[MixtureParams]):
         """Return the merge of each component with the one of the largest overlap."""
         family = self.family
         joint = family.log_joint(params, points.X)
-        responsibilities = kernels.normalise(joint, family.log_background(params))[0]
+        responsibilities = kernels.normalise(joint, family.log_background(params, points.X))[0]
         price = _parameters(family, params.means.shape[1]) * np.log(points.n)
         stats = family.prior_stats(params, 1.0)
         moves = []
@@ -200,14 +207,15 @@ def _parameters(family: GaussianMixture, D: int) -> int:
 
 
 def _halves(
-    family: GaussianMixture, X: Array, mass: Array, spread: Array | None
+    family: GaussianMixture, one: MixtureParams, X: Array, mass: Array
 ) -> MixtureParams | None:
-    """Return two components: EM after a cut across the widest axis."""
+    """Return two components in place of `one`: EM after a cut across the widest axis."""
     two = replace(family.with_components(2), outliers=0.0)  # `mass` is without outliers
-    scale = np.sqrt(np.einsum("n,nd->d", mass, (X - X.mean(axis=0)) ** 2))
+    whole = impute(family.with_components(1), one, X).X if has_gaps(X) else X
+    scale = np.sqrt(np.einsum("n,nd->d", mass, (whole - whole.mean(axis=0)) ** 2))
     scale = np.where(scale > 0.0, scale, 1.0)
-    means = cut(X / scale, mass)
-    labels = kernels.assign(X / scale, means).labels
-    start = two.of_labels(X, mass, labels, means * scale, spread)
+    means = cut(whole / scale, mass)
+    labels = kernels.assign(whole / scale, means).labels
+    start = two.of_labels(whole, mass, labels, means * scale, one.spread)
     run = run_em(two, start, InMemory(two, X, mass, np.random.default_rng(0)), max_iter=_PASSES)
     return run.params if run.stats.alive.all() else None

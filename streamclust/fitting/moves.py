@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from streamclust.arrays import has_gaps
 from streamclust.models.coreset import Coreset, effective_size
+from streamclust.models.present import filled_by_mean
 from streamclust.models.spread import robust_variance
 
 if TYPE_CHECKING:
@@ -52,11 +54,19 @@ class Sample:
         return np.asarray(self.w * (self.n / self.w.sum()))
 
     @cached_property
+    def present(self) -> float:
+        """Share of the values that aren't missing."""
+        if not has_gaps(self.X):
+            return 1.0
+        return float(self.mass @ (~np.isnan(self.X)).mean(axis=1)) / self.n
+
+    @cached_property
     def variance(self) -> float:
         """Average variance of the features; a few far points count little, see `models.spread`."""
-        mean = np.einsum("n,nd->d", self.mass, self.X) / self.n
-        square = np.einsum("n,nd->", self.mass, (self.X - mean) ** 2)
-        plain = float(square / (self.n * self.X.shape[1]))
+        X = filled_by_mean(self.X, self.mass) if has_gaps(self.X) else self.X
+        mean = np.einsum("n,nd->d", self.mass, X) / self.n
+        square = np.einsum("n,nd->", self.mass, (X - mean) ** 2)
+        plain = float(square / (self.n * X.shape[1]))
         inner = float(robust_variance(self.X, self.w).mean())
         return inner if inner > 0.0 else plain
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from streamclust.fitting.em import Data, EMResult, InMemory, run_em
+from streamclust.fitting.hot_deck import hot_deck
 from streamclust.fitting.search import search_of
+from streamclust.models.present import check_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,12 +81,19 @@ def begins(
     ----------
     family : KMeans or GaussianMixture
     X, w : arrays of shape (N, D) and (N,)
-        Points, or a sample of them, of positive weight.
+        Points, or a sample of them, of positive weight; see `streamclust.fitting.hot_deck` for
+        gaps.
     n_init : int
         Number of seedings.
     seed : tuple of int
+
+    Raises
+    ------
+    TooFewPointsError
+        If a feature has no value in any point.
     """
-    search = search_of(family)
+    check_features(X)
+    search, X = search_of(family), hot_deck(X, w)
     optimum = search.exact_optimum(X, w)
     if optimum is not None:
         return [lambda: optimum]

@@ -6,12 +6,14 @@ state of an earlier release, has all in one value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from streamclust.arrays import Array
+import numpy as np
+
+from streamclust.arrays import Array, has_gaps
 from streamclust.errors import FormatError
 from streamclust.formats.container import pack, unpack, unpack_meta, whole
 from streamclust.formats.layout import Layout
@@ -49,7 +51,7 @@ class Outline:
     Parameters
     ----------
     covered : Covered
-    points, published_points, version, dead, drifts : int
+    points, published_points, version, dead, drifts, missing : int
     gathered : int or None
         Points of an unfinished warm-up; None after it.
     layout : Layout or None
@@ -63,6 +65,7 @@ class Outline:
     drifts: int
     gathered: int | None
     layout: Layout | None
+    missing: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +99,8 @@ class Checkpoint:
     left : Covered
         Positions of streams that the settings no longer name: a stream that comes back continues
         there.
+    missing : int
+        Missing values of all points learned; see `points.missing`.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -110,6 +115,7 @@ class Checkpoint:
     lost: dict[str, Lost] = field(default_factory=dict)
     refit: str = ""
     left: Covered = field(default_factory=Covered)
+    missing: int = 0
 
 
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
@@ -193,6 +199,8 @@ def _encoded(checkpoint: Checkpoint, family: Family[Any], stored: StoredState) -
         "refit": checkpoint.refit,
         "left": asdict(checkpoint.left),
     }
+    if checkpoint.missing:
+        meta["missing"] = checkpoint.missing
     return pack(FORMAT, stored.arrays, meta)
 
 
@@ -217,11 +225,12 @@ def decode_checkpoint(
         If the bytes are damaged, of another format, or of a model with other hyperparameters.
     """
     arrays, meta = unpack(data, FORMATS, where)
-    _same_family(meta.get("family"), family, where)
+    _same_family(meta, family, where)
     if "points" in meta:
         with _damage_named(where):
             arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
     _refuse_missing(arrays, meta, where)
+    _refuse_gaps(arrays, family, where)
     try:
         learner = from_stored(StoredState(arrays, meta), family)
         counts, covered = learner.counts, _covered(meta)
@@ -243,6 +252,7 @@ def decode_checkpoint(
             dead=whole(meta, "dead"),
             refit=str(meta.get("refit", "")),
             left=_covered({"position": {}, **meta.get("left", {})}),
+            missing=int(meta.get("missing", 0)),
         )
     except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
@@ -257,7 +267,7 @@ def decode_outline(data: bytes, family: Family[Any], where: str) -> Outline:
         If the bytes are damaged, of another format, or of a model with other hyperparameters.
     """
     meta, arrays = unpack_meta(data, len(data), FORMATS, where)
-    _same_family(meta.get("family"), family, where)
+    _same_family(meta, family, where)
     with _damage_named(where):
         gathered = None
         if not meta["sums"]:
@@ -273,6 +283,7 @@ def decode_outline(data: bytes, family: Family[Any], where: str) -> Outline:
             drifts=int(meta.get("drift", {}).get("drifts", 0)),
             gathered=gathered,
             layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
+            missing=int(meta.get("missing", 0)),
         )
 
 
@@ -364,8 +375,24 @@ def _refuse_missing(arrays: dict[str, Array], meta: dict[str, Any], where: str) 
                 )
 
 
-def _same_family(found: Any, family: Family[Any], where: str) -> None:
+def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> None:
+    """Refuse a state with points that have missing values if the family refuses such points."""
+    if family.missing == "reject" and any(
+        np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
+    ):
+        raise _gaps(where)
+
+
+def _gaps(where: str) -> FormatError:
+    return FormatError(
+        f"{where} holds points with missing values, which the config rejects (points.missing: "
+        "reject); change it back to learn, or give the model a new name"
+    )
+
+
+def _same_family(meta: dict[str, Any], family: Family[Any], where: str) -> None:
     """Refuse a state whose arrays would not fit; a changed floor or threshold does fit."""
+    found = meta.get("family")
     if not isinstance(found, dict):
         raise FormatError(f"{where} holds a damaged state: no family; move it away")
     before = found.get("fewest")
@@ -385,3 +412,5 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
                 f"{where} was learned with {name} {found[name]!r}, the config says {wanted!r}: "
                 "change it back, or give the model a new name"
             )
+    if meta.get("missing") and family.missing == "reject":
+        raise _gaps(where)

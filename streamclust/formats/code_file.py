@@ -2,6 +2,8 @@
 
 The container is safetensors: ``codes``, the packed bits (uint8, the highest bit first), and
 ``codebook``, the centroids or means (float64, shape (K, D)), unless the file only names the model.
+Scores of the points (`encode.score`) are arrays of shape (n,) with names such as
+``score.log_density``: float32, but ``score.quantile`` is float64.
 Its JSON (see `streamclust.formats.container`) has the fields of `Header`.
 """
 
@@ -19,7 +21,7 @@ from streamclust.files import check_expansion
 from streamclust.formats.container import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -124,9 +126,15 @@ def unpack_codes(data: NDArray[np.uint8], bits: int, n: int) -> NDArray[np.int32
     return codes
 
 
-def to_bytes(header: Header, packed: NDArray[np.uint8], codebook: Array | None) -> bytes:
-    """Return the bytes of the file."""
+def to_bytes(
+    header: Header,
+    packed: NDArray[np.uint8],
+    codebook: Array | None,
+    scores: Mapping[str, NDArray[Any]] | None = None,
+) -> bytes:
+    """Return the bytes of the file; `scores` are scores of the points by name."""
     arrays: dict[str, NDArray[Any]] = {"codes": packed}
+    arrays |= {f"score.{name}": values for name, values in (scores or {}).items()}
     if codebook is not None:
         arrays["codebook"] = codebook
     meta = asdict(header)

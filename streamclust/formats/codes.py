@@ -12,7 +12,9 @@ With ``encode.top`` m > 1 an entry also has ``m``, ``top`` (the m best component
 by the model's kind, their ``top_distance`` or ``top_responsibility``: text separated by spaces, or
 ``<n x m int32>`` and ``<n x m float32>``, row by row. `version` is the version of the model. With
 the metric cosine, distances are 1 - cos, and ``similarity``, in the form of ``distance``, is the
-cosine of the point and its centroid. A point that can't be read has code -1 and distance NaN;
+cosine of the point and its centroid. The scores in ``encode.score`` have fields of their names, in
+the form of ``distance``, but ``quantile`` is ``<n float64>`` in a block, because scores in the far
+tail differ by less than float32 can hold. A point that can't be read has code -1 and distance NaN;
 `reason` is the reason of the first such point of the entry. An entry that can't be read as a whole
 counts as one such point. Fields in
 ``encode.labels`` are copied unchanged. If an earlier model of the same name has codes in the
@@ -22,7 +24,9 @@ models have the same numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +34,7 @@ from numpy.typing import NDArray
 
 from streamclust.arrays import Array
 from streamclust.errors import FormatError
-from streamclust.formats.code_fields import CODE_FIELDS, TOP_VALUES
+from streamclust.formats.code_fields import CODE_FIELDS, SCORE_FIELDS, TOP_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +46,9 @@ NO_CODE = -1
 
 _INTEGERS = np.dtype("<i4")
 _NUMBERS = np.dtype("<f4")
+_DOUBLES = np.dtype("<f8")
+_OPTIONAL = ("similarity", *SCORE_FIELDS)
+"""Fields that some codes have: numbers, one per point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +76,8 @@ class CodedEntry:
         Name of the field of `top_values`.
     similarity : array of shape (n,) or None
         Cosine of each point and its centroid; only for the metric cosine.
+    scores : dict of str to array of shape (n,)
+        The scores in `encode.score` except the distance.
     """
 
     entry_id: str
@@ -82,6 +91,31 @@ class CodedEntry:
     model_id: int = 0
     top_name: str = "top_distance"
     similarity: Array | None = None
+    scores: dict[str, Array] = field(default_factory=dict)
+
+
+def score_type(name: str) -> np.dtype[Any]:
+    """Return the type of a score in blocks and files."""
+    return _DOUBLES if name == "quantile" else _NUMBERS
+
+
+def spread(codes: Codes, good: NDArray[np.bool_]) -> Codes:
+    """Return the codes of the points that are `good`, (n,), with code -1 and NaN for the others."""
+
+    def placed(values: NDArray[Any], missing: float) -> NDArray[Any]:
+        out = np.full((len(good), *values.shape[1:]), missing, values.dtype)
+        out[good] = values
+        return out
+
+    return replace(
+        codes,
+        index=placed(codes.index, NO_CODE),
+        distance=placed(codes.distance, np.nan),
+        top=None if codes.top is None else placed(codes.top, NO_CODE),
+        top_values=None if codes.top_values is None else placed(codes.top_values, np.nan),
+        similarity=None if codes.similarity is None else placed(codes.similarity, np.nan),
+        scores={name: placed(values, np.nan) for name, values in codes.scores.items()},
+    )
 
 
 def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -> list[bytes]:
@@ -100,8 +134,8 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
     integers, numbers = (_text, _text) if one else (_raw_integers, _raw_numbers)
     flat = [] if one else [b"n", b"%d" % len(codes)]
     flat += [b"code", integers(codes.index), b"distance", numbers(codes.distance)]
-    if codes.similarity is not None:
-        flat += [b"similarity", numbers(codes.similarity)]
+    for name, more in codes.more.items():
+        flat += [name.encode(), _text(more) if one else more.astype(score_type(name)).tobytes()]
     flat += [b"version", b"%d" % version]
     if codes.top is not None and codes.top_values is not None:
         flat += [b"m", b"%d" % codes.top.shape[1], b"top", integers(codes.top)]
@@ -111,13 +145,20 @@ def encode_fields(codes: Codes, version: int, values: str, reason: str | None) -
 
 def encode_points(codes: Codes, version: int) -> list[list[bytes]]:
     """Return the fields of `encode_fields` for entries of one point each, without `top`."""
-    if codes.similarity is not None:
-        return [encode_fields(codes[n : n + 1], version, "", None) for n in range(len(codes))]
     text = b"%d" % version
     numbers, distances = codes.index.tolist(), codes.distance.tolist()
+    if not codes.more:
+        return [
+            [b"code", b"%d" % number, b"distance", repr(distance).encode(), b"version", text]
+            for number, distance in zip(numbers, distances, strict=True)
+        ]
+    columns = [
+        [(name.encode(), repr(value).encode()) for value in values.tolist()]
+        for name, values in ({"distance": codes.distance} | codes.more).items()
+    ]
     return [
-        [b"code", b"%d" % number, b"distance", repr(distance).encode(), b"version", text]
-        for number, distance in zip(numbers, distances, strict=True)
+        [b"code", b"%d" % number, *chain.from_iterable(pairs), b"version", text]
+        for number, *pairs in zip(numbers, *columns, strict=True)
     ]
 
 
@@ -156,8 +197,8 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
         name = next(each.encode() for each in TOP_VALUES.values() if each.encode() in fields)
         top = _array(fields[b"top"], _INTEGERS, shape, raw)
         values = _array(fields[name], _NUMBERS, shape, raw)
-    reason, similarity = fields.get(b"reason"), _similarity(fields, n, raw)
-    taken = CODE_FIELDS if similarity is not None else set(CODE_FIELDS) - {"similarity"}
+    reason, found = fields.get(b"reason"), _optional(fields, n, raw)
+    taken = set(CODE_FIELDS) - (set(_OPTIONAL) - set(found))
     return CodedEntry(
         entry_id,
         int(fields[b"version"]),
@@ -169,16 +210,23 @@ def _decoded(entry_id: str, fields: Mapping[bytes, bytes]) -> CodedEntry:
         {name: value for name, value in fields.items() if name.decode() not in taken},
         int(fields.get(b"model_id", 0)),
         name.decode(),
-        similarity,
+        found.pop("similarity", None),
+        found,
     )
 
 
-def _similarity(fields: Mapping[bytes, bytes], n: int, raw: bool) -> Array | None:
-    """Return the cosines; None without the field, or if an earlier release copied it as a label."""
-    try:
-        return _array(fields[b"similarity"], _NUMBERS, (n,), raw)
-    except (LookupError, ValueError):
-        return None
+def _optional(fields: Mapping[bytes, bytes], n: int, raw: bool) -> dict[str, Array]:
+    """Return the fields that only some codes have, except those that are labels.
+
+    An earlier release copied any field of these names as a label.
+    """
+    found: dict[str, Array] = {}
+    for name in _OPTIONAL:
+        if (data := fields.get(name.encode())) is None:
+            continue
+        with suppress(ValueError):
+            found[name] = _array(data, score_type(name), (n,), raw)
+    return found
 
 
 def _array(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], raw: bool) -> NDArray[Any]:

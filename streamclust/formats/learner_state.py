@@ -17,6 +17,7 @@ from streamclust.errors import FormatError
 from streamclust.models import Family
 from streamclust.models.coreset import Coreset
 from streamclust.models.scaling import Scaling
+from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.spread import Spread
 from streamclust.models.stats import Stats
 from streamclust.online.averaging import Averaging
@@ -24,6 +25,7 @@ from streamclust.online.components import Components, first
 from streamclust.online.forgetting import Fall, ForgettingState
 from streamclust.online.learner import LearnerState
 from streamclust.online.resolving import Pending, Problem, ReclusterState
+from streamclust.online.scores import ScoreMemory
 
 T = TypeVar("T")
 
@@ -54,7 +56,7 @@ _NAMES = {
 
 _OWN_FORM = {
     *("params", "stats", "averaging.average", "averaging.tail"),
-    *("recluster.pending", "scaling", "spread"),
+    *("recluster.pending", "scaling", "spread", "scores"),
 }
 """Paths of the parts that may be None. Each has a form of its own."""
 
@@ -115,6 +117,8 @@ def to_stored(state: LearnerState[Any], family: Family[Any]) -> StoredState:
         stored.add_part("scaling", {"center": scaling.center, "scale": scaling.scale})
     if state.spread is not None:
         stored.add_part("spread", vars(state.spread))
+    if state.scores is not None:
+        _add_scores(stored, state.scores)
     if pending is not None:
         problem = pending.problem
         stored.meta["pending"] = {"due": pending.due, "seed": problem.seed}
@@ -152,6 +156,7 @@ def from_stored(stored: StoredState, family: Family[Any]) -> LearnerState[Any]:
         forgetting=ForgettingState(float(stored.meta["learner"]["points"])),
         scaling=_scaling(stored),
         spread=_spread(stored),
+        scores=_scores(stored),
     )
     return _filled(defaults, stored)
 
@@ -273,6 +278,22 @@ def _scaling(stored: StoredState) -> Scaling | None:
     if "scale" not in arrays:
         return None
     return Scaling(stored.meta.get("scaling", "none"), arrays["center"], arrays["scale"])
+
+
+_MEMORIES = ("usual", "recent")
+"""The distributions of `ScoreMemory`. Each is the array of its masses and four numbers."""
+
+
+def _add_scores(stored: StoredState, scores: ScoreMemory) -> None:
+    stored.add_part("scores", {name: getattr(scores, name).mass for name in _MEMORIES})
+    stored.meta["scores"] = {name: getattr(scores, name).numbers for name in _MEMORIES}
+
+
+def _scores(stored: StoredState) -> ScoreMemory | None:
+    numbers, masses = stored.meta.get("scores"), stored.part("scores")
+    if numbers is None:
+        return None
+    return ScoreMemory(*(ScoreDistribution.of(masses[name], numbers[name]) for name in _MEMORIES))
 
 
 def _spread(stored: StoredState) -> Spread | None:

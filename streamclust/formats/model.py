@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from streamclust.arrays import (
     Array,
     Labels,
     Metric,
+    Missing,
     as_points,
     as_sample_weight,
     short_repr,
@@ -22,6 +23,7 @@ from streamclust.formats.container import pack, unpack, whole
 from streamclust.formats.layout import Layout, check_columns
 from streamclust.hyperparameters import deprecated_name
 from streamclust.models import FAMILIES, Family
+from streamclust.models.attribution import Attribution, attribution
 from streamclust.models.codebook import (
     CodebookHealth,
     VersionMap,
@@ -35,11 +37,14 @@ from streamclust.models.family import (
     named_array,
     to_hyperparameters,
 )
+from streamclust.models.imputation import impute, predict_conditional
+from streamclust.models.score_distribution import ScoreDistribution
+from streamclust.models.scores import anomaly_score
 from streamclust.text import printable
 from streamclust.times import local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -101,6 +106,8 @@ class Model:
     published_ms : int or None
         Time of publication by the worker's clock, in milliseconds since the epoch. It is stored
         beside the payload, so None stands for a version that was read from a file.
+    scores : ScoreDistribution or None
+        The distribution of the scores of learned points; None if the model doesn't remember it.
     """
 
     name: str
@@ -119,6 +126,7 @@ class Model:
     scale: str | None = None
     model_id: int = 0
     published_ms: int | None = None
+    scores: ScoreDistribution | None = None
 
     def __repr__(self) -> str:
         K, D = self.means.shape
@@ -223,8 +231,61 @@ class Model:
         """
         return self.family.score_points(self.params, self._points(X))
 
+    def anomaly_scores(self, X: ArrayLike) -> Array:
+        """Return how unusual each point is, shape (N,); higher is more unusual.
+
+        Mixture: minus the log density. K-means: the squared distance to the nearest centroid, in
+        scaled features, or 1 - cos for the metric cosine. This needs no setting of the model.
+        """
+        return anomaly_score(self.family, self.params, self._points(X))
+
+    def quantiles(self, X: ArrayLike) -> Array:
+        """Return the share of the remembered points whose score is less unusual, shape (N,).
+
+        Raises
+        ------
+        DataError
+            If the model doesn't remember scores: see `anomaly.rate` and `encode.score`.
+        """
+        return self.remembered_scores.quantile(self.anomaly_scores(X))
+
+    def anomalies(self, X: ArrayLike, rate: float = 0.001) -> NDArray[np.bool_]:
+        """Return which points are among the share `rate` of the most unusual ones, shape (N,).
+
+        No point is one as long as the model remembers too few scores.
+
+        Raises
+        ------
+        DataError
+            If the model doesn't remember scores, or `rate` isn't between 0 and 1.
+        """
+        if not 0.0 < rate < 1.0:
+            raise DataError(f"rate is {rate}; expected a number between 0 and 1, such as 0.001")
+        threshold = self.remembered_scores.threshold(rate)
+        return np.asarray(self.anomaly_scores(X) > threshold)
+
+    def attribution(self, X: ArrayLike) -> Attribution:
+        """Return the contribution of each feature to the score of each point.
+
+        See `streamclust.models.attribution`. This needs no setting of the model.
+        """
+        points = self._points(X)
+        index = self.family.predict(self.params, points)
+        return attribution(self.family, self.params, points, index)
+
+    @property
+    def remembered_scores(self) -> ScoreDistribution:
+        """`scores`, or an error that explains how to get them."""
+        if self.scores is None:
+            raise DataError(
+                f"version {self.version} of {self.name!r} doesn't remember scores; set "
+                f"models.{self.name}.anomaly.rate, or quantile in encode.score"
+            )
+        return self.scores
+
     def _points(self, X: ArrayLike) -> Array:
-        return as_points(X, self.means.shape[1], self.family.max_magnitude)
+        family = self.family
+        return as_points(X, self.means.shape[1], family.max_magnitude, family.missing)
 
     def displacement_from(self, other: Model) -> Array:
         """Return how far each component has moved since another version, shape (K,).
@@ -296,6 +357,84 @@ class Model:
     def drift_from(self, other: Model) -> Array:
         """Return `displacement_from`, under its old name."""
         return self.displacement_from(other)
+
+    def accepting(self, missing: Missing) -> Model:
+        """Return the model with a family that refuses or learns missing values."""
+        if self.family.missing == missing:
+            return self
+        family: Any = self.family
+        return replace(self, family=replace(family, missing=missing))
+
+    def impute(
+        self, X: ArrayLike, *, return_variance: bool = False
+    ) -> Array | tuple[Array, Array | None]:
+        """Return points with expected values in place of the missing ones, which are NaN.
+
+        A mixture gives the conditional mean of a missing value, given the present values of the
+        point. K-means gives the value of the nearest centroid.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+            Each point needs one present value.
+        return_variance : bool, default=False
+            Return the conditional variances too.
+
+        Returns
+        -------
+        X : array of shape (N, D)
+        variances : array of shape (N, D), or None for K-means
+            0 for present values. Only with `return_variance`.
+
+        Raises
+        ------
+        DataError
+            If the points don't fit the model.
+        """
+        found = impute(self.family, self.params, X)
+        return (found.X, found.variances) if return_variance else found.X
+
+    def predict_conditional(
+        self,
+        X: ArrayLike,
+        targets: Sequence[int | str],
+        *,
+        return_covariance: bool = False,
+    ) -> Array | tuple[Array, Array]:
+        """Return the expected values of some features, given the others: regression by the mixture.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D - T)
+            The other features, in their order. NaN is a missing value.
+        targets : sequence of int or str
+            Numbers or names of T features.
+        return_covariance : bool, default=False
+            Return the conditional covariances too.
+
+        Returns
+        -------
+        mean : array of shape (N, T)
+        covariance : array of shape (N, T, T)
+            Only with `return_covariance`.
+
+        Raises
+        ------
+        DataError
+            If the model isn't a mixture, or the points or targets don't fit it.
+        """
+        places = [self._place(target) for target in targets]
+        found = predict_conditional(self.family, self.params, X, places)
+        return (found.mean, found.covariance) if return_covariance else found.mean
+
+    def _place(self, feature: int | str) -> int:
+        """Return the number of a feature."""
+        if not isinstance(feature, str):
+            return int(feature)
+        if feature not in self.features:
+            known = ", ".join(self.features) or "no names; give numbers"
+            raise DataError(f"model {self.name!r} has no feature {feature!r}; it has {known}")
+        return self.features.index(feature)
 
     def replaces(self, before: Model) -> bool:
         """Return whether this is a version of another model than `before`, under the same name.
@@ -412,6 +551,9 @@ class Model:
         }
 
 
+_SCORES = "scores"
+"""Name of the array with the masses of the distribution of scores."""
+
 _SHOWN, _SHOWN_NAME = 6, 40
 """Number of components and features that `str` shows, and of characters of a name."""
 
@@ -422,12 +564,16 @@ def encode_model(model: Model) -> bytes:
         "layout": None if model.layout is None else model.layout.to_dict(),
         "scale": model.scale,
         "model_id": model.model_id or None,
+        "scores": None if model.scores is None else model.scores.numbers,
     }
+    arrays = model.named_arrays()
+    if model.scores is not None:
+        arrays[_SCORES] = model.scores.mass
     family = to_hyperparameters(model.family)
     meta = {**model.summary(), **known, "loss": model.loss, "family": family}
     return pack(
         FORMAT,
-        model.named_arrays(),
+        arrays,
         {k: v for k, v in meta.items() if v is not None or k not in known},
     )
 
@@ -459,6 +605,9 @@ def decode_model(data: bytes, where: str) -> Model:
             layout=None if meta.get("layout") is None else Layout.from_dict(meta["layout"]),
             scale=None if meta.get("scale") is None else str(meta["scale"]),
             model_id=whole(meta, "model_id") if meta.get("model_id") is not None else 0,
+            scores=None
+            if meta.get("scores") is None
+            else ScoreDistribution.of(arrays[_SCORES], meta["scores"]),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, StreamclustError) as error:
         raise FormatError(f"{where} holds a damaged model: {error!r}; move it away") from None

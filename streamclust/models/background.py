@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Points
     from streamclust.models.stats import Stats
 
 MOST = 0.5
@@ -33,7 +33,7 @@ _WIDTH = 10.0
 """Length of a side of the box, in standard deviations."""
 
 
-def log_background(outliers: float, variance: Array) -> float:
+def log_backgrounds(outliers: float, variance: Array, X: Points | None = None) -> Array | float:
     """Return log e / V - log(1 - e): the background relative to the mixture.
 
     Parameters
@@ -42,9 +42,14 @@ def log_background(outliers: float, variance: Array) -> float:
         The share e, above 0.
     variance : array of shape (D,)
         Positive variances of the features.
+    X : array of shape (N, D), optional
+        Points with missing values, NaN: V is then the volume of each point's present features, and
+        the result has the shape (N,).
     """
-    log_volume = float(np.log(_WIDTH * np.sqrt(variance)).sum())
-    return log(outliers) - log1p(-outliers) - log_volume
+    odds, log_sides = log(outliers) - log1p(-outliers), np.log(_WIDTH * np.sqrt(variance))
+    if X is None:
+        return odds - float(log_sides.sum())
+    return np.asarray(odds - ~np.isnan(X) @ log_sides)
 
 
 def too_many(outliers: float, stats: Stats, unit: float) -> bool:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust import kernels
-from streamclust.arrays import Array, Labels, Points, short_repr
+from streamclust.arrays import Array, Labels, Points, has_gaps, short_repr
+from streamclust.models import partial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,7 +216,7 @@ def reduce_coreset(coreset: Coreset, means: Array, size: int, rng: np.random.Gen
     """
     if len(coreset.X) <= size:
         return coreset
-    labels, sqdist = kernels.assign(coreset.X, means)
+    labels, sqdist = partial.assign(coreset.X, means)
     probability = _inclusion(_sensitivity(coreset.w, labels, sqdist, len(means)), size)
     order = _by_neighbourhood(coreset, labels, sqdist, means)
     ticks = np.floor(np.cumsum(probability[order]) + rng.random())
@@ -270,7 +271,7 @@ def effective_size(coreset: Coreset, means: Array) -> float:
     This is the larger value of (sum s)^2 / sum s^2 for two choices of s: the weights, right for
     points of the stream that only decayed, and the sensitivities, which a reduction makes equal.
     """
-    labels, sqdist = kernels.assign(coreset.X, means)
+    labels, sqdist = partial.assign(coreset.X, means)
     shares = (coreset.w, _sensitivity(coreset.w, labels, sqdist, len(means)))
     return max(float((s / s.max()).sum() ** 2 / ((s / s.max()) ** 2).sum()) for s in shares)
 
@@ -299,6 +300,8 @@ def _by_neighbourhood(coreset: Coreset, labels: Labels, sqdist: Array, means: Ar
     # Directions: the signs of the features with the largest deviations, chosen from some points.
     some = slice(None, None, max(1, len(labels) // _SOME))
     offset = coreset.X[some] - means[labels[some]]
+    if has_gaps(offset):
+        offset = partial.filled(offset, np.zeros(offset.shape[1]))
     spread = np.einsum("n,nd,nd->d", coreset.w[some], offset, offset)
     widest = np.argsort(-spread, kind="stable")[:_STRATA]
     above = np.zeros((len(labels), _STRATA), np.bool_)

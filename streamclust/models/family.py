@@ -14,7 +14,7 @@ from streamclust.hyperparameters import as_integer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamclust.arrays import AnyPoints, Array, Labels, Metric, Points
+    from streamclust.arrays import AnyPoints, Array, Labels, Metric, Missing, Points
     from streamclust.kernels import Assigned
     from streamclust.models.scaling import Scaling
     from streamclust.models.stats import Stats
@@ -53,6 +53,10 @@ class Family(Protocol[P]):
     @property
     def fewest(self) -> int | None:
         """The smallest K if K adapts to the stream, else None."""
+
+    @property
+    def missing(self) -> Missing:
+        """'learn' if NaN is accepted as a missing value, else 'reject'."""
 
     @property
     def max_magnitude(self) -> float:
@@ -136,6 +140,13 @@ class Family(Protocol[P]):
 
     def loss(self, stats: Stats) -> float:
         """Return the objective per point, with the sign for which lower is better."""
+
+    def comparable_loss(self, stats: Stats, params: P, X: Points, w: Array) -> float:
+        """Return the loss of a batch as if no value were missing, to compare it with others.
+
+        `stats` are the statistics of the batch `X`, `w` under `params`. Without gaps, this is
+        `loss`.
+        """
 
     def improvement(self, before: float, after: float) -> float:
         """Return the fall of the loss, in the units of `tol`."""
@@ -228,6 +239,8 @@ def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
         del values["metric"]  # as in models and states from before there was a metric
     if values.get("outliers") == 0.0:
         del values["outliers"]
+    if values.get("missing") == "reject":
+        del values["missing"]  # the same
     stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}
     return {**stored, "kind": family.kind}
 

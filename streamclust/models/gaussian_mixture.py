@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
 
 from streamclust import kernels
-from streamclust.arrays import MAX_MAGNITUDE, distinct_points, short_repr
+from streamclust.arrays import MAX_MAGNITUDE, Missing, distinct_points, has_gaps, short_repr
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
+from streamclust.models import conditionals, partial
 from streamclust.models.background import (
     MOST,
-    log_background,
+    log_backgrounds,
     too_many,
     without_farthest,
 )
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array, usable
 from streamclust.models.matching import match
+from streamclust.models.present import filled_by_mean
 from streamclust.models.revive import split
 from streamclust.models.spread import positive
 from streamclust.models.stats import Stats, merge, recentre
@@ -110,6 +112,9 @@ class GaussianMixture:
         left on fewer points than its covariance needs. The parameters are still those of a
         mixture, and so are `score_points` and `responsibilities`; the log-likelihood that is
         learned includes the background.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is a missing value. A point counts with the marginal density of the values that
+        are present (Ghahramani & Jordan 1994); see `streamclust.models.conditionals`.
     """
 
     n_components: int
@@ -117,6 +122,7 @@ class GaussianMixture:
     reg_covar: float = 1e-6
     min_components: int | None = field(default=None, kw_only=True)
     outliers: float = field(default=0.0, kw_only=True)
+    missing: Missing = field(default="reject", kw_only=True)
 
     kind: ClassVar[str] = "gaussian_mixture"
     objective: ClassVar[str] = "log_likelihood"
@@ -124,6 +130,7 @@ class GaussianMixture:
     def __post_init__(self) -> None:
         n_components, least = as_range("components", self.n_components, self.min_components)
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
+        check_choice("missing", self.missing, get_args(Missing))
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
         outliers = as_number("outliers", self.outliers, _SHARE)
         if outliers > MOST:
@@ -176,17 +183,27 @@ class GaussianMixture:
         return self.m_step(self._stats(moments, means, 0.0, 0.0), unknown)
 
     def e_step(self, params: MixtureParams, X: Points, w: Array) -> Stats:
-        """Return the moments of the responsibilities about the means, and the log-likelihood."""
-        count = float(w.sum())
-        moments, log_likelihood = kernels.mixture_step(
-            X,
-            w,
-            params.log_weights,
-            params.means,
-            params.root,
-            self.covariance_type,
-            background=self.log_background(params),
-        )
+        """Return the moments of the responsibilities about the means, and the log-likelihood.
+
+        Of points with gaps, these are the expected moments, and the log density of the values that
+        are present; see `streamclust.models.conditionals`. With a share of outliers, the density
+        includes the background; see `streamclust.models.background`.
+        """
+        count, background = float(w.sum()), self.log_background(params, X)
+        if self._incomplete(X):
+            spread = self.spread(params) if self.reg_covar > 0.0 else None
+            floor = 0.0 if spread is None else self.reg_covar * spread
+            moments, log_likelihood = conditionals.e_step(params, X, w, floor, background)
+        else:
+            moments, log_likelihood = kernels.mixture_step(
+                X,
+                w,
+                params.log_weights,
+                params.means,
+                params.root,
+                self.covariance_type,
+                background=float(background),
+            )
         if self.outliers > 0.0:
             log_likelihood += count * float(np.log1p(-self.outliers))
         return self._stats(moments, params.means, log_likelihood, count)
@@ -201,17 +218,25 @@ class GaussianMixture:
         log_density = self.score_points(params, np.asarray(X, np.float64))
         return replace(self, outliers=0.0), without_farthest(self.outliers, log_density, w)
 
-    def log_background(self, params: MixtureParams) -> float:
-        """Return the log-density of the background, relative to the mixture; -inf for none."""
+    def log_background(self, params: MixtureParams, X: Points) -> Array | float:
+        """Return the log-density of the background relative to the mixture; -inf for none.
+
+        It is one number if the points have no gaps, else one per point, (N,).
+        """
         if self.outliers == 0.0:
             return -np.inf
-        return log_background(self.outliers, np.asarray(self.spread(params)))
+        variance = np.asarray(self.spread(params))
+        return log_backgrounds(self.outliers, variance, X if self._incomplete(X) else None)
 
     def assigning_e_step(
         self, params: MixtureParams, X: Points, w: Array
     ) -> tuple[Stats, kernels.Assigned]:
         """Return the same statistics, and each point's nearest mean."""
-        return self.e_step(params, X, w), kernels.assign(X, params.means)
+        assign = partial.assign if self.missing == "learn" else kernels.assign
+        return self.e_step(params, X, w), assign(X, params.means)
+
+    def _incomplete(self, X: Points) -> bool:
+        return self.missing == "learn" and has_gaps(X)
 
     def _stats(
         self, moments: kernels.Moments, reference: Array, objective: float, count: float
@@ -368,6 +393,14 @@ class GaussianMixture:
         np.divide(shares, weight, out=shares, where=weight > 0.0)
         return 0.5 * float(weight @ moved.sum(axis=1) + shares.sum())
 
+    def comparable_loss(self, stats: Stats, params: MixtureParams, X: Points, w: Array) -> float:
+        """Return the loss, plus the entropy that the missing values have under the parameters."""
+        loss = self.loss(stats)
+        if not self._incomplete(X):
+            return loss
+        shares = stats.weight / stats.mass
+        return loss + conditionals.entropy_of_missing(params, X, w, shares) / stats.count
+
     def check_spread(self, X: Array) -> None:
         """Refuse points whose covariances would underflow.
 
@@ -376,6 +409,7 @@ class GaussianMixture:
         DataError
             If points differ, but in no feature by more than 1e-140.
         """
+        X = filled_by_mean(X, np.ones(len(X))) if self._incomplete(X) else X
         spread = float(np.ptp(X, axis=0).max()) if X.size else 0.0
         if 0.0 < spread < _SMALLEST_SPREAD:
             raise DataError(
@@ -434,8 +468,13 @@ class GaussianMixture:
 
     def log_joint(self, params: MixtureParams, X: Array) -> Array:
         """Return log pi_k N(x_n | mu_k, Sigma_k), shape (N, K)."""
-        densities = kernels.log_gaussians(X, params.means, params.root, self.covariance_type)
-        return params.log_weights + densities
+        return params.log_weights + self.log_densities(params, X)
+
+    def log_densities(self, params: MixtureParams, X: Array) -> Array:
+        """Return log N(x_n | mu_k, Sigma_k), shape (N, K); with gaps, of the present values."""
+        if self._incomplete(X):
+            return conditionals.log_densities(params, X)
+        return kernels.log_gaussians(X, params.means, params.root, self.covariance_type)
 
     def responsibilities(self, params: MixtureParams, X: Array) -> Array:
         """Return gamma_nk = p(k | x_n), shape (N, K); each row sums to one."""
@@ -443,7 +482,7 @@ class GaussianMixture:
 
     def memberships(self, params: MixtureParams, X: Array) -> Array:
         """Return the responsibilities if the background has its share; the rest of one, (N, K)."""
-        return kernels.normalise(self.log_joint(params, X), self.log_background(params))[0]
+        return kernels.normalise(self.log_joint(params, X), self.log_background(params, X))[0]
 
     def predict(self, params: MixtureParams, X: Array) -> Labels:
         """Return the component with the largest responsibility, shape (N,)."""

@@ -17,12 +17,15 @@ from streamclust import kernels
 from streamclust.arrays import (
     MAX_MAGNITUDE,
     Metric,
+    Missing,
     distinct_points,
+    has_gaps,
     short_repr,
     square_unit,
 )
 from streamclust.errors import DataError
 from streamclust.hyperparameters import check_choice, renamed, store
+from streamclust.models import partial
 from streamclust.models.directions import distinct_directions, have_direction, normalized
 from streamclust.models.family import as_range, named_array
 from streamclust.models.matching import match
@@ -30,7 +33,7 @@ from streamclust.models.revive import reseed
 from streamclust.models.stats import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from streamclust.arrays import AnyPoints, Array, Labels, Points
     from streamclust.models.scaling import Scaling
@@ -83,11 +86,16 @@ class KMeans:
     metric : {'euclidean', 'cosine'}, default='euclidean'
         'cosine': only directions count. J = sum_n w_n min_k (1 - cos(x_n, u_k)), centroids are unit
         vectors, and zero vectors are refused.
+    missing : {'reject', 'learn'}, default='reject'
+        'learn': NaN is a missing value. Distances are partial distances: the squared differences of
+        the values that are present, times D / their number (Dixon 1979); see
+        `streamclust.models.partial`. Only for the Euclidean metric.
     """
 
     n_clusters: int
     min_clusters: int | None = field(default=None, kw_only=True)
     metric: Metric = field(default="euclidean", kw_only=True)
+    missing: Missing = field(default="reject", kw_only=True)
 
     kind: ClassVar[str] = "kmeans"
     objective: ClassVar[str] = "inertia"
@@ -95,6 +103,12 @@ class KMeans:
     def __post_init__(self) -> None:
         n_clusters, min_clusters = as_range("clusters", self.n_clusters, self.min_clusters)
         check_choice("metric", self.metric, get_args(Metric))
+        check_choice("missing", self.missing, get_args(Missing))
+        if self._cosine and self.missing == "learn":
+            raise DataError(
+                "missing is 'learn'; metric cosine needs all values of a point, because they "
+                "determine its length: use metric 'euclidean', or missing 'reject'"
+            )
         store(self, n_clusters=n_clusters, min_clusters=min_clusters)
 
     @property
@@ -141,9 +155,10 @@ class KMeans:
     ) -> tuple[Stats, kernels.Assigned]:
         """Return the same statistics, and the assignments."""
         count = float(w.sum())
-        sums = kernels.kmeans_step(X, w, params.centroids)
+        step = partial.kmeans_step if self._incomplete(X) else kernels.kmeans_step
+        sums = step(X, w, params.centroids)
         if sums.inertia < _UNDERFLOW * count:
-            sums = _step_of_small(X, w, params.centroids, sums)
+            sums = _step_of_small(step, X, w, params.centroids, sums)
         stats = Stats(
             weight=sums.weight,
             first=sums.first,
@@ -155,10 +170,11 @@ class KMeans:
         )
         return stats, sums.assigned
 
-    def if_too_many_outliers(
-        self, params: KMeansParams, X: Points, w: Array, stats: Stats
-    ) -> None:
+    def if_too_many_outliers(self, params: KMeansParams, X: Points, w: Array, stats: Stats) -> None:
         """Return None: K-means has no background for outliers."""
+
+    def _incomplete(self, X: Points) -> bool:
+        return self.missing == "learn" and has_gaps(X)
 
     def m_step(self, stats: Stats, params: KMeansParams) -> KMeansParams:
         """Move each centroid to the average of its cluster; without mass it stays.
@@ -237,6 +253,10 @@ class KMeans:
         """Return J / N, in squared units of the data, or the mean of 1 - cos."""
         return stats.objective / stats.count
 
+    def comparable_loss(self, stats: Stats, params: KMeansParams, X: Points, w: Array) -> float:
+        """Return the loss: partial distances are already those of points without gaps."""
+        return self.loss(stats)
+
     def improvement(self, before: float, after: float) -> float:
         """Return the relative fall of J."""
         return (before - after) / before if before > 0.0 else 0.0
@@ -251,12 +271,12 @@ class KMeans:
 
     def predict(self, params: KMeansParams, X: Array) -> Labels:
         """Return the number of the nearest centroid, shape (N,)."""
-        return kernels.assign(*self._comparable(params, X)[:2]).labels
+        return partial.assign(*self._comparable(params, X)[:2]).labels
 
     def score_points(self, params: KMeansParams, X: Array) -> Array:
         """Return the squared distance to the nearest centroid, or 1 - cos, shape (N,)."""
         X, centroids, unit = self._comparable(params, X)
-        square = kernels.assign(X, centroids).sqdist
+        square = partial.assign(X, centroids).sqdist
         return 0.5 * square if self._cosine else square * unit * unit
 
     def squared_distances(self, params: KMeansParams, X: Array) -> Array:
@@ -265,12 +285,12 @@ class KMeans:
         With the metric cosine, this is the squared distance of unit vectors, 2 (1 - cos).
         """
         X, centroids, unit = self._comparable(params, X)
-        return kernels.squared_distances(X, centroids) * unit * unit
+        return partial.squared_distances(X, centroids) * unit * unit
 
     def distances(self, params: KMeansParams, X: Array) -> Array:
         """Return the distance to each centroid, or 1 - cos, shape (N, K)."""
         X, centroids, unit = self._comparable(params, X)
-        square = kernels.squared_distances(X, centroids)
+        square = partial.squared_distances(X, centroids)
         return 0.5 * square if self._cosine else np.sqrt(square) * unit
 
     def _comparable(self, params: KMeansParams, X: Array) -> tuple[Array, Array, float]:
@@ -316,12 +336,16 @@ def _unit_centroids(centroids: Array) -> Array:
 
 
 def _step_of_small(
-    X: Points, w: Array, centroids: Array, sums: kernels.ClusterSums
+    step: Callable[[Points, Array, Array], kernels.ClusterSums],
+    X: Points,
+    w: Array,
+    centroids: Array,
+    sums: kernels.ClusterSums,
 ) -> kernels.ClusterSums:
     """Return the sums without underflow, or `sums` if nothing underflowed."""
     unit = square_unit(X, centroids)
     if unit == 1.0:
         return sums
-    weight, first, inertia, (labels, sqdist) = kernels.kmeans_step(X / unit, w, centroids / unit)
+    weight, first, inertia, (labels, sqdist) = step(X / unit, w, centroids / unit)
     assigned = kernels.Assigned(labels, sqdist * unit * unit)
     return kernels.ClusterSums(weight, first * unit, inertia * unit * unit, assigned)

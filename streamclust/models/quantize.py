@@ -6,13 +6,13 @@ distortion, the mean squared distance J / N.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import Array, as_points, short_repr, square_unit
+from streamclust.arrays import Array, as_points, has_gaps, short_repr, square_unit
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, KMeans
 from streamclust.models.family import by_kind, metric_of
@@ -49,6 +49,8 @@ class Codes:
         (mixture; descending).
     similarity : array of shape (N,) or None
         Cosine of the point and its centroid, from -1 to 1; only for the metric cosine.
+    scores : dict of str to array of shape (N,)
+        More scores of the points by name; see `streamclust.models.scores`.
     """
 
     index: NDArray[np.int32]
@@ -56,6 +58,7 @@ class Codes:
     top: NDArray[np.int32] | None = None
     top_values: Array | None = None
     similarity: Array | None = None
+    scores: dict[str, Array] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         figures: dict[str, object] = {"points": len(self)}
@@ -65,6 +68,11 @@ class Codes:
         if self.top is not None:
             figures["top"] = self.top.shape[1]
         return short_repr(self, **figures)
+
+    @property
+    def more(self) -> dict[str, Array]:
+        """The numbers of each point besides the distance, by name: the cosine, then the scores."""
+        return ({} if self.similarity is None else {"similarity": self.similarity}) | self.scores
 
     def __len__(self) -> int:
         return len(self.index)
@@ -76,6 +84,7 @@ class Codes:
             None if self.top is None else self.top[rows],
             None if self.top_values is None else self.top_values[rows],
             None if self.similarity is None else self.similarity[rows],
+            {name: scores[rows] for name, scores in self.scores.items()},
         )
 
 
@@ -100,7 +109,9 @@ def quantize(family: Family[Any], params: Any, X: ArrayLike, top: int = 1) -> Co
     if not 1 <= top <= K:
         raise DataError(f"top is {top}; expected 1 to K, which is {K}")
     ranking = by_kind(RANKINGS, family.kind, "RANKINGS")
-    points = np.asarray(family.prepare(as_points(X, D, family.max_magnitude)), np.float64)
+    points = np.asarray(
+        family.prepare(as_points(X, D, family.max_magnitude, family.missing)), np.float64
+    )
     if top == 1:
         index = family.predict(params, points).astype(np.int32)
         return _with_distances(family, points, means, Codes(index, _NO_DISTANCE))
@@ -148,6 +159,10 @@ def _with_distances(family: Family[Any], X: Array, means: Array, codes: Codes) -
 
 def _distances(X: Array, means: Array, index: NDArray[np.int32]) -> Array:
     difference = X - means[index]
+    if has_gaps(difference):
+        present = ~np.isnan(difference)
+        scale = np.sqrt(X.shape[1] / present.sum(axis=1))  # partial distances
+        difference = np.where(present, difference, 0.0) * scale[:, None]
     square = np.einsum("nd,nd->n", difference, difference)
     if square.min(initial=1.0) < _UNDERFLOW:  # 0, or distances whose squares underflow
         unit = square_unit(difference)

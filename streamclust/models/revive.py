@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamclust import kernels
+from streamclust.arrays import has_gaps
+from streamclust.models import partial
 from streamclust.models.covariance import COVARIANCES, Covariance
 from streamclust.models.stats import recentre
 
@@ -38,7 +40,8 @@ def reseed(
     they are, older points at that cluster's mean. The new place is a point of the batch, drawn as
     in k-means++ with probability proportional to w_n d^2(x_n). Points of the batch that are nearer
     to the new place than to their own centroid join the cluster. A move that would not lower J is
-    not made, so J cannot rise.
+    not made, so J cannot rise. In points with gaps, the coordinates of their centroid before the
+    moves stand for missing values.
 
     Parameters
     ----------
@@ -57,7 +60,11 @@ def reseed(
     """
     if len(stats.weight) == 1:
         return stats, ()
-    labels, sqdist = kernels.assign(X, stats.reference)
+    labels, sqdist = partial.assign(X, stats.reference)
+    if has_gaps(X):
+        own_centroids = stats.reference.take(labels, axis=0)
+        X = partial.filled(X, own_centroids)
+        sqdist = _squared_distance(X, own_centroids)
     revived = []
     for k in dying:
         # Without cluster k its points belong to the nearest other cluster.

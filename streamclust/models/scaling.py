@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamclust.arrays import MAX_MAGNITUDE, SMALL, SMALLEST_EXPONENT, short_repr
+from streamclust.arrays import (
+    MAX_MAGNITUDE,
+    SMALL,
+    SMALLEST_EXPONENT,
+    has_gaps,
+    short_repr,
+)
+from streamclust.models.present import by_feature
 from streamclust.models.spread import robust_variance
 
 if TYPE_CHECKING:
@@ -70,14 +77,29 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     scaled by the average scale of the others, or by 1 if no feature varies. A feature with points
     beyond five standard deviations gets the standard deviation of
     `streamclust.models.spread.robust_variance` and the median as its center, unless only one point
-    differs from the others. So one sentinel value does not set a scale.
+    differs from the others. So one sentinel value does not set a scale. Missing values don't count.
     """
-    largest = np.abs(X).max(axis=0, initial=0.0)
+    largest = np.abs(np.where(np.isnan(X), 0.0, X)).max(axis=0, initial=0.0)
     if kind == "none":
         unit = _power_of_two(largest.max(initial=0.0)) * _HEADROOM
         return None if unit >= 1.0 else Scaling(kind, 0.0 * largest, np.full(X.shape[1], unit))
     unit = _power_of_two(largest)
     X = X / unit
+    if has_gaps(X):
+        parts = [_center_and_scale(kind, *each) for each in by_feature(X, w)]
+        center, scale = (np.concatenate(each) for each in zip(*parts, strict=True))
+    else:
+        center, scale = _center_and_scale(kind, X, w)
+    center, scale = center * unit, scale * unit
+    varies = scale > 0.0
+    usual = float(scale[varies].mean()) if varies.any() else 1.0
+    return Scaling(kind, center, np.where(varies, scale, usual))
+
+
+def _center_and_scale(kind: ScalingKind, X: Array, w: Array) -> tuple[Array, Array]:
+    """Return both for points without gaps; the scale is 0 where a feature doesn't vary."""
+    if not len(X):
+        return np.zeros(X.shape[1]), np.zeros(X.shape[1])
     center = np.average(X, axis=0, weights=w)
     deviation = np.sqrt(np.average((X - center) ** 2, axis=0, weights=w))
     deviation[np.ptp(X, axis=0) == 0.0] = 0.0  # the mean of equal numbers may be rounded
@@ -89,10 +111,7 @@ def learn_scaling(kind: ScalingKind, X: Array, w: Array) -> Scaling | None:
     if kind == "robust":
         center = middle
         scale = np.where(high > low, (high - low) / _QUARTILES, deviation)
-    center, scale = center * unit, scale * unit
-    varies = scale > 0.0
-    usual = float(scale[varies].mean()) if varies.any() else 1.0
-    return Scaling(kind, center, np.where(varies, scale, usual))
+    return center, scale
 
 
 def _power_of_two(magnitude: Array) -> Array:

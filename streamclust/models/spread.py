@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamclust.arrays import has_gaps
+from streamclust.models.present import by_feature
+
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
 
@@ -52,7 +55,8 @@ def robust_variance(X: Points, w: Array) -> Array:
     center c with sum_n w_n clip(z_n, -b, b) = 0 (Huber's Proposal 2, with the rho function of an
     M-estimate of scale). If no point is beyond b standard deviations, s^2 is the plain variance.
     b^2 is 25; it is smaller for few points, and larger for a feature that seldom differs from its
-    usual value. A feature that differs in fewer than two points has the variance 0.
+    usual value. A feature that differs in fewer than two points has the variance 0. Only the points
+    that have a feature count for it.
 
     Parameters
     ----------
@@ -60,6 +64,10 @@ def robust_variance(X: Points, w: Array) -> Array:
     w : array of shape (N,)
         Positive sample weights; only their ratios count.
     """
+    if has_gaps(X):
+        return np.concatenate([robust_variance(*each) for each in by_feature(X, w)])
+    if not len(X):
+        return np.zeros(X.shape[1])
     X, share = np.asarray(X, np.float64), w / w.max()
     share = share / share.sum()
     n = 1.0 / float(share @ share)  # effective sample size (Kish 1965)

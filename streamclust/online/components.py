@@ -14,6 +14,7 @@ import numpy as np
 
 from streamclust.models.coreset import Coreset
 from streamclust.models.matching import continued
+from streamclust.models.partial import filled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,7 +178,7 @@ def inherit_ids(
         coreset = Coreset(live[1].averages(live[1].reference), live[1].weight)
     old_labels, labels = (family.predict(params, coreset.X) for params, _ in (live, new))
     # Squared distances to the new means, features at their average distance.
-    square = (coreset.X - new[0].means[labels]) ** 2
+    square = (filled(coreset.X, new[0].means[labels]) - new[0].means[labels]) ** 2
     average = np.einsum("n,nd->d", coreset.w, square) / coreset.w.sum()
     far = (square / np.where(average > 0.0, average, 1.0)).mean(axis=1)
     w = coreset.w / (1.0 + far)

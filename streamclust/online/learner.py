@@ -20,6 +20,7 @@ from streamclust.arrays import (
     MAX_MAGNITUDE,
     as_points_as_given,
     as_sample_weight,
+    has_gaps,
 )
 from streamclust.errors import DataError, TooFewPointsError, UnlearnableError
 from streamclust.fitting.fit import fit
@@ -39,6 +40,7 @@ from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
+from streamclust.online.scores import Anomaly
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
 
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
+    from streamclust.models.score_distribution import ScoreDistribution
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
@@ -101,6 +104,9 @@ class StreamLearner(Generic[P]):
     each_part : callable, optional
         Computes the e-steps of the parts of a costly batch (`streamclust.online.batch_parts`). By
         default this thread does.
+    anomaly : Anomaly, optional
+        Remember the distribution of the points' scores, from which quantiles and thresholds follow.
+        By default it isn't remembered.
 
     Examples
     --------
@@ -125,6 +131,7 @@ class StreamLearner(Generic[P]):
     coreset: int | None = None
     reseeds: int = 3
     each_part: EachPart = field(default=one_by_one, repr=False, compare=False)
+    anomaly: Anomaly | None = None
 
     def __post_init__(self) -> None:
         if not hasattr(self.family, "e_step"):
@@ -133,6 +140,8 @@ class StreamLearner(Generic[P]):
             raise DataError(f"forgetting is {self.forgetting!r}; expected a Forgetting")
         if not isinstance(self.drift, Drift | None):
             raise DataError(f"drift is {self.drift!r}; expected a Drift or None")
+        if not isinstance(self.anomaly, Anomaly | None):
+            raise DataError(f"anomaly is {self.anomaly!r}; expected an Anomaly or None")
         check_choice("scale", self.scale, get_args(ScalingKind))
         ratio = as_number("reassignment_ratio", self.reassignment_ratio, "a number from 0 to 1")
         if ratio > 1.0:
@@ -246,7 +255,8 @@ class StreamLearner(Generic[P]):
         n_features = state.warm_up.X.shape[1] if len(state.warm_up) else None
         if state.stats is not None:
             n_features = int(state.stats.reference.shape[1])
-        points = as_points_as_given(X, n_features, self.family.max_magnitude)
+        family = self.family
+        points = as_points_as_given(X, n_features, family.max_magnitude, family.missing)
         w = None if sample_weight is None else as_sample_weight(sample_weight, len(points))
         return self.learn(state, points, w, time_ms=time_ms)
 
@@ -319,8 +329,9 @@ class StreamLearner(Generic[P]):
             restarts, passes = self._effort(sample)
             best = fit(self.family, sample, w, n_init=restarts, max_iter=passes, seed=self.seed)
         except TooFewPointsError as error:
-            state = replace(state, warm_up=WarmUp(*self.family.distinct(raw, w)))
-            return state, Info("warming", len(sample), reason=str(error))
+            return replace(state, warm_up=self._bounded(raw, w)), Info(
+                "warming", len(sample), reason=str(error)
+            )
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
         interval = self._recluster_policy.interval(len(sample))
@@ -331,7 +342,10 @@ class StreamLearner(Generic[P]):
             warm_up=WarmUp(),
             scaling=scaling,
             spread=first_spread(self.family, best.params),
-            recluster=ReclusterState(interval=interval, solved_loss=best.loss),
+            recluster=ReclusterState(
+                interval=interval,
+                solved_loss=self.family.comparable_loss(best.stats, best.params, sample, w),
+            ),
             components=self._first_components(best.params),
         )
         assigned = self.family.assigning_e_step(best.params, sample, w)[1]
@@ -339,6 +353,16 @@ class StreamLearner(Generic[P]):
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )
         return replace(state, coreset=coreset), Info("started", len(sample))
+
+    def _bounded(self, X: Array, w: Array) -> WarmUp:
+        """Return a warm-up of bounded memory from which no start was possible.
+
+        Equal points become one. If a feature has no value yet, only the newest points are kept.
+        """
+        older = len(X) - (self.warm_up_points - 1)
+        if older > 0 and has_gaps(X) and np.isnan(X).all(axis=0).any():
+            return WarmUp(X[older:], w[older:])
+        return WarmUp(*self.family.distinct(X, w))
 
     def adopt(self, state: LearnerState[P], params: P, stats: Stats) -> LearnerState[P]:
         """Return `state` with the parameters of a refit; see `streamclust.online.recluster`.
@@ -393,6 +417,7 @@ class StreamLearner(Generic[P]):
             self.reassignment_ratio,
             self.seed,
             self.each_part,
+            self.anomaly,
         )
 
     def in_units(self, state: LearnerState[P]) -> P | None:
@@ -401,6 +426,18 @@ class StreamLearner(Generic[P]):
         if params is None or state.scaling is None:
             return params
         return self.family.in_units(params, state.scaling)
+
+    def score_distribution(self, state: LearnerState[P]) -> ScoreDistribution | None:
+        """Return the distribution of scores under the parameters that `in_units` returns.
+
+        It is None if the learner doesn't remember scores, or has none yet.
+        """
+        if self.anomaly is None or state.scores is None:
+            return None
+        current = state.scores.current
+        if state.scaling is None or self.family.objective == "inertia":
+            return current
+        return current.shifted(state.scaling.log_volume)
 
     def loss(self, state: LearnerState[P]) -> float | None:
         """Return the prequential loss of the parameters that `in_units` returns.

@@ -25,12 +25,14 @@ from streamclust.online.averaging import Averaging
 from streamclust.online.components import first, inherit_ids
 from streamclust.online.drift import DriftState
 from streamclust.online.resolving import Pending, Problem, ReclusterState, judge, solve
+from streamclust.online.scores import rebuilt
 from streamclust.online.state import LearnerState, WarmUp
 
 if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.kernels import Assigned
+    from streamclust.models.coreset import Coreset
     from streamclust.models.family import Family, Params
     from streamclust.models.stats import Stats
     from streamclust.online.drift import Drift
@@ -201,17 +203,21 @@ class ReclusterPolicy(Generic[P]):
             better = better if usable(found) else None
         interval = self.interval(mass / float(w.mean()))
         if found is None or better is None:
-            loss = self.family.loss(self.family.e_step(params, core.X, core.w))
+            loss = self._comparable_loss(params, self.family.e_step(params, core.X, core.w), core)
             if self.family.fewest is None:  # else K is checked as often as before
                 interval = max(interval, 2.0 * before.interval)
             after = ReclusterState[P](before.learned, interval, loss)
             return replace(state, recluster=after), False
+        solved_loss = self._comparable_loss(found, better, core)
         return replace(
             self.adopt(state, found, better),
             drift=state.drift,
             counts=replace(state.counts, reclustered=state.counts.reclustered + 1),
-            recluster=ReclusterState(before.learned, interval, self.family.loss(better)),
+            recluster=ReclusterState(before.learned, interval, solved_loss),
         ), True
+
+    def _comparable_loss(self, params: P, stats: Stats, core: Coreset) -> float:
+        return self.family.comparable_loss(stats, params, core.X, core.w)
 
     def interval(self, points: float) -> float:
         """Return the number of new points before the next fit, for a model of this many points."""
@@ -260,6 +266,7 @@ class ReclusterPolicy(Generic[P]):
             recluster=state.recluster.without_pending(),
             components=replace(components, peak=stats.weight, peak_total=stats.mass),
             drift=DriftState(),
+            scores=rebuilt(state.scores, self.family, params, state.coreset),
         )
 
 

@@ -152,9 +152,10 @@ def solve(family: Family[P], problem: Problem[P], restarts: int, each: Each = ma
     sketch = reduce_coreset(problem.coreset, means, size, np.random.default_rng((*seed, _SKETCH)))
     rng = np.random.default_rng((*seed, restarts))
     nearby = partial(search_of(family).perturb, problem.live, sketch.X, sketch.w, rng)
-    starting: list[Callable[[], P]] = [nearby, *begins(family, sketch.X, sketch.w, restarts, seed)]
     draws = (*seed, restarts + 1)
     try:
+        seeds = begins(family, sketch.X, sketch.w, restarts, seed)
+        starting: list[Callable[[], P]] = [nearby, *seeds]
         best = best_of(family, starting, X, w, draws, tol=_TOL, max_iter=_MAX_ITER, each=each)
         return Answer(best.params)
     except DataError:  # too few points, or so few that a covariance is singular

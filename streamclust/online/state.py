@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streamclust.models.scaling import Scaling
     from streamclust.models.spread import Spread
     from streamclust.models.stats import Stats
+    from streamclust.online.scores import ScoreMemory
 
 P = TypeVar("P", bound="Params")
 
@@ -146,6 +147,8 @@ class LearnerState(Generic[P]):
     spread : Spread or None
         The stored variance of each feature, which floors of covariances are relative to; None for
         K-means.
+    scores : ScoreMemory or None
+        The scores that are remembered, if the learner remembers them.
     """
 
     params: P | None = None
@@ -161,6 +164,7 @@ class LearnerState(Generic[P]):
     drift: DriftState = field(default_factory=DriftState)
     scaling: Scaling | None = None
     spread: Spread | None = None
+    scores: ScoreMemory | None = None
 
     def __repr__(self) -> str:
         shape = () if self.stats is None else self.stats.first.shape

@@ -22,6 +22,7 @@ from streamclust.models.stats import decay, merge, reorder
 from streamclust.online.averaging import averaged
 from streamclust.online.batch_parts import e_step_of_batch, one_by_one
 from streamclust.online.components import to_remove
+from streamclust.online.scores import ScoreMemory, batch_scores, unflagged
 from streamclust.online.state import Info, LearnerState
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from streamclust.online.drift import Drift, DriftState
     from streamclust.online.forgetting import Forgetting
     from streamclust.online.recluster import ReclusterPolicy
+    from streamclust.online.scores import Anomaly
 
 P = TypeVar("P", bound="Params")
 
@@ -46,12 +48,14 @@ class _Batch(NamedTuple):
     ----------
     X : array of shape (N, D)
     w : array of shape (N,)
+    n_points : int
+        Number of points with those that aren't learned.
     time_ms : float or None
     stats : Stats
     assigned : Assigned
         Cluster and squared distance of each point.
     loss : float
-        Per point.
+        Per point, as if no value were missing: `Family.comparable_loss`.
     unit : float
         Weight of an average point.
     drift : DriftState
@@ -60,10 +64,13 @@ class _Batch(NamedTuple):
         Whether the batch completes a drift.
     kept : float
         Share of its weight that the past keeps after a drift.
+    scores : ScoreMemory or None
+        After the batch.
     """
 
     X: Points
     w: Array
+    n_points: int
     time_ms: float | None
     stats: Stats
     assigned: Assigned
@@ -72,6 +79,7 @@ class _Batch(NamedTuple):
     drift: DriftState
     drifted: bool
     kept: float
+    scores: ScoreMemory | None
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class StreamingStep(Generic[P]):
     reassignment_ratio : float
     seed : int
     each_part : callable, optional
+    anomaly : Anomaly, optional
         See `StreamLearner`.
     """
 
@@ -97,6 +106,7 @@ class StreamingStep(Generic[P]):
     reassignment_ratio: float
     seed: int
     each_part: EachPart = one_by_one
+    anomaly: Anomaly | None = None
 
     def __call__(
         self,
@@ -114,18 +124,34 @@ class StreamingStep(Generic[P]):
         of the forgetting policy.
         """
         # Score: the batch had no part in these parameters.
-        family = self.family
+        family, n_points, scores, all_w = self.family, len(X), None, w
+        memory = state.scores or ScoreMemory()
+        if self.anomaly is not None and not self.anomaly.learn_flagged:
+            scores, learned = unflagged(family, params, X, memory, self.anomaly)
+            X, w = X[learned], w[learned]
+            if not len(X):
+                clock = state.clock.advance(n_points, None, steps=1)
+                after = replace(state, clock=clock, scores=memory.observe(scores, all_w, lam))
+                return after, Info("learning", n_points)
         stats, assigned = e_step_of_batch(family, params, X, w, self.each_part)
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
+        comparable = family.comparable_loss(stats, params, X, w)
         if instead := family.if_too_many_outliers(params, X, w, stats):
             again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part)[0]
             stats = replace(again, objective=stats.objective, count=weight)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
-            drift, drifted = self.drift.watch(drift, loss, weight, family.improvement)
+            drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)
             kept = self.drift.kept if drifted else 1.0
-        batch = _Batch(X, w, time_ms, stats, assigned, loss, unit, drift, drifted, kept)
         lam *= kept
+        remembered = None
+        if self.anomaly is not None:
+            scores = batch_scores(family, params, X, assigned) if scores is None else scores
+            remembered = memory.observe(scores, all_w, lam) if kept == 1.0 else ScoreMemory()
+        batch = _Batch(
+            *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
+            remembered,
+        )
         after, revived = self._learn(state, params, running, batch, lam)
         # Recluster, if it is time.
         after, reclustered = self.policy.improved(after, X, w, drifted)
@@ -135,7 +161,7 @@ class StreamingStep(Generic[P]):
                 "or scale the points"
             )
         gamma = weight / (lam * running.mass + weight)
-        info = Info("learning", len(X), loss, gamma, revived, drifted, resolved=reclustered)
+        info = Info("learning", n_points, loss, gamma, revived, drifted, resolved=reclustered)
         return _with_changes_of_ids(state, after, info)
 
     def _learn(
@@ -162,7 +188,7 @@ class StreamingStep(Generic[P]):
             worth = min(forgetting.weight, unit * family.points_for_shape(X.shape[1]))
             params = self._m_step(params, stats, spread, worth, revived)
         held = weight if holds else 0.0
-        clock = state.clock.advance(len(X), batch.time_ms, steps=1, held=held)
+        clock = state.clock.advance(batch.n_points, batch.time_ms, steps=1, held=held)
         # Average.
         averaging = state.averaging
         if self.forgetting.average and clock.held >= self.forgetting.hold:
@@ -188,6 +214,7 @@ class StreamingStep(Generic[P]):
             drift=batch.drift,
             scaling=state.scaling,
             spread=spread,
+            scores=batch.scores,
         )
         if family.fewest is not None:
             after = self._without_starved(after, batch, dying, lam)

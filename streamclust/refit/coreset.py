@@ -14,7 +14,9 @@ import numpy as np
 
 from streamclust.engine.points import joined
 from streamclust.engine.sampling import Condense, Draw
+from streamclust.fitting.hot_deck import hot_deck
 from streamclust.fitting.seeding import seed_centroids
+from streamclust.models.partial import filled_by_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,11 +63,13 @@ def condensed(
 def candidates(points: Dataset, K: int, seed: int, stop: Callable[[], bool] = lambda: False) -> Any:
     """Return more than K points of the data near which all its points are, shape (n, D)."""
     X, w = points.sample
+    X = hot_deck(X, w)
     centroids = seed_centroids(X, w, K, np.random.default_rng((seed, 4)))
     for number in range(ROUNDS):
         size = max(1, round(_PER_ROUND * K))
         drawn = points.fold(Draw(centroids, size, (seed, 5, number)), stop)
         if not len(drawn.X):
             break
-        centroids = np.concatenate([centroids, np.unique(drawn.X, axis=0)])
+        new = filled_by_nearest(drawn.X, centroids)
+        centroids = np.concatenate([centroids, np.unique(new, axis=0)])
     return centroids

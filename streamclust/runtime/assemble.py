@@ -29,6 +29,7 @@ from streamclust.models.family import by_kind
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import StreamLearner
+from streamclust.online.scores import Anomaly
 from streamclust.store.model.keys import VALUE_BYTES
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def make_family(settings: ModelSettings) -> Family[Any]:
 
 def _make_kmeans(settings: KMeansSettings) -> KMeans:
     fewest, most = settings.bounds
-    return KMeans(most, min_clusters=fewest, metric=settings.metric)
+    return KMeans(
+        most, min_clusters=fewest, metric=settings.metric, missing=settings.points.missing
+    )
 
 
 def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
@@ -71,6 +74,7 @@ def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
         settings.reg_covar,
         min_components=fewest,
         outliers=settings.outliers,
+        missing=settings.points.missing,
     )
 
 
@@ -91,6 +95,7 @@ def make_learner(settings: ModelSettings) -> StreamLearner[Any]:
         drift=make_drift(settings.drift),
         coreset=settings.coreset.points,
         reseeds=settings.coreset.restarts,
+        anomaly=make_anomaly(settings),
     )
     if isinstance(settings.init, WarmUp):
         return replace(learner, warm_up=settings.init.points, n_init=settings.init.restarts)
@@ -119,6 +124,14 @@ def make_drift(settings: DriftSettings) -> Drift | None:
         return None
     on_drift = "resolve" if settings.on_drift == "recluster" else settings.on_drift
     return Drift(settings.detector, on_drift, settings.threshold, settings.delta)
+
+
+def make_anomaly(settings: ModelSettings) -> Anomaly | None:
+    """Return what the learner does with scores; None if it doesn't remember them."""
+    if not settings.remembers_scores:
+        return None
+    anomaly = settings.anomaly
+    return Anomaly(anomaly.rate, anomaly.learn_flagged or anomaly.rate is None)
 
 
 def largest_batch(settings: ModelSettings) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamclust.runtime.job import Job
     from streamclust.store.model.keys import Keys
     from streamclust.store.stream.news import StreamNews
-    from streamclust.worker.lost_commits import LostCommits
+    from streamclust.worker.commits import LostCommits
 
 
 class Asleep(NamedTuple):
@@ -132,6 +132,7 @@ def _progress(job: Job, found: Outline) -> Progress:
         loss=None,
         lost=sum(found.covered.lost.values(), Lost()),
         drifts=found.drifts,
+        missing=found.missing,
         gathered=gathered or 0,
         warm_up=0 if gathered is None else make_learner(job.model).warm_up_points,
     )

@@ -1,4 +1,7 @@
-"""Commits of one model: state, position, version, dead letters and codes in one transaction."""
+"""Commits of one model: state, position, version, dead letters and codes in one transaction.
+
+The newest confirmed commit is remembered from session to session, to detect a lost one.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,59 @@ from streamclust.store.model.commit import Commit, PointsChangedError, commit
 from streamclust.store.model.proposal import under_way
 from streamclust.store.stream.position import mirror
 from streamclust.store.stream.trimming import trim
+from streamclust.worker.own_codes import NO_OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from structlog.typing import FilteringBoundLogger
 
     from streamclust.formats.checkpoint import Checkpoint
     from streamclust.formats.model import Model
     from streamclust.formats.state_points import StatePoints
     from streamclust.models import Family
     from streamclust.worker.context import ModelContext
-    from streamclust.worker.lost_commits import LostCommits
     from streamclust.worker.own_codes import OwnCodes
+
+
+class LostCommits:
+    """Remembers the newest confirmed commit from session to session, to detect a lost one.
+
+    A server that is killed may restart without its latest writes (``appendfsync everysec`` loses up
+    to a second). State and position are lost together, so the model stays consistent. But points
+    that the stream has lost too will not be learned, and versions are published again with other
+    contents. So the worker logs the loss.
+
+    Attributes
+    ----------
+    points, version : int
+        Of the newest confirmed commit.
+    """
+
+    def __init__(self) -> None:
+        self.points = 0
+        self.version = 0
+
+    def record(self, committed: Checkpoint) -> None:
+        """Record a confirmed commit."""
+        self.points = committed.learner.points
+        self.version = committed.version
+
+    def compare(self, found: Checkpoint | None, log: FilteringBoundLogger) -> None:
+        """Log an error if the server has an older commit than it had confirmed."""
+        points = 0 if found is None else found.learner.points
+        version = 0 if found is None else found.version
+        if (points, version) >= (self.points, self.version):
+            return
+        log.error(
+            "commits_lost",
+            confirmed_points=self.points,
+            points=points,
+            confirmed_version=self.version,
+            version=version,
+            remedy="to prevent this, use appendfsync always, or a replica",
+        )
+
 
 _LARGE_VERSIONS = 1 << 30
 """Bytes of all stored versions of a model, above which the worker logs a warning."""
@@ -103,6 +148,7 @@ class Commits:
         if self._points is None:
             self._points = stored_points(self.committed, self._family)
         encoded = encode_commit(after, self._family, self._points)
+        output = NO_OUTPUT if self._codes is None else self._codes.up_to(after.position)
         what = Commit(
             token=self._token,
             state=encoded.state,
@@ -113,20 +159,29 @@ class Commits:
             first_dead=after.dead - len(dead) + 1,
             refit=refit,
             model_id=model_id,
-            codes=() if self._codes is None else self._codes.up_to(after.position),
+            codes=output.codes,
+            alerts=output.flagged.alerts,
+            skipped_alerts=output.flagged.count - len(output.flagged.alerts),
         )
-        keep, keep_dead = settings.publish.kept(len(what.payload)), settings.dead.keep
+        keep = settings.publish.kept(len(what.payload))
+        limits = {
+            "keep": keep,
+            "keep_dead": settings.dead.keep,
+            "keep_alerts": settings.anomaly.keep,
+        }
         try:
-            commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+            commit(context.client, context.keys, what, **limits)
         except PointsChangedError:  # a state of an earlier release, or a deleted key
             encoded = encode_commit(after, self._family, None)
             what = replace(what, points=encoded.change)
-            commit(context.client, context.keys, what, keep=keep, keep_dead=keep_dead)
+            commit(context.client, context.keys, what, **limits)
         self._points, self.state_bytes = encoded.points, len(encoded.state)
         self._warn_of_large_writes(len(what.payload), keep)
         rejected = after.dead - self.committed.dead
         self.committed, self.model_id = after, model_id
         self._lost_commits.record(after)
+        if output.flagged.count:
+            log.info("anomalies_flagged", count=output.flagged.count)
         if rejected:
             log.warning("points_rejected", count=rejected, last_reason=dead[-1].reason)
         if self._codes is not None:
@@ -182,27 +237,19 @@ class Commits:
             trim(context.client, stream, last_id, **limits)
 
     def _new_id(self) -> int:
-        """Draw a model ID; see `Keys.id`.
+        """Draw a model ID; see `Keys.id`. It is odd if keys may hold codes of an earlier model.
 
         The ID uses no random state of the learner and is no part of the state. So a model that
         learns the same points again has a state of the same bytes.
         """
         drawn = 2 + 2 * secrets.randbelow((LARGEST_ID - 1) // 2)
-        if self.committed.version == 0 and self._has_codes():
-            return drawn + 1
-        return drawn
-
-    def _has_codes(self) -> bool:
-        """Whether a key that may hold codes by this model has entries."""
-        context = self._context
+        if self.committed.version:
+            return drawn
+        context, client = self._context, self._context.client
         streams = {*context.settings.streams, *context.settings.encode.streams}
-        keys = [context.keys.codes(), *map(context.keys.codes, sorted(streams))]
-        return any(_has_entries(context, key) for key in keys)
-
-
-def _has_entries(context: ModelContext, key: str) -> bool:
-    found: Any = context.client.type(key)
-    if found != b"stream":
-        return False
-    info: Any = context.client.xinfo_stream(key)
-    return bool(info["length"])
+        for key in (context.keys.codes(), *map(context.keys.codes, sorted(streams))):
+            kind: Any = client.type(key)
+            info: Any = client.xinfo_stream(key) if kind == b"stream" else {"length": 0}
+            if info["length"]:
+                return drawn + 1
+        return drawn

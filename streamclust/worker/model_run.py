@@ -1,18 +1,53 @@
-"""What belongs to one model of a worker, and outlives its sessions."""
+"""What the models of a worker share, and what outlives the sessions of one model."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from streamclust.runtime.backoff import Backoff
-from streamclust.worker.lost_commits import LostCommits
+from streamclust.worker.commits import LostCommits
 from streamclust.worker.parking import Parking
 from streamclust.worker.rejected_batches import RejectedBatches
 
 if TYPE_CHECKING:
+    from streamclust.online.batch_parts import EachPart
+    from streamclust.runtime.backoff import Faults
+    from streamclust.runtime.connections import Connections
     from streamclust.runtime.job import Job
-    from streamclust.worker.shared import Shared
+    from streamclust.runtime.pool import Pool
+    from streamclust.worker.heartbeat import Heartbeats
+    from streamclust.worker.reading import ReaderThreads
+    from streamclust.worker.solver import Solves
+    from streamclust.worker.standbys import Standbys
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the models of a worker share.
+
+    Parameters
+    ----------
+    connections : Connections
+    heartbeats : Heartbeats
+    pool : Pool
+    readers : ReaderThreads
+    solves : Solves
+    standbys : Standbys
+    faults : Faults
+    each_part : callable
+        Computes the parts of costly batches; see `StreamLearner`.
+    """
+
+    connections: Connections
+    heartbeats: Heartbeats
+    pool: Pool
+    readers: ReaderThreads
+    solves: Solves
+    standbys: Standbys
+    faults: Faults
+    each_part: EachPart
 
 
 _MANY = 100

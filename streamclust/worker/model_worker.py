@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from streamclust.arrays import has_gaps
 from streamclust.config.size import AUTO
 from streamclust.failpoints import passing
 from streamclust.formats.dead import DeadLetters
@@ -17,16 +20,22 @@ from streamclust.runtime.log import warn_of_less
 from streamclust.store.model.proposal import reason_of
 from streamclust.store.model.versions import read_model_id
 from streamclust.store.stream.gaps import gap_words
-from streamclust.worker.commits import Commits
-from streamclust.worker.due import AUTO_SECONDS, AutoCadence, Cadence
-from streamclust.worker.lost_commits import LostCommits
+from streamclust.worker.commits import Commits, LostCommits
 from streamclust.worker.own_codes import OwnCodes
 from streamclust.worker.positions import (
     new_checkpoint,
     read_checkpoint,
     with_streams_of_settings,
 )
-from streamclust.worker.publication import has_news, is_first, is_urgent, next_version
+from streamclust.worker.publication import (
+    AUTO_SECONDS,
+    AutoCadence,
+    Cadence,
+    has_news,
+    is_first,
+    is_urgent,
+    next_version,
+)
 from streamclust.worker.rejected_batches import RejectedBatches, without_points
 from streamclust.worker.solver import Solver, Solves
 
@@ -60,6 +69,7 @@ class Progress:
     drifts: int
     gathered: int = 0
     warm_up: int = 0
+    missing: int = 0
 
 
 def open_model_worker(
@@ -113,15 +123,15 @@ def open_model_worker(
         else:
             log.info("model_resumed", **what)
     lost_commits.compare(found, log)
-    codes = None
-    if settings.encode.worker:
-        codes = OwnCodes(client, keys, settings, reader or client, warn_of_less(log))
     if found is None:
         at = new_checkpoint(context, learner)
         new_streams = at.position
     else:
         at, new_streams = with_streams_of_settings(context, found)
-    if codes is not None:
+    codes = None
+    if settings.encode.worker or settings.worker_alerts:
+        on_less = warn_of_less(log)
+        codes = OwnCodes(client, keys, settings, reader or client, at.position, on_less)
         codes.begin(new_streams)
     commits = Commits(context, token, learner.family, codes, lost_commits, at, model_id)
     worker = ModelWorker(
@@ -220,6 +230,7 @@ class ModelWorker:
             drifts=state.counts.drifts,
             gathered=len(state.warm_up) if state.params is None else 0,
             warm_up=self.learner.warm_up_points if state.params is None else 0,
+            missing=at.missing,
         )
 
     def learn(self, batch: Batch) -> None:
@@ -235,19 +246,28 @@ class ModelWorker:
             If the batches before could not be learned either; see `RejectedBatches`.
         """
         passing("computing")
-        state, dead, taken = self.checkpoint.learner, batch.refused, batch.refused + len(batch.X)
-        is_rejected = False
+        state, taken = self.checkpoint.learner, batch.refused + len(batch.X)
+        dead, missing = batch.refused, _missing_values(batch)
+        info: Info | None = None
+        error: Exception | None = None
         if len(batch.X):
             try:
-                state = self._learn_points(state, batch)
-                self._rejected.in_a_row = 0
-            except _NUMERICAL as error:
-                self._rejected.count(error)
-                if not self.settled:
-                    self.commit(publish=False)
-                self._rejected.log(batch, error, self._log)
-                batch = without_points(batch, self.checkpoint.position, error)
-                dead, is_rejected = taken, True
+                state = self._solver.answered(state, len(batch.X))
+                state, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
+            except _NUMERICAL as failure:
+                state, info, error = self._learn_without_fit(batch, failure)
+        if info is not None:
+            self._rejected.in_a_row = 0
+            self._solver.begin(state)
+            self._log_info(info, state)
+        if error is not None:
+            self._rejected.count(error)
+            if not self.settled:
+                self.commit(publish=False)
+            self._rejected.log(batch, error, self._log)
+            batch, dead = without_points(batch, self.checkpoint.position, error), taken
+            missing = 0
+        self._warn_of_names(batch)
         self.checkpoint = replace(
             self.checkpoint,
             learner=state,
@@ -256,6 +276,7 @@ class ModelWorker:
             lost=_more_lost(self.checkpoint.lost, batch.gaps),
             layout=batch.layout,
             dead=self.checkpoint.dead + dead,
+            missing=self.checkpoint.missing + missing,
         )
         letters = DeadLetters([*self._dead.parts, *batch.dead.parts])
         self._dead = letters.newest(self._settings.dead.keep)
@@ -264,24 +285,35 @@ class ModelWorker:
             self._log.warning(event, stream=gap.stream, after=gap.after, **fields)
         self._commit_due.count(max(taken, 1))
         self._publish_due.count(max(taken, 1))
-        if is_rejected:
+        if error is not None:
             self.commit(publish=False)
         self.tick()
 
-    def _learn_points(self, state: LearnerState[Any], batch: Batch) -> LearnerState[Any]:
-        """Return the state after a batch; a pending fit of the coreset that fails is discarded."""
+    def _warn_of_names(self, batch: Batch) -> None:
+        """Warn if the first entry has named the features of points with missing values."""
+        layout = batch.layout
+        if self.checkpoint.layout is not None or layout is None:
+            return
+        if layout.learns_missing and layout.strict:
+            self._log.warning("features_of_first_entry", features=list(layout.features))
+
+    def _learn_without_fit(
+        self, batch: Batch, error: Exception
+    ) -> tuple[LearnerState[Any], Info | None, Exception | None]:
+        """Learn a batch that has failed without the pending fit of the coreset, which is discarded.
+
+        Return the state and what happened; or the state before the batch, and the error.
+        """
+        before = self.checkpoint.learner
+        if before.recluster.pending is None:
+            return before, None, error
+        state = replace(before, recluster=before.recluster.without_pending())
         try:
-            state = self._solver.answered(state, len(batch.X))
             after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
-        except _NUMERICAL as error:
-            if state.recluster.pending is None:
-                raise
-            state = replace(state, recluster=state.recluster.without_pending())
-            after, info = self.learner.learn(state, batch.X, batch.w, time_ms=batch.time_ms)
-            self._log.warning("recluster_failed", error=str(error))
-        self._solver.begin(after)
-        self._log_info(info, after)
-        return after
+        except _NUMERICAL as again:
+            return before, None, again
+        self._log.warning("recluster_failed", error=str(error))
+        return after, info, None
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""
@@ -342,7 +374,8 @@ class ModelWorker:
 
     def _commit_cadence(self, clock: Callable[[], float]) -> Cadence:
         points, every = self._settings.commit.points, self._settings.commit.every
-        if every == AUTO and self._settings.encode.worker:  # codes wait for the commit
+        waits = self._settings.encode.worker or self._settings.worker_alerts
+        if every == AUTO and waits:  # codes and alerts wait for the commit
             return Cadence(points, AUTO_SECONDS, clock)
         if not isinstance(every, float):
             return AutoCadence(points, clock)
@@ -363,9 +396,15 @@ class ModelWorker:
         if info.revived:
             log.info("components_revived", components=list(info.revived))
         is_new = info.phase == "warming" and info.reason != self._logged_reason
-        if is_new and "distinct" in info.reason:
+        if is_new and not info.reason.endswith(" warm-up points"):
             self._logged_reason = info.reason
             log.warning("warm_up_delayed", reason=info.reason)
+
+
+def _missing_values(batch: Batch) -> int:
+    if batch.layout is None or not batch.layout.learns_missing or not has_gaps(batch.X):
+        return 0
+    return int(np.isnan(batch.X).sum())
 
 
 def _more_lost(lost: Mapping[str, Lost], gaps: Iterable[Gap]) -> dict[str, Lost]:

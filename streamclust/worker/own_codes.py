@@ -1,17 +1,21 @@
-"""The worker's own codes: of the entries it has learned, in the transaction that commits them.
+"""The worker's own codes and alerts: of the entries it has learned, in the commit of these entries.
 
 When a commit is due, the worker reads the entries between the newest codes and the position again.
 So one method covers the steady feed, the warm-up (which has no model yet), and the entries before
 the setting was switched on. A refused commit writes no codes; of a long range, everything but the
 end may have been written before the commit.
+
+All alerts are written by the commit itself: those of the entries between the committed position and
+the new one. So a commit that is repeated after a crash writes each alert once. The points of the
+warm-up raise no alerts, because the first version is fitted to them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from streamclust.encoder.coding import Coder, too_large
-from streamclust.runtime.assemble import points_format
+from streamclust.encoder.coding import Coded, Coder, too_large
+from streamclust.encoder.flagging import NONE_FLAGGED, Flagged
 from streamclust.store.ids import order
 from streamclust.store.model.code_stream import codes_call, last_code
 from streamclust.store.model.versions import newer
@@ -22,7 +26,7 @@ from streamclust.store.stream.ranges import read_up_to
 from streamclust.store.stream.read_size import READ_BYTES, READ_ENTRIES, ReadSize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import redis
 
@@ -40,8 +44,25 @@ _TEMPORARY = "streamclust"
 """Group that is created and deleted, to create a stream without an entry."""
 
 
+class Output(NamedTuple):
+    """What a commit writes beside the state.
+
+    Attributes
+    ----------
+    codes : list of tuple
+    flagged : Flagged
+        The alerts.
+    """
+
+    codes: list[CodesCall]
+    flagged: Flagged
+
+
+NO_OUTPUT = Output([], NONE_FLAGGED)
+
+
 class OwnCodes:
-    """Writes the codes of the entries of a model's streams.
+    """Writes the codes and the alerts of the entries of a model's streams.
 
     Parameters
     ----------
@@ -50,6 +71,8 @@ class OwnCodes:
     settings : KMeansSettings or GaussianMixtureSettings
     reader : redis.Redis
         A raw client that reads the points; its limit is `batch.max_entry_bytes`.
+    committed : mapping of str to str
+        The committed position.
     on_less : callable, optional
         Given a sentence, whenever reads ask for less because a reply was lost.
     """
@@ -60,26 +83,30 @@ class OwnCodes:
         keys: Keys,
         settings: ModelSettings,
         reader: redis.Redis,
+        committed: Mapping[str, str],
         on_less: OnLess = lambda _: None,
     ) -> None:
         self._client = client
         self._reader = reader
         self._keys = keys
         self._settings = settings
-        spec, encode = points_format(settings), settings.encode
         one = len(settings.streams) == 1
         self._key = {stream: keys.codes(None if one else stream) for stream in settings.streams}
         self._coder = {
-            stream: Coder(spec, encode.top, encode.labels, stream, settings.scale)
+            stream: Coder.of(settings, stream, alerts=settings.worker_alerts)
             for stream in self._key
         }
-        self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
+        self._writes_codes = settings.encode.worker
+        self._done = dict(committed)
+        if self._writes_codes:
+            self._done = {stream: last_code(client, key) for stream, key in self._key.items()}
+        self._flagged = NONE_FLAGGED
         self._model = newer(client, keys, 0)
         self._size = ReadSize(READ_BYTES, READ_ENTRIES, on_less)
 
     def begin(self, position: Mapping[str, str]) -> None:
         """Record where new streams start: the entries before have no codes."""
-        for stream, start in position.items():
+        for stream, start in position.items() if self._writes_codes else ():
             key = self._key[stream]
             if order(start) > order(self._done[stream]):
                 self._client.xgroup_create(key, _TEMPORARY, "$", mkstream=True)
@@ -87,19 +114,21 @@ class OwnCodes:
                 self._client.execute_command("XSETID", key, start)  # type: ignore[no-untyped-call]
                 self._done[stream] = start
 
-    def up_to(self, position: Mapping[str, str]) -> list[CodesCall]:
-        """Return the codes that a commit at `position` writes, under the newest version.
+    def up_to(self, position: Mapping[str, str]) -> Output:
+        """Return the codes and alerts that a commit at `position` writes, by the newest version.
 
-        Of a long range, everything but the end is written at once.
+        Of a long range, all codes but those of the end are written at once.
         """
-        if self._model is None:
-            return []
-        ends = [self._last_piece(stream, end, self._model) for stream, end in position.items()]
-        return [call for call in ends if call is not None]
+        model = self._model
+        if model is None:
+            return NO_OUTPUT
+        self._flagged = NONE_FLAGGED
+        ends = [self._last_piece(stream, end, model) for stream, end in position.items()]
+        return Output([call for call in ends if call is not None], self._flagged)
 
     def landed(self, position: Mapping[str, str], model: Model | None) -> None:
         """Record a commit; after the first version, write the codes of the warm-up."""
-        if self._model is not None:
+        if self._model is not None or not self._writes_codes:
             self._done.update(position)
         first = self._model is None
         self._model = model or self._model
@@ -107,36 +136,44 @@ class OwnCodes:
             self.catch_up(position)
 
     def catch_up(self, position: Mapping[str, str]) -> None:
-        """Write all codes up to a committed position."""
-        for call in self.up_to(position):
+        """Write all codes up to a committed position; the alerts were written by its commit."""
+        if not self._writes_codes:
+            return
+        for call in self.up_to(position).codes:
             self._client.eval(*call)
         if self._model is not None:
             self._done.update(position)
 
     def _last_piece(self, stream: str, end: str, model: Model) -> CodesCall | None:
-        """Return the codes up to `end`; of many codes, write all but the last part."""
+        """Return the codes up to `end`; of many codes, write all but the last part.
+
+        The alerts are added to `_flagged`.
+        """
         held: CodesCall | None = None
+        keep = self._settings.anomaly.keep
         while coded := self._next(stream, end, model):
             if held is not None:
                 self._client.eval(*held)
-            held = codes_call(self._key[stream], coded, self._settings.encode.keep)
-            self._done[stream] = ids_of(coded)[-1].decode()
+            if self._writes_codes:
+                held = codes_call(self._key[stream], coded.entries, self._settings.encode.keep)
+            self._flagged = self._flagged.followed_by(coded.flagged, keep)
+            self._done[stream] = ids_of(coded.entries)[-1].decode()
         return held
 
-    def _next(self, stream: str, end: str, model: Model) -> Sequence[tuple[bytes, list[bytes]]]:
-        """Return the codes of the next entries up to `end`; none if there are no more."""
+    def _next(self, stream: str, end: str, model: Model) -> Coded | None:
+        """Return the codes of the next entries up to `end`; None if there are no more."""
         coder = self._coder[stream]
         if order(end) <= order(self._done[stream]):
-            return []
+            return None
         try:
             entries = self._read(stream, end)
         except ReplyTooLargeError:
             entry_id, _ = next_size(self._client, stream, self._done[stream])
             if not entry_id or order(entry_id) > order(end):
-                return []  # it was trimmed, and the large entry comes later
+                return None  # it was trimmed, and the large entry comes later
             most = self._settings.batch.max_entry_bytes
-            return coder.refuse(entry_id, too_large(most), model).entries
-        return coder(entries, model).entries if entries else []
+            return coder.refuse(entry_id, too_large(most), model)
+        return coder(entries, model) if entries else None
 
     def _read(self, stream: str, end: str) -> RawEntries:
         """Return the next entries up to `end`."""

@@ -12,15 +12,20 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from streamclust.runtime.assemble import largest_batch, points_format
+from streamclust.runtime.log import warn_of_less
+from streamclust.store.stream.batches import Batcher, Feed
+from streamclust.store.stream.reader import StreamReader
 from streamclust.worker.readahead import ReadAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
+    from streamclust.formats.checkpoint import Checkpoint
     from streamclust.runtime.activity import Activity
-    from streamclust.store.stream.batches import Batch, Feed
+    from streamclust.runtime.job import Job
+    from streamclust.store.stream.batches import Batch
     from streamclust.store.stream.news import StreamNews
-    from streamclust.store.stream.reader import StreamReader
 
 _READ_BYTES = 1 << 20
 """Approximate bytes of a read in a turn. All of it is learned in the turn, so little of it stays in
@@ -95,43 +100,53 @@ class Reading:
 
     Parameters
     ----------
-    feed : Feed
-    reader : StreamReader
-        Of the feed.
-    streams : sequence of str
+    job : Job
+        Its server is a session.
+    at : Checkpoint
+        Its position is where the batches begin.
     news : StreamNews
     readers : ReaderThreads
     activity : Activity
         Where a reader thread records its progress.
     wake : callable
         Called, from any thread, when `step` may have something to yield.
-    name : str
-        Of the model.
     models : int
         Number of models of the worker.
     """
 
     def __init__(
         self,
-        feed: Feed,
-        reader: StreamReader,
-        streams: Sequence[str],
+        job: Job,
+        at: Checkpoint,
+        *,
         news: StreamNews,
         readers: ReaderThreads,
-        *,
         activity: Activity,
         wake: Callable[[], object],
-        name: str,
         models: int,
     ) -> None:
+        settings, given = job.model, at.learner.stats
+        largest = settings.batch.max_entry_bytes
+        client, warn = job.server.raw_client(largest), warn_of_less(job.log)
+        self._reader = StreamReader(client, at.position, at.read, settings.on_reset, largest, warn)
+        batcher = Batcher(
+            points_format(settings, None if given is None else given.reference.shape[1]),
+            at.layout,
+            at.position,
+            settings.batch.least,
+            at.read,
+            most=largest_batch(settings),
+            learned=at.learner.points,
+            keep_dead=settings.dead.keep,
+        )
+        linger = float(settings.batch.linger)
+        self._feed = Feed(self._reader, batcher, linger=linger, until_idle=job.until_idle)
         self.wake = wake
-        self._feed = feed
-        self._reader = reader
-        self._streams = streams
+        self._streams = settings.streams
         self._news = news
         self._readers = readers
         self._activity = activity
-        self._name = name
+        self._name = job.name
         self._poll = max(_POLL, models * _POLL_EACH)
         self._watched = False
         self._ahead: ReadAhead | None = None
@@ -171,14 +186,10 @@ class Reading:
                 return
             self._end_ahead()
         if not self._feed.drained:
-            yield from self._read()
-
-    def _read(self) -> Iterator[Batch]:
-        """Read once, and watch the streams: what comes later wakes the model."""
-        feed = self._feed
-        self._watched = self._news.watch(self._streams, self.wake)
-        yield from feed.step(None, max(_FIRST, self._reader.entries_in(_READ_BYTES)))
-        self._more = not feed.caught_up
+            self._watched = self._news.watch(self._streams, self.wake)  # for what comes later
+            most = max(_FIRST, self._reader.entries_in(_READ_BYTES))
+            yield from self._feed.step(None, most)
+            self._more = not self._feed.caught_up
 
     def rest(self) -> float | None:
         """Prepare to wait; return the time at which `step` has something to do without news."""

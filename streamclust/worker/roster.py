@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -21,16 +22,17 @@ from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.keys import WorkerKeys
 from streamclust.store.model.reload import answer, read_requests
 from streamclust.store.server.faults import passes
-from streamclust.worker.reload import Changes, fixed_settings, refusal
+from streamclust.worker.positions import read_checkpoint
 from streamclust.worker.template_models import TemplateModels, some
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
-    from streamclust.config import Settings
+    from streamclust.config import ModelSettings, Settings
+    from streamclust.config.templates import Models
     from streamclust.runtime.connections import SharedServer
     from streamclust.store.server.connect import Server
     from streamclust.worker.running import RunningModels
@@ -230,3 +232,49 @@ class Roster:
         if reason != self._failure:
             self._log.error("discovery_failed", error=reason)
         self._failure = reason
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The models that differ between the jobs of a worker and new settings, by name.
+
+    Parameters
+    ----------
+    added, removed, changed : list of str
+        Of templates, only models that run can be changed or removed; a search adds others.
+    """
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+
+    @classmethod
+    def between(cls, jobs: Mapping[str, Job], models: Models) -> Changes:
+        """Return the differences between jobs and the models of new settings."""
+        return cls(
+            added=[name for name in models.keys() if name not in jobs],  # noqa: SIM118
+            removed=[name for name in jobs if name not in models],
+            changed=[
+                name for name, job in jobs.items() if name in models and models[name] != job.model
+            ],
+        )
+
+
+def fixed_settings(old: Settings, new: Settings) -> list[str]:
+    """Return the settings that differ, but that a worker can't apply while it runs."""
+    found = ["namespace"] if old.namespace != new.namespace else []
+    for section in ("redis", "worker", "log"):
+        before, after = getattr(old, section), getattr(new, section)
+        for key in type(before).model_fields:
+            if getattr(before, key) != getattr(after, key):
+                found.append(f"{section}.{key}")
+    return found
+
+
+def refusal(job: Job, settings: ModelSettings, client: redis.Redis) -> str:
+    """Return why a model can't continue with these settings; "" if it can."""
+    try:
+        read_checkpoint(job.name, settings, client, job.keys)
+    except StreamclustError as error:
+        return str(error)
+    return ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from streamclust.runtime.job import Job
     from streamclust.runtime.scheduler import Turn, Wait
-    from streamclust.worker.shared import Shared
+    from streamclust.worker.model_run import Shared
 
 
 class _Running(NamedTuple):

@@ -17,24 +17,20 @@ import redis
 from streamclust.errors import LeaseLostError
 from streamclust.failpoints import passing
 from streamclust.runtime.activity import LOOP, Activity
-from streamclust.runtime.assemble import largest_batch, points_format
-from streamclust.runtime.log import warn_of_less
 from streamclust.runtime.scheduler import Wait
 from streamclust.store.model.proposal import proposed_command
 from streamclust.store.server.round_trip import round_trip
-from streamclust.store.stream.batches import Batcher, Feed
 from streamclust.store.stream.info import any_after, is_after, look_command
-from streamclust.store.stream.reader import StreamReader
 from streamclust.worker.asleep import find_asleep, watched
 from streamclust.worker.awaited import Awaited, refuse_missing
 from streamclust.worker.context import ModelContext
 from streamclust.worker.heartbeat import Heartbeat
 from streamclust.worker.model_worker import open_model_worker
 from streamclust.worker.reading import Reading
-from streamclust.worker.swap import Swap
+from streamclust.worker.swap import open_swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
     from streamclust.runtime.connections import SharedServer
     from streamclust.runtime.job import Job
@@ -137,12 +133,28 @@ class Session:
         run, activity = self._run, self._activity
         awaited = Awaited(self._job, self._server.client())
         self._adopt_refit(worker, heart)
-        with closing(self._open_reading(worker)) as reading:
+        reading = Reading(
+            self._job,
+            worker.checkpoint,
+            news=self._server.news,
+            readers=run.shared.readers,
+            activity=activity,
+            wake=run.wake,
+            models=len(run.shared.pool),
+        )
+        with closing(reading):
             while True:
                 ends = time.monotonic() + _QUANTUM
                 while True:
                     self._adopt_refit(worker, heart)
-                    self._learn_ready(reading, worker)
+                    learned = False
+                    for batch in reading.step():
+                        worker.learn(batch)
+                        activity.moved()
+                        learned = True
+                    if not learned:
+                        worker.tick()
+                    activity.moved()
                     awaited.look(worker)
                     run.backoff.going_well()
                     run.parking.going_well(worker)
@@ -168,17 +180,6 @@ class Session:
         if heart.refit:
             heart.refit = False
             self._swap.adopt_proposal(worker)
-
-    def _learn_ready(self, reading: Reading, worker: ModelWorker) -> None:
-        """Learn the batches that are there; without any, commit and publish if that is due."""
-        learned = False
-        for batch in reading.step():
-            worker.learn(batch)
-            self._activity.moved()
-            learned = True
-        if not learned:
-            worker.tick()
-        self._activity.moved()
 
     def _next_turn(self, reading: Reading, worker: ModelWorker, awaited: Awaited) -> Wait | None:
         """Return what the model waits for after a turn; None if it may leave memory."""
@@ -283,66 +284,3 @@ class Session:
             wake=run.wake,
             stalled=lambda: pool.replace_thread(self._job.name),
         )
-
-    def _open_reading(self, worker: ModelWorker) -> Reading:
-        job, shared = self._job, self._run.shared
-        reader = _reader(job, worker)
-        return Reading(
-            _feed(job, worker, reader),
-            reader,
-            job.model.streams,
-            self._server.news,
-            shared.readers,
-            activity=self._activity,
-            wake=self._run.wake,
-            name=job.name,
-            models=len(shared.pool),
-        )
-
-
-def open_swap(job: Job, activity: Activity, leaving: Callable[[], bool]) -> Swap:
-    """Return what adopts the refits of a model.
-
-    Parameters
-    ----------
-    job : Job
-        Its server is a session.
-    activity : Activity
-        Where progress is recorded.
-    leaving : callable
-        Returns whether a refit is left to the next worker.
-    """
-    client = job.server.client()
-    reader = job.server.raw_client(job.model.batch.max_entry_bytes)
-
-    def stopping() -> bool:  # called before each read of the points since the refit started
-        activity.moved()
-        return leaving()
-
-    return Swap(client, reader, job.keys, job.model, job.log, stopping)
-
-
-def _reader(job: Job, worker: ModelWorker) -> StreamReader:
-    at, settings = worker.checkpoint, job.model
-    largest = settings.batch.max_entry_bytes
-    client = job.server.raw_client(largest)
-    return StreamReader(
-        client, at.position, at.read, settings.on_reset, largest, warn_of_less(job.log)
-    )
-
-
-def _feed(job: Job, worker: ModelWorker, reader: StreamReader) -> Feed:
-    """Return the feed of batches after the committed position."""
-    at, settings = worker.checkpoint, job.model
-    given = at.learner.stats
-    batcher = Batcher(
-        points_format(settings, None if given is None else given.reference.shape[1]),
-        at.layout,
-        at.position,
-        settings.batch.least,
-        at.read,
-        most=largest_batch(settings),
-        learned=at.learner.points,
-        keep_dead=settings.dead.keep,
-    )
-    return Feed(reader, batcher, linger=float(settings.batch.linger), until_idle=job.until_idle)

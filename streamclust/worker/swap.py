@@ -17,6 +17,7 @@ import numpy as np
 from streamclust.errors import DataError, FormatError
 from streamclust.models.stats import decay
 from streamclust.online.forgetting import Cut
+from streamclust.online.scores import rebuilt
 from streamclust.runtime.assemble import largest_batch, points_format
 from streamclust.runtime.log import warn_of_less
 from streamclust.store.ids import order
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.config.model import ModelSettings
     from streamclust.formats.checkpoint import Checkpoint
+    from streamclust.models.family import Family
     from streamclust.models.scaling import Scaling
     from streamclust.online.learner import LearnerState, StreamLearner
+    from streamclust.runtime.activity import Activity
+    from streamclust.runtime.job import Job
     from streamclust.store.model.keys import Keys
     from streamclust.store.stream.batches import Batch
     from streamclust.worker.model_worker import ModelWorker
@@ -103,7 +107,7 @@ class Swap:
         if self._stopping():
             return
         missing = at.learner.points - state.points
-        state = _with_score_of(at.learner, state)
+        state = _with_score_of(worker.learner.family, at.learner, state)
         if missing:
             self._log.warning("refit_points_lost", count=missing)
         worker.adopt(state, refit.refit)
@@ -241,7 +245,9 @@ def _equal(a: Scaling | None, b: Scaling | None) -> bool:
     return bool((a.center == b.center).all() and (a.scale == b.scale).all())
 
 
-def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> LearnerState[Any]:
+def _with_score_of(
+    family: Family[Any], live: LearnerState[Any], state: LearnerState[Any]
+) -> LearnerState[Any]:
     """Return `state` with counts, score and coreset of `live`, so that no point counts twice."""
     stats, counts = state.stats, live.counts
     if stats is not None and live.stats is not None:
@@ -257,4 +263,27 @@ def _with_score_of(live: LearnerState[Any], state: LearnerState[Any]) -> Learner
         recluster=replace(live.recluster, pending=state.recluster.pending),
         forgetting=replace(state.forgetting, weight=live.forgetting.weight),
         spread=live.spread,
+        scores=rebuilt(live.scores, family, state.params, live.coreset),
     )
+
+
+def open_swap(job: Job, activity: Activity, leaving: Callable[[], bool]) -> Swap:
+    """Return what adopts the refits of a model.
+
+    Parameters
+    ----------
+    job : Job
+        Its server is a session.
+    activity : Activity
+        Where progress is recorded.
+    leaving : callable
+        Returns whether a refit is left to the next worker.
+    """
+    client = job.server.client()
+    reader = job.server.raw_client(job.model.batch.max_entry_bytes)
+
+    def stopping() -> bool:  # called before each read of the points since the refit started
+        activity.moved()
+        return leaving()
+
+    return Swap(client, reader, job.keys, job.model, job.log, stopping)

@@ -18,10 +18,10 @@ from streamclust.runtime.threads import prepared_for_threads
 from streamclust.store.model.workers import digest
 from streamclust.system_limits import cores_of_process, explained
 from streamclust.worker.heartbeat import Heartbeats, period
+from streamclust.worker.model_run import Shared
 from streamclust.worker.reading import ReaderThreads
 from streamclust.worker.roster import ROSTER
 from streamclust.worker.running import RunningModels
-from streamclust.worker.shared import Shared
 from streamclust.worker.solver import Solves
 from streamclust.worker.standbys import Standbys
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from streamclust.config import Settings, load_settings
-from streamclust.config.show import as_yaml
+from streamclust.config.write import as_yaml
 from streamclust.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import yaml
 
 from streamclust.config.load import load_settings, parse_settings
 from streamclust.config.settings import Settings
-from streamclust.config.show import as_yaml
+from streamclust.config.write import as_yaml
 from streamclust.errors import ConfigError
 
 CLICKS = {"kind": "kmeans", "streams": "clicks:{tenant}", "n_clusters": 8}

@@ -16,8 +16,8 @@ import pytest
 
 from streamclust.engine import EStep, Inline, Part, Reader
 from streamclust.engine import processes as engine_module
-from streamclust.engine.auto import Auto
 from streamclust.engine.cut import cut_array
+from streamclust.engine.opening import Auto
 from streamclust.engine.processes import Processes
 from streamclust.errors import DataError, EngineError, StoppedError
 from tests.support.engines import (

@@ -92,3 +92,34 @@ def test_a_label_of_that_name_by_an_earlier_release_is_still_a_label() -> None:
     found = decode_fields("7-0", fields, "codes")
     assert found.similarity is None
     assert found.labels == {b"similarity": b"high"}
+
+
+@pytest.mark.parametrize("n", [0, 1, 33])
+@pytest.mark.parametrize("m", [1, 3])
+def test_scores_are_optional_fields(n: int, m: int) -> None:
+    quantile = 1.0 - 1e-12 * codes(n + 1).distance[:n]
+    given = replace(codes(n, m), scores={"log_density": -codes(n).distance, "quantile": quantile})
+    fields = as_dict(encode_fields(given, 42, "top_distance", None))
+    found = decode_fields("7-0", fields | {b"mahalanobis": b"high"}, "codes")
+    assert list(found.scores) == ["log_density", "quantile"]
+    for name, scores in given.scores.items():
+        np.testing.assert_array_equal(found.scores[name], scores)
+    assert found.labels == {b"mahalanobis": b"high"}
+    if n == m == 1:
+        assert encode_points(given, 42) == [encode_fields(given, 42, "", None)]
+    if m == 1:
+        each = [encode_fields(given[k : k + 1], 42, "", None) for k in range(n)]
+        assert encode_points(given, 42) == each
+
+
+def test_the_bytes_of_scores_are_stable() -> None:
+    scores = {"mahalanobis": np.array([2.5, np.nan]), "quantile": np.array([0.75, np.nan])}
+    given = Codes(np.array([3, -1], np.int32), np.array([1.25, np.nan]), scores=scores)
+    assert encode_fields(given[:1], 42, "", None) == [
+        *(b"code", b"3", b"distance", b"1.25", b"mahalanobis", b"2.5", b"quantile", b"0.75"),
+        *(b"version", b"42"),
+    ]
+    fields = as_dict(encode_fields(given, 42, "", None))
+    assert fields[b"mahalanobis"] == np.array([2.5, np.nan], "<f4").tobytes()
+    assert fields[b"quantile"] == np.array([0.75, np.nan], "<f8").tobytes()
+    assert list(fields)[:4] == [b"n", b"code", b"distance", b"mahalanobis"]

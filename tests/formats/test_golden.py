@@ -45,6 +45,12 @@ def test_the_files_cover_each_kind_of_state() -> None:
         json.dumps(kind) for kind in FAMILIES
     }
     assert {"none", "robust"} <= {meta["scaling"] for meta in metas}
+    assert {meta["family"]["kind"] for meta in metas if "scores" in meta} == set(FAMILIES)
+
+
+def test_only_models_that_remember_scores_have_bytes_for_them() -> None:
+    for path in sorted((GOLDEN / "current").iterdir()):
+        assert (b"scores" in path.read_bytes()) == ("scores" in path.name)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from streamclust import kernels
 from streamclust.arrays import Array, CovarianceType
 from streamclust.errors import DataError
 from streamclust.models import GaussianMixture, MixtureParams
-from streamclust.models.background import log_background
+from streamclust.models.background import log_backgrounds
 from streamclust.models.family import from_hyperparameters, to_hyperparameters
 from streamclust.models.stats import merge
 from tests.support.strategies import (
@@ -188,9 +188,38 @@ def test_a_far_point_changes_no_parameter(kind: CovarianceType, R: float) -> Non
     assert_allclose(found.means, without.means, rtol=1e-9)
     assert_allclose(found.covariances, without.covariances, rtol=1e-9)
     assert params.spread is not None
-    least = log_background(0.05, params.spread) + np.log1p(-0.05)
+    least = log_backgrounds(0.05, params.spread) + np.log1p(-0.05)
     before = family.e_step(params, X, w).objective
     assert stats.objective - before == pytest.approx(least, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_points_with_gaps_have_the_background_of_their_present_features(
+    kind: CovarianceType,
+) -> None:
+    family, params, X, w = problem(kind, 8, D=3)
+    family = replace(family, missing="learn")
+    X[:, 1] = np.where(np.arange(len(X)) % 2, np.nan, X[:, 1])
+    gaps, present = np.isnan(X[:, 1]), [0, 2]
+    assert params.spread is not None
+    columns = np.ix_(range(3), present, present) if kind == "full" else np.ix_(range(3), present)
+    marginal = replace(
+        params,
+        means=params.means[:, present],
+        covariances=params.covariances[columns],
+        spread=params.spread[present],
+    )
+    one = family.e_step(marginal, X[gaps][:, present], w[gaps])
+    two = family.e_step(params, X[~gaps], w[~gaps])
+    found = family.e_step(params, X, w)
+    assert_allclose(found.weight, one.weight + two.weight, rtol=1e-9)
+    assert found.objective == pytest.approx(one.objective + two.objective, rel=1e-9)
+    assert_allclose(found.first[:, present], one.first + two.first[:, present], atol=1e-9)
+    assert_allclose(
+        family.memberships(params, X)[gaps],
+        family.memberships(marginal, X[gaps][:, present]),
+        atol=1e-12,
+    )
 
 
 def test_a_small_share_tends_to_the_mixture_without_a_background() -> None:

@@ -238,6 +238,7 @@ def administrate(place: Place, user: str) -> None:
         "peek points",
         "codes m --last 2",
         "codes m --follow --since 0 --count 2",
+        "alerts m",
         "dead m",
         "dead m --ingest",
         "dead requeue m --reason max_entry_bytes --yes",

@@ -69,6 +69,8 @@ def test_a_state_in_one_value_is_carried_over(fixture: WorkerFixture) -> None:
         {"kind": "gaussian_mixture", "forgetting": {"kind": "time", "half_life": "9s"}},
         {"kind": "kmeans", "scale": "robust"},
         {"kind": "kmeans", "drift": {"detector": "adwin"}},
+        {"kind": "kmeans", "anomaly": {"rate": 0.05, "learn_flagged": False}},
+        {"kind": "gaussian_mixture", "scale": "robust", "anomaly": {"rate": 0.05}},
     ],
     ids=str,
 )

@@ -78,9 +78,13 @@ static const bool CAN_WRITE_NUMBERS = false;
 static inline char* repr(char* to, double) { return to; }
 #endif
 
-static inline char* write_distance(char* to, double value) {
-    char text[32];
-    return write_text(to, text, repr(text, value) - text);
+// Whether a number is finite, so that its text has no letters but an exponent.
+static inline bool is_finite(double value) { return value >= -DBL_MAX && value <= DBL_MAX; }
+
+static inline char* write_number(char* to, double value) {
+    char text[33], *begin = text;
+    if (__builtin_signbit(value)) *begin++ = '-';
+    return write_text(to, text, repr(begin, __builtin_fabs(value)) - text);
 }
 
 // Write the labels of an entry; null if its fields differ from `names`.
@@ -95,25 +99,33 @@ static inline char* write_labels(char* to, const EntryRow& row, const Names& nam
     return to;
 }
 
-// Largest size of an entry's ID, code and distance, with the header of each text.
-static const int64_t NUMBERS_MOST = (5 + 41) + (1 + 11) + (1 + 31);
+// Largest size of a number's text, with its header.
+static const int64_t NUMBER_MOST = 1 + 32;
 
-// Largest size of an entry without the version's text. A label takes fewer bytes here than in the
-// entry, where its text has at least 6 bytes around it.
+// Largest size of an entry's ID and code, with the header of each text.
+static const int64_t NUMBERS_MOST = (5 + 41) + (1 + 11);
+
+// Largest size of an entry without the numbers after the code and the version's text. A label takes
+// fewer bytes here than in the entry, where its text has at least 6 bytes around it.
 static inline int64_t most_of(const EntryRow& row) { return NUMBERS_MOST + 5 + row.size; }
 
-// Write each entry's ID, code, distance, version and labels into `room` bytes. Returns the number of
-// bytes, -1 to leave the entries to Python (if an entry has other fields, for example), or -2 if
-// `room` may be too small.
+// Write each entry's ID, code, numbers, version and labels into `room` bytes. `numbers` has `columns`
+// arrays of n numbers, one after another: the distances, then scores. Returns the number of bytes,
+// -1 to leave the entries to Python (if an entry has other fields, for example), or -2 if `room` may
+// be too small.
 static inline int64_t write_codes(const EntryRow* rows, int64_t n, const Names& names,
-                                  const int32_t* codes, const double* distances, Text version,
-                                  char* out, int64_t room) {
+                                  const int32_t* codes, const double* numbers, int64_t columns,
+                                  Text version, char* out, int64_t room) {
     if (!CAN_WRITE_NUMBERS) return -1;
     char *to = out, *const end = out + room;
     for (int64_t i = 0; i < n && to != nullptr; i++) {
-        if (!(distances[i] <= DBL_MAX) || __builtin_signbit(distances[i])) return -1;
-        if (end - to - most_of(rows[i]) < version.size) return -2;
-        to = write_distance(write_code(write_id(to, rows[i]), codes[i]), distances[i]);
+        if (end - to - most_of(rows[i]) - columns * NUMBER_MOST < version.size) return -2;
+        to = write_code(write_id(to, rows[i]), codes[i]);
+        for (int64_t column = 0; column < columns; column++) {
+            const double value = numbers[column * n + i];
+            if (!is_finite(value)) return -1;
+            to = write_number(to, value);
+        }
         to = write_labels(write_text(to, version.at, version.size), rows[i], names);
     }
     return to == nullptr ? -1 : to - out;

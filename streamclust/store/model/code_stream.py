@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import redis
 
 from streamclust.errors import ServerError
 from streamclust.store.ids import LESS
-from streamclust.store.reply.packed_codes import as_rows
+from streamclust.store.model.alert_stream import ALERTS
+from streamclust.store.reply.packed_codes import alert_rows, as_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from streamclust.store.reply.raw_entries import Entry
 
 CodesCall: TypeAlias = tuple[Any, ...]
 """Arguments of an EVAL that writes codes."""
@@ -76,13 +79,48 @@ return written
 )
 
 
+_WRITE_BOTH = (
+    WRITER
+    + ALERTS
+    + """
+local last, other = last_code(KEYS[1])
+if other then return other end
+local number = last_alert(KEYS[2])
+local written = write(KEYS[1], last, ARGV[1], cmsgpack.unpack(ARGV[2]))
+write_alerts(KEYS[2], number, last, ARGV[3], cmsgpack.unpack(ARGV[4]))
+return written
+"""
+)
+
+
 def codes_call(key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int) -> CodesCall:
     """Return the arguments of the EVAL of `write_codes`, for use in a transaction."""
     return (WRITE_CODES, 1, key, keep, as_rows(entries))
 
 
+class Alerts(NamedTuple):
+    """Alerts to write together with the codes of their entries.
+
+    Attributes
+    ----------
+    key : str
+    keep : int
+        Number of alerts that the stream keeps.
+    entries : sequence of (ID of the point's entry, fields and values)
+        In the order of the points; see `formats.alerts`.
+    """
+
+    key: str
+    keep: int
+    entries: Sequence[Entry]
+
+
 def write_codes(
-    client: redis.Redis, key: str, entries: Sequence[tuple[bytes, list[bytes]]], keep: int
+    client: redis.Redis,
+    key: str,
+    entries: Sequence[tuple[bytes, list[bytes]]],
+    keep: int,
+    alerts: Alerts | None = None,
 ) -> int:
     """Write entries under their IDs in one step; return how many were new.
 
@@ -95,13 +133,19 @@ def write_codes(
         written before. Entries without fields are skipped too.
     keep : int
         Approximate number of entries that the stream keeps.
+    alerts : Alerts, optional
+        Of these entries. Those of entries that were written before are skipped.
 
     Raises
     ------
     ServerError
         If the key has another type.
     """
-    return how_many(client.eval(*codes_call(key, entries, keep)), key)
+    call = codes_call(key, entries, keep)
+    if alerts is not None and alerts.entries:
+        more = alerts.keep, alert_rows(alerts.entries)
+        call = (_WRITE_BOTH, 2, key, alerts.key, *call[3:], *more)
+    return how_many(client.eval(*call), key)
 
 
 def how_many(written: Any, key: str) -> int:

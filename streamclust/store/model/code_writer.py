@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import redis
 
-from streamclust.store.model.code_stream import WRITER, how_many, last_code, write_codes
+from streamclust.store.model.alert_stream import ALERTS
+from streamclust.store.model.code_stream import WRITER, Alerts, how_many, last_code, write_codes
 from streamclust.store.model.versions import newer, newer_call, newest_of
 from streamclust.store.reply.limits import ReplyTooLargeError
-from streamclust.store.reply.packed_codes import as_rows, ids_of
+from streamclust.store.reply.packed_codes import alert_rows, as_rows, ids_of
 from streamclust.store.server.cluster import ClusterClient
 from streamclust.store.server.wrong_type import is_wrong_type, with_key
 from streamclust.store.stream.group import FIND_GAP, Delivery
@@ -37,9 +38,10 @@ no fields; it is only acknowledged."""
 
 _ROUND = (
     WRITER
+    + ALERTS
     + FIND_GAP
     + """
-local codes, stream = KEYS[1], KEYS[2]
+local codes, stream, alerts = KEYS[1], KEYS[2], KEYS[3]
 local group, keep, newest = ARGV[1], ARGV[2], ARGV[3]
 local gap, last, written = {}, '', 0
 if newest ~= '' then gap = find_gap(stream, group, newest) end
@@ -52,8 +54,10 @@ if #ARGV > 3 then
   if #pending > 0 then
     written = -1
   else
-    local ids
+    local ids, number
+    if alerts then number = last_alert(alerts) end
     written, ids = write(codes, last, keep, rows)
+    if alerts then write_alerts(alerts, number, last, ARGV[5], cmsgpack.unpack(ARGV[6])) end
     redis.call('XACK', stream, group, unpack(ids))
   end
 end
@@ -103,11 +107,19 @@ class Answer:
 class CodeWriter(Protocol):
     """The requests of an encoder to the server."""
 
-    def write(self, batch: CodeBatch) -> Written:
-        """Write the codes of entries and acknowledge the entries, if it is this encoder's turn."""
+    def write(self, batch: CodeBatch, alerts: Alerts | None = None) -> Written:
+        """Write the codes of entries and acknowledge the entries, if it is this encoder's turn.
+
+        The alerts of these entries are written with the codes.
+        """
 
     def write_and_read(
-        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+        self,
+        batch: CodeBatch,
+        settle: Settle,
+        version: int,
+        block_ms: int | None,
+        alerts: Alerts | None = None,
     ) -> Answer:
         """Write a batch of codes, if it isn't empty, and read the next entries.
 
@@ -121,6 +133,8 @@ class CodeWriter(Protocol):
             Known version of the model.
         block_ms : int or None
             Maximum wait for new entries.
+        alerts : Alerts, optional
+            Of the entries of the batch; written with the codes.
         """
 
 
@@ -167,16 +181,21 @@ class _Writer:
 class _OneServer(_Writer):
     """Writes and reads in one round trip, with one script; for one server."""
 
-    def write(self, batch: CodeBatch) -> Written:
-        reply: Any = self._client.eval(*self._round(batch, b"")[1:])
+    def write(self, batch: CodeBatch, alerts: Alerts | None = None) -> Written:
+        reply: Any = self._client.eval(*self._round(batch, b"", alerts)[1:])
         return self._written(reply)
 
     def write_and_read(
-        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+        self,
+        batch: CodeBatch,
+        settle: Settle,
+        version: int,
+        block_ms: int | None,
+        alerts: Alerts | None = None,
     ) -> Answer:
         member = self._member
         calls = (
-            self._round(batch, member.newest),
+            self._round(batch, member.newest, alerts),
             member.new_call(block_ms),
             newer_call(self._keys, version),
         )
@@ -191,10 +210,15 @@ class _OneServer(_Writer):
             self._newer(model, version),
         )
 
-    def _round(self, batch: CodeBatch, newest: bytes) -> tuple[Any, ...]:
+    def _round(self, batch: CodeBatch, newest: bytes, alerts: Alerts | None) -> tuple[Any, ...]:
         member = self._member
-        call = ("EVAL", _ROUND, 2, self._codes, member.stream, member.group, self._keep, newest)
-        return (*call, as_rows(batch)) if batch else call
+        keys, words = [self._codes, member.stream], [member.group, self._keep, newest]
+        if batch:
+            words.append(as_rows(batch))
+        if batch and alerts is not None and alerts.entries:
+            keys.append(alerts.key)
+            words += [alerts.keep, alert_rows(alerts.entries)]
+        return ("EVAL", _ROUND, len(keys), *keys, *words)
 
     def _written(self, reply: Any) -> Written:
         written, last, _ = reply
@@ -262,20 +286,25 @@ class _Cluster(_Writer):
 
     _last = "0-0"  # all entries up to this ID have codes
 
-    def write(self, batch: CodeBatch) -> Written:
+    def write(self, batch: CodeBatch, alerts: Alerts | None = None) -> Written:
         member, ids = self._member, ids_of(batch)
         if member.before(ids[0], self._last):
             self._last = last_code(self._client, self._codes)
             if member.before(ids[0], self._last):
                 return Written(None, self._last)
-        written = write_codes(self._client, self._codes, batch, self._keep)
+        written = write_codes(self._client, self._codes, batch, self._keep, alerts)
         member.done(ids)
         return Written(written, self._last)
 
     def write_and_read(
-        self, batch: CodeBatch, settle: Settle, version: int, block_ms: int | None
+        self,
+        batch: CodeBatch,
+        settle: Settle,
+        version: int,
+        block_ms: int | None,
+        alerts: Alerts | None = None,
     ) -> Answer:
-        if batch and not settle(self.write(batch)):
+        if batch and not settle(self.write(batch, alerts)):
             return Answer(None, Delivery(), None)
         gap, delivery = self._member.missing(), None
         with suppress(ReplyTooLargeError):

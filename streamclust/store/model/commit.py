@@ -22,8 +22,11 @@ from streamclust.failpoints import passing
 from streamclust.formats.codecs.common import show
 from streamclust.formats.dead import MOST_DEAD
 from streamclust.formats.state_points import Change
+from streamclust.store.ids import BEGINNING, LESS
+from streamclust.store.model.alert_stream import ALERTS
 from streamclust.store.model.code_stream import WRITE_CODES
 from streamclust.store.model.keys import VALUE_BYTES
+from streamclust.store.reply.packed_codes import alert_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from streamclust.formats.model import Model
     from streamclust.store.model.code_stream import CodesCall
     from streamclust.store.model.keys import Keys
+    from streamclust.store.reply.raw_entries import Entry
 
 _SCRIPT = """
 local state, models, dead, token, proposal, id, coreset = unpack(KEYS)
@@ -92,6 +96,7 @@ return 'OK'
 """
 
 # The two scripts become the bodies of functions. The parameters replace the scripts' KEYS and ARGV.
+# The last key is that of the alerts, if there are any.
 _WITH_CODES = f"""
 local function commit(KEYS, ARGV)
 {_SCRIPT}
@@ -99,6 +104,8 @@ end
 local function write(KEYS, ARGV)
 {WRITE_CODES}
 end
+{LESS}
+{ALERTS}
 local function part(from, first, last)
   local found = {{}}
   for i = first, last do found[#found + 1] = from[i] end
@@ -108,13 +115,17 @@ for i = 8, #KEYS do
   local found = redis.call('TYPE', KEYS[i]).ok
   if found ~= 'none' and found ~= 'stream' then return 'TYPE ' .. KEYS[i] .. ' ' .. found end
 end
-local stop = 1 + ARGV[1]
-local answer = commit(part(KEYS, 1, 7), part(ARGV, 2, stop))
+local keep_alerts, skipped, alerts, stop = ARGV[1], ARGV[2], ARGV[3], 4 + ARGV[4]
+local answer = commit(part(KEYS, 1, 7), part(ARGV, 5, stop))
 if answer ~= 'OK' then return answer end
-for i = 8, #KEYS do
+for i = 8, #KEYS - (alerts == '' and 0 or 1) do
   local first = stop + 2
   stop = stop + 1 + ARGV[stop + 1]
   write({{KEYS[i]}}, part(ARGV, first, stop))
+end
+if alerts ~= '' then
+  local key = KEYS[#KEYS]
+  write_alerts(key, last_alert(key) + skipped, '{BEGINNING}', keep_alerts, cmsgpack.unpack(alerts))
 end
 return answer
 """
@@ -150,6 +161,11 @@ class Commit:
         Codes to write in the same transaction; see `code_stream.codes_call`.
     points : Change
         How the value of `:coreset` changes.
+    alerts : sequence of (ID of the point's entry, fields and values)
+        Alerts to write in the same transaction; see `formats.alerts`.
+    skipped_alerts : int
+        Number of earlier alerts since the last commit that are only counted, because the stream
+        would not keep them.
     """
 
     token: int
@@ -162,10 +178,18 @@ class Commit:
     model_id: int = 0
     codes: Sequence[CodesCall] = ()
     points: Change = field(default_factory=Change)
+    alerts: Sequence[Entry] = ()
+    skipped_alerts: int = 0
 
 
 def commit(
-    client: redis.Redis, keys: Keys, contents: Commit, *, keep: int = 100, keep_dead: int = 10_000
+    client: redis.Redis,
+    keys: Keys,
+    contents: Commit,
+    *,
+    keep: int = 100,
+    keep_dead: int = 10_000,
+    keep_alerts: int = 10_000,
 ) -> None:
     """Write `contents` in one transaction.
 
@@ -191,8 +215,9 @@ def commit(
     passing("committing")
     answer = _evaluated(
         client,
-        contents.codes,
-        (keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id, keys.coreset),
+        keys,
+        contents,
+        keep_alerts,
         contents.token,
         contents.state,
         version,
@@ -218,17 +243,23 @@ def _announcement(model: Model, model_id: int) -> str:
 
 
 def _evaluated(
-    client: redis.Redis, codes: Sequence[CodesCall], keys: Sequence[str], *arguments: Any
+    client: redis.Redis, keys: Keys, contents: Commit, keep_alerts: int, *arguments: Any
 ) -> bytes:
-    """Run the script; with codes, run the script that also writes the codes."""
-    if not codes:
-        alone: Any = client.eval(_SCRIPT, len(keys), *keys, *arguments)
+    """Run the script; with codes or alerts, run the script that also writes these."""
+    codes, alerts = contents.codes, contents.alerts
+    names = (
+        *(keys.state, keys.models, keys.dead, keys.token, keys.proposal, keys.id, keys.coreset),
+        *(call[2] for call in codes),
+        *((keys.alerts,) if alerts else ()),
+    )
+    if not codes and not alerts:
+        alone: Any = client.eval(_SCRIPT, len(names), *names, *arguments)
         return bytes(alone)
-    all_keys = [*keys, *(call[2] for call in codes)]
-    all_arguments = [len(arguments), *arguments]
+    rows = alert_rows(alerts) if alerts else b""
+    words = [keep_alerts, contents.skipped_alerts, rows, len(arguments), *arguments]
     for call in codes:
-        all_arguments += [len(call) - 3, *call[3:]]
-    answer: Any = client.eval(_WITH_CODES, len(all_keys), *all_keys, *all_arguments)
+        words += [len(call) - 3, *call[3:]]
+    answer: Any = client.eval(_WITH_CODES, len(names), *names, *words)
     return bytes(answer)
 
 

@@ -23,6 +23,7 @@ _OWN = (
     "token",
     "health",
     "codes",
+    "alerts",
     "id",
 )
 
@@ -161,6 +162,15 @@ class Keys:
         return self._key("dead")
 
     @property
+    def alerts(self) -> str:
+        """Stream. One entry per point that was flagged as an anomaly; IDs count up (``7-0``).
+
+        Fields: see `streamclust.formats.alerts`. Written by the worker in the commit, or by
+        encoders together with the codes; read by users. Trimmed to `anomaly.keep` entries.
+        """
+        return self._key("alerts")
+
+    @property
     def proposal(self) -> str:
         """Hash ``id``, ``state``, ``model_id``. A proposed refit, as a checkpoint.
 
@@ -218,6 +228,7 @@ class Keys:
             self.models,
             self.id,
             self.dead,
+            self.alerts,
             self.proposal,
             self.codes(),
         )
@@ -225,7 +236,10 @@ class Keys:
     @property
     def learned(self) -> tuple[str, ...]:
         """The keys with what the model has learned; without them it starts from nothing."""
-        return self.state, self.coreset, self.models, self.id, self.dead, self.proposal
+        return (
+            *(self.state, self.coreset, self.models, self.id),
+            *(self.dead, self.alerts, self.proposal),
+        )
 
     def codes(self, stream: str | None = None) -> str:
         """Stream. The codes of each entry of the points' stream, under the same ID.

@@ -42,6 +42,8 @@ class Overview:
         Streams that don't exist, or never had an entry -> whether the model has read them before.
     warm_up : tuple of (int, int) or None
         Points of an unfinished warm-up, and the number that ends the warm-up (0 if unknown).
+    alerts : int or None
+        Points that were flagged as anomalies.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Overview:
     troubles: tuple[str, ...] = ()
     missing: Mapping[str, bool] = field(default_factory=dict)
     warm_up: tuple[int, int] | None = None
+    alerts: int | None = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -69,8 +72,11 @@ class Overview:
             "progress_age": None if health is None else health.progress_age,
             "kernels": None if health is None else health.kernels,
             "drifts": None if health is None else health.drifts,
+            "missing_values": None if health is None else health.missing,
+            "missing_share": self.missing_share,
             "rate": None if health is None else health.rate,
             "dead": self.dead,
+            "alerts": self.alerts,
             "lag": self.lag,
             "lost": None if self.lost is None else asdict(self.lost),
             "published": None if self.model is None else self.model.summary(),
@@ -83,6 +89,29 @@ class Overview:
         if self.health is not None and (self.health.alive or self.model is None):
             return self.health.points
         return None if self.model is None else self.model.points
+
+    @property
+    def missing_share(self) -> float | None:
+        """Share of missing values in all points learned; None if it isn't known."""
+        health, model = self.health, self.model
+        if health is None or model is None or not health.points:
+            return None
+        return min(health.missing / (health.points * model.shape[1]), 1.0)
+
+    @property
+    def published_ms(self) -> int | None:
+        """Time of the newest version, in milliseconds since 1970."""
+        return None if self.model is None else self.model.published_ms or 0
+
+    @property
+    def rate(self) -> float | None:
+        """Points per second, by the live worker's report."""
+        return None if self.health is None else self.health.rate
+
+    @property
+    def lost_entries(self) -> int | None:
+        """Entries that were removed before the worker read them; at least, if a gap is unknown."""
+        return None if self.lost is None else self.lost.entries
 
     @property
     def alive(self) -> bool:

@@ -45,6 +45,7 @@ class _Unfinished(NamedTuple):
     covered: Covered | None
     gathered: int | None
     dead: int | None
+    alerts: int | None
     troubles: list[str]
 
 
@@ -133,14 +134,15 @@ class _Reader:
             fields |= {} if model_id is None else {b"model_id": model_id}
             return decode_entry_head(entry_id, fields, length, mass, keys)
 
-        def dead() -> int:
-            return int(raised(stored.dead).partition(b"-")[0] or 0)
+        def number(newest: Any) -> int:
+            return int(raised(newest).partition(b"-")[0] or 0)
 
         report = attempt(health, keys.health, troubles)
         version = attempt(model, keys.models, troubles)
         state, gathered = attempt(covered, keys.state, troubles) or (None, None)
-        refused = attempt(dead, keys.dead, troubles)
-        unfinished = _Unfinished(keys, report, version, state, gathered, refused, troubles)
+        refused = attempt(lambda: number(stored.dead), keys.dead, troubles)
+        flagged = attempt(lambda: number(stored.alerts), keys.alerts, troubles)
+        unfinished = _Unfinished(keys, report, version, state, gathered, refused, flagged, troubles)
         self._refuse_unknown(unfinished, stored)
         return unfinished
 
@@ -203,6 +205,7 @@ class _Reader:
             tuple(troubles),
             missing,
             _warm_up(found.health, found.gathered, lambda: self._warm_ups.get(name, 0)),
+            found.alerts,
         )
 
 

@@ -1,8 +1,8 @@
 """Reads what the keys of many models hold: in one round trip, and of large values the headers.
 
 A script returns the report of the worker, the header of the state, the header of the newest version
-and the number of refused points. So neither coresets nor centroids are sent. A user without the
-right to run this script reads the models one by one.
+and the numbers of refused points and of alerts. So neither coresets nor centroids are sent. A user
+without the right to run this script reads the models one by one.
 """
 
 from __future__ import annotations
@@ -62,12 +62,14 @@ local function look(keys)
     local more = {fields['time'] or '', fields['model_id'] or false}
     version = {newest[1][1], payload, length, mass, unpack(more)}
   end
-  local dead = redis.pcall('XREVRANGE', keys[4], '+', '-', 'COUNT', 1)
-  if not dead.err then dead = dead[1] and dead[1][1] or '' end
-  return {health, state, size, version, dead}
+  local function newest_id(key)
+    local entries = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', 1)
+    return entries.err and entries or entries[1] and entries[1][1] or ''
+  end
+  return {health, state, size, version, newest_id(keys[4]), newest_id(keys[5])}
 end
 local found = {}
-for i = 1, #KEYS, 4 do table.insert(found, look({unpack(KEYS, i, i + 3)})) end
+for i = 1, #KEYS, 5 do table.insert(found, look({unpack(KEYS, i, i + 4)})) end
 return found
 """
 )
@@ -88,6 +90,8 @@ class StoredValues(NamedTuple):
         is there, time, model ID.
     dead : bytes or Exception
         ID of the newest dead letter; empty if there is none.
+    alerts : bytes or Exception
+        ID of the newest alert; empty if there is none.
     """
 
     health: Any
@@ -95,6 +99,7 @@ class StoredValues(NamedTuple):
     state_bytes: int
     version: Any
     dead: Any
+    alerts: Any
 
 
 class ValueReader:
@@ -140,7 +145,7 @@ class ValueReader:
                 for value in values:
                     if isinstance(value, redis.RedisError) and is_forbidden(value):
                         raise value
-                named = (keys.health, keys.state, "", keys.models, keys.dead)
+                named = (keys.health, keys.state, "", keys.models, keys.dead, keys.alerts)
                 found.append(StoredValues(*map(self._with_key, values, named)))
         return found
 
@@ -159,8 +164,8 @@ class ValueReader:
                 return [entry_id, payload, len(payload), b"", *more]
             return []
 
-        def dead() -> bytes:
-            newest: Any = client.xrevrange(keys.dead, count=1)
+        def newest_id(key: str) -> bytes:
+            newest: Any = client.xrevrange(key, count=1)
             return newest[0][0] if newest else b""
 
         state = _value(lambda: read_value(client, keys.state, lambda: client.get(keys.state)))
@@ -169,12 +174,17 @@ class ValueReader:
             state,
             len(state) if isinstance(state, bytes) else 0,
             _value(version),
-            _value(dead),
+            _value(lambda: newest_id(keys.dead)),
+            _value(lambda: newest_id(keys.alerts)),
         )
 
 
 def _look_command(models: Sequence[Keys]) -> tuple[Any, ...]:
-    keys = [key for each in models for key in (each.health, each.state, each.models, each.dead)]
+    keys = [
+        key
+        for each in models
+        for key in (each.health, each.state, each.models, each.dead, each.alerts)
+    ]
     return ("EVAL", _SCRIPT, len(keys), *keys, _HEAD)
 
 

@@ -25,7 +25,7 @@ class Totals:
         Models that are failed, stalled or damaged.
     published : int
         Models with a version.
-    points, lag, dead, lost, unknown_gaps, drifts : int
+    points, lag, dead, lost, unknown_gaps, drifts, alerts : int
         Sums of the known figures.
     unknown_lags : int
         Models whose lag is unknown.
@@ -46,6 +46,7 @@ class Totals:
     lost: int = 0
     unknown_gaps: int = 0
     drifts: int = 0
+    alerts: int = 0
     rate: float = 0.0
 
     def add(self, row: Overview) -> None:
@@ -58,6 +59,7 @@ class Totals:
         self.unknown_lags += row.lag is None
         self.largest_lag = max(self.largest_lag, row.lag or 0)
         self.dead += row.dead or 0
+        self.alerts += row.alerts or 0
         if row.lost is not None:
             self.lost += row.lost.entries
             self.unknown_gaps += row.lost.unknown

@@ -20,7 +20,7 @@ from streamclust.kernels import choice
 from streamclust.store.reply.point_buffer import PointBuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,9 +47,9 @@ _LABEL = 1
 _SPANS = 4096
 """Number of places of texts that are converted to Python integers at a time, to save memory."""
 
-_CODE_BYTES = 128
-"""Maximum bytes of an entry's ID, code and distance, and of the text before the version. Native
-code checks the room too, and never writes beyond it."""
+_CODE_BYTES, _NUMBER_BYTES = 96, 33
+"""Maximum bytes of an entry's ID and code, and of the text before the version; and of a number.
+Native code checks the room too, and never writes beyond it."""
 
 _NO_ROOM = -2
 """Result of native code if the room may be too small."""
@@ -67,10 +67,13 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "cut_texts": (_ARRAY, _NUMBER, _ARRAY, _NUMBER),
     "cut_names": (_ARRAY, _ARRAY, _NUMBER),
     "decode_entries": (
-        *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
+        *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, *3 * (_FLAG,)),
         *(_BYTES, ctypes.c_double, *2 * (_NUMBER,), *4 * (_ARRAY,)),
     ),
-    "write_codes": (_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,), _BYTES, _ARRAY, _NUMBER),
+    "write_codes": (
+        *(_ARRAY, _NUMBER, _NUMBER, _BYTES, *4 * (_ARRAY,)),
+        *(_NUMBER, _BYTES, _ARRAY, _NUMBER),
+    ),
 }
 """As in src/redis_reply.cpp."""
 
@@ -172,10 +175,31 @@ def _plan(heads: bytes, layout: Layout) -> _Plan | None:
     wanted, names = _roles(layout), _split(heads)
     known = dict.fromkeys(names)
     missing = {name for name, role in wanted.items() if role != _DIMENSION} - known.keys()
-    unexpected = layout.strict and len(known) > len(wanted)
-    if missing or unexpected or len(known) < len(names):
+    unexpected = layout.strict and not known.keys() <= wanted.keys()
+    if unexpected or len(known) < len(names):
+        return None
+    optional = layout.format == "fields" and layout.learns_missing
+    if missing and optional and layout.weight_key not in missing:
+        names = _completed(names, layout)
+        heads = b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in names)
+    elif missing:
         return None
     return _planned(heads, [wanted.get(name, _IGNORED) for name in names])
+
+
+def _completed(names: Sequence[bytes], layout: Layout) -> tuple[bytes, ...]:
+    """Return the fields of an entry with all features, each after the one before it.
+
+    Entries without some of these fields, in the same order, are decoded by the same plan.
+    """
+    whole, place = list(names), 0
+    for name in layout.feature_keys:
+        if name in whole:
+            place = whole.index(name) + 1
+        else:
+            whole.insert(place, name)
+            place += 1
+    return tuple(whole)
 
 
 def _planned(heads: bytes, roles: list[int]) -> _Plan:
@@ -214,7 +238,8 @@ def decode(
     taken = _function("decode_entries")(
         *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
         *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(D, w is not None, single, str(D).encode(), layout.max_magnitude),
+        *(D, w is not None, single, layout.learns_missing),
+        *(str(D).encode(), layout.max_magnitude),
         *(buffer.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
         *(counts.ctypes.data, ctypes.addressof(used)),
     )
@@ -246,21 +271,24 @@ def write_codes(
 ) -> tuple[tuple[bytes, ...], bytes] | None:
     """Return the names of the labels, and the codes as MessagePack texts.
 
-    The texts of each entry are the ID, code, distance, version and labels. The result is None if
-    native code can't write them, for example if the entries have different fields.
+    The texts of each entry are the ID, code, distance, the numbers of `Codes.more`, version and
+    labels. The result is None if native code can't write them, for example if the entries have
+    different fields.
     """
     plan, names = _repeated(_heads(rows[:1]), labels)
     rows, index = np.ascontiguousarray(rows), np.ascontiguousarray(codes.index, np.int32)
-    distance = np.ascontiguousarray(codes.distance, np.float64)
-    if not len(rows) == len(index) == len(distance):
+    numbers = np.array([codes.distance, *codes.more.values()], np.float64)
+    if not len(rows) == len(index) == len(codes.distance):
         raise ValueError(f"{len(index)} codes for {len(rows)} entries")
     version_text = b"%d" % version
-    room = len(rows) * (_CODE_BYTES + len(version_text)) + int(rows[:, SIZE].sum())
+    entry = _CODE_BYTES + _NUMBER_BYTES * len(numbers) + len(version_text)
+    room = len(rows) * entry + int(rows[:, SIZE].sum())
     out = np.empty(room, np.uint8)
     size = _function("write_codes")(
         *(rows.ctypes.data, len(rows), len(plan.sizes), plan.names),
         *(plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(index.ctypes.data, distance.ctypes.data, version_text, out.ctypes.data, room),
+        *(index.ctypes.data, numbers.ctypes.data, len(numbers)),
+        *(version_text, out.ctypes.data, room),
     )
     if size == _NO_ROOM:
         raise AssertionError(f"{room} bytes may be too few for the codes of {len(rows)} entries")

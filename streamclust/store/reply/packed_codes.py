@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from streamclust.models.quantize import Codes
     from streamclust.store.reply.raw_entries import RawEntries
 
-_NAMES = (b"code", b"distance", b"version")
-
 
 class PackedCodes(Sequence[Entry]):
     """Codes of entries of one point each: a sequence of (ID, fields and values).
@@ -84,11 +82,12 @@ def pack_points(
     model_id : int
         Model ID of each entry; 0 for none.
     """
-    found = None if codes.similarity is not None else entries.write_codes(codes, version, labels)
+    found = entries.write_codes(codes, version, labels)
     if found is None:
         return lists()
     names, data = found
-    fields = (*_NAMES, *names)
+    more = (name.encode() for name in codes.more)
+    fields = (b"code", b"distance", *more, b"version", *names)
     n_texts = 3 + len(fields) + len(entries) * (1 + len(fields))
     head = _head(len(entries), fields, model_id)
     return PackedCodes(entries, _array(n_texts) + head + data, lists)
@@ -112,6 +111,18 @@ def as_rows(entries: Sequence[Entry]) -> bytes:
         values = chain.from_iterable((entry_id, *flat[1::2]) for entry_id, flat in some)
         parts += [_head(len(some), names), _texts(values)]
     return _array(n_texts) + b"".join(parts)
+
+
+def alert_rows(alerts: Sequence[Entry]) -> bytes:
+    """Return alerts as the scripts take them: entry, number of texts, fields and values of each.
+
+    Parameters
+    ----------
+    alerts : sequence of (ID of the point's entry, fields and values)
+    """
+    n_texts = sum(2 + len(flat) for _, flat in alerts)
+    rows = (_texts((entry_id, b"%d" % len(flat), *flat)) for entry_id, flat in alerts)
+    return _array(n_texts) + b"".join(rows)
 
 
 def _head(n: int, names: Sequence[bytes], model_id: int = 0) -> bytes:

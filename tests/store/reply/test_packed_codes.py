@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,23 @@ def test_numbers_are_written_as_by_python(digits: int) -> None:
 @pytest.mark.parametrize("other", [[b"x", b"1"], [b"label", b"0", b"x", b"1", b"y", b"2"]])
 def test_entries_of_other_fields_are_left_to_python(other: list[bytes]) -> None:
     assert natively([*entries_of(2), (b"9999-0", other)], codes_of([1.0] * 3)) is None
+
+
+ANY = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(st.tuples(DISTANCES, ANY, ANY), min_size=1, max_size=25), st.booleans())
+def test_scores_are_the_same(numbers: list[tuple[float, ...]], has_cosine: bool) -> None:
+    distances, one, two = (list(each) for each in zip(*numbers, strict=True))
+    codes = replace(
+        codes_of(distances),
+        scores={"log_density": np.array(one), "quantile": np.array(two)},
+        similarity=np.array(two) if has_cosine else None,
+    )
+    entries = entries_of(len(distances))
+    assert natively(entries, codes) == as_rows(by_python(entries, codes, 1))
+    with_nan = replace(codes, scores={"quantile": np.full(len(distances), np.nan)})
+    assert natively(entries, with_nan) is None
 
 
 def test_so_is_a_distance_that_is_no_number() -> None:

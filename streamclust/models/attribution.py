@@ -1,0 +1,109 @@
+r"""Why a point is unusual: the part of each feature in the score, in closed form.
+
+The contribution c_j of feature j is never negative:
+
+* Mixture: of the component with the largest responsibility, with mean m and precision P,
+
+      c_j = (P (x - m))_j^2 / P_jj
+
+  This is the fall of the squared Mahalanobis distance if feature j is left out. It is also
+  (x_j - e_j)^2 / v_j, where e_j and v_j are the mean and the variance of x_j given the other
+  features. So a feature counts that doesn't fit to the others, also if its value alone is usual.
+* K-means: c_j = ((x_j - u_kj) / s_j)^2 for the nearest centroid u_k; s_j is the scale of the
+  feature. They sum to the squared distance.
+* K-means with the metric cosine: c_j = (x_j - u_kj)^2 / 2 of the unit vectors. They sum to 1 - cos.
+
+A missing feature (NaN) contributes nothing, and the others count as if it didn't exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.arrays import short_repr
+from streamclust.models.family import metric_of
+from streamclust.models.precision import deviations, groups
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Array, Labels
+    from streamclust.models.family import Family
+    from streamclust.models.gaussian_mixture import MixtureParams
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """The parts of the features in the scores of points.
+
+    Parameters
+    ----------
+    contribution : array of shape (N, D)
+        Not negative; 0 for a missing feature.
+    expected : array of shape (N, D)
+        The value of each feature that the model expects: given the other features for a mixture,
+        that of the centroid for K-means. For the metric cosine, in units of the point.
+    """
+
+    contribution: Array
+    expected: Array
+
+    def __repr__(self) -> str:
+        N, D = self.contribution.shape
+        return short_repr(self, points=N, D=D)
+
+    @property
+    def share(self) -> Array:
+        """Part of each feature in the sum of the contributions, shape (N, D); rows sum to 1."""
+        total = self.contribution.sum(axis=1, keepdims=True)
+        return np.divide(
+            self.contribution, total, out=np.zeros_like(self.contribution), where=total > 0.0
+        )
+
+    def top(self, m: int) -> Labels:
+        """Return the m features with the largest contributions, largest first, shape (N, m)."""
+        return np.argsort(-self.contribution, axis=1, kind="stable")[:, :m]
+
+
+def attribution(
+    family: Family[Any], params: Any, X: Array, index: NDArray[np.integer]
+) -> Attribution:
+    """Return the contribution of each feature to the scores of points.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    X : array of shape (N, D)
+        Points in the units of the parameters; NaN is a missing value.
+    index : array of int, shape (N,)
+        Component of each point, as a row of the parameters.
+    """
+    if family.objective == "log_likelihood":
+        return _of_mixture(params, X, index)
+    centroids: Array = params.centroids[index]
+    if metric_of(family) == "cosine":
+        unit = np.asarray(family.prepare(X), np.float64)
+        largest = np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows
+        length = largest * np.linalg.norm(X / largest, axis=1, keepdims=True)
+        return Attribution(0.5 * (unit - centroids) ** 2, length * centroids)
+    scale = 1.0 if params.scale is None else params.scale
+    return Attribution(np.nan_to_num((X - centroids) / scale) ** 2, centroids)
+
+
+def _of_mixture(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Attribution:
+    means = params.means[index]
+    if params.covariance_type in ("diag", "spherical"):
+        z = np.nan_to_num((X - means) / deviations(params)[index])
+        return Attribution(z * z, means)
+    contribution, expected = np.zeros(X.shape), means.copy()
+    for rows, features, whitening in groups(params, X, index):
+        cells = np.ix_(rows, features)
+        precise = (X[cells] - means[cells]) @ whitening.T @ whitening  # P d
+        diagonal = np.einsum("ij,ij->j", whitening, whitening)  # P_jj
+        contribution[cells] = precise * precise / diagonal
+        expected[cells] = X[cells] - precise / diagonal
+    return Attribution(contribution, expected)

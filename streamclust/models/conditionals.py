@@ -1,0 +1,227 @@
+r"""Gaussian mixtures and points with gaps: marginal densities and conditional moments.
+
+Of a point x, the values x_o are present and x_m are missing at random. Each component's marginal
+density of x_o gives the responsibilities. The e-step adds the expected moments of the whole point,
+given x_o (Ghahramani & Jordan 1994; Little & Rubin 2019, section 11.2):
+
+    x^_m = mu_m + B (x_o - mu_o),    B = Sigma_mo Sigma_oo^-1,    x^_o = x_o
+    C    = Sigma_mm - B Sigma_om
+    first  = sum_n w_n gamma_n (x^_n - mu)
+    second = sum_n w_n gamma_n ((x^_n - mu)(x^_n - mu)^T + C)
+
+The points of one missingness pattern share B and C. So their sums follow from the moments of x_o,
+which are computed as for complete points, in |o| dimensions: with A = [I; B],
+
+    first = A first_o,    second = A second_oo A^T + weight C.
+
+One Cholesky factor per pattern and component gives the densities, B and C.
+`docs/internals/missing.md` has the sources and the limits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from streamclust import kernels
+from streamclust.kernels.patterns import Patterns
+from streamclust.kernels.twin_gaps import (
+    chunks_of_patterns,
+    marginal_roots,
+    regressions,
+    root_of,
+)
+from streamclust.models.covariance import COVARIANCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamclust.arrays import Array, CovarianceType, Labels, Points
+
+_CELLS = 1 << 20
+"""Largest number of conditional means in memory: 8 MiB."""
+
+
+class Mixture(Protocol):
+    """The parameters of a mixture; see `streamclust.models.gaussian_mixture.MixtureParams`."""
+
+    @property
+    def means(self) -> Array:
+        """Means, shape (K, D)."""
+
+    @property
+    def covariances(self) -> Array:
+        """Covariances, in the shape of their type."""
+
+    @property
+    def covariance_type(self) -> CovarianceType:
+        """'full', 'tied', 'diag' or 'spherical'."""
+
+    @property
+    def root(self) -> Array:
+        """Cholesky factors, or standard deviations."""
+
+    @property
+    def log_weights(self) -> Array:
+        """Logarithms of the mixing weights, shape (K,)."""
+
+
+def e_step(
+    params: Mixture,
+    X: Points,
+    w: Array,
+    floor: Array | float = 0.0,
+    background: Array | float = -np.inf,
+) -> tuple[kernels.Moments, float]:
+    """Return the expected moments about the means, and sum_n w_n log p(x_o) of all points.
+
+    Complete points are summed first, as without gaps; then the patterns in their order.
+
+    Parameters
+    ----------
+    params : MixtureParams
+    X, w : arrays of shape (N, D) and (N,)
+        NaN is a missing value.
+    floor : array of shape (D,), optional
+        The floor in `params.covariances`; see `GaussianMixture.reg_covar`. The m-step adds it
+        again, so the expected moments must not have it: a feature that is always missing in a
+        component would get it once per step.
+    background : array of shape (N,), optional
+        Log of a density that is added to p(x_o) of each point; see `streamclust.models.background`.
+    """
+    if np.any(background > -np.inf):
+        log_density = kernels.normalise(params.log_weights + log_densities(params, X))[1]
+        both = np.logaddexp(log_density, background)
+        inner = w * np.exp(log_density - both)
+        return e_step(params, X, inner, floor)[0], float(w @ both)
+    patterns, kind = Patterns(X), params.covariance_type
+    rows, log_weights, means = patterns.complete, params.log_weights, params.means
+    one, score = kernels.mixture_step(
+        X.take(rows, axis=0), w[rows], log_weights, means, params.root, kind
+    )
+    two, more = kernels.expected_step(
+        X,
+        w,
+        patterns,
+        (log_weights, means, params.covariances, kind),
+        np.broadcast_to(floor, means.shape[1:]),
+    )
+    second = one.second + two.second
+    if kind in ("full", "tied"):
+        second = 0.5 * (second + second.swapaxes(-1, -2))
+    return kernels.Moments(one.weight + two.weight, one.first + two.first, second), score + more
+
+
+def log_densities(params: Mixture, X: Points) -> Array:
+    """Return log N(x_o | mu_o, Sigma_oo) of each point and component, (N, K)."""
+    patterns, kind = Patterns(X), params.covariance_type
+    rows, out = patterns.complete, np.empty((len(X), len(params.means)))
+    out[rows] = kernels.log_gaussians(X.take(rows, axis=0), params.means, params.root, kind)
+    kernels.marginal_log_gaussians(X, patterns, params.means, params.covariances, kind, out)
+    return out
+
+
+def entropy_of_missing(params: Mixture, X: Points, w: Array, shares: Array) -> float:
+    """Return the sum of w_n times the entropy of the missing values, given the present ones.
+
+    This is what -log p of the missing values would add on average, in nats, if the components
+    `shares` (K,) of a batch had the points of each pattern alike.
+    """
+    patterns, kind, (K, D) = Patterns(X), params.covariance_type, params.means.shape
+    if kind in ("full", "tied"):
+        whole = 2.0 * np.log(np.diagonal(params.root, axis1=-2, axis2=-1)).sum(axis=-1)
+    else:
+        whole = np.log(COVARIANCES[kind].variances(params.covariances, K, D)).sum(axis=1)
+    marginal = kernels.marginal_log_dets(patterns.absent, params.means, params.covariances, kind)
+    log_dets = np.broadcast_to(whole - marginal, (len(patterns), K)) @ shares
+    constant = float(np.log(2.0 * np.pi) + 1.0)
+    mass = np.add.reduceat(w[patterns.order], patterns.starts[:-1])
+    return float(mass @ (0.5 * (constant * patterns.absent.sum(axis=1) + log_dets)))
+
+
+class Conditionals(NamedTuple):
+    """The distribution of missing values of points of one pattern: a mixture of Gaussians.
+
+    Parameters
+    ----------
+    rows : array of shape (n,)
+        Rows of the points.
+    missing : array of shape (m,)
+        Features that the points lack.
+    responsibilities : array of shape (n, K)
+    means : array of shape (n, K, m)
+    covariances : array of shape (K, m, m)
+    """
+
+    rows: Labels
+    missing: Labels
+    responsibilities: Array
+    means: Array
+    covariances: Array
+
+    @property
+    def mean(self) -> Array:
+        """Expected values, shape (n, m)."""
+        return np.asarray(np.einsum("nk,nkm->nm", self.responsibilities, self.means))
+
+    @property
+    def covariance(self) -> Array:
+        """Covariances of the mixtures, shape (n, m, m)."""
+        offset = self.means - self.mean[:, None, :]
+        within = np.einsum("nk,kml->nml", self.responsibilities, self.covariances)
+        between = np.einsum("nk,nkm,nkl->nml", self.responsibilities, offset, offset)
+        return np.asarray(within + between)
+
+    @property
+    def variance(self) -> Array:
+        """Variances of the mixtures, shape (n, m)."""
+        offset = self.means - self.mean[:, None, :]
+        within = self.responsibilities @ self.covariances.diagonal(axis1=1, axis2=2)
+        return np.asarray(within + np.einsum("nk,nkm->nm", self.responsibilities, offset**2))
+
+
+def conditionals(params: Mixture, X: Array) -> Iterator[Conditionals]:
+    """Yield the distribution of the missing values of all points that have some."""
+    patterns, kind, covariances = Patterns(X), params.covariance_type, params.covariances
+    for part in chunks_of_patterns(patterns.absent, covariances):
+        absent = patterns.absent[part]
+        roots = marginal_roots(absent, covariances, kind)
+        given = None if roots is None else regressions(absent, covariances, roots)
+        for p, rows in enumerate(patterns.rows[part]):
+            missing, present = np.flatnonzero(absent[p]), np.flatnonzero(~absent[p])
+            root = root_of(roots, p, present, covariances, kind)
+            if given is None:
+                variances = COVARIANCES[kind].variances(covariances, *params.means.shape)
+                slopes = np.zeros((1, len(missing), len(present)))
+                spread = variances[:, missing, None] * np.eye(len(missing))
+            else:
+                slopes, spread = (
+                    each[p][:, missing[:, None], columns]
+                    for each, columns in zip(given, (present, missing), strict=True)
+                )
+            yield from _of_pattern(params, X, rows, (missing, present), root, slopes, spread)
+
+
+def _of_pattern(
+    params: Mixture,
+    X: Array,
+    rows: Labels,
+    features: tuple[Labels, Labels],
+    root: Array,
+    slopes: Array,
+    spread: Array,
+) -> Iterator[Conditionals]:
+    """Yield the conditionals of the points of one pattern; B and C are `slopes` and `spread`."""
+    (K, D), (missing, present) = params.means.shape, features
+    slopes = np.broadcast_to(slopes, (K, *slopes.shape[1:]))
+    spread = np.broadcast_to(spread, (K, *spread.shape[1:]))
+    means, step = params.means.take(present, axis=1), max(1, _CELLS // (K * D))
+    for start in range(0, len(rows), step):
+        own = rows[start : start + step]
+        values = X.take(own, axis=0).take(present, axis=1)
+        densities = kernels.log_gaussians(values, means, root, params.covariance_type)
+        shares = kernels.normalise(params.log_weights + densities)[0]
+        offset = values[:, None, :] - means
+        expected = params.means[:, missing] + np.einsum("kmo,nko->nkm", slopes, offset)
+        yield Conditionals(own, missing, shares, expected, spread)

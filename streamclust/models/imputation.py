@@ -1,0 +1,155 @@
+"""Values in place of missing ones, and the regression of some features on others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.arrays import as_points, has_gaps
+from streamclust.errors import DataError
+from streamclust.hyperparameters import as_integer
+from streamclust.models.conditionals import conditionals
+from streamclust.models.family import metric_of
+from streamclust.models.gaussian_mixture import GaussianMixture
+from streamclust.models.partial import filled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from streamclust.arrays import Array
+    from streamclust.models.family import Family
+
+
+@dataclass(frozen=True, eq=False)
+class Imputed:
+    """Points without gaps.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        Present values as they are, and the expected ones in place of missing values.
+    variances : array of shape (N, D) or None
+        Conditional variance of each value; 0 for present values. None for K-means.
+    """
+
+    X: Array
+    variances: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Conditional:
+    """The distribution of some features of points, given the other features.
+
+    Parameters
+    ----------
+    mean : array of shape (N, T)
+    covariance : array of shape (N, T, T)
+    """
+
+    mean: Array
+    covariance: Array
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each target, shape (N, T)."""
+        return self.covariance.diagonal(axis1=1, axis2=2)
+
+
+def impute(family: Family[Any], params: Any, X: ArrayLike) -> Imputed:
+    """Return points with expected values in place of the missing ones, which are NaN.
+
+    A mixture gives the conditional mean and variance of a missing value, given the present values
+    of the point. K-means gives the value of the nearest centroid, and no variance.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    X : array-like of shape (N, D)
+        Each point needs one present value.
+
+    Raises
+    ------
+    DataError
+        If a point has no value; for the metric cosine, if a value is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamclust import KMeans, KMeansParams
+    >>> params = KMeansParams(np.array([[0.0, 1.0], [10.0, 11.0]]))
+    >>> impute(KMeans(2), params, [[9.0, np.nan]]).X.tolist()
+    [[9.0, 11.0]]
+    """
+    means: Array = params.means
+    points = as_points(X, means.shape[1], family.max_magnitude, "learn")
+    mixture = isinstance(family, GaussianMixture)
+    values, variances = points.copy(), np.zeros_like(points) if mixture else None
+    if not has_gaps(points):
+        return Imputed(values, variances)
+    if variances is not None:
+        for given in conditionals(params, points):
+            where = np.ix_(given.rows, given.missing)
+            values[where], variances[where] = given.mean, given.variance
+        return Imputed(values, variances)
+    if metric_of(family) == "cosine":
+        raise DataError("metric cosine needs all values of a point; X has missing values")
+    return Imputed(filled(values, means.take(family.predict(params, points), axis=0)), None)
+
+
+def predict_conditional(
+    family: Family[Any], params: Any, X: ArrayLike, targets: Sequence[int]
+) -> Conditional:
+    """Return the distribution of the features `targets`, given the other features.
+
+    Parameters
+    ----------
+    family : GaussianMixture
+    params : MixtureParams
+    X : array-like of shape (N, D - T)
+        The other features in ascending order. NaN is a missing value.
+    targets : sequence of int
+        Numbers of T different features, from 0 to D - 1; T is less than D.
+
+    Raises
+    ------
+    DataError
+        If `family` isn't a mixture, or `targets` or X have other numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamclust import GaussianMixture
+    >>> mixture = GaussianMixture(1)
+    >>> params = mixture.from_arrays(
+    ...     {"weights": [1.0], "means": [[0.0, 5.0]], "covariances": [[[1.0, 0.5], [0.5, 1.0]]]}
+    ... )
+    >>> found = predict_conditional(mixture, params, [[2.0]], targets=[1])
+    >>> found.mean.tolist(), found.variance.tolist()
+    ([[6.0]], [[0.75]])
+    """
+    if not isinstance(family, GaussianMixture):
+        raise DataError(f"kind {family.kind} has no conditional distribution; use a mixture")
+    D = params.means.shape[1]
+    chosen = [as_integer("targets", target) for target in targets]
+    if len(set(chosen)) < len(chosen) or not 1 <= len(chosen) < D or max(chosen) >= D:
+        raise DataError(
+            f"targets is {targets!r}; expected 1 to {D - 1} different features from 0 to {D - 1}"
+        )
+    others = np.setdiff1d(np.arange(D), chosen)
+    given = as_points(X, len(others), family.max_magnitude, "learn")
+    points = np.full((len(given), D), np.nan)
+    points[:, others] = given
+    mean, covariance = (
+        np.empty((len(points), len(chosen))),
+        np.empty((len(points), len(chosen), len(chosen))),
+    )
+    for found in conditionals(params, points):
+        place = np.searchsorted(found.missing, chosen)
+        mean[found.rows] = found.mean[:, place]
+        covariance[found.rows] = found.covariance[:, place[:, None], place]
+    return Conditional(mean, covariance)

@@ -1,0 +1,84 @@
+"""Deviations of points from the means of their components, in units of the covariances.
+
+Let d be the present values of a point minus those of the mean, and C the covariance of these
+features. A matrix W with W^T W = C^-1, the precision P, makes W d a vector of independent values of
+variance 1. The squared Mahalanobis distance is |W d|^2. Features that are missing (NaN) are left
+out of the covariance: this is the marginal Gaussian of the present features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from streamclust.kernels.patterns import Patterns
+from streamclust.models.covariance import COVARIANCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Array, Labels
+    from streamclust.models.gaussian_mixture import MixtureParams
+
+
+class Group(NamedTuple):
+    """Points of one component with the same features present.
+
+    Attributes
+    ----------
+    rows : array of int, shape (n,)
+    features : array of int, shape (d,)
+        The present features.
+    whitening : array of shape (d, d)
+        W.
+    """
+
+    rows: Labels
+    features: Labels
+    whitening: Array
+
+
+def mahalanobis(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Array:
+    """Return the Mahalanobis distance of each point to the component `index[n]`, shape (N,)."""
+    if params.covariance_type in ("diag", "spherical"):
+        z = (X - params.means[index]) / deviations(params)[index]
+        return np.asarray(np.sqrt(np.nansum(z * z, axis=1)))
+    out = np.empty(len(X))
+    for rows, features, whitening in groups(params, X, index):
+        d = (X[rows] - params.means[index[rows]])[:, features]
+        out[rows] = np.linalg.norm(d @ whitening.T, axis=1)
+    return out
+
+
+def deviations(params: MixtureParams) -> Array:
+    """Return the standard deviations of each component by feature, shape (K, D)."""
+    covariance, shape = COVARIANCES[params.covariance_type], params.means.shape
+    return np.asarray(np.sqrt(covariance.variances(params.covariances, *shape)))
+
+
+def groups(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Iterator[Group]:
+    """Yield the points of each component and each missingness pattern together."""
+    found = Patterns(X)
+    parts = [(found.complete, np.arange(X.shape[1]))]
+    parts += [
+        (rows, np.flatnonzero(~absent))
+        for rows, absent in zip(found.rows, found.absent, strict=True)
+    ]
+    for rows, features in parts:
+        order = np.argsort(index[rows], kind="stable")
+        starts = np.flatnonzero(np.diff(index[rows][order]))
+        for same in np.split(rows[order], starts + 1) if len(rows) else ():
+            yield Group(same, features, _whitening(params, int(index[same[0]]), features))
+
+
+def _whitening(params: MixtureParams, k: int, features: Labels) -> Array:
+    """Return W. The features are first scaled to variance 1, so that their units don't matter."""
+    tied = params.covariance_type == "tied"
+    covariance = params.covariances if tied else params.covariances[k]
+    covariance = covariance[np.ix_(features, features)]
+    deviation = np.sqrt(np.diagonal(covariance))
+    root = np.linalg.cholesky(covariance / np.outer(deviation, deviation))
+    return np.asarray(np.linalg.inv(root) / deviation)

@@ -1,0 +1,90 @@
+"""Scores of points: how unusual a point is under a model.
+
+The anomaly score, which is higher for a more unusual point, is
+
+    mixture                      -log p(x)
+    K-means                      sum_d ((x_d - u_kd) / s_d)^2 of the nearest centroid u_k
+    K-means, metric cosine       1 - cos(x, u_k)
+
+`streamclust.models.score_distribution` remembers these scores. The scores of a point in its code
+(`encode.score`) follow from them, except the Mahalanobis distance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.errors import DataError
+from streamclust.models.precision import mahalanobis
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Array
+    from streamclust.models.family import Family
+    from streamclust.models.score_distribution import ScoreDistribution
+
+
+def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
+    """Return the anomaly score of prepared points (N, D), shape (N,); higher is more unusual.
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    X : array of shape (N, D)
+    """
+    scores = family.score_points(params, X)
+    return scores if family.objective == "inertia" else -scores
+
+
+def point_scores(
+    family: Family[Any],
+    params: Any,
+    X: Array,
+    index: NDArray[np.integer],
+    names: Collection[str],
+    known: ScoreDistribution | None = None,
+) -> dict[str, Array]:
+    """Return the scores of prepared points by name, each of shape (N,).
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    X : array of shape (N, D)
+    index : array of int, shape (N,)
+        Component of each point, as a row of the parameters.
+    names : collection of str
+        Of `log_density`, `mahalanobis`, `scaled_distance`, `quantile`, and `anomaly`, the anomaly
+        score.
+    known : ScoreDistribution, optional
+        For `quantile`, which is NaN without it or while it has no scores.
+
+    Raises
+    ------
+    DataError
+        If the family has no score of a name.
+    """
+    scores = anomaly_score(family, params, X) if set(names) - {"mahalanobis"} else np.empty(0)
+    is_mixture = family.objective == "log_likelihood"
+    found: dict[str, Array] = {}
+    for name in names:
+        if name == "anomaly":
+            found[name] = scores
+        elif name == "quantile":
+            nothing = known is None or known.is_empty
+            found[name] = np.full(len(X), np.nan) if nothing else known.quantile(scores)
+        elif name == "log_density" and is_mixture:
+            found[name] = -scores
+        elif name == "mahalanobis" and is_mixture:
+            found[name] = mahalanobis(params, X, index)
+        elif name == "scaled_distance" and not is_mixture:
+            found[name] = np.sqrt(scores)
+        else:
+            raise DataError(f"{family.kind} has no score {name!r}")
+    return found

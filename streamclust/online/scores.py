@@ -1,0 +1,186 @@
+"""The memory of scores: what share of the points that a model remembers has a higher score.
+
+Each batch is scored under the parameters before it, and its scores join a distribution that decays
+like the statistics. After a jump of the data, the high scores of the first points would inflate the
+tail of this distribution for many half-lives. So there is a second distribution, which decays 32
+times as fast. It takes the place of the first one where the two differ by more than chance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from streamclust.errors import DataError
+from streamclust.hyperparameters import as_flag, as_number, store
+from streamclust.models.score_distribution import ScoreDistribution
+from streamclust.models.scores import anomaly_score
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Array, Points
+    from streamclust.kernels import Assigned
+    from streamclust.models.coreset import CoresetState
+    from streamclust.models.family import Family, Params
+
+P = TypeVar("P", bound="Params")
+
+_FASTER = 32.0
+"""Number of half-lives of the recent scores in one half-life of the statistics."""
+
+_SHORTEST, _LONGEST = 1000.0, 50_000.0
+"""Limits of the half-life of the recent scores, in points."""
+
+_LEVELS = np.array([0.1, 0.03, 0.01, 0.003, 0.001])
+"""Rates at which the two distributions are compared."""
+
+_FEWEST_EXPECTED = 4.0
+"""Expected number of recent scores above a threshold, below which a rate isn't compared."""
+
+_MOVED = 0.25
+"""Relative rise of the share above the first level, from which on the body has moved."""
+
+_DIFFERENT = 2.5
+"""Difference in standard deviations from which on the recent scores are used."""
+
+_OUTDATED = 6.0
+"""Difference in standard deviations from which on all other scores are forgotten."""
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """That a learner remembers its scores, and whether it learns the most unusual points.
+
+    Parameters
+    ----------
+    rate : float, optional
+        Share of the points that are flagged: those with the highest scores. Needed if flagged
+        points aren't learned.
+    learn_flagged : bool, default=True
+        With False, flagged points have weight 0 in the statistics. Their scores count like others:
+        a distribution without them would flag the same share of the rest, and so on.
+    """
+
+    rate: float | None = None
+    learn_flagged: bool = True
+
+    def __post_init__(self) -> None:
+        expected = "a number between 0 and 1"
+        learn_flagged = as_flag("learn_flagged", self.learn_flagged)
+        if self.rate is None:
+            if not learn_flagged:
+                raise DataError(f"learn_flagged is False, but rate is None; expected {expected}")
+            rate = None
+        else:
+            rate = as_number("rate", self.rate, expected, positive=True)
+            if rate >= 1.0:
+                raise DataError(f"rate is {rate}; expected {expected}")
+        store(self, rate=rate, learn_flagged=learn_flagged)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreMemory:
+    """The scores that a model remembers.
+
+    Parameters
+    ----------
+    usual : ScoreDistribution
+        It decays like the statistics.
+    recent : ScoreDistribution
+        It decays faster.
+    """
+
+    usual: ScoreDistribution = field(default_factory=ScoreDistribution)
+    recent: ScoreDistribution = field(default_factory=ScoreDistribution)
+
+    @cached_property
+    def current(self) -> ScoreDistribution:
+        """The distribution that new scores are compared with."""
+        return self.recent if self._difference > _DIFFERENT else self.usual
+
+    def observe(self, scores: Array, w: Array, lam: float) -> ScoreMemory:
+        """Return the memory after a batch of prequential scores.
+
+        Parameters
+        ----------
+        scores, w : arrays of shape (N,)
+        lam : float
+            The factor of the statistics.
+        """
+        slowest, fastest = (2.0 ** (-len(scores) / each) for each in (_LONGEST, _SHORTEST))
+        faster = max(min(lam**_FASTER, slowest), min(lam, fastest))
+        recent = self.recent.decay(faster).add(scores, w)
+        found = ScoreMemory(self.usual.decay(lam).add(scores, w), recent)
+        return ScoreMemory(recent, recent) if found._difference > _OUTDATED else found
+
+    @cached_property
+    def _difference(self) -> float:
+        """By how much the recent scores make the others wrong, in standard deviations.
+
+        Fewer recent scores than expected are above a threshold: the tail has old, high scores. More
+        of them may be a burst of anomalies, which must not become usual at once. So more of them
+        count only if the body of the distribution has moved: if an eighth of the recent scores are
+        above the threshold of a tenth.
+        """
+        usual, recent = self.usual, self.recent
+        if not recent.is_known:
+            return 0.0
+        if not usual.is_known:
+            return math.inf
+        levels = _LEVELS[recent.points * _LEVELS >= _FEWEST_EXPECTED]
+        more = recent.exceedance(usual.thresholds(levels)) - levels
+        deviation = np.sqrt(levels * (1.0 - levels) * (1.0 / usual.points + 1.0 / recent.points))
+        counts = (more < 0.0) | ((levels == _LEVELS[0]) & (more > _MOVED * levels))
+        return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
+
+
+def batch_scores(
+    family: Family[P], params: P, X: Points, assigned: Assigned | None = None
+) -> Array:
+    """Return the anomaly scores of a batch, shape (N,).
+
+    Parameters
+    ----------
+    family : KMeans or GaussianMixture
+    params : KMeansParams or MixtureParams
+    X : array of shape (N, D)
+    assigned : Assigned, optional
+        Result of the e-step under `params`, if there is one.
+    """
+    if assigned is not None and family.objective == "inertia":
+        cosine = getattr(family, "metric", "euclidean") == "cosine"
+        return 0.5 * assigned.sqdist if cosine else assigned.sqdist
+    return anomaly_score(family, params, np.asarray(X, np.float64))
+
+
+def unflagged(
+    family: Family[P], params: P, X: Points, memory: ScoreMemory, anomaly: Anomaly
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the scores of a batch, and which of its points aren't flagged; both of shape (N,)."""
+    scores = batch_scores(family, params, X)
+    if anomaly.rate is None:
+        return scores, np.ones(len(X), np.bool_)
+    return scores, scores <= memory.current.threshold(anomaly.rate)
+
+
+def rebuilt(
+    memory: ScoreMemory | None, family: Family[Any], params: Any, coreset: CoresetState
+) -> ScoreMemory | None:
+    """Return the memory of a learner whose parameters were replaced by those of a fit.
+
+    The scores of the past under the old parameters mean nothing under the new ones. So they are
+    replaced by the scores of the coreset under the new parameters. Without a coreset they stay,
+    until the recent scores differ from them.
+    """
+    if memory is None:
+        return None
+    points = coreset.points
+    if not len(points.w):
+        return ScoreMemory(memory.usual)
+    scores = anomaly_score(family, params, points.X)
+    return ScoreMemory(ScoreDistribution().add(scores, points.w))

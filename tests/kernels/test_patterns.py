@@ -1,0 +1,40 @@
+"""Points by the features that they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamclust.kernels.patterns import Patterns
+from tests.support.gaps import with_gaps
+
+
+@pytest.mark.parametrize("D", [1, 7, 8, 9, 63, 64, 65, 200])
+def test_each_point_has_the_pattern_of_its_gaps_and_rows_ascend(D: int) -> None:
+    rng = np.random.default_rng(D)
+    few = with_gaps(rng.normal(size=(5, D)), 0.6)
+    X = few[rng.integers(5, size=60)]
+    found = Patterns(X)
+    rows = np.concatenate([found.complete, *found.rows])
+    assert sorted(rows.tolist()) == list(range(60))
+    assert not np.isnan(X[found.complete]).any()
+    for absent, own in zip(found.absent, found.rows, strict=True):
+        assert absent.any()
+        assert (np.isnan(X[own]) == absent).all()
+        assert (np.diff(own) > 0).all()
+    assert len(np.unique(found.absent, axis=0)) == len(found.absent)
+
+
+def test_the_order_of_patterns_depends_on_the_patterns_alone() -> None:
+    X = with_gaps(np.zeros((200, 6)), 0.4)
+    again = Patterns(np.random.default_rng(0).permutation(X))
+    assert Patterns(X).absent.tolist() == again.absent.tolist()
+
+
+@pytest.mark.parametrize("X", [np.zeros((3, 2)), np.zeros((0, 2))])
+def test_complete_points_have_no_pattern(X: Any) -> None:
+    found = Patterns(X)
+    assert found.complete.tolist() == list(range(len(X)))
+    assert not found.rows

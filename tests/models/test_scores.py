@@ -1,0 +1,60 @@
+"""Scores of points by name, against densities of SciPy and distances by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from streamclust.errors import DataError
+from streamclust.models import GaussianMixture, KMeans, KMeansParams, MixtureParams
+from streamclust.models.score_distribution import ScoreDistribution
+from streamclust.models.scores import anomaly_score, point_scores
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 2))
+C = np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 4.0]]])
+PARAMS = MixtureParams(np.array([0.3, 0.7]), np.array([[0.0, 0.0], [2.0, 1.0]]), C, "full")
+MIXTURE = GaussianMixture(2)
+
+
+def test_scores_of_a_mixture_are_log_densities_and_mahalanobis_distances() -> None:
+    index = MIXTURE.predict(PARAMS, X)
+    found = point_scores(MIXTURE, PARAMS, X, index, ["log_density", "mahalanobis", "anomaly"])
+    density = sum(
+        w * multivariate_normal(m, c).pdf(X)
+        for w, m, c in zip(PARAMS.weights, PARAMS.means, C, strict=True)
+    )
+    np.testing.assert_allclose(found["log_density"], np.log(density))
+    np.testing.assert_array_equal(found["anomaly"], -found["log_density"])
+    d = X - PARAMS.means[index]
+    square = np.einsum("nd,nde,ne->n", d, np.linalg.inv(C)[index], d)
+    np.testing.assert_allclose(found["mahalanobis"], np.sqrt(square))
+
+
+def test_scores_of_kmeans_are_distances_in_scaled_features() -> None:
+    family, scale = KMeans(2), np.array([1.0, 10.0])
+    params = KMeansParams(PARAMS.means, scale)
+    index = family.predict(params, X)
+    found = point_scores(family, params, X, index, ["scaled_distance", "anomaly"])
+    wanted = np.linalg.norm((X - PARAMS.means[index]) / scale, axis=1)
+    np.testing.assert_allclose(found["scaled_distance"], wanted)
+    np.testing.assert_allclose(found["anomaly"], wanted**2)
+
+
+def test_a_quantile_is_the_rank_among_the_remembered_scores() -> None:
+    known = ScoreDistribution().add(anomaly_score(MIXTURE, PARAMS, RNG.normal(size=(5000, 2))))
+    index = MIXTURE.predict(PARAMS, X)
+    found = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], known)
+    np.testing.assert_array_equal(
+        found["quantile"], known.quantile(anomaly_score(MIXTURE, PARAMS, X))
+    )
+    for nothing in (None, ScoreDistribution()):
+        none = point_scores(MIXTURE, PARAMS, X, index, ["quantile"], nothing)
+        assert np.isnan(none["quantile"]).all()
+
+
+@pytest.mark.parametrize("name", ["log_density", "mahalanobis", "x"])
+def test_a_score_that_the_family_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match=f"kmeans has no score '{name}'"):
+        point_scores(KMeans(2), KMeansParams(PARAMS.means), X, np.zeros(50, int), [name])

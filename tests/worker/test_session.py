@@ -1,0 +1,42 @@
+"""The way from the loop of a session to a kernel is short."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from streamclust import kernels
+from tests.support.model_settings import kmeans, mixture
+from tests.support.points import add_blocks, blobs
+from tests.support.workers import drain
+from tests.support.workspace import Workspace
+
+
+def callers(frame: FrameType | None) -> Iterator[str]:
+    """Yield the names of the functions that called each other, from a frame upwards."""
+    while frame is not None:
+        yield frame.f_code.co_name
+        frame = frame.f_back
+
+
+@pytest.mark.parametrize(("make", "kernel"), [(kmeans, "kmeans_step"), (mixture, "mixture_step")])
+def test_a_kernel_is_at_most_seven_calls_below_the_loop_of_a_session(
+    make: Any, kernel: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, depths = getattr(kernels, kernel), []
+
+    def recorded(*args: Any) -> Any:
+        stack = list(callers(sys._getframe(1)))
+        if "e_step_of_batch" in stack:
+            depths.append(1 + stack.index("_awake"))
+        return compute(*args)
+
+    monkeypatch.setattr(kernels, kernel, recorded)
+    workspace.write({"m": make(workspace.stream(), batch={"size": 100})})
+    add_blocks(workspace.client, workspace.stream(), blobs(600))
+    drain(workspace)
+    assert depths and max(depths) <= 7
