@@ -28,6 +28,7 @@ from sklearn.mixture import GaussianMixture as BatchMixture
 from threadpoolctl import threadpool_limits
 
 from streamclust import GaussianMixture, HalfLife, StreamLearner, kernels
+from streamclust.online.scores import Anomaly
 
 try:  # pyod isn't in the extra `bench`: it needs numba
     from pyod.models.copod import COPOD
@@ -40,6 +41,8 @@ BATCH = 1024
 FEED_BATCH = 250
 FEED_POINTS = 20_000
 HALF_LIFE = 2_000
+UNSCORED = 2_000
+"""Points at the start of a feed that have no anomalies and aren't counted."""
 
 
 class Split(NamedTuple):
@@ -136,7 +139,7 @@ def feed(kind: str, seed: int) -> Feed:
     place = centres[labels] + moved[:, None] * direction[labels]
     X = place + np.einsum("nij,nj->ni", mixing[labels], rng.normal(size=(n, D)))
     anomalies = rng.random(n) < 0.01
-    anomalies[: 2 * FEED_BATCH * 4] = False
+    anomalies[:UNSCORED] = False
     broad = anomalies & (rng.random(n) < 0.5)
     low, high = X.min(axis=0), X.max(axis=0)
     X[broad] = rng.uniform(low, high, (int(broad.sum()), D))
@@ -151,8 +154,13 @@ def feed(kind: str, seed: int) -> Feed:
 
 # -------------------------------------------------------------------------------------- models
 
-Scores = tuple[np.ndarray, np.ndarray]
-"""Scores of the learned points and of the others; higher is more unusual."""
+Scores = tuple[float, np.ndarray]
+"""The threshold for alerts, and the scores of the points to score; higher is more unusual."""
+
+
+def at_quantile(learned: np.ndarray, tested: np.ndarray) -> Scores:
+    """Return the threshold that flags 1 % of the learned points, and the scores."""
+    return float(np.quantile(learned, 1.0 - RATE)), tested
 
 
 def family_of(split: Split, **options: Any) -> GaussianMixture:
@@ -164,12 +172,13 @@ def ours(**options: Any) -> Callable[[Split, int], Scores]:
 
     def run(split: Split, seed: int) -> Scores:
         family = family_of(split, **options)
-        learner = StreamLearner(family, seed=seed, warm_up=min(1000, len(split.learn)))
+        learner = StreamLearner(family, seed=seed, warm_up=min(1000, len(split.learn) // 2))
         state = learner.init()
         for start in range(0, len(split.learn), BATCH):
             state, _ = learner.update(state, split.learn[start : start + BATCH])
         params = learner.in_units(state)
-        return -family.score_points(params, split.learn), -family.score_points(params, split.test)
+        learned, tested = (-family.score_points(params, X) for X in (split.learn, split.test))
+        return at_quantile(learned, tested)
 
     return run
 
@@ -179,18 +188,18 @@ def batch_mixture(split: Split, seed: int) -> Scores:
         split.K, covariance_type=split.covariance_type, reg_covar=split.reg_covar, n_init=4,
         random_state=seed,
     ).fit(split.learn)  # fmt: skip
-    return -model.score_samples(split.learn), -model.score_samples(split.test)
+    return at_quantile(-model.score_samples(split.learn), -model.score_samples(split.test))
 
 
 def isolation_forest(split: Split, seed: int) -> Scores:
     model = IsolationForest(random_state=seed).fit(split.learn)
-    return -model.score_samples(split.learn), -model.score_samples(split.test)
+    return at_quantile(-model.score_samples(split.learn), -model.score_samples(split.test))
 
 
 def pyod_model(model_class: Any) -> Callable[[Split, int], Scores]:
     def run(split: Split, seed: int) -> Scores:
         model = model_class().fit(split.learn)
-        return model.decision_scores_, model.decision_function(split.test)
+        return at_quantile(model.decision_scores_, model.decision_function(split.test))
 
     return run
 
@@ -211,24 +220,32 @@ class FeatureScorers:
 
 
 def half_space_trees(seed: int) -> Any:
-    return preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(25, 8, 250, seed=seed)
+    return preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(25, 8, window_size=100, seed=seed)
 
 
 def river_model(make: Callable[[int], Any]) -> Callable[[Split, int], Scores]:
     def run(split: Split, seed: int) -> Scores:
-        model, learned = make(seed), []
-        for row in split.learn.tolist():
-            x = dict(enumerate(row))
-            learned.append(model.score_one(x))
-            model.learn_one(x)
-        return np.array(learned), np.array([model.score_one(dict(enumerate(row)))
-                                            for row in split.test.tolist()])  # fmt: skip
+        model = make(seed)
+        learned = scored_and_learned(model, split.learn)
+        tested = [model.score_one(dict(enumerate(row))) for row in split.test.tolist()]
+        return at_quantile(learned, np.array(tested))
 
     return run
 
 
+def scored_and_learned(model: Any, X: np.ndarray) -> np.ndarray:
+    """Return the score of each point before it is learned."""
+    scores = []
+    for row in X.tolist():
+        x = dict(enumerate(row))
+        scores.append(model.score_one(x))
+        model.learn_one(x)
+    return np.array(scores)
+
+
 MODELS: dict[str, Callable[[Split, int], Scores]] = {
-    "**streamclust**, one pass": ours(),
+    "**streamclust**, one pass, outliers 0.01": ours(outliers=0.01),
+    "streamclust, one pass, default settings": ours(),
     "scikit-learn GaussianMixture, batch": batch_mixture,
     "scikit-learn IsolationForest, batch": isolation_forest,
     "river HalfSpaceTrees, one pass": river_model(half_space_trees),
@@ -246,9 +263,9 @@ DATA: dict[str, Callable[[int], list[Split]]] = {
 
 
 def measured(scores: Scores, split: Split) -> tuple[float, float, float]:
-    learned, tested = scores
-    flagged = tested > np.quantile(learned, 1.0 - RATE)
-    return (*quality(tested, split.anomalies), float(flagged[~split.anomalies].mean()))
+    threshold, tested = scores
+    flagged = tested[~split.anomalies] > threshold
+    return (*quality(tested, split.anomalies), float(flagged.mean()))
 
 
 def quality(scores: np.ndarray, anomalies: np.ndarray) -> tuple[float, float]:
@@ -269,68 +286,72 @@ def tables(models: dict[str, Callable[[Split, int], Scores]], names: list[str], 
 # --------------------------------------------------------------------------------------- feeds
 
 
-def ours_on_feed(**options: Any) -> Callable[[Feed, int], np.ndarray]:
-    """Return the scores, each from before the point was learned."""
+Flagged = tuple[np.ndarray, np.ndarray]
+"""The score of each point of a feed, and whether it is flagged."""
 
-    def run(feed: Feed, seed: int) -> np.ndarray:
+
+def ours_on_feed(**options: Any) -> Callable[[Feed, int], Flagged]:
+    """Each score is from before the point was learned, as is the threshold."""
+
+    def run(feed: Feed, seed: int) -> Flagged:
         family = GaussianMixture(5, **options)
-        learner, scores = StreamLearner(family, HalfLife(HALF_LIFE), seed=seed), []
-        state = learner.init()
+        learner = StreamLearner(family, HalfLife(HALF_LIFE), seed=seed, anomaly=Anomaly(RATE))
+        state, scores, flagged = learner.init(), [], []
         for start in range(0, len(feed.X), FEED_BATCH):
             X = feed.X[start : start + FEED_BATCH]
-            known = state.params is not None
-            scores.append(-family.score_points(state.params, X) if known else np.zeros(len(X)))
+            if state.params is None:
+                scores.append(np.zeros(len(X)))
+            else:
+                scores.append(-family.score_points(state.params, X))
+            known = learner.score_distribution(state)
+            flagged.append(scores[-1] > (np.inf if known is None else known.threshold(RATE)))
             state, _ = learner.update(state, X)
-        return np.concatenate(scores)
+        return np.concatenate(scores), np.concatenate(flagged)
 
     return run
 
 
-def batch_on_feed(run: Callable[[Split, int], Scores]) -> Callable[[Feed, int], np.ndarray]:
-    def score(feed: Feed, seed: int) -> np.ndarray:
-        return run(Split(feed.X, feed.X, feed.anomalies, 5, "full", 1e-6), seed)[1]
+def by_quantile(scores: np.ndarray) -> Flagged:
+    """Flag as river's QuantileFilter does: what is beyond the quantile of the scores so far."""
+    quantile, flagged = stats.Quantile(1.0 - RATE), np.zeros(len(scores), bool)
+    for n, score in enumerate(scores.tolist()):
+        flagged[n] = score > (quantile.get() or np.inf)
+        quantile.update(score)
+    return scores, flagged
+
+
+def batch_on_feed(run: Callable[[Split, int], Scores]) -> Callable[[Feed, int], Flagged]:
+    def score(feed: Feed, seed: int) -> Flagged:
+        threshold, scores = run(Split(feed.X, feed.X, feed.anomalies, 5, "full", 1e-6), seed)
+        return scores, scores > threshold
 
     return score
 
 
-def river_on_feed(make: Callable[[int], Any]) -> Callable[[Feed, int], np.ndarray]:
-    def run(feed: Feed, seed: int) -> np.ndarray:
-        return river_model(make)(Split(feed.X, feed.X[:0], feed.anomalies, 5, "full", 1e-6), seed)[
-            0
-        ]
-
-    return run
+def river_on_feed(make: Callable[[int], Any]) -> Callable[[Feed, int], Flagged]:
+    return lambda feed, seed: by_quantile(scored_and_learned(make(seed), feed.X))
 
 
 FEEDS = ("drift", "jump", "far")
-ON_FEEDS: dict[str, Callable[[Feed, int], np.ndarray]] = {
-    "**streamclust**, half-life 2,000": ours_on_feed(),
+ON_FEEDS: dict[str, Callable[[Feed, int], Flagged]] = {
+    "**streamclust**, half-life 2,000, outliers 0.01": ours_on_feed(outliers=0.01),
+    "streamclust, half-life 2,000": ours_on_feed(),
     "scikit-learn GaussianMixture, batch": batch_on_feed(batch_mixture),
     "scikit-learn IsolationForest, batch": batch_on_feed(isolation_forest),
-    "river HalfSpaceTrees": river_on_feed(half_space_trees),
-    "river GaussianScorer per feature": river_on_feed(lambda seed: FeatureScorers()),
+    "river HalfSpaceTrees, QuantileFilter": river_on_feed(half_space_trees),
+    "river GaussianScorer per feature, QuantileFilter": river_on_feed(
+        lambda seed: FeatureScorers()
+    ),
 }
 
 
-def flagged_by_quantile(scores: np.ndarray) -> np.ndarray:
-    """Return which points river's QuantileFilter flags: those beyond the quantile so far."""
-    quantile, out = stats.Quantile(1.0 - RATE), np.zeros(len(scores), bool)
-    for n, score in enumerate(scores.tolist()):
-        out[n] = score > (quantile.get() or np.inf)
-        quantile.update(score)
-    return out
-
-
-def feeds(
-    models: dict[str, Callable[[Feed, int], np.ndarray]], names: list[str], seeds: int
-) -> str:
-    def cell(run: Callable[[Feed, int], np.ndarray], name: str) -> str:
-        found, start = [], 2 * FEED_BATCH * 4
+def feeds(models: dict[str, Callable[[Feed, int], Flagged]], names: list[str], seeds: int) -> str:
+    def cell(run: Callable[[Feed, int], Flagged], name: str) -> str:
+        found = []
         for seed in range(seeds):
             made = feed(name, seed)
-            scores = run(made, seed)[start:]
-            flagged = flagged_by_quantile(scores)
-            found.append((*quality(scores, made.anomalies[start:]), float(flagged.mean())))
+            scores, flagged = (each[UNSCORED:] for each in run(made, seed))
+            found.append((*quality(scores, made.anomalies[UNSCORED:]), float(flagged.mean())))
         return figures(np.array(found))
 
     return table(models, names, cell)
