@@ -15,6 +15,7 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.arrays import has_gaps
+from streamclust.errors import TooFewPointsError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Labels
     from streamclust.fitting.em import Data, EMResult
 
 _PASSES = 20
@@ -55,21 +56,27 @@ class MixtureSearch(Search[MixtureParams]):
         With a background, the points of clusters that are too small are left out and K-means runs
         again, until no cluster is too small or twice the share of outliers is left out.
         """
-        kmeans, spread = KMeans(self.family.n_components), positive(robust_variance(X, w))
-        kept = np.arange(len(X))
-        while True:
-            Y, v = (X, w) if len(kept) == len(X) else (X[kept], w[kept])
-            start = KMeansSearch(kmeans).init(Y, v, rng)
-            clusters = run_em(kmeans, start, InMemory(kmeans, Y, v, rng)).params
-            labels = kmeans.predict(clusters, Y)
-            inner = kept
-            if self.family.outliers > 0.0:
-                one_hot = np.eye(self.family.n_components)[labels]
-                inner = kept[~thin(self.family, one_hot, v, X.shape[1])[labels]]
-            most = _LEFT_OUT * self.family.outliers * w.sum()
-            if len(inner) == len(kept) or w.sum() - w[inner].sum() > most:
-                return self.family.of_labels(Y, v, labels, clusters.centroids, spread)
-            kept = inner
+        spread, most = positive(robust_variance(X, w)), _LEFT_OUT * self.family.outliers * w.sum()
+        Y, v = X, w
+        labels, centroids = self._clusters(Y, v, rng)
+        while self.family.outliers > 0.0:
+            one_hot = np.eye(len(centroids))[labels]
+            inner = ~thin(self.family, one_hot, v, X.shape[1])[labels]
+            if inner.all() or w.sum() - v[inner].sum() > most:
+                break
+            try:
+                found = self._clusters(Y[inner], v[inner], rng)
+            except TooFewPointsError:
+                break
+            Y, v, (labels, centroids) = Y[inner], v[inner], found
+        return self.family.of_labels(Y, v, labels, centroids, spread)
+
+    def _clusters(self, X: Array, w: Array, rng: np.random.Generator) -> tuple[Labels, Array]:
+        """Return the cluster of each point and the centroids, by one run of K-means."""
+        kmeans = KMeans(self.family.n_components)
+        start = KMeansSearch(kmeans).init(X, w, rng)
+        clusters = run_em(kmeans, start, InMemory(kmeans, X, w, rng)).params
+        return kmeans.predict(clusters, X), clusters.centroids
 
     def leave_optimum(self, params: MixtureParams, X: Array, w: Array) -> MixtureParams | None:
         """With a background, replace components of too few points by halves of wide ones."""

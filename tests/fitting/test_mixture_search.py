@@ -80,3 +80,9 @@ def test_weights_count_points_with_a_background_too(kind: CovarianceType) -> Non
     order, other = (np.lexsort(each.params.means.round().T) for each in (one, two))
     assert_allclose(one.params.weights[order], two.params.weights[other], atol=1e-3)
     assert_allclose(one.params.means[order], two.params.means[other], atol=0.02)
+
+
+def test_few_distinct_points_are_enough_with_a_background_too() -> None:
+    X = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [500, 5, 500], axis=0)
+    found = fit(GaussianMixture(3, outliers=0.05), X)
+    assert np.isfinite(found.params.means).all()
