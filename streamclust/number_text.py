@@ -11,6 +11,9 @@ import re
 _LONGEST = 100
 """Number of characters of a text that are examined."""
 
+_NO_VALUE = r"(?i:none|null|na|n/a|<na>)"
+_MISSING = re.compile(rf"\s*(?:{_NO_VALUE}|(?i:[-+]?nan))?\s*", re.ASCII)
+
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMPY = "send float(x)"
 _ARRAY = "send json.dumps(x.tolist())"
@@ -20,7 +23,7 @@ _TEXTS = (
     (r"(?:np|numpy|jnp|torch)\.\w+\(", f"the repr of a NumPy number: {_NUMPY}"),
     (r"(?:\w+\.)*(?:Decimal|Fraction)\(", f"the repr of a Python object: {_NUMPY}"),
     (r"(?i:true|false)$", "a truth value: send 1 or 0"),
-    (r"(?i:none|null|na|n/a|<na>)$", "no value: leave the point out"),
+    (rf"{_NO_VALUE}$", "no value: leave the point out"),
     (r"[-+]?\d[\d.]*(?:,\d+)+(?:\.\d+)?(?:[eE][-+]?\d+)?$", "a number with a comma: write 1234.5"),
     (rf"\[*\s*{_NUMBER}(?:\s+{_NUMBER})+", f"the text of a NumPy array: {_ARRAY}"),
     (r"[\[(]", "a list: send a number per field, or a JSON array in one field"),
@@ -39,6 +42,18 @@ _JSON_TEXTS = (
 
 _WHOLE = [(re.compile(pattern, re.S), hint) for pattern, hint in _TEXTS]
 _WITHIN = [(re.compile(pattern, re.S), hint) for pattern, hint in _JSON_TEXTS]
+
+
+def is_missing(text: str | bytes) -> bool:
+    """Return whether a text stands for a missing value: blank, NaN, null, none, NA, N/A or <NA>.
+
+    >>> is_missing(b""), is_missing("NaN"), is_missing("None"), is_missing("0"), is_missing("-")
+    (True, True, True, False, False)
+    """
+    if len(text) > _LONGEST:
+        return False
+    shown = text if isinstance(text, str) else text.decode("latin-1")
+    return _MISSING.fullmatch(shown) is not None
 
 
 def number_hint(text: str | bytes) -> str:

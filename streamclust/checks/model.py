@@ -115,6 +115,13 @@ def _stream(
         f"{facts}; format {layout.format}, {layout.n_features} "
         f"feature{'s' * (layout.n_features != 1)}{features * bool(layout.features)}",
     )
+    if layout.learns_missing and layout.strict:
+        yield Check(
+            "warn",
+            about,
+            "the first entry names the features; if it lacks a field, all entries with this field "
+            f"are refused; name all features in models.{name}.points.features",
+        )
 
 
 def _ago(entry_id: str) -> str:

@@ -62,6 +62,7 @@ def encode_points(
     if name in settings.models:
         own = settings.models[name]
         model.check_settings(points_format(own), own.scale)
+        model = model.accepting(own.points.missing)
         scores = scores or own.encode.score
     scores = tuple(each for each in scores if each != "distance")
     if image is not None:
@@ -70,6 +71,7 @@ def encode_points(
         needs = ModelColumns(f"model {model.name!r}", model.features, model.means.shape[1])
         if stdin and out is None:
             table = table | {"on_bad": table["on_bad"] or "skip"}
+        table = table | {"missing": model.family.missing}
         chunks, total, picture = _rows(file, table, needs, wakeup.wait_for)
     try:
         if out is None:
@@ -90,6 +92,51 @@ def encode_points(
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     click.echo(exact_json(asdict(report)) if as_json else _sentence(report, out))
+
+
+def impute_points(
+    settings: Settings,
+    name: str,
+    file: Path,
+    out: Path,
+    table: dict[str, Any],
+    *,
+    version: int | None,
+    variance: bool,
+    as_json: bool,
+) -> None:
+    """Write the points of a file with expected values in place of the missing ones."""
+    from streamclust.encoder.imputation import impute_file
+    from streamclust.files import check_target
+    from streamclust.tables import ModelColumns, TableOptions, count_rows
+
+    if out.suffix.lower() not in (".npy", ".csv"):
+        raise click.UsageError(f"--out {out}: --impute writes .npy or .csv")
+    check_target(out)
+    model, wakeup = find_model(settings, name, version), Wakeup()
+    options = TableOptions(**table, missing="learn")
+    needs = ModelColumns(f"model {model.name!r}", model.features, model.means.shape[1])
+    try:
+        with wakeup, point_progress(count_rows(file, kind=options.kind)) as on_progress:
+            report = impute_file(
+                model,
+                file,
+                options,
+                needs,
+                out,
+                variance=variance,
+                warn=warn,
+                on_progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    if as_json:
+        click.echo(exact_json(asdict(report)))
+        return
+    click.echo(
+        f"{report.points:,} points to {out}, {report.imputed:,} of {report.values:,} values "
+        f"imputed by version {report.version} of {report.model!r}"
+    )
 
 
 def find_model(settings: Settings, name: str, version: int | None = None) -> Model:

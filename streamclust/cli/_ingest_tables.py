@@ -10,6 +10,7 @@ from streamclust.cli._options import warn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamclust.arrays import Missing
     from streamclust.client.progress import Progress
     from streamclust.config import Settings
     from streamclust.formats.layout import EntryFormat
@@ -33,6 +34,14 @@ def model_columns(
         return None
     ((features, name),) = found.items()
     return ModelColumns(f"model {name!r}", features, len(features))
+
+
+def missing_values(settings: Settings, stream: str, given: Missing | None) -> Missing:
+    """Return what to do with missing values: the given value, or as a model of the stream does."""
+    if given is not None:
+        return given
+    learns = any(model.points.missing == "learn" for _, model in settings.models.reading(stream))
+    return "learn" if learns else "reject"
 
 
 def warn_of_labels(

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from streamclust.cli._render import say
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import known_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import redis
 
     from streamclust.client.client import Client
     from streamclust.config import Settings
-    from streamclust.config.model import ModelSettings
     from streamclust.errors import DamagedVersionError
     from streamclust.formats.model import Model
     from streamclust.runtime.job import Job
     from streamclust.store.model.overview import Overview
     from streamclust.store.server.connect import Server
-
-
-T = TypeVar("T")
 
 NO_CONFIG = "no config.yaml in this folder"
 
@@ -52,8 +47,8 @@ def opened_server(
     """
     from streamclust.store.server.connect import Address, open_server, translate
 
-    address = Address(**_address(settings))
-    start = (_has_stored_data(settings) and not wait) if start is None else start
+    address = Address(**server_address(settings))
+    start = (has_stored_data(settings) and not wait) if start is None else start
     if wait is None:
         with open_server(address, start=start) as server, translate(server.label):
             yield server
@@ -86,7 +81,8 @@ def _find(settings: Settings, start: bool, wait: float) -> Server:
     from streamclust.errors import ServerUnreachableError
     from streamclust.store.server.connect import Address, find_server
 
-    address, deadline, is_reported = Address(**_address(settings)), time.monotonic() + wait, False
+    address, is_reported = Address(**server_address(settings)), False
+    deadline = time.monotonic() + wait
     while True:
         try:
             return find_server(address, start=start)
@@ -99,7 +95,7 @@ def _find(settings: Settings, start: bool, wait: float) -> Server:
         time.sleep(min(_POLL, max(deadline - time.monotonic(), 0.0)))
 
 
-def _has_stored_data(settings: Settings) -> bool:
+def has_stored_data(settings: Settings) -> bool:
     """Return whether the embedded server of the settings has data here."""
     folder = settings.redis.data_dir.expanduser() / "appendonlydir"
     return settings.redis.url == "embedded" and folder.is_dir()
@@ -112,12 +108,12 @@ def opened_client(settings: Settings, wait: float | None = None) -> Iterator[Cli
 
     with (
         opened_server(settings, wait or None),
-        Client(**_address(settings), namespace=settings.namespace) as client,
+        Client(**server_address(settings), namespace=settings.namespace) as client,
     ):
         yield client
 
 
-def _address(settings: Settings) -> dict[str, Any]:
+def server_address(settings: Settings) -> dict[str, Any]:
     """Return the address of the server as keyword arguments."""
     redis = settings.redis
     return {
@@ -149,7 +145,7 @@ def opened_job(
 
     if model not in settings.models:
         raise ConfigError(not_configured(model, settings))
-    start = start or _has_stored_data(settings)
+    start = start or has_stored_data(settings)
     with opened_server(settings, wait, primary=primary, start=start) as server:
         log = command_log().bind(model=model)
         yield Job(model, settings, server, threading.Event(), until_idle=False, log=log)
@@ -232,16 +228,6 @@ def unknown_model(client: redis.Redis, settings: Settings, model: str, label: st
     )
 
 
-def group_of(settings: Settings) -> Callable[[str], str]:
-    """Return a function from the name of a model to its group: its template, or else itself."""
-
-    def group(name: str) -> str:
-        template = settings.models.template_of(name)
-        return name if template is None else template.name.text
-
-    return group
-
-
 def select_models(
     client: redis.Redis, settings: Settings, names: Sequence[str], label: str
 ) -> list[str]:
@@ -256,14 +242,14 @@ def select_models(
         If a pattern or template has no model.
     """
     from streamclust.errors import UnknownModelError
-    from streamclust.runtime.discovery import found_models, is_several, selected
-    from streamclust.store.model.versions import model_names
+    from streamclust.runtime.discovery import is_several, selected
+    from streamclust.runtime.overviews import all_names
 
     several = [name for name in names if is_several(name, settings)]
     named = [name for name in names if name not in several]
     if names and not several:
         return list(dict.fromkeys(named))
-    there = {*found_models(settings, client), *model_names(client, settings.namespace)}
+    there = all_names(settings, client)
     if not names:
         return sorted(there)
     found: set[str] = set()
@@ -273,33 +259,6 @@ def select_models(
             raise UnknownModelError(unknown_model(client, settings, name, label))
         found.update(matches)
     return list(dict.fromkeys([*named, *sorted(found)]))
-
-
-class _Settings(Mapping[str, T]):
-    """A value of the settings of each model, also of the models of templates, computed on demand.
-
-    Parameters
-    ----------
-    settings : Settings
-    value_of : callable
-        Returns the value, given the settings of a model.
-    """
-
-    def __init__(self, settings: Settings, value_of: Callable[[ModelSettings], T]) -> None:
-        self._models = settings.models
-        self._value_of = value_of
-
-    def __getitem__(self, name: str) -> T:
-        return self._value_of(self._models[name])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._models
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
-
-    def __len__(self) -> int:
-        return len(self._models)
 
 
 def read_overviews(
@@ -313,13 +272,10 @@ def read_overviews(
         If neither the settings nor the server have a model.
     """
     from streamclust.errors import UnknownModelError
-    from streamclust.runtime.assemble import warm_up_points
-    from streamclust.store.model import read_overviews as reader
+    from streamclust.runtime import overviews
 
-    configured = _Settings(settings, lambda model: model.streams)
-    warm_ups = _Settings(settings, warm_up_points)
     names = select_models(client, settings, (), label) if names is None else names
     try:
-        yield from reader.read_overviews(client, settings.namespace, configured, names, warm_ups)
+        yield from overviews.read_overviews(client, settings, names)
     except UnknownModelError as error:
         raise UnknownModelError(unknown_model(client, settings, error.model, label)) from None

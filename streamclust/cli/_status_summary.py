@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamclust.cli._render import count, plural
 from streamclust.cli._tables import Styled, Table, lay_out
 from streamclust.cli._terminal import BAD, MUTED
+from streamclust.store.model.ordering import sort_key
 from streamclust.store.model.totals import Totals
 from streamclust.text import printable
 
@@ -22,29 +22,6 @@ if TYPE_CHECKING:
 
 _MOST_GROUPS = 10
 _WIDEST_GROUP = 60
-
-
-def _published(row: Overview) -> float:
-    return math.inf if row.model is None else row.model.published_ms or 0.0
-
-
-SORTS: dict[str, Callable[[Overview], tuple[Any, ...]]] = {
-    "name": lambda row: (),
-    "problems": lambda row: (not row.failed, -(row.lag or 0), _published(row)),
-    "lag": lambda row: (row.lag is not None, -(row.lag or 0)),
-    "lost": lambda row: (-row.lost.entries if row.lost else 0,),
-    "dead": lambda row: (-(row.dead or 0),),
-    "points": lambda row: (-(row.points or 0),),
-    "rate": lambda row: (-row.health.rate if row.health else 0.0,),
-    "age": lambda row: (_published(row),),
-}
-"""The orders of models: the key of each model, of which the smallest comes first."""
-
-
-def sort_key(sort: str) -> Callable[[Overview], tuple[Any, ...]]:
-    """Return the key of a model in an order; the name decides between equal models."""
-    key = SORTS[sort]
-    return lambda row: (*key(row), row.name)
 
 
 class Summary:

@@ -162,6 +162,8 @@ def _problems(row: Overview, label: str) -> Iterator[tuple[str, str, str]]:
             f"{points} refused; `streamclust dead {printable(row.name)}` has the reasons",
             WARNING,
         )
+    if row.missing_share:
+        yield "MISSING", f"{row.missing_share:.2%} of the values of the points were missing", ""
 
 
 def _score_notes(rows: Sequence[Overview]) -> list[str]:

@@ -126,6 +126,15 @@ LABEL_AND_TIME_OPTIONS = (
 )
 
 
+MISSING_OPTION = click.option(
+    "--missing",
+    type=click.Choice(("reject", "learn")),
+    help="What to do with a missing value (an empty cell, NaN, null, NA or the like): reject the "
+    "row as a bad one, or send the row for a model that learns its other values.  [default: as "
+    "points.missing of the stream's model; reject without a model]",
+)
+
+
 def columns_option(text: str) -> Callable[..., Any]:
     """Return the option --columns with this help."""
     return click.option("--columns", help=text, **NAMES)
@@ -159,14 +168,14 @@ def table_options(
         ),
     ]
     if ingest:
-        options += LABEL_AND_TIME_OPTIONS
+        options += (*LABEL_AND_TIME_OPTIONS, MISSING_OPTION)
     options += [
         *FORMAT_OPTIONS,
         click.option("--on-bad", type=click.Choice(bad), help=bad_help),
     ]
     keys = (
         *("kind", "key", "columns", "exclude", "weight_column", "label_columns", "time_column"),
-        *("time_format", "delimiter", "decimal", "header", "encoding", "on_bad"),
+        *("time_format", "delimiter", "decimal", "header", "encoding", "on_bad", "missing"),
     )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.config import Settings
-    from streamclust.formats.layout import Layout
     from streamclust.store.model.dead_letters import Requeue, StoredLetter
     from streamclust.store.model.keys import Keys
     from streamclust.store.server.connect import Server
@@ -204,8 +202,7 @@ def requeue(
       streamclust dead requeue machines
       streamclust dead requeue machines --reason "missing field" --yes
     """
-    from streamclust.store.model.dead_letters import newest_letter, plan_requeue
-    from streamclust.store.model.dead_letters import requeue as run
+    from streamclust.store.model.dead_letters import newest_letter, plan_requeue, requeue_all
 
     with _opened(settings, model) as place:
         client, keys = place.client, place.keys
@@ -219,34 +216,19 @@ def requeue(
                 f"{', '.join(names)}? Their entries are added at its end, with new IDs.",
                 yes,
             )
-        raw, layout = place.server.raw_client(), _layout(place)
-        entries = requeued = 0
-        skipped: Counter[str] = Counter()
-        for part in parts:
-            answer = run(raw, keys, part, layout)
-            if isinstance(answer, int):
-                entries, requeued = entries + answer, requeued + len(part.letters)
-            else:
-                skipped[answer] += len(part.letters)
+        done = requeue_all(client, place.server.raw_client(), keys, parts)
     if as_json:
-        counts = {"entries": entries, "letters": requeued, "skipped": dict(skipped)}
+        counts = {"entries": done.entries, "letters": done.letters, "skipped": dict(done.skipped)}
         click.echo(exact_json({"model": model, **counts}))
         return
     click.echo(
         printable(
-            f"{model}: requeued {plural(entries, 'entry')} ({plural(requeued, 'dead letter')})"
+            f"{model}: requeued {plural(done.entries, 'entry')} "
+            f"({plural(done.letters, 'dead letter')})"
         )
     )
-    for text, count in skipped.most_common():
+    for text, count in done.skipped.most_common():
         click.echo(f"not requeued: {count:,} {text}")
-
-
-def _layout(place: _Place) -> Layout | None:
-    """Return the layout that the model has learned; None without a state."""
-    from streamclust.formats.checkpoint import decode_layout
-
-    data: Any = place.client.get(place.keys.state)
-    return None if data is None else decode_layout(data, f"key {place.keys.state}")
 
 
 def _check_readers(place: _Place, parts: list[Requeue], force: bool) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamclust.cli._code_files import published_model
 from streamclust.cli._options import server_options
+from streamclust.cli._table_options import table_options
 from streamclust.cli.exit_codes import EXIT_INTERRUPTED
 from streamclust.text import exact_json
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from streamclust.config import Settings
 
 
-@click.command()
-@click.argument("codes", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.command(
+    short_help="Restore the points of a file that `encode` wrote, or fill missing values."
+)
+@click.argument(
+    "codes", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option(
     "--out",
     required=True,
@@ -27,21 +32,74 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Output file: .npy, .csv, or a picture such as .png.",
 )
+@click.option(
+    "--impute",
+    "model",
+    metavar="MODEL",
+    help="FILE holds points with missing values: write them with expected values by MODEL.",
+)
+@click.option(
+    "--variance",
+    is_flag=True,
+    help="With --impute, add a column NAME_variance per feature: the variance of an imputed value, "
+    "0 for the others.",
+)
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="Version of MODEL, for --impute.  [default: the newest]",
+)
+@table_options(
+    "Columns of FILE, in the order of the features, for --impute.  [default: those with the names "
+    "of the features]",
+    ("stop", "skip"),
+    "What to do with a bad row of FILE, for --impute: stop with an error, or leave it out with a "
+    "warning.  [default: stop]",
+)
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def decode(settings: Settings, codes: Path, out: Path, as_json: bool) -> None:
-    """Restore the points of CODES, a file that `streamclust encode` wrote, each as its centroid.
+def decode(
+    settings: Settings,
+    codes: Path,
+    out: Path,
+    model: str | None,
+    variance: bool,
+    version: int | None,
+    table: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Restore the points of FILE, a file that `streamclust encode` wrote, each as its centroid.
 
-    The command needs the server only if CODES has the name of the model instead of the centroids.
+    The command needs the server only if FILE has the name of the model instead of the centroids.
     The output file is written completely or not at all. A symbolic link isn't followed. An output
-    over 1 GiB that is also over 4,096 times the size of CODES is refused. In a CSV file, a name
+    over 1 GiB that is also over 4,096 times the size of FILE is refused. In a CSV file, a name
     that a spreadsheet would read as a formula gets the prefix '.
+
+    With --impute MODEL, FILE is a table of points: CSV, JSON lines, .npy, .npz or Parquet. Missing
+    values (empty cells, NaN, null, NA) are replaced by the values that MODEL expects, given the
+    other values of the same point. A mixture gives the conditional mean; K-means gives the value of
+    the nearest centroid, and no variance. MODEL may also be a .safetensors file of a model.
 
     \b
     Examples:
       streamclust decode codes.safetensors --out points.npy
       streamclust decode photo.safetensors --out photo.png
+      streamclust decode points.csv --impute machines --out complete.csv
+      streamclust decode points.csv --impute machines --variance --out complete.csv
     """
+    chosen = {name: value for name, value in table.items() if value not in (None, (), ".")}
+    if model is not None:
+        from streamclust.cli._code_files import impute_points
+
+        impute_points(
+            settings, model, codes, out, chosen, version=version, variance=variance, as_json=as_json
+        )
+        return
+    for name, given in {**chosen, "variance": variance, "version": version}.items():
+        if given:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is an option for --impute: give --impute MODEL"
+            )
     import numpy as np
 
     from streamclust.encoder.files import decode_parts, write_parts

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamclust.cli._ingest_tables import IngestTables, model_columns, warn_of_labels
+from streamclust.cli._ingest_tables import (
+    IngestTables,
+    missing_values,
+    model_columns,
+    warn_of_labels,
+)
 from streamclust.cli._options import (
     ONE_SHOT_WAIT,
     NumberRange,
@@ -131,6 +136,7 @@ def ingest(
 
     _check_stream(stream, settings.namespace)
     block = block or (1 if table["label_columns"] else DEFAULT_BLOCK[entry_format])
+    table["missing"] = missing_values(settings, stream, table["missing"])
     ctrl_c = CtrlC()
     tables = IngestTables(files, table, max(CHUNK // block, 1) * block, ctrl_c.wait_for)
     tables.model = model_columns(settings, stream, entry_format)

@@ -49,6 +49,7 @@ _COMMANDS = {
     "select": "Compare numbers of components on your points.",
     "status": "Show models, workers and unread entries.",
     "workers": "Show the live workers and how many models each one has.",
+    "dashboard": "Show all models and how they move, on a page in the browser.",
     "metrics": "Print or serve the figures of `status` for Prometheus.",
     "demo": "Learn from two real feeds and draw the results.",
     "config": "Check, show and explain the settings.",

@@ -12,7 +12,6 @@ from streamclust.cli._options import server_options, wait_option
 from streamclust.cli._render import say
 from streamclust.cli._server import (
     found_server,
-    group_of,
     opened_server,
     read_overviews,
     select_models,
@@ -49,6 +48,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Overview], float | None]]] = {
     "effective_weight_points": (
         "Total weight of the points in the model, after forgetting.",
         lambda row: None if row.model is None else float(row.model.mass.sum()),
+    ),
+    "missing_share": (
+        "Share of missing values in all points learned, from 0 to 1.",
+        lambda row: row.missing_share,
     ),
 }
 
@@ -245,6 +248,8 @@ def metrics(
       streamclust metrics --per-model 'clicks-*'       series of these models
     """
     from prometheus_client import CollectorRegistry, generate_latest
+
+    from streamclust.runtime.overviews import group_of
 
     serve_at_once = port is not None and wait is None
     with found_server(settings) if serve_at_once else opened_server(settings, wait) as server:

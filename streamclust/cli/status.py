@@ -13,15 +13,15 @@ from streamclust.cli._options import NumberRange, patterns_option, server_option
 from streamclust.cli._progress import reading_progress
 from streamclust.cli._refresh import refresh
 from streamclust.cli._server import (
-    group_of,
     no_models,
     opened_server,
     read_overviews,
     select_models,
 )
-from streamclust.cli._status_summary import SORTS, Summary, sort_key
+from streamclust.cli._status_summary import Summary
 from streamclust.cli._status_table import notes, table_lines
 from streamclust.cli._terminal import BAD, print_lines, stdout_terminal
+from streamclust.store.model.ordering import SORTS, sort_key
 from streamclust.store.model.totals import PHASES
 from streamclust.text import exact_json, printable
 
@@ -184,6 +184,8 @@ def _json(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) 
 
 def _page(client: redis.Redis, settings: Settings, wanted: _Wanted, label: str) -> list[str]:
     """Return the lines for people: one line per model, of many models the first few."""
+    from streamclust.runtime.overviews import group_of
+
     terminal = stdout_terminal()
     now = datetime.now().astimezone()
     where_and_when = f"{label}  namespace {settings.namespace}  {now:%Y-%m-%d %H:%M:%S %Z}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import redis
 
@@ -38,9 +39,23 @@ _MOST_LINES = 25
 @click.option(
     "--check", is_flag=True, help="Don't learn: exit 0 if live workers learn all models, else 1."
 )
+@click.option(
+    "--ui",
+    "place",
+    is_flag=False,
+    flag_value="127.0.0.1:8642",
+    metavar="[HOST:PORT]",
+    help="Also serve the page of `streamclust dashboard`, without actions.  "
+    "[default address: 127.0.0.1:8642]",
+)
 @wait_option("forever; 30s with --until-idle")
 def worker(
-    settings: Settings, until_idle: bool, fail_fast: bool, check: bool, wait: float | None
+    settings: Settings,
+    until_idle: bool,
+    fail_fast: bool,
+    check: bool,
+    place: str | None,
+    wait: float | None,
 ) -> None:
     """Learn the configured models from their streams, and publish versions of the models.
 
@@ -62,6 +77,7 @@ def worker(
       streamclust worker --until-idle                learn all entries and exit
       streamclust worker -c prod.yaml --redis-url redis://db:6379/0
       streamclust worker --check                     for health probes
+      streamclust worker --ui                        with a page about the models
     """
     if not settings.models:
         raise ConfigError(f"models: none is configured: {no_models(settings)}")
@@ -77,7 +93,7 @@ def worker(
         return settings.model_copy(update={"worker": section})
 
     load = settings_loader()
-    with found_server(settings, start=True) as server:
+    with found_server(settings, start=True) as server, _page(settings, place, server):
         run_worker(
             with_flag(settings),
             server,
@@ -86,6 +102,24 @@ def worker(
             beside=None if until_idle else _keep_refitting,
             load=lambda: with_flag(load()),
         )
+
+
+@contextmanager
+def _page(settings: Settings, place: str | None, server: Server) -> Iterator[None]:
+    """Serve the dashboard during the block, if an address is given."""
+    if place is None:
+        yield
+        return
+    import structlog
+
+    from streamclust.cli._dashboard import opened_dashboard, read_place
+    from streamclust.runtime.log import configure_log
+
+    configure_log(settings.log.level, settings.log.format)
+    log = structlog.get_logger()
+    with opened_dashboard(settings, *read_place(place), server=server, log=log) as found:
+        log.info("dashboard_started", url=found.url)
+        yield
 
 
 def _keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Server) -> None:

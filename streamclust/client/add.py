@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import as_points_as_given, as_sample_weight
+from streamclust.arrays import Missing, as_points_as_given, as_sample_weight
 from streamclust.errors import DataError
 from streamclust.formats.layout import ENTRY_FORMATS, EntryFormat
 from streamclust.store.model.keys import is_own
@@ -123,6 +123,7 @@ def as_points(
     weights: Any,
     times: Any,
     features: Sequence[str] | None,
+    missing: Missing = "reject",
 ) -> Points:
     """Return the points of an array or a data frame; see `Client.add`.
 
@@ -135,11 +136,11 @@ def as_points(
     if _is_frame(X):
         from streamclust.client.frames import read_frame
 
-        X, names, labels, weights, times = read_frame(X, labels, weights, times, features)
+        X, names, labels, weights, times = read_frame(X, labels, weights, times, features, missing)
     for name, value in (("weights", weights), ("times", times)):
         if isinstance(value, str):
             raise DataError(f"{name} is {value!r}, but X is an array; give {name} as an array")
-    found = as_points_as_given(X)
+    found = as_points_as_given(X, missing=missing)
     _check_names(names, found.shape[1])
     return Points(
         found,

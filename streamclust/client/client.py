@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
     from numpy.typing import ArrayLike
 
+    from streamclust.arrays import Missing
     from streamclust.client.add import Labels
     from streamclust.client.follower import OnGap
     from streamclust.client.ingest import IngestReport
@@ -122,6 +123,7 @@ class Client:
         format: EntryFormat | None = None,
         block: int | None = None,
         maxlen: int | None = None,
+        missing: Missing = "reject",
     ) -> IngestReport:
         """Add points to a stream, in pipelines.
 
@@ -154,6 +156,9 @@ class Client:
             else up to 1,024 points and 1 MiB.
         maxlen : int, optional
             Trim the stream to approximately this number of entries. By default, don't trim.
+        missing : {'reject', 'learn'}, default='reject'
+            What to do with a point with missing values (NaN, or null in a frame): refuse it, or
+            send it for a model with `points.missing: learn`.
 
         Returns
         -------
@@ -175,7 +180,7 @@ class Client:
         ...     client.add("sensors", frame, labels=["host"], times="timestamp")
         """
         check_stream(stream, self._namespace)
-        points = as_points(X, labels, weights, times, features)
+        points = as_points(X, labels, weights, times, features, missing)
         chosen = points.format if format is None else format
         size = points.block(chosen) if block is None else block
         check_entries(points, chosen, size, maxlen)

@@ -12,7 +12,7 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import are_sane
+from streamclust.arrays import Missing, are_sane
 from streamclust.errors import DataError
 
 Column: TypeAlias = Any
@@ -24,6 +24,7 @@ def read_frame(
     weights: Any,
     times: Any,
     features: Sequence[str] | None,
+    missing: Missing = "reject",
 ) -> tuple[NDArray[Any], tuple[str, ...], Any, Any, Any]:
     """Return X, the names of its columns, and labels, weights and times without column names.
 
@@ -48,7 +49,7 @@ def read_frame(
     names = [name for name in columns if name not in used] if features is None else [*features]
     if not names:
         raise DataError("X has no column of features")
-    X = _numbers({name: column(name) for name in names})
+    X = _numbers({name: column(name) for name in names}, missing)
     if isinstance(weights, str):
         weights = column(weights).to_numpy()
     if isinstance(times, str):
@@ -63,8 +64,9 @@ def _as_texts(columns: Sequence[Any]) -> list[str]:
     return list(columns)
 
 
-def _numbers(columns: Mapping[str, Column]) -> NDArray[Any]:
+def _numbers(columns: Mapping[str, Column], missing: Missing) -> NDArray[Any]:
     """Return the columns as one array; float32 if all columns are float32."""
+    learn = missing == "learn"
     arrays = []
     for name, column in columns.items():
         if not (column.dtype.is_numeric() or column.dtype == nw.Boolean):
@@ -72,12 +74,15 @@ def _numbers(columns: Mapping[str, Column]) -> NDArray[Any]:
                 f"column {name!r} holds {column.dtype}, not numbers; leave it out with features=, "
                 "or name it in labels= or times="
             )
-        _refuse_empty(name, column)
+        if not learn:
+            _refuse_empty(name, column)
         array = column.to_numpy()
         arrays.append(array if array.dtype == np.float32 else np.asarray(array, np.float64))
-        if not are_sane(arrays[-1]):
+        present = arrays[-1][~np.isnan(arrays[-1])] if learn else arrays[-1]
+        if not are_sane(present):
+            what = "infinity" if learn else "NaN, infinity"
             raise DataError(
-                f"column {name!r} holds NaN, infinity or a magnitude beyond 1e100; drop these rows"
+                f"column {name!r} holds {what} or a magnitude beyond 1e100; drop these rows"
             )
     single = all(array.dtype == np.float32 for array in arrays)
     return np.stack(arrays, axis=1, dtype=np.float32 if single else np.float64)

@@ -69,6 +69,13 @@ class PointsSettings(Section):
     n_features: Count | None = Field(
         default=None, description="Numbers per point (D). null: as in the first entry."
     )
+    missing: Literal["reject", "learn"] = Field(
+        default="reject",
+        description="Points with missing values: NaN, null, an empty text, or an absent field. "
+        "reject: they go to the dead-letter stream. learn: the model learns the values that are "
+        "present. Name the features then, since a first entry without a field can't name it. After "
+        "a point with a missing value was learned, the setting can't go back to reject.",
+    )
 
     @field_validator("features")
     @classmethod
@@ -488,6 +495,11 @@ class KMeansSettings(_Model):
             raise ValueError(
                 f"scale is {self.scale}, but metric is cosine, which makes each point a unit "
                 "vector; remove scale or metric"
+            )
+        if self.metric == "cosine" and self.points.missing == "learn":
+            raise ValueError(
+                "points.missing is learn, but metric is cosine, and a point with missing values "
+                "has no known direction; use metric euclidean, or points.missing: reject"
             )
         return self
 

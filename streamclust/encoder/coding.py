@@ -130,6 +130,7 @@ class Coder:
             self.use(model)
         decoded = self._decode(from_reply("", entries, None, None), model)
         K = len(model.means)
+        model = model.accepting(self._spec.missing)
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
         flagged = NONE_FLAGGED
         if self._scores or self._flagging is not None:

@@ -81,17 +81,19 @@ def encode_chunks(
 ) -> Iterator[Codes]:
     """Yield the codes of each chunk of points, shape (n, D); a point with NaN has code -1.
 
-    With the metric cosine, a zero vector has code -1 too. `scores` are more scores for the codes;
-    see `streamclust.models.scores`.
+    If the model accepts missing values, only a point without any value has code -1. With the metric
+    cosine, a zero vector has code -1 too. `scores` are more scores for the codes; see
+    `streamclust.models.scores`.
 
     Raises
     ------
     DataError
         If the model doesn't have one of the scores.
     """
+    gaps = model.family.missing == "learn"
     known = model.remembered_scores if "quantile" in scores else None
     for X in chunks:
-        good = np.isfinite(X).all(axis=1)
+        good = ~np.isnan(X).all(axis=1) if gaps else np.isfinite(X).all(axis=1)
         if model.metric == "cosine":
             good &= X.any(axis=1)
         points = X if good.all() else X[good]
@@ -239,11 +241,16 @@ def write_points(out: Path, X: Array, features: tuple[str, ...]) -> None:
 
 
 def write_parts(
-    out: Path, parts: Iterable[Array], shape: tuple[int, ...], features: tuple[str, ...]
+    out: Path,
+    parts: Iterable[Array],
+    shape: tuple[int, ...],
+    features: tuple[str, ...],
+    number_format: str = "%.17g",
 ) -> None:
     """Write points given in parts; `shape` is their (N, D). See `write_points`.
 
-    In CSV, names of features are escaped: see `streamclust.text.csv_cell`.
+    `number_format` is for CSV: "%s" writes the fewest digits that give the same number. In CSV,
+    names of features are escaped: see `streamclust.text.csv_cell`.
     """
     with new_file(out) as file:
         if out.suffix.lower() == ".npy":
@@ -257,4 +264,4 @@ def write_parts(
             csv.writer(names, lineterminator="\n").writerow(cells)
             file.write(names.getvalue().encode())
             for part in parts:
-                np.savetxt(file, part, fmt="%.17g", delimiter=",")
+                np.savetxt(file, part, fmt=number_format, delimiter=",")

@@ -132,7 +132,7 @@ def read_stream(
     count, start = 0, after
     for batch in batches(reader, batcher, linger=0.0, until_idle=True):
         if len(batch.X):
-            found.append(points(batch.X, batch.w, directions=spec.directions))
+            found.append(points(batch.X, batch.w, directions=spec.directions, missing=spec.missing))
         count += len(batch.X) + batch.refused
         on_points(len(batch.X))
         if batch.layout is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from streamclust.arrays import MAX_MAGNITUDE, Array, as_points, as_sample_weight
+from streamclust.arrays import MAX_MAGNITUDE, Array, Missing, as_points, as_sample_weight
 from streamclust.models.directions import have_direction, normalized
 
 if TYPE_CHECKING:
@@ -39,7 +39,13 @@ class Points(NamedTuple):
     w: Array
 
 
-def points(X: ArrayLike, w: ArrayLike | None, *, directions: bool = False) -> Points:
+def points(
+    X: ArrayLike,
+    w: ArrayLike | None,
+    *,
+    directions: bool = False,
+    missing: Missing = "reject",
+) -> Points:
     """Return points in float64, without those of weight 0.
 
     Parameters
@@ -49,8 +55,11 @@ def points(X: ArrayLike, w: ArrayLike | None, *, directions: bool = False) -> Po
     directions : bool
         Whether only the direction of a point counts: points become unit vectors, and zero vectors
         are left out.
+    missing : {'reject', 'learn'}
+        'learn': NaN is a missing value.
     """
-    table = as_points(X, most=float(np.finfo(np.float64).max) if directions else MAX_MAGNITUDE)
+    most = float(np.finfo(np.float64).max) if directions else MAX_MAGNITUDE
+    table = as_points(X, most=most, missing=missing)
     weight = as_sample_weight(w, len(table))
     kept = weight > 0.0
     if directions:

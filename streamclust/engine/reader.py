@@ -138,7 +138,7 @@ class Reader:
             if part.directions and (zeros := int((~have_direction(chunk.X)).sum())):
                 good, bad = good - zeros, bad + zeros
                 reasons += [ZERO] * min(zeros, _SHOWN - len(reasons))
-            yield points(chunk.X, chunk.w, directions=part.directions)
+            yield points(chunk.X, chunk.w, directions=part.directions, missing=options.missing)
         check_unchanged(part)
         note(Notes(good, 0, bad, tuple(reasons)))
 
@@ -149,7 +149,8 @@ class Reader:
         good = refused = 0
         for batch in batches(reader, batcher, linger=0.0, until_idle=True):
             good, refused = good + len(batch.X), refused + batch.refused
-            yield points(batch.X, batch.w, directions=part.layout.directions)
+            layout = part.layout
+            yield points(batch.X, batch.w, directions=layout.directions, missing=layout.missing)
         note(Notes(good, max(part.count - good - refused, 0)))
 
     def _client(self) -> redis.Redis:

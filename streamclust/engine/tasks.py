@@ -95,8 +95,14 @@ class EStep:
         return merge(a, b)
 
     def to_fields(self) -> Fields:
-        """Return the arrays of the parameters, and the hyperparameters."""
+        """Return the arrays of the parameters, and the hyperparameters.
+
+        The e-step of points with missing values needs the spread of the features too.
+        """
         arrays = self.family.to_arrays(self.params)
+        spread = getattr(self.params, "spread", None)
+        if self.family.missing == "learn" and spread is not None:
+            arrays = {**arrays, "spread": spread}
         return Fields(arrays, {"family": to_hyperparameters(self.family)})
 
     @classmethod

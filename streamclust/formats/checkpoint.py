@@ -51,7 +51,7 @@ class Outline:
     Parameters
     ----------
     covered : Covered
-    points, published_points, version, dead, drifts : int
+    points, published_points, version, dead, drifts, missing : int
     gathered : int or None
         Points of an unfinished warm-up; None after it.
     layout : Layout or None
@@ -65,6 +65,7 @@ class Outline:
     drifts: int
     gathered: int | None
     layout: Layout | None
+    missing: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,8 @@ class Checkpoint:
     left : Covered
         Positions of streams that the settings no longer name: a stream that comes back continues
         there.
+    missing : int
+        Missing values of all points learned; see `points.missing`.
     """
 
     learner: LearnerState[Any] = field(default_factory=LearnerState)
@@ -112,6 +115,7 @@ class Checkpoint:
     lost: dict[str, Lost] = field(default_factory=dict)
     refit: str = ""
     left: Covered = field(default_factory=Covered)
+    missing: int = 0
 
 
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
@@ -195,6 +199,8 @@ def _encoded(checkpoint: Checkpoint, family: Family[Any], stored: StoredState) -
         "refit": checkpoint.refit,
         "left": asdict(checkpoint.left),
     }
+    if checkpoint.missing:
+        meta["missing"] = checkpoint.missing
     return pack(FORMAT, stored.arrays, meta)
 
 
@@ -219,7 +225,7 @@ def decode_checkpoint(
         If the bytes are damaged, of another format, or of a model with other hyperparameters.
     """
     arrays, meta = unpack(data, FORMATS, where)
-    _same_family(meta.get("family"), family, where)
+    _same_family(meta, family, where)
     if "points" in meta:
         with _damage_named(where):
             arrays = with_points(arrays, meta["points"], coreset, f"{where} with :coreset")
@@ -246,6 +252,7 @@ def decode_checkpoint(
             dead=whole(meta, "dead"),
             refit=str(meta.get("refit", "")),
             left=_covered({"position": {}, **meta.get("left", {})}),
+            missing=int(meta.get("missing", 0)),
         )
     except (*_DAMAGES, FormatError) as error:
         raise FormatError(f"{where} holds a damaged state: {error!r}; move it away") from None
@@ -260,7 +267,7 @@ def decode_outline(data: bytes, family: Family[Any], where: str) -> Outline:
         If the bytes are damaged, of another format, or of a model with other hyperparameters.
     """
     meta, arrays = unpack_meta(data, len(data), FORMATS, where)
-    _same_family(meta.get("family"), family, where)
+    _same_family(meta, family, where)
     with _damage_named(where):
         gathered = None
         if not meta["sums"]:
@@ -276,6 +283,7 @@ def decode_outline(data: bytes, family: Family[Any], where: str) -> Outline:
             drifts=int(meta.get("drift", {}).get("drifts", 0)),
             gathered=gathered,
             layout=None if meta["layout"] is None else Layout.from_dict(meta["layout"]),
+            missing=int(meta.get("missing", 0)),
         )
 
 
@@ -372,14 +380,19 @@ def _refuse_gaps(arrays: Mapping[str, Any], family: Family[Any], where: str) -> 
     if family.missing == "reject" and any(
         np.issubdtype(array.dtype, np.floating) and has_gaps(array) for array in arrays.values()
     ):
-        raise FormatError(
-            f"{where} holds points with missing values, which the config rejects (missing: reject); "
-            "change it back to learn, or give the model a new name"
-        )
+        raise _gaps(where)
 
 
-def _same_family(found: Any, family: Family[Any], where: str) -> None:
+def _gaps(where: str) -> FormatError:
+    return FormatError(
+        f"{where} holds points with missing values, which the config rejects (points.missing: "
+        "reject); change it back to learn, or give the model a new name"
+    )
+
+
+def _same_family(meta: dict[str, Any], family: Family[Any], where: str) -> None:
     """Refuse a state whose arrays would not fit; a changed floor or threshold does fit."""
+    found = meta.get("family")
     if not isinstance(found, dict):
         raise FormatError(f"{where} holds a damaged state: no family; move it away")
     before = found.get("fewest")
@@ -399,3 +412,5 @@ def _same_family(found: Any, family: Family[Any], where: str) -> None:
                 f"{where} was learned with {name} {found[name]!r}, the config says {wanted!r}: "
                 "change it back, or give the model a new name"
             )
+    if meta.get("missing") and family.missing == "reject":
+        raise _gaps(where)

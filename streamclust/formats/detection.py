@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from streamclust.errors import DataError
 from streamclust.formats.codecs import fields, json_text
-from streamclust.formats.codecs.common import Flat, one_value, show
+from streamclust.formats.codecs.common import ALL_MISSING, Flat, one_value, show
 from streamclust.formats.layout import (
     DEFAULT_FIELD,
     DIMENSION_FIELD,
@@ -16,7 +16,7 @@ from streamclust.formats.layout import (
     Layout,
     PointsFormat,
 )
-from streamclust.number_text import number_hint
+from streamclust.number_text import is_missing, number_hint
 from streamclust.text import has_control
 
 _ACTION = "set points.format"
@@ -28,20 +28,29 @@ def guess_layout(flat: Flat, spec: PointsFormat) -> Layout:
         raise DataError("empty entry")
     found, field = (spec.format, spec.field) if spec.format != "auto" else _guess(flat, spec)
     layout = _LAYOUTS[found](flat, replace(spec, format=found, field=field))
-    return replace(layout, directions=True) if spec.directions else layout
+    return replace(layout, directions=spec.directions, missing=spec.missing)
 
 
 def _guess(flat: Flat, spec: PointsFormat) -> tuple[EntryFormat, str | None]:
     values = _without_weight(flat, spec)
-    if spec.features and all(name.encode() in values for name in spec.features):
+    enough = any if spec.missing == "learn" else all
+    if spec.features and enough(name.encode() in values for name in spec.features):
         return "fields", None
     if spec.field is not None:
         return _guess_from_value(one_value(flat, spec.field.encode()), spec.field)
     if b"json" in values:
         return "json", None
-    if all(map(fields.is_number, values.values())):
+    if _are_numbers(values.values(), spec):
         return _refuse_ambiguous(values)
-    return _guess_from_names(values)
+    return _guess_from_names(values, spec)
+
+
+def _are_numbers(texts: Collection[bytes], spec: PointsFormat) -> bool:
+    """Return whether all values are numbers, or some are and the others are missing."""
+    if spec.missing == "reject":
+        return all(map(fields.is_number, texts))
+    present = [text for text in texts if not is_missing(text)]
+    return bool(present) and all(map(fields.is_number, present))
 
 
 def _without_weight(flat: Flat, spec: PointsFormat) -> dict[bytes, bytes]:
@@ -62,10 +71,14 @@ def _refuse_ambiguous(values: dict[bytes, bytes]) -> tuple[EntryFormat, None]:
     return "fields", None
 
 
-def _guess_from_names(values: dict[bytes, bytes]) -> tuple[EntryFormat, str | None]:
+def _guess_from_names(
+    values: dict[bytes, bytes], spec: PointsFormat
+) -> tuple[EntryFormat, str | None]:
     for raw in ("float64", "float32"):
         if DEFAULT_FIELD[raw].encode() in values:
             return raw, None
+    if spec.missing == "learn" and all(map(is_missing, values.values())):
+        raise DataError(ALL_MISSING)
     if len(values) == 1:
         key, value = next(iter(values.items()))
         return _guess_from_value(value, name_of(key))
@@ -112,7 +125,7 @@ def _json_layout(flat: Flat, spec: PointsFormat) -> Layout:
     n_features = spec.n_features or len(spec.features)
     if not n_features:
         text = one_value(flat, (spec.field or DEFAULT_FIELD["json"]).encode())
-        n_features = json_text.vector_length(text)
+        n_features = json_text.vector_length(text, spec.missing)
     return _block_layout("json", n_features, spec)
 
 

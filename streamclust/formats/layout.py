@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamclust.arrays import MAX_MAGNITUDE
+from streamclust.arrays import MAX_MAGNITUDE, Missing
 from streamclust.errors import DataError, FormatError
 
 EntryFormat = Literal["fields", "json", "float32", "float64"]
@@ -54,6 +54,8 @@ class PointsFormat:
     directions
         Whether only the direction of a point counts: a zero vector is refused, and any finite
         magnitude is accepted.
+    missing : 'reject' or 'learn'
+        Whether a point with missing values is refused, or its missing values become NaN.
     """
 
     format: Literal["auto", "fields", "json", "float32", "float64"] = "auto"
@@ -62,6 +64,7 @@ class PointsFormat:
     features: tuple[str, ...] = ()
     n_features: int | None = None
     directions: bool = False
+    missing: Missing = "reject"
 
     @property
     def max_magnitude(self) -> float:
@@ -87,7 +90,7 @@ class Layout:
         D.
     strict
         Whether the names are from an entry. If so, an entry with an unexpected field is refused.
-    directions
+    directions, missing
         As in `PointsFormat`.
     """
 
@@ -98,6 +101,7 @@ class Layout:
     n_features: int
     strict: bool
     directions: bool = False
+    missing: Missing = "reject"
 
     def __post_init__(self) -> None:
         if self.n_features < 1:
@@ -144,6 +148,11 @@ class Layout:
         """Largest magnitude of a number."""
         return _max_magnitude(self.directions)
 
+    @property
+    def learns_missing(self) -> bool:
+        """Whether points with missing values are learned."""
+        return self.missing == "learn"
+
     def feature(self, index: int) -> str:
         """Return the name of a feature for a message: its quoted name, or its index."""
         return repr(self.features[index]) if self.features else str(index)
@@ -187,6 +196,7 @@ class Layout:
             features=self.features or spec.features,
             strict=self.strict and not spec.features,
             directions=spec.directions,
+            missing=spec.missing,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,6 +204,8 @@ class Layout:
         stored = asdict(self) | {"features": list(self.features)}
         if not self.directions:
             del stored["directions"]  # as in layouts from before there was a metric
+        if self.missing == "reject":
+            del stored["missing"]
         return stored
 
     @classmethod

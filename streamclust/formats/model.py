@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from streamclust.arrays import (
     Array,
     Labels,
     Metric,
+    Missing,
     as_points,
     as_sample_weight,
     short_repr,
@@ -36,13 +37,14 @@ from streamclust.models.family import (
     named_array,
     to_hyperparameters,
 )
+from streamclust.models.imputation import impute, predict_conditional
 from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 from streamclust.text import printable
 from streamclust.times import local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -355,6 +357,84 @@ class Model:
     def drift_from(self, other: Model) -> Array:
         """Return `displacement_from`, under its old name."""
         return self.displacement_from(other)
+
+    def accepting(self, missing: Missing) -> Model:
+        """Return the model with a family that refuses or learns missing values."""
+        if self.family.missing == missing:
+            return self
+        family: Any = self.family
+        return replace(self, family=replace(family, missing=missing))
+
+    def impute(
+        self, X: ArrayLike, *, return_variance: bool = False
+    ) -> Array | tuple[Array, Array | None]:
+        """Return points with expected values in place of the missing ones, which are NaN.
+
+        A mixture gives the conditional mean of a missing value, given the present values of the
+        point. K-means gives the value of the nearest centroid.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+            Each point needs one present value.
+        return_variance : bool, default=False
+            Return the conditional variances too.
+
+        Returns
+        -------
+        X : array of shape (N, D)
+        variances : array of shape (N, D), or None for K-means
+            0 for present values. Only with `return_variance`.
+
+        Raises
+        ------
+        DataError
+            If the points don't fit the model.
+        """
+        found = impute(self.family, self.params, X)
+        return (found.X, found.variances) if return_variance else found.X
+
+    def predict_conditional(
+        self,
+        X: ArrayLike,
+        targets: Sequence[int | str],
+        *,
+        return_covariance: bool = False,
+    ) -> Array | tuple[Array, Array]:
+        """Return the expected values of some features, given the others: regression by the mixture.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D - T)
+            The other features, in their order. NaN is a missing value.
+        targets : sequence of int or str
+            Numbers or names of T features.
+        return_covariance : bool, default=False
+            Return the conditional covariances too.
+
+        Returns
+        -------
+        mean : array of shape (N, T)
+        covariance : array of shape (N, T, T)
+            Only with `return_covariance`.
+
+        Raises
+        ------
+        DataError
+            If the model isn't a mixture, or the points or targets don't fit it.
+        """
+        places = [self._place(target) for target in targets]
+        found = predict_conditional(self.family, self.params, X, places)
+        return (found.mean, found.covariance) if return_covariance else found.mean
+
+    def _place(self, feature: int | str) -> int:
+        """Return the number of a feature."""
+        if not isinstance(feature, str):
+            return int(feature)
+        if feature not in self.features:
+            known = ", ".join(self.features) or "no names; give numbers"
+            raise DataError(f"model {self.name!r} has no feature {feature!r}; it has {known}")
+        return self.features.index(feature)
 
     def replaces(self, before: Model) -> bool:
         """Return whether this is a version of another model than `before`, under the same name.

@@ -24,7 +24,9 @@ from streamclust.formats.codecs.common import (
     Columns,
     Flat,
     Judge,
+    are_good,
     read_point,
+    unify_gaps,
 )
 from streamclust.formats.dead import EXCERPT_BYTES, DeadBlock, DeadPoint, DeadPoints
 from streamclust.formats.detection import guess_layout
@@ -60,7 +62,8 @@ class Decoded:
     Parameters
     ----------
     X
-        Good points, (n, D), C order, all finite. Points of the format float32 can be float32.
+        Good points, (n, D), C order, finite; NaN for missing values. Points of the format float32
+        can be float32.
     w
         Their weights, (n,), each 0 or from 1e-100 to 1e100; None without a weight field.
     counts
@@ -155,6 +158,8 @@ def _decode_block(entry_id: Any, flat: Flat, layout: Layout, judge: Judge) -> De
             except DataError as error:
                 yield str(error), codec.excerpt(point, layout)
 
+    if layout.learns_missing:
+        unify_gaps(X)
     blocks = [DeadBlock(entry_id, bad, explain, sum(map(len, flat)))] if len(bad) else []
     return Decoded(X, w, np.array([len(X)]), DeadPoints(blocks))
 
@@ -177,8 +182,12 @@ def _decode_at_once(flats: Sequence[Flat], layout: Layout) -> Decoded | None:
         X, counts, w = CODECS[layout.format].arrays(columns, layout)
     except NOT_PERFECT:
         return None
-    if not are_sane(X, layout.max_magnitude) or not _are_weights(w):
+    if not _are_weights(w):
         return None
+    if not are_sane(X, layout.max_magnitude):
+        if not (layout.learns_missing and are_good(X, layout).all()):
+            return None
+        unify_gaps(X)
     if layout.directions and not X.any(axis=1).all():
         return None
     return Decoded(X, w, counts)

@@ -18,7 +18,12 @@ from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.patterns import Patterns
+    from streamclust.kernels.results import Mixture
 
 __all__ = [
     "CHUNK",
@@ -32,10 +37,13 @@ __all__ = [
     "available",
     "cluster_moments",
     "describe",
+    "expected_step",
     "identity",
     "kmeans_step",
     "limit_threads",
     "log_gaussians",
+    "marginal_log_dets",
+    "marginal_log_gaussians",
     "missing",
     "mixture_moments",
     "mixture_step",
@@ -137,6 +145,49 @@ def mixture_step(
     and K columns is allocated.
     """
     return chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
+
+
+def expected_step(
+    X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
+) -> tuple[Moments, float]:
+    """Return the expected moments of the points with gaps, and sum_n w_n log p(x_o).
+
+    See `streamclust.models.conditionals` for the formulas. The second moment may not be symmetric
+    in the last bit.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        NaN is a missing value.
+    w : array of shape (N,)
+        Sample weights.
+    patterns : Patterns
+        The patterns of `X`.
+    mixture : tuple
+        Log-weights (K,), means (K, D), covariances (instead of their factors) and their kind.
+    floor : array of shape (D,)
+        Subtracted from the conditional variances of missing values.
+    """
+    return chosen().expected_step(X, w, patterns, mixture, floor)
+
+
+def marginal_log_gaussians(
+    X: Points,
+    patterns: Patterns,
+    means: Array,
+    covariances: Array,
+    kind: CovarianceType,
+    out: Array,
+) -> None:
+    """Write log N(x_o | mu_o, Sigma_oo) to the rows of `out` (N, K) whose points have gaps."""
+    chosen().marginal_log_gaussians(X, patterns, means, covariances, kind, out)
+
+
+def marginal_log_dets(
+    absent: NDArray[np.bool_], means: Array, covariances: Array, kind: CovarianceType
+) -> Array:
+    """Return log det Sigma_oo of each pattern (P, D) and component: (P, K), or (P, 1) if tied."""
+    return chosen().marginal_log_dets(absent, means, covariances, kind)
 
 
 def squared_distances(X: Points, C: Array) -> Array:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamclust.kernels import native_seeding
+from streamclust.kernels import native_gaps, native_seeding
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 from streamclust.kernels.threads import limit
 
@@ -85,7 +85,7 @@ def supported(library: ctypes.CDLL) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Native(native_seeding.NativeSeeding):
+class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
     """One target's kernels.
 
     Parameters
@@ -258,6 +258,7 @@ _ARGUMENTS: dict[str, Sequence[Any]] = {
     "mixture_step": (_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
     **native_seeding.ARGUMENTS,
+    **native_gaps.ARGUMENTS,
 }
 """As in src/kernels.cpp."""
 

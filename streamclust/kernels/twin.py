@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamclust.kernels import twin_seeding
+from streamclust.kernels import twin_gaps, twin_seeding
 from streamclust.kernels.chunks import CHUNK, chunks
 from streamclust.kernels.results import Assigned, ClusterSums, Moments, Sampled
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.patterns import Patterns
     from streamclust.kernels.results import Mixture
 
 _TILE_CELLS = 1 << 18
@@ -243,6 +244,28 @@ def _chunk_step(
         first += part.first
         second = second + part.second
     return Moments(weight, first, second), log_likelihood
+
+
+def expected_step(
+    X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
+) -> tuple[Moments, float]:
+    """See `streamclust.kernels.expected_step`."""
+    return twin_gaps.expected_step(mixture_step, X, w, patterns, mixture, floor)
+
+
+def marginal_log_gaussians(
+    X: Points,
+    patterns: Patterns,
+    means: Array,
+    covariances: Array,
+    kind: CovarianceType,
+    out: Array,
+) -> None:
+    """See `streamclust.kernels.marginal_log_gaussians`."""
+    twin_gaps.marginal_log_gaussians(log_gaussians, X, patterns, means, covariances, kind, out)
+
+
+marginal_log_dets = twin_gaps.marginal_log_dets
 
 
 def mixture_moments(X: Points, weighted: Array, reference: Array, kind: CovarianceType) -> Moments:

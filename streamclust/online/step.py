@@ -146,17 +146,7 @@ class StreamingStep(Generic[P]):
             scores = batch_scores(family, params, X, assigned) if scores is None else scores
             remembered = memory.observe(scores, all_w, lam) if kept == 1.0 else ScoreMemory()
         batch = _Batch(
-            X,
-            w,
-            n_points,
-            time_ms,
-            stats,
-            assigned,
-            comparable,
-            unit,
-            drift,
-            drifted,
-            kept,
+            *(X, w, n_points, time_ms, stats, assigned, comparable, unit, drift, drifted, kept),
             remembered,
         )
         after, revived = self._learn(state, params, running, batch, lam)

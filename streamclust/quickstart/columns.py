@@ -31,20 +31,26 @@ _UNIQUE = 0.9
 """Share of distinct values from which a column identifies rows."""
 
 _MOST_MISSING = 0.2
-"""Largest share of missing values of a feature: rows without a value can't be learned."""
+"""Largest share of missing values of a feature, if rows with missing values are bad rows."""
 
 
 def with_roles(sniffed: Sniffed) -> tuple[Column, ...]:
-    """Return the columns; identifiers, classes and columns with many gaps are no features."""
+    """Return the columns; identifiers and classes are no features.
+
+    Columns with many gaps aren't features either, unless points with missing values are learned.
+    """
+    most = sniffed.rows * (1.0 if sniffed.options.missing == "learn" else _MOST_MISSING)
     return tuple(
-        replace(column, role=_role(column, sniffed.rows)) if column.role == "feature" else column
+        replace(column, role=_role(column, sniffed.rows, most))
+        if column.role == "feature"
+        else column
         for column in sniffed.columns
     )
 
 
-def _role(column: Column, rows: int) -> Role:
+def _role(column: Column, rows: int, most_missing: float) -> Role:
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.name.strip()).lower()
-    if column.missing > _MOST_MISSING * rows:
+    if column.missing > most_missing:
         return "ignored"
     if column.kind != "integer":
         return "feature"

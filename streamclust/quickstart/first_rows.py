@@ -23,6 +23,9 @@ _MOST_ROWS = 200_000
 _MOST_BYTES = 1 << 28
 """The part of a file that is read."""
 
+_ENOUGH = 200
+"""Number of complete rows from which rows with missing values don't count for a proposal."""
+
 
 @dataclass(frozen=True, eq=False)
 class FirstRows:
@@ -73,8 +76,27 @@ class FirstRows:
 
     def sample(self, most: int = 5000) -> NDArray[np.float64]:
         """Return up to `most` rows, evenly from all of them."""
-        places = np.linspace(0, len(self.X) - 1, min(len(self.X), most)).astype(np.int64)
-        return np.asarray(self.X[places], np.float64)
+        return np.asarray(self.X[_even(len(self.X), most)], np.float64)
+
+    def complete_sample(self, most: int = 5000) -> NDArray[np.float64]:
+        """Return up to `most` rows without missing values.
+
+        If there are few such rows, missing values are replaced by the mean of the feature.
+        """
+        gaps = np.isnan(self.X)
+        complete = ~gaps.any(axis=1)
+        if (n := int(complete.sum())) == len(self.X):
+            return self.sample(most)
+        if n >= _ENOUGH:
+            return np.asarray(self.X[complete][_even(n, most)], np.float64)
+        present = np.maximum((~gaps).sum(axis=0), 1)
+        means = np.where(gaps, 0.0, self.X).sum(axis=0, dtype=np.float64) / present
+        places = _even(len(self.X), most)
+        return np.where(gaps[places], means, self.X[places])
+
+
+def _even(n: int, most: int) -> NDArray[np.int64]:
+    return np.linspace(0, n - 1, min(n, most)).astype(np.int64)
 
 
 def read_first_rows(path: Path, options: TableOptions) -> FirstRows:
@@ -179,7 +201,7 @@ class _Rows:
 def _are_learnable(X: NDArray[Any]) -> NDArray[np.bool_]:
     if X.dtype == np.float32:
         return np.ones(len(X), bool)
-    return np.asarray((np.abs(X) <= MAX_MAGNITUDE).all(axis=1))
+    return np.asarray(~(np.abs(X) > MAX_MAGNITUDE).any(axis=1))
 
 
 def _note(column: Column) -> str:
@@ -191,5 +213,8 @@ def _note(column: Column) -> str:
     if column.role == "constant":
         return f"{name} isn't used: it is always {column.example}"
     if column.missing:
-        return f"{name} isn't used: {column.missing:,} of the first rows have no value"
+        return (
+            f"{name} isn't used: {column.missing:,} of the first rows have no value; --missing "
+            "learn uses it"
+        )
     return f"{name} isn't used: {column.kind}"

@@ -71,6 +71,8 @@ def make_view(model: Model, X: NDArray[Any], features: tuple[str, ...]) -> View:
     X = np.asarray(X[np.linspace(0, len(X) - 1, min(len(X), _SAMPLE)).astype(int)], np.float64)
     if model.metric == "cosine":
         X = np.asarray(normalized(X[X.any(axis=1)]), np.float64)
+    if np.isnan(X).any():
+        X = np.asarray(model.impute(X))
     is_wide = X.shape[1] > MOST_NAMED  # then the features have one unit
     scaling = None if is_wide else learn_scaling("standard", X, np.ones(len(X)))
     Z, means = X, model.means

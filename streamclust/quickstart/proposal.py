@@ -97,6 +97,8 @@ class Proposal:
             points["features"] = list(rows.features)
         if rows.options.weight_column:
             points["weight_field"] = rows.options.weight_column
+        if rows.options.missing == "learn":
+            points["missing"] = "learn"
         if points:
             settings["points"] = points
         if rows.is_complete and len(rows.X) < max(_WARM_UP, 10 * self.n_components):
@@ -122,6 +124,8 @@ class Proposal:
                     "A few far points have most of the variance; in K-means they would take the "
                     "centroids."
                 )
+        if rows_with_gaps := int(np.isnan(self.rows.X).any(axis=1).sum()):
+            found["points"] = f"{rows_with_gaps:,} rows of the file have missing values."
         if "init" in self.model:
             found["init"] = f"The file has only {len(self.rows.X):,} points."
         return found
@@ -183,17 +187,20 @@ def propose(
     """
     if metric == "cosine" and kind == "gaussian_mixture":
         raise DataError("--metric cosine is for kind kmeans; remove --model-kind or --metric")
+    learns_missing = options.missing == "learn"
+    if metric == "cosine" and learns_missing:
+        raise DataError("--metric cosine needs all values of a point; remove --missing or --metric")
     rows = read_first_rows(path, options)
     if n_components is not None and rows.is_complete and n_components > len(rows.X):
         raise DataError(
             f"{path} has {len(rows.X)} points for {n_components} components; give a smaller -k"
         )
-    sample = rows.sample()
+    sample = rows.complete_sample()
     known = kind or ("kmeans" if metric == "cosine" else None)
     heavier = "kmeans" if rows.is_wide else propose_kind(sample)
     found: Metric = "euclidean"
     if known != "gaussian_mixture":
-        found = metric or propose_metric(sample)
+        found = metric or ("euclidean" if learns_missing else propose_metric(sample))
     if found == "cosine":
         sample = np.asarray(normalized(sample[sample.any(axis=1)]), np.float64)
         known = heavier = "kmeans"

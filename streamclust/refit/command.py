@@ -263,6 +263,8 @@ def _report(
     def in_units(loss: float) -> float:
         if points.scaling is None or request.medoids:
             return loss
+        if family.objective == "log_likelihood":
+            return loss + points.log_volume
         return family.loss_in_units(loss, points.scaling)
 
     loss, live = found.loss, found.live_loss
@@ -307,10 +309,9 @@ def open_source(
     if selection.files:
         features = job.model.points.features if at.layout is None else at.layout.features
         needs = ModelColumns(f"model {job.name!r}", tuple(features), D)
-        directions = points_format(job.model).directions
-        files = Files(
-            selection.files, selection.table, needs, selection.warn, directions=directions
-        )
+        spec = points_format(job.model)
+        options = replace(selection.table, missing=spec.missing)
+        files = Files(selection.files, options, needs, selection.warn, directions=spec.directions)
         return Opened(files.for_model(D, job.name), False)
     if selection.from_coreset:
         return Opened(CoresetSource(at.learner, job.name), True)

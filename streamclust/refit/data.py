@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from streamclust.arrays import has_gaps
 from streamclust.engine import ArrayPart, EStep, Inline, Notes, Points, Reader
 from streamclust.engine.base import Done, check, never
 from streamclust.engine.points import in_blocks
@@ -122,6 +123,21 @@ class Dataset:
         result = self.engine.fold(task, reader, self.parts, stop, on_done)
         self._report(lost)
         return result
+
+    @cached_property
+    def log_volume(self) -> float:
+        """Mean of log |dx / dz| of a point, where z has the scaled values; see `Scaling`.
+
+        Only the present values of a point count. Their share in the sample stands for that in all
+        points.
+        """
+        if self.scaling is None:
+            return 0.0
+        X, w = self.sample
+        if not has_gaps(X):
+            return self.scaling.log_volume
+        shares = w @ ~np.isnan(X) / w.sum()
+        return float(shares @ np.log(self.scaling.scale))
 
     def scaled(self, scaling: Scaling | None) -> Dataset:
         """Return the points in the units that the model learns in."""

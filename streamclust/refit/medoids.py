@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streamclust.arrays import has_gaps
 from streamclust.errors import ConfigError, DataError
 from streamclust.fitting.medoids import fit_medoids, mean_distance
 from streamclust.models import KMeans, KMeansParams
@@ -25,7 +26,7 @@ def search_medoids(
     ConfigError
         If the model is not of kind kmeans.
     DataError
-        If there are too many points, or points of different weights.
+        If there are too many points, points of different weights, or missing values.
     TooFewPointsError
         If there are fewer distinct points than clusters.
     """
@@ -37,6 +38,8 @@ def search_medoids(
             f"K-medoids takes few points, all of one weight; got {points.count:,} of total "
             f"weight {points.weight:g}"
         )
+    if has_gaps(X):
+        raise DataError("K-medoids needs all values of a point; some are missing: use method batch")
     params = KMeansParams(fit_medoids(X, family.n_clusters, n_init=plan.restarts, seed=plan.seed))
     loss = mean_distance(X, w, params.centroids)
     return SearchResult(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.arrays import has_gaps
 from streamclust.models import GaussianMixture, KMeans, KMeansParams
 from streamclust.models.criteria import (
     criteria,
@@ -51,7 +52,7 @@ class Score:
     aic, bic : float or None
         Lower is better.
     silhouette : float or None
-        Of a sample of up to 2,000 points; None with a single cluster.
+        Of a sample of up to 2,000 points without missing values; None with a single cluster.
     """
 
     n_components: int
@@ -91,9 +92,10 @@ def score(
     log_likelihood, n_parameters = by_kind(LIKELIHOODS, family.kind, "LIKELIHOODS")
     K, D = params.means.shape
     metric = metric_of(family)
-    nearest = points.e_step(KMeans(K, metric=metric), KMeansParams(params.means), stop)
-    volume = 0.0 if points.scaling is None else points.scaling.log_volume
-    total = log_likelihood(family, params, points, nearest, stop) - volume * points.weight
+    as_kmeans = KMeans(K, metric=metric, missing=family.missing)
+    nearest = points.e_step(as_kmeans, KMeansParams(params.means), stop)
+    total = log_likelihood(family, params, points, nearest, stop)
+    total -= points.log_volume * points.weight
     known = np.isfinite(total)
     found = criteria(total, n_parameters(family, K, D), points.weight)
     X = _some(points, seed)
@@ -138,7 +140,10 @@ LIKELIHOODS: dict[str, tuple[Callable[..., float], Callable[..., int]]] = {
 
 
 def _some(points: Dataset, seed: int) -> Any:
+    """Return a sample of points without missing values."""
     X = points.sample.X
+    if has_gaps(X):
+        X = X[~np.isnan(X).any(axis=1)]
     if len(X) <= SILHOUETTE_POINTS:
         return X
     rng = np.random.default_rng((seed, 3))

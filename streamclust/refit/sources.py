@@ -259,4 +259,4 @@ class CoresetSource(Source):
         """Yield all parts, in the data's units."""
         X = self._coreset.X
         X = X if self._scaling is None else self._scaling.undo(X)
-        return map(Found, cut_array(*points(X, self._coreset.w)))
+        return map(Found, cut_array(*points(X, self._coreset.w, missing="learn")))

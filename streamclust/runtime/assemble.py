@@ -61,13 +61,19 @@ def make_family(settings: ModelSettings) -> Family[Any]:
 
 def _make_kmeans(settings: KMeansSettings) -> KMeans:
     fewest, most = settings.bounds
-    return KMeans(most, min_clusters=fewest, metric=settings.metric)
+    return KMeans(
+        most, min_clusters=fewest, metric=settings.metric, missing=settings.points.missing
+    )
 
 
 def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
     fewest, most = settings.bounds
     return GaussianMixture(
-        most, settings.covariance_type, settings.reg_covar, min_components=fewest
+        most,
+        settings.covariance_type,
+        settings.reg_covar,
+        min_components=fewest,
+        missing=settings.points.missing,
     )
 
 

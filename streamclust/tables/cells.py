@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -33,6 +34,20 @@ def numbers(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64]:
             raise ValueError("a number with the other decimal point")
         return np.fromiter((float(text.replace(",", ".")) for text in texts), float, len(texts))
     return np.fromiter(map(float, texts), np.float64, len(texts))
+
+
+def numbers_and_gaps(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64]:
+    """Return cells as numbers, and NaN for missing values.
+
+    Raises
+    ------
+    ValueError
+        If a cell is neither a number nor missing.
+    """
+    found = np.full(len(texts), math.nan)
+    present = [place for place, text in enumerate(texts) if not is_missing(text)]
+    found[present] = numbers([texts[place] for place in present], decimal)
+    return found
 
 
 def is_number(text: str, decimal: str = ".") -> bool:

@@ -64,7 +64,8 @@ class Chunk:
     names
         The names of the columns of X.
     X
-        Points, (n, D), finite; float32 where the file holds float32, else float64.
+        Points, (n, D), finite, or NaN for missing values with `missing` "learn"; float32 where the
+        file holds float32, else float64.
     w
         Weights, (n,), finite and not negative; None without a weight column.
     first_line
@@ -168,10 +169,18 @@ class Request:
         return DataError(f"{problem}; {advice}clean the file, or skip bad rows with --on-bad skip")
 
     def bad_cell(
-        self, where: str, column: str, problem: str, cause: str | None = None
+        self,
+        where: str,
+        column: str,
+        problem: str,
+        cause: str | None = None,
+        *,
+        is_missing: bool = False,
     ) -> DataError:
         """Return the error that names a cell. Without a cause, it says how to leave cells out."""
         text = f"{self.label} {where}, column {short(column)}: {problem}"
+        if is_missing and self.options.missing == "reject":
+            text += "; points.missing: learn accepts missing values"
         if cause is None:
             return self.bad_row(text, "choose columns with --columns, ")
         return DataError(f"{text}; {cause}" if cause else text)
@@ -201,9 +210,18 @@ def checked(
         The request, for messages.
     """
     if not are_sane(table) and not (finite := np.isfinite(table)).all():
-        row, column = np.argwhere(~finite)[0].tolist()
-        problem = f"{table[row, column]} is not finite"
-        raise request.bad_cell(where(row), names[column], problem)
+        D = len(names) - (weight is not None)
+        if request.options.missing == "learn":
+            gaps = np.isnan(table[:, :D])
+            if (empty := gaps.all(axis=1)).any():
+                row = int(empty.argmax())
+                raise request.bad_row(f"{request.label} {where(row)}: all values are missing")
+            finite[:, :D] |= gaps
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0].tolist()
+            problem = f"{table[row, column]} is not finite"
+            is_gap = column < D and bool(np.isnan(table[row, column]))
+            raise request.bad_cell(where(row), names[column], problem, is_missing=is_gap)
     if weight is None:
         return np.ascontiguousarray(table), None
     X, w = np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.float64)

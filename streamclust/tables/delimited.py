@@ -17,8 +17,10 @@ from streamclust.tables.cells import (
     cell_hint,
     is_data,
     is_foreign,
+    is_missing,
     is_number,
     numbers,
+    numbers_and_gaps,
     separator_hint,
 )
 from streamclust.tables.chunk import Chunk, Request, Where, checked, join, short, sift
@@ -157,15 +159,29 @@ class _Table:
         return line, "" if isinstance(cells, UnreadableRow) else self.delimiter.join(cells)
 
     def _numbers(self, batch: Sequence[Row]) -> NDArray[Any]:
-        decimal = self.request.options.decimal
         try:
             columns = [
-                numbers([cells[index] for _, cells in batch], decimal)
-                for index in self.selection.indexes
+                self._column([cells[index] for _, cells in batch], place)
+                for place, index in enumerate(self.selection.indexes)
             ]
         except ValueError:
             raise self._bad_number(batch) from None
         return np.stack(columns, axis=1)
+
+    def _column(self, texts: Sequence[str], place: int) -> NDArray[np.float64]:
+        """Return the numbers of a selected column, by its place in the selection."""
+        decimal = self.request.options.decimal
+        try:
+            return numbers(texts, decimal)
+        except ValueError:
+            if not self._may_miss(place):
+                raise
+            return numbers_and_gaps(texts, decimal)
+
+    def _may_miss(self, place: int) -> bool:
+        """Return whether values of a selected column may be missing: it is a feature."""
+        chosen = self.selection
+        return self.request.options.missing == "learn" and place < len(chosen.features)
 
     def _labels(self, batch: Sequence[Row], index: int, name: str, where: Where) -> list[str]:
         texts = [cells[index].strip() for _, cells in batch]
@@ -187,12 +203,14 @@ class _Table:
 
     def _bad_number(self, batch: Sequence[Row]) -> DataError:
         decimal, chosen = self.request.options.decimal, self.selection
-        line, cells, name, text = next(
-            (line, cells, name, cells[index])
+        line, cells, place, text = next(
+            (line, cells, place, cells[index])
             for line, cells in batch
-            for name, index in zip(chosen.numeric, chosen.indexes, strict=True)
+            for place, index in enumerate(chosen.indexes)
             if not is_number(cells[index], decimal)
+            and not (self._may_miss(place) and is_missing(cells[index]))
         )
+        name, is_gap = chosen.numeric[place], place < len(chosen.features) and is_missing(text)
         if isinstance(cells, UnreadableRow):
             return DataError(cells.reason)
         problem = FOREIGN if is_foreign(text) else "is not a number"
@@ -203,7 +221,8 @@ class _Table:
         cause = causes[0] or causes[1]
         if problem == FOREIGN or cause:
             return self.request.bad_cell(where, name, f"{short(text)} {problem}", cause)
-        return self.request.bad_cell(where, name, f"{short(text)} {problem}{number_hint(text)}")
+        problem = f"{short(text)} {problem}{number_hint(text)}"
+        return self.request.bad_cell(where, name, problem, is_missing=is_gap)
 
     def _hint(self, line: int, cells: Sequence[str]) -> str:
         """Return the probable cause of a row that can't be read, for a message."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamclust.errors import DataError
 from streamclust.number_text import json_hint, number_hint
+from streamclust.tables.cells import is_missing
 from streamclust.tables.chunk import SHOWN, Chunk, Request, checked, join, short, sift
 from streamclust.tables.columns import default_names, expanded, list_names, select
 from streamclust.tables.lines import Lines
@@ -94,6 +96,7 @@ class _Table:
         self._numeric = [accesses[index] for index in chosen.indexes]
         self._label_keys = [accesses[index][0] for index in chosen.label_indexes]
         self._time_key = None if chosen.time_index is None else accesses[chosen.time_index][0]
+        self._may_miss = options.missing == "learn"
         self._plain = not any(element is not None for _, element in self._numeric)
         self._needed = {key for key, _ in self._numeric}
         wanted = options.columns is not None or request.model is not None
@@ -173,6 +176,10 @@ class _Table:
 
     def _numbers(self, batch: Sequence[Row], docs: list[Any]) -> NDArray[Any]:
         keys = [key for key, _ in self._numeric]
+        features = len(self._chosen.features)
+        if self._may_miss and self._is_object:
+            absent = dict.fromkeys(keys[:features])
+            docs = [{**absent, **doc} for doc in docs]
         try:
             if self._plain:
                 values = [doc[key] for doc in docs for key in keys]
@@ -184,15 +191,26 @@ class _Table:
             line = next(
                 line for (line, _), doc in zip(batch, docs, strict=True) if error.args[0] not in doc
             )
-            raise self._request.bad_cell(f"line {line}", error.args[0], "missing") from None
+            is_feature = error.args[0] in keys[:features]
+            raise self._request.bad_cell(
+                f"line {line}", error.args[0], "missing", is_missing=is_feature
+            ) from None
         if set(map(type, values)) - {float}:
-            place, value = next(pair for pair in enumerate(values) if type(pair[1]) is not float)
-            row, column = divmod(place, len(keys))
-            hint = number_hint(value) if isinstance(value, str) else ""
-            problem = f"{_cut(json.dumps(value))} is not a number{hint}"
-            name = self._chosen.numeric[column]
-            raise self._request.bad_cell(f"line {batch[row][0]}", name, problem)
+            for place, value in enumerate(values):
+                if type(value) is float:
+                    continue
+                row, column = divmod(place, len(keys))
+                is_gap = column < features and _is_gap(value)
+                if not (is_gap and self._may_miss):
+                    raise self._bad_value(value, batch[row][0], column, is_gap=is_gap)
+                values[place] = math.nan
         return np.array(values).reshape(len(docs), len(keys))
+
+    def _bad_value(self, value: Any, line: int, column: int, *, is_gap: bool) -> DataError:
+        hint = number_hint(value) if isinstance(value, str) else ""
+        problem = f"{_cut(json.dumps(value))} is not a number{hint}"
+        name = self._chosen.numeric[column]
+        return self._request.bad_cell(f"line {line}", name, problem, is_missing=is_gap)
 
 
 def _columns(
@@ -215,6 +233,10 @@ def _columns(
             names.append(name)
             accesses.append((key, None))
     return groups, names, accesses
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and is_missing(value))
 
 
 def _element(value: Any, element: int | None) -> Any:

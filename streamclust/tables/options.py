@@ -6,6 +6,7 @@ import codecs
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from streamclust.arrays import Missing
 from streamclust.errors import DataError
 
 Kind = Literal["csv", "tsv", "jsonl", "ndjson", "npy", "npz", "parquet"]
@@ -49,6 +50,9 @@ class TableOptions:
         Encoding of a text; None is UTF-8, or the encoding of its byte-order mark.
     on_bad
         "stop" raises an error at the first bad row; "skip" reports bad rows and continues.
+    missing
+        "reject": a row with a missing value is bad. "learn": the value is NaN. A row without any
+        value is always bad.
 
     Raises
     ------
@@ -69,6 +73,7 @@ class TableOptions:
     header: bool | None = None
     encoding: str | None = None
     on_bad: OnBad = "stop"
+    missing: Missing = "reject"
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):

@@ -149,27 +149,42 @@ class _Table:
         return table
 
     def _column(self, batch: Any, name: str, start: int) -> Any:
-        """Return a column; refuse nulls."""
+        """Return a column; refuse nulls, unless they are missing values that are learned."""
         column = batch.column(name)
-        if column.null_count:
+        if column.null_count and not self._may_miss(name):
             row = column.is_null().to_pylist().index(True)
-            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
+            raise self._null(start + row, name)
         return column
+
+    def _may_miss(self, name: str) -> bool:
+        """Return whether values of a column may be missing: it is a feature."""
+        return self._request.options.missing == "learn" and name != self.chosen.weight
+
+    def _null(self, row: int, name: str) -> DataError:
+        return self._request.bad_cell(
+            f"row {row + 1}", name, "null is not a number", is_missing=name != self.chosen.weight
+        )
 
     def _list(self, column: Any, name: str, start: int) -> NDArray[Any]:
         import pyarrow.compute as pc
 
         width = self._widths[name]
+        there = column.is_valid().to_numpy(zero_copy_only=False)
         lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-        if (lengths != width).any():
-            row = int(np.argmax(lengths != width))
+        if (differ := there & (lengths != width)).any():
+            row = int(np.argmax(differ))
             problem = f"the list has {int(lengths[row])} values; expected {width}"
             raise self._request.bad_cell(f"row {start + row + 1}", name, problem)
-        flat = column.flatten()
-        if flat.null_count:
+        flat = (column if there.all() else column.drop_null()).flatten()
+        if flat.null_count and not self._may_miss(name):
             row = flat.is_null().to_pylist().index(True) // width
-            raise self._request.bad_cell(f"row {start + row + 1}", name, "null is not a number")
-        return _plain(flat).reshape(len(column), width)
+            raise self._null(start + row, name)
+        values = _plain(flat).reshape(int(there.sum()), width)
+        if there.all():
+            return values
+        whole = np.full((len(column), width), np.nan)
+        whole[there] = values
+        return whole
 
     def _check_types(self) -> None:
         for each in self.chosen.numeric:

@@ -132,6 +132,7 @@ def _progress(job: Job, found: Outline) -> Progress:
         loss=None,
         lost=sum(found.covered.lost.values(), Lost()),
         drifts=found.drifts,
+        missing=found.missing,
         gathered=gathered or 0,
         warm_up=0 if gathered is None else make_learner(job.model).warm_up_points,
     )

@@ -278,6 +278,7 @@ class Heartbeat:
             lost=progress.lost.entries,
             unknown_gaps=progress.lost.unknown,
             drifts=progress.drifts,
+            missing=progress.missing,
             loss=progress.loss,
             time=time.time(),
             kernels=describe(),

@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from streamclust.arrays import has_gaps
 from streamclust.config.size import AUTO
 from streamclust.failpoints import passing
 from streamclust.formats.dead import DeadLetters
@@ -66,6 +69,7 @@ class Progress:
     drifts: int
     gathered: int = 0
     warm_up: int = 0
+    missing: int = 0
 
 
 def open_model_worker(
@@ -226,6 +230,7 @@ class ModelWorker:
             drifts=state.counts.drifts,
             gathered=len(state.warm_up) if state.params is None else 0,
             warm_up=self.learner.warm_up_points if state.params is None else 0,
+            missing=at.missing,
         )
 
     def learn(self, batch: Batch) -> None:
@@ -242,7 +247,9 @@ class ModelWorker:
         """
         passing("computing")
         state, taken = self.checkpoint.learner, batch.refused + len(batch.X)
-        dead, info, error = batch.refused, None, None
+        dead, missing = batch.refused, _missing_values(batch)
+        info: Info | None = None
+        error: Exception | None = None
         if len(batch.X):
             try:
                 state = self._solver.answered(state, len(batch.X))
@@ -259,6 +266,8 @@ class ModelWorker:
                 self.commit(publish=False)
             self._rejected.log(batch, error, self._log)
             batch, dead = without_points(batch, self.checkpoint.position, error), taken
+            missing = 0
+        self._warn_of_names(batch)
         self.checkpoint = replace(
             self.checkpoint,
             learner=state,
@@ -267,6 +276,7 @@ class ModelWorker:
             lost=_more_lost(self.checkpoint.lost, batch.gaps),
             layout=batch.layout,
             dead=self.checkpoint.dead + dead,
+            missing=self.checkpoint.missing + missing,
         )
         letters = DeadLetters([*self._dead.parts, *batch.dead.parts])
         self._dead = letters.newest(self._settings.dead.keep)
@@ -278,6 +288,14 @@ class ModelWorker:
         if error is not None:
             self.commit(publish=False)
         self.tick()
+
+    def _warn_of_names(self, batch: Batch) -> None:
+        """Warn if the first entry has named the features of points with missing values."""
+        layout = batch.layout
+        if self.checkpoint.layout is not None or layout is None:
+            return
+        if layout.learns_missing and layout.strict:
+            self._log.warning("features_of_first_entry", features=list(layout.features))
 
     def _learn_without_fit(
         self, batch: Batch, error: Exception
@@ -378,9 +396,15 @@ class ModelWorker:
         if info.revived:
             log.info("components_revived", components=list(info.revived))
         is_new = info.phase == "warming" and info.reason != self._logged_reason
-        if is_new and "distinct" in info.reason:
+        if is_new and not info.reason.endswith(" warm-up points"):
             self._logged_reason = info.reason
             log.warning("warm_up_delayed", reason=info.reason)
+
+
+def _missing_values(batch: Batch) -> int:
+    if batch.layout is None or not batch.layout.learns_missing or not has_gaps(batch.X):
+        return 0
+    return int(np.isnan(batch.X).sum())
 
 
 def _more_lost(lost: Mapping[str, Lost], gaps: Iterable[Gap]) -> dict[str, Lost]:

@@ -72,9 +72,17 @@ def test_a_misspelled_stream_is_a_warning_with_the_right_name(setup: Setup) -> N
 def test_entries_that_the_settings_do_not_fit_are_a_failure(setup: Setup) -> None:
     result = setup.check(points={"features": ["x", "z"]})
     assert result.exit_code == EXIT_ERROR
-    assert (
-        "no point in the first entries: missing field 'z'; correct models.m.points" in result.stdout
-    )
+    text = "no point in the first entries: missing field 'z'; points.missing: learn accepts missing"
+    assert text in result.stdout
+
+
+def test_the_first_entry_of_a_feed_with_gaps_may_lack_a_feature(setup: Setup) -> None:
+    unnamed = setup.check(points={"missing": "learn"})
+    assert unnamed.exit_code == EXIT_OK
+    assert f"warn stream {setup.stream}: the first entry names the features;" in unnamed.stdout
+    named = setup.check(points={"missing": "learn", "features": ["x", "y", "z"]})
+    assert "warn stream" not in named.stdout
+    assert "3 features (x, y, z)" in named.stdout
 
 
 def test_keys_of_another_type_are_failures(setup: Setup, client: redis.Redis) -> None:

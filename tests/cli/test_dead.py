@@ -18,7 +18,8 @@ from tests.support.points import add_entry, add_points, blobs
 from tests.support.workers import drain
 from tests.support.workspace import Workspace
 
-MISSING, WRONG = "missing field 'x1'", "x0='ab\\x1b[31mc' is not a number"
+MISSING = "missing field 'x1'; points.missing: learn accepts missing values"
+WRONG = "x0='ab\\x1b[31mc' is not a number"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamclust.cli.main import cli
-from streamclust.formats.model import encode_model
+from streamclust.formats.model import Model, encode_model
+from streamclust.models import GaussianMixture
 from streamclust.store.model.commit import Commit, commit
 from tests.support.commits import take
 from tests.support.encoder_fixture import CENTROIDS, model_of
@@ -156,3 +158,93 @@ def test_settings_that_do_not_fit_the_model_are_refused(
     # but the format of a stream is nothing to a file
     workspace.write({"m": kmeans("points", points={"features": ["x", "y"], "format": "json"})})
     assert run("encode", "m", *source, stdin="x,y\n9,10\n").exit_code == 0
+
+
+# ---- missing values
+
+GAPS = "x,y\n1,\n,9.5\n4,5\n"
+
+
+@pytest.fixture
+def mixture(folder: Path) -> Model:
+    """A mixture of two Gaussians in m2.safetensors, and points with missing values."""
+    family = GaussianMixture(2, missing="learn")
+    params = family.from_arrays(
+        {
+            "weights": np.array([0.5, 0.5]),
+            "means": np.array([[0.0, 0.0], [10.0, 10.0]]),
+            "covariances": np.array([[[1.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 4.0]]]),
+        }
+    )
+    model = replace(model_of(2, features=("x", "y")), family=family, params=params, mass=np.ones(2))
+    model.save("m2.safetensors")
+    (folder / "gaps.csv").write_text(GAPS)
+    return model
+
+
+def test_missing_values_are_replaced_by_conditional_means(mixture: Model, folder: Path) -> None:
+    done = run("decode", "gaps.csv", "--impute", "m2.safetensors", "--out", "full.csv")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "3 points to full.csv, 2 of 6 values imputed by version 2 of 'm'\n",
+    )
+    # The first point belongs to the first Gaussian, whose conditional mean is 0.5 x.
+    rows = np.loadtxt(folder / "full.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(rows, [[1.0, 0.5], [10.0, 9.5], [4.0, 5.0]], atol=1e-5)
+    assert (folder / "full.csv").read_text().splitlines()[3] == "4.0,5.0"
+    words = ("--impute", "m2.safetensors", "--out", "full.npy", "--variance", "--json")
+    report = json.loads(run("decode", "gaps.csv", *words).stdout)
+    assert (report["points"], report["values"], report["imputed"]) == (3, 6, 2)
+    both = np.load(folder / "full.npy")
+    np.testing.assert_allclose(both[:, :2], rows, rtol=1e-12)
+    np.testing.assert_allclose(both[:, 2:], [[0, 0.75], [1, 0], [0, 0]], atol=1e-4)
+    np.testing.assert_array_equal(both[:, :2], mixture.impute([[1, np.nan], [np.nan, 9.5], [4, 5]]))
+    run("decode", "gaps.csv", *words[:3], "v.csv", "--variance")
+    assert (folder / "v.csv").read_text().startswith("x,y,x_variance,y_variance\n")
+
+
+def test_points_with_missing_values_have_codes(mixture: Model) -> None:
+    done = run("encode", "m2.safetensors", "--file", "gaps.csv")
+    assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["code", "0", "1", "0"]
+    assert "nan" not in done.stdout
+    # A model that doesn't learn missing values refuses them.
+    mixture.accepting("reject").save("other.safetensors")
+    done = run("encode", "other.safetensors", "--file", "gaps.csv")
+    assert done.exit_code == 1
+    assert "'' is not a number; points.missing: learn accepts missing values" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("x,y\n1,\n,\n", (), "gaps.csv line 3: all values are missing"),
+        ("x,y\n1,inf\n", (), "gaps.csv line 2, column 'y': inf is not finite"),
+        ("x\n1\n", (), "gaps.csv has no column 'y'"),
+        ("x,y\n", (), "there are no points to impute"),
+        (GAPS, ("--version", "7"), "--version 7: m2.safetensors holds version 2"),
+    ],
+)
+def test_what_can_not_be_imputed(
+    mixture: Model, folder: Path, text: str, words: tuple[str, ...], message: str
+) -> None:
+    (folder / "gaps.csv").write_text(text)
+    done = run("decode", "gaps.csv", "--impute", "m2.safetensors", "--out", "o.csv", *words)
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert not (folder / "o.csv").exists()
+
+
+def test_options_of_imputation_that_do_not_fit(mixture: Model, folder: Path) -> None:
+    impute = ("decode", "gaps.csv", "--impute")
+    done = run(*impute, "m.safetensors", "--out", "o.csv", "--variance")
+    assert (done.exit_code, "kmeans, which has no variances" in done.stderr) == (1, True)
+    assert run(*impute, "m.safetensors", "--out", "o.csv").exit_code == 0
+    filled = np.loadtxt(folder / "o.csv", delimiter=",", skiprows=1)
+    assert filled[0].tolist() == [1.0, CENTROIDS[np.abs(CENTROIDS[:, 0] - 1.0).argmin(), 1]]
+    done = run(*impute, "m2.safetensors", "--out", "o.png")
+    assert (done.exit_code, "--impute writes .npy or .csv" in done.stderr) == (2, True)
+    for words in (("--variance",), ("--delimiter", ";"), ("--version", "1")):
+        done = run("decode", "gaps.csv", "--out", "o.csv", *words)
+        assert (done.exit_code, f"{words[0]} is an option for --impute" in done.stderr) == (2, True)
+    done = run(*impute, "m2.safetensors", "--out", "o.npy", "--columns", "x")
+    assert (done.exit_code, "choose 2 columns" in done.stderr) == (1, True)

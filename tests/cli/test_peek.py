@@ -55,7 +55,7 @@ def test_blocks_have_a_row_per_point_and_the_last_ones_are_shown(workspace: Work
         (1, None),
         (2, [8.0, 9.0]),
     ]
-    assert found[2]["error"] == "not finite: nan at feature 0"
+    assert found[2]["error"].startswith("not finite: nan at feature 0; points.missing: learn")
     text = shown(workspace, "peek", stream).stdout
     assert "#1: not finite: nan at feature 0" in text
     assert all(line.isprintable() for line in text.splitlines())

@@ -191,3 +191,26 @@ def test_ctrl_c_keeps_the_points_that_were_sent_and_names_the_next_step(
         assert f"in stream '{name}', and `streamclust worker` learns them" in line
         assert run_command(tmp_path, "worker", "--until-idle").returncode == 0
         assert read_model(client, Keys("streamclust", name)).points == sent
+
+
+def test_missing_values_are_learned_if_that_is_asked_for(
+    name: str, run: Callable[..., Result], valkey_url: str
+) -> None:
+    lines = Path(f"{name}.csv").read_text().splitlines()
+    for n in range(20, 400, 2):  # more than 20 % of the rows lack a load
+        cells = lines[n].split(",")
+        lines[n] = f"{cells[0]},,{cells[2]}"
+    Path(f"{name}.csv").write_text("\n".join(lines) + "\n")
+    plain = run("--dry-run")
+    assert "have no value; --missing learn uses it" in " ".join(plain.stderr.split())
+    done = run("--missing", "learn", "--no-png")
+    assert done.exit_code == 0, done.output
+    settings = load_settings(Path("config.yaml"), {})
+    points = settings.models[name].points
+    assert (points.missing, points.features) == ("learn", ("temperature", "load"))
+    with redis.Redis.from_url(valkey_url) as client:
+        model = read_model(client, Keys(settings.namespace, name))
+    assert (model.points, len(model.means)) == (ROWS, 3)
+    assert "rows of the file have missing values" in Path("config.yaml").read_text()
+    refused = run("--missing", "learn", "--metric", "cosine", "--force")
+    assert (refused.exit_code, "needs all values of a point" in refused.stderr) == (1, True)

@@ -220,3 +220,37 @@ def test_neither_pandas_nor_polars_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+GAPPED: dict[str, list[Any]] = {"x": [1.5, None, 3.5], "n": [1, 2, None]}
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_missing_values_are_sent_if_that_is_asked_for(
+    client: Client, sent: Callable[[], list[dict[bytes, bytes]]], namespace: str, library: str
+) -> None:
+    frame = FRAMES[library](GAPPED)
+    with pytest.raises(DataError, match="column 'x' has 1 empty cells"):
+        client.add(namespace, frame)
+    assert client.add(namespace, frame, missing="learn").points == 3
+    assert sent() == [
+        {b"x": b"1.5", b"n": b"1.0"},
+        {b"x": b"nan", b"n": b"2.0"},
+        {b"x": b"3.5", b"n": b"nan"},
+    ]
+
+
+def test_missing_values_of_arrays(
+    client: Client, sent: Callable[[], list[dict[bytes, bytes]]], namespace: str
+) -> None:
+    gaps = [[1.0, np.nan], [3.0, 4.0]]
+    with pytest.raises(DataError, match="X holds NaN"):
+        client.add(namespace, gaps)
+    client.add(namespace, gaps, missing="learn", format="json", block=2)
+    client.add(namespace, gaps, missing="learn")
+    block, raw = sent()
+    assert block == {b"json": b"[[1.0,null],[3.0,4.0]]"}
+    np.testing.assert_array_equal(np.frombuffer(raw[b"f8"]), np.ravel(gaps))
+    for bad in ([[np.nan, np.nan]], [[np.inf, 1.0]]):
+        with pytest.raises(DataError, match=r"missing; drop|infinity"):
+            client.add(namespace, bad, missing="learn")

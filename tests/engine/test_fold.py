@@ -43,6 +43,7 @@ from tests.support.engines import (
     write_csv,
     write_parquet,
 )
+from tests.support.gaps import with_gaps
 from tests.support.strategies import FAMILIES
 
 POINTS = some_points()
@@ -68,6 +69,27 @@ def test_every_engine_returns_the_bits_of_inline(name: str, tmp_path: Path) -> N
     expected = bits(Inline().fold(task, reader, parts))
     for engine in engines():
         assert bits(engine.fold(task, reader, parts)) == expected
+
+
+@pytest.mark.parametrize("name", ["kmeans", "full"])
+def test_points_with_missing_values_are_in_the_sums_of_every_engine(
+    name: str, tmp_path: Path
+) -> None:
+    gaps = Points(with_gaps(POINTS.X[:3000], 0.2), POINTS.w[:3000])
+    write_parquet(tmp_path / "a.parquet", gaps, group=700)
+    np.save(tmp_path / "b.npy", gaps.X[:1500])
+    write_csv(tmp_path / "c.csv", gaps.X[1500:])
+    files = parts_of_files(tmp_path / "b.npy", tmp_path / "c.csv", missing="learn")
+    weighted = parts_of_files(tmp_path / "a.parquet", weight_column="w", missing="learn")
+    plain = step_of(name, POINTS)
+    task = EStep(replace(plain.family, missing="learn"), plain.params)
+    parts: list[Part] = [*cut_array(*gaps), *files, *weighted]
+    expected = Inline().fold(task, Reader(), parts)
+    assert expected.weight.sum() == pytest.approx(2.0 * gaps.w.sum() + 3000)
+    for engine in engines():
+        assert bits(engine.fold(task, Reader(), parts)) == bits(expected)
+    with pytest.raises(DataError, match=r"points\.missing: learn accepts missing values"):
+        list(Reader().blocks(parts_of_files(tmp_path / "c.csv")[0], lambda _: None))
 
 
 def test_a_sum_is_that_of_the_points_without_parts() -> None:

@@ -21,8 +21,10 @@ from streamclust.formats.checkpoint import (
 from streamclust.formats.container import pack, unpack
 from streamclust.formats.lost import Lost
 from streamclust.models import Family, GaussianMixture, KMeans
+from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.forgetting import Forgetting, HalfLife, HalfLifeTime, PowerSchedule
 from streamclust.online.learner import LearnerState, StreamLearner
+from streamclust.online.scores import Anomaly
 from streamclust.online.state import Counts
 from tests.support.states import LAYOUT, POSITION, batch, same, step
 from tests.support.strategies import FAMILIES, family_of
@@ -91,7 +93,8 @@ def test_the_way_of_the_test_meets_every_part_of_a_state() -> None:
 @given(st.integers(1, 6), st.integers(0, 1000), st.sampled_from(FAMILIES))
 def test_any_state_comes_back_to_the_last_bit(K: int, seed: int, name: str) -> None:
     family = family_of(name, K)
-    learner = StreamLearner(family, HalfLife(50.0), warm_up=WARM_UP)
+    anomaly = Anomaly() if seed % 2 else None
+    learner = StreamLearner(family, HalfLife(50.0), warm_up=WARM_UP, anomaly=anomaly)
     state = learner.init()
     for number in range(6):
         state = step(learner, state, number, seed)
@@ -109,6 +112,7 @@ def test_given_parameters_come_back_to_the_last_bit(family: Family[Any]) -> None
 
 
 def test_all_else_comes_back_too(family: Family[Any]) -> None:
+    family = replace(family, missing="learn")  # type: ignore[type-var]
     checkpoint = Checkpoint(
         learner=step(StreamLearner(family), LearnerState(), 0),
         position=POSITION,
@@ -117,11 +121,13 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         published_points=2**53 + 1,
         published=Counts(drifts=9, revived=3, reclustered=2, resized=4),
         dead=7,
+        missing=11,
         refit="17-ab",
         unpublished=7,
         left=Covered({"gone": "5-0"}, {"gone": 12}),
         read={"points": 2**40, "other": None},
         lost={"points": Lost(7, 1, 2)},
+        missing=3,
     )
     found = decode_checkpoint(encode_checkpoint(checkpoint, family), family, WHERE)
     assert same(found, checkpoint)
@@ -215,6 +221,9 @@ STATE_CHANGES: list[dict[str, Any]] = [
     {"dead": None},
     {"published": []},
     {"unpublished": float("nan")},
+    {"scores": 5},
+    {"scores": {}},
+    {"scores": dict.fromkeys(("usual", "recent"), ScoreDistribution().numbers)},
 ]
 
 
@@ -246,7 +255,9 @@ def test_missing_arrays_are_refused(name: str) -> None:
 
 def full_state(family: Family[Any]) -> bytes:
     """A state in which every field has something to lose."""
-    learner = StreamLearner(family, warm_up=WARM_UP, coreset=60, scale="standard")
+    learner = StreamLearner(
+        family, warm_up=WARM_UP, coreset=60, scale="standard", anomaly=Anomaly()
+    )
     state = learner.init()
     for number in range(40):
         state = step(learner, state, number % 6)
@@ -301,7 +312,7 @@ def test_a_state_without_any_one_field_goes_on_or_names_the_field(kind: Family[A
             found = decode_checkpoint(data, kind, WHERE)
         except FormatError as error:
             # A part of what is itself required, or of a whole that makes no sense without it.
-            wholes = ("params.", "stats.", "pending", "scaling.", "layout", "sums")
+            wholes = ("params.", "stats.", "pending", "scaling.", "layout", "sums", "scores")
             assert path[-1] in required or path[0].startswith(wholes), path
             assert path[-1].rpartition(".")[2] in str(error), (path, str(error))
             continue

@@ -16,7 +16,8 @@ from streamclust.formats.container import pack, unpack
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.model import FORMAT, Model, decode_model, encode_model, family_of
 from streamclust.models import GaussianMixture, KMeans
-from tests.support.states import a_model
+from streamclust.models.score_distribution import ScoreDistribution
+from tests.support.states import a_model, same
 from tests.support.strategies import FAMILIES
 from tests.support.strategies import family_of as family_named
 
@@ -154,6 +155,9 @@ def test_missing_metadata_are_refused(field: str) -> None:
         {"family": {"kind": "gaussian_mixture", "n_components": 4, "covariance_type": "x"}},
         {"family": {"kind": "gaussian_mixture", "n_components": 4, "covariance_type": "diag"}},
         {"family": {"kind": "gaussian_mixture", "n_components": 4, "reg_covar": None}},
+        {"scores": 5},
+        {"scores": {}},
+        {"scores": ScoreDistribution().numbers},
     ],
     ids=str,
 )
@@ -204,6 +208,14 @@ def test_how_it_was_learned_comes_back(model: Model) -> None:
     before = replace(model, layout=LAYOUT, scale="robust", model_id=7)
     found = decode_model(encode_model(before), WHERE)
     assert (found.layout, found.scale, found.model_id) == (LAYOUT, "robust", 7)
+
+
+def test_the_distribution_of_scores_comes_back(model: Model) -> None:
+    before = replace(model, scores=ScoreDistribution().add(RNG.exponential(size=500)))
+    found = decode_model(encode_model(before), WHERE).scores
+    assert found is not None
+    assert same(found, before.scores)
+    assert decode_model(encode_model(model), WHERE).scores is None
 
 
 def test_a_version_of_before_tells_no_more_than_it_knows(model: Model) -> None:

@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 Entries = list[tuple[bytes, list[bytes]]]
 
 XY = ("x", "y")
+HINT = "; points.missing: learn accepts missing values"
 FIELDS = Layout("fields", None, None, XY, 2, strict=True)
 JSON = Layout("json", "json", None, XY, 2, strict=False)
 F4 = Layout("float32", "f4", None, (), 2, strict=False)
@@ -220,17 +221,17 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
     ("flat", "index", "reason"),
     [
         ([b"x", b"1", b"y", b"abc"], 0, "y='abc' is not a number"),
-        ([b"x", b"1", b"y", b""], 0, "y='' is not a number"),
+        ([b"x", b"1", b"y", b""], 0, f"y='' is not a number{HINT}"),
         ([b"x", b"1_000", b"y", b"2"], 0, "x='1_000' is not a number"),
         ([b"x", b"0x10", b"y", b"2"], 0, "x='0x10' is not a number"),
         ([b"x", "١".encode(), b"y", b"2"], 0, "x='١' is not a number"),
         ([b"x", b"\xff\x00", b"y", b"2"], 0, r"x='\\xff\x00' is not a number"),
         ([b"x", b"z" * 99, b"y", b"2"], 0, f"x='{'z' * 40}'... is not a number"),
-        ([b"x", b"1", b"y", b"nan"], 0, "not finite: nan at feature 'y'"),
+        ([b"x", b"1", b"y", b"nan"], 0, f"not finite: nan at feature 'y'{HINT}"),
         ([b"x", b"-inf", b"y", b"2"], 0, "not finite: -inf at feature 'x'"),
         ([b"x", b"1e999", b"y", b"2"], 0, "not finite: inf at feature 'x'"),
         ([b"x", b"9" * 5000, b"y", b"2"], 0, "not finite: inf at feature 'x'"),
-        ([b"x", b"1"], -1, "missing field 'y'"),
+        ([b"x", b"1"], -1, f"missing field 'y'{HINT}"),
         ([b"x", b"1", b"y", b"2", b"z", b"3"], -1, "unexpected field 'z'"),
         ([b"x", b"1", b"y", b"2", b"y", b"3"], -1, "field 'y' appears twice"),
         ([], -1, "empty entry"),
@@ -256,14 +257,14 @@ def test_bad_fields(flat: list[bytes], index: int, reason: str) -> None:
         (b"[1]", 0, "wrong length: 1, expected 2"),
         (b"[1,2,3]", 0, "wrong length: 3, expected 2"),
         (b"[1,true]", 0, "true at feature 'y' is not a number"),
-        (b"[null,1]", 0, "null at feature 'x' is not a number"),
+        (b"[null,1]", 0, f"null at feature 'x' is not a number{HINT}"),
         (b'[1,"2"]', 0, "\"2\" at feature 'y' is not a number"),
         (b"[[1,[2]]]", 0, "[2.0] at feature 'y' is not a number"),
-        (b"[1,NaN]", 0, "not finite: nan at feature 'y'"),
+        (b"[1,NaN]", 0, f"not finite: nan at feature 'y'{HINT}"),
         (b"[-Infinity,1]", 0, "not finite: -inf at feature 'x'"),
         (b"[1e999,1]", 0, "not finite: inf at feature 'x'"),
         (b"[1," + b"9" * 5000 + b"]", 0, "not finite: inf at feature 'y'"),
-        (b'{"x":1}', 0, "missing field 'y'"),
+        (b'{"x":1}', 0, f"missing field 'y'{HINT}"),
         (b'{"x":1,"y":2,"y":3}', 0, "field 'y' appears twice"),
         (b'{"x":1,"y":{}}', 0, "{} at feature 'y' is not a number"),
     ],
@@ -331,7 +332,7 @@ def test_in_a_block_only_the_bad_points_are_dead(layout: Layout, flat: list[byte
 
 def test_a_signalling_nan_is_dead_like_any_other() -> None:
     (dead,) = _one([b"f4", b"\x00\x00\xa0\x7f" * 2], F4).dead
-    assert dead.reason == "not finite: nan at feature 0"
+    assert dead.reason == f"not finite: nan at feature 0{HINT}"
 
 
 @pytest.mark.parametrize(
@@ -446,6 +447,7 @@ ENTRIES = {
 def dirty(draw: st.DrawFn) -> tuple[Layout, Entries]:
     """A chunk of entries of which any may be bad."""
     layout = draw(st.sampled_from(EVERY_LAYOUT))
+    layout = replace(layout, missing=draw(st.sampled_from(["reject", "learn"])))
     if layout.format == "fields":
         layout = replace(layout, strict=draw(st.booleans()))
     flats = draw(st.lists(ENTRIES[layout.format], min_size=1, max_size=6))
@@ -494,7 +496,7 @@ def test_a_feature_may_have_the_name_of_a_companion_field() -> None:
     layout = Layout("fields", None, None, ("d", "x"), 2, strict=True)
     for flat in ([b"x", b"1"], [b"x", b"1", b"y", b"2"]):
         found = packed([(b"1-0", flat)]).decode(layout)
-        assert [point.reason for point in found.dead] == ["missing field 'd'"]
+        assert [point.reason for point in found.dead] == [f"missing field 'd'{HINT}"]
 
 
 def test_fields_do_not_run_into_the_next_entry() -> None:
@@ -503,7 +505,7 @@ def test_fields_do_not_run_into_the_next_entry() -> None:
     assert decoded.X.tolist() == [[1, 2]]
     assert [point.reason for point in decoded.dead] == [
         "field 'x' appears twice",
-        "missing field 'x'",
+        f"missing field 'x'{HINT}",
     ]
 
 

@@ -92,6 +92,7 @@ def _case(rng: random.Random, number: int) -> _Case:
         tuple(f"x{d}" for d in range(D)) if named else (),
         D,
         strict=form == "fields" and rng.random() < 0.7,
+        missing=rng.choice(("reject", "learn")),
     )
     items, sources = _entries(layout, rng)
     return _Case(_spec(layout, rng), layout, items, sources)
@@ -102,7 +103,8 @@ def _spec(layout: Layout, rng: random.Random) -> PointsFormat:
     told: EntryFormat | Any = layout.format if rng.random() < 0.5 else "auto"
     features = () if layout.strict or rng.random() < 0.3 else layout.features
     n_features = layout.n_features if rng.random() < 0.5 else None
-    return PointsFormat(told, None, layout.weight_field, features, n_features)
+    missing = layout.missing
+    return PointsFormat(told, None, layout.weight_field, features, n_features, missing=missing)
 
 
 def _entries(
@@ -186,7 +188,11 @@ def _batches(batcher: Batcher, items: Entries, rng: random.Random) -> Iterator[B
 
 
 def _check_batch(batch: Batch) -> None:
-    most = float(np.abs(batch.X).max(initial=0.0))
+    gaps = np.isnan(batch.X)
+    if batch.layout is None or batch.layout.missing == "reject":
+        assert not gaps.any(), "a missing value that isn't learned"
+    assert not (len(gaps) and gaps.all(axis=1).any()), "a point without any value"
+    most = float(np.abs(batch.X[~gaps]).max(initial=0.0))
     assert most <= MAX_MAGNITUDE, "a point that can't be learned"
     single = batch.layout is not None and batch.layout.format == "float32"
     assert batch.X.dtype == (np.float32 if single else np.float64)

@@ -248,16 +248,17 @@ def test_csv_numbers_are_read_bit_for_bit(rows: list[list[float]], size: int) ->
 
 CLEAN = "clean the file, or skip bad rows with --on-bad skip"
 ADVICE = f"; choose columns with --columns, {CLEAN}"
+MISSING = f"; points.missing: learn accepts missing values{ADVICE}"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("x,y\n1,2\n\n1,abc\n", f"data.csv line 4, column 'y': 'abc' is not a number{ADVICE}"),
-        ("x,y\n1,\n", f"data.csv line 2, column 'y': '' is not a number{ADVICE}"),
+        ("x,y\n1,\n", f"data.csv line 2, column 'y': '' is not a number{MISSING}"),
         ("x,y\n1_0,2\n", f"data.csv line 2, column 'x': '1_0' is not a number{ADVICE}"),
         ("x,y\n١,2\n", f"data.csv line 2, column 'x': '١' is not a number{ADVICE}"),
-        ("x,y\n1,nan\n", f"data.csv line 2, column 'y': nan is not finite{ADVICE}"),
+        ("x,y\n1,nan\n", f"data.csv line 2, column 'y': nan is not finite{MISSING}"),
         ("1,2\n1,1e999\n", f"data.csv line 2, column 'x1': inf is not finite{ADVICE}"),
         ("x,y\n1\n", f"data.csv line 2 has 1 cells; expected 2; {CLEAN}"),
         ("x,x\n1,2\n", "data.csv has 2 columns 'x'; rename them"),
@@ -322,10 +323,10 @@ def test_json_objects_with_other_keys(tmp_path: Path) -> None:
         (["[1]", '{"x": 1}'], "differs from the first line; write only arrays, or only objects"),
         (["[1, 2]", "[1]"], f"line 2 has 1 values; expected 2; {CLEAN}"),
         (['{"x": 1}', '{"x": 1, "y": 2}'], "line 2 has another key, 'y'; choose columns"),
-        (['{"x": 1, "y": 2}', '{"x": 1}'], f"line 2, column 'y': missing{ADVICE}"),
+        (['{"x": 1, "y": 2}', '{"x": 1}'], f"line 2, column 'y': missing{MISSING}"),
         (["[1, 2]", "[1, true]"], f"line 2, column 'x1': true is not a number{ADVICE}"),
         (["[1, 2]", '["3", 1]'], f"line 2, column 'x0': \"3\" is not a number{ADVICE}"),
-        (["[1]", "[NaN]"], f"line 2, column 'x0': nan is not finite{ADVICE}"),
+        (["[1]", "[NaN]"], f"line 2, column 'x0': nan is not finite{MISSING}"),
         (["[1]", f"[{'9' * 5000}]"], f"line 2, column 'x0': inf is not finite{ADVICE}"),
     ],
 )
@@ -357,7 +358,9 @@ def test_lines_on_stdin_are_handed_on_as_they_arrive(monkeypatch: pytest.MonkeyP
 
 def test_stdin_errors_name_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[1]\n[null]\n")))
-    assert _refusal("-", kind="jsonl") == f"stdin line 2, column 'x0': null is not a number{ADVICE}"
+    assert (
+        _refusal("-", kind="jsonl") == f"stdin line 2, column 'x0': null is not a number{MISSING}"
+    )
 
 
 def test_lines_know_their_number() -> None:
@@ -434,7 +437,7 @@ def test_an_array_without_rows(tmp_path: Path) -> None:
         (np.zeros((2, 2), object), "data.npy can't be read as numbers; save it by NumPy"),
         (
             np.array([[1, 2], [3, np.nan]]),
-            f"data.npy row 2, column 'x1': nan is not finite{ADVICE}",
+            f"data.npy row 2, column 'x1': nan is not finite{MISSING}",
         ),
     ],
 )
@@ -458,6 +461,72 @@ def test_an_array_of_objects_in_an_archive_is_not_unpickled(tmp_path: Path) -> N
     assert _refusal(path).startswith("data.npz, array 'a', can't be read as numbers")
 
 
+# Missing values -------------------------------------------------------------------------------
+
+GAPS = np.array([[1.5, np.nan, 3.0], [np.nan, 5.0, np.nan], [7.0, 8.0, 9.0]])
+GAPPED: dict[str, Callable[[Path], object]] = {
+    "csv": lambda path: _text(path, "x0,x1,x2\n1.5,,3\nNA,5, nan \n7,8,9\n"),
+    "tsv": lambda path: _text(path, "x0\tx1\tx2\n1.5\t?\t3\n\t5\tnull\n7\t8\t9\n"),
+    "jsonl": lambda path: _text(
+        path, '{"x0": 1.5, "x1": null, "x2": 3}\n{"x1": 5, "x2": "NaN"}\n{"x0":7,"x1":8,"x2":9}\n'
+    ),
+    "ndjson": lambda path: _text(path, '[1.5, NaN, 3]\n[null, 5, ""]\n[7, 8, 9]\n'),
+    "npy": lambda path: np.save(path, GAPS),
+    "npz": lambda path: np.savez(path, X=GAPS.astype(np.float32)),
+    "parquet": lambda path: pq.write_table(
+        pa.table({"x0": [1.5, None, 7.0], "x1": [None, 5, 8], "x2": [3.0, float("nan"), 9.0]}), path
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_values_are_nan_if_they_are_learned(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"data.{kind}"
+    GAPPED[kind](path)
+    found = np.concatenate([chunk.X for chunk in read_table(path, TableOptions(missing="learn"))])
+    np.testing.assert_array_equal(found, GAPS)
+    assert "points.missing: learn accepts missing values" in _refusal(path)
+    # Without them, the rows are bad, and the others are read.
+    [chunk] = read_table(path, TableOptions(on_bad="skip"))
+    assert (chunk.X.tolist(), len(chunk.bad)) == ([[7.0, 8.0, 9.0]], 2)
+
+
+def test_lists_with_missing_values(tmp_path: Path) -> None:
+    fixed = pa.array([[1.0, 2.0], None, [None, 6.0]], pa.list_(pa.float32(), 2))
+    path = _write_parquet(tmp_path, e=[[1.0, 2.0], None, [None, 6.0]], f=fixed, x=[1, None, 3])
+    lists = [[1.0, 2.0], [np.nan, np.nan], [np.nan, 6.0]]
+    expected = np.hstack([lists, lists, [[1.0], [np.nan], [3.0]]])
+    [chunk] = read_table(path, TableOptions(missing="learn", on_bad="skip"))
+    np.testing.assert_array_equal(chunk.X, np.delete(expected, 1, axis=0))
+    [chunk] = read_table(path, TableOptions(missing="learn", columns=("f", "x"), on_bad="skip"))
+    np.testing.assert_array_equal(chunk.X, np.delete(expected[:, 2:], 1, axis=0))
+    lines = tmp_path / "data.jsonl"
+    _text(lines, '{"e": [1, 2], "x": 1}\n{"e": null, "x": 2}\n{"x": 3}\n{"e": [null, 6]}\n')
+    found = _whole(lines, missing="learn")[0]
+    np.testing.assert_array_equal(
+        found, [[1, 2, 1], [np.nan, np.nan, 2], [np.nan, np.nan, 3], [np.nan, 6, np.nan]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x,y,w\n1,2,1\n,,1\n", "line 3: all values are missing"),
+        ("x,y,w\n1,2,1\n1,,\n", "line 3, column 'w': '' is not a number"),
+        ("x,y,w\n1,2,1\n1,,nan\n", "line 3, column 'w': nan is not finite"),
+        ("x,y,w\n1,2,1\n,inf,1\n", "line 3, column 'y': inf is not finite"),
+        ("x,y,w\n1,2,1\n,abc,1\n", "line 3, column 'y': 'abc' is not a number"),
+        ("x,y,w\n1,2,1\n,1\n", "line 3 has 2 cells; expected 3"),
+    ],
+)
+def test_missing_weights_and_other_faults_stay_bad(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    _text(path, text)
+    message = _refusal(path, missing="learn", weight_column="w")
+    assert message.startswith(f"data.csv {reason};")
+    assert "points.missing" not in message
+
+
 # Parquet --------------------------------------------------------------------------------------
 
 
@@ -478,7 +547,7 @@ def test_parquet_of_mixed_numbers(tmp_path: Path) -> None:
 
 def test_parquet_with_a_null(tmp_path: Path) -> None:
     path = _write_parquet(tmp_path, x=[1, 2, None], y=[1, 2, 3])
-    message = f"data.parquet row 3, column 'x': null is not a number{ADVICE}"
+    message = f"data.parquet row 3, column 'x': null is not a number{MISSING}"
     assert _refusal(path, chunk=2) == message
 
 

@@ -167,7 +167,7 @@ def test_a_bad_point_costs_only_itself_and_not_its_block(workspace: Workspace) -
     letters = [(letter[b"index"], letter[b"reason"]) for letter in workspace.dead("m")]
     assert letters == [
         (b"10", b"not finite: inf at feature 1"),
-        (b"0", b"not finite: nan at feature 0"),
+        (b"0", b"not finite: nan at feature 0; points.missing: learn accepts missing values"),
         (b"2", b"truncated: the last point has 13 of 16 bytes"),
         (b"-1", b"wrong length: d='3', expected 2"),
     ]

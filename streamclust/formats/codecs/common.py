@@ -18,9 +18,15 @@ from streamclust.arrays import MAX_MAGNITUDE, MIN_WEIGHT, Points
 from streamclust.errors import DataError
 from streamclust.formats.layout import Layout
 from streamclust.models.directions import ZERO
+from streamclust.number_text import is_missing
 
 NOT_PERFECT = (LookupError, ValueError, TypeError, RecursionError)
 SHOWN = 40
+
+ALL_MISSING = "all features are missing"
+"""Why a point without any value is refused."""
+
+LEARN_MISSING = "; points.missing: learn accepts missing values"
 
 Flat = Sequence[bytes]
 Columns = Mapping[bytes, list[bytes]]
@@ -111,6 +117,31 @@ def pick(
     return [table[name] for name in wanted]
 
 
+def pick_features(
+    names: Sequence[Name],
+    values: Sequence[Any],
+    wanted: Sequence[Name],
+    layout: Layout,
+    absent: Any,
+) -> list[Any]:
+    """Return the values of the wanted names, of which the features come first; see `pick`.
+
+    If points with missing values are learned, a feature without a field has the value `absent`.
+    """
+    known = set(names)
+    gone = [name for name in wanted[: layout.n_features] if name not in known]
+    if gone and not layout.learns_missing:
+        raise DataError(f"missing field {show(gone[0])}{missing_hint(layout)}")
+    whole = [*values, *[absent] * len(gone)]
+    try:
+        return pick([*names, *gone], whole, wanted, layout.strict)
+    except DataError as error:
+        if layout.learns_missing and layout.strict and known - set(wanted):
+            hint = "the first entry named the features; set points.features to name all"
+            raise DataError(f"{error}: {hint}") from None
+        raise
+
+
 def _refuse_duplicates(names: Sequence[Name], wanted: Sequence[Name]) -> None:
     for name in wanted:
         if names.count(name) > 1:
@@ -126,25 +157,63 @@ def one_value(flat: Flat, key: bytes) -> bytes:
 def check_finite(row: list[float], layout: Layout) -> list[float]:
     """Return the row; refuse values that are not finite, or too large to be squared.
 
-    If only the direction counts, refuse a zero vector instead of large values.
+    If only the direction counts, refuse a zero vector instead of large values. If points with
+    missing values are learned, NaN is a missing value; refuse a point without any value.
     """
     most = layout.max_magnitude
     for index, value in enumerate(row):
+        if math.isnan(value) and layout.learns_missing:
+            row[index] = math.nan  # with the same bits everywhere
+            continue
         if not math.isfinite(value):
-            raise DataError(f"not finite: {value} at feature {layout.feature(index)}")
+            hint = missing_hint(layout) if math.isnan(value) else ""
+            raise DataError(f"not finite: {value} at feature {layout.feature(index)}{hint}")
         if abs(value) > most:
             raise DataError(f"too large: {value:g} at feature {layout.feature(index)}")
+    if layout.learns_missing and all(map(math.isnan, row)):
+        raise DataError(ALL_MISSING)
     if layout.directions and not any(row):
         raise DataError(ZERO)
     return row
+
+
+def missing_hint(layout: Layout) -> str:
+    """Return how points with missing values can be learned, to append to an error message."""
+    return "" if layout.learns_missing or layout.directions else LEARN_MISSING
 
 
 def are_good(X: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
     """Return which rows `check_finite` accepts, shape (N,)."""
     most = min(layout.max_magnitude, float(np.finfo(X.dtype).max))
     with np.errstate(invalid="ignore"):  # a signalling NaN
-        good = (np.abs(X) <= X.dtype.type(most)).all(axis=1)
+        fits = np.abs(X) <= X.dtype.type(most)
+    if layout.learns_missing:
+        gaps = np.isnan(X)
+        return np.asarray((fits | gaps).all(axis=1) & ~gaps.all(axis=1))
+    good = fits.all(axis=1)
     return good & X.any(axis=1) if layout.directions else np.asarray(good)
+
+
+def unify_gaps(X: NDArray[Any]) -> None:
+    """Give each NaN the same bits, in place."""
+    gaps = np.isnan(X)
+    if gaps.any():
+        X[gaps] = math.nan
+
+
+def value_or_gap(text: Any) -> float:
+    """Return the number of a value of JSON, or NaN for null and for a text without a value.
+
+    Raises
+    ------
+    ValueError
+        If it is another value.
+    """
+    if type(text) is float:
+        return text
+    if text is None or (type(text) is str and is_missing(text)):
+        return math.nan
+    raise ValueError("neither a number nor a missing value")
 
 
 def check_weight(weight: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -10,9 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamclust.errors import DataError
-from streamclust.formats.codecs.common import Array, Arrays, Codec, Columns, Flat, pick, show
+from streamclust.formats.codecs.common import (
+    Array,
+    Arrays,
+    Codec,
+    Columns,
+    Flat,
+    missing_hint,
+    pick_features,
+    show,
+)
 from streamclust.formats.layout import Layout
-from streamclust.number_text import number_hint
+from streamclust.number_text import is_missing, number_hint
 from streamclust.text import printable
 
 
@@ -42,11 +52,29 @@ def _numbers(texts: Sequence[bytes]) -> Array:
     return np.fromiter(map(float, texts), np.float64, len(texts))
 
 
+def _values(texts: Sequence[bytes] | None, n: int, layout: Layout) -> Array:
+    """Return the n values of a feature; NaN for missing ones."""
+    if not layout.learns_missing:
+        return _numbers(texts or [])
+    if texts is None:
+        return np.full(n, math.nan)
+    try:
+        return _numbers(texts)
+    except ValueError:
+        return np.fromiter(map(_value, texts), np.float64, n)
+
+
+def _value(text: bytes) -> float:
+    return math.nan if is_missing(text) else number(text)
+
+
 def _arrays(columns: Columns, layout: Layout) -> Arrays:
-    if layout.strict and len(columns) > len(layout.entry_keys):
-        raise ValueError("unexpected field")
+    if not columns or (layout.strict and not columns.keys() <= set(layout.entry_keys)):
+        raise ValueError("no field, or an unexpected one")
     w = None if layout.weight_key is None else _numbers(columns[layout.weight_key])
-    features = [_numbers(columns[key]) for key in layout.feature_keys]
+    n = len(next(iter(columns.values())))
+    found = columns.get if layout.learns_missing else columns.__getitem__
+    features = [_values(found(key), n, layout) for key in layout.feature_keys]
     X = np.ascontiguousarray(np.array(features).T)
     return Arrays(X, np.ones(len(X), np.int64), w)
 
@@ -54,20 +82,26 @@ def _arrays(columns: Columns, layout: Layout) -> Arrays:
 def _split(flat: Flat, layout: Layout) -> list[tuple[Sequence[bytes], bytes | None]]:
     names, texts = flat[::2], flat[1::2]
     if names != layout.entry_keys:
-        texts = pick(names, texts, layout.entry_keys, layout.strict)
+        texts = pick_features(names, texts, layout.entry_keys, layout, b"")
     if layout.weight_key is None:
         return [(texts, None)]
     return [(texts[:-1], texts[-1])]
 
 
 def _row(texts: Sequence[bytes], layout: Layout) -> list[float]:
+    read, is_good = (_value, _is_value) if layout.learns_missing else (number, is_number)
     try:
-        return list(map(number, texts))
+        return list(map(read, texts))
     except ValueError:
-        bad = next(index for index, text in enumerate(texts) if not is_number(text))
+        bad = next(index for index, text in enumerate(texts) if not is_good(text))
     text = texts[bad]
     name = printable(layout.features[bad])
-    raise DataError(f"{name}={show(text)} is not a number{number_hint(text)}")
+    hint = number_hint(text) + (missing_hint(layout) if is_missing(text) else "")
+    raise DataError(f"{name}={show(text)} is not a number{hint}")
+
+
+def _is_value(text: bytes) -> bool:
+    return is_missing(text) or is_number(text)
 
 
 def _weight(text: bytes) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamclust.arrays import is_weight
+from streamclust.arrays import Missing, is_weight
 from streamclust.errors import DataError
 from streamclust.formats.codecs.common import (
     SHOWN,
@@ -24,12 +24,14 @@ from streamclust.formats.codecs.common import (
     are_good,
     blocks,
     check_weight,
+    missing_hint,
     one_value,
-    pick,
+    pick_features,
+    value_or_gap,
 )
 from streamclust.formats.codecs.json_array import JsonArray, loads, parse
 from streamclust.formats.layout import Layout
-from streamclust.number_text import number_hint
+from streamclust.number_text import is_missing, number_hint
 
 _At = Callable[[NDArray[np.int64]], Iterable[Any]]
 
@@ -58,10 +60,12 @@ def _load_all(texts: list[bytes]) -> list[Any]:
     return docs
 
 
-def _flat_numbers(rows: Iterable[list[Any]]) -> Array:
+def _flat_numbers(rows: Iterable[list[Any]], missing: Missing = "reject") -> Array:
     values = list(chain.from_iterable(rows))
     if set(map(type, values)) != {float}:
-        raise ValueError("not only numbers")
+        if missing == "reject" or not values:
+            raise ValueError("not only numbers")
+        values = list(map(value_or_gap, values))
     return np.array(values)
 
 
@@ -72,7 +76,7 @@ def _arrays(columns: Columns, layout: Layout) -> Arrays:
     if set(map(type, rows)) != {list} or set(map(len, rows)) != {layout.n_features}:
         raise ValueError("not only vectors of D values")
     counts = [len(part) for part in parts]
-    X = _flat_numbers(rows).reshape(-1, layout.n_features)
+    X = _flat_numbers(rows, layout.missing).reshape(-1, layout.n_features)
     return Arrays(X, np.array(counts, np.int64), _weight_array(columns, counts, layout))
 
 
@@ -131,8 +135,12 @@ def _weights(flat: Flat, n: int, layout: Layout) -> list[Any]:
     return doc
 
 
-def vector_length(text: bytes) -> int:
-    """Return the length of the first vector of numbers in a text; else of the first vector."""
+def vector_length(text: bytes, missing: Missing = "reject") -> int:
+    """Return the length of the first vector of numbers in a text; else of the first vector.
+
+    With `missing` "learn", a vector of numbers can have missing values.
+    """
+    is_good = _are_values if missing == "learn" else _are_numbers
     array = JsonArray.of(text, 0)
     if array is None:
         points(text)  # raises an error for all values except an object
@@ -141,13 +149,25 @@ def vector_length(text: bytes) -> int:
     for values in array.pieces():
         nested = nested or any(isinstance(value, list | tuple) for value in values)
         vectors = [value for value in values if isinstance(value, list) and value]
-        good = next((len(v) for v in vectors if set(map(type, v)) == {float}), 0)
+        good = next((len(v) for v in vectors if is_good(v)), 0)
         if good:
             return good
         length = length or (len(vectors[0]) if vectors else 0)
     if not array.n:
         raise DataError("empty vector")
     return length or (1 if nested else array.n)
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return set(map(type, values)) == {float}
+
+
+def _are_values(values: list[Any]) -> bool:
+    """Return whether all values are numbers or missing, and some are numbers."""
+    try:
+        return not all(map(math.isnan, map(value_or_gap, values)))
+    except ValueError:
+        return False
 
 
 def _judge(flat: Flat, layout: Layout) -> Judged:
@@ -216,8 +236,8 @@ def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:
         return np.zeros(len(values), np.bool_), np.empty((0, D))
     if kinds != {list} or len(lengths) > 1:
         rows = [_row_of(value, layout) for value in values]
-    if set(map(type, chain.from_iterable(rows))) != {float}:
-        rows = [row if set(map(type, row)) == {float} else () for row in rows]
+    if not _are_numbers(chain.from_iterable(rows)):
+        rows = [_floats(row, layout) for row in rows]
     good = np.fromiter(map(bool, rows), np.bool_, len(rows))
     X = np.array(list(chain.from_iterable(rows)), np.float64).reshape(-1, D)
     sane = are_good(X, layout)
@@ -225,11 +245,22 @@ def _rows(values: list[Any], layout: Layout) -> tuple[NDArray[np.bool_], Array]:
     return good, X[sane]
 
 
+def _floats(row: Sequence[Any], layout: Layout) -> Sequence[float]:
+    """Return the values as floats; an empty sequence if they can't be learned."""
+    if _are_numbers(row) or not layout.learns_missing:
+        return row if _are_numbers(row) else ()
+    try:
+        return list(map(value_or_gap, row))
+    except ValueError:
+        return ()
+
+
 def _row_of(value: Any, layout: Layout) -> Sequence[Any]:
     """Return the D values of a vector or an object; an empty sequence if it has other values."""
     if type(value) is list:
         return value if len(value) == layout.n_features else ()
-    if type(value) is not tuple or len(value) < layout.n_features:
+    least = 0 if layout.learns_missing else layout.n_features
+    if type(value) is not tuple or len(value) < least:
         return ()
     try:
         return row(value, layout)
@@ -244,20 +275,26 @@ def row(point: Any, layout: Layout) -> list[float]:
         raise DataError(f"not a vector: {_show(point)}")
     if len(values) != layout.n_features:
         raise DataError(f"wrong length: {len(values)}, expected {layout.n_features}")
+    if _are_numbers(values):
+        return values
+    numbers: list[float] = []
     for index, value in enumerate(values):
-        if type(value) is not float:
+        is_gap = value is None or (isinstance(value, str) and is_missing(value))
+        if type(value) is not float and not (is_gap and layout.learns_missing):
             hint = number_hint(value) if isinstance(value, str) else ""
+            hint += missing_hint(layout) if is_gap else ""
             raise DataError(
                 f"{_show(value)} at feature {layout.feature(index)} is not a number{hint}"
             )
-    return values
+        numbers.append(math.nan if is_gap else value)
+    return numbers
 
 
 def _by_name(point: tuple[tuple[str, Any], ...], layout: Layout) -> list[Any]:
     if not layout.features:
         raise DataError("an object, but the features have no names; set points.features")
     names, values = [name for name, _ in point], [value for _, value in point]
-    return pick(names, values, layout.features, layout.strict)
+    return pick_features(names, values, layout.features, layout, None)
 
 
 def _weight(value: Any) -> float:
@@ -283,6 +320,8 @@ def _encode(
 
 def _compact(values: NDArray[Any], block: int) -> bytes:
     shown = values if block > 1 else values[0]
+    if np.isnan(shown).any():
+        shown = np.where(np.isnan(shown), None, shown)
     return json.dumps(shown.tolist(), separators=(",", ":")).encode()
 
 

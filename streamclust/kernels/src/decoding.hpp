@@ -3,6 +3,7 @@
 
 #include <float.h>
 
+#include "missing.hpp"
 #include "numbers.hpp"
 #include "redis_reply.hpp"
 
@@ -24,7 +25,7 @@ struct Plan {
     Format format;
     Names names;
     int64_t D;
-    bool weighted, single;
+    bool weighted, single, missing;  // missing: a point may have missing values
     Text dimension;
     double limit;
 };
@@ -49,10 +50,14 @@ static inline const char* skip_blanks(const char* p, const char* end) {
     return p;
 }
 
-// Read n numbers with commas between them and a closing bracket; null for any other text.
-static inline const char* read_vector(const char* p, const char* end, int64_t n, double* out) {
+// Read n numbers with commas between them and a closing bracket; null for any other text. Where
+// values can be missing, null and NaN become NaN.
+static inline const char* read_vector(const char* p, const char* end, int64_t n, double* out,
+                                      bool missing = false) {
     for (int64_t i = 0; i < n; i++) {
-        p = read_number<true>(skip_blanks(p, end), end, out[i]);
+        const char* first = skip_blanks(p, end);
+        p = read_number<true>(first, end, out[i]);
+        if (p == nullptr && missing) p = read_json_gap(first, end, out[i]);
         if (p == nullptr) return nullptr;
         p = skip_blanks(p, end);
         if (p == end || *p++ != (i + 1 < n ? ',' : ']')) return nullptr;
@@ -60,17 +65,25 @@ static inline const char* read_vector(const char* p, const char* end, int64_t n,
     return p;
 }
 
-static inline bool all_sane(const double* values, int64_t n, double limit) {
+template <typename T>
+static inline bool all_sane(const T* values, int64_t n, double limit) {
     bool sane = true;
     for (int64_t i = 0; i < n; i++) sane &= is_sane(values[i], limit);
     return sane;
 }
 
+// Whether points can be learned. Each missing value gets the same bits.
+template <typename T>
+static inline bool is_good(T* values, int64_t n, const Plan& plan) {
+    if (all_sane(values, n * plan.D, plan.limit)) return true;
+    return plan.missing && are_partly_sane(values, n, plan.D, plan.limit);
+}
+
 static inline const char* read_point(const char* p, const char* end, const Plan& plan, Out& out) {
     if (out.used == out.room) return nullptr;
     double* row = (double*)out.X + out.used++ * plan.D;
-    p = read_vector(p, end, plan.D, row);
-    return p && all_sane(row, plan.D, plan.limit) ? p : nullptr;
+    p = read_vector(p, end, plan.D, row, plan.missing);
+    return p && is_good(row, 1, plan) ? p : nullptr;
 }
 
 // Read a vector, or a list of vectors.
@@ -152,9 +165,14 @@ static inline bool read_raw(Text text, const Plan& plan, Out& out) {
     if (n == 0 || n * size != text.size || n > out.room - out.used) return false;
     const int64_t start = out.used * plan.D;
     out.used += n;
-    if (sizeof(T) == 4 && plan.single)
-        return copy_singles(text.at, n * plan.D, plan.limit, (float*)out.X + start);
-    return copy_raw<T>(text.at, n * plan.D, plan.limit, (double*)out.X + start);
+    if (sizeof(T) == 4 && plan.single) {
+        float* to = (float*)out.X + start;
+        return copy_singles(text.at, n * plan.D, plan.limit, to) ||
+               (plan.missing && are_partly_sane(to, n, plan.D, plan.limit));
+    }
+    double* to = (double*)out.X + start;
+    return copy_raw<T>(text.at, n * plan.D, plan.limit, to) ||
+           (plan.missing && are_partly_sane(to, n, plan.D, plan.limit));
 }
 
 template <typename T>
@@ -181,8 +199,9 @@ static inline bool read_weights(Text text, const Plan& plan, int64_t n, double* 
                                   : read_raw_weights<double>(text, plan, n, w);
 }
 
-static inline bool read_field(Text text, double& value) {
-    return read_number<false>(text.at, text.at + text.size, value) == text.at + text.size;
+static inline bool read_field(Text text, double limit, double& value) {
+    const char* end = text.at + text.size;
+    return read_number<false>(text.at, end, value) == end && is_sane(value, limit);
 }
 
 // Read the next field, which must have this name.
@@ -198,14 +217,22 @@ static inline bool decode_named(const char* p, const char* end, const Plan& plan
     double *row = (double*)out.X + out.used * plan.D, weight = 0.0;
     const Names& names = plan.names;
     const char* name = names.texts;
+    int64_t gaps = 0;
     for (int64_t i = 0; i < names.width; name += names.sizes[i++]) {
         const int64_t role = names.roles[i];
-        Text text;
-        if (!take_value(p, end, name, names.sizes[i], text)) return false;
+        Text text = {p, 0};
+        if (!take_value(p, end, name, names.sizes[i], text)) {
+            if (!plan.missing || role == WEIGHT || text.at != p) return false;
+            if (role != IGNORED) row[role] = MISSING, gaps++;
+            continue;  // the entry has no such field
+        }
         if (role == IGNORED) continue;
         double& to = role == WEIGHT ? weight : row[role];
-        if (!read_field(text, to) || !is_sane(to, plan.limit)) return false;
+        if (read_field(text, plan.limit, to)) continue;
+        if (!plan.missing || role == WEIGHT || !is_missing(text)) return false;
+        to = MISSING, gaps++;
     }
+    if (p != end || gaps == plan.D) return false;
     if (plan.weighted) {
         if (!is_weight(weight, plan.limit)) return false;
         out.w[out.used] = weight;
@@ -240,7 +267,8 @@ static inline int64_t decode_rows(const EntryRow* rows, int64_t n, const Plan& p
         if (out.used >= wanted) return i;
         const char *p = (const char*)rows[i].body, *end = p + rows[i].size;
         const int64_t before = out.used;
-        if (rows[i].texts != 2 * plan.names.width ||
+        const bool any_width = plan.missing && plan.format == FIELDS;
+        if ((rows[i].texts != 2 * plan.names.width && !any_width) ||
             !(plan.format == FIELDS ? decode_named(p, end, plan, out)
                                     : decode_block(p, end, plan, out))) {
             out.used = before;

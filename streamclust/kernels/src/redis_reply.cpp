@@ -17,14 +17,15 @@ scan_reply(Scan* scan, const char* data, int64_t size, StreamRow* streams, int64
 EXPORT(int64_t)
 decode_entries(const EntryRow* rows, int64_t n, int format, int64_t width, const char* names,
                const int64_t* name_sizes, const int64_t* roles, int64_t D, int weighted, int single,
-               const char* dimension, double limit, int64_t wanted, int64_t room, void* X,
+               int missing, const char* dimension, double limit, int64_t wanted, int64_t room, void* X,
                double* w, int64_t* counts, int64_t* used) {
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
     if (format == FLOAT32 || format == FLOAT64) return 0;
 #endif
     const Text text = {dimension, (int64_t)strlen(dimension)};
     const Names fields = {width, names, name_sizes, roles};
-    const Plan plan = {(Format)format, fields, D, weighted != 0, single != 0, text, limit};
+    const Plan plan = {(Format)format, fields, D, weighted != 0, single != 0, missing != 0, text,
+                       limit};
     Out out = {X, w, room, 0};
     const int64_t taken = decode_rows(rows, n, plan, wanted, out, counts);
     *used = out.used;

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from streamclust.errors import StreamclustError
+from streamclust.formats.checkpoint import decode_layout
 from streamclust.formats.points import decode
 from streamclust.store.ids import order
 from streamclust.store.server.cluster import ClusterClient
@@ -192,8 +193,8 @@ class Requeue:
         IDs of the dead letters.
     is_batch : bool
         Whether these are the entries of a batch that could not be learned.
-    has_points : bool
-        Whether the letters are points of the entry. Otherwise the entry was refused as a whole.
+    points : set of int
+        Places of the refused points in the entry. Empty if the entry was refused as a whole.
     """
 
     stream: bytes
@@ -201,7 +202,7 @@ class Requeue:
     last: str
     letters: list[str] = field(default_factory=list)
     is_batch: bool = False
-    has_points: bool = False
+    points: set[int] = field(default_factory=set)
 
 
 def plan_requeue(
@@ -225,7 +226,8 @@ def plan_requeue(
             continue
         part = found.setdefault(place, Requeue(*place, letter.entry_id))
         part.letters.append(letter.letter_id)
-        part.has_points |= letter.index >= 0
+        if letter.index >= 0:
+            part.points.add(letter.index)
         if wanted(letter):
             chosen.add(place)
     for batch in batches:
@@ -262,7 +264,7 @@ def requeue(client: redis.Redis, keys: Keys, part: Requeue, layout: Layout | Non
     """
     if not part.is_batch and not re.fullmatch(r"\d+-\d+", part.first):
         return "the dead letter names no entry"
-    if part.has_points and layout is not None and _has_learned(client, part, layout):
+    if part.points and layout is not None and _has_learned(client, part, layout):
         return "in a block whose other points were learned"
     if not _in_one_slot(client, keys.dead, part.stream):
         answer = _requeue_in_steps(client, keys, part)
@@ -279,10 +281,69 @@ def requeue(client: redis.Redis, keys: Keys, part: Requeue, layout: Layout | Non
     }[answer]
 
 
+@dataclass(frozen=True)
+class Requeued:
+    """The result of several requeues.
+
+    Parameters
+    ----------
+    entries, letters : int
+        Entries that were added, and letters that were removed.
+    skipped : Counter
+        Why letters stay, and their numbers.
+    """
+
+    entries: int
+    letters: int
+    skipped: Counter[str]
+
+
+def requeue_all(
+    client: redis.Redis, raw: redis.Redis, keys: Keys, parts: Iterable[Requeue]
+) -> Requeued:
+    """Do each of the requeues that is possible.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    raw : redis.Redis
+        A raw client; see `Server.raw_client`.
+    keys : Keys
+    parts : iterable of Requeue
+
+    Raises
+    ------
+    FormatError
+        If the state of the model is damaged.
+    StreamclustError
+        See `requeue`.
+    """
+    state: Any = client.get(keys.state)
+    layout = None if state is None else decode_layout(state, f"key {keys.state}")
+    entries = letters = 0
+    skipped: Counter[str] = Counter()
+    for part in parts:
+        answer = requeue(raw, keys, part, layout)
+        if isinstance(answer, int):
+            entries, letters = entries + answer, letters + len(part.letters)
+        else:
+            skipped[answer] += len(part.letters)
+    return Requeued(entries, letters, skipped)
+
+
 def _has_learned(client: redis.Redis, part: Requeue, layout: Layout) -> bool:
-    """Return whether the entry has a good point."""
+    """Return whether the entry has a good point besides the refused ones.
+
+    A refused point can be good now: the settings may accept missing values since.
+    """
     entries: Any = client.xrange(part.stream, part.first, part.last)
-    return any(len(decode([(entry_id, flat)], layout).X) for entry_id, flat in entries)
+    for entry_id, flat in entries:
+        decoded = decode([(entry_id, flat)], layout)
+        bad = {point.index for point in decoded.dead}
+        good = set(range(len(decoded.X) + len(bad))) - bad
+        if -1 not in bad and good - part.points:
+            return True
+    return False
 
 
 def _in_one_slot(client: Any, *keys: str | bytes) -> bool:

@@ -59,6 +59,8 @@ class Health:
     asleep : bool
         Whether the model has left the worker's memory. Such a report is renewed rarely; it is true
         while the worker lives.
+    missing : int
+        Missing values of all points learned; see the setting `points.missing`.
     """
 
     pid: int = 0
@@ -80,6 +82,7 @@ class Health:
     warm_up: int = 0
     worker: str = ""
     asleep: bool = False
+    missing: int = 0
 
     @property
     def alive(self) -> bool:

@@ -72,6 +72,8 @@ class Overview:
             "progress_age": None if health is None else health.progress_age,
             "kernels": None if health is None else health.kernels,
             "drifts": None if health is None else health.drifts,
+            "missing_values": None if health is None else health.missing,
+            "missing_share": self.missing_share,
             "rate": None if health is None else health.rate,
             "dead": self.dead,
             "alerts": self.alerts,
@@ -87,6 +89,29 @@ class Overview:
         if self.health is not None and (self.health.alive or self.model is None):
             return self.health.points
         return None if self.model is None else self.model.points
+
+    @property
+    def missing_share(self) -> float | None:
+        """Share of missing values in all points learned; None if it isn't known."""
+        health, model = self.health, self.model
+        if health is None or model is None or not health.points:
+            return None
+        return min(health.missing / (health.points * model.shape[1]), 1.0)
+
+    @property
+    def published_ms(self) -> int | None:
+        """Time of the newest version, in milliseconds since 1970."""
+        return None if self.model is None else self.model.published_ms or 0
+
+    @property
+    def rate(self) -> float | None:
+        """Points per second, by the live worker's report."""
+        return None if self.health is None else self.health.rate
+
+    @property
+    def lost_entries(self) -> int | None:
+        """Entries that were removed before the worker read them; at least, if a gap is unknown."""
+        return None if self.lost is None else self.lost.entries
 
     @property
     def alive(self) -> bool:

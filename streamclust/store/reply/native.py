@@ -20,7 +20,7 @@ from streamclust.kernels import choice
 from streamclust.store.reply.point_buffer import PointBuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,7 +67,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "cut_texts": (_ARRAY, _NUMBER, _ARRAY, _NUMBER),
     "cut_names": (_ARRAY, _ARRAY, _NUMBER),
     "decode_entries": (
-        *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, _FLAG, _FLAG),
+        *(_ARRAY, _NUMBER, _FLAG, _NUMBER, _BYTES, _ARRAY, _ARRAY, _NUMBER, *3 * (_FLAG,)),
         *(_BYTES, ctypes.c_double, *2 * (_NUMBER,), *4 * (_ARRAY,)),
     ),
     "write_codes": (
@@ -175,10 +175,31 @@ def _plan(heads: bytes, layout: Layout) -> _Plan | None:
     wanted, names = _roles(layout), _split(heads)
     known = dict.fromkeys(names)
     missing = {name for name, role in wanted.items() if role != _DIMENSION} - known.keys()
-    unexpected = layout.strict and len(known) > len(wanted)
-    if missing or unexpected or len(known) < len(names):
+    unexpected = layout.strict and not known.keys() <= wanted.keys()
+    if unexpected or len(known) < len(names):
+        return None
+    optional = layout.format == "fields" and layout.learns_missing
+    if missing and optional and layout.weight_key not in missing:
+        names = _completed(names, layout)
+        heads = b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in names)
+    elif missing:
         return None
     return _planned(heads, [wanted.get(name, _IGNORED) for name in names])
+
+
+def _completed(names: Sequence[bytes], layout: Layout) -> tuple[bytes, ...]:
+    """Return the fields of an entry with all features, each after the one before it.
+
+    Entries without some of these fields, in the same order, are decoded by the same plan.
+    """
+    whole, place = list(names), 0
+    for name in layout.feature_keys:
+        if name in whole:
+            place = whole.index(name) + 1
+        else:
+            whole.insert(place, name)
+            place += 1
+    return tuple(whole)
 
 
 def _planned(heads: bytes, roles: list[int]) -> _Plan:
@@ -217,7 +238,8 @@ def decode(
     taken = _function("decode_entries")(
         *(rows.ctypes.data, len(rows), ENTRY_FORMATS.index(layout.format)),
         *(len(plan.sizes), plan.names, plan.sizes.ctypes.data, plan.roles.ctypes.data),
-        *(D, w is not None, single, str(D).encode(), layout.max_magnitude),
+        *(D, w is not None, single, layout.learns_missing),
+        *(str(D).encode(), layout.max_magnitude),
         *(buffer.wanted, len(X), X.ctypes.data, None if w is None else w.ctypes.data),
         *(counts.ctypes.data, ctypes.addressof(used)),
     )

@@ -47,7 +47,7 @@ class Batch:
     Parameters
     ----------
     X : array of shape (N, D)
-        float32 if the entries have this format, else float64.
+        float32 if the entries have this format, else float64. A missing value is NaN.
     w : array of shape (N,) or None
         Sample weights.
     position : dict of str to str

@@ -1,0 +1,184 @@
+"""The recent points of a model's streams, with their components under the newest version."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamclust.errors import StreamclustError
+from streamclust.formats.layout import PointsFormat
+from streamclust.formats.points import detect_first
+from streamclust.store.ids import order
+from streamclust.store.reply.limits import ReplyTooLargeError
+from streamclust.store.stream.recent import LARGEST_REPLY, RecentReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Array, Labels
+    from streamclust.formats.layout import Layout
+    from streamclust.formats.model import Model
+
+MOST = 2_000
+"""Maximum number of points that are remembered."""
+
+_BYTES = 4 << 20
+"""Maximum bytes of the remembered points."""
+
+PER_READ = 500
+"""Maximum number of points per read, except the first read."""
+
+_STREAMS = 8
+"""Maximum number of streams that are read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """Points with their components.
+
+    Parameters
+    ----------
+    ids : list of str
+        The entry of each point.
+    X : array of shape (N, D)
+        float32, prepared as the model takes them.
+    code : array of int, shape (N,)
+        Numbers of the components.
+    score : array of shape (N,)
+        As `Model.score_samples`.
+    of : tuple of int
+        Model ID and version of the codes.
+    """
+
+    ids: list[str]
+    X: NDArray[np.float32]
+    code: Labels
+    score: Array
+    of: tuple[int, int]
+
+    def under(self, model: Model) -> Coded:
+        """Return the points with their components under a version."""
+        of = model.model_id, model.version
+        if of == self.of:
+            return self
+        code, score = _coded(model, self.X.astype(np.float64))
+        return replace(self, code=code, score=score, of=of)
+
+
+class RecentPoints:
+    """Remembers the newest points of the streams that a model has learned.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        A raw client with a limit of `LARGEST_REPLY`.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.error: str | None = None
+        self._client = client
+        self._readers: dict[str, RecentReader] = {}
+        self._layout: Layout | None = None
+        self._chunks: deque[Coded] = deque()
+
+    def read(self, model: Model, streams: Sequence[str]) -> Coded | None:
+        """Read the new points and return them; None if there are none."""
+        D, self.error = model.shape[1], None
+        is_first = not self._chunks
+        limit = _limit(D)
+        most = limit if is_first else min(PER_READ, limit)
+        chosen = streams[:_STREAMS]
+        found = [
+            part
+            for stream in chosen
+            if (part := self._read(model, stream, max(1, most // len(chosen)))) is not None
+        ]
+        if not found:
+            return None
+        chunk = joined(found)
+        self._chunks.append(chunk)
+        total = sum(len(each.ids) for each in self._chunks)
+        while total - len(self._chunks[0].ids) >= limit:
+            total -= len(self._chunks.popleft().ids)
+        return chunk
+
+    def _read(self, model: Model, stream: str, most: int) -> Coded | None:
+        try:
+            layout = self._known_layout(model, stream)
+            if layout is None or layout.n_features != model.shape[1]:
+                return None
+            reader = self._readers.setdefault(stream, RecentReader(self._client, stream))
+            found = reader.read(layout, most)
+            if not found.ids:
+                return None
+            X = np.asarray(model.family.prepare(found.X), np.float64)
+            code, score = _coded(model, X)
+        except ReplyTooLargeError:
+            self.error = f"an entry of {stream!r} has more than {LARGEST_REPLY >> 20} MiB"
+            return None
+        except StreamclustError as error:
+            self.error = str(error)
+            return None
+        return Coded(found.ids, X.astype(np.float32), code, score, (model.model_id, model.version))
+
+    def _known_layout(self, model: Model, stream: str) -> Layout | None:
+        """Return the layout of the entries; detect it if the version doesn't have it."""
+        if model.layout is not None:
+            return model.layout
+        if self._layout is None:
+            entries = self._client.xrevrange(stream, count=4)
+            self._layout, _ = detect_first(entries, PointsFormat())  # type: ignore[arg-type]
+        return self._layout
+
+    def newest(self, model: Model, most: int) -> Coded | None:
+        """Return the newest remembered points, with their components under a version."""
+        if not self._chunks:
+            return None
+        self._chunks = deque(chunk.under(model) for chunk in self._chunks)
+        whole = joined(list(self._chunks))
+        last = slice(max(len(whole.ids) - most, 0), None)
+        return replace(
+            whole,
+            ids=whole.ids[last],
+            X=whole.X[last],
+            code=whole.code[last],
+            score=whole.score[last],
+        )
+
+
+def _limit(D: int) -> int:
+    return max(1, min(MOST, _BYTES // (4 * D)))
+
+
+def _coded(model: Model, X: Array) -> tuple[Labels, Array]:
+    """Return the components and the scores of prepared points."""
+    return model.predict(X), model.score_samples(X)
+
+
+def joined(parts: Sequence[Coded]) -> Coded:
+    """Return the points of all parts, oldest first."""
+    if len(parts) == 1:
+        return parts[0]
+    ids = [each for part in parts for each in part.ids]
+    places = sorted(range(len(ids)), key=lambda place: order(ids[place]))
+    return Coded(
+        [ids[place] for place in places],
+        np.concatenate([part.X for part in parts])[places],
+        np.concatenate([part.code for part in parts])[places],
+        np.concatenate([part.score for part in parts])[places],
+        parts[0].of,
+    )
+
+
+def residuals(coded: Coded | None, model: Model) -> Array | None:
+    """Return the differences of points and the means of their components."""
+    if coded is None:
+        return None
+    rows = np.searchsorted(model.numbers, coded.code)
+    return np.asarray(coded.X - model.means[rows], np.float64)

@@ -1,0 +1,146 @@
+"""The endpoint that returns the components and the scores of points."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamclust.dashboard.body import read_body, read_json
+from streamclust.dashboard.errors import ApiError, Json
+from streamclust.dashboard.payload import feature_names
+from streamclust.dashboard.query import model_name
+from streamclust.dashboard.stored import read_version
+from streamclust.errors import DataError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from streamclust.arrays import Array
+    from streamclust.dashboard.context import Context
+    from streamclust.formats.model import Model
+
+BODY_BYTES = 1 << 20
+POINTS = 10_000
+"""Limits of a request: bytes of the body, and points."""
+
+
+async def post_predict(request: Request) -> Response:
+    """Return the component and the score of each point."""
+    context: Context = request.app.state.context
+    name = model_name(request)
+    client = request.client.host if request.client else ""
+    context.rate_limit.check(client, time.monotonic())
+    data = await read_body(request, BODY_BYTES)
+    loop = asyncio.get_running_loop()
+    return Json(await context.source.run(loop, _predict, context, name, data))
+
+
+def _predict(context: Context, name: str, data: bytes) -> dict[str, Any]:
+    body, source = read_json(data), context.source
+    for key in body.keys() - {"points", "version"}:
+        raise ApiError(422, "bad_field", f"unknown field {key[:60]!r}; expected points", key[:60])
+    version = body.get("version")
+    if version is None:
+        model = context.newest.get(source, name)
+    elif type(version) is int and version > 0:
+        model = read_version(source, name, version)
+    else:
+        text = f"version is {json.dumps(version)[:60]}; expected a whole number above 0"
+        raise ApiError(422, "bad_field", text, "version")
+    X = read_points(body.get("points"), model)
+    try:
+        codes, scores = model.predict(X), model.score_samples(X)
+    except DataError as error:
+        raise ApiError(422, "bad_point", str(error), "points") from None
+    return {
+        "model": name,
+        "version": model.version,
+        "model_id": model.model_id or None,
+        "codes": codes.tolist(),
+        "scores": scores.tolist(),
+        "score_name": _score_name(model),
+        "attribution": None,
+        "quantiles": None,
+    }
+
+
+def _score_name(model: Model) -> str:
+    if model.score_name == "log_likelihood":
+        return "log_density"
+    return "one_minus_cosine" if model.metric == "cosine" else "squared_distance"
+
+
+def read_points(points: Any, model: Model) -> Array:
+    """Return the points of a request, (N, D).
+
+    Parameters
+    ----------
+    points : object
+        A list of lists of numbers, or of objects by the names of the features.
+    model : Model
+
+    Raises
+    ------
+    ApiError
+        If a value is wrong; the error names it, as in ``points[3][1]``.
+    """
+    D = model.shape[1]
+    if not isinstance(points, list):
+        text = f"points is {_shown(points)}; expected a list of points, each with {D} numbers"
+        raise ApiError(422, "bad_field", text, "points")
+    if len(points) > POINTS:
+        text = f"points has {len(points):,} points; at most {POINTS:,} per request"
+        raise ApiError(413, "too_large", text, "points")
+    names = list(model.features) or feature_names(model)
+    rows = [_row(point, f"points[{n}]", names) for n, point in enumerate(points)]
+    limit = model.family.max_magnitude
+    X = np.array(rows, np.float64).reshape(-1, D)
+    bad = np.argwhere(np.abs(X) > limit)
+    if len(bad):
+        n, d = bad[0].tolist()
+        where = f"points[{n}][{d}]"
+        raise ApiError(422, "bad_point", f"{where} is {X[n, d]:g}; the limit is {limit:g}", where)
+    return X
+
+
+def _row(point: Any, where: str, names: list[str]) -> list[float]:
+    if isinstance(point, dict):
+        unknown = next((name for name in point if name not in names), None)
+        if unknown is not None:
+            text = f"{where} has the unknown feature {unknown[:60]!r}; expected {_listed(names)}"
+            raise ApiError(422, "bad_point", text, f"{where}.{unknown[:60]}")
+        missing = next((name for name in names if name not in point), None)
+        if missing is not None:
+            text = f"{where} has no feature {missing!r}; expected {_listed(names)}"
+            raise ApiError(422, "bad_point", text, f"{where}.{missing}")
+        return [_number(point[name], f"{where}.{name}") for name in names]
+    if not isinstance(point, list) or len(point) != len(names):
+        found = f"has {len(point)} values" if isinstance(point, list) else f"is {_shown(point)}"
+        text = f"{where} {found}; expected {len(names)} numbers: {_listed(names)}"
+        raise ApiError(422, "bad_point", text, where)
+    if all(type(value) is float for value in point):
+        return point
+    return [_number(value, f"{where}[{d}]") for d, value in enumerate(point)]
+
+
+def _number(value: Any, where: str) -> float:
+    if type(value) in (int, float):
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    text = f"{where} is {_shown(value)}; expected a finite number"
+    raise ApiError(422, "bad_point", text, where)
+
+
+def _shown(value: Any) -> str:
+    return "missing or null" if value is None else json.dumps(value)[:60]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:10]) + ", ..." * (len(names) > 10)

@@ -1,0 +1,325 @@
+"""What the dashboard knows of one model, read again and again: shared by all its visitors."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from streamclust.dashboard.errors import ApiError
+from streamclust.dashboard.payload import (
+    feature_names,
+    history_dict,
+    letter_dict,
+    model_dict,
+    points_dict,
+    version_events,
+)
+from streamclust.dashboard.plane import Plane, explained, feature_plane, principal_plane
+from streamclust.dashboard.points import RecentPoints, residuals
+from streamclust.dashboard.rows import SCORES, Row
+from streamclust.dashboard.stored import read_version
+from streamclust.dashboard.trail import Trail
+from streamclust.errors import DamagedVersionError, UnknownModelError
+from streamclust.runtime.overviews import group_of, read_overviews
+from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
+from streamclust.store.model.version_heads import read_heads
+from streamclust.store.model.versions import read_model
+from streamclust.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from streamclust.dashboard.points import Coded
+    from streamclust.dashboard.source import Source
+    from streamclust.formats.model import Model
+    from streamclust.store.model.version_heads import VersionHead
+
+_HISTORY = 500
+"""Maximum number of versions in the history."""
+
+_LETTERS, _REASONS = 50, 1000
+"""Numbers of the newest dead letters that are shown, and whose reasons are counted."""
+
+_ENOUGH = 0.9
+"""The principal plane stays while it has this part of the variance of the best plane."""
+
+
+@dataclass
+class Changes:
+    """What is new since the last reading.
+
+    Parameters
+    ----------
+    row : Row or None
+    model : Model or None
+        A new version.
+    events : list of dict
+    points : Coded or None
+    letters : list of dict
+        New dead letters, newest first.
+    reset : str
+        Why visitors must read everything again; empty if they needn't.
+    """
+
+    row: Row | None = None
+    model: Model | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    points: Coded | None = None
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    reset: str = ""
+
+
+class Reading:
+    """Reads one model; its methods run in threads, one after another.
+
+    Parameters
+    ----------
+    source : Source
+    name : str
+    """
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.name = name
+        self.row: Row | None = None
+        self.model: Model | None = None
+        self.plane: Plane | None = None
+        self.heads: list[VersionHead] = []
+        self._source = source
+        self._keys = source.keys(name)
+        self._lock = threading.Lock()
+        self._planes = 0
+        self._recent: RecentPoints | None = None
+        self._trail: Trail | None = None
+        self._dead: dict[str, Any] = {"count": 0, "stored": 0, "letters": [], "reasons": []}
+
+    def poll(self) -> Changes:
+        """Read what is new.
+
+        Raises
+        ------
+        UnknownModelError
+            If neither the settings nor the server have the model.
+        """
+        with self._lock:
+            client, changes = self._source.client(), Changes()
+            row = self._read_row(client)
+            newest = row.version or 0
+            if self.row is not None and self._is_another(row):
+                changes.reset = "model"
+                self.heads, self.model, self.plane, self._trail = [], None, None, None
+                self._recent = None
+            last = self.heads[-1].version if self.heads else 0
+            if newest > last:
+                self._read_versions(client, last, changes)
+            row = self._with_scores(row)
+            if row != self.row:
+                changes.row = row
+            if (row.dead or 0) != self._dead["count"]:
+                changes.letters = self._read_letters(client, row.dead or 0)
+            self.row = row
+            if self.model is not None:
+                changes.points = self._read_points(self.model)
+                self._keep_plane(self.model, changes)
+            return changes
+
+    def _read_row(self, client: redis.Redis) -> Row:
+        settings = self._source.settings
+        [overview] = read_overviews(client, settings, [self.name])
+        return Row.of(overview, group_of(settings)(self.name), self._source.server().label)
+
+    def _is_another(self, row: Row) -> bool:
+        """Return whether the keys hold another model than before, under the same name."""
+        before = self.row
+        assert before is not None  # noqa: S101
+        if before.version is None:
+            return False
+        return row.model_id != before.model_id or (row.version or 0) < before.version
+
+    def _with_scores(self, row: Row) -> Row:
+        scores = [head.score for head in self.heads[-SCORES:] if head.score is not None]
+        return replace(row, scores=tuple(scores))
+
+    def _read_versions(self, client: redis.Redis, last: int, changes: Changes) -> None:
+        is_first = not self.heads
+        fresh = read_heads(client, self._keys, _HISTORY, after=last)
+        self.heads = [*self.heads, *fresh][-_HISTORY:]
+        try:
+            self.model = changes.model = read_model(client, self._keys)
+        except (DamagedVersionError, UnknownModelError):
+            return  # the row has the reason
+        if not is_first:
+            changes.events = version_events(fresh)
+        if self._trail is not None:
+            known = len(self._trail.events)
+            self._trail.add(self.model)
+            changes.events += self._trail.events[known:]
+
+    def _read_letters(self, client: redis.Redis, count: int) -> list[dict[str, Any]]:
+        known = {letter["id"] for letter in self._dead["letters"]}
+        found = list(islice(read_letters(client, self._keys, newest_first=True), _REASONS))
+        letters = [letter_dict(letter) for letter in found[:_LETTERS]]
+        reasons = [
+            {"reason": printable(reason, 300), "count": n}
+            for reason, n in count_reasons(found).most_common()
+        ]
+        stored, _ = newest_letter(client, self._keys)
+        self._dead = {"count": count, "stored": stored, "letters": letters, "reasons": reasons}
+        return [letter for letter in letters if letter["id"] not in known]
+
+    def _read_points(self, model: Model) -> Coded | None:
+        if self._recent is None:
+            self._recent = RecentPoints(self._source.raw_client())
+        settings = self._source.settings.models.get(self.name)
+        streams = sorted(model.position) or list(settings.streams if settings else ())
+        return self._recent.read(model, streams)
+
+    def _keep_plane(self, model: Model, changes: Changes) -> None:
+        """Choose the plane at the first version, and another one when it has become a poor one."""
+        if self.plane is not None and changes.model is None:
+            return
+        rest, features = residuals(self._newest_points(model), model), feature_names(model)
+        if self.plane is not None and explained(self.plane, model, rest) >= _ENOUGH:
+            return
+        D = model.shape[1]
+        if D <= 2:
+            plane = feature_plane(model, features, 0, D - 1)
+        else:
+            self._planes += 1
+            plane = principal_plane(model, features, rest, self._planes)
+        if self.plane is not None and self.plane.id != plane.id:
+            changes.reset = changes.reset or "projection"
+        self.plane = plane
+
+    def plane_of(self, axes: tuple[str, str] | None) -> Plane:
+        """Return the plane of two features, or the principal plane.
+
+        Raises
+        ------
+        ApiError
+            If a feature doesn't exist, or the model has no version.
+        """
+        model = self.model
+        if model is None or self.plane is None:
+            raise ApiError(404, "unknown_version", f"model {self.name!r} has no version yet")
+        if axes is None:
+            return self.plane
+        features = feature_names(model)
+        x, y = (
+            _feature(text, name, model, features) for text, name in zip(axes, "xy", strict=True)
+        )
+        return feature_plane(model, features, x, y)
+
+    def detail(self, axes: tuple[str, str] | None, most: int) -> dict[str, Any]:
+        """Return all that the page of the model shows."""
+        with self._lock:
+            assert self.row is not None  # noqa: S101
+            found = {
+                "row": self.row.as_dict(),
+                "server": vars(self._source.state),
+                "features": [],
+                "named": False,
+                "metric": None,
+                "covariance_type": None,
+                "model": None,
+                "points": None,
+                "points_error": None if self._recent is None else self._recent.error,
+                "trails": None,
+                "history": history_dict(self.heads),
+                "events": version_events(self.heads),
+                "dead": self._dead,
+                "alerts": None,
+                "last_event_id": self.event_id,
+            }
+            model = self.model
+            return found if model is None else {**found, **self._of_model(model, axes, most)}
+
+    def _of_model(self, model: Model, axes: tuple[str, str] | None, most: int) -> dict[str, Any]:
+        plane = self.plane_of(axes)
+        coded = self._newest_points(model, most)
+        if self._trail is None:
+            client = self._source.client()
+            self._trail = Trail(model)
+            self._trail.fill(
+                self.heads, lambda version: read_model(client, self._keys, version), model
+            )
+        events = [*version_events(self.heads), *self._trail.events]
+        return {
+            "features": feature_names(model),
+            "named": bool(model.features),
+            "metric": model.metric,
+            "covariance_type": getattr(model.params, "covariance_type", None),
+            "model": model_dict(model, plane, self._newest_points(model)),
+            "points": points_dict(coded, plane),
+            "trails": self._trail.as_dict(plane),
+            "events": sorted(events, key=lambda each: each["version"] or 0),
+        }
+
+    def _newest_points(self, model: Model, most: int = _HISTORY) -> Coded | None:
+        """Return recent points with their components under a version."""
+        return None if self._recent is None else self._recent.newest(model, most)
+
+    def in_plane(self, changes: Changes, axes: tuple[str, str] | None) -> list[tuple[str, Any]]:
+        """Return the events with the new version and the new points in a plane.
+
+        Raises
+        ------
+        ApiError
+            If a feature doesn't exist.
+        """
+        found: list[tuple[str, Any]] = []
+        with self._lock:
+            if changes.model is not None:
+                plane = self.plane_of(axes)
+                coded = self._newest_points(changes.model)
+                found.append(("version", model_dict(changes.model, plane, coded)))
+            if changes.points is not None:
+                found.append(("points", points_dict(changes.points, self.plane_of(axes))))
+        return found
+
+    def version(self, number: int, axes: tuple[str, str] | None, arrays: bool) -> dict[str, Any]:
+        """Return one stored version in the plane of the newest one."""
+        model = read_version(self._source, self.name, number)
+        with self._lock:
+            plane = self.plane_of(axes)
+            if model.shape[1] != len(plane.centre):
+                raise ApiError(409, "other_size", f"version {number} has other features")
+            found = model_dict(model, plane, None)
+        if arrays:
+            named = model.named_arrays()
+            found["arrays"] = {name: array.tolist() for name, array in named.items()}
+        return found
+
+    @property
+    def event_id(self) -> str:
+        """The position of a visitor who knows all that was read so far."""
+        row = self.row
+        if row is None:
+            return "0-0-0"
+        return f"{row.model_id or 0}-{row.version or 0}-{row.dead or 0}"
+
+    def missed(self, event_id: str) -> list[dict[str, Any]] | None:
+        """Return the events after a position; None if it is of another model, or unknown."""
+        parts = event_id.split("-")
+        if len(parts) != 3 or not all(part.isdigit() and len(part) < 16 for part in parts):
+            return None
+        model_id, version, _ = map(int, parts)
+        row = self.row
+        if row is None or model_id != (row.model_id or 0) or version > (row.version or 0):
+            return None
+        return version_events(head for head in self.heads if head.version > version)
+
+
+def _feature(text: str, name: str, model: Model, features: Sequence[str]) -> int:
+    """Return the place of a feature, which is given by its name or its number."""
+    if text in model.features:
+        return model.features.index(text)
+    if text in features:
+        return features.index(text)
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(features):
+        return int(text)
+    shown = ", ".join(features[:10]) + ", ..." * (len(features) > 10)
+    raise ApiError(400, "bad_query", f"{name} is {text[:60]!r}; expected one of {shown}", name)

@@ -1,0 +1,62 @@
+"""Stored versions of models: one that is named, and the newest one, which is remembered."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from streamclust.dashboard.errors import ApiError
+from streamclust.errors import UnknownModelError
+from streamclust.store.model.versions import newest_but, read_model
+
+if TYPE_CHECKING:
+    from streamclust.dashboard.source import Source
+    from streamclust.formats.model import Model
+
+_FRESH_SECONDS = 1.0
+"""Time after which the newest version is looked up again."""
+
+_MODELS = 8
+"""Maximum number of models that are remembered."""
+
+
+def read_version(source: Source, name: str, version: int) -> Model:
+    """Return a stored version; runs in a thread.
+
+    Raises
+    ------
+    ApiError
+        If it isn't stored, or isn't stored any more.
+    """
+    try:
+        return read_model(source.client(), source.keys(name), version)
+    except UnknownModelError as error:
+        raise ApiError(404, "unknown_version", str(error), "version") from None
+
+
+class NewestModels:
+    """Remembers the newest versions of a few models, and looks them up again after a second."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, Model]] = {}
+
+    def get(self, source: Source, name: str) -> Model:
+        """Return the newest version; runs in a thread.
+
+        Raises
+        ------
+        UnknownModelError
+            If the model has no version.
+        """
+        client, keys, now = source.client(), source.keys(name), time.monotonic()
+        at, known = self._known.get(name, (-math.inf, None))
+        if known is not None and now - at < _FRESH_SECONDS:
+            return known
+        fresh = None if known is None else newest_but(client, keys, known)
+        model = fresh or known or read_model(client, keys)
+        self._known.pop(name, None)
+        if len(self._known) >= _MODELS:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[name] = now, model
+        return model
