@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from streamclust.kernels.patterns import Patterns
 from streamclust.models.covariance import COVARIANCES
-from streamclust.models.patterns import patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def deviations(params: MixtureParams) -> Array:
 
 def groups(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Iterator[Group]:
     """Yield the points of each component and each missingness pattern together."""
-    found = patterns(X)
+    found = Patterns(X)
     parts = [(found.complete, np.arange(X.shape[1]))]
     parts += [
         (rows, np.flatnonzero(~absent))
