@@ -114,8 +114,11 @@ class ScoreMemory:
         """
         slowest, fastest = (2.0 ** (-len(scores) / each) for each in (_LONGEST, _SHORTEST))
         faster = max(min(lam**_FASTER, slowest), min(lam, fastest))
-        recent = self.recent.decay(faster).add(scores, w)
-        found = ScoreMemory(self.usual.decay(lam).add(scores, w), recent)
+        usual = self.usual.decay(lam).located(scores)
+        batch = usual.histogram(scores, w)  # both have the same bins
+        recent = self.recent.decay(faster).rebinned(usual.reference, usual.unit)
+        usual, recent = (each.merge(batch).without_faded() for each in (usual, recent))
+        found = ScoreMemory(usual, recent)
         return ScoreMemory(recent, recent) if found._difference > _OUTDATED else found
 
     @cached_property
