@@ -150,13 +150,12 @@ class OwnCodes:
         The alerts are added to `_flagged`.
         """
         held: CodesCall | None = None
-        keep = self._settings.anomaly.keep
         while coded := self._next(stream, end, model):
             if held is not None:
                 self._client.eval(*held)
             if self._writes_codes:
                 held = codes_call(self._key[stream], coded.entries, self._settings.encode.keep)
-            self._flagged = self._flagged.followed_by(coded.flagged, keep)
+            self._flagged = self._flagged.followed_by(coded.flagged)
             self._done[stream] = ids_of(coded.entries)[-1].decode()
         return held
 
