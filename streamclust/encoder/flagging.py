@@ -16,8 +16,6 @@ from streamclust.models.attribution import attribution
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from streamclust.arrays import Array, Labels
     from streamclust.config.anomaly import AnomalySettings
     from streamclust.formats.model import Model
@@ -34,7 +32,6 @@ class _Part(NamedTuple):
     labels : list of dict of bytes to bytes
     X : array of shape (n, D)
     scores : array of shape (n,)
-    index : array of int, shape (n,)
     model : Model
     time_ms : int
     """
@@ -43,7 +40,6 @@ class _Part(NamedTuple):
     labels: list[dict[bytes, bytes]]
     X: Array
     scores: Array
-    index: NDArray[np.integer]
     model: Model
     time_ms: int
 
@@ -125,14 +121,9 @@ class Flagging:
         self._threshold = math.inf if rate is None or known is None else known.threshold(rate)
 
     def __call__(
-        self,
-        entries: RawEntries,
-        decoded: Decoded,
-        scores: Array,
-        index: NDArray[np.integer],
-        model: Model,
+        self, entries: RawEntries, decoded: Decoded, scores: Array, model: Model
     ) -> Flagged:
-        """Return the alerts of points.
+        """Return the points that are anomalies.
 
         Parameters
         ----------
@@ -141,8 +132,6 @@ class Flagging:
             The points of the entries.
         scores : array of shape (N,)
             Anomaly scores of these points.
-        index : array of int, shape (N,)
-            Component of each point, as a row of the parameters.
         model : Model
         """
         rows = np.flatnonzero(scores > self._threshold)
@@ -158,7 +147,6 @@ class Flagging:
             else [{}] * len(rows),
             np.asarray(decoded.X[rows], np.float64),
             scores[rows],
-            index[rows],
             model,
             int(self._clock() * 1000),
         )
@@ -167,8 +155,8 @@ class Flagging:
     def _alerts_of(self, part: _Part) -> Iterator[Entry]:
         """Yield the alerts of flagged points."""
         model = part.model
-        top = self._top(part.X, part.index, model)
-        numbers = model.numbers[part.index].tolist()
+        index = model.family.predict(model.params, part.X)
+        top, numbers = self._top(part.X, index, model), model.numbers[index].tolist()
         quantiles = model.remembered_scores.quantile(part.scores).tolist()
         for n, (entry_id, place) in enumerate(part.places):
             alert = Alert(

@@ -127,6 +127,8 @@ def test_of_packed_entries_as_of_lists() -> None:
     as_packed = coder(labels=("host",), scores=("quantile",))(packed(entries), model())
     assert list(as_packed.entries) == list(as_lists.entries)
     assert as_packed.flagged.alerts == as_lists.flagged.alerts
+    alone = coder(labels=("host",)).flag(packed(entries), model())
+    assert alone.alerts == as_lists.flagged.alerts
     assert as_lists.flagged.count > 10
 
 
