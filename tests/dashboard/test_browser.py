@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from streamclust import Client
-from streamclust.config import load_settings
-from streamclust.dashboard.serve import Dashboard, Listen
-from streamclust.store.server.connect import Address, open_server
 from tests.support.browser import Visit, chromium, visit
+from tests.support.dashboard import opened
 from tests.support.servers import OwnServer, own_server
 from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
@@ -69,18 +67,15 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("site")
     with own_server(tmp_path_factory.mktemp("server")) as server:
         workspace = Workspace(folder, server.url, "site").write(MODELS)
-        settings = load_settings(folder / "config.yaml", ())
         with (
             WorkerProcess(workspace) as worker,
-            Dashboard(
-                settings, lambda: open_server(Address(server.url)), server.url, Listen()
-            ) as shown,
+            opened(workspace) as api,
         ):
-            found = Site(shown.url, server, workspace, worker)
+            found = Site(str(api.base_url), server, workspace, worker)
             found.add(40)
             found.add(140, HOSTILE)
-            with workspace.client as client:
-                client.xadd("machines", {FEATURES[0]: "hot", FEATURES[1]: "3"})
+            with workspace.client as raw:
+                raw.xadd("machines", {FEATURES[0]: "hot", FEATURES[1]: "3"})
             found.add(20)
             wait_until(lambda: workspace.committed("machines") >= 180)
             yield found

@@ -121,7 +121,6 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         published_points=2**53 + 1,
         published=Counts(drifts=9, revived=3, reclustered=2, resized=4),
         dead=7,
-        missing=11,
         refit="17-ab",
         unpublished=7,
         left=Covered({"gone": "5-0"}, {"gone": 12}),

@@ -12,7 +12,7 @@ export class DeadPanel {
     this.summary = h("p", { class: "muted" });
     this.reasons = h("tbody");
     this.letters = h("ul", { class: "cards" });
-    this.tables = h("div", {},
+    this.tables = h("div", { class: "stack" },
       h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reason, in the newest letters"), h("th", { scope: "col", class: "number" }, "Points"))), this.reasons),
       h("h3", {}, "Newest"),
       h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Newest dead letters" }, this.letters));
@@ -37,7 +37,7 @@ export class DeadPanel {
     const { count: total, letters, reasons } = this.dead;
     this.tables.hidden = !letters.length && !reasons.length;
     setText(this.summary, total ? `${plural(total, "point was", "points were")} refused.` : "No point was refused.");
-    replace(this.reasons, reasons.map((each) => h("tr", {}, h("th", { scope: "row" }, printable(each.reason, 300)), h("td", { class: "number" }, count(each.count)))));
+    replace(this.reasons, reasons.map((each) => h("tr", {}, h("th", { scope: "row", class: "long" }, printable(each.reason, 300)), h("td", { class: "number" }, count(each.count)))));
     replace(this.letters, letters.map((letter) => h("li", { "data-key": letter.id },
       h("span", {}, printable(letter.reason, 300)),
       h("span", { class: "muted small" }, `${clock(letter.time_ms)} · entry ${printable(letter.entry)}${letter.index >= 0 ? `, point ${count(letter.index)}` : ""} of ${printable(letter.stream, 100)}`),
