@@ -157,7 +157,7 @@ class Coder:
         decoded = self._decode(from_reply("", entries, None, None), model)
         if self._flagging is None or not len(decoded.X):
             return NONE_FLAGGED
-        X = np.asarray(decoded.X, np.float64)
+        model, X = model.accepting(self._spec.missing), np.asarray(decoded.X, np.float64)
         scores = anomaly_score(model.family, model.params, X)
         return self._flagging(entries, decoded, scores, model)
 

@@ -15,6 +15,7 @@ from streamclust.formats.codes import decode_fields
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.model import Model
 from streamclust.formats.points import encode
+from streamclust.models import GaussianMixture, KMeans, MixtureParams
 from streamclust.models.score_distribution import ScoreDistribution
 from tests.support.encoder_fixture import CENTROIDS, model_of
 from tests.support.replies import needs_native, packed
@@ -150,3 +151,23 @@ def test_an_entry_that_is_refused_has_no_score() -> None:
     found = decode_fields("1-0", dict(zip(flat[::2], flat[1::2], strict=True)), "")
     assert np.isnan(found.scores["quantile"]).all()
     assert np.isnan(found.scores["scaled_distance"]).all()
+
+
+@pytest.mark.parametrize(
+    "family", [KMeans(3, missing="learn"), GaussianMixture(3, missing="learn")]
+)
+def test_a_missing_value_explains_nothing(family: Any) -> None:
+    C = np.stack([np.array([[1.0, 0.9], [0.9, 1.0]])] * 3)
+    is_mixture = isinstance(family, GaussianMixture)
+    params = MixtureParams(np.full(3, 1 / 3), CENTROIDS, C, "full") if is_mixture else None
+    X = np.array([[np.nan, 6.0], [-10.0, np.nan], [4.0, -4.0]])
+    scored = model(family=family, **({"params": params} if is_mixture else {}))
+    flagging = Flagging(AnomalySettings(rate=0.001), "points", frozenset())
+    spec = PointsFormat(features=("x", "y"), missing="learn")
+    coded = Coder(spec, 1, (), "points", scores=("quantile",), flagging=flagging)(
+        fields_of(X), scored
+    )
+    first, last = alerts_of(coded)
+    assert (first.entry_id, [part.feature for part in first.top]) == ("1-5", ["y"])
+    assert first.top[0].share == 1.0
+    assert (last.entry_id, len(last.top)) == ("3-5", 2)
