@@ -72,9 +72,11 @@ def test_a_person_sees_figures_and_reasons(
     assert max(map(len, (header, figures, why))) <= 80
     monkeypatch.setenv("COLUMNS", "60")
     folded = shown(workspace, "alerts", "m", "--last", "2").stdout.splitlines()
-    assert folded[2:4] == [
-        "    temperature 95.2 (expected 61) 83%, load 3.25 (expected",
-        "    2) 17%, host=a\\x1b[31m",
+    assert folded[:4] == [
+        "2023-11-14 22:13:20  1700000000000-3  # 2",
+        "    code 5, score 17.25, 1 in 12,300, temperature 95.2",
+        "    (expected 61) 83%, load 3.25 (expected 2) 17%,",
+        "    host=a\\x1b[31m",
     ]
 
 

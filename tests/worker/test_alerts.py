@@ -19,7 +19,11 @@ from tests.support.waiting import LIMIT
 from tests.support.workers import WorkerProcess, drain
 from tests.support.workspace import Workspace
 
-EAGER: dict[str, Any] = {"batch": {"size": 30}, "commit": {"points": 30}}
+EAGER: dict[str, Any] = {
+    "batch": {"size": 30},
+    "commit": {"points": 30},
+    "publish": {"points": 90},
+}
 RATE: dict[str, Any] = {"anomaly": {"rate": 0.01, "learn_flagged": False}}
 QUANTILES: dict[str, Any] = {"encode": {"worker": True, "score": "quantile"}}
 
