@@ -188,7 +188,7 @@ function showFigures(list, { totals, total, snapshot_ms: snapshot }, facts) {
       ["Workers", facts.workers ? count(workers.length) : NONE, workers.length ? `with ${plural(held, "model")}` : "none runs", facts.workers && !workers.length],
       ["Server memory", bytes(facts.memory_bytes), facts.memory_limit_bytes ? `of ${bytes(facts.memory_limit_bytes)}` : "no limit",
         facts.memory_limit_bytes > 0 && facts.memory_bytes > 0.9 * facts.memory_limit_bytes],
-      ["Server up", ago(now() - facts.uptime_s * 1e3, now()).replace(" ago", ""), facts.product ? printable(facts.product) : ""],
+      ["Server up", Number.isFinite(facts.uptime_s) ? ago(now() - facts.uptime_s * 1e3, now()).replace(" ago", "") : NONE, facts.product ? printable(facts.product) : ""],
     );
   }
   replace(list, figures.map(([label, value, unit, bad]) =>
