@@ -51,6 +51,7 @@ LONG_WAITS = (
     "encoder/test_loop.py",
     "worker/test_many_models.py",
     "topology/test_acl.py",
+    "dashboard/test_browser.py",
     "worker/test_daemon.py",
     "topology/test_sentinel.py",
     "topology/test_cluster.py",
