@@ -13,7 +13,7 @@ from streamclust.models.covariance import COVARIANCES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Labels, Points
     from streamclust.formats.model import Model
 
 _LOADINGS = 5
@@ -48,7 +48,7 @@ class Plane:
     share: tuple[float, float]
     features: Sequence[str]
 
-    def points(self, X: Array) -> Array:
+    def points(self, X: Points) -> Array:
         """Return points (N, D), or means, as (N, 2)."""
         return np.asarray((X - self.centre) @ self.A.T)
 
@@ -62,7 +62,7 @@ class Plane:
         if params.covariance_type == "tied":
             return np.broadcast_to(A @ covariances @ A.T, (K, 2, 2))
         variances = COVARIANCES[params.covariance_type].variances(covariances, K, A.shape[1])
-        return np.einsum("id,kd,jd->kij", A, variances, A)
+        return np.asarray(np.einsum("id,kd,jd->kij", A, variances, A))
 
     def as_dict(self) -> dict[str, Any]:
         """Return a description for JSON."""
@@ -162,7 +162,7 @@ def _scatter(model: Model, residuals: Array | None) -> Array:
     return np.asarray(S)
 
 
-def sample_covariances(Y: Array, codes: Array, numbers: Array, least: int = 4) -> Array:
+def sample_covariances(Y: Array, codes: Labels, numbers: Labels, least: int = 4) -> Array:
     """Return the covariance of the points of each component in the plane, (K, 2, 2).
 
     Components with fewer than `least` points have NaN.

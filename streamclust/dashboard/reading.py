@@ -25,7 +25,7 @@ from streamclust.dashboard.trail import Trail
 from streamclust.errors import DamagedVersionError, UnknownModelError
 from streamclust.formats.alerts import Alert
 from streamclust.runtime.overviews import group_of, read_overviews
-from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
+from streamclust.store.model.dead_letters import count_reasons, read_letters
 from streamclust.store.model.read_alerts import read_alerts
 from streamclust.store.model.version_heads import read_heads
 from streamclust.store.model.versions import read_model
@@ -175,7 +175,7 @@ class Reading:
             {"reason": printable(reason, 300), "count": n}
             for reason, n in count_reasons(found).most_common()
         ]
-        stored, _ = newest_letter(client, self._keys)
+        stored = int(client.xlen(self._keys.dead))
         self._dead = {"count": count, "stored": stored, "letters": letters, "reasons": reasons}
         return [letter for letter in letters if letter["id"] not in known]
 
