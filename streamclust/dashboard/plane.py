@@ -95,7 +95,11 @@ def feature_plane(model: Model, features: Sequence[str], x: int, y: int) -> Plan
 
 
 def principal_plane(
-    model: Model, features: Sequence[str], residuals: Array | None, number: int
+    model: Model,
+    features: Sequence[str],
+    residuals: Array | None,
+    number: int,
+    before: Plane | None = None,
 ) -> Plane:
     """Return the plane of the two principal axes of the model's total variance.
 
@@ -110,12 +114,16 @@ def principal_plane(
         Differences of points and their means, for a model without covariances.
     number : int
         Number of the plane, for its ID.
+    before : Plane, optional
+        The earlier plane: the axes point to the same sides.
     """
     S, scale, centre = _comparable(model, residuals)
     values, vectors = np.linalg.eigh(S)
     axes = vectors[:, ::-1][:, :2].T
-    largest = np.abs(axes).argmax(axis=1)
-    axes = axes * np.sign(axes[[0, 1], largest])[:, None]
+    sides = axes[[0, 1], np.abs(axes).argmax(axis=1)]
+    if before is not None and before.axes.shape == axes.shape:
+        sides = np.einsum("id,id->i", axes, before.axes)
+    axes = axes * np.where(sides < 0.0, -1.0, 1.0)[:, None]
     total = float(values.sum()) or 1.0
     share = max(float(values[-1]), 0.0) / total, max(float(values[-2]), 0.0) / total
     return Plane(f"p{number}", "principal", centre, axes / scale, axes, share, features)

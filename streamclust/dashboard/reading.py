@@ -205,7 +205,7 @@ class Reading:
             plane = feature_plane(model, features, 0, D - 1)
         else:
             self._planes += 1
-            plane = principal_plane(model, features, rest, self._planes)
+            plane = principal_plane(model, features, rest, self._planes, self.plane)
         if self.plane is not None and self.plane.id != plane.id:
             changes.reset = changes.reset or "projection"
         self.plane = plane
