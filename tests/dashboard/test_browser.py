@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from streamclust import Client
-from streamclust.config import load_settings
-from streamclust.dashboard.serve import Dashboard, Listen
-from streamclust.store.server.connect import Address, open_server
 from tests.support.browser import Visit, chromium, visit
+from tests.support.dashboard import opened
 from tests.support.servers import OwnServer, own_server
 from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
@@ -35,8 +34,8 @@ MODELS: dict[str, Any] = {
         "n_clusters": 3,
         "streams": "machines",
         "init": {"points": 60},
-        "publish": {"every": "200ms"},
-        "commit": {"every": "200ms"},
+        "publish": {"points": 1},
+        "commit": {"points": 1},
         "points": {"features": list(FEATURES)},
     },
     "waiting": {"kind": "kmeans", "n_clusters": 3, "streams": HOSTILE, "init": {"points": 1000}},
@@ -57,6 +56,9 @@ class Site:
         with Client(self.server.url, namespace=self.workspace.namespace) as client:
             client.add(stream, X.reshape(-1, 2), features=FEATURES)
 
+    def has_learned(self, points: int) -> bool:
+        return self.workspace.committed("machines") >= points
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -69,20 +71,19 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("site")
     with own_server(tmp_path_factory.mktemp("server")) as server:
         workspace = Workspace(folder, server.url, "site").write(MODELS)
-        settings = load_settings(folder / "config.yaml", ())
         with (
             WorkerProcess(workspace) as worker,
-            Dashboard(
-                settings, lambda: open_server(Address(server.url)), server.url, Listen()
-            ) as shown,
+            opened(workspace) as api,
         ):
-            found = Site(shown.url, server, workspace, worker)
-            found.add(40)
-            found.add(140, HOSTILE)
-            with workspace.client as client:
-                client.xadd("machines", {FEATURES[0]: "hot", FEATURES[1]: "3"})
+            found = Site(str(api.base_url), server, workspace, worker)
             found.add(20)
-            wait_until(lambda: workspace.committed("machines") >= 180)
+            found.add(140, HOSTILE)
+            with workspace.client as raw:
+                raw.xadd("machines", {FEATURES[0]: "hot", FEATURES[1]: "3"})
+            while len(workspace.versions("machines")) < 3:
+                learned = workspace.committed("machines")
+                found.add(10)
+                wait_until(partial(found.has_learned, learned + 30))
             yield found
 
 
@@ -130,8 +131,7 @@ def test_points_arrive_and_the_plane_and_the_figures_change(browser: Browser, si
         assert "1 point was refused" in page.get_by_label("Dead letters", exact=True).inner_text()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
 def test_every_screen_fits_and_is_accessible(
     browser: Browser, site: Site, theme: Any, width: int
 ) -> None:
@@ -220,7 +220,7 @@ def test_the_page_survives_a_restart_of_server_and_worker(browser: Browser, site
         page = open_model(found)
         site.worker.kill()
         site.server.kill()
-        page.get_by_text("cannot reach").wait_for()
+        page.locator(".connection.bad", has_text="retrying since").wait_for()
         site.server.start()
         with WorkerProcess(site.workspace):
             page.locator(".connection", has_text="Connected to").wait_for()

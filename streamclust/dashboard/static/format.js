@@ -67,6 +67,12 @@ export function clock(timeMs) {
   return `${date} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
 }
 
+// The time of day, and the date too if it isn't today.
+export function moment(timeMs, nowMs) {
+  const text = clock(timeMs);
+  return text.slice(0, 10) === clock(nowMs).slice(0, 10) ? text.slice(11) : text;
+}
+
 export function bytes(value) {
   if (!Number.isFinite(value)) return NONE;
   for (const [size, unit] of [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]) {

@@ -12,7 +12,7 @@ export class DeadPanel {
     this.summary = h("p", { class: "muted" });
     this.reasons = h("tbody");
     this.letters = h("ul", { class: "cards" });
-    this.tables = h("div", {},
+    this.tables = h("div", { class: "stack" },
       h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reason, in the newest letters"), h("th", { scope: "col", class: "number" }, "Points"))), this.reasons),
       h("h3", {}, "Newest"),
       h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Newest dead letters" }, this.letters));
@@ -37,7 +37,7 @@ export class DeadPanel {
     const { count: total, letters, reasons } = this.dead;
     this.tables.hidden = !letters.length && !reasons.length;
     setText(this.summary, total ? `${plural(total, "point was", "points were")} refused.` : "No point was refused.");
-    replace(this.reasons, reasons.map((each) => h("tr", {}, h("th", { scope: "row" }, printable(each.reason, 300)), h("td", { class: "number" }, count(each.count)))));
+    replace(this.reasons, reasons.map((each) => h("tr", {}, h("th", { scope: "row", class: "long" }, printable(each.reason, 300)), h("td", { class: "number" }, count(each.count)))));
     replace(this.letters, letters.map((letter) => h("li", { "data-key": letter.id },
       h("span", {}, printable(letter.reason, 300)),
       h("span", { class: "muted small" }, `${clock(letter.time_ms)} · entry ${printable(letter.entry)}${letter.index >= 0 ? `, point ${count(letter.index)}` : ""} of ${printable(letter.stream, 100)}`),
@@ -59,9 +59,10 @@ export class AlertPanel {
     this.show();
   }
 
+  // Take an alert that has just been written.
   add(alert) {
     this.alerts ??= { count: 0, newest: [] };
-    if (this.alerts.newest.some((each) => each.id === alert.id)) return;
+    if (this.alerts.newest.some((each) => each.alert === alert.alert)) return;
     this.alerts.count += 1;
     this.alerts.newest = [alert, ...this.alerts.newest].slice(0, MOST);
     this.show();
@@ -77,19 +78,22 @@ export class AlertPanel {
     replace(this.list, this.alerts.newest.map((alert) => this.card(alert)));
   }
 
-  card(alert) {
-    const { id, stream, entry, time_ms: time, code, score, quantile } = alert;
-    const parts = (alert.attribution ?? []).filter((part) => Number.isFinite(part.value)).slice(0, MOST_PARTS);
-    const top = Math.max(...parts.map((part) => Math.abs(part.value)), Number.MIN_VALUE);
-    return h("li", { "data-key": id },
+  card({ alert, stream, id, event_time_ms: time, code, score, quantile, top, labels }) {
+    const parts = (top ?? []).filter((part) => Number.isFinite(part.share)).slice(0, MOST_PARTS);
+    const most = Math.max(...parts.map((part) => Math.abs(part.share)), Number.MIN_VALUE);
+    const named = Object.entries(labels ?? {}).map(([name, value]) => `${printable(name, 80)} ${printable(value, 80)}`);
+    return h("li", { "data-key": alert },
       h("span", {}, h("span", { class: "dot", style: { background: this.colourOf(code) } }), ` Component ${count(code)}, score ${number(score)}`,
-        Number.isFinite(quantile) && `, above ${quantile >= 0.99995 ? "99.99 %" : percent4(quantile)} of all scores`),
-      h("span", { class: "muted small" }, `${clock(time)} (${ago(time, now())}) · entry ${printable(entry ?? NONE)} of ${printable(stream ?? NONE, 100)}`),
-      parts.length > 0 && h("div", { class: "parts", role: "group", "aria-label": "Share of each feature in the score" }, parts.map(({ feature, value }) => [
-        h("span", {}, printable(feature, 80)),
-        h("span", { class: `bar${value < 0 ? " negative" : ""}`, style: { width: `${(100 * Math.abs(value)) / top}%` } }),
-        h("span", { class: "number" }, number(value, 3))])));
+        Number.isFinite(quantile) && `, above ${quantile >= 0.99995 ? "99.99 %" : quantilePercent(quantile)} of the scores`),
+      h("span", { class: "muted small" }, [`${clock(time)} (${ago(time, now())})`, `entry ${printable(id ?? NONE)} of ${printable(stream ?? NONE, 100)}`, ...named].join(" · ")),
+      parts.length > 0 && h("table", { class: "parts" },
+        h("thead", {}, h("tr", {}, ["Feature", "Share", "", "Value", "Expected"].map((text, place) =>
+          text ? h("th", { scope: "col", class: place > 2 ? "number" : null, title: place === 1 ? "Share of the score" : null, colspan: place === 1 ? 2 : null }, text) : null))),
+        h("tbody", {}, parts.map(({ feature, share, value, expected }) => h("tr", {},
+          h("th", { scope: "row", class: "long" }, printable(feature, 80)),
+          h("td", { class: "wide" }, h("span", { class: `bar${share < 0 ? " negative" : ""}`, style: { width: `${(100 * Math.abs(share)) / most}%` } })),
+          h("td", { class: "number" }, `${number(share * 100, 2)} %`), h("td", { class: "number" }, number(value)), h("td", { class: "number" }, number(expected)))))));
   }
 }
 
-const percent4 = (share) => (share > 0.99 ? `${number(share * 100, 4)} %` : percent(share));
+const quantilePercent = (share) => (share > 0.99 ? `${number(share * 100, 4)} %` : percent(share));

@@ -2,7 +2,7 @@
 
 import { ApiError, follow, get, modelPath, noteServer, now, query } from "./api.js";
 import { ActionPanel } from "./actions.js";
-import { componentColour } from "./colours.js";
+import { isColour } from "./colours.js";
 import { h, replace, setText } from "./dom.js";
 import { ago, clock, count, NONE, number, plural, printable, rate, short } from "./format.js";
 import { AlertPanel, DeadPanel } from "./letters.js";
@@ -32,7 +32,7 @@ class ModelView {
     this.title = h("h1", {}, printable(name, 300));
     this.state = h("p");
     this.facts = h("dl", { class: "facts" });
-    this.trouble = h("div", { role: "status" });
+    this.trouble = h("div", { class: "trouble", role: "status" });
     this.dead = new DeadPanel();
     this.actions = new ActionPanel(name, name);
     this.content = h("div", {}, h("p", { class: "empty" }, "Reading the model…"));
@@ -55,7 +55,7 @@ class ModelView {
   }
 
   closePanels() {
-    for (const panel of [this.planePanel, this.scorePanel, this.weightsPanel]) panel?.close();
+    for (const panel of [this.planePanel, this.scorePanel, this.weightsPanel, this.versions]) panel?.close();
     this.planePanel = null;
   }
 
@@ -127,7 +127,6 @@ class ModelView {
     this.planePanel.replay = null;
     this.planePanel.plane.past = false;
     this.model = data.model;
-    this.hex = null;
     this.setColours(data.model);
     this.planePanel.set(data);
     this.scorePanel.set(data.history, data.events, data.model.score_name, data.metric);
@@ -190,7 +189,8 @@ class ModelView {
     const reasons = [row.reason, ...(this.data?.model ? row.waiting : [])].filter((text) => text && text !== "never published");
     replace(this.trouble, reasons.map((text) => h("p", { class: `notice ${row.failed ? "bad" : "warn"}` }, printable(text, 600))));
     const figures = [
-      ["Kind", kindWords(row), row.kind && `${count(row.n_components)} × ${count(row.n_features)}`],
+      ["Kind", kindWords(row), this.data?.covariance_type ?? (this.metric === "cosine" ? "cosine" : "")],
+      ["Size", row.kind ? count(row.n_components) : NONE, row.kind && `${row.n_components === 1 ? "component" : "components"}, ${plural(row.n_features, "feature")}`],
       ["Version", count(row.version), row.published_ms && ago(row.published_ms, now())],
       ["Points learned", count(row.points), ""],
       ["Rate", rate(row.rate), "points/s"],
@@ -203,7 +203,7 @@ class ModelView {
       ["Worker", row.worker ? printable(row.worker, 80) : "none", ""],
     ];
     replace(this.facts, figures.map(([label, value, unit, title]) =>
-      h("div", { title: title || null, "data-figure": label }, h("dt", {}, label), h("dd", { class: label === "Worker" || label === "Kind" ? "word" : null }, value, unit && h("small", {}, ` ${unit}`)))));
+      h("div", { title: title || null, "data-figure": label }, h("dt", {}, label), h("dd", {}, value, unit && value !== NONE && h("small", {}, ` ${unit}`)))));
   }
 
   takeVersion(model) {
@@ -225,13 +225,19 @@ class ModelView {
     if (event.kind === "revived" && event.ids) this.planePanel.markRevived(event.ids);
   }
 
-  setColours({ swatches, components }) {
-    this.planePanel.plane.ownColours = swatches && new Map(components.id.map((id, place) => [id, swatches[place]]));
+  // Return the colours of the components if the features are those of a colour, else null.
+  swatchesOf({ swatches }) {
+    return this.data.named && !isColour(this.data.features) ? null : swatches;
+  }
+
+  setColours(model) {
+    const swatches = this.swatchesOf(model);
+    this.planePanel.plane.ownColours = swatches && new Map(model.components.id.map((id, place) => [id, swatches[place]]));
   }
 
   showComponents(model) {
-    const { means, swatches, codebook } = model;
-    this.weightsPanel.set(componentsOf(model), { means, swatches, codebook, features: this.data.features });
+    const { means, codebook } = model;
+    this.weightsPanel.set(componentsOf(model), { means, swatches: this.swatchesOf(model), codebook, features: this.data.features });
   }
 
   select(id) {
@@ -274,15 +280,20 @@ class ModelView {
     this.planePanel.busy = true;
     try {
       const model = await get(modelPath(this.name, "versions", version) + query(this.axes));
-      if (!this.planePanel || this.replay === null) return;
-      this.setColours(model);
-      this.planePanel.showComponents(componentsOf(model), true);
-      this.showComponents(model);
+      if (!this.planePanel) return;
+      if (this.replay !== null) {
+        this.setColours(model);
+        this.planePanel.showComponents(componentsOf(model), true);
+        this.showComponents(model);
+      }
     } catch (error) {
-      if (this.planePanel) setText(this.planePanel.caption, printable(error.message, 300));
-    } finally {
-      if (this.planePanel) this.planePanel.busy = false;
+      if (!this.planePanel) return;
+      this.planePanel.busy = false;
+      if (error.code === "unknown_version") return this.planePanel.forget(version);
+      setText(this.planePanel.caption, printable(error.message, 300));
+      return;
     }
+    this.planePanel.busy = false;
     if (this.replay && this.replay !== version) this.showVersion(this.replay);
   }
 }

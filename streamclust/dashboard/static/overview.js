@@ -6,7 +6,7 @@ import { ago, bytes, count, NONE, number, plural, printable, rate, short } from 
 import { phaseMark, PHASES } from "./phases.js";
 
 const PAGE = 50;
-const READ_MS = 4000; // the order of the models is renewed at most this often
+const READ_MS = 10_000; // the order of the models is renewed at most this often
 const AGES_MS = 1000;
 
 const COLUMNS = [
@@ -139,7 +139,7 @@ function build(main, wanted, change) {
   parts.pages = h("div", { class: "row" });
   main.replaceChildren(
     h("div", { class: "head" }, h("h1", {}, "Models")),
-    h("section", { class: "panel", "aria-label": "Totals and server" }, parts.figures),
+    h("section", { class: "panel", "aria-label": "Totals and server", hidden: true }, parts.figures),
     h("section", { class: "panel", "aria-label": "All models" },
       h("div", { class: "filters" },
         h("label", { class: "field grow" }, "Filter", filter), parts.groupField, h("label", { class: "field" }, "Order", sort)),
@@ -162,14 +162,16 @@ function showControls(parts, wanted, page, change) {
     const chosen = wanted.phase.includes(phase) ? wanted.phase.filter((each) => each !== phase) : [...wanted.phase, phase];
     change({ phase: chosen });
   };
-  const groups = page.groups.length || !wanted.group ? page.groups : [{ name: wanted.group, label: wanted.group, models: 0, failed: 0 }];
+  const groups = page.groups.filter((each) => each.models > 1 || each.name === wanted.group);
+  if (wanted.group && !groups.length) groups.push({ name: wanted.group, label: wanted.group, models: 0, failed: 0 });
   parts.groupField.hidden = !groups.length;
   replace(parts.group, h("option", { value: "" }, "All groups"), groups.map(({ name, label, models, failed }) =>
     h("option", { value: name }, `${printable(label, 60)}: ${plural(models, "model")}${failed ? `, ${count(failed)} failed` : ""}`)));
   parts.group.value = wanted.group;
 }
 
-function showFigures(list, { totals, total }, facts) {
+function showFigures(list, { totals, total, snapshot_ms: snapshot }, facts) {
+  list.parentElement.hidden = snapshot === null;
   const figures = [
     ["Models", count(totals.models), totals.models < total ? `of ${count(total)}` : totals.failed ? `${count(totals.failed)} failed` : "", totals.failed > 0],
     ["Rate", rate(totals.rate), "points/s"],
@@ -186,11 +188,11 @@ function showFigures(list, { totals, total }, facts) {
       ["Workers", facts.workers ? count(workers.length) : NONE, workers.length ? `with ${plural(held, "model")}` : "none runs", facts.workers && !workers.length],
       ["Server memory", bytes(facts.memory_bytes), facts.memory_limit_bytes ? `of ${bytes(facts.memory_limit_bytes)}` : "no limit",
         facts.memory_limit_bytes > 0 && facts.memory_bytes > 0.9 * facts.memory_limit_bytes],
-      ["Server up", ago(now() - facts.uptime_s * 1e3, now()).replace(" ago", ""), facts.product ? printable(facts.product) : ""],
+      ["Server up", Number.isFinite(facts.uptime_s) ? ago(now() - facts.uptime_s * 1e3, now()).replace(" ago", "") : NONE, facts.product ? printable(facts.product) : ""],
     );
   }
   replace(list, figures.map(([label, value, unit, bad]) =>
-    h("div", { "data-figure": label }, h("dt", {}, label), h("dd", {}, value, " ", unit && h("small", { class: bad ? "bad" : null }, unit)))));
+    h("div", { "data-figure": label }, h("dt", {}, label), h("dd", {}, value, " ", unit && value !== NONE && h("small", { class: bad ? "bad" : null }, unit)))));
 }
 
 function showModels(parts, wanted, page, change) {

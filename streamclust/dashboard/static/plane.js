@@ -1,7 +1,7 @@
 // The plane: components with their ellipses, recent points, and how the centroids have moved.
 // Two canvases lie on each other, since points arrive more often than versions.
 
-import { componentColour } from "./colours.js";
+import { Colours } from "./colours.js";
 import { calm, colour, css, h } from "./dom.js";
 import { number, percent } from "./format.js";
 
@@ -33,6 +33,7 @@ export class Plane {
     this.selected = null;
     this.domain = null;
     this.automatic = true;
+    this.colours = new Colours();
     this.ownColours = null; // component -> its own colour, for palettes
     this.dirty = { back: true, front: true };
     this.moving = null;
@@ -69,6 +70,7 @@ export class Plane {
   // Show a version. Components move from where they are to where they will be.
   setComponents(components, { animate = true } = {}) {
     const before = new Map(this.components.map((each) => [each.id, each]));
+    this.colours.assign(components.map((each) => each.id));
     this.components = components;
     const move = animate && before.size && !calm();
     this.moving = move ? { before, start: performance.now() } : null;
@@ -92,10 +94,15 @@ export class Plane {
     this.trails.set(id, trail);
   }
 
-  mark(kind, id, x, y) {
+  mark(kind, id, x, y, version) {
     if (!Number.isFinite(x) || !Number.isFinite(y)) return;
-    this.marks.push({ kind, id, x, y });
+    this.marks.push({ kind, id, x, y, version });
     this.marks = this.marks.slice(-MOST_MARKS);
+  }
+
+  // Forget the marks of versions before this one.
+  forgetMarks(version) {
+    this.marks = this.marks.filter((mark) => mark.version >= version);
   }
 
   // Add points that have just arrived. They appear one after another until the next ones are due.
@@ -249,7 +256,7 @@ export class Plane {
   }
 
   colour(id) {
-    return this.ownColours?.get(id) ?? componentColour(id);
+    return this.ownColours?.get(id) ?? this.colours.of(id);
   }
 
   paintPoints() {
@@ -304,13 +311,13 @@ export class Plane {
   }
 
   paintTrails(context) {
-    context.lineWidth = 1.5;
+    context.lineWidth = 2;
     for (const [id, trail] of this.trails) {
       if (trail.length < 2) continue;
       context.strokeStyle = this.colour(id);
       const faint = this.selected !== null && this.selected !== id ? 0.2 : 1;
       for (let place = 1; place < trail.length; place++) {
-        context.globalAlpha = faint * (0.1 + 0.6 * (place / trail.length));
+        context.globalAlpha = faint * (0.25 + 0.6 * (place / trail.length));
         context.beginPath();
         context.moveTo(...this.at(...trail[place - 1]));
         context.lineTo(...this.at(...trail[place]));

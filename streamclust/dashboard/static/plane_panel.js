@@ -7,7 +7,7 @@ import { axesOf, componentsOf, pointsOf, REASONS } from "./model_data.js";
 import { Plane } from "./plane.js";
 
 const PLAY_MS = 140;
-const RECENT = 20; // versions whose births and deaths are marked
+const RECENT = 30; // versions whose births and deaths are marked
 
 export class PlanePanel {
   // onSelect(id), onAxes({ x, y }), onReplay(version or null)
@@ -21,8 +21,8 @@ export class PlanePanel {
     this.xChoice = h("select", { onchange: () => this.chooseAxes(this.xChoice, this.yChoice) });
     this.yChoice = h("select", { onchange: () => this.chooseAxes(this.yChoice, this.xChoice) });
     const zoom = (label, text, action) => h("button", { type: "button", "aria-label": label, title: label, onclick: action }, text);
-    this.tools = h("div", { class: "tools" },
-      h("div", { class: "row" }, h("label", { class: "field" }, "Horizontal axis", this.xChoice), h("label", { class: "field" }, "Vertical axis", this.yChoice)),
+    this.choices = h("div", { class: "row" }, h("label", { class: "field" }, "Horizontal axis", this.xChoice), h("label", { class: "field" }, "Vertical axis", this.yChoice));
+    this.tools = h("div", { class: "tools" }, this.choices,
       h("div", { class: "row", role: "group", "aria-label": "Zoom" },
         zoom("Zoom in", "+", () => this.plane.zoom(1 / 1.5)), zoom("Zoom out", "−", () => this.plane.zoom(1.5)), zoom("Show all", "Fit", () => this.plane.fit())));
     this.legend = h("ul", { class: "legend" });
@@ -71,7 +71,7 @@ export class PlanePanel {
   }
 
   // Take a version that has just been published.
-  addVersion(model, { births = true } = {}) {
+  addVersion(model) {
     const components = componentsOf(model);
     const { plane } = this;
     if (this.versions.at(-1) < model.version || !this.versions.length) {
@@ -79,7 +79,8 @@ export class PlanePanel {
       this.facts.set(model.version, model);
       if (this.versions.length > 1000) this.facts.delete(this.versions.shift());
     }
-    if (births && this.newest) this.markBirths(this.newest, components);
+    plane.forgetMarks(this.versions.at(-RECENT) ?? 0);
+    this.markBirths(this.newest, components, model.version);
     this.newest = components;
     plane.chooseTrailed(components);
     for (const { id, x, y } of components) plane.pushTrail(id, x, y);
@@ -93,7 +94,7 @@ export class PlanePanel {
     const { version, id, x, y } = trails;
     const mark = (kind, place, component) => {
       const row = id?.[place]?.indexOf(component) ?? -1;
-      if (row >= 0) this.plane.mark(kind, component, x[place][row], y[place][row]);
+      if (row >= 0) this.plane.mark(kind, component, x[place][row], y[place][row], version[place]);
     };
     for (const event of events) {
       const place = version.indexOf(event.version);
@@ -105,16 +106,16 @@ export class PlanePanel {
     }
   }
 
-  markBirths(before, after) {
+  markBirths(before, after, version) {
     const [old, fresh] = [new Map(before.map((each) => [each.id, each])), new Map(after.map((each) => [each.id, each]))];
-    for (const { id, x, y } of before) if (!fresh.has(id)) this.plane.mark("died", id, x, y);
-    for (const { id, x, y } of after) if (!old.has(id)) this.plane.mark("born", id, x, y);
+    for (const { id, x, y } of before) if (!fresh.has(id)) this.plane.mark("died", id, x, y, version);
+    for (const { id, x, y } of after) if (!old.has(id)) this.plane.mark("born", id, x, y, version);
     this.showLegend();
   }
 
   // Mark components that were revived: they were moved to other points.
   markRevived(ids) {
-    for (const each of this.newest ?? []) if (ids.includes(each.id)) this.plane.mark("born", each.id, each.x, each.y);
+    for (const each of this.newest ?? []) if (ids.includes(each.id)) this.plane.mark("born", each.id, each.x, each.y, this.versions.at(-1));
     this.showLegend();
   }
 
@@ -134,8 +135,8 @@ export class PlanePanel {
       replace(choice, options.filter(Boolean).map((option) => option.cloneNode(true)));
       const index = kind === "features" && axes[place] ? features.indexOf(axes[place].label) : -1;
       choice.value = index < 0 ? "" : String(index);
-      choice.disabled = features.length < 2;
     }
+    this.choices.hidden = this.flat;
   }
 
   // Both axes are principal axes, or both are features.
@@ -150,9 +151,10 @@ export class PlanePanel {
     const circle = (r, more) => svg("circle", { cx: 9, cy: 7, r, ...more });
     const items = [
       [icon(circle(4, { class: "dots" })), "centroid, larger with more points"],
-      this.source && [icon(svg("ellipse", { cx: 9, cy: 7, rx: 8, ry: 4.5 })), this.source === "points" ? "two standard deviations of recent points" : "two standard deviations"],
+      this.plane.components.some((each) => each.cov) && [icon(svg("ellipse", { cx: 9, cy: 7, rx: 8, ry: 4.5 })), this.source === "points" ? "two standard deviations of recent points" : "two standard deviations"],
       [icon(...[4, 9, 13].map((x, place) => svg("rect", { class: "dots", x, y: 3 + 3 * place, width: 3, height: 3 }))), "recent point, colour of its component"],
       [icon(svg("path", { d: "M1 11L7 5L12 8L17 3" })), "trail over recent versions"],
+      this.flat && [icon(...[3, 7, 11].map((y, place) => svg("rect", { class: "dots", x: 4 + 4 * place, y: y - 2, width: 3, height: 3 }))), "the height of a point has no meaning: the model has one feature"],
       this.plane.marks.some((mark) => mark.kind === "born") && [icon(circle(6, { "stroke-dasharray": "3 2" })), "born or revived"],
       this.plane.marks.some((mark) => mark.kind === "died") && [icon(svg("path", { d: "M5 3l8 8M13 3l-8 8" })), "gone"],
     ];
@@ -180,6 +182,12 @@ export class PlanePanel {
 
   scrub(place) {
     this.showVersion(place >= this.versions.length - 1 && !this.playing ? null : this.versions[place]);
+  }
+
+  // A version that was removed from the server, with all before it, can't be shown.
+  forget(version) {
+    this.versions = this.versions.filter((each) => each > version);
+    if (this.replay) this.showVersion(this.versions[0] ?? null);
   }
 
   showVersion(version) {

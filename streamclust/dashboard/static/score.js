@@ -1,7 +1,8 @@
 // The prequential score over time or points, with the events marked.
 
+import { now } from "./api.js";
 import { colour, css, h, replace, setText } from "./dom.js";
-import { clock, count, number, plural, printable } from "./format.js";
+import { clock, count, moment, number, plural, printable } from "./format.js";
 import { REASONS, scoreWords } from "./model_data.js";
 
 const HEIGHT = 240;
@@ -143,7 +144,7 @@ export class ScorePanel {
   options() {
     const font = `12px ${css("--font")}`;
     const axis = { stroke: () => colour("--muted"), font, grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { stroke: () => colour("--grid"), width: 1 } };
-    const over = this.over === "time" ? {} : { values: (_, values) => values.map((value) => count(value)), space: 90 };
+    const over = this.over === "time" ? { values: (_, splits) => timeTicks(splits), space: 64 } : { values: (_, values) => values.map((value) => count(value)), space: 90 };
     return {
       width: this.width, height: HEIGHT, legend: { show: false }, padding: [18, 8, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
@@ -225,6 +226,20 @@ export class ScorePanel {
     setText(this.summary, `Events (${count(this.events.length)})`);
     this.summary.parentElement.hidden = !this.events.length;
     replace(this.list, this.events.slice(-100).reverse().map((event) =>
-      h("tr", {}, h("td", {}, clock(event.time_ms)), h("td", { class: "number" }, count(event.version)), h("td", {}, printable(event.text, 400)))));
+      h("tr", {}, h("td", { class: "time", title: clock(event.time_ms) }, moment(event.time_ms, now())), h("td", { class: "number" }, count(event.version)), h("td", {}, printable(event.text, 400)))));
   }
+}
+
+// Return the texts of times on the axis: with the date where a day begins, with seconds only if needed.
+function timeTicks(splits) {
+  const within = splits.length > 1 && splits[1] - splits[0] < 1;
+  const close = splits.length > 1 && splits[1] - splits[0] < 60;
+  let day = "";
+  return splits.map((seconds) => {
+    const [date, time] = clock(seconds * 1e3).split(" ");
+    const short = within ? `${time}.${String(Math.round(seconds * 1e3) % 1000).padStart(3, "0")}` : close ? time : time?.slice(0, 5);
+    const text = day && date !== day ? date.slice(5) : short;
+    day = date;
+    return text;
+  });
 }

@@ -2,11 +2,12 @@
 
 import { get, modelPath, now, query } from "./api.js";
 import { h, replace, setText } from "./dom.js";
-import { ago, clock, count, NONE, number, percent, plural, printable } from "./format.js";
+import { ago, clock, count, moment, NONE, number, percent, plural, printable } from "./format.js";
 import { REASONS } from "./model_data.js";
 
 const PAGE = 100;
 const PAIRS = 40;
+const GAP_MS = 5000; // the stream of updates may skip versions
 
 export class VersionsPanel {
   constructor(name, onPick) {
@@ -23,16 +24,24 @@ export class VersionsPanel {
       h("label", { class: "row" }, "Compare", this.from), h("label", { class: "row" }, "with", this.to),
       h("button", { type: "button", onclick: () => this.compare() }, "Show the difference"));
     this.element = h("section", { class: "panel", "aria-label": "Versions" }, h("header", {}, h("h2", {}, "Versions")), this.diffForm, this.result,
-      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Stored versions" }, h("table", {},
-        h("thead", {}, h("tr", {}, ...[["Version", 1], ["Published"], ["Reason"], ["Points", 1], ["Score", 1]].map(([label, isNumber]) => h("th", { scope: "col", class: isNumber ? "number" : null }, label)))), this.body)),
+      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Stored versions" }, h("table", { class: "stored" },
+        h("thead", {}, h("tr", {}, ...[["Version", "number"], ["Published"], ["Reason"], ["Points", "number narrow-hidden"], ["Score", "number"]].map(([label, style]) => h("th", { scope: "col", class: style }, label)))), this.body)),
       h("div", { class: "row" }, this.older));
   }
 
+  // Read the newest versions; older ones that were read before stay.
   async load() {
+    clearTimeout(this.timer);
+    this.timer = null;
     const found = await get(modelPath(this.name, "versions") + query({ limit: PAGE }));
-    this.versions = found.versions;
+    const last = found.versions.at(-1)?.version ?? 0;
+    this.versions = [...found.versions, ...this.versions.filter((each) => each.version < last && each.version >= found.oldest)];
     this.oldest = found.oldest;
     this.show();
+  }
+
+  close() {
+    clearTimeout(this.timer);
   }
 
   async loadOlder() {
@@ -43,7 +52,9 @@ export class VersionsPanel {
   }
 
   add(model) {
-    if (this.versions[0]?.version >= model.version) return;
+    const newest = this.versions[0]?.version;
+    if (newest >= model.version) return;
+    if (newest < model.version - 1) this.timer ??= setTimeout(() => this.load().catch(() => {}), GAP_MS);
     this.versions.unshift(model);
     this.versions.length = Math.min(this.versions.length, 1000);
     this.show();
@@ -59,9 +70,9 @@ export class VersionsPanel {
     this.older.hidden = !this.versions.length || !(this.versions.at(-1).version > this.oldest);
     replace(this.body, this.versions.map((each) => h("tr", { "data-key": each.version, "data-selected": each.version === this.replay },
       h("td", { class: "number" }, h("button", { type: "button", class: "link", "data-version": each.version, "aria-label": `Show version ${each.version} in the plane` }, count(each.version))),
-      h("td", {}, clock(each.published_ms)),
+      h("td", { class: "time", title: clock(each.published_ms) }, moment(each.published_ms, now())),
       h("td", {}, each.error ? h("span", { class: "bad" }, printable(each.error, 200)) : (REASONS[each.reason] ?? printable(each.reason ?? NONE))),
-      h("td", { class: "number" }, count(each.points)), h("td", { class: "number" }, number(each.score)))));
+      h("td", { class: "number narrow-hidden" }, count(each.points)), h("td", { class: "number" }, number(each.score)))));
     const [from, to] = [this.from.value, this.to.value];
     const options = () => this.versions.map((each) => h("option", { value: each.version }, `version ${count(each.version)}`));
     replace(this.from, options());
@@ -92,9 +103,9 @@ function diffTable({ from, to, points_between: points, seconds_between: seconds,
     born.length && `born: ${listed(born)}`, died.length && `gone: ${listed(died)}`, matching === "assignment" && "components are matched by their distances",
   ];
   return [
-    h("p", {}, `${words.filter(Boolean).join("; ")}.`),
+    h("p", {}, `${words.filter(Boolean).join("; ")}. Distances are in the units of the features.`),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Difference of the versions" }, h("table", { class: "bars" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Component"), h("th", { scope: "col", class: "wide", colspan: 2 }, "Moved, in the units of the features"), h("th", { scope: "col", class: "number" }, "Share"))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Component"), h("th", { scope: "col", class: "wide", colspan: 2 }, "Moved"), h("th", { scope: "col", class: "number" }, "Share"))),
       h("tbody", {}, rows.slice(0, PAIRS).map((row) => h("tr", {},
         h("th", { scope: "row" }, row.id === row.to ? String(row.id) : `${row.id} → ${row.to}`),
         h("td", { class: "wide" }, h("span", { class: "bar", style: { width: `${(100 * row.moved) / top}%` } })),

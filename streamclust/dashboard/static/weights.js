@@ -6,6 +6,7 @@ import { count, NONE, number, percent, plural, printable } from "./format.js";
 
 const ROWS = 24;
 const MOST_FEATURES = 24;
+const [MEANS_ROWS, MEANS_COLUMNS] = [12, 5];
 
 export class WeightsPanel {
   constructor(onSelect, colourOf) {
@@ -125,10 +126,16 @@ export class WeightsPanel {
     }));
   }
 
+  // Show the means of all components of a small model while no component is chosen.
+  showMeans() {
+    this.detail.hidden = !this.means || this.hex || this.components.length > MEANS_ROWS || this.features.length > MEANS_COLUMNS;
+    if (!this.detail.hidden) replace(this.detail, meansTable(this.sorted, this.means, this.features));
+  }
+
   showDetail() {
     const chosen = this.components.find((each) => each.id === this.selected);
-    this.detail.hidden = !chosen;
-    if (!chosen) return;
+    if (!chosen) return this.showMeans();
+    this.detail.hidden = false;
     const head = h("h3", {}, `Component ${chosen.id}: ${percent(chosen.weight)} of the points, mass ${number(chosen.mass)}`);
     if (!this.means) {
       replace(this.detail, head, h("p", { class: "muted small" }, `The means of ${plural(this.features.length, "feature")} aren't shown for a model of this size; `, h("code", {}, "streamclust models show"), " prints them."));
@@ -136,6 +143,16 @@ export class WeightsPanel {
     }
     replace(this.detail, head, featureTable(this.means[chosen.place], this.means, this.features));
   }
+}
+
+// Return the means of the components of a small model.
+function meansTable(sorted, means, features) {
+  return [
+    h("h3", {}, "Means"),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Means of the components" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Component"), features.map((feature) => h("th", { scope: "col", class: "number" }, printable(feature, 24))))),
+      h("tbody", {}, sorted.map(({ id, place }) => h("tr", { "data-key": id }, h("th", { scope: "row" }, String(id)), means[place].map((value) => h("td", { class: "number" }, number(value)))))))),
+  ];
 }
 
 // Show the features in which a component differs most from the others, in units of their spread.
