@@ -14,6 +14,7 @@ from streamclust.dashboard.payload import (
     history_dict,
     letter_dict,
     model_dict,
+    phase_event,
     points_dict,
     version_events,
 )
@@ -125,6 +126,8 @@ class Reading:
             row = self._with_scores(row)
             if row != self.row:
                 changes.row = row
+            if self.row is not None and row.phase != self.row.phase:
+                changes.events.append(phase_event(self.row.phase, row.phase, row.reason))
             if (row.dead or 0) != self._dead["count"]:
                 changes.letters = self._read_letters(client, row.dead or 0)
             if (row.alerts or 0) != self._alerts["count"]:
