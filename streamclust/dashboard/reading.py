@@ -14,6 +14,7 @@ from streamclust.dashboard.payload import (
     history_dict,
     letter_dict,
     model_dict,
+    phase_event,
     points_dict,
     version_events,
 )
@@ -25,7 +26,7 @@ from streamclust.dashboard.trail import Trail
 from streamclust.errors import DamagedVersionError, UnknownModelError
 from streamclust.formats.alerts import Alert
 from streamclust.runtime.overviews import group_of, read_overviews
-from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
+from streamclust.store.model.dead_letters import count_reasons, read_letters
 from streamclust.store.model.read_alerts import read_alerts
 from streamclust.store.model.version_heads import read_heads
 from streamclust.store.model.versions import read_model
@@ -125,6 +126,8 @@ class Reading:
             row = self._with_scores(row)
             if row != self.row:
                 changes.row = row
+            if self.row is not None and row.phase != self.row.phase:
+                changes.events.append(phase_event(self.row.phase, row.phase, row.reason))
             if (row.dead or 0) != self._dead["count"]:
                 changes.letters = self._read_letters(client, row.dead or 0)
             if (row.alerts or 0) != self._alerts["count"]:
@@ -175,7 +178,7 @@ class Reading:
             {"reason": printable(reason, 300), "count": n}
             for reason, n in count_reasons(found).most_common()
         ]
-        stored, _ = newest_letter(client, self._keys)
+        stored = int(client.xlen(self._keys.dead))
         self._dead = {"count": count, "stored": stored, "letters": letters, "reasons": reasons}
         return [letter for letter in letters if letter["id"] not in known]
 
@@ -205,7 +208,7 @@ class Reading:
             plane = feature_plane(model, features, 0, D - 1)
         else:
             self._planes += 1
-            plane = principal_plane(model, features, rest, self._planes)
+            plane = principal_plane(model, features, rest, self._planes, self.plane)
         if self.plane is not None and self.plane.id != plane.id:
             changes.reset = changes.reset or "projection"
         self.plane = plane

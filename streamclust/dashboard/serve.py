@@ -133,7 +133,12 @@ class Dashboard:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._context.close)
         self._thread.join(_STOP_SECONDS)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the server, and stop to listen."""
         self._source.close()
+        self._socket.close()
 
     def _run(self) -> None:
         async def serve() -> None:
