@@ -11,8 +11,8 @@ const TRAIL = 40; // versions that a trail shows
 const MOST_TRAILS = 64; // components that have one
 const MOST_MARKS = 16; // births and deaths
 const MOVE_MS = 350;
-const FRAME_MS = 30;
-const QUEUE_MS = 400;
+const FRAME_MS = 25; // so every second frame of a display with 60 per second
+const QUEUE_MS = 520; // a little more than the time between two events
 
 export class Plane {
   constructor(onSelect) {
@@ -23,7 +23,7 @@ export class Plane {
     this.axes = null;
     this.components = [];
     this.points = []; // [x, y, component], oldest first
-    this.pending = [];
+    this.pending = []; // points that have arrived and aren't shown yet
     this.past = false; // whether an older version is shown: then the points are grey
     this.trails = new Map(); // component -> [[x, y], ...], oldest first
     this.trailed = new Set(); // components that have a trail
@@ -106,13 +106,16 @@ export class Plane {
   // Add points that have just arrived. They appear one after another until the next ones are due.
   queuePoints(points) {
     if (calm() || document.hidden) return this.addPoints(points);
+    if (!this.pending.length) this.taken = performance.now();
     this.pending = this.pending.concat(points).slice(-MOST_POINTS);
+    this.pace = this.pending.length / QUEUE_MS;
     this.draw({ back: false });
   }
 
-  takeQueued(elapsed) {
-    if (!this.pending.length) return;
-    const due = Math.ceil(this.pending.length * Math.min(1, elapsed / QUEUE_MS));
+  takeQueued(time) {
+    const due = Math.floor((time - this.taken) * this.pace);
+    if (!this.pending.length || due < 1) return;
+    this.taken += due / this.pace;
     this.addPoints(this.pending.splice(0, due));
   }
 
@@ -228,7 +231,7 @@ export class Plane {
       this.frame = requestAnimationFrame((next) => this.paint(next));
       return;
     }
-    this.takeQueued(time - this.drawn);
+    this.takeQueued(time);
     this.drawn = time;
     const dirty = this.dirty;
     this.dirty = { back: false, front: false };
