@@ -82,7 +82,7 @@ class Dashboard:
         log: FilteringBoundLogger,
     ) -> None:
         self._socket = _bound(listen.host, listen.port)
-        self._source = Source(settings, open_server, label)
+        self._source = Source(settings, open_server, label, log)
         self._context = Context(self._source, listen.token)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # `Guard` logs errors
         config = uvicorn.Config(
