@@ -113,6 +113,10 @@ class Dashboard:
         """Name of the server that the dashboard reads."""
         return self._source.state.label
 
+    def use(self, settings: Settings) -> None:
+        """Use other settings from now on; the server stays."""
+        self._source.settings = settings
+
     def check(self) -> None:
         """Raise the fault of a server that refuses the login; one that isn't there may come later.
 
