@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from heapq import merge
 from itertools import islice
@@ -37,6 +38,9 @@ _MOST_FOLLOWED = 100
 """Maximum number of models whose new alerts are followed: each read names all their keys."""
 
 _ROW = "{:<19}  {:<17} {:>3} {:>6} {:>10}  {:>15}  {}"
+_NARROW = 78
+"""Width of a terminal below which the figures of an alert have lines of their own."""
+
 _INDENT = "    "
 
 _FIRST_TIME_MS = 10**11
@@ -219,7 +223,7 @@ def _print(found: Iterator[Shown], as_json: bool, *, single: bool) -> None:
         if terminal is None:
             click.echo(exact_json(_as_dict(name, alert)))
             continue
-        if not has_header:
+        if not has_header and not _is_narrow(terminal):
             model = "" if single else "MODEL"
             header = _ROW.format("TIME", "ENTRY", "#", "CODE", "SCORE", "RARITY", model).rstrip()
             print_lines([terminal.paint(header, HEADER)])
@@ -240,22 +244,23 @@ def _lines(terminal: Terminal, name: str, alert: StoredAlert, *, single: bool) -
         return terminal.wrap(f"{model}  can't be read: {printable(str(alert))}".strip())
     is_time = alert.event_time_ms >= _FIRST_TIME_MS
     when = local_time(alert.event_time_ms if is_time else alert.time_ms)[:19]
-    figures = _ROW.format(
-        when,
-        printable(alert.entry_id, _WIDEST),
-        alert.index,
-        alert.code,
-        number(alert.score),
-        rarity(alert),
-        model,
-    ).rstrip()
-    reasons = [_reason(part) for part in alert.top]
+    entry_id, score = printable(alert.entry_id, _WIDEST), number(alert.score)
+    cells = when, entry_id, alert.index, alert.code, score, rarity(alert), model
+    figures, reasons = [_ROW.format(*cells).rstrip()], []
+    if _is_narrow(terminal):
+        figures = terminal.wrap(f"{when}  {entry_id}  # {alert.index}  {model}".rstrip())
+        reasons = [f"code {alert.code}", f"score {score}", rarity(alert)]
+    reasons += [_reason(part) for part in alert.top]
     reasons += [
         f"{printable(label, _WIDEST)}={printable(text, _WIDEST)}"
         for label, text in alert.labels.items()
     ]
     why = _indented(terminal, ", ".join(reasons)) if reasons else []
-    return [figures, *(terminal.paint(line, MUTED) for line in why)]
+    return [*figures, *(terminal.paint(line, MUTED) for line in why)]
+
+
+def _is_narrow(terminal: Terminal) -> bool:
+    return terminal.width is not None and terminal.width < _NARROW
 
 
 def _reason(part: Any) -> str:
@@ -274,6 +279,6 @@ def rarity(alert: Alert) -> str:
     """Return the share of points with a score of at least this size, as "1 in 12,000"."""
     one_in = alert.one_in
     if not one_in < _RAREST:
-        return f"1 in > {_RAREST:,.0f}" if one_in > _RAREST else "-"
+        return "-" if math.isnan(one_in) else f"1 in > {_RAREST:.0e}".replace("+0", "")
     digits = max(len(f"{one_in:.0f}") - 3, 0)
     return f"1 in {round(one_in, -digits):,.0f}"

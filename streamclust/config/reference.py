@@ -188,6 +188,7 @@ kernels; the default is the best that the machine supports. `streamclust --versi
 kernels in use. `STREAMCLUST_THREADS` sets the maximum number of threads for large batches. The
 default is the number of cores that the process may use. The learned model doesn't depend on the
 threads. The models of a worker that learn at the same time use one thread each.
+`STREAMCLUST_DASHBOARD_TOKEN` is the token for actions of `streamclust dashboard --allow-actions`.
 
 **Durations** are texts such as `200ms`, `10s`, `5m`, `6h` or `1d`, or a number of seconds.
 

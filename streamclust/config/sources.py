@@ -18,8 +18,8 @@ MOST_BYTES = 1 << 25
 
 PREFIX = "STREAMCLUST_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
-NO_SETTINGS = (FILE_VARIABLE, f"{PREFIX}KERNELS", f"{PREFIX}THREADS")
-"""Variables that aren't settings; `streamclust.kernels` reads the last two."""
+NO_SETTINGS = (FILE_VARIABLE, f"{PREFIX}KERNELS", f"{PREFIX}THREADS", f"{PREFIX}DASHBOARD_TOKEN")
+"""Variables that aren't settings; `streamclust.kernels` reads the second and the third."""
 
 
 @dataclass(frozen=True)

@@ -202,5 +202,6 @@ def run_requeue(job: Job, reason: str) -> str:
     done = requeue_all(client, job.server.raw_client(), keys, parts)
     kept = done.skipped.most_common()
     rest = "; ".join(f"{count:,} letters stay: {text}" for text, count in kept)
-    text = f"{done.entries:,} entries were added to their streams again"
+    added = "1 entry was" if done.entries == 1 else f"{done.entries:,} entries were"
+    text = f"{added} added to their streams again"
     return f"{text}; {rest}" if rest else text

@@ -91,7 +91,7 @@ def make_app(context: Context, hosts: Collection[str], log: FilteringBoundLogger
             Route("/", get_page),
             Route("/openapi.json", get_openapi),
             *ROUTES,
-            Mount("/static", _Files(directory=STATIC, check_dir=False)),
+            *([Mount("/static", _Files(directory=STATIC))] if STATIC.is_dir() else []),
         ],
         exception_handlers={
             StreamclustError: on_error,

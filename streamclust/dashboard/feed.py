@@ -127,7 +127,7 @@ class Feed:
         missed = reading.missed(event_id) if event_id else []
         if missed is None:
             first.append(("reset", {"reason": "model"}))
-        first += [("event", each) for each in missed or ()]
+        first += missed or ()
         if reading.model is not None:
             first += reading.in_plane(Changes(model=reading.model), axes)
         if reading.row is not None:
@@ -176,6 +176,8 @@ class Feed:
         for axes, parts in in_planes.items():
             for kind, data in parts:
                 self._views[axes].put(kind, data)
+        for alert in changes.alerts:
+            self._put("alert", alert)
         if changes.letters and changes.row is not None:
             self._put("dead", {"count": changes.row.dead, "letters": changes.letters})
         if changes.row is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array
     from streamclust.dashboard.plane import Plane
     from streamclust.dashboard.points import Coded
+    from streamclust.formats.alerts import Alert
     from streamclust.formats.model import Model
     from streamclust.store.model.dead_letters import StoredLetter
     from streamclust.store.model.version_heads import VersionHead
@@ -55,7 +56,7 @@ def model_dict(model: Model, plane: Plane, coded: Coded | None) -> dict[str, Any
     source = "model"
     if covariances is None and coded is not None:
         source = "points"
-        covariances = sample_covariances(plane.points(coded.X), coded.code, model.numbers)
+        covariances = sample_covariances(plane.points(coded.shown), coded.code, model.numbers)
     shape: dict[str, Any] = dict.fromkeys(("xx", "xy", "yy"))
     if covariances is not None:
         pairs = (("xx", 0, 0), ("xy", 0, 1), ("yy", 1, 1))
@@ -104,7 +105,7 @@ def points_dict(coded: Coded | None, plane: Plane) -> dict[str, Any]:
     """Return points in the plane."""
     if coded is None:
         return {name: [] for name in ("id", "time_ms", "x", "y", "code", "score")}
-    places = plane.points(coded.X)
+    places = plane.points(coded.shown)
     return {
         "id": coded.ids,
         "time_ms": [order(each)[0] for each in coded.ids],
@@ -180,6 +181,19 @@ def event(
         "ids": ids,
         "text": text,
     }
+
+
+def alert_dict(alert: Alert) -> dict[str, Any]:
+    """Return an alert; what a producer wrote is made printable."""
+    found = alert.to_dict()
+    found["stream"] = printable(alert.stream, _FEATURE)
+    found["top"] = [
+        {**part, "feature": printable(part["feature"], _FEATURE)} for part in found["top"]
+    ]
+    found["labels"] = {
+        printable(name, _FEATURE): printable(value, _DATA) for name, value in alert.labels.items()
+    }
+    return found
 
 
 def letter_dict(letter: StoredLetter) -> dict[str, Any]:

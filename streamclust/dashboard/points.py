@@ -47,7 +47,9 @@ class Coded:
     ids : list of str
         The entry of each point.
     X : array of shape (N, D)
-        float32, prepared as the model takes them.
+        float32, prepared as the model takes them; NaN for missing values.
+    shown : array of shape (N, D)
+        The points with expected values in place of missing ones.
     code : array of int, shape (N,)
         Numbers of the components.
     score : array of shape (N,)
@@ -58,6 +60,7 @@ class Coded:
 
     ids: list[str]
     X: NDArray[np.float32]
+    shown: NDArray[np.float32]
     code: Labels
     score: Array
     of: tuple[int, int]
@@ -67,8 +70,9 @@ class Coded:
         of = model.model_id, model.version
         if of == self.of:
             return self
-        code, score = _coded(model, self.X.astype(np.float64))
-        return replace(self, code=code, score=score, of=of)
+        X = self.X.astype(np.float64)
+        code, score = _coded(model, X)
+        return replace(self, shown=_shown(model, X), code=code, score=score, of=of)
 
 
 class RecentPoints:
@@ -125,7 +129,8 @@ class RecentPoints:
         except StreamclustError as error:
             self.error = str(error)
             return None
-        return Coded(found.ids, X.astype(np.float32), code, score, (model.model_id, model.version))
+        of, shown = (model.model_id, model.version), _shown(model, X)
+        return Coded(found.ids, X.astype(np.float32), shown, code, score, of)
 
     def _known_layout(self, model: Model, stream: str) -> Layout | None:
         """Return the layout of the entries; detect it if the version doesn't have it."""
@@ -147,6 +152,7 @@ class RecentPoints:
             whole,
             ids=whole.ids[last],
             X=whole.X[last],
+            shown=whole.shown[last],
             code=whole.code[last],
             score=whole.score[last],
         )
@@ -161,6 +167,13 @@ def _coded(model: Model, X: Array) -> tuple[Labels, Array]:
     return model.predict(X), model.score_samples(X)
 
 
+def _shown(model: Model, X: Array) -> NDArray[np.float32]:
+    """Return points without missing values, for a picture."""
+    if np.isnan(X).any():
+        return np.asarray(model.impute(X), np.float32)
+    return X.astype(np.float32)
+
+
 def joined(parts: Sequence[Coded]) -> Coded:
     """Return the points of all parts, oldest first."""
     if len(parts) == 1:
@@ -170,6 +183,7 @@ def joined(parts: Sequence[Coded]) -> Coded:
     return Coded(
         [ids[place] for place in places],
         np.concatenate([part.X for part in parts])[places],
+        np.concatenate([part.shown for part in parts])[places],
         np.concatenate([part.code for part in parts])[places],
         np.concatenate([part.score for part in parts])[places],
         parts[0].of,
@@ -181,4 +195,4 @@ def residuals(coded: Coded | None, model: Model) -> Array | None:
     if coded is None:
         return None
     rows = np.searchsorted(model.numbers, coded.code)
-    return np.asarray(coded.X - model.means[rows], np.float64)
+    return np.asarray(coded.shown - model.means[rows], np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ BODY_BYTES = 1 << 20
 POINTS = 10_000
 """Limits of a request: bytes of the body, and points."""
 
+_TOP, _MOST_TOP = 3, 20
+"""Default and maximum number of features in the attribution of a point."""
+
 
 async def post_predict(request: Request) -> Response:
     """Return the component and the score of each point."""
@@ -42,7 +46,7 @@ async def post_predict(request: Request) -> Response:
 
 def _predict(context: Context, name: str, data: bytes) -> dict[str, Any]:
     body, source = read_json(data), context.source
-    for key in body.keys() - {"points", "version"}:
+    for key in body.keys() - {"points", "version", "top"}:
         raise ApiError(422, "bad_field", f"unknown field {key[:60]!r}; expected points", key[:60])
     version = body.get("version")
     if version is None:
@@ -52,9 +56,16 @@ def _predict(context: Context, name: str, data: bytes) -> dict[str, Any]:
     else:
         text = f"version is {json.dumps(version)[:60]}; expected a whole number above 0"
         raise ApiError(422, "bad_field", text, "version")
+    top = body.get("top", _TOP)
+    if type(top) is not int or not 0 <= top <= _MOST_TOP:
+        text = f"top is {json.dumps(top)[:60]}; expected a whole number from 0 to {_MOST_TOP}"
+        raise ApiError(422, "bad_field", text, "top")
     X = read_points(body.get("points"), model)
     try:
         codes, scores = model.predict(X), model.score_samples(X)
+        known = model.scores is not None and not model.scores.is_empty
+        quantiles = model.quantiles(X).tolist() if known else None
+        shares = _attribution(model, X, top) if top else None
     except DataError as error:
         raise ApiError(422, "bad_point", str(error), "points") from None
     return {
@@ -64,9 +75,27 @@ def _predict(context: Context, name: str, data: bytes) -> dict[str, Any]:
         "codes": codes.tolist(),
         "scores": scores.tolist(),
         "score_name": _score_name(model),
-        "attribution": None,
-        "quantiles": None,
+        "attribution": shares,
+        "quantiles": quantiles,
     }
+
+
+def _attribution(model: Model, X: Array, top: int) -> list[list[dict[str, Any]]]:
+    """Return the features with the largest shares of each score, largest first."""
+    found, names = model.attribution(X), feature_names(model)
+    shares, best = found.share, found.top(top)
+    return [
+        [
+            {
+                "feature": names[d],
+                "share": float(shares[n, d]),
+                "value": float(X[n, d]),
+                "expected": float(found.expected[n, d]),
+            }
+            for d in row
+        ]
+        for n, row in enumerate(best.tolist())
+    ]
 
 
 def _score_name(model: Model) -> str:
@@ -97,7 +126,8 @@ def read_points(points: Any, model: Model) -> Array:
         text = f"points has {len(points):,} points; at most {POINTS:,} per request"
         raise ApiError(413, "too_large", text, "points")
     names = list(model.features) or feature_names(model)
-    rows = [_row(point, f"points[{n}]", names) for n, point in enumerate(points)]
+    gaps = model.family.missing == "learn"
+    rows = [_row(point, f"points[{n}]", names, gaps) for n, point in enumerate(points)]
     limit = model.family.max_magnitude
     X = np.array(rows, np.float64).reshape(-1, D)
     bad = np.argwhere(np.abs(X) > limit)
@@ -108,27 +138,30 @@ def read_points(points: Any, model: Model) -> Array:
     return X
 
 
-def _row(point: Any, where: str, names: list[str]) -> list[float]:
+def _row(point: Any, where: str, names: list[str], gaps: bool) -> list[float]:
+    """Return the numbers of a point; with `gaps`, null and absent features become NaN."""
     if isinstance(point, dict):
         unknown = next((name for name in point if name not in names), None)
         if unknown is not None:
             text = f"{where} has the unknown feature {unknown[:60]!r}; expected {_listed(names)}"
             raise ApiError(422, "bad_point", text, f"{where}.{unknown[:60]}")
         missing = next((name for name in names if name not in point), None)
-        if missing is not None:
+        if missing is not None and not gaps:
             text = f"{where} has no feature {missing!r}; expected {_listed(names)}"
             raise ApiError(422, "bad_point", text, f"{where}.{missing}")
-        return [_number(point[name], f"{where}.{name}") for name in names]
+        return [_number(point.get(name), f"{where}.{name}", gaps) for name in names]
     if not isinstance(point, list) or len(point) != len(names):
         found = f"has {len(point)} values" if isinstance(point, list) else f"is {_shown(point)}"
         text = f"{where} {found}; expected {len(names)} numbers: {_listed(names)}"
         raise ApiError(422, "bad_point", text, where)
     if all(type(value) is float for value in point):
         return point
-    return [_number(value, f"{where}[{d}]") for d, value in enumerate(point)]
+    return [_number(value, f"{where}[{d}]", gaps) for d, value in enumerate(point)]
 
 
-def _number(value: Any, where: str) -> float:
+def _number(value: Any, where: str, gaps: bool) -> float:
+    if gaps and value is None:
+        return math.nan
     if type(value) in (int, float):
         try:
             return float(value)

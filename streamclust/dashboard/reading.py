@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamclust.dashboard.errors import ApiError
 from streamclust.dashboard.payload import (
+    alert_dict,
     feature_names,
     history_dict,
     letter_dict,
@@ -19,11 +20,13 @@ from streamclust.dashboard.payload import (
 from streamclust.dashboard.plane import Plane, explained, feature_plane, principal_plane
 from streamclust.dashboard.points import RecentPoints, residuals
 from streamclust.dashboard.rows import SCORES, Row
-from streamclust.dashboard.stored import read_version
+from streamclust.dashboard.stored import as_learned, read_version
 from streamclust.dashboard.trail import Trail
 from streamclust.errors import DamagedVersionError, UnknownModelError
+from streamclust.formats.alerts import Alert
 from streamclust.runtime.overviews import group_of, read_overviews
 from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
+from streamclust.store.model.read_alerts import read_alerts
 from streamclust.store.model.version_heads import read_heads
 from streamclust.store.model.versions import read_model
 from streamclust.text import printable
@@ -42,7 +45,7 @@ _HISTORY = 500
 """Maximum number of versions in the history."""
 
 _LETTERS, _REASONS = 50, 1000
-"""Numbers of the newest dead letters that are shown, and whose reasons are counted."""
+"""Numbers of the newest dead letters (and alerts) that are shown, and whose reasons are counted."""
 
 _ENOUGH = 0.9
 """The principal plane stays while it has this part of the variance of the best plane."""
@@ -61,6 +64,8 @@ class Changes:
     points : Coded or None
     letters : list of dict
         New dead letters, newest first.
+    alerts : list of dict
+        New alerts, oldest first; at most the newest ones.
     reset : str
         Why visitors must read everything again; empty if they needn't.
     """
@@ -70,6 +75,7 @@ class Changes:
     events: list[dict[str, Any]] = field(default_factory=list)
     points: Coded | None = None
     letters: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
     reset: str = ""
 
 
@@ -94,6 +100,7 @@ class Reading:
         self._planes = 0
         self._recent: RecentPoints | None = None
         self._trail: Trail | None = None
+        self._alerts: dict[str, Any] = {"count": 0, "newest": []}
         self._dead: dict[str, Any] = {"count": 0, "stored": 0, "letters": [], "reasons": []}
 
     def poll(self) -> Changes:
@@ -120,6 +127,8 @@ class Reading:
                 changes.row = row
             if (row.dead or 0) != self._dead["count"]:
                 changes.letters = self._read_letters(client, row.dead or 0)
+            if (row.alerts or 0) != self._alerts["count"]:
+                changes.alerts = self._read_alerts(client, row.alerts or 0)
             self.row = row
             if self.model is not None:
                 changes.points = self._read_points(self.model)
@@ -148,7 +157,7 @@ class Reading:
         fresh = read_heads(client, self._keys, _HISTORY, after=last)
         self.heads = [*self.heads, *fresh][-_HISTORY:]
         try:
-            self.model = changes.model = read_model(client, self._keys)
+            self.model = changes.model = as_learned(read_model(client, self._keys))
         except (DamagedVersionError, UnknownModelError):
             return  # the row has the reason
         if not is_first:
@@ -169,6 +178,13 @@ class Reading:
         stored, _ = newest_letter(client, self._keys)
         self._dead = {"count": count, "stored": stored, "letters": letters, "reasons": reasons}
         return [letter for letter in letters if letter["id"] not in known]
+
+    def _read_alerts(self, client: redis.Redis, count: int) -> list[dict[str, Any]]:
+        before = self._alerts["count"]
+        found = islice(read_alerts(client, self._keys, newest_first=True), _LETTERS)
+        newest = [alert_dict(alert) for alert in found if isinstance(alert, Alert)]
+        self._alerts = {"count": count, "newest": newest}
+        return [alert for alert in reversed(newest) if alert["alert"] > before]
 
     def _read_points(self, model: Model) -> Coded | None:
         if self._recent is None:
@@ -231,7 +247,7 @@ class Reading:
                 "history": history_dict(self.heads),
                 "events": version_events(self.heads),
                 "dead": self._dead,
-                "alerts": None,
+                "alerts": self._alerts if self._has_alerts else None,
                 "last_event_id": self.event_id,
             }
             model = self.model
@@ -298,19 +314,27 @@ class Reading:
         """The position of a visitor who knows all that was read so far."""
         row = self.row
         if row is None:
-            return "0-0-0"
-        return f"{row.model_id or 0}-{row.version or 0}-{row.dead or 0}"
+            return "0-0-0-0"
+        return f"{row.model_id or 0}-{row.version or 0}-{row.dead or 0}-{row.alerts or 0}"
 
-    def missed(self, event_id: str) -> list[dict[str, Any]] | None:
-        """Return the events after a position; None if it is of another model, or unknown."""
+    @property
+    def _has_alerts(self) -> bool:
+        """Whether the model flags points, or has flagged some."""
+        remembers = self.model is not None and self.model.scores is not None
+        return remembers or bool(self._alerts["count"])
+
+    def missed(self, event_id: str) -> list[tuple[str, dict[str, Any]]] | None:
+        """Return the events and alerts after a position; None if it is of another model."""
         parts = event_id.split("-")
-        if len(parts) != 3 or not all(part.isdigit() and len(part) < 16 for part in parts):
+        if len(parts) != 4 or not all(part.isdigit() and len(part) < 16 for part in parts):
             return None
-        model_id, version, _ = map(int, parts)
+        model_id, version, _, alert = map(int, parts)
         row = self.row
         if row is None or model_id != (row.model_id or 0) or version > (row.version or 0):
             return None
-        return version_events(head for head in self.heads if head.version > version)
+        events = version_events(head for head in self.heads if head.version > version)
+        alerts = [each for each in self._alerts["newest"][::-1] if each["alert"] > alert]
+        return [*(("event", each) for each in events), *(("alert", each) for each in alerts)]
 
 
 def _feature(text: str, name: str, model: Model, features: Sequence[str]) -> int:

@@ -40,7 +40,6 @@ class Row:
     event_time_ms, rate, score : float or None
     lost_entries, unknown_gaps : int or None
     alerts : int or None
-        None if the model has no alerts.
     warm_up : tuple of (int, int) or None
         Points of the unfinished warm-up, and the number that ends the warm-up.
     scores : tuple of float
@@ -102,7 +101,7 @@ class Row:
             lost_entries=found.lost_entries,
             unknown_gaps=None if found.lost is None else found.lost.unknown,
             dead=found.dead,
-            alerts=None,
+            alerts=found.alerts,
             drifts=None if health is None else health.drifts,
             score=None if model is None else model.score,
             score_name=None if model is None else model.score_name,

@@ -423,10 +423,12 @@ class Difference(_Strict):
 class PredictRequest(_Strict):
     """Points to predict."""
 
-    points: list[list[float] | dict[str, float]] = Field(
-        description="Each point is a list of numbers, or an object by the names of the features."
+    points: list[list[Number] | dict[str, Number]] = Field(
+        description="Each point is a list of numbers, or an object by the names of the features. "
+        "Null is a missing value, if the model learns points with missing values."
     )
     version: Whole = Field(default=None, description="Default: the newest one.")
+    top: int = Field(default=3, description="Features per point in the attribution; 0 to 20.")
 
 
 class Prediction(_Strict):

@@ -21,6 +21,11 @@ _MODELS = 8
 """Maximum number of models that are remembered."""
 
 
+def as_learned(model: Model) -> Model:
+    """Return a version that accepts missing values if the model has learned such points."""
+    return model if model.layout is None else model.accepting(model.layout.missing)
+
+
 def read_version(source: Source, name: str, version: int) -> Model:
     """Return a stored version; runs in a thread.
 
@@ -30,7 +35,7 @@ def read_version(source: Source, name: str, version: int) -> Model:
         If it isn't stored, or isn't stored any more.
     """
     try:
-        return read_model(source.client(), source.keys(name), version)
+        return as_learned(read_model(source.client(), source.keys(name), version))
     except UnknownModelError as error:
         raise ApiError(404, "unknown_version", str(error), "version") from None
 
@@ -54,7 +59,7 @@ class NewestModels:
         if known is not None and now - at < _FRESH_SECONDS:
             return known
         fresh = None if known is None else newest_but(client, keys, known)
-        model = fresh or known or read_model(client, keys)
+        model = as_learned(fresh or known or read_model(client, keys))
         self._known.pop(name, None)
         if len(self._known) >= _MODELS:
             self._known.pop(next(iter(self._known)), None)

@@ -8,6 +8,7 @@ threads; `streamclust.kernels.twin` is the reference for all kernels.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
@@ -18,7 +19,12 @@ from streamclust.kernels.threads import limit_threads
 from streamclust.kernels.twin import mixture_moments, normalise
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.patterns import Patterns
+    from streamclust.kernels.results import Mixture
 
 __all__ = [
     "CHUNK",
@@ -32,10 +38,13 @@ __all__ = [
     "available",
     "cluster_moments",
     "describe",
+    "expected_step",
     "identity",
     "kmeans_step",
     "limit_threads",
     "log_gaussians",
+    "marginal_log_dets",
+    "marginal_log_gaussians",
     "missing",
     "mixture_moments",
     "mixture_step",
@@ -129,14 +138,75 @@ def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType
 
 
 def mixture_step(
-    X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
+    X: Points,
+    w: Array,
+    log_weights: Array,
+    means: Array,
+    cholesky: Array,
+    kind: CovarianceType,
+    background: float = -inf,
 ) -> tuple[Moments, float]:
     """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
 
     This is one pass, tile by tile: log-densities, responsibilities, moments. No array of N rows
     and K columns is allocated.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    w : array of shape (N,)
+    log_weights : array of shape (K,)
+    means : array of shape (K, D)
+    cholesky, kind
+        See `log_gaussians`.
+    background : float, default=-inf
+        Log of a constant density that is added to p(x): that of points that belong to no
+        component. Such points have responsibilities with a sum near 0.
     """
-    return chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
+    return chosen().mixture_step(X, w, log_weights, means, cholesky, kind, background=background)
+
+
+def expected_step(
+    X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
+) -> tuple[Moments, float]:
+    """Return the expected moments of the points with gaps, and sum_n w_n log p(x_o).
+
+    See `streamclust.models.conditionals` for the formulas. The second moment may not be symmetric
+    in the last bit.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        NaN is a missing value.
+    w : array of shape (N,)
+        Sample weights.
+    patterns : Patterns
+        The patterns of `X`.
+    mixture : tuple
+        Log-weights (K,), means (K, D), covariances (instead of their factors) and their kind.
+    floor : array of shape (D,)
+        Subtracted from the conditional variances of missing values.
+    """
+    return chosen().expected_step(X, w, patterns, mixture, floor)
+
+
+def marginal_log_gaussians(
+    X: Points,
+    patterns: Patterns,
+    means: Array,
+    covariances: Array,
+    kind: CovarianceType,
+    out: Array,
+) -> None:
+    """Write log N(x_o | mu_o, Sigma_oo) to the rows of `out` (N, K) whose points have gaps."""
+    chosen().marginal_log_gaussians(X, patterns, means, covariances, kind, out)
+
+
+def marginal_log_dets(
+    absent: NDArray[np.bool_], means: Array, covariances: Array, kind: CovarianceType
+) -> Array:
+    """Return log det Sigma_oo of each pattern (P, D) and component: (P, K), or (P, 1) if tied."""
+    return chosen().marginal_log_dets(absent, means, covariances, kind)
 
 
 def squared_distances(X: Points, C: Array) -> Array:

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     import ctypes
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from streamclust.arrays import Array, CovarianceType, Labels, Points
+    from streamclust.kernels.patterns import Patterns
     from streamclust.kernels.results import Assigned, ClusterSums, Mixture, Moments, Sampled
 
 NUMPY = "numpy"
@@ -62,8 +66,31 @@ class Kernels(Protocol):
     ) -> Array:
         """See `streamclust.kernels.log_gaussians`."""
 
-    def mixture_step(self, X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
+    def mixture_step(
+        self, X: Points, w: Array, *mixture: *Mixture, background: float = ...
+    ) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
+
+    def expected_step(
+        self, X: Points, w: Array, patterns: Patterns, mixture: Mixture, floor: Array
+    ) -> tuple[Moments, float]:
+        """See `streamclust.kernels.expected_step`."""
+
+    def marginal_log_gaussians(
+        self,
+        X: Points,
+        patterns: Patterns,
+        means: Array,
+        covariances: Array,
+        kind: CovarianceType,
+        out: Array,
+    ) -> None:
+        """See `streamclust.kernels.marginal_log_gaussians`."""
+
+    def marginal_log_dets(
+        self, absent: NDArray[np.bool_], means: Array, covariances: Array, kind: CovarianceType
+    ) -> Array:
+        """See `streamclust.kernels.marginal_log_dets`."""
 
     def plusplus(self, X: Array, w: Array, K: int, uniform: Array) -> Labels:
         """See `streamclust.kernels.plusplus`."""

@@ -22,7 +22,7 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
-from streamclust.models.patterns import patterns
+from streamclust.kernels.patterns import Patterns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,23 +40,20 @@ def assign(X: Points, centroids: Array) -> kernels.Assigned:
     """Return each point's nearest centroid, and its squared partial distance."""
     if not has_gaps(X):
         return kernels.assign(X, centroids)
-    (K, D), groups = centroids.shape, patterns(X)
+    (K, D), groups = centroids.shape, Patterns(X)
     labels, sqdist = np.empty(len(X), np.intp), np.empty(len(X))
     rows = groups.complete
     labels[rows], sqdist[rows] = kernels.assign(X.take(rows, axis=0), centroids)
-    rare: list[Labels] = []
-    for absent, own in zip(groups.absent, groups.rows, strict=True):
-        if len(own) * K * D < _FEW:
-            rare.append(own)
-            continue
-        present = np.flatnonzero(~absent)
-        if not len(present):
-            raise _nothing()
+    sizes = np.diff(groups.starts)
+    many = sizes * (K * D) >= _FEW
+    for p in np.flatnonzero(many):
+        own = groups.order[groups.starts[p] : groups.starts[p + 1]]
+        present = np.flatnonzero(~groups.absent[p])
         part = X.take(own, axis=0).take(present, axis=1)
         labels[own], distance = kernels.assign(part, centroids.take(present, axis=1))
         sqdist[own] = distance * (D / len(present))
-    if rare:
-        own = np.concatenate(rare)
+    own = groups.order[np.repeat(~many, sizes)]
+    if len(own):
         labels[own], sqdist[own] = _assign_one_by_one(X.take(own, axis=0), centroids)
     return kernels.Assigned(labels, sqdist)
 
@@ -84,11 +81,14 @@ def squared_distances(X: Points, centroids: Array) -> Array:
 
 def _canonical(X: Points, centroids: Array) -> Array:
     """Return the sums of the present squared differences, added from the first feature on."""
-    total = np.zeros((len(X), len(centroids)))
-    for x, u in zip(np.asarray(X, np.float64).T, centroids.T, strict=True):
-        difference = np.where(np.isnan(x), 0.0, x)[:, None] - u
-        difference[np.isnan(x)] = 0.0
-        total += difference * difference
+    total, difference = np.zeros((2, len(X), len(centroids)))
+    present = ~np.isnan(X)
+    values = np.where(present, X, 0.0)
+    for x, there, u in zip(values.T, present.T, centroids.T, strict=True):
+        np.subtract(x[:, None], u, out=difference)
+        difference *= there[:, None]
+        difference *= difference
+        total += difference
     return total
 
 

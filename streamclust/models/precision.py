@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from streamclust.kernels.patterns import Patterns
 from streamclust.models.covariance import COVARIANCES
 
 if TYPE_CHECKING:
@@ -59,20 +60,18 @@ def deviations(params: MixtureParams) -> Array:
 
 
 def groups(params: MixtureParams, X: Array, index: NDArray[np.integer]) -> Iterator[Group]:
-    """Yield the points of each component and each pattern of missing features together."""
-    present = ~np.isnan(X)
-    if present.all():
-        patterns, pattern = np.ones((1, X.shape[1]), bool), np.zeros(len(X), np.intp)
-    else:
-        patterns, inverse = np.unique(present, axis=0, return_inverse=True)
-        pattern = inverse.reshape(-1)
-    keys = index.astype(np.intp) * len(patterns) + pattern
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    for rows in np.split(order, starts[1:]) if len(X) else ():
-        k, which = divmod(int(keys[rows[0]]), len(patterns))
-        features = np.flatnonzero(patterns[which])
-        yield Group(rows, features, _whitening(params, k, features))
+    """Yield the points of each component and each missingness pattern together."""
+    found = Patterns(X)
+    parts = [(found.complete, np.arange(X.shape[1]))]
+    parts += [
+        (rows, np.flatnonzero(~absent))
+        for rows, absent in zip(found.rows, found.absent, strict=True)
+    ]
+    for rows, features in parts:
+        order = np.argsort(index[rows], kind="stable")
+        starts = np.flatnonzero(np.diff(index[rows][order]))
+        for same in np.split(rows[order], starts + 1) if len(rows) else ():
+            yield Group(same, features, _whitening(params, int(index[same[0]]), features))
 
 
 def _whitening(params: MixtureParams, k: int, features: Labels) -> Array:

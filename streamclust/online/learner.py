@@ -34,13 +34,14 @@ from streamclust.hyperparameters import (
 )
 from streamclust.models.family import metric_of
 from streamclust.models.scaling import ScalingKind, learn_scaling
+from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.online.batch_parts import one_by_one
 from streamclust.online.components import Components, first
 from streamclust.online.drift import Drift
 from streamclust.online.forgetting import Forgetting, Step
 from streamclust.online.recluster import ReclusterPolicy, published
 from streamclust.online.resolving import ReclusterState
-from streamclust.online.scores import Anomaly
+from streamclust.online.scores import Anomaly, ScoreMemory, batch_scores
 from streamclust.online.state import Info, LearnerState, Phase, WarmUp
 from streamclust.online.step import StreamingStep, first_spread
 
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from streamclust.arrays import Array, Points
     from streamclust.fitting.restarts import Each
     from streamclust.models.family import Family, Params
-    from streamclust.models.score_distribution import ScoreDistribution
     from streamclust.models.stats import Stats
     from streamclust.online.batch_parts import EachPart
     from streamclust.online.resolving import Pending
@@ -334,11 +334,13 @@ class StreamLearner(Generic[P]):
             )
         # The score of the sample is in-sample, so it must not count as a prequential score.
         stats = replace(best.stats, objective=0.0, count=0.0)
+        params = self.family.m_step(stats, best.params)
         interval = self._recluster_policy.interval(len(sample))
         state = replace(
             state,
-            params=self.family.m_step(stats, best.params),
+            params=params,
             stats=stats,
+            scores=self._first_scores(params, sample, w),
             warm_up=WarmUp(),
             scaling=scaling,
             spread=first_spread(self.family, best.params),
@@ -353,6 +355,12 @@ class StreamLearner(Generic[P]):
             state.coreset, sample, w, assigned, stats, state.clock.steps
         )
         return replace(state, coreset=coreset), Info("started", len(sample))
+
+    def _first_scores(self, params: P, sample: Array, w: Array) -> ScoreMemory | None:
+        """Return the scores of the warm-up: in-sample, but the first version needs a threshold."""
+        if self.anomaly is None:
+            return None
+        return ScoreMemory(ScoreDistribution().add(batch_scores(self.family, params, sample), w))
 
     def _bounded(self, X: Array, w: Array) -> WarmUp:
         """Return a warm-up of bounded memory from which no start was possible.

@@ -81,11 +81,9 @@ class Feed:
             "forgetting": _FORGETTING[(number + 1 + number // 4) % 4],
         }
         own = {"kmeans": kmeans, "mixture": mixture}
-        points = {"weight_field": _WEIGHT}
         return {
-            name: {**shared, **own[name], "streams": self.streams(name)}
-            | ({"points": points} if self._weighted(name) else {})
-            for name in MODELS
+            name: {**shared, **own[name], "streams": self.streams(name), "points": points}
+            for name, points in zip(MODELS, map(self._points, MODELS), strict=True)
         }
 
     def extend(self, client: redis.Redis, points: int = 700) -> None:
@@ -97,6 +95,14 @@ class Feed:
                         pipe.execute_command("XADD", stream, entry_id, *flat)  # type: ignore[no-untyped-call]
                     pipe.execute()
         self.instalments += 1
+
+    def _points(self, model: str) -> dict[str, Any]:
+        weight = {"weight_field": _WEIGHT} if self._weighted(model) else {}
+        return weight | ({"missing": "learn"} if self._gapped(model) else {})
+
+    def _gapped(self, model: str) -> bool:
+        """Whether points with missing values are learned."""
+        return (self.number // 2 + MODELS.index(model)) % 2 == 1
 
     def _weighted(self, model: str) -> bool:
         return (self.number + MODELS.index(model)) % 2 == 1
@@ -118,25 +124,34 @@ class Feed:
         poisoned = rng.random(points) < 0.03
         X[poisoned, rng.integers(D)] = rng.choice([np.nan, np.inf, -1e30])
         X[poisoned & (np.abs(X) < 1e99).all(axis=1), 0] = np.nan
+        gapped = self._gapped(model)
+        if gapped:
+            X[rng.random(X.shape) < 0.1] = np.nan
+            X[np.isnan(X).all(axis=1), 0] = 1.0
+            X[poisoned, 0] = np.inf
         w = rng.integers(1, 4, points).astype(float) if layout.weight_field else None
         milliseconds = _BEGIN + _SPAN * self.instalments
         for number, flat in enumerate(encode(X, layout, w, block)):
             milliseconds += int(rng.integers(1, 40))
             if number == 0 or rng.random() < 0.03:
                 self.bad[model] += 1
-                yield f"{milliseconds}-0", _spoilt(flat, rng) if number else _JUNK
+                spoilt = _spoilt(flat, rng, 2 if gapped else 4)
+                yield f"{milliseconds}-0", spoilt if number else _JUNK
             bad = int(poisoned[number * block : (number + 1) * block].sum())
             self.bad[model] += bad
             self.good[model] += min(block, points - number * block) - bad
             yield f"{milliseconds}-1", flat
 
 
-def _spoilt(flat: list[bytes], rng: np.random.Generator) -> list[bytes]:
-    """Return an entry that makes no sense as a whole, whatever the format."""
+def _spoilt(flat: list[bytes], rng: np.random.Generator, most: int) -> list[bytes]:
+    """Return an entry that makes no sense as a whole, in one of up to `most` ways.
+
+    An empty text, of the third way, can be a missing value.
+    """
     ways = (
         _JUNK,
         [flat[0] + b"_", *flat[1:]],
         [flat[0], b"", *flat[2:]],
         [flat[0], b"[[1,", *flat[2:]],
     )
-    return list(ways[rng.integers(len(ways))])
+    return list(ways[rng.integers(most)])

@@ -22,6 +22,7 @@ from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.models.scores import anomaly_score
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
+from tests.support.commits import take
 from tests.support.encoder_fixture import model_of
 
 ALERT = Alert(0, "points", "5-0", 0, 3, 12.5, 0.999, 1, (), {}, 1_700_000_000_000)
@@ -31,6 +32,22 @@ ALERT = Alert(0, "points", "5-0", 0, 3, 12.5, 0.999, 1, (), {}, 1_700_000_000_00
 def opened(server_url: str, namespace: str) -> Iterator[Client]:
     with Client(server_url, namespace=namespace) as client:
         yield client
+
+
+@pytest.fixture
+def client(server_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server_url, protocol=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    return Keys(namespace, "m")
+
+
+@pytest.fixture
+def token(client: redis.Redis, keys: Keys) -> int:
+    return take(client, keys)
 
 
 def raise_alerts(

@@ -278,3 +278,14 @@ def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(EngineError, match=r"the task is from streamclust 0\.0\.1, this is"):
         decode_result(task, run_task(message, part), "worker 7")
+
+
+def test_the_background_of_a_mixture_has_the_same_bits_elsewhere(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", POINTS.X[:1000])
+    parts = parts_of_files(tmp_path / "a.npy")
+    step = step_of("full", POINTS)
+    task = EStep(replace(step.family, outliers=0.02), step.params)
+    here, there = (
+        counted(engine, task, Reader(), parts)[0].value for engine in (Inline(), ByBytes())
+    )
+    assert bits(here) == bits(there)

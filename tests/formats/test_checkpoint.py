@@ -112,6 +112,7 @@ def test_given_parameters_come_back_to_the_last_bit(family: Family[Any]) -> None
 
 
 def test_all_else_comes_back_too(family: Family[Any]) -> None:
+    family = replace(family, missing="learn")  # type: ignore[type-var]
     checkpoint = Checkpoint(
         learner=step(StreamLearner(family), LearnerState(), 0),
         position=POSITION,
@@ -125,6 +126,7 @@ def test_all_else_comes_back_too(family: Family[Any]) -> None:
         left=Covered({"gone": "5-0"}, {"gone": 12}),
         read={"points": 2**40, "other": None},
         lost={"points": Lost(7, 1, 2)},
+        missing=3,
     )
     found = decode_checkpoint(encode_checkpoint(checkpoint, family), family, WHERE)
     assert same(found, checkpoint)

@@ -178,7 +178,10 @@ def _check_codes(items: Packed, rng: random.Random) -> int:
     distances = [min(distance, 1.7e308) for distance in distances]
     if rng.random() < 0.2:
         distances[rng.randrange(len(items))] = rng.choice(_ODD_DISTANCES)
-    codes = Codes(np.array(index, np.int32), np.array(distances))
+    scores = {}
+    if rng.random() < 0.5:
+        scores["quantile"] = np.array([rng.choice((-1.0, 1.0)) * each for each in distances])
+    codes = Codes(np.array(index, np.int32), np.array(distances), scores=scores)
     version = rng.choice(_VERSIONS)
     found = pack_points(items, codes, version, _LABELS, list)
     if not found:

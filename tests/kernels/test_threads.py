@@ -120,10 +120,12 @@ def test_mixtures_have_the_same_bits_for_any_number_of_threads(
     X, w, C = clusters(3 * CHUNK + 300, 24, 14)
     model = mixture(kind, C)
     step = kernels.mixture_step(X, w, *model)
+    noisy = kernels.mixture_step(X, w, *model, -60.0)
     densities = kernels.log_gaussians(X, *model[1:])
     for threads in (2, 3, 8):
         with kernels.using(native_kernel, threads=threads):
             equal(kernels.mixture_step(X, w, *model), step)
+            equal(kernels.mixture_step(X, w, *model, -60.0), noisy)
             equal(kernels.log_gaussians(X, *model[1:]), densities)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,10 @@ from streamclust.runtime.log import command_log
 from streamclust.store.server.connect import Address, Server, find_server
 from tests.support.waiting import LIMIT
 from tests.support.workspace import Workspace
+
+TOKEN = "a-token-for-the-tests"
+
+ALLOWED = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @contextmanager
@@ -49,7 +54,9 @@ class Events:
     def next(self, *kinds: str) -> tuple[str, Any]:
         """Return the ID and the value of the next event of one of these kinds."""
         kind = event_id = data = ""
+        deadline = time.monotonic() + LIMIT
         for line in self._lines:
+            assert time.monotonic() < deadline, f"no event {kinds} within {LIMIT} s"
             name, _, value = line.partition(": ")
             if name == "event":
                 kind = value

@@ -1,8 +1,8 @@
 // The functions for Python, compiled once per target, with TARGET as the suffix of all names.
 // Each function returns 0, or 1 if there wasn't enough memory.
 
+#include "gaps.hpp"
 #include "kmeans_step.hpp"
-#include "mixture.hpp"
 #include "sampling.hpp"
 #include "seeding.hpp"
 
@@ -42,9 +42,10 @@ EXPORT(sample)
 EXPORT(mixture_step)
 (int single, int64_t threads, const void* x, const double* w, int64_t N, int64_t K, int64_t D,
  int matrix, int shared, const double* log_weights, const double* means, const double* root,
- double* weight, double* first, double* second, double* log_likelihood) {
+ double background, double* weight, double* first, double* second, double* log_likelihood) {
     const Caller caller;
-    const Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    g.background = background;
     const MixtureSums total = {weight, first, second, log_likelihood};
     if (!g.ok()) return 1;
     return !(single ? mixture_step((const float*)x, w, N, g, threads, total)
@@ -59,6 +60,39 @@ EXPORT(log_gaussians)
     if (!g.ok()) return 1;
     return !(single ? log_gaussians((const float*)x, N, g, threads, out)
                     : log_gaussians((const double*)x, N, g, threads, out));
+}
+
+EXPORT(expected_step)
+(int single, const void* x, const double* w, int64_t P, const int64_t* order, const int64_t* starts,
+ const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared, const double* log_weights,
+ const double* means, const double* covariances, const double* floor, double* weight, double* first,
+ double* second, double* log_likelihood) {
+    const Caller caller;
+    const Groups groups = {P, order, starts, absent};
+    const Components all = {K, D, (bool)matrix, (bool)shared, log_weights, means, covariances};
+    Expected expected(all, floor, weight, first, second);
+    return !(single ? expected_step((const float*)x, w, groups, all, expected, log_likelihood)
+                    : expected_step((const double*)x, w, groups, all, expected, log_likelihood));
+}
+
+EXPORT(marginal_log_gaussians)
+(int single, const void* x, int64_t P, const int64_t* order, const int64_t* starts,
+ const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared, const double* log_weights,
+ const double* means, const double* covariances, double* out) {
+    const Caller caller;
+    const Groups groups = {P, order, starts, absent};
+    const Components all = {K, D, (bool)matrix, (bool)shared, log_weights, means, covariances};
+    return !(single ? marginal_log_gaussians((const float*)x, groups, all, out)
+                    : marginal_log_gaussians((const double*)x, groups, all, out));
+}
+
+EXPORT(marginal_log_dets)
+(int64_t P, const uint8_t* absent, int64_t K, int64_t D, int matrix, int shared,
+ const double* log_weights, const double* means, const double* covariances, double* out) {
+    const Caller caller;
+    const Groups groups = {P, nullptr, nullptr, absent};
+    const Components all = {K, D, (bool)matrix, (bool)shared, log_weights, means, covariances};
+    return !marginal_log_dets(groups, all, out);
 }
 
 EXPORT(plusplus)

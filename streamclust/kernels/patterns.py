@@ -1,0 +1,72 @@
+"""Missingness patterns: which values of a point are present, and which points share a pattern."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamclust.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Labels, Points
+
+_WORD = 8
+"""Bytes of a number that holds 64 features."""
+
+
+class Patterns:
+    """The points of a batch by their missingness patterns.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+        NaN is a missing value.
+
+    Attributes
+    ----------
+    complete : array of shape (n,)
+        Rows without a gap.
+    absent : array of bool, shape (P, D)
+        The different patterns, in an order that depends on the patterns alone: True where the value
+        is missing.
+    order : array of shape (N - n,)
+        Rows with gaps, pattern by pattern; the rows of one pattern ascend.
+    starts : array of shape (P + 1,)
+        Where the rows of each pattern start in `order`.
+
+    Raises
+    ------
+    DataError
+        If a point has no value.
+    """
+
+    def __init__(self, X: Points) -> None:
+        absent = np.isnan(X)
+        gap = absent.any(axis=1)
+        gappy, self.complete = np.flatnonzero(gap), np.flatnonzero(~gap)
+        absent = absent[gappy]
+        if absent.all(axis=1).any():
+            raise DataError("a point has no value: all its values are missing; drop such points")
+        bits = np.packbits(absent, axis=1)
+        words = np.zeros((len(bits), -(-bits.shape[1] // _WORD) * _WORD), np.uint8)
+        words[:, : bits.shape[1]] = bits
+        keys = words.view(">u8").astype(np.uint64)
+        order = np.lexsort(keys.T[::-1])
+        keys = keys[order]
+        new = np.ones(len(keys) + 1, np.bool_)
+        new[1:-1] = (keys[1:] != keys[:-1]).any(axis=1)
+        self.starts: Labels = np.flatnonzero(new)
+        self.absent: NDArray[np.bool_] = absent[order[self.starts[:-1]]]
+        self.order: Labels = gappy[order]
+
+    def __len__(self) -> int:
+        return len(self.absent)
+
+    @cached_property
+    def rows(self) -> list[Labels]:
+        """Rows of each pattern, ascending."""
+        return np.split(self.order, self.starts[1:-1]) if len(self) else []

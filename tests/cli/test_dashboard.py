@@ -1,0 +1,194 @@
+"""``streamclust dashboard`` and ``streamclust worker --ui``, as processes."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytest.importorskip("uvicorn", reason="the extra `ui` isn't installed")
+
+from streamclust.cli._dashboard import TOKEN_VARIABLE, read_place
+from streamclust.errors import ConfigError
+from tests.support.model_settings import kmeans
+from tests.support.points import add_points, blobs
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workers import WorkerProcess
+from tests.support.workspace import STREAMCLUST, Workspace, environment, error_line, run
+
+
+@contextmanager
+def started(folder: Path, *words: str, **env: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `streamclust dashboard`; give the printed URL."""
+    process = subprocess.Popen(
+        [STREAMCLUST, "dashboard", "--port", "0", *words],
+        cwd=folder,
+        env=environment(**env),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stderr is not None
+            lines = []
+            while not lines or (lines[-1] and not lines[-1].startswith("http")):
+                lines.append(process.stderr.readline())
+            assert lines[-1], lines
+            yield lines[-1].strip(), process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_a_signal(learned: Workspace, number: signal.Signals) -> None:
+    with started(learned.folder) as (url, process):
+        with httpx.stream("GET", f"{url}api/updates", trust_env=False) as visitor:
+            assert next(visitor.iter_lines()) == "retry: 2000"
+            models = httpx.get(f"{url}api/models", trust_env=False).json()["models"]
+            assert {row["name"] for row in models} == {"km", "gm"}
+            process.send_signal(number)
+            assert process.wait(LIMIT) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_new_token_is_in_the_printed_url_and_not_in_the_arguments(learned: Workspace) -> None:
+    with started(learned.folder, "--allow-actions") as (url, process):
+        page, _, fragment = url.partition("#token=")
+        assert re.fullmatch(r"[\w-]{43}", fragment)
+        found = httpx.post(f"{page}api/models/km/rollback", json={}, trust_env=False)
+        assert found.status_code == 401
+        allowed = {"Authorization": f"Bearer {fragment}"}
+        action = httpx.post(
+            f"{page}api/models/km/rollback", json={}, headers=allowed, trust_env=False
+        )
+        assert action.json()["error"]["field"] == "version"
+        arguments = Path(f"/proc/{process.pid}/cmdline")
+        if arguments.exists():
+            assert fragment.encode() not in arguments.read_bytes()
+
+
+def test_the_token_of_a_file_or_of_the_environment_is_not_printed(
+    learned: Workspace, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("token-of-a-file-0001\n")
+    variable = {TOKEN_VARIABLE: "token-of-the-environment"}
+    for words, env, token in (
+        (("--token-file", str(file)), {}, "token-of-a-file-0001"),
+        ((), variable, variable[TOKEN_VARIABLE]),
+    ):
+        with started(learned.folder, "--allow-actions", *words, **env) as (url, _):
+            assert "#" not in url
+            allowed = {"Authorization": f"Bearer {token}"}
+            found = httpx.post(
+                f"{url}api/models/km/rollback", json={}, headers=allowed, trust_env=False
+            )
+            assert found.status_code == 422
+
+
+def test_a_port_in_use_is_one_clear_line(learned: Workspace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = error_line(run(learned.folder, "dashboard", "--port", str(port)), 2)
+        ui = error_line(run(learned.folder, "worker", "--ui", f"127.0.0.1:{port}"), 2)
+    wanted = f"error: can't listen on 127.0.0.1:{port}: address already in use; "
+    assert line.startswith(wanted)
+    assert ui.startswith(wanted)
+
+
+def test_wrong_options_are_errors(learned: Workspace, tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_text("abc\n")
+    cases = {
+        ("--token-file", str(short)): "--token-file needs --allow-actions",
+        ("--allow-actions", "--token-file", str(short)): "at least 16 ASCII characters",
+        ("--allow-actions", "--token-file", str(tmp_path / "none")): "No such file",
+        ("--host", "256.1.1.1"): "can't listen on 256.1.1.1",
+    }
+    for words, part in cases.items():
+        done = run(learned.folder, "dashboard", "--port", "0", *words)
+        assert (done.returncode, part in done.stderr) == (2, True), done.stderr
+
+
+def test_a_refused_login_is_an_error_at_the_start(tmp_path: Path, valkey_url: str) -> None:
+    workspace = Workspace(tmp_path, valkey_url, "x").write({"m": kmeans("points")})
+    url = valkey_url.replace("redis://", "redis://nobody:wrong@")
+    done = run(workspace.folder, "dashboard", "--port", "0", "--redis-url", url)
+    assert "refused the login" in error_line(done, 3)
+
+
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; from streamclust.cli.main import cli; cli()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "dashboard"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert error_line(done, 1) == (
+        "error: the dashboard needs uvicorn: pip install 'streamclust[ui]'"
+    )
+
+
+def test_an_address_for_other_machines_is_a_warning(learned: Workspace) -> None:
+    process = subprocess.Popen(
+        [STREAMCLUST, "dashboard", "--port", "0", "--host", "0.0.0.0"],  # noqa: S104
+        cwd=learned.folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("warning: the dashboard listens on 0.0.0.0, ")
+        process.kill()
+
+
+def test_a_worker_serves_the_page_of_its_models(workspace: Workspace) -> None:
+    stream = workspace.stream()
+    workspace.write({"m": kmeans(stream, publish={"points": 60})})
+    with workspace.client as client:
+        add_points(client, stream, blobs(120))
+    with WorkerProcess(workspace, "--ui", "127.0.0.1:0") as worker:
+        url = worker.wait_for("dashboard_started")["url"]
+
+        def row() -> dict[str, object]:
+            found: list[dict[str, object]]
+            found = httpx.get(f"{url}api/models", trust_env=False).json()["models"]
+            return found[0]
+
+        wait_until(lambda: row()["points"] == 120)
+        assert row()["phase"] == "learning"
+        assert worker.leave() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("127.0.0.1:8000", ("127.0.0.1", 8000)),
+        ("9000", ("127.0.0.1", 9000)),
+        ("example.org", ("example.org", 8642)),
+        ("[::1]:80", ("::1", 80)),
+        ("[::1]", ("::1", 8642)),
+    ],
+)
+def test_a_place_is_a_host_a_port_or_both(text: str, place: tuple[str, int]) -> None:
+    assert read_place(text) == place
+
+
+@pytest.mark.parametrize("text", ["", ":", "a:b", "localhost:70000", "::1", "a:1:2"])
+def test_another_place_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected HOST:PORT"):
+        read_place(text)
