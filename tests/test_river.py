@@ -19,6 +19,7 @@ from tests.support.strategies import same_partition
 MODELS = [
     StreamingKMeans(3, warm_up=50),
     StreamingGaussianMixture(2, covariance_type="diag", warm_up=60, forgetting=HalfLife(100)),
+    StreamingGaussianMixture(2, warm_up=60, missing="learn"),
 ]
 ON_DATA = [
     common.check_learn_one,
@@ -36,7 +37,7 @@ ON_DATA = [
 """river runs these for classifiers and the like; for a clusterer it has no data."""
 
 
-@pytest.fixture(params=MODELS, ids=["kmeans", "mixture"])
+@pytest.fixture(params=MODELS, ids=["kmeans", "mixture", "missing"])
 def model(request: pytest.FixtureRequest) -> Any:
     return request.param.clone()
 
@@ -155,3 +156,31 @@ def test_a_mixture_with_a_share_of_outliers_gives_them_no_component() -> None:
     scores = [model.score_one({"a": place, "b": place}) for place in (9.0, 1e6)]
     assert scores[0] > -10.0
     assert scores[1] < -1e6
+
+
+@pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
+def test_absent_features_none_and_nan_are_missing_values_on_request(kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    owners = np.arange(600) % 2
+    X = 20.0 * owners[:, None] + rng.normal(size=(600, 1)) + 0.1 * rng.normal(size=(600, 3))
+    model = kind(2, warm_up=100, missing="learn")
+    nothing = [{}, {"b": None}, {"b": float("nan")}]
+    for n, (a, b, c) in enumerate(X.tolist()):
+        x = {"a": a, "b": b, "c": c}
+        if n % 4 == 1:
+            del x["b"]
+            x |= nothing[n % 3]
+        model.learn_one(x)
+    assert same_partition([model.predict_one({"a": x[0], "c": x[2]}) for x in X], owners)
+    filled = model.impute_one({"a": 20.0, "b": None})
+    assert set(filled) == {"a", "b", "c"}
+    assert filled["a"] == 20.0
+    assert filled["b"] == pytest.approx(20.0, abs=1.0)
+    with pytest.raises(DataError, match="all values are missing"):
+        model.learn_one({})
+    frame = pd.DataFrame({"a": X[:50, 0], "b": [None] * 50, "c": X[:50, 2]})
+    model.learn_many(frame)
+    assert len(model.predict_many(frame)) == 50
+    early = kind(2, missing="learn")
+    early.learn_one({"a": 1.0, "b": None})
+    assert early.impute_one({"a": 2.0}) == {"a": 2.0}

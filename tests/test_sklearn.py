@@ -20,6 +20,7 @@ from streamclust.models import GaussianMixture, KMeans
 from streamclust.online.drift import Drift
 from streamclust.sklearn import StreamingGaussianMixture, StreamingKMeans
 from tests.support.directions import directions, unit
+from tests.support.gaps import with_gaps
 from tests.support.strategies import same_partition
 
 NOT_HERE = {"check_array_api_input"}
@@ -281,3 +282,60 @@ def test_a_mixture_with_a_share_of_outliers_gives_them_no_component() -> None:
     again = StreamingGaussianMixture.from_bytes(mixture.to_bytes()).partial_fit(X)
     assert again.get_params()["outliers"] == 0.01
     assert np.abs(again.means_).max() < 12.0
+
+
+# ---- missing values
+
+
+@pytest.mark.filterwarnings("default")  # some checks warn on purpose
+@pytest.mark.parametrize(
+    "estimator",
+    [StreamingKMeans(missing="learn"), StreamingGaussianMixture(missing="learn")],
+    ids=["kmeans", "mixture"],
+)
+def test_scikit_learn_s_checks_pass_if_missing_values_are_learned(estimator: Any) -> None:
+    assert estimator.__sklearn_tags__().input_tags.allow_nan
+    results = check_estimator(estimator, on_skip=None, on_fail=None)
+    wanting = {r["check_name"]: r["exception"] for r in results if r["status"] != "passed"}
+    assert set(wanting) <= NOT_HERE, wanting
+
+
+@pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
+def test_missing_values_are_learned_and_imputed_on_request(kind: Any) -> None:
+    X, owners = correlated(600)
+    gaps = with_gaps(X, 0.25)
+    estimator = kind(3, missing="learn").fit(gaps)
+    assert same_partition(estimator.predict(X), owners)
+    filled = estimator.impute(gaps)
+    missing = np.isnan(gaps)
+    assert np.array_equal(filled[~missing], gaps[~missing])
+    by_mean = np.where(missing, np.nanmean(gaps, axis=0), X)
+    assert ((filled - X) ** 2).sum() < 0.5 * ((by_mean - X) ** 2).sum()
+    assert np.isfinite(estimator.score(gaps))
+    again = type(estimator).from_bytes(estimator.partial_fit(gaps).to_bytes())
+    assert np.array_equal(again.impute(gaps), estimator.impute(gaps))
+    assert again.get_params()["missing"] == "learn"
+    online = kind(3, missing="learn", warm_up=100)
+    for start in range(0, 1800, 100):
+        online.partial_fit(gaps[start : start + 100])
+    assert same_partition(online.predict(X), owners)
+
+
+def test_missing_values_are_refused_by_default_and_points_without_a_value_always() -> None:
+    gaps = np.array([[0.0, 1.0], [np.nan, 2.0], [5.0, np.nan]])
+    for kind in (StreamingKMeans, StreamingGaussianMixture):
+        assert not kind().__sklearn_tags__().input_tags.allow_nan
+        with pytest.raises(ValueError, match="contains NaN"):
+            kind().fit(gaps)
+        with pytest.raises(ValueError, match="first at index 1: all values are missing"):
+            kind(1, missing="learn").fit([[0.0, 1.0], [np.nan, np.nan]])
+        with pytest.raises(ValueError, match=r"feature 1 .* missing in all 3 points"):
+            kind(1, missing="learn").fit([[0.0, np.nan], [1.0, np.nan], [2.0, np.nan]])
+
+
+def correlated(n: int) -> Any:
+    rng = np.random.default_rng(0)
+    owners = np.arange(3 * n) % 3
+    centres = np.array([[0.0, 0.0, 0.0, 0.0], [25.0, 0.0, 25.0, 0.0], [0.0, 25.0, 25.0, 25.0]])
+    common = rng.normal(size=(3 * n, 1))
+    return centres[owners] + 2.0 * common + rng.normal(size=(3 * n, 4)), owners
