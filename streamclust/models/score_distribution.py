@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamclust.arrays import Array, short_repr
+from streamclust.arrays import Array, Labels, short_repr
 from streamclust.errors import DataError
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class ScoreDistribution:
         """Return the distribution of these scores alone, (N,), in the bins of this one."""
         bins = self._bins(scores)
         first = int(bins.min())
-        mass = np.bincount(bins - first, weights=weights)
+        mass = np.asarray(np.bincount(bins - first, weights=weights), np.float64)
         return self._with(first, mass, float(weights @ weights))
 
     def decay(self, lam: float) -> ScoreDistribution:
@@ -234,7 +234,8 @@ class ScoreDistribution:
         found = replace(self, reference=reference, unit=unit)
         bins = found._bins(self._at(np.arange(len(self.mass)) + 0.5))
         first = int(bins.min())
-        return replace(found, first=first, mass=np.bincount(bins - first, weights=self.mass))
+        mass = np.asarray(np.bincount(bins - first, weights=self.mass), np.float64)
+        return replace(found, first=first, mass=mass)
 
     def shifted(self, by: float) -> ScoreDistribution:
         """Return the distribution of scores that are larger by a constant, as in other units."""
@@ -307,7 +308,7 @@ class ScoreDistribution:
         start = int(np.argmax(above <= min(_TAIL_SHARE, _TAIL_POINTS / points) * total))
         if not above[start] > 0.0:  # many scores are equal to the highest one
             return None
-        origin = float(self._at(np.array(float(start))))
+        origin = float(self._at(start))
         middles = self._at(np.arange(start, len(self.mass)) + 0.5)
         shape, scale = _pareto(middles - origin, self.mass[start:], points / total)
         return Tail(origin, float(above[start]) / total, shape, scale)
@@ -321,12 +322,13 @@ class ScoreDistribution:
         u = np.arcsinh((scores - self.reference) / self.unit)
         return np.asarray(np.fmax(np.fmin(u, _FARTHEST), -_FARTHEST))  # NaN is the farthest
 
-    def _bins(self, scores: Array) -> Array:
+    def _bins(self, scores: Array) -> Labels:
         return np.floor(RESOLUTION * self._u(scores)).astype(np.intp)
 
-    def _at(self, place: Array) -> Array:
+    def _at(self, place: ArrayLike) -> Array:
         """Return the scores at places in `mass`; whole numbers are the edges of bins."""
-        return self.reference + self.unit * np.sinh((self.first + place) / RESOLUTION)
+        u = (self.first + np.asarray(place, np.float64)) / RESOLUTION
+        return np.asarray(self.reference + self.unit * np.sinh(u))
 
     def located(self, scores: Array) -> ScoreDistribution:
         """Return the distribution in bins that are fine enough for these scores."""
