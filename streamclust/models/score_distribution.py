@@ -62,6 +62,9 @@ _SHAPES = (-0.5, 0.9)
 _LOCATED_BY = 256
 """Number of scores that give a reference and a unit."""
 
+_SMALLEST = 2.0**-1000
+"""Smallest spread that isn't 0."""
+
 _FEWEST_BINS = 16
 """Least number of bins between the first and the last tenth of the scores of a batch."""
 
@@ -331,17 +334,24 @@ class ScoreDistribution:
         return np.asarray(self.reference + self.unit * np.sinh(u))
 
     def located(self, scores: Array) -> ScoreDistribution:
-        """Return the distribution in bins that are fine enough for these scores."""
-        if len(scores) < _FEWEST_SCORES and not self.is_empty:
+        """Return the distribution in bins that are fine enough for these scores, (N,).
+
+        Fewer than 32 scores place only the first bins: bins that are small relative to the scores,
+        because their spread isn't known.
+        """
+        placed = (self.reference, self.unit) != (0.0, 1.0)
+        few = len(scores) < _FEWEST_SCORES
+        if few and placed:
             return self
         some = np.sort(scores[:: max(1, len(scores) // _LOCATED_BY)])
         low, middle, high = some[[len(some) // 10, len(some) // 2, len(some) - 1 - len(some) // 10]]
-        spread = float(high - low)
-        if spread == 0.0:
-            spread = float(some[-1] - some[0])
-        if not 0.0 < spread < math.inf:
-            place = float(middle) if math.isfinite(middle) else 0.0
-            return replace(self, reference=place) if self.is_empty else self
+        spread = float(high - low) or float(some[-1] - some[0])
+        if few or not spread > _SMALLEST:
+            if placed or not self.is_empty:
+                return self
+            spread = abs(float(middle)) / RESOLUTION
+        if not (_SMALLEST < spread < math.inf and math.isfinite(middle)):
+            return self
         if not self.is_empty and np.ptp(self._bins(np.array([low, high]))) >= _FEWEST_BINS:
             return self
         return self.rebinned(float(middle), 2.0 ** math.floor(math.log2(spread)) / 2.0)
