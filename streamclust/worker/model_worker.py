@@ -35,6 +35,7 @@ from streamclust.worker.publication import (
     is_first,
     is_urgent,
     next_version,
+    threshold_outdated,
 )
 from streamclust.worker.rejected_batches import RejectedBatches, without_points
 from streamclust.worker.solver import Solver, Solves
@@ -317,7 +318,8 @@ class ModelWorker:
 
     def tick(self) -> None:
         """Commit, and publish, if that is due."""
-        if self._publish_due.due or is_urgent(self.checkpoint):
+        at = self.checkpoint
+        if self._publish_due.due or is_urgent(at) or threshold_outdated(self.learner, at):
             self.commit(publish=True)
         elif self._commit_due.due:
             self.commit(publish=False)
