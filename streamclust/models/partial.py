@@ -119,14 +119,14 @@ def filled_by_nearest(X: Points, centroids: Array) -> Array:
 def kmeans_step(X: Points, w: Array, centroids: Array) -> kernels.ClusterSums:
     """Return the sums of `kernels.kmeans_step`, of points with gaps: the complete points first."""
     absent: NDArray[np.bool_] = np.isnan(X)
-    gap = absent.any(axis=1)
+    gap, n = absent.any(axis=1), len(X)
     complete, gappy = np.flatnonzero(~gap), np.flatnonzero(gap)
     sums = kernels.kmeans_step(X.take(complete, axis=0), w[complete], centroids)
     X, mass = X.take(gappy, axis=0), w[gappy]
     assigned = assign(X, centroids)
     imputed = filled(X, centroids.take(assigned.labels, axis=0))
     weight, first = kernels.cluster_moments(imputed, mass, assigned.labels, centroids)
-    labels, sqdist = np.empty(len(gap), np.intp), np.empty(len(gap))
+    labels, sqdist = np.empty(n, np.intp), np.empty(n)
     for rows, part in ((complete, sums.assigned), (gappy, assigned)):
         labels[rows], sqdist[rows] = part
     return kernels.ClusterSums(
