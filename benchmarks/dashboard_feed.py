@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ MODELS: dict[str, Any] = {
         "streams": "machines",
         "forgetting": {"half_life": 1500},
         "init": {"points": 200},
+        "anomaly": {"rate": 0.001},
         **FAST,
     },
     "turbines": {
@@ -171,6 +173,8 @@ class Feed:
         )
         kind = self._random.choice(5, n, p=(0.34, 0.27, 0.15, 0.14, 0.10))
         X = self._random.normal(centres[kind], (1.8, 3.2, 0.25))
+        if self._random.uniform() < 0.02:
+            X[0, 2] += 9.0  # a bearing that is about to fail
         self._add("machines", X, ("temperature", "load", "vibration"))
 
     def _turbines(self, seconds: float, n: int) -> None:
@@ -283,6 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the processes end too
     with running_site() as site:
         print(site.url, flush=True)
         time.sleep(given.seconds)

@@ -144,6 +144,7 @@ class MixtureEstimator(Estimator):
     n_components: int | Literal["auto"]
     covariance_type: CovarianceType
     reg_covar: float
+    outliers: float
     n_components_range: tuple[int, int]
 
     def _family(self) -> GaussianMixture:
@@ -153,6 +154,7 @@ class MixtureEstimator(Estimator):
             self.covariance_type,
             self.reg_covar,
             min_components=least,
+            outliers=self.outliers,
             missing=self.missing,
         )
 

@@ -223,6 +223,8 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         As for `StreamingKMeans`.
     n_components_range
         The smallest and the largest K, for 'auto'.
+    outliers
+        Expected share of points that belong to no component; see `streamclust.GaussianMixture`.
     missing
         As for `StreamingKMeans`.
 
@@ -254,6 +256,7 @@ class StreamingGaussianMixture(MixtureEstimator, _Streaming):
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_components_range: tuple[int, int] = (2, 50),
+        outliers: float = 0.0,
         missing: Missing = "reject",
     ) -> None:
         self._store(locals())

@@ -375,6 +375,8 @@ class StreamingGaussianMixture(DensityMixin, MixtureEstimator, _Streaming):  # t
         See `StreamingKMeans`.
     n_components_range : tuple of int, default=(2, 50)
         The smallest and the largest K, for 'auto'.
+    outliers : float, default=0.0
+        Expected share of points that belong to no component; see `streamclust.GaussianMixture`.
     missing : {'reject', 'learn'}, default='reject'
         'learn': NaN is accepted, as a missing value; each point needs one present value. Densities
         are those of the present values (`streamclust.models.conditionals`).
@@ -415,6 +417,7 @@ class StreamingGaussianMixture(DensityMixin, MixtureEstimator, _Streaming):  # t
         scale: ScalingKind = "none",
         drift: Drift | None = None,
         n_components_range: tuple[int, int] = (2, 50),
+        outliers: float = 0.0,
         missing: Missing = "reject",
     ) -> None:
         self._store(locals())

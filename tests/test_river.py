@@ -147,6 +147,17 @@ def test_the_metric_cosine_clusters_directions() -> None:
     assert lengths == pytest.approx([1.0] * 3)
 
 
+def test_a_mixture_with_a_share_of_outliers_gives_them_no_component() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 2)) + 9.0 * rng.integers(-1, 2, size=(1200, 1))
+    X[::200] = 1e6
+    model = StreamingGaussianMixture(3, outliers=0.01, warm_up=300)
+    model.learn_many(pd.DataFrame(X, columns=["a", "b"]))
+    scores = [model.score_one({"a": place, "b": place}) for place in (9.0, 1e6)]
+    assert scores[0] > -10.0
+    assert scores[1] < -1e6
+
+
 @pytest.mark.parametrize("kind", [StreamingKMeans, StreamingGaussianMixture])
 def test_absent_features_none_and_nan_are_missing_values_on_request(kind: Any) -> None:
     rng = np.random.default_rng(0)

@@ -273,6 +273,17 @@ def test_rows_and_numbers_while_k_adapts() -> None:
         mixture.set_params(n_components=3).partial_fit(X)
 
 
+def test_a_mixture_with_a_share_of_outliers_gives_them_no_component() -> None:
+    X = blobs(3000)
+    X[::500] = -9999.0
+    mixture = StreamingGaussianMixture(3, outliers=0.01, random_state=1).fit(X)
+    assert np.abs(mixture.means_).max() < 12.0
+    assert mixture.score_samples(X)[::500].max() < mixture.score_samples(X[1:500]).min()
+    again = StreamingGaussianMixture.from_bytes(mixture.to_bytes()).partial_fit(X)
+    assert again.get_params()["outliers"] == 0.01
+    assert np.abs(again.means_).max() < 12.0
+
+
 # ---- missing values
 
 

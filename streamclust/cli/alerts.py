@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from heapq import merge
 from itertools import islice
@@ -278,6 +279,6 @@ def rarity(alert: Alert) -> str:
     """Return the share of points with a score of at least this size, as "1 in 12,000"."""
     one_in = alert.one_in
     if not one_in < _RAREST:
-        return f"1 in > {_RAREST:,.0f}" if one_in > _RAREST else "-"
+        return "-" if math.isnan(one_in) else f"1 in > {_RAREST:.0e}".replace("+0", "")
     digits = max(len(f"{one_in:.0f}") - 3, 0)
     return f"1 in {round(one_in, -digits):,.0f}"

@@ -30,6 +30,7 @@ from streamclust.config.values import (
     Duration,
     Integer,
     Latest,
+    Number,
     PositiveDuration,
     PositiveNumber,
     StartPosition,
@@ -533,6 +534,14 @@ class GaussianMixtureSettings(_Model):
     reg_covar: PositiveNumber = Field(
         default=1e-6,
         description="Minimum variance, as a fraction of the variance of the data.",
+    )
+    outliers: Number = Field(
+        default=0.0,
+        ge=0.0,
+        le=0.5,
+        description="Expected share of outliers: points that belong to no component. Above 0, such "
+        "points have nearly no influence, and no component is left on a few of them. Recommended "
+        "for anomaly scores: 0.01.",
     )
     init: MixtureInit = Field(default=WarmUp(), description="How a new model starts.")
 

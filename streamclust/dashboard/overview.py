@@ -45,7 +45,7 @@ async def get_models(request: Request) -> Response:
     rows = await context.snapshot.look()
     matched = select(rows.values(), query.get("filter", ""), query.get("group"))
     shown = [row for row in matched if not wanted or row.phase in wanted]
-    page = in_order(shown, sort)[offset : offset + limit]
+    page = await context.snapshot.with_scores(in_order(shown, sort)[offset : offset + limit])
     return Json(
         {
             "time_ms": now_ms(),

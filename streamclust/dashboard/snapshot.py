@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamclust.dashboard.mailbox import Mailboxes, encode_event
-from streamclust.dashboard.rows import Row, phases, totals
+from streamclust.dashboard.rows import SCORES, Row, phases, totals
 from streamclust.dashboard.source import now_ms
 from streamclust.errors import StreamclustError, UnknownModelError
 from streamclust.runtime.overviews import all_names, group_of, read_overviews
+from streamclust.store.model.version_heads import read_heads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +29,9 @@ time."""
 
 _NAMES_SECONDS = 10.0
 """Seconds between two searches for new models, if a search is short."""
+
+_FAULT_SECONDS = 6.0
+"""An unexpected fault counts as a reading of so many seconds, so that it is rarely logged."""
 
 LINGER = 15.0
 """Seconds that the readings continue after the last look."""
@@ -47,12 +52,13 @@ class Snapshot:
     """
 
     def __init__(self, source: Source) -> None:
-        self.rows: Mapping[str, Row] = {}
+        self.rows: dict[str, Row] = {}
         self.read_ms: int | None = None
         self.updates = Mailboxes()
         self._source = source
         self._names: list[str] = []
         self._names_due = 0.0
+        self._with_scores: set[tuple[str, int | None]] = set()
         self._looked = 0.0
         self._task: asyncio.Task[None] | None = None
         self._done = asyncio.Event()
@@ -70,6 +76,27 @@ class Snapshot:
                 await asyncio.wait_for(self._done.wait(), 1.0)
         return self.rows
 
+    async def with_scores(self, rows: Sequence[Row]) -> list[Row]:
+        """Return rows with the scores of the stored versions, which are read once per model."""
+        wanted = [row for row in rows if (row.name, row.model_id) not in self._with_scores]
+        if any(row.version for row in wanted):
+            loop = asyncio.get_running_loop()
+            with suppress(StreamclustError):  # the rows then have the scores since the first look
+                for name, scores in await self._source.run(loop, self._read_scores, wanted):
+                    row = self.rows.get(name)
+                    if row is not None:
+                        self.rows[name] = replace(row, scores=scores)
+                        self._with_scores.add((name, row.model_id))
+        return [self.rows.get(row.name, row) for row in rows]
+
+    def _read_scores(self, rows: Sequence[Row]) -> list[tuple[str, tuple[float, ...]]]:
+        client, found = self._source.client(), []
+        for row in rows:
+            heads = read_heads(client, self._source.keys(row.name), SCORES) if row.version else []
+            scores = tuple(head.score for head in heads if head.score is not None)
+            found.append((row.name, scores))
+        return found
+
     def _is_watched(self) -> bool:
         return bool(self.updates.count) or time.monotonic() - self._looked < LINGER
 
@@ -77,14 +104,20 @@ class Snapshot:
         while self._is_watched():
             started = time.monotonic()
             before = self._source.state
-            with suppress(StreamclustError):  # `Source.state` has it
+            try:
                 await self._refresh()
+            except StreamclustError:
+                pass  # `Source.state` has it
+            except Exception:
+                self._source.log.exception("dashboard_failed", model="all")
+                started -= _FAULT_SECONDS
             self._done.set()
             if self._source.state != before:
                 self._publish([], [])
             taken = time.monotonic() - started
             await asyncio.sleep(max(INTERVAL, (_SHARE - 1.0) * taken))
         self.rows, self.read_ms, self._names_due = {}, None, 0.0
+        self._with_scores = set()
 
     async def _refresh(self) -> None:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from streamclust.formats.codes import encode_fields, encode_points, spread
 from streamclust.formats.points import DeadPoints, Decoded, detect_first
 from streamclust.models.family import by_kind
 from streamclust.models.quantize import Codes, numbered, quantize
-from streamclust.models.scores import point_scores
+from streamclust.models.scores import anomaly_score, point_scores
 from streamclust.runtime.assemble import points_format
 from streamclust.store.reply.entries import from_reply
 from streamclust.store.reply.packed_codes import pack_points
@@ -134,16 +134,32 @@ class Coder:
         codes = quantize(model.family, model.params, decoded.X, min(self._top, K))
         flagged = NONE_FLAGGED
         if self._scores or self._flagging is not None:
-            index = codes.index
             codes, scores = self._scored(codes, decoded.X, model)
             if self._flagging is not None:
-                flagged = self._flagging(entries, decoded, scores, index, model)
+                flagged = self._flagging(entries, decoded, scores, model)
         if len(model.ids):
             codes = numbered(codes, model.ids)
         n, bad = len(codes), len(decoded.dead)
         if codes.top is None and n == len(entries) and (decoded.counts == 1).all():
             return Coded(self._points(entries, codes, model), n, 0, flagged)
         return Coded(self._blocks(entries, codes, decoded, model), n, bad, flagged)
+
+    def flag(self, entries: RawEntries, model: Model) -> Flagged:
+        """Return the anomalies among the points of entries, without codes.
+
+        Raises
+        ------
+        FormatError
+            If the settings contradict those that the model was learned with.
+        """
+        if model is not self._model:
+            self.use(model)
+        decoded = self._decode(from_reply("", entries, None, None), model)
+        if self._flagging is None or not len(decoded.X):
+            return NONE_FLAGGED
+        model, X = model.accepting(self._spec.missing), np.asarray(decoded.X, np.float64)
+        scores = anomaly_score(model.family, model.params, X)
+        return self._flagging(entries, decoded, scores, model)
 
     def _scored(self, codes: Codes, X: Points, model: Model) -> tuple[Codes, Array]:
         """Return the codes with the scores of the settings, and the anomaly scores."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,9 +14,7 @@ from streamclust.formats.alerts import Alert, FeatureShare, encode_alert
 from streamclust.models.attribution import attribution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from streamclust.arrays import Array, Labels
     from streamclust.config.anomaly import AnomalySettings
@@ -24,26 +23,64 @@ if TYPE_CHECKING:
     from streamclust.store.reply.raw_entries import Entry, RawEntries
 
 
-@dataclass(frozen=True)
+class _Part(NamedTuple):
+    """Flagged points of one chunk. Their alerts are made when they are written.
+
+    Attributes
+    ----------
+    places : list of (ID of the entry, place of the point in the entry)
+    labels : list of dict of bytes to bytes
+    X : array of shape (n, D)
+    scores : array of shape (n,)
+    model : Model
+    time_ms : int
+    """
+
+    places: list[tuple[bytes, int]]
+    labels: list[dict[bytes, bytes]]
+    X: Array
+    scores: Array
+    model: Model
+    time_ms: int
+
+
+@dataclass(frozen=True, eq=False)
 class Flagged:
-    """The alerts of a chunk of entries.
+    """The flagged points of a range of entries.
 
     Parameters
     ----------
-    alerts : sequence of (ID of the point's entry, fields and values)
-        The newest ones, at most `anomaly.keep`; in the order of the points.
     count : int
         Number of flagged points.
+    parts : tuple of _Part
+        The newest ones, in the order of the points.
+    alerts_of : callable
+        Returns the alerts of a part: the ID of each point's entry, fields and values.
+    keep : int
+        Number of alerts to write.
     """
 
-    alerts: Sequence[Entry] = ()
     count: int = 0
+    parts: tuple[_Part, ...] = ()
+    alerts_of: Callable[[_Part], Iterable[Entry]] = lambda _: ()
+    keep: int = 1
 
-    def followed_by(self, later: Flagged, keep: int) -> Flagged:
-        """Return the alerts of both chunks; of more than `keep`, the newest."""
-        if not later.count:
-            return self
-        return Flagged([*self.alerts, *later.alerts][-keep:], self.count + later.count)
+    @cached_property
+    def alerts(self) -> Sequence[Entry]:
+        """ID of the point's entry, fields and values of the newest `keep` alerts, in order."""
+        found = [alert for part in self.parts for alert in self.alerts_of(part)]
+        return found[-self.keep :]
+
+    def followed_by(self, later: Flagged) -> Flagged:
+        """Return the points of both ranges; those that would not be kept are only counted."""
+        if not (self.count and later.count):
+            return self if self.count else later
+        parts = [*self.parts, *later.parts]
+        rest = sum(len(part.places) for part in parts)
+        first = 0
+        while (rest := rest - len(parts[first].places)) >= self.keep:
+            first += 1
+        return replace(later, count=self.count + later.count, parts=tuple(parts[first:]))
 
 
 NONE_FLAGGED = Flagged()
@@ -84,14 +121,9 @@ class Flagging:
         self._threshold = math.inf if rate is None or known is None else known.threshold(rate)
 
     def __call__(
-        self,
-        entries: RawEntries,
-        decoded: Decoded,
-        scores: Array,
-        index: NDArray[np.integer],
-        model: Model,
+        self, entries: RawEntries, decoded: Decoded, scores: Array, model: Model
     ) -> Flagged:
-        """Return the alerts of points.
+        """Return the points that are anomalies.
 
         Parameters
         ----------
@@ -100,41 +132,48 @@ class Flagging:
             The points of the entries.
         scores : array of shape (N,)
             Anomaly scores of these points.
-        index : array of int, shape (N,)
-            Component of each point, as a row of the parameters.
         model : Model
         """
         rows = np.flatnonzero(scores > self._threshold)
         count, rows = len(rows), rows[-self._settings.keep :]
         if not count:
             return NONE_FLAGGED
-        places = list(_places(decoded, rows))
-        owners = np.array([entry for entry, _ in places])
-        flats = entries[owners].flats()
-        top = self._top(np.asarray(decoded.X[rows], np.float64), index[rows], model)
-        numbers = model.numbers[index[rows]].tolist()
-        known = model.scores
-        quantiles = scores[rows] if known is None else known.quantile(scores[rows])
-        now = int(self._clock() * 1000)
-        ids = entries[owners].ids()
-        alerts = []
-        for n, (_, place) in enumerate(places):
+        owners, places = _places(decoded, rows)
+        own = entries[owners]
+        part = _Part(
+            list(zip(own.ids(), places, strict=True)),
+            [_labels(flat, self._labels) for flat in own.flats()]
+            if self._labels
+            else [{}] * len(rows),
+            np.asarray(decoded.X[rows], np.float64),
+            scores[rows],
+            model,
+            int(self._clock() * 1000),
+        )
+        return Flagged(count, (part,), self._alerts_of, self._settings.keep)
+
+    def _alerts_of(self, part: _Part) -> Iterator[Entry]:
+        """Yield the alerts of flagged points."""
+        model = part.model
+        index = model.family.predict(model.params, part.X)
+        top, numbers = self._top(part.X, index, model), model.numbers[index].tolist()
+        quantiles = model.remembered_scores.quantile(part.scores).tolist()
+        for n, (entry_id, place) in enumerate(part.places):
             alert = Alert(
                 number=0,
                 stream=self._stream,
-                entry_id=ids[n].decode(),
+                entry_id=entry_id.decode(),
                 index=place,
                 code=numbers[n],
-                score=float(scores[rows[n]]),
-                quantile=float(quantiles[n]),
+                score=float(part.scores[n]),
+                quantile=quantiles[n],
                 version=model.version,
                 top=top[n],
-                labels=_labels(flats[n], self._labels),
-                time_ms=now,
+                labels=part.labels[n],
+                time_ms=part.time_ms,
                 model_id=model.code_id,
             )
-            alerts.append((ids[n], encode_alert(alert)))
-        return Flagged(alerts, count)
+            yield entry_id, encode_alert(alert)
 
     def _top(self, X: Array, index: Labels, model: Model) -> list[list[FeatureShare]]:
         """Return the features with the largest shares, for each point."""
@@ -151,20 +190,18 @@ class Flagging:
         ]
 
 
-def _places(decoded: Decoded, rows: Labels) -> Iterator[tuple[int, int]]:
-    """Yield the place of the entry of each point, and the place of the point in the entry."""
+def _places(decoded: Decoded, rows: Labels) -> tuple[Labels, list[int]]:
+    """Return the place of the entry of each point, and the places of the points in the entries."""
     stops = np.cumsum(decoded.counts)
     owners = np.searchsorted(stops, rows, side="right")
-    inside = rows - (stops[owners] - decoded.counts[owners])
+    places = (rows - (stops[owners] - decoded.counts[owners])).tolist()
     bad: dict[int, list[int]] = {}
     for part in decoded.dead.parts:
         bad.setdefault(part.entry_id, []).extend(np.atleast_1d(part.index).tolist())
-    for entry, place in zip(owners.tolist(), inside.tolist(), strict=True):
+    for n, entry in enumerate(owners.tolist() if bad else ()):
         for each in sorted(bad.get(entry, ())):
-            if each > place:
-                break
-            place += 1  # noqa: PLW2901 (the bad points before it count too)
-        yield entry, place
+            places[n] += each <= places[n]  # the bad points before it count too
+    return owners, places
 
 
 def _labels(flat: Sequence[bytes], names: frozenset[bytes]) -> dict[bytes, bytes]:

@@ -242,7 +242,7 @@ class _Encoders:
 def total(tallies: Iterable[tuple[Job, Tally]]) -> dict[str, int]:
     """Return the sums of the counts of encoders."""
     counts = dict.fromkeys(
-        ("entries", "points", "bad", "repeated", "taken_over", "gone", "unknown_gaps"), 0
+        ("entries", "points", "bad", "repeated", "taken_over", "gone", "unknown_gaps", "flagged"), 0
     )
     for _, tally in list(tallies):
         for name in counts:

@@ -97,13 +97,17 @@ class EStep:
     def to_fields(self) -> Fields:
         """Return the arrays of the parameters, and the hyperparameters.
 
-        The e-step of points with missing values needs the spread of the features too.
+        The e-step of points with missing values, and that with outliers, need the spread of the
+        features too.
         """
-        arrays = self.family.to_arrays(self.params)
+        arrays, hyperparameters = (
+            self.family.to_arrays(self.params),
+            to_hyperparameters(self.family),
+        )
         spread = getattr(self.params, "spread", None)
-        if self.family.missing == "learn" and spread is not None:
+        if spread is not None and ("outliers" in hyperparameters or "missing" in hyperparameters):
             arrays = {**arrays, "spread": spread}
-        return Fields(arrays, {"family": to_hyperparameters(self.family)})
+        return Fields(arrays, {"family": hyperparameters})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> EStep:

@@ -15,25 +15,31 @@ import numpy as np
 
 from streamclust import kernels
 from streamclust.arrays import has_gaps
+from streamclust.errors import TooFewPointsError
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.fitting.kmeans_search import KMeansSearch
 from streamclust.fitting.moves import THIN, Move, Sample, Search, cut, partners
-from streamclust.fitting.split_merge import overlap, rearrange
+from streamclust.fitting.split_merge import overlap, rearrange, thin
 from streamclust.models.criteria import mixture_parameters
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 from streamclust.models.imputation import impute
 from streamclust.models.kmeans import KMeans
-from streamclust.models.revive import joined
+from streamclust.models.revive import joined, split
 from streamclust.models.spread import positive, robust_variance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamclust.arrays import Array
+    from numpy.typing import NDArray
+
+    from streamclust.arrays import Array, Labels
     from streamclust.fitting.em import Data, EMResult
 
 _PASSES = 20
 """Passes of EM on the halves of one component."""
+
+_LEFT_OUT = 2.0
+"""Largest share of points without influence on the start, relative to the share of outliers."""
 
 _NEGLIGIBLE = 1e-3
 """Responsibility below which a point is ignored in the split of a component."""
@@ -45,12 +51,61 @@ class MixtureSearch(Search[MixtureParams]):
     family: GaussianMixture
 
     def init(self, X: Array, w: Array, rng: np.random.Generator) -> MixtureParams:
-        """Return the mixture of the clusters of one run of K-means."""
+        """Return the mixture of the clusters of one run of K-means.
+
+        With a background, the points of clusters that are too small are left out and K-means runs
+        again, until no cluster is too small or twice the share of outliers is left out.
+        """
+        spread, most = positive(robust_variance(X, w)), _LEFT_OUT * self.family.outliers * w.sum()
+        Y, v = X, w
+        labels, centroids = self._clusters(Y, v, rng)
+        while self.family.outliers > 0.0:
+            one_hot = np.eye(len(centroids))[labels]
+            inner = ~thin(self.family, one_hot, v, X.shape[1])[labels]
+            if inner.all() or w.sum() - v[inner].sum() > most:
+                break
+            try:
+                found = self._clusters(Y[inner], v[inner], rng)
+            except TooFewPointsError:
+                break
+            Y, v, (labels, centroids) = Y[inner], v[inner], found
+        return self.family.of_labels(Y, v, labels, centroids, spread)
+
+    def _clusters(self, X: Array, w: Array, rng: np.random.Generator) -> tuple[Labels, Array]:
+        """Return the cluster of each point and the centroids, by one run of K-means."""
         kmeans = KMeans(self.family.n_components)
         start = KMeansSearch(kmeans).init(X, w, rng)
         clusters = run_em(kmeans, start, InMemory(kmeans, X, w, rng)).params
-        labels, spread = kmeans.predict(clusters, X), positive(robust_variance(X, w))
-        return self.family.of_labels(X, w, labels, clusters.centroids, spread)
+        return kmeans.predict(clusters, X), clusters.centroids
+
+    def leave_optimum(self, params: MixtureParams, X: Array, w: Array) -> MixtureParams | None:
+        """With a background, replace components of too few points by halves of wide ones."""
+        if self.family.outliers == 0.0:
+            return None
+        few = self._thin(params, X, w)
+        if not few.any():
+            return None
+        stats = self.family.e_step(params, X, w)
+        stats, revived = split(stats, np.flatnonzero(few).tolist())
+        return self.family.m_step(stats, params) if revived else None
+
+    def gain(
+        self,
+        before: EMResult[MixtureParams],
+        after: EMResult[MixtureParams],
+        X: Array,
+        w: Array,
+    ) -> float:
+        """Return the rise of the log-likelihood; fewer components of too few points come first."""
+        if self.family.outliers > 0.0:
+            few, now = (int(self._thin(run.params, X, w).sum()) for run in (before, after))
+            if few != now:
+                return np.inf if now < few else -np.inf
+        return super().gain(before, after, X, w)
+
+    def _thin(self, params: MixtureParams, X: Array, w: Array) -> NDArray[np.bool_]:
+        memberships = self.family.memberships(params, X)
+        return thin(self.family, memberships, w, X.shape[1])
 
     def split_merge(
         self,
@@ -86,7 +141,7 @@ class MixtureSearch(Search[MixtureParams]):
         """Return splits of components; both halves are fitted to the component's own points."""
         family, needed = self.family, _parameters(self.family, params.means.shape[1])
         price = needed * np.log(points.n)
-        responsibilities = family.responsibilities(params, points.X)
+        responsibilities = family.memberships(params, points.X)
         moves = []
         for k, own in enumerate(responsibilities.T):
             rows = own > _NEGLIGIBLE
@@ -113,7 +168,7 @@ class MixtureSearch(Search[MixtureParams]):
         """Return the merge of each component with the one of the largest overlap."""
         family = self.family
         joint = family.log_joint(params, points.X)
-        responsibilities = kernels.normalise(joint)[0]
+        responsibilities = kernels.normalise(joint, family.log_background(params, points.X))[0]
         price = _parameters(family, params.means.shape[1]) * np.log(points.n)
         stats = family.prior_stats(params, 1.0)
         moves = []
@@ -162,7 +217,7 @@ def _halves(
     family: GaussianMixture, one: MixtureParams, X: Array, mass: Array
 ) -> MixtureParams | None:
     """Return two components in place of `one`: EM after a cut across the widest axis."""
-    two = family.with_components(2)
+    two = replace(family.with_components(2), outliers=0.0)  # `mass` is without outliers
     whole = impute(family.with_components(1), one, X).X if has_gaps(X) else X
     scale = np.sqrt(np.einsum("n,nd->d", mass, (whole - whole.mean(axis=0)) ** 2))
     scale = np.where(scale > 0.0, scale, 1.0)

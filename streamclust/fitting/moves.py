@@ -121,6 +121,14 @@ class Search(ABC, Generic[P]):
         """Return a better run than `run`, by moves of several components, or `run` itself."""
         return run
 
+    def gain(self, before: EMResult[P], after: EMResult[P], X: Array, w: Array) -> float:
+        """Return by how much a run is better, in the units of `Family.improvement`.
+
+        The result is infinite, with either sign, if something else than the loss decides.
+        """
+        gain: float = self.family.improvement(before.loss, after.loss)
+        return gain
+
     def perturb(self, params: P, X: Array, w: Array, rng: np.random.Generator) -> P:
         """Return parameters after random moves from `params` that don't raise the loss."""
         return params

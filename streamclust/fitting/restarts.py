@@ -63,12 +63,13 @@ def best_of(
         ), data
 
     runs = list(each(run, range(len(starting))))
-    best = reduce(partial(_better, family), (result for result, _ in runs))
-    return search_of(family).split_merge(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
+    search = search_of(family)
 
+    def better(one: EMResult[P], other: EMResult[P]) -> EMResult[P]:
+        return other if search.gain(one, other, X, w) > _EQUAL else one
 
-def _better(family: Family[P], one: EMResult[P], other: EMResult[P]) -> EMResult[P]:
-    return other if family.improvement(one.loss, other.loss) > _EQUAL else one
+    best = reduce(better, (result for result, _ in runs))
+    return search.split_merge(best, runs[-1][1], X, w, tol=tol, max_iter=max_iter)
 
 
 def begins(
@@ -120,6 +121,6 @@ def run_to_optimum(
     gain = np.inf
     while gain > tol and (start_again := search.leave_optimum(best.params, X, w)) is not None:
         run = run_em(family, start_again, data, tol=tol, max_iter=max_iter)
-        gain = family.improvement(best.loss, run.loss)
+        gain = search.gain(best, run, X, w)
         best = run if gain > 0.0 else best
     return best

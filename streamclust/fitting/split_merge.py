@@ -17,6 +17,8 @@ from streamclust.models.stats import recentre
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from streamclust.arrays import Array
     from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
 
@@ -28,6 +30,9 @@ _SPLITS = 2
 
 _GAIN = 1e-3
 """Least gain of a move after EM, in nats per point."""
+
+_LEAST_SHARE = 0.01
+"""Least mass of a component beside a background, relative to the average component."""
 
 _EFFORT = 1 << 34
 """Largest number of products of coordinates for all moves together: a few seconds."""
@@ -71,14 +76,14 @@ def rearrange(
     N, D = X.shape
     wide = D if family.covariance_type in ("full", "tied") else 1
     products = N * family.n_components * (D * wide + 32)  # an exponential takes as long as 32
-    passes, needed = int(_EFFORT / float(products)), family.points_needed(D)
+    passes = int(_EFFORT / float(products))
     every = -(-N * family.n_components // _CELLS)
     X, w = X[::every], w[::every]
     better: EMResult[MixtureParams] | None = run
     while better is not None:
         run, better = better, None
-        responsibilities = family.responsibilities(run.params, X)
-        starved = _starved(responsibilities, w, needed)
+        responsibilities = family.memberships(run.params, X)
+        starved = int(thin(family, responsibilities, w, D).sum())
         stats = recentre(run.stats, run.stats.averages(otherwise=run.stats.reference))
         for move in _moves(responsibilities, w, widths(stats)):
             if passes <= 0:
@@ -88,18 +93,36 @@ def rearrange(
             passes -= len(trial.history)
             if run.loss - trial.loss <= _GAIN:
                 continue
-            if _starved(family.responsibilities(trial.params, X), w, needed) <= starved:
+            if thin(family, family.memberships(trial.params, X), w, D).sum() <= starved:
                 better = trial
                 break
     return run
 
 
-def _starved(responsibilities: Array, w: Array, needed: int) -> int:
-    """Return how many components have an effective sample size (Kish 1965) below `needed`."""
-    shares = w[:, None] * responsibilities
+def thin(
+    family: GaussianMixture, memberships: Array, w: Array, n_features: int
+) -> NDArray[np.bool_]:
+    """Return which components, (K,), have an effective sample size (Kish 1965) that is too small.
+
+    A covariance needs `points_needed`, so that it isn't singular. With a background, the points of
+    a component are outliers if they are fewer than `points_for_shape`, or than a hundredth of the
+    average component's.
+
+    Parameters
+    ----------
+    family : GaussianMixture
+    memberships : array of shape (N, K)
+    w : array of shape (N,)
+    n_features : int
+    """
+    shares = w[:, None] * memberships
+    mass = shares.sum(axis=0)
     shares /= np.maximum(shares.max(axis=0), np.finfo(float).tiny)
     size = shares.sum(axis=0) ** 2 / np.maximum((shares**2).sum(axis=0), 1.0)
-    return int((size < needed).sum())
+    if family.outliers == 0.0:
+        return np.asarray(size < family.points_needed(n_features))
+    few = size < family.points_for_shape(n_features)
+    return np.asarray(few | (mass < _LEAST_SHARE * w.sum() / len(mass)))
 
 
 def _moves(responsibilities: Array, w: Array, width: Array) -> Iterator[tuple[int, int, int]]:

@@ -102,9 +102,9 @@ class Alert:
 
     @property
     def one_in(self) -> float:
-        """Number of points of which one has a score of at least this size; infinite if unknown."""
+        """Number of points of which one has a score of at least this size."""
         rest = 1.0 - self.quantile
-        return 1.0 / rest if rest > 0.0 else math.inf
+        return math.inf if rest <= 0.0 else 1.0 / rest
 
     def to_dict(self) -> dict[str, Any]:
         """Return the alert for JSON."""

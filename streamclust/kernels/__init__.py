@@ -8,6 +8,7 @@ threads; `streamclust.kernels.twin` is the reference for all kernels.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from streamclust.kernels.choice import REMEDY, available, chosen, describe, missing, using
@@ -137,14 +138,32 @@ def log_gaussians(X: Points, means: Array, cholesky: Array, kind: CovarianceType
 
 
 def mixture_step(
-    X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
+    X: Points,
+    w: Array,
+    log_weights: Array,
+    means: Array,
+    cholesky: Array,
+    kind: CovarianceType,
+    background: float = -inf,
 ) -> tuple[Moments, float]:
     """Return the moments of the responsibilities about `means`, and sum_n w_n log p(x_n).
 
     This is one pass, tile by tile: log-densities, responsibilities, moments. No array of N rows
     and K columns is allocated.
+
+    Parameters
+    ----------
+    X : array of shape (N, D)
+    w : array of shape (N,)
+    log_weights : array of shape (K,)
+    means : array of shape (K, D)
+    cholesky, kind
+        See `log_gaussians`.
+    background : float, default=-inf
+        Log of a constant density that is added to p(x): that of points that belong to no
+        component. Such points have responsibilities with a sum near 0.
     """
-    return chosen().mixture_step(X, w, log_weights, means, cholesky, kind)
+    return chosen().mixture_step(X, w, log_weights, means, cholesky, kind, background=background)
 
 
 def expected_step(

@@ -66,7 +66,9 @@ class Kernels(Protocol):
     ) -> Array:
         """See `streamclust.kernels.log_gaussians`."""
 
-    def mixture_step(self, X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
+    def mixture_step(
+        self, X: Points, w: Array, *mixture: *Mixture, background: float = ...
+    ) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
 
     def expected_step(

@@ -188,14 +188,16 @@ class Native(native_seeding.NativeSeeding, native_gaps.NativeGaps):
         self._call("log_gaussians", _single(X), self._threads(), X, len(X), *gaussians, out)
         return out
 
-    def mixture_step(self, X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
+    def mixture_step(
+        self, X: Points, w: Array, *mixture: *Mixture, background: float = -np.inf
+    ) -> tuple[Moments, float]:
         """See `streamclust.kernels.mixture_step`."""
         log_weights, means, cholesky, kind = mixture
         X, w = _points(X, means), _weights(w, len(X))
         gaussians = _gaussians(log_weights, means, cholesky, kind)
         weight, first, log_likelihood = np.zeros(len(means)), np.zeros(means.shape), np.zeros(1)
         second = np.zeros(means.shape if kind == "spherical" else cholesky.shape)
-        sums = (weight, first, second, log_likelihood)
+        sums = (background, weight, first, second, log_likelihood)
         self._call("mixture_step", _single(X), self._threads(), X, w, len(X), *gaussians, *sums)
         if kind == "spherical":
             second = second.mean(axis=1)
@@ -255,7 +257,10 @@ _POINTS = (ctypes.c_char_p,)
 _ARGUMENTS: dict[str, Sequence[Any]] = {
     **dict.fromkeys(("assign", "squared_distances", "cluster_sums", "kmeans_step"), _POINTS),
     "log_gaussians": (_BOOL, _SIZE, _ARRAY, *3 * (_SIZE,), *2 * (_BOOL,), *4 * (_ARRAY,)),
-    "mixture_step": (_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *7 * (_ARRAY,)),
+    "mixture_step": (
+        *(_BOOL, _SIZE, *2 * (_ARRAY,), *3 * (_SIZE,), *2 * (_BOOL,), *3 * (_ARRAY,)),
+        *(_REAL, *4 * (_ARRAY,)),
+    ),
     "sample": (*3 * (_ARRAY,), *2 * (_SIZE,), *2 * (_REAL,), *3 * (_ARRAY,)),
     **native_seeding.ARGUMENTS,
     **native_gaps.ARGUMENTS,

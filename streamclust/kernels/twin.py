@@ -206,30 +206,45 @@ _WHITEN: dict[str, Callable[[Array, Array], tuple[Array, float]]] = {
 """Difference (N, D) and root of Sigma -> L^-1 (x - mu), and log det L."""
 
 
-def normalise(joint: Array) -> tuple[Array, Array]:
+def normalise(joint: Array, background: Array | float = -np.inf) -> tuple[Array, Array]:
     """Return responsibilities gamma_nk, shape (N, K), and log sum_k exp(joint_nk), shape (N,).
 
-    The rows of gamma sum to one for any |joint|. Single components may be -inf.
+    The rows of gamma sum to one for any |joint|. Single components may be -inf. With a background,
+    its exponential is one more term of each sum, and the rows sum to less than one. It is one
+    number, or one per row.
     """
-    top = joint.max(axis=1)
+    top, noisy = joint.max(axis=1), np.any(background > -np.inf)
+    if noisy:
+        top = np.maximum(top, background)
     shares = np.exp(joint - top[:, None])
     total = shares.sum(axis=1)
+    if noisy:
+        total += np.exp(background - top)
     return shares / total[:, None], top + np.log(total)
 
 
-def mixture_step(X: Points, w: Array, *mixture: *Mixture) -> tuple[Moments, float]:
+def mixture_step(
+    X: Points, w: Array, *mixture: *Mixture, background: float = -np.inf
+) -> tuple[Moments, float]:
     """Add the steps of the chunks."""
-    total, log_likelihood = _chunk_step(X[:CHUNK], w[:CHUNK], *mixture)
+    total, log_likelihood = _chunk_step(X[:CHUNK], w[:CHUNK], *mixture, background=background)
     for start in range(CHUNK, len(X), CHUNK):
         chunk = slice(start, start + CHUNK)
-        part, score = _chunk_step(X[chunk], w[chunk], *mixture)
+        part, score = _chunk_step(X[chunk], w[chunk], *mixture, background=background)
         total = Moments(*(sums + more for sums, more in zip(total, part, strict=True)))
         log_likelihood += score
     return total, log_likelihood
 
 
 def _chunk_step(
-    X: Points, w: Array, log_weights: Array, means: Array, cholesky: Array, kind: CovarianceType
+    X: Points,
+    w: Array,
+    log_weights: Array,
+    means: Array,
+    cholesky: Array,
+    kind: CovarianceType,
+    *,
+    background: float,
 ) -> tuple[Moments, float]:
     """Tile by tile: log-densities, responsibilities, moments."""
     weight, first = np.zeros(len(means)), np.zeros_like(means)
@@ -237,7 +252,7 @@ def _chunk_step(
     log_likelihood = 0.0
     for tile in _tiles(len(X), *means.shape):
         joint = log_weights + log_gaussians(X[tile], means, cholesky, kind)
-        responsibilities, log_density = normalise(joint)
+        responsibilities, log_density = normalise(joint, background)
         log_likelihood += float((w[tile] * log_density).sum())
         part = mixture_moments(X[tile], w[tile, None] * responsibilities, means, kind)
         weight += part.weight

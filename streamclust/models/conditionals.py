@@ -68,7 +68,11 @@ class Mixture(Protocol):
 
 
 def e_step(
-    params: Mixture, X: Points, w: Array, floor: Array | float = 0.0
+    params: Mixture,
+    X: Points,
+    w: Array,
+    floor: Array | float = 0.0,
+    background: Array | float = -np.inf,
 ) -> tuple[kernels.Moments, float]:
     """Return the expected moments about the means, and sum_n w_n log p(x_o) of all points.
 
@@ -83,7 +87,14 @@ def e_step(
         The floor in `params.covariances`; see `GaussianMixture.reg_covar`. The m-step adds it
         again, so the expected moments must not have it: a feature that is always missing in a
         component would get it once per step.
+    background : array of shape (N,), optional
+        Log of a density that is added to p(x_o) of each point; see `streamclust.models.background`.
     """
+    if np.any(background > -np.inf):
+        log_density = kernels.normalise(params.log_weights + log_densities(params, X))[1]
+        both = np.logaddexp(log_density, background)
+        inner = w * np.exp(log_density - both)
+        return e_step(params, X, inner, floor)[0], float(w @ both)
     patterns, kind = Patterns(X), params.covariance_type
     rows, log_weights, means = patterns.complete, params.log_weights, params.means
     one, score = kernels.mixture_step(

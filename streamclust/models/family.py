@@ -84,6 +84,14 @@ class Family(Protocol[P]):
     def assigning_e_step(self, params: P, X: Points, w: Array) -> tuple[Stats, Assigned]:
         """Return the same statistics, and each point's nearest mean and its squared distance."""
 
+    def if_too_many_outliers(
+        self, params: P, X: Points, w: Array, stats: Stats
+    ) -> tuple[Family[P], Array] | None:
+        """Return a family and weights to learn a batch with that has too many outliers, else None.
+
+        `stats` is the result of the e-step of the batch. The family has no share of outliers.
+        """
+
     def m_step(self, stats: Stats, params: P) -> P:
         """Return the parameters that `stats` imply; a component without mass stays as it is."""
 
@@ -229,6 +237,8 @@ def to_hyperparameters(family: Family[Any]) -> dict[str, Any]:
     values = {field.name: getattr(family, field.name) for field in fields(family)}  # type: ignore[arg-type]
     if values.get("metric") == "euclidean":
         del values["metric"]  # as in models and states from before there was a metric
+    if values.get("outliers") == 0.0:
+        del values["outliers"]
     if values.get("missing") == "reject":
         del values["missing"]  # the same
     stored = {_STORED_NAMES.get(name, name): value for name, value in values.items()}

@@ -13,6 +13,12 @@ from streamclust.arrays import MAX_MAGNITUDE, Missing, distinct_points, has_gaps
 from streamclust.errors import DataError
 from streamclust.hyperparameters import as_number, check_choice, renamed, store
 from streamclust.models import conditionals, partial
+from streamclust.models.background import (
+    MOST,
+    log_backgrounds,
+    too_many,
+    without_farthest,
+)
 from streamclust.models.covariance import COVARIANCES, Covariance, symmetric
 from streamclust.models.family import as_range, named_array, usable
 from streamclust.models.matching import match
@@ -35,6 +41,8 @@ _MOVED = 64.0 * float(np.finfo(np.float64).eps)
 """Rounding error of moments that follow a mean, relative to the square of the mean's move."""
 
 _FEWEST = 10.0
+
+_SHARE = f"a number from 0 to {MOST}"
 
 _SMALLEST_SPREAD = 1e-140
 """Least range of the features for which covariances and their floors are normal numbers."""
@@ -98,6 +106,12 @@ class GaussianMixture:
     min_components : int, optional
         Let K adapt to the stream, between this number and `n_components`; see
         `streamclust.fitting.choose_k`.
+    outliers : float, default=0.0
+        Expected share of outliers, from 0 to 0.5: points that belong to no component. Above 0,
+        learning has a background for them (`streamclust.models.background`), and no component is
+        left on fewer points than its covariance needs. The parameters are still those of a
+        mixture, and so are `score_points` and `responsibilities`; the log-likelihood that is
+        learned includes the background.
     missing : {'reject', 'learn'}, default='reject'
         'learn': NaN is a missing value. A point counts with the marginal density of the values that
         are present (Ghahramani & Jordan 1994); see `streamclust.models.conditionals`.
@@ -107,6 +121,7 @@ class GaussianMixture:
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
     min_components: int | None = field(default=None, kw_only=True)
+    outliers: float = field(default=0.0, kw_only=True)
     missing: Missing = field(default="reject", kw_only=True)
 
     kind: ClassVar[str] = "gaussian_mixture"
@@ -117,7 +132,11 @@ class GaussianMixture:
         check_choice("covariance_type", self.covariance_type, COVARIANCES)
         check_choice("missing", self.missing, get_args(Missing))
         reg_covar = as_number("reg_covar", self.reg_covar, "a number, at least 0")
+        outliers = as_number("outliers", self.outliers, _SHARE)
+        if outliers > MOST:
+            raise DataError(f"outliers is {outliers:g}; expected {_SHARE}")
         store(self, n_components=n_components, min_components=least, reg_covar=reg_covar)
+        store(self, outliers=outliers)
 
     @property
     def fewest(self) -> int | None:
@@ -167,17 +186,47 @@ class GaussianMixture:
         """Return the moments of the responsibilities about the means, and the log-likelihood.
 
         Of points with gaps, these are the expected moments, and the log density of the values that
-        are present; see `streamclust.models.conditionals`.
+        are present; see `streamclust.models.conditionals`. With a share of outliers, the density
+        includes the background; see `streamclust.models.background`.
         """
+        count, background = float(w.sum()), self.log_background(params, X)
         if self._incomplete(X):
             spread = self.spread(params) if self.reg_covar > 0.0 else None
             floor = 0.0 if spread is None else self.reg_covar * spread
-            moments, log_likelihood = conditionals.e_step(params, X, w, floor)
+            moments, log_likelihood = conditionals.e_step(params, X, w, floor, background)
         else:
             moments, log_likelihood = kernels.mixture_step(
-                X, w, params.log_weights, params.means, params.root, self.covariance_type
+                X,
+                w,
+                params.log_weights,
+                params.means,
+                params.root,
+                self.covariance_type,
+                background=float(background),
             )
-        return self._stats(moments, params.means, log_likelihood, float(w.sum()))
+        if self.outliers > 0.0:
+            log_likelihood += count * float(np.log1p(-self.outliers))
+        return self._stats(moments, params.means, log_likelihood, count)
+
+    def if_too_many_outliers(
+        self, params: MixtureParams, X: Points, w: Array, stats: Stats
+    ) -> tuple[GaussianMixture, Array] | None:
+        """Return a family and weights to learn a batch of too many outliers with, else None."""
+        unit = stats.count / len(w)
+        if self.outliers == 0.0 or not too_many(self.outliers, stats, unit):
+            return None
+        log_density = self.score_points(params, np.asarray(X, np.float64))
+        return replace(self, outliers=0.0), without_farthest(self.outliers, log_density, w)
+
+    def log_background(self, params: MixtureParams, X: Points) -> Array | float:
+        """Return the log-density of the background relative to the mixture; -inf for none.
+
+        It is one number if the points have no gaps, else one per point, (N,).
+        """
+        if self.outliers == 0.0:
+            return -np.inf
+        variance = np.asarray(self.spread(params))
+        return log_backgrounds(self.outliers, variance, X if self._incomplete(X) else None)
 
     def assigning_e_step(
         self, params: MixtureParams, X: Points, w: Array
@@ -430,6 +479,10 @@ class GaussianMixture:
     def responsibilities(self, params: MixtureParams, X: Array) -> Array:
         """Return gamma_nk = p(k | x_n), shape (N, K); each row sums to one."""
         return kernels.normalise(self.log_joint(params, X))[0]
+
+    def memberships(self, params: MixtureParams, X: Array) -> Array:
+        """Return the responsibilities if the background has its share; the rest of one, (N, K)."""
+        return kernels.normalise(self.log_joint(params, X), self.log_background(params, X))[0]
 
     def predict(self, params: MixtureParams, X: Array) -> Labels:
         """Return the component with the largest responsibility, shape (N,)."""

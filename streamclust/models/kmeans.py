@@ -170,6 +170,9 @@ class KMeans:
         )
         return stats, sums.assigned
 
+    def if_too_many_outliers(self, params: KMeansParams, X: Points, w: Array, stats: Stats) -> None:
+        """Return None: K-means has no background for outliers."""
+
     def _incomplete(self, X: Points) -> bool:
         return self.missing == "learn" and has_gaps(X)
 

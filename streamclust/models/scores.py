@@ -85,8 +85,9 @@ def point_scores(
         if name == "anomaly":
             found[name] = scores
         elif name == "quantile":
-            nothing = known is None or known.is_empty
-            found[name] = np.full(len(X), np.nan) if nothing else known.quantile(scores)
+            found[name] = np.full(len(X), np.nan)
+            if known is not None and not known.is_empty:
+                found[name] = known.quantile(scores)
         elif name == "log_density" and is_mixture:
             found[name] = family.score_points(params, X) if has_gaps(X) else -scores
         elif name == "mahalanobis" and is_mixture:

@@ -15,6 +15,7 @@ import numpy as np
 
 from streamclust.errors import DataError
 from streamclust.fitting.choose_k import adapt, is_better
+from streamclust.fitting.em import EMResult
 from streamclust.fitting.moves import sample_of
 from streamclust.fitting.restarts import begins, best_of
 from streamclust.fitting.search import search_of
@@ -185,7 +186,11 @@ def judge(family: Family[P], live: P, coreset: Coreset, mass: float, found: P) -
         return stats if better else None
     if family.fewest is not None:
         family = family.with_components(family.size(live))
-    gain = family.improvement(family.loss(family.e_step(live, X, w)), family.loss(stats))
+    before, after = (
+        EMResult(params, sums, (family.loss(sums),), converged=True)
+        for params, sums in ((live, family.e_step(live, X, w)), (found, stats))
+    )
+    gain = search_of(family).gain(before, after, X, w)
     # On its own n points, a fit looks better than it is. The live model has learned these points
     # and more, so the difference of the optimism of both samples is no evidence.
     optimism, n = search_of(family).optimism, effective_size(coreset, stats.reference)

@@ -136,6 +136,9 @@ class StreamingStep(Generic[P]):
         stats, assigned = e_step_of_batch(family, params, X, w, self.each_part)
         loss, weight, unit = family.loss(stats), stats.count, stats.count / len(X)
         comparable = family.comparable_loss(stats, params, X, w)
+        if instead := family.if_too_many_outliers(params, X, w, stats):
+            again = e_step_of_batch(instead[0], params, X, instead[1], self.each_part)[0]
+            stats = replace(again, objective=stats.objective, count=weight)
         drift, drifted, kept = state.drift, False, 1.0
         if self.drift is not None:
             drift, drifted = self.drift.watch(drift, comparable, weight, family.improvement)

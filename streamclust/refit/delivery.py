@@ -159,6 +159,7 @@ def checkpoint_of(
         averaging=replace(before.averaging, average=None),
         components=replace(before.components, peak_total=mass),
         scaling=scaling,
+        scores=None,  # the worker scores its coreset under the new parameters
     )
     position = at.position if whole else {}
     return replace(at, learner=learner, position=position, refit=new_id())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamclust.errors import DataError
 from streamclust.models import KMeansParams
 from streamclust.models.scaling import Scaling
+from streamclust.online.scores import ScoreMemory
 from streamclust.refit.delivery import deliver, load, refit_lock
 from streamclust.runtime.assemble import make_family
 from streamclust.store.model.proposal import new_id
@@ -55,7 +56,9 @@ def _rollback(job: Job, version: int, timeout: float, stop: Callable[[], bool]) 
         params = _as_learned(old, family, at.learner.scaling)
         averaging = replace(at.learner.averaging, average=None)
         stats = _stats(old, family, params)
-        learner = replace(at.learner, params=params, stats=stats, averaging=averaging)
+        scores = _scores(old, at.learner.scaling)
+        changes = {"params": params, "stats": stats, "averaging": averaging, "scores": scores}
+        learner = replace(at.learner, **changes)
         proposal = replace(at, learner=learner, position={}, refit=new_id("rollback"))
         return deliver(job, proposal, timeout, stop)
 
@@ -78,6 +81,15 @@ def _as_learned(old: Model, family: Family[Any], scaling: Scaling | None) -> Any
         center, scale = -scaling.center / scaling.scale, 1.0 / scaling.scale
         params = family.in_units(params, Scaling(scaling.kind, center, scale))
     return KMeansParams(params.centroids) if isinstance(params, KMeansParams) else params
+
+
+def _scores(old: Model, scaling: Scaling | None) -> ScoreMemory | None:
+    """Return the scores that the older version remembered, in the units of the learner."""
+    if old.scores is None:
+        return None
+    if scaling is None or old.family.objective == "inertia":
+        return ScoreMemory(old.scores)
+    return ScoreMemory(old.scores.shifted(-scaling.log_volume))
 
 
 def _stats(old: Model, family: Family[Any], params: Any) -> Stats:

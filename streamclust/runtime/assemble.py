@@ -73,6 +73,7 @@ def _make_mixture(settings: GaussianMixtureSettings) -> GaussianMixture:
         settings.covariance_type,
         settings.reg_covar,
         min_components=fewest,
+        outliers=settings.outliers,
         missing=settings.points.missing,
     )
 

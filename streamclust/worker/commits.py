@@ -181,7 +181,7 @@ class Commits:
         self.committed, self.model_id = after, model_id
         self._lost_commits.record(after)
         if output.flagged.count:
-            log.info("anomalies_flagged", count=output.flagged.count)
+            log.debug("anomalies_flagged", count=output.flagged.count)
         if rejected:
             log.warning("points_rejected", count=rejected, last_reason=dead[-1].reason)
         if self._codes is not None:

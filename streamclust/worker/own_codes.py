@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from streamclust.formats.model import Model
     from streamclust.store.model.code_stream import CodesCall
     from streamclust.store.model.keys import Keys
-    from streamclust.store.reply.raw_entries import RawEntries
+    from streamclust.store.reply.raw_entries import Entry, RawEntries
     from streamclust.store.stream.read_size import OnLess
 
 _FEW = 16
@@ -150,13 +150,12 @@ class OwnCodes:
         The alerts are added to `_flagged`.
         """
         held: CodesCall | None = None
-        keep = self._settings.anomaly.keep
         while coded := self._next(stream, end, model):
             if held is not None:
                 self._client.eval(*held)
             if self._writes_codes:
                 held = codes_call(self._key[stream], coded.entries, self._settings.encode.keep)
-            self._flagged = self._flagged.followed_by(coded.flagged, keep)
+            self._flagged = self._flagged.followed_by(coded.flagged)
             self._done[stream] = ids_of(coded.entries)[-1].decode()
         return held
 
@@ -173,7 +172,12 @@ class OwnCodes:
                 return None  # it was trimmed, and the large entry comes later
             most = self._settings.batch.max_entry_bytes
             return coder.refuse(entry_id, too_large(most), model)
-        return coder(entries, model) if entries else None
+        if not entries:
+            return None
+        if self._writes_codes:
+            return coder(entries, model)
+        last: list[Entry] = [(entries[-1:].ids()[0], [])]  # only its ID is needed
+        return Coded(last, 0, 0, coder.flag(entries, model))
 
     def _read(self, stream: str, end: str) -> RawEntries:
         """Return the next entries up to `end`."""

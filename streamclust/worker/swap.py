@@ -225,7 +225,10 @@ def _with_refit(
         raise DataError(
             "the refit has other scales than the model, which has left its warm-up since"
         )
-    return learner.adopt(live, params, stats)
+    state = learner.adopt(live, params, stats)
+    if learner.anomaly is not None and refit.learner.scores is not None:  # of a rollback
+        state = replace(state, scores=refit.learner.scores)
+    return state
 
 
 def _check_shape(

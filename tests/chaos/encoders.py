@@ -3,7 +3,7 @@
     python -m tests.chaos.encoders [--seconds 120] [--encoders 3] [--models 1] [--seed 0]
 
 With several models, each encoder follows all of them. Each entry of the feed must have its code
-once, in order, under its own ID, and the right one.
+once, in order, under its own ID, and the right one; each flagged point has one alert, in order.
 Encoders are forked from this process, so that they are at work at once; each signal comes after a
 random while of it.
 """
@@ -32,7 +32,9 @@ from streamclust.config import load_settings
 from streamclust.encoder.daemon import encode_streams
 from streamclust.formats.codes import decode_fields
 from streamclust.formats.model import encode_model
+from streamclust.models.score_distribution import ScoreDistribution
 from streamclust.store.model.commit import Commit, commit
+from streamclust.store.model.read_alerts import read_alerts
 from streamclust.store.server.connect import Address, open_server
 from tests.support.commits import take
 from tests.support.encoder_fixture import CENTROIDS, model_of
@@ -42,6 +44,7 @@ from tests.support.waiting import LIMIT
 from tests.support.workspace import Workspace
 
 PART = 200
+RATE = 0.05
 FORK = multiprocessing.get_context("fork")
 
 
@@ -133,19 +136,31 @@ def faults_of(workspace: Workspace, name: str) -> list[str]:
         return [f"{len(points)} entries, {len(codes)} with codes; missing {sorted(missing)[:5]}"]
     X = np.array([[float(fields[b"x0"]), float(fields[b"x1"])] for _, fields in points])
     nearest = np.linalg.norm(X[:, None] - CENTROIDS, axis=2).argmin(axis=1)
-    found = [int(decode_fields(each.decode(), fields, key).code[0]) for each, fields in codes]
-    return [] if (nearest == found).all() else ["codes differ from the nearest centroids"]
+    coded = [decode_fields(each.decode(), fields, key) for each, fields in codes]
+    if not (nearest == [int(each.code[0]) for each in coded]).all():
+        return ["codes differ from the nearest centroids"]
+    flagged = [each.entry_id for each in coded if each.scores["quantile"][0] > 1.0 - RATE]
+    with workspace.client as client:
+        alerts = list(read_alerts(client, workspace.keys(name)))
+    if [getattr(each, "entry_id", "") for each in alerts] != flagged:
+        return [f"{len(flagged)} flagged points, {len(alerts)} alerts, or in another order"]
+    return [] if flagged else ["no point was flagged"]
 
 
 def a_workspace(folder: Path, url: str, models: int) -> Workspace:
     """Models without a worker, and encoders that take 20 entries at a time."""
     workspace = Workspace(folder, url, f"chaos-{models}")
-    more: dict[str, Any] = {"batch": {"size": 20}, "encode": {"takeover": "300ms", "keep": 10**8}}
+    more: dict[str, Any] = {
+        "batch": {"size": 20},
+        "encode": {"takeover": "300ms", "keep": 10**8, "score": "quantile"},
+        "anomaly": {"rate": RATE, "worker": False, "keep": 100_000},
+    }
+    known = ScoreDistribution().add(model_of(1).anomaly_scores(blobs(5000)))
     names = ["m", *(f"m-{number}" for number in range(1, models))]
     workspace.write({name: kmeans(workspace.stream(name), **more) for name in names})
     with workspace.client as client:
         for name in names:
-            keys, model = workspace.keys(name), model_of(1)
+            keys, model = workspace.keys(name), model_of(1, scores=known)
             commit(client, keys, Commit(take(client, keys), b"s", model, encode_model(model)))
     return workspace
 

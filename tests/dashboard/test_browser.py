@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,8 @@ MODELS: dict[str, Any] = {
         "n_clusters": 3,
         "streams": "machines",
         "init": {"points": 60},
-        "publish": {"every": "200ms"},
-        "commit": {"every": "200ms"},
+        "publish": {"points": 1},
+        "commit": {"points": 1},
         "points": {"features": list(FEATURES)},
     },
     "waiting": {"kind": "kmeans", "n_clusters": 3, "streams": HOSTILE, "init": {"points": 1000}},
@@ -55,6 +56,9 @@ class Site:
         with Client(self.server.url, namespace=self.workspace.namespace) as client:
             client.add(stream, X.reshape(-1, 2), features=FEATURES)
 
+    def has_learned(self, points: int) -> bool:
+        return self.workspace.committed("machines") >= points
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -72,12 +76,14 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             opened(workspace) as api,
         ):
             found = Site(str(api.base_url), server, workspace, worker)
-            found.add(40)
+            found.add(20)
             found.add(140, HOSTILE)
             with workspace.client as raw:
                 raw.xadd("machines", {FEATURES[0]: "hot", FEATURES[1]: "3"})
-            found.add(20)
-            wait_until(lambda: workspace.committed("machines") >= 180)
+            while len(workspace.versions("machines")) < 3:
+                learned = workspace.committed("machines")
+                found.add(10)
+                wait_until(partial(found.has_learned, learned + 30))
             yield found
 
 
@@ -125,8 +131,7 @@ def test_points_arrive_and_the_plane_and_the_figures_change(browser: Browser, si
         assert "1 point was refused" in page.get_by_label("Dead letters", exact=True).inner_text()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
 def test_every_screen_fits_and_is_accessible(
     browser: Browser, site: Site, theme: Any, width: int
 ) -> None:
@@ -215,7 +220,7 @@ def test_the_page_survives_a_restart_of_server_and_worker(browser: Browser, site
         page = open_model(found)
         site.worker.kill()
         site.server.kill()
-        page.get_by_text("cannot reach").wait_for()
+        page.locator(".connection.bad", has_text="retrying since").wait_for()
         site.server.start()
         with WorkerProcess(site.workspace):
             page.locator(".connection", has_text="Connected to").wait_for()

@@ -9,12 +9,13 @@ import pytest
 
 from streamclust.config.anomaly import AnomalySettings
 from streamclust.encoder.coding import Coded, Coder
-from streamclust.encoder.flagging import Flagged, Flagging
+from streamclust.encoder.flagging import NONE_FLAGGED, Flagging
 from streamclust.formats.alerts import Alert, decode_alert
 from streamclust.formats.codes import decode_fields
 from streamclust.formats.layout import Layout, PointsFormat
 from streamclust.formats.model import Model
 from streamclust.formats.points import encode
+from streamclust.models import GaussianMixture, KMeans, MixtureParams
 from streamclust.models.score_distribution import ScoreDistribution
 from tests.support.encoder_fixture import CENTROIDS, model_of
 from tests.support.replies import needs_native, packed
@@ -91,8 +92,12 @@ def test_only_the_largest_shares_and_the_newest_alerts_are_kept() -> None:
     found = alerts_of(coded)
     assert [each.entry_id for each in found] == ["48-5", "49-5", "50-5"]
     assert [len(each.top) for each in found] == [1, 1, 1]
-    more = coded.flagged.followed_by(Flagged(coded.flagged.alerts[:1], 1), 3)
-    assert (more.count, [each for each, _ in more.alerts]) == (51, [b"49-5", b"50-5", b"48-5"])
+    both = coded.flagged.followed_by(coder(keep=3)(fields_of(X[:2]), model()).flagged)
+    assert (both.count, [each for each, _ in both.alerts]) == (52, [b"50-5", b"1-5", b"2-5"])
+    three = both.followed_by(coded.flagged)
+    assert (three.count, [each for each, _ in three.alerts]) == (102, [b"48-5", b"49-5", b"50-5"])
+    assert len(three.parts) == 1
+    assert both.followed_by(NONE_FLAGGED) is both is NONE_FLAGGED.followed_by(both)
 
 
 @pytest.mark.parametrize("sizes", [(7,), (1, 6), (3, 4), (2, 2, 3)])
@@ -122,14 +127,16 @@ def test_of_packed_entries_as_of_lists() -> None:
     as_lists = coder(labels=("host",), scores=("quantile",))(entries, model())
     as_packed = coder(labels=("host",), scores=("quantile",))(packed(entries), model())
     assert list(as_packed.entries) == list(as_lists.entries)
-    assert as_packed.flagged == as_lists.flagged
+    assert as_packed.flagged.alerts == as_lists.flagged.alerts
+    alone = coder(labels=("host",)).flag(packed(entries), model())
+    assert alone.alerts == as_lists.flagged.alerts
     assert as_lists.flagged.count > 10
 
 
 @pytest.mark.parametrize("scores", [None, ScoreDistribution(), ScoreDistribution().add([1.0, 2.0])])
 def test_a_model_that_knows_too_few_scores_flags_nothing(scores: ScoreDistribution | None) -> None:
     coded = coder(scores=("quantile",))(fields_of([[1e6, 1e6]]), model(scores=scores))
-    assert coded.flagged == Flagged()
+    assert coded.flagged is NONE_FLAGGED
 
 
 def test_ids_of_components_are_the_codes_of_alerts() -> None:
@@ -144,3 +151,23 @@ def test_an_entry_that_is_refused_has_no_score() -> None:
     found = decode_fields("1-0", dict(zip(flat[::2], flat[1::2], strict=True)), "")
     assert np.isnan(found.scores["quantile"]).all()
     assert np.isnan(found.scores["scaled_distance"]).all()
+
+
+@pytest.mark.parametrize(
+    "family", [KMeans(3, missing="learn"), GaussianMixture(3, missing="learn")]
+)
+def test_a_missing_value_explains_nothing(family: Any) -> None:
+    C = np.stack([np.array([[1.0, 0.9], [0.9, 1.0]])] * 3)
+    is_mixture = isinstance(family, GaussianMixture)
+    params = MixtureParams(np.full(3, 1 / 3), CENTROIDS, C, "full") if is_mixture else None
+    X = np.array([[np.nan, 6.0], [-10.0, np.nan], [4.0, -4.0]])
+    scored = model(family=family, **({"params": params} if is_mixture else {}))
+    flagging = Flagging(AnomalySettings(rate=0.001), "points", frozenset())
+    spec = PointsFormat(features=("x", "y"), missing="learn")
+    coded = Coder(spec, 1, (), "points", scores=("quantile",), flagging=flagging)(
+        fields_of(X), scored
+    )
+    first, last = alerts_of(coded)
+    assert (first.entry_id, [part.feature for part in first.top]) == ("1-5", ["y"])
+    assert first.top[0].share == 1.0
+    assert (last.entry_id, len(last.top)) == ("3-5", 2)

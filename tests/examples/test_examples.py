@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from examples import (
+    anomalies,
     digits,
     em_film,
     image_compression,
@@ -116,6 +117,16 @@ def test_an_example_leaves_its_picture(name: str, tmp_path: Path) -> None:
     )
     assert f"written: {out}" in done.stdout
     assert out.read_bytes().startswith(PNG)
+
+
+def test_wrong_readings_are_flagged_because_of_the_sensor_that_is_wrong() -> None:
+    given = anomalies.feed()
+    found = anomalies.follow(given.X)
+    assert {place: found.reasons.get(place) for place in given.faults} == given.faults
+    late = [place for place in found.reasons if place >= given.jump + 5_000]
+    assert len(late) < 40  # about 1 in 1,000 again, after the jump
+    axes = anomalies.draw(given, found).axes
+    assert [each.get_ylabel() for each in axes] == [*anomalies.FEATURES, "anomaly score"]
 
 
 def test_an_index_over_a_learned_codebook_finds_the_nearest_vectors() -> None:

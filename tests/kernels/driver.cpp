@@ -20,7 +20,7 @@ typedef std::vector<double> Array;
 extern "C" {
 int kmeans_step_baseline(const KmeansStep*);
 int mixture_step_baseline(int, int64_t, const void*, const double*, int64_t, int64_t, int64_t, int, int,
-                          const double*, const double*, const double*, double*, double*, double*,
+                          const double*, const double*, const double*, double, double*, double*, double*,
                           double*);
 int plusplus_baseline(int64_t, const double*, const double*, int64_t, int64_t, int64_t, int64_t,
                       const double*, int64_t*, int64_t*);
@@ -70,10 +70,10 @@ struct Driver {
     void mixture(int64_t N, int64_t K, int64_t D, bool matrix, bool shared) {
         const int64_t cells = (shared ? 1 : K) * D * (matrix ? D : 1);
         const Array X = read(N * D), w = read(N), means = read(K * D), log_weights = read(K),
-                    root = read(cells);
+                    root = read(cells), background = read(1);
         Array weight(K), first(K * D), second(cells), log_likelihood(1);
         mixture_step_baseline(0, threads, X.data(), w.data(), N, K, D, matrix, shared, log_weights.data(),
-                              means.data(), root.data(), weight.data(), first.data(), second.data(),
+                              means.data(), root.data(), background[0], weight.data(), first.data(), second.data(),
                               log_likelihood.data());
         write(weight), write(first), write(second), write(log_likelihood);
     }

@@ -24,10 +24,16 @@ def components(
     return np.log(rng.dirichlet(np.ones(K))), spread * rng.normal(size=(K, D)), root
 
 
-def agree(X: Points, w: Array, model: tuple[Array, Array, Array], kind: CovarianceType) -> None:
+def agree(
+    X: Points,
+    w: Array,
+    model: tuple[Array, Array, Array],
+    kind: CovarianceType,
+    background: float = -np.inf,
+) -> None:
     """The twin's statistics to 1e-9 of what was summed; symmetric to the last bit."""
-    moments, score = kernels.mixture_step(X, w, *model, kind)
-    expected, right = twin.mixture_step(X, w, *model, kind)
+    moments, score = kernels.mixture_step(X, w, *model, kind, background)
+    expected, right = twin.mixture_step(X, w, *model, kind, background=background)
     assert_allclose(score, right, rtol=1e-9, atol=1e-12 * w.sum())
     mass = expected.weight[:, None]
     assert_allclose(moments.weight, expected.weight, rtol=1e-9, atol=1e-12)
@@ -49,6 +55,37 @@ def test_all_kernels_agree_at_any_size(native_kernel: str, kind: CovarianceType,
         w = rng.random(len(X)) * (rng.random(len(X)) > 0.2)
         for N in (0, *SIZES[::3], 127, 128, 129) if K in (1, 7) else (261,):
             agree(X[:N], w[:N], model, kind)
+
+
+@kinds
+@pytest.mark.parametrize("D", [1, 5, 9, 24])
+@pytest.mark.parametrize("spread", [2.0, 300.0])
+def test_all_kernels_agree_with_a_background(
+    native_kernel: str, kind: CovarianceType, D: int, spread: float
+) -> None:
+    rng = np.random.default_rng(D)
+    X, w = spread * rng.normal(size=(261, D)), rng.random(261)
+    X[::7] *= 1e9
+    for K in (1, 2, 9):
+        model = components(kind, K, D, rng, spread)
+        for background in (-1e5, -2.0 * D, 0.0, 50.0):
+            agree(X, w, model, kind, background)
+
+
+@kinds
+def test_a_background_takes_the_far_points_and_no_others(
+    native_kernel: str, kind: CovarianceType
+) -> None:
+    rng = np.random.default_rng(0)
+    model = components(kind, 5, 12, rng, spread=0.5)
+    X, w = rng.normal(size=(300, 12)), rng.random(300)
+    X[::3] += 1e6
+    moments, score = kernels.mixture_step(X, w, *model, kind, -1e4)
+    far = np.arange(300) % 3 == 0
+    near, score_of_near = kernels.mixture_step(X[~far], w[~far], *model, kind)
+    assert_allclose(moments.weight, near.weight, rtol=1e-12)
+    assert_allclose(moments.second, near.second, rtol=1e-9, atol=1e-12)
+    assert score == pytest.approx(score_of_near - 1e4 * w[far].sum(), rel=1e-12)
 
 
 @kinds

@@ -48,8 +48,10 @@ def mixture_case(D: int, K: int, kind: CovarianceType, N: int = 261) -> Case:
     root = np.ascontiguousarray(COVARIANCES[kind].root(random_covariances(kind, K, D, rng)))
     log_weights = np.log(rng.dirichlet(np.ones(K)))
     head = np.array([len(X), K, D, 2 + KINDS.index(kind)], dtype=np.int64)
-    moments, score = twin.mixture_step(X, w, log_weights, means, root, kind)
-    data = b"".join(a.tobytes() for a in (head, X, w, means, log_weights, root))
+    background = np.array([rng.choice([-np.inf, -2.0 * D])])
+    model = (log_weights, means, root, kind)
+    moments, score = twin.mixture_step(X, w, *model, background=float(background[0]))
+    data = b"".join(a.tobytes() for a in (head, X, w, means, log_weights, root, background))
     return data, [*moments, np.array([score])]
 
 

@@ -42,12 +42,17 @@ def nearest(A: Any, B: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("kind", "more"),
-    [(kmeans, {}), (mixture, {}), (kmeans, {"scale": "standard"}), (mixture, {"scale": "robust"})],
+    [
+        (kmeans, {}),
+        (mixture, {}),
+        (kmeans, {"scale": "standard", "anomaly": {"rate": 0.1}}),
+        (mixture, {"scale": "robust", "anomaly": {"rate": 0.1}}),
+    ],
 )
 def test_without_a_worker_it_goes_back_in_place(workspace: Workspace, kind: Any, more: Any) -> None:
     two_versions(workspace, kind, **more)
     versions = workspace.versions("m")
-    old, before = versions[0], versions[-1]
+    old, before = [each for each in versions if each.points <= 300][-1], versions[-1]
     assert before.displacement_from(old).max() > 10.0
     assert back(workspace, old.version) == Handover(before.version + 1, False)
     after = workspace.newest("m")
@@ -58,6 +63,12 @@ def test_without_a_worker_it_goes_back_in_place(workspace: Workspace, kind: Any,
         if name != "scale":  # components are numbered like those of the version before
             found = found[nearest(after.means, old.means)]
         np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-4)
+    # and so is the distribution of scores
+    assert (old.scores is None) == ("anomaly" not in more)
+    if old.scores is not None:
+        assert after.scores is not None
+        np.testing.assert_array_equal(after.scores.mass, old.scores.mass)
+        assert after.scores.threshold(0.1) == pytest.approx(old.scores.threshold(0.1))
     # and the next points are learned on top of it
     with workspace.client as client:
         add_blocks(client, workspace.stream(), blobs(30, seed=2))

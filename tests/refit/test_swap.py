@@ -258,6 +258,24 @@ def test_what_was_learned_meanwhile_is_learned_again_on_top(workspace: Workspace
     assert not waiting(workspace)
 
 
+def test_a_refit_brings_the_scores_of_its_own_parameters(workspace: Workspace) -> None:
+    # Given a model that learned poorly and remembers its scores, and a refit that waits meanwhile
+    drain(poor_workspace(workspace, blobs(600), anomaly={"rate": 0.1}))
+    propose = set_aside(workspace)
+    feed(workspace, blobs(900, seed=1))
+    drain(workspace)
+    # When it goes in
+    propose()
+    drain(workspace)
+    # Then the remembered scores are those of all points under the new parameters, once each
+    after = workspace.newest("m")
+    assert (after.reason, after.points) == ("refit", 1500)
+    assert after.scores is not None
+    assert after.scores.total == pytest.approx(1500)
+    flagged = after.score_samples(blobs(3000, seed=2)) > after.scores.threshold(0.1)
+    assert flagged.mean() == pytest.approx(0.1, abs=0.03)
+
+
 def test_growth_of_the_mass_since_a_refit_began_counts_once(workspace: Workspace) -> None:
     # Given a model that went back to its first version, and so has the mass of then
     feed(workspace, blobs(300))

@@ -56,6 +56,7 @@ def test_families() -> None:
     assert make_family(mixture()) == GaussianMixture(2, "full", 1e-6)
     settings = mixture(n_components=5, covariance_type="tied", reg_covar=0.01)
     assert make_family(settings) == GaussianMixture(5, "tied", 0.01)
+    assert make_family(mixture(outliers=0.02)) == GaussianMixture(2, outliers=0.02)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // Actions that change a model: refit, rollback, requeue. The server allows them only with a token.
 
-import { get, modelPath, post, token } from "./api.js";
+import { ApiError, getAction, modelPath, post, token } from "./api.js";
 import { h, replace, setText } from "./dom.js";
 import { clock, count, printable } from "./format.js";
 
@@ -45,10 +45,11 @@ export class ActionPanel {
     this.newest = newest;
   }
 
-  ask(kind, failure = "") {
+  // Ask for confirmation; again with the reason, after a failure.
+  ask(kind, failure = "", { version: wanted = "", reason: part = "" } = {}) {
     const { label, text } = KINDS[kind];
-    const version = h("input", { type: "text", inputmode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off" });
-    const reason = h("input", { type: "text", autocomplete: "off", placeholder: "all" });
+    const version = h("input", { type: "text", inputmode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off", value: wanted });
+    const reason = h("input", { type: "text", autocomplete: "off", placeholder: "all", value: part });
     const key = h("input", { type: "password", required: true, autocomplete: "off", spellcheck: "false" });
     const fields = [
       kind === "rollback" && h("label", { class: "field" }, `Version (the newest is ${count(this.newest)})`, version),
@@ -71,8 +72,9 @@ export class ActionPanel {
     try {
       this.take(await post(modelPath(this.name, kind), body));
     } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
       if (error.status === 401) token.forget();
-      this.ask(kind, printable(error.message));
+      this.ask(kind, error.status === 401 ? "The token is wrong." : printable(error.message), body);
     }
   }
 
@@ -88,7 +90,7 @@ export class ActionPanel {
 
   async poll(id) {
     try {
-      this.take(await get(`api/actions/${encodeURIComponent(id)}`));
+      this.take(await getAction(id));
     } catch {
       this.timer = setTimeout(() => this.poll(id), 2 * POLL_MS);
     }

@@ -90,11 +90,14 @@ export const token = {
   forget: () => sessionStorage.removeItem(TOKEN),
 };
 
+const authorization = () => (token.get() ? { Authorization: `Bearer ${token.get()}` } : {});
+
 export function post(url, body) {
-  const headers = { "Content-Type": "application/json" };
-  if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
+  const headers = { "Content-Type": "application/json", ...authorization() };
   return request(url, { method: "POST", headers, body: JSON.stringify(body) });
 }
+
+export const getAction = (id) => request(`api/actions/${encodeURIComponent(id)}`, { headers: authorization() });
 
 // Follow server-sent events. `handlers` has a function of the parsed data for each event, and
 // `again`, which is called when the connection is back after a loss. Return a function that ends it.

@@ -59,9 +59,10 @@ export class AlertPanel {
     this.show();
   }
 
+  // Take an alert that has just been written.
   add(alert) {
     this.alerts ??= { count: 0, newest: [] };
-    if (this.alerts.newest.some((each) => each.id === alert.id)) return;
+    if (this.alerts.newest.some((each) => each.alert === alert.alert)) return;
     this.alerts.count += 1;
     this.alerts.newest = [alert, ...this.alerts.newest].slice(0, MOST);
     this.show();
@@ -77,19 +78,22 @@ export class AlertPanel {
     replace(this.list, this.alerts.newest.map((alert) => this.card(alert)));
   }
 
-  card(alert) {
-    const { id, stream, entry, time_ms: time, code, score, quantile } = alert;
-    const parts = (alert.attribution ?? []).filter((part) => Number.isFinite(part.value)).slice(0, MOST_PARTS);
-    const top = Math.max(...parts.map((part) => Math.abs(part.value)), Number.MIN_VALUE);
-    return h("li", { "data-key": id },
+  card({ alert, stream, id, event_time_ms: time, code, score, quantile, top, labels }) {
+    const parts = (top ?? []).filter((part) => Number.isFinite(part.share)).slice(0, MOST_PARTS);
+    const most = Math.max(...parts.map((part) => Math.abs(part.share)), Number.MIN_VALUE);
+    const named = Object.entries(labels ?? {}).map(([name, value]) => `${printable(name, 80)} ${printable(value, 80)}`);
+    return h("li", { "data-key": alert },
       h("span", {}, h("span", { class: "dot", style: { background: this.colourOf(code) } }), ` Component ${count(code)}, score ${number(score)}`,
-        Number.isFinite(quantile) && `, above ${quantile >= 0.99995 ? "99.99 %" : percent4(quantile)} of all scores`),
-      h("span", { class: "muted small" }, `${clock(time)} (${ago(time, now())}) · entry ${printable(entry ?? NONE)} of ${printable(stream ?? NONE, 100)}`),
-      parts.length > 0 && h("div", { class: "parts", role: "group", "aria-label": "Share of each feature in the score" }, parts.map(({ feature, value }) => [
-        h("span", {}, printable(feature, 80)),
-        h("span", { class: `bar${value < 0 ? " negative" : ""}`, style: { width: `${(100 * Math.abs(value)) / top}%` } }),
-        h("span", { class: "number" }, number(value, 3))])));
+        Number.isFinite(quantile) && `, above ${quantile >= 0.99995 ? "99.99 %" : quantilePercent(quantile)} of the scores`),
+      h("span", { class: "muted small" }, [`${clock(time)} (${ago(time, now())})`, `entry ${printable(id ?? NONE)} of ${printable(stream ?? NONE, 100)}`, ...named].join(" · ")),
+      parts.length > 0 && h("table", { class: "parts" },
+        h("thead", {}, h("tr", {}, ["Feature", "Share", "", "Value", "Expected"].map((text, place) =>
+          text ? h("th", { scope: "col", class: place > 2 ? "number" : null, title: place === 1 ? "Share of the score" : null, colspan: place === 1 ? 2 : null }, text) : null))),
+        h("tbody", {}, parts.map(({ feature, share, value, expected }) => h("tr", {},
+          h("th", { scope: "row", class: "long" }, printable(feature, 80)),
+          h("td", { class: "wide" }, h("span", { class: `bar${share < 0 ? " negative" : ""}`, style: { width: `${(100 * Math.abs(share)) / most}%` } })),
+          h("td", { class: "number" }, `${number(share * 100, 2)} %`), h("td", { class: "number" }, number(value)), h("td", { class: "number" }, number(expected)))))));
   }
 }
 
-const percent4 = (share) => (share > 0.99 ? `${number(share * 100, 4)} %` : percent(share));
+const quantilePercent = (share) => (share > 0.99 ? `${number(share * 100, 4)} %` : percent(share));

@@ -1,8 +1,8 @@
 // The frame of the page: which screen is shown, the theme, and the state of the connection.
 
-import { get, noteServer, onConnection, token } from "./api.js";
+import { get, noteServer, now, onConnection, token } from "./api.js";
 import { forgetColours, h, replace, setText } from "./dom.js";
-import { bytes, clock, plural, printable } from "./format.js";
+import { bytes, moment, plural, printable } from "./format.js";
 import { modelScreen } from "./model.js";
 import { overviewScreen } from "./overview.js";
 
@@ -20,6 +20,7 @@ function route() {
   if (parameters.has("token") || path.startsWith("token=")) return takeToken(path, parameters);
   const key = kind === "m" && encoded ? `m/${encoded}` : "";
   if (screen && key === shown) return screen.changed?.(parameters);
+  if (screen) main.focus({ preventScroll: true }); // the link that was followed is gone
   screen?.close();
   shown = key;
   screen = key ? modelScreen(main, decodeName(encoded), parameters) : overviewScreen(main, parameters);
@@ -72,10 +73,10 @@ function showConnection({ up, seen, server }) {
   const trouble = server && server.state !== "ok";
   line.classList.toggle("bad", away || Boolean(trouble));
   if (away) {
-    const last = seen === null ? "No answer yet" : `Last answer ${clock(seen)}`;
+    const last = seen === null ? "No answer yet" : `Last answer ${moment(seen, Date.now())}`;
     setText(line, `The dashboard doesn't answer. ${last}; retrying.`);
   } else if (trouble) {
-    const since = server.state === "starting" ? "" : ` since ${clock(server.since_ms)}`;
+    const since = server.state === "starting" ? "" : ` since ${moment(server.since_ms, now())}`;
     setText(line, `${printable(server.error ?? "The first figures are being read")}${since}`);
   } else {
     setText(line, server ? `Connected to ${printable(server.label)}` : "");

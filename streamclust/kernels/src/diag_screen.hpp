@@ -201,7 +201,7 @@ struct Apart {
     void weigh(const double* w, int64_t n, double* log_likelihood) {
         const int64_t pairs = begin.data[g.K];
         alignas(64) double top[PACK], total[PACK], weight[PACK], other[DOUBLES];
-        for (int64_t p = 0; p < PACK; ++p) top[p] = -INFINITY, total[p] = 0.0;
+        for (int64_t p = 0; p < PACK; ++p) top[p] = g.background, total[p] = 0.0;
         for (int64_t i = 0; i < pairs; ++i) {
             double& best = top[point.data[i]];
             best = value.data[i] > best ? value.data[i] : best;
@@ -213,6 +213,9 @@ struct Apart {
             store(value.data + i, (vdouble)((vlong)exponential(less) & matters));
         }
         for (int64_t i = 0; i < pairs; ++i) total[point.data[i]] += value.data[i];
+        if (g.background > -INFINITY)
+            for (int64_t v = 0; v < VECTORS; ++v)
+                ((vdouble*)total)[v] += exponential(g.background - ((vdouble*)top)[v]);
         for (int64_t p = 0; p < PACK; ++p) weight[p] = p < n ? w[p] : 0.0;
         for (int64_t p = n; p < PACK; ++p) top[p] = 0.0, total[p] = 1.0;
         vdouble score[DOUBLES] = {};

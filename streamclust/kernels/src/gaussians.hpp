@@ -24,6 +24,7 @@ struct Gaussians {
     bool matrix, shared;  // matrices instead of diagonals; one for all components
     int64_t size;         // cells of one whitener
     const double* means;
+    double background = -INFINITY;      // log-density of points of no component; -inf for none
     Buffer<double> whitener, constant;  // and log weight - log det L - D/2 log 2 pi, of shape (K,)
     bool ready;
 

@@ -42,9 +42,10 @@ EXPORT(sample)
 EXPORT(mixture_step)
 (int single, int64_t threads, const void* x, const double* w, int64_t N, int64_t K, int64_t D,
  int matrix, int shared, const double* log_weights, const double* means, const double* root,
- double* weight, double* first, double* second, double* log_likelihood) {
+ double background, double* weight, double* first, double* second, double* log_likelihood) {
     const Caller caller;
-    const Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    Gaussians g(K, D, matrix, shared, log_weights, means, root);
+    g.background = background;
     const MixtureSums total = {weight, first, second, log_likelihood};
     if (!g.ok()) return 1;
     return !(single ? mixture_step((const float*)x, w, N, g, threads, total)

@@ -8,7 +8,10 @@ namespace {
 
 // Turn joint log-densities into w_n gamma_nk, which is 0 if the log-density is below the point's
 // largest by more than `negligible`. Add to sum_n w_n log p(x_n). Return the number of nonzero terms.
-int64_t weigh(const Tile& tile, int64_t K, double negligible, double* weight, double* log_likelihood) {
+int64_t weigh(const Tile& tile, const Gaussians& g, double negligible, double* weight, double* log_likelihood) {
+    const int64_t K = g.K;
+    const bool noisy = g.background > -INFINITY;
+    const vdouble background = broadcast(g.background);
     int64_t pairs = 0;
     vdouble score[DOUBLES] = {};
     for (int64_t v = 0; v < VECTORS; ++v) {
@@ -17,6 +20,7 @@ int64_t weigh(const Tile& tile, int64_t K, double negligible, double* weight, do
             vdouble here = tile.row(tile.joint, k)[v];
             most = here > most ? here : most;
         }
+        if (noisy) most = background > most ? background : most;
         for (int64_t k = 0; k < K; ++k) {
             vdouble& here = tile.row(tile.joint, k)[v];
             const vlong matters = most - here < negligible;
@@ -25,6 +29,7 @@ int64_t weigh(const Tile& tile, int64_t K, double negligible, double* weight, do
             sum += here;
             pairs += __builtin_popcount(lanes);
         }
+        if (noisy) sum += exponential(background - most);
         const vdouble w = ((vdouble*)tile.w.data)[v], factor = w / sum;
         for (int64_t k = 0; k < K; ++k) tile.row(tile.joint, k)[v] *= factor;
         score[0] += w * (most + logarithm(sum));
@@ -97,7 +102,7 @@ struct Workspace {
             if (!whole && apart.step(x, w, n, total, &log_likelihood)) continue;
             tile.load(x, w, n, g.D);
             log_joint(tile, g);
-            const int64_t pairs = weigh(tile, g.K, negligible, total.weight.data, &log_likelihood);
+            const int64_t pairs = weigh(tile, g, negligible, total.weight.data, &log_likelihood);
             const bool few = active.worth() && pairs < g.K * PACK / 2;
             whole = !apart.usable || pairs > apart.most_pairs;
             for (int64_t k = 0; k < g.K; ++k) {

@@ -19,7 +19,7 @@ from streamclust.models import FAMILIES
 from streamclust.models.family import by_kind
 from streamclust.store.ids import LESS
 from streamclust.store.model.attempts import is_forbidden
-from streamclust.store.model.versions import model_id_of
+from streamclust.store.model.versions import check_id, model_id_of
 
 if TYPE_CHECKING:
     from streamclust.store.model.keys import Keys
@@ -105,7 +105,7 @@ def read_heads(
     try:
         while end and len(found) < most:
             words = end, start, most - len(found), _CALL_BYTES
-            answer: Any = client.eval(_HEADS, 1, keys.models, *words)  # type: ignore[arg-type]
+            answer: Any = client.eval(_HEADS, 1, keys.models, *words)
             found += [_head(keys, *row) for row in answer[0]]
             end = answer[1].decode()
     except redis.ResponseError as error:
@@ -130,11 +130,13 @@ def _head(
     published = int(time) if time.isdigit() and len(time) < 19 else None
     where = f"{keys.models} entry {entry_id.decode()}"
     try:
+        meta, _ = unpack_meta(head, length, (FORMAT,), where)
+        check_id(entry_id, meta.get("version"), keys)
         return VersionHead(
             version=version,
             published_ms=published,
             model_id=model_id_of({b"model_id": model_id} if model_id else {}, where),
-            **_facts(unpack_meta(head, length, (FORMAT,), where)[0], where),
+            **_facts(meta, where),
         )
     except FormatError as error:
         return VersionHead(version, published_ms=published, error=str(error))

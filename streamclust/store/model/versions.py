@@ -161,7 +161,7 @@ def _decode(entry: tuple[bytes, dict[bytes, bytes]], keys: Keys) -> Model:
     where = f"{keys.models} entry {entry_id.decode()}"
     try:
         model = decode_model(fields.get(b"payload", b""), where)
-        _check_id(entry_id, model.version, keys)
+        check_id(entry_id, model.version, keys)
         return replace(
             model,
             name=keys.model,  # a renamed model has versions with its earlier name
@@ -194,12 +194,18 @@ def decode_entry_head(
         model_id=model_id_of(fields, where),
         published_ms=_milliseconds(fields.get(b"time", b"")),
     )
-    _check_id(entry_id, head.version, keys)
+    check_id(entry_id, head.version, keys)
     return head
 
 
-def _check_id(entry_id: bytes, version: int, keys: Keys) -> None:
-    if entry_id != b"%d-0" % version:
+def check_id(entry_id: bytes, version: Any, keys: Keys) -> None:
+    """Refuse a version that is stored under the ID of another one.
+
+    Raises
+    ------
+    FormatError
+    """
+    if entry_id != f"{version}-0".encode():
         where = f"{keys.models} entry {entry_id.decode()}"
         raise FormatError(
             f"{where} holds version {version}, but the ID of an entry is its version: "

@@ -121,6 +121,7 @@ def test_a_version_may_have_any_length(version: int) -> None:
 def test_nothing_is_written_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a caller who gives less room than is needed
     monkeypatch.setattr(wire, "_CODE_BYTES", 1)
+    monkeypatch.setattr(wire, "_NUMBER_BYTES", 0)
     with pytest.raises(AssertionError, match="bytes may be too few for the codes of 50 entries"):
         natively([(b"1-0", [b"x", b"1"])] * 50, codes_of([0.1] * 50), 10**30)
 
