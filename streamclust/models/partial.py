@@ -22,11 +22,9 @@ import numpy as np
 from streamclust import kernels
 from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
-from streamclust.kernels.patterns import Patterns
+from streamclust.kernels.patterns import Patterns, split_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from streamclust.arrays import Array, Labels, Points
 
 _CELLS = 1 << 17
@@ -118,9 +116,7 @@ def filled_by_nearest(X: Points, centroids: Array) -> Array:
 
 def kmeans_step(X: Points, w: Array, centroids: Array) -> kernels.ClusterSums:
     """Return the sums of `kernels.kmeans_step`, of points with gaps: the complete points first."""
-    absent: NDArray[np.bool_] = np.isnan(X)
-    gap, n = absent.any(axis=1), len(X)
-    complete, gappy = np.flatnonzero(~gap), np.flatnonzero(gap)
+    n, (complete, gappy) = len(X), split_rows(X)
     sums = kernels.kmeans_step(X.take(complete, axis=0), w[complete], centroids)
     X, mass = X.take(gappy, axis=0), w[gappy]
     assigned = assign(X, centroids)
