@@ -52,7 +52,7 @@ POINTS = some_points()
 def engines() -> Iterator[Engine]:
     yield Inline()
     yield ByBytes()
-    for workers in (1, 2, 3, 4):
+    for workers in (1, 3):
         with Threads(workers) as engine:
             yield engine
 
