@@ -8,6 +8,7 @@ import { ago, clock, count, NONE, number, plural, printable, rate, short } from 
 import { AlertPanel, DeadPanel } from "./letters.js";
 import { componentsOf, kindWords, scoreWords } from "./model_data.js";
 import { phaseMark } from "./phases.js";
+import { PicturePanel } from "./picture.js";
 import { PlanePanel } from "./plane_panel.js";
 import { ScorePanel } from "./score.js";
 import { VersionsPanel } from "./versions.js";
@@ -147,11 +148,12 @@ class ModelView {
     this.scorePanel = new ScorePanel((version) => this.pick(version));
     this.versions = new VersionsPanel(this.name, (version) => this.pick(version));
     this.alerts = new AlertPanel(colourOf);
+    this.picture = new PicturePanel();
     this.pointsError = h("p", { class: "muted small" });
     this.planePanel.element.append(this.pointsError);
     this.content.replaceWith((this.content = h("div", { class: "stack" },
       h("div", { class: "main-grid" }, this.planePanel.element, this.weightsPanel.element),
-      this.scorePanel.element,
+      this.picture.element, this.scorePanel.element,
       h("div", { class: "pair" }, this.alerts.element, this.dead.element),
       this.versions.element, this.actions.element)));
   }
@@ -237,7 +239,9 @@ class ModelView {
 
   showComponents(model) {
     const { means, codebook } = model;
-    this.weightsPanel.set(componentsOf(model), { means, swatches: this.swatchesOf(model), codebook, features: this.data.features });
+    const swatches = this.swatchesOf(model);
+    this.weightsPanel.set(componentsOf(model), { means, swatches, codebook, features: this.data.features });
+    this.picture.set(swatches);
   }
 
   select(id) {
