@@ -91,7 +91,11 @@ def picture_of_palette(browser: Browser, url: str, path: Path, **options: Any) -
 
 
 def save(page: Page, path: Path) -> None:
-    Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(path, optimize=True)
+    """Save what is on the screen; with photographs, in 256 colours."""
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    image.save(path, optimize=True)
+    if path.stat().st_size > LARGEST / 4:
+        image.quantize(256).save(path, optimize=True)
 
 
 def animate(browser: Browser, url: str, path: Path) -> None:
