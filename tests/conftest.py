@@ -19,7 +19,7 @@ if sys.dont_write_bytecode:
 
 import signal
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, zip_longest
 from uuid import uuid4
 
 import numpy as np
@@ -96,7 +96,7 @@ LONG_WORK = (
 )
 """The longest files that mostly compute."""
 
-LONG = tuple(chain.from_iterable(zip(LONG_WAITS, LONG_WORK, strict=True)))
+LONG = tuple(filter(None, chain.from_iterable(zip_longest(LONG_WAITS, LONG_WORK))))
 """Files that take longest come first, so that none is left to run alone at the end. Those that wait
 and those that compute alternate, so that the processors always have work."""
 

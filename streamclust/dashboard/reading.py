@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ class Reading:
         self._source = source
         self._keys = source.keys(name)
         self._lock = threading.Lock()
+        self._changes = Changes()
         self._planes = 0
         self._recent: RecentPoints | None = None
         self._trail: Trail | None = None
@@ -113,7 +115,7 @@ class Reading:
             If neither the settings nor the server have the model.
         """
         with self._lock:
-            client, changes = self._source.client(), Changes()
+            client, changes = self._source.client(), self._changes  # with those before a fault
             row = self._read_row(client)
             newest = row.version or 0
             if self.row is not None and self._is_another(row):
@@ -136,6 +138,7 @@ class Reading:
             if self.model is not None:
                 changes.points = self._read_points(self.model)
                 self._keep_plane(self.model, changes)
+            self._changes = Changes()
             return changes
 
     def _read_row(self, client: redis.Redis) -> Row:
@@ -156,18 +159,19 @@ class Reading:
         return replace(row, scores=tuple(scores))
 
     def _read_versions(self, client: redis.Redis, last: int, changes: Changes) -> None:
-        is_first = not self.heads
+        is_first, model = not self.heads, None
         fresh = read_heads(client, self._keys, _HISTORY, after=last)
+        with suppress(DamagedVersionError, UnknownModelError):  # the row has the reason
+            model = as_learned(read_model(client, self._keys))
         self.heads = [*self.heads, *fresh][-_HISTORY:]
-        try:
-            self.model = changes.model = as_learned(read_model(client, self._keys))
-        except (DamagedVersionError, UnknownModelError):
-            return  # the row has the reason
         if not is_first:
-            changes.events = version_events(fresh)
+            changes.events += version_events(fresh)
+        if model is None:
+            return
+        self.model = changes.model = model
         if self._trail is not None:
             known = len(self._trail.events)
-            self._trail.add(self.model)
+            self._trail.add(model)
             changes.events += self._trail.events[known:]
 
     def _read_letters(self, client: redis.Redis, count: int) -> list[dict[str, Any]]:

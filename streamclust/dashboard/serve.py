@@ -82,7 +82,7 @@ class Dashboard:
         log: FilteringBoundLogger,
     ) -> None:
         self._socket = _bound(listen.host, listen.port)
-        self._source = Source(settings, open_server, label)
+        self._source = Source(settings, open_server, label, log)
         self._context = Context(self._source, listen.token)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # `Guard` logs errors
         config = uvicorn.Config(
@@ -112,6 +112,10 @@ class Dashboard:
     def server_label(self) -> str:
         """Name of the server that the dashboard reads."""
         return self._source.state.label
+
+    def use(self, settings: Settings) -> None:
+        """Use other settings from now on; the server stays."""
+        self._source.settings = settings
 
     def check(self) -> None:
         """Raise the fault of a server that refuses the login; one that isn't there may come later.

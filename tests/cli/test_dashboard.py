@@ -136,6 +136,24 @@ def test_a_refused_login_is_an_error_at_the_start(tmp_path: Path, valkey_url: st
     assert "refused the login" in error_line(done, 3)
 
 
+def test_sighup_reads_the_settings_again(workspace: Workspace) -> None:
+    workspace.write({"m": kmeans("none")})
+
+    def names(url: str) -> list[str]:
+        found = httpx.get(f"{url}api/models?sort=name", trust_env=False).json()
+        return [row["name"] for row in found["models"]]
+
+    with started(workspace.folder) as (url, process):
+        assert names(url) == ["m"]
+        workspace.write({"m": kmeans("none"), "n": kmeans("none")})
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: names(url) == ["m", "n"])
+        workspace.write({"m": {"kind": "odd"}})
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert "the settings stay as they are" in process.stderr.readline()
+
+
 def test_it_waits_for_an_embedded_server_and_creates_no_folder(tmp_path: Path) -> None:
     with started(tmp_path) as (url, _):
         found = httpx.get(f"{url}api/models", trust_env=False).json()["server"]
