@@ -92,6 +92,7 @@ LONG_WORK = (
     "kernels/test_threads.py",
     "kernels/test_mixture_step.py",
     "refit/test_mass.py",
+    "kernels/test_mixture_step.py",
 )
 """The longest files that mostly compute."""
 

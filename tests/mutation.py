@@ -205,13 +205,14 @@ def _import_libraries() -> None:
 @click.argument("tests", nargs=-1, required=True)
 @click.option("--seconds", type=float, default=120.0, show_default=True, help="Limit per mutant.")
 @click.option("--every", type=click.IntRange(min=1), default=1, help="Try one mutant of so many.")
-def main(module: Path, tests: tuple[str, ...], seconds: float, every: int) -> None:
+@click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first mutant.")
+def main(module: Path, tests: tuple[str, ...], seconds: float, every: int, first: int) -> None:
     """Print each change of MODULE that TESTS don't notice, then the counts as JSON."""
     _import_libraries()
     source = module.read_text(encoding="utf-8")
     if outcome(module, source, tests, 10 * seconds) != "survived":
         raise click.ClickException("the tests fail without a change")
-    tried = list(mutants(source))[::every]
+    tried = list(mutants(source))[first::every]
     counts: Counter[str] = Counter()
     with click.progressbar(tried, file=sys.stderr) as bar:
         for mutant in bar:

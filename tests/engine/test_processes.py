@@ -57,8 +57,7 @@ def engine() -> Iterator[Processes]:
 @pytest.mark.parametrize(
     "workers",
     [
-        1,
-        pytest.param(2, marks=pytest.mark.exhaustive),
+        *(pytest.param(few, marks=pytest.mark.exhaustive) for few in (1, 2)),
         3,
         pytest.param(4, marks=pytest.mark.exhaustive),
     ],

@@ -53,7 +53,7 @@ def family(request: pytest.FixtureRequest) -> Family[Any]:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_learner_goes_on_to_the_last_bit(family: Family[Any], policy: str) -> None:
-    learner = StreamLearner(family, POLICIES[policy], warm_up=WARM_UP)
+    learner = StreamLearner(family, POLICIES[policy], warm_up=WARM_UP, coreset=60)
     state = stopped = learner.init()
     for number in range(30):
         state = step(learner, state, number)
