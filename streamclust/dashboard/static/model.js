@@ -108,7 +108,7 @@ class ModelView {
       status: (row) => this.takeRow(row),
       version: (model) => this.takeVersion(model),
       points: (points) => this.planePanel?.addPoints(points),
-      event: (event) => this.takeEvent(event),
+      event: (event) => this.scorePanel?.addEvent(event),
       dead: (dead) => this.dead.add(dead),
       alert: (alert) => this.alerts?.add(alert),
       action: (action) => this.actions.take(action),
@@ -219,12 +219,6 @@ class ModelView {
     this.actions.setVersions(model.version);
     if (!this.replay) this.showComponents(model);
     return undefined;
-  }
-
-  takeEvent(event) {
-    if (!this.planePanel) return;
-    this.scorePanel.addEvent(event);
-    if (event.kind === "revived" && event.ids) this.planePanel.markRevived(event.ids);
   }
 
   // Return the colours of the components if the features are those of a colour, else null.
