@@ -13,6 +13,7 @@ export class VersionsPanel {
   constructor(name, onPick) {
     this.name = name;
     this.versions = []; // newest first
+    this.most = 2 * PAGE; // that stay in the list while new ones arrive
     this.oldest = null;
     this.body = h("tbody");
     this.older = h("button", { type: "button", onclick: () => this.loadOlder() }, "Load older versions");
@@ -47,6 +48,7 @@ export class VersionsPanel {
   async loadOlder() {
     const found = await get(modelPath(this.name, "versions") + query({ limit: PAGE, before: this.versions.at(-1).version }));
     this.versions.push(...found.versions);
+    this.most = Math.max(this.most, this.versions.length);
     this.oldest = found.oldest;
     this.show();
   }
@@ -56,7 +58,7 @@ export class VersionsPanel {
     if (newest >= model.version) return;
     if (newest < model.version - 1) this.timer ??= setTimeout(() => this.load().catch(() => {}), GAP_MS);
     this.versions.unshift(model);
-    this.versions.length = Math.min(this.versions.length, 1000);
+    this.versions.length = Math.min(this.versions.length, this.most);
     this.show();
   }
 
