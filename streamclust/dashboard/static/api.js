@@ -82,6 +82,15 @@ async function request(url, options) {
   throw new ApiError(message, response.status, code);
 }
 
+// Ignore that a request failed: the header shows when the server is away.
+export async function quietly(work) {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
 export const get = (url, signal) => request(url, { signal });
 
 export const token = {

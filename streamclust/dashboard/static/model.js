@@ -1,6 +1,6 @@
 // The screen of one model.
 
-import { ApiError, follow, get, modelPath, noteServer, now, query } from "./api.js";
+import { ApiError, follow, get, modelPath, noteServer, now, query, quietly } from "./api.js";
 import { ActionPanel } from "./actions.js";
 import { isColour } from "./colours.js";
 import { h, replace, setText } from "./dom.js";
@@ -134,7 +134,7 @@ class ModelView {
     this.scorePanel.setReplay(null);
     this.alerts.set(data.alerts);
     this.showComponents(data.model);
-    this.versions.load().catch(() => {});
+    quietly(this.versions.load());
     setText(this.pointsError, data.points_error ? printable(data.points_error, 300) : "");
     this.actions.setVersions(data.model.version);
   }
@@ -285,6 +285,7 @@ class ModelView {
         this.showComponents(model);
       }
     } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
       if (!this.planePanel) return;
       this.planePanel.busy = false;
       if (error.code === "unknown_version") return this.planePanel.forget(version);
