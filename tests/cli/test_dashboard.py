@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra `ui` isn't installed")
 
 from streamclust.cli._dashboard import TOKEN_VARIABLE, read_place
+from streamclust.cli.dashboard import _opened_page
 from streamclust.errors import ConfigError
 from tests.support.model_settings import kmeans
 from tests.support.points import add_points, blobs
@@ -79,6 +80,28 @@ def test_a_new_token_is_in_the_printed_url(learned: Workspace) -> None:
             f"{page}api/models/km/rollback", json={}, headers=allowed, trust_env=False
         )
         assert action.json()["error"]["field"] == "version"
+
+
+def test_the_browser_gets_a_token_through_a_file_of_this_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[tuple[str, str, int]] = []
+
+    def open_url(url: str) -> None:
+        file = Path(url.removeprefix("file://"))
+        is_file = url.startswith("file:")
+        text, mode = (file.read_text(), file.stat().st_mode & 0o777) if is_file else ("", 0)
+        opened.append((url, text, mode))
+
+    monkeypatch.setattr("webbrowser.open", open_url)
+    with _opened_page("http://127.0.0.1:1/#token=secret"):
+        [(url, text, mode)] = opened
+        assert "secret" not in url
+        assert 'content="0; url=http://127.0.0.1:1/#token=secret"' in text
+        assert mode == 0o600
+    assert not Path(url.removeprefix("file://")).exists()
+    with _opened_page("http://127.0.0.1:1/"):
+        assert opened[1][0] == "http://127.0.0.1:1/"
 
 
 def test_the_token_of_a_file_or_of_the_environment_is_not_printed(
