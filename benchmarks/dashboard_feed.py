@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -286,6 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the processes end too
     with running_site() as site:
         print(site.url, flush=True)
         time.sleep(given.seconds)

@@ -1,6 +1,6 @@
 """The pictures of docs/dashboard.md, from a real Chromium.
 
-    python benchmarks/dashboard_pictures.py [--out docs/pictures] [--wait 130]
+    python benchmarks/dashboard_pictures.py [--out docs/pictures] [--wait 130] [--url URL]
 
 Runs the models of `dashboard_feed.py`, waits until they have a history, then takes a picture of
 each screen and a short animation of a moving model.
@@ -12,6 +12,8 @@ import argparse
 import io
 import sys
 import time
+from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,9 @@ from tests.support.browser import chromium, visit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-FRAMES, FRAME_MS = 48, 125
+FRAMES, BEFORE, FRAME_SECONDS = 60, 12, 0.2
+"""Frames of the animation, those before a drift, and the time between two of them."""
+
 LARGEST = 1_000_000
 """Maximum bytes of the animation."""
 
@@ -33,20 +37,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--wait", type=float, default=130.0)
+    parser.add_argument("--url", help="a dashboard that dashboard_feed.py runs already")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    with running_site("--allow-actions") as site, chromium() as browser:
-        time.sleep(given.wait)
-        url = site.url.partition("#")[0]
-        wide = {"viewport": {"width": 1440, "height": 900}}
-        phone = {"viewport": {"width": 375, "height": 812}, "device_scale_factor": 2}
-        picture(browser, url, given.out / "dashboard-overview.png", "#/", **wide)
-        picture(browser, url, given.out / "dashboard-model.png", "#/m/machines", **wide)
-        dark = {**wide, "color_scheme": "dark"}
-        picture(browser, url, given.out / "dashboard-mixture.png", "#/m/turbines", **dark)
-        picture(browser, url, given.out / "dashboard-palette.png", "#/m/palette", **wide)
-        picture(browser, url, given.out / "dashboard-phone.png", "#/m/adapting", **phone)
-        animate(browser, url, given.out / "dashboard.gif")
+    with running_site() if given.url is None else nullcontext() as site:
+        if site is not None:
+            time.sleep(given.wait)
+        with chromium() as browser:
+            take(browser, given.url or site.url, given.out)
+
+
+def take(browser: Browser, url: str, out: Path) -> None:
+    """Take all pictures."""
+    wide: Any = {"viewport": {"width": 1440, "height": 900}}
+    dark = {**wide, "color_scheme": "dark"}
+    phone: Any = {"viewport": {"width": 375, "height": 812}, "device_scale_factor": 2}
+    picture(browser, url, out / "dashboard-overview.png", "#/", **wide)
+    picture(browser, url, out / "dashboard-model.png", "#/m/machines", **wide)
+    picture(browser, url, out / "dashboard-mixture.png", "#/m/turbines", **dark)
+    picture(browser, url, out / "dashboard-palette.png", "#/m/palette", **wide)
+    picture(browser, url, out / "dashboard-phone.png", "#/m/adapting", **phone)
+    animate(browser, url, out / "dashboard.gif")
 
 
 def open_page(page: Page, url: str, route: str) -> None:
@@ -57,31 +68,33 @@ def open_page(page: Page, url: str, route: str) -> None:
 
 
 def picture(browser: Browser, url: str, path: Path, route: str, **options: Any) -> None:
-    """Take a picture of the first screen of a route, in at most 256 colours."""
+    """Take a picture of the first screen of a route."""
     with visit(browser, url, **options) as found:
         open_page(found.page, url, route)
-        image = Image.open(io.BytesIO(found.page.screenshot())).convert("RGB")
-        image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        Image.open(io.BytesIO(found.page.screenshot())).convert("RGB").save(path, optimize=True)
 
 
 def animate(browser: Browser, url: str, path: Path) -> None:
-    """Film the plane of a model that moves, in fewer colours until the file is small enough."""
-    options = {"viewport": {"width": 900, "height": 900}, "color_scheme": "light"}
-    frames = []
+    """Film the plane of a model before and after a drift."""
+    options = {"viewport": {"width": 760, "height": 900}, "color_scheme": "light"}
+    frames: deque[Image.Image] = deque(maxlen=FRAMES)
     with visit(browser, url, **options) as found:
-        open_page(found.page, url, "#/m/turbines")
-        plane = found.page.locator(".plane")
-        for _ in range(FRAMES):
+        open_page(found.page, url, "#/m/turbines?x=1&y=3")
+        plane, drifts = (found.page.locator(name) for name in (".plane", "[data-figure=Drifts] dd"))
+        plane.scroll_into_view_if_needed()
+        before, left = drifts.inner_text(), FRAMES - BEFORE
+        while left:
             began = time.monotonic()
             frames.append(Image.open(io.BytesIO(plane.screenshot())).convert("RGB"))
-            time.sleep(max(0.0, 0.25 - (time.monotonic() - began)))
-    for colours in (64, 32, 16):
+            left -= drifts.inner_text() != before
+            time.sleep(max(0.0, FRAME_SECONDS - (time.monotonic() - began)))
+    for colours in (64, 40, 24, 16):
+        palette = frames[-1].quantize(colours, dither=Image.Dither.NONE)
         first, *more = [
-            frame.quantize(colours, dither=Image.Dither.NONE, palette=None) for frame in frames
+            frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
         ]
-        first.save(
-            path, save_all=True, append_images=more, duration=FRAME_MS, loop=0, optimize=True
-        )
+        milliseconds = round(FRAME_SECONDS * 1e3)
+        first.save(path, save_all=True, append_images=more, duration=milliseconds, loop=0)
         if path.stat().st_size < LARGEST:
             return
 

@@ -107,8 +107,8 @@ def follow(X: Array, seed: int = 0) -> Timeline:
     for place in range(0, len(X), BATCH):
         batch = X[place : place + BATCH]
         known = learner.score_distribution(state)
-        if state.params is not None and known is not None:
-            family, params = learner.family, learner.in_units(state)
+        family, params = learner.family, learner.in_units(state)
+        if params is not None and known is not None:
             score, limit = anomaly_score(family, params, batch), known.threshold(RATE)
             flagged = np.flatnonzero(score > limit)
             why = attribution(

@@ -123,6 +123,8 @@ def _checked(
     X: ArrayLike, dtype: type[Any], n_features: int | None, most: float, missing: Missing
 ) -> NDArray[Any]:
     try:
+        if isinstance(X, np.ma.MaskedArray):
+            X = X.astype(dtype).filled(np.nan)  # or masked values would count
         points = np.asarray(X, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"X isn't a table of numbers: {error}") from None

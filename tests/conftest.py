@@ -20,7 +20,7 @@ if sys.dont_write_bytecode:
 import gc
 import signal
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, zip_longest
 from uuid import uuid4
 
 import numpy as np
@@ -54,6 +54,7 @@ LONG_WAITS = (
     "encoder/test_loop.py",
     "worker/test_many_models.py",
     "topology/test_acl.py",
+    "dashboard/test_browser.py",
     "worker/test_daemon.py",
     "topology/test_sentinel.py",
     "topology/test_cluster.py",
@@ -94,10 +95,11 @@ LONG_WORK = (
     "kernels/test_threads.py",
     "kernels/test_mixture_step.py",
     "refit/test_mass.py",
+    "kernels/test_mixture_step.py",
 )
 """The longest files that mostly compute."""
 
-LONG = tuple(chain.from_iterable(zip(LONG_WAITS, LONG_WORK, strict=True)))
+LONG = tuple(filter(None, chain.from_iterable(zip_longest(LONG_WAITS, LONG_WORK))))
 """Files that take longest come first, so that none is left to run alone at the end. Those that wait
 and those that compute alternate, so that the processors always have work."""
 

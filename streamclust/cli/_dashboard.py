@@ -108,6 +108,7 @@ def opened_dashboard(
         with found:
             yield found
     finally:
+        found.close()
         for each in own:
             each.close()
 

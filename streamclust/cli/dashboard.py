@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamclust.cli._options import server_options
+from streamclust.cli._options import server_options, settings_loader
 from streamclust.cli._render import say
+from streamclust.errors import ConfigError
 from streamclust.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streamclust.config import Settings
     from streamclust.dashboard.serve import Dashboard
@@ -67,6 +68,7 @@ def dashboard(
     JSON and server-sent events; /openapi.json describes them.
 
     The server listens on this machine only. For other machines, put a proxy with TLS before it.
+    SIGHUP reads the settings again, as for a worker.
 
     \b
     Examples:
@@ -79,16 +81,24 @@ def dashboard(
     if token_file is not None and not allow_actions:
         raise click.UsageError("--token-file needs --allow-actions")
     token, is_new = read_token(token_file) if allow_actions else (None, False)
+    load = settings_loader()
     with opened_dashboard(settings, host, port, hosts, token) as found:
-        _serve(found, f"#token={token}" if is_new else "", open_page)
+
+        def reload() -> None:
+            try:
+                found.use(load())
+            except ConfigError as error:
+                say(f"error: {error}; the settings stay as they are")
+
+        _serve(found, f"#token={token}" if is_new else "", open_page, reload)
 
 
-def _serve(found: Dashboard, fragment: str, open_page: bool) -> None:
-    """Print the address, and wait for Ctrl-C or SIGTERM."""
-    from streamclust.runtime.signals import stop_on_signals
+def _serve(found: Dashboard, fragment: str, open_page: bool, reload: Callable[[], None]) -> None:
+    """Print the address, and wait for Ctrl-C or SIGTERM; SIGHUP calls `reload`."""
+    from streamclust.runtime.signals import reload_on_signal, stop_on_signals
 
     stop = threading.Event()
-    with stop_on_signals(stop):
+    with stop_on_signals(stop), reload_on_signal(stop, reload):
         say(printable(f"reading {found.server_label}"))
         say(f"{found.url}{fragment}")
         with _opened_page(f"{found.url}{fragment}") if open_page else nullcontext():

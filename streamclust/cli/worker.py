@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import redis
 
     from streamclust.config import Settings
+    from streamclust.dashboard.serve import Dashboard
     from streamclust.runtime.job import Job
     from streamclust.runtime.signals import Stop
     from streamclust.store.model.health import Health
@@ -93,22 +94,29 @@ def worker(
         return settings.model_copy(update={"worker": section})
 
     load = settings_loader()
-    with found_server(settings, start=True) as server, _page(settings, place, server):
+    with found_server(settings, start=True) as server, _page(settings, place, server) as page:
+
+        def reload() -> Settings:
+            settings = with_flag(load())
+            if page is not None:
+                page.use(settings)
+            return settings
+
         run_worker(
             with_flag(settings),
             server,
             wait=daemon_wait(wait, until_idle),
             until_idle=until_idle,
             beside=None if until_idle else _keep_refitting,
-            load=lambda: with_flag(load()),
+            load=reload,
         )
 
 
 @contextmanager
-def _page(settings: Settings, place: str | None, server: Server) -> Iterator[None]:
+def _page(settings: Settings, place: str | None, server: Server) -> Iterator[Dashboard | None]:
     """Serve the dashboard during the block, if an address is given."""
     if place is None:
-        yield
+        yield None
         return
     import structlog
 
@@ -119,7 +127,7 @@ def _page(settings: Settings, place: str | None, server: Server) -> Iterator[Non
     log = structlog.get_logger()
     with opened_dashboard(settings, *read_place(place), server=server, log=log) as found:
         log.info("dashboard_started", url=found.url)
-        yield
+        yield found
 
 
 def _keep_refitting(jobs: Callable[[], Mapping[str, Job]], stop: Stop, server: Server) -> None:

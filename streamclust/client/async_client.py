@@ -12,7 +12,7 @@ import redis
 from streamclust.client.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from streamclust.client.alerts import AlertFollower
     from streamclust.client.follower import Follower, OnGap
@@ -156,11 +156,12 @@ class AsyncClient:
 async def _followed(follower: Follower | AlertFollower) -> AsyncGenerator[Any]:
     """Yield what a follower reads, in a thread of its own."""
     loop = asyncio.get_running_loop()
+    poll: Callable[[int | None], Sequence[Any]] = follower.poll
     thread = ThreadPoolExecutor(1, "streamclust-updates")
     try:
         while True:
             try:
-                found = await loop.run_in_executor(thread, follower.poll, _BLOCK_MS)
+                found = await loop.run_in_executor(thread, poll, _BLOCK_MS)
             except redis.RedisError as error:
                 await asyncio.sleep(follower.pause_after(error))
                 continue

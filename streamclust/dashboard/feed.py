@@ -21,6 +21,9 @@ INTERVAL = 0.5
 _SHARE = 5.0
 """A reading of t seconds is followed by a pause of at least 4 t."""
 
+_FAULT_SECONDS = 10.0
+"""An unexpected fault counts as a reading of so many seconds, so that it is rarely logged."""
+
 _LINGER = 15.0
 """Seconds that the readings continue after the last look."""
 
@@ -151,6 +154,10 @@ class Feed:
                 return
             except StreamclustError:
                 changes, in_planes = Changes(), {}  # `Source.state` has it
+            except Exception:
+                self._source.log.exception("dashboard_failed", model=self.reading.name)
+                changes, in_planes = Changes(), {}
+                started -= _FAULT_SECONDS
             self._publish(changes, in_planes)
             taken = time.monotonic() - started
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamclust.dashboard.plane import sample_covariances
+from streamclust.dashboard.source import now_ms
 from streamclust.store.ids import order
 from streamclust.text import printable
 
@@ -162,6 +163,13 @@ def version_events(heads: Iterable[VersionHead]) -> list[dict[str, Any]]:
             sentence = text.format(n_components=head.n_components)
             events.append(event(kind, sentence, head.version, head.published_ms, head.points))
     return events
+
+
+def phase_event(before: str, after: str, reason: str | None) -> dict[str, Any]:
+    """Return an event for a change of the phase that was seen just now."""
+    why = f": {reason}" if reason else ""
+    text = f"the phase changed from {printable(before)} to {printable(after)}{why}"
+    return event("phase", text, time_ms=now_ms())
 
 
 def event(

@@ -13,7 +13,7 @@ from streamclust.models.covariance import COVARIANCES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamclust.arrays import Array
+    from streamclust.arrays import Array, Labels, Points
     from streamclust.formats.model import Model
 
 _LOADINGS = 5
@@ -48,7 +48,7 @@ class Plane:
     share: tuple[float, float]
     features: Sequence[str]
 
-    def points(self, X: Array) -> Array:
+    def points(self, X: Points) -> Array:
         """Return points (N, D), or means, as (N, 2)."""
         return np.asarray((X - self.centre) @ self.A.T)
 
@@ -62,7 +62,7 @@ class Plane:
         if params.covariance_type == "tied":
             return np.broadcast_to(A @ covariances @ A.T, (K, 2, 2))
         variances = COVARIANCES[params.covariance_type].variances(covariances, K, A.shape[1])
-        return np.einsum("id,kd,jd->kij", A, variances, A)
+        return np.asarray(np.einsum("id,kd,jd->kij", A, variances, A))
 
     def as_dict(self) -> dict[str, Any]:
         """Return a description for JSON."""
@@ -95,7 +95,11 @@ def feature_plane(model: Model, features: Sequence[str], x: int, y: int) -> Plan
 
 
 def principal_plane(
-    model: Model, features: Sequence[str], residuals: Array | None, number: int
+    model: Model,
+    features: Sequence[str],
+    residuals: Array | None,
+    number: int,
+    before: Plane | None = None,
 ) -> Plane:
     """Return the plane of the two principal axes of the model's total variance.
 
@@ -110,12 +114,16 @@ def principal_plane(
         Differences of points and their means, for a model without covariances.
     number : int
         Number of the plane, for its ID.
+    before : Plane, optional
+        The earlier plane: the axes point to the same sides.
     """
     S, scale, centre = _comparable(model, residuals)
     values, vectors = np.linalg.eigh(S)
     axes = vectors[:, ::-1][:, :2].T
-    largest = np.abs(axes).argmax(axis=1)
-    axes = axes * np.sign(axes[[0, 1], largest])[:, None]
+    sides = axes[[0, 1], np.abs(axes).argmax(axis=1)]
+    if before is not None and before.axes.shape == axes.shape:
+        sides = np.einsum("id,id->i", axes, before.axes)
+    axes = axes * np.where(sides < 0.0, -1.0, 1.0)[:, None]
     total = float(values.sum()) or 1.0
     share = max(float(values[-1]), 0.0) / total, max(float(values[-2]), 0.0) / total
     return Plane(f"p{number}", "principal", centre, axes / scale, axes, share, features)
@@ -162,7 +170,7 @@ def _scatter(model: Model, residuals: Array | None) -> Array:
     return np.asarray(S)
 
 
-def sample_covariances(Y: Array, codes: Array, numbers: Array, least: int = 4) -> Array:
+def sample_covariances(Y: Array, codes: Labels, numbers: Labels, least: int = 4) -> Array:
     """Return the covariance of the points of each component in the plane, (K, 2, 2).
 
     Components with fewer than `least` points have NaN.

@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import redis
 
 from streamclust.errors import StreamclustError
 from streamclust.formats.layout import PointsFormat
 from streamclust.formats.points import detect_first
 from streamclust.store.ids import order
 from streamclust.store.reply.limits import ReplyTooLargeError
+from streamclust.store.server.connect import translated
+from streamclust.store.server.faults import passes
 from streamclust.store.stream.recent import LARGEST_REPLY, RecentReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import redis
     from numpy.typing import NDArray
 
     from streamclust.arrays import Array, Labels
@@ -31,7 +33,7 @@ MOST = 2_000
 _BYTES = 4 << 20
 """Maximum bytes of the remembered points."""
 
-PER_READ = 500
+PER_READ = 200
 """Maximum number of points per read, except the first read."""
 
 _STREAMS = 8
@@ -125,6 +127,11 @@ class RecentPoints:
             code, score = _coded(model, X)
         except ReplyTooLargeError:
             self.error = f"an entry of {stream!r} has more than {LARGEST_REPLY >> 20} MiB"
+            return None
+        except redis.ResponseError as error:
+            if passes(error):
+                raise
+            self.error = str(translated(error, "the server"))
             return None
         except StreamclustError as error:
             self.error = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from streamclust.dashboard.payload import (
     history_dict,
     letter_dict,
     model_dict,
+    phase_event,
     points_dict,
     version_events,
 )
@@ -25,7 +27,7 @@ from streamclust.dashboard.trail import Trail
 from streamclust.errors import DamagedVersionError, UnknownModelError
 from streamclust.formats.alerts import Alert
 from streamclust.runtime.overviews import group_of, read_overviews
-from streamclust.store.model.dead_letters import count_reasons, newest_letter, read_letters
+from streamclust.store.model.dead_letters import count_reasons, read_letters
 from streamclust.store.model.read_alerts import read_alerts
 from streamclust.store.model.version_heads import read_heads
 from streamclust.store.model.versions import read_model
@@ -97,6 +99,7 @@ class Reading:
         self._source = source
         self._keys = source.keys(name)
         self._lock = threading.Lock()
+        self._changes = Changes()
         self._planes = 0
         self._recent: RecentPoints | None = None
         self._trail: Trail | None = None
@@ -112,7 +115,7 @@ class Reading:
             If neither the settings nor the server have the model.
         """
         with self._lock:
-            client, changes = self._source.client(), Changes()
+            client, changes = self._source.client(), self._changes  # with those before a fault
             row = self._read_row(client)
             newest = row.version or 0
             if self.row is not None and self._is_another(row):
@@ -125,6 +128,8 @@ class Reading:
             row = self._with_scores(row)
             if row != self.row:
                 changes.row = row
+            if self.row is not None and row.phase != self.row.phase:
+                changes.events.append(phase_event(self.row.phase, row.phase, row.reason))
             if (row.dead or 0) != self._dead["count"]:
                 changes.letters = self._read_letters(client, row.dead or 0)
             if (row.alerts or 0) != self._alerts["count"]:
@@ -133,6 +138,7 @@ class Reading:
             if self.model is not None:
                 changes.points = self._read_points(self.model)
                 self._keep_plane(self.model, changes)
+            self._changes = Changes()
             return changes
 
     def _read_row(self, client: redis.Redis) -> Row:
@@ -153,18 +159,19 @@ class Reading:
         return replace(row, scores=tuple(scores))
 
     def _read_versions(self, client: redis.Redis, last: int, changes: Changes) -> None:
-        is_first = not self.heads
+        is_first, model = not self.heads, None
         fresh = read_heads(client, self._keys, _HISTORY, after=last)
+        with suppress(DamagedVersionError, UnknownModelError):  # the row has the reason
+            model = as_learned(read_model(client, self._keys))
         self.heads = [*self.heads, *fresh][-_HISTORY:]
-        try:
-            self.model = changes.model = as_learned(read_model(client, self._keys))
-        except (DamagedVersionError, UnknownModelError):
-            return  # the row has the reason
         if not is_first:
-            changes.events = version_events(fresh)
+            changes.events += version_events(fresh)
+        if model is None:
+            return
+        self.model = changes.model = model
         if self._trail is not None:
             known = len(self._trail.events)
-            self._trail.add(self.model)
+            self._trail.add(model)
             changes.events += self._trail.events[known:]
 
     def _read_letters(self, client: redis.Redis, count: int) -> list[dict[str, Any]]:
@@ -175,7 +182,7 @@ class Reading:
             {"reason": printable(reason, 300), "count": n}
             for reason, n in count_reasons(found).most_common()
         ]
-        stored, _ = newest_letter(client, self._keys)
+        stored = int(client.xlen(self._keys.dead))
         self._dead = {"count": count, "stored": stored, "letters": letters, "reasons": reasons}
         return [letter for letter in letters if letter["id"] not in known]
 
@@ -205,7 +212,7 @@ class Reading:
             plane = feature_plane(model, features, 0, D - 1)
         else:
             self._planes += 1
-            plane = principal_plane(model, features, rest, self._planes)
+            plane = principal_plane(model, features, rest, self._planes, self.plane)
         if self.plane is not None and self.plane.id != plane.id:
             changes.reset = changes.reset or "projection"
         self.plane = plane

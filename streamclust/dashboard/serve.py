@@ -82,7 +82,7 @@ class Dashboard:
         log: FilteringBoundLogger,
     ) -> None:
         self._socket = _bound(listen.host, listen.port)
-        self._source = Source(settings, open_server, label)
+        self._source = Source(settings, open_server, label, log)
         self._context = Context(self._source, listen.token)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # `Guard` logs errors
         config = uvicorn.Config(
@@ -113,6 +113,10 @@ class Dashboard:
         """Name of the server that the dashboard reads."""
         return self._source.state.label
 
+    def use(self, settings: Settings) -> None:
+        """Use other settings from now on; the server stays."""
+        self._source.settings = settings
+
     def check(self) -> None:
         """Raise the fault of a server that refuses the login; one that isn't there may come later.
 
@@ -133,7 +137,12 @@ class Dashboard:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._context.close)
         self._thread.join(_STOP_SECONDS)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the server, and stop to listen."""
         self._source.close()
+        self._socket.close()
 
     def _run(self) -> None:
         async def serve() -> None:

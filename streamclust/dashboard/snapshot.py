@@ -30,6 +30,9 @@ time."""
 _NAMES_SECONDS = 10.0
 """Seconds between two searches for new models, if a search is short."""
 
+_FAULT_SECONDS = 6.0
+"""An unexpected fault counts as a reading of so many seconds, so that it is rarely logged."""
+
 LINGER = 15.0
 """Seconds that the readings continue after the last look."""
 
@@ -101,8 +104,13 @@ class Snapshot:
         while self._is_watched():
             started = time.monotonic()
             before = self._source.state
-            with suppress(StreamclustError):  # `Source.state` has it
+            try:
                 await self._refresh()
+            except StreamclustError:
+                pass  # `Source.state` has it
+            except Exception:
+                self._source.log.exception("dashboard_failed", model="all")
+                started -= _FAULT_SECONDS
             self._done.set()
             if self._source.state != before:
                 self._publish([], [])

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from structlog.typing import FilteringBoundLogger
+
     from streamclust.config import Settings
     from streamclust.store.server.connect import Server
 
@@ -62,10 +64,18 @@ class Source:
         Returns the server; raises `ServerUnreachableError` while there is none.
     label : str
         Name of the server before it is opened.
+    log : structlog logger
     """
 
-    def __init__(self, settings: Settings, open_server: Callable[[], Server], label: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        open_server: Callable[[], Server],
+        label: str,
+        log: FilteringBoundLogger,
+    ) -> None:
         self.settings = settings
+        self.log = log
         self.state = ServerState(label, since_ms=now_ms())
         self._open = open_server
         self._server: Server | None = None

@@ -99,8 +99,8 @@ def encode_chunks(
         points = X if good.all() else X[good]
         codes = quantize(model.family, model.params, points)
         if scores:
-            points = np.asarray(points, np.float64)
-            found = point_scores(model.family, model.params, points, codes.index, scores, known)
+            prepared: Array = np.asarray(points, np.float64)
+            found = point_scores(model.family, model.params, prepared, codes.index, scores, known)
             codes = replace(codes, scores=found)
         yield codes if good.all() else spread(codes, good)
 

@@ -59,9 +59,9 @@ class Attribution:
     def share(self) -> Array:
         """Part of each feature in the sum of the contributions, shape (N, D); rows sum to 1."""
         total = self.contribution.sum(axis=1, keepdims=True)
-        return np.divide(
-            self.contribution, total, out=np.zeros_like(self.contribution), where=total > 0.0
-        )
+        share = np.zeros_like(self.contribution)
+        np.divide(self.contribution, total, out=share, where=total > 0.0)
+        return share
 
     def top(self, m: int) -> Labels:
         """Return the m features with the largest contributions, largest first, shape (N, m)."""

@@ -128,16 +128,35 @@ def entropy_of_missing(params: Mixture, X: Points, w: Array, shares: Array) -> f
     This is what -log p of the missing values would add on average, in nats, if the components
     `shares` (K,) of a batch had the points of each pattern alike.
     """
-    patterns, kind, (K, D) = Patterns(X), params.covariance_type, params.means.shape
+    patterns = Patterns(X)
+    mass = np.add.reduceat(w[patterns.order], patterns.starts[:-1])
+    return float(mass @ (_entropies(params, patterns) @ shares))
+
+
+def entropies_of_missing(params: Mixture, X: Points) -> Array:
+    """Return the entropy of the missing values of each point, given the present ones, (N,).
+
+    It is the average over the components, by their responsibilities; 0 for a complete point.
+    """
+    patterns, found = Patterns(X), np.zeros(len(X))
+    rows = patterns.order
+    joint = params.log_weights + log_densities(params, X.take(rows, axis=0))
+    entropies = np.repeat(_entropies(params, patterns), np.diff(patterns.starts), axis=0)
+    found[rows] = np.einsum("nk,nk->n", kernels.normalise(joint)[0], entropies)
+    return found
+
+
+def _entropies(params: Mixture, patterns: Patterns) -> Array:
+    """Return the entropy of the missing values of each pattern in each component, (P, K)."""
+    kind, (K, D) = params.covariance_type, params.means.shape
     if kind in ("full", "tied"):
         whole = 2.0 * np.log(np.diagonal(params.root, axis1=-2, axis2=-1)).sum(axis=-1)
     else:
         whole = np.log(COVARIANCES[kind].variances(params.covariances, K, D)).sum(axis=1)
     marginal = kernels.marginal_log_dets(patterns.absent, params.means, params.covariances, kind)
-    log_dets = np.broadcast_to(whole - marginal, (len(patterns), K)) @ shares
-    constant = float(np.log(2.0 * np.pi) + 1.0)
-    mass = np.add.reduceat(w[patterns.order], patterns.starts[:-1])
-    return float(mass @ (0.5 * (constant * patterns.absent.sum(axis=1) + log_dets)))
+    log_dets = np.broadcast_to(whole - marginal, (len(patterns), K))
+    missing = patterns.absent.sum(axis=1)[:, None]
+    return np.asarray(0.5 * (float(np.log(2.0 * np.pi) + 1.0) * missing + log_dets))
 
 
 class Conditionals(NamedTuple):

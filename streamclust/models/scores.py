@@ -6,6 +6,10 @@ The anomaly score, which is higher for a more unusual point, is
     K-means                      sum_d ((x_d - u_kd) / s_d)^2 of the nearest centroid u_k
     K-means, metric cosine       1 - cos(x, u_k)
 
+If values are missing, log p(x) is the log density of the present values, minus the entropy of the
+missing ones given these; distances are partial distances. So the scores of points with different
+gaps are comparable.
+
 `streamclust.models.score_distribution` remembers these scores. The scores of a point in its code
 (`encode.score`) follow from them, except the Mahalanobis distance.
 """
@@ -16,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamclust.arrays import has_gaps
 from streamclust.errors import DataError
+from streamclust.models.conditionals import entropies_of_missing
 from streamclust.models.precision import mahalanobis
 
 if TYPE_CHECKING:
@@ -39,7 +45,9 @@ def anomaly_score(family: Family[Any], params: Any, X: Array) -> Array:
     X : array of shape (N, D)
     """
     scores = family.score_points(params, X)
-    return scores if family.objective == "inertia" else -scores
+    if family.objective == "inertia":
+        return scores
+    return entropies_of_missing(params, X) - scores if has_gaps(X) else -scores
 
 
 def point_scores(
@@ -77,10 +85,11 @@ def point_scores(
         if name == "anomaly":
             found[name] = scores
         elif name == "quantile":
-            nothing = known is None or known.is_empty
-            found[name] = np.full(len(X), np.nan) if nothing else known.quantile(scores)
+            found[name] = np.full(len(X), np.nan)
+            if known is not None and not known.is_empty:
+                found[name] = known.quantile(scores)
         elif name == "log_density" and is_mixture:
-            found[name] = -scores
+            found[name] = family.score_points(params, X) if has_gaps(X) else -scores
         elif name == "mahalanobis" and is_mixture:
             found[name] = mahalanobis(params, X, index)
         elif name == "scaled_distance" and not is_mixture:

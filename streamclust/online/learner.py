@@ -236,7 +236,8 @@ class StreamLearner(Generic[P]):
         ----------
         state : LearnerState
         X : array-like of shape (N, D)
-            An empty batch changes nothing. float32 is accepted as it is.
+            An empty batch changes nothing. float32 is accepted as it is. NaN is a missing value
+            if the family has ``missing="learn"``; each point needs one present value.
         sample_weight : array-like of shape (N,), optional
             Weight 2 counts a point twice; a point of weight 0 is ignored.
         time_ms : float, optional

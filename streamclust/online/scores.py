@@ -42,13 +42,16 @@ _LEVELS = np.array([0.1, 0.03, 0.01, 0.003, 0.001])
 _FEWEST_EXPECTED = 4.0
 """Expected number of recent scores above a threshold, below which a rate isn't compared."""
 
-_MOVED = 0.25
-"""Relative rise of the share above the first level, from which on the body has moved."""
+_BAND = float(_LEVELS[1] - _LEVELS[3])
+"""Expected share of the scores between two thresholds. Far anomalies don't change it."""
 
-_DIFFERENT = 2.5
+_MOVED = np.array([0.25, *4 * (np.inf,), 0.1])
+"""Relative rises of the shares above the levels, and of the band, that count."""
+
+_DIFFERENT = 2.0
 """Difference in standard deviations from which on the recent scores are used."""
 
-_OUTDATED = 6.0
+_OUTDATED = 8.0
 """Difference in standard deviations from which on all other scores are forgotten."""
 
 
@@ -114,8 +117,11 @@ class ScoreMemory:
         """
         slowest, fastest = (2.0 ** (-len(scores) / each) for each in (_LONGEST, _SHORTEST))
         faster = max(min(lam**_FASTER, slowest), min(lam, fastest))
-        recent = self.recent.decay(faster).add(scores, w)
-        found = ScoreMemory(self.usual.decay(lam).add(scores, w), recent)
+        usual = self.usual.decay(lam).located(scores)
+        batch = usual.histogram(scores, w)  # both have the same bins
+        recent = self.recent.decay(faster).rebinned(usual.reference, usual.unit)
+        usual, recent = (each.merge(batch).without_faded() for each in (usual, recent))
+        found = ScoreMemory(usual, recent)
         return ScoreMemory(recent, recent) if found._difference > _OUTDATED else found
 
     @cached_property
@@ -124,18 +130,22 @@ class ScoreMemory:
 
         Fewer recent scores than expected are above a threshold: the tail has old, high scores. More
         of them may be a burst of anomalies, which must not become usual at once. So more of them
-        count only if the body of the distribution has moved: if an eighth of the recent scores are
-        above the threshold of a tenth.
+        count only if the body of the distribution has moved: if a tenth became an eighth, or if
+        more scores are in the band from the second to the fourth rate.
         """
         usual, recent = self.usual, self.recent
         if not recent.is_known:
             return 0.0
         if not usual.is_known:
             return math.inf
-        levels = _LEVELS[recent.points * _LEVELS >= _FEWEST_EXPECTED]
-        more = recent.exceedance(usual.thresholds(levels)) - levels
-        deviation = np.sqrt(levels * (1.0 - levels) * (1.0 / usual.points + 1.0 / recent.points))
-        counts = (more < 0.0) | ((levels == _LEVELS[0]) & (more > _MOVED * levels))
+        share, expected = recent.exceedance(usual.thresholds(_LEVELS)), _LEVELS
+        share, expected = np.append(share, share[1] - share[3]), np.append(expected, _BAND)
+        more = share - expected
+        deviation = np.sqrt(
+            expected * (1.0 - expected) * (1.0 / usual.points + 1.0 / recent.points)
+        )
+        counts = (more < 0.0) & (np.arange(len(share)) < len(_LEVELS)) | (more > _MOVED * expected)
+        counts &= recent.points * expected >= _FEWEST_EXPECTED
         return float(np.max(np.abs(more) / deviation, where=counts, initial=0.0))
 
 

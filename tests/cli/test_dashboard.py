@@ -47,6 +47,16 @@ def started(folder: Path, *words: str, **env: str) -> Iterator[tuple[str, subpro
             process.kill()
 
 
+@contextmanager
+def run_server(folder: Path) -> Iterator[None]:
+    """Keep the embedded server of a folder running."""
+    assert run(folder, "server", "run", "--detach").returncode == 0
+    try:
+        yield
+    finally:
+        run(folder, "server", "stop")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_a_signal(learned: Workspace, number: signal.Signals) -> None:
     with started(learned.folder) as (url, process):
@@ -124,6 +134,38 @@ def test_a_refused_login_is_an_error_at_the_start(tmp_path: Path, valkey_url: st
     url = valkey_url.replace("redis://", "redis://nobody:wrong@")
     done = run(workspace.folder, "dashboard", "--port", "0", "--redis-url", url)
     assert "refused the login" in error_line(done, 3)
+
+
+def test_sighup_reads_the_settings_again(workspace: Workspace) -> None:
+    workspace.write({"m": kmeans("none")})
+
+    def names(url: str) -> list[str]:
+        found = httpx.get(f"{url}api/models?sort=name", trust_env=False).json()
+        return [row["name"] for row in found["models"]]
+
+    with started(workspace.folder) as (url, process):
+        assert names(url) == ["m"]
+        workspace.write({"m": kmeans("none"), "n": kmeans("none")})
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: names(url) == ["m", "n"])
+        workspace.write({"m": {"kind": "odd"}})
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert "the settings stay as they are" in process.stderr.readline()
+
+
+def test_it_waits_for_an_embedded_server_and_creates_no_folder(tmp_path: Path) -> None:
+    with started(tmp_path) as (url, _):
+        found = httpx.get(f"{url}api/models", trust_env=False).json()["server"]
+        assert found["state"] == "retrying"
+        assert found["error"].startswith(f"no server runs in {tmp_path}")
+        assert not list(tmp_path.iterdir())
+        with run_server(tmp_path):
+            wait_until(
+                lambda: (
+                    httpx.get(f"{url}api/models", trust_env=False).json()["server"]["state"] == "ok"
+                )
+            )
 
 
 def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:

@@ -197,8 +197,9 @@ def test_missing_values_are_replaced_by_conditional_means(mixture: Model, folder
     assert (report["points"], report["values"], report["imputed"]) == (3, 6, 2)
     both = np.load(folder / "full.npy")
     np.testing.assert_allclose(both[:, :2], rows, rtol=1e-12)
-    np.testing.assert_allclose(both[:, 2:], [[0, 0.75], [1, 0], [0, 0]], atol=1e-4)
-    np.testing.assert_array_equal(both[:, :2], mixture.impute([[1, np.nan], [np.nan, 9.5], [4, 5]]))
+    np.testing.assert_allclose(both[:, 2:].ravel(), [0.0, 0.75, 1.0, 0.0, 0.0, 0.0], atol=1e-4)
+    X = np.array([[1.0, np.nan], [np.nan, 9.5], [4.0, 5.0]])
+    np.testing.assert_array_equal(both[:, :2], np.asarray(mixture.impute(X)))
     run("decode", "gaps.csv", *words[:3], "v.csv", "--variance")
     assert (folder / "v.csv").read_text().startswith("x,y,x_variance,y_variance\n")
 

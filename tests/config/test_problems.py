@@ -541,7 +541,8 @@ def test_the_usual_mistakes_in_yaml_have_a_remedy(text: str, end: str) -> None:
         (model(points="{scale: standard}"), "did you mean models.m.scale?"),
         (
             model(keep="3"),
-            "did you mean models.m.publish.keep, models.m.dead.keep or models.m.encode.keep?",
+            "did you mean models.m.publish.keep, models.m.dead.keep, models.m.encode.keep or "
+            "models.m.anomaly.keep?",
         ),
         ("url: redis://h", "url: unknown key; did you mean redis.url?"),
         ("m: {kind: kmeans}\nmodels: {m: {}}", "m: unknown key; did you mean models.m?"),

@@ -26,7 +26,7 @@ def done(client: httpx.Client, path: str, **body: Any) -> dict[str, Any]:
     def has_ended() -> bool:
         found = client.get(f"/api/actions/{action['id']}", headers=ALLOWED)
         action.update(found.json())
-        return action["state"] != "running"
+        return bool(action["state"] != "running")
 
     wait_until(has_ended)
     return action

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,9 @@ class Site:
         with Client(self.server.url, namespace=self.workspace.namespace) as client:
             client.add(stream, X.reshape(-1, 2), features=FEATURES)
 
+    def has_learned(self, points: int) -> bool:
+        return self.workspace.committed("machines") >= points
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -76,9 +80,10 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             found.add(140, HOSTILE)
             with workspace.client as raw:
                 raw.xadd("machines", {FEATURES[0]: "hot", FEATURES[1]: "3"})
-            for versions in (1, 2, 3):
+            while len(workspace.versions("machines")) < 3:
+                learned = workspace.committed("machines")
                 found.add(10)
-                wait_until(lambda least=versions: len(workspace.versions("machines")) >= least)
+                wait_until(partial(found.has_learned, learned + 30))
             yield found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -33,7 +34,7 @@ def publisher(workspace: Workspace) -> Iterator[Publisher]:
 
 
 def test_versions_points_and_figures_arrive_while_a_worker_learns(workspace: Workspace) -> None:
-    often = {"batch": {"size": 30}, "publish": {"points": 30}}
+    often: dict[str, Any] = {"batch": {"size": 30}, "publish": {"points": 30}}
     stream = workspace.stream()
     workspace.write({"m": kmeans(stream, **often)})
     with workspace.client as client, WorkerThread(workspace), opened(workspace) as api:
@@ -42,7 +43,7 @@ def test_versions_points_and_figures_arrive_while_a_worker_learns(workspace: Wor
         with followed(api, UPDATES) as events:
             _, first = events.next("version")
             add_points(client, stream, blobs(120, seed=1))
-            later, points = first, {}
+            later, points = first, dict[str, Any]()
             while later["points"] < 180 or not points:
                 _, found = events.next("version", "points")
                 later, points = (found, points) if "means" in found else (later, found)

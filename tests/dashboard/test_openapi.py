@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
 from streamclust.dashboard import schemas
 from streamclust.dashboard.app import ROUTES
@@ -72,7 +73,7 @@ def test_an_action_is_as_described(api: httpx.Client) -> None:
     ],
 )
 def test_an_event_is_as_described(
-    api: httpx.Client, path: str, events: dict[str, type[schemas.BaseModel]]
+    api: httpx.Client, path: str, events: dict[str, type[BaseModel]]
 ) -> None:
     kinds = ["overview"] if path == "/api/updates" else ["version", "status", "server"]
     with followed(api, path) as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,15 @@ def test_the_principal_plane_has_the_most_variance_and_does_not_depend_on_units(
         for y in range(x):
             assert explained(feature_plane(found, NAMES, x, y), found, None) <= 1.0 + 1e-9
     assert abs(plane.axes @ plane.axes.T - np.eye(2)).max() < 1e-12
+
+
+def test_the_axes_of_a_new_plane_point_to_the_sides_of_the_earlier_one() -> None:
+    found = mixture("full")
+    plane = principal_plane(found, NAMES, None, 1)
+    for sides in ([1.0, -1.0], [-1.0, 1.0]):
+        before = replace(plane, axes=plane.axes * np.array(sides)[:, None])
+        after = principal_plane(found, NAMES, None, 2, before)
+        np.testing.assert_allclose(after.axes, before.axes)
 
 
 def test_the_plane_of_two_features_is_in_their_units() -> None:

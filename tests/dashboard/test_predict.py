@@ -10,7 +10,8 @@ import pytest
 
 from streamclust.dashboard.errors import ApiError
 from streamclust.dashboard.predict import BODY_BYTES, POINTS
-from streamclust.dashboard.rate_limit import RateLimit
+from streamclust.dashboard.rate_limit import PER_MINUTE, RateLimit
+from tests.support.dashboard import opened
 from tests.support.points import blobs
 from tests.support.workspace import Workspace
 
@@ -97,6 +98,14 @@ def test_a_client_with_too_many_requests_waits() -> None:
         limit.check("a", 100.2)
     assert (refused.value.status, refused.value.retry_after) == (429, 1)
     limit.check("a", 101.1)
+
+
+def test_too_many_requests_are_refused_with_the_time_to_wait(learned: Workspace) -> None:
+    with opened(learned) as own:
+        replies = (own.post("/api/models/km/predict") for _ in range(2 * PER_MINUTE))
+        refused = next(found for found in replies if found.status_code != 415)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
+    assert refused.headers["retry-after"] == "1"
 
 
 def test_the_counts_of_clients_have_a_limit() -> None:

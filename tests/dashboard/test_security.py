@@ -9,7 +9,7 @@ import pytest
 
 from streamclust.dashboard.security import HEADERS, allowed_hosts, is_loopback
 from streamclust.dashboard.serve import Listen
-from tests.support.dashboard import ALLOWED, opened
+from tests.support.dashboard import ALLOWED, TOKEN, opened
 from tests.support.workspace import Workspace
 
 
@@ -61,7 +61,8 @@ def test_a_foreign_page_can_not_send_json_without_asking(api: httpx.Client) -> N
 
 @pytest.mark.parametrize("path", ["refit", "rollback", "requeue"])
 def test_an_action_needs_the_token(api: httpx.Client, learned: Workspace, path: str) -> None:
-    wrong = ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic a"}, {"X-Token": "a"})
+    wrong: list[dict[str, str]] = [{}, {"X-Token": TOKEN}]
+    wrong += [{"Authorization": text} for text in ("Bearer wrong", f"Basic {TOKEN}", TOKEN)]
     for headers in wrong:
         found = api.post(f"/api/models/km/{path}", json={}, headers=headers)
         assert (found.status_code, found.json()["error"]["code"]) == (401, "token_needed")

@@ -82,7 +82,8 @@ def test_points_with_missing_values_are_in_the_sums_of_every_engine(
     files = parts_of_files(tmp_path / "b.npy", tmp_path / "c.csv", missing="learn")
     weighted = parts_of_files(tmp_path / "a.parquet", weight_column="w", missing="learn")
     plain = step_of(name, POINTS)
-    task = EStep(replace(plain.family, missing="learn"), plain.params)
+    family: Any = plain.family
+    task = EStep(replace(family, missing="learn"), plain.params)
     parts: list[Part] = [*cut_array(*gaps), *files, *weighted]
     expected = Inline().fold(task, Reader(), parts)
     assert expected.weight.sum() == pytest.approx(2.0 * gaps.w.sum() + 3000)

@@ -134,7 +134,7 @@ def test_contributions_of_directions_sum_to_the_cosine_distance() -> None:
     rng = np.random.default_rng(0)
     family = KMeans(4, metric="cosine")
     params = family.from_arrays({"centroids": rng.normal(size=(4, 3))})
-    X = rng.normal(size=(20, 3)) * 10.0 ** rng.integers(-200, 200, (20, 1))
+    X: Array = rng.normal(size=(20, 3)) * 10.0 ** rng.integers(-200, 200, (20, 1))
     index = family.predict(params, X)
     found = attribution(family, params, X, index)
     np.testing.assert_allclose(
@@ -152,4 +152,4 @@ def test_the_top_features_come_first_and_shares_of_nothing_are_zero() -> None:
     X = np.array([[1.0, -3.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
     found = attribution(family, params, X, np.zeros(2, int))
     assert found.top(2).tolist() == [[1, 3], [0, 1]]
-    np.testing.assert_allclose(found.share, [[1 / 14, 9 / 14, 0, 4 / 14], [0, 0, 0, 0]])
+    np.testing.assert_allclose(found.share, [[1 / 14, 9 / 14, 0.0, 4 / 14], [0.0] * 4])

@@ -16,6 +16,7 @@ from streamclust.arrays import Array, CovarianceType
 from streamclust.fitting.em import InMemory, run_em
 from streamclust.models import conditionals
 from streamclust.models.gaussian_mixture import GaussianMixture, MixtureParams
+from streamclust.models.scores import anomaly_score, point_scores
 from streamclust.models.stats import Stats, merge
 from tests.support.gaps import (
     correlated_blobs,
@@ -238,3 +239,20 @@ def test_a_point_without_any_value_is_refused() -> None:
     params = random_params(family, np.zeros((1, 2)), np.random.default_rng(0))
     with pytest.raises(ValueError, match="all its values are missing"):
         family.e_step(params, np.full((1, 2), np.nan), np.ones(1))
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_anomaly_scores_of_points_with_different_gaps_are_comparable(kind: CovarianceType) -> None:
+    family = family_with_gaps(kind, 1)
+    params = random_params(family, np.zeros((1, 5)), np.random.default_rng(3))
+    X = family.sample(params, 40_000, np.random.default_rng(0))[0]
+    means = [anomaly_score(family, params, with_gaps(X, share)).mean() for share in (0, 0.2, 0.6)]
+    assert_allclose(means, means[0], atol=0.03)
+    gaps = with_gaps(X[:100], 0.4)
+    found = point_scores(family, params, gaps, np.zeros(100, int), ("log_density", "anomaly"))
+    assert_allclose(found["log_density"], family.score_points(params, gaps))
+    stats = family.e_step(params, gaps, np.ones(100))
+    loss = family.comparable_loss(stats, params, gaps, np.ones(100))
+    assert found["anomaly"].mean() == pytest.approx(loss)
+    complete = anomaly_score(family, params, X[:50])
+    assert complete.tolist() == (-family.score_points(params, X[:50])).tolist()

@@ -96,6 +96,13 @@ def test_other_values_than_numbers_are_refused_beside_gaps(bad: float) -> None:
         as_points([[1.0, np.nan]])
 
 
+def test_masked_values_are_missing() -> None:
+    X = np.ma.masked_array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
+    assert_array_equal(as_points(X, missing="learn"), [[1.0, np.nan], [3.0, 4.0]])
+    with pytest.raises(DataError, match="X holds NaN"):
+        as_points(X)
+
+
 def test_equal_points_have_the_same_gaps() -> None:
     X = np.array([[1.0, np.nan], [np.nan, 1.0], [1.0, np.nan], [1.0, 2.0]])
     distinct, weight = distinct_points(X, np.array([1.0, 2.0, 4.0, 8.0]))

@@ -48,12 +48,12 @@ def test_a_batch_is_scored_before_it_is_learned(family: Any) -> None:
     learner = StreamLearner(family, HalfLife(2000), warm_up=500, anomaly=Anomaly())
     state = learned(learner, 2)
     assert state.params is not None
-    assert state.scores is None
+    assert state.scores is not None
     X = batch(2)
     after, _ = learner.update(state, X)
-    expected = ScoreDistribution().add(anomaly_score(family, state.params, family.prepare(X)))
+    scores = anomaly_score(family, state.params, family.prepare(X))
     assert after.scores is not None
-    assert same(after.scores, ScoreMemory(expected, expected))
+    assert same(after.scores, state.scores.observe(scores, np.ones(250), 2.0 ** (-250 / 2000)))
 
 
 @families
@@ -68,7 +68,9 @@ def test_a_memory_of_scores_changes_nothing_else(family: Any) -> None:
 def test_the_scores_decay_like_the_statistics() -> None:
     learner = StreamLearner(KMeans(3), HalfLife(600), warm_up=500, anomaly=Anomaly())
     state = learned(learner, 2)
-    mass = 0.0
+    assert state.scores is not None
+    mass = state.scores.usual.total
+    assert mass == 500
     for number in range(2, 30):
         state, _ = learner.update(state, batch(number))
         mass = mass * 2.0 ** (-250 / 600) + 250
@@ -81,10 +83,11 @@ def test_weighted_points_have_their_weight_in_the_distribution() -> None:
     learner = StreamLearner(KMeans(3), warm_up=500, anomaly=Anomaly())
     state = learned(learner, 2)
     w = np.random.default_rng(0).choice([0.0, 0.5, 3.0], 250)
-    state, _ = learner.update(state, batch(2), w)
     assert state.scores is not None
-    assert state.scores.usual.total == w.sum()
-    assert state.scores.usual.square == w @ w
+    after, _ = learner.update(state, batch(2), w)
+    assert after.scores is not None
+    assert after.scores.usual.total - state.scores.usual.total == w.sum()
+    assert after.scores.usual.square - state.scores.usual.square == w @ w
 
 
 @families

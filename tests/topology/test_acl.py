@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import httpx
 import numpy as np
 import pytest
 import redis
@@ -26,6 +27,7 @@ from streamclust.client.client import Client
 from streamclust.client.ingest import ingest
 from streamclust.client.progress import Progress
 from streamclust.config import Settings, load_settings
+from streamclust.dashboard.serve import Dashboard, Listen
 from streamclust.encoder import loop as encoder
 from streamclust.encoder.job import Job as EncoderJob
 from streamclust.encoder.many import run_encoders
@@ -37,6 +39,7 @@ from streamclust.refit.command import Callbacks, Request, Selection, refit
 from streamclust.refit.runs import Plan
 from streamclust.refit.span import Span
 from streamclust.runtime.job import Job
+from streamclust.runtime.log import command_log
 from streamclust.store.model.keys import Keys
 from streamclust.store.server.connect import Address, Server, open_server, translate
 from streamclust.store.stream.keys import dead_key
@@ -189,6 +192,34 @@ def look(place: Place, user: str) -> None:
     assert "kmeans 3x2" in done.output, done.output
 
 
+def show_page(place: Place, user: str) -> None:
+    """Ask a dashboard for all that its page shows."""
+    learned(place)
+    with place.admin as client, open_server(place.login("boss")) as server:
+        client.xadd("points", {"x": "1"})
+        worker.run_model(job(Job, place, "boss", server))
+        oldest: Any = client.xrange("points", count=1)
+        client.xdel("points", oldest[0][0])  # so that the lag has to be counted
+    settings = place.settings(user)
+    with (
+        open_server(place.login(user)) as server,
+        Dashboard(settings, lambda: server, "it", Listen(), command_log()) as dashboard,
+        httpx.Client(base_url=dashboard.url, trust_env=False, timeout=LIMIT) as api,
+    ):
+        report = api.get("/api/server").json()
+        assert report["product"] is not None
+        assert report["workers"] is not None
+        [row] = api.get("/api/models").json()["models"]
+        assert (row["n_components"], row["dead"], row["lag"]) == (3, 1, 0)
+        found = api.get("/api/models/m").json()
+        assert found["points_error"] is None
+        assert len(found["points"]["x"]) == 30 * client.xlen("points") - 30  # one is bad
+        assert found["dead"]["stored"] == 1
+        newest = row["version"]
+        assert len(api.get("/api/models/m/versions").json()["versions"]) == newest
+        assert api.get(f"/api/models/m/diff?from=1&to={newest}").status_code == 200
+
+
 def refit_anew(place: Place, user: str) -> None:
     """Propose a refit of the last points, of which one is too large, and swap it in."""
     learned(place)
@@ -286,6 +317,7 @@ WORK: dict[str, Callable[[Place, str], None]] = {
     "streamclust-encoder": encode,
     "streamclust-subscriber": subscribe,
     "streamclust-operator": look,
+    "streamclust-dashboard": show_page,
     "streamclust-ingest": send,
     "streamclust-admin": administrate,
     "streamclust-engine": read_a_part,

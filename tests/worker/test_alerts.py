@@ -186,14 +186,13 @@ def test_a_killed_worker_writes_each_alert_once_and_in_order(
 def test_an_encoder_writes_the_alerts_of_what_no_worker_flags(
     workspace: Workspace, where: str
 ) -> None:
-    anomaly, encode = dict(RATE["anomaly"]), {"score": "quantile"}
-    stream = workspace.stream()
+    anomaly, stream = dict(RATE["anomaly"]), workspace.stream()
+    encode: dict[str, Any] = {"score": "quantile"}
     if where == "another stream":
         stream = workspace.stream("queries")
-        encode["streams"] = stream
+        encode["streams"] = [stream]
     else:
         anomaly["worker"] = False
-    encode["streams"] = [stream] if where == "another stream" else []
     settings = kmeans(workspace.stream(), anomaly=anomaly, encode=encode, **EAGER)
     workspace.write({"m": settings})
     feed(workspace, 600)

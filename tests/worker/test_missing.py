@@ -100,7 +100,7 @@ def test_after_a_kill_the_model_is_that_of_a_quiet_run(
         add_points(client, workspace.stream(), X)
     workspace.write({"m": settings})
     die_at(workspace, "landed")  # the first commit is that of the new model
-    die_at(workspace, "computing")
+    die_at(workspace, "landed")
     assert 0 < workspace.committed("m") < 600
     drain(workspace)
     folder = tmp_path / "quiet"

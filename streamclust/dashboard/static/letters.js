@@ -87,8 +87,8 @@ export class AlertPanel {
         Number.isFinite(quantile) && `, above ${quantile >= 0.99995 ? "99.99 %" : quantilePercent(quantile)} of the scores`),
       h("span", { class: "muted small" }, [`${clock(time)} (${ago(time, now())})`, `entry ${printable(id ?? NONE)} of ${printable(stream ?? NONE, 100)}`, ...named].join(" · ")),
       parts.length > 0 && h("table", { class: "parts" },
-        h("thead", {}, h("tr", {}, ["Feature", "Share of the score", "", "Value", "Expected"].map((text, place) =>
-          text ? h("th", { scope: "col", class: place > 2 ? "number" : null, colspan: place === 1 ? 2 : null }, text) : null))),
+        h("thead", {}, h("tr", {}, ["Feature", "Share", "", "Value", "Expected"].map((text, place) =>
+          text ? h("th", { scope: "col", class: place > 2 ? "number" : null, title: place === 1 ? "Share of the score" : null, colspan: place === 1 ? 2 : null }, text) : null))),
         h("tbody", {}, parts.map(({ feature, share, value, expected }) => h("tr", {},
           h("th", { scope: "row", class: "long" }, printable(feature, 80)),
           h("td", { class: "wide" }, h("span", { class: `bar${share < 0 ? " negative" : ""}`, style: { width: `${(100 * Math.abs(share)) / most}%` } })),

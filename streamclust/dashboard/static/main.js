@@ -20,6 +20,7 @@ function route() {
   if (parameters.has("token") || path.startsWith("token=")) return takeToken(path, parameters);
   const key = kind === "m" && encoded ? `m/${encoded}` : "";
   if (screen && key === shown) return screen.changed?.(parameters);
+  if (screen) main.focus({ preventScroll: true }); // the link that was followed is gone
   screen?.close();
   shown = key;
   screen = key ? modelScreen(main, decodeName(encoded), parameters) : overviewScreen(main, parameters);

@@ -177,7 +177,7 @@ export class ScorePanel {
       return;
     }
     const events = this.events.filter((event) => event.version === version[place]).map((event) => printable(event.text, 200));
-    setText(this.readout, [`version ${count(version[place])}`, number(score[place]), clock(published[place]), plural(points[place], "point"), REASONS[reason[place]] ?? reason[place], ...events].join(" · "));
+    setText(this.readout, [`version ${count(version[place])}`, `score ${number(score[place])}`, clock(published[place]), plural(points[place], "point"), REASONS[reason[place]] ?? reason[place], ...events].join(" · "));
   }
 
   // Return where an event is on the x axis.

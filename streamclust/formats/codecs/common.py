@@ -129,7 +129,7 @@ def pick_features(
     If points with missing values are learned, a feature without a field has the value `absent`.
     """
     known = set(names)
-    gone = [name for name in wanted[: layout.n_features] if name not in known]
+    gone: list[Name] = [name for name in wanted[: layout.n_features] if name not in known]
     if gone and not layout.learns_missing:
         raise DataError(f"missing field {show(gone[0])}{missing_hint(layout)}")
     whole = [*values, *[absent] * len(gone)]

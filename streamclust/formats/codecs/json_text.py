@@ -320,8 +320,9 @@ def _encode(
 
 def _compact(values: NDArray[Any], block: int) -> bytes:
     shown = values if block > 1 else values[0]
-    if np.isnan(shown).any():
-        shown = np.where(np.isnan(shown), None, shown)
+    if (gaps := np.isnan(shown)).any():
+        shown = shown.astype(object)
+        shown[gaps] = None
     return json.dumps(shown.tolist(), separators=(",", ":")).encode()
 
 

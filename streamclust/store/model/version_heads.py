@@ -105,7 +105,7 @@ def read_heads(
     try:
         while end and len(found) < most:
             words = end, start, most - len(found), _CALL_BYTES
-            answer: Any = client.eval(_HEADS, 1, keys.models, *words)  # type: ignore[arg-type]
+            answer: Any = client.eval(_HEADS, 1, keys.models, *words)
             found += [_head(keys, *row) for row in answer[0]]
             end = answer[1].decode()
     except redis.ResponseError as error:

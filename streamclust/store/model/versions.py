@@ -198,14 +198,14 @@ def decode_entry_head(
     return head
 
 
-def check_id(entry_id: bytes, version: object, keys: Keys) -> None:
+def check_id(entry_id: bytes, version: Any, keys: Keys) -> None:
     """Refuse a version that is stored under the ID of another one.
 
     Raises
     ------
     FormatError
     """
-    if entry_id != b"%d-0" % version:
+    if entry_id != f"{version}-0".encode():
         where = f"{keys.models} entry {entry_id.decode()}"
         raise FormatError(
             f"{where} holds version {version}, but the ID of an entry is its version: "

@@ -93,7 +93,7 @@ class RecentReader:
             self._last = ""
             return self.read(layout, most)  # now with the right number of entries
         names = np.repeat(np.arange(len(entries)), decoded.counts)
-        rows = np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp)) if n else []
+        rows = np.unique(np.linspace(0, max(n - 1, 0), min(n, most)).round().astype(np.intp))
         ids = [entries[int(names[row])][0].decode() for row in rows]
         X = np.asarray(decoded.X[rows], np.float64)
         return RecentPoints(ids, X, len(entries) == count or n > most)

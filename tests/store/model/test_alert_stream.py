@@ -11,6 +11,7 @@ import redis
 from streamclust.errors import FormatError, LeaseLostError, ServerError
 from streamclust.formats.alerts import Alert, encode_alert
 from streamclust.store.model.code_stream import Alerts, write_codes
+from streamclust.store.model.code_writer import Written
 from streamclust.store.model.commit import Commit, commit
 from streamclust.store.model.keys import Keys
 from streamclust.store.model.read_alerts import new_alerts, newest_alert, read_alerts
@@ -104,13 +105,13 @@ def test_an_encoder_writes_alerts_when_its_turn_has_come(
     assert two.writer.write(later, _alerts(keys, "4-0")).entries is None
     assert stored(client, keys) == []
     settled: list[int | None] = []
-    one.writer.write_and_read(
-        batch_of([b"1-0", b"2-0"]),
-        lambda written: bool(settled.append(written.entries)) or True,
-        0,
-        None,
-        _alerts(keys, "1-0", "2-0"),
-    )
+
+    def settle(written: Written) -> bool:
+        settled.append(written.entries)
+        return True
+
+    first, its = batch_of([b"1-0", b"2-0"]), _alerts(keys, "1-0", "2-0")
+    one.writer.write_and_read(first, settle, 0, None, its)
     assert settled == [2]
     assert two.writer.write(later, _alerts(keys, "4-0")).entries == 2
     assert stored(client, keys) == [(1, "1-0"), (2, "2-0"), (3, "4-0")]

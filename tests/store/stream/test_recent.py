@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,8 +39,8 @@ def test_the_newest_points_come_first_and_then_the_new_ones(
     later = reader.read(FIELDS, 100)
     np.testing.assert_array_equal(later.X, X[:30])
     assert not later.skipped
-    newest = client.xrevrange(namespace, count=1)[0][0].decode()
-    assert later.ids[-1] == newest
+    newest: Any = client.xrevrange(namespace, count=1)
+    assert later.ids[-1] == newest[0][0].decode()
 
 
 def test_of_large_blocks_every_nth_point_is_returned(client: redis.Redis, namespace: str) -> None:
