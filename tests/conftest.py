@@ -70,6 +70,10 @@ LONG_WAITS = (
     "worker/test_sharing.py",
     "encoder/test_many.py",
     "worker/test_parking.py",
+    "worker/test_missing.py",
+    "worker/test_alerts.py",
+    "worker/test_drain.py",
+    "worker/test_reload.py",
 )
 """The longest files that mostly wait for a lease, a server or a signal."""
 
@@ -88,14 +92,18 @@ LONG_WORK = (
     "formats/test_checkpoint.py",
     "online/test_resolving.py",
     "refit/test_swap.py",
-    "engine/test_dask.py",
+    "online/test_missing.py",
     "online/test_learner_feeds.py",
     "engine/test_fold.py",
     "formats/test_container.py",
     "kernels/test_threads.py",
     "kernels/test_mixture_step.py",
     "refit/test_mass.py",
-    "kernels/test_mixture_step.py",
+    "kernels/test_other_builds.py",
+    "formats/test_state_points.py",
+    "online/test_scores.py",
+    "online/test_directions.py",
+    "online/test_drift.py",
 )
 """The longest files that mostly compute."""
 
