@@ -764,7 +764,7 @@ def test_one_bad_entry_among_many() -> None:
         ((np.ones((3, 2)), replace(JSON, weight_field="w"), np.ones(2)), r"w has shape \(2,\)"),
         ((np.ones((3, 2)), JSON, None, 0), "block is 0, expected 1 or more"),
         ((np.ones((3, 2)), FIELDS, None, 2), "an entry of named fields holds one point"),
-        ((np.full((3, 2), 1e300), F4), r"1e\+300 is too large for float32; use format float64"),
+        ((np.array([[1e300, 2e300]]), F4), r"1e\+300 is too large for float32; use format float64"),
     ],
 )
 def test_what_encode_refuses(arguments: tuple[Any, ...], message: str) -> None:
