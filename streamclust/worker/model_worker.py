@@ -301,7 +301,7 @@ class ModelWorker:
     def _learn_without_fit(
         self, batch: Batch, error: Exception
     ) -> tuple[LearnerState[Any], Info | None, Exception | None]:
-        """Learn a batch that has failed without the pending fit of the coreset, which is discarded.
+        """Learn a batch that has failed again, without the pending fit of the coreset.
 
         Return the state and what happened; or the state before the batch, and the error.
         """
