@@ -37,7 +37,7 @@ LINGER = 15.0
 """Seconds that the readings continue after the last look."""
 
 _FIRST_SECONDS = 5.0
-"""Maximum wait of the first look. On a busy machine, a reading of thousands of models takes longer."""
+"""Maximum wait of the first look; to read thousands of models takes longer on a busy machine."""
 
 _ATTEMPTS = 3
 """Maximum number of readings that a deleted model may end."""
