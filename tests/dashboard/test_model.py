@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from streamclust.dashboard import snapshot
 from streamclust.dashboard.payload import swatches
+from streamclust.runtime.overviews import read_overviews
 from tests.support.dashboard import followed, opened
 from tests.support.model_settings import kmeans, mixture
 from tests.support.points import add_points, blobs
@@ -77,14 +77,14 @@ def test_models_are_filtered_sorted_and_paged(api: httpx.Client) -> None:
 def test_a_visitor_who_came_before_the_first_reading_reads_the_models_after_it(
     learned: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_read, read = Event(), snapshot.read_overviews
+    may_read = Event()
 
     def read_later(*arguments: Any) -> Any:
         assert may_read.wait(LIMIT)
-        return read(*arguments)
+        return read_overviews(*arguments)
 
-    monkeypatch.setattr(snapshot, "read_overviews", read_later)
-    monkeypatch.setattr(snapshot, "_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr("streamclust.dashboard.snapshot.read_overviews", read_later)
+    monkeypatch.setattr("streamclust.dashboard.snapshot._FIRST_SECONDS", 0.05)
     with opened(learned) as api:
         early = api.get("/api/models").json()
         assert (early["snapshot_ms"], early["models"]) == (None, [])
